@@ -1,0 +1,37 @@
+"""Errors, named after the caller's next move. A message says: the rule, the value found, the cause, the remedy."""
+
+
+class TwinspireError(Exception):
+    """Base of the errors that a command reports without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(TwinspireError):
+    """Change the command or the pipeline file."""
+
+    exit_code = 2
+
+
+class BadData(TwinspireError):
+    """Mend the input."""
+
+    exit_code = 3
+
+
+class GateRefused(TwinspireError):
+    """Look at the candidate: it is stored, and not live."""
+
+    exit_code = 4
+
+
+class TryAgain(TwinspireError):
+    """Run the same command again later."""
+
+    exit_code = 75
+
+
+class NothingToDo(TwinspireError):
+    """Carry on: there is nothing to do for this day."""
+
+    exit_code = 99

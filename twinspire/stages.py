@@ -1,0 +1,49 @@
+"""What a stage is given. A stage is a function `run(ctx) -> summary` that writes under `ctx.out`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+from twinspire.pipeline import Pipeline
+
+Mode = Literal["incremental", "full"]
+Promote = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The newest accepted version before a day.
+
+    Attributes:
+      day: the day it was trained on.
+      version: its id in the registry.
+      train: URI of its train attempt: towers, transform graph, training state.
+    """
+
+    day: date
+    version: str
+    train: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """One stage of one day.
+
+    Attributes:
+      pipeline: the parsed pipeline file.
+      day: the day, a calendar day of the pipeline's zone.
+      mode: `incremental` warm-starts from the parent; `full` trains from scratch on the training window.
+      parent: baseline of the gate in both modes; None on the first day.
+      inputs: URI of the committed attempt of each earlier stage, by stage.
+      out: URI of this stage's fresh folder. Whoever runs the stage commits it afterwards.
+      promote: whether publication makes the version live.
+    """
+
+    pipeline: Pipeline
+    day: date
+    mode: Mode
+    out: str
+    parent: Parent | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    promote: Promote = "auto"

@@ -1,0 +1,111 @@
+"""Working files: `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`, committed by a `DONE.json` written last.
+
+Invariants, on a disk and on `gs://`:
+  1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is changed.
+  2. `DONE.json` is created only if absent and after everything that it describes. Without it, the attempt does not exist.
+  3. The output of a stage is its newest committed attempt.
+"""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+
+from twinspire import storage
+from twinspire.pipeline import Pipeline
+
+DONE = "DONE.json"
+CLAIMS = "claims"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A committed attempt.
+
+    Attributes:
+      uri: its folder.
+      key: digest of what the output is a function of.
+      config: digest of the part of the pipeline file that went into it.
+      output: digest of the output files.
+      inputs: URI of the attempt of each earlier stage that it was made from.
+      summary: what the stage reported.
+    """
+
+    uri: str
+    key: str
+    config: str
+    output: str
+    inputs: dict[str, str]
+    summary: dict
+
+
+def day_uri(pipeline: Pipeline, day: date) -> str:
+    """Folder of a day's working files."""
+    return storage.join(pipeline.pipeline.work_root, pipeline.name, f"dt={day}")
+
+
+def days(pipeline: Pipeline) -> list[date]:
+    """Days that have working files, oldest first."""
+    names = storage.list_names(storage.join(pipeline.pipeline.work_root, pipeline.name))
+    return [date.fromisoformat(name[3:]) for name in names if name.startswith("dt=")]
+
+
+def begin(pipeline: Pipeline, day: date, stage: str) -> str:
+    """A fresh attempt folder's URI, after all earlier ones in name order."""
+    home = storage.join(day_uri(pipeline, day), stage)
+    last = max((int(name[:4]) for name in storage.list_names(home)), default=0)
+    return storage.join(home, f"{last + 1:04d}-{secrets.token_hex(4)}")
+
+
+def commit(attempt: Attempt) -> None:
+    """Makes an attempt visible to other stages."""
+    done = {k: v for k, v in asdict(attempt).items() if k != "uri"}
+    done["committed_at"] = _now()
+    storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(done, indent=1).encode())
+
+
+def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
+    """The newest committed attempt of a stage, or None."""
+    home = storage.join(day_uri(pipeline, day), stage)
+    for name in reversed(storage.list_names(home)):
+        attempt = storage.join(home, name)
+        if storage.exists(storage.join(attempt, DONE)):
+            done = json.loads(storage.read_bytes(storage.join(attempt, DONE)))
+            del done["committed_at"]
+            return Attempt(uri=attempt, **done)
+    return None
+
+
+# Days go in order: a later day has to know that an earlier one is under way, even before its first stage committed.
+
+
+def open_day(pipeline: Pipeline, day: date) -> None:
+    """Records that a run of the day has begun."""
+    _claim(pipeline, day, "open")
+
+
+def close_day(pipeline: Pipeline, day: date, outcome: str) -> None:
+    """Records how the run of the day ended: `published`, `refused`, `failed`, `skipped`."""
+    _claim(pipeline, day, outcome)
+
+
+def state(pipeline: Pipeline, day: date) -> str | None:
+    """`open`, or how the day's last run ended, or None if there was none."""
+    names = storage.list_names(storage.join(day_uri(pipeline, day), CLAIMS))
+    return names[-1].removesuffix(".json").split("-", 1)[1] if names else None
+
+
+def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
+    """Earlier days whose run has begun and not ended, oldest first."""
+    return [d for d in days(pipeline) if d < day and state(pipeline, d) == "open"]
+
+
+def _claim(pipeline: Pipeline, day: date, outcome: str) -> None:
+    home = storage.join(day_uri(pipeline, day), CLAIMS)
+    number = len(storage.list_names(home)) + 1
+    body = json.dumps({"at": _now()}).encode()
+    storage.put_if_absent(storage.join(home, f"{number:06d}-{outcome}.json"), body)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
