@@ -1,0 +1,62 @@
+# `make` lists the targets. Needs python3 (3.11 or 3.12, with venv), git and a package index; nothing else.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo airflow test lint docs lock clean
+
+WORKERS ?= 2
+# With bytecode TensorFlow imports in a third of the time, so no target inherits the switch that turns it off.
+unexport PYTHONDONTWRITEBYTECODE
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: ## make .venv from requirements.lock; does nothing while that file, setup.py and the place are the same
+	@key=$$({ cat requirements.lock setup.py twinspire/version.py; pwd; } | sha256sum)
+	if [ "$$(cat .venv/ready 2>/dev/null)" = "$$key" ]; then exit 0; fi
+	for candidate in $${PYTHON:-python3 python3.12 python3.11}; do
+	  "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || continue
+	  python=$$candidate; break
+	done
+	if [ -z "$${python:-}" ]; then
+	  echo "Twinspire needs Python 3.11 or 3.12 with venv, but found $$(python3 --version 2>&1 || echo no python3)" \
+	    "(or its venv module is missing). Install one (Debian: apt install python3-venv), or name it: make setup PYTHON=/path/to/python3.12" >&2
+	  exit 2
+	fi
+	echo "Setting up .venv with $$($$python --version): about 260 packages, 1 GB to download the first time" >&2
+	$$python -m venv .venv
+	.venv/bin/python -m pip install --quiet "$$(grep -o '^uv==[^ ;]*' requirements.lock)"
+	# uv does not read pip's settings: a private index or certificate set there is passed on.
+	pip_setting() { .venv/bin/python -m pip config list | sed -n "s/^[^=]*\.$$1='\(.*\)'$$/\1/p" | tail -n 1; }
+	index=$$(pip_setting index-url) cert=$$(pip_setting cert)
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; fi
+	if [ -n "$$cert" ]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$cert}"; fi
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode -r requirements.lock
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+	printf '%s\n' "$$key" > .venv/ready
+
+demo: setup ## lay out the grocery data, run five days through Airflow, show versions, quality and recommendations
+	@exec .venv/bin/python -m twinspire.demo $(ARGS)
+
+airflow: setup ## start Airflow's UI on 127.0.0.1, to stay; Ctrl-C ends it
+	@exec .venv/bin/python -m twinspire.demo --airflow $(ARGS)
+
+test: setup ## run the whole test suite (ARGS='-k partition' narrows it)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: setup ## ruff and mypy
+	@.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+docs: setup ## write the generated pages again
+	@.venv/bin/python docs/generate.py
+
+lock: setup ## resolve requirements.lock again, keeping pins that still fit (ARGS='-P polars' moves one)
+	@.venv/bin/uv pip compile setup.py --all-extras --universal --python-version 3.11 --output-file requirements.lock \
+	  --no-header --no-emit-index-url --no-emit-find-links --quiet $(ARGS)
+	sed -i "s/ ; python_full_version < '3.13' and sys_platform == 'linux'$$//" requirements.lock
+
+clean: ## remove .venv, caches and the demo's working files
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info work

@@ -1,0 +1,1 @@
+"""Two-tower model: training, evaluation and the state carried from day to day."""

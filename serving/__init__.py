@@ -1,0 +1,1 @@
+"""Reads a published version and answers requests from it."""
