@@ -93,7 +93,8 @@ class CountFeature(_Feature):
 
 class AgeFeature(_Feature):
     """Days since the item first appeared, log(1 + n), scaled: since its first event in
-    `window.count_days`, or since a date column of the items snapshot."""
+    `window.count_days`, or since a date column of the items snapshot.
+    """
 
     kind: Literal["age"]
     tower: Literal["item"] = Field("item", description="Always `item`.")

@@ -6,216 +6,31 @@
 import os
 import re
 import tomllib
-from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from twinspire.errors import UsageError
 from twinspire.feature import KINDS, Feature, Strict
-
-_DURATION = re.compile(r"^(\d+)\s*(s|m|h|d)$")
-
-
-def _duration(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    found = _DURATION.match(value)
-    if not found:
-        raise ValueError(f"a duration is a number with a unit (90s, 15m, 6h, 2d), found {value!r}")
-    return timedelta(seconds=int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]])
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-
-
-class Source(Strict):
-    """Where the logs lie. `{date}` stands for the day, as 2017-10-16."""
-
-    events: str = Field(description="Folder of one day's events, with `{date}`. Local path or `gs://`.")
-    items: str | None = Field(None, description="Folder of an items snapshot, with `{date}`.")
-    users: str | None = Field(None, description="Folder of a users snapshot, with `{date}`.")
-    format: Literal["auto", "parquet", "jsonl", "csv"] = Field(
-        "auto", description="`auto` goes by the file's ending; `.gz` is understood."
-    )
-    done_marker: str | None = Field(None, description="A file whose presence says that a day is complete: `_SUCCESS`.")
-    wait: Duration = Field(timedelta(0), description="How long a late day is waited for: `15m`, `6h`.")
-    min_share: float = Field(
-        0.2, ge=0, le=1, description="A day with fewer rows than this share of the last 7 same weekdays' median stops."
-    )
-    max_rejected: float = Field(0.01, ge=0, le=1, description="The share of malformed records that is put up with.")
-
-    @field_validator("events", "items", "users")
-    @classmethod
-    def _has_date(cls, value: str | None) -> str | None:
-        if value is not None and "{date}" not in value:
-            raise ValueError(f"a folder per day is named with {{date}}, as in …/dt={{date}}/; found {value!r}")
-        return value
-
-
-class Columns(Strict):
-    """Names of the columns in the events, and of the keys in the snapshots."""
-
-    user: str = Field(description="Who: the user's id.")
-    item: str = Field(description="What: the item's id.")
-    time: str = Field(description="When: a timestamp, an ISO string or an integer.")
-    time_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of an integer time (since 1970, UTC).")
-    reward: str | None = Field(None, description="Weight of the example, 0 or more; 1 when not declared.")
-    reward_clip: tuple[float, float] = Field((0.0, 10.0), description="Rewards are cut to this range.")
-    event: str | None = Field(None, description="The event's type.")
-    positives: tuple[str, ...] = Field((), description="Event types that count as positives; all when empty.")
-    items_key: str | None = Field(None, description="The item's id in the items snapshot; as in the events by default.")
-    users_key: str | None = Field(None, description="The user's id in the users snapshot; as in the events by default.")
-
-
-class Window(Strict):
-    """How far a day looks back, the day itself included, in days."""
-
-    history_days: int = Field(30, ge=1, description="Events that may enter a history.")
-    count_days: int = Field(14, ge=1, description="Events that are counted for `count`, `age` and popularity.")
-    vocabulary_days: int = Field(30, ge=1, description="Events that give an id its own row.")
-    train_days: int = Field(30, ge=1, description="Days trained on from scratch.")
-
-    @property
-    def longest(self) -> int:
-        """Days of events a full run reads at the most."""
-        back = max(self.history_days, self.count_days)
-        return max(self.vocabulary_days, self.train_days + back, 7 + back)
-
-
-class Vocabulary(Strict):
-    """Which ids get rows of their own."""
-
-    min_events: int = Field(2, ge=1, description="Events within `window.vocabulary_days` before an id enters.")
-    keep_days: int | None = Field(
-        None, ge=1, description="Days unseen after which an id leaves; `window.vocabulary_days` by default."
-    )
-    max_size: int = Field(1_000_000, ge=1, description="The most ids, the most frequent first.")
-    oov_buckets: int = Field(64, ge=1, description="Shared rows for the ids outside.")
-
-
-class Corpus(Strict):
-    """The items that can be recommended."""
-
-    filter: dict[str, tuple[str | int | float | bool, ...]] = Field(
-        default_factory=dict, description="Only items whose column holds one of the values: `{ in_stock = [true] }`."
-    )
-    days: int = Field(7, ge=1, description="Without an items source: items with an event in so many days.")
-    unlisted: bool = Field(False, description="Also items that have events but no row in the items snapshot.")
-    display: tuple[str, ...] = Field((), description="Columns of items shown to people; the first is the name.")
-    attributes: tuple[str, ...] = Field((), description="Columns of items that requests may filter by.")
-
-
-class Frequency(Strict):
-    """The streaming estimate of how often an item is in a batch (section 3 of the paper)."""
-
-    buckets: int = Field(1_000_000, ge=1, description="Size of each array; at least 5 times the items.")
-    hashes: int = Field(1, ge=1, le=8, description="Independent hash functions.")
-    alpha: float = Field(0.01, gt=0, le=1, description="Learning rate: larger follows faster and is noisier.")
-
-
-class Train(Strict):
-    """The model and how it learns."""
-
-    dimension: int = Field(64, ge=1, description="Width of the two vectors that are compared.")
-    query_layers: tuple[int, ...] = Field((128,), description="Hidden layers of the query tower.")
-    item_layers: tuple[int, ...] = Field((128,), description="Hidden layers of the item tower.")
-    temperature: float = Field(0.07, gt=0, description="Divides the cosine before the softmax.")
-    correction: Literal["none", "batch"] = Field("batch", description="`batch` is the paper's log p; `none` is plain.")
-    frequency: Frequency = Field(default_factory=Frequency, description="The frequency estimate.")
-    learning_rate: float = Field(0.05, gt=0, description="Adagrad's.")
-    batch_size: int = Field(1024, ge=2, description="Examples, and so negatives, per step.")
-    epochs: int = Field(1, ge=1, description="Passes over each day before the next.")
-    shuffle_minutes: int = Field(60, ge=0, description="Rows are shuffled within blocks of so many minutes.")
-    order: Literal["time", "shuffled"] = Field("time", description="`shuffled`: for logs that are not daily; full only.")
-    id_dropout: float = Field(
-        0.1, ge=0, lt=1, description="Share of ids replaced by their shared row, so that it suits newcomers."
-    )
-    seed: int = Field(0, ge=0, description="Of initial weights, shuffling and dropout.")
-    deterministic: bool = Field(False, description="Bit-equal weights on a rerun, slower.")
-    wait: Duration = Field(timedelta(0), description="How long a day waits for an unfinished earlier one.")
-
-
-class Evaluation(Strict):
-    """What is measured."""
-
-    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 50, 100), description="List lengths.")
-    holdout: float = Field(0.1, ge=0, lt=1, description="Share of users held out of a day's training.")
-    max_users: int = Field(10_000, ge=1, description="The most users measured.")
-    lately_days: int = Field(1, ge=1, description="Days of the baseline `popular lately`.")
-
-
-class Gate(Strict):
-    """What a version must reach to go live."""
-
-    metric: str = Field("recall@50", description="Compared with the newest accepted version's, on the same users.")
-    max_drop: float = Field(0.1, ge=0, le=1, description="The relative loss that is put up with.")
-    min_users: int = Field(200, ge=1, description="Held-out users needed for a comparison.")
-    floors: dict[str, float] = Field(default_factory=dict, description="Least values by metric: `{ 'recall@50' = 0.05 }`.")
-    max_corpus_change: float = Field(0.5, ge=0, description="Relative change of the corpus size that is put up with.")
-
-
-class Index(Strict):
-    """How nearest neighbours are found."""
-
-    k: int = Field(100, ge=1, description="Neighbours at which recall is measured.")
-    recall_target: float = Field(0.98, gt=0, le=1, description="Share of the exact neighbours that must be found.")
-    exact_below: int = Field(20_000, ge=0, description="Smaller corpora are searched exactly.")
-    tree_above: int = Field(100_000, ge=0, description="Larger ones are partitioned as well as quantised.")
-
-
-class Registry(Strict):
-    """Where versions are published, and how long things are kept."""
-
-    root: str = Field("registry", description="Local path or `gs://`.")
-    keep_versions: int = Field(14, ge=1, description="Versions kept by `prune`.")
-    keep_days: int = Field(30, ge=1, description="Days of working files kept by `prune`.")
-
-
-class Serving(Strict):
-    """What a version carries for serving."""
-
-    user_store: bool = Field(False, description="Carry users' features and last items. Personal data, hence a switch.")
-
-
-class Statistics(Strict):
-    """Data validation: when the day's statistics are anomalous, and what then."""
-
-    on_anomaly: Literal["ignore", "warn", "fail"] = Field("warn", description="`fail` stops the feature job, exit 3.")
-    max_linf: float = Field(0.3, ge=0, description="L-infinity distance of a category's shares from the day before.")
-    max_js: float = Field(0.3, ge=0, description="Jensen-Shannon divergence of a number from the day before.")
-    max_null_change: float = Field(0.2, ge=0, le=1, description="Change of the share of missing values.")
-    max_unknown: float = Field(0.5, ge=0, le=1, description="Share of values that no earlier day had.")
-    max_volume_change: float = Field(0.8, ge=0, description="Relative change of the number of rows.")
-
-
-class Beam(Strict):
-    """Where the feature and embed jobs run."""
-
-    options: tuple[str, ...] = Field((), description="Passed to Beam as they are: `--runner=FlinkRunner`, …")
-    shards: int = Field(16, ge=1, description="Hashed user shards of the shuffle.")
-    batch_rows: int = Field(20_000, ge=1, description="Rows of an Arrow batch.")
-
-
-class Header(Strict):
-    """The only table that the DAGs read."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the recommender, its DAG and its folders.")
-    time_zone: str = Field("UTC", description="IANA name; a day is a calendar day of this zone.")
-    schedule: str = Field("0 0 * * *", description="Cron of the daily run, in `time_zone`.")
-    retries: int = Field(3, ge=0, description="How often a stage that asks to be tried again is.")
-    work_root: str = Field("work", description="Working files of the stages. Local path or `gs://`.")
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            hint = get_close_matches(value, available_timezones(), 1)
-            raise ValueError(f"not an IANA time zone: {value!r}" + (f"; did you mean {hint[0]!r}?" if hint else ""))
-        return value
+from twinspire.tables import (
+    Beam,
+    Columns,
+    Corpus,
+    Evaluation,
+    Gate,
+    Header,
+    Index,
+    Registry,
+    Serving,
+    Source,
+    Statistics,
+    Train,
+    Vocabulary,
+    Window,
+)
 
 
 class Pipeline(Strict):
@@ -239,10 +54,12 @@ class Pipeline(Strict):
 
     @property
     def name(self) -> str:
+        """Name of the recommender."""
         return self.pipeline.name
 
     @property
     def zone(self) -> ZoneInfo:
+        """The zone whose calendar days are the days."""
         return ZoneInfo(self.pipeline.time_zone)
 
     def tower(self, side: str) -> dict[str, Feature]:
@@ -287,7 +104,9 @@ class Pipeline(Strict):
             if where in ("items", "users") and getattr(self.source, where) is None:
                 raise ValueError(f"features.{name} comes from {where}, but source.{where} is not declared")
             if f.kind == "count" and f.days > self.window.count_days:
-                raise ValueError(f"features.{name}.days is {f.days}, more than window.count_days = {self.window.count_days}")
+                raise ValueError(
+                    f"features.{name}.days is {f.days}, more than window.count_days = {self.window.count_days}"
+                )
         self._check_sides()
         return self
 
@@ -334,7 +153,9 @@ def _expand(text: str, path: Path) -> str:
     def value(found: re.Match[str]) -> str:
         name, default = found[1], found[2]
         if name not in os.environ and default is None:
-            raise UsageError(f"{path} uses ${{{name}}}, which is not set in the environment: set it, or write a default.")
+            raise UsageError(
+                f"{path} uses ${{{name}}}, which is not set in the environment: set it, or write a default."
+            )
         return os.environ.get(name, default or "")
 
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
@@ -360,7 +181,9 @@ def _explain(error: dict) -> str:
         return f"{'.'.join(where) or 'file'}: {error['msg'].removeprefix('Value error, ')}"
     known = _keys(kind or Pipeline, loc[3:-1] if kind else loc[:-1])
     near = get_close_matches(where[-1], known, 1)
-    return f"{'.'.join(where)}: unknown key; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
+    return f"{'.'.join(where)}: unknown key; " + (
+        f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    )
 
 
 def _keys(model: type[BaseModel], loc: tuple) -> list[str]:

@@ -2,7 +2,7 @@
 
 Invariants, on a disk and on `gs://`:
   1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is changed.
-  2. `DONE.json` is created only if absent and after everything that it describes. Without it, the attempt does not exist.
+  2. `DONE.json` is created only if absent, after everything that it describes. Without it the attempt does not exist.
   3. The output of a stage is its newest committed attempt.
 """
 
