@@ -1,0 +1,129 @@
+"""The feature job's output as other stages see it: folders, columns, raw Arrow types. Imports no Beam, no TensorFlow.
+
+Columns of bookkeeping start with `_`; all others are raw features, named as in the pipeline file:
+
+    id, category, text     string, null = missing
+    categories             list<string>, never null, empty = missing
+    number, count, age     float, null = missing
+    vector                 list<float>, empty = missing
+    history                list<string> of item ids, oldest first, empty = none
+    time, named t          t_hour (0-23) and t_weekday (0 = Monday), int64, in the pipeline's zone
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+import pyarrow as pa
+
+from twinspire.feature import Feature
+from twinspire.pipeline import Pipeline
+
+# Folders under the stage's output.
+EXAMPLES = "examples"
+CORPUS_START = "corpus/start"
+CORPUS_END = "corpus/end"
+EVALUATION = "evaluation"
+USERS = "users"
+TRANSFORM = "transform"
+TRANSFORMED = "transformed"
+REJECTED = "rejected"
+STATISTICS = "statistics"
+REPORT = "report.json"
+
+TIME = pa.timestamp("us", tz="UTC")
+STRINGS = pa.list_(pa.string())
+PAST_LENGTH = 500
+"""The most items in `_past`."""
+
+_TYPES: dict[str, pa.DataType] = {
+    "id": pa.string(),
+    "category": pa.string(),
+    "text": pa.string(),
+    "categories": STRINGS,
+    "number": pa.float32(),
+    "count": pa.float32(),
+    "age": pa.float32(),
+    "vector": pa.list_(pa.float32()),
+    "history": STRINGS,
+}
+
+
+def day_folder(day: date) -> str:
+    """Name of a day's folder inside `examples/` and `transformed/`."""
+    return f"dt={day}"
+
+
+def feature_columns(name: str, feature: Feature) -> list[pa.Field]:
+    """Columns that hold one feature: two for a time, one for any other kind."""
+    if feature.kind == "time":
+        return [pa.field(f"{name}_hour", pa.int64()), pa.field(f"{name}_weekday", pa.int64())]
+    return [pa.field(name, _TYPES[feature.kind])]
+
+
+def query_columns(p: Pipeline) -> list[pa.Field]:
+    """Raw features of the query tower, in the file's order."""
+    return [column for name, f in p.tower("query").items() for column in feature_columns(name, f)]
+
+
+def item_columns(p: Pipeline) -> list[pa.Field]:
+    """Raw features of the item tower, in the file's order."""
+    return [column for name, f in p.tower("item").items() for column in feature_columns(name, f)]
+
+
+def example_schema(p: Pipeline) -> pa.Schema:
+    """`examples/dt=D/`: one row per positive event, sorted by time, user, item.
+
+    `_reward` is cut to `columns.reward_clip`; `_holdout` marks the users that D is not trained on.
+    """
+    meta = [("_user", pa.string()), ("_item", pa.string()), ("_time", TIME), ("_reward", pa.float32())]
+    return _schema([*meta, ("_holdout", pa.bool_())], query_columns(p) + item_columns(p))
+
+
+def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+    """`corpus/start/`, `corpus/end/`: one row per item that can be recommended, sorted by `_item`.
+
+    `_popular` counts the item's events in `window.count_days`, `_lately` in the last `evaluation.lately_days`, up to
+    the start or the end of the day. `_name` is the first display column; display columns are text, under
+    `display_name`; attributes keep the items snapshot's own type, under `attribute_name`.
+
+    Args:
+      p: the pipeline.
+      attributes: types found in the snapshot by column; string where not given.
+    """
+    meta = [("_item", pa.string()), ("_name", pa.string()), ("_popular", pa.int64()), ("_lately", pa.int64())]
+    display = [(display_name(column), pa.string()) for column in p.corpus.display]
+    types = attributes or {}
+    filters = [(attribute_name(column), types.get(column, pa.string())) for column in p.corpus.attributes]
+    return _schema(meta + display + filters, item_columns(p))
+
+
+def display_name(column: str) -> str:
+    """Where the corpus keeps a column that people are shown."""
+    return f"_display_{column}"
+
+
+def attribute_name(column: str) -> str:
+    """Where the corpus keeps a column that requests filter by."""
+    return f"_attribute_{column}"
+
+
+def evaluation_schema(p: Pipeline) -> pa.Schema:
+    """`evaluation/`: one query per user and day, as things stood at the start of that day, sorted by day, user.
+
+    `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items of the history
+    window, most frequent first, then most recent, at most `PAST_LENGTH`; `_past_events` their events.
+    """
+    meta = [("_user", pa.string()), ("_day", pa.date32()), ("_holdout", pa.bool_()), ("_truth", STRINGS)]
+    return _schema(meta + _PAST, query_columns(p))
+
+
+def users_schema(p: Pipeline) -> pa.Schema:
+    """`users/`: each user of the history window as they would be served the day after, sorted by user."""
+    return _schema([("_user", pa.string()), ("_last_time", TIME), *_PAST], query_columns(p))
+
+
+_PAST = [("_past", STRINGS), ("_past_events", pa.int64())]
+
+
+def _schema(meta: list[tuple[str, pa.DataType]], features: list[pa.Field]) -> pa.Schema:
+    return pa.schema([pa.field(*column) for column in meta] + features)
