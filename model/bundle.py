@@ -1,0 +1,123 @@
+"""Contract of a train attempt: what lies where, and how Arrow rows go into a tower. Imports no TensorFlow.
+
+    query_tower/   SavedModel: raw query features -> unit vectors
+    item_tower/    SavedModel: raw item features  -> unit vectors
+    state/         what the next day's training starts from (model/state.py)
+    metrics.json   what was measured (the keys below)
+
+Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns (beam_jobs/schema.py),
+any number of rows, and the result `{"vector": [B, D] float32}`, each row of length 1. Scalars are `[B]` and lists
+`[B, L]`, padded at the end; L is the longest list of the call, or the declared size of a vector.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+QUERY_TOWER = "query_tower"
+ITEM_TOWER = "item_tower"
+STATE = "state"
+METRICS = "metrics.json"
+SIGNATURE = "serving_default"
+VECTOR = "vector"
+
+# Keys of metrics.json. Each of the first three holds measures by list ("two_tower", "most_popular", …).
+PROGRESSIVE = "progressive"  # the parent on the day, before the day was trained on; null without a parent
+HOLDOUT = "holdout"  # {"candidate", "baseline", "users", "days"}: this version and its baseline on held-out users
+BASELINES = "baselines"  # lists that need no model, on the progressive users and on the held-out users
+TRAIN = "train"  # loss curve, rows, steps, seconds
+
+# What stands for a missing value and fills the end of short lists. The transform graph reads them as missing.
+MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}
+
+
+class Input(NamedTuple):
+    """One argument of a tower.
+
+    Attributes:
+      dtype: `string`, `float32` or `int64`.
+      listed: `[B, L]` instead of `[B]`.
+      width: L where it is fixed (vectors), else None.
+    """
+
+    dtype: str
+    listed: bool = False
+    width: int | None = None
+
+
+class Loaded(Protocol):
+    """What `tf.saved_model.load` returns, as far as it is used here."""
+
+    signatures: Mapping[str, Any]
+
+
+class Tower:
+    """A loaded tower, called with Arrow tables.
+
+    Examples:
+      >>> tower = Tower(tf.saved_model.load(f"{attempt}/{ITEM_TOWER}"))  # doctest: +SKIP
+      >>> vectors = tower(corpus)  # doctest: +SKIP
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded  # its variables live as long as this reference does
+        self._call = loaded.signatures[SIGNATURE]
+        self.inputs = {name: _input(spec) for name, spec in self._call.structured_input_signature[1].items()}
+        self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
+
+    def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
+        """Returns the rows' vectors, [N, D] float32. Columns that the tower does not know are ignored, absent ones missing."""
+        parts = [self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
+
+
+def batches(table: pa.Table, inputs: Mapping[str, Input], rows: int) -> Iterator[dict[str, np.ndarray]]:
+    """Cuts a table into the arguments of successive calls of a tower, `rows` rows each, the last one fewer."""
+    for start in range(0, table.num_rows, rows):
+        yield arrays(table.slice(start, rows), inputs)
+
+
+def arrays(table: pa.Table, inputs: Mapping[str, Input]) -> dict[str, np.ndarray]:
+    """Converts a few thousand Arrow rows to a tower's arguments: [B] or [B, L] arrays by name."""
+    return {name: _array(table, name, spec) for name, spec in inputs.items()}
+
+
+def _array(table: pa.Table, name: str, spec: Input) -> np.ndarray:
+    if name not in table.column_names:
+        shape = (table.num_rows, spec.width or 1) if spec.listed else (table.num_rows,)
+        return np.full(shape, MISSING[spec.dtype], _numpy_type(spec))
+    column = table.column(name)
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return _padded(column, spec) if spec.listed else _values(column, spec)
+
+
+def _values(column: pa.Array, spec: Input) -> np.ndarray:
+    # Strings travel as bytes: TensorFlow takes them as they are.
+    kind = {"string": pa.binary(), "float32": pa.float32(), "int64": pa.int64()}[spec.dtype]
+    if spec.dtype == "string" and not pa.types.is_binary(column.type):
+        column = column.cast(pa.string())
+    filled = column.cast(kind).fill_null(pa.scalar(MISSING[spec.dtype], kind))
+    return filled.to_numpy(zero_copy_only=False)
+
+
+def _padded(column: pa.Array, spec: Input) -> np.ndarray:
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    width = spec.width or max(1, int(lengths.max(initial=0)))
+    padded = np.full((len(lengths), width), MISSING[spec.dtype], _numpy_type(spec))
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    fits = place < width
+    padded[row[fits], place[fits]] = _values(column.flatten(), spec)[fits]
+    return padded
+
+
+def _numpy_type(spec: Input) -> Any:
+    return {"string": object, "float32": np.float32, "int64": np.int64}[spec.dtype]
+
+
+def _input(spec: Any) -> Input:
+    """Reads an argument's form from a TensorSpec."""
+    return Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)
