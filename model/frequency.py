@@ -1,0 +1,168 @@
+"""A streaming estimate of how often each item is drawn, without a vocabulary (Yi et al., RecSys 2019, section 3).
+
+Two things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
+rows, not steps, so that a changed batch size needs no conversion: the mean gap between two hits of an item *is* 1 / q.
+And c hits in one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from model.fingerprint import GAMMA
+from twinspire.errors import UsageError
+
+
+class StreamingFrequency(tf.Module):
+    """Share of the rows that hold an item, as of now; it follows a corpus that changes.
+
+    Every item falls into one bucket per hash. A collision can only make a bucket's gap too short, so the longest of
+    an item's gaps counts. Memory is 1 / alpha hits: the standard deviation of log q is about sqrt(alpha / 2) for every
+    item, and frequent items are followed faster. The first 1 / alpha hits are averaged evenly, so that a rare item
+    does not keep its start value for ever.
+
+    Attributes:
+      last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A).
+      gap: [hashes * buckets] float32, mean rows between two hits (the paper's B).
+      hits: [hashes * buckets] int32.
+      seen: scalar int64, rows seen so far.
+    """
+
+    def __init__(
+        self,
+        *,
+        buckets: int,
+        hashes: int = 1,
+        alpha: float = 0.01,
+        initial_gap: float = 100_000.0,
+        warm_up: bool = True,
+        name: str | None = None,
+    ) -> None:
+        """Starts with no item seen.
+
+        Args:
+          buckets: length of each hash's arrays (16 bytes each); at least 5 times the items.
+          hashes: independent hash functions.
+          alpha: learning rate, in (0, 1].
+          initial_gap: rows between hits that are assumed of an item met for the first time.
+          warm_up: take max(alpha, 1 / hits) as the rate; False is the paper's fixed alpha.
+          name: of the module.
+        """
+        super().__init__(name=name)
+        self.buckets, self.hashes, self.alpha = buckets, hashes, alpha
+        self.initial_gap, self.warm_up = initial_gap, warm_up
+        size = buckets * hashes
+        self.last = tf.Variable(tf.zeros([size], tf.int64), trainable=False, name="last")
+        self.gap = tf.Variable(tf.fill([size], tf.constant(initial_gap, tf.float32)), trainable=False, name="gap")
+        self.hits = tf.Variable(tf.zeros([size], tf.int32), trainable=False, name="hits")
+        self.seen = tf.Variable(tf.constant(0, tf.int64), trainable=False, name="seen")
+
+    def update(self, items: tf.Tensor) -> tf.Tensor:
+        """Counts one global batch; call it once per step with the ids of all replicas.
+
+        Args:
+          items: [B] int64 fingerprints, duplicates included.
+
+        Returns: [B] float32, log q of each row's item after the update, q = its share of the rows (pairing A of
+          duplicates: q times B is the item's expected count in a batch).
+        """
+        now = self.seen.assign_add(tf.size(items, tf.int64))
+        places = self._places(items)
+        hit, _, count = tf.unique_with_counts(tf.reshape(places, [-1]))
+        earlier = tf.gather(self.hits, hit)
+        kept = self._retained(earlier, count)
+        gap = tf.cast(now - tf.gather(self.last, hit), tf.float32)
+        if self.warm_up:  # what lies before a newcomer's first hit is no gap of its own
+            gap = tf.where(earlier == 0, tf.minimum(gap, self.initial_gap), gap)
+        mean = kept * tf.gather(self.gap, hit) + (1 - kept) * gap / tf.cast(count, tf.float32)
+        self.gap.scatter_update(tf.IndexedSlices(mean, hit))
+        self.last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(hit), now), hit))
+        self.hits.scatter_update(tf.IndexedSlices(earlier + count, hit))
+        return -tf.math.log(tf.reduce_max(tf.gather(self.gap, places), axis=0))
+
+    def log_q(self, items: tf.Tensor) -> tf.Tensor:
+        """Log q of any items, whether in the current batch or not.
+
+        A gap moves only on hits, so one that is still open and already longer counts in its place.
+
+        Args:
+          items: [N] int64 fingerprints.
+
+        Returns: [N] float32.
+        """
+        places = self._places(items)
+        silent = tf.cast(self.seen - tf.gather(self.last, places), tf.float32)
+        return -tf.math.log(tf.reduce_max(tf.maximum(tf.gather(self.gap, places), silent), axis=0))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The buckets ever hit and the clock, as arrays that `restore` takes."""
+        hits = self.hits.numpy()
+        bucket = np.flatnonzero(hits)
+        return {
+            "bucket": bucket,
+            "hits": hits[bucket],
+            "last": self.last.numpy()[bucket],
+            "gap": self.gap.numpy()[bucket],
+            "seen": np.int64(self.seen.numpy()),
+            "shape": np.array([self.hashes, self.buckets], np.int64),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a `state`.
+
+        Raises:
+          UsageError: the state has other buckets or hashes.
+        """
+        if list(state["shape"]) != [self.hashes, self.buckets]:
+            found = dict(zip(("hashes", "buckets"), map(int, state["shape"]), strict=True))
+            raise UsageError(
+                f"A frequency estimate goes on with its own arrays; train.frequency asks for hashes = {self.hashes}, "
+                f"buckets = {self.buckets}, and the parent was trained with {found}. Set them back, or train from "
+                "scratch with --mode full."
+            )
+        for variable, name, empty in (
+            (self.hits, "hits", 0),
+            (self.last, "last", 0),
+            (self.gap, "gap", self.initial_gap),
+        ):
+            full = np.full(variable.shape, empty, variable.dtype.as_numpy_dtype)
+            full[state["bucket"]] = state[name]
+            variable.assign(full)
+        self.seen.assign(int(state["seen"]))
+
+    def _retained(self, earlier: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Weight that the old mean keeps after `count` hits in turn, each at its own rate.
+
+        While hits are fewer than 1 / alpha, hit number n has the rate 1 / n and keeps (n - 1) / n: the product over
+        n = earlier + 1 … earlier + even telescopes to earlier / (earlier + even). The others keep 1 - alpha each.
+        """
+        even = tf.clip_by_value(int(1 / self.alpha) - earlier, 0, count) if self.warm_up else tf.zeros_like(count)
+        old, averaged, rest = (tf.cast(x, tf.float32) for x in (earlier, earlier + even, count - even))
+        steady = tf.pow(1 - self.alpha, rest)
+        return tf.where(even > 0, tf.math.divide_no_nan(old, averaged), 1.0) * steady
+
+    def _places(self, items: tf.Tensor) -> tf.Tensor:
+        """[hashes, N] int64: where each hash keeps each item in the flat arrays."""
+        salts = [_signed(GAMMA * (i + 1)) for i in range(self.hashes)]
+        mixed = _mix(items[None, :] ^ tf.constant(salts, tf.int64)[:, None])
+        start = tf.range(self.hashes, dtype=tf.int64)[:, None] * self.buckets
+        return start + _shift(mixed, 1) % self.buckets
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    """`model.fingerprint.mix` on int64: products wrap, as they do for unsigned numbers."""
+    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: tf.Tensor, bits: int) -> tf.Tensor:
+    """Shifts int64 right by `bits`, filling with zeros instead of the sign."""
+    return tf.bitwise.right_shift(x, tf.constant(bits, tf.int64)) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(x: int) -> int:
+    """The int64 with the bits of `x` modulo 2^64."""
+    x &= (1 << 64) - 1
+    return x - (1 << 64) if x >> 63 else x
