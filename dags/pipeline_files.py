@@ -1,0 +1,81 @@
+"""Which recommenders there are: the `[pipeline]` table of every TOML file in the pipelines folder.
+
+The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` beside this one. Nothing else in the files is looked at.
+"""
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow.exceptions import AirflowTimetableInvalid
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommender:
+    """What a pipeline file says to Airflow.
+
+    Attributes:
+      file: the pipeline file, absolute.
+      name: id of its DAG.
+      timetable: one run a day, whose data interval is that day in the pipeline's time zone.
+      retries: how often a task that asks to be tried again (exit code 75) is.
+    """
+
+    file: Path
+    name: str
+    timetable: CronDataIntervalTimetable
+    retries: int
+
+
+def folder() -> Path:
+    """Where the pipeline files are."""
+    return Path(os.environ.get("TWINSPIRE_PIPELINES") or Path(__file__).parent.parent / "pipelines").absolute()
+
+
+def read(where: Path) -> tuple[list[Recommender], list[str]]:
+    """Reads all pipeline files.
+
+    Returns: the recommenders in the order of their names, and one readable sentence for each file that is broken.
+    """
+    found: dict[str, Recommender] = {}
+    problems = []
+    for file in sorted(where.glob("*.toml")):
+        try:
+            one = _recommender(file)
+            if one.name in found:
+                raise ValueError(f"[pipeline] name is unique, and {found[one.name].file.name} has {one.name!r} too")
+            found[one.name] = one
+        except (OSError, ValueError, tomllib.TOMLDecodeError) as e:
+            problems.append(f"{file}: {e}.")
+    return [found[name] for name in sorted(found)], problems
+
+
+def _recommender(file: Path) -> Recommender:
+    header = tomllib.loads(file.read_text()).get("pipeline")
+    if not isinstance(header, dict):
+        raise ValueError("a pipeline file begins with a table [pipeline], which is missing")
+    name, retries = header.get("name"), header.get("retries", 3)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"[pipeline] name is a letter, then letters, digits, - or _, all lower-case; found {name!r}")
+    if type(retries) is not int or retries < 0:
+        raise ValueError(f"[pipeline] retries is a whole number, 0 or more; found {retries!r}")
+    return Recommender(file=file, name=name, timetable=_timetable(header), retries=retries)
+
+
+def _timetable(header: dict) -> CronDataIntervalTimetable:
+    schedule, zone = header.get("schedule", "0 0 * * *"), header.get("time_zone", "UTC")
+    if not isinstance(schedule, str) or len(schedule.split()) != 5:
+        raise ValueError(f"[pipeline] schedule is a cron line of five fields, such as '0 0 * * *'; found {schedule!r}")
+    try:
+        timetable = CronDataIntervalTimetable(schedule, timezone=zone)
+        timetable.validate()
+    except AirflowTimetableInvalid as e:
+        raise ValueError(f"[pipeline] schedule is a cron line, which {schedule!r} is not: {e}") from e
+    except (TypeError, ValueError, LookupError) as e:
+        raise ValueError(f"[pipeline] time_zone is an IANA name, such as 'Europe/Berlin'; found {zone!r}") from e
+    return timetable

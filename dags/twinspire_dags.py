@@ -1,0 +1,158 @@
+"""### A recommender, made fresh from every day of its logs
+
+`day` finds out which day this run is about and whether its logs are there, `turn` lets earlier days go first, then
+`features`, `train`, `embed`, `index` and `publish` make one version, and `summary` says what came of it.
+
+The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A manual run works
+on the parameter `day`, or on yesterday when it is left empty.
+
+*Triage.* A red run changes nothing for users: the version that was live stays live. The log of the red task ends
+with the reason, and its exit code says who has to act. Any task may be cleared and run again; what is done is not
+done twice.
+
+- **0** green: done.
+- **2** red: the pipeline file or a parameter is wrong. Mend it as the log says, clear the task.
+- **3** red: bad data (too few rows, too many malformed ones, anomalies). Ask the owner of the logs; when they are
+  mended, clear `day` and all below it.
+- **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote PIPELINE VERSION
+  --despite-gate "REASON"`.
+- **75** tried again, later and later, red in the end: logs not there yet, an earlier day not finished, storage
+  away. When red, see why the logs are late, then clear `day` and all below it.
+- **99** skipped: nothing to do, the day has no logs. `summary` says so.
+- **else** red: killed (137: most likely out of memory), or a bug. Give it memory and clear the task, or report the
+  log.
+
+`turn` waits for an earlier day that is under way; its log names the day. If nothing runs that day any more, run it
+again, or end it: `twinspire day PIPELINE --date DAY --close`.
+
+Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its range as instants
+of the pipeline's zone, from the first day's midnight to the last day's end (`2017-10-02T00:00+09:00`,
+`2017-10-06T23:59+09:00`). Never clear a run of a cancelled backfill: it would stay queued. Create a new backfill.
+"""
+
+import json
+import shlex
+import sys
+from datetime import timedelta
+
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.sensors.bash import BashSensor
+from airflow.sdk import DAG, Param, chain
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from pipeline_files import Recommender, folder, read
+
+TRY_AGAIN, NOTHING_TO_DO = 75, 99
+PARAMETERS = {
+    "day": Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Day",
+        description="The day of logs to work on, in the pipeline's time zone. Empty: yesterday. Not for backfills.",
+    ),
+    "mode": Param(
+        "incremental",
+        enum=["incremental", "full"],
+        title="Mode",
+        description="incremental: go on from the newest earlier version. full: from scratch, on the training window.",
+    ),
+    "force": Param(False, type="boolean", title="Force", description="Do stages again that are done."),
+    "promote": Param(
+        "auto",
+        enum=["auto", "yes", "no"],
+        title="Promote",
+        description="auto: live if the gate accepts it and no later day is live. yes: also an older day. no: not live.",
+    ),
+}
+DAY = "{{ ti.xcom_pull('day')['day'] }}"
+WHICH_DAY = (
+    "{% if params.day %}--date {{ params.day }}"
+    "{% elif dag_run.run_type in ('scheduled', 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
+)
+MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
+FORCE = "{% if params.force %}--force{% endif %}"
+STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
+
+
+class TwinspireOperator(BashOperator):
+    """A `twinspire` command: its exit code decides what Airflow does, its last line is a JSON object and the XCom."""
+
+    def execute(self, context):
+        done = self.subprocess_hook.run_command(["bash", "-c", self.bash_command], env=self.get_env(context))
+        if done.exit_code == TRY_AGAIN:
+            raise AirflowException(f"{self.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why")
+        if done.exit_code not in (0, NOTHING_TO_DO):
+            raise AirflowFailException(f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs")
+        result = json.loads(done.output)
+        if done.exit_code == NOTHING_TO_DO:
+            context["ti"].xcom_push(key="return_value", value=result)
+            raise AirflowSkipException(f"{self.task_id} has nothing to do; the log says why")
+        return result
+
+
+def command(stage: str, recommender: Recommender, options: str) -> str:
+    """A shell line: only standard output's last line comes last, whatever libraries write to standard error at exit."""
+    python = f"${{TWINSPIRE_PYTHON:-{shlex.quote(sys.executable)}}}"
+    return f"set -o pipefail; {python} -m twinspire {stage} {shlex.quote(str(recommender.file))} {options} | tail -n 1"
+
+
+def stage(task_id: str, recommender: Recommender, options: str, **kwargs) -> TwinspireOperator:
+    """One command as one task. To run stages in containers, change the operator here."""
+    line = command(task_id, recommender, options)
+    return TwinspireOperator(task_id=task_id, bash_command=line, append_env=True, **kwargs)
+
+
+def refuse_unknown_parameters(context):
+    """Airflow accepts any key silently, and gives all days of a backfill the same ones."""
+    run = context["dag_run"]
+    given = run.conf or {}
+    if unknown := sorted(set(given) - set(PARAMETERS)):
+        raise AirflowFailException(f"The parameters are {', '.join(PARAMETERS)}; found {', '.join(unknown)}.")
+    if given.get("day") and run.run_type == "backfill":
+        raise AirflowFailException(
+            f"A backfill takes its days from its range of dates; found the parameter day = {given['day']}, "
+            "which would make every run the same day. Leave it out, or trigger a manual run."
+        )
+
+
+def dag(recommender: Recommender) -> DAG:
+    """The daily run of one recommender."""
+    defaults = {
+        "owner": "twinspire",
+        "retries": recommender.retries,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(hours=1),
+    }
+    with DAG(
+        recommender.name,
+        schedule=recommender.timetable,
+        catchup=False,
+        params=PARAMETERS,
+        doc_md=__doc__,
+        tags=["twinspire", "recommender"],
+        default_args=defaults,
+    ) as made:
+        day = stage("day", recommender, WHICH_DAY, pre_execute=refuse_unknown_parameters)
+        turn = BashSensor(
+            task_id="turn",
+            bash_command=command("day", recommender, f"--date {DAY} --turn"),
+            retry_exit_code=TRY_AGAIN,
+            mode="reschedule",  # an earlier day can take hours: nobody holds a slot meanwhile
+            poke_interval=timedelta(seconds=20),
+            timeout=timedelta(days=1),
+        )
+        # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.
+        alone = {"train": 1, "publish": 1}
+        work = [
+            stage(name, recommender, f"--date {DAY} {options} {FORCE}", max_active_tis_per_dag=alone.get(name))
+            for name, options in STAGES.items()
+        ]
+        # none_failed: also after a skipped day, to say why; a failed one stays red.
+        summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")
+        chain(day, turn, *work, summary)
+    return made
+
+
+for one in read(folder())[0]:
+    dag(one)

@@ -1,0 +1,260 @@
+"""Policies over all DAGs: clean and light imports, one DAG per pipeline file, no way around a stage."""
+
+import copy
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pendulum
+import pytest
+
+from twinspire import errors
+
+ROOT = Path(__file__).parents[2]
+DAGS = ROOT / "dags"
+ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summary"]
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """A function from a pipelines folder to the DagBag that Airflow makes of it."""
+    home = tmp_path_factory.mktemp("airflow")
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.syspath_prepend(str(DAGS))
+        from airflow.dag_processing.dagbag import DagBag
+
+        def parse(pipelines):
+            patch.setenv("TWINSPIRE_PIPELINES", str(pipelines))
+            return DagBag(dag_folder=str(DAGS))
+
+        yield parse
+
+
+@pytest.fixture(scope="module")
+def bag(load, tmp_path_factory):
+    """Two pipelines of our own, and the shipped ones."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    for shipped in (ROOT / "pipelines").glob("*.toml"):
+        (folder / shipped.name).write_text(shipped.read_text())
+    write(folder / "tokyo.toml", name="tokyo", time_zone="Asia/Tokyo")
+    write(folder / "late-riser.toml", name="late-riser", time_zone="Europe/Berlin", schedule="30 4 * * *", retries=7)
+    loaded = load(folder)
+    assert loaded.import_errors == {}
+    return loaded
+
+
+def write(file, **header):
+    file.write_text("[pipeline]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in header.items()))
+
+
+def filled(bag, conf):
+    """The parameters of a run with this conf, as Airflow checks them at the trigger."""
+    params = copy.deepcopy(bag.dags["tokyo"].params)
+    params.update(conf)
+    return params.validate()
+
+
+def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
+    shipped = {tomllib.loads(file.read_text())["pipeline"]["name"] for file in (ROOT / "pipelines").glob("*.toml")}
+    assert set(bag.dags) == shipped | {"tokyo", "late-riser"}
+
+
+def test_a_dag_without_a_variable_set_reads_the_pipelines_beside_it(load):
+    import pipeline_files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TWINSPIRE_PIPELINES", raising=False)
+        assert pipeline_files.folder().resolve() == ROOT / "pipelines"
+
+
+def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path):
+    write(tmp_path / "one.toml", name="one")
+    code = """
+        import sys, time
+        import airflow.sdk, airflow.timetables.interval, airflow.providers.standard.operators.bash
+        import airflow.providers.standard.sensors.bash
+        before = set(sys.modules)
+        began = time.process_time()
+        import twinspire_dags, broken_pipeline_files
+        seconds = time.process_time() - began
+        print(*sorted({m.partition(".")[0] for m in sys.modules}), f"seconds={seconds}", sep="\\n")
+    """
+    env = os.environ | {"AIRFLOW_HOME": str(tmp_path), "TWINSPIRE_PIPELINES": str(tmp_path), "PYTHONPATH": str(DAGS)}
+    run = [sys.executable, "-c", textwrap.dedent(code)]
+    *modules, seconds = subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"tensorflow", "apache_beam", "scann", "pyarrow", "polars"} & set(modules)
+    assert not {"twinspire", "beam_jobs", "model", "index_builder", "serving"} & set(modules)
+    assert {"twinspire_dags", "broken_pipeline_files"} <= set(modules)
+    assert float(seconds.removeprefix("seconds=")) < 1
+
+
+def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
+    for dag in bag.dags.values():
+        assert [task.task_id for task in dag.topological_sort()] == ORDER
+        for before, after in itertools.pairwise(ORDER):
+            assert dag.get_task(after).upstream_task_ids == {before}, f"{dag.dag_id}.{after}"
+        for name in ORDER[:-1]:
+            assert dag.get_task(name).trigger_rule == "all_success", f"{dag.dag_id}.{name} would run after a failure"
+
+
+def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
+    for dag in bag.dags.values():
+        [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
+        # all_done would turn failed runs green; all_success would keep silent about skipped days
+        assert (leaf.task_id, leaf.trigger_rule) == ("summary", "none_failed")
+
+
+def test_days_go_in_order_without_depending_on_the_run_before(bag):
+    for dag in bag.dags.values():
+        assert not dag.catchup
+        assert not any(task.depends_on_past or task.wait_for_downstream for task in dag.tasks)
+        assert {task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1} == {"train", "publish"}
+        # Otherwise ten waiting days would fill the slots, and the first day starve.
+        assert dag.get_task("turn").mode == "reschedule"
+
+
+def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
+    codes = {kind.exit_code for kind in errors.TwinspireError.__subclasses__()}
+    for dag in bag.dags.values():
+        assert dag.owner not in ("", "airflow")
+        assert {"twinspire", "recommender"} <= dag.tags
+        assert "*Triage.*" in dag.doc_md
+        told = set(re.findall(r"^- \*\*(\w+)\*\*", dag.doc_md, re.MULTILINE))
+        assert {str(code) for code in codes} <= told
+
+
+def test_retries_come_from_the_file_and_grow(bag):
+    for task in bag.dags["late-riser"].tasks:
+        assert (task.retries, task.retry_exponential_backoff > 1) == (7, True)
+        assert task.max_retry_delay > task.retry_delay
+
+
+@pytest.mark.parametrize(
+    ("dag", "at", "day"),
+    [
+        ("tokyo", "2017-10-17T09:00+09:00", "2017-10-16"),  # 00:00 in Greenwich, where it is still the 17th
+        ("tokyo", "2017-10-17T00:00+09:00", "2017-10-16"),
+        ("late-riser", "2017-03-27T05:00+02:00", "2017-03-26"),  # a day of 23 hours
+        ("late-riser", "2017-10-30T05:00+01:00", "2017-10-29"),  # and one of 25
+    ],
+)
+def test_the_data_interval_starts_on_the_day_that_has_ended(bag, dag, at, day):
+    timetable = bag.dags[dag].timetable
+    interval = timetable.infer_manual_data_interval(run_after=pendulum.parse(at))
+    assert str(interval.start.astimezone(ZoneInfo(timetable._timezone.name)).date()) == day
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"day": "2017-10-16"},
+        {"day": None},
+        {"mode": "full", "force": True, "promote": "no"},
+        {"mode": "incremental", "promote": "yes"},
+    ],
+)
+def test_good_parameters_are_accepted(bag, conf):
+    assert filled(bag, conf).items() >= conf.items()
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"day": "16.10.2017"},
+        {"day": "2017-02-30"},
+        {"day": "2017-10-16; rm -rf /"},
+        {"day": 20171016},
+        {"mode": "fast"},
+        {"mode": None},
+        {"force": "yes"},
+        {"promote": True},
+    ],
+)
+def test_bad_parameters_are_refused(bag, conf):
+    from airflow.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        filled(bag, conf)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "conf", "said"),
+    [
+        ("manual", {"dya": "2017-10-16"}, "dya"),
+        ("manual", {"day": "2017-10-16", "Force": True}, "Force"),
+        ("backfill", {"day": "2017-10-16"}, "backfill"),
+    ],
+)
+def test_the_first_task_refuses_what_airflow_lets_through(bag, run_type, conf, said):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    first = bag.dags["tokyo"].get_task("day")
+    with pytest.raises(AirflowFailException, match=said):
+        first._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
+
+
+@pytest.mark.parametrize(
+    ("run_type", "conf"), [("backfill", {"mode": "full"}), ("manual", {"day": "2017-10-16"}), ("scheduled", None)]
+)
+def test_the_first_task_lets_good_parameters_pass(bag, run_type, conf):
+    bag.dags["tokyo"].get_task("day")._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
+
+
+@pytest.mark.parametrize(
+    ("run_type", "day", "ends"),
+    [
+        ("manual", "2017-10-16", "--date 2017-10-16"),
+        ("manual", None, ""),
+        ("scheduled", None, "--instant 2017-10-15T15:00:00+00:00"),
+        ("backfill", None, "--instant 2017-10-15T15:00:00+00:00"),
+    ],
+)
+def test_the_day_of_a_run(bag, run_type, day, ends):
+    dag = bag.dags["tokyo"]
+    line = dag.get_template_env().from_string(dag.get_task("day").bash_command)
+    start = datetime.fromisoformat("2017-10-15T15:00:00+00:00")
+    said = line.render(params={"day": day}, dag_run=SimpleNamespace(run_type=run_type), data_interval_start=start)
+    assert said.removesuffix("| tail -n 1").strip().partition("tokyo.toml")[2].strip() == ends
+
+
+BROKEN = {
+    "no TOML": ("[pipeline\nname = 'x'", "TOML|Expected"),
+    "no table": ("name = 'x'", r"\[pipeline\]"),
+    "no name": ("[pipeline]", "name"),
+    "bad name": ("[pipeline]\nname = 'Mine!'", "Mine!"),
+    "taken name": ("[pipeline]\nname = 'healthy'", "healthy.toml"),
+    "bad zone": ("[pipeline]\nname = 'x'\ntime_zone = 'Europe/Berlim'", "Europe/Berlim"),
+    "bad cron": ("[pipeline]\nname = 'x'\nschedule = '0 0 32 * *'", "0 0 32"),
+    "no cron": ("[pipeline]\nname = 'x'\nschedule = 'daily'", "daily"),
+    "bad retries": ("[pipeline]\nname = 'x'\nretries = '3'", "retries"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, tmp_path, case):
+    text, said = BROKEN[case]
+    write(tmp_path / "healthy.toml", name="healthy")
+    (tmp_path / "zz_broken.toml").write_text(text)
+    bag = load(tmp_path)
+    assert set(bag.dags) == {"healthy"}
+    [(where, error)] = bag.import_errors.items()
+    assert "twinspire_dags" not in where  # an error of that file would hide the healthy ones, too
+    assert "zz_broken.toml" in error.splitlines()[-1]
+    assert re.search(said, error.splitlines()[-1])
