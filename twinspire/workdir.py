@@ -64,16 +64,19 @@ def commit(attempt: Attempt) -> None:
     storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(done, indent=1).encode())
 
 
+def read(uri: str) -> Attempt:
+    """The committed attempt at `uri`."""
+    done = json.loads(storage.read_bytes(storage.join(uri, DONE)))
+    del done["committed_at"]
+    return Attempt(uri=uri, **done)
+
+
 def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
     """The newest committed attempt of a stage, or None."""
     home = storage.join(day_uri(pipeline, day), stage)
-    for name in reversed(storage.list_names(home)):
-        attempt = storage.join(home, name)
-        if storage.exists(storage.join(attempt, DONE)):
-            done = json.loads(storage.read_bytes(storage.join(attempt, DONE)))
-            del done["committed_at"]
-            return Attempt(uri=attempt, **done)
-    return None
+    attempts = (storage.join(home, name) for name in reversed(storage.list_names(home)))
+    committed = (uri for uri in attempts if storage.exists(storage.join(uri, DONE)))
+    return next(map(read, committed), None)
 
 
 # Days go in order: a later day has to know that an earlier one is under way, even before its first stage committed.

@@ -1,0 +1,60 @@
+"""The command line's table of contents."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from twinspire import __version__
+from twinspire.commands import daily, data, reading, versions
+from twinspire.commands.options import console
+from twinspire.errors import TwinspireError
+
+PANELS = {
+    "Start": (data.doctor, data.init, data.partition, data.validate),
+    "Every day": (
+        daily.run,
+        daily.day,
+        daily.features,
+        daily.train,
+        daily.embed,
+        daily.index,
+        daily.publish,
+        daily.summary,
+    ),
+    "Read": (reading.recommend, reading.similar, reading.evaluate),
+    "Versions": (versions.versions, versions.show, versions.promote, versions.rollback, versions.pin, versions.prune),
+}
+
+app = typer.Typer(
+    name="twinspire",
+    help="Candidate generation, every day: from click logs to a two-tower recommender that can be served.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for panel, functions in PANELS.items():
+    for function in functions:
+        app.command(rich_help_panel=panel)(function)
+
+
+@app.callback(invoke_without_command=True)
+def _about(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors that are the user's to mend are told without a traceback."""
+    try:
+        app()
+    except TwinspireError as e:
+        console.print(f"[bold red]{type(e).__name__}[/]")
+        console.print(str(e), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(e.exit_code)
+
+
+if __name__ == "__main__":
+    main()

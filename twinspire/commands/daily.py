@@ -1,0 +1,190 @@
+"""The daily run: its day, its stages, all of them in order, and what came of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from twinspire import runner, workdir
+from twinspire.commands.options import (
+    Date,
+    Force,
+    ModeOption,
+    PipelineFile,
+    PromoteOption,
+    console,
+    open_pipeline,
+    parse_date,
+    print_json,
+)
+from twinspire.errors import GateRefused, NothingToDo, TwinspireError, UsageError
+from twinspire.pipeline import Pipeline
+
+
+def day(
+    pipeline: PipelineFile,
+    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")] = None,
+    instant: Annotated[
+        str | None, typer.Option(metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day.")
+    ] = None,
+    turn: Annotated[bool, typer.Option(help="Only tell whether all earlier days have ended: exit 0, or 75.")] = False,
+    close: Annotated[bool, typer.Option(help="End a day whose run is dead, so that later days need not wait.")] = False,
+) -> None:
+    """Resolve the day of a run, check that its logs are there, and open it.
+
+    Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
+    """
+    with _json_on_error("day"):
+        p = open_pipeline(pipeline)
+        chosen, found = resolve_day(p, date, instant), {}
+        if close:
+            workdir.close_day(p, chosen, "failed")
+        elif turn:
+            runner.await_turn(p, chosen, timedelta(0))
+        else:
+            found = import_module("beam_jobs.source").check(p, chosen)
+            workdir.open_day(p, chosen)
+        print_json({"day": str(chosen), "state": workdir.state(p, chosen), "input": found})
+
+
+def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> date:
+    """The day asked for: given, or that of an instant in the pipeline's zone, or yesterday there.
+
+    Raises:
+      UsageError: both are given, or the instant has no offset.
+    """
+    if day and instant:
+        raise UsageError("A run has one day: give --date or --instant, not both.")
+    if day:
+        return parse_date(day)
+    if not instant:
+        return datetime.now(pipeline.zone).date() - timedelta(days=1)
+    moment = datetime.fromisoformat(instant)
+    if moment.tzinfo is None:
+        raise UsageError(f"An instant needs its offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}.")
+    return moment.astimezone(pipeline.zone).date()
+
+
+def features(pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False) -> None:
+    """Make the day's examples, corpus, queries, transform graph and statistics (Beam)."""
+    _stage("features", pipeline, date, mode=mode, force=force)
+
+
+def train(pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False) -> None:
+    """Measure the parent on the day, then train on it; write both towers."""
+    _stage("train", pipeline, date, mode=mode, force=force)
+
+
+def embed(pipeline: PipelineFile, date: Date, force: Force = False) -> None:
+    """Embed the corpus and a sample of users (Beam)."""
+    _stage("embed", pipeline, date, force=force)
+
+
+def index(pipeline: PipelineFile, date: Date, force: Force = False) -> None:
+    """Build the nearest-neighbour index and measure its recall."""
+    _stage("index", pipeline, date, force=force)
+
+
+def publish(pipeline: PipelineFile, date: Date, promote: PromoteOption = "auto", force: Force = False) -> None:
+    """Judge the day's version by the gate and publish it; exit 4 when refused."""
+    _stage("publish", pipeline, date, promote=promote, force=force)
+
+
+def _stage(name: str, file: str, date: str, **options) -> None:
+    with _json_on_error(name):
+        print_json(runner.run_stage(open_pipeline(file), parse_date(date), name, **options))
+
+
+@contextmanager
+def _json_on_error(stage: str) -> Iterator[None]:
+    """A stage's standard output ends with a JSON line whatever happens."""
+    try:
+        yield
+    except TwinspireError as e:
+        print_json({"stage": stage, "status": type(e).__name__, "exit_code": e.exit_code, "reason": str(e)})
+        raise
+
+
+def run(
+    pipeline: PipelineFile,
+    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="One day; yesterday by default.")] = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First of a range of days.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last of the range.")] = None,
+    mode: ModeOption = "incremental",
+    force: Force = False,
+    promote: PromoteOption = "auto",
+) -> None:
+    """Run all stages of a day, or of a range of days oldest first, without Airflow.
+
+    What is done for the same inputs is skipped. A day that is empty or refused does not stop later ones; any other
+    failure does.
+    """
+    p = open_pipeline(pipeline)
+    outcomes = [_run_day(p, d, mode=mode, force=force, promote=promote) for d in _range(p, date, first, last)]
+    console.print(_outcome_table(outcomes))
+    print_json({"pipeline": p.name, "days": outcomes})
+    if any(o["outcome"] == "refused" for o in outcomes):
+        raise typer.Exit(GateRefused.exit_code)
+
+
+def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | None) -> list[date]:
+    if bool(first) != bool(last) or (day and first):
+        raise UsageError("Give --date, or both --from and --to.")
+    if not first:
+        return [resolve_day(pipeline, day, None)]
+    start, end = parse_date(first), parse_date(last or first)
+    if end < start:
+        raise UsageError(f"--from is at or before --to, found {start} and {end}.")
+    return [start + timedelta(days=n) for n in range((end - start).days + 1)]
+
+
+def _run_day(pipeline: Pipeline, day: date, **options) -> dict:
+    workdir.open_day(pipeline, day)
+    seconds, last = {}, {}
+    for name in runner.STAGES:
+        console.print(f"[bold]{day}[/] {name} …", highlight=False)
+        try:
+            last = runner.run_stage(pipeline, day, name, **options)
+        except NothingToDo as e:
+            console.print(f"[yellow]skipped[/] {e}", highlight=False)
+            return {"day": str(day), "outcome": "skipped", "reason": str(e), "seconds": seconds}
+        except GateRefused as e:
+            console.print(f"[red]refused[/] {e}", highlight=False)
+            return {"day": str(day), "outcome": "refused", "reason": str(e), "seconds": seconds}
+        seconds[name] = last["seconds"]
+        console.print(f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s", highlight=False)
+    return {"day": str(day), "outcome": "published", "seconds": seconds, **_headline(last)}
+
+
+def _headline(summary: dict) -> dict:
+    return {key: summary.get(key) for key in ("version", "live", "parent")}
+
+
+def _outcome_table(outcomes: list[dict]) -> Table:
+    table = Table("day", "outcome", "version", "live", *runner.STAGES, title="seconds by stage")
+    for o in outcomes:
+        times = [str(o["seconds"].get(name, "")) for name in runner.STAGES]
+        table.add_row(o["day"], o["outcome"], o.get("version") or "", str(o.get("live") or ""), *times)
+    return table
+
+
+def summary(pipeline: PipelineFile, date: Date) -> None:
+    """Tell how a day ended: its version, its figures beside the baselines', what it cost."""
+    p, chosen = open_pipeline(pipeline), parse_date(date)
+    attempts = {name: workdir.latest(p, chosen, name) for name in runner.STAGES}
+    done = {name: attempt.summary for name, attempt in attempts.items() if attempt}
+    print_json({"day": str(chosen), "state": workdir.state(p, chosen), "stages": done, "gaps": _gaps(p, chosen)})
+
+
+def _gaps(pipeline: Pipeline, day: date) -> list[str]:
+    """Days with logs between the parent and the day that no accepted version was trained on."""
+    parent = runner.find_parent(pipeline, day)
+    if parent is None:
+        return []
+    between = (parent.day + timedelta(days=n) for n in range(1, (day - parent.day).days))
+    has_logs = import_module("beam_jobs.source").has_partition
+    return [str(d) for d in between if has_logs(pipeline, d)]

@@ -1,0 +1,53 @@
+"""Arguments that several commands share."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from twinspire.errors import UsageError
+from twinspire.pipeline import Pipeline, load
+
+console = Console(stderr=True)
+
+PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")]
+Date = Annotated[str, typer.Option("--date", metavar="DATE", help="The day, as 2017-10-16, in the pipeline's zone.")]
+ModeOption = Annotated[
+    Literal["incremental", "full"],
+    typer.Option("--mode", help="Train on from the newest accepted version, or from scratch on the training window."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")]
+PromoteOption = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option("--promote", help="Live if gate and date allow; also for an older day; or not at all."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+VersionOption = Annotated[str | None, typer.Option("--version", metavar="VERSION", help="By default the live one.")]
+
+
+def open_pipeline(file: str) -> Pipeline:
+    """Loads a pipeline file given by its path, or by its name in ./pipelines."""
+    path = Path(file)
+    if path.suffix != ".toml" and not path.exists():
+        path = Path("pipelines") / f"{file}.toml"
+    return load(path)
+
+
+def parse_date(text: str) -> date:
+    """The date in `text`.
+
+    Raises:
+      UsageError: it is not written as 2017-10-16.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError as e:
+        raise UsageError(f"A day is written as 2017-10-16, found {text!r}.") from e
+
+
+def print_json(value: Any) -> None:
+    """One line on standard output."""
+    print(json.dumps(value, default=str), flush=True)
