@@ -1,0 +1,62 @@
+"""Lists that need no model, to be held against: most popular, popular lately, the user's own past."""
+
+import numpy as np
+import pyarrow as pa
+
+from model.metrics import first_distinct
+from model.ragged import Ragged
+
+MOST_POPULAR = "most_popular"
+POPULAR_LATELY = "popular_lately"
+PAST = "past"
+
+_CHUNK = 4096
+
+
+def popular_order(corpus: pa.Table, by: str) -> np.ndarray:
+    """Positions of the corpus by popularity, [C] int64; ties by the other count, then by position.
+
+    Args:
+      corpus: has `_popular` and `_lately`, events up to the start of the day evaluated.
+      by: `_popular` or `_lately`.
+    """
+    other = "_lately" if by == "_popular" else "_popular"
+    count, second = (corpus.column(name).fill_null(0).to_numpy() for name in (by, other))
+    return np.lexsort((-second, -count)).astype(np.int64)
+
+
+def same_for_all(order: np.ndarray, users: int, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
+    """The first k of one order for every user, without the items excluded.
+
+    Args:
+      order: [C] int64.
+      users: U.
+      k: length of the lists.
+      exclude: U lists of positions.
+
+    Returns: [U, k] int64, -1 behind the end.
+    """
+    nothing = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), users)
+    return past_then(nothing, order, k, exclude=exclude)
+
+
+def past_then(past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
+    """Each user's own past items, as far as they are in the corpus, filled up from one order for all.
+
+    Args:
+      past: U lists of positions, -1 outside the corpus.
+      order: [C] int64.
+      k: length of the lists.
+      exclude: U lists of positions.
+
+    Returns: [U, k] int64, -1 behind the end.
+    """
+    past = past.where(past.values >= 0)
+    ranked = np.full((past.rows, k), -1, np.int64)
+    for start in range(0, past.rows, _CHUNK):
+        stop = min(start + _CHUNK, past.rows)
+        own, without = past.part(start, stop).padded(), exclude.part(start, stop) if exclude is not None else None
+        gone = own.shape[1] + (int(without.lengths.max(initial=0)) if without is not None else 0)
+        common = np.broadcast_to(order[: k + gone], (stop - start, len(order[: k + gone])))
+        ranked[start:stop] = first_distinct(np.concatenate([own, common], axis=1), k, exclude=without)
+    return ranked
