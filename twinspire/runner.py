@@ -73,8 +73,8 @@ _WITHOUT_EFFECT = {"source": {"wait", "done_marker"}, "train": {"wait"}}
 
 def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
     """The newest version before `day` that the gate accepted and that was not rolled back."""
-    registry = import_module("index_builder.registry")
-    manifest = registry.accepted_before(pipeline.registry.root, pipeline.name, day)
+    registry = import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name)
+    manifest = registry.accepted_before(day)
     if manifest is None:
         return None
     return Parent(day=manifest.date, version=manifest.version, train=manifest.sources["train"])

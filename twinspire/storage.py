@@ -190,6 +190,16 @@ def delete_tree(uri: str) -> None:
         blob.delete()
 
 
+def delete_file(uri: str) -> None:
+    """Deletes a file; nothing if there is none."""
+    if not is_remote(uri):
+        Path(uri).unlink(missing_ok=True)
+        return
+    bucket, name = _split(uri)
+    for blob in [b for b in bucket.client.list_blobs(bucket, prefix=name) if b.name == name]:
+        blob.delete()
+
+
 def file_digest(uri: str) -> str:
     """`sha256` of a file's content, in hex."""
     if is_remote(uri):

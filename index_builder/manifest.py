@@ -1,0 +1,92 @@
+"""What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from twinspire.errors import BadData
+
+FORMAT_VERSION = 1
+FILE = "manifest.json"
+
+
+class File(BaseModel):
+    """A file of the version, as its reader must find it.
+
+    Attributes:
+      sha256: of its content, in hex.
+      size: in bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class Manifest(BaseModel):
+    """Describes one version.
+
+    Attributes:
+      format_version: of the artifact format; a reader refuses a newer one.
+      pipeline: name of the recommender.
+      date: the day it was trained up to.
+      version: `<date>-<first 8 hex of the digest of all below but sources and software>`.
+      parent: the version it was warm-started from, or None.
+      files: every file but the manifest, by path.
+      quality: the figures that the gate judged.
+      items: size of the corpus.
+      dimension: width of the vectors.
+      sources: URI of the working files it was made from, by stage.
+      software: versions of the libraries that made it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    pipeline: str
+    date: date
+    version: str
+    parent: str | None = None
+    files: dict[str, File]
+    quality: dict[str, Any] = {}
+    items: int
+    dimension: int
+    sources: dict[str, str] = {}
+    software: dict[str, str] = {}
+
+    @classmethod
+    def create(cls, *, pipeline: str, day: date, files: Mapping[str, File], **fields: Any) -> Self:
+        """A manifest whose version id is derived from the content."""
+        content = json.dumps([pipeline, str(day), sorted((path, file.sha256) for path, file in files.items())])
+        version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> Self:
+        """Reads a manifest.
+
+        Raises:
+          BadData: it is no manifest, or of a newer format.
+        """
+        try:
+            fields = json.loads(data)
+            newer = fields.get("format_version", 0) > FORMAT_VERSION
+        except (ValueError, AttributeError) as e:
+            raise BadData(
+                f"A manifest is a JSON object; {where} is not: {e}. The version is damaged: roll back."
+            ) from e
+        if newer:
+            raise BadData(
+                f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format "
+                f"{fields['format_version']}. It was published by a newer release: upgrade the reader."
+            )
+        return cls.model_validate(fields)
+
+    def dump(self) -> bytes:
+        """The manifest as JSON."""
+        return self.model_dump_json(indent=1).encode()
