@@ -1,0 +1,133 @@
+"""The transform graph: raw feature columns -> what the towers read, as a TFT `preprocessing_fn`.
+
+Every output has the name of its raw column. Ids are int64: 0 = missing or padding, then the vocabulary in TFT's order
+(most frequent first, ties in reverse byte order), then the shared buckets of values outside it; a hashed feature has 0
+and its buckets. Numbers are float32 around 0, and 0 when missing.
+
+Missing is `""` in strings, NaN in floats and -1 in integers, so that scalars are plain dense tensors of one type in the
+feature job, in training and in serving.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from twinspire.feature import Feature, NumberFeature, TextFeature
+from twinspire.pipeline import Pipeline
+
+WEIGHT = "_weight"
+"""Analysis only: how many events a row stands for (see vocabulary.py)."""
+
+Tensor: TypeAlias = "tf.Tensor | tf.SparseTensor"
+Inputs: TypeAlias = Mapping[str, Tensor]
+
+HOURS, WEEKDAYS = 24, 7
+_WORDS = r"[^\p{L}\p{N}]+"
+
+
+def make_preprocessing_fn(p: Pipeline) -> Callable[[Inputs], dict[str, Tensor]]:
+    """The function that TFT analyses and turns into a graph."""
+
+    def preprocessing_fn(inputs: Inputs) -> dict[str, Tensor]:
+        vocabularies = {name: _vocabulary(inputs, name) for name in vocabulary_features(p)}
+        outputs: dict[str, Tensor] = {}
+        for name, feature in p.features.items():
+            outputs |= _feature(p, name, feature, inputs, vocabularies)
+        return outputs
+
+    return preprocessing_fn
+
+
+def vocabulary_features(p: Pipeline) -> dict[str, Feature]:
+    """Features that keep a vocabulary, which is named like the feature."""
+    kept = p.kinds("id", "category", "categories")
+    return {name: f for name, f in kept.items() if not getattr(f, "hash_buckets", None)}
+
+
+def _feature(
+    p: Pipeline, name: str, f: Feature, inputs: Inputs, vocabularies: Mapping[str, tf.Tensor]
+) -> dict[str, Tensor]:
+    if f.kind == "time":
+        limits = {f"{name}_hour": HOURS, f"{name}_weekday": WEEKDAYS}
+        return {column: tf.clip_by_value(inputs[column] + 1, 0, limit) for column, limit in limits.items()}
+    x = inputs[name]
+    if f.kind in ("number", "count", "age"):
+        return {name: scaled(x, log=not isinstance(f, NumberFeature) or f.log)}
+    if f.kind == "vector":
+        return {name: tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))}
+    if isinstance(f, TextFeature):
+        return {name: _hashed(ngrams(x, f.ngrams), f.hash_buckets)}
+    table = p.item_id if f.kind == "history" else name
+    assert table is not None  # checked by the pipeline file
+    buckets = getattr(p.features[table], "hash_buckets", None)
+    if buckets:
+        return {name: _hashed(x, buckets)}
+    return {name: _looked_up(x, vocabularies[table], p.vocabulary.oov_buckets)}
+
+
+def _vocabulary(inputs: Inputs, name: str) -> tf.Tensor:
+    """Analyser: the file of the feature's distinct values, heaviest first. What is too rare was left out before."""
+    x, weight = inputs[name], inputs[WEIGHT]
+    if isinstance(x, tf.SparseTensor):
+        weight = tf.gather(weight, x.indices[:, 0])
+    return tft.vocabulary(x, weights=weight, vocab_filename=name, name=f"vocabulary_{name}")
+
+
+def _looked_up(x: Tensor, vocabulary: tf.Tensor, oov_buckets: int) -> Tensor:
+    rows = tft.apply_vocabulary(x, vocabulary, num_oov_buckets=oov_buckets)
+    return _ids(x, rows)
+
+
+def _hashed(x: Tensor, buckets: int) -> Tensor:
+    rows = _values(x, lambda values: tf.strings.to_hash_bucket_fast(values, buckets))
+    return _ids(x, rows)
+
+
+def _ids(x: Tensor, rows: Tensor) -> Tensor:
+    """Makes room for 0: missing."""
+    present = _values(x, lambda values: tf.cast(tf.not_equal(values, ""), tf.int64))
+    return _values(rows, lambda values: (values + 1) * _flat(present))
+
+
+def scaled(x: tf.Tensor, *, log: bool) -> tf.Tensor:
+    """Scales to mean 0 and variance 1 over the analysed rows; missing becomes the mean.
+
+    Args:
+      x: [B] float32; NaN and infinities count as missing.
+      log: take sign(x) log(1 + |x|) first.
+
+    Returns: [B] float32.
+    """
+    # In float64 the moments do not depend, after rounding, on the order in which workers add up.
+    known = tf.math.is_finite(x)
+    x = tf.where(known, tf.cast(x, tf.float64), tf.constant(float("nan"), tf.float64))
+    x = tf.sign(x) * tf.math.log1p(tf.abs(x)) if log else x
+    z = tft.scale_to_z_score(x, output_dtype=tf.float64)
+    return tf.cast(tf.where(tf.math.is_finite(z), z, tf.zeros_like(z)), tf.float32)
+
+
+def ngrams(text: tf.Tensor, longest: int) -> tf.SparseTensor:
+    """Lower-cased runs of 1 to `longest` words of each text.
+
+    Args:
+      text: [B] string, UTF-8.
+      longest: words in a run, at most.
+
+    Returns: [B, L] string.
+    """
+    lower = tf.strings.lower(text, encoding="utf-8")
+    words = tf.strings.split(tf.strings.regex_replace(lower, _WORDS, " ")).to_sparse()
+    return tft.ngrams(words, (1, longest), " ")
+
+
+def _values(x: Tensor, function: Callable[[tf.Tensor], tf.Tensor]) -> Tensor:
+    """Applies an elementwise function to the values of a dense or a sparse tensor."""
+    if isinstance(x, tf.SparseTensor):
+        return tf.SparseTensor(x.indices, function(x.values), x.dense_shape)
+    return function(x)
+
+
+def _flat(x: Tensor) -> tf.Tensor:
+    return x.values if isinstance(x, tf.SparseTensor) else x
