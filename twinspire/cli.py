@@ -1,5 +1,6 @@
 """The command line's table of contents."""
 
+import signal
 import sys
 from typing import Annotated
 
@@ -48,12 +49,18 @@ def _about(version: Annotated[bool, typer.Option("--version", help="Print the ve
 
 def main() -> None:
     """Entry point: errors that are the user's to mend are told without a traceback."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
     except TwinspireError as e:
         console.print(f"[bold red]{type(e).__name__}[/]")
         console.print(str(e), markup=False, highlight=False, soft_wrap=True)
         sys.exit(e.exit_code)
+
+
+def _end(*_: object) -> None:
+    """Airflow stops a task by SIGTERM: end by an exception, so that the day does not stay open and hold up later ones."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

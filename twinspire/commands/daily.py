@@ -38,15 +38,20 @@ def day(
 
     Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
     """
-    with _json_on_error("day"):
+    with _json_on_error("day") as told:
         p = open_pipeline(pipeline)
         chosen, found = resolve_day(p, date, instant), {}
+        told["day"] = str(chosen)
         if close:
             workdir.close_day(p, chosen, "failed")
         elif turn:
             runner.await_turn(p, chosen, timedelta(0))
         else:
-            found = import_module("beam_jobs.source").check(p, chosen)
+            try:
+                found = import_module("beam_jobs.source").check(p, chosen)
+            except NothingToDo:
+                workdir.close_day(p, chosen, "skipped")
+                raise
             workdir.open_day(p, chosen)
         print_json({"day": str(chosen), "state": workdir.state(p, chosen), "input": found})
 
@@ -100,12 +105,13 @@ def _stage(name: str, file: str, date: str, **options) -> None:
 
 
 @contextmanager
-def _json_on_error(stage: str) -> Iterator[None]:
-    """A stage's standard output ends with a JSON line whatever happens."""
+def _json_on_error(stage: str) -> Iterator[dict]:
+    """A stage's standard output ends with a JSON line whatever happens; what is put into the dictionary is added."""
+    told: dict = {"stage": stage}
     try:
-        yield
+        yield told
     except TwinspireError as e:
-        print_json({"stage": stage, "status": type(e).__name__, "exit_code": e.exit_code, "reason": str(e)})
+        print_json({**told, "status": type(e).__name__, "exit_code": e.exit_code, "reason": str(e)})
         raise
 
 
@@ -177,7 +183,19 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
     p, chosen = open_pipeline(pipeline), parse_date(date)
     attempts = {name: workdir.latest(p, chosen, name) for name in runner.STAGES}
     done = {name: attempt.summary for name, attempt in attempts.items() if attempt}
-    print_json({"day": str(chosen), "state": workdir.state(p, chosen), "stages": done, "gaps": _gaps(p, chosen)})
+    state = workdir.state(p, chosen)
+    told = {"day": str(chosen), "state": state, "stages": done, "gaps": _gaps(p, chosen)}
+    if state == "skipped":
+        told["reason"] = _why_skipped(p, chosen)
+    print_json(told)
+
+
+def _why_skipped(pipeline: Pipeline, day: date) -> str:
+    try:
+        import_module("beam_jobs.source").check(pipeline, day)
+    except NothingToDo as e:
+        return str(e)
+    return "The day had no logs when it was run; now it has: run it again."
 
 
 def _gaps(pipeline: Pipeline, day: date) -> list[str]:
