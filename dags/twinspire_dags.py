@@ -92,7 +92,7 @@ class TwinspireOperator(BashOperator):
 
 def command(stage: str, recommender: Recommender, options: str) -> str:
     """A shell line: only standard output's last line comes last, whatever libraries write to standard error at exit."""
-    python = f"${{TWINSPIRE_PYTHON:-{shlex.quote(sys.executable)}}}"
+    python = f'"${{TWINSPIRE_PYTHON:-{sys.executable}}}"'
     return f"set -o pipefail; {python} -m twinspire {stage} {shlex.quote(str(recommender.file))} {options} | tail -n 1"
 
 

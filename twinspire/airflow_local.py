@@ -26,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class LocalAirflow:
-    """`airflow standalone` with its own home; use as a context manager.
+    """`airflow standalone` with its own home, as a context manager that starts and stops it.
 
     Attributes:
       home: AIRFLOW_HOME. Kept between starts, and with it the runs and their logs.
@@ -140,7 +140,7 @@ class LocalAirflow:
         began = time.monotonic()
         rest = Rest(self.url, self.user, self.password)
         while (waited := time.monotonic() - began) < timeout:
-            if self._process is None or self._process.poll() is not None:
+            if not self.running():
                 raise TryAgain(f"Airflow stopped while starting. The end of {self.log}:\n{self.log_end()}")
             if rest.healthy():
                 self.rest = rest
@@ -148,6 +148,10 @@ class LocalAirflow:
             tick(waited)
             time.sleep(0.5)
         raise TryAgain(f"Airflow is not healthy after {timeout:.0f} s. The end of {self.log}:\n{self.log_end()}")
+
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def log_end(self, lines: int = 30) -> str:
         """The last lines of the log of Airflow's own processes."""

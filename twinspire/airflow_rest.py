@@ -102,6 +102,10 @@ class Rest:
         found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
         return {task["task_id"]: task for task in found["task_instances"]}
 
+    def all_tasks(self, dag: str) -> list[dict]:
+        """Task instances of all runs of a DAG."""
+        return self.call("GET", f"dags/{dag}/dagRuns/~/taskInstances", params={"limit": 1000})["task_instances"]
+
     def result(self, dag: str, run: str, task: str) -> dict:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"

@@ -1,0 +1,104 @@
+"""Small synthetic logs, and pipeline files over them, for runs by a real Airflow."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pytest
+
+GROUPS = 6
+
+
+def write_logs(
+    folder: Path, days, zone: str, *, users: int = 300, items: int = 60, events: int = 1500, empty=(), few=()
+):
+    """Events of people who mostly take items of one group; one snapshot of the items before the first day.
+
+    Args:
+      days: dates that get a partition.
+      empty: those of them without a row.
+      few: those of them with a handful of rows.
+    """
+    for day in days:
+        rng = np.random.default_rng(day.toordinal())
+        n = 0 if day in empty else 5 if day in few else events
+        user = rng.integers(users, size=n)
+        loyal = rng.random(n) < 0.9
+        item = np.where(
+            loyal, user % GROUPS + GROUPS * rng.integers(items // GROUPS, size=n), rng.integers(items, size=n)
+        )
+        midnight = datetime.combine(day, datetime.min.time(), ZoneInfo(zone)).timestamp()
+        time = (1000 * (midnight + np.sort(rng.uniform(0, 86_000, n)))).astype("int64")
+        home = folder / "events" / f"dt={day}"
+        home.mkdir(parents=True, exist_ok=True)
+        columns = {"user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item], "time": time}
+        pl.DataFrame(columns, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}).write_parquet(
+            home / "part.parquet"
+        )
+    catalogue = {"item": [f"i{i}" for i in range(items)], "group": [f"g{i % GROUPS}" for i in range(items)]}
+    home = folder / "items" / f"dt={min(days) - timedelta(days=1)}"
+    home.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(catalogue).write_parquet(home / "part.parquet")
+
+
+def pipeline_text(name: str, zone: str, logs: Path) -> str:
+    """A pipeline file with one small tower on each side."""
+    return f"""
+        [pipeline]
+        name = "{name}"
+        time_zone = "{zone}"
+        retries = 2
+
+        [source]
+        events = "{logs}/events/dt={{date}}/"
+        items = "{logs}/items/dt={{date}}/"
+
+        [columns]
+        user = "user"
+        item = "item"
+        time = "time"
+        time_unit = "ms"
+
+        [features]
+        item = {{ kind = "id", tower = "item" }}
+        group = {{ kind = "category", tower = "item" }}
+        sold = {{ kind = "count", days = 2 }}
+        history = {{ kind = "history", length = 5 }}
+
+        [window]
+        history_days = 3
+        count_days = 2
+        vocabulary_days = 4
+        train_days = 2
+
+        [corpus]
+        display = ["group"]
+
+        [train]
+        dimension = 8
+        query_layers = []
+        item_layers = []
+        batch_size = 64
+
+        [evaluation]
+        ks = [5, 10]
+
+        [gate]
+        metric = "recall@10"
+        max_drop = 1.0
+        min_users = 5
+    """
+
+
+@pytest.fixture(scope="session")
+def logs_of():
+    """`write_logs`."""
+    return write_logs
+
+
+@pytest.fixture(scope="session")
+def pipeline_of():
+    """`pipeline_text`, flush left."""
+    return lambda *args: "\n".join(line.strip() for line in pipeline_text(*args).splitlines())

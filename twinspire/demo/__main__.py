@@ -1,0 +1,79 @@
+"""`python -m twinspire.demo`: the demo; with `--airflow` only Airflow's UI, to stay until Ctrl-C."""
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from twinspire import pipeline as pipelines
+from twinspire.airflow_local import LocalAirflow
+from twinspire.demo import backfill, groceries, report
+from twinspire.errors import TwinspireError
+
+ROOT = Path(__file__).parents[2]
+HOME = ROOT / "work" / "airflow"
+FIRST = date(2017, 10, 2)  # a Monday, with all of September behind it
+
+console = Console(highlight=False, soft_wrap=False)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m twinspire.demo", description=__doc__)
+    parser.add_argument("--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C")
+    parser.add_argument("--days", type=int, default=5, help="days of the backfill (default 5)")
+    parser.add_argument("--port", type=int, help="port of Airflow's UI (default 8080 if it is free)")
+    chosen = parser.parse_args(arguments)
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, _interrupt)
+    try:
+        if chosen.airflow:
+            _stay(chosen.port)
+        else:
+            _demo([FIRST + timedelta(days=n) for n in range(chosen.days)], chosen.port)
+    except KeyboardInterrupt:
+        console.print("\nStopped; no process is left.")
+        return 130
+    except TwinspireError as e:
+        console.print("\n[bold red]The demo stopped.[/]")
+        console.print(str(e), markup=False)
+        return e.exit_code
+    return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _demo(days: list[date], port: int | None) -> None:
+    began = time.monotonic()
+    console.print("[bold]Laying out the grocery data as daily partitions[/]")
+    file = groceries.lay_out(ROOT, console)
+    pipeline = pipelines.load(file)
+    console.print(f"[bold]Backfill of {days[0]} to {days[-1]} by Airflow, DAG {pipeline.name}[/]")
+    shutil.rmtree(HOME, ignore_errors=True)  # an interrupted demo's runs must not go on
+    with LocalAirflow(HOME, file.parent, schedule=False, port=port) as airflow:
+        rest = backfill.wait_for(airflow, console)
+        backfill.run(airflow, rest, pipeline, days, console)
+        with console.status("stopping Airflow …"):
+            airflow.stop()
+    report.show(pipeline, days, console)
+    console.print(f"\nAll of it took {int(time.monotonic() - began) // 60} min {int(time.monotonic() - began) % 60} s.")
+
+
+def _stay(port: int | None) -> None:
+    with LocalAirflow(HOME, ROOT / "pipelines", schedule=False, port=port) as airflow:
+        backfill.wait_for(airflow, console)
+        console.print("The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow.")
+        while airflow.running():
+            time.sleep(1)
+    console.print(f"Airflow ended by itself. Its log: {airflow.log}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""The progress of a backfill: days by stages, while Airflow works."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+STAGES = ("features", "train", "embed", "index", "publish")
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
+_LOOKS = {
+    "success": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "upstream_failed": ("–", "red"),
+    "skipped": ("skipped", "yellow"),
+    "running": ("▸", "bold cyan"),
+    "up_for_retry": ("retry", "yellow"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One stage of one day.
+
+    Attributes:
+      state: Airflow's name for it; empty while it has not begun.
+      seconds: how long it took, or has taken.
+      run, attempt: where its log is.
+    """
+
+    state: str = ""
+    seconds: float = 0.0
+    run: str = ""
+    attempt: int = 1
+
+
+@dataclass(slots=True)
+class Board:
+    """What is known about each stage of each day.
+
+    Attributes:
+      days: the days of the backfill, oldest first.
+      zone: the pipeline's, in which Airflow's data intervals are days.
+    """
+
+    days: list[date]
+    zone: ZoneInfo
+    began: float = field(default_factory=time.monotonic)
+    cells: dict[tuple[date, str], Cell] = field(default_factory=dict)
+
+    def update(self, runs: list[dict], tasks: list[dict]) -> list[tuple[date, str, Cell]]:
+        """Takes in what Airflow says; returns the stages that have ended since the last time.
+
+        Args:
+          runs: of the backfill, with `dag_run_id` and `data_interval_start`.
+          tasks: their task instances, and perhaps others'.
+        """
+        day_of = {run["dag_run_id"]: self._day(run["data_interval_start"]) for run in runs}
+        ended = []
+        for task in sorted(tasks, key=lambda task: task["end_date"] or "9"):
+            day, stage = day_of.get(task["dag_run_id"]), task["task_id"]
+            if day is None:
+                continue
+            cell = _cell(task)
+            if cell.state in ENDED and self.cells.get((day, stage), Cell()).state not in ENDED:
+                ended.append((day, stage, cell))
+            self.cells[day, stage] = cell
+        return ended
+
+    def _day(self, instant: str) -> date:
+        return datetime.fromisoformat(instant).astimezone(self.zone).date()
+
+    def failed(self) -> tuple[date, str, Cell] | None:
+        """The first stage that failed, if any has."""
+        return next(((day, stage, cell) for (day, stage), cell in self.cells.items() if cell.state == "failed"), None)
+
+    def __rich__(self) -> Group:
+        """A table that fits 80 columns: the stages, and their seconds by day."""
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        table.add_column("day", no_wrap=True)
+        for stage in STAGES:
+            table.add_column(stage, min_width=8, no_wrap=True)
+        table.add_column("sum", justify="right")
+        for day in self.days:
+            cells = [self.cells.get((day, stage), Cell()) for stage in STAGES]
+            total = sum(cell.seconds for cell in cells)
+            table.add_row(str(day), *map(_text, cells), f"{total:.0f} s" if total else "")
+        return Group(table, Text(f"{_clock(time.monotonic() - self.began)} elapsed", style="dim"))
+
+
+def _cell(task: dict) -> Cell:
+    seconds = task["duration"] or 0.0
+    if task["state"] == "running" and task["start_date"]:
+        seconds = (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
+    return Cell(
+        state=task["state"] or "", seconds=max(seconds, 0.0), run=task["dag_run_id"], attempt=max(task["try_number"], 1)
+    )
+
+
+def _text(cell: Cell) -> Text:
+    mark, style = _LOOKS.get(cell.state, ("·", "dim"))
+    timed = cell.state in ("success", "running", "failed")
+    return Text(f"{mark} {cell.seconds:.0f} s" if timed else mark, style=style)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
