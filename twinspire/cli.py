@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _end(*_: object) -> None:
-    """Airflow stops a task by SIGTERM: end by an exception, so that the day does not stay open and hold up later ones."""
+    """Airflow stops a task by SIGTERM: end by an exception, so that the day is closed and holds up no later one."""
     raise SystemExit(128 + signal.SIGTERM)
 
 

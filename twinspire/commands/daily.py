@@ -100,7 +100,8 @@ def publish(pipeline: PipelineFile, date: Date, promote: PromoteOption = "auto",
 
 
 def _stage(name: str, file: str, date: str, **options) -> None:
-    with _json_on_error(name):
+    with _json_on_error(name) as told:
+        told["day"] = date
         print_json(runner.run_stage(open_pipeline(file), parse_date(date), name, **options))
 
 
