@@ -1,0 +1,160 @@
+"""Published versions: which there are, which is live, and changing that."""
+
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from index_builder.registry import Registry
+from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
+from twinspire.errors import UsageError
+from twinspire.pipeline import Pipeline
+from twinspire.retention import delete_working_files, spare_working_files
+
+out = Console()
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version's id.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")]
+
+
+def registry_of(pipeline: Pipeline) -> Registry:
+    """The registry that a pipeline publishes to."""
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
+    """List the versions: day, whether live, accepted, refused or rolled back, and the figure that the gate judged."""
+    registry = registry_of(open_pipeline(pipeline))
+    rows = []
+    for s in registry.statuses():
+        quality = registry.manifest(s.version).quality if s.stored else {}
+        rows.append(
+            {
+                "version": s.version,
+                "day": str(s.date),
+                "status": s.status,
+                "metric": quality.get("metric"),
+                "value": quality.get("candidate"),
+                "baseline": quality.get("baseline"),
+                "items": quality.get("items"),
+                "pinned": s.pinned,
+                "stored": s.stored,
+                "reason": s.reason,
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(
+        "version", "status", "held-out users", "before", "items", "reason", title=f"Versions in {registry.root}"
+    )
+    for r in rows:
+        value = f"{r['metric']} {r['value']:.4f}" if r["value"] is not None else ""
+        before = f"{r['baseline']:.4f}" if r["baseline"] is not None else ""
+        marks = r["status"] + (", pinned" if r["pinned"] else "") + ("" if r["stored"] else ", deleted")
+        style = {"live": "bold green", "refused": "red", "rolled back": "yellow"}.get(r["status"])
+        table.add_row(r["version"], marks, value, before, str(r["items"] or ""), r["reason"], style=style)
+    out.print(table)
+
+
+def show(pipeline: PipelineFile, version: VersionOption = None, as_json: AsJson = False) -> None:
+    """Show one version: its manifest and the log's entries about it."""
+    registry = registry_of(open_pipeline(pipeline))
+    chosen = version or registry.live()
+    if chosen is None:
+        raise UsageError(f"No version is live in {registry.root}; name one with --version, or publish one.")
+    manifest = registry.manifest(chosen)
+    entries = [e for e in registry.log() if chosen == e.version or chosen in e.rolled_back]
+    if as_json:
+        print_json({**manifest.model_dump(mode="json"), "log": [e.model_dump(mode="json") for e in entries]})
+        return
+    table = Table("field", "value", title=f"{manifest.pipeline} {chosen}", show_header=False)
+    fields = {"day": manifest.date, "parent": manifest.parent, "items": manifest.items, "dimension": manifest.dimension}
+    size = sum(file.size for file in manifest.files.values()) / 1e6
+    for name, value in {**fields, **manifest.quality, "files": f"{len(manifest.files)}, {size:.1f} MB"}.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    for name, value in {**manifest.software, **manifest.sources}.items():
+        table.add_row(name, value)
+    for e in entries:
+        table.add_row(f"log {e.number}", f"{e.at:%Y-%m-%d %H:%M} {e.action}: {e.reason}")
+    out.print(table)
+
+
+def promote(
+    pipeline: PipelineFile,
+    version: VersionArgument,
+    despite_gate: Annotated[
+        str | None, typer.Option("--despite-gate", metavar="REASON", help="Overrule the gate, and say why.")
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Make a stored version live."""
+    registry = registry_of(open_pipeline(pipeline))
+    why = despite_gate or reason or "promoted by hand"
+    entry = registry.promote(version, reason=why, despite_gate=despite_gate is not None)
+    console.print(f"{version} is live.", highlight=False)
+    print_json(entry.model_dump(mode="json"))
+
+
+def rollback(
+    pipeline: PipelineFile,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="VERSION", help="By default the version that was live before.")
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Go back to an earlier version; later days do not inherit from the ones rolled back."""
+    registry = registry_of(open_pipeline(pipeline))
+    before = registry.live()
+    entry = registry.rollback(to, reason=reason or "rolled back by hand")
+    undone = ", ".join(entry.rolled_back)
+    console.print(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.", highlight=False)
+    print_json(entry.model_dump(mode="json"))
+
+
+def pin(
+    pipeline: PipelineFile,
+    version: VersionArgument,
+    remove: Annotated[bool, typer.Option("--remove", help="Unpin it.")] = False,
+) -> None:
+    """Keep a version from being pruned."""
+    registry = registry_of(open_pipeline(pipeline))
+    if remove:
+        registry.unpin(version)
+    else:
+        registry.pin(version)
+    print_json({"version": version, "pinned": not remove})
+
+
+def prune(
+    pipeline: PipelineFile,
+    keep: Annotated[int | None, typer.Option(help="Versions kept; registry.keep_versions by default.", min=1)] = None,
+    keep_days: Annotated[int | None, typer.Option(help="Days kept; registry.keep_days by default.", min=0)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only say what would be deleted.")] = False,
+) -> None:
+    """Delete old versions and working files; a dry run unless --yes.
+
+    Never the live or a pinned version, nor the training state that a kept version was made from.
+    """
+    p = open_pipeline(pipeline)
+    registry = registry_of(p)
+    today = datetime.now(p.zone).date()
+    days = p.registry.keep_days if keep_days is None else keep_days
+    spare = registry.prunable(keep=keep or p.registry.keep_versions, keep_days=days, today=today)
+    files = spare_working_files(p, _needed(registry, spare), keep_days=days, today=today)
+    for place in [*spare, *files]:
+        console.print(("deleting " if yes else "would delete ") + place, highlight=False)
+    if yes:
+        for version in spare:
+            registry.delete(version)
+        delete_working_files(files)
+    print_json({"deleted": yes, "versions": spare, "working_files": files})
+
+
+def _needed(registry: Registry, spare: list[str]) -> set[str]:
+    """Working files that kept versions, or the next day, are made from."""
+    kept = [s.version for s in registry.statuses() if s.stored and s.version not in spare]
+    needed = {registry.manifest(version).sources.get("train", "") for version in kept}
+    newest = registry.accepted_before(date.max)
+    return needed | ({newest.sources.get("train", "")} if newest else set())
