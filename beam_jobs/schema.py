@@ -26,6 +26,8 @@ EVALUATION = "evaluation"
 USERS = "users"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
+ANALYSIS = "analysis"
+"""Rows that the transform graph is fitted on; removed when it is."""
 REJECTED = "rejected"
 STATISTICS = "statistics"
 REPORT = "report.json"
@@ -79,6 +81,16 @@ def example_schema(p: Pipeline) -> pa.Schema:
     return _schema([*meta, ("_holdout", pa.bool_())], query_columns(p) + item_columns(p))
 
 
+def analysis_schema(p: Pipeline) -> pa.Schema:
+    """`analysis/dt=d/`: the positives of each vocabulary day; raw features without times, histories and `_`.
+
+    The user's and the item's id are null where the id is to leave the vocabulary (`vocabulary.keep_days`). Counts and
+    ages are those of the start of day d, null where the days that were read do not reach back far enough.
+    """
+    computed = {c.name for n, f in p.kinds("time", "history").items() for c in feature_columns(n, f)}
+    return pa.schema([column for column in query_columns(p) + item_columns(p) if column.name not in computed])
+
+
 def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
     """`corpus/start/`, `corpus/end/`: one row per item that can be recommended, sorted by `_item`.
 
@@ -108,7 +120,7 @@ def attribute_name(column: str) -> str:
 
 
 def evaluation_schema(p: Pipeline) -> pa.Schema:
-    """`evaluation/`: one query per user and day, as things stood at the start of that day, sorted by day, user.
+    """`evaluation/`: one query per user and day, as things stood at the start of that day; each file is sorted by user.
 
     `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items of the history
     window, most frequent first, then most recent, at most `PAST_LENGTH`; `_past_events` their events.
@@ -118,7 +130,7 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
 
 
 def users_schema(p: Pipeline) -> pa.Schema:
-    """`users/`: each user of the history window as they would be served the day after, sorted by user."""
+    """`users/`: each user of the history window as they would be served the day after; each file sorted."""
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_PAST], query_columns(p))
 
 

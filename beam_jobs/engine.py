@@ -1,0 +1,54 @@
+"""Runs Beam jobs: in this process, offline, unless the pipeline file's `beam.options` name another runner.
+
+Jobs signal bad input by raising a `TwinspireError` in a worker. Runners hand such an error over in different forms, the
+remote ones as text; here it becomes itself again.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from twinspire import errors
+from twinspire.errors import BadData, TwinspireError
+
+# Beam's DirectRunner tries to download Prism first; the runner that it falls back to needs nothing.
+_LOCAL = (None, "DirectRunner", "FnApiRunner")
+_RAISED = re.compile(r"twinspire\.errors\.(\w+): (.*)")
+_BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
+
+
+def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
+    """Builds a job, runs it, and waits for its end.
+
+    Args:
+      options: Beam's, as on its command line.
+      build: adds the job's steps to the pipeline that it is given.
+
+    Raises:
+      TwinspireError: as raised by a step.
+    """
+    parsed = PipelineOptions(list(options))
+    name = parsed.view_as(StandardOptions).runner
+    pipeline = beam.Pipeline(runner=FnApiRunner() if name in _LOCAL else None, options=parsed)
+    build(pipeline)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as e:
+        found = next(_own_errors(e), None)
+        if found is None:
+            raise
+        raise found from e
+
+
+def _own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
+    """The project's errors in a chain of causes; last, one recognised in the text of a remote traceback."""
+    outer = error
+    while error is not None:
+        if isinstance(error, TwinspireError):
+            yield type(error)(_BEAM_SUFFIX.sub("", str(error)))
+        error = error.__cause__ or error.__context__
+    for kind, message in _RAISED.findall(str(outer).replace("\\n", "\n")):
+        yield getattr(errors, kind, BadData)(_BEAM_SUFFIX.sub("", message))
