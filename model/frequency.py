@@ -1,8 +1,9 @@
 """A streaming estimate of how often each item is drawn, without a vocabulary (Yi et al., RecSys 2019, section 3).
 
-Two things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
+Three things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
 rows, not steps, so that a changed batch size needs no conversion: the mean gap between two hits of an item *is* 1 / q.
-And c hits in one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing.
+The c hits of one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing. And what lies
+before an item's first hit is no gap: it may not have existed.
 """
 
 from collections.abc import Mapping
@@ -19,13 +20,13 @@ class StreamingFrequency(tf.Module):
 
     Every item falls into one bucket per hash. A collision can only make a bucket's gap too short, so the longest of
     an item's gaps counts. Memory is 1 / alpha hits: the standard deviation of log q is about sqrt(alpha / 2) for every
-    item, and frequent items are followed faster. The first 1 / alpha hits are averaged evenly, so that a rare item
+    item, and frequent items are followed faster. The first 1 / alpha gaps are averaged evenly, so that a rare item
     does not keep its start value for ever.
 
     Attributes:
       last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A).
       gap: [hashes * buckets] float32, mean rows between two hits (the paper's B).
-      hits: [hashes * buckets] int32.
+      hits: [hashes * buckets] int32, gaps that the mean is made of.
       seen: scalar int64, rows seen so far.
     """
 
@@ -45,8 +46,9 @@ class StreamingFrequency(tf.Module):
           buckets: length of each hash's arrays (16 bytes each); at least 5 times the items.
           hashes: independent hash functions.
           alpha: learning rate, in (0, 1].
-          initial_gap: rows between hits that are assumed of an item met for the first time.
-          warm_up: take max(alpha, 1 / hits) as the rate; False is the paper's fixed alpha.
+          initial_gap: rows between hits that are assumed of an item met once.
+          warm_up: take max(alpha, 1 / hits) as the rate, hits between which there is a gap. False is the paper's
+            fixed alpha, with the time before the first hit as the first gap.
           name: of the module.
         """
         super().__init__(name=name)
@@ -70,15 +72,12 @@ class StreamingFrequency(tf.Module):
         now = self.seen.assign_add(tf.size(items, tf.int64))
         places = self._places(items)
         hit, _, count = tf.unique_with_counts(tf.reshape(places, [-1]))
-        earlier = tf.gather(self.hits, hit)
-        kept = self._retained(earlier, count)
-        gap = tf.cast(now - tf.gather(self.last, hit), tf.float32)
-        if self.warm_up:  # what lies before a newcomer's first hit is no gap of its own
-            gap = tf.where(earlier == 0, tf.minimum(gap, self.initial_gap), gap)
-        mean = kept * tf.gather(self.gap, hit) + (1 - kept) * gap / tf.cast(count, tf.float32)
+        old, gap, hits, gaps = self._before(hit, count, now, tf.size(items, tf.int64))
+        kept = self._retained(hits, gaps)
+        mean = kept * old + (1 - kept) * gap / tf.cast(count, tf.float32)
         self.gap.scatter_update(tf.IndexedSlices(mean, hit))
         self.last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(hit), now), hit))
-        self.hits.scatter_update(tf.IndexedSlices(earlier + count, hit))
+        self.hits.scatter_update(tf.IndexedSlices(hits + gaps, hit))
         return -tf.math.log(tf.reduce_max(tf.gather(self.gap, places), axis=0))
 
     def log_q(self, items: tf.Tensor) -> tf.Tensor:
@@ -97,12 +96,12 @@ class StreamingFrequency(tf.Module):
 
     def state(self) -> dict[str, np.ndarray]:
         """The buckets ever hit and the clock, as arrays that `restore` takes."""
-        hits = self.hits.numpy()
-        bucket = np.flatnonzero(hits)
+        last = self.last.numpy()
+        bucket = np.flatnonzero(last)
         return {
             "bucket": bucket,
-            "hits": hits[bucket],
-            "last": self.last.numpy()[bucket],
+            "hits": self.hits.numpy()[bucket],
+            "last": last[bucket],
             "gap": self.gap.numpy()[bucket],
             "seen": np.int64(self.seen.numpy()),
             "shape": np.array([self.hashes, self.buckets], np.int64),
@@ -131,16 +130,29 @@ class StreamingFrequency(tf.Module):
             variable.assign(full)
         self.seen.assign(int(state["seen"]))
 
-    def _retained(self, earlier: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        """Weight that the old mean keeps after `count` hits in turn, each at its own rate.
+    def _before(
+        self, hit: tf.Tensor, count: tf.Tensor, now: tf.Tensor, batch: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """For each bucket hit: its mean gap, the rows that its new hits share, its gaps so far, and its new gaps."""
+        last = tf.gather(self.last, hit)
+        old, hits = tf.gather(self.gap, hit), tf.gather(self.hits, hit)
+        gap = tf.cast(now - last, tf.float32)
+        if not self.warm_up:
+            return old, gap, hits, count
+        new = last == 0  # its hits in this batch lie batch / count rows apart; the first of them follows no gap
+        old = tf.where(new, tf.minimum(gap, self.initial_gap), old)
+        gap = tf.where(new, tf.cast(batch, tf.float32), gap)
+        return old, gap, hits, tf.where(new, count - 1, count)
 
-        While hits are fewer than 1 / alpha, hit number n has the rate 1 / n and keeps (n - 1) / n: the product over
+    def _retained(self, earlier: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        """Weight that the old mean keeps after `count` gaps in turn, each at its own rate.
+
+        While gaps are fewer than 1 / alpha, number n has the rate 1 / n and keeps (n - 1) / n: the product over
         n = earlier + 1 … earlier + even telescopes to earlier / (earlier + even). The others keep 1 - alpha each.
         """
         even = tf.clip_by_value(int(1 / self.alpha) - earlier, 0, count) if self.warm_up else tf.zeros_like(count)
         old, averaged, rest = (tf.cast(x, tf.float32) for x in (earlier, earlier + even, count - even))
-        steady = tf.pow(1 - self.alpha, rest)
-        return tf.where(even > 0, tf.math.divide_no_nan(old, averaged), 1.0) * steady
+        return tf.where(even > 0, tf.math.divide_no_nan(old, averaged), 1.0) * tf.pow(1 - self.alpha, rest)
 
     def _places(self, items: tf.Tensor) -> tf.Tensor:
         """[hashes, N] int64: where each hash keeps each item in the flat arrays."""
