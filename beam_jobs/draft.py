@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from beam_jobs.rawfiles import read
 from twinspire.errors import UsageError
 
 _NAMES = {
@@ -62,14 +63,13 @@ def _sample(path: Path, kind: str) -> Table:
         if path.is_dir()
         else path
     )
-    readers = {".parquet": pl.scan_parquet, ".csv": pl.scan_csv, ".jsonl": pl.scan_ndjson, ".json": pl.scan_ndjson}
     if file is None or not file.exists():
         raise UsageError(f"A sample of {kind} is a file or a folder with files; found nothing at {path}.")
-    suffix = next((s for s in reversed(file.suffixes) if s in readers), None)
-    if suffix is None:
-        raise UsageError(f"A sample is Parquet, CSV or JSON Lines, by its ending; found {file.name}.")
     where, found = re.subn(r"\d{4}-\d\d-\d\d", "{date}", str(file.resolve().parent) + "/")
-    return Table(where if found else f"{kind}/dt={{date}}/", readers[suffix](file).head(_SAMPLE_ROWS).collect())
+    return Table(
+        where if found else f"{kind}/dt={{date}}/",
+        pl.from_arrow(next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)),
+    )
 
 
 def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
