@@ -5,9 +5,9 @@
     state/         what the next day's training starts from (model/state.py)
     metrics.json   what was measured (the keys below)
 
-Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns (beam_jobs/schema.py),
-any number of rows, and the result `{"vector": [B, D] float32}`, each row of length 1. Scalars are `[B]` and lists
-`[B, L]`, padded at the end; L is the longest list of the call, or the declared size of a vector.
+Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns of
+beam_jobs/schema.py, any number of rows, and the result `{"vector": [B, D] float32}`, each row of length 1. Scalars are
+`[B]` and lists `[B, L]`, padded at the end; L is the longest list of the call, or the declared size of a vector.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,11 +24,12 @@ METRICS = "metrics.json"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
 
-# Keys of metrics.json. Each of the first three holds measures by list ("two_tower", "most_popular", …).
-PROGRESSIVE = "progressive"  # the parent on the day, before the day was trained on; null without a parent
-HOLDOUT = "holdout"  # {"candidate", "baseline", "users", "days"}: this version and its baseline on held-out users
-BASELINES = "baselines"  # lists that need no model, on the progressive users and on the held-out users
-TRAIN = "train"  # loss curve, rows, steps, seconds
+# Keys of metrics.json; measures are as model/evaluate.py says.
+PROGRESSIVE = "progressive"  # measures of the parent on the day, before the day was trained on; null without a parent
+BASELINES = "baselines"  # measures by list that needs no model, on the same queries
+HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "baselines"}: this version, its parent (or null) and
+# the lists that need no model, on users held out of training
+TRAIN = "train"  # {"rows", "steps", "seconds", "examples_per_second", "loss": [[step, nats], …], …}
 
 # What stands for a missing value and fills the end of short lists. The transform graph reads them as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}
@@ -69,7 +70,14 @@ class Tower:
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
 
     def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
-        """Returns the rows' vectors, [N, D] float32. Columns that the tower does not know are ignored, absent ones missing."""
+        """Encodes rows; columns that the tower does not know are ignored, those it misses are missing values.
+
+        Args:
+          table: raw features, as the feature job writes them.
+          batch_rows: rows per call; memory grows with it.
+
+        Returns: [N, D] float32, rows of length 1.
+        """
         parts = [self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
 

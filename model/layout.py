@@ -1,0 +1,164 @@
+"""What the towers are made of: columns, embedding tables and widths, from the pipeline file and the vocabularies.
+
+Rows of a table are: 0 for a missing value, then the vocabulary in the transform graph's order, then the shared rows of
+ids outside it (`oov`). A hashed feature has 0 and its buckets. Every row has a key, which outlives its number:
+
+    missing, =TOKEN, oov:I, bucket:I
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from twinspire.feature import Feature
+from twinspire.pipeline import Pipeline
+
+Form = Literal["id", "ids", "number", "vector"]
+SIDES = ("query", "item")
+_FORMS: dict[str, Form] = {"id": "id", "category": "id", "categories": "ids", "text": "ids", "history": "ids"}
+_MISSING = "missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """An embedding table.
+
+    Attributes:
+      name: of the feature, or of the time column, that it belongs to.
+      tokens: the vocabulary, in row order; empty for hashed features.
+      shared: rows that several values share: outside the vocabulary, or hash buckets.
+      hashed: whether all values are hashed.
+      dimension: width of a row.
+      setting: key of the pipeline file that decides `shared`.
+    """
+
+    name: str
+    tokens: pa.Array
+    shared: int
+    hashed: bool
+    dimension: int
+    setting: str
+
+    @property
+    def rows(self) -> int:
+        """Rows, the one for missing values included."""
+        return 1 + len(self.tokens) + self.shared
+
+    @property
+    def first_shared(self) -> int:
+        """Number of the first shared row."""
+        return 1 + len(self.tokens)
+
+    @cached_property
+    def keys(self) -> pa.Array:
+        """Keys in row order, [rows] string."""
+        shared = "bucket" if self.hashed else "oov"
+        own = pa.array(np.char.add("=", self.tokens.to_numpy(zero_copy_only=False).astype(str)), pa.string())
+        parts = [pa.array([_MISSING]), own, pa.array([f"{shared}:{i}" for i in range(self.shared)], pa.string())]
+        return pa.concat_arrays(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One transformed column, as a tower reads it.
+
+    Attributes:
+      column: its name.
+      feature: the feature it comes from, as the pipeline file names it.
+      kind: that feature's kind.
+      form: `id` [B] and `ids` [B, L] are looked up (and averaged), `number` [B] and `vector` [B, W] enter as they are.
+      table: the embedding table of an id form.
+      width: numbers that it gives the first layer.
+      dropout: whether ids are now and then replaced by shared rows in training.
+    """
+
+    column: str
+    feature: str
+    kind: str
+    form: Form
+    table: str | None
+    width: int
+    dropout: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Both towers.
+
+    Attributes:
+      tables: by name.
+      parts: by side, `query` and `item`, in the order of the pipeline file.
+      layers: by side, widths of the layers, the last of which is the vectors'.
+    """
+
+    tables: Mapping[str, TableSpec]
+    parts: Mapping[str, Sequence[Part]]
+    layers: Mapping[str, Sequence[int]]
+
+
+def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None) -> Layout:
+    """Lays out the towers.
+
+    Args:
+      pipeline: its features and widths.
+      vocabularies: tokens by feature, in the transform graph's order, for the features that keep one.
+      widths: table widths of the parent by table, which undeclared ones keep: vocabularies grow, shapes must not.
+    """
+    tables: dict[str, TableSpec] = {}
+    parts: dict[str, list[Part]] = {side: [] for side in SIDES}
+    for name, feature in pipeline.features.items():
+        for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
+            tables[spec.name] = spec
+    for name, feature in pipeline.features.items():
+        parts[feature.tower] += _parts(pipeline, name, feature, tables)
+    top = pipeline.train.dimension
+    layers = {"query": (*pipeline.train.query_layers, top), "item": (*pipeline.train.item_layers, top)}
+    return Layout(tables=tables, parts=parts, layers=layers)
+
+
+def _tables(
+    pipeline: Pipeline, name: str, f: Feature, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int]
+) -> list[TableSpec]:
+    none = pa.array([], pa.string())
+    if f.kind == "time":
+        hours, days = (
+            TableSpec(name=f"{name}_{unit}", tokens=none, shared=n, hashed=True, dimension=w, setting=name)
+            for unit, n, w in (("hour", 24, 8), ("weekday", 7, 4))
+        )
+        return [hours, days]
+    if f.kind not in ("id", "category", "categories", "text"):
+        return []
+    buckets = getattr(f, "hash_buckets", None)
+    tokens = none if buckets else vocabularies[name]
+    shared = buckets or pipeline.vocabulary.oov_buckets
+    setting = f"features.{name}.hash_buckets" if buckets else "vocabulary.oov_buckets"
+    default = pipeline.train.dimension if f.kind == "id" else _usual_width(len(tokens) + shared, pipeline)
+    dimension = f.dimension or widths.get(name, default)
+    return [
+        TableSpec(name=name, tokens=tokens, shared=shared, hashed=bool(buckets), dimension=dimension, setting=setting)
+    ]
+
+
+def _usual_width(rows: int, pipeline: Pipeline) -> int:
+    """Fourth root of the size, as is the custom, times 4; not wider than the towers' vectors."""
+    return min(pipeline.train.dimension, round(4 * rows**0.25))
+
+
+def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]) -> list[Part]:
+    common = {"feature": name, "kind": f.kind}
+    if f.kind == "time":
+        columns = (f"{name}_hour", f"{name}_weekday")
+        return [Part(column=c, form="id", table=c, width=tables[c].dimension, **common) for c in columns]
+    if f.kind in _FORMS:
+        table = tables[pipeline.item_id if f.kind == "history" else name]
+        dropout = f.kind == "id" and not table.hashed
+        return [
+            Part(column=name, form=_FORMS[f.kind], table=table.name, width=table.dimension, dropout=dropout, **common)
+        ]
+    if f.kind == "vector":
+        return [Part(column=name, form="vector", table=None, width=f.size, **common)]
+    return [Part(column=name, form="number", table=None, width=1, **common)]

@@ -1,0 +1,129 @@
+"""From a features attempt to trained towers: lays them out, warm-starts or not, trains the days, writes the result."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from beam_jobs import schema
+from model import bundle, progress, state
+from model import rows as training_rows
+from model.export import export
+from model.fit import Learned, fit
+from model.frequency import StreamingFrequency
+from model.layout import Layout, Part, design
+from model.rows import Rows
+from model.state import TableState
+from model.towers import TwoTower
+from model.transform import Transform, vocabularies
+from model.warm_start import warm_start
+from twinspire.errors import BadData
+from twinspire.pipeline import Pipeline
+from twinspire.stages import StageContext
+
+ARCHIVED_ROWS = 1_000_000
+"""The most rows kept per table for ids that have left, in case they come back."""
+
+_TOWERS = {"query": bundle.QUERY_TOWER, "item": bundle.ITEM_TOWER}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """Trained towers with what goes into the next day's start.
+
+    Attributes:
+      model: the towers.
+      frequency: the frequency estimate.
+      archive: rows of ids that have left, by table.
+      learned: what training did.
+      days: the days trained on.
+    """
+
+    model: TwoTower
+    frequency: StreamingFrequency
+    archive: Mapping[str, TableState]
+    learned: Learned
+    days: Sequence[date]
+
+    def figures(self) -> dict[str, Any]:
+        """What metrics.json tells of training."""
+        told = self.learned
+        return {
+            "first_day": str(self.days[0]),
+            "last_day": str(self.days[-1]),
+            "days": len(self.days),
+            "rows": told.rows,
+            "steps": told.steps,
+            "total_steps": told.step,
+            "seconds": round(told.seconds, 2),
+            "examples_per_second": round(told.rows / told.seconds) if told.seconds else None,
+            "loss": told.curve,
+            "tables": {name: spec.rows for name, spec in self.model.layout.tables.items()},
+        }
+
+
+def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
+    """Trains on the days of a features attempt.
+
+    Args:
+      ctx: pipeline, day and mode.
+      features: local folder of the attempt.
+      parent: local folder of the state to start from; None starts from scratch.
+    """
+    settings = ctx.pipeline.train
+    start = state.load(parent) if parent else None
+    tokens = vocabularies(features / schema.TRANSFORM, ctx.pipeline)
+    model = TwoTower(design(ctx.pipeline, tokens, start.widths if start else None), settings.seed)
+    frequency = StreamingFrequency(**settings.frequency.model_dump())
+    archive: Mapping[str, TableState] = {}
+    if start:
+        archive = warm_start(model, start, day=ctx.day, keep=ARCHIVED_ROWS)
+        if settings.correction != "none":
+            frequency.restore(start.frequency)
+    folders = _day_folders(ctx, features / schema.TRANSFORMED)
+    with progress.shown(len(folders)) as report:
+        days = _days(ctx.pipeline, folders, model.layout)
+        learned = fit(model, frequency, days, settings, step=start.step if start else 0, report=report)
+    return Trained(model=model, frequency=frequency, archive=archive, learned=learned, days=list(folders))
+
+
+def write(ctx: StageContext, trained: Trained, transform: Path, out: Path) -> None:
+    """Writes both towers and the state.
+
+    Args:
+      ctx: pipeline and day.
+      trained: what is written.
+      transform: the transform graph that goes into the towers.
+      out: local folder.
+    """
+    for side, name in _TOWERS.items():
+        export(trained.model, Transform(transform, ctx.pipeline, side), side, out / name)
+    learned = state.capture(
+        trained.model,
+        trained.frequency.state(),
+        day=ctx.day,
+        step=trained.learned.step,
+        archive=trained.archive,
+    )
+    state.save(learned, out / bundle.STATE)
+
+
+def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
+    """Folders of the days to train on, oldest first: the day alone, or in mode full all up to it."""
+    found = {date.fromisoformat(p.name[3:]): p for p in transformed.glob("dt=*")}
+    wanted = [day for day in sorted(found) if day == ctx.day or (ctx.mode == "full" and day < ctx.day)]
+    if not wanted:
+        raise BadData(
+            f"Training on {ctx.day} needs its rows; {transformed} has {', '.join(map(str, sorted(found))) or 'none'}. All "
+            "of the day's users may be held out: lower evaluation.holdout; or run the features stage again."
+        )
+    return {day: found[day] for day in wanted}
+
+
+def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Layout) -> Iterator[tuple[date, Rows]]:
+    parts: list[Part] = [part for side in layout.parts.values() for part in side]
+    days = ((day, training_rows.read(folder, parts)) for day, folder in folders.items())
+    if pipeline.train.order == "shuffled":
+        return iter([(max(folders), training_rows.join([rows for _, rows in days]))])
+    return days

@@ -1,0 +1,122 @@
+"""Training rows: a day's transformed Parquet as arrays, in time order, cut into batches.
+
+Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one user's clicks; beyond it
+the order of time is kept, because what is popular changes by the hour. No batch is smaller than asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model import bundle
+from model.fingerprint import fingerprint
+from model.layout import Part
+from twinspire.errors import BadData
+
+_META = ("_time", "_user", "_item", "_reward")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Examples of one day or of several.
+
+    Attributes:
+      features: transformed columns by name, [N] or [N, L]; ids int32 with 0 as padding, numbers float32.
+      item: [N] int64, fingerprints of the items' ids.
+      reward: [N] float32.
+      time: [N] int64, microseconds since 1970, ascending.
+    """
+
+    features: Mapping[str, np.ndarray]
+    item: np.ndarray
+    reward: np.ndarray
+    time: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+def read(folder: Path, parts: Sequence[Part]) -> Rows:
+    """Reads one day's rows, sorted by time, user, item, whatever the files' order.
+
+    Raises:
+      BadData: a column that a tower needs is not there.
+    """
+    columns = list(dict.fromkeys(part.column for part in parts))
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise BadData(f"Training needs transformed rows; {folder} holds no Parquet file: run the features stage again.")
+    missing = [c for c in (*_META, *columns) if c not in pq.read_schema(files[0]).names]
+    if missing:
+        raise BadData(
+            f"Training rows need a column per input of the towers; {files[0]} has no {', '.join(missing)}. The "
+            "pipeline file was probably edited after the features stage: run that stage again."
+        )
+    table = pa.concat_tables(pq.read_table(file, columns=[*_META, *columns]) for file in files)
+    table = table.sort_by([(name, "ascending") for name in _META[:3]])
+    return Rows(
+        features={part.column: _feature(table, part) for part in parts},
+        item=fingerprint(table["_item"]),
+        reward=table["_reward"].to_numpy(),
+        time=table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(),
+    )
+
+
+def _feature(table: pa.Table, part: Part) -> np.ndarray:
+    column = table[part.column]
+    if part.form == "number":
+        return column.cast(pa.float32()).to_numpy()
+    if part.form == "id":
+        return column.cast(pa.int32()).to_numpy()
+    spec = bundle.Input("float32", True, part.width) if part.form == "vector" else bundle.Input("int64", True)
+    padded = bundle.arrays(pa.table({part.column: column}), {part.column: spec})[part.column]
+    return padded if part.form == "vector" else np.maximum(padded, 0).astype(np.int32)
+
+
+def join(days: Sequence[Rows]) -> Rows:
+    """Puts several days into one, in the order given."""
+    return Rows(
+        features={name: _stack([day.features[name] for day in days]) for name in days[0].features},
+        item=np.concatenate([day.item for day in days]),
+        reward=np.concatenate([day.reward for day in days]),
+        time=np.concatenate([day.time for day in days]),
+    )
+
+
+def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+    if arrays[0].ndim == 1:
+        return np.concatenate(arrays)
+    width = max(a.shape[1] for a in arrays)
+    return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays])
+
+
+def shuffled_in_blocks(time: np.ndarray, minutes: int, rng: np.random.Generator) -> np.ndarray:
+    """Row numbers in block order, shuffled within each block; 0 minutes keeps the order of time.
+
+    Args:
+      time: [N] int64, microseconds.
+      minutes: length of a block.
+      rng: source of the shuffle.
+
+    Returns: [N] int64.
+    """
+    if not minutes:
+        return np.argsort(time, kind="stable")
+    return np.lexsort((rng.random(len(time)), time // (minutes * 60_000_000)))
+
+
+def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cuts an order into batches of `size` rows or more: the rows left over are spread over all of them.
+
+    Only a day with fewer rows than that gives a smaller batch, its only one.
+    """
+    return np.array_split(order, max(1, len(order) // size)) if len(order) else []
+
+
+def take(rows: Rows, batch: np.ndarray) -> dict[str, np.ndarray]:
+    """The features of a batch, by column."""
+    return {name: column[batch] for name, column in rows.features.items()}

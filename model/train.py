@@ -1,0 +1,115 @@
+"""The train stage: measure the parent on the new day, train on it, measure the result on users held out of it."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import tensorflow as tf
+
+from beam_jobs import schema
+from model import bundle
+from model.evaluate import Measures, headline, holdout_rows, progressive_rows
+from model.learn import learn, write
+from model.measure import Exam, exam, examine
+from twinspire import storage
+from twinspire.errors import UsageError
+from twinspire.stages import StageContext
+
+_FEATURES = (schema.TRANSFORM, schema.TRANSFORMED, schema.EVALUATION, schema.CORPUS_START)
+_PARENT = (bundle.QUERY_TOWER, bundle.ITEM_TOWER, bundle.STATE)
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Runs the stage; model/bundle.py says what it leaves under `ctx.out`.
+
+    Raises:
+      UsageError: today's shapes are not the parent's, the parent's state is gone, or the loss is no number.
+      BadData: the features are not what the pipeline file declares.
+    """
+    _check(ctx)
+    if ctx.pipeline.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with tempfile.TemporaryDirectory() as scratch:
+        features = _local(ctx.inputs["features"], _FEATURES, Path(scratch) / "features")
+        parent = _local(ctx.parent.train, _PARENT, Path(scratch) / "parent") if ctx.parent else None
+        out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
+        metrics = _train(ctx, features, parent, out)
+        (out / bundle.METRICS).write_text(json.dumps(metrics, indent=1))
+        if storage.is_remote(ctx.out):
+            storage.upload_tree(out, ctx.out)
+    return _summary(ctx, metrics)
+
+
+def _check(ctx: StageContext) -> None:
+    if ctx.mode == "full":
+        return
+    if ctx.pipeline.train.order == "shuffled":
+        raise UsageError(
+            'A warm start goes on in the order of time; train.order is "shuffled", which is for logs that are not '
+            'daily. Train from scratch with --mode full, or set train.order = "time".'
+        )
+    if ctx.parent and not storage.exists(storage.join(ctx.parent.train, bundle.STATE)):
+        raise UsageError(
+            f"A warm start needs its parent's training state; that of {ctx.parent.version} is no longer at "
+            f"{ctx.parent.train}. Its working files were probably removed: train from scratch with --mode full."
+        )
+
+
+def _train(ctx: StageContext, features: Path, parent: Path | None, out: Path) -> dict[str, Any]:
+    """Everything between local inputs and local outputs; returns the metrics."""
+    ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
+    day, held = _exams(ctx, features, corpus)
+    # Before training: these are figures of a model that never saw the day.
+    before = examine(parent, corpus, [day, held], ks) if parent else [None, None]
+    learned = learn(ctx, features, parent / bundle.STATE if parent and ctx.mode == "incremental" else None)
+    write(ctx, learned, features / schema.TRANSFORM, out)
+    (candidate,) = examine(out, corpus, [held], ks)
+    return {
+        bundle.PROGRESSIVE: before[0],
+        bundle.BASELINES: day.baselines(ks),
+        bundle.HOLDOUT: {
+            "users": held.split.users,
+            "days": held.split.days,
+            "candidate": candidate,
+            "baseline": before[1],
+            "baselines": held.baselines(ks),
+        },
+        bundle.TRAIN: learned.figures(),
+    }
+
+
+def _exams(ctx: StageContext, features: Path, corpus: pa.Table) -> tuple[Exam, Exam]:
+    """The day's queries, and those of users held out of training."""
+    evaluation, limit = _read(features / schema.EVALUATION), ctx.pipeline.evaluation.max_users
+    held = holdout_rows(evaluation, ctx.day, min_users=ctx.pipeline.gate.min_users, max_users=limit)
+    return exam(progressive_rows(evaluation, ctx.day, limit), corpus), exam(held, corpus)
+
+
+def _read(folder: Path) -> pa.Table:
+    return ds.dataset(folder, format="parquet").to_table()
+
+
+def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
+    """The place itself, or the folders named downloaded from it."""
+    if not storage.is_remote(uri):
+        return Path(uri)
+    for name in names:
+        storage.localize(storage.join(uri, name), folder / name)
+    return folder
+
+
+def _summary(ctx: StageContext, metrics: dict[str, Any]) -> dict[str, Any]:
+    def short(measures: Measures | None) -> dict[str, float] | None:
+        return {k: round(v, 5) for k, v in headline(measures, ctx.pipeline.evaluation.ks).items()} if measures else None
+
+    figures, held = metrics[bundle.TRAIN], metrics[bundle.HOLDOUT]
+    return {
+        **{name: figures[name] for name in ("rows", "steps", "examples_per_second")},
+        "loss": figures["loss"][-1][1] if figures["loss"] else None,
+        "progressive": short(metrics[bundle.PROGRESSIVE]),
+        "holdout": {"users": held["users"], **{who: short(held[who]) for who in ("candidate", "baseline")}},
+    }

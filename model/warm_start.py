@@ -1,0 +1,127 @@
+"""Carries a parent's training state over to today's layout: rows follow keys, not row numbers.
+
+- A key that the parent had, in use or archived, keeps its row and its Adagrad slots.
+- A new key starts from the shared row that it was hashed to until now. Its slots start afresh: the shared row's are
+  those of thousands of updates, and would keep the newcomer from ever leaving it.
+- A key that is gone is archived.
+- A new column enters the first layer with zero weight, so that today's model begins as yesterday's; a column that is
+  gone is dropped. Any other change of shape is an error.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
+
+from model.adagrad import START
+from model.layout import TableSpec
+from model.state import State, TableState
+from model.towers import TwoTower
+from twinspire.errors import UsageError
+
+
+def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[str, TableState]:
+    """Overwrites a fresh model's weights with the parent's.
+
+    Args:
+      model: laid out for today, and overwritten.
+      parent: the state to go on from.
+      day: stamped on the rows that leave.
+      keep: the most archived rows of a table, those that left last.
+
+    Returns: archived rows, by table, for `state.capture`.
+
+    Raises:
+      UsageError: a shape differs that cannot be carried over; names the key of the pipeline file.
+    """
+    _check_layers(model.layout.layers, parent.layers)
+    archives = {}
+    for name, spec in model.layout.tables.items():
+        if name in parent.tables:
+            archives[name] = _carry_rows(model, spec, parent.tables[name], day, keep)
+    for name, weight in model.dense.items():
+        values, slots = _carry_weight(name, weight.values.shape, parent.dense)
+        weight.values.assign(values)
+        weight.slots.assign(slots)
+    return archives
+
+
+def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:
+    _check_table(spec, parent)
+    source = pc.index_in(spec.keys, value_set=parent.keys)
+    new = source.is_null().to_numpy(zero_copy_only=False)
+    row = source.fill_null(0).to_numpy().copy()
+    row[new] = _shared_rows(spec.keys.filter(pa.array(new)), parent)
+    slots = parent.slots[row]
+    slots[new] = START
+    weight = model.tables[spec.name]
+    weight.values.assign(parent.values[row])
+    weight.slots.assign(slots)
+    return _archive(spec, parent, day, keep)
+
+
+def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
+    """Rows of the parent that unknown tokens were hashed to, [N]. The hash is that of TensorFlow's lookup tables."""
+    tokens = pc.utf8_slice_codeunits(keys, 1).cast(pa.binary()).to_numpy(zero_copy_only=False)
+    if not len(tokens):
+        return np.zeros(0, np.int32)
+    bucket = tf.strings.to_hash_bucket_fast(tf.constant(tokens, tf.string), parent.shared).numpy()
+    first = pc.index_in(pa.scalar("oov:0"), value_set=parent.keys).as_py()
+    return (first + bucket).astype(np.int32)
+
+
+def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:
+    gone = pc.invert(pc.is_in(parent.keys, value_set=spec.keys))
+    rows = np.flatnonzero(gone.to_numpy(zero_copy_only=False))
+    left = parent.left.take(pa.array(rows)).fill_null(pa.scalar(day, pa.date32()))
+    newest = pc.sort_indices(left, sort_keys=[("", "descending")])[:keep]
+    rows = rows[newest.to_numpy()]
+    return TableState(
+        keys=parent.keys.take(pa.array(rows)),
+        values=parent.values[rows],
+        slots=parent.slots[rows],
+        left=left.take(newest),
+        shared=parent.shared,
+        hashed=parent.hashed,
+    )
+
+
+def _carry_weight(
+    name: str, shape: tf.TensorShape, parent: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    if name in parent:
+        values, slots = parent[name]
+        if values.shape == tuple(shape):
+            return values, slots
+        column = name.split("/")[2]
+        raise _shape_error(f"features.{column}", values.shape[0], shape[0], "numbers into the first layer")
+    return np.zeros(shape, np.float32), np.full(shape, START, np.float32)
+
+
+def _check_layers(layers: Mapping, parent: Mapping) -> None:
+    for side, widths in layers.items():
+        if list(widths[:-1]) != list(parent[side][:-1]):
+            raise _shape_error(f"train.{side}_layers", parent[side][:-1], list(widths[:-1]), "as widths of layers")
+        if widths[-1] != parent[side][-1]:
+            raise _shape_error("train.dimension", parent[side][-1], widths[-1], "as the width of the vectors")
+
+
+def _check_table(spec: TableSpec, parent: TableState) -> None:
+    if parent.hashed != spec.hashed:
+        kinds = {True: "hashed", False: "a vocabulary"}
+        raise _shape_error(f"features.{spec.name}.hash_buckets", kinds[parent.hashed], kinds[spec.hashed], "ids")
+    if parent.shared != spec.shared:
+        raise _shape_error(spec.setting, parent.shared, spec.shared, "shared rows")
+    if parent.values.shape[1] != spec.dimension:
+        key = f"features.{spec.name}.dimension"
+        raise _shape_error(key, parent.values.shape[1], spec.dimension, "as the width of its embedding")
+
+
+def _shape_error(key: str, parent: object, now: object, what: str) -> UsageError:
+    return UsageError(
+        f"A warm start needs the parent's shapes; {key} now gives {now}, the parent has {parent} ({what}). "
+        f"Set {key} back, or train from scratch with --mode full."
+    )

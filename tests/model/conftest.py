@@ -1,0 +1,71 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from twinspire.pipeline import Pipeline
+
+FEATURES = {
+    "user": {"kind": "id", "tower": "query"},
+    "device": {"kind": "category", "tower": "query"},
+    "when": {"kind": "time", "tower": "query"},
+    "recent": {"kind": "history", "tower": "query", "length": 5},
+    "item": {"kind": "id", "tower": "item"},
+    "tags": {"kind": "categories", "tower": "item", "from": "items"},
+    "title": {"kind": "text", "tower": "item", "hash_buckets": 50},
+    "shape": {"kind": "vector", "tower": "item", "size": 3},
+    "week": {"kind": "count", "tower": "item", "days": 7},
+}
+VOCABULARIES = {
+    "user": [f"u{i}" for i in range(30)],
+    "item": [f"i{i}" for i in range(20)],
+    "device": ["phone", "tv"],
+    "tags": ["red", "green", "blue"],
+}
+
+
+def _pipeline(features: dict | None = None, **tables) -> Pipeline:
+    base = {
+        "pipeline": {"name": "tiny"},
+        "source": {"events": "/none/dt={date}/", "items": "/none/items/dt={date}/"},
+        "columns": {"user": "user", "item": "item", "time": "time"},
+        "features": features or FEATURES,
+        "vocabulary": {"oov_buckets": 4},
+        "train": {"dimension": 8, "query_layers": [16], "item_layers": [16], "batch_size": 16},
+    }
+    for table, keys in tables.items():
+        base[table] = {**base.get(table, {}), **keys}
+    return Pipeline.model_validate(base)
+
+
+def _layout(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
+    from model.layout import design
+
+    tokens = {name: pa.array(v, pa.string()) for name, v in {**VOCABULARIES, **vocabularies}.items()}
+    return design(pipeline or _pipeline(), tokens, widths)
+
+
+def _columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    recent = rng.integers(1, 21, (rows, 5), dtype=np.int32)
+    recent[rng.random((rows, 5)) < 0.3] = 0
+    return {
+        "user": rng.integers(1, 31, rows, dtype=np.int32),
+        "device": rng.integers(0, 3, rows, dtype=np.int32),
+        "when_hour": rng.integers(1, 25, rows, dtype=np.int32),
+        "when_weekday": rng.integers(1, 8, rows, dtype=np.int32),
+        "recent": recent,
+        "item": rng.integers(1, 21, rows, dtype=np.int32),
+        "tags": rng.integers(0, 4, (rows, 2), dtype=np.int32),
+        "title": rng.integers(1, 51, (rows, 4), dtype=np.int32),
+        "shape": rng.random((rows, 3), dtype=np.float32),
+        "week": rng.random(rows, dtype=np.float32),
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """A small recommender: `features`, `pipeline(features, **tables)`, `layout(pipeline, widths, **vocabularies)` and
+    transformed `columns(rows, seed)`."""
+    return SimpleNamespace(features=FEATURES, pipeline=_pipeline, layout=_layout, columns=_columns)

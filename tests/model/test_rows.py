@@ -1,0 +1,90 @@
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model import rows as training_rows
+from model.layout import Part
+from twinspire.errors import BadData
+
+MINUTE = 60_000_000
+ITEM = Part(column="item", feature="item", kind="id", form="id", table="item", width=8)
+RECENT = Part(column="recent", feature="recent", kind="history", form="ids", table="item", width=8)
+SHAPE = Part(column="shape", feature="shape", kind="vector", form="vector", table=None, width=2)
+
+
+def _table(minutes, users=None):
+    start, n = datetime(2024, 5, 1, tzinfo=UTC), len(minutes)
+    return pa.table(
+        {
+            "_time": pa.array([start + timedelta(minutes=m) for m in minutes], pa.timestamp("us", tz="UTC")),
+            "_user": users or [f"u{i}" for i in range(n)],
+            "_item": [f"i{m}" for m in minutes],
+            "_reward": pa.array([1.0] * n, pa.float32()),
+            "item": pa.array(minutes, pa.int64()),
+            "recent": pa.array([list(range(1, m + 1)) for m in minutes], pa.list_(pa.int64())),
+            "shape": pa.array([[float(m), 1.0] for m in minutes], pa.list_(pa.float32())),
+        }
+    )
+
+
+def test_rows_come_in_order_of_time_whatever_the_files(tmp_path):
+    pq.write_table(_table([5, 1]), tmp_path / "a.parquet")
+    pq.write_table(_table([3, 2, 4]), tmp_path / "b.parquet")
+    rows = training_rows.read(tmp_path, [ITEM, RECENT, SHAPE])
+    assert rows.features["item"].tolist() == [1, 2, 3, 4, 5]
+    assert rows.features["recent"].tolist()[2] == [1, 2, 3, 0, 0]
+    assert rows.features["shape"].tolist()[4] == [5.0, 1.0]
+    assert len(set(rows.item.tolist())) == 5
+
+
+def test_a_column_that_is_missing_is_named(tmp_path):
+    pq.write_table(_table([1]).drop_columns("recent"), tmp_path / "a.parquet")
+    with pytest.raises(BadData, match=r"no recent.*run that stage again"):
+        training_rows.read(tmp_path, [ITEM, RECENT])
+
+
+def test_no_file_is_an_error(tmp_path):
+    with pytest.raises(BadData, match="holds no Parquet"):
+        training_rows.read(tmp_path, [ITEM])
+
+
+def test_rows_are_shuffled_within_their_block_only():
+    time = np.arange(600) * MINUTE  # ten hours, a row a minute
+    order = training_rows.shuffled_in_blocks(time, 60, np.random.default_rng(0))
+    assert sorted(order) == list(range(600))
+    assert (order // 60 == np.arange(600) // 60).all()
+    assert not (order == np.arange(600)).all()
+    assert all((np.diff(order[i : i + 60]) < 0).any() for i in range(0, 600, 60))
+
+
+def test_zero_minutes_keep_the_order_of_time():
+    time = np.array([3, 1, 2, 1]) * MINUTE
+    assert training_rows.shuffled_in_blocks(time, 0, np.random.default_rng(0)).tolist() == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("n", [100, 101, 163, 199, 200, 1000, 1063])
+def test_every_batch_is_full_and_every_row_is_in_one(n):
+    batches = training_rows.batches(np.arange(n), 100)
+    sizes = [len(batch) for batch in batches]
+    assert np.concatenate(batches).tolist() == list(range(n))
+    assert min(sizes) >= 100 and max(sizes) < 200 and max(sizes) - min(sizes) <= 1
+
+
+def test_a_day_smaller_than_a_batch_is_one_batch():
+    assert [len(b) for b in training_rows.batches(np.arange(7), 100)] == [7]
+    assert training_rows.batches(np.arange(0), 100) == []
+
+
+def test_days_are_joined_in_the_order_given():
+    def day(first, width):
+        time = np.arange(first, first + 2)
+        return training_rows.Rows(
+            features={"recent": np.full((2, width), first)}, item=time, reward=np.ones(2, np.float32), time=time
+        )
+
+    rows = training_rows.join([day(1, 2), day(5, 3)])
+    assert rows.features["recent"].tolist() == [[1, 1, 0], [1, 1, 0], [5, 5, 5], [5, 5, 5]]
+    assert rows.time.tolist() == [1, 2, 5, 6]

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.towers import TwoTower, drop_ids, mean_of_present
+
+
+@pytest.fixture
+def model(tiny):
+    return TwoTower(tiny.layout(), seed=1)
+
+
+@pytest.mark.parametrize("side", ["query", "item"])
+def test_vectors_have_the_dimension_and_length_one(tiny, model, side):
+    vectors = model(side, tiny.columns(7)).numpy()
+    assert vectors.shape == (7, 8)
+    np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+
+
+def test_last_layer_has_no_activation(tiny, model):
+    vectors = model("query", tiny.columns(200)).numpy()
+    assert (vectors < 0).any() and (vectors > 0).any()
+
+
+def test_mean_ignores_padding_wherever_it_lies():
+    rows = tf.constant([[[2.0], [4.0], [100.0]], [[100.0], [3.0], [100.0]], [[100.0], [100.0], [100.0]]])
+    mean = mean_of_present(rows, tf.constant([[5, 6, 0], [0, 7, 0], [0, 0, 0]]))
+    np.testing.assert_allclose(mean, [[3.0], [3.0], [0.0]])
+
+
+def test_padding_of_a_history_changes_nothing(tiny, model):
+    columns = tiny.columns(6)
+    wider = {**columns, "recent": np.pad(columns["recent"], ((0, 0), (0, 4)))}
+    np.testing.assert_allclose(model("query", columns), model("query", wider), atol=1e-6)
+
+
+def test_history_reads_the_item_table(tiny, model):
+    """An update through one tower is seen by the other."""
+    assert set(model.tables) == {"user", "device", "when_hour", "when_weekday", "item", "tags", "title"}
+    columns = {**tiny.columns(1), "recent": np.array([[3, 0, 0, 0, 0]])}
+    before = model("query", columns).numpy()
+    model.tables["item"].values.scatter_update(tf.IndexedSlices(tf.ones([1, 8]), [3]))
+    assert np.abs(model("query", columns).numpy() - before).max() > 1e-3
+
+
+def test_seed_and_name_decide_the_start(tiny):
+    one, other, again = (TwoTower(tiny.layout(), seed=seed) for seed in (1, 2, 1))
+    values = [m.tables["item"].values.numpy() for m in (one, other, again)]
+    assert (values[0] == values[2]).all() and not (values[0] == values[1]).any()
+    assert not (one.tables["user"].values.numpy()[:20] == values[0][:20]).any()
+
+
+def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
+    fewer = {name: f for name, f in tiny.features.items() if name != "device"}
+    with_it, without = TwoTower(tiny.layout(), seed=1), TwoTower(tiny.layout(tiny.pipeline(fewer)), seed=1)
+    assert (with_it.tables["user"].values.numpy() == without.tables["user"].values.numpy()).all()
+
+
+def test_dropped_ids_become_shared_rows_and_missing_stays_missing(tiny):
+    spec = tiny.layout().tables["item"]
+    ids = tf.constant([0, 7] * 4000)
+    dropped = drop_ids(ids, spec, 0.25, tf.constant([3, 4])).numpy()
+    assert (dropped[::2] == 0).all()
+    replaced = dropped[1::2][dropped[1::2] != 7]
+    assert set(replaced) == {21, 22, 23, 24}  # 20 tokens after row 0, then 4 shared rows
+    assert 0.22 < len(replaced) / 4000 < 0.28
+    assert not (dropped == drop_ids(ids, spec, 0.25, tf.constant([3, 5])).numpy()).all()
