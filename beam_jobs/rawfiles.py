@@ -1,0 +1,223 @@
+"""Reads raw log files of any kind as Arrow tables of bounded size.
+
+Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column of a CSV stays
+text, since `007` and `1.50` may be ids. What cannot be read as a record is handed to the caller with its place.
+"""
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from twinspire.errors import BadData, UsageError
+
+Format = Literal["auto", "parquet", "jsonl", "csv"]
+
+ENDINGS: dict[str, Literal["parquet", "jsonl", "csv"]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+Text = BinaryIO | gzip.GzipFile
+BLOCK_BYTES = 16 << 20
+BATCH_ROWS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A line that is no record.
+
+    Attributes:
+      file: the file it stands in.
+      place: where in the file, for people: `line 7`.
+      reason: what is wrong with it.
+      text: the line itself, cut to 500 characters.
+    """
+
+    file: str
+    place: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvOptions:
+    """What a CSV file does not say about itself.
+
+    Attributes:
+      delimiter: one character; None goes by the ending, tab for `.tsv` and comma otherwise.
+      columns: names, for files without a header line.
+      encoding: of the text.
+    """
+
+    delimiter: str | None = None
+    columns: Sequence[str] = ()
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise UsageError(f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as $'\\t'.")
+
+
+def format_of(path: Path, given: Format = "auto") -> Literal["parquet", "jsonl", "csv"]:
+    """The file's format: as given, or by its ending, `.gz` aside.
+
+    Raises:
+      UsageError: the ending says nothing.
+    """
+    if given != "auto":
+        return given
+    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if ending.lower() not in ENDINGS:
+        known = ", ".join(ENDINGS)
+        raise UsageError(
+            f"A file's ending says what it holds ({known}; .gz after it is understood), found {path.name}. "
+            "Say it with --format parquet, jsonl or csv."
+        )
+    return ENDINGS[ending.lower()]
+
+
+def read(
+    path: Path, malformed: Callable[[Malformed], None], format: Format = "auto", options: CsvOptions | None = None
+) -> Iterator[tuple[pa.Table, float]]:
+    """Yields the file's records in order, in tables of some 100,000 rows or 16 MiB of text.
+
+    Args:
+      path: a local file; gzip by its content for text formats.
+      malformed: called for every line that is no record; it may raise.
+      format: see `format_of`.
+      options: for CSV.
+
+    Yields: a table and the share of the file read so far.
+
+    Raises:
+      BadData: the file is missing, empty, truncated, or not of its format.
+    """
+    kind = format_of(path, format)
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise BadData(
+                f"A {kind} file holds records, but {path} is empty (0 bytes). Write it again, or leave it out."
+            )
+        with path.open("rb") as raw:
+            if kind == "parquet":
+                yield from _parquet(raw)
+                return
+            text = gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+            tables = _json_lines(text, path, malformed) if kind == "jsonl" else _csv(text, path, malformed, options)
+            for table in tables:
+                yield table, min(1.0, raw.tell() / size)
+    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as e:
+        raise BadData(
+            f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a copy that did not "
+            "finish?) or of another format: write it again, or say what it is with --format."
+        ) from e
+    except OSError as e:
+        raise BadData(f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is whole.") from e
+
+
+def _parquet(raw: BinaryIO) -> Iterator[tuple[pa.Table, float]]:
+    with pq.ParquetFile(raw) as file:
+        rows, total = 0, file.metadata.num_rows
+        if total == 0:
+            yield file.schema_arrow.remove_metadata().empty_table(), 1.0
+        for batch in file.iter_batches(BATCH_ROWS):
+            rows += len(batch)
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(None), rows / total
+
+
+def _json_lines(text: Text, path: Path, malformed: Callable[[Malformed], None]) -> Iterator[pa.Table]:
+    line = 1
+    while block := text.read(BLOCK_BYTES):
+        block += text.readline()
+        try:
+            yield _objects(block)
+        except pl.exceptions.PolarsError as e:
+            # Which lines are no objects is asked only now: it costs three times as much as reading them.
+            good = [
+                row for n, row in enumerate(block.split(b"\n"), line) if _is_object(row, f"line {n}", path, malformed)
+            ]
+            yield from _good_objects(good, path, e)
+        line += block.count(b"\n")
+
+
+def _objects(block: bytes) -> pa.Table:
+    return pl.read_ndjson(block, infer_schema_length=None).to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _good_objects(lines: list[bytes], path: Path, error: Exception) -> Iterator[pa.Table]:
+    if not lines:
+        return
+    try:
+        yield _objects(b"\n".join(lines))
+    except pl.exceptions.PolarsError as e:
+        raise BadData(
+            f"A column holds values of one type, but in {path}: {str(e).splitlines()[0]}. "
+            "Write that column with one type, or leave it out."
+        ) from error
+
+
+def _is_object(line: bytes, place: str, path: Path, malformed: Callable[[Malformed], None]) -> bool:
+    if not line.strip():
+        return False
+    try:
+        if isinstance(json.loads(line), dict):
+            return True
+        reason = "a record is a JSON object"
+    except ValueError as e:  # also bytes that are no text
+        reason = f"not JSON: {e}"
+    malformed(Malformed(str(path), place, reason, line[:500].decode(errors="replace")))
+    return False
+
+
+def _csv(
+    text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions | None
+) -> Iterator[pa.Table]:
+    options = options or CsvOptions()
+    delimiter = options.delimiter or ("\t" if ".tsv" in path.suffixes[-2:] else ",")
+    names = list(options.columns) or _header(text, path, delimiter, options.encoding)
+
+    def set_aside(row: pa.csv.InvalidRow) -> str:
+        reason = f"{row.actual_columns} fields where {row.expected_columns} are expected"
+        number = row.number + (0 if options.columns else 1)
+        malformed(Malformed(str(path), f"row {number}", reason, row.text[:500]))
+        return "skip"
+
+    reader = pa.csv.open_csv(
+        text,
+        # One thread, as only then are malformed rows numbered.
+        read_options=pa.csv.ReadOptions(
+            use_threads=False, block_size=BLOCK_BYTES, column_names=names, encoding=options.encoding
+        ),
+        parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+        ),
+    )
+    for batch in reader:
+        yield pa.Table.from_batches([batch])
+
+
+def _header(text: Text, path: Path, delimiter: str, encoding: str) -> list[str]:
+    first = text.readline().decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
+    names = next(csv.reader([first], delimiter=delimiter), [])
+    if not all(names) or len(set(names)) < len(names):
+        raise BadData(
+            f"The first line of a CSV names its columns, each once; in {path} it is {first[:200]!r}. "
+            "For a file without a header line give the names: --columns user,item,time."
+        )
+    return names
