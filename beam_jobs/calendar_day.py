@@ -64,7 +64,7 @@ def _epoch_days(column: pl.Series, unit: str, zone: str) -> pl.Series:
 
 
 def _guess(column: pl.Series) -> str:
-    largest = abs(column.cast(pl.Float64).max() or 0)
+    largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
     return "s" if largest < 1e11 else "ms" if largest < 1e14 else "us"
 
 
@@ -74,9 +74,8 @@ def _iso_days(column: pl.Series, zone: str) -> pl.Series:
     number = {name: pl.col(name).cast(pl.Int64).fill_null(0) for name in ("hour", "minute", "second", "zh", "zm")}
     sane = (number["hour"] < 24) & (number["minute"] < 60) & (number["second"] <= 60)
     day = pl.col("date").str.to_date("%Y-%m-%d", strict=False)
-    clock = day.cast(pl.Datetime("us")) + pl.duration(
-        hours=number["hour"], minutes=number["minute"], seconds=number["second"].clip(0, 59)
-    )
+    second = number["second"].clip(0, 59)  # a leap second is still its own day's
+    clock = day.cast(pl.Datetime("us")) + pl.duration(hours=number["hour"], minutes=number["minute"], seconds=second)
     offset = pl.duration(hours=number["zh"], minutes=number["zm"])
     instant = pl.when(pl.col("sign") == "-").then(clock + offset).otherwise(clock - offset)
     local = instant.dt.replace_time_zone("UTC").dt.convert_time_zone(zone).dt.date()

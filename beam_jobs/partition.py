@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from difflib import get_close_matches
 from glob import glob
@@ -22,16 +22,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from beam_jobs.aside import Aside, Malformed
 from beam_jobs.calendar_day import UNITS, calendar_days
-from beam_jobs.rawfiles import CsvOptions, Format, Malformed, format_of, read
+from beam_jobs.rawfiles import CsvOptions, Format, format_of, read
 from beam_jobs.spill import Spill
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
 PART = "part-0.parquet"
 SPILL_BYTES = 256 << 20
-SHOWN = 5
-"""Bad records quoted in an error."""
 
 Progress = Callable[[int, int], None]
 
@@ -67,7 +66,7 @@ class Layout:
     def __post_init__(self) -> None:
         if (self.time is None) == (self.snapshot is None):
             raise UsageError(
-                "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot DATE): give one of the two."
+                "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot DATE): give one."
             )
         if self.time_unit is not None and self.time_unit not in UNITS:
             raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
@@ -131,7 +130,7 @@ def partition(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinspire-partition-")))
         files = _find(sources, scratch / "in", layout.format)
-        aside = _Aside(stack.enter_context((scratch / "rejected.jsonl").open("w")), keep_going=rejected is not None)
+        aside = Aside(stack.enter_context((scratch / "rejected.jsonl").open("w")), keep_going=rejected is not None)
         (scratch / "rows").mkdir()
         spill = Spill(scratch / "rows", spill_bytes)
         summary = _collect(files, layout, spill, aside, progress)
@@ -158,21 +157,24 @@ def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]
     return files
 
 
-def _collect(files: list[Path], layout: Layout, spill: Spill, aside: "_Aside", progress: Progress) -> Summary:
+def _collect(files: list[Path], layout: Layout, spill: Spill, aside: Aside, progress: Progress) -> Summary:
     summary, done, total = Summary(), 0, sum(path.stat().st_size for path in files)
     for path in files:
-        row = 0
-        for raw, share in read(path, aside.take, layout.format, layout.csv):
-            table = _rename(raw, layout, path)
+        row, size = 0, path.stat().st_size
+
+        def tell(share: float, done: int = done, size: int = size) -> None:
+            progress(done + int(share * size), total)
+
+        for table in read(path, aside.take, layout.format, layout.csv, tell):
+            table = _rename(table, layout, path)
             for day, rows in _by_day(table, layout, path, row, aside):
                 if (layout.first and day < layout.first) or (layout.last and day > layout.last):
                     summary.outside += len(rows)
                 else:
                     spill.add(day, rows)
             row += len(table)
-            progress(done + int(share * path.stat().st_size), total)
         summary.rows += row
-        done += path.stat().st_size
+        done += size
     summary.rows += aside.lines
     summary.rejected = aside.count
     return summary
@@ -201,7 +203,7 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
     )
 
 
-def _by_day(table: pa.Table, layout: Layout, path: Path, row: int, aside: "_Aside") -> Iterator[tuple[date, pa.Table]]:
+def _by_day(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -> Iterator[tuple[date, pa.Table]]:
     """The table's rows by day, in order; rows without a day go aside."""
     if layout.snapshot:
         yield layout.snapshot, table
@@ -218,40 +220,12 @@ def _by_day(table: pa.Table, layout: Layout, path: Path, row: int, aside: "_Asid
         aside.take(Malformed(str(path), f"row {row + bad + 1}", reason, record), is_row=True)
     number = days.to_physical().fill_null(np.iinfo("int32").max).to_numpy()
     order = np.argsort(number, kind="stable")
-    starts = np.flatnonzero(np.diff(number[order], prepend=-(1 << 40))) if len(order) else []
+    starts = np.flatnonzero(np.diff(number[order], prepend=-(1 << 40)))
     ordered = table if (np.diff(order) == 1).all() else table.take(order)
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         day = days[int(order[start])]
         if day is not None:
             yield day, ordered.slice(start, end - start)
-
-
-class _Aside:
-    """Records that belong to no day: written down, or an error at the end of reading."""
-
-    def __init__(self, file, keep_going: bool) -> None:
-        self._file, self._keep_going = file, keep_going
-        self._shown: list[Malformed] = []
-        self.count = 0
-        self.lines = 0  # those that never became a row
-
-    def take(self, record: Malformed, is_row: bool = False) -> None:
-        self.count += 1
-        self.lines += not is_row
-        if self._keep_going:
-            self._file.write(json.dumps(asdict(record)) + "\n")
-        elif len(self._shown) < SHOWN:
-            self._shown.append(record)
-
-    def close(self) -> None:
-        self._file.close()
-        if self._shown:
-            places = "\n".join(f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown)
-            more = f"\n  and {self.count - len(self._shown)} more" if self.count > len(self._shown) else ""
-            raise BadData(
-                f"Every record needs a day, but {self.count} cannot be read or have no time:\n{places}{more}\n"
-                "Mend them, or set them aside with --rejected FILE. Nothing was written."
-            )
 
 
 def _publish(spill: Spill, staging: Path, template: str, marker: str | None, summary: Summary) -> None:

@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from beam_jobs.aside import Malformed
 from twinspire.errors import BadData, UsageError
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]
@@ -31,26 +33,9 @@ ENDINGS: dict[str, Literal["parquet", "jsonl", "csv"]] = {
     ".csv": "csv",
     ".tsv": "csv",
 }
-Text = BinaryIO | gzip.GzipFile
+Text = BufferedReader | gzip.GzipFile
 BLOCK_BYTES = 16 << 20
 BATCH_ROWS = 1 << 17
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A line that is no record.
-
-    Attributes:
-      file: the file it stands in.
-      place: where in the file, for people: `line 7`.
-      reason: what is wrong with it.
-      text: the line itself, cut to 500 characters.
-    """
-
-    file: str
-    place: str
-    reason: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +76,20 @@ def format_of(path: Path, given: Format = "auto") -> Literal["parquet", "jsonl",
 
 
 def read(
-    path: Path, malformed: Callable[[Malformed], None], format: Format = "auto", options: CsvOptions | None = None
-) -> Iterator[tuple[pa.Table, float]]:
+    path: Path,
+    malformed: Callable[[Malformed], None],
+    format: Format = "auto",
+    options: CsvOptions | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Iterator[pa.Table]:
     """Yields the file's records in order, in tables of some 100,000 rows or 16 MiB of text.
 
     Args:
-      path: a local file; gzip by its content for text formats.
+      path: a local file; text formats may be gzipped, whatever their name.
       malformed: called for every line that is no record; it may raise.
       format: see `format_of`.
       options: for CSV.
-
-    Yields: a table and the share of the file read so far.
+      progress: called with the share of the file read so far, in [0, 1].
 
     Raises:
       BadData: the file is missing, empty, truncated, or not of its format.
@@ -109,18 +97,12 @@ def read(
     kind = format_of(path, format)
     try:
         size = path.stat().st_size
-        if size == 0:
-            raise BadData(
-                f"A {kind} file holds records, but {path} is empty (0 bytes). Write it again, or leave it out."
-            )
         with path.open("rb") as raw:
-            if kind == "parquet":
-                yield from _parquet(raw)
-                return
-            text = gzip.open(raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-            tables = _json_lines(text, path, malformed) if kind == "jsonl" else _csv(text, path, malformed, options)
-            for table in tables:
-                yield table, min(1.0, raw.tell() / size)
+            if not (size and _text(raw).peek(1)):
+                raise BadData(f"A {kind} file holds records; {path} is empty. Write it again, or leave it out.")
+            for table in _tables(raw, kind, path, malformed, options or CsvOptions()):
+                progress(min(1.0, raw.tell() / size))
+                yield table
     except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as e:
         raise BadData(
             f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a copy that did not "
@@ -130,27 +112,38 @@ def read(
         raise BadData(f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is whole.") from e
 
 
-def _parquet(raw: BinaryIO) -> Iterator[tuple[pa.Table, float]]:
+def _tables(
+    raw: BufferedReader, kind: str, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions
+) -> Iterator[pa.Table]:
+    if kind == "parquet":
+        return _parquet(raw)
+    text = _text(raw)
+    return _json_lines(text, path, malformed) if kind == "jsonl" else _csv(text, path, malformed, options)
+
+
+def _text(raw: BufferedReader) -> Text:
+    raw.seek(0)
+    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+
+
+def _parquet(raw: BinaryIO) -> Iterator[pa.Table]:
     with pq.ParquetFile(raw) as file:
-        rows, total = 0, file.metadata.num_rows
-        if total == 0:
-            yield file.schema_arrow.remove_metadata().empty_table(), 1.0
+        if file.metadata.num_rows == 0:
+            yield file.schema_arrow.remove_metadata().empty_table()
         for batch in file.iter_batches(BATCH_ROWS):
-            rows += len(batch)
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(None), rows / total
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
-def _json_lines(text: Text, path: Path, malformed: Callable[[Malformed], None]) -> Iterator[pa.Table]:
+def _json_lines(file: Text, path: Path, malformed: Callable[[Malformed], None]) -> Iterator[pa.Table]:
     line = 1
-    while block := text.read(BLOCK_BYTES):
-        block += text.readline()
+    while block := file.read(BLOCK_BYTES):
+        block += file.readline()
         try:
             yield _objects(block)
         except pl.exceptions.PolarsError as e:
-            # Which lines are no objects is asked only now: it costs three times as much as reading them.
-            good = [
-                row for n, row in enumerate(block.split(b"\n"), line) if _is_object(row, f"line {n}", path, malformed)
-            ]
+            # Which lines are to blame is asked only now: most blocks are good, and Python reads them slowly.
+            lines = enumerate(block.split(b"\n"), line)
+            good = [text for number, text in lines if _is_object(text, f"line {number}", path, malformed)]
             yield from _good_objects(good, path, e)
         line += block.count(b"\n")
 
@@ -184,10 +177,7 @@ def _is_object(line: bytes, place: str, path: Path, malformed: Callable[[Malform
     return False
 
 
-def _csv(
-    text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions | None
-) -> Iterator[pa.Table]:
-    options = options or CsvOptions()
+def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions) -> Iterator[pa.Table]:
     delimiter = options.delimiter or ("\t" if ".tsv" in path.suffixes[-2:] else ",")
     names = list(options.columns) or _header(text, path, delimiter, options.encoding)
 
@@ -197,6 +187,9 @@ def _csv(
         malformed(Malformed(str(path), f"row {number}", reason, row.text[:500]))
         return "skip"
 
+    if not text.peek(1):  # a header and no rows
+        yield pa.schema([(name, pa.string()) for name in names]).empty_table()
+        return
     reader = pa.csv.open_csv(
         text,
         # One thread, as only then are malformed rows numbered.

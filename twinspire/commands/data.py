@@ -1,6 +1,7 @@
 """Before the first day: the installation, the layout of the logs, and a pipeline file that fits them."""
 
 import tempfile
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,6 +48,8 @@ def partition(
         Literal["auto", "parquet", "jsonl", "csv"], typer.Option("--format", help="By the file's ending: auto.")
     ] = "auto",
     delimiter: Annotated[str | None, typer.Option(help="Of CSV.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of CSV.")] = "utf-8",
     done_marker: Annotated[str | None, typer.Option(metavar="NAME", help="An empty file written last.")] = None,
     rejected: Annotated[str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")] = None,
 ) -> None:
@@ -63,7 +66,7 @@ def partition(
         last=parse_date(last) if last else None,
         rename={old: new for old, _, new in pairs},
         format=file_format,
-        csv=rawfiles.CsvOptions(delimiter=delimiter),
+        csv=rawfiles.CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
         done_marker=done_marker,
     )
     bars = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -76,7 +79,7 @@ def partition(
             rejected=rejected,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    print_json(layouts.asdict(summary))
+    print_json(asdict(summary))
 
 
 def init(
