@@ -1,9 +1,10 @@
 """Training: days in order, each in blocks of time, one compiled step per batch."""
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -22,7 +23,7 @@ Report = Callable[[date, int, int, float, float], None]
 """Called as training goes: day, rows done, rows of the day in all epochs, mean loss, examples per second."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
     """What a run of training did.
 
@@ -30,15 +31,17 @@ class Learned:
       step: steps ever taken, the parent's included.
       steps: steps taken now.
       rows: rows seen, epochs counted.
-      seconds: of training alone, without reading.
+      seconds: of training, without reading.
+      rate: examples per second, the first step (which compiles) left out.
       curve: (step, mean loss in nats) at up to `CURVE_POINTS` points.
     """
 
-    step: int = 0
-    steps: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    step: int
+    steps: int
+    rows: int
+    seconds: float
+    rate: float
+    curve: list[tuple[int, float]]
 
 
 def fit(
@@ -63,42 +66,54 @@ def fit(
     Raises:
       UsageError: the loss is no longer a number.
     """
-    learned = Learned(step=step)
-    losses: list[tf.Tensor] = []
-    take_step = compile_step(model, frequency, settings)
+    run = _Run(compile_step(model, frequency, settings), settings, report, step)
     for day, rows in days:
-        _fit_day(take_step, day, rows, settings, learned, losses, report)
-    values = np.array([loss.numpy() for loss in losses])
-    _check(values)
-    learned.curve = _curve(values, first_step=step)
-    return learned
+        run.day(day, rows)
+    return run.learned()
 
 
-def _fit_day(
-    take_step: Callable[..., tf.Tensor],
-    day: date,
-    rows: Rows,
-    settings: Train,
-    learned: Learned,
-    losses: list[tf.Tensor],
-    report: Report,
-) -> None:
-    begin = told = perf_counter()
-    done, first = 0, len(losses)
-    for epoch in range(settings.epochs):
-        for batch in training_rows.batches(order(rows, settings, day, epoch), settings.batch_size):
+class _Run:
+    """One call of `fit`."""
+
+    def __init__(self, take_step: Callable[..., tf.Tensor], settings: Train, report: Report, step: int) -> None:
+        self._take_step, self._settings, self._report = take_step, settings, report
+        self._first = self._step = step
+        self._rows, self._seconds = 0, 0.0
+        self._compiling = (0, 0.0)  # rows and seconds of the first step
+        self._losses: list[tf.Tensor] = []
+
+    def day(self, day: date, rows: Rows) -> None:
+        """Goes through a day, all its epochs."""
+        begin = told = perf_counter()
+        done, total, of_day = 0, self._settings.epochs * len(rows), len(self._losses)
+        for batch in self._batches(day, rows):
             features = training_rows.take(rows, batch)
-            losses.append(take_step(features, rows.item[batch], rows.reward[batch], np.int32(learned.step)))
-            learned.step += 1
-            learned.steps += 1
+            self._losses.append(self._take_step(features, rows.item[batch], rows.reward[batch], np.int32(self._step)))
+            self._step += 1
             done += len(batch)
-            if perf_counter() - told > 1:
+            if len(self._losses) == 1:
+                self._compiling = (done, perf_counter() - begin)
+            if perf_counter() - told > 1 or done == total:
                 told = perf_counter()
-                report(day, done, settings.epochs * len(rows), _recent(losses[first:]), done / (told - begin))
-    learned.rows += done
-    learned.seconds += perf_counter() - begin
-    if done:
-        report(day, done, done, _recent(losses[first:]), done / (perf_counter() - begin))
+                self._report(day, done, total, _mean(self._losses[of_day:][-50:]), done / (told - begin))
+        self._rows += done
+        self._seconds += perf_counter() - begin
+
+    def _batches(self, day: date, rows: Rows) -> Iterator[np.ndarray]:
+        for epoch in range(self._settings.epochs):
+            yield from training_rows.batches(order(rows, self._settings, day, epoch), self._settings.batch_size)
+
+    def learned(self) -> Learned:
+        """What was done."""
+        rows, seconds = self._compiling if len(self._losses) > 1 else (0, 0.0)
+        return Learned(
+            step=self._step,
+            steps=self._step - self._first,
+            rows=self._rows,
+            seconds=self._seconds,
+            rate=(self._rows - rows) / max(self._seconds - seconds, 1e-9),
+            curve=_curve(self._losses, self._first),
+        )
 
 
 def order(rows: Rows, settings: Train, day: date, epoch: int) -> np.ndarray:
@@ -147,22 +162,23 @@ def _dropped(
     }
 
 
-def _recent(losses: list[tf.Tensor]) -> float:
-    """Mean of the last losses; a loss that is no number stops the run here rather than after hours."""
-    values = np.array([loss.numpy() for loss in losses[-50:]])
-    _check(values)
-    return float(values.mean())
+def _mean(losses: Sequence[tf.Tensor]) -> float:
+    """Mean of losses; one that is no number stops the run at once rather than after hours.
 
-
-def _check(losses: np.ndarray) -> None:
-    if not np.isfinite(losses).all():
+    Raises:
+      UsageError: it is no number.
+    """
+    values = np.array([loss.numpy() for loss in losses])
+    if not np.isfinite(values).all():
         raise UsageError(
-            f"The loss must stay a number; found {losses[~np.isfinite(losses)][0]}. The learning rate is too high, the "
+            f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. The learning rate is too high, the "
             "temperature too low, or a feature holds huge numbers: lower train.learning_rate, raise train.temperature, "
             "or set log = true on numbers with a long tail."
         )
+    return float(values.mean())
 
 
-def _curve(values: np.ndarray, first_step: int) -> list[tuple[int, float]]:
-    pieces = np.array_split(np.arange(len(values)), min(CURVE_POINTS, len(values))) if len(values) else []
-    return [(first_step + int(piece[-1]) + 1, round(float(values[piece].mean()), 5)) for piece in pieces]
+def _curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
+    """Means over equal stretches, each with the step that it ends at."""
+    bounds = np.linspace(0, len(losses), min(CURVE_POINTS, len(losses)) + 1).astype(int)
+    return [(first + int(b), round(_mean(losses[a:b]), 5)) for a, b in pairwise(bounds)]

@@ -19,7 +19,6 @@ from twinspire.pipeline import Pipeline
 
 Form = Literal["id", "ids", "number", "vector"]
 SIDES = ("query", "item")
-_FORMS: dict[str, Form] = {"id": "id", "category": "id", "categories": "ids", "text": "ids", "history": "ids"}
 _MISSING = "missing"
 
 
@@ -71,7 +70,7 @@ class Part:
       feature: the feature it comes from, as the pipeline file names it.
       kind: that feature's kind.
       form: `id` [B] and `ids` [B, L] are looked up (and averaged), `number` [B] and `vector` [B, W] enter as they are.
-      table: the embedding table of an id form.
+      table: the embedding table of an id form, else empty.
       width: numbers that it gives the first layer.
       dropout: whether ids are now and then replaced by shared rows in training.
     """
@@ -80,8 +79,8 @@ class Part:
     feature: str
     kind: str
     form: Form
-    table: str | None
     width: int
+    table: str = ""
     dropout: bool = False
 
 
@@ -125,11 +124,10 @@ def _tables(
 ) -> list[TableSpec]:
     none = pa.array([], pa.string())
     if f.kind == "time":
-        hours, days = (
-            TableSpec(name=f"{name}_{unit}", tokens=none, shared=n, hashed=True, dimension=w, setting=name)
-            for unit, n, w in (("hour", 24, 8), ("weekday", 7, 4))
-        )
-        return [hours, days]
+        return [
+            TableSpec(name=f"{name}_{unit}", tokens=none, shared=n, hashed=True, dimension=width, setting=name)
+            for unit, n, width in (("hour", 24, 8), ("weekday", 7, 4))
+        ]
     if f.kind not in ("id", "category", "categories", "text"):
         return []
     buckets = getattr(f, "hash_buckets", None)
@@ -149,16 +147,25 @@ def _usual_width(rows: int, pipeline: Pipeline) -> int:
 
 
 def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]) -> list[Part]:
-    common = {"feature": name, "kind": f.kind}
-    if f.kind == "time":
-        columns = (f"{name}_hour", f"{name}_weekday")
-        return [Part(column=c, form="id", table=c, width=tables[c].dimension, **common) for c in columns]
-    if f.kind in _FORMS:
-        table = tables[pipeline.item_id if f.kind == "history" else name]
-        dropout = f.kind == "id" and not table.hashed
-        return [
-            Part(column=name, form=_FORMS[f.kind], table=table.name, width=table.dimension, dropout=dropout, **common)
-        ]
     if f.kind == "vector":
-        return [Part(column=name, form="vector", table=None, width=f.size, **common)]
-    return [Part(column=name, form="number", table=None, width=1, **common)]
+        return [Part(column=name, feature=name, kind=f.kind, form="vector", width=f.size)]
+    if f.kind in ("number", "count", "age"):
+        return [Part(column=name, feature=name, kind=f.kind, form="number", width=1)]
+    columns = [f"{name}_hour", f"{name}_weekday"] if f.kind == "time" else [name]
+    return [_looked_up(c, name, f, tables[_table_of(pipeline, c, f)]) for c in columns]
+
+
+def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
+    return pipeline.item_id or "" if f.kind == "history" else column
+
+
+def _looked_up(column: str, name: str, f: Feature, table: TableSpec) -> Part:
+    return Part(
+        column=column,
+        feature=name,
+        kind=f.kind,
+        form="ids" if f.kind in ("categories", "text", "history") else "id",
+        table=table.name,
+        width=table.dimension,
+        dropout=f.kind == "id" and not table.hashed,
+    )

@@ -57,7 +57,7 @@ class Trained:
             "steps": told.steps,
             "total_steps": told.step,
             "seconds": round(told.seconds, 2),
-            "examples_per_second": round(told.rows / told.seconds) if told.seconds else None,
+            "examples_per_second": round(told.rate),
             "loss": told.curve,
             "tables": {name: spec.rows for name, spec in self.model.layout.tables.items()},
         }
@@ -114,9 +114,10 @@ def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
     found = {date.fromisoformat(p.name[3:]): p for p in transformed.glob("dt=*")}
     wanted = [day for day in sorted(found) if day == ctx.day or (ctx.mode == "full" and day < ctx.day)]
     if not wanted:
+        there = ", ".join(map(str, sorted(found))) or "no day's"
         raise BadData(
-            f"Training on {ctx.day} needs its rows; {transformed} has {', '.join(map(str, sorted(found))) or 'none'}. All "
-            "of the day's users may be held out: lower evaluation.holdout; or run the features stage again."
+            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's users may be held out: "
+            "lower evaluation.holdout; or run the features stage again."
         )
     return {day: found[day] for day in wanted}
 

@@ -40,15 +40,17 @@ def _bar(console: Console) -> Iterator[Report]:
 
 @contextmanager
 def _lines(console: Console) -> Iterator[Report]:
-    told = monotonic() - SECONDS_BETWEEN_LINES
+    told, last = monotonic(), ""
 
     def report(day: date, done: int, rows: int, loss: float, rate: float) -> None:
-        nonlocal told
+        nonlocal told, last
+        last = f"{day}  {done / rows:4.0%}  {_state(loss, rate)}"
         if monotonic() - told >= SECONDS_BETWEEN_LINES:
             told = monotonic()
-            console.print(f"{day}  {done / rows:4.0%}  {_state(loss, rate)}", highlight=False)
+            console.print(last, highlight=False)
 
     yield report
+    console.print(last, highlight=False)
 
 
 def _state(loss: float, rate: float) -> str:

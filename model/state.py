@@ -112,9 +112,9 @@ def save(state: State, folder: Path) -> None:
         }
         with pa.ipc.new_file(str(folder / _TABLES / f"{name}.arrow"), pa.table(columns).schema) as file:
             file.write_table(pa.table(columns))
-    np.savez(folder / _DENSE, **{name: weight for name, (weight, _) in state.dense.items()})
-    np.savez(folder / _SLOTS, **{name: slot for name, (_, slot) in state.dense.items()})
-    np.savez(folder / _FREQUENCY, **state.frequency)
+    np.savez(folder / _DENSE, allow_pickle=False, **{name: weight for name, (weight, _) in state.dense.items()})
+    np.savez(folder / _SLOTS, allow_pickle=False, **{name: slot for name, (_, slot) in state.dense.items()})
+    np.savez(folder / _FREQUENCY, allow_pickle=False, **state.frequency)
     head = {
         "format": FORMAT,
         "day": state.day.isoformat(),

@@ -12,7 +12,7 @@ from twinspire.errors import BadData
 MINUTE = 60_000_000
 ITEM = Part(column="item", feature="item", kind="id", form="id", table="item", width=8)
 RECENT = Part(column="recent", feature="recent", kind="history", form="ids", table="item", width=8)
-SHAPE = Part(column="shape", feature="shape", kind="vector", form="vector", table=None, width=2)
+SHAPE = Part(column="shape", feature="shape", kind="vector", form="vector", width=2)
 
 
 def _table(minutes, users=None):
