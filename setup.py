@@ -1,6 +1,7 @@
-"""Packages, one extra per stage and the console script. Tool settings are in pyproject.toml, pins in requirements.lock."""
+"""Packages, extras and the console script. Tool settings are in pyproject.toml, pins in requirements.lock."""
 
 from pathlib import Path
+from runpy import run_path
 
 from setuptools import find_packages, setup
 
@@ -8,7 +9,12 @@ PACKAGES = ["beam_jobs", "index_builder", "model", "serving", "twinspire"]
 
 # Reasons for each dependency: docs/decisions/0001-libraries.md.
 EXTRAS = {
-    "features": ["apache-beam>=2.77,<2.78", "tensorflow-transform>=1.21,<1.22", "tensorflow-metadata>=1.21,<1.22", "datasketches>=5"],
+    "features": [
+        "apache-beam>=2.77,<2.78",
+        "tensorflow-transform>=1.21,<1.22",
+        "tensorflow-metadata>=1.21,<1.22",
+        "datasketches>=5",
+    ],
     "train": ["tensorflow>=2.21,<2.22", "tensorflow-transform>=1.21,<1.22"],
     "index": ["scann==1.4.2"],
     "serve": ["tensorflow>=2.21,<2.22", "scann==1.4.2"],
@@ -26,20 +32,28 @@ EXTRAS = {
     "dev": ["ruff>=0.17", "mypy>=2.4", "pre-commit>=4.7", "uv>=0.13"],
 }
 
-version: dict[str, str] = {}
-exec((Path(__file__).parent / "twinspire" / "version.py").read_text(), version)
+ROOT = Path(__file__).parent
 
 setup(
     name="twinspire",
-    version=version["__version__"],
+    version=run_path(str(ROOT / "twinspire" / "version.py"))["__version__"],
     description="A recommender's candidate generator, made fresh from every day of click logs",
-    long_description=(Path(__file__).parent / "README.md").read_text() if (Path(__file__).parent / "README.md").exists() else "",
+    long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
     include_package_data=True,
-    install_requires=["pydantic>=2.14", "typer>=0.29", "rich>=15", "numpy>=2", "pyarrow>=25", "polars>=2.1", "tzdata"],
+    install_requires=[
+        "pydantic>=2.14",
+        "typer>=0.29",
+        "rich>=15",
+        "numpy>=2",
+        "pyarrow>=25",
+        "polars>=2.1",
+        "tzdata",
+        "packaging",
+    ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["twinspire = twinspire.cli:main"]},
 )
