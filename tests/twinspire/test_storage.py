@@ -1,0 +1,87 @@
+import threading
+
+import pytest
+
+from twinspire import storage
+from twinspire.errors import TwinspireError
+
+
+def test_what_was_written_is_read_and_listed(place):
+    storage.write_bytes(f"{place}/a/one.txt", b"1")
+    storage.write_bytes(f"{place}/a/b/two.txt", b"22")
+    storage.write_bytes(f"{place}/ab/three.txt", b"333")
+    assert storage.read_bytes(f"{place}/a/b/two.txt") == b"22"
+    assert [(f.path, f.size) for f in storage.list_files(f"{place}/a")] == [("b/two.txt", 2), ("one.txt", 1)]
+    assert storage.list_names(place) == ["a", "ab"]
+    assert storage.list_names(f"{place}/a") == ["b", "one.txt"]
+    assert storage.exists(f"{place}/a") and storage.exists(f"{place}/a/one.txt") and not storage.exists(f"{place}/c")
+
+
+def test_nothing_is_listed_where_nothing_is(place):
+    assert storage.list_files(f"{place}/x") == [] and storage.list_names(f"{place}/x") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{place}/x")
+    storage.delete_tree(f"{place}/x")
+    storage.delete_file(f"{place}/x")
+
+
+def test_a_file_is_created_only_once(place):
+    assert storage.put_if_absent(f"{place}/f", b"first")
+    assert not storage.put_if_absent(f"{place}/f", b"second")
+    assert storage.put_if_absent(f"{place}/f", b"first"), "one's own bytes are one's own success"
+    assert storage.read_bytes(f"{place}/f") == b"first"
+    assert storage.list_names(place) == ["f"]
+
+
+def test_of_many_writers_one_wins(place):
+    wins, writers = [], [str(n).encode() for n in range(8)]
+
+    def write(data):
+        if storage.put_if_absent(f"{place}/f", data):
+            wins.append(data)
+
+    threads = [threading.Thread(target=write, args=(data,)) for data in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wins == [storage.read_bytes(f"{place}/f")]
+
+
+def test_trees_move_between_stores(place, tmp_path):
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/x.bin").write_bytes(b"x" * 70_000)
+    (tmp_path / "tree/sub/y.bin").write_bytes(b"y")
+    storage.upload_tree(tmp_path / "tree", f"{place}/t")
+    storage.copy_tree(f"{place}/t", f"{place}/u")
+    local = storage.localize(f"{place}/u", tmp_path / "back")
+    assert (local / "x.bin").read_bytes() == b"x" * 70_000 and (local / "sub/y.bin").read_bytes() == b"y"
+    assert storage.file_digest(f"{place}/u/x.bin") == storage.file_digest(str(tmp_path / "tree/x.bin"))
+    storage.delete_tree(f"{place}/u")
+    assert not storage.exists(f"{place}/u") and storage.exists(f"{place}/t/x.bin")
+
+
+def test_a_single_file_is_made_local(place, tmp_path):
+    storage.write_bytes(f"{place}/d/f.txt", b"1")
+    assert storage.localize(f"{place}/d/f.txt", tmp_path / "back").read_bytes() == b"1"
+
+
+def test_a_lost_reply_is_settled_by_reading_back(gs_place, monkeypatch):
+    """The store does the write, and the answer never arrives."""
+    from google.api_core.exceptions import ServiceUnavailable
+    from google.cloud.storage import Blob
+
+    upload = Blob.upload_from_string
+
+    def lost(blob, *args, **kwargs):
+        upload(blob, *args, **kwargs)
+        raise ServiceUnavailable("the connection broke")
+
+    monkeypatch.setattr(Blob, "upload_from_string", lost)
+    assert storage.put_if_absent(f"{gs_place}/f", b"mine")
+    assert not storage.put_if_absent(f"{gs_place}/f", b"another's")
+
+
+def test_every_error_tells_the_caller_what_to_do_next():
+    codes = {error.__name__: error.exit_code for error in TwinspireError.__subclasses__()}
+    assert len(set(codes.values())) == len(codes)
