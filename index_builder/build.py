@@ -1,0 +1,240 @@
+"""The index stage: from the day's vectors to an index whose recall is known.
+
+Written below the stage's folder:
+
+    index/        the index (index_builder/index.py); row i is the i-th item in order of id
+    index.json    settings, recall against exact search, every setting that was tried
+    timings.json  how fast it was on this machine, kept apart because it differs from run to run
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from index_builder.exact import ExactIndex
+from index_builder.index import Index, Kind, Settings
+from index_builder.timing import timings
+from index_builder.tuning import Point, Truth, recall, tune, work
+from twinspire import storage
+from twinspire.errors import BadData
+from twinspire.stages import StageContext
+from twinspire.tables import Index as Wanted
+
+ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
+INDEX, FIGURES, TIMINGS = "index", "index.json", "timings.json"
+SEED = 0
+
+_LEAST_CODED = 1_000  # items; fewer do not train a codebook, and comparing them all takes microseconds
+_LEAST_QUERIES = 200  # fewer do not tell .97 from .98
+_MOST_TUNING = 2_000
+_MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
+_NAMED = 5
+_SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "reasons")
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An index and how it came about.
+
+    Attributes:
+      index: tuned.
+      tried: settings that were measured on the tuning queries.
+      reasons: why it is of its kind.
+    """
+
+    index: Index
+    tried: list[Point]
+    reasons: list[str]
+
+
+class Halves(NamedTuple):
+    """Query vectors, [Q, D] each: those that choose the settings, and those that say how well they do."""
+
+    tuning: np.ndarray
+    measuring: np.ndarray
+    source: str
+
+
+def run(ctx: StageContext) -> dict:
+    """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned on."""
+    _, vectors = read_items(ctx.inputs["embed"])
+    queries = halves(read_queries(ctx.inputs["embed"]), vectors)
+    built = build(vectors, queries.tuning, ctx.pipeline.index)
+    figures = _figures(built, queries, ctx.pipeline.index)
+    speed = timings(built.index, queries.measuring, figures["k"])
+    with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
+        folder = Path(scratch)
+        built.index.save(folder / INDEX)
+        (folder / FIGURES).write_text(json.dumps(figures, indent=1))
+        (folder / TIMINGS).write_text(json.dumps(speed, indent=1))
+        storage.upload_tree(folder, ctx.out)
+    console.print(
+        f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']} {figures['recall']:.4f}, "
+        f"{speed['batch_queries_per_s']:,.0f} queries/s",
+        highlight=False,
+    )
+    return {key: figures[key] for key in _SUMMARISED} | speed
+
+
+def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted) -> Built:
+    """Builds an index of the kind that suits the corpus, with the least work that surely reaches the recall target.
+
+    Args:
+      vectors: [N, D] float32, finite.
+      tuning: [Q, D] float32, queries to choose the settings by.
+      wanted: `[index]` of the pipeline file.
+    """
+    kind, reason = strategy(len(vectors), wanted)
+    k = min(wanted.k, len(vectors))
+    tried: list[Point] = []
+    reasons = [reason]
+    truth = Truth.of(vectors, tuning, k) if kind != "exact" else None
+    while kind != "exact" and truth is not None:
+        index = _tuned(vectors, kind, truth, wanted.recall_target, tried)
+        if index is not None:
+            return Built(index, tried, reasons)
+        simpler: Kind = "quantised" if kind == "tree" else "exact"
+        reasons.append(f"no settings of {kind} reach recall@{k} {wanted.recall_target} with less work than {simpler}")
+        kind = simpler
+    return Built(ExactIndex(vectors, Settings(kind="exact", k=k)), tried, reasons)
+
+
+def strategy(items: int, wanted: Wanted) -> tuple[Kind, str]:
+    """The kind of index for a corpus of so many items, and why."""
+    if items < max(wanted.exact_below, _LEAST_CODED):
+        return "exact", f"{items:,} items, below {max(wanted.exact_below, _LEAST_CODED):,}: comparing all is fastest"
+    if wanted.k * 4 > items:
+        return "exact", f"k = {wanted.k} is more than a quarter of {items:,} items"
+    if items <= wanted.tree_above:
+        return "quantised", f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
+    return "tree", f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
+
+
+def _tuned(vectors: np.ndarray, kind: Kind, truth: Truth, target: float, tried: list[Point]) -> Index | None:
+    from index_builder.scann_index import ScannIndex
+
+    def note(point: Point) -> None:
+        tried.append(point)
+        s, mean = point.settings, point.recall.mean
+        leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
+        console.print(f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False)
+
+    leaves = round(len(vectors) ** 0.5) if kind == "tree" else 0
+    start = Settings(kind=kind, k=truth.k, rescored=2 * truth.k, leaves=leaves, leaves_searched=min(leaves, 1))
+    console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
+    index = ScannIndex.build(vectors, start)
+    best = tune(index, truth, target, note)
+    simplest = Settings(kind="exact", k=truth.k)
+    if best is None or work(best, len(vectors)) >= work(simplest, len(vectors)):
+        return None
+    return index.with_settings(best)
+
+
+def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
+    """Splits the query vectors in two, every other one. Too few are made up by item vectors.
+
+    Args:
+      queries: [Q, D] float32, in order of user.
+      vectors: [N, D] float32.
+    """
+    source = "users"
+    if len(queries) < _LEAST_QUERIES:
+        source = f"{len(queries)} users and items, because fewer than {_LEAST_QUERIES} users were active"
+        drawn = np.random.default_rng(SEED).choice(len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False)
+        queries = np.concatenate([queries, vectors[np.sort(drawn)]])
+    measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
+    tuning, measuring = queries[::2], queries[1::2]
+    return Halves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)
+
+
+def _figures(built: Built, queries: Halves, wanted: Wanted) -> dict:
+    index = built.index
+    truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
+    rows, _ = index.search(queries.measuring, truth.k)
+    measured = recall(index.vectors, truth, rows)
+    return {
+        "kind": index.settings.kind,
+        "items": len(index),
+        "dimension": int(index.vectors.shape[1]),
+        "k": truth.k,
+        "recall": measured.mean,
+        "recall_error": measured.error,
+        "recall_target": wanted.recall_target,
+        "settings": asdict(index.settings),
+        "reasons": built.reasons,
+        "queries": {"tuning": len(queries.tuning), "measuring": len(queries.measuring), "source": queries.source},
+        "tried": [{**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)} for p in built.tried],
+    }
+
+
+def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
+    """Ids and vectors of the corpus, in order of id.
+
+    Returns: [N] string and [N, D] float32.
+
+    Raises:
+      BadData: there are none, an id occurs twice, or a vector is not finite.
+    """
+    ids, vectors = _read(embed, ITEMS, "_item")
+    if not len(ids):
+        raise BadData(
+            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and the items snapshot."
+        )
+    check(ids, vectors)
+    order = pc.sort_indices(ids).to_numpy()
+    return ids.take(order), np.ascontiguousarray(vectors[order])
+
+
+def read_queries(embed: str) -> np.ndarray:
+    """Query vectors in order of user, [Q, D] float32."""
+    ids, vectors = _read(embed, QUERIES, "_user")
+    return vectors[pc.sort_indices(ids).to_numpy()]
+
+
+def check(ids: pa.Array, vectors: np.ndarray) -> None:
+    """Refuses ids that occur twice and vectors that are not finite.
+
+    Raises:
+      BadData: naming them.
+    """
+    counts = pc.value_counts(ids)
+    doubles = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if doubles:
+        raise BadData(
+            f"An item is in the corpus once; found more than once: {_some(doubles)}. The items snapshot probably "
+            "repeats rows: remove the duplicates and run the features stage again."
+        )
+    broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
+    if broken:
+        raise BadData(
+            f"An item's vector is finite; found NaN or infinity for {_some(broken)}. The model diverged, probably: "
+            "lower train.learning_rate and train again."
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(map(str, names[:_NAMED])) + more
+
+
+def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
+    with tempfile.TemporaryDirectory(prefix="twinspire-vectors-") as scratch:
+        folder = storage.localize(storage.join(embed, name), Path(scratch))
+        files = sorted(Path(folder).glob("*.parquet"))
+        if not files:
+            return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
+        table = pa.concat_tables(pq.read_table(file) for file in files).combine_chunks()
+    vectors = table["vector"].combine_chunks()
+    width = vectors.type.list_size
+    values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return table[key].combine_chunks(), values.astype(np.float32, copy=False)

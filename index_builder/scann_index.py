@@ -1,0 +1,111 @@
+"""ScaNN behind the `Index` protocol. The one module that imports scann.
+
+ScaNN 1.4.2 is linked against another TensorFlow than the one that trains, and crashes on import beside it. Its NumPy
+interface needs no TensorFlow, so that is hidden while scann is imported; afterwards both work in one process.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from index_builder import exact
+from index_builder.index import Settings, checked, write_config
+
+ASSETS = "scann"
+STORED_VECTORS = "dataset.npy"  # ScaNN keeps them for rescoring
+LEAST_ITEMS = 1_000  # codebooks need points to be trained on
+CODED_TOGETHER = 2  # dimensions per 4-bit code
+ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
+_TRAINING_SAMPLE = 100_000
+_PARALLEL_ABOVE = 256  # queries; ScaNN hands a thread so many at a time
+_EXACT_SHARE = 4  # to rescore more than a quarter of the corpus is slower than comparing all
+
+
+def _import_scann() -> Any:
+    hidden = sys.modules.get("tensorflow")
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # importing it fails, which scann puts up with
+    try:
+        from scann.scann_ops.py import scann_ops_pybind
+    finally:
+        del sys.modules["tensorflow"]
+        if hidden is not None:
+            sys.modules["tensorflow"] = hidden
+    return scann_ops_pybind
+
+
+scann = _import_scann()
+
+
+class ScannIndex:
+    """Codes of 4 bits per two dimensions, scanned; the best are rescored exactly."""
+
+    def __init__(self, searcher: Any, vectors: np.ndarray, settings: Settings) -> None:
+        self._searcher = searcher
+        self.vectors = vectors
+        self.settings = settings
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, settings: Settings) -> Self:
+        """Trains codebooks, and leaves for a tree. The same vectors give the same index."""
+        builder = scann.builder(vectors, settings.k, "dot_product")
+        if settings.kind == "tree":
+            # Random initial centres ignore every seed; k-means++ does not, and summing in one thread is repeatable.
+            builder.tree(
+                settings.leaves,
+                settings.leaves_searched,
+                training_sample_size=_TRAINING_SAMPLE,
+                random_init=False,
+            )
+        builder.score_ah(
+            min(CODED_TOGETHER, vectors.shape[1]),
+            anisotropic_quantization_threshold=ANISOTROPY,
+            training_sample_size=_TRAINING_SAMPLE,
+        )
+        builder.reorder(settings.rescored)
+        return cls(builder.set_n_training_threads(1).build(), vectors, settings)
+
+    @classmethod
+    def load(cls, folder: Path, settings: Settings) -> Self:
+        """Opens a stored index."""
+        searcher = scann.load_searcher(str(folder / ASSETS))
+        return cls(searcher, np.load(folder / ASSETS / STORED_VECTORS, mmap_mode="r"), settings)
+
+    def with_settings(self, settings: Settings) -> Self:
+        """The same codes searched otherwise: `rescored`, `leaves_searched` and `k` may differ."""
+        return type(self)(self._searcher, self.vectors, settings)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Index.search`. A k near N is answered exactly, and so is a query whose leaves hold fewer than k."""
+        queries, k = checked(queries, k, self.vectors)
+        rescored, leaves = self._scaled(k)
+        if rescored * _EXACT_SHARE > len(self) or len(queries) == 0:
+            return exact.search(self.vectors, queries, k)
+        rows, scores = self._scan(queries, k, rescored, leaves)
+        short = np.isnan(scores).any(1)  # ScaNN fills up with row 0 and NaN
+        if short.any():
+            rows[short], scores[short] = exact.search(self.vectors, queries[short], k)
+        return rows, scores
+
+    def save(self, folder: Path) -> None:
+        """See `Index.save`."""
+        assets = folder / ASSETS
+        assets.mkdir(parents=True, exist_ok=True)
+        self._searcher.serialize(str(assets), relative_path=True)  # absolute paths would tie it to this folder
+        write_config(folder, self.settings, self.vectors)
+
+    def _scan(self, queries: np.ndarray, k: int, rescored: int, leaves: int) -> tuple[np.ndarray, np.ndarray]:
+        parallel = len(queries) > _PARALLEL_ABOVE
+        run = self._searcher.search_batched_parallel if parallel else self._searcher.search_batched
+        rows, scores = run(queries, k, rescored, leaves or None)
+        return rows.astype(np.int32), np.array(scores)
+
+    def _scaled(self, k: int) -> tuple[int, int]:
+        """Settings for k neighbours: as tuned up to the tuned k, beyond it in proportion."""
+        factor = max(1.0, k / self.settings.k)
+        leaves = min(self.settings.leaves, int(np.ceil(self.settings.leaves_searched * factor)))
+        return int(np.ceil(self.settings.rescored * factor)), leaves
