@@ -77,8 +77,8 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
 
 def _falls(measured: Measured, gate: Gate) -> list[str]:
     before = _figure(measured.baseline, gate.metric)
-    if before is None:
-        return [f"{gate.metric} of the baseline was not measured: evaluation.ks must hold the k of gate.metric"]
+    if before is None or math.isnan(before):
+        return [f"{gate.metric} of the baseline was not measured; evaluation.ks must hold the k of gate.metric"]
     least = before * (1 - gate.max_drop)
     return _below(gate.metric, _figure(measured.candidate, gate.metric), least, _allowed(before, gate.max_drop))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from twinspire import __version__
-from twinspire.commands import daily, data, reading, versions
+from twinspire.commands import daily, data, evaluating, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
 
@@ -23,7 +23,7 @@ PANELS = {
         daily.publish,
         daily.summary,
     ),
-    "Read": (reading.recommend, reading.similar, reading.evaluate),
+    "Read": (evaluating.evaluate,),
     "Versions": (versions.versions, versions.show, versions.promote, versions.rollback, versions.pin, versions.prune),
 }
 
