@@ -54,7 +54,8 @@ def prepare(evaluation: pa.Table, corpus: pa.Table) -> Split:
     """Reads the queries of a day against its catalogue.
 
     Args:
-      evaluation: rows of `evaluation/`, in the order of the query vectors to come.
+      evaluation: rows of `evaluation/` in the order of the query vectors to come: `_user`, `_truth`, `_past`, and
+        `_day` where there are several.
       corpus: rows of `corpus/start/`, in the order of the item vectors to come.
     """
     items = corpus.column("_item").combine_chunks()
@@ -64,7 +65,7 @@ def prepare(evaluation: pa.Table, corpus: pa.Table) -> Split:
         popular=baselines.popular_order(corpus, "_popular"),
         lately=baselines.popular_order(corpus, "_lately"),
         users=pc.count_distinct(evaluation.column("_user")).as_py(),
-        days=pc.count_distinct(evaluation.column("_day")).as_py(),
+        days=pc.count_distinct(evaluation.column("_day")).as_py() if "_day" in evaluation.column_names else 1,
     )
 
 

@@ -1,0 +1,162 @@
+"""Files that hold a list of items per user: recommendations made by anything, or what was really taken.
+
+Parquet, JSON Lines or CSV (`.gz` is understood). One row per user with a list, or one row per user and item, best
+first. List elements are ids, or objects with a field `item`.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from twinspire import storage
+from twinspire.errors import BadData, UsageError
+
+USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
+"""Who asked, by preference: several queries of one user are told apart by a column `query`."""
+ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
+TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
+
+_BLOCK = 64 << 20  # bytes; a JSON line must fit
+
+
+class Lists(NamedTuple):
+    """A list of items per query.
+
+    Attributes:
+      key: [N] distinct strings.
+      items: [N] lists of strings, never null.
+    """
+
+    key: pa.Array
+    items: pa.Array
+
+
+def read_table(place: str) -> pa.Table:
+    """Reads a file, or all Parquet files of a folder.
+
+    Raises:
+      UsageError: it is not there. BadData: it cannot be read as what its ending says.
+    """
+    if not storage.exists(place):
+        raise UsageError(f"A Parquet, JSON Lines or CSV file is needed; there is none at {place}.")
+    files = [f.uri for f in storage.list_files(place) if f.path.endswith(".parquet")] or [place]
+    try:
+        return pa.concat_tables([_read(file) for file in files], promote_options="default")
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as e:
+        raise BadData(
+            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {place} failed: {e}. "
+            "It may be truncated, or of another format."
+        ) from e
+
+
+def read_lists(table: pa.Table, columns: Sequence[str], *, place: str = "the table", user: str | None = None) -> Lists:
+    """Takes the lists out of a table.
+
+    Args:
+      table: one row per query with a list column, or one per query and item.
+      columns: names of the item column, by preference.
+      place: where the table comes from, for messages.
+      user: a further name of the user column.
+
+    Raises:
+      BadData: a column is missing or of another type, or a query has two lists.
+    """
+    items = _column(table, columns, place, "the items")
+    if not _is_list(items.type):
+        return _gathered(_key(table, place, user), as_text(items, place))
+    lengths = pc.list_value_length(items).fill_null(0).to_numpy(zero_copy_only=False)
+    values = items.flatten()
+    if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
+        values = pc.struct_field(values, "item")
+    return Lists(read_keys(table, place=place, user=user), _lists(lengths, as_text(values, place)))
+
+
+def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = None) -> pa.Array:
+    """[N] who asked, distinct strings, of a table with one row per query.
+
+    Raises:
+      BadData: no column says so, or somebody has two rows.
+    """
+    key = _key(table, place, user)
+    twice = pc.value_counts(key).filter(pc.greater(pc.value_counts(key).field("counts"), 1))
+    if len(twice):
+        raise BadData(
+            f"A query has one row; {place} has {len(table)} rows, and {twice[0]['counts']} of {twice[0]['values']}. "
+            "Where a user has several queries, tell them apart by a column `query`."
+        )
+    return key
+
+
+def distinct(lists: Lists) -> Lists:
+    """The same lists with every item once, without those that are empty."""
+    rows = np.repeat(np.arange(len(lists.items)), pc.list_value_length(lists.items).to_numpy(zero_copy_only=False))
+    values = lists.items.flatten()
+    names = pc.unique(values)
+    _, first = np.unique(rows * (len(names) + 1) + pc.index_in(values, names).to_numpy(), return_index=True)
+    first.sort()
+    lengths = np.bincount(rows[first], minlength=len(lists.key))
+    kept = pa.array(lengths > 0)
+    return Lists(lists.key.filter(kept), _lists(lengths, values.take(first)).filter(kept))
+
+
+def as_text(column: pa.Array, place: str) -> pa.Array:
+    """Ids as strings: whole numbers in plain decimals."""
+    if pa.types.is_null(column.type) or pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
+    if not (
+        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    ):
+        raise BadData(f"Ids are strings or whole numbers; {place} has {column.type}.")
+    return column.cast(pa.string()).fill_null("")
+
+
+def _read(place: str) -> pa.Table:
+    content = storage.read_bytes(place)
+    name = place.lower()
+    if name.endswith(".gz"):
+        content, name = pa.CompressedInputStream(io.BytesIO(content), "gzip").read(), name.removesuffix(".gz")
+    source = io.BytesIO(content)
+    if name.endswith((".jsonl", ".json", ".ndjson")):
+        return pyarrow.json.read_json(source, pyarrow.json.ReadOptions(block_size=_BLOCK))
+    if name.endswith(".csv"):
+        return pyarrow.csv.read_csv(source)
+    return pq.read_table(source)
+
+
+def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:
+    found = next((name for name in names if name in table.column_names), None)
+    if found is None:
+        raise BadData(
+            f"A column must say {meaning}: one of {', '.join(names)}; {place} has {', '.join(table.column_names)}. "
+            "Rename the column."
+        )
+    column = table.column(found).combine_chunks()
+    return column.cast(pa.list_(pa.string())) if pa.types.is_null(column.type) else column
+
+
+def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
+    return as_text(_column(table, (*USER_COLUMNS, *([user] if user else [])), place, "who asked"), place)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _gathered(key: pa.Array, items: pa.Array) -> Lists:
+    """One row per query and item to one list per query, in the rows' order."""
+    encoded = key.dictionary_encode()
+    code = encoded.indices.to_numpy()
+    lengths = np.bincount(code, minlength=len(encoded.dictionary))
+    return Lists(encoded.dictionary, _lists(lengths, items.take(np.argsort(code, kind="stable"))))
+
+
+def _lists(lengths: np.ndarray, values: pa.Array) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

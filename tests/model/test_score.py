@@ -1,0 +1,226 @@
+"""Scoring files and versions on a split given as files, against numbers by hand."""
+
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from index_builder.manifest import File, Manifest
+from index_builder.registry import Registry
+from model.score import score_file, score_version
+from twinspire import storage
+from twinspire.errors import BadData, UsageError
+
+RECS = [{"user": "u", "items": ["a", "b", "c"]}, {"user": "v", "items": ["c", "x"]}, {"user": "other", "items": ["a"]}]
+TRUTH = [{"user": "u", "items": ["c", "a", "c"]}, {"user": "v", "items": ["x"]}, {"user": "w", "items": ["a"]}]
+
+
+def jsonl(path, records) -> str:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+@pytest.fixture
+def truth(tmp_path) -> str:
+    return jsonl(tmp_path / "truth.jsonl", TRUTH)
+
+
+def test_a_file_by_hand(tmp_path, truth):
+    found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [1, 2])
+    assert (found["users"], found["answered"]) == (3, 2)  # w was given nothing: a miss
+    assert found["recall@1"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert found["recall@2"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["hit_rate@2"] == pytest.approx(2 / 3)
+    assert found["mrr"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert "coverage@2" not in found
+
+
+def test_with_a_corpus_what_lies_outside_cannot_be_found(tmp_path, truth):
+    corpus = jsonl(tmp_path / "corpus.jsonl", [{"item": x} for x in "abcd"])
+    found = score_file(jsonl(tmp_path / "recs.jsonl", RECS), truth, [2], corpus)
+    assert found["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert found["coverage@2"] == 3 / 4
+
+
+def _long(records, tmp_path):
+    return pa.table(
+        {
+            "user": [r["user"] for r in records for _ in r["items"]],
+            "item": [x for r in records for x in r["items"]],
+        }
+    )
+
+
+def _objects(records, tmp_path):
+    full = [{"user": r["user"], "items": [{"item": x, "score": 0.5} for x in r["items"]]} for r in records]
+    return jsonl(tmp_path / "objects.jsonl", full)
+
+
+def _parquet(records, tmp_path):
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "lists.parquet")
+    return str(tmp_path / "lists.parquet")
+
+
+def _folder(records, tmp_path):
+    (tmp_path / "parts").mkdir()
+    for i, record in enumerate(records):
+        pq.write_table(pa.Table.from_pylist([record]), tmp_path / "parts" / f"{i}.parquet")
+    return str(tmp_path / "parts")
+
+
+def _gzipped(records, tmp_path):
+    (tmp_path / "lists.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode()))
+    return str(tmp_path / "lists.jsonl.gz")
+
+
+def _csv(records, tmp_path):
+    lines = ["user_id,item_id", *(f"{r['user']},{x}" for r in records for x in r["items"])]
+    (tmp_path / "lists.csv").write_text("\n".join(lines))
+    return str(tmp_path / "lists.csv")
+
+
+@pytest.mark.parametrize("form", [_long, _objects, _parquet, _folder, _gzipped, _csv])
+def test_every_form_of_file_scores_the_same(tmp_path, truth, form):
+    expected = score_file(pa.Table.from_pylist(RECS), pa.Table.from_pylist(TRUTH), [1, 2])
+    assert score_file(form(RECS, tmp_path), truth, [1, 2]) == expected
+
+
+def test_numbers_as_ids_meet_the_same_ids_as_text(tmp_path):
+    recs = jsonl(tmp_path / "recs.jsonl", [{"user": 7, "items": [10, 11]}])
+    assert score_file(recs, pa.table({"user": ["7"], "items": [["11"]]}), [2])["recall@2"] == 1
+
+
+def test_several_queries_of_one_user_are_told_apart(tmp_path):
+    recs = pa.table({"query": ["1", "2"], "user": ["u", "u"], "items": [["a"], ["b"]]})
+    truth = pa.table({"query": ["2", "1"], "user": ["u", "u"], "item": ["b", "c"]})
+    assert score_file(recs, truth, [1])["recall@1"] == 1 / 2
+    with pytest.raises(BadData, match=r"one row.*2 of u.*column `query`"):
+        score_file(recs.drop(["query"]), truth, [1])
+
+
+def test_bad_files_are_explained(tmp_path, truth):
+    with pytest.raises(UsageError, match=r"none at .*nowhere\.jsonl"):
+        score_file(str(tmp_path / "nowhere.jsonl"), truth, [1])
+    with pytest.raises(BadData, match=r"say the items: one of items.*user, list"):
+        score_file(jsonl(tmp_path / "a.jsonl", [{"user": "u", "list": ["a"]}]), truth, [1])
+    (tmp_path / "b.jsonl").write_text('{"user": "u", "items": ["a"')
+    with pytest.raises(BadData, match=r"b\.jsonl failed"):
+        score_file(str(tmp_path / "b.jsonl"), truth, [1])
+    with pytest.raises(BadData, match=r"none is in both.*\['u', 'v', 'w'\].*\['U'\]"):
+        score_file(jsonl(tmp_path / "c.jsonl", [{"user": "U", "items": ["a"]}]), truth, [1])
+    with pytest.raises(BadData, match=r"whole numbers.*double"):
+        score_file(jsonl(tmp_path / "d.jsonl", [{"user": 1.5, "items": ["a"]}]), truth, [1])
+
+
+ITEMS = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0, 0, 0, 9]})
+SHUFFLED = pa.table(
+    {
+        "_item": list("dbca"),
+        "vector": pa.array(np.eye(4, dtype=np.float32)[[3, 1, 2, 0]].tolist(), pa.list_(pa.float32(), 4)),
+    }
+)
+AXIS = {"phone": [1, 0, 2, 0], "tv": [0, 3, 0, 1], None: [0, 0, 0, 1]}  # device -> what it likes: ca, bd, d
+
+
+def by_device(asked: pa.Table) -> np.ndarray:
+    return np.array([AXIS[device] for device in asked.column("device").to_pylist()], np.float32)
+
+
+def test_a_version_is_asked_raw_features(tiny):
+    queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a", "zz"]]})
+    truth = pa.table({"user": ["u", "v", "w"], "items": [["a"], ["b"], ["d"]]})
+    found = score_version(by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
+    towers = found["two_tower"]
+    assert (towers["users"], towers["answered"]) == (3, 2)
+    assert towers["recall@1"] == pytest.approx((0 + 1 + 1) / 3)  # w: asked with its features missing
+    assert towers["recall@2"] == 1
+    assert towers["excluded"]["recall@2"] == pytest.approx((0 + 0 + 1) / 3)  # u and v took what they had
+    assert found["past"]["recall@1"] == pytest.approx(2 / 3)
+    assert found["popular_lately"]["recall@1"] == pytest.approx(1 / 3)
+
+
+def test_a_feature_of_the_wrong_type_is_named(tiny):
+    queries = pa.table({"user": ["u"], "recent": ["a"]})
+    with pytest.raises(BadData, match=r"Feature recent is list<.*the queries hold string"):
+        score_version(
+            by_device, ITEMS, SHUFFLED, queries, pa.table({"user": ["u"], "item": ["a"]}), tiny.pipeline(), [1]
+        )
+
+
+def test_an_item_without_a_vector_is_an_error(tiny):
+    queries = pa.table({"user": ["u"]})
+    with pytest.raises(BadData, match=r"1 of 4 have none"):
+        truth = pa.table({"user": ["u"], "item": ["a"]})
+        score_version(by_device, ITEMS, SHUFFLED.slice(1), queries, truth, tiny.pipeline(), [1])
+
+
+PIPELINE = """
+[pipeline]
+name = "tiny"
+[source]
+events = "events/dt={date}/"
+[columns]
+user = "shopper"
+item = "item"
+time = "time"
+[features]
+device = { kind = "category", tower = "query" }
+item = { kind = "id", tower = "item" }
+[evaluation]
+ks = [1, 2]
+"""
+
+
+class _Tower(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="device")])
+    def serve(self, device):
+        return {"vector": tf.one_hot(tf.where(device == b"tv", 1, 0), 4)}
+
+
+def _publish(tmp_path, registry: Registry) -> str:
+    from datetime import date
+
+    staged = tmp_path / "staged"
+    tower = _Tower()
+    tf.saved_model.save(tower, str(staged / "query_tower"), {"serving_default": tower.serve})
+    (staged / "vectors").mkdir()
+    pq.write_table(SHUFFLED, staged / "vectors" / "0.parquet")
+    pq.write_table(ITEMS, staged / "items.parquet")
+    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(staged))}
+    manifest = Manifest.create(pipeline="tiny", day=date(2024, 5, 20), files=files, items=4, dimension=4)
+    registry.publish(str(staged), manifest, accepted=True, reason="test", promote="auto")
+    return manifest.version
+
+
+def _run(*arguments: str):
+    from twinspire.cli import app
+
+    return CliRunner().invoke(app, ["evaluate", *arguments], catch_exceptions=False)
+
+
+def test_the_command_scores_the_live_version(tmp_path):
+    (tmp_path / "tiny.toml").write_text(PIPELINE)
+    version = _publish(tmp_path, Registry(str(tmp_path / "registry"), "tiny"))
+    queries = jsonl(tmp_path / "q.jsonl", [{"shopper": 1, "device": "tv"}, {"shopper": 2, "device": "phone"}])
+    truth = jsonl(tmp_path / "t.jsonl", [{"shopper": 1, "items": ["b"]}, {"shopper": 2, "items": ["b"]}])
+    result = _run(str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["version"] == version
+    assert found["measures"]["two_tower"]["recall@1"] == 1 / 2
+    assert found["measures"]["most_popular"]["recall@2"] == 1
+    assert "recall@1" in result.stderr
+
+
+def test_the_command_scores_a_file(tmp_path, truth):
+    (tmp_path / "tiny.toml").write_text(PIPELINE)
+    recs = jsonl(tmp_path / "recs.jsonl", RECS)
+    result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "-k", "2", "--json")
+    assert json.loads(result.stdout.splitlines()[-1])["measures"]["file"]["recall@2"] == pytest.approx(1 / 2)
+    with pytest.raises(UsageError, match="--queries to score a version, or --recs"):
+        _run(str(tmp_path / "tiny.toml"), "--truth", truth)
