@@ -175,7 +175,7 @@ def _root_paths(tables: dict, folder: Path) -> None:
 
 def _explain(error: dict) -> str:
     loc = error["loc"]
-    kind = KINDS.get(loc[2]) if loc[0] == "features" and len(loc) > 2 else None
+    kind = KINDS.get(loc[2]) if loc[:1] == ("features",) and len(loc) > 2 else None
     where = [str(part) for part in (loc[:2] + loc[3:] if kind else loc)]
     if error["type"] != "extra_forbidden":
         return f"{'.'.join(where) or 'file'}: {error['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,129 @@
+"""The pipeline file: what is accepted, and what a person reads when it is not."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from twinspire.errors import UsageError
+from twinspire.pipeline import load
+
+SHIPPED = sorted((Path(__file__).parents[2] / "pipelines").glob("*.toml"))
+GOOD = """
+[pipeline]
+name = "shop"
+time_zone = "Asia/Tokyo"
+[source]
+events = "logs/dt={date}/"
+items = "gs://bucket/items/dt={date}/"
+wait = "90m"
+[columns]
+user = "customer"
+item = "sku"
+time = "at"
+event = "type"
+positives = ["buy"]
+[features.customer]
+kind = "id"
+tower = "query"
+[features.sku]
+kind = "id"
+tower = "item"
+[features.brand]
+kind = "category"
+tower = "item"
+[features.history]
+kind = "history"
+types = ["view"]
+[features.sold]
+kind = "count"
+days = 3
+[train]
+dimension = 16
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Loads the good file with one text replaced by another."""
+
+    def read(old="", new="", text=GOOD):
+        assert old in text
+        (tmp_path / "shop.toml").write_text(text.replace(old, new, 1))
+        return load(tmp_path / "shop.toml")
+
+    return read
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_files_are_valid(path):
+    assert load(path).name == path.stem
+
+
+def test_what_the_file_says_is_there(read, tmp_path):
+    p = read()
+    assert p.source.wait == timedelta(minutes=90) and p.train.dimension == 16
+    assert p.source.events == f"{tmp_path}/logs/dt={{date}}/", "relative to the file's own folder"
+    assert p.source.items == "gs://bucket/items/dt={date}/"
+    assert p.pipeline.work_root == f"{tmp_path}/work" and p.registry.root == f"{tmp_path}/registry"
+    assert list(p.tower("item")) == ["sku", "brand", "sold"] and list(p.kinds("id")) == ["customer", "sku"]
+    assert p.item_id == "sku" and p.column("sku") == "sku" and p.column("customer") == "customer"
+    assert p.origin("brand") == "items" and p.origin("sold") is None
+
+
+def test_it_cannot_be_changed(read):
+    with pytest.raises(Exception, match="frozen"):
+        read().train.dimension = 3
+
+
+def test_the_environment_is_read(read, monkeypatch):
+    monkeypatch.setenv("LOGS", "/from/environment")
+    assert read('"logs/', '"${LOGS}/').source.events == "/from/environment/dt={date}/"
+    assert read('"logs/', '"${ABSENT:-/default}/').source.events == "/default/dt={date}/"
+    with pytest.raises(UsageError, match=r"\$\{ABSENT\}, which is not set"):
+        read('"logs/', '"${ABSENT}/')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("dimension", "dimensions", "train.dimensions: unknown key; did you mean 'dimension'?"),
+        ("[train]", "[trian]", "trian: unknown key; did you mean 'train'?"),
+        ("types", "tipes", "features.history.tipes: unknown key; did you mean 'types'?"),
+        ('kind = "category"', 'kind = "categry"', "features.brand: Input tag 'categry'"),
+        ("Asia/Tokyo", "Asia/Tokio", "did you mean 'Asia/Tokyo'?"),
+        ("90m", "90 minutes", "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90 minutes'"),
+        ("dt={date}", "today", "a folder per day is named with {date}"),
+        ("dimension = 16", "dimension = 0", "train.dimension: Input should be greater than or equal to 1"),
+        ('item = "sku"\n', "", "columns.item: Field required"),
+        ("days = 3", "days = 15", "features.sold.days is 15, more than window.count_days = 14"),
+        ('items = "gs://bucket/items/dt={date}/"\n', "", "features.brand comes from items, but source.items is not"),
+        ('[features.sku]\nkind = "id"\ntower = "item"\n', "", "a history shares the item id's embedding"),
+        ('[features.brand]\nkind = "category"', '[features.brand]\nkind = "id"', "more than one feature of kind id"),
+        ('event = "type"\n', "", "columns.event does not say which column holds the type"),
+        ("[features.brand]", "[features.Brand]", "lower case"),
+        (
+            '[features.customer]\nkind = "id"\ntower = "query"',
+            '[features.customer]\nkind = "id"\ntower = "item"',
+            "more",
+        ),
+    ],
+)
+def test_a_broken_rule_is_named(read, old, new, message):
+    with pytest.raises(UsageError) as raised:
+        read(old, new)
+    assert message in str(raised.value) and "shop.toml" in str(raised.value)
+
+
+def test_all_broken_rules_are_listed_at_once(read):
+    with pytest.raises(UsageError) as raised:
+        read(text=GOOD.replace("dimension", "dimensio").replace("customer", "customer").replace("wait", "wiat"))
+    assert "train.dimensio" in str(raised.value) and "source.wiat" in str(raised.value)
+
+
+def test_a_missing_file_and_no_toml_are_told(tmp_path):
+    with pytest.raises(UsageError, match="cannot read"):
+        load(tmp_path / "absent.toml")
+    (tmp_path / "x.toml").write_text("a = = 1")
+    with pytest.raises(UsageError, match="TOML"):
+        load(tmp_path / "x.toml")
