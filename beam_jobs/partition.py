@@ -10,7 +10,7 @@ alone when it holds the same bytes already, so that running twice changes nothin
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -18,8 +18,9 @@ from difflib import get_close_matches
 from glob import glob
 from itertools import islice
 from pathlib import Path
+from zoneinfo import available_timezones
 
-import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from beam_jobs.aside import Aside, Malformed
@@ -70,6 +71,12 @@ class Layout:
             )
         if self.time_unit is not None and self.time_unit not in UNITS:
             raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
+        if self.time_zone not in available_timezones():
+            near = get_close_matches(self.time_zone, available_timezones(), 1)
+            raise UsageError(
+                f"A time zone is an IANA name, found {self.time_zone!r}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
         if self.first and self.last and self.first > self.last:
             raise UsageError(f"--from is not after --to, found {self.first} and {self.last}.")
 
@@ -165,13 +172,12 @@ def _collect(files: list[Path], layout: Layout, spill: Spill, aside: Aside, prog
         def tell(share: float, done: int = done, size: int = size) -> None:
             progress(done + int(share * size), total)
 
-        for table in read(path, aside.take, layout.format, layout.csv, tell):
-            table = _rename(table, layout, path)
-            for day, rows in _by_day(table, layout, path, row, aside):
-                if (layout.first and day < layout.first) or (layout.last and day > layout.last):
-                    summary.outside += len(rows)
-                else:
-                    spill.add(day, rows)
+        for raw in read(path, aside.take, layout.format, layout.csv, tell):
+            table = _rename(raw, layout, path)
+            days = _days(table, layout, path, row, aside)
+            inside = (days >= (layout.first or date.min)) & (days <= (layout.last or date.max))
+            summary.outside += int((~inside).sum())  # a null is neither inside nor outside
+            spill.add(table, days, inside.fill_null(False))
             row += len(table)
         summary.rows += row
         done += size
@@ -203,11 +209,10 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
     )
 
 
-def _by_day(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -> Iterator[tuple[date, pa.Table]]:
-    """The table's rows by day, in order; rows without a day go aside."""
+def _days(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -> pl.Series:
+    """[N] the day of each row; null for those that have none, which go aside."""
     if layout.snapshot:
-        yield layout.snapshot, table
-        return
+        return pl.Series([layout.snapshot], dtype=pl.Date).new_from_index(0, len(table))
     assert layout.time is not None
     try:
         days = calendar_days(table[layout.time], layout.time_unit, layout.time_zone)
@@ -218,14 +223,7 @@ def _by_day(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside)
         reason = f"{layout.time} is null" if value is None else f"{layout.time} = {value!r} is no time"
         record = json.dumps(table.slice(bad, 1).to_pylist()[0], default=str)
         aside.take(Malformed(str(path), f"row {row + bad + 1}", reason, record), is_row=True)
-    number = days.to_physical().fill_null(np.iinfo("int32").max).to_numpy()
-    order = np.argsort(number, kind="stable")
-    starts = np.flatnonzero(np.diff(number[order], prepend=-(1 << 40)))
-    ordered = table if (np.diff(order) == 1).all() else table.take(order)
-    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-        day = days[int(order[start])]
-        if day is not None:
-            yield day, ordered.slice(start, end - start)
+    return days
 
 
 def _publish(spill: Spill, staging: Path, template: str, marker: str | None, summary: Summary) -> None:

@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,14 +26,19 @@ class Spill:
         self._files: dict[date, list[Path]] = defaultdict(list)
         self._schemas: list[pa.Schema] = []
 
-    def add(self, day: date, rows: pa.Table) -> None:
-        """Takes rows of a day; writes everything kept to disk when it outgrows the bound."""
-        if not any(rows.schema.equals(known) for known in self._schemas):
-            self._schemas.append(rows.schema)
-        if rows.get_total_buffer_size() > 2 * rows.nbytes:
-            rows = rows.take(np.arange(len(rows)))  # a copy: a slice would keep the whole batch in memory
-        self._memory[day].append(rows)
-        self._bytes += rows.nbytes
+    def add(self, table: pa.Table, days: pl.Series, keep: pl.Series) -> None:
+        """Takes a table's rows; writes everything that waits to disk when it outgrows the bound.
+
+        Args:
+          table: N rows.
+          days: [N] Date of each.
+          keep: [N] whether it is taken; a row that is has a day.
+        """
+        if not any(table.schema.equals(known) for known in self._schemas):
+            self._schemas.append(table.schema)
+        for day, rows in _split(table, days, keep):
+            self._memory[day].append(rows)
+            self._bytes += rows.nbytes
         if self._bytes > self._max_bytes:
             self._flush()
 
@@ -40,8 +47,7 @@ class Spill:
             for schema, run in _runs(tables):
                 path = self._folder / f"{day}-{len(self._files[day]):06d}.arrow"
                 with pa.ipc.new_file(path, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as file:
-                    for table in run:
-                        file.write_table(table)
+                    file.write_table(pa.concat_tables(run).combine_chunks())
                 self._files[day].append(path)
         self._memory.clear()
         self._bytes = 0
@@ -69,6 +75,18 @@ class Spill:
                 writer.write_table(table, ROW_GROUP)
                 rows += len(table)
         return rows
+
+
+def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[date, pa.Table]]:
+    """The kept rows of each day, in order. The parts share one copy of the table, which holds nothing else."""
+    if not keep.all():
+        table, days = table.filter(pa.array(keep)), days.filter(keep)
+    order = np.argsort(days.to_physical().to_numpy(), kind="stable")
+    if not (np.diff(order) == 1).all():
+        table, days = table.take(order), days.gather(order)
+    starts = np.flatnonzero(np.diff(days.to_physical().to_numpy(), prepend=-(1 << 40)))
+    for start, end in pairwise([*starts, len(days)]):
+        yield days[int(start)], table.slice(start, end - start)
 
 
 def _runs(tables: list[pa.Table]) -> Iterator[tuple[pa.Schema, list[pa.Table]]]:
