@@ -43,7 +43,7 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
         if name in parent.tables:
             archives[name] = _carry_rows(model, spec, parent.tables[name], day, keep)
     for name, weight in model.dense.items():
-        values, slots = _carry_weight(name, weight.values.shape, parent.dense)
+        values, slots = _carry_weight(model, name, parent.dense)
         weight.values.assign(values)
         weight.slots.assign(slots)
     return archives
@@ -90,15 +90,18 @@ def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> Table
 
 
 def _carry_weight(
-    name: str, shape: tf.TensorShape, parent: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    model: TwoTower, name: str, parent: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    if name in parent:
-        values, slots = parent[name]
-        if values.shape == tuple(shape):
-            return values, slots
-        column = name.split("/")[2]
-        raise _shape_error(f"features.{column}", values.shape[0], shape[0], "numbers into the first layer")
-    return np.zeros(shape, np.float32), np.full(shape, START, np.float32)
+    shape = tuple(model.dense[name].values.shape)
+    if name not in parent:
+        return np.zeros(shape, np.float32), np.full(shape, START, np.float32)
+    values, slots = parent[name]
+    if values.shape != shape:  # of a first layer: the others were checked
+        side, _, column = name.split("/")
+        part = next(part for part in model.layout.parts[side] if part.column == column)
+        key = f"features.{part.feature}" + (".size" if part.kind == "vector" else "")
+        raise _shape_error(key, values.shape[0], shape[0], "numbers into the first layer")
+    return values, slots
 
 
 def _check_layers(layers: Mapping, parent: Mapping) -> None:
