@@ -1,0 +1,257 @@
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs import embed, embedding
+from twinspire import storage
+from twinspire.errors import BadData
+from twinspire.pipeline import Pipeline
+from twinspire.stages import StageContext
+
+DAY = date(2024, 3, 10)
+ZONE = timedelta(hours=-3)
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory) -> Path:
+    """Towers whose vectors can be worked out by hand: [number in the id, week or hour, tags or history, 1]."""
+    import tensorflow as tf
+
+    def strings(*shape):
+        return tf.TensorSpec([None] * len(shape), tf.string, name=shape[0])
+
+    class Item(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.string, "item"),
+                tf.TensorSpec([None, None], tf.string, "tags"),
+                tf.TensorSpec([None], tf.float32, "week"),
+            ]
+        )
+        def serve(self, item, tags, week):
+            number = tf.strings.to_number(tf.strings.substr(item, 1, 9))
+            count = tf.reduce_sum(tf.cast(tags != "", tf.float32), 1)
+            return {"vector": tf.stack([number, week, count, tf.ones_like(number)], 1)}
+
+    class Query(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.string, "user"),
+                tf.TensorSpec([None], tf.int64, "when_hour"),
+                tf.TensorSpec([None, None], tf.string, "recent"),
+            ]
+        )
+        def serve(self, user, when_hour, recent):
+            number = tf.strings.to_number(tf.strings.substr(user, 1, 9))
+            count = tf.reduce_sum(tf.cast(recent != "", tf.float32), 1)
+            return {"vector": tf.stack([number, tf.cast(when_hour, tf.float32), count, tf.ones_like(number)], 1)}
+
+    home = tmp_path_factory.mktemp("train")
+    for name, module in (("item_tower", Item()), ("query_tower", Query())):
+        tf.saved_model.save(module, str(home / name), signatures={"serving_default": module.serve})
+    return home
+
+
+def pipeline(**beam) -> Pipeline:
+    return Pipeline.model_validate(
+        {
+            "pipeline": {"name": "tiny", "time_zone": "Etc/GMT+3"},
+            "source": {"events": "/none/dt={date}/", "items": "/none/items/dt={date}/"},
+            "columns": {"user": "user", "item": "item", "time": "time"},
+            "features": {
+                "user": {"kind": "id", "tower": "query"},
+                "when": {"kind": "time", "tower": "query"},
+                "recent": {"kind": "history", "tower": "query", "length": 5},
+                "item": {"kind": "id", "tower": "item"},
+                "tags": {"kind": "categories", "tower": "item", "from": "items"},
+                "week": {"kind": "count", "tower": "item", "days": 7},
+            },
+            "beam": beam,
+        }
+    )
+
+
+def write(uri: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def corpus(numbers, week=None) -> pa.Table:
+    rows = [
+        {
+            "_item": f"i{n}",
+            "_popular": 3,
+            "item": f"i{n}",
+            "tags": ["x"] * (n % 4),
+            "week": n / 2 if week is None else week,
+        }
+        for n in numbers
+    ]
+    columns = {"_item": pa.string(), "_popular": pa.int64(), "item": pa.string(), "tags": pa.list_(pa.string())}
+    return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("week", pa.float32())]))
+
+
+def users(numbers, hours_ago: float) -> pa.Table:
+    """Users last seen so many hours before the end of the day, which is at 03:00 UTC."""
+    end = datetime(2024, 3, 11, 3, tzinfo=UTC)
+    rows = [
+        {"_user": f"u{n}", "_last_time": end - timedelta(hours=hours_ago), "user": f"u{n}", "when_hour": n % 24,
+         "recent": ["a", "b"][: n % 3]}
+        for n in numbers
+    ]  # fmt: skip
+    time = pa.timestamp("us", tz="UTC")
+    columns = {"_user": pa.string(), "_last_time": time, "user": pa.string(), "when_hour": pa.int64()}
+    return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("recent", pa.list_(pa.string()))]))
+
+
+def context(features: str, train: str, out: str, **beam) -> StageContext:
+    inputs = {"features": features, "train": train}
+    return StageContext(pipeline=pipeline(**beam), day=DAY, mode="full", inputs=inputs, out=out)
+
+
+def vectors(uri: str, tmp_path: Path) -> pa.Table:
+    """All rows below a folder, in order of file name."""
+    files = storage.list_files(uri)
+    return pa.concat_tables(pq.read_table(pa.BufferReader(storage.read_bytes(file.uri))) for file in files)
+
+
+@pytest.fixture
+def features(tmp_path) -> str:
+    """Two corpus files of 37 and 8 items, 30 active and 5 inactive users."""
+    home = str(tmp_path / "features")
+    write(f"{home}/corpus/end/part-0.parquet", corpus(range(100, 137)))
+    write(f"{home}/corpus/end/part-1.parquet", corpus(range(200, 208)))
+    write(f"{home}/users/part-0.parquet", users(range(50, 80), hours_ago=7 * 24 - 1))
+    write(f"{home}/users/part-1.parquet", users(range(10, 15), hours_ago=7 * 24 + 1))
+    return home
+
+
+def expected_items(numbers) -> list[list[float]]:
+    return [[n, n / 2, n % 4, 1] for n in numbers]
+
+
+def test_every_row_gets_its_vector_in_the_order_of_the_corpus(tmp_path, features, towers):
+    out = str(tmp_path / "out")
+    summary = embed.run(context(features, str(towers), out, batch_rows=10))
+
+    assert summary == {"items": 45, "queries": 30, "dimension": 4}
+    numbers = [*range(100, 137), *range(200, 208)]
+    items = vectors(f"{out}/items", tmp_path)
+    assert items["_item"].to_pylist() == [f"i{n}" for n in numbers]
+    assert items["vector"].to_pylist() == expected_items(numbers)
+    assert items.schema.field("vector").type == pa.list_(pa.float32(), 4)
+    queries = vectors(f"{out}/queries", tmp_path)
+    assert queries["_user"].to_pylist() == [f"u{n}" for n in range(50, 80)], "the last 7 days, in order of id"
+    assert queries["vector"].to_pylist() == [[n, n % 24, n % 3, 1] for n in range(50, 80)]
+
+
+def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, towers):
+    outs = []
+    for rows in (1, 7, 1000):
+        out = str(tmp_path / f"out{rows}")
+        embed.run(context(features, str(towers), out, batch_rows=rows))
+        outs.append([vectors(f"{out}/{name}", tmp_path).combine_chunks() for name in ("items", "queries")])
+    assert outs[0] == outs[1] == outs[2]
+
+
+def test_a_run_repeated_writes_the_same_bytes(tmp_path, features, towers):
+    digests = []
+    for name in ("first", "second"):
+        embed.run(context(features, str(towers), str(tmp_path / name), batch_rows=10))
+        digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
+    assert digests[0] == digests[1]
+
+
+def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):
+    storage.copy_tree(features, f"{gs_place}/features")
+    storage.copy_tree(str(towers), f"{gs_place}/train")
+    summary = embed.run(context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out", batch_rows=10))
+    assert summary["items"] == 45
+    numbers = [*range(100, 137), *range(200, 208)]
+    assert vectors(f"{gs_place}/out/items", tmp_path)["vector"].to_pylist() == expected_items(numbers)
+
+
+@pytest.mark.slow
+def test_several_worker_processes_write_the_same_bytes(tmp_path, features, towers):
+    digests = []
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    for name, given in (("one", []), ("two", options)):
+        embed.run(context(features, str(towers), str(tmp_path / name), batch_rows=10, options=given))
+        digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
+    assert digests[0] == digests[1]
+
+
+def test_the_sample_is_the_same_however_the_users_are_split(monkeypatch):
+    table = users(range(1000), hours_ago=1)
+    drawn = []
+    for pieces in ([1000], [1, 999], [400, 300, 300], [100] * 10):
+        sample = embedding.Sample("_user", 50)
+        ends = np.cumsum(pieces)
+        parts = [embedding.compact(table.slice(end - n, n)) for n, end in zip(pieces, ends, strict=True)]
+        halves = [sample.create_accumulator(), sample.create_accumulator()]
+        for number, rows in enumerate(parts):
+            halves[number % 2] = sample.add_input(halves[number % 2], rows)
+        drawn.append(sample.extract_output(sample.merge_accumulators(halves)))
+    assert drawn[0].num_rows == 50
+    assert all(other.equals(drawn[0]) for other in drawn)
+    ids = drawn[0].column("_user").to_pylist()
+    assert ids == sorted(ids)
+    assert 300 < np.mean([int(i[1:]) for i in ids]) < 700, "not the first ones, nor the last"
+
+
+def test_a_batch_takes_only_its_own_rows_along():
+    import pickle
+
+    whole = users(range(20_000), hours_ago=1)
+    assert len(pickle.dumps(embedding.compact(whole.slice(5, 10)))) < 5_000
+
+
+def test_an_item_twice_is_named(tmp_path, features, towers):
+    write(f"{features}/corpus/end/part-2.parquet", corpus([205, 999]))
+    with pytest.raises(BadData, match=r"more than once: i205\."):
+        embed.run(context(features, str(towers), str(tmp_path / "out")))
+
+
+def test_a_vector_that_is_not_finite_is_named(tmp_path, features, towers):
+    write(f"{features}/corpus/end/part-2.parquet", corpus([300, 301], week=float("inf")))
+    with pytest.raises(BadData, match="item i300, i301"):
+        embed.run(context(features, str(towers), str(tmp_path / "out")))
+
+
+def test_an_empty_corpus_is_told(tmp_path, towers):
+    home = str(tmp_path / "features")
+    write(f"{home}/corpus/end/part-0.parquet", corpus([]))
+    write(f"{home}/users/part-0.parquet", users([], hours_ago=1))
+    with pytest.raises(BadData, match="corpus is empty"):
+        embed.run(context(home, str(towers), str(tmp_path / "out")))
+
+
+def test_no_active_users_give_no_queries(tmp_path, features, towers):
+    (Path(features) / "users" / "part-0.parquet").unlink()
+    assert embed.run(context(features, str(towers), str(tmp_path / "out")))["queries"] == 0
+
+
+def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers):
+    code = """
+import sys
+from beam_jobs import embed, embedding
+loads = []
+load = embedding.load_tower
+embedding.load_tower = lambda uri: loads.append(uri) or load(uri)
+sys.path.insert(0, sys.argv[1])
+from test_embed import context
+embed.run(context(sys.argv[2], sys.argv[3], sys.argv[4], batch_rows=2))
+print(sorted(uri.rsplit("/", 1)[1] for uri in loads))
+"""
+    arguments = [code, str(Path(__file__).parent), features, str(towers), str(tmp_path / "out")]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", *arguments], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['item_tower', 'query_tower']"
