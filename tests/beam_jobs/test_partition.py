@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from beam_jobs import rawfiles
 from beam_jobs.partition import Layout, partition
 from beam_jobs.rawfiles import CsvOptions
 from twinspire import storage
@@ -213,14 +214,15 @@ def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
 
 
 def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
-    rows = [{"n": n, "t": f"2017-10-{10 + n % 3}"} for n in range(300_000)]
-    frame = pl.DataFrame(rows)
+    n = pl.int_range(300_000, eager=True)
+    frame = pl.DataFrame({"n": n, "t": n % 10 // 9 * 86400})  # one day larger than a row group, one smaller
     frame.write_parquet(tmp_path / "one.parquet", row_group_size=1000)
     (tmp_path / "many").mkdir()
     for part in range(3):
         frame.slice(part * 100_000, 100_000).write_parquet(tmp_path / "many" / f"{part}.parquet")
     for source, out, spill in (("one.parquet", "a", 1 << 30), ("many", "b", 100_000)):
-        partition([str(tmp_path / source)], str(tmp_path / out), Layout(time="t"), spill_bytes=spill)
+        partition([str(tmp_path / source)], str(tmp_path / out), Layout(time="t", time_unit="s"), spill_bytes=spill)
+    assert [len(rows) for rows in read_back(tmp_path / "a").values()] == [270_000, 30_000]
     for part in (tmp_path / "a").rglob("*.parquet"):
         assert part.read_bytes() == (tmp_path / "b" / part.relative_to(tmp_path / "a")).read_bytes()
 
@@ -278,6 +280,16 @@ def test_bad_records_can_be_set_aside(tmp_path):
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert {b["text"] for b in bad} == {'{"t": "2017-10-15", "n":', "[1]", '{"t": null, "n": 2}'}
     assert {b["file"] for b in bad} == {str(tmp_path / "log.jsonl")}
+
+
+def test_lines_are_counted_and_kept_whole_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(rawfiles, "BLOCK_BYTES", 100)
+    lines = ["oops" if n % 100 == 50 else json.dumps({"t": "2017-10-15", "n": n}) for n in range(1000)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    found = lay_out(tmp_path, tmp_path / "log.jsonl", time="t", rejected=str(tmp_path / "bad.jsonl"))
+    assert [row["n"] for row in found["dt=2017-10-15"]] == [n for n in range(1000) if n % 100 != 50]
+    bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [b["place"] for b in bad] == [f"line {n}" for n in range(51, 1000, 100)]
 
 
 def test_csv_rows_of_another_width_are_bad_records(tmp_path):
@@ -360,6 +372,7 @@ def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
     pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
     code = """
 import sys
+from beam_jobs import rawfiles
 from beam_jobs.partition import Layout, partition
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
@@ -393,7 +406,8 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
         tmp_path / "log.parquet"
     )
     code = (
-        "import sys; from beam_jobs.partition import Layout, partition;"
+        "import sys; from beam_jobs import rawfiles
+from beam_jobs.partition import Layout, partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )
     out = tmp_path / "out"
