@@ -41,7 +41,7 @@ class Manifest(BaseModel):
       quality: the figures that the gate judged.
       items: size of the corpus.
       dimension: width of the vectors.
-      sources: URI of the working files it was made from, by stage.
+      sources: name of the working files it was made from, by stage (`dt=D/<stage>/<attempt>`).
       software: versions of the libraries that made it.
     """
 

@@ -15,7 +15,7 @@ from index_builder.gate import Measured, Verdict, judge
 from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
 from model import bundle
-from twinspire import __version__, storage
+from twinspire import __version__, storage, workdir
 from twinspire.stages import StageContext
 
 # What a version holds; docs/artifact-format.md describes each.
@@ -102,7 +102,7 @@ def _describe(ctx: StageContext, staged: Path, verdict: Verdict) -> Manifest:
         quality=verdict.figures,
         items=verdict.figures["items"],
         dimension=ctx.pipeline.train.dimension,
-        sources=dict(ctx.inputs),
+        sources={stage: workdir.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
         software=_software(),
     )
 

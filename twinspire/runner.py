@@ -77,7 +77,7 @@ def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
     manifest = registry.accepted_before(day)
     if manifest is None:
         return None
-    return Parent(day=manifest.date, version=manifest.version, train=manifest.sources["train"])
+    return Parent(day=manifest.date, version=manifest.version, train=workdir.place(pipeline, manifest.sources["train"]))
 
 
 def run_stage(
@@ -210,7 +210,10 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
             f"{stage.name} of {day} needs an output of {stage.after} made from this pipeline file; {nearest.uri} was "
             f"made before the file changed. Run `twinspire {stage.after} PIPELINE --date {day}` again."
         )
-    return {before.name: nearest, **{name: workdir.read(uri) for name, uri in nearest.inputs.items()}}
+    return {
+        before.name: nearest,
+        **{s: workdir.read(workdir.place(pipeline, name)) for s, name in nearest.inputs.items()},
+    }
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
@@ -220,7 +223,7 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
         key=key,
         config=config,
         output=_digest({f.path: f.digest or storage.file_digest(f.uri) for f in storage.list_files(context.out)}),
-        inputs=dict(context.inputs),
+        inputs={s: workdir.name(context.pipeline, uri) for s, uri in context.inputs.items()},
         summary=summary,
     )
     workdir.commit(attempt)

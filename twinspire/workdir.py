@@ -27,7 +27,7 @@ class Attempt:
       key: digest of what the output is a function of.
       config: digest of the part of the pipeline file that went into it.
       output: digest of the output files.
-      inputs: URI of the attempt of each earlier stage that it was made from.
+      inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
     """
 
@@ -39,21 +39,31 @@ class Attempt:
     summary: dict
 
 
+def place(pipeline: Pipeline, name: str = "") -> str:
+    """The place of working files by their name, `dt=D/<stage>/<attempt>`."""
+    return storage.join(pipeline.pipeline.work_root, pipeline.name, *name.split("/")).rstrip("/")
+
+
+def name(pipeline: Pipeline, uri: str) -> str:
+    """The name of working files, which stays the same when the working folder moves."""
+    return uri.removeprefix(place(pipeline) + "/")
+
+
 def day_uri(pipeline: Pipeline, day: date) -> str:
     """Folder of a day's working files."""
-    return storage.join(pipeline.pipeline.work_root, pipeline.name, f"dt={day}")
+    return place(pipeline, f"dt={day}")
 
 
 def days(pipeline: Pipeline) -> list[date]:
     """Days that have working files, oldest first."""
-    names = storage.list_names(storage.join(pipeline.pipeline.work_root, pipeline.name))
-    return [date.fromisoformat(name[3:]) for name in names if name.startswith("dt=")]
+    names = storage.list_names(place(pipeline))
+    return [date.fromisoformat(n[3:]) for n in names if n.startswith("dt=")]
 
 
 def begin(pipeline: Pipeline, day: date, stage: str) -> str:
     """A fresh attempt folder's URI, after all earlier ones in name order."""
     home = storage.join(day_uri(pipeline, day), stage)
-    last = max((int(name[:4]) for name in storage.list_names(home)), default=0)
+    last = max((int(n[:4]) for n in storage.list_names(home)), default=0)
     return storage.join(home, f"{last + 1:04d}-{secrets.token_hex(4)}")
 
 
@@ -74,7 +84,7 @@ def read(uri: str) -> Attempt:
 def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
     """The newest committed attempt of a stage, or None."""
     home = storage.join(day_uri(pipeline, day), stage)
-    attempts = (storage.join(home, name) for name in reversed(storage.list_names(home)))
+    attempts = (storage.join(home, n) for n in reversed(storage.list_names(home)))
     committed = (uri for uri in attempts if storage.exists(storage.join(uri, DONE)))
     return next(map(read, committed), None)
 

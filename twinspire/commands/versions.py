@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from index_builder.registry import Registry
+from twinspire import workdir
 from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
 from twinspire.errors import UsageError
 from twinspire.pipeline import Pipeline
@@ -142,7 +143,7 @@ def prune(
     today = datetime.now(p.zone).date()
     days = p.registry.keep_days if keep_days is None else keep_days
     spare = registry.prunable(keep=keep or p.registry.keep_versions, keep_days=days, today=today)
-    files = spare_working_files(p, _needed(registry, spare), keep_days=days, today=today)
+    files = spare_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
     for place in [*spare, *files]:
         console.print(("deleting " if yes else "would delete ") + place, highlight=False)
     if yes:
@@ -152,9 +153,9 @@ def prune(
     print_json({"deleted": yes, "versions": spare, "working_files": files})
 
 
-def _needed(registry: Registry, spare: list[str]) -> set[str]:
+def _needed(pipeline: Pipeline, registry: Registry, spare: list[str]) -> set[str]:
     """Working files that kept versions, or the next day, are made from."""
     kept = [s.version for s in registry.statuses() if s.stored and s.version not in spare]
-    needed = {registry.manifest(version).sources.get("train", "") for version in kept}
     newest = registry.accepted_before(date.max)
-    return needed | ({newest.sources.get("train", "")} if newest else set())
+    manifests = [registry.manifest(version) for version in kept] + ([newest] if newest else [])
+    return {workdir.place(pipeline, manifest.sources["train"]) for manifest in manifests}
