@@ -205,5 +205,5 @@ def _gaps(pipeline: Pipeline, day: date) -> list[str]:
     if parent is None:
         return []
     between = (parent.day + timedelta(days=n) for n in range(1, (day - parent.day).days))
-    has_logs = import_module("beam_jobs.source").has_partition
-    return [str(d) for d in between if has_logs(pipeline, d)]
+    source = import_module("beam_jobs.source")
+    return [str(d) for d in between if source.files(pipeline, "events", d)]
