@@ -372,7 +372,6 @@ def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
     pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
     code = """
 import sys
-from beam_jobs import rawfiles
 from beam_jobs.partition import Layout, partition
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
@@ -406,8 +405,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
         tmp_path / "log.parquet"
     )
     code = (
-        "import sys; from beam_jobs import rawfiles
-from beam_jobs.partition import Layout, partition;"
+        "import sys; from beam_jobs.partition import Layout, partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )
     out = tmp_path / "out"
