@@ -139,7 +139,8 @@ def dag(recommender: Recommender) -> DAG:
             bash_command=command("day", recommender, f"--date {DAY} --turn"),
             retry_exit_code=TRY_AGAIN,
             mode="reschedule",  # an earlier day can take hours: nobody holds a slot meanwhile
-            poke_interval=timedelta(seconds=20),
+            poke_interval=timedelta(seconds=10),
+            max_active_tis_per_dag=1,  # however many days wait, one asks at a time, the oldest first
             timeout=timedelta(days=1),
         )
         # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.

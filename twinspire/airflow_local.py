@@ -21,7 +21,6 @@ from twinspire.airflow_rest import Rest
 from twinspire.errors import TryAgain, UsageError
 
 DAGS = Path(__file__).parent.parent / "dags"
-MARK = "TWINSPIRE_AIRFLOW"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -40,6 +39,7 @@ class LocalAirflow:
         home: Path,
         pipelines: Path,
         *,
+        fresh: bool = False,
         schedule: bool = True,
         port: int | None = None,
         env: dict[str, str] | None = None,
@@ -49,23 +49,23 @@ class LocalAirflow:
         Args:
           home: folder for Airflow's database, logs and settings; made if need be.
           pipelines: folder of pipeline files; each becomes a DAG.
+          fresh: whether runs and logs of earlier starts are deleted.
           schedule: whether unpaused DAGs run by their schedule. Off: only by hand and by backfill.
           port: of the UI; a free one by default.
           env: further variables for Airflow and its tasks.
         """
         self.home = home.absolute()
+        self.fresh = fresh
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.user, self.password = "admin", secrets.token_urlsafe(9)
         self.log = self.home / "standalone.log"
-        self._mark = secrets.token_hex(8)
         self._process: subprocess.Popen | None = None
         self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
         return {
-            MARK: self._mark,
             "PATH": f"{self.home / 'bin'}:{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
             "NO_PROXY": "127.0.0.1,localhost",
             "TWINSPIRE_PYTHON": sys.executable,
@@ -98,11 +98,17 @@ class LocalAirflow:
         """Starts the processes and returns at once.
 
         Raises:
-          UsageError: Airflow is not installed in this environment.
+          UsageError: Airflow is not installed in this environment, or one runs in this home already.
         """
+        if found := self.processes():
+            raise UsageError(
+                f"One Airflow at a time uses {self.home}; processes {found} do. Stop that one first, by Ctrl-C."
+            )
         airflow = shutil.which("airflow", path=Path(sys.executable).parent)
         if airflow is None:
             raise UsageError(f"Airflow is needed, and is not installed beside {sys.executable}: run `make setup`.")
+        if self.fresh:
+            shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "passwords.json").write_text(json.dumps({self.user: self.password}))
         (self.home / "passwords.json").chmod(0o600)
@@ -165,19 +171,20 @@ class LocalAirflow:
         with _undisturbed():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)  # SIGTERM would orphan its children
-            _wait(lambda: process.poll() is not None and not self.processes(), 30)
+            patience = 12.0  # an idle Airflow needs 6 to 12 s; a busy one would wait for its tasks
             for sign in (signal.SIGTERM, signal.SIGKILL):
+                if _wait(lambda: process.poll() is not None and not self.processes(), patience):
+                    break
+                patience = 8.0
                 for pid in self.processes():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, sign)
-                if _wait(lambda: not self.processes(), 10):
-                    break
             process.wait()
             self._process = None
 
     def processes(self) -> list[int]:
-        """Pids of this Airflow and of everything that it started, found by a mark in their environment."""
-        mark = f"{MARK}={self._mark}".encode()
+        """Pids of this Airflow and of everything that it started, found by the home in their environment."""
+        mark = f"AIRFLOW_HOME={self.home}".encode()
         return [int(home.name) for home in Path("/proc").glob("[0-9]*") if mark in _environment(home)]
 
 

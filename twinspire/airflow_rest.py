@@ -112,10 +112,10 @@ class Rest:
         return self.call("GET", path, params={"deserialize": True})["value"]
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
-        """A task's log, without Airflow's own headings."""
+        """A task's log as text, errors included."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
         lines = self.call("GET", path, params={"full_content": True}, headers={"accept": "application/json"})["content"]
-        return "\n".join(line if isinstance(line, str) else line.get("event", "") for line in lines)
+        return "\n".join(_text(line) for line in lines)
 
     def watch(self, runs: Callable[[], list[dict]], every: float = 1.0) -> Iterator[list[dict]]:
         """Yields the runs again and again until all have ended."""
@@ -125,3 +125,10 @@ class Rest:
             if now and all(run["state"] in DONE for run in now):
                 return
             sleep(every)
+
+
+def _text(line: str | dict) -> str:
+    if isinstance(line, str):
+        return line
+    errors = (f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ())
+    return "\n".join([line.get("event", ""), *errors])

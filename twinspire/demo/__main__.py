@@ -1,7 +1,6 @@
 """`python -m twinspire.demo`: the demo; with `--airflow` only Airflow's UI, to stay until Ctrl-C."""
 
 import argparse
-import shutil
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from twinspire.errors import TwinspireError
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / "work" / "airflow"
+PIPELINES = ROOT / "pipelines"
 FIRST = date(2017, 10, 2)  # a Monday, with all of September behind it
 
 console = Console(highlight=False, soft_wrap=False)
@@ -53,11 +53,11 @@ def _interrupt(*_: object) -> None:
 def _demo(days: list[date], port: int | None) -> None:
     began = time.monotonic()
     console.print("[bold]Laying out the grocery data as daily partitions[/]")
-    file = groceries.lay_out(ROOT, console)
-    pipeline = pipelines.load(file)
+    groceries.lay_out(PIPELINES / "groceries.toml", console)
+    pipeline = pipelines.load(PIPELINES / "groceries.toml")
     console.print(f"[bold]Backfill of {days[0]} to {days[-1]} by Airflow, DAG {pipeline.name}[/]")
-    shutil.rmtree(HOME, ignore_errors=True)  # an interrupted demo's runs must not go on
-    with LocalAirflow(HOME, file.parent, schedule=False, port=port) as airflow:
+    # Fresh, so that the runs of an interrupted demo do not go on; what they made is found again by the stages.
+    with LocalAirflow(HOME, PIPELINES, fresh=True, schedule=False, port=port) as airflow:
         rest = backfill.wait_for(airflow, console)
         backfill.run(airflow, rest, pipeline, days, console)
         with console.status("stopping Airflow …"):
@@ -67,7 +67,7 @@ def _demo(days: list[date], port: int | None) -> None:
 
 
 def _stay(port: int | None) -> None:
-    with LocalAirflow(HOME, ROOT / "pipelines", schedule=False, port=port) as airflow:
+    with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
         console.print("The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow.")
         while airflow.running():

@@ -1,0 +1,243 @@
+"""The DAGs in a real Airflow: a scheduled run, backfills, manual runs, and days that cannot run.
+
+One Airflow serves the whole file, and everything is started at once; each test waits for its own runs.
+
+`shop`    real stages. A backfill of three days and the scheduled run of yesterday, then a manual run of an older day.
+`ten`     nine days at once and the scheduled one, over stages that take no time: only their order matters.
+`corner`  days that are late, empty or suspiciously small, and parameters that are wrong.
+"""
+
+import signal
+import stat
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from index_builder.registry import Registry, version_date
+from twinspire.airflow_local import LocalAirflow
+
+pytestmark = pytest.mark.live
+
+# Far east, where it may be tomorrow already: the day must not come from the instant's date in Greenwich. And not just
+# before midnight, when "yesterday" would change under the tests.
+ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
+QUICK = Path(__file__).parent / "quick_stages.py"
+PATIENCE = 280  # seconds for all of it
+
+
+def ago(days):
+    """The date so many days ago, in the zone."""
+    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, logs_of, pipeline_of):
+    """Logs and pipeline files of the three recommenders, each in a folder of its own, and the folder of the files."""
+    root = tmp_path_factory.mktemp("live")
+    logs = {
+        "shop": {"days": [ago(n) for n in range(1, 9)]},
+        "ten": {"days": [ago(n) for n in range(1, 11)], "events": 50},
+        "corner": {"days": [ago(n) for n in range(2, 25)], "events": 50, "empty": [ago(2)], "few": [ago(3)]},
+    }
+    (root / "pipelines").mkdir()
+    for name, options in logs.items():
+        home = root / name
+        logs_of(home / "logs", zone=ZONE, **options)
+        text = pipeline_of(name, ZONE, home / "logs")
+        text += f'\n[registry]\nroot = "{home}/registry"\n'
+        text = text.replace("[pipeline]\n", f'[pipeline]\nwork_root = "{home}/work"\n')
+        (root / "pipelines" / f"{name}.toml").write_text(text)
+    (root / "pipelines" / "broken.toml").write_text("[pipeline]\nname = 'broken'\nschedule = 'never'\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def airflow(folder):
+    """A running Airflow, whose `ten` has quick stages."""
+    python = folder / "python"
+    quick = f'case "$4" in */ten.toml) exec "{sys.executable}" "{QUICK}" "$@";; esac'
+    python.write_text(f'#!/bin/sh\n{quick}\nexec "{sys.executable}" "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    airflow = LocalAirflow(
+        folder / "airflow",
+        folder / "pipelines",
+        env={"TWINSPIRE_PYTHON": str(python), "QUICK_LOGS": str(folder / "ten" / "logs")},
+    )
+    with airflow:
+        airflow.wait_until_healthy()
+        yield airflow
+    assert airflow.processes() == []
+
+
+@pytest.fixture(scope="module")
+def runs(airflow):
+    """Everything started, in the order in which it should be run; ids of the manual runs."""
+    rest, zone = airflow.rest, ZoneInfo(ZONE)
+    for dag in ("corner", "shop", "ten"):
+        rest.wait_for_dag(dag)
+    # Backfills first: a DAG that is let go makes its scheduled run of yesterday at once, and older days go first.
+    backfill = {"shop": rest.backfill("shop", ago(4), ago(2), zone=zone, at_once=10)}
+    backfill["ten"] = rest.backfill("ten", ago(10), ago(2), zone=zone, at_once=10)
+    backfill["same day"] = _backfill_with_a_day(rest)
+    manual = {
+        "empty": rest.trigger("corner", day=str(ago(2))),
+        "few": rest.trigger("corner", day=str(ago(3))),
+        "unknown": rest.trigger("corner", date=str(ago(5))),
+    }
+    for dag in ("corner", "shop", "ten"):
+        rest.unpause(dag)
+    return manual
+
+
+def _backfill_with_a_day(rest):
+    at = datetime.combine(ago(6), datetime.min.time(), ZoneInfo(ZONE)).isoformat()
+    body = {"dag_id": "corner", "from_date": at, "to_date": at, "dag_run_conf": {"day": str(ago(6))}}
+    return rest.call("POST", "backfills", json={**body, "max_active_runs": 1})["id"]
+
+
+def wait(rest, dag, run, task, *states):
+    """The task instance, once it is in one of the states."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        found = rest.tasks(dag, run).get(task, {"state": None})
+        if found["state"] in states:
+            return found
+        assert time.monotonic() < end, f"{dag} {run} {task} is {found['state']}, not {states}"
+        time.sleep(1)
+
+
+def finish(rest, dag, **query):
+    """The runs, once they have all ended."""
+    end = time.monotonic() + PATIENCE
+    for found in rest.watch(lambda: rest.runs(dag, **query)):
+        assert time.monotonic() < end, [(run["dag_run_id"], run["state"]) for run in found]
+    return found
+
+
+def registry(folder, name):
+    return Registry(str(folder / name / "registry"), name)
+
+
+def days_and_parents(folder, name):
+    """The day of each version in the order of publication, and of its parent."""
+    book = registry(folder, name)
+    manifests = [book.manifest(entry.version) for entry in book.log()]
+    return [(m.date, version_date(m.parent) if m.parent else None) for m in manifests]
+
+
+def test_a_broken_file_is_told_and_the_others_run(airflow, runs):
+    [error] = airflow.rest.import_errors()
+    assert "broken.toml" in error["stack_trace"]
+    assert "never" in error["stack_trace"]
+
+
+def test_bad_parameters_are_refused_at_the_trigger(airflow, runs):
+    for conf in ({"day": "yesterday"}, {"mode": "quick"}, {"promote": "maybe"}):
+        with pytest.raises(httpx.HTTPStatusError) as refused:
+            airflow.rest.trigger("corner", **conf)
+        assert refused.value.response.status_code == 400
+
+
+def test_unknown_parameters_stop_the_first_task_at_once(airflow, runs):
+    day = wait(airflow.rest, "corner", runs["unknown"], "day", "failed", "success")
+    assert (day["state"], day["try_number"]) == ("failed", 1)
+    assert "date" in airflow.rest.log("corner", runs["unknown"], "day")
+
+
+def test_a_backfill_of_one_day_over_and_over_is_refused(airflow, runs):
+    [run] = finish(airflow.rest, "corner", run_type="backfill")
+    assert run["state"] == "failed"
+    assert airflow.rest.tasks("corner", run["dag_run_id"])["day"]["try_number"] == 1
+
+
+def test_an_empty_day_is_skipped_and_the_summary_says_why(airflow, runs):
+    rest, run = airflow.rest, runs["empty"]
+    wait(rest, "corner", run, "summary", "success", "failed", "upstream_failed", "skipped")
+    states = {task: found["state"] for task, found in rest.tasks("corner", run).items()}
+    assert states.pop("summary") == "success"
+    assert set(states.values()) == {"skipped"}
+    told = rest.result("corner", run, "summary")
+    assert (told["day"], told["state"]) == (str(ago(2)), "skipped")
+    assert told["reason"]
+
+
+def test_a_suspicious_day_is_red_without_a_retry(airflow, runs):
+    day = wait(airflow.rest, "corner", runs["few"], "day", "failed", "success", "up_for_retry")
+    assert (day["state"], day["try_number"], day["max_tries"]) == ("failed", 1, 2)
+
+
+def test_a_late_day_is_tried_again(airflow, runs):
+    [run] = airflow.rest.runs("corner", run_type="scheduled")
+    assert (
+        wait(airflow.rest, "corner", run["dag_run_id"], "day", "failed", "success", "up_for_retry")["state"]
+        == "up_for_retry"
+    )
+    assert str(ago(1)) in airflow.rest.log("corner", run["dag_run_id"], "day")
+
+
+def test_ten_days_at_once_are_made_in_order(airflow, runs, folder):
+    found = finish(airflow.rest, "ten")
+    assert [run["state"] for run in found] == ["success"] * 10
+    assert sorted(run["run_type"] for run in found) == ["backfill"] * 9 + ["scheduled"]
+    days = [ago(n) for n in range(10, 0, -1)]
+    assert days_and_parents(folder, "ten") == list(zip(days, [None, *days[:-1]], strict=True))
+
+
+def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow, runs, folder):
+    found = finish(airflow.rest, "shop")
+    assert [(run["run_type"], run["state"]) for run in found] == [("backfill", "success")] * 3 + [
+        ("scheduled", "success")
+    ]
+    days = [ago(n) for n in (4, 3, 2, 1)]
+    assert days_and_parents(folder, "shop") == list(zip(days, [None, *days[:-1]], strict=True))
+    assert version_date(registry(folder, "shop").live()) == ago(1)
+    told = airflow.rest.result("shop", found[-1]["dag_run_id"], "summary")
+    assert (told["day"], told["state"]) == (str(ago(1)), "published")
+
+
+def test_a_manual_run_of_an_older_day_makes_a_version_that_is_not_live(airflow, runs, folder):
+    rest = airflow.rest
+    run = rest.trigger("shop", day=str(ago(5)), mode="full")
+    finish(rest, "shop")
+    assert rest.result("shop", run, "summary")["state"] == "published"
+    assert days_and_parents(folder, "shop")[-1] == (ago(5), None)
+    assert version_date(registry(folder, "shop").live()) == ago(1)
+
+
+def test_what_is_done_is_not_done_again(airflow, runs, folder):
+    rest = airflow.rest
+    before = registry(folder, "shop").log()
+    run = rest.trigger("shop", day=str(ago(1)))
+    finish(rest, "shop")
+    assert {rest.result("shop", run, stage)["status"] for stage in ("features", "train", "publish")} == {"already done"}
+    assert registry(folder, "shop").log() == before
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_whoever_started_it(tmp_path, sign):
+    code = f"""if True:
+        import pathlib, time
+        from twinspire.airflow_local import LocalAirflow
+        home = pathlib.Path({str(tmp_path)!r})
+        with LocalAirflow(home, home):
+            time.sleep(600)
+    """
+    watched = LocalAirflow(tmp_path, tmp_path)
+    owner = subprocess.Popen([sys.executable, "-c", code])
+    until(lambda: len(watched.processes()) > 5)  # standalone and its four parts, and more
+    owner.send_signal(sign)
+    owner.wait(60)
+    until(lambda: not watched.processes())
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.5)
