@@ -51,7 +51,6 @@ def past_then(past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None
 
     Returns: [U, k] int64, -1 behind the end.
     """
-    past = past.where(past.values >= 0)
     ranked = np.full((past.rows, k), -1, np.int64)
     for start in range(0, past.rows, _CHUNK):
         stop = min(start + _CHUNK, past.rows)

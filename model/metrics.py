@@ -25,7 +25,12 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int, *, exclude: Ragged | N
       exclude: U lists of positions that must not be listed.
 
     Returns: [U, k] int64, best first, -1 where the corpus is used up.
+
+    Raises:
+      ValueError: a vector is not finite.
     """
+    if not (np.isfinite(queries).all() and np.isfinite(items).all()):
+        raise ValueError("vectors to be searched must be finite; some hold nan or inf: training has probably diverged")
     ranked = np.full((len(queries), k), -1, np.int64)
     chunk = max(1, _CHUNK_BYTES // (4 * max(1, len(items))))
     for start in range(0, len(queries), chunk):

@@ -133,6 +133,11 @@ def test_k_beyond_the_corpus_and_excluded_items_leave_nothing_behind():
     assert top_k(np.zeros((0, 3), np.float32), items, 2).shape == (0, 2)
 
 
+def test_a_vector_that_is_no_number_is_not_ranked():
+    with pytest.raises(ValueError, match="nan or inf"):
+        top_k(np.array([[np.nan, 1]], np.float32), np.eye(2, dtype=np.float32), 1)
+
+
 def test_first_distinct_keeps_order_drops_copies_and_the_excluded():
     ranked = np.array([[5, 5, NONE, 2, 9, 2, 7], [1, NONE, NONE, NONE, 1, 1, 1]])
     assert first_distinct(ranked, 3).tolist() == [[5, 2, 9], [1, NONE, NONE]]

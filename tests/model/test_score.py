@@ -17,7 +17,7 @@ from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
 RECS = [{"user": "u", "items": ["a", "b", "c"]}, {"user": "v", "items": ["c", "x"]}, {"user": "other", "items": ["a"]}]
-TRUTH = [{"user": "u", "items": ["c", "a", "c"]}, {"user": "v", "items": ["x"]}, {"user": "w", "items": ["a"]}]
+TRUTH = [{"user": "w", "items": ["a"]}, {"user": "u", "items": ["c", "a", "c"]}, {"user": "v", "items": ["x"]}]
 
 
 def jsonl(path, records) -> str:
@@ -111,7 +111,7 @@ def test_bad_files_are_explained(tmp_path, truth):
     (tmp_path / "b.jsonl").write_text('{"user": "u", "items": ["a"')
     with pytest.raises(BadData, match=r"b\.jsonl failed"):
         score_file(str(tmp_path / "b.jsonl"), truth, [1])
-    with pytest.raises(BadData, match=r"none is in both.*\['u', 'v', 'w'\].*\['U'\]"):
+    with pytest.raises(BadData, match=r"none is in both.*\['w', 'u', 'v'\].*\['U'\]"):
         score_file(jsonl(tmp_path / "c.jsonl", [{"user": "U", "items": ["a"]}]), truth, [1])
     with pytest.raises(BadData, match=r"whole numbers.*double"):
         score_file(jsonl(tmp_path / "d.jsonl", [{"user": 1.5, "items": ["a"]}]), truth, [1])
