@@ -188,11 +188,13 @@ class LocalAirflow:
         return [int(home.name) for home in Path("/proc").glob("[0-9]*") if mark in _environment(home)]
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_port(preferred: int = 0) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on: the preferred one if it is free."""
+    for port in (preferred, 0):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return s.getsockname()[1]
+    raise TryAgain("No port of 127.0.0.1 is free. Stop something that listens, and try again.")
 
 
 def _stop_with_parent() -> None:

@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from index_builder.registry import Registry, version_date
+from index_builder.log import version_date
+from index_builder.registry import Registry
 from twinspire.airflow_local import LocalAirflow
 
 pytestmark = pytest.mark.live

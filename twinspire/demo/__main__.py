@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from twinspire import pipeline as pipelines
-from twinspire.airflow_local import LocalAirflow
+from twinspire.airflow_local import LocalAirflow, free_port
 from twinspire.demo import backfill, groceries, report
 from twinspire.errors import TwinspireError
 
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m twinspire.demo", description=__doc__)
     parser.add_argument("--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C")
     parser.add_argument("--days", type=int, default=5, help="days of the backfill (default 5)")
-    parser.add_argument("--port", type=int, help="port of Airflow's UI (default 8080 if it is free)")
+    parser.add_argument("--port", type=int, default=free_port(8080), help="of Airflow's UI (default %(default)s)")
     chosen = parser.parse_args(arguments)
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, _interrupt)
@@ -50,7 +50,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _demo(days: list[date], port: int | None) -> None:
+def _demo(days: list[date], port: int) -> None:
     began = time.monotonic()
     console.print("[bold]Laying out the grocery data as daily partitions[/]")
     groceries.lay_out(PIPELINES / "groceries.toml", console)
@@ -66,7 +66,7 @@ def _demo(days: list[date], port: int | None) -> None:
     console.print(f"\nAll of it took {int(time.monotonic() - began) // 60} min {int(time.monotonic() - began) % 60} s.")
 
 
-def _stay(port: int | None) -> None:
+def _stay(port: int) -> None:
     with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
         console.print("The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow.")
