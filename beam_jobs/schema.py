@@ -26,8 +26,6 @@ EVALUATION = "evaluation"
 USERS = "users"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
-ANALYSIS = "analysis"
-"""Rows that the transform graph is fitted on; removed when it is."""
 REJECTED = "rejected"
 STATISTICS = "statistics"
 REPORT = "report.json"
@@ -82,13 +80,13 @@ def example_schema(p: Pipeline) -> pa.Schema:
 
 
 def analysis_schema(p: Pipeline) -> pa.Schema:
-    """`analysis/dt=d/`: the positives of each vocabulary day; raw features without times, histories and `_`.
+    """What the transform graph is fitted on, handed over inside the job: the positives of the vocabulary days.
 
-    The user's and the item's id are null where the id is to leave the vocabulary (`vocabulary.keep_days`). Counts and
-    ages are those of the start of day d, null where the days that were read do not reach back far enough.
+    `_time`, and the raw features that have a vocabulary or are scaled. Counts and ages are those of the start of the
+    event's day, null where the days that were read do not reach back far enough.
     """
-    computed = {c.name for n, f in p.kinds("time", "history").items() for c in feature_columns(n, f)}
-    return pa.schema([column for column in query_columns(p) + item_columns(p) if column.name not in computed])
+    kinds = ("id", "category", "categories", "number", "count", "age")
+    return pa.schema([("_time", TIME), *(c for name, f in p.kinds(*kinds).items() for c in feature_columns(name, f))])
 
 
 def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:

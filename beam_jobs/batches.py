@@ -1,0 +1,90 @@
+"""Arrow record batches as Beam elements: how they travel, and how they change to and from Polars frames."""
+
+import io
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam import coders
+
+_TRAVEL = pa.ipc.IpcWriteOptions(compression="lz4")
+_ROW_GROUP = 1 << 16
+
+
+class BatchCoder(coders.Coder):
+    """Encodes a batch as an Arrow stream; equal batches may differ in bytes, so it is no coder for keys."""
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        """The stream's bytes."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema, options=_TRAVEL) as stream:
+            stream.write_batch(value)
+        return sink.getvalue().to_pybytes()
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        """The batch again."""
+        with pa.ipc.open_stream(encoded) as stream:
+            return stream.read_next_batch()
+
+    def is_deterministic(self) -> bool:
+        """Whether equal values have equal bytes."""
+        return False
+
+    def to_type_hint(self) -> type:
+        """What it encodes."""
+        return pa.RecordBatch
+
+
+def register() -> None:
+    """Makes Beam use `BatchCoder` wherever a step declares record batches."""
+    coders.registry.register_coder(pa.RecordBatch, BatchCoder)
+
+
+def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordBatch:
+    """One batch of a frame's rows.
+
+    With a schema, it has that one's columns in its order and types: null where the frame has none, and lists that are
+    null are empty.
+    """
+    if schema:
+        frame = frame.select(_column(frame, field) for field in schema)
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    table = table.cast(schema) if schema else table
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
+    found = pl.col(field.name) if field.name in frame.columns else pl.lit(None).alias(field.name)
+    if not pa.types.is_list(field.type):
+        return found
+    kind = pl.List(pl.String if pa.types.is_string(field.type.value_type) else pl.Float32)
+    return found.cast(kind).fill_null(pl.lit([], kind))
+
+
+def to_frame(batches: Iterable[pa.RecordBatch | pl.DataFrame]) -> pl.DataFrame:
+    """One frame of some batches of the same columns."""
+    frames = [b if isinstance(b, pl.DataFrame) else pl.DataFrame(pl.from_arrow(b)) for b in batches]
+    return pl.concat(frames, rechunk=True)
+
+
+def parquet(frame: pl.DataFrame, schema: pa.Schema) -> bytes:
+    """A Parquet file of a frame's rows. Equal rows in equal order give equal bytes."""
+    table = pa.Table.from_batches([to_batch(frame, schema)])
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
+    return sink.getvalue()
+
+
+def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
+    """The frame's rows by key, in their order, for keys that are integers; keys ascend."""
+    order = np.argsort(keys.to_numpy(), kind="stable")
+    found, starts = np.unique(keys.to_numpy()[order], return_index=True)
+    ordered = frame[order]
+    for key, start, end in zip(found.tolist(), starts, [*starts[1:], len(frame)], strict=True):
+        yield key, ordered.slice(start, end - start)
+
+
+register()

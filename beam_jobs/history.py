@@ -1,0 +1,91 @@
+"""What is known of users at a moment: their last items, and all that they had.
+
+Events are frames sorted by user, time, item, with the columns `_user`, `_item`, `_time` (microseconds, UTC) and
+`_code`, the user's number in that order. Nothing here looks at an event that is not strictly before the moment asked.
+"""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from twinspire.errors import UsageError
+
+
+def spans(
+    past: pl.DataFrame, asked: pl.DataFrame, start: np.ndarray | int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds, for each question, the user's last events before it.
+
+    Args:
+      past: [M] events, sorted.
+      asked: [N] rows with `_code` and `_time`: the user, and the moment.
+      start: [N] or one int64, microseconds; events before it do not count.
+      length: how many events at the most.
+
+    Returns:
+      [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are the answer to question i, oldest first.
+    """
+    times, moments = past["_time"].to_numpy(), asked["_time"].to_numpy()
+    if not len(times) or not len(moments):
+        nothing = np.zeros(len(moments), np.int64)
+        return nothing, nothing
+    # User and time in one integer: the events are in its order, and a binary search finds a moment.
+    first = int(times.min())
+    width = int(times.max()) - first + 2
+    codes = asked["_code"].to_numpy().astype(np.int64)
+    if (int(max(codes.max(), past["_code"].max())) + 1) * width >= 1 << 63:
+        raise UsageError(
+            f"A shard takes up to {(1 << 63) // width:,} users for so many days; found {codes.max():,}. "
+            "Raise beam.shards."
+        )
+    keys = past["_code"].to_numpy().astype(np.int64) * width + (times - first)
+    base = codes * width
+    high = np.searchsorted(keys, base + np.clip(moments - first, 0, width - 1), side="left")
+    low = np.searchsorted(keys, base + np.clip(np.asarray(start) - first, 0, width - 1), side="left")
+    return np.minimum(np.maximum(low, high - length), high), high
+
+
+def gather(items: pa.Array, low: np.ndarray, high: np.ndarray) -> pa.ListArray:
+    """Lists of the items from low[i] up to high[i].
+
+    Args:
+      items: [M] string.
+      low: [N] int64.
+      high: [N] int64, at least `low`.
+
+    Returns: [N] list<string>.
+    """
+    lengths = high - low
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    index = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items.take(pa.array(index)))
+
+
+def pasts(past: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Each user's distinct items, the most frequent first, then the most recent, then by name.
+
+    Args:
+      past: events.
+      most: items per user, at the most.
+
+    Returns: `_user`, `_past` (list of items), `_past_events` (how many events they are from), sorted by user.
+    """
+    pairs = past.group_by("_user", "_item").agg(pl.len().alias("n"), pl.col("_time").max())
+    ranked = pairs.sort("_user", "n", "_time", "_item", descending=[False, True, True, False])
+    return ranked.group_by("_user", maintain_order=True).agg(
+        pl.col("_item").head(most).alias("_past"), pl.col("n").sum().cast(pl.Int64).alias("_past_events")
+    )
+
+
+def tails(past: pl.DataFrame, length: int) -> pl.DataFrame:
+    """Each user's last items, oldest first.
+
+    Returns: `_user`, `_tail`.
+    """
+    return past.group_by("_user", maintain_order=True).agg(pl.col("_item").tail(length).alias("_tail"))
+
+
+def last_events(events: pl.DataFrame) -> pl.DataFrame:
+    """Each user's last event, of events sorted by user and time."""
+    user = events["_user"]
+    return events.filter((user != user.shift(-1)).fill_null(True))
