@@ -1,0 +1,246 @@
+"""Writes the pages that follow from the code: `docs/pipeline-file.md` and `docs/commands.md`. Run by `make docs`."""
+
+import types
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from twinspire.cli import PANELS, app
+from twinspire.errors import TwinspireError
+from twinspire.feature import KINDS
+from twinspire.pipeline import Pipeline
+
+HERE = Path(__file__).parent
+STAMP = "<!-- Written by `make docs` from the code; edit {source} instead. -->\n"
+
+PIPELINE_FILE = """\
+# The pipeline file
+
+One TOML file is one recommender: where its logs lie, which columns mean what, what the model sees, when a version may
+go live. Every command takes it as its first argument, and Airflow makes a DAG of each file in `pipelines/`. Adding a
+recommender, or a feature to one, is an edit to this file and no code.
+
+`twinspire init` drafts one from a sample of your logs; `twinspire validate` checks one against real data in seconds.
+
+```toml
+{example}```
+
+- A key that does not exist is an error that proposes the nearest one. A key left out takes the default in its table
+  below; those marked **required** have none.
+- Relative paths start at the folder of the file. A path may be `gs://bucket/…`.
+- `${{NAME}}` and `${{NAME:-default}}` are taken from the environment.
+- Durations are written `90s`, `15m`, `6h`, `2d`. A list is written `["a", "b"]`.
+- A stage is done again when a key that it uses has changed, and only then.
+"""
+EXAMPLE = """\
+[pipeline]
+name = "shop"
+time_zone = "Europe/Berlin"
+
+[source]
+events = "/data/shop/events/dt={date}/"     # as `twinspire partition` lays them out
+items = "/data/shop/items/dt={date}/"
+
+[columns]
+user = "customer_id"
+item = "sku"
+time = "at"
+event = "action"
+positives = ["buy"]
+
+[features.customer]         # the query tower: who asks, and what they did before
+kind = "id"
+tower = "query"
+
+[features.seen]
+kind = "history"
+types = ["view", "buy"]
+
+[features.sku]              # the item tower: what is offered
+kind = "id"
+tower = "item"
+
+[features.brand]
+kind = "category"
+tower = "item"
+
+[features.title]
+kind = "text"
+tower = "item"
+
+[features.sold_last_week]
+kind = "count"
+days = 7
+"""
+FEATURES = """
+## `[features.NAME]`: what the towers see
+
+One table per feature; the name is yours (lower-case letters, digits and `_`) and becomes the name of the model's input.
+`kind` says what it is. The query tower sees the user and the request, the item tower sees the item; the model learns to
+place a user near the items that follow.
+"""
+
+
+def pipeline_file() -> str:
+    """The text of docs/pipeline-file.md."""
+    page = [STAMP.format(source="twinspire/tables.py, twinspire/feature.py or docs/generate.py")]
+    page.append(PIPELINE_FILE.format(example=EXAMPLE))
+    for name, field in Pipeline.model_fields.items():
+        page += _features() if name == "features" else _table(name, _model(field.annotation))
+    return "\n".join(page)
+
+
+def _table(name: str, model: type[BaseModel]) -> Iterator[str]:
+    yield f"\n## `[{name}]`\n\n{_prose(model)}\n"
+    yield from _keys(model.model_fields)
+    for key, field in model.model_fields.items():
+        if (inner := _model(field.annotation)) is not None:
+            yield f"\n### `[{name}.{key}]`\n\n{_prose(inner)}\n"
+            yield from _keys(inner.model_fields)
+
+
+def _features() -> Iterator[str]:
+    yield FEATURES
+    for kind, model in KINDS.items():
+        yield f"\n### kind `{kind}`\n\n{_prose(model)}\n"
+        yield from _keys({k: f for k, f in model.model_fields.items() if k != "kind"})
+
+
+def _keys(fields: Mapping[str, FieldInfo]) -> Iterator[str]:
+    yield "| key | value | default | meaning |\n|---|---|---|---|"
+    for name, field in fields.items():
+        yield f"| `{field.alias or name}` | {_value(field)} | {_default(field)} | {_cell(field.description or '')} |"
+
+
+def _prose(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _model(kind: Any) -> type[BaseModel] | None:
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _value(field: FieldInfo) -> str:
+    return " ".join(filter(None, (_kind(field.annotation), _limits(field.metadata))))
+
+
+def _kind(kind: Any) -> str:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return " ".join(filter(None, (_kind(inner[0]), _limits(inner[1:]))))
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_kind(part) for part in inner if part is not type(None))
+    if origin is tuple:
+        return f"list of {_kind(inner[0])}" if inner[-1] is ... else f"list of {len(inner)} {_kind(inner[0])}s"
+    if origin is dict:
+        return f"table of {_kind(inner[1]).replace('list of ', 'lists of ')}"
+    if _model(kind):
+        return "table"
+    names = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", timedelta: "duration"}
+    return names[kind]
+
+
+def _limits(metadata: Any) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found: list[str] = []
+    for rule in metadata:
+        if isinstance(rule, FieldInfo):
+            found.append(_limits(rule.metadata))
+        elif getattr(rule, "pattern", None):
+            found.append(f"matching `{rule.pattern}`")
+        else:
+            found += [f"{sign} {getattr(rule, name)}" for name, sign in signs.items() if hasattr(rule, name)]
+    return ", ".join(filter(None, found))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    value = field.default if field.default is not PydanticUndefined else None
+    if value is None or (isinstance(value, tuple | dict) and not value):
+        return ""
+    return f"`{_toml(value)}`"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, timedelta):
+        return f'"{int(value.total_seconds())}s"'
+    return f"{value:_}" if isinstance(value, int) else str(value)
+
+
+def commands() -> str:
+    """The text of docs/commands.md."""
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    page = [STAMP.format(source="twinspire/commands/"), "# Commands\n"]
+    page.append(
+        "`twinspire COMMAND --help` says the same. PIPELINE is a pipeline file, or its name in `./pipelines`.\n"
+        "Progress and errors go to standard error; the last line of a stage's standard output is one JSON object."
+    )
+    for panel, functions in PANELS.items():
+        page.append(f"\n## {panel}")
+        page += [_command(known[function.__name__.replace("_", "-")]) for function in functions]
+    return "\n".join([*page, *_exit_codes()])
+
+
+def _exit_codes() -> Iterator[str]:
+    yield "\n## Exit codes\n\n| code | name | what to do |\n|---|---|---|\n| 0 | done | |"
+    for error in sorted(TwinspireError.__subclasses__(), key=lambda error: error.exit_code):
+        yield f"| {error.exit_code} | {error.__name__} | {error.__doc__} |"
+
+
+def _command(command: Any) -> str:
+    shown = [p for p in command.params if "--help" not in p.opts and not getattr(p, "hidden", False)]
+    rows = [f"| {_parameter(p)} | {_parameter_default(p)} | {_cell(getattr(p, 'help', None) or '')} |" for p in shown]
+    table = ["\n| argument or option | default | meaning |\n|---|---|---|", *rows] if rows else []
+    return "\n".join([f"\n### `twinspire {command.name}`\n", _prose_of(command.help), *table])
+
+
+def _prose_of(text: str | None) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
+
+
+def _parameter(parameter: Any) -> str:
+    flags = " / ".join([*parameter.opts, *parameter.secondary_opts])
+    kind = parameter.type_descriptor.annotation
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.metavar or parameter.name.upper()}`"
+    if getattr(parameter, "is_flag", False):
+        return f"`{flags}`"
+    if get_origin(kind) is Literal:
+        return f"`{flags}` {_kind(kind)}"
+    return f"`{flags} {_cell(parameter.metavar or parameter.name.upper())}`"
+
+
+def _parameter_default(parameter: Any) -> str:
+    if parameter.required:
+        return "**required**"
+    value = parameter.default
+    return f"`{value}`" if value not in (None, False, "", (), []) else ""
+
+
+PAGES = {"pipeline-file.md": pipeline_file, "commands.md": commands}
+
+if __name__ == "__main__":
+    for page, write in PAGES.items():
+        text = write().rstrip() + "\n"
+        if not (HERE / page).exists() or (HERE / page).read_text() != text:
+            (HERE / page).write_text(text)
+            print(f"wrote docs/{page}")

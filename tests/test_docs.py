@@ -1,0 +1,77 @@
+"""Documentation is a contract: pages that follow from the code are fresh, and examples in them work."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from twinspire.cli import app
+from twinspire.feature import KINDS
+from twinspire.pipeline import Pipeline, load
+from twinspire.tables import Strict
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = typer.main.get_command(app).commands
+
+
+def _generator():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["pipeline-file.md", "commands.md"])
+def test_generated_pages_are_fresh(page):
+    written = (ROOT / "docs" / page).read_text()
+    assert written == _generator().PAGES[page]().rstrip() + "\n", f"docs/{page} is stale: run `make docs`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_says_what_it_does(name):
+    assert COMMANDS[name].help
+    assert [p.name for p in COMMANDS[name].params if not getattr(p, "help", None)] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_docs(name):
+    assert f"### `twinspire {name}`" in (ROOT / "docs" / "commands.md").read_text()
+
+
+def _tables(model: type[Strict]):
+    yield model
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Strict):
+            yield from _tables(field.annotation)
+
+
+@pytest.mark.parametrize("model", [*_tables(Pipeline), *KINDS.values()], ids=lambda model: model.__name__)
+def test_every_key_of_the_pipeline_file_says_what_it_means(model):
+    assert model.__doc__
+    assert [key for key, field in model.model_fields.items() if key != "kind" and not field.description] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_pages_name_exist(page):
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    text = page.read_text()
+    named = re.findall(r"(?:^ *|`|\$ |bin/)twinspire ([a-z]+)", text, re.M)
+    assert set(named) <= set(COMMANDS)
+    assert set(re.findall(r"`make ([a-z]+)", text)) <= set(targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pipeline_files_in_pages_are_valid(page, tmp_path):
+    for number, text in enumerate(re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        load(file)
