@@ -36,7 +36,7 @@ class Measured:
       candidate: measures of the version on users held out of training, or None if there were none.
       baseline: measures of the newest accepted version on the same queries, or None on the first day.
       users: how many users were held out.
-      index_recall: share of the exact neighbours that the index finds.
+      index_recall: share of the exact neighbours that the index finds, or None if that was not measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
     """
@@ -44,7 +44,7 @@ class Measured:
     candidate: Mapping[str, Any] | None
     baseline: Mapping[str, Any] | None
     users: int
-    index_recall: float
+    index_recall: float | None
     items: int
     baseline_items: int | None
 
@@ -58,6 +58,7 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
         )
     elif measured.baseline is None:
         notes.append("not compared with a baseline: no earlier version was accepted")
+        refused += _below(gate.metric, _figure(measured.candidate, gate.metric), 0.0, "to be compared with later")
     else:
         refused += _falls(measured, gate)
     for name, floor in gate.floors.items():
@@ -66,10 +67,10 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
     refused += _corpus_change(measured, gate)
     figures = {
         "metric": gate.metric,
-        "candidate": _figure(measured.candidate, gate.metric),
-        "baseline": _figure(measured.baseline, gate.metric),
+        "candidate": _finite(_figure(measured.candidate, gate.metric)),
+        "baseline": _finite(_figure(measured.baseline, gate.metric)),
         "users": measured.users,
-        "index_recall": measured.index_recall,
+        "index_recall": _finite(measured.index_recall),
         "items": measured.items,
     }
     return Verdict(refused=tuple(refused), notes=tuple(notes), figures=figures)
@@ -77,7 +78,7 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
 
 def _falls(measured: Measured, gate: Gate) -> list[str]:
     before = _figure(measured.baseline, gate.metric)
-    if before is None or math.isnan(before):
+    if before is None or not math.isfinite(before):
         return [f"{gate.metric} of the baseline was not measured; evaluation.ks must hold the k of gate.metric"]
     least = before * (1 - gate.max_drop)
     return _below(gate.metric, _figure(measured.candidate, gate.metric), least, _allowed(before, gate.max_drop))
@@ -88,8 +89,9 @@ def _allowed(before: float, drop: float) -> str:
 
 
 def _below(name: str, value: float | None, least: float, meaning: str) -> list[str]:
-    if value is None or math.isnan(value):
-        return [f"{name} is {'missing' if value is None else 'not a number'}; it must reach {least:.4f}, {meaning}"]
+    if value is None or not math.isfinite(value):
+        found = "missing" if value is None else f"{value}, not a number"
+        return [f"{name} is {found}; it must reach {least:.4f}, {meaning}"]
     return [f"{name} is {value:.4f}, below {least:.4f}, {meaning}"] if value < least else []
 
 
@@ -110,3 +112,8 @@ def _corpus_change(measured: Measured, gate: Gate) -> list[str]:
 def _figure(measures: Mapping[str, Any] | None, name: str) -> float | None:
     value = measures.get(name) if measures else None
     return None if value is None else float(value)
+
+
+def _finite(value: float | None) -> float | None:
+    """The value as JSON can hold it."""
+    return value if value is not None and math.isfinite(value) else None

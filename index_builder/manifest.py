@@ -1,12 +1,12 @@
 """What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import date
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from twinspire.errors import BadData
 
@@ -35,7 +35,7 @@ class Manifest(BaseModel):
       format_version: of the artifact format; a reader refuses a newer one.
       pipeline: name of the recommender.
       date: the day it was trained up to.
-      version: `<date>-<first 8 hex of the digest of all below but sources and software>`.
+      version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files>`.
       parent: the version it was warm-started from, or None.
       files: every file but the manifest, by path.
       quality: the figures that the gate judged.
@@ -49,7 +49,7 @@ class Manifest(BaseModel):
 
     format_version: int = FORMAT_VERSION
     pipeline: str
-    date: date
+    date: datetime.date
     version: str
     parent: str | None = None
     files: dict[str, File]
@@ -60,9 +60,20 @@ class Manifest(BaseModel):
     software: dict[str, str] = {}
 
     @classmethod
-    def create(cls, *, pipeline: str, day: date, files: Mapping[str, File], **fields: Any) -> Self:
-        """A manifest whose version id is derived from the content."""
-        content = json.dumps([pipeline, str(day), sorted((path, file.sha256) for path, file in files.items())])
+    def create(
+        cls, *, pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int = 1, **fields: Any
+    ) -> Self:
+        """A manifest whose version id is derived from the content.
+
+        Args:
+          pipeline: name of the recommender.
+          day: the day it was trained up to.
+          files: every file but the manifest, by path.
+          edition: more than 1 gives equal content another id, where the first was pruned.
+          fields: the other fields.
+        """
+        named: list[Any] = [pipeline, str(day), sorted((path, file.sha256) for path, file in files.items())]
+        content = json.dumps(named if edition == 1 else [*named, edition])
         version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
@@ -76,7 +87,7 @@ class Manifest(BaseModel):
         try:
             fields = json.loads(data)
             newer = fields.get("format_version", 0) > FORMAT_VERSION
-        except (ValueError, AttributeError) as e:
+        except (ValueError, AttributeError, TypeError) as e:
             raise BadData(
                 f"A manifest is a JSON object; {where} is not: {e}. The version is damaged: roll back."
             ) from e
@@ -85,7 +96,10 @@ class Manifest(BaseModel):
                 f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format "
                 f"{fields['format_version']}. It was published by a newer release: upgrade the reader."
             )
-        return cls.model_validate(fields)
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as e:
+            raise BadData(f"A manifest has the fields of its format; {where} has not: {e}. Roll back.") from e
 
     def dump(self) -> bytes:
         """The manifest as JSON."""

@@ -1,4 +1,4 @@
-from math import nan
+from math import inf, nan
 
 import pytest
 
@@ -49,9 +49,11 @@ def test_floors_hold_even_with_few_users(floor, accepted):
     assert verdict(gate, users=3).accepted == accepted
 
 
-@pytest.mark.parametrize("candidate", [{"recall@50": nan}, {}, None])
-def test_what_was_not_measured_is_not_accepted(candidate):
-    assert not verdict(candidate=candidate).accepted
+@pytest.mark.parametrize("candidate", [{"recall@50": nan}, {"recall@50": inf}, {}, None])
+@pytest.mark.parametrize("baseline", [{"recall@50": 0.2}, None])
+def test_what_was_not_measured_is_not_accepted(candidate, baseline):
+    found = verdict(candidate=candidate, baseline=baseline)
+    assert len(found.refused) == 1 and "recall@50" in found.refused[0]
 
 
 @pytest.mark.parametrize("baseline", [{"recall@50": nan}, {"recall@10": 1.0}])
@@ -59,7 +61,7 @@ def test_a_baseline_that_was_not_measured_is_told(baseline):
     assert not verdict(baseline=baseline).accepted
 
 
-@pytest.mark.parametrize("recall", [0.9799, nan])
+@pytest.mark.parametrize("recall", [0.9799, nan, None])
 def test_the_index_reaches_its_target(recall):
     assert not verdict(index_recall=recall).accepted
 

@@ -283,8 +283,8 @@ class Log(RuleBasedStateMachine):
     def rollback(self, data):
         target = data.draw(st.sampled_from(self.accepted))
         self.registry.rollback(target, reason="")
-        keep = [v for v in self.accepted if v == target or (v != self.live and self.stored[v] <= self.stored[target])]
-        self.live, self.accepted = target, keep
+        place = {v: (self.stored[v], n) for n, v in enumerate(self.accepted)}
+        self.live, self.accepted = target, [v for v in self.accepted if place[v] <= place[target]]
 
     @invariant()
     def agrees(self):

@@ -1,0 +1,167 @@
+"""The versions of a recommender, read. index_builder/registry.py says how they lie, and changes them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from index_builder import manifest
+from index_builder.files import fetched, verify_files
+from index_builder.log import Entry, State, version_date
+from index_builder.manifest import Manifest
+from twinspire import storage
+from twinspire.errors import BadData, UsageError
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A version as the log has it.
+
+    Attributes:
+      status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
+      stored: whether its files are still there.
+    """
+
+    version: str
+    date: date
+    status: str
+    at: datetime
+    reason: str
+    pinned: bool
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of one recommender.
+
+    Attributes:
+      root: local path or `gs://`.
+      pipeline: name of the recommender.
+    """
+
+    root: str
+    pipeline: str
+
+    def log(self) -> list[Entry]:
+        """All entries, oldest first."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self._entry, range(1, self._last() + 1)))
+
+    def state(self) -> State:
+        """What the log amounts to."""
+        return State.of(self.log())
+
+    def live(self) -> str | None:
+        """The live version: what the last entry says."""
+        last = self._last()
+        return self._entry(last).live if last else None
+
+    def manifest(self, version: str) -> Manifest:
+        """The manifest of a stored version.
+
+        Raises:
+          UsageError: there is no such version. BadData: its manifest cannot be read.
+        """
+        place = self._place("versions", version, manifest.FILE)
+        try:
+            return Manifest.parse(storage.read_bytes(place), place)
+        except FileNotFoundError as e:
+            known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
+            raise UsageError(
+                f"A version is one of those that `twinspire versions` lists; {version!r} of {self.pipeline} is not "
+                f"stored in {self.root}. The newest are: {known}."
+            ) from e
+
+    def accepted(self) -> list[str]:
+        """Versions that a day may inherit from, in the order of their acceptance."""
+        return self.state().accepted
+
+    def accepted_before(self, day: date) -> Manifest | None:
+        """The newest accepted version of an earlier day: the parent of `day`, and the gate's baseline."""
+        version = self.state().accepted_before(day)
+        return self.manifest(version) if version else None
+
+    def statuses(self) -> list[Status]:
+        """Every version of the log, newest day first."""
+        state, stored = self.state(), set(storage.list_names(self._place("versions")))
+        found = [
+            Status(
+                version=version,
+                date=version_date(version),
+                status="live" if version == state.live else state.fate[version],
+                at=entry.at,
+                reason=entry.reason,
+                pinned=version in state.pinned,
+                stored=version in stored and version not in state.pruned,
+            )
+            for version, entry in state.last.items()
+        ]
+        return sorted(found, key=lambda s: (s.date, s.at), reverse=True)
+
+    def prunable(self, *, keep: int, keep_days: int, today: date) -> list[str]:
+        """Stored versions beyond the newest `keep` and older than `keep_days`; never the live or a pinned one.
+
+        Among them are those whose deletion was begun and did not end.
+        """
+        found = [s for s in self.statuses() if s.stored]
+        spare = [s for s in found[keep:] if s.status != "live" and not s.pinned and (today - s.date).days > keep_days]
+        begun = self.state().pruned & set(storage.list_names(self._place("versions")))
+        return [s.version for s in spare] + sorted(begun)
+
+    def verify(self, version: str) -> Manifest:
+        """Compares every stored file with the manifest.
+
+        Raises:
+          BadData: a file is missing, truncated or altered.
+        """
+        described = self.manifest(version)
+        verify_files(self._place("versions", version), described)
+        return described
+
+    def open(self, version: str | None = None, cache: Path | None = None) -> Path:
+        """A local folder with a version's files, its digests verified.
+
+        Args:
+          version: by default the live one.
+          cache: where versions on `gs://` are downloaded to; a second call finds them there.
+
+        Raises:
+          UsageError: nothing is live, or no such version. BadData: a file does not match the manifest.
+        """
+        wanted = version or self.live()
+        if wanted is None:
+            raise UsageError(
+                f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run PIPELINE --date DATE, "
+                "or look at `twinspire versions PIPELINE` for what was refused."
+            )
+        try:
+            return self._open(wanted, cache or Path.home() / ".cache" / "twinspire")
+        except (BadData, UsageError):
+            if version is None and self.live() != wanted:  # it was replaced and deleted while it was read
+                return self.open(None, cache)
+            raise
+
+    def _open(self, version: str, cache: Path) -> Path:
+        described = self.manifest(version)
+        return fetched(self._place("versions", version), described, cache / self.pipeline / version)
+
+    def _last(self) -> int:
+        """Number of the last entry. The listing need not be complete: it may be made while entries are added."""
+        names = storage.list_names(self._place("log"))
+        return max((int(name[:8]) for name in names if name[:8].isdigit() and name[8:] == ".json"), default=0)
+
+    def _entry(self, number: int) -> Entry:
+        place = self._place("log", f"{number:08d}.json")
+        try:
+            return Entry.model_validate_json(storage.read_bytes(place))
+        except (FileNotFoundError, ValueError) as e:
+            raise BadData(
+                f"The log's entries are numbered without gaps and never change; {place} cannot be read: {e}. "
+                "Somebody deleted or altered it: restore it from a copy of the registry."
+            ) from e
+
+    def _place(self, *parts: str) -> str:
+        return storage.join(self.root, self.pipeline, *parts)
