@@ -5,25 +5,31 @@ Every output has the name of its raw column. Ids are int64: 0 = missing or paddi
 and its buckets. Numbers are float32 around 0, and 0 when missing.
 
 Missing is `""` in strings, NaN in floats and -1 in integers, so that scalars are plain dense tensors of one type in the
-feature job, in training and in serving.
+feature job, in training and in serving. What the graph knows of the data comes from the summary row (analysis.py), a
+data set of one row that TFT's analysers read.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_transform.beam.experimental import PTransformAnalyzer
 
-from twinspire.feature import Feature, NumberFeature, TextFeature
+from beam_jobs.analysis import moments_column, scaled_features, vocabulary_column, vocabulary_features
+from twinspire.feature import Feature, TextFeature
 from twinspire.pipeline import Pipeline
-
-WEIGHT = "_weight"
-"""Analysis only: how many events a row stands for (see vocabulary.py)."""
 
 Tensor: TypeAlias = "tf.Tensor | tf.SparseTensor"
 Inputs: TypeAlias = Mapping[str, Tensor]
 
 HOURS, WEEKDAYS = 24, 7
+NO_VALUE = b"\x1fempty"
+"""The only line of an empty vocabulary: a table needs one. TFT does the same, with another value."""
+
 _WORDS = r"[^\p{L}\p{N}]+"
 
 
@@ -40,12 +46,6 @@ def make_preprocessing_fn(p: Pipeline) -> Callable[[Inputs], dict[str, Tensor]]:
     return preprocessing_fn
 
 
-def vocabulary_features(p: Pipeline) -> dict[str, Feature]:
-    """Features that keep a vocabulary, which is named like the feature."""
-    kept = p.kinds("id", "category", "categories")
-    return {name: f for name, f in kept.items() if not getattr(f, "hash_buckets", None)}
-
-
 def _feature(
     p: Pipeline, name: str, f: Feature, inputs: Inputs, vocabularies: Mapping[str, tf.Tensor]
 ) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def _feature(
         return {column: tf.clip_by_value(inputs[column] + 1, 0, limit) for column, limit in limits.items()}
     x = inputs[name]
     if f.kind in ("number", "count", "age"):
-        return {name: scaled(x, log=not isinstance(f, NumberFeature) or f.log)}
+        return {name: scaled(x, _moments(inputs, name), log=scaled_features(p)[name])}
     if f.kind == "vector":
         return {name: tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))}
     if isinstance(f, TextFeature):
@@ -67,12 +67,46 @@ def _feature(
     return {name: _looked_up(x, vocabularies[table], p.vocabulary.oov_buckets)}
 
 
+class _WriteVocabulary(PTransformAnalyzer):
+    """The vocabulary of the summary row -> the path of a file with one value per line."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        path = os.path.join(self.base_temp_dir, self._name)
+        return rows | "Write" >> beam.Map(lambda row: _write_lines(path, row[0]))
+
+
+def _write_lines(path: str, values: np.ndarray) -> np.ndarray:
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(b"".join(value + b"\n" for value in values.tolist() or [NO_VALUE]))
+    return np.array(path)
+
+
+class _Only(beam.PTransform):
+    """The summary row's numbers."""
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return rows | "Take" >> beam.Map(lambda row: row[0][0])
+
+
 def _vocabulary(inputs: Inputs, name: str) -> tf.Tensor:
-    """Analyser: the file of the feature's distinct values, heaviest first. What is too rare was left out before."""
-    x, weight = inputs[name], inputs[WEIGHT]
-    if isinstance(x, tf.SparseTensor):
-        weight = tf.gather(weight, x.indices[:, 0])
-    return tft.vocabulary(x, weights=weight, vocab_filename=name, name=f"vocabulary_{name}")
+    """Analyser: the asset that holds the feature's vocabulary."""
+    values = inputs[vocabulary_column(name)].values
+    (file,) = tft.experimental.ptransform_analyzer(
+        [values], _WriteVocabulary(name), [tf.string], [[]], [NO_VALUE], name=f"vocabulary_{name}"
+    )
+    return file
+
+
+def _moments(inputs: Inputs, name: str) -> tf.Tensor:
+    """Analyser: mean and standard deviation, [2] float64."""
+    column = inputs[moments_column(name)]
+    (moments,) = tft.experimental.ptransform_analyzer([column], _Only(), [tf.float64], [[2]], name=f"moments_{name}")
+    return moments
 
 
 def _looked_up(x: Tensor, vocabulary: tf.Tensor, oov_buckets: int) -> Tensor:
@@ -91,21 +125,22 @@ def _ids(x: Tensor, rows: Tensor) -> Tensor:
     return _values(rows, lambda values: (values + 1) * _flat(present))
 
 
-def scaled(x: tf.Tensor, *, log: bool) -> tf.Tensor:
+def scaled(x: tf.Tensor, moments: tf.Tensor, *, log: bool) -> tf.Tensor:
     """Scales to mean 0 and variance 1 over the analysed rows; missing becomes the mean.
 
     Args:
       x: [B] float32; NaN and infinities count as missing.
+      moments: [2] float64, mean and standard deviation of what is scaled.
       log: take sign(x) log(1 + |x|) first.
 
     Returns: [B] float32.
     """
-    # In float64 the moments do not depend, after rounding, on the order in which workers add up.
     known = tf.math.is_finite(x)
-    x = tf.where(known, tf.cast(x, tf.float64), tf.constant(float("nan"), tf.float64))
+    x = tf.cast(x, tf.float64)
     x = tf.sign(x) * tf.math.log1p(tf.abs(x)) if log else x
-    z = tft.scale_to_z_score(x, output_dtype=tf.float64)
-    return tf.cast(tf.where(tf.math.is_finite(z), z, tf.zeros_like(z)), tf.float32)
+    spread = tf.where(moments[1] > 0, moments[1], tf.ones_like(moments[1]))
+    z = (x - moments[0]) / spread
+    return tf.cast(tf.where(known, z, tf.zeros_like(z)), tf.float32)
 
 
 def ngrams(text: tf.Tensor, longest: int) -> tf.SparseTensor:

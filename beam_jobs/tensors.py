@@ -4,7 +4,7 @@ TFT takes every column as a list: a scalar is a list of one. Nulls become what t
 strings, NaN in floats, -1 in integers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,38 +17,35 @@ from twinspire.errors import BadData
 from twinspire.feature import VectorFeature
 from twinspire.pipeline import Pipeline
 
-MISSING = {pa.string(): "", pa.float32(): float("nan"), pa.int64(): -1}
+MISSING = {pa.string(): "", pa.float32(): np.nan, pa.float64(): np.nan, pa.int64(): -1}
 
 
-def raw_columns(p: Pipeline) -> list[pa.Field]:
-    """Raw columns of all features."""
-    return schema.query_columns(p) + schema.item_columns(p)
-
-
-def adapter_config(p: Pipeline, scalars: Mapping[str, pa.DataType] | None = None) -> TensorAdapterConfig:
+def adapter_config(p: Pipeline, extra: Sequence[pa.Field] = ()) -> TensorAdapterConfig:
     """How TFT turns batches made by `to_tft` into tensors.
 
     Args:
       p: the pipeline.
-      scalars: further scalar columns by name.
+      extra: further columns: scalars, lists, or vectors (lists of a fixed size).
     """
-    fields = raw_columns(p) + [pa.field(name, kind) for name, kind in (scalars or {}).items()]
     sizes = {name: f.size for name, f in p.features.items() if isinstance(f, VectorFeature)}
+    raw = schema.query_columns(p) + schema.item_columns(p)
+    features = [pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f for f in raw]
+    fields = [*features, *extra]
     return TensorAdapterConfig(
         pa.schema([pa.field(f.name, pa.list_(_value_type(f.type))) for f in fields]),
-        {f.name: _representation(f, sizes.get(f.name)) for f in fields},
+        {f.name: _representation(f) for f in fields},
     )
 
 
-def _representation(field: pa.Field, size: int | None) -> schema_pb2.TensorRepresentation:
+def _representation(field: pa.Field) -> schema_pb2.TensorRepresentation:
     rep = schema_pb2.TensorRepresentation()
-    if pa.types.is_list(field.type) and size is None:
+    if pa.types.is_list(field.type):
         rep.varlen_sparse_tensor.column_name = field.name
         return rep
     rep.dense_tensor.column_name = field.name
     rep.dense_tensor.shape.SetInParent()
-    if size is not None:
-        rep.dense_tensor.shape.dim.add(size=size)
+    if pa.types.is_fixed_size_list(field.type):
+        rep.dense_tensor.shape.dim.add(size=field.type.list_size)
     return rep
 
 
@@ -68,14 +65,14 @@ def _to_list(
         return _lists(_missing(kind, rows * (size or 0)), size, rows)
     column = batch.column(field.name)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if not pa.types.is_list(column.type):
+    if not _is_list(column.type):
         return _lists(_filled(column, kind), 1, rows)
     if size is None:
         return _refilled(column, kind)
-    return _lists(_vectors(column, field.name, size), size, rows)
+    return _lists(_vectors(column, field.name, size, kind), size, rows)
 
 
-def _vectors(column: pa.ListArray, name: str, size: int) -> pa.Array:
+def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Array:
     """Values of vectors of one size, zeros where there is none."""
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     wrong = (lengths != 0) & (lengths != size)
@@ -84,9 +81,9 @@ def _vectors(column: pa.ListArray, name: str, size: int) -> pa.Array:
             f"features.{name} is declared as vectors of {size} numbers; found one of {lengths[wrong][0]} in "
             f"{wrong.sum()} of {len(lengths)} rows. Mend the column, or set features.{name}.size."
         )
-    values = np.zeros((len(lengths), size), np.float32)
-    values[lengths == size] = _filled(column.flatten(), pa.float32()).to_numpy().reshape(-1, size)
-    return pa.array(np.nan_to_num(values.ravel(), posinf=0, neginf=0))
+    values = np.zeros((len(lengths), size), kind.to_pandas_dtype())
+    values[lengths == size] = _filled(column.flatten(), kind).to_numpy().reshape(-1, size)
+    return pa.array(values.ravel())
 
 
 def _refilled(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:
@@ -108,4 +105,8 @@ def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
 
 
 def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_list(kind) else kind
+    return kind.value_type if _is_list(kind) else kind
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
