@@ -4,10 +4,12 @@ import json
 import platform
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs import schema
@@ -16,6 +18,7 @@ from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
 from model import bundle
 from twinspire import __version__, storage, workdir
+from twinspire.errors import BadData
 from twinspire.stages import StageContext
 
 # What a version holds; docs/artifact-format.md describes each.
@@ -40,7 +43,7 @@ def run(ctx: StageContext) -> dict:
         measured = _measured(ctx, staged, registry)
         verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
         (staged / "gate.json").write_text(json.dumps(_verdict(verdict), indent=1))
-        manifest = _describe(ctx, staged, verdict)
+        manifest = _describe(ctx, staged, verdict, registry.state().pruned)
         reason = "; ".join(verdict.refused) or "accepted by the gate"
         entry = registry.publish(str(staged), manifest, accepted=verdict.accepted, reason=reason, promote=ctx.promote)
     storage.write_bytes(storage.join(ctx.out, "manifest.json"), manifest.dump())
@@ -63,17 +66,29 @@ def _assemble(ctx: StageContext, staged: Path) -> None:
     storage.copy_tree(storage.join(ctx.inputs["index"], INDEX), str(staged / INDEX))
     for source, name in ((train, bundle.METRICS), (ctx.inputs["index"], INDEX_FIGURES)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
-    pq.write_table(_items(ctx), staged / ITEMS, compression="zstd")
+    pq.write_table(_items(ctx, staged / VECTORS), staged / ITEMS, compression="zstd")
     if ctx.pipeline.serving.user_store:
         storage.copy_tree(storage.join(ctx.inputs["features"], schema.USERS), str(staged / USERS))
 
 
-def _items(ctx: StageContext) -> pa.Table:
-    """Ids, names, popularity, display and filter columns of the corpus, in the index's order."""
+def _items(ctx: StageContext, vectors: Path) -> pa.Table:
+    """Ids, names, popularity, display and filter columns of the corpus, in the index's order.
+
+    Raises:
+      BadData: they are not the items that have vectors.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        folder = storage.localize(storage.join(ctx.inputs["features"], schema.CORPUS_END), Path(scratch))
-        table = pq.read_table(folder)
-    return table.select([name for name in table.column_names if name.startswith("_")]).sort_by("_item")
+        corpus = ds.dataset(storage.localize(storage.join(ctx.inputs["features"], schema.CORPUS_END), Path(scratch)))
+        names = [name for name in corpus.schema.names if name.startswith("_")]
+        table = corpus.to_table(columns=names).sort_by("_item").combine_chunks()
+    embedded = ds.dataset(vectors).to_table(columns=["_item"]).sort_by("_item").column("_item").combine_chunks()
+    if not embedded.equals(table.column("_item").combine_chunks()):
+        raise BadData(
+            f"Every item of a version has one vector, and every vector an item; the corpus of {ctx.inputs['features']} "
+            f"has {len(table)} items, {ctx.inputs['embed']} has {len(embedded)} vectors, of other items. "
+            "They were made by different runs: run the embed stage again with --force, then index and publish."
+        )
+    return table
 
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
@@ -83,28 +98,34 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
         candidate=holdout.get("candidate"),
         baseline=holdout.get("baseline"),
         users=holdout.get("users", 0),
-        index_recall=figures["recall"],
+        index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
     )
 
 
-def _describe(ctx: StageContext, staged: Path, verdict: Verdict) -> Manifest:
+def _describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str]) -> Manifest:
+    """The manifest, under an id that was not pruned."""
     files = {
         file.path: File(sha256=storage.file_digest(file.uri), size=file.size)
         for file in storage.list_files(str(staged))
     }
-    return Manifest.create(
-        pipeline=ctx.pipeline.name,
-        day=ctx.day,
-        files=files,
-        parent=ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
-        quality=verdict.figures,
-        items=verdict.figures["items"],
-        dimension=ctx.pipeline.train.dimension,
-        sources={stage: workdir.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
-        software=_software(),
+    editions = (
+        Manifest.create(
+            pipeline=ctx.pipeline.name,
+            day=ctx.day,
+            files=files,
+            edition=edition,
+            parent=ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
+            quality=verdict.figures,
+            items=verdict.figures["items"],
+            dimension=json.loads((staged / INDEX_FIGURES).read_text())["dimension"],
+            sources={stage: workdir.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
+            software=_software(),
+        )
+        for edition in count(1)
     )
+    return next(manifest for manifest in editions if manifest.version not in pruned)
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Working files of a day as the stages leave them, small: enough to publish."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from index_builder import build
+from index_builder.registry import Registry
+from twinspire import storage
+from twinspire.pipeline import Pipeline
+from twinspire.stages import Parent, StageContext
+
+ITEMS = 300
+
+
+@pytest.fixture
+def pipeline(place):
+    """A recommender whose working files and registry lie in the place."""
+    return make_pipeline(place)
+
+
+def make_pipeline(place, **tables):
+    return Pipeline.model_validate(
+        {
+            "pipeline": {"name": "tiny", "work_root": f"{place}/work"},
+            "source": {"events": "/none/dt={date}/"},
+            "columns": {"user": "user", "item": "item", "time": "time"},
+            "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+            "registry": {"root": f"{place}/registry"},
+            **tables,
+        }
+    )
+
+
+@pytest.fixture
+def context(pipeline, tmp_path):
+    """Makes a day's working files and the context of its publish stage."""
+
+    def make(day, *, recall=0.2, users=500, pipeline=pipeline, parent=None, items=ITEMS, seed=0, promote="auto"):
+        home = f"{pipeline.pipeline.work_root}/tiny/dt={day}"
+        local = tmp_path / f"made-{day}-{seed}"
+        _features(local / "features", items)
+        baseline = {"recall@50": 0.2} if parent else None
+        _train(local / "train", {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline})
+        _embed(local / "embed", items, seed)
+        inputs = {stage: f"{home}/{stage}/0001-{seed:08x}" for stage in ("features", "train", "embed")}
+        for stage, uri in inputs.items():
+            storage.upload_tree(local / stage, uri)
+        index = f"{home}/index/0001-{seed:08x}"
+        build.run(StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index))
+        return StageContext(
+            pipeline=pipeline,
+            day=day,
+            mode="incremental" if parent else "full",
+            parent=parent,
+            inputs={**inputs, "index": index},
+            out=f"{home}/publish/0001-{seed:08x}",
+            promote=promote,
+        )
+
+    return make
+
+
+@pytest.fixture
+def parent():
+    """The parent of a day, as the runner finds it."""
+
+    def find(pipeline, day):
+        found = Registry(pipeline.registry.root, pipeline.name).accepted_before(day)
+        return found and Parent(day=found.date, version=found.version, train=found.sources["train"])
+
+    return find
+
+
+def names(items):
+    """Ids whose order as strings is not their order as numbers."""
+    return [f"i{n}" for n in range(items)]
+
+
+def _features(folder, items):
+    """The corpus in two shards, the later ids first; users."""
+    ids = names(items)
+    corpus = pa.table(
+        {
+            "_item": ids,
+            "_name": [f"name of {i}" for i in ids],
+            "_popular": list(range(items)),
+            "_lately": [0] * items,
+            "_attribute_brand": ["b"] * items,
+            "item": ids,
+        }
+    )
+    _shards(folder / "corpus/end", corpus)
+    (folder / "users").mkdir()
+    pq.write_table(pa.table({"_user": ["u"], "user": ["u"]}), folder / "users/part-0.parquet")
+
+
+def _train(folder, holdout):
+    for tower in ("query_tower", "item_tower"):
+        (folder / tower / "variables").mkdir(parents=True)
+        (folder / tower / "saved_model.pb").write_text(tower)
+        (folder / tower / "variables/variables.index").write_text(tower)
+    (folder / "metrics.json").write_text(json.dumps({"holdout": holdout, "train": {"loss": []}}))
+
+
+def _embed(folder, items, seed):
+    rng = np.random.default_rng(seed)
+    for name, key, ids in (("items", "_item", names(items)), ("queries", "_user", [f"u{n}" for n in range(400)])):
+        vectors = rng.normal(size=(len(ids), 4)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)
+        _shards(folder / name, pa.table({key: ids, "vector": flat}))
+
+
+def _shards(folder: Path, table):
+    folder.mkdir(parents=True)
+    half = len(table) // 2
+    pq.write_table(table.slice(half), folder / "part-0.parquet")
+    pq.write_table(table.slice(0, half), folder / "part-1.parquet")

@@ -1,0 +1,139 @@
+"""The publish stage, from a day's working files to what a reader opens."""
+
+import json
+import re
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from index_builder import index, publish
+from index_builder.registry import Registry
+from twinspire import runner, storage, workdir
+from twinspire.errors import BadData, GateRefused
+from twinspire.workdir import Attempt
+
+FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
+
+
+@pytest.fixture
+def registry(pipeline):
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+def test_a_version_holds_what_the_document_says(context, registry, tmp_path):
+    summary = publish.run(context(FIRST))
+    home = registry.open(cache=tmp_path / "cache")
+    assert summary["live"] and summary["refused"] == [] and home.name == summary["version"]
+    text = (Path(__file__).parents[2] / "docs/artifact-format.md").read_text()
+    rows = re.search(r"### Files of a version\n(.*?)\n###", text, re.S)[1]
+    documented = {name.rstrip("/") for name in re.findall(r"^\| `([\w./]+)` \|", rows, re.M)}
+    assert {p.name for p in home.iterdir()} == documented - {"users"}
+
+
+def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
+    publish.run(context(FIRST))
+    home = registry.open(cache=tmp_path / "cache")
+    items, vectors = pq.read_table(home / "items.parquet"), pq.read_table(home / "vectors")
+    by_id = dict(zip(vectors["_item"].to_pylist(), np.stack(vectors["vector"].to_numpy()), strict=True))
+    asked = items["_item"].to_pylist()
+    rows, _ = index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
+    assert [asked[row] for row in rows[:, 0]] == asked
+    assert asked == sorted(asked)
+    assert items["_name"].to_pylist() == [f"name of {i}" for i in asked]
+    assert items["_popular"].to_pylist() == [int(i[1:]) for i in asked]
+    assert "item" not in items.column_names, "raw features stay behind"
+
+
+def test_users_travel_only_when_declared(context, pipeline, registry, tmp_path):
+    publish.run(context(FIRST))
+    assert not (registry.open(cache=tmp_path / "cache") / "users").exists()
+    serving = pipeline.serving.model_copy(update={"user_store": True})
+    publish.run(context(SECOND, pipeline=pipeline.model_copy(update={"serving": serving})))
+    assert pq.read_table(registry.open(cache=tmp_path / "cache") / "users")["_user"].to_pylist() == ["u"]
+
+
+def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline, registry, parent):
+    publish.run(context(FIRST))
+    made = context(SECOND, parent=parent(pipeline, SECOND))
+    publish.run(made)
+    first, second = (registry.manifest(s.version) for s in sorted(registry.statuses(), key=lambda s: s.date))
+    assert first.parent is None and second.parent == first.version
+    place = workdir.place(pipeline, second.sources["train"])
+    assert place == made.inputs["train"] and storage.exists(f"{place}/metrics.json")
+    assert (second.items, second.dimension, second.quality["candidate"]) == (300, 4, 0.2)
+    assert second.software["twinspire"] and second.software["numpy"] == np.__version__
+    assert storage.read_bytes(f"{made.out}/manifest.json") == second.dump()
+
+
+def test_a_worse_version_is_stored_and_not_live(context, pipeline, registry, parent):
+    good = publish.run(context(FIRST))["version"]
+    bad = publish.run(context(SECOND, recall=0.15, parent=parent(pipeline, SECOND)))
+    assert not bad["live"] and registry.live() == good
+    assert [("recall@50" in r, "0.1500" in r, "0.1800" in r) for r in bad["refused"]] == [(True, True, True)]
+    assert registry.log()[-1].action == "refuse" and registry.log()[-1].reason == bad["refused"][0]
+    assert registry.verify(bad["version"]).quality["candidate"] == 0.15
+    assert parent(pipeline, THIRD).version == good
+
+
+def test_a_corpus_cut_in_two_is_refused(context, pipeline, registry, parent):
+    publish.run(context(FIRST))
+    cut = publish.run(context(SECOND, items=140, parent=parent(pipeline, SECOND)))
+    assert "140 items" in cut["refused"][0] and "300" in cut["refused"][0]
+
+
+def test_few_held_out_users_are_not_compared(context, pipeline, parent):
+    publish.run(context(FIRST))
+    few = publish.run(context(SECOND, recall=0.01, users=7, parent=parent(pipeline, SECOND)))
+    assert few["live"] and "7 held-out users" in few["notes"][0]
+
+
+def test_vectors_of_another_run_are_not_published(context, registry):
+    made, other = context(FIRST), context(SECOND, items=299)
+    mixed = {**made.inputs, "features": other.inputs["features"]}
+    with pytest.raises(BadData, match=r"299 items.*300 vectors"):
+        publish.run(type(made)(pipeline=made.pipeline, day=FIRST, mode="full", inputs=mixed, out=made.out))
+    assert registry.log() == []
+
+
+def test_publishing_again_is_the_same_version_until_it_is_pruned(context, registry):
+    made = context(FIRST)
+    first = publish.run(made)
+    newer = publish.run(context(SECOND, seed=1))
+    assert publish.run(made) == {**first, "live": False} and len(registry.log()) == 2
+    registry.delete(first["version"])
+    again = publish.run(made)
+    assert again["version"] != first["version"] and again["version"].startswith("2024-05-01-")
+    assert registry.live() == newer["version"] and registry.accepted_before(SECOND).version == again["version"]
+
+
+def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, parent):
+    publish.run(context(FIRST))
+    made = context(SECOND, recall=0.1, parent=parent(pipeline, SECOND))
+    commit(pipeline, made)
+    for _ in range(2):
+        with pytest.raises(GateRefused) as refused:
+            runner.run_stage(pipeline, SECOND, "publish")
+        version = registry.log()[-1].version
+        assert f'twinspire promote PIPELINE {version} --despite-gate "REASON"' in str(refused.value)
+        assert "0.1000" in str(refused.value) and refused.value.exit_code == 4
+    assert [e.action for e in registry.log()] == ["publish", "refuse"]
+    registry.promote(version, reason="known holiday", despite_gate=True)
+    assert parent(pipeline, THIRD).version == registry.live() == version
+
+
+def commit(pipeline, made):
+    """Commits the working files, as the runner does."""
+    before = {}
+    for stage, uri in made.inputs.items():
+        config = runner.config_digest(pipeline, runner.STAGES[stage])
+        workdir.commit(Attempt(uri=uri, key=stage, config=config, output=stage, inputs=dict(before), summary={}))
+        before[stage] = workdir.name(pipeline, uri)
+
+
+def test_the_gates_verdict_is_in_the_version(context, registry, tmp_path):
+    publish.run(context(FIRST))
+    found = json.loads((registry.open(cache=tmp_path / "cache") / "gate.json").read_text())
+    assert found["accepted"] and found["figures"]["index_recall"] == 1.0
