@@ -10,7 +10,7 @@ from collections.abc import Callable
 import apache_beam as beam
 from rich.console import Console
 
-from beam_jobs import engine, report, schema, source
+from beam_jobs import engine, report, schema, source, transform
 from beam_jobs.days import make_plan
 from beam_jobs.job import Job
 from beam_jobs.rawopen import format_of
@@ -32,8 +32,17 @@ def run(ctx: StageContext) -> dict:
     Raises:
       BadData: input breaks a rule of the pipeline file.
     """
-    summary = write_raw(ctx, lambda analysis: None)
-    return summary
+    found = write_raw(ctx, lambda rows: rows | "Summary" >> transform.WriteSummary(ctx.pipeline, ctx.day, ctx.out))
+    console.print(f"features {ctx.day}: making the transform graph")
+    transform.make_graph(ctx.pipeline, ctx.out)
+    examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(ctx.out, schema.EXAMPLES))]
+    console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create(examples) | transform.ApplyGraph(ctx.pipeline, ctx.out)
+
+    engine.run(ctx.pipeline.beam.options, build)
+    return found
 
 
 def write_raw(ctx: StageContext, analyse: Callable[[beam.PCollection], None]) -> dict:
