@@ -5,7 +5,7 @@ from datetime import date
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import batches, items, schema
+from beam_jobs import batches, counts, days, items, schema
 from beam_jobs.job import Job
 from twinspire.errors import BadData
 
@@ -28,10 +28,10 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
       BadData: there are items, and the filter lets none of them through.
     """
     at = job.inputs.items_of.get(job.plan.day)
-    features = items.features_at(job, moment, at, table)
-    recent = features.filter(pl.col("_recent") > 0)
+    known = items.known_at(job, moment, table)
+    recent = known.filter(pl.col("_recent") > 0)
     if at is None:
-        return _named(job, recent)
+        return _named(job, items.dress(job, recent, None, moment))
     listed = items.snapshot(job, at)
     kept = listed.filter(_passes(listed, job.p.corpus.filter))
     if kept.is_empty() and not listed.is_empty():
@@ -40,24 +40,16 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
             f"passes {job.p.corpus.filter}. Compare it with the values of these columns."
         )
     shown = kept.select("_item", *(name for name in kept.columns if name.startswith(("_display_", "_attribute_"))))
-    rows = shown.join(features, on="_item", how="left", maintain_order="left")
+    rows = counts.add(shown, known)
     if job.p.corpus.unlisted:
-        unlisted = recent.join(listed, on="_item", how="anti")
-        rows = pl.concat([rows, unlisted], how="diagonal").sort("_item")
-    return _named(job, rows)
+        rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
+    return _named(job, items.dress(job, rows, at, moment))
 
 
 def _named(job: Job, rows: pl.DataFrame) -> pl.DataFrame:
-    display = job.p.corpus.display
-    name = (
-        pl.col(schema.display_name(display[0]))
-        if display and rows.columns.count(schema.display_name(display[0]))
-        else pl.lit(None, pl.String)
-    )
-    rows = rows.with_columns(name.alias("_name"))
-    if job.p.item_id:
-        rows = rows.with_columns(pl.col("_item").alias(job.p.item_id))
-    return rows.sort("_item")
+    names = [schema.display_name(column) for column in job.p.corpus.display[:1]]
+    name = next((pl.col(n) for n in names if n in rows.columns), pl.lit(None, pl.String))
+    return rows.with_columns(name.alias("_name")).sort("_item")
 
 
 def schema_of(job: Job, rows: pl.DataFrame) -> pa.Schema:
@@ -96,5 +88,5 @@ def _equal(value: pl.Expr, kind: pl.DataType, wanted: tuple[str | int | float | 
 def unlisted(job: Job, table: pl.DataFrame) -> pl.DataFrame:
     """Items with events on the job's day that the items snapshot lacks: `_item`, `n`."""
     at = job.inputs.items_of.get(job.plan.day)
-    taken = table.filter(pl.col("_day") == (job.plan.day - date(1970, 1, 1)).days).select("_item", "n")
+    taken = table.filter(pl.col("_day") == days.number(job.plan.day)).select("_item", "n")
     return taken.join(items.snapshot(job, at), on="_item", how="anti") if at else taken.clear()

@@ -60,7 +60,7 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
 
 
 def add(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Joins to rows with `_item` what `as_of` knows. Items that had no events have zeros, ages too: they are new."""
+    """Joins to rows with `_item` what `as_of` knows. An item that had no events has zeros, ages too: it is new."""
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
     return joined.with_columns(pl.col(name).fill_null(0) for name in known.columns if name != "_item")
 

@@ -1,15 +1,15 @@
-"""The item tower's raw features at the start of a day, from the snapshot that is valid then and from the counts."""
+"""The item tower's raw features at some moment, from the snapshot that is valid then and from the count table."""
 
 from datetime import date
 
 import polars as pl
 
-from beam_jobs import counts, days, schema
+from beam_jobs import counts, days
 from beam_jobs.job import Job, Kept
 from beam_jobs.snapshot import Account, read_items
 
 _snapshots = Kept(1 << 30)
-_features = Kept(1 << 29)
+_known = Kept(1 << 28)
 _accounts: dict[tuple[str, date], Account] = {}
 _MICROSECONDS_OF_A_DAY = 86_400_000_000
 
@@ -31,28 +31,43 @@ def account(job: Job, at: date) -> Account:
     return _accounts[job.token, at]
 
 
-def features_at(job: Job, day: date, at: date | None, table: pl.DataFrame) -> pl.DataFrame:
-    """Raw item features as of the start of `day`.
+def known_at(job: Job, day: date, table: pl.DataFrame) -> pl.DataFrame:
+    """What `counts.as_of` knows at the start of a day, worked out once per process."""
+    return _known.get((job.token, day), lambda: counts.as_of(job.p, table, day))
+
+
+def known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+    """What is known at the start of each vocabulary day, of the items with events on it: columns as above and `_day`.
+
+    Counts and ages are null on days before which not enough was read.
+    """
+    return _known.get((job.token, "vocabulary"), lambda: _known_on(job, table))
+
+
+def _known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+    found = []
+    for day in job.plan.analysis:
+        taken = table.filter(pl.col("_day") == days.number(day)).select("_item", "_day")
+        rows = counts.add(taken, counts.as_of(job.p, table, day))
+        if day < job.plan.counted_from:
+            rows = rows.with_columns(pl.lit(None, pl.Float32).alias(name) for name in counts.computed(job.p))
+        found.append(rows)
+    return pl.concat(found)
+
+
+def dress(job: Job, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr) -> pl.DataFrame:
+    """Adds to rows with `_item` the item features that are not counted.
 
     Args:
       job: the job.
-      day: the moment.
-      at: day of the snapshot to use; None if there is none.
-      table: the count table.
-
-    Returns:
-      One row per item that has a row in the snapshot or events in the windows: `_item`, the item features but the id,
-      and what `counts.as_of` counts.
+      rows: in any order; it is kept.
+      at: day of the snapshot to use, None if there is none. An item that it lacks has only its id.
+      moment: ages from a declared date are those at the start of this day (a date, or days since 1970).
     """
-    return _features.get((job.token, day, at), lambda: _features_at(job, day, at, table))
-
-
-def _features_at(job: Job, day: date, at: date | None, table: pl.DataFrame) -> pl.DataFrame:
-    known = counts.as_of(job.p, table, day)
-    listed = snapshot(job, at).select(_stored(job)) if at else pl.DataFrame(schema={"_item": pl.String})
-    rows = pl.concat([listed.select("_item"), known.select("_item")]).unique(maintain_order=True)
-    rows = counts.add(rows, known).join(listed, on="_item", how="left", maintain_order="left")
-    return rows.with_columns(_ages(job, day, rows.columns))
+    if at is not None:
+        rows = rows.join(snapshot(job, at).select(_stored(job)), on="_item", how="left", maintain_order="left")
+        rows = rows.with_columns(_ages(job, moment))
+    return rows.with_columns(pl.col("_item").alias(job.p.item_id)) if job.p.item_id else rows
 
 
 def _stored(job: Job) -> list[str]:
@@ -62,20 +77,13 @@ def _stored(job: Job) -> list[str]:
     return ["_item", *named, *(f"_born_{name}" for name, f in p.kinds("age").items() if f.column)]
 
 
-def _ages(job: Job, day: date, there: list[str]) -> list[pl.Expr]:
+def _ages(job: Job, moment: date | pl.Expr) -> list[pl.Expr]:
     """Ages since a declared date. One that lies ahead, later on the day itself, is 0."""
-    cut = days.start_of(day, job.p.zone)
-    named = {name: f"_born_{name}" for name, f in job.p.kinds("age").items() if f.column}
-    age = {n: (cut - pl.col(c)) / _MICROSECONDS_OF_A_DAY if c in there else pl.lit(None) for n, c in named.items()}
-    return [value.cast(pl.Float32).clip(0).alias(name) for name, value in age.items()]
-
-
-def dress(job: Job, rows: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
-    """Adds the item features to rows with `_item`; an item that `features` lacks has counts of 0, and nothing else."""
-    p = job.p
-    names = [column.name for column in schema.item_columns(p) if column.name != p.item_id]
-    there = [name for name in names if name in features.columns]
-    rows = rows.join(features.select("_item", *there), on="_item", how="left", maintain_order="left")
-    if p.item_id:
-        rows = rows.with_columns(pl.col("_item").alias(p.item_id))
-    return rows.with_columns(pl.col(name).fill_null(0) for name in counts.computed(p))
+    if isinstance(moment, date):
+        cut = pl.lit(days.start_of(moment, job.p.zone))
+    else:
+        starts = {days.number(day): days.start_of(day, job.p.zone) for day in job.plan.read}
+        cut = moment.replace_strict(starts, return_dtype=pl.Int64)
+    born = {name: pl.col(f"_born_{name}") for name, f in job.p.kinds("age").items() if f.column}
+    ages = {name: (cut - column) / _MICROSECONDS_OF_A_DAY for name, column in born.items()}
+    return [age.cast(pl.Float32).clip(0).alias(name) for name, age in ages.items()]

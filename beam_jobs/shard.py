@@ -93,13 +93,13 @@ class Shard:
             for hour, part in batches.slices(block, rows):
                 yield f"{schema.EXAMPLES}/{schema.day_folder(day)}/{hour:02d}.parquet", part
 
-    def analysis(self) -> Iterator[tuple[date, pl.DataFrame]]:
-        """Positives of each day of the vocabulary window, without item features."""
+    def analysis(self) -> pl.DataFrame:
+        """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query features."""
+        wanted = set(schema.analysis_schema(self._p).names)
         ids = [pl.col("_user").alias(name) for name, f in self._p.tower("query").items() if f.kind == "id"]
-        for day in self._job.plan.analysis:
-            rows = self.positives(day)
-            if not rows.is_empty():
-                yield day, self._with_users(rows.with_columns(ids), self._job.plan.day)
+        rows = self.positives().filter(pl.col("_day") >= days.number(self._job.plan.analysis[0])).with_columns(ids)
+        rows = self._with_users(rows, self._job.plan.day)
+        return rows.select(name for name in rows.columns if name in wanted | {"_item", "_day"})
 
     def evaluation(self) -> pl.DataFrame:
         """Queries as of the start of each day, for users with a past and a positive on the day.

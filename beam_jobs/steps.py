@@ -113,9 +113,7 @@ class Work(beam.DoFn):
         p = self._job.p
         for file, rows in events.examples():
             yield TaggedOutput(EXAMPLES, (file, batches.to_batch(rows, half_made(p))))
-        for day, rows in events.analysis():
-            rows = rows.select(c for c in rows.columns if c == "_item" or c in schema.analysis_schema(p).names)
-            yield TaggedOutput(ANALYSIS, (days.number(day), batches.to_batch(rows)))
+        yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
         asked = schema.evaluation_schema(p).append(pa.field(LOT, pa.uint64()))
         asked = asked.remove(asked.get_field_index("_holdout"))
         yield TaggedOutput(EVALUATION, (f"{schema.EVALUATION}/{name}", batches.to_batch(events.evaluation(), asked)))
@@ -155,23 +153,21 @@ class FinishExamples(Finish):
         rows = batches.to_frame(parts).sort("_time", "_user", "_item", ORDER)
         rows = rows.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
-        rows = items.dress(self._job, rows, items.features_at(self._job, day, at, _frame(table)))
+        rows = counts.add(rows, items.known_at(self._job, day, _frame(table)))
+        rows = items.dress(self._job, rows, at, day)
         self._write(name, rows, schema.example_schema(self._p))
         yield f"examples|events|{day}|", len(rows)
         yield f"held out examples|events|{day}|", int(rows["_holdout"].sum())
 
 
 class FinishAnalysis(Finish):
-    """(day, batch) -> batch of `analysis_schema`."""
+    """Batch -> batch of `analysis_schema`."""
 
-    def process(self, element: tuple[int, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Adds item features."""
-        day, batch = _day(element[0]), element[1]
-        at = self._job.inputs.items_of.get(self._job.plan.day)
-        features = items.features_at(self._job, day, at, _frame(table))
-        rows = items.dress(self._job, batches.to_frame([batch]), features)
-        if day < self._job.plan.counted_from:
-            rows = rows.with_columns(pl.lit(None).alias(name) for name in counts.computed(self._p))
+    def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Adds item features: counts of each day, all else from the snapshot of the last."""
+        known = items.known_on(self._job, _frame(table))
+        rows = _frame(batch).join(known, on=["_item", "_day"], how="left", maintain_order="left")
+        rows = items.dress(self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day"))
         yield batches.to_batch(rows, schema.analysis_schema(self._p))
 
 

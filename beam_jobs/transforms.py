@@ -25,7 +25,7 @@ _WORK = {
     steps.COUNTS: _Sharded,
     steps.LOTS: tuple[int, bytes],
     steps.EXAMPLES: _Named,
-    steps.ANALYSIS: _Sharded,
+    steps.ANALYSIS: pa.RecordBatch,
     steps.EVALUATION: _Named,
     steps.USERS: _Named,
 }
