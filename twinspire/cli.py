@@ -1,6 +1,7 @@
 """The command line's table of contents."""
 
 import signal
+import os
 import sys
 from typing import Annotated
 
@@ -49,6 +50,7 @@ def _about(version: Annotated[bool, typer.Option("--version", help="Print the ve
 
 def main() -> None:
     """Entry point: errors that are the user's to mend are told without a traceback."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no part of a stage's progress
     signal.signal(signal.SIGTERM, _end)
     try:
         app()

@@ -172,10 +172,10 @@ def _headline(summary: dict) -> dict:
 
 
 def _outcome_table(outcomes: list[dict]) -> Table:
-    table = Table("day", "outcome", "version", "live", *runner.STAGES, title="seconds by stage")
+    table = Table("outcome", "version or day", *runner.STAGES, caption="seconds by stage")
     for o in outcomes:
         times = [str(o["seconds"].get(name, "")) for name in runner.STAGES]
-        table.add_row(o["day"], o["outcome"], o.get("version") or "", str(o.get("live") or ""), *times)
+        table.add_row("live" if o.get("live") else o["outcome"], o.get("version") or o["day"], *times)
     return table
 
 
