@@ -1,10 +1,11 @@
 """Lays raw log files out as one folder per day, which is how every other stage reads them.
 
-    OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came, no column changed
+    OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-The whole input is read before the first folder is touched. A day's file appears whole or not at all, and is left
-alone when it holds the same bytes already, so that running twice changes nothing.
+Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see `textnumbers`. The whole input
+is read before the first folder is touched. A day's file appears whole or not at all, and is left alone when it holds
+the same bytes already, so that running twice changes nothing.
 """
 
 import json
@@ -27,6 +28,7 @@ from beam_jobs.aside import Aside, Malformed
 from beam_jobs.calendar_day import UNITS, calendar_days
 from beam_jobs.rawfiles import CsvOptions, Format, format_of, read
 from beam_jobs.spill import Spill
+from beam_jobs.textnumbers import TextNumbers
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
@@ -50,6 +52,7 @@ class Layout:
       rename: new column names by old ones.
       format: of the input; `auto` goes by the files' endings.
       csv: what CSV files do not say about themselves.
+      text: columns of CSV files that stay text although they hold nothing but numbers.
       done_marker: name of an empty file written into each day's folder after its rows.
     """
 
@@ -62,6 +65,7 @@ class Layout:
     rename: Mapping[str, str] = field(default_factory=dict)
     format: Format = "auto"
     csv: CsvOptions = field(default_factory=CsvOptions)
+    text: Sequence[str] = ()
     done_marker: str | None = None
 
     def __post_init__(self) -> None:
@@ -139,7 +143,9 @@ def partition(
         files = _find(sources, scratch / "in", layout.format)
         aside = Aside(stack.enter_context((scratch / "rejected.jsonl").open("w")), keep_going=rejected is not None)
         (scratch / "rows").mkdir()
-        spill = Spill(scratch / "rows", spill_bytes)
+        # Only where all is CSV: text of other formats was meant as text.
+        all_csv = {format_of(file, layout.format) for file in files} == {"csv"}
+        spill = Spill(scratch / "rows", spill_bytes, TextNumbers(tuple(layout.text)) if all_csv else None)
         summary = _collect(files, layout, spill, aside, progress)
         aside.close()
         if rejected is not None and summary.rejected:

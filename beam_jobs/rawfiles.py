@@ -1,7 +1,7 @@
 """Reads raw log files of any kind as Arrow tables of bounded size.
 
-Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column of a CSV stays
-text, since `007` and `1.50` may be ids. What cannot be read as a record is handed to the caller with its place.
+Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column of a CSV is text,
+since one table cannot tell whether `7` stands beside a `007`. What is no record is handed over with its place.
 """
 
 import csv

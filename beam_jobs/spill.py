@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.textnumbers import TextNumbers
 from twinspire.errors import BadData
 
 ROW_GROUP = 1 << 17
@@ -19,8 +20,8 @@ ROW_GROUP = 1 << 17
 class Spill:
     """Collects tables by day and gives each day's rows back in the order they came."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder, self._max_bytes = folder, max_bytes
+    def __init__(self, folder: Path, max_bytes: int, numbers: TextNumbers | None = None) -> None:
+        self._folder, self._max_bytes, self._numbers = folder, max_bytes, numbers
         self._memory: dict[date, list[pa.Table]] = defaultdict(list)
         self._bytes = 0
         self._files: dict[date, list[Path]] = defaultdict(list)
@@ -34,6 +35,8 @@ class Spill:
           days: [N] Date of each.
           keep: [N] whether it is taken; a row that is has a day.
         """
+        if self._numbers:
+            self._numbers.see(table)
         if not any(table.schema.equals(known) for known in self._schemas):
             self._schemas.append(table.schema)
         for day, rows in _split(table, days, keep):
@@ -68,7 +71,8 @@ class Spill:
 
         Returns: rows written.
         """
-        schema = common_schema(self._schemas)
+        types = self._numbers.types() if self._numbers else {}
+        schema = pa.schema([f.with_type(types.get(f.name, f.type)) for f in common_schema(self._schemas)])
         rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for table in _even(conform(table, schema) for table in self._tables(day)):

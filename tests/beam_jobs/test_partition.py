@@ -158,6 +158,38 @@ def test_ids_survive_every_format(tmp_path, name):
     assert lay_out(tmp_path, path, time="t") == {"dt=2017-10-15": frame.to_dicts()}
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1", "", "-20", "999999999999999999"], [1, None, -20, 999999999999999999]),
+        (["10", "10.50", "-0.5", "1e-05"], [10.0, 10.5, -0.5, 1e-05]),
+        (["7", "007"], ["7", "007"]),
+        (["1", "9999999999999999999"], ["1", "9999999999999999999"]),
+        (["0.5", "9007199254740993"], ["0.5", "9007199254740993"]),
+        (["0.5", "0.1234567890123456"], ["0.5", "0.1234567890123456"]),
+        (["1.5", "1.5.2"], ["1.5", "1.5.2"]),
+        (["1", "one"], ["1", "one"]),
+        (["1", " 2"], ["1", " 2"]),
+        (["", ""], [None, None]),
+        (["1", "NaN"], ["1", "NaN"]),
+    ],
+)
+def test_csv_columns_are_numbers_when_nothing_is_lost(tmp_path, monkeypatch, values, read):
+    monkeypatch.setattr(rawfiles, "BLOCK_BYTES", 40)  # so that one table shows only some of the values
+    rows = "".join(f"2017-10-{10 + n},{value}\n" for n, value in enumerate(values))
+    (tmp_path / "log.csv").write_text("t,v\n" + rows)
+    found = lay_out(tmp_path, tmp_path / "log.csv", time="t")
+    values_found = [day[0]["v"] for day in found.values()]
+    assert values_found == read
+    assert list(map(type, values_found)) == list(map(type, read))
+
+
+def test_csv_columns_stay_text_on_request(tmp_path):
+    (tmp_path / "log.csv").write_text("t,version\n2017-10-15,1.10\n2017-10-15,1.1\n")
+    found = lay_out(tmp_path, tmp_path / "log.csv", time="t", text=["version"])
+    assert [row["version"] for row in found["dt=2017-10-15"]] == ["1.10", "1.1"]
+
+
 def test_parquet_types_are_kept(tmp_path):
     table = pa.table(
         {
@@ -307,7 +339,7 @@ def test_csv_without_a_header_in_another_encoding(tmp_path):
     (tmp_path / "u.csv").write_bytes("1|Amélie|881250949\n2|Brazil|881250950\n".encode("latin-1"))
     csv = CsvOptions(delimiter="|", columns=["id", "title", "t"], encoding="latin-1")
     found = lay_out(tmp_path, tmp_path / "u.csv", time="t", time_unit="s", csv=csv)
-    assert found["dt=1997-12-04"][0] == {"id": "1", "title": "Amélie", "t": "881250949"}
+    assert found["dt=1997-12-04"][0] == {"id": 1, "title": "Amélie", "t": 881250949}
 
 
 def test_a_csv_with_only_a_header_has_no_days(tmp_path):

@@ -50,6 +50,9 @@ def partition(
     delimiter: Annotated[str | None, typer.Option(help="Of CSV.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")] = None,
     encoding: Annotated[str, typer.Option(help="Of CSV.")] = "utf-8",
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Of CSV: text, though all its values are numbers.")
+    ] = None,
     done_marker: Annotated[str | None, typer.Option(metavar="NAME", help="An empty file written last.")] = None,
     rejected: Annotated[str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")] = None,
 ) -> None:
@@ -67,6 +70,7 @@ def partition(
         rename={old: new for old, _, new in pairs},
         format=file_format,
         csv=rawfiles.CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
+        text=text or (),
         done_marker=done_marker,
     )
     bars = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
