@@ -1,14 +1,6 @@
 """The registry as a reader sees it, whatever happens to writers."""
 
-import contextlib
-import os
 import random
-import signal
-import subprocess
-import sys
-import textwrap
-import threading
-import time
 from datetime import date
 from pathlib import Path
 
@@ -181,79 +173,8 @@ def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
             registry.delete(kept)
 
 
-def test_many_publishers_at_once_leave_one_history(registry, tmp_path):
-    made = [staged(tmp_path / str(n), date(2017, 10, n), str(n)) for n in range(1, 7)]
-    threads = [threading.Thread(target=registry.publish, args=m, kwargs={"accepted": True, "reason": ""}) for m in made]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    log = registry.log()
-    assert [e.number for e in log] == list(range(1, 7))
-    assert {e.version for e in log} == {m.version for _, m in made}
-    assert registry.live() == made[-1][1].version
-
-
-@pytest.mark.parametrize("syscall", ["makedirs", "replace", "fsync", "link", "unlink"])
-@pytest.mark.parametrize("after", range(4))
-def test_power_cut_while_publishing(tmp_path, monkeypatch, syscall, after):
-    registry = Registry(str(tmp_path / "registry"), "p")
-    registry.publish(*staged(tmp_path / "old", ONE, "old"), accepted=True, reason="")
-    folder, manifest = staged(tmp_path / "new", TWO, "new")
-    real, calls = getattr(os, syscall), []
-
-    def power_cut(*args, **kwargs):
-        calls.append(args)
-        if len(calls) > after:
-            raise SystemExit("power cut")
-        return real(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, syscall, power_cut)
-        with contextlib.suppress(SystemExit):
-            registry.publish(folder, manifest, accepted=True, reason="")
-    assert contents(registry) in ({"old"}, {"new"}), "whole, never mixed"
-    registry.publish(folder, manifest, accepted=True, reason="")
-    assert contents(registry) == {"new"} and len(registry.log()) == 2
-
-
-def contents(registry: Registry) -> set[str]:
-    """What a reader finds in the live version."""
-    home = registry.open()
-    return {(home / name).read_text() for name in registry.verify(registry.live()).files}
-
-
-PUBLISHER = """
-    import sys
-    from datetime import date
-    from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from test_registry import Registry, staged
-    registry = Registry({root!r}, "p")
-    print("ready", flush=True)
-    for n in range(400):
-        day = date.fromordinal(date(2018, 1, 1).toordinal() + n)
-        registry.publish(*staged(Path({scratch!r}) / str(n), day, str(n)), accepted=True, reason="")
-"""
-
-
-def test_killed_at_any_moment_nothing_half_written_is_live(tmp_path):
-    registry = Registry(str(tmp_path / "registry"), "p")
-    registry.publish(*staged(tmp_path / "old", ONE, "old"), accepted=True, reason="")
-    moments = random.Random(7)
-    for attempt in range(4):
-        scratch = tmp_path / f"scratch{attempt}"
-        code = PUBLISHER.format(tests=str(Path(__file__).parent), root=registry.root, scratch=str(scratch))
-        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            time.sleep(moments.uniform(0.01, 0.15))
-            process.send_signal(signal.SIGKILL)
-        assert len(contents(registry)) == 1
-        assert [e.number for e in registry.log()] == list(range(1, len(registry.log()) + 1))
-
-
-class Log(RuleBasedStateMachine):
-    """Random publications, promotions and rollbacks against a plain model of what should be live and inherited."""
+class Deeds(RuleBasedStateMachine):
+    """Random deeds against a plain model of what should be live, inherited and kept."""
 
     def __init__(self):
         super().__init__()
@@ -261,7 +182,8 @@ class Log(RuleBasedStateMachine):
 
         self.home = tempfile.TemporaryDirectory()
         self.registry = Registry(f"{self.home.name}/registry", "p")
-        self.live, self.accepted, self.undone, self.stored, self.count = None, [], set(), {}, 0
+        self.live, self.accepted, self.day, self.count = None, [], {}, 0
+        self.stored, self.pinned = set(), set()
 
     def teardown(self):
         self.home.cleanup()
@@ -271,30 +193,69 @@ class Log(RuleBasedStateMachine):
         self.count += 1
         folder, manifest = staged(Path(self.home.name, str(self.count)), date(2017, 10, day), str(self.count))
         self.registry.publish(folder, manifest, accepted=accepted, reason="", promote=promote)
-        self.stored[manifest.version] = day
+        self.day[manifest.version] = day
+        self.stored.add(manifest.version)
         if accepted:
             self.accepted.append(manifest.version)
-            newer = self.live is None or day >= self.stored[self.live]
+            newer = self.live is None or day >= self.day[self.live]
             if promote == "yes" or (promote == "auto" and newer):
                 self.live = manifest.version
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data(), despite=st.booleans())
+    def promote(self, data, despite):
+        version = data.draw(st.sampled_from(sorted(self.stored)))
+        if version not in self.accepted and not despite:
+            with pytest.raises(UsageError):
+                self.registry.promote(version, reason="")
+            return
+        self.registry.promote(version, reason="", despite_gate=despite)
+        self.live = version
+        if version not in self.accepted:
+            self.accepted.append(version)
 
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())
     def rollback(self, data):
         target = data.draw(st.sampled_from(self.accepted))
         self.registry.rollback(target, reason="")
-        place = {v: (self.stored[v], n) for n, v in enumerate(self.accepted)}
+        place = {v: (self.day[v], n) for n, v in enumerate(self.accepted)}
         self.live, self.accepted = target, [v for v in self.accepted if place[v] <= place[target]]
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data(), pin=st.booleans())
+    def pin(self, data, pin):
+        version = data.draw(st.sampled_from(sorted(self.stored)))
+        (self.registry.pin if pin else self.registry.unpin)(version)
+        (self.pinned.add if pin else self.pinned.discard)(version)
+
+    @precondition(lambda self: self.stored)
+    @rule(keep=st.integers(0, 3), keep_days=st.integers(0, 5))
+    def prune(self, keep, keep_days):
+        today = 10
+        spare = self.registry.prunable(keep=keep, keep_days=keep_days, today=date(2017, 10, today))
+        for version in spare:
+            assert version in self.stored and version != self.live and version not in self.pinned
+            assert today - self.day[version] > keep_days
+            self.registry.delete(version)
+        self.stored -= set(spare)
+        self.accepted = [v for v in self.accepted if v in self.stored]
+        old = [v for v in self.stored if today - self.day[v] > keep_days]
+        assert len([v for v in old if v != self.live and v not in self.pinned]) <= keep
 
     @invariant()
     def agrees(self):
         assert self.registry.live() == self.live
-        assert sorted(self.registry.accepted()) == sorted(self.accepted)
+        assert self.registry.accepted() == self.accepted
+        assert {s.version for s in self.registry.statuses() if s.stored} == self.stored
+        assert {s.version for s in self.registry.statuses() if s.pinned} == self.pinned
         for day in (1, 5, 10):
             found = self.registry.accepted_before(date(2017, 10, day))
-            days = [self.stored[v] for v in self.accepted if self.stored[v] < day]
+            days = [self.day[v] for v in self.accepted if self.day[v] < day]
             assert (found.date.day if found else None) == (max(days) if days else None)
+        for version in self.stored:
+            self.registry.verify(version)
 
 
-TestLog = Log.TestCase
-TestLog.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+TestDeeds = Deeds.TestCase
+TestDeeds.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)

@@ -1,9 +1,16 @@
+import errno
+import os
+import subprocess
+import sys
+import textwrap
 import threading
+from pathlib import Path
 
 import pytest
+import requests
 
 from twinspire import storage
-from twinspire.errors import TwinspireError
+from twinspire.errors import TryAgain, TwinspireError, UsageError
 
 
 def test_what_was_written_is_read_and_listed(place):
@@ -85,3 +92,65 @@ def test_a_lost_reply_is_settled_by_reading_back(gs_place, monkeypatch):
 def test_every_error_tells_the_caller_what_to_do_next():
     codes = {error.__name__: error.exit_code for error in TwinspireError.__subclasses__()}
     assert len(set(codes.values())) == len(codes)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
+    """A file as large as this is not allowed: to a process that is how a full disk looks."""
+    code = """
+        import resource, signal, sys
+        from twinspire import storage
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for write in (storage.put_if_absent, storage.write_bytes):
+            try:
+                write(sys.argv[1] + "/big", b"x" * 1_000_000)
+            except OSError as e:
+                print(e.strerror)
+    """
+    folder = str(tmp_path / "disk")
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(code), folder], capture_output=True, text=True)
+    assert found.stdout.split("\n")[:2] == ["File too large"] * 2, found.stderr
+    assert list(Path(folder).iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_no_file(tmp_path):
+    for folder in ("", "sub/"):
+        storage.write_bytes(f"{tmp_path}/{folder}f", b"1")
+        (tmp_path / folder / ".tmp-0123").write_bytes(b"half")
+    assert [f.path for f in storage.list_files(str(tmp_path))] == ["f", "sub/f"]
+    assert storage.list_names(str(tmp_path)) == ["f", "sub"]
+
+
+def test_a_missing_bucket_is_the_users_affair(gcs_server):
+    for use in (storage.list_files, storage.list_names, lambda uri: storage.write_bytes(uri, b"1")):
+        with pytest.raises(UsageError, match=r"bucket.*gs://nowhere/x"):
+            use("gs://nowhere/x")
+
+
+def test_a_store_that_does_not_answer_is_tried_again_later(gs_place, monkeypatch):
+    """As after the library's own two minutes of trying."""
+    from google.api_core.exceptions import RetryError, ServiceUnavailable
+    from google.cloud.storage import Blob
+
+    for error in (ServiceUnavailable("down"), RetryError("given up", None), requests.ConnectionError("refused")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        with monkeypatch.context() as patch:
+            for name in ("upload_from_string", "download_as_bytes"):
+                patch.setattr(Blob, name, fail)
+            for use in (storage.put_if_absent, storage.write_bytes, lambda uri, _: storage.read_bytes(uri)):
+                with pytest.raises(TryAgain, match="gs://"):
+                    use(f"{gs_place}/f", b"1")
+    assert not storage.exists(f"{gs_place}/f")
+
+
+def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UsageError, match="hard link"):
+        storage.put_if_absent(f"{tmp_path}/f", b"1")
+    assert list(tmp_path.iterdir()) == []
