@@ -6,8 +6,12 @@ is the result; nothing is made twice.
 
 import hashlib
 import json
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
@@ -217,7 +221,9 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
-    summary = import_module(stage.module).run(context)
+    with _imports_unheard():
+        module = import_module(stage.module)
+    summary = module.run(context)
     attempt = Attempt(
         uri=context.out,
         key=key,
@@ -228,6 +234,24 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
     )
     workdir.commit(attempt)
     return attempt
+
+
+@contextmanager
+def _imports_unheard() -> Iterator[None]:
+    """Keeps back what TensorFlow's libraries write to standard error when loaded; told if loading fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(kept, aside.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _raise_if_refused(attempt: Attempt) -> None:
