@@ -1,0 +1,212 @@
+"""Recommendations for a whole file of requests, in bounded memory."""
+
+import gzip
+import io
+import json
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serving.recommend import Answer, recommend
+from serving.request import USER, Refused, Requests
+from serving.version import Version
+from twinspire import storage
+from twinspire.errors import BadData, UsageError
+
+BATCH = 2048  # lines answered at a time
+_ENDINGS = (".jsonl", ".parquet")
+_GZIP = b"\x1f\x8b"
+
+
+class Lines(NamedTuple):
+    """Some lines of a file.
+
+    Attributes:
+      numbers: from 1.
+      offset: bytes of the file read when they were.
+    """
+
+    numbers: list[int]
+    texts: list[bytes]
+    offset: int
+
+
+class Writer(Protocol):
+    """Takes one batch of results after the other."""
+
+    def write(self, results: pa.Table) -> None:
+        """Appends rows of `user`, `items`, `scores`."""
+
+    def close(self) -> None:
+        """Ends the file."""
+
+
+def recommend_lines(
+    version: Version, queries: str, out: str, k: int, *, exclude_seen: bool = False, now: datetime | None = None
+) -> dict[str, Any]:
+    """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
+
+    Args:
+      version: what answers.
+      queries: JSON Lines, also gzipped, local or `gs://`; a request per line (serving/request.py).
+      out: `.jsonl` or `.parquet`, local or `gs://`; it appears when it is complete.
+      k: items per line.
+      exclude_seen: see `recommend`.
+      now: see `recommend`.
+
+    Returns: counts and speed.
+
+    Raises:
+      BadData: a line is malformed; nothing is written. UsageError: a file cannot be used as asked.
+    """
+    started = time.monotonic()
+    counts = {"queries": 0, "short": 0, "unknown_users": 0}
+    requests = Requests(version.pipeline)
+    now = now or datetime.now(version.pipeline.zone)
+    ids = version.items["_item"].combine_chunks()
+    with _local(queries) as source, _appearing(out) as target, _progress(source) as tell:
+        writer = _writer(target)
+        try:
+            for lines in _batches(source):
+                table = _parse(requests, lines, queries)
+                answer = recommend(version, table, k, exclude_seen=exclude_seen, now=now)
+                items, scores = answer.lists(ids)
+                writer.write(pa.table({"user": table[USER], "items": items, "scores": scores}))
+                _count(counts, answer, k)
+                tell(lines.offset, counts["queries"])
+        finally:
+            writer.close()
+    seconds = time.monotonic() - started
+    speed = {"seconds": round(seconds, 1), "users_per_s": round(counts["queries"] / max(seconds, 1e-9))}
+    return {"version": version.id, "out": out, "k": k, **counts, **speed}
+
+
+def _parse(requests: Requests, lines: Lines, file: str) -> pa.Table:
+    """Checks the lines; see `Requests.table`."""
+    objects = []
+    for number, text in zip(lines.numbers, lines.texts, strict=True):
+        try:
+            objects.append(json.loads(text))
+        except ValueError as e:
+            raise _malformed(file, number, f"it is not JSON ({e})", text) from e
+    try:
+        return requests.table(objects)
+    except Refused as e:
+        raise _malformed(file, lines.numbers[e.row], str(e), lines.texts[e.row]) from e
+
+
+def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
+    shown = text.decode(errors="replace").strip()
+    shown = shown if len(shown) <= 200 else shown[:200] + "…"
+    return BadData(
+        f"Every line of the queries is one JSON object, as in serving requests; line {number} of {file}: {reason}.\n"
+        f"  {shown}\nNothing was written. Mend the line and run again."
+    )
+
+
+def _count(counts: dict[str, int], answer: Answer, k: int) -> None:
+    counts["queries"] += len(answer.rows)
+    counts["short"] += int((answer.counts < k).sum())
+    counts["unknown_users"] += int((~answer.known).sum()) if answer.known is not None else 0
+
+
+def _batches(source: Path) -> Iterator[Lines]:
+    with source.open("rb") as raw:
+        zipped = raw.read(2) == _GZIP
+        raw.seek(0)
+        text: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+        numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip())
+        try:
+            while batch := list(islice(numbered, BATCH)):
+                numbers, texts = map(list, zip(*batch, strict=True))
+                yield Lines(numbers, texts, _offset(raw))
+        except (EOFError, gzip.BadGzipFile) as e:
+            raise BadData(f"{source} cannot be unzipped: {e}. It was cut off, probably: copy it again.") from e
+
+
+def _offset(raw: BinaryIO) -> int:
+    return raw.seek(0, io.SEEK_CUR)
+
+
+@contextmanager
+def _local(uri: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="twinspire-queries-") as scratch:
+        path = storage.localize(uri, Path(scratch)) if storage.exists(uri) else Path(uri)
+        if not path.is_file():
+            raise UsageError(
+                f"Queries are a file of JSON lines; {uri} is {'a folder' if path.is_dir() else 'not there'}."
+            )
+        yield path
+
+
+@contextmanager
+def _appearing(uri: str) -> Iterator[Path]:
+    """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
+    if not uri.endswith(_ENDINGS):
+        raise UsageError(f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}.")
+    if storage.is_remote(uri):
+        folder, name = uri.rsplit("/", 1)
+        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+            yield Path(scratch, name)
+            storage.upload_tree(Path(scratch), folder)
+        return
+    target = Path(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch_file = target.with_name(f".tmp-{secrets.token_hex(4)}-{target.name}")
+    try:
+        yield scratch_file
+        os.replace(scratch_file, target)
+    finally:
+        scratch_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _progress(source: Path) -> Iterator[Any]:
+    columns = (TextColumn("recommend"), BarColumn(), TextColumn("{task.fields[done]:,} lines"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=source.stat().st_size, done=0)
+        yield lambda offset, done: progress.update(task, completed=offset, done=done)
+
+
+def _writer(target: Path) -> Writer:
+    return _ParquetWriter(target) if target.suffix == ".parquet" else _JsonWriter(target)
+
+
+_SCHEMA = pa.schema(
+    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
+)  # fmt: skip
+
+
+class _ParquetWriter:
+    def __init__(self, target: Path) -> None:
+        self._file = pq.ParquetWriter(target, _SCHEMA, compression="zstd")
+
+    def write(self, results: pa.Table) -> None:
+        self._file.write_table(results.cast(_SCHEMA))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JsonWriter:
+    def __init__(self, target: Path) -> None:
+        self._file = target.open("wb")
+
+    def write(self, results: pa.Table) -> None:
+        pl.DataFrame(pl.from_arrow(results)).write_ndjson(self._file)
+
+    def close(self) -> None:
+        self._file.close()

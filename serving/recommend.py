@@ -1,0 +1,133 @@
+"""Answers: the items for users, and the items like an item."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serving.request import EXCLUDE, PAST, SEEN, Requests, complete
+from serving.search import NONE, Seen, search_without
+from serving.version import Version
+from twinspire.errors import UsageError
+
+SOURCE = "two_tower"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Recommendations for B queries.
+
+    Attributes:
+      rows: [B, K] int32, rows of the catalogue, best first; -1 where there are no more.
+      scores: [B, K] float32, cosine of the query's and the item's vectors; NaN where there are no more.
+      known: [B] bool, whether the user was found among the version's users; None if it carries none.
+      history: [B] lists of item ids, oldest first, that the answers are based on; None without a history feature.
+      notes: what the asker should know.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    known: np.ndarray | None = None
+    history: pa.ChunkedArray | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Items per query, [B] int64."""
+        return (self.rows != NONE).sum(1)
+
+    def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
+        """Item ids and scores as Arrow lists, [B] each.
+
+        Args:
+          ids: the catalogue's, by row.
+        """
+        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
+        there = self.rows != NONE
+        items = ids.take(pa.array(self.rows[there]))
+        scores = pa.array(self.scores[there])
+        return pa.ListArray.from_arrays(ends, items), pa.ListArray.from_arrays(ends, scores)
+
+
+def recommend(
+    version: Version,
+    requests: Sequence[dict[str, Any]] | pa.Table,
+    k: int,
+    *,
+    exclude_seen: bool = False,
+    now: datetime | None = None,
+) -> Answer:
+    """Recommends items.
+
+    Args:
+      version: what answers.
+      requests: [B] JSON objects (serving/request.py), or what `Requests.table` makes of them.
+      k: items per request; with k above the catalogue all of it comes back, and a note says so.
+      exclude_seen: leave out the history, and what the version knows the user to have taken. The ids under `exclude`
+        never come back.
+      now: the time of the request, in the pipeline's zone; by default the present.
+
+    Raises:
+      Refused: a request is not understood. UsageError: k is below 1.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, found {k}.")
+    table = requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
+    table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
+    seen = _seen(version, table, [EXCLUDE, *([SEEN, _history(version), PAST] if exclude_seen else [])])
+    rows, scores = search_without(version.index, version.encode(table), k, seen)
+    history = table[_history(version)] if _history(version) else None
+    return Answer(rows, scores, known, history, _notes(version, rows, k, len(version.index)))
+
+
+def similar(version: Version, item: str, k: int) -> Answer:
+    """The items whose vectors are nearest to an item's own, the item itself aside.
+
+    Raises:
+      UsageError: the item is not in the catalogue, or k is below 1.
+    """
+    row = int(version.rows([item])[0])
+    if row == NONE:
+        near = get_close_matches(item, version.items["_item"].to_pylist(), 3)
+        hint = f"Did you mean {', '.join(near)}?" if near else "Ids are those of the items in the logs."
+        raise UsageError(
+            f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"
+        )
+    own = Seen(np.zeros(1, np.int64), np.array([row]))
+    rows, scores = search_without(version.index, np.array(version.index.vectors[[row]]), k, own)
+    return Answer(rows, scores, notes=_notes(version, rows, k, len(version.index) - 1))
+
+
+def _history(version: Version) -> str | None:
+    return next((name for name, f in version.pipeline.tower("query").items() if f.kind == "history"), None)
+
+
+def _seen(version: Version, table: pa.Table, columns: list[str | None]) -> Seen:
+    """What the given columns of item ids hold, as far as it is in the catalogue."""
+    pairs = list(_pairs(version, table, [name for name in columns if name in table.column_names]))
+    if not pairs:
+        return Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    query, row = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return Seen(query, row)
+
+
+def _pairs(version: Version, table: pa.Table, columns: list[str | None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for name in columns:
+        lists = table[name].combine_chunks()
+        rows = version.rows(lists.flatten())
+        query = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy())
+        yield query[rows != NONE], rows[rows != NONE].astype(np.int64)
+
+
+def _notes(version: Version, rows: np.ndarray, k: int, most: int) -> tuple[str, ...]:
+    if k > most:
+        return (f"{k} items were asked for, and the catalogue of {version.id} has {most} to offer: all are here",)
+    short = int(((rows != NONE).sum(1) < k).sum())
+    if short:
+        return (f"{short} of {len(rows)} lists are shorter than {k}: the rest of the catalogue was seen or excluded",)
+    return ()

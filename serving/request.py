@@ -1,0 +1,231 @@
+"""Requests, as JSON objects, become rows of raw query features.
+
+    {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20, "when_weekday": 4}
+
+Every key may be left out. `user` is also the value of the user's id feature, `history` (oldest first) that of the
+history feature; all others are features by their names. A left-out time is now; any other left-out feature is missing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from json import dumps
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.schema import feature_columns
+from serving.users import UserStore
+from twinspire.errors import TwinspireError, UsageError
+from twinspire.feature import Feature
+from twinspire.pipeline import Pipeline
+
+USER, SEEN, EXCLUDE, PAST = "_user", "_seen", "_exclude", "_past"
+STRINGS = pa.list_(pa.string())
+TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
+_LARGEST = float(np.finfo(np.float32).max)
+Parse = Callable[[Any], Any]
+
+
+class Refused(ValueError):
+    """A request that cannot be answered as it is.
+
+    Attributes:
+      row: its place among the others, from 0.
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where a key's values go, and how they are checked."""
+
+    name: str
+    parse: Parse
+
+
+class Requests:
+    """The requests that a pipeline's versions understand.
+
+    Attributes:
+      keys: what a request may hold.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._p = pipeline
+        query = pipeline.tower("query")
+        self.schema = pa.schema([column for name, f in query.items() for column in feature_columns(name, f)])
+        self._id = next((name for name, f in query.items() if f.kind == "id"), None)
+        self._history = next((name for name, f in query.items() if f.kind == "history"), None)
+        self.keys = {
+            column.name: Column(column.name, _parser(f, column.name))
+            for name, f in query.items()
+            for column in feature_columns(name, f)
+        }
+        # Last, so that these names mean the same in every pipeline; the features' own names are as good.
+        self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, _text))
+        self.keys |= dict.fromkeys(["history", *([self._history] if self._history else [])], Column(SEEN, _texts))
+        self.keys["exclude"] = Column(EXCLUDE, _texts)
+
+    def table(self, requests: Sequence[dict[str, Any]]) -> pa.Table:
+        """Checks requests and lays them out as columns.
+
+        Returns: [N] rows of `_user`, `_seen` (the whole history), `_exclude` and the query features; null is left out.
+
+        Raises:
+          Refused: a request has an unknown key, or a value of the wrong type.
+        """
+        meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS)]
+        schema = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
+        columns: dict[str, list] = {name: [None] * len(requests) for name in schema.names}
+        for row, request in enumerate(requests):
+            if not isinstance(request, dict):
+                raise Refused(row, f"a request is a JSON object, found {_shown(request)}")
+            for key, value in request.items():
+                if value is not None:
+                    column = self.keys.get(key) or self._unknown(row, key)
+                    self._set(columns, column, row, key, value)
+        self._share(columns)
+        return pa.table({f.name: _array(columns[f.name], f) for f in schema}, schema=schema)
+
+    def _set(self, columns: dict[str, list], column: Column, row: int, key: str, value: Any) -> None:
+        try:
+            parsed = column.parse(value)
+        except (ValueError, TypeError, OverflowError) as e:
+            raise Refused(row, f"{key} {e}") from e
+        if columns[column.name][row] is not None and columns[column.name][row] != parsed:
+            raise Refused(row, f"{key} is given twice, under two names, with two values")
+        columns[column.name][row] = parsed
+
+    def _share(self, columns: dict[str, list]) -> None:
+        """The user's id and the history are features as well, where the pipeline declares them so."""
+        if self._id:
+            columns[self._id] = columns[USER]
+        if self._history:
+            length = self._p.features[self._history].length
+            columns[self._history] = [seen and seen[-length:] for seen in columns[SEEN]]
+
+    def _unknown(self, row: int, key: str) -> NoReturn:
+        near = get_close_matches(key, self.keys, 1)
+        known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.keys)}"
+        raise Refused(row, f"{key!r} is no feature of the query tower; {known}")
+
+    def example(self, user: str | None = None) -> dict[str, Any]:
+        """A request that shows all keys."""
+        samples = {pa.string(): "…", pa.float32(): 1.0, TIME: 0, STRINGS: ["…"], pa.list_(pa.float32()): [0.1]}
+        shared = {self._id, self._history}
+        features = {f.name: samples[f.type] for f in self.schema if f.name not in shared}
+        return {"user": user or "u1", "history": ["item1", "item2"]} | features
+
+
+def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[pa.Table, np.ndarray | None]:
+    """Fills what requests leave out: from the stored users, and times by the clock.
+
+    Args:
+      table: of `Requests.table`.
+      store: the version's users; times are never taken from it.
+      now: in the pipeline's zone.
+
+    Returns: the rows, with `_past` where there is a store, and whether each user is known, [N] bool, or None.
+    """
+    known = None
+    if store is not None:
+        stored, known = store.find(table[USER].to_pylist())
+        for field in table.schema:
+            if field.name in stored.column_names and field.name != USER and field.type != TIME:
+                table = _set_column(
+                    table, field.name, pc.coalesce(table[field.name], stored[field.name].cast(field.type))
+                )
+        if PAST in stored.column_names:
+            table = table.append_column(PAST, stored[PAST])
+    for field in table.schema:
+        if field.type == TIME:
+            value = now.hour if field.name.endswith("_hour") else now.weekday()
+            table = _set_column(table, field.name, pc.fill_null(table[field.name], value))
+    return table, known
+
+
+def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
+    """What to say when a user is asked for and the version carries none."""
+    example = dumps(Requests(pipeline).example(user), ensure_ascii=False)
+    return UsageError(
+        f"A user is looked up in the version's users, and {version} carries none: personal data is published only with "
+        "serving.user_store = true. Set that and publish a version, or give the features yourself: write lines like\n"
+        f"  {example}\ninto a file (a key that is left out is missing; a time is now) and run\n"
+        f"  twinspire recommend PIPELINE --queries FILE.jsonl --k 10 --out recs.jsonl"
+    )
+
+
+def _array(values: list, field: pa.Field) -> pa.Array:
+    try:
+        return pa.array(values, field.type)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can write and UTF-8 cannot
+        for row, value in enumerate(values):
+            try:
+                pa.array([value], field.type)
+            except UnicodeEncodeError as e:
+                raise Refused(row, f"{field.name.strip('_')} is text, found {_shown(value)}: {e.reason}") from e
+        raise
+
+
+def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), values)
+
+
+def _parser(f: Feature, column: str) -> Parse:
+    if f.kind == "time":
+        most = 23 if column.endswith("_hour") else 6
+        return lambda value: _whole(value, most)
+    if f.kind == "number":
+        return _number
+    if f.kind == "categories":
+        return lambda value: _texts(value.split(f.separator) if f.separator and isinstance(value, str) else value)
+    if f.kind == "vector":
+        return lambda value: _vector(value, f.size)
+    return _text
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    raise ValueError(f"is text, found {_shown(value)}")
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError(f"is a list of text, found {_shown(value)}")
+    return value if all(type(one) is str for one in value) else [_text(one) for one in value]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"is a number, found {_shown(value)}")
+    if not abs(value) <= _LARGEST:  # nor is NaN
+        raise ValueError(f"is a finite number, found {_shown(value)}")
+    return float(value)
+
+
+def _whole(value: Any, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"is a whole number from 0 to {most}, found {_shown(value)}")
+    return value
+
+
+def _vector(value: Any, size: int) -> list[float]:
+    if not isinstance(value, list) or len(value) != size:
+        raise ValueError(f"is a list of {size} numbers, found {_shown(value)}")
+    return [_number(one) for one in value]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,142 @@
+"""What the commands `recommend` and `similar` print."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serving.bulk import recommend_lines
+from serving.recommend import SOURCE, Answer, recommend, similar
+from serving.request import user_error
+from serving.version import Version
+from twinspire.pipeline import Pipeline
+
+out = Console()
+
+
+def recommend_user(
+    pipeline: Pipeline,
+    user: str,
+    k: int = 10,
+    version: str | None = None,
+    exclude_seen: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Prints a user's history and the items recommended to them.
+
+    Raises:
+      UsageError: the version carries no users.
+    """
+    opened = Version.open(pipeline, version)
+    if opened.users is None:
+        raise user_error(pipeline, opened.id, user)
+    found = user_result(opened, user, k, exclude_seen=exclude_seen)
+    if as_json:
+        _print_json(found)
+        return
+    if found["history"]:
+        out.print(_table(found["history"], f"History of {user}, newest first"))
+    else:
+        out.print(f"{user} has no history in version {opened.id}.", highlight=False)
+    title = f"For {user}" + ("" if found["known"] else ", who is unknown") + f", by {opened.id}"
+    out.print(_table(found["items"], title))
+    _print_notes(found)
+
+
+def recommend_file(
+    pipeline: Pipeline,
+    queries: str,
+    out_file: str,
+    k: int = 100,
+    version: str | None = None,
+    exclude_seen: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Answers a file of requests and prints how it went."""
+    done = recommend_lines(Version.open(pipeline, version), queries, out_file, k, exclude_seen=exclude_seen)
+    if as_json:
+        _print_json(done)
+        return
+    out.print(
+        f"{done['queries']:,} lists of {k} by {done['version']} in {done['seconds']} s "
+        f"({done['users_per_s']:,} a second): {done['out']}",
+        highlight=False,
+    )
+    if done["short"]:
+        out.print(f"{done['short']:,} lists are shorter: the catalogue had no more to offer.", highlight=False)
+    if done["unknown_users"]:
+        out.print(f"{done['unknown_users']:,} users are not in the version's users.", highlight=False)
+
+
+def similar_items(
+    pipeline: Pipeline, item: str, k: int = 10, version: str | None = None, as_json: bool = False
+) -> None:
+    """Prints the items whose vectors are nearest to an item's own."""
+    opened = Version.open(pipeline, version)
+    answer = similar(opened, item, k)
+    own = opened.describe(opened.rows([item]))[0]
+    items = _items(opened, answer, 0)
+    found = {"version": opened.id, "item": own, "items": items, "notes": list(answer.notes)}
+    if as_json:
+        _print_json(found)
+        return
+    name = f"{item} ({own['name']})" if own.get("name") else item
+    out.print(_table(items, f"Like {name}, by {opened.id}"))
+    _print_notes(found)
+
+
+def user_result(version: Version, user: str, k: int, *, exclude_seen: bool = False) -> dict[str, Any]:
+    """A user's history (newest first) and recommendations, as JSON-able values."""
+    answer = recommend(version, [{"user": user}], k, exclude_seen=exclude_seen)
+    past = (answer.history[0].as_py() if answer.history is not None else None) or []
+    return {
+        "version": version.id,
+        "user": user,
+        "known": bool(answer.known[0]) if answer.known is not None else None,
+        "source": SOURCE,
+        "exclude_seen": exclude_seen,
+        "history": _described(version, past[::-1]),
+        "items": _items(version, answer, 0),
+        "notes": list(answer.notes),
+    }
+
+
+def _items(version: Version, answer: Answer, query: int) -> list[dict[str, Any]]:
+    rows = answer.rows[query][: answer.counts[query]]
+    scores = answer.scores[query].tolist()
+    return [{**item, "score": round(score, 6)} for item, score in zip(version.describe(rows), scores, strict=False)]
+
+
+def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
+    """Display columns of items; those that left the catalogue have their id alone."""
+    rows = version.rows(items)
+    texts = iter(version.describe(rows[rows >= 0]))
+    return [next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)]
+
+
+def _table(items: list[dict[str, Any]], title: str) -> Table:
+    columns = [name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)]
+    table = Table("", *columns, title=title, title_justify="left", title_style="bold")
+    for rank, item in enumerate(items, 1):
+        table.add_row(str(rank), *(_cell(item.get(name)) for name in columns))
+    return table
+
+
+def _any(items: list[dict[str, Any]], name: str) -> bool:
+    return any(item.get(name) is not None for item in items)
+
+
+def _cell(value: Any) -> Text:
+    # Text, because names may hold what rich takes for markup.
+    return Text("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
+
+
+def _print_notes(found: dict[str, Any]) -> None:
+    for note in found["notes"]:
+        out.print(note, style="yellow", highlight=False)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)  # noqa: T201

@@ -1,0 +1,108 @@
+"""A published version, opened for answering: towers, index, items and, where it carries them, users."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.schema import display_name
+from index_builder import index as indexes
+from index_builder import manifest
+from index_builder.manifest import Manifest
+from index_builder.registry import Registry
+from model.bundle import QUERY_TOWER, Tower
+from serving.lookup import IdTable
+from serving.users import UserStore
+from twinspire.errors import BadData
+from twinspire.pipeline import Pipeline
+
+INDEX, ITEMS, USERS = "index", "items.parquet", "users"
+
+
+class Version:
+    """One version. Its parts are loaded when they are first needed and then kept.
+
+    Attributes:
+      pipeline: what its features are.
+      home: local folder of its files.
+      manifest: what it says of itself.
+    """
+
+    def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
+        self.pipeline = pipeline
+        self.home = home
+        self.manifest = described
+
+    @classmethod
+    def open(cls, pipeline: Pipeline, version: str | None = None, cache: Path | None = None) -> Self:
+        """Opens a version of the pipeline's registry.
+
+        Args:
+          pipeline: whose.
+          version: its id; by default the live one.
+          cache: where versions on `gs://` are downloaded to.
+
+        Raises:
+          UsageError: nothing is live, or there is no such version. BadData: it is damaged.
+        """
+        home = Registry(pipeline.registry.root, pipeline.name).open(version, cache)
+        place = home / manifest.FILE
+        return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
+
+    @property
+    def id(self) -> str:
+        """The version's id."""
+        return self.manifest.version
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """The catalogue: `_item`, `_name`, display and filter columns; row i is row i of the index."""
+        return pq.read_table(self.home / ITEMS).combine_chunks()
+
+    @cached_property
+    def index(self) -> indexes.Index:
+        """Nearest neighbours among the items' vectors."""
+        index = indexes.load(self.home / INDEX)
+        if len(index) != len(self.items):
+            raise BadData(
+                f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and {len(self.items)}. "
+                "It was put together from different runs: roll back, and run the day again with --force."
+            )
+        return index
+
+    @cached_property
+    def users(self) -> UserStore | None:
+        """The users it carries; None without `serving.user_store`."""
+        return UserStore(self.home / USERS) if (self.home / USERS).is_dir() else None
+
+    @cached_property
+    def _tower(self) -> Tower:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else every command starts with TensorFlow's greetings
+        import tensorflow as tf
+
+        return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
+
+    @cached_property
+    def _rows(self) -> IdTable:
+        return IdTable(self.items["_item"])
+
+    def encode(self, queries: pa.Table) -> np.ndarray:
+        """The query tower's unit vectors of raw query features, [N, D] float32. Absent columns count as missing."""
+        return self._tower(queries)
+
+    def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
+        """Rows of items by id, [N] int32; -1 for those outside the catalogue."""
+        return self._rows.rows(ids if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids))
+
+    def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
+        """What people are shown of items: `item`, `name` and the display columns, by their own names."""
+        columns = {"item": "_item", "name": "_name"}  # the name is the first display column
+        columns |= {name: display_name(name) for name in self.pipeline.corpus.display[1:]}
+        chosen = self.items.take(np.asarray(rows, np.int64))
+        texts = {shown: chosen[name].to_pylist() for shown, name in columns.items() if name in chosen.column_names}
+        return [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)]

@@ -1,0 +1,128 @@
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from index_builder import build
+from index_builder.manifest import File, Manifest
+from index_builder.registry import Registry
+from serving.version import Version
+from twinspire.pipeline import Pipeline, load
+from twinspire.tables import Index
+
+# Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the history.
+ITEMS = [f"i{n:02d}" for n in range(12)]
+ANGLES = np.arange(12) * np.pi / 6
+CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory) -> Path:
+    """A query tower that points at the last item of the history, else at `place`, else at the hour."""
+    import tensorflow as tf
+
+    class Query(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.string, "user"),
+                tf.TensorSpec([None, None], tf.string, "recent"),
+                tf.TensorSpec([None], tf.float32, "place"),
+                tf.TensorSpec([None], tf.int64, "when_hour"),
+                tf.TensorSpec([None], tf.int64, "when_weekday"),
+            ]
+        )
+        def serve(self, user, recent, place, when_hour, when_weekday):
+            last = tf.maximum(0, tf.reduce_sum(tf.cast(recent != "", tf.int32), 1) - 1)
+            item = tf.gather(recent, last, batch_dims=1)
+            number = tf.strings.to_number(tf.strings.substr(tf.where(item == "", "i00", item), 1, 2))
+            elsewhere = tf.where(tf.math.is_nan(place), tf.cast(when_hour, tf.float32), place)
+            angle = tf.where(item == "", elsewhere, number) * (np.pi / 6)
+            nothing = tf.cast(tf.strings.length(user), tf.float32) * 0 + tf.cast(when_weekday, tf.float32) * 0
+            return {"vector": tf.stack([tf.cos(angle), tf.sin(angle)], 1) + nothing[:, None]}
+
+    home = tmp_path_factory.mktemp("towers")
+    tower = Query()
+    tf.saved_model.save(tower, str(home / "query_tower"), signatures={"serving_default": tower.serve})
+    return home
+
+
+def users() -> pa.Table:
+    """`anna` came from i03 to i05; `ben` has seen nothing and is at place 9."""
+    strings = pa.list_(pa.string())
+    rows = [
+        {"_user": "anna", "_past": ["i05", "i04", "i03"], "user": "anna", "recent": ["i03", "i05"], "when_hour": 1},
+        {"_user": "ben", "_past": [], "user": "ben", "recent": [], "place": 9.0, "when_hour": 1},
+    ]
+    kinds = {"_user": pa.string(), "_past": strings, "user": pa.string(), "recent": strings, "place": pa.float32()}
+    return pa.Table.from_pylist(
+        rows, pa.schema([*kinds.items(), ("when_hour", pa.int64()), ("when_weekday", pa.int64())])
+    )
+
+
+PIPELINE = """
+pipeline = { name = "circle", time_zone = "Asia/Tokyo" }
+source = { events = "events/dt={date}/", items = "items/dt={date}/" }
+columns = { user = "user", item = "item", time = "time" }
+corpus = { display = ["title", "colour"] }
+registry = { root = "registry" }
+[features]
+user = { kind = "id", tower = "query" }
+recent = { kind = "history", length = 3 }
+place = { kind = "number", tower = "query" }
+when = { kind = "time" }
+item = { kind = "id", tower = "item" }
+"""
+
+
+@pytest.fixture
+def pipeline_file(tmp_path) -> Path:
+    (tmp_path / "circle.toml").write_text(PIPELINE)
+    return tmp_path / "circle.toml"
+
+
+@pytest.fixture
+def pipeline(pipeline_file) -> Pipeline:
+    return load(pipeline_file)
+
+
+def publish(pipeline: Pipeline, towers: Path, staged: Path, day: str = "2024-01-01", user_store: bool = True) -> str:
+    """Publishes a version in the documented layout; its id."""
+    from twinspire import storage
+
+    storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
+    build.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
+    titles = [f"Item [{n}]" for n in range(12)]
+    columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
+    pq.write_table(pa.table(columns), staged / "items.parquet")
+    (staged / "index.json").write_text(json.dumps({"recall": 1.0}))
+    if user_store:
+        (staged / "users").mkdir()
+        for n, row in enumerate(users().to_batches(max_chunksize=1)):
+            pq.write_table(pa.Table.from_batches([row]), staged / "users" / f"part-{n}.parquet")
+    files = {
+        str(p.relative_to(staged)): File(sha256=hashlib.sha256(p.read_bytes()).hexdigest(), size=p.stat().st_size)
+        for p in staged.rglob("*")
+        if p.is_file()
+    }
+    described = Manifest.create(
+        pipeline=pipeline.name, day=date.fromisoformat(day), files=files, items=12, dimension=2
+    )  # fmt: skip
+    Registry(pipeline.registry.root, pipeline.name).publish(str(staged), described, accepted=True, reason="test")
+    return described.version
+
+
+@pytest.fixture
+def version(pipeline, towers, tmp_path) -> Version:
+    publish(pipeline, towers, tmp_path / "staged")
+    return Version.open(pipeline)
+
+
+@pytest.fixture
+def without_users(pipeline, towers, tmp_path) -> Version:
+    publish(pipeline, towers, tmp_path / "staged", user_store=False)
+    return Version.open(pipeline)
