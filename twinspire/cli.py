@@ -1,7 +1,7 @@
 """The command line's table of contents."""
 
-import signal
 import os
+import signal
 import sys
 from typing import Annotated
 
