@@ -6,12 +6,8 @@ is the result; nothing is made twice.
 
 import hashlib
 import json
-import os
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
@@ -19,6 +15,7 @@ from importlib import import_module
 from twinspire import __version__, storage, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.pipeline import Pipeline
+from twinspire.quiet import unheard
 from twinspire.stages import Mode, Parent, Promote, StageContext
 from twinspire.workdir import Attempt
 
@@ -221,7 +218,7 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
-    with _imports_unheard():
+    with unheard():  # TensorFlow greets at length
         module = import_module(stage.module)
     summary = module.run(context)
     attempt = Attempt(
@@ -234,24 +231,6 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
     )
     workdir.commit(attempt)
     return attempt
-
-
-@contextmanager
-def _imports_unheard() -> Iterator[None]:
-    """Keeps back what TensorFlow's libraries write to standard error when loaded; told if loading fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            aside.seek(0)
-            os.write(kept, aside.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _raise_if_refused(attempt: Attempt) -> None:

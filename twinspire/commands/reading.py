@@ -1,0 +1,56 @@
+"""Asking a published version."""
+
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from twinspire.commands.options import AsJson, PipelineFile, VersionOption, open_pipeline
+from twinspire.errors import UsageError
+
+K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
+
+
+def recommend(
+    pipeline: PipelineFile,
+    user: Annotated[str | None, typer.Option(help="A user's id; the version must carry users.")] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="JSON Lines: a request per line, with user, or raw features and history."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --queries: where the lists go, .jsonl or .parquet.")
+    ] = None,
+    k: K = 10,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out items of the history.")] = False,
+    version: VersionOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to one user, or to every request of a file.
+
+    A line of --queries looks like `{"user": "1"}` or
+    `{"history": ["981760", "1029743"], "age_group": "35-44"}`; what it leaves out counts as missing.
+    """
+    if (user is None) == (queries is None) or (queries is None) != (out is None):
+        raise UsageError("Give --user, or --queries together with --out.")
+    show, opened = _show(), open_pipeline(pipeline)
+    if queries and out:
+        show.recommend_file(opened, queries, out, k, version, exclude_seen, as_json)
+    else:
+        show.recommend_user(opened, user, k, version, exclude_seen, as_json)
+
+
+def similar(
+    pipeline: PipelineFile,
+    item: Annotated[str, typer.Option(help="An item's id.")],
+    k: K = 10,
+    version: VersionOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the items nearest to an item."""
+    _show().similar_items(open_pipeline(pipeline), item, k, version, as_json)
+
+
+def _show():
+    with quiet_imports():
+        return import_module("serving.show")
