@@ -7,6 +7,7 @@ row, which TFT's analysis phase reads (preprocessing.py).
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -14,10 +15,15 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
+from beam_jobs.batches import BatchCoder
+from twinspire import storage
 from twinspire.feature import CategoriesFeature, CategoryFeature, IdFeature, NumberFeature
 from twinspire.pipeline import Pipeline
 
+SUMMARY = "summary.arrow"
+"""Where the summary row waits, below the stage's output, for the graph to be made."""
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""
 
@@ -67,6 +73,30 @@ def summary_fields(p: Pipeline) -> list[pa.Field]:
     """Columns of the summary row."""
     vocabularies = [pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in vocabulary_features(p)]
     return vocabularies + [pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)]
+
+
+@dataclass
+class WriteSummary(beam.PTransform):
+    """Rows of the vocabulary window, `schema.analysis_schema`, -> a file with the summary row."""
+
+    p: Pipeline
+    day: date
+    out: str
+
+    def expand(self, rows: PCollection) -> PCollection:
+        """Adds up and writes."""
+        row = rows | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day))
+        return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
+
+
+def write_summary(row: pa.RecordBatch, uri: str) -> None:
+    """Writes a summary row."""
+    storage.write_bytes(uri, BatchCoder().encode(row))
+
+
+def read_summary(uri: str) -> pa.RecordBatch:
+    """Reads a summary row."""
+    return BatchCoder().decode(storage.read_bytes(uri))
 
 
 class Summarise(beam.CombineFn):

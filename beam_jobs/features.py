@@ -1,14 +1,16 @@
 """The stage `features`: events and snapshots -> all that the later stages read (schema.py lists it).
 
 One Beam job writes the raw features and sums up what the transform graph has to know; then the graph is made, and a
-second job applies it to the training rows.
+second job applies it to the training rows and takes the day's statistics.
 """
+
+import json
 
 import apache_beam as beam
 from rich.console import Console
 
-from beam_jobs import engine, raw, schema, transform
-from twinspire import storage
+from beam_jobs import analysis, anomalies, engine, raw, schema, statistics, transform
+from twinspire import storage, workdir
 from twinspire.stages import StageContext
 
 console = Console(stderr=True)
@@ -20,14 +22,26 @@ def run(ctx: StageContext) -> dict:
     Raises:
       BadData: input breaks a rule of the pipeline file.
     """
-    found = raw.write_raw(ctx, lambda rows: rows | "Summary" >> transform.WriteSummary(ctx.pipeline, ctx.day, ctx.out))
+    p, out = ctx.pipeline, ctx.out
+    report = raw.write_raw(ctx, lambda rows: rows | "Summary" >> analysis.WriteSummary(p, ctx.day, out))
     console.print(f"features {ctx.day}: making the transform graph")
-    transform.make_graph(ctx.pipeline, ctx.out)
-    examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(ctx.out, schema.EXAMPLES))]
+    transform.make_graph(p, out)
+    examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(out, schema.EXAMPLES))]
+    of_day = [name for name in examples if name.startswith(f"{schema.EXAMPLES}/{schema.day_folder(ctx.day)}/")]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = pipeline | beam.Create(examples) | transform.ApplyGraph(ctx.pipeline, ctx.out)
+        _ = pipeline | "Examples" >> beam.Create(examples) | transform.ApplyGraph(p, out)
+        _ = pipeline | "Of the day" >> beam.Create(of_day) | statistics.WriteStatistics(p, out)
 
-    engine.run(ctx.pipeline.beam.options, build)
-    return found
+    engine.run(p.beam.options, build)
+    report["statistics"] = anomalies.check(p, out, _earlier(ctx))
+    storage.write_bytes(storage.join(out, schema.REPORT), json.dumps(report, indent=1).encode())
+    return report
+
+
+def _earlier(ctx: StageContext) -> str | None:
+    """Output of the newest earlier day's features stage, whose statistics the day's are compared with."""
+    days = (day for day in reversed(workdir.days(ctx.pipeline)) if day < ctx.day)
+    attempts = (workdir.latest(ctx.pipeline, day, "features") for day in days)
+    return next((attempt.uri for attempt in attempts if attempt), None)

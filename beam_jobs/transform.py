@@ -1,6 +1,6 @@
 """The transform graph of a day: what it has to know is gathered, it is made, and training rows are put through it.
 
-    rows of the vocabulary window -> one summary row    WriteSummary, a step of the job that makes the raw features
+    rows of the vocabulary window -> one summary row    analysis.WriteSummary, in the job that makes the raw features
     summary row -> transform/                           make_graph, in this process
     examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
 
@@ -13,7 +13,6 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,41 +30,15 @@ from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
 from beam_jobs import schema
-from beam_jobs.analysis import Summarise, summary_fields
-from beam_jobs.batches import BatchCoder
+from beam_jobs.analysis import SUMMARY, read_summary, summary_fields, write_summary
 from beam_jobs.preprocessing import make_preprocessing_fn
 from beam_jobs.tensors import adapter_config, to_tft
 from twinspire import storage
 from twinspire.pipeline import Pipeline
 
-SUMMARY = "summary.arrow"
-"""Where the summary row waits for the graph to be made."""
-
 _GRAPH = "transform_fn"
 _PASSED = ("_time", "_user", "_item", "_reward")
 _IDS = ("id", "category", "time")
-
-
-@dataclass
-class WriteSummary(beam.PTransform):
-    """Rows of the vocabulary window, `schema.analysis_schema`, -> a file with the summary row."""
-
-    p: Pipeline
-    day: date
-    out: str
-
-    def expand(self, rows: PCollection) -> PCollection:
-        """Adds up and writes."""
-        row = rows | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day))
-        return row | "Write summary" >> beam.Map(_write_summary, storage.join(self.out, SUMMARY))
-
-
-def _write_summary(row: pa.RecordBatch, uri: str) -> None:
-    storage.write_bytes(uri, BatchCoder().encode(row))
-
-
-def _read_summary(uri: str) -> pa.RecordBatch:
-    return BatchCoder().decode(storage.read_bytes(uri))
 
 
 def make_graph(p: Pipeline, out: str) -> None:
@@ -76,7 +49,7 @@ def make_graph(p: Pipeline, out: str) -> None:
       out: URI of the stage's output.
     """
     summary = storage.join(out, SUMMARY)
-    row = _read_summary(summary)
+    row = read_summary(summary)
     with tempfile.TemporaryDirectory() as local:
         fit(p, row, Path(local))
         storage.upload_tree(Path(local), storage.join(out, schema.TRANSFORM))
@@ -95,8 +68,8 @@ def fit(p: Pipeline, row: pa.RecordBatch, folder: Path) -> None:
     with _quiet(), tempfile.TemporaryDirectory() as temp, beam.Pipeline(runner=FnApiRunner()) as pipeline:
         # Through a file: Beam would press the elements of Create into the job's description, and that takes a while.
         file = f"{temp}/{SUMMARY}"
-        _write_summary(to_tft(row, config), file)
-        data = pipeline | beam.Create([file]) | "Read" >> beam.Map(_read_summary).with_output_types(pa.RecordBatch)
+        write_summary(to_tft(row, config), file)
+        data = pipeline | beam.Create([file]) | "Read" >> beam.Map(read_summary).with_output_types(pa.RecordBatch)
         with tft_beam.Context(temp_dir=temp):
             graph = (data, config) | "Analyse" >> tft_beam.AnalyzeDataset(make_preprocessing_fn(p))
             _ = graph | "Write graph" >> tft_beam.WriteTransformFn(str(folder))

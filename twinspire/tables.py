@@ -186,7 +186,9 @@ class Statistics(Strict):
     max_js: float = Field(0.3, ge=0, description="Jensen-Shannon divergence of a number from the day before.")
     max_null_change: float = Field(0.2, ge=0, le=1, description="Change of the share of missing values.")
     max_unknown: float = Field(0.5, ge=0, le=1, description="Share of values that no earlier day had.")
-    max_volume_change: float = Field(0.8, ge=0, description="Relative change of the number of rows.")
+    max_volume_change: float = Field(
+        0.8, ge=0, description="Change of the number of rows, as a share of the larger one: 0.8 is a factor of 5."
+    )
 
 
 class Beam(Strict):
