@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinspire import __version__
-from twinspire.commands import daily, data, evaluating, versions
+from twinspire.commands import daily, data, evaluating, reading, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
 
@@ -24,7 +24,7 @@ PANELS = {
         daily.publish,
         daily.summary,
     ),
-    "Read": (evaluating.evaluate,),
+    "Read": (reading.recommend, reading.similar, evaluating.evaluate),
     "Versions": (versions.versions, versions.show, versions.promote, versions.rollback, versions.pin, versions.prune),
 }
 

@@ -1,7 +1,7 @@
 """Asking a published version."""
 
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,6 +51,5 @@ def similar(
     _show().similar_items(open_pipeline(pipeline), item, k, version, as_json)
 
 
-def _show():
-    with quiet_imports():
-        return import_module("serving.show")
+def _show() -> Any:
+    return import_module("serving.show")
