@@ -81,10 +81,10 @@ def parquet(frame: pl.DataFrame, schema: pa.Schema) -> bytes:
 def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
     """The frame's rows by key, in their order, for keys that are integers; keys ascend."""
     order = np.argsort(keys.to_numpy(), kind="stable")
-    found, starts = np.unique(keys.to_numpy()[order], return_index=True)
+    found, sizes = np.unique(keys.to_numpy(), return_counts=True)
     ordered = frame[order]
-    for key, start, end in zip(found.tolist(), starts, [*starts[1:], len(frame)], strict=True):
-        yield key, ordered.slice(start, end - start)
+    for key, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
+        yield key, ordered.slice(end - size, size)
 
 
 register()

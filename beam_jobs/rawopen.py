@@ -44,12 +44,13 @@ def open_raw(uri: str) -> BinaryIO:
     return cast(BinaryIO, FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED))
 
 
-def open_text(uri: str) -> BinaryIO:
+@contextmanager
+def open_text(uri: str) -> Iterator[BinaryIO]:
     """The bytes of a text file; gzip is recognised by its content."""
-    raw = open_raw(uri)
-    zipped = raw.read(2) == b"\x1f\x8b"
-    raw.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
+    with open_raw(uri) as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
 
 
 @contextmanager

@@ -1,0 +1,215 @@
+"""The raw features, row for row against slow.py; the same bytes again, from other formats, on other runners."""
+
+import hashlib
+import os
+import secrets
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs import hashing, raw, schema
+from tests.beam_jobs import world as worlds
+from tests.beam_jobs.slow import Slow, float32
+from twinspire import storage
+
+DAY = worlds.DAY
+PRISM = shutil.which("prism") or next((str(p) for p in [Path.home() / "go/bin/prism"] if p.exists()), None)
+NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0)"
+
+
+def run(world, out, **kwargs):
+    return raw.write_raw(world.context(out, **kwargs), lambda rows: None)
+
+
+def rows(folder):
+    """All rows below a folder as dicts, in order of file and row."""
+    files = sorted(Path(folder).rglob("*.parquet"))
+    found = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).to_dicts()
+    return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in found]
+
+
+def digests(folder, *without):
+    files = (p for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name not in without)
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def same(found, expected, key):
+    found, expected = sorted(found, key=key), sorted(expected, key=key)
+    assert [key(row) for row in found] == [key(row) for row in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one == other
+
+
+def by_event(row):
+    return row["_time"], row["_user"], row["_item"], str(row)
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def done(request, tmp_path_factory):
+    """A world, its slow image, and what the job made of it with examples of several days."""
+    folder = tmp_path_factory.mktemp("world")
+    zone = {1: "America/New_York", 2: "Asia/Tokyo", 3: "Etc/GMT+3"}[request.param]
+    settings = {1: {}, 2: {"unlisted": "true"}, 3: {"max_users": 2}}[request.param]
+    world = worlds.make(folder, request.param, zone, **settings)
+    report = run(world, folder / "out", mode="full")
+    return world, Slow(world, DAY), folder / "out", report
+
+
+def test_examples(done):
+    _, slow, out, report = done
+    for day in (DAY - timedelta(days=2), DAY - timedelta(days=1), DAY):
+        found = rows(out / "examples" / f"dt={day}")
+        same(found, slow.examples(day), by_event)
+        assert found == sorted(found, key=lambda r: (r["_time"], r["_user"], r["_item"])), "sorted across files"
+        assert report["examples"][str(day)] == len(found)
+    assert len(list((out / "examples").iterdir())) == 3
+    assert report["duplicates"] == slow.doubles[DAY] and sum(slow.doubles.values()) > 0
+
+
+def test_corpora(done):
+    world, slow, out, _ = done
+    for folder, moment in (("start", DAY), ("end", DAY + timedelta(days=1))):
+        found = rows(out / "corpus" / folder)
+        expected = slow.corpus(moment, world.settings.get("unlisted") == "true")
+        assert found == sorted(expected, key=lambda r: r["_item"])
+
+
+def test_evaluation(done):
+    _, slow, out, report = done
+    found = rows(out / "evaluation")
+    same(found, slow.evaluation(), lambda r: (r["_day"], r["_user"]))
+    days = {r["_day"] for r in found}
+    assert min(days) < DAY - timedelta(days=3), "held-out users of earlier days are there"
+    assert report["held_out_queries"][str(DAY)] == sum(r["_holdout"] for r in found if r["_day"] == DAY)
+
+
+def test_users(done):
+    _, slow, out, report = done
+    found = rows(out / "users")
+    same(found, slow.users(), lambda r: r["_user"])
+    assert report["known_users"] == len(found)
+    assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
+
+
+def test_schemas(done):
+    world, _, out, _ = done
+    kinds = {"examples": schema.example_schema, "evaluation": schema.evaluation_schema, "users": schema.users_schema}
+    for folder, kind in kinds.items():
+        for file in (out / folder).rglob("*.parquet"):
+            assert pq.read_schema(file).equals(kind(world.pipeline)), file
+    types = {"aisle": pa.int64(), "tags": pa.list_(pa.string())}
+    for file in (out / "corpus").rglob("*.parquet"):
+        assert pq.read_schema(file).equals(schema.corpus_schema(world.pipeline, types))
+
+
+def test_rows_for_the_transform_graph(tmp_path):
+    world = worlds.make(tmp_path, 4)
+    slow, kept = Slow(world, DAY), tmp_path / "analysis"
+    kept.mkdir()
+    raw.write_raw(world.context(tmp_path / "out"), lambda batches: batches | beam.Map(keep, str(kept)))
+    found = rows(kept)
+    expected = []
+    for day in [DAY - timedelta(days=n) for n in range(6)]:
+        items, users = slow.snapshot("items", "sku", DAY), slow.snapshot("users", "id", DAY - timedelta(days=1))
+        for e in slow.positives(day):
+            user = {name: users.get(e["user"], {}).get(name) for name in ("city",)}
+            row = {"_time": e["t"], **slow.query(e, day, []), **slow.item(e["item"], day, items.get(e["item"])), **user}
+            row["height"] = float32(users.get(e["user"], {}).get("height"))
+            expected.append({name: row[name] for name in schema.analysis_schema(world.pipeline).names})
+    same(found, expected, str)
+
+
+def keep(batch, folder):
+    pq.write_table(pa.Table.from_batches([batch]), f"{folder}/{secrets.token_hex(8)}.parquet")
+
+
+def test_a_rerun_gives_the_same_bytes(done, tmp_path):
+    world, _, out, _ = done
+    run(world, tmp_path / "again", mode="full")
+    assert digests(tmp_path / "again") == digests(out)
+
+
+def test_full_mode_adds_days_and_changes_nothing_else(done, tmp_path):
+    world, _, out, _ = done
+    run(world, tmp_path / "one")
+    one, full = digests(tmp_path / "one", "report.json"), digests(out, "report.json")
+    added = {name for name in full if name not in one}
+    assert {name.split("/")[1] for name in added} == {f"dt={DAY - timedelta(days=n)}" for n in (1, 2)}
+    assert one == {name: full[name] for name in one}
+
+
+def test_later_days_change_nothing(done, tmp_path):
+    world, _, out, _ = done
+    for table in ("events", "items", "users"):
+        later = world.folder / table / f"dt={DAY + timedelta(days=1)}"
+        shutil.copytree(world.folder / table / f"dt={max(getattr(world, table))}", later)
+    run(world, tmp_path / "again", mode="full")
+    assert digests(tmp_path / "again") == digests(out)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_other_formats_give_the_same_bytes(tmp_path, format):
+    world = worlds.make(tmp_path, 5)
+    run(world, tmp_path / "parquet")
+    worlds.write(world, format)
+    run(world, tmp_path / format)
+    assert digests(tmp_path / format) == digests(tmp_path / "parquet")
+
+
+RUNNERS = {
+    "several processes": ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+    "several threads": ["--direct_running_mode=multi_threading", "--direct_num_workers=2"],
+    "prism": pytest.param(
+        ["--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=LOOPBACK"],
+        marks=pytest.mark.skipif(PRISM is None, reason=NOWHERE),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", RUNNERS.values(), ids=RUNNERS)
+def test_other_runners_give_the_same_bytes(tmp_path, options, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own
+    world = worlds.make(tmp_path, 6)
+    run(world, tmp_path / "here", mode="full")
+    run(world, tmp_path / "there", mode="full", options=options)
+    assert digests(tmp_path / "there") == digests(tmp_path / "here")
+
+
+def test_held_out_users_are_drawn_anew_each_day():
+    users = pl.Series([f"user {n}" for n in range(1000)])
+    held = [set(np.flatnonzero(hashing.lots(users, day) < hashing.limit(0.1))) for day in ("2017-10-16", "2017-10-17")]
+    assert all(70 < len(each) < 130 for each in held) and len(held[0] & held[1]) < 25
+
+
+def test_lots_are_alike_in_every_release():
+    """From `printf '2017-10-16|user 0' | b2sum -l 64`, bytes from the low end."""
+    known = [int.from_bytes(bytes.fromhex(text), "little") for text in ("bde0c872966d2e44", "423f6c9efa72b1e0")]
+    assert hashing.lots(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist() == known
+
+
+def test_the_cap_of_held_out_users_holds(tmp_path):
+    world = worlds.make(tmp_path, 7, max_users=2)
+    run(world, tmp_path / "out")
+    held = {r["_user"] for r in rows(tmp_path / "out/examples") if r["_holdout"]}
+    assert len(held) == 2 < len({e["user"] for e in Slow(world, DAY).positives(DAY)})
+
+
+@pytest.mark.live
+def test_an_object_store_holds_the_same_bytes(gs_place, tmp_path):
+    world = worlds.make(tmp_path, 8)
+    run(world, tmp_path / "disk")
+    for table in ("events", "items", "users"):
+        storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
+    remote = replace(world, settings={"root": f"{gs_place}/"})
+    raw.write_raw(replace(remote.context(tmp_path), out=f"{gs_place}/out"), lambda rows: None)
+    storage.localize(f"{gs_place}/out", tmp_path / "remote")
+    assert digests(tmp_path / "remote") == digests(tmp_path / "disk")
