@@ -124,7 +124,12 @@ def _bytecode() -> Check:
 
 def _versions() -> Iterator[Check]:
     wanted: dict[str, list[Requirement]] = {}
-    for text in metadata.requires("twinspire") or ():
+    try:
+        declared = metadata.requires("twinspire") or ()
+    except metadata.PackageNotFoundError:
+        yield Check("version", "twinspire", "warning", "run from its folder, not installed", "make setup")
+        return
+    for text in declared:
         requirement = Requirement(text)
         wanted.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     for name, requirements in wanted.items():
