@@ -1,6 +1,5 @@
 """Steps of the embed job that work on rows: calling a tower, drawing a sample."""
 
-import hashlib
 import io
 import tempfile
 from pathlib import Path
@@ -8,13 +7,16 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
+from beam_jobs import hashing
 from model.bundle import VECTOR, Tower
 from twinspire import storage
 from twinspire.errors import BadData
+from twinspire.quiet import unheard
 
 _NAMED = 5
 
@@ -62,9 +64,9 @@ class Embed(beam.DoFn):
 
 def load_tower(uri: str) -> Tower:
     """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
-    import tensorflow as tf
+    with unheard(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
+        import tensorflow as tf
 
-    with tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
 
 
@@ -121,15 +123,9 @@ class Sample(beam.CombineFn):
         if sum(batch.num_rows for batch in batches) <= self._most:
             return batches
         rows = _joined(batches)
-        hashes = id_hashes(rows[self._key].to_pylist())
+        hashes = hashing.lots(pl.Series(rows[self._key]), "sample")
         kept = np.sort(np.argpartition(hashes, self._most)[: self._most])
         return [compact(rows.take(kept))]
-
-
-def id_hashes(ids: list[str]) -> np.ndarray:
-    """Stable hashes of ids, [N] uint64."""
-    digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids)
-    return np.frombuffer(digests, np.uint64)
 
 
 def compact(table: pa.Table) -> pa.RecordBatch:

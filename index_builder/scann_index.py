@@ -12,6 +12,7 @@ import numpy as np
 
 from index_builder import exact
 from index_builder.index import Settings, checked, write_config
+from twinspire.quiet import unheard
 
 ASSETS = "scann"
 STORED_VECTORS = "dataset.npy"  # ScaNN keeps them for rescoring
@@ -64,7 +65,9 @@ class ScannIndex:
             training_sample_size=_TRAINING_SAMPLE,
         )
         builder.reorder(settings.rescored)
-        return cls(builder.set_n_training_threads(1).build(), vectors, settings)
+        with unheard():  # ScaNN tells how it trains, whatever one asks
+            searcher = builder.set_n_training_threads(1).build()
+        return cls(searcher, vectors, settings)
 
     @classmethod
     def load(cls, folder: Path, settings: Settings) -> Self:

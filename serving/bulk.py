@@ -85,7 +85,7 @@ def recommend_lines(
                 answer = recommend(version, table, k, exclude_seen=exclude_seen, now=now)
                 items, scores = answer.lists(ids)
                 writer.write(pa.table({"user": table[USER], "items": items, "scores": scores}))
-                _count(counts, answer, k)
+                _count(counts, answer, table[USER], k)
                 tell(lines.offset, counts["queries"])
         finally:
             writer.close()
@@ -117,10 +117,11 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     )
 
 
-def _count(counts: dict[str, int], answer: Answer, k: int) -> None:
+def _count(counts: dict[str, int], answer: Answer, users: pa.ChunkedArray, k: int) -> None:
     counts["queries"] += len(answer.rows)
     counts["short"] += int((answer.counts < k).sum())
-    counts["unknown_users"] += int((~answer.known).sum()) if answer.known is not None else 0
+    if answer.known is not None:
+        counts["unknown_users"] += int((users.is_valid().to_numpy() & ~answer.known).sum())
 
 
 def _batches(source: Path) -> Iterator[Lines]:

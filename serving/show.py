@@ -37,11 +37,11 @@ def recommend_user(
         _print_json(found)
         return
     if found["history"]:
-        out.print(_table(found["history"], f"History of {user}, newest first"))
+        _print_table(found["history"], f"History of {user}, newest first")
     else:
         out.print(f"{user} has no history in version {opened.id}.", highlight=False)
     title = f"For {user}" + ("" if found["known"] else ", who is unknown") + f", by {opened.id}"
-    out.print(_table(found["items"], title))
+    _print_table(found["items"], title)
     _print_notes(found)
 
 
@@ -83,7 +83,7 @@ def similar_items(
         _print_json(found)
         return
     name = f"{item} ({own['name']})" if own.get("name") else item
-    out.print(_table(items, f"Like {name}, by {opened.id}"))
+    _print_table(items, f"Like {name}, by {opened.id}")
     _print_notes(found)
 
 
@@ -116,12 +116,13 @@ def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
     return [next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)]
 
 
-def _table(items: list[dict[str, Any]], title: str) -> Table:
+def _print_table(items: list[dict[str, Any]], title: str) -> None:
     columns = [name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)]
-    table = Table("", *columns, title=title, title_justify="left", title_style="bold")
+    table = Table("", *columns)
     for rank, item in enumerate(items, 1):
         table.add_row(str(rank), *(_cell(item.get(name)) for name in columns))
-    return table
+    out.print(Text(title, style="bold"))
+    out.print(table)
 
 
 def _any(items: list[dict[str, Any]], name: str) -> bool:

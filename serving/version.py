@@ -1,6 +1,5 @@
 """A published version, opened for answering: towers, index, items and, where it carries them, users."""
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from serving.lookup import IdTable
 from serving.users import UserStore
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
+from twinspire.quiet import unheard
 
 INDEX, ITEMS, USERS = "index", "items.parquet", "users"
 
@@ -82,10 +82,10 @@ class Version:
 
     @cached_property
     def _tower(self) -> Tower:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else every command starts with TensorFlow's greetings
-        import tensorflow as tf
+        with unheard():  # TensorFlow greets at length
+            import tensorflow as tf
 
-        return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
+            return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
 
     @cached_property
     def _rows(self) -> IdTable:

@@ -68,8 +68,9 @@ STAGES = {
         ),
     )
 }
-# Waiting changes when a result is there, not what it is; an embedding's width is the model's affair alone.
-_WITHOUT_EFFECT = {"source": {"wait", "done_marker"}, "train": {"wait"}}
+# When or where the logs are found does not change a result: their digests stand in the key. An embedding's width is the
+# model's affair alone.
+_WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
 
 
 def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
