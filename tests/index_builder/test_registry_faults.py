@@ -293,6 +293,16 @@ def test_a_damaged_local_copy_is_replaced(gs_place, tmp_path, damage):
     assert [p.name for p in (cache / "p").iterdir()] == [copy.name], "nothing is left over"
 
 
+def test_a_killed_download_leaves_no_copy(gs_place, tmp_path, monkeypatch):
+    registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
+    version = registry.publish(*stage(tmp_path / "new", ONE, "x"), accepted=True, reason="").version
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        cut_at(patch, storage.gcs, "download", 1)
+        registry.open(cache=cache)
+    assert not (cache / "p" / version).exists()
+    assert contents(registry, cache) == {"x"}
+
+
 def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkeypatch):
     registry = Registry(gs_place, "p")
     registry.publish(*stage(tmp_path / "new", ONE, "x"), accepted=True, reason="")

@@ -109,7 +109,7 @@ def rollback(
     registry = registry_of(open_pipeline(pipeline))
     before = registry.live()
     entry = registry.rollback(to, reason=reason or "rolled back by hand")
-    undone = ", ".join(entry.rolled_back)
+    undone = ", ".join(entry.rolled_back) or "none"
     console.print(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.", highlight=False)
     print_json(entry.model_dump(mode="json"))
 
