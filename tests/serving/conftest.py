@@ -52,11 +52,12 @@ def towers(tmp_path_factory) -> Path:
 
 
 def users() -> pa.Table:
-    """`anna` came from i03 to i05; `ben` has seen nothing and is at place 9."""
+    """`anna` came from i03 to i05; `ben` has seen nothing and is at place 9; of `cat` no more is known than an hour."""
     strings = pa.list_(pa.string())
     rows = [
         {"_user": "anna", "_past": ["i05", "i04", "i03"], "user": "anna", "recent": ["i03", "i05"], "when_hour": 1},
         {"_user": "ben", "_past": [], "user": "ben", "recent": [], "place": 9.0, "when_hour": 1},
+        {"_user": "cat", "_past": [], "user": "cat", "recent": [], "when_hour": 1},
     ]
     kinds = {"_user": pa.string(), "_past": strings, "user": pa.string(), "recent": strings, "place": pa.float32()}
     return pa.Table.from_pylist(
