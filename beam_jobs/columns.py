@@ -5,7 +5,7 @@ A column is declared once, in `events`, `items` or `users` below; reading, check
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -80,7 +80,7 @@ def items(p: Pipeline) -> list[Column]:
     found = [Column(name="_item", source=key, kind="key", use=use, required=True), *_features(p, "items")]
     ages = {name: f.column for name, f in p.kinds("age").items() if f.column}
     found += [_time(f"_born_{n}", column, f"features.{n}.column", p, kind="instant") for n, column in ages.items()]
-    shown = {
+    shown: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
         "_display_{}": ("words", "corpus.display", p.corpus.display),
         "_attribute_{}": ("raw", "corpus.attributes", p.corpus.attributes),
         "_filter_{}": ("raw", "corpus.filter", tuple(p.corpus.filter)),
@@ -96,7 +96,7 @@ def _features(p: Pipeline, table: str) -> list[Column]:
         Column(
             name=name,
             source=p.column(name),
-            kind="category" if f.kind == "text" else f.kind,
+            kind="category" if f.kind == "text" else cast(Kind, f.kind),
             use=f"features.{name}",
             separator=f.separator if isinstance(f, CategoriesFeature) else None,
             size=f.size if isinstance(f, VectorFeature) else None,
@@ -198,7 +198,8 @@ def _as_number(raw: pl.Expr, kind: pl.DataType, text: bool) -> pl.Expr:
 
 def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
     if isinstance(kind, pl.List | pl.Array):
-        values = raw.cast(pl.List(kind.inner)).list.eval(_as_string(pl.element(), kind.inner))
+        inner = cast(pl.DataType, kind.inner)
+        values = raw.cast(pl.List(inner)).list.eval(_as_string(pl.element(), inner))
     elif kind in (pl.String, pl.Categorical) and column.separator:
         values = raw.cast(pl.String).str.split(column.separator).list.eval(pl.element().str.strip_chars())
     elif kind == pl.String:
@@ -229,7 +230,7 @@ def _instant(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Re
 
 def _empty(column: Column) -> pl.Expr:
     """Values of a column that is null throughout."""
-    kinds = {"categories": pl.List(pl.String), "vector": pl.List(pl.Float32), "number": pl.Float32}
+    kinds: dict[str, Any] = {"categories": pl.List(pl.String), "vector": pl.List(pl.Float32), "number": pl.Float32}
     kinds |= {"reward": pl.Float64, "time": pl.Int64, "instant": pl.Int64}
     kind = kinds.get(column.kind, pl.String)
     return pl.lit([] if column.kind in ("categories", "vector") else None, kind)

@@ -1,6 +1,7 @@
 """The items that can be recommended, with their features as of the start or the end of the day."""
 
 from datetime import date
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
@@ -74,7 +75,11 @@ def _passes(rows: pl.DataFrame, wanted: dict[str, tuple[str | int | float | bool
 
 def _holds(column: pl.Series, values: tuple[str | int | float | bool, ...]) -> pl.Series:
     if isinstance(column.dtype, pl.List):
-        return column.list.eval(_equal(pl.element(), column.dtype.inner, values).any()).list.first().fill_null(False)
+        return (
+            column.list.eval(_equal(pl.element(), cast(pl.DataType, column.dtype.inner), values).any())
+            .list.first()
+            .fill_null(False)
+        )
     return column.to_frame().select(_equal(pl.col(column.name), column.dtype, values).fill_null(False)).to_series()
 
 

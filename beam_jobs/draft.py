@@ -68,7 +68,7 @@ def _sample(path: Path, kind: str) -> Table:
     where, found = re.subn(r"\d{4}-\d\d-\d\d", "{date}", str(file.resolve().parent) + "/")
     return Table(
         where if found else f"{kind}/dt={{date}}/",
-        pl.from_arrow(next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)),
+        pl.DataFrame(next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)),
     )
 
 
@@ -87,7 +87,7 @@ def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
 
 
 def _unit(times: pl.Series) -> str:
-    largest = int(times.max() or 0)
+    largest = times.drop_nulls().to_numpy().max(initial=0)
     return "us" if largest > 10**14 else "ms" if largest > 10**11 else "s"
 
 
@@ -127,7 +127,7 @@ def _kind(values: pl.Series) -> dict | None:
         fixed = values.dtype.inner.is_float() and lengths.n_unique() == 1
         return {"kind": "vector", "size": int(lengths[0])} if fixed else {"kind": "categories"}
     if values.dtype.is_float() or (values.dtype.is_integer() and present.n_unique() > 100):
-        return {"kind": "number", "log": bool(present.min() >= 0)}
+        return {"kind": "number", "log": bool((present >= 0).all())}
     if values.dtype == pl.String and present.n_unique() > min(_CATEGORY_SIZE, 0.5 * len(present)):
         return {"kind": "text"}
     return {"kind": "category"} if _is_category(values) else None
@@ -139,7 +139,7 @@ def _is_category(values: pl.Series) -> bool:
     return 1 < values.drop_nulls().n_unique() <= min(_CATEGORY_SIZE, max(2, len(values) // 20))
 
 
-def _feature(name: str, **keys) -> list[str]:
+def _feature(name: str, **keys: object) -> list[str]:
     values = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
     return ["", f"[features.{name}]", *values]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
@@ -59,7 +60,12 @@ def read_items(p: Pipeline, files: Sequence[SourceFile], account: Account | None
     return last.with_columns(_typed(last[c.name]) for c in wanted if c.kind == "raw")
 
 
-_TYPES = {"categories": pl.List(pl.String), "vector": pl.List(pl.Float32), "number": pl.Float32, "instant": pl.Int64}
+_TYPES: dict[str, Any] = {
+    "categories": pl.List(pl.String),
+    "vector": pl.List(pl.Float32),
+    "number": pl.Float32,
+    "instant": pl.Int64,
+}
 
 
 def _records(

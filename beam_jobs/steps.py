@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -146,7 +147,9 @@ class Finish(beam.DoFn):
 class FinishExamples(Finish):
     """(file, batches of its rows) -> the file, sorted by time, user, item."""
 
-    def process(self, element, table: pa.RecordBatch, held_out: Mapping[int, int]) -> Iterator[tuple[str, int]]:
+    def process(
+        self, element: tuple[str, Any], table: pa.RecordBatch, held_out: Mapping[int, int]
+    ) -> Iterator[tuple[str, int]]:
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))

@@ -82,7 +82,8 @@ def _look(rows: pl.DataFrame, table: str, column: str, use: str) -> Finding:
         return Finding(table, column, use, False, f"no such column; there are: {', '.join(rows.columns)}")
     values = rows[column]
     nulls, kind = values.null_count() / max(1, len(values)), values.dtype
-    words = f"{kind}, {values.n_unique() if not kind.is_nested() else '?'} values in {len(values)} rows, {nulls:.0%} missing"
+    distinct = values.n_unique() if not kind.is_nested() else "?"
+    words = f"{kind}, {distinct} values in {len(values)} rows, {nulls:.0%} missing"
     wanted = {"number": kind.is_numeric(), "vector": kind.is_nested(), "reward": kind.is_numeric()}
     role = use.rsplit("(", 1)[-1].rstrip(")")
     key = use in ("user", "item", "time")
@@ -103,5 +104,5 @@ def _first_rows(pipeline: Pipeline, table: str, template: str, day: date, scratc
             f"{', '.join([*days[:2], '…', *days[-2:]]) if len(days) > 4 else ', '.join(days) or 'none'}. "
             "Lay the raw files out with `twinspire partition`, or choose another --date."
         )
-    table = next(read(storage.localize(files[0].uri, scratch), lambda malformed: None, pipeline.source.format))
-    return pl.from_arrow(table.slice(0, _ROWS))
+    file = storage.localize(files[0].uri, scratch)
+    return pl.DataFrame(next(read(file, lambda malformed: None, pipeline.source.format)).slice(0, _ROWS))

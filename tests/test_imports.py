@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BOTTOM = {
     f"twinspire.{name}"
-    for name in ("errors", "feature", "gcs", "pipeline", "stages", "storage", "tables", "version", "workdir")
+    for name in ("errors", "feature", "gcs", "pipeline", "quiet", "stages", "storage", "tables", "version", "workdir")
 }
 MIDDLE = ("beam_jobs", "model", "index_builder", "serving")
 CONTRACTS = {

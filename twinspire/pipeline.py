@@ -12,6 +12,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from twinspire.errors import UsageError
 from twinspire.feature import KINDS, Feature, Strict
@@ -173,9 +174,9 @@ def _root_paths(tables: dict, folder: Path) -> None:
                 found[key] = os.path.normpath(folder / value) + ("/" if value.endswith("/") else "")
 
 
-def _explain(error: dict) -> str:
+def _explain(error: ErrorDetails) -> str:
     loc = error["loc"]
-    kind = KINDS.get(loc[2]) if loc[:1] == ("features",) and len(loc) > 2 else None
+    kind = KINDS.get(str(loc[2])) if loc[:1] == ("features",) and len(loc) > 2 else None
     where = [str(part) for part in (loc[:2] + loc[3:] if kind else loc)]
     if error["type"] != "extra_forbidden":
         return f"{'.'.join(where) or 'file'}: {error['msg'].removeprefix('Value error, ')}"

@@ -137,7 +137,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     )
     done = workdir.latest(pipeline, day, name)
     fresh = force or done is None or done.key != key
-    if fresh:
+    if fresh or done is None:  # the second for the type checker
         context = StageContext(
             pipeline=pipeline,
             day=day,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -99,7 +99,7 @@ def publish(pipeline: PipelineFile, date: Date, promote: PromoteOption = "auto",
     _stage("publish", pipeline, date, promote=promote, force=force)
 
 
-def _stage(name: str, file: str, date: str, **options) -> None:
+def _stage(name: str, file: str, date: str, **options: Any) -> None:
     with _json_on_error(name) as told:
         told["day"] = date
         print_json(runner.run_stage(open_pipeline(file), parse_date(date), name, **options))
@@ -149,9 +149,10 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
-def _run_day(pipeline: Pipeline, day: date, **options) -> dict:
+def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict:
     workdir.open_day(pipeline, day)
-    seconds, last = {}, {}
+    seconds: dict[str, float] = {}
+    last: dict[str, Any] = {}
     for name in runner.STAGES:
         console.print(f"[bold]{day}[/] {name} …", highlight=False)
         try:

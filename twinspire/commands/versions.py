@@ -1,7 +1,7 @@
 """Published versions: which there are, which is live, and changing that."""
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,7 +27,7 @@ def registry_of(pipeline: Pipeline) -> Registry:
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     """List the versions: day, whether live, accepted, refused or rolled back, and the figure that the gate judged."""
     registry = registry_of(open_pipeline(pipeline))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for s in registry.statuses():
         quality = registry.manifest(s.version).quality if s.stored else {}
         rows.append(
