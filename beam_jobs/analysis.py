@@ -31,6 +31,7 @@ Kept = IdFeature | CategoryFeature | CategoriesFeature
 
 _COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
 _DIGITS = 9
+_NOISE = 1e-7  # what float32 does not tell apart is no spread
 
 
 class Moments(NamedTuple):
@@ -210,8 +211,9 @@ def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
         columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
     for name in scaled_features(p):
         n, mean, squares = summary.moments.get(name, Moments())
+        spread = (squares / n) ** 0.5 if n else 0.0
         # The last bits depend on the order of adding; without them every run and runner gives the same graph.
-        known = [_rounded(mean), _rounded((squares / n) ** 0.5)] if n else [0.0, 0.0]
+        known = [_rounded(mean), _rounded(spread) if spread > _NOISE * abs(mean) else 0.0]
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(known, pa.float64()), 2))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(summary_fields(p)))
 
