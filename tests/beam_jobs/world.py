@@ -43,7 +43,7 @@ count_days = 5
 vocabulary_days = 6
 train_days = 3
 [corpus]
-days = 3
+days = 6
 unlisted = {unlisted}
 filter = {{ on_sale = [true], aisle = [1, 2] }}
 display = ["title", "aisle"]
@@ -159,15 +159,15 @@ def make(folder: Path, seed: int, zone="America/New_York", **settings) -> World:
             rows += [dict(row, weight=draw.choice([0.0, 1.0, 9.0])) for row in rows[-1:] if draw.random() < 0.3]
         instant += timedelta(minutes=30)
     for n, day in enumerate((FIRST, date(2017, 11, 5), date(2017, 11, 7))):
-        world.items[day] = [_item(draw, i) for i in range(14 + n) if draw.random() < 0.9]
-        world.users[day] = [_user(draw, i) for i in range(9) if draw.random() < 0.6]
+        world.items[day] = [_item(draw, i) for i in [*range(14 + n), 3, 5] if draw.random() < 0.9]
+        world.users[day] = [_user(draw, i) for i in [*range(40), 1, 2, 3, 4] if draw.random() < 0.6]
     write(world, "parquet")
     return world
 
 
 def _event(draw, instant) -> dict:
     return {
-        "who": draw.randint(1, 12),
+        "who": min(60, int(draw.paretovariate(0.6))),  # a few come all the time, most hardly ever
         "what": int(draw.paretovariate(0.5)) % 20,
         "at": int(instant.timestamp() * 1000) + draw.choice([0, 0, 1, 1_799_999]),
         "weight": draw.choice([0.0, 1.0, 1.5, 9.0]),
