@@ -63,6 +63,7 @@ def recommend_file(
         f"{done['queries']:,} lists of {k} by {done['version']} in {done['seconds']} s "
         f"({done['users_per_s']:,} a second): {done['out']}",
         highlight=False,
+        soft_wrap=True,
     )
     if done["short"]:
         out.print(f"{done['short']:,} lists are shorter: the catalogue had no more to offer.", highlight=False)
