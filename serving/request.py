@@ -2,8 +2,9 @@
 
     {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20, "when_weekday": 4}
 
-docs/requests.md explains them. Every key may be left out. `user` is also the value of the user's id feature, `history` (oldest first) that of the
+Every key may be left out. `user` is also the value of the user's id feature, `history` (oldest first) that of the
 history feature; all others are features by their names. A left-out time is now; any other left-out feature is missing.
+docs/requests.md explains them.
 """
 
 from collections.abc import Callable, Sequence
