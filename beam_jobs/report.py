@@ -32,7 +32,7 @@ def make_report(job: Job, numbers: Numbers) -> dict:
         return numbers.get((what, table, at), {}).get("", 0)
 
     rejected = {d: reasons for d in read if (reasons := numbers.get(("rejected", "events", d)))}
-    report = {
+    return {
         "rows": of("good") + sum(numbers.get(("rejected", "events", day), {}).values()),
         "rejected": numbers.get(("rejected", "events", day), {}),
         "duplicates": of("doubles"),
@@ -53,7 +53,6 @@ def make_report(job: Job, numbers: Numbers) -> dict:
         "rejected_of_other_days": {d: sum(reasons.values()) for d, reasons in rejected.items() if d != day},
         "duplicates_of_other_days": sum(of("doubles", at=d) for d in read if d != day),
     }
-    return {key: value for key, value in report.items() if value not in ({}, None)}
 
 
 def _snapshots(job: Job, numbers: Numbers, table: str) -> dict:
@@ -88,8 +87,8 @@ def check(job: Job, numbers: Numbers) -> None:
         found = ", ".join(f"{kind or 'none'}: {n:,}" for kind, n in sorted(types.items(), key=lambda t: -t[1])[:10])
         raise BadData(
             f"A day has positives: events of the types {list(job.p.columns.positives)} (columns.positives). {day} has "
-            f"none; its events are of the types {found or '(none: it has no good records)'}. Mend columns.positives, or "
-            "skip the day."
+            f"none; its events are of the types {found or '(it has no good records)'}. Mend columns.positives, or skip "
+            "the day."
         )
 
 
@@ -101,7 +100,7 @@ def _check_rejected(job: Job, numbers: Numbers, table: str, at: str) -> None:
         listed = "\n".join(f"  - {reason}: {n:,}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))
         raise BadData(
             f"At most source.max_rejected = {most:g} of a day's records may be malformed; of {table} of {at} "
-            f"{bad:,} of {bad + good:,} are ({bad / (bad + good):.1%}):\n{listed}\nThey are listed with file and row in "
+            f"{bad:,} of {bad + good:,} are ({bad / (bad + good):.1%}):\n{listed}\nFile and row of each are in "
             f"{storage.join(job.out, schema.REJECTED)}. Mend them, or raise source.max_rejected."
         )
 
