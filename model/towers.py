@@ -64,7 +64,8 @@ def encode(
     hidden = hidden @ kernel + dense[f"{side}/bias/0"]
     for i in range(1, len(layout.layers[side])):
         hidden = tf.nn.relu(hidden) @ dense[f"{side}/kernel/{i}"] + dense[f"{side}/bias/{i}"]
-    return tf.math.l2_normalize(hidden, axis=1, epsilon=_TINY)
+    # The transform graph may not tell the shapes of its outputs; SavedModels must.
+    return tf.ensure_shape(tf.math.l2_normalize(hidden, axis=1, epsilon=_TINY), [None, layout.layers[side][-1]])
 
 
 def _read(part: Part, tables: Mapping[str, tf.Variable], column: tf.Tensor) -> tf.Tensor:

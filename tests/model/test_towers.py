@@ -22,6 +22,14 @@ def test_last_layer_has_no_activation(tiny, model):
     assert (vectors < 0).any() and (vectors > 0).any()
 
 
+def test_the_dimension_is_known_even_where_inputs_tell_no_shape(tiny):
+    """As in a SavedModel with one feature; readers size their indexes by it."""
+    item = {"item": tiny.features["item"]}
+    model = TwoTower(tiny.layout(tiny.pipeline({"user": tiny.features["user"], **item})), seed=1)
+    call = tf.function(lambda ids: model("item", {"item": ids}))
+    assert call.get_concrete_function(tf.TensorSpec(None, tf.int64)).output_shapes.as_list() == [None, 8]
+
+
 def test_mean_ignores_padding_wherever_it_lies():
     rows = tf.constant([[[2.0], [4.0], [100.0]], [[100.0], [3.0], [100.0]], [[100.0], [100.0], [100.0]]])
     mean = mean_of_present(rows, tf.constant([[5, 6, 0], [0, 7, 0], [0, 0, 0]]))
