@@ -17,6 +17,7 @@ Kind = Literal["exact", "quantised", "tree"]
 CONFIG = "config.json"
 VECTORS = "vectors.npy"
 FORMAT = 1
+NONE = -1  # stands for a row where there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

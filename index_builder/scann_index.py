@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from index_builder import exact
-from index_builder.index import Settings, checked, write_config
+from index_builder.index import NONE, Settings, checked, write_config
 from twinspire.quiet import unheard
 
 ASSETS = "scann"
@@ -85,14 +85,24 @@ class ScannIndex:
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Index.search`. A k near N is answered exactly, and so is a query whose leaves hold fewer than k."""
         queries, k = checked(queries, k, self.vectors)
-        rescored, leaves = self._scaled(k)
+        rescored, _ = self._scaled(k)
         if rescored * _EXACT_SHARE > len(self) or len(queries) == 0:
             return exact.search(self.vectors, queries, k)
-        rows, scores = self._scan(queries, k, rescored, leaves)
-        short = np.isnan(scores).any(1)  # ScaNN fills up with row 0 and NaN
+        rows, scores = self.scan(queries, k)
+        short = (rows == NONE).any(1)
         if short.any():
             rows[short], scores[short] = exact.search(self.vectors, queries[short], k)
         return rows, scores
+
+    def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """What the codes alone give: like `search`, but `NONE` and NaN where a query's leaves hold fewer than k."""
+        queries, k = checked(queries, k, self.vectors)
+        rescored, leaves = self._scaled(k)
+        parallel = len(queries) > _PARALLEL_ABOVE
+        run = self._searcher.search_batched_parallel if parallel else self._searcher.search_batched
+        rows, scores = run(queries, k, rescored, leaves or None)
+        # ScaNN fills up with row 0 and NaN.
+        return np.where(np.isnan(scores), NONE, rows.astype(np.int32)), np.array(scores)
 
     def save(self, folder: Path) -> None:
         """See `Index.save`."""
@@ -100,12 +110,6 @@ class ScannIndex:
         assets.mkdir(parents=True, exist_ok=True)
         self._searcher.serialize(str(assets), relative_path=True)  # absolute paths would tie it to this folder
         write_config(folder, self.settings, self.vectors)
-
-    def _scan(self, queries: np.ndarray, k: int, rescored: int, leaves: int) -> tuple[np.ndarray, np.ndarray]:
-        parallel = len(queries) > _PARALLEL_ABOVE
-        run = self._searcher.search_batched_parallel if parallel else self._searcher.search_batched
-        rows, scores = run(queries, k, rescored, leaves or None)
-        return rows.astype(np.int32), np.array(scores)
 
     def _scaled(self, k: int) -> tuple[int, int]:
         """Settings for k neighbours: as tuned up to the tuned k, beyond it in proportion."""

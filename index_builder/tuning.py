@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 
 from index_builder import exact
-from index_builder.index import Settings
+from index_builder.index import NONE, Settings
 
 # Costs in scans of one code, measured on 64 dimensions: an exact comparison reads a random row and keeps a heap.
 RESCORE_WORK = 40
@@ -35,7 +35,7 @@ class Tunable(Protocol):
 
     def with_settings(self, settings: Settings) -> Self: ...  # noqa: D102
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...  # noqa: D102
+    def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...  # noqa: D102
 
 
 class Recall(NamedTuple):
@@ -95,13 +95,13 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
     Args:
       vectors: [N, D] float32.
       truth: the queries and what exact search found.
-      rows: [Q, k] int, the items found, each at most once per query.
+      rows: [Q, k] int, the items found, each at most once per query; `NONE` is a miss.
     """
     hits = np.empty(len(rows))
     for start in range(0, len(rows), exact.QUERY_BLOCK):
         block = slice(start, start + exact.QUERY_BLOCK)
         scores = np.einsum("qd,qkd->qk", truth.queries[block], vectors[rows[block]])
-        hits[block] = (scores >= truth.kth[block, None] - _TIE).mean(1)
+        hits[block] = ((scores >= truth.kth[block, None] - _TIE) & (rows[block] != NONE)).mean(1)
     return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))
 
 
@@ -119,7 +119,8 @@ def tune(index: Tunable, truth: Truth, target: float, tried: Callable[[Point], N
 
     def points(candidates: Iterator[Settings]) -> Iterator[Point]:
         for settings in candidates:
-            rows, _ = index.with_settings(settings).search(truth.queries, truth.k)
+            # Not `search`, which answers exactly where the leaves hold too little: that would look like recall.
+            rows, _ = index.with_settings(settings).scan(truth.queries, truth.k)
             point = Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)))
             tried(point)
             yield point

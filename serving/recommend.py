@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from index_builder.index import NONE
 from serving.request import EXCLUDE, PAST, SEEN, Requests, complete
-from serving.search import NONE, Seen, search_without
+from serving.search import Seen, search_without
 from serving.version import Version
 from twinspire.errors import UsageError
 

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index_builder.index import Index
+from index_builder.index import NONE, Index
 
 _SPARE = 32  # more candidates than asked for, at first: most users have seen few of their nearest items
-NONE = -1
 
 
 class Seen(NamedTuple):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder import build, exact
+from index_builder import build, exact, tuning
 from index_builder.index import Index, Settings, load
 from index_builder.scann_index import ScannIndex
 from twinspire.errors import BadData, UsageError
@@ -177,6 +177,10 @@ def test_leaves_that_hold_too_few_are_made_up():
     rows, scores = index.search(corner, 200)  # the leaf of the second holds 100
     np.testing.assert_array_equal(rows[1], neighbours(vectors, corner, 200)[1])
     assert (scores[0] > 0.9).all()
+    # Nor do they count as found when settings are chosen: the exact answer would hide that they are too few.
+    truth = tuning.Truth.of(vectors, corner[1:], 200)
+    assert tuning.recall(vectors, truth, index.scan(corner[1:], 200)[0]).mean == 0.5
+    assert tuning.tune(index, truth, 0.9, lambda point: None) is None
     assert not np.isnan(scores).any()
 
 
