@@ -380,6 +380,18 @@ def test_parts_add_up_to_the_whole(window):
     assert merged.equals(combine.extract_output(analysis.summarise(p, whole)))
 
 
+def test_an_id_leaves_after_the_days_it_is_kept():
+    """3 days up to the 10th begin on the 8th at midnight in New York: 5 o'clock in UTC."""
+    times = {"on the 8th": (8, 5), "on the 7th": (8, 4), "today": (10, 20)}
+    rows = [(name, datetime(2024, 3, d, h, minute, tzinfo=UTC)) for name, (d, h) in times.items() for minute in (0, 59)]
+    users, at = zip(*rows, strict=True)
+    batch = pa.record_batch({"user": pa.array(users), "_time": pa.array(at, schema.TIME)})
+    for keep, kept in ((3, ["today", "on the 8th"]), (1, ["today"]), (None, ["today", "on the 8th", "on the 7th"])):
+        p = make(vocabulary={"keep_days": keep})
+        row = analysis.summary_row(p, DAY, analysis.summarise(p, batch))
+        assert row[analysis.vocabulary_column("user")][0].as_py() == kept
+
+
 def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
     monkeypatch.setattr(analysis, "COMPACT_ROWS", 10)
     p, rng = make(), np.random.default_rng(0)
