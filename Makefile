@@ -20,11 +20,14 @@ setup: ## make .venv from requirements.lock; does nothing while that file, setup
 	  python=$$candidate; break
 	done
 	if [ -z "$${python:-}" ]; then
-	  echo "Twinspire needs Python 3.11 or 3.12 with venv, but found $$(python3 --version 2>&1 || echo no python3)" \
-	    "(or its venv module is missing). Install one (Debian: apt install python3-venv), or name it: make setup PYTHON=/path/to/python3.12" >&2
+	  found=$${PYTHON:-python3}
+	  echo "Twinspire needs Python 3.11 or 3.12 with its venv module; $$found is $$($$found --version 2>&1 || true). Install one" \
+	    "(Debian, Ubuntu: apt install python3-venv), or name it: make setup PYTHON=/path/to/python3.12" >&2
 	  exit 2
 	fi
 	echo "Setting up .venv with $$($$python --version): about 260 packages, 1 GB to download the first time" >&2
+	# A .venv does not survive a move: its scripts name the place where it was made.
+	if [ -e .venv ] && ! grep -qsF "$$(pwd -P)/.venv" .venv/bin/activate; then rm -rf .venv; fi
 	$$python -m venv .venv
 	.venv/bin/python -m pip install --quiet "$$(grep -o '^uv==[^ ;]*' requirements.lock)"
 	# uv does not read pip's settings: a private index or certificate set there is passed on.
