@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import coders
 
+from twinspire.errors import UsageError
+
 _TRAVEL = pa.ipc.IpcWriteOptions(compression="lz4")
 _ROW_GROUP = 1 << 16
 
@@ -53,6 +55,11 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     table = table.cast(schema) if schema else table
     batches = table.combine_chunks().to_batches()
+    if len(batches) > 1:
+        raise UsageError(
+            f"A shard's text fits into 2 GiB a column; of {len(table):,} rows only {len(batches[0]):,} do. "
+            "Raise beam.shards."
+        )
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 

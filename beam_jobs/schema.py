@@ -15,6 +15,7 @@ from datetime import date
 
 import pyarrow as pa
 
+from twinspire.errors import UsageError
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 
@@ -136,4 +137,9 @@ _PAST = [("_past", STRINGS), ("_past_events", pa.int64())]
 
 
 def _schema(meta: list[tuple[str, pa.DataType]], features: list[pa.Field]) -> pa.Schema:
-    return pa.schema([pa.field(*column) for column in meta] + features)
+    columns = [pa.field(*column) for column in meta] + features
+    if doubles := {c.name for c in columns if sum(c.name == other.name for other in columns) > 1}:
+        raise UsageError(
+            f"Every feature has columns of its own; {', '.join(sorted(doubles))} is made twice: rename one."
+        )
+    return pa.schema(columns)

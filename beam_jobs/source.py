@@ -142,8 +142,10 @@ def check(p: Pipeline, day: date) -> dict:
 def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
     """The day's files, as soon as it is complete."""
     folder = _folder(p.source.events, day)
-    deadline = time.monotonic() + p.source.wait.total_seconds()
-    with Console(stderr=True).status(f"Waiting for {folder}") as status:
+    console, deadline = Console(stderr=True), time.monotonic() + p.source.wait.total_seconds()
+    if p.source.wait and not storage.exists(folder):
+        console.print(f"Waiting up to {p.source.wait} for {folder}")
+    with console.status(f"Waiting for {folder}") as status:
         while True:
             if p.source.done_marker is None:
                 found, missing = files(p, "events", day), folder

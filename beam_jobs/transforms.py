@@ -12,7 +12,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
-from beam_jobs import counts, steps
+from beam_jobs import counts, finish, steps
 from beam_jobs.job import Job
 from beam_jobs.rejects import Rejected
 
@@ -49,19 +49,19 @@ class RawFeatures(beam.PTransform):
         table = AsSingleton(made[steps.COUNTS] | "Count table" >> CountTable())
         held_out = AsDict(made[steps.LOTS] | "Held out" >> HeldOut(job.p.evaluation.max_users))
         files = made[steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
-        corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> _tagged(steps.FinishCorpus(job), _CORPUS, table)
+        corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> _tagged(finish.FinishCorpus(job), _CORPUS, table)
         numbers = [
             read[steps.NUMBERS],
             made[steps.NUMBERS],
             corpora[steps.NUMBERS],
-            files | "Examples" >> _count(steps.FinishExamples(job), table, held_out),
-            made[steps.EVALUATION] | "Evaluation" >> _count(steps.FinishQueries(job), held_out),
-            made[steps.USERS] | "Users" >> _count(steps.FinishUsers(job)),
+            files | "Examples" >> _count(finish.FinishExamples(job), table, held_out),
+            made[steps.EVALUATION] | "Evaluation" >> _count(finish.FinishQueries(job), held_out),
+            made[steps.USERS] | "Users" >> _count(finish.FinishUsers(job)),
         ]
         rejected = [read[steps.REJECTED], corpora[steps.REJECTED]]
         _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
-        analysis = beam.ParDo(steps.FinishAnalysis(job), table).with_output_types(pa.RecordBatch)
+        analysis = beam.ParDo(finish.FinishAnalysis(job), table).with_output_types(pa.RecordBatch)
         return made[steps.ANALYSIS] | "Analysis" >> analysis
 
 
@@ -125,8 +125,8 @@ class WriteRejected(beam.PTransform):
         return records | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
 
 
-def _count(finish: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
-    return beam.ParDo(finish, *side_inputs).with_output_types(_Counted)
+def _count(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
+    return beam.ParDo(fn, *side_inputs).with_output_types(_Counted)
 
 
 def _tagged(fn: beam.DoFn, types: dict, *side_inputs: AsSideInput) -> beam.PTransform:
