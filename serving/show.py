@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from rich.console import Console
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,7 @@ from serving.version import Version
 from twinspire.pipeline import Pipeline
 
 out = Console()
+_SHOWN = 10  # items of a history
 
 
 def recommend_user(
@@ -36,12 +38,15 @@ def recommend_user(
     if as_json:
         _print_json(found)
         return
-    if found["history"]:
-        _print_table(found["history"], f"History of {user}, newest first")
-    else:
+    history, title = (
+        found["history"],
+        f"For {user}" + ("" if found["known"] else ", who is unknown") + f", by {opened.id}",
+    )
+    if not history:
         out.print(f"{user} has no history in version {opened.id}.", highlight=False)
-    title = f"For {user}" + ("" if found["known"] else ", who is unknown") + f", by {opened.id}"
-    _print_table(found["items"], title)
+    shown = f"the newest {_SHOWN} of {len(history)}" if len(history) > _SHOWN else "newest first"
+    tables = [_table(history[:_SHOWN], f"History of {user}, {shown}")] if history else []
+    out.print(Columns([*tables, _table(found["items"], title)], padding=(0, 3)))  # side by side where there is room
     _print_notes(found)
 
 
@@ -84,7 +89,7 @@ def similar_items(
         _print_json(found)
         return
     name = f"{item} ({own['name']})" if own.get("name") else item
-    _print_table(items, f"Like {name}, by {opened.id}")
+    out.print(_table(items, f"Like {name}, by {opened.id}"))
     _print_notes(found)
 
 
@@ -117,13 +122,12 @@ def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
     return [next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)]
 
 
-def _print_table(items: list[dict[str, Any]], title: str) -> None:
+def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
     columns = [name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)]
     table = Table("", *columns)
     for rank, item in enumerate(items, 1):
         table.add_row(str(rank), *(_cell(item.get(name)) for name in columns))
-    out.print(Text(title, style="bold"))
-    out.print(table)
+    return Group(Text(title, style="bold"), table)
 
 
 def _any(items: list[dict[str, Any]], name: str) -> bool:
