@@ -65,12 +65,16 @@ class Columns(Strict):
 
 
 class Window(Strict):
-    """How far a day looks back, the day itself included, in days."""
+    """How far a day looks back. Histories and counts are of the days before the one they are used on, and a history
+    goes on during that day; vocabulary and training days include the day itself.
+    """
 
-    history_days: int = Field(30, ge=1, description="Events that may enter a history.")
-    count_days: int = Field(14, ge=1, description="Events that are counted for `count`, `age` and popularity.")
-    vocabulary_days: int = Field(30, ge=1, description="Events that give an id its own row.")
-    train_days: int = Field(30, ge=1, description="Days trained on from scratch.")
+    history_days: int = Field(30, ge=1, description="Days before the request whose events may enter its history.")
+    count_days: int = Field(
+        14, ge=1, description="Days before the request that `age` and popularity look at, and `count` at the most."
+    )
+    vocabulary_days: int = Field(30, ge=1, description="Days whose events give an id its own row, the last included.")
+    train_days: int = Field(30, ge=1, description="Days trained on from scratch, the last included.")
 
     @property
     def longest(self) -> int:
