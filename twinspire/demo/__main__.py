@@ -62,7 +62,7 @@ def _demo(days: list[date], port: int) -> None:
         backfill.run(airflow, rest, pipeline, days, console)
         with console.status("stopping Airflow …"):
             airflow.stop()
-    report.show(pipeline, days, console)
+    report.show(pipeline, days, ROOT, console)
     console.print(f"\nAll of it took {int(time.monotonic() - began) // 60} min {int(time.monotonic() - began) % 60} s.")
 
 

@@ -6,6 +6,7 @@ import httpx
 from rich.console import Console
 from rich.live import Live
 
+from index_builder.registry import Registry
 from twinspire.airflow_local import LocalAirflow
 from twinspire.airflow_rest import Rest
 from twinspire.demo.board import STAGES, Board, Cell
@@ -40,11 +41,19 @@ def run(airflow: LocalAirflow, rest: Rest, pipeline: Pipeline, days: list[date],
         for runs in rest.watch(lambda: rest.runs(dag, run_type="backfill")):
             for day, stage, cell in board.update(runs, rest.all_tasks(dag)):
                 if not console.is_terminal and stage in STAGES:
-                    live.console.print(f"{day} {stage}: {cell.state} in {cell.seconds:.0f} s")
-            if board.failed():
+                    live.console.print(f"{board.elapsed()} {day} {stage}: {cell.state} in {cell.seconds:.0f} s")
+            if failed := _unexpected(board, pipeline):
                 break
-    if failed := board.failed():
+    if failed:
         raise RunFailed(_what_failed(airflow, rest, dag, *failed))
+
+
+def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | None:
+    """The first stage that failed otherwise than by the gate's refusal, after which the days go on."""
+    if not (failed := board.failed()):
+        return None
+    refused = {s.date for s in Registry(pipeline.registry.root, pipeline.name).statuses() if s.status == "refused"}
+    return next((f for f in failed if not (f[1] == "publish" and f[0] in refused)), None)
 
 
 def _what_failed(airflow: LocalAirflow, rest: Rest, dag: str, day: date, stage: str, cell: Cell) -> str:

@@ -73,9 +73,14 @@ class Board:
     def _day(self, instant: str) -> date:
         return datetime.fromisoformat(instant).astimezone(self.zone).date()
 
-    def failed(self) -> tuple[date, str, Cell] | None:
-        """The first stage that failed, if any has."""
-        return next(((day, stage, cell) for (day, stage), cell in self.cells.items() if cell.state == "failed"), None)
+    def failed(self) -> list[tuple[date, str, Cell]]:
+        """The stages that failed."""
+        return [(day, stage, cell) for (day, stage), cell in self.cells.items() if cell.state == "failed"]
+
+    def elapsed(self) -> str:
+        """Minutes and seconds since the board was made."""
+        seconds = int(time.monotonic() - self.began)
+        return f"{seconds // 60}:{seconds % 60:02d}"
 
     def __rich__(self) -> Group:
         """A table that fits 80 columns: the stages, and their seconds by day."""
@@ -88,7 +93,7 @@ class Board:
             cells = [self.cells.get((day, stage), Cell()) for stage in STAGES]
             total = sum(cell.seconds for cell in cells)
             table.add_row(str(day), *map(_text, cells), f"{total:.0f} s" if total else "")
-        return Group(table, Text(f"{_clock(time.monotonic() - self.began)} elapsed", style="dim"))
+        return Group(table, Text(f"{self.elapsed()} elapsed", style="dim"))
 
 
 def _cell(task: dict) -> Cell:
@@ -104,7 +109,3 @@ def _text(cell: Cell) -> Text:
     mark, style = _LOOKS.get(cell.state, ("·", "dim"))
     timed = cell.state in ("success", "running", "failed")
     return Text(f"{mark} {cell.seconds:.0f} s" if timed else mark, style=style)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
