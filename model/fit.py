@@ -129,7 +129,7 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
     weights = [*model.tables.values(), *model.dense.values()]
     variables = [weight.values for weight in weights]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function
     def take_step(features: Mapping[str, tf.Tensor], item: tf.Tensor, reward: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         log_q = frequency.update(item) if settings.correction == "batch" else tf.zeros_like(reward)
         features = {**features, **_dropped(model, features, settings, step)}
@@ -143,7 +143,21 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
                 weight.update(gradient, settings.learning_rate)
         return mean
 
-    return take_step
+    # One trace for all batch sizes and lengths of lists, taken now.
+    scalars = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32))
+    return take_step.get_concrete_function(_specs(model), *scalars)
+
+
+def _specs(model: TwoTower) -> dict[str, tf.TensorSpec]:
+    """What model/rows.py makes of each column."""
+    forms = {
+        "id": ([None], tf.int32),
+        "ids": ([None, None], tf.int32),
+        "number": ([None], tf.float32),
+        "vector": ([None, None], tf.float32),
+    }
+    parts = [part for side in model.layout.parts.values() for part in side]
+    return {part.column: tf.TensorSpec(*forms[part.form]) for part in parts}
 
 
 def _dropped(

@@ -1,0 +1,197 @@
+"""The stage on a made-up shop's real features: a first day from scratch, a second that goes on from it."""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shop import lay_out
+
+from beam_jobs import features
+from model import bundle, state, train
+from model import rows as training_rows
+from model.evaluate import progressive_rows
+from model.layout import design
+from model.measure import exam, examine, load
+from model.towers import TwoTower
+from model.transform import vocabularies
+from model.warm_start import warm_start
+from twinspire import pipeline as pipeline_file
+from twinspire import storage
+from twinspire.errors import BadData, UsageError
+from twinspire.stages import Parent, StageContext
+
+pytestmark = pytest.mark.slow
+
+FIRST, SECOND = date(2024, 3, 9), date(2024, 3, 10)
+
+
+def _context(p, day, out, *, features_at=None, parent=None, mode=None):
+    parent = Parent(day=FIRST, version=f"{FIRST}-00000000", train=str(parent)) if parent else None
+    inputs = {"features": str(features_at)} if features_at else {}
+    mode = mode or ("incremental" if parent else "full")
+    return StageContext(pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs)
+
+
+def _with(p, **settings):
+    return p.model_copy(update={"train": p.train.model_copy(update=settings)})
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """Two days of the shop, features and towers."""
+    folder = tmp_path_factory.mktemp("shop")
+    # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it in one of its own.
+    p = _with(pipeline_file.load(lay_out(folder)), deterministic=False)
+    at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
+    features.run(_context(p, FIRST, at["features1"]))
+    first = train.run(_context(p, FIRST, at["train1"], features_at=at["features1"]))
+    features.run(_context(p, SECOND, at["features2"], parent=at["train1"]))
+    second = train.run(_context(p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"]))
+    return SimpleNamespace(pipeline=p, first=first, second=second, **at)
+
+
+def _metrics(attempt):
+    return json.loads((attempt / bundle.METRICS).read_text())
+
+
+def _flat(measures):
+    """Measures of lists with and without seen items in one dictionary, to compare."""
+    excluded = {f"{name} excluded": x for name, x in measures["excluded"].items() if name != "seen"}
+    return {name: x for name, x in measures.items() if name not in ("excluded", "seen")} | excluded
+
+
+def _in_memory(p, features_at, attempt):
+    model = TwoTower(design(p, vocabularies(features_at / "transform", p)), seed=99)
+    warm_start(model, state.load(attempt / bundle.STATE), day=SECOND, keep=0)
+    return model
+
+
+def test_training_beats_what_needs_no_model(shop):
+    metrics = _metrics(shop.train2)
+    popular = metrics["baselines"]["most_popular"]["recall@10"]
+    assert metrics["progressive"]["recall@10"] > 1.5 * popular
+    held = metrics["holdout"]
+    assert held["users"] > 10
+    assert held["candidate"]["recall@10"] > 1.5 * held["baselines"]["most_popular"]["recall@10"]
+
+
+def test_the_first_day_has_no_parent_to_measure(shop):
+    metrics = _metrics(shop.train1)
+    assert metrics["progressive"] is None and metrics["holdout"]["baseline"] is None
+    assert metrics["train"]["days"] == 5 and metrics["train"]["last_day"] == str(FIRST)
+    assert metrics["train"]["steps"] == metrics["train"]["total_steps"] == metrics["train"]["loss"][-1][0]
+
+
+def test_the_second_day_goes_on_from_the_first(shop):
+    first, second = _metrics(shop.train1)["train"], _metrics(shop.train2)["train"]
+    assert second["days"] == 1 and second["total_steps"] == first["total_steps"] + second["steps"]
+    after, before = state.load(shop.train2 / bundle.STATE), state.load(shop.train1 / bundle.STATE)
+    assert (before.day, after.day) == (FIRST, SECOND)
+    assert after.frequency["seen"] > before.frequency["seen"]
+    assert second["loss"][0][1] < first["loss"][0][1]
+
+
+def test_the_parent_is_measured_as_it_was_before_the_day(shop):
+    """Measured again from the parent's own folder, the figures are the same; the child's, which saw the day, differ."""
+    corpus = pq.read_table(shop.features2 / "corpus/start")
+    asked = exam(progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000), corpus)
+    ks = shop.pipeline.evaluation.ks
+    (before,), (after,) = (examine(attempt, corpus, [asked], ks) for attempt in (shop.train1, shop.train2))
+    assert _flat(_metrics(shop.train2)["progressive"]) == pytest.approx(_flat(before))
+    assert after["mrr"] != before["mrr"]
+
+
+def test_held_out_users_are_never_trained_on(shop):
+    for at, days in ((shop.features1, 5), (shop.features2, 1)):
+        assert len(list((at / "transformed").iterdir())) == days
+        for folder in (at / "transformed").iterdir():
+            examples = pq.read_table(at / "examples" / folder.name)
+            held = examples.filter(examples["_holdout"])["_user"].unique()
+            assert len(held) > 10
+            assert not pc.is_in(pq.read_table(folder)["_user"], value_set=held).to_numpy().any()
+
+
+@pytest.mark.parametrize("side", ["query", "item"])
+def test_towers_from_raw_features_equal_the_trained_ones_on_the_jobs_rows(shop, side):
+    """One way: raw columns through the SavedModel. The other: the Beam job's transformed rows through the weights."""
+    folder = f"dt={SECOND}"
+    raw = pq.read_table(shop.features2 / "examples" / folder)
+    raw = raw.filter(pc.invert(raw["_holdout"])).sort_by([(c, "ascending") for c in ("_time", "_user", "_item")])
+    model = _in_memory(shop.pipeline, shop.features2, shop.train2)
+    parts = [part for parts in model.layout.parts.values() for part in parts]
+    rows = training_rows.read(shop.features2 / "transformed" / folder, parts)
+    assert len(rows) == raw.num_rows > 100
+    tower = load(shop.train2 / f"{side}_tower")
+    np.testing.assert_allclose(tower(raw, batch_rows=77), model(side, rows.features), atol=1e-5)
+
+
+def test_a_stranger_gets_a_vector(shop):
+    raw = pa.table({"user": ["nobody", None], "history": [["unheard", "of"], None], "device": ["fridge", None]})
+    vectors = load(shop.train2 / bundle.QUERY_TOWER)(raw)
+    np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+def test_an_item_tower_carries_neither_users_nor_slots(shop):
+    loaded = tf.saved_model.load(str(shop.train2 / bundle.ITEM_TOWER))
+    shapes = [tuple(v.shape) for v in loaded.tables.values()]
+    state_of = state.load(shop.train2 / bundle.STATE)
+    assert sorted(loaded.tables) == ["item", "kind", "title"]
+    assert (int((~state_of.tables["user"].left.is_valid().to_numpy(False)).sum()), 16) not in shapes
+    assert not any("user" in str(path) for path in (shop.train2 / bundle.ITEM_TOWER).rglob("*"))
+
+
+def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
+    p = _with(shop.pipeline, epochs=1)
+    train.run(_context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1, mode="full"))
+    metrics = _metrics(tmp_path / "t")
+    assert metrics["train"]["total_steps"] == metrics["train"]["steps"]
+    baseline = _metrics(shop.train2)["holdout"]["baseline"]
+    assert _flat(metrics["holdout"]["baseline"]) == pytest.approx(_flat(baseline))
+
+
+def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
+    for name in ("features2", "train1"):
+        storage.upload_tree(getattr(shop, name), storage.join(gs_place, name))
+    ctx = _context(
+        shop.pipeline,
+        SECOND,
+        storage.join(gs_place, "out"),
+        features_at=storage.join(gs_place, "features2"),
+        parent=storage.join(gs_place, "train1"),
+    )
+    train.run(ctx)
+    metrics = json.loads(storage.read_bytes(storage.join(ctx.out, bundle.METRICS)))
+    assert _flat(metrics["progressive"]) == pytest.approx(_flat(_metrics(shop.train2)["progressive"]))
+    found = {f.path for f in storage.list_files(ctx.out)}
+    assert found >= {f.path for f in storage.list_files(str(shop.train2))}
+
+
+def test_shuffled_days_cannot_be_gone_on_from(shop, tmp_path):
+    ctx = _context(
+        _with(shop.pipeline, order="shuffled"), SECOND, tmp_path, features_at=shop.features2, parent=shop.train1
+    )
+    with pytest.raises(UsageError, match=r"train.order is .shuffled.*--mode full"):
+        train.run(ctx)
+
+
+def test_a_parent_whose_state_is_gone_is_named(shop, tmp_path):
+    ctx = _context(shop.pipeline, SECOND, tmp_path / "t", features_at=shop.features2, parent=tmp_path / "gone")
+    with pytest.raises(UsageError, match=rf"{FIRST}-00000000 is no longer at .*gone.*--mode full"):
+        train.run(ctx)
+
+
+def test_a_day_without_rows_says_what_is_there(shop, tmp_path):
+    ctx = _context(shop.pipeline, date(2024, 3, 4), tmp_path / "t", features_at=shop.features2)
+    with pytest.raises(BadData, match=rf"2024-03-04 needs its rows.*has {SECOND}"):
+        train.run(ctx)
