@@ -52,15 +52,29 @@ def by_event(row):
     return row["_time"], row["_user"], row["_item"], str(row)
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
+WORLDS = {
+    1: {"zone": "America/New_York"},
+    2: {"zone": "Asia/Tokyo", "unlisted": "true"},
+    3: {"zone": "Etc/GMT+3", "max_users": 2},
+}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
 def done(request, tmp_path_factory):
     """A world, its slow image, and what the job made of it with examples of several days."""
     folder = tmp_path_factory.mktemp("world")
-    zone = {1: "America/New_York", 2: "Asia/Tokyo", 3: "Etc/GMT+3"}[request.param]
-    settings = {1: {}, 2: {"unlisted": "true"}, 3: {"max_users": 2}}[request.param]
-    world = worlds.make(folder, request.param, zone, **settings)
+    world = worlds.make(folder, request.param, **WORLDS[request.param])
     report = run(world, folder / "out", mode="full")
     return world, Slow(world, DAY), folder / "out", report
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A world, and what the job made of it."""
+    folder = tmp_path_factory.mktemp("one")
+    world = worlds.make(folder, 9)
+    run(world, folder / "out", mode="full")
+    return world, folder / "out"
 
 
 def test_examples(done):
@@ -131,14 +145,14 @@ def keep(batch, folder):
     pq.write_table(pa.Table.from_batches([batch]), f"{folder}/{secrets.token_hex(8)}.parquet")
 
 
-def test_a_rerun_gives_the_same_bytes(done, tmp_path):
-    world, _, out, _ = done
+def test_a_rerun_gives_the_same_bytes(one, tmp_path):
+    world, out = one
     run(world, tmp_path / "again", mode="full")
     assert digests(tmp_path / "again") == digests(out)
 
 
-def test_full_mode_adds_days_and_changes_nothing_else(done, tmp_path):
-    world, _, out, _ = done
+def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
+    world, out = one
     run(world, tmp_path / "one")
     one, full = digests(tmp_path / "one", "report.json"), digests(out, "report.json")
     added = {name for name in full if name not in one}
@@ -146,8 +160,8 @@ def test_full_mode_adds_days_and_changes_nothing_else(done, tmp_path):
     assert one == {name: full[name] for name in one}
 
 
-def test_later_days_change_nothing(done, tmp_path):
-    world, _, out, _ = done
+def test_later_days_change_nothing(one, tmp_path):
+    world, out = one
     for table in ("events", "items", "users"):
         later = world.folder / table / f"dt={DAY + timedelta(days=1)}"
         shutil.copytree(world.folder / table / f"dt={max(getattr(world, table))}", later)
