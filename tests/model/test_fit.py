@@ -45,11 +45,12 @@ def test_rows_that_no_example_uses_stay_as_they_were(tiny):
 
 
 def test_id_dropout_trains_every_shared_row_and_the_batch_still_knows_its_items(tiny):
-    before = TwoTower(tiny.layout(), seed=0)
-    after, frequency, _ = _train(tiny, [(MONDAY, _rows(tiny, 400))], id_dropout=0.3)
+    before, rows = TwoTower(tiny.layout(), seed=0), _rows(tiny, 400)
+    rows.item[:] = rows.item * 3 + np.arange(400) % 3  # three items outside the vocabulary may share a row
+    after, frequency, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.3)
     moved = (after.tables["item"].values.numpy() != before.tables["item"].values.numpy()).any(1)
     assert moved[21:].all()
-    assert len(frequency.state()["bucket"]) == 20  # ids of items, not of rows
+    assert len(frequency.state()["bucket"]) > 55  # of 60 items, not of 20 rows; two may fall into one bucket
 
 
 def test_every_row_is_seen_once_per_epoch_and_days_stay_in_order(tiny):
