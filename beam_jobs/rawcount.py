@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from beam_jobs.rawopen import format_of, open_raw, open_text, readable
+from beam_jobs.rawopen import format_of, open_text, readable
+from twinspire import storage
 
 if TYPE_CHECKING:
     from beam_jobs.source import SourceFile
@@ -29,7 +30,7 @@ def total(given: str, files: Iterable["SourceFile"]) -> int:
 def _count(file: "SourceFile", kind: str) -> int:
     with readable(file.uri, kind):
         if kind == "parquet":
-            with open_raw(file.uri) as raw:
+            with storage.open_bytes(file.uri) as raw:
                 return pq.ParquetFile(raw).metadata.num_rows
         lines, last = 0, b""
         with open_text(file.uri) as text:

@@ -1,7 +1,4 @@
-"""Opens raw files on a disk or on `gs://`, and says whose fault it is when that fails.
-
-Imports Beam for `gs://` only.
-"""
+"""Opens raw files on a disk or on `gs://`, and says whose fault it is when that fails."""
 
 import gzip
 import zlib
@@ -34,20 +31,10 @@ def format_of(uri: str, given: str = "auto") -> str:
     return ENDINGS[name.suffix.lower()]
 
 
-def open_raw(uri: str) -> BinaryIO:
-    """The bytes of a file, seekable."""
-    if not storage.is_remote(uri):
-        return open(uri, "rb")
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
-    return cast(BinaryIO, FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED))
-
-
 @contextmanager
 def open_text(uri: str) -> Iterator[BinaryIO]:
     """The bytes of a text file; gzip is recognised by its content."""
-    with open_raw(uri) as raw:
+    with storage.open_bytes(uri) as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw

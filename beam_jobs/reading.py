@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from beam_jobs.columns import RAW, Column
 from beam_jobs.rawjson import json_blocks
-from beam_jobs.rawopen import format_of, open_raw, open_text, readable
+from beam_jobs.rawopen import format_of, open_text, readable
 from beam_jobs.rejects import Rejected
 from beam_jobs.source import SourceFile
+from twinspire import storage
 from twinspire.errors import BadData
 
 _CSV_BLOCK = 4 << 20
@@ -42,7 +43,7 @@ def parts(given: str, file: SourceFile) -> list[int | None]:
     """Parts of a file that can be read on their own: row groups of Parquet; None for a file that is one part."""
     if format_of(file.uri, given) != "parquet":
         return [None]
-    with readable(file.uri, "parquet"), open_raw(file.uri) as raw:
+    with readable(file.uri, "parquet"), storage.open_bytes(file.uri) as raw:
         return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
 
 
@@ -79,7 +80,7 @@ def _require(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) 
 def _parquet(
     file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
 ) -> Iterator[Block | Rejected]:
-    with open_raw(file.uri) as raw:
+    with storage.open_bytes(file.uri) as raw:
         parquet = pq.ParquetFile(raw)
         names = _require(file, columns, parquet.schema_arrow.names)
         groups = range(parquet.num_row_groups) if part is None else [part]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from twinspire import gcs
 from twinspire.errors import UsageError
@@ -83,6 +83,11 @@ def read_bytes(uri: str) -> bytes:
       FileNotFoundError: there is none.
     """
     return gcs.read_bytes(uri) if is_remote(uri) else Path(uri).read_bytes()
+
+
+def open_bytes(uri: str) -> BinaryIO:
+    """Opens a file to read parts of it. The caller closes it."""
+    return cast(BinaryIO, gcs.blob(uri).open("rb")) if is_remote(uri) else open(uri, "rb")
 
 
 def write_bytes(uri: str, data: bytes) -> None:
