@@ -1,5 +1,6 @@
 """Runs a backfill in a local Airflow and shows how it goes."""
 
+from dataclasses import replace
 from datetime import date
 
 import httpx
@@ -40,12 +41,19 @@ def run(airflow: LocalAirflow, rest: Rest, pipeline: Pipeline, days: list[date],
     with Live(board, console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
         for runs in rest.watch(lambda: rest.runs(dag, run_type="backfill")):
             for day, stage, cell in board.update(runs, rest.all_tasks(dag)):
-                if not console.is_terminal and stage in STAGES:
-                    live.console.print(f"{board.elapsed()} {day} {stage}: {cell.state} in {cell.seconds:.0f} s")
+                if stage in STAGES and cell.state == "success":
+                    found = rest.result(dag, cell.run, stage)["status"] == "already done"
+                    board.cells[day, stage] = replace(cell, found=found)
+                if stage in STAGES and not console.is_terminal:
+                    live.console.print(f"{board.elapsed()} {day} {stage}: {_told(board.cells[day, stage])}")
             if failed := _unexpected(board, pipeline):
                 break
     if failed:
         raise RunFailed(_what_failed(airflow, rest, dag, *failed))
+
+
+def _told(cell: Cell) -> str:
+    return "was done before" if cell.found else f"{cell.state} in {cell.seconds:.0f} s"
 
 
 def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | None:

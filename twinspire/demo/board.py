@@ -29,12 +29,14 @@ class Cell:
       state: Airflow's name for it; empty while it has not begun.
       seconds: how long it took, or has taken.
       run, attempt: where its log is.
+      found: whether it found its work done already.
     """
 
     state: str = ""
     seconds: float = 0.0
     run: str = ""
     attempt: int = 1
+    found: bool = False
 
 
 @dataclass(slots=True)
@@ -64,10 +66,12 @@ class Board:
             day, stage = day_of.get(task["dag_run_id"]), task["task_id"]
             if day is None:
                 continue
-            cell = _cell(task)
-            if cell.state in ENDED and self.cells.get((day, stage), Cell()).state not in ENDED:
-                ended.append((day, stage, cell))
+            before, cell = self.cells.get((day, stage), Cell()), _cell(task)
+            if before.state in ENDED:
+                continue
             self.cells[day, stage] = cell
+            if cell.state in ENDED:
+                ended.append((day, stage, cell))
         return ended
 
     def _day(self, instant: str) -> date:
@@ -106,6 +110,8 @@ def _cell(task: dict) -> Cell:
 
 
 def _text(cell: Cell) -> Text:
+    if cell.found:
+        return Text("✓ before", style="dim green")
     mark, style = _LOOKS.get(cell.state, ("·", "dim"))
     timed = cell.state in ("success", "running", "failed")
     return Text(f"{mark} {cell.seconds:.0f} s" if timed else mark, style=style)
