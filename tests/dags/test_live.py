@@ -40,7 +40,7 @@ def ago(days):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, logs_of, pipeline_of):
     """Logs and pipeline files of the three recommenders, each in a folder of its own, and the folder of the files."""
-    root = tmp_path_factory.mktemp("live")
+    root = tmp_path_factory.mktemp("a live one")  # a space, as in many a home folder
     logs = {
         "shop": {"days": [ago(n) for n in range(1, 9)]},
         "ten": {"days": [ago(n) for n in range(1, 11)], "events": 50},
