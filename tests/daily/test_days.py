@@ -1,0 +1,202 @@
+"""Days of the made-up shop through all real stages: what they make, what is skipped, and what faults leave behind."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shop import lay_out
+
+from index_builder.registry import Registry
+from twinspire import workdir
+from twinspire.pipeline import load
+
+ROOT = Path(__file__).parents[2]
+FIRST, SECOND, THIRD = "2024-03-09", "2024-03-10", "2024-03-11"
+STAGES = ("features", "train", "embed", "index", "publish")
+
+
+def twinspire(*arguments, check=0):
+    """Runs a command; the JSON of its last line."""
+    done = subprocess.run([sys.executable, "-m", "twinspire", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert check is None or done.returncode == check, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else done.stderr
+
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory):
+    """The shop after two days; not to be changed by tests."""
+    folder = tmp_path_factory.mktemp("shop")
+    pipeline = lay_out(folder)
+    told = twinspire("run", str(pipeline), "--from", FIRST, "--to", SECOND)
+    return folder, told
+
+
+@pytest.fixture
+def shop(two_days, tmp_path):
+    """A copy of it to work on: its pipeline file."""
+    shutil.copytree(two_days[0], tmp_path / "shop")
+    return tmp_path / "shop/shop.toml"
+
+
+def attempt(pipeline_file, day, stage) -> Path:
+    return Path(workdir.latest(load(pipeline_file), date.fromisoformat(day), stage).uri)
+
+
+def registry_of(pipeline_file) -> Registry:
+    p = load(pipeline_file)
+    return Registry(p.registry.root, p.name)
+
+
+def result(pipeline_file, day) -> dict:
+    """What must be equal whenever a day is run on the same inputs: files and numbers, no clock times."""
+    features, train = attempt(pipeline_file, day, "features"), attempt(pipeline_file, day, "train")
+    files = [f for name in ("examples", "corpus", "evaluation", "users") for f in (features / name).rglob("*.parquet")]
+    files += list((features / "transform").rglob("assets/*"))
+    made = {str(f.relative_to(features)): f.read_bytes() for f in files}
+    for f in sorted((train / "state").rglob("*.npz")):
+        made |= {f"{f.name}:{k}": v.tobytes() for k, v in np.load(f).items()}
+    vectors = pq.read_table(attempt(pipeline_file, day, "embed") / "items")
+    live = registry_of(pipeline_file)
+    return made | {
+        "items": vectors["_item"].to_pylist(),
+        "vectors": np.stack(vectors["vector"].to_numpy(zero_copy_only=False)).tobytes(),
+        "parent": live.manifest(live.accepted()[-1]).parent,
+        "dates": [str(e.version[:10]) for e in live.log()],
+    }
+
+
+def test_each_day_is_a_version_that_continues_the_one_before(two_days):
+    folder, told = two_days
+    registry = registry_of(folder / "shop.toml")
+    first, second = registry.accepted()
+    assert [first[:10], second[:10]] == [FIRST, SECOND] and registry.live() == second
+    assert registry.manifest(second).parent == first and registry.manifest(first).parent is None
+    assert [d["outcome"] for d in told["days"]] == ["published", "published"]
+
+
+def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
+    metrics = json.loads((attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text())
+    assert metrics["progressive"]["recall@10"] > 1.3 * metrics["baselines"]["most_popular"]["recall@10"]
+    assert metrics["holdout"]["candidate"]["users"] == metrics["holdout"]["baseline"]["users"] > 10
+
+
+def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
+    shop = two_days[0] / "shop.toml"
+    before, log = result(shop, SECOND), registry_of(shop).log()
+    for stage in STAGES:
+        assert twinspire(stage, str(shop), "--date", SECOND)["status"] == "already done"
+    assert result(shop, SECOND) == before and registry_of(shop).log() == log
+
+
+def test_a_stage_done_over_gives_the_same_result(shop):
+    before = result(shop, SECOND)
+    for stage in STAGES:
+        assert twinspire(stage, str(shop), "--date", SECOND, "--force")["status"] == "done"
+    after = result(shop, SECOND)
+    assert {k for k in before if before[k] != after[k]} <= {"dates"}
+
+
+def test_later_logs_do_not_change_an_older_day(shop, two_days):
+    """Point in time: the day is made again with all later partitions gone."""
+    for later in ("2024-03-11", "2024-03-12", "2024-03-13", "2024-03-14"):
+        shutil.rmtree(shop.parent / f"events/dt={later}")
+    assert twinspire("features", str(shop), "--date", SECOND)["status"] == "already done"
+
+
+def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
+    shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
+    found = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
+    assert found == [*["already done"] * 4, "done"]
+    shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
+    told = twinspire("train", str(shop), "--date", SECOND, check=2)
+    assert "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
+
+
+def test_a_day_refused_by_the_gate_is_not_inherited(shop):
+    text = shop.read_text()
+    shop.write_text(text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }"))
+    told = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert told["days"][0]["outcome"] == "refused" and "0.9990" in told["days"][0]["reason"]
+    registry = registry_of(shop)
+    assert registry.live()[:10] == SECOND and registry.log()[-1].action == "refuse"
+    assert registry.accepted_before(date(2024, 3, 12)).date == date(2024, 3, 10)
+    assert "0.9990" in twinspire("publish", str(shop), "--date", THIRD, check=4)["reason"]
+    refused = registry.log()[-1].version
+    twinspire("promote", str(shop), refused, "--despite-gate", "known cause")
+    assert registry.live() == refused
+
+
+def test_an_older_day_filled_in_later_does_not_go_live(shop):
+    """A gap is allowed and reported; filling it keeps the newer day live."""
+    twinspire("run", str(shop), "--date", "2024-03-12")
+    assert twinspire("summary", str(shop), "--date", "2024-03-12")["gaps"] == [THIRD]
+    twinspire("run", str(shop), "--date", THIRD)
+    registry = registry_of(shop)
+    assert registry.live()[:10] == "2024-03-12" and registry.log()[-1].version[:10] == THIRD
+
+
+def test_two_runs_of_a_day_at_once(shop):
+    command = [sys.executable, "-m", "twinspire", "run", str(shop), "--date", THIRD]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [p.wait() for p in both] == [0, 0]
+    registry = registry_of(shop)
+    assert [e.version[:10] for e in registry.log()][:2] == [FIRST, SECOND]
+    assert {e.version[:10] for e in registry.log()[2:]} == {THIRD} and registry.live()[:10] == THIRD
+    registry.verify(registry.live())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_days, tmp_path_factory):
+    """The third day without faults: what it makes, and how long each stage takes."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "shop"
+    shutil.copytree(two_days[0], folder)
+    seconds = {}
+    for stage in STAGES:
+        started = time.monotonic()
+        twinspire(stage, str(folder / "shop.toml"), "--date", THIRD)
+        seconds[stage] = time.monotonic() - started
+    return result(folder / "shop.toml", THIRD), seconds
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_and_run_again_gives_the_undisturbed_result(shop, undisturbed, stage):
+    expected, seconds = undisturbed
+    chance = random.Random(stage)
+    for earlier in STAGES[: STAGES.index(stage)]:
+        twinspire(earlier, str(shop), "--date", THIRD)
+    for share in (0.5, 0.95):
+        log = registry_of(shop).log()
+        command = [sys.executable, "-m", "twinspire", stage, str(shop), "--date", THIRD]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds[stage] * (share + chance.uniform(-0.1, 0.05)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        found = registry_of(shop).log()
+        assert found[: len(log)] == log and len(found) <= len(log) + 1
+        registry_of(shop).open(found[-1].live)
+    for later in STAGES[STAGES.index(stage) :]:
+        twinspire(later, str(shop), "--date", THIRD)
+    assert result(shop, THIRD) == expected
+
+
+def test_a_later_day_waits_for_one_under_way(shop):
+    twinspire("day", str(shop), "--date", THIRD)
+    told = twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
+    assert THIRD in told["reason"]
+    twinspire("day", str(shop), "--date", SECOND, "--turn")
+    twinspire("day", str(shop), "--date", THIRD, "--close")
+    twinspire("day", str(shop), "--date", "2024-03-12", "--turn")
