@@ -14,7 +14,7 @@ _NAMES = {
     "user": r"user|customer|household|visitor|member|client|account|uid|reader|viewer|listener|session",
     "item": r"item|product|article|movie|track|video|song|sku|asin|content|listing|book|news|offer",
     "time": r"time|date|_at$|^ts$|^at$",
-    "event": r"event|action|behaviou?r|interaction",
+    "event": r"event|action|behaviou?r|interaction|^type$",
 }
 _SAMPLE_ROWS = 200_000
 _CATEGORY_SIZE = 5_000
@@ -94,6 +94,11 @@ def _unit(times: pl.Series) -> str:
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
     types = ", ".join(f'"{t}"' for t in rows[event].cast(pl.String).drop_nulls().unique().sort())
     return [f'event = "{event}"', f"positives = [{types}]  # keep those that a recommendation should lead to"]
+
+
+def _display(items: Table) -> list[str]:
+    shown = [c for c in items.rows.columns if re.search(r"title|name|description|headline", c, re.I)]
+    return ["", "[corpus]", f"display = {json.dumps(shown)}  # columns shown to people; the first is the name"]
 
 
 def _features(

@@ -76,12 +76,6 @@ class Window(Strict):
     vocabulary_days: int = Field(30, ge=1, description="Days whose events give an id its own row, the last included.")
     train_days: int = Field(30, ge=1, description="Days trained on from scratch, the last included.")
 
-    @property
-    def longest(self) -> int:
-        """Days of events a full run reads at the most."""
-        back = max(self.history_days, self.count_days)
-        return max(self.vocabulary_days, self.train_days + back, 7 + back)
-
 
 class Vocabulary(Strict):
     """Which ids get rows of their own."""

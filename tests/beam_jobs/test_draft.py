@@ -1,0 +1,90 @@
+"""`twinspire init` and `validate`: a first pipeline file from raw logs, and what is wrong with one."""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from beam_jobs.draft import draft
+from beam_jobs.validate import validate
+from twinspire.errors import BadData, UsageError
+from twinspire.pipeline import load
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from shop import lay_out
+
+DAY = date(2024, 3, 5)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return lay_out(tmp_path_factory.mktemp("shop"))
+
+
+def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_path):
+    logs = shop.parent
+    text = draft("shop", logs / "events", logs / "items", logs / "users", "Europe/Berlin")
+    (tmp_path / "shop.toml").write_text(text)
+    p = load(tmp_path / "shop.toml")
+    assert (p.columns.user, p.columns.item, p.columns.time, p.columns.event) == ("user_id", "item_id", "at", "type")
+    assert p.source.events == f"{logs}/events/dt={{date}}/"
+    assert p.corpus.display == ("title",)
+    assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
+    assert p.features["price"].kind == "number" and p.origin("city") == "users"
+    assert all(finding.ok for finding in validate(p, DAY, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [(1_700_000_000, "s"), (1_700_000_000_000, "ms"), (1_700_000_000_000_000, "us")]
+)
+def test_the_unit_of_a_time_is_guessed_by_its_size(tmp_path, value, unit):
+    pl.DataFrame({"visitor": [1, 2], "movie": [3, 4], "ts": [value, value + 1]}).write_parquet(tmp_path / "a.parquet")
+    assert f'time_unit = "{unit}"' in draft("x", tmp_path / "a.parquet")
+
+
+def test_logs_without_a_user_are_told(tmp_path):
+    pl.DataFrame({"a": [1], "b": [2]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"looks like the user; its columns: a, b"):
+        draft("x", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "column"),
+    [
+        ('user = "user_id"', 'user = "customer"', "customer"),
+        ('reward = "weight"', 'reward = "type"', "type"),
+        ('item = "item_id"', 'item = "weight"', "weight"),
+        ('[features.price]\nkind = "number"', '[features.price]\ncolumn = "title"\nkind = "number"', "title"),
+        ("[features.city]", "[features.town]", "town"),
+    ],
+)
+def test_a_column_that_is_missing_or_unfit_is_found(shop, tmp_path, old, new, column):
+    text = shop.read_text()
+    assert old in text
+    (shop.parent / "changed.toml").write_text(text.replace(old, new))
+    bad = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
+    assert column in {f.column for f in bad} and all(f.found for f in bad)
+
+
+def test_days_without_files_are_named(shop, tmp_path):
+    with pytest.raises(BadData, match="2024-03-01, 2024-03-02, …"):
+        validate(load(shop), date(2025, 1, 1), tmp_path)
+
+
+def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
+    def twinspire(*arguments):
+        return subprocess.run([sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True)
+
+    made = tmp_path / "made.toml"
+    command = ("init", str(shop.parent / "events"), "--name", "shop", "--out", str(made))
+    assert twinspire(*command).returncode == 0 and twinspire("validate", str(made), "--date", str(DAY)).returncode == 0
+    again = twinspire(*command)
+    assert again.returncode == 2 and "is there" in again.stderr
+    made.write_text(made.read_text().replace('user = "user_id"', 'user = "nobody"'))
+    told = twinspire("validate", str(made), "--date", str(DAY), "--json")
+    assert told.returncode == 3 and "events.nobody" in told.stderr
+    assert next(f["column"] for f in json.loads(told.stdout) if not f["ok"]) == "nobody"
