@@ -49,6 +49,7 @@ def draft(name: str, events: Path, items: Path | None = None, users: Path | None
         key = keys[kind.removesuffix("s")]
         if table and key not in table.rows.columns:
             lines.append(f'{kind}_key = "{_pick(table.rows, kind.removesuffix("s"), items or events)}"')
+    lines += _display(tables["items"]) if tables["items"] else []
     lines += [
         "",
         "# What the two towers see. Delete what should not matter.",
