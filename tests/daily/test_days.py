@@ -157,6 +157,28 @@ def test_two_runs_of_a_day_at_once(shop):
     registry.verify(registry.live())
 
 
+def test_versions_are_listed_rolled_back_and_pruned(shop):
+    newest, older = twinspire("versions", str(shop), "--json")
+    assert (newest["status"], older["status"]) == ("live", "accepted") and newest["metric"] == "recall@10"
+    shown = twinspire("show", str(shop), "--json")
+    assert shown["version"] == newest["version"] and shown["parent"] == older["version"] and len(shown["log"]) == 1
+    back = twinspire("rollback", str(shop), "--reason", "bad logs")
+    assert back["live"] == older["version"] and back["rolled_back"] == [newest["version"]]
+    twinspire("pin", str(shop), newest["version"])
+    state = attempt(shop, FIRST, "train")
+    dry = twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")
+    assert not dry["deleted"] and dry["versions"] == [] and str(state) not in dry["working_files"]
+    assert str(attempt(shop, SECOND, "features")) in dry["working_files"]
+    twinspire("pin", str(shop), newest["version"], "--remove")
+    gone = twinspire("prune", str(shop), "--keep", "0", "--keep-days", "0", "--yes")
+    assert gone["versions"] == [newest["version"]] and not any(Path(place).exists() for place in gone["working_files"])
+    assert (
+        state.exists() and twinspire("recommend", str(shop), "--user", "u001", "--json")["version"] == older["version"]
+    )
+    told = twinspire("run", str(shop), "--date", SECOND)
+    assert told["days"][0]["parent"] == older["version"], "the state that the next day needs was kept"
+
+
 @pytest.fixture(scope="module")
 def undisturbed(two_days, tmp_path_factory):
     """The third day without faults: what it makes, and how long each stage takes."""

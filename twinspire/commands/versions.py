@@ -130,7 +130,9 @@ def pin(
 
 def prune(
     pipeline: PipelineFile,
-    keep: Annotated[int | None, typer.Option(help="Versions kept; registry.keep_versions by default.", min=1)] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Newest versions kept; registry.keep_versions by default.", min=0)
+    ] = None,
     keep_days: Annotated[int | None, typer.Option(help="Days kept; registry.keep_days by default.", min=0)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only say what would be deleted.")] = False,
 ) -> None:
@@ -142,7 +144,7 @@ def prune(
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
     days = p.registry.keep_days if keep_days is None else keep_days
-    spare = registry.prunable(keep=keep or p.registry.keep_versions, keep_days=days, today=today)
+    spare = registry.prunable(keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today)
     files = spare_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
     for place in [*spare, *files]:
         console.print(("deleting " if yes else "would delete ") + place, highlight=False)
