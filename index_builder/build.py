@@ -23,13 +23,13 @@ from index_builder.exact import ExactIndex
 from index_builder.index import Index, Kind, Settings
 from index_builder.timing import timings
 from index_builder.tuning import Point, Truth, recall, tune, work
-from twinspire import storage
+from twinspire import storage, workdir
 from twinspire.errors import BadData
 from twinspire.stages import StageContext
 from twinspire.tables import Index as Wanted
 
 ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
-INDEX, FIGURES, TIMINGS = "index", "index.json", "timings.json"
+INDEX, FIGURES = "index", "index.json"
 SEED = 0
 
 _LEAST_CODED = 1_000  # items; fewer do not train a codebook, and comparing them all takes microseconds
@@ -76,7 +76,7 @@ def run(ctx: StageContext) -> dict:
         folder = Path(scratch)
         built.index.save(folder / INDEX)
         (folder / FIGURES).write_text(json.dumps(figures, indent=1))
-        (folder / TIMINGS).write_text(json.dumps(speed, indent=1))
+        (folder / workdir.TIMINGS).write_text(json.dumps(speed, indent=1))
         storage.upload_tree(folder, ctx.out)
     console.print(
         f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']} {figures['recall']:.4f}, "

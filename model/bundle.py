@@ -29,7 +29,7 @@ PROGRESSIVE = "progressive"  # measures of the parent on the day, before the day
 BASELINES = "baselines"  # measures by list that needs no model, on the same queries
 HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "baselines"}: this version, its parent (or null) and
 # the lists that need no model, on users held out of training
-TRAIN = "train"  # {"rows", "steps", "seconds", "examples_per_second", "loss": [[step, nats], …], …}
+TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
 
 # What stands for a missing value and fills the end of short lists. The transform graph reads them as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}

@@ -56,11 +56,13 @@ class Trained:
             "rows": told.rows,
             "steps": told.steps,
             "total_steps": told.step,
-            "seconds": round(told.seconds, 2),
-            "examples_per_second": round(told.rate),
             "loss": told.curve,
             "tables": {name: spec.rows for name, spec in self.model.layout.tables.items()},
         }
+
+    def timings(self) -> dict[str, float]:
+        """What timings.json tells of training."""
+        return {"training_seconds": round(self.learned.seconds, 2), "examples_per_second": round(self.learned.rate)}
 
 
 def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:

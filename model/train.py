@@ -15,7 +15,7 @@ from model import bundle
 from model.evaluate import Measures, headline, holdout_rows, progressive_rows
 from model.learn import learn, write
 from model.measure import Exam, exam, examine
-from twinspire import storage
+from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
 
@@ -37,11 +37,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
         features = _local(ctx.inputs["features"], _FEATURES, Path(scratch) / "features")
         parent = _local(ctx.parent.train, _PARENT, Path(scratch) / "parent") if ctx.parent else None
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
-        metrics = _train(ctx, features, parent, out)
+        metrics, timings = _train(ctx, features, parent, out)
         (out / bundle.METRICS).write_text(json.dumps(metrics, indent=1))
+        (out / workdir.TIMINGS).write_text(json.dumps(timings, indent=1))
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
-    return _summary(ctx, metrics)
+    return {**_summary(ctx, metrics), **timings}
 
 
 def _check(ctx: StageContext) -> None:
@@ -59,8 +60,10 @@ def _check(ctx: StageContext) -> None:
         )
 
 
-def _train(ctx: StageContext, features: Path, parent: Path | None, out: Path) -> dict[str, Any]:
-    """Everything between local inputs and local outputs; returns the metrics."""
+def _train(
+    ctx: StageContext, features: Path, parent: Path | None, out: Path
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
     day, held = _exams(ctx, features, corpus)
     # Before training: these are figures of a model that never saw the day.
@@ -68,7 +71,7 @@ def _train(ctx: StageContext, features: Path, parent: Path | None, out: Path) ->
     learned = learn(ctx, features, parent / bundle.STATE if parent and ctx.mode == "incremental" else None)
     write(ctx, learned, features / schema.TRANSFORM, out)
     (candidate,) = examine(out, corpus, [held], ks)
-    return {
+    metrics = {
         bundle.PROGRESSIVE: before[0],
         bundle.BASELINES: day.baselines(ks),
         bundle.HOLDOUT: {
@@ -80,6 +83,7 @@ def _train(ctx: StageContext, features: Path, parent: Path | None, out: Path) ->
         },
         bundle.TRAIN: learned.figures(),
     }
+    return metrics, learned.timings()
 
 
 def _exams(ctx: StageContext, features: Path, corpus: pa.Table) -> tuple[Exam, Exam]:
@@ -108,7 +112,7 @@ def _summary(ctx: StageContext, metrics: dict[str, Any]) -> dict[str, Any]:
 
     figures, held = metrics[bundle.TRAIN], metrics[bundle.HOLDOUT]
     return {
-        **{name: figures[name] for name in ("rows", "steps", "examples_per_second")},
+        **{name: figures[name] for name in ("rows", "steps")},
         "loss": figures["loss"][-1][1] if figures["loss"] else None,
         "progressive": short(metrics[bundle.PROGRESSIVE]),
         "holdout": {"users": held["users"], **{who: short(held[who]) for who in ("candidate", "baseline")}},

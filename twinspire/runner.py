@@ -121,6 +121,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     parent = find_parent(pipeline, day)
     mode = mode if parent else "full"
     before = _inputs(pipeline, day, stage)
+    _check_mode(day, name, mode, before)
     config = config_digest(pipeline, stage)
     key = _digest(
         {
@@ -226,12 +227,26 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
         uri=context.out,
         key=key,
         config=config,
-        output=_digest({f.path: f.digest or storage.file_digest(f.uri) for f in storage.list_files(context.out)}),
+        output=_output_digest(context.out),
+        mode=context.mode,
         inputs={s: workdir.name(context.pipeline, uri) for s, uri in context.inputs.items()},
         summary=summary,
     )
     workdir.commit(attempt)
     return attempt
+
+
+def _check_mode(day: date, stage: str, mode: Mode, before: Mapping[str, Attempt]) -> None:
+    if stage == "train" and mode == "full" and before["features"].mode != "full":
+        raise UsageError(
+            f"Training from scratch needs the examples of the whole training window; those of {day} were made in mode "
+            f"incremental, for the day alone. Run `twinspire features PIPELINE --date {day} --mode full` first."
+        )
+
+
+def _output_digest(place: str) -> str:
+    files = (file for file in storage.list_files(place) if file.path != workdir.TIMINGS)
+    return _digest({file.path: file.digest or storage.file_digest(file.uri) for file in files})
 
 
 def _raise_if_refused(attempt: Attempt) -> None:

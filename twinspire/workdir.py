@@ -15,6 +15,8 @@ from twinspire import storage
 from twinspire.pipeline import Pipeline
 
 DONE = "DONE.json"
+TIMINGS = "timings.json"
+"""What a stage measured of the clock. Two runs of the same inputs differ in it, so no digest covers it."""
 CLAIMS = "claims"
 
 
@@ -27,6 +29,7 @@ class Attempt:
       key: digest of what the output is a function of.
       config: digest of the part of the pipeline file that went into it.
       output: digest of the output files.
+      mode: the mode that it was made in.
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
     """
@@ -35,6 +38,7 @@ class Attempt:
     key: str
     config: str
     output: str
+    mode: str
     inputs: dict[str, str]
     summary: dict
 
