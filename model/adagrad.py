@@ -10,9 +10,9 @@ and divides the whole slot array.)
 import tensorflow as tf
 
 EPSILON = 1e-7
-# What slots start from. Gradients are means over the batch, so a row's are of the order of 1e-4: a start far above
-# their squares would hold new ids back for days, zero would let their first step jump by the full rate.
-START = 1e-6
+# What slots start from. Losses are means over the batch, so the gradient of a row is of the order of 1e-4, and this is
+# its square: a start far above would hold new ids back for days, zero would let their first step jump by the full rate.
+START = 1e-8
 
 
 class Weight(tf.Module):
