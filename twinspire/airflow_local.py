@@ -20,6 +20,7 @@ from pathlib import Path
 from twinspire.airflow_rest import Rest
 from twinspire.errors import TryAgain, UsageError
 
+MARK = "TWINSPIRE_LOCAL_AIRFLOW"
 DAGS = Path(__file__).parent.parent / "dags"
 _PR_SET_PDEATHSIG = 1
 
@@ -66,6 +67,7 @@ class LocalAirflow:
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
         return {
+            MARK: str(self.home),
             "PATH": f"{self.home / 'bin'}:{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
             "NO_PROXY": "127.0.0.1,localhost",
             "TWINSPIRE_PYTHON": sys.executable,
@@ -183,9 +185,16 @@ class LocalAirflow:
             self._process = None
 
     def processes(self) -> list[int]:
-        """Pids of this Airflow and of everything that it started, found by the home in their environment."""
-        mark = f"AIRFLOW_HOME={self.home}".encode()
-        return [int(home.name) for home in Path("/proc").glob("[0-9]*") if mark in _environment(home)]
+        """Pids of this Airflow and of everything that it started.
+
+        Found by our mark in their environment, and by their session: some of Airflow's processes write their title over
+        their environment, and tasks run their commands in sessions of their own.
+        """
+        mark = f"{MARK}={self.home}".encode()
+        sessions = {int(home.name): _session(home) for home in Path("/proc").glob("[0-9]*")}
+        marked = {pid for pid in sessions if mark in _environment(pid)}
+        ours = {sessions[pid] for pid in marked} | ({self._process.pid} if self._process else set())
+        return [pid for pid, session in sessions.items() if session in ours]
 
 
 def free_port(preferred: int = 0) -> int:
@@ -203,9 +212,17 @@ def _stop_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
-def _environment(process: Path) -> list[bytes]:
+def _session(process: Path) -> int:
     try:
-        return (process / "environ").read_bytes().split(b"\0")
+        # PID (NAME) STATE PARENT GROUP SESSION …, where NAME may hold anything
+        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+    except (OSError, IndexError):
+        return 0
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # gone, or another user's
         return []
 
