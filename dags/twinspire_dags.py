@@ -71,6 +71,7 @@ WHICH_DAY = (
 )
 MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
 FORCE = "{% if params.force %}--force{% endif %}"
+RUN = "--run '{{ run_id }}'"
 STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
 
 
@@ -133,7 +134,7 @@ def dag(recommender: Recommender) -> DAG:
         tags=["twinspire", "recommender"],
         default_args=defaults,
     ) as made:
-        day = stage("day", recommender, WHICH_DAY, pre_execute=refuse_unknown_parameters)
+        day = stage("day", recommender, f"{WHICH_DAY} {RUN}", pre_execute=refuse_unknown_parameters)
         turn = BashSensor(
             task_id="turn",
             bash_command=command("day", recommender, f"--date {DAY} --turn"),
@@ -146,7 +147,7 @@ def dag(recommender: Recommender) -> DAG:
         # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.
         alone = {"train": 1, "publish": 1}
         work = [
-            stage(name, recommender, f"--date {DAY} {options} {FORCE}", max_active_tis_per_dag=alone.get(name))
+            stage(name, recommender, f"--date {DAY} {options} {FORCE} {RUN}", max_active_tis_per_dag=alone.get(name))
             for name, options in STAGES.items()
         ]
         # none_failed: also after a skipped day, to say why; a failed one stays red.

@@ -101,11 +101,10 @@ class State:
         return sorted(self.accepted, key=version_date)
 
     def goes_live(self, version: str, promote: Promote) -> bool:
-        """Whether an accepted version goes live when it is published."""
-        if promote != "auto":
-            return promote == "yes"
-        newest = self.live is None or version_date(version) >= version_date(self.live)
-        return newest and self.fate.get(version) != "rolled back"
+        """Whether an accepted version goes live when it is published; one rolled back, only when promoted by name."""
+        if promote == "no" or self.fate.get(version) == "rolled back":
+            return False
+        return promote == "yes" or self.live is None or version_date(version) >= version_date(self.live)
 
     def next(
         self, action: Action, version: str, reason: str, live: str | None, rolled_back: Iterable[str] = ()

@@ -44,7 +44,7 @@ def run(ctx: StageContext) -> dict:
         verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
         (staged / "gate.json").write_text(json.dumps(_verdict(verdict), indent=1))
         manifest = _describe(ctx, staged, verdict, registry.state().pruned)
-        reason = "; ".join(verdict.refused) or "accepted by the gate"
+        reason = "; ".join(verdict.refused) or "; ".join(("accepted", *verdict.notes))
         entry = registry.publish(str(staged), manifest, accepted=verdict.accepted, reason=reason, promote=ctx.promote)
     storage.write_bytes(storage.join(ctx.out, "manifest.json"), manifest.dump())
     return {

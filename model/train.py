@@ -20,7 +20,7 @@ from twinspire.errors import UsageError
 from twinspire.stages import StageContext
 
 _FEATURES = (schema.TRANSFORM, schema.TRANSFORMED, schema.EVALUATION, schema.CORPUS_START)
-_PARENT = (bundle.QUERY_TOWER, bundle.ITEM_TOWER, bundle.STATE)
+_TOWERS = (bundle.QUERY_TOWER, bundle.ITEM_TOWER)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -35,9 +35,11 @@ def run(ctx: StageContext) -> dict[str, Any]:
         tf.config.experimental.enable_op_determinism()
     with tempfile.TemporaryDirectory() as scratch:
         features = _local(ctx.inputs["features"], _FEATURES, Path(scratch) / "features")
-        parent = _local(ctx.parent.train, _PARENT, Path(scratch) / "parent") if ctx.parent else None
+        parent = _local(ctx.parent.home, _TOWERS, Path(scratch) / "parent") if ctx.parent else None
+        warm = ctx.parent and ctx.mode == "incremental"
+        start = _local(ctx.parent.train, (bundle.STATE,), Path(scratch) / "state") / bundle.STATE if warm else None
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
-        metrics, timings = _train(ctx, features, parent, out)
+        metrics, timings = _train(ctx, features, parent, start, out)
         (out / bundle.METRICS).write_text(json.dumps(metrics, indent=1))
         (out / workdir.TIMINGS).write_text(json.dumps(timings, indent=1))
         if storage.is_remote(ctx.out):
@@ -61,14 +63,14 @@ def _check(ctx: StageContext) -> None:
 
 
 def _train(
-    ctx: StageContext, features: Path, parent: Path | None, out: Path
+    ctx: StageContext, features: Path, parent: Path | None, start: Path | None, out: Path
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
     day, held = _exams(ctx, features, corpus)
     # Before training: these are figures of a model that never saw the day.
     before = examine(parent, corpus, [day, held], ks) if parent else [None, None]
-    learned = learn(ctx, features, parent / bundle.STATE if parent and ctx.mode == "incremental" else None)
+    learned = learn(ctx, features, start)
     write(ctx, learned, features / schema.TRANSFORM, out)
     (candidate,) = examine(out, corpus, [held], ks)
     metrics = {

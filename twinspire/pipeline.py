@@ -109,7 +109,18 @@ class Pipeline(Strict):
                     f"features.{name}.days is {f.days}, more than window.count_days = {self.window.count_days}"
                 )
         self._check_sides()
+        self._check_gate()
         return self
+
+    def _check_gate(self) -> None:
+        measures = [f"{name}@{k}" for k in self.evaluation.ks for name in ("recall", "ndcg", "hit_rate", "coverage")]
+        for key, metric in (("gate.metric", self.gate.metric), *(("gate.floors", name) for name in self.gate.floors)):
+            if metric not in (*measures, "mrr"):
+                near = get_close_matches(metric, measures, 1)
+                raise ValueError(
+                    f"{key} names a measure with a k of evaluation.ks = {list(self.evaluation.ks)}, found {metric!r}"
+                    + (f"; did you mean {near[0]!r}?" if near else "")
+                )
 
     def _check_sides(self) -> None:
         for side in ("query", "item"):

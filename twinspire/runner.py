@@ -1,7 +1,7 @@
 """Runs a stage of a day: finds its inputs, skips what is done, commits what it made.
 
-A stage's key is the digest of all that its output is a function of. The newest committed attempt with the same key
-is the result; nothing is made twice.
+A stage's key is the digest of all that its output is a function of. If the newest committed attempt has that key, the
+stage is done.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
+from typing import Any
 
 from twinspire import __version__, storage, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
@@ -29,6 +30,8 @@ class Stage:
       after: the stage whose output it reads; that stage's own inputs are handed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
       inherits: whether its output depends on the parent version.
+      derived: paths whose content follows from its other files, or is for people; their bytes may differ between two
+        runs of the same inputs, so no key depends on them.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Stage:
     after: str | None
     config: tuple[str, ...]
     inherits: bool = False
+    derived: tuple[str, ...] = ()
 
 
 STAGES = {
@@ -49,6 +53,7 @@ STAGES = {
                 *("pipeline.time_zone", "source", "columns", "features", "window", "vocabulary", "corpus"),
                 *("evaluation.holdout", "evaluation.max_users", "evaluation.lately_days", "statistics", "beam.shards"),
             ),
+            derived=("transform/", "statistics/", "report.json"),
         ),
         Stage(
             name="train",
@@ -56,6 +61,7 @@ STAGES = {
             after="features",
             config=("features", "train", "evaluation", "vocabulary.oov_buckets", "gate.min_users"),
             inherits=True,
+            derived=("query_tower/", "item_tower/"),
         ),
         Stage(name="embed", module="beam_jobs.embed", after="train", config=()),
         Stage(name="index", module="index_builder.build", after="embed", config=("index",)),
@@ -75,11 +81,24 @@ _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}
 
 def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
     """The newest version before `day` that the gate accepted and that was not rolled back."""
-    registry = import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name)
-    manifest = registry.accepted_before(day)
+    manifest = _registry(pipeline).accepted_before(day)
     if manifest is None:
         return None
-    return Parent(day=manifest.date, version=manifest.version, train=workdir.place(pipeline, manifest.sources["train"]))
+    return Parent(
+        day=manifest.date,
+        version=manifest.version,
+        home=storage.join(pipeline.registry.root, pipeline.name, "versions", manifest.version),
+        train=workdir.place(pipeline, manifest.sources["train"]),
+    )
+
+
+def _registry(pipeline: Pipeline) -> Any:
+    return import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name)
+
+
+def _is_live(pipeline: Pipeline, version: str) -> bool:
+    """Whether it is live now: a stage that is already done may tell of what was live when it ran."""
+    return _registry(pipeline).live() == version
 
 
 def run_stage(
@@ -90,8 +109,12 @@ def run_stage(
     mode: Mode = "incremental",
     force: bool = False,
     promote: Promote = "auto",
+    run: str | None = None,
 ) -> dict:
     """Runs one stage of one day, or finds it done.
+
+    With `run`, the name of a run of the day that later days wait for, it is recorded that this run is under way, and
+    how it ended.
 
     Returns:
       The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt` and `seconds`.
@@ -100,16 +123,41 @@ def run_stage(
       GateRefused: the version was stored, and is not live. TryAgain: an earlier day is unfinished, or the day's input
       is not there yet. NothingToDo: the day is empty. BadData, UsageError: as they say.
     """
+    if run:
+        workdir.open_day(pipeline, day, run)
     try:
-        return _run_stage(pipeline, day, name, mode=mode, force=force, promote=promote)
-    except (TryAgain, GateRefused):
+        told = _run_stage(pipeline, day, name, mode=mode, force=force, promote=promote)
+    except BaseException as e:
+        if run and (outcome := _outcome(name, e)):
+            workdir.close_day(pipeline, day, run, outcome)
         raise
-    except NothingToDo:
-        workdir.close_day(pipeline, day, "skipped")
+    if run and name == "publish":
+        workdir.close_day(pipeline, day, run, "published")
+    return told
+
+
+def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
+    """Looks whether the day's logs are there and plausible. The run counts as under way from before it looks.
+
+    Raises:
+      TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
+    """
+    if run:
+        workdir.open_day(pipeline, day, run)
+    try:
+        return import_module("beam_jobs.source").check(pipeline, day)
+    except BaseException as e:
+        if run:
+            workdir.close_day(pipeline, day, run, _outcome("features", e) or "failed")
         raise
-    except BaseException:
-        workdir.close_day(pipeline, day, "failed")
-        raise
+
+
+def _outcome(stage: str, error: BaseException) -> str | None:
+    """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
+    if isinstance(error, TryAgain):
+        return "late" if stage == "features" else None
+    known = {GateRefused: "refused", NothingToDo: "skipped"}
+    return next((outcome for kind, outcome in known.items() if isinstance(error, kind)), "failed")
 
 
 def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: bool, promote: Promote) -> dict:
@@ -121,7 +169,12 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     parent = find_parent(pipeline, day)
     mode = mode if parent else "full"
     before = _inputs(pipeline, day, stage)
-    _check_mode(day, name, mode, before)
+    if trained := before.get("train"):
+        mode = trained.mode
+        if name == "publish":
+            _check_parent(day, trained, parent)
+    elif name == "train":
+        _check_mode(day, mode, before["features"])
     config = config_digest(pipeline, stage)
     key = _digest(
         {
@@ -150,8 +203,8 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         )
         done = _make(stage, context, key=key, config=config)
     if name == "publish":
-        workdir.close_day(pipeline, day, "refused" if done.summary.get("refused") else "published")
         _raise_if_refused(done)
+    told = {**done.summary, "live": _is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary
     return {
         "stage": name,
         "day": str(day),
@@ -160,7 +213,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         "seconds": round(time.monotonic() - started, 1),
         "mode": mode,
         "parent": parent.version if parent else None,
-        **done.summary,
+        **told,
     }
 
 
@@ -208,15 +261,16 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
             f"{workdir.day_uri(pipeline, day)}. Run `twinspire {stage.after} PIPELINE --date {day}` first, "
             f"or `twinspire run PIPELINE --date {day}` for all stages."
         )
-    if nearest.config != config_digest(pipeline, before):
-        raise UsageError(
-            f"{stage.name} of {day} needs an output of {stage.after} made from this pipeline file; {nearest.uri} was "
-            f"made before the file changed. Run `twinspire {stage.after} PIPELINE --date {day}` again."
-        )
-    return {
-        before.name: nearest,
-        **{s: workdir.read(workdir.place(pipeline, name)) for s, name in nearest.inputs.items()},
+    chain = {before.name: nearest} | {
+        name: workdir.read(workdir.place(pipeline, attempt)) for name, attempt in nearest.inputs.items()
     }
+    for name, attempt in chain.items():
+        if attempt.config != config_digest(pipeline, STAGES[name]):
+            raise UsageError(
+                f"{stage.name} of {day} needs an output of {name} made from this pipeline file; {attempt.uri} was "
+                f"made before the file changed. Run `twinspire {name} PIPELINE --date {day}` and what follows it again."
+            )
+    return chain
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
@@ -227,8 +281,9 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
         uri=context.out,
         key=key,
         config=config,
-        output=_output_digest(context.out),
+        output=_output_digest(context.out, (workdir.TIMINGS, *stage.derived)),
         mode=context.mode,
+        parent=context.parent.version if context.parent else None,
         inputs={s: workdir.name(context.pipeline, uri) for s, uri in context.inputs.items()},
         summary=summary,
     )
@@ -236,16 +291,26 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
     return attempt
 
 
-def _check_mode(day: date, stage: str, mode: Mode, before: Mapping[str, Attempt]) -> None:
-    if stage == "train" and mode == "full" and before["features"].mode != "full":
+def _check_mode(day: date, mode: Mode, features: Attempt) -> None:
+    if mode == "full" and features.mode != "full":
         raise UsageError(
             f"Training from scratch needs the examples of the whole training window; those of {day} were made in mode "
             f"incremental, for the day alone. Run `twinspire features PIPELINE --date {day} --mode full` first."
         )
 
 
-def _output_digest(place: str) -> str:
-    files = (file for file in storage.list_files(place) if file.path != workdir.TIMINGS)
+def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
+    version = parent.version if parent else None
+    if trained.parent != version:
+        raise UsageError(
+            f"A version is published beside the parent that it was trained and measured against; {day} was trained "
+            f"when that was {trained.parent}, and now it is {version}: a day was filled in or rolled back since. "
+            f"Run `twinspire train PIPELINE --date {day}` again."
+        )
+
+
+def _output_digest(place: str, left_out: tuple[str, ...]) -> str:
+    files = (file for file in storage.list_files(place) if not file.path.startswith(left_out))
     return _digest({file.path: file.digest or storage.file_digest(file.uri) for file in files})
 
 

@@ -18,11 +18,13 @@ class Parent:
     Attributes:
       day: the day it was trained on.
       version: its id in the registry.
-      train: URI of its train attempt: towers, transform graph, training state.
+      home: place of its files in the registry: towers, vectors.
+      train: place of its train attempt, which holds the training state. Old ones may be gone.
     """
 
     day: date
     version: str
+    home: str
     train: str
 
 

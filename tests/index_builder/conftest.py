@@ -70,8 +70,10 @@ def parent():
     """The parent of a day, as the runner finds it."""
 
     def find(pipeline, day):
-        found = Registry(pipeline.registry.root, pipeline.name).accepted_before(day)
-        return found and Parent(day=found.date, version=found.version, train=found.sources["train"])
+        root, name = pipeline.registry.root, pipeline.name
+        found = Registry(root, name).accepted_before(day)
+        home = f"{root}/{name}/versions/{found.version}" if found else ""
+        return found and Parent(day=found.date, version=found.version, home=home, train=found.sources["train"])
 
     return find
 

@@ -112,6 +112,8 @@ def test_after_a_rollback_later_versions_are_not_inherited(publish, registry):
     publish(THREE)
     assert registry.live() == one, "the same content does not come back by itself"
     publish(THREE, promote="yes")
+    assert registry.live() == one, "nor by a rerun that promotes older days"
+    registry.promote(three, reason="it was not that", despite_gate=True)
     assert registry.live() == three
 
 

@@ -36,7 +36,7 @@ FIRST, SECOND = date(2024, 3, 9), date(2024, 3, 10)
 
 
 def _context(p, day, out, *, features_at=None, parent=None, mode=None):
-    parent = Parent(day=FIRST, version=f"{FIRST}-00000000", train=str(parent)) if parent else None
+    parent = Parent(day=FIRST, version=f"{FIRST}-00000000", home=str(parent), train=str(parent)) if parent else None
     inputs = {"features": str(features_at)} if features_at else {}
     mode = mode or ("incremental" if parent else "full")
     return StageContext(pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs)

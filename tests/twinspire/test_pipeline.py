@@ -102,6 +102,8 @@ def test_the_environment_is_read(read, monkeypatch):
         ('[features.brand]\nkind = "category"', '[features.brand]\nkind = "id"', "more than one feature of kind id"),
         ('event = "type"\n', "", "columns.event does not say which column holds the type"),
         ("[features.brand]", "[features.Brand]", "lower case"),
+        ("[train]", "[gate]\nmetric = 'recall@77'\n[train]", "evaluation.ks = [10, 50, 100], found 'recall@77'"),
+        ("[train]", "[evaluation]\nks = [10]\n[train]", "found 'recall@50'; did you mean 'recall@10'?"),
         (
             '[features.customer]\nkind = "id"\ntower = "query"',
             '[features.customer]\nkind = "id"\ntower = "item"',

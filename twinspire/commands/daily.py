@@ -1,5 +1,7 @@
 """The daily run: its day, its stages, all of them in order, and what came of it."""
 
+import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -9,19 +11,21 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twinspire import runner, workdir
+from twinspire import runner, storage, workdir
+from twinspire.commands.figures import quality_table
 from twinspire.commands.options import (
     Date,
     Force,
     ModeOption,
     PipelineFile,
     PromoteOption,
+    Run,
     console,
     open_pipeline,
     parse_date,
     print_json,
 )
-from twinspire.errors import GateRefused, NothingToDo, TwinspireError, UsageError
+from twinspire.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire.pipeline import Pipeline
 
 
@@ -33,6 +37,7 @@ def day(
     ] = None,
     turn: Annotated[bool, typer.Option(help="Only tell whether all earlier days have ended: exit 0, or 75.")] = False,
     close: Annotated[bool, typer.Option(help="End a day whose run is dead, so that later days need not wait.")] = False,
+    run: Run = None,
 ) -> None:
     """Resolve the day of a run, check that its logs are there, and open it.
 
@@ -43,16 +48,12 @@ def day(
         chosen, found = resolve_day(p, date, instant), {}
         told["day"] = str(chosen)
         if close:
-            workdir.close_day(p, chosen, "failed")
+            for unfinished in workdir.open_runs(p, chosen):
+                workdir.close_day(p, chosen, unfinished, "failed")
         elif turn:
             runner.await_turn(p, chosen, timedelta(0))
         else:
-            try:
-                found = import_module("beam_jobs.source").check(p, chosen)
-            except NothingToDo:
-                workdir.close_day(p, chosen, "skipped")
-                raise
-            workdir.open_day(p, chosen)
+            found = runner.check_source(p, chosen, run)
         print_json({"day": str(chosen), "state": workdir.state(p, chosen), "input": found})
 
 
@@ -74,29 +75,35 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
     return moment.astimezone(pipeline.zone).date()
 
 
-def features(pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False) -> None:
+def features(
+    pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False, run: Run = None
+) -> None:
     """Make the day's examples, corpus, queries, transform graph and statistics (Beam)."""
-    _stage("features", pipeline, date, mode=mode, force=force)
+    _stage("features", pipeline, date, mode=mode, force=force, run=run)
 
 
-def train(pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False) -> None:
+def train(
+    pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False, run: Run = None
+) -> None:
     """Measure the parent on the day, then train on it; write both towers."""
-    _stage("train", pipeline, date, mode=mode, force=force)
+    _stage("train", pipeline, date, mode=mode, force=force, run=run)
 
 
-def embed(pipeline: PipelineFile, date: Date, force: Force = False) -> None:
+def embed(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = None) -> None:
     """Embed the corpus and a sample of users (Beam)."""
-    _stage("embed", pipeline, date, force=force)
+    _stage("embed", pipeline, date, force=force, run=run)
 
 
-def index(pipeline: PipelineFile, date: Date, force: Force = False) -> None:
+def index(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = None) -> None:
     """Build the nearest-neighbour index and measure its recall."""
-    _stage("index", pipeline, date, force=force)
+    _stage("index", pipeline, date, force=force, run=run)
 
 
-def publish(pipeline: PipelineFile, date: Date, promote: PromoteOption = "auto", force: Force = False) -> None:
+def publish(
+    pipeline: PipelineFile, date: Date, promote: PromoteOption = "auto", force: Force = False, run: Run = None
+) -> None:
     """Judge the day's version by the gate and publish it; exit 4 when refused."""
-    _stage("publish", pipeline, date, promote=promote, force=force)
+    _stage("publish", pipeline, date, promote=promote, force=force, run=run)
 
 
 def _stage(name: str, file: str, date: str, **options: Any) -> None:
@@ -127,15 +134,16 @@ def run(
 ) -> None:
     """Run all stages of a day, or of a range of days oldest first, without Airflow.
 
-    What is done for the same inputs is skipped. A day that is empty or refused does not stop later ones; any other
-    failure does.
+    What is done for the same inputs is skipped. A day that is late, empty or refused does not stop later ones; any
+    other failure does.
     """
     p = open_pipeline(pipeline)
     outcomes = [_run_day(p, d, mode=mode, force=force, promote=promote) for d in _range(p, date, first, last)]
     console.print(_outcome_table(outcomes))
     print_json({"pipeline": p.name, "days": outcomes})
-    if any(o["outcome"] == "refused" for o in outcomes):
-        raise typer.Exit(GateRefused.exit_code)
+    for outcome, error in (("refused", GateRefused), ("late", TryAgain)):
+        if any(o["outcome"] == outcome for o in outcomes):
+            raise typer.Exit(error.exit_code)
 
 
 def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | None) -> list[date]:
@@ -150,13 +158,20 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
 
 
 def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict:
-    workdir.open_day(pipeline, day)
+    name_of_run = f"run-{secrets.token_hex(4)}"
     seconds: dict[str, float] = {}
     last: dict[str, Any] = {}
     for name in runner.STAGES:
-        console.print(f"[bold]{day}[/] {name} …", highlight=False)
         try:
-            last = runner.run_stage(pipeline, day, name, **options)
+            last = runner.run_stage(pipeline, day, name, run=name_of_run, **options)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted in {name} of {day}. What is done is kept: the same command goes on from there.")
+            raise
+        except TryAgain as e:
+            if name != "features":
+                raise
+            console.print(f"[yellow]late[/] {e}", highlight=False)
+            return {"day": str(day), "outcome": "late", "reason": str(e), "seconds": seconds}
         except NothingToDo as e:
             console.print(f"[yellow]skipped[/] {e}", highlight=False)
             return {"day": str(day), "outcome": "skipped", "reason": str(e), "seconds": seconds}
@@ -165,6 +180,8 @@ def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict:
             return {"day": str(day), "outcome": "refused", "reason": str(e), "seconds": seconds}
         seconds[name] = last["seconds"]
         console.print(f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s", highlight=False)
+    for note in last.get("notes", []):
+        console.print(f"{day} gate: {note}", highlight=False)
     return {"day": str(day), "outcome": "published", "seconds": seconds, **_headline(last)}
 
 
@@ -174,9 +191,11 @@ def _headline(summary: dict) -> dict:
 
 def _outcome_table(outcomes: list[dict]) -> Table:
     table = Table("outcome", "version or day", *runner.STAGES, caption="seconds by stage")
+    table.columns[1].no_wrap = True
     for o in outcomes:
         times = [str(o["seconds"].get(name, "")) for name in runner.STAGES]
-        table.add_row("live" if o.get("live") else o["outcome"], o.get("version") or o["day"], *times)
+        outcome = "live" if o.get("live") else "not live" if o["outcome"] == "published" else o["outcome"]
+        table.add_row(outcome, o.get("version") or o["day"], *times)
     return table
 
 
@@ -189,6 +208,9 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
     told = {"day": str(chosen), "state": state, "stages": done, "gaps": _gaps(p, chosen)}
     if state == "skipped":
         told["reason"] = _why_skipped(p, chosen)
+    if train := attempts["train"]:
+        metrics = json.loads(storage.read_bytes(storage.join(train.uri, "metrics.json")))
+        console.print(quality_table(metrics, p.evaluation.ks))
     print_json(told)
 
 

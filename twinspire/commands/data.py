@@ -83,6 +83,8 @@ def partition(
             rejected=rejected,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
+    if summary.warning:
+        console.print(f"Warning: {summary.warning}", markup=False, highlight=False, soft_wrap=True)
     print_json(asdict(summary))
 
 
@@ -97,7 +99,7 @@ def init(
     ] = None,
 ) -> None:
     """Draft a pipeline file from a sample of the logs: columns guessed, features proposed, for you to finish."""
-    text = draft.draft(name, events, items, users, time_zone)
+    text = draft.draft(name, events, items, users, time_zone, to.parent if to else None)
     if to is None:
         typer.echo(text, nl=False)
         return

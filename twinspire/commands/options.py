@@ -24,6 +24,10 @@ PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option("--promote", help="Live if gate and date allow; also for an older day; or not at all."),
 ]
+Run = Annotated[
+    str | None,
+    typer.Option("--run", metavar="NAME", help="Name of the run, for later days to wait for. Schedulers set it."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 VersionOption = Annotated[str | None, typer.Option("--version", metavar="VERSION", help="By default the live one.")]
 

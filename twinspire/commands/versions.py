@@ -38,6 +38,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
                 "metric": quality.get("metric"),
                 "value": quality.get("candidate"),
                 "baseline": quality.get("baseline"),
+                "users": quality.get("users"),
                 "items": quality.get("items"),
                 "pinned": s.pinned,
                 "stored": s.stored,
@@ -47,15 +48,15 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(
-        "version", "status", "held-out users", "before", "items", "reason", title=f"Versions in {registry.root}"
-    )
+    table = Table("version", "status", "measured", "parent's", "users", "items", "reason")
+    table.columns[0].no_wrap = True
     for r in rows:
-        value = f"{r['metric']} {r['value']:.4f}" if r["value"] is not None else ""
-        before = f"{r['baseline']:.4f}" if r["baseline"] is not None else ""
+        value = f"{r['metric']} {r['value']:.3f}" if r["value"] is not None else ""
+        before = f"{r['baseline']:.3f}" if r["baseline"] is not None else ""
         marks = r["status"] + (", pinned" if r["pinned"] else "") + ("" if r["stored"] else ", deleted")
         style = {"live": "bold green", "refused": "red", "rolled back": "yellow"}.get(r["status"])
-        table.add_row(r["version"], marks, value, before, str(r["items"] or ""), r["reason"], style=style)
+        counts = (str(r["users"] or ""), str(r["items"] or ""))
+        table.add_row(r["version"], marks, value, before, *counts, r["reason"], style=style)
     out.print(table)
 
 
