@@ -169,11 +169,13 @@ def drifts(c: Compared) -> dict[str, Drift]:
     weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}  # two days in a row never share one
     found = {}
     for name, now, then in c.pairs():
-        if name in weekdays or min(common(now).tot_num_values, common(then).tot_num_values) < LEAST_VALUES:
+        values = min(common(now).tot_num_values, common(then).tot_num_values)
+        if name in weekdays or values < LEAST_VALUES:
             continue
         if now.type == FeatureNameStatistics.STRING:
             value = distances.linf(distances.shares(now), distances.shares(then))
-            found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=c.p.statistics.max_linf)
+            limit = max(c.p.statistics.max_linf, distances.noise(values))
+            found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
         else:
             value = distances.js(*distances.on_one_grid(distances.quantiles(now), distances.quantiles(then)))
             kind = Measured.JENSEN_SHANNON_DIVERGENCE
@@ -182,16 +184,17 @@ def drifts(c: Compared) -> dict[str, Drift]:
 
 
 def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
+    ids = {"_user", "_item", *c.p.kinds("id")}  # they come and go
     for name, now, then in c.pairs():
         drift = measured.get(name, Measured())
-        if drift.value <= drift.threshold:
+        if name in ids or drift.value <= drift.threshold:
             continue
         if drift.type == Measured.L_INFTY:
             p, q = distances.shares(now), distances.shares(then)
             value = distances.furthest(p, q)
             text = f"{value!r} went from {q.get(value, 0):.1%} to {p.get(value, 0):.1%}: L-infinity distance"
             yield Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, f"{text} {_over(drift, 'max_linf')}")
-        else:
+        elif now.num_stats.median != then.num_stats.median:
             text = f"median {now.num_stats.median:g} after {then.num_stats.median:g}: Jensen-Shannon divergence"
             kind = Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH
             yield Finding(name, kind, f"{text} {_over(drift, 'max_js')}")

@@ -1,5 +1,6 @@
 """The calendar day, in a time zone, of a column of times in any of the forms that logs use."""
 
+from datetime import date
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -10,6 +11,7 @@ from twinspire.errors import UsageError
 
 UNITS = ("s", "ms", "us")
 _NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
+_OLDEST, _OLDEST_SECONDS = date(1990, 1, 1), 631_152_000
 _YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_214_400_000_000  # what a date can hold, zones aside
 
 
@@ -57,3 +59,30 @@ def _without_numbers(column: pl.Series) -> pl.Series:
 def _guess(column: pl.Series) -> str:
     largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
     return "s" if largest < 1e11 else "ms" if largest < 1e14 else "us"
+
+
+def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
+    """What is odd about days that were read from numbers: none of the logs anyone keeps are that old.
+
+    Args:
+      times: [N] as given to `calendar_days`.
+      unit: the same.
+      days: [N] what it gave.
+    """
+    early = days.filter(days < _OLDEST)
+    if unit is None or early.is_empty():
+        return None
+    column = pl.Series("time", times).cast(pl.String)
+    numbers = column.filter((days < _OLDEST).fill_null(False) & column.str.contains(_NUMBER).fill_null(False))
+    if numbers.is_empty():
+        return None
+    likely, recent = _guess(numbers), numbers.cast(pl.Float64).max() > _OLDEST_SECONDS
+    return (
+        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {early.min()}, when their time is read in "
+        f"{unit}. "
+        + (
+            f"It is probably in {likely}: --time-unit {likely}."
+            if likely != unit and recent
+            else "Check the column and its unit."
+        )
+    )

@@ -22,6 +22,11 @@ def furthest(p: Mapping[str, float], q: Mapping[str, float]) -> str:
     return max(p.keys() | q.keys(), key=lambda v: (abs(p.get(v, 0) - q.get(v, 0)), v))
 
 
+def noise(n: int) -> float:
+    """L-infinity distance that chance alone explains: two standard errors, at the most, of a share among n values."""
+    return 2 * (1 / max(1, n)) ** 0.5
+
+
 def js(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence in bits, 0 to 1: (KL(p | m) + KL(q | m)) / 2, where m = (p + q) / 2.
 

@@ -1,13 +1,16 @@
 """Drafts a pipeline file from a sample of the logs, for a person to finish."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from beam_jobs.rawfiles import read
+from beam_jobs import guess
+from beam_jobs.rawfiles import format_of, read
 from twinspire.errors import UsageError
 
 _NAMES = {
@@ -17,7 +20,6 @@ _NAMES = {
     "event": r"event|action|behaviou?r|interaction|^type$",
 }
 _SAMPLE_ROWS = 200_000
-_CATEGORY_SIZE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +30,56 @@ class Table:
     rows: pl.DataFrame
 
 
-def draft(name: str, events: Path, items: Path | None = None, users: Path | None = None, zone: str = "UTC") -> str:
+def draft(
+    name: str,
+    events: Path,
+    items: Path | None = None,
+    users: Path | None = None,
+    zone: str = "UTC",
+    home: Path | None = None,
+) -> str:
     """The text of a pipeline file for tables that look like these samples.
+
+    Args:
+      name: of the recommender.
+      events: a file or folder of events.
+      items: the same of items.
+      users: the same of users.
+      zone: IANA name.
+      home: folder that the file will lie in, which paths are relative to; without it they are absolute.
 
     Raises:
       UsageError: a sample cannot be read, or no column looks like the user, the item or the time.
     """
-    log = _sample(events, "events")
+    log = _sample(events, "events", home)
     keys = {role: _pick(log.rows, role, events) for role in ("user", "item", "time")}
     event = next(
-        (c for c in log.rows.columns if re.search(_NAMES["event"], c, re.I) and _is_category(log.rows[c])), None
+        (c for c in log.rows.columns if re.search(_NAMES["event"], c, re.I) and guess.is_category(log.rows[c])), None
     )
-    tables = {"items": _sample(items, "items") if items else None, "users": _sample(users, "users") if users else None}
+    given = {"items": items, "users": users}
+    tables = {kind: _sample(path, kind, home) for kind, path in given.items() if path}
     lines = ["[pipeline]", f'name = "{name}"', f'time_zone = "{zone}"', "", "[source]", f'events = "{log.where}"']
-    lines += [f'{kind} = "{table.where}"' for kind, table in tables.items() if table]
+    lines += [f'{kind} = "{table.where}"' for kind, table in tables.items()]
     lines += ["", "[columns]", *(f'{role} = "{column}"' for role, column in keys.items())]
     lines += [f'time_unit = "{_unit(log.rows[keys["time"]])}"'] if log.rows[keys["time"]].dtype.is_integer() else []
     lines += _event_lines(log.rows, event) if event else []
+    lines += _rewards(log.rows, set(keys.values()))
+    own = {}
     for kind, table in tables.items():
-        key = keys[kind.removesuffix("s")]
-        if table and key not in table.rows.columns:
-            lines.append(f'{kind}_key = "{_pick(table.rows, kind.removesuffix("s"), items or events)}"')
-    lines += _display(tables["items"]) if tables["items"] else []
+        role = kind.removesuffix("s")
+        own[kind] = keys[role] if keys[role] in table.rows.columns else _pick(table.rows, role, given[kind] or events)
+        lines += [f'{kind}_key = "{own[kind]}"'] if own[kind] != keys[role] else []
+    lines += _display(tables["items"]) if "items" in tables else []
     lines += [
         "",
-        "# What the two towers see. Delete what should not matter.",
-        *_features(log.rows, keys, event, tables),
+        "# What the two towers see. Delete what should not matter. Of the events, only columns whose value is known",
+        "# before the click may be features: not what the user did, gave or paid then.",
+        *_features(log.rows, {*keys.values(), event}, tables, own),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _sample(path: Path, kind: str) -> Table:
+def _sample(path: Path, kind: str, home: Path | None) -> Table:
     file = (
         next((f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._"), None)
         if path.is_dir()
@@ -66,11 +87,25 @@ def _sample(path: Path, kind: str) -> Table:
     )
     if file is None or not file.exists():
         raise UsageError(f"A sample of {kind} is a file or a folder with files; found nothing at {path}.")
-    where, found = re.subn(r"\d{4}-\d\d-\d\d", "{date}", str(file.resolve().parent) + "/")
+    try:
+        format_of(file)
+    except UsageError as e:
+        day = "--snapshot DATE" if kind != "events" else "--time COLUMN"
+        raise UsageError(
+            f"A draft is made from Parquet, JSON Lines or CSV, told by the ending; {file} has none of these. Lay the "
+            f"file out first, then draft from the folder: twinspire partition {file} --format csv "
+            f"--out 'logs/{kind}/dt={{date}}/' {day}"
+        ) from e
+    where, found = re.subn(r"\d{4}-\d\d-\d\d", "{date}", _place(file.resolve().parent, home) + "/")
     return Table(
         where if found else f"{kind}/dt={{date}}/",
         pl.DataFrame(next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)),
     )
+
+
+def _place(folder: Path, home: Path | None) -> str:
+    shared = home and os.path.commonpath([folder, home.resolve()])
+    return os.path.relpath(folder, home.resolve()) if home and shared != os.sep else str(folder)
 
 
 def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
@@ -97,59 +132,64 @@ def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
     return [f'event = "{event}"', f"positives = [{types}]  # keep those that a recommendation should lead to"]
 
 
+def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
+    found = [c for c in rows.columns if c not in used and guess.is_outcome(c) and rows[c].dtype.is_numeric()]
+    return [
+        f"# reward = {json.dumps(c)}  # weighs events by this number of 0 or more; without it all count 1"
+        for c in found
+    ]
+
+
 def _display(items: Table) -> list[str]:
-    shown = [c for c in items.rows.columns if re.search(r"title|name|description|headline", c, re.I)]
+    shown = [c for c in items.rows.columns if guess.is_shown(c)]
     return ["", "[corpus]", f"display = {json.dumps(shown)}  # columns shown to people; the first is the name"]
 
 
-def _features(
-    rows: pl.DataFrame, keys: dict[str, str], event: str | None, tables: dict[str, Table | None]
-) -> list[str]:
-    lines = _feature("user", tower="query", kind="id") + _feature("history", kind="history", length=20)
-    lines += _feature("when", kind="time") + _feature("item", tower="item", kind="id")
-    lines += _feature("clicks_1d", kind="count", days=1) + _feature("clicks_7d", kind="count", days=7)
-    lines += _feature("item_age", kind="age")
-    used = {*keys.values(), event}
-    for column in rows.columns:
-        if column not in used and _is_category(rows[column]):
-            lines += _feature(_name(column), tower="query", kind="category", column=column)
-    for kind, table in tables.items():
-        for column in table.rows.columns if table else ():
-            found = _kind(table.rows[column])
-            if found and column not in used and not re.search(r"id$", column, re.I):
-                side = {"tower": "item"} if kind == "items" else {"tower": "query", "from": "users"}
-                name = _name(column)
-                taken = f"[features.{name}]" in lines
-                lines += _feature(f"{kind}_{name}" if taken else name, **side, column=column, **found)
+def _features(rows: pl.DataFrame, used: set[str | None], tables: dict[str, Table], own: dict[str, str]) -> list[str]:
+    blocks = {
+        "user": {"tower": "query", "kind": "id"},
+        "history": {"kind": "history", "length": 20},
+        "when": {"kind": "time"},
+        "item": {"tower": "item", "kind": "id"},
+        "clicks_1d": {"kind": "count", "days": 1},
+        "clicks_7d": {"kind": "count", "days": 7},
+        "item_age": {"kind": "age"},
+    }
+    lines = [line for name, keys in blocks.items() for line in _feature(name, **keys)]
+    taken = set(blocks)
+    found = [("events", *column) for column in _context(rows, used)]
+    found += [(k, *column) for k, table in tables.items() for column in _snapshot(table.rows, own[k])]
+    for table, column, kind, reason in found:
+        side = {"tower": "item"} if table == "items" else {"tower": "query"}
+        side |= {"from": "users"} if table == "users" else {}
+        name = guess.snake(column)
+        name = f"{table}_{name}" if name in taken else name
+        block = _feature(name, **side, column=column, **kind)
+        taken.add(name)
+        lines += ["", f"# Left out: {reason}.", *(f"# {line}" for line in block[1:])] if reason else block
     return lines
 
 
-def _kind(values: pl.Series) -> dict | None:
-    present = values.drop_nulls()
-    if present.is_empty():
-        return None
-    if isinstance(values.dtype, pl.List):
-        lengths = present.list.len()
-        fixed = values.dtype.inner.is_float() and lengths.n_unique() == 1
-        return {"kind": "vector", "size": int(lengths[0])} if fixed else {"kind": "categories"}
-    if values.dtype.is_float() or (values.dtype.is_integer() and present.n_unique() > 100):
-        return {"kind": "number", "log": bool((present >= 0).all())}
-    if values.dtype == pl.String and present.n_unique() > min(_CATEGORY_SIZE, 0.5 * len(present)):
-        return {"kind": "text"}
-    return {"kind": "category"} if _is_category(values) else None
+def _context(rows: pl.DataFrame, used: set[str | None]) -> Iterator[tuple[str, dict, str]]:
+    """Columns of the events: name, keys of a feature, and why it is left out, if it is."""
+    for column in (c for c in rows.columns if c not in used):
+        found = guess.kind(column, rows[column])
+        keys, reason = (found, "") if isinstance(found, dict) else ({"kind": "category"}, found)
+        if guess.is_outcome(column):
+            reason = "looks like an outcome of the event, not known before it"
+        elif not reason and keys["kind"] != "category":
+            reason = f"of kind {keys['kind']}; make sure that it is known before the click"
+        yield column, keys, reason
 
 
-def _is_category(values: pl.Series) -> bool:
-    if values.dtype.is_float() or values.dtype.is_temporal() or values.dtype.is_nested():
-        return False
-    return 1 < values.drop_nulls().n_unique() <= min(_CATEGORY_SIZE, max(2, len(values) // 20))
+def _snapshot(rows: pl.DataFrame, key: str) -> Iterator[tuple[str, dict, str]]:
+    """The same of items or users."""
+    for column in (c for c in rows.columns if c != key):
+        found = guess.kind(column, rows[column])
+        keys, reason = (found, "") if isinstance(found, dict) else ({"kind": "category"}, found)
+        yield column, keys, "looks like an id" if not reason and re.search(r"id$", column, re.I) else reason
 
 
 def _feature(name: str, **keys: object) -> list[str]:
     values = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
     return ["", f"[features.{name}]", *values]
-
-
-def _name(column: str) -> str:
-    name = re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)).strip("_").lower()
-    return name if name[:1].isalpha() else f"c_{name}"

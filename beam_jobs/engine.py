@@ -4,6 +4,7 @@ Jobs signal bad input by raising a `TwinspireError` in a worker. Runners hand su
 remote ones as text; here it becomes itself again.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +18,7 @@ from twinspire.errors import BadData, TwinspireError
 # Beam's DirectRunner tries to download Prism first; the runner that it falls back to needs nothing.
 _LOCAL = (None, "DirectRunner", "FnApiRunner")
 _RAISED = re.compile(r"twinspire\.errors\.(\w+): (.*)")
+_BEAM_LOG = logging.getLogger("apache_beam.runners.common")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
 
 
@@ -34,6 +36,7 @@ def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
     name = parsed.view_as(StandardOptions).runner
     pipeline = beam.Pipeline(runner=FnApiRunner() if name in _LOCAL else None, options=parsed)
     build(pipeline)
+    _BEAM_LOG.addFilter(_unforeseen)
     try:
         pipeline.run().wait_until_finish()
     except Exception as e:
@@ -41,6 +44,14 @@ def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
         if found is None:
             raise
         raise found from e
+    finally:
+        _BEAM_LOG.removeFilter(_unforeseen)
+
+
+def _unforeseen(record: logging.LogRecord) -> bool:
+    """Whether Beam's log entry is of anything but an error of the project, which is told once, by its message."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, TwinspireError)
 
 
 def _own_errors(error: BaseException | None) -> Iterator[TwinspireError]:

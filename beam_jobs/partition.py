@@ -25,7 +25,7 @@ import polars as pl
 import pyarrow as pa
 
 from beam_jobs.aside import Aside, Malformed
-from beam_jobs.calendar_day import UNITS, calendar_days
+from beam_jobs.calendar_day import UNITS, calendar_days, unit_warning
 from beam_jobs.rawfiles import CsvOptions, Format, format_of, read
 from beam_jobs.spill import Spill
 from beam_jobs.textnumbers import TextNumbers
@@ -100,6 +100,7 @@ class Summary:
       outside: rows of days before `first` or after `last` of the layout.
       rejected: records set aside.
       missing: days without rows between the first and the last, the first hundred.
+      warning: what looks wrong about the days, or None.
     """
 
     rows: int = 0
@@ -112,6 +113,7 @@ class Summary:
     outside: int = 0
     rejected: int = 0
     missing: list[date] = field(default_factory=list)
+    warning: str | None = None
 
 
 def partition(
@@ -181,6 +183,8 @@ def _collect(files: list[Path], layout: Layout, spill: Spill, aside: Aside, prog
         for raw in read(path, aside.take, layout.format, layout.csv, tell):
             table = _rename(raw, layout, path)
             days = _days(table, layout, path, row, aside)
+            if layout.time and not summary.warning:
+                summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
             inside = (days >= (layout.first or date.min)) & (days <= (layout.last or date.max))
             summary.outside += int((~inside).sum())  # a null is neither inside nor outside
             spill.add(table, days, inside.fill_null(False))
@@ -208,6 +212,13 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
     if name in table.column_names:
         return
     near = get_close_matches(name, table.column_names, 1, cutoff=0.5)
+    cut = next((c for c in "\t;|," if len(table.column_names) == 1 and c in table.column_names[0]), None)
+    if cut:
+        written = "$'\\t'" if cut == "\t" else f"'{cut}'"
+        raise BadData(
+            f"{path} has no column {name!r}, but a single one, {table.column_names[0]!r}: it is probably cut at "
+            f"another character. Say it with --delimiter {written}."
+        )
     raise BadData(
         f"{path} has no column {name!r}; it has {', '.join(table.column_names)}. "
         + (f"Did you mean {near[0]!r}? " if near else "")

@@ -9,6 +9,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -182,6 +183,8 @@ def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options
     names = list(options.columns) or _header(text, path, delimiter, options.encoding)
 
     def set_aside(row: pa.csv.InvalidRow) -> str:
+        if source.ended:
+            return "skip"
         reason = f"{row.actual_columns} fields where {row.expected_columns} are expected"
         number = row.number + (0 if options.columns else 1)
         malformed(Malformed(str(path), f"row {number}", reason, row.text[:500]))
@@ -190,8 +193,9 @@ def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options
     if not text.peek(1):  # a header and no rows
         yield pa.schema([(name, pa.string()) for name in names]).empty_table()
         return
+    source = _Endable(text)
     reader = pa.csv.open_csv(
-        text,
+        source,
         # One thread, as only then are malformed rows numbered.
         read_options=pa.csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=names, encoding=options.encoding
@@ -201,8 +205,33 @@ def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
-    for batch in reader:
-        yield pa.Table.from_batches([batch])
+    with _drained(reader, source):
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+class _Endable:
+    """A file that can be brought to its end early."""
+
+    closed = False
+
+    def __init__(self, file: Text) -> None:
+        self._file, self.ended = file, False
+
+    def read(self, size: int = -1) -> bytes:
+        return b"" if self.ended else self._file.read(size)
+
+
+@contextmanager
+def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[None]:
+    """Leaves no thread of the reader behind: one that still reads from Python when the process ends aborts it."""
+    try:
+        yield
+    finally:
+        source.ended = True
+        with suppress(pa.ArrowInvalid), reader:  # cut off anywhere, the text may end inside quotes
+            for _ in reader:
+                pass
 
 
 def _header(text: Text, path: Path, delimiter: str, encoding: str) -> list[str]:

@@ -158,9 +158,11 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
                 return found
             left = deadline - time.monotonic()
             if left <= 0:
+                newest = Snapshots(p, "events").at(date.max)
                 raise TryAgain(
                     f"The events of {day} are not there yet: {missing} does not exist or is empty"
                     + (f" after a wait of {p.source.wait}" if p.source.wait else "")
+                    + (f"; the newest day that is there is {newest}" if newest else "; no day is there")
                     + ". Run the day again later, or set source.wait to wait for it in the stage. If this day will "
                     "never come, leave it out: gaps are allowed."
                 )

@@ -51,7 +51,8 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
         if template is None:
             continue
         rows = _first_rows(pipeline, table, template, day, scratch)
-        findings += [_look(rows, table, column, use) for use, column in _uses(pipeline, table)]
+        cut = {f"features.{n} (categories)": f.separator for n, f in pipeline.kinds("categories").items()}
+        findings += [_look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)]
     return findings
 
 
@@ -77,13 +78,17 @@ def _uses(pipeline: Pipeline, table: str) -> list[tuple[str, str]]:
     return uses
 
 
-def _look(rows: pl.DataFrame, table: str, column: str, use: str) -> Finding:
+def _look(rows: pl.DataFrame, table: str, column: str, use: str, separator: str | None = None) -> Finding:
     if column not in rows.columns:
         return Finding(table, column, use, False, f"no such column; there are: {', '.join(rows.columns)}")
     values = rows[column]
     nulls, kind = values.null_count() / max(1, len(values)), values.dtype
     distinct = values.n_unique() if not kind.is_nested() else "?"
     words = f"{kind}, {distinct} values in {len(values)} rows, {nulls:.0%} missing"
+    if use.endswith("(categories)") and kind == pl.String and not separator:
+        return Finding(
+            table, column, use, False, f"{words}; categories in a string need the feature's separator, or a list column"
+        )
     wanted = {"number": kind.is_numeric(), "vector": kind.is_nested(), "reward": kind.is_numeric()}
     role = use.rsplit("(", 1)[-1].rstrip(")")
     key = use in ("user", "item", "time")

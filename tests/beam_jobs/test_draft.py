@@ -88,3 +88,69 @@ def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
     told = twinspire("validate", str(made), "--date", str(DAY), "--json")
     assert told.returncode == 3 and "events.nobody" in told.stderr
     assert next(f["column"] for f in json.loads(told.stdout) if not f["ok"]) == "nobody"
+
+
+MOVIES = {
+    "userId": [n % 50 for n in range(1000)],
+    "movieId": [n % 200 for n in range(1000)],
+    "timestamp": [1_500_000_000 + n for n in range(1000)],
+    "rating": [n % 5 for n in range(1000)],
+    "page": [f"p{n % 3}" for n in range(1000)],
+    "seconds": [n * 0.5 for n in range(1000)],
+}
+
+
+def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_the_rest(tmp_path):
+    for folder in ("logs/events/dt=2017-07-14", "logs/movies", "logs/people", "pipelines"):
+        (tmp_path / folder).mkdir(parents=True)
+    pl.DataFrame(MOVIES).write_parquet(tmp_path / "logs/events/dt=2017-07-14/a.parquet")
+    genres = ["Drama", "Crime", "War", "Film-Noir", "Comedy"]
+    films = {
+        "movieId": range(200),
+        "genres": ["|".join(genres[i] for i in range(5) if (n >> i) & 1) or "Drama" for n in range(200)],
+        "imdb_id": [f"{n % 7}" for n in range(200)],
+    }
+    pl.DataFrame(films).write_parquet(tmp_path / "logs/movies/a.parquet")
+    people = {"userId": range(50), "age": [20 + n % 40 for n in range(50)], "page": ["a", "b"] * 25}
+    pl.DataFrame(people | {"nothing": ["x"] * 50}).write_parquet(tmp_path / "logs/people/a.parquet")
+    logs = tmp_path / "logs"
+    text = draft("films", logs / "events", logs / "movies", logs / "people", home=tmp_path / "pipelines")
+    (tmp_path / "pipelines/films.toml").write_text(text)
+    p = load(tmp_path / "pipelines/films.toml")
+    assert 'events = "../logs/events/dt={date}/"' in text and '# reward = "rating"' in text
+    assert p.features["genres"].kind == "categories" and p.features["genres"].separator == "|"
+    assert p.features["age"].kind == "number" and p.origin("age") == "users"
+    assert p.features["page"].tower == "query" and p.origin("users_page") == "users"
+    assert not {"rating", "seconds", "imdb_id", "nothing"} & p.features.keys()
+    for name, reason in {"rating": "outcome", "seconds": "number", "imdb_id": "an id", "nothing": "one value"}.items():
+        before, found, _ = text.partition(f"# [features.{name}]\n")
+        assert found and reason in before.splitlines()[-1], name
+    assert load_all_proposed(text, tmp_path / "pipelines/all.toml") >= p.features.keys() | {"rating", "nothing"}
+
+
+def load_all_proposed(text: str, path: Path) -> set[str]:
+    """Names of the features when every block that is commented out is taken in."""
+    blocks = [
+        line.removeprefix("# ")
+        if line.startswith(("# [", "# tower", "# from", "# kind", "# column", "# log"))
+        else line
+        for line in text.splitlines()
+    ]
+    path.write_text("\n".join(blocks))
+    return set(load(path).features)
+
+
+def test_a_file_of_unknown_ending_is_to_be_laid_out_first(tmp_path):
+    (tmp_path / "u.data").write_text("1\t2\t3\n")
+    with pytest.raises(UsageError, match=r"twinspire partition \S+u\.data --format csv"):
+        draft("x", tmp_path / "u.data")
+
+
+def test_categories_in_a_string_need_a_separator(shop, tmp_path):
+    text = shop.read_text().replace('[features.kind]\nkind = "category"', '[features.kind]\nkind = "categories"')
+    (shop.parent / "changed.toml").write_text(text)
+    (bad,) = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
+    assert bad.column == "kind" and "separator" in bad.found
+    text = text.replace('kind = "categories"', 'kind = "categories"\nseparator = "|"')
+    (shop.parent / "changed.toml").write_text(text)
+    assert all(f.ok for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -454,3 +455,46 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
     assert len(finished) == 84
     assert sum(map(len, finished.values())) == 20_000
     assert killed.items() <= finished.items()
+
+
+def test_a_csv_cut_at_another_character_is_told(tmp_path):
+    for delimiter, written in (("\t", r"\$'\\t'"), (";", "';'")):
+        (tmp_path / "log").write_text(delimiter.join(["user:token", "timestamp:float"]) + "\n1" + delimiter + "5\n")
+        with pytest.raises(BadData, match=f"--delimiter {written}"):
+            lay_out(tmp_path, tmp_path / "log", time="timestamp", format="csv")
+
+
+def test_a_csv_left_early_leaves_no_reader_behind(tmp_path, monkeypatch):
+    (tmp_path / "log.csv").write_text("a,b\n" + "1,2\n" * 20_000)
+    reads = []
+
+    class Slow(rawfiles._Endable):
+        def read(self, size=-1):
+            if not self.ended:
+                reads.append(size)
+                time.sleep(0.02)
+            return super().read(size)
+
+    monkeypatch.setattr(rawfiles, "_Endable", Slow)
+    monkeypatch.setattr(rawfiles, "BLOCK_BYTES", 1000)
+    tables = rawfiles.read(tmp_path / "log.csv", lambda malformed: None)
+    next(tables)
+    tables.close()
+    after = len(reads)
+    time.sleep(0.2)
+    assert 0 < after == len(reads) < 80
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "told"),
+    [
+        (1_508_000_000, "ms", "2 rows .* 1970-01-18.* It is probably in s: --time-unit s"),
+        (1_508_000_000_000, "us", "--time-unit ms"),
+        (86_400, "s", "Check the column"),
+        (1_508_000_000, "s", None),
+    ],
+)
+def test_days_of_long_ago_are_told_with_the_likely_unit(tmp_path, value, unit, told):
+    pq.write_table(pa.table({"t": [value, value + 1]}), tmp_path / "log.parquet")
+    found = partition([str(tmp_path / "log.parquet")], str(tmp_path / "out"), Layout(time="t", time_unit=unit)).warning
+    assert re.search(told, found) if told else found is None

@@ -340,3 +340,18 @@ def test_a_feature_that_is_new_is_not_compared(usual, tmp_path):
     del earlier.datasets[0].features[:]
     compared = anomalies.Compared(make(), statistics.read(f"{usual}/statistics"), schema_pb2.Schema(), earlier)
     assert anomalies.drifts(compared) == {} and anomalies.find(compared, {}) == []
+
+
+def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
+    p = make(max_linf=0.05, max_js=0.001, max_unknown=1, max_null_change=1)
+
+    def compare(name, before, after, n=100):
+        first = write_day(p, day(n, **{name: before}), tmp_path / f"{name}{n}a")
+        anomalies.check(p, first)
+        second = write_day(p, day(n, **{name: after}), tmp_path / f"{name}{n}b")
+        return [t for t in anomalies.check(p, second, first)["anomalies"] if t.startswith(f"{name}:")]
+
+    assert compare("item", lambda i: "a", lambda i: "b") == []
+    assert compare("price", lambda i: 5.0 + (i % 3 - 1), lambda i: 5.0 + 2 * (i % 3 - 1)) == []
+    tenth = (lambda i: "tv" if i % 10 < 5 else "phone", lambda i: "tv" if i % 10 < 6 else "phone")
+    assert compare("device", *tenth) == [] and len(compare("device", *tenth, n=1000)) == 1
