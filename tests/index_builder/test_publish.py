@@ -129,7 +129,8 @@ def commit(pipeline, made):
     before = {}
     for stage, uri in made.inputs.items():
         config = runner.config_digest(pipeline, runner.STAGES[stage])
-        workdir.commit(Attempt(uri=uri, key=stage, config=config, output=stage, inputs=dict(before), summary={}))
+        told = {"mode": made.mode, "parent": made.parent.version, "inputs": dict(before), "summary": {}}
+        workdir.commit(Attempt(uri=uri, key=stage, config=config, output=stage, **told))
         before[stage] = workdir.name(pipeline, uri)
 
 

@@ -49,9 +49,12 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
         print_json(rows)
         return
     table = Table("version", "status", "measured", "parent's", "users", "items", "reason")
-    table.columns[0].no_wrap = True
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    metrics = {r["metric"] for r in rows if r["metric"]}
+    table.columns[2].header = ", ".join(metrics) or "measured"
     for r in rows:
-        value = f"{r['metric']} {r['value']:.3f}" if r["value"] is not None else ""
+        value = f"{r['value']:.3f}" if r["value"] is not None else ""
         before = f"{r['baseline']:.3f}" if r["baseline"] is not None else ""
         marks = r["status"] + (", pinned" if r["pinned"] else "") + ("" if r["stored"] else ", deleted")
         style = {"live": "bold green", "refused": "red", "rolled back": "yellow"}.get(r["status"])
