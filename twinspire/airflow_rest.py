@@ -11,6 +11,8 @@ import httpx
 from twinspire.errors import TryAgain
 
 DONE = {"success", "failed"}
+BUSY = 60
+"""Seconds for which a busy server is asked again."""
 
 
 class Rest:
@@ -30,6 +32,10 @@ class Rest:
             token = self._http.post("/auth/token", json=self._login).raise_for_status().json()["access_token"]
             self._http.headers["authorization"] = f"Bearer {token}"
         answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
+        end = monotonic() + BUSY
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and monotonic() < end:
+            sleep(1)  # SQLite is locked by the scheduler for a moment: nothing was done
+            answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             del self._http.headers["authorization"]
         if answer.is_error:
