@@ -135,13 +135,14 @@ def dag(recommender: Recommender) -> DAG:
         default_args=defaults,
     ) as made:
         day = stage("day", recommender, f"{WHICH_DAY} {RUN}", pre_execute=refuse_unknown_parameters)
+        # However many days wait, only the next one holds a slot, and while it does the others do not even ask.
         turn = BashSensor(
             task_id="turn",
-            bash_command=command("day", recommender, f"--date {DAY} --turn"),
+            bash_command=command("day", recommender, f"--date {DAY} --turn --wait 300"),
             retry_exit_code=TRY_AGAIN,
-            mode="reschedule",  # an earlier day can take hours: nobody holds a slot meanwhile
+            mode="reschedule",
             poke_interval=timedelta(seconds=10),
-            max_active_tis_per_dag=1,  # however many days wait, one asks at a time, the oldest first
+            max_active_tis_per_dag=1,
             timeout=timedelta(days=1),
         )
         # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.

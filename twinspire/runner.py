@@ -217,21 +217,27 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     }
 
 
-def await_turn(pipeline: Pipeline, day: date, patience: timedelta) -> None:
+def await_turn(pipeline: Pipeline, day: date, patience: timedelta, *, only_if_next: bool = False) -> None:
     """Waits until no earlier day is under way, so that days are trained in order.
 
+    Args:
+      pipeline: whose days.
+      day: the one that waits.
+      patience: how long it waits.
+      only_if_next: it gives up at once while more than one earlier day is unfinished.
+
     Raises:
-      TryAgain: an earlier day is still unfinished after `patience`.
+      TryAgain: an earlier day is still unfinished.
     """
     deadline = time.monotonic() + patience.total_seconds()
     while unfinished := workdir.unfinished_before(pipeline, day):
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline or (only_if_next and len(unfinished) > 1):
             raise TryAgain(
                 f"Days are trained in order, and {', '.join(map(str, unfinished))} began and has not ended. "
                 f"Run {day} again when it has. If its run is dead, run it again, or end it with "
                 f"`twinspire day PIPELINE --date {unfinished[0]} --close`."
             )
-        time.sleep(min(5.0, max(0.1, deadline - time.monotonic())))
+        time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
 def config_digest(pipeline: Pipeline, stage: Stage) -> str:

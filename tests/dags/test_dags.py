@@ -230,8 +230,10 @@ def test_the_day_of_a_run(bag, run_type, day, ends):
     dag = bag.dags["tokyo"]
     line = dag.get_template_env().from_string(dag.get_task("day").bash_command)
     start = datetime.fromisoformat("2017-10-15T15:00:00+00:00")
-    said = line.render(params={"day": day}, dag_run=SimpleNamespace(run_type=run_type), data_interval_start=start)
-    assert said.removesuffix("| tail -n 1").strip().partition("tokyo.toml")[2].strip() == ends
+    run = SimpleNamespace(run_type=run_type)
+    said = line.render(params={"day": day}, dag_run=run, data_interval_start=start, run_id="scheduled__2017")
+    chosen = said.partition("tokyo.toml")[2].partition("| tail")[0].split()
+    assert chosen == [*ends.split(), "--run", "'scheduled__2017'"]
 
 
 BROKEN = {

@@ -36,6 +36,9 @@ def day(
         str | None, typer.Option(metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day.")
     ] = None,
     turn: Annotated[bool, typer.Option(help="Only tell whether all earlier days have ended: exit 0, or 75.")] = False,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="With --turn: wait so long while one earlier day is left.")
+    ] = 0,
     close: Annotated[bool, typer.Option(help="End a day whose run is dead, so that later days need not wait.")] = False,
     run: Run = None,
 ) -> None:
@@ -51,7 +54,7 @@ def day(
             for unfinished in workdir.open_runs(p, chosen):
                 workdir.close_day(p, chosen, unfinished, "failed")
         elif turn:
-            runner.await_turn(p, chosen, timedelta(0))
+            runner.await_turn(p, chosen, timedelta(seconds=wait), only_if_next=True)
         else:
             found = runner.check_source(p, chosen, run)
         print_json({"day": str(chosen), "state": workdir.state(p, chosen), "input": found})
