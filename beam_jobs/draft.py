@@ -146,7 +146,7 @@ def _display(items: Table) -> list[str]:
 
 
 def _features(rows: pl.DataFrame, used: set[str | None], tables: dict[str, Table], own: dict[str, str]) -> list[str]:
-    blocks = {
+    blocks: dict[str, dict[str, object]] = {
         "user": {"tower": "query", "kind": "id"},
         "history": {"kind": "history", "length": 20},
         "when": {"kind": "time"},

@@ -68,7 +68,7 @@ def is_category(values: pl.Series) -> bool:
 def _separator(present: pl.Series) -> str | None:
     """What separates the parts of strings such as `Drama|Crime`, if there are far fewer parts than combinations."""
     for separator in _SEPARATORS:
-        if present.str.contains(separator, literal=True).mean() >= _CUT_SHARE:
+        if present.str.contains(separator, literal=True).sum() >= _CUT_SHARE * len(present):
             parts = present.str.split(separator).explode().str.strip_chars()
             few = parts.n_unique() <= min(CATEGORY_SIZE, max(2, len(parts) // 20))
             return separator if few and 2 * parts.n_unique() <= present.n_unique() else None

@@ -342,9 +342,17 @@ def test_items(shop):
         shop.run()
 
 
-def test_any_other_error_stops_the_job_as_what_it_is(shop, monkeypatch):
+def test_an_error_of_ours_is_not_logged_by_beam_besides(shop, caplog):
+    shop.parquet([{k: v for k, v in GOOD.items() if k != "t"}], types={k: v for k, v in TYPES.items() if k != "t"})
+    with pytest.raises(BadData, match=r"does not have: 't'"):
+        shop.run()
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_any_other_error_stops_the_job_as_what_it_is(shop, monkeypatch, caplog):
     shop.parquet(good(5))
     monkeypatch.setattr(records.Judge, "take", lambda self, block: 1 / 0)
     with pytest.raises(Exception, match="division by zero") as e:
         shop.run()
     assert not isinstance(e.value, TwinspireError)
+    assert "division by zero" in caplog.text
