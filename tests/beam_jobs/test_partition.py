@@ -471,8 +471,8 @@ def test_a_csv_left_early_leaves_no_reader_behind(tmp_path, monkeypatch):
     class Slow(rawfiles._Endable):
         def read(self, size=-1):
             if not self.ended:
-                reads.append(size)
                 time.sleep(0.02)
+                reads.append(size)
             return super().read(size)
 
     monkeypatch.setattr(rawfiles, "_Endable", Slow)
