@@ -108,11 +108,37 @@ def test_a_stage_done_over_gives_the_same_result(shop):
     assert {k for k in before if before[k] != after[k]} <= {"dates"}
 
 
-def test_later_logs_do_not_change_an_older_day(shop, two_days):
+def test_later_logs_do_not_change_an_older_day(shop):
     """Point in time: the day is made again with all later partitions gone."""
+    before = result(shop, SECOND)
     for later in ("2024-03-11", "2024-03-12", "2024-03-13", "2024-03-14"):
         shutil.rmtree(shop.parent / f"events/dt={later}")
-    assert twinspire("features", str(shop), "--date", SECOND)["status"] == "already done"
+    assert twinspire("features", str(shop), "--date", SECOND, "--force")["status"] == "done"
+    assert result(shop, SECOND) == before
+    assert twinspire("train", str(shop), "--date", SECOND)["status"] == "already done", "equal input, nothing to do"
+
+
+def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
+    first, second = registry_of(shop).accepted()
+    for stage in STAGES[:2]:
+        twinspire(stage, str(shop), "--date", THIRD, "--mode", "full")
+    for stage in STAGES[2:4]:
+        assert twinspire(stage, str(shop), "--date", THIRD)["mode"] == "full"
+    twinspire("rollback", str(shop), "--to", first)
+    told = twinspire("publish", str(shop), "--date", THIRD, check=2)
+    assert second in told["reason"] and first in told["reason"] and "twinspire train" in told["reason"]
+    assert registry_of(shop).live() == first
+    twinspire("promote", str(shop), second, "--despite-gate", "it was not that")
+    published = twinspire("publish", str(shop), "--date", THIRD)
+    assert published["parent"] == second and published["live"]
+    assert registry_of(shop).manifest(published["version"]).parent is None, "it was trained from scratch"
+
+
+def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
+    shutil.rmtree(shop.parent / f"events/dt={THIRD}")
+    told = twinspire("run", str(shop), "--from", THIRD, "--to", "2024-03-12", check=75)
+    assert [d["outcome"] for d in told["days"]] == ["late", "published"]
+    assert twinspire("summary", str(shop), "--date", THIRD)["state"] == "late"
 
 
 def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
@@ -216,9 +242,26 @@ def test_killed_and_run_again_gives_the_undisturbed_result(shop, undisturbed, st
 
 
 def test_a_later_day_waits_for_one_under_way(shop):
-    twinspire("day", str(shop), "--date", THIRD)
-    told = twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
-    assert THIRD in told["reason"]
+    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
+    for run in ("one", "two"):
+        twinspire("day", str(shop), "--date", THIRD, "--run", run)
+    assert THIRD in twinspire(*waiting, check=75)["reason"]
     twinspire("day", str(shop), "--date", SECOND, "--turn")
+    twinspire("train", str(shop), "--date", THIRD, "--run", "one", check=2)
+    twinspire(*waiting, check=75)
+    twinspire("train", str(shop), "--date", THIRD, check=2)
+    twinspire(*waiting, check=75)  # neither another run's end nor a stage by hand ends the second run
     twinspire("day", str(shop), "--date", THIRD, "--close")
-    twinspire("day", str(shop), "--date", "2024-03-12", "--turn")
+    twinspire(*waiting)
+
+
+def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
+    shop.write_text(shop.read_text().replace("[source]", '[source]\nwait = "1m"'))
+    (shop.parent / f"events/dt={THIRD}").rename(shop.parent / "kept")
+    command = [sys.executable, "-m", "twinspire", "day", str(shop), "--date", THIRD, "--run", "slow"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while workdir.state(load(shop), date.fromisoformat(THIRD)) is None:
+            time.sleep(0.1)
+        twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
+        (shop.parent / "kept").rename(shop.parent / f"events/dt={THIRD}")
+        assert process.wait(60) == 0
