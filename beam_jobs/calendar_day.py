@@ -76,9 +76,10 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
     numbers = column.filter((days < _OLDEST).fill_null(False) & column.str.contains(_NUMBER).fill_null(False))
     if numbers.is_empty():
         return None
-    likely, recent = _guess(numbers), numbers.cast(pl.Float64).max() > _OLDEST_SECONDS
+    likely, recent = _guess(numbers), bool((numbers.cast(pl.Float64) > _OLDEST_SECONDS).any())
+    first = early.to_list()[early.arg_min() or 0]
     return (
-        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {early.min()}, when their time is read in "
+        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {first}, when their time is read in "
         f"{unit}. "
         + (
             f"It is probably in {likely}: --time-unit {likely}."

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import date
 
 from twinspire import storage, workdir
+from twinspire.keys import STAGES
 from twinspire.pipeline import Pipeline
-from twinspire.runner import STAGES
 
 
 def spare_working_files(pipeline: Pipeline, needed: set[str], *, keep_days: int, today: date) -> list[str]:

@@ -4,79 +4,18 @@ A stage's key is the digest of all that its output is a function of. If the newe
 stage is done.
 """
 
-import hashlib
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
 from typing import Any
 
 from twinspire import __version__, storage, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
+from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.stages import Mode, Parent, Promote, StageContext
 from twinspire.workdir import Attempt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A stage as the runner sees it.
-
-    Attributes:
-      module: holds `run(ctx) -> summary`; imported only when the stage runs.
-      after: the stage whose output it reads; that stage's own inputs are handed on.
-      config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
-      inherits: whether its output depends on the parent version.
-      derived: paths whose content follows from its other files, or is for people; their bytes may differ between two
-        runs of the same inputs, so no key depends on them.
-    """
-
-    name: str
-    module: str
-    after: str | None
-    config: tuple[str, ...]
-    inherits: bool = False
-    derived: tuple[str, ...] = ()
-
-
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage(
-            name="features",
-            module="beam_jobs.features",
-            after=None,
-            config=(
-                *("pipeline.time_zone", "source", "columns", "features", "window", "vocabulary", "corpus"),
-                *("evaluation.holdout", "evaluation.max_users", "evaluation.lately_days", "statistics", "beam.shards"),
-            ),
-            derived=("transform/", "statistics/", "report.json"),
-        ),
-        Stage(
-            name="train",
-            module="model.train",
-            after="features",
-            config=("features", "train", "evaluation", "vocabulary.oov_buckets", "gate.min_users"),
-            inherits=True,
-            derived=("query_tower/", "item_tower/"),
-        ),
-        Stage(name="embed", module="beam_jobs.embed", after="train", config=()),
-        Stage(name="index", module="index_builder.build", after="embed", config=("index",)),
-        Stage(
-            name="publish",
-            module="index_builder.publish",
-            after="index",
-            config=("gate", "serving", "corpus", "index.recall_target", "registry.root"),
-            inherits=True,
-        ),
-    )
-}
-# When or where the logs are found does not change a result: their digests stand in the key. An embedding's width is the
-# model's affair alone.
-_WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
 
 
 def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
@@ -176,7 +115,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     elif name == "train":
         _check_mode(day, mode, before["features"])
     config = config_digest(pipeline, stage)
-    key = _digest(
+    key = digest(
         {
             "stage": name,
             "software": __version__,
@@ -240,21 +179,6 @@ def await_turn(pipeline: Pipeline, day: date, patience: timedelta, *, only_if_ne
         time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
-def config_digest(pipeline: Pipeline, stage: Stage) -> str:
-    """Digest of the keys of the pipeline file that the stage uses."""
-    tables = pipeline.model_dump(mode="json", by_alias=True)
-    used: dict[str, object] = {}
-    for path in stage.config:
-        table, _, key = path.partition(".")
-        value = tables[table][key] if key else tables[table]
-        if table in _WITHOUT_EFFECT and not key:
-            value = {k: v for k, v in value.items() if k not in _WITHOUT_EFFECT[table]}
-        if table == "features" and stage.name == "features":
-            value = {name: {k: v for k, v in f.items() if k != "dimension"} for name, f in value.items()}
-        used[path] = value
-    return _digest(used)
-
-
 def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
     """Attempts of the earlier stages, nearest first: the last one's, and those that it was itself made from."""
     if stage.after is None:
@@ -287,7 +211,7 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
         uri=context.out,
         key=key,
         config=config,
-        output=_output_digest(context.out, (workdir.TIMINGS, *stage.derived)),
+        output=output_digest(context.out, (workdir.TIMINGS, *stage.derived)),
         mode=context.mode,
         parent=context.parent.version if context.parent else None,
         inputs={s: workdir.name(context.pipeline, uri) for s, uri in context.inputs.items()},
@@ -315,11 +239,6 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
         )
 
 
-def _output_digest(place: str, left_out: tuple[str, ...]) -> str:
-    files = (file for file in storage.list_files(place) if not file.path.startswith(left_out))
-    return _digest({file.path: file.digest or storage.file_digest(file.uri) for file in files})
-
-
 def _raise_if_refused(attempt: Attempt) -> None:
     if reasons := attempt.summary.get("refused"):
         version = attempt.summary.get("version")
@@ -331,8 +250,4 @@ def _raise_if_refused(attempt: Attempt) -> None:
 
 
 def _source_digest(pipeline: Pipeline, day: date, mode: Mode) -> str:
-    return _digest(import_module("beam_jobs.source").fingerprint(pipeline, day, mode))
-
-
-def _digest(value: Mapping) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return digest(import_module("beam_jobs.source").fingerprint(pipeline, day, mode))

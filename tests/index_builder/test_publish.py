@@ -11,7 +11,7 @@ import pytest
 
 from index_builder import index, publish
 from index_builder.registry import Registry
-from twinspire import runner, storage, workdir
+from twinspire import keys, runner, storage, workdir
 from twinspire.errors import BadData, GateRefused
 from twinspire.workdir import Attempt
 
@@ -128,7 +128,7 @@ def commit(pipeline, made):
     """Commits the working files, as the runner does."""
     before = {}
     for stage, uri in made.inputs.items():
-        config = runner.config_digest(pipeline, runner.STAGES[stage])
+        config = keys.config_digest(pipeline, keys.STAGES[stage])
         told = {"mode": made.mode, "parent": made.parent.version, "inputs": dict(before), "summary": {}}
         workdir.commit(Attempt(uri=uri, key=stage, config=config, output=stage, **told))
         before[stage] = workdir.name(pipeline, uri)

@@ -26,6 +26,7 @@ from twinspire.commands.options import (
     print_json,
 )
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
+from twinspire.keys import STAGES
 from twinspire.pipeline import Pipeline
 
 
@@ -164,7 +165,7 @@ def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict:
     name_of_run = f"run-{secrets.token_hex(4)}"
     seconds: dict[str, float] = {}
     last: dict[str, Any] = {}
-    for name in runner.STAGES:
+    for name in STAGES:
         try:
             last = runner.run_stage(pipeline, day, name, run=name_of_run, **options)
         except KeyboardInterrupt:
@@ -193,10 +194,10 @@ def _headline(summary: dict) -> dict:
 
 
 def _outcome_table(outcomes: list[dict]) -> Table:
-    table = Table("outcome", "version or day", *runner.STAGES, caption="seconds by stage")
+    table = Table("outcome", "version or day", *STAGES, caption="seconds by stage")
     table.columns[1].no_wrap = True
     for o in outcomes:
-        times = [str(o["seconds"].get(name, "")) for name in runner.STAGES]
+        times = [str(o["seconds"].get(name, "")) for name in STAGES]
         outcome = "live" if o.get("live") else "not live" if o["outcome"] == "published" else o["outcome"]
         table.add_row(outcome, o.get("version") or o["day"], *times)
     return table
@@ -205,7 +206,7 @@ def _outcome_table(outcomes: list[dict]) -> Table:
 def summary(pipeline: PipelineFile, date: Date) -> None:
     """Tell how a day ended: its version, its figures beside the baselines', what it cost."""
     p, chosen = open_pipeline(pipeline), parse_date(date)
-    attempts = {name: workdir.latest(p, chosen, name) for name in runner.STAGES}
+    attempts = {name: workdir.latest(p, chosen, name) for name in STAGES}
     done = {name: attempt.summary for name, attempt in attempts.items() if attempt}
     state = workdir.state(p, chosen)
     told = {"day": str(chosen), "state": state, "stages": done, "gaps": _gaps(p, chosen)}

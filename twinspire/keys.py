@@ -1,0 +1,93 @@
+"""What a stage's result depends on, as digests: its part of the pipeline file, and the files that it wrote."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twinspire import storage
+from twinspire.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage as the runner sees it.
+
+    Attributes:
+      module: holds `run(ctx) -> summary`; imported only when the stage runs.
+      after: the stage whose output it reads; that stage's own inputs are handed on.
+      config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
+      inherits: whether its output depends on the parent version.
+      derived: paths whose content follows from its other files, or is for people; their bytes may differ between two
+        runs of the same inputs, so no key depends on them.
+    """
+
+    name: str
+    module: str
+    after: str | None
+    config: tuple[str, ...]
+    inherits: bool = False
+    derived: tuple[str, ...] = ()
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            name="features",
+            module="beam_jobs.features",
+            after=None,
+            config=(
+                *("pipeline.time_zone", "source", "columns", "features", "window", "vocabulary", "corpus"),
+                *("evaluation.holdout", "evaluation.max_users", "evaluation.lately_days", "statistics", "beam.shards"),
+            ),
+            derived=("transform/", "statistics/", "report.json"),
+        ),
+        Stage(
+            name="train",
+            module="model.train",
+            after="features",
+            config=("features", "train", "evaluation", "vocabulary.oov_buckets", "gate.min_users"),
+            inherits=True,
+            derived=("query_tower/", "item_tower/"),
+        ),
+        Stage(name="embed", module="beam_jobs.embed", after="train", config=()),
+        Stage(name="index", module="index_builder.build", after="embed", config=("index",)),
+        Stage(
+            name="publish",
+            module="index_builder.publish",
+            after="index",
+            config=("gate", "serving", "corpus", "index.recall_target", "registry.root"),
+            inherits=True,
+        ),
+    )
+}
+# When or where the logs are found does not change a result: their digests stand in the key. An embedding's width is the
+# model's affair alone.
+_WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
+
+
+def config_digest(pipeline: Pipeline, stage: Stage) -> str:
+    """Digest of the keys of the pipeline file that the stage uses."""
+    tables = pipeline.model_dump(mode="json", by_alias=True)
+    used: dict[str, object] = {}
+    for path in stage.config:
+        table, _, key = path.partition(".")
+        value = tables[table][key] if key else tables[table]
+        if table in _WITHOUT_EFFECT and not key:
+            value = {k: v for k, v in value.items() if k not in _WITHOUT_EFFECT[table]}
+        if table == "features" and stage.name == "features":
+            value = {name: {k: v for k, v in f.items() if k != "dimension"} for name, f in value.items()}
+        used[path] = value
+    return digest(used)
+
+
+def output_digest(place: str, left_out: tuple[str, ...]) -> str:
+    """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
+    files = (file for file in storage.list_files(place) if not file.path.startswith(left_out))
+    return digest({file.path: file.digest or storage.file_digest(file.uri) for file in files})
+
+
+def digest(value: Mapping) -> str:
+    """Digest of JSON-able values, whatever their order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
