@@ -173,6 +173,8 @@ device = { kind = "category", tower = "query" }
 item = { kind = "id", tower = "item" }
 [evaluation]
 ks = [1, 2]
+[gate]
+metric = "recall@2"
 """
 
 
