@@ -4,7 +4,7 @@ It listens on 127.0.0.1 only, keeps everything in one folder (SQLite) and leaves
 """
 
 import contextlib
-import ctypes
+import fcntl
 import json
 import os
 import secrets
@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from twinspire import processes
 from twinspire.airflow_rest import Rest
 from twinspire.errors import TryAgain, UsageError
 
 MARK = "TWINSPIRE_LOCAL_AIRFLOW"
 DAGS = Path(__file__).parent.parent / "dags"
-_PR_SET_PDEATHSIG = 1
 
 
 class LocalAirflow:
@@ -62,6 +62,7 @@ class LocalAirflow:
         self.user, self.password = "admin", secrets.token_urlsafe(9)
         self.log = self.home / "standalone.log"
         self._process: subprocess.Popen | None = None
+        self._lock_file = self.home.with_name(f"{self.home.name}.lock")  # holds the pid of the session's first process
         self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
@@ -90,7 +91,11 @@ class LocalAirflow:
         }
 
     def __enter__(self) -> "LocalAirflow":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -102,13 +107,10 @@ class LocalAirflow:
         Raises:
           UsageError: Airflow is not installed in this environment, or one runs in this home already.
         """
-        if found := self.processes():
-            raise UsageError(
-                f"One Airflow at a time uses {self.home}; processes {found} do. Stop that one first, by Ctrl-C."
-            )
         airflow = shutil.which("airflow", path=Path(sys.executable).parent)
         if airflow is None:
             raise UsageError(f"Airflow is needed, and is not installed beside {sys.executable}: run `make setup`.")
+        self._take_home()
         if self.fresh:
             shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -124,8 +126,19 @@ class LocalAirflow:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches only us, and we stop it in order
-                preexec_fn=_stop_with_parent,
+                preexec_fn=processes.die_with_parent,
             )
+        self._lock_file.write_text(str(self._process.pid))
+
+    def _take_home(self) -> None:
+        """Makes sure that nobody else uses the home; ends what an owner left that was killed."""
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = self._lock_file.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when we die, however that is
+        except BlockingIOError as e:
+            raise UsageError(f"One Airflow at a time uses {self.home}, and one runs. Stop it first, by Ctrl-C.") from e
+        processes.end(self.processes, patience=0)
 
     def _without_log_servers(self, airflow: str) -> None:
         """Puts a front before `airflow`: its log servers listen on all interfaces, and one machine needs none."""
@@ -170,31 +183,19 @@ class LocalAirflow:
         process = self._process
         if process is None:
             return
-        with _undisturbed():
+        with processes.undisturbed():
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)  # SIGTERM would orphan its children
-            patience = 12.0  # an idle Airflow needs 6 to 12 s; a busy one would wait for its tasks
-            for sign in (signal.SIGTERM, signal.SIGKILL):
-                if _wait(lambda: process.poll() is not None and not self.processes(), patience):
-                    break
-                patience = 8.0
-                for pid in self.processes():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, sign)
+            # An idle Airflow needs 3 to 12 s; a busy one would wait for its tasks.
+            processes.end(self.processes, patience=12)
             process.wait()
             self._process = None
+            self._lock.close()
 
     def processes(self) -> list[int]:
-        """Pids of this Airflow and of everything that it started.
-
-        Found by our mark in their environment, and by their session: some of Airflow's processes write their title over
-        their environment, and tasks run their commands in sessions of their own.
-        """
-        mark = f"{MARK}={self.home}".encode()
-        sessions = {int(home.name): _session(home) for home in Path("/proc").glob("[0-9]*")}
-        marked = {pid for pid in sessions if mark in _environment(pid)}
-        ours = {sessions[pid] for pid in marked} | ({self._process.pid} if self._process else set())
-        return [pid for pid, session in sessions.items() if session in ours]
+        """Pids of this Airflow and of everything that it started."""
+        session = self._lock_file.read_text() if self._lock_file.exists() else ""
+        return processes.find(f"{MARK}={self.home}", int(session) if session.isdigit() else None, "airflow")
 
 
 def free_port(preferred: int = 0) -> int:
@@ -204,43 +205,3 @@ def free_port(preferred: int = 0) -> int:
             s.bind(("127.0.0.1", port))
             return s.getsockname()[1]
     raise TryAgain("No port of 127.0.0.1 is free. Stop something that listens, and try again.")
-
-
-def _stop_with_parent() -> None:
-    """Runs in the child: dies with us, and hears SIGINT even where we were started with `&`, which ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-
-
-def _session(process: Path) -> int:
-    try:
-        # PID (NAME) STATE PARENT GROUP SESSION …, where NAME may hold anything
-        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
-    except (OSError, IndexError):
-        return 0
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # gone, or another user's
-        return []
-
-
-def _wait(done: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
-
-
-@contextlib.contextmanager
-def _undisturbed():
-    """A second Ctrl-C must not interrupt the clearing up."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

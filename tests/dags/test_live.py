@@ -22,6 +22,7 @@ import pytest
 from index_builder.log import version_date
 from index_builder.registry import Registry
 from twinspire.airflow_local import LocalAirflow
+from twinspire.errors import UsageError
 
 pytestmark = pytest.mark.live
 
@@ -225,18 +226,30 @@ def test_no_process_outlives_whoever_started_it(tmp_path, sign):
     code = f"""if True:
         import pathlib, time
         from twinspire.airflow_local import LocalAirflow
-        home = pathlib.Path({str(tmp_path)!r})
+        home = pathlib.Path({str(tmp_path / "home")!r})
         with LocalAirflow(home, home):
             time.sleep(600)
     """
-    watched = LocalAirflow(tmp_path, tmp_path)
+    airflow = LocalAirflow(tmp_path / "home", tmp_path)
     owner = subprocess.Popen([sys.executable, "-c", code])
     try:
-        until(lambda: len(watched.processes()) > 5)  # standalone and its four parts, and more
+        until(lambda: len(airflow.processes()) > 5)  # standalone and its four parts, and more
+        with pytest.raises(UsageError, match="One Airflow at a time"):
+            airflow.start()
     finally:
         owner.send_signal(sign)
         owner.wait(60)
-    until(lambda: not watched.processes())
+    if sign == signal.SIGKILL:  # it has begun to stop by itself; the next to come makes sure
+        airflow.start()
+        airflow.stop()
+    assert airflow.processes() == []
+    assert running("airflow standalone", str(tmp_path)) == []
+
+
+def running(*parts):
+    """Command lines that hold all the parts; found without what is tested."""
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if all(part in line for part in parts)]
 
 
 def until(true, seconds=120):
