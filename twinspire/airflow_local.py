@@ -32,7 +32,7 @@ class LocalAirflow:
       home: AIRFLOW_HOME. Kept between starts, and with it the runs and their logs.
       url: where the UI and the REST API are.
       user, password: of the one administrator; new at every start.
-      rest: the client, once `wait_until_healthy` has returned.
+      rest: the client, of use once `wait_until_healthy` has returned.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.user, self.password = "admin", secrets.token_urlsafe(9)
         self.log = self.home / "standalone.log"
+        self.rest = Rest(self.url, self.user, self.password)
         self._process: subprocess.Popen | None = None
         self._lock_file = self.home.with_name(f"{self.home.name}.lock")  # holds the pid of the session's first process
         self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}
@@ -111,6 +112,7 @@ class LocalAirflow:
         if airflow is None:
             raise UsageError(f"Airflow is needed, and is not installed beside {sys.executable}: run `make setup`.")
         self._take_home()
+        self.rest = Rest(self.url, self.user, self.password)
         if self.fresh:
             shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -137,6 +139,7 @@ class LocalAirflow:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when we die, however that is
         except BlockingIOError as e:
+            self._lock.close()
             raise UsageError(f"One Airflow at a time uses {self.home}, and one runs. Stop it first, by Ctrl-C.") from e
         processes.end(self.processes, patience=0)
 
@@ -159,13 +162,11 @@ class LocalAirflow:
           TryAgain: it stopped, or is not healthy in time; the end of its log is in the message.
         """
         began = time.monotonic()
-        rest = Rest(self.url, self.user, self.password)
         while (waited := time.monotonic() - began) < timeout:
             if not self.running():
                 raise TryAgain(f"Airflow stopped while starting. The end of {self.log}:\n{self.log_end()}")
-            if rest.healthy():
-                self.rest = rest
-                return rest
+            if self.rest.healthy():
+                return self.rest
             tick(waited)
             time.sleep(0.5)
         raise TryAgain(f"Airflow is not healthy after {timeout:.0f} s. The end of {self.log}:\n{self.log_end()}")
@@ -180,6 +181,7 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """Stops Airflow and its tasks, and returns when no process of theirs is left."""
+        self.rest.close()
         process = self._process
         if process is None:
             return

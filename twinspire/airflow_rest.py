@@ -43,6 +43,10 @@ class Rest:
             raise httpx.HTTPStatusError(reason, request=answer.request, response=answer)
         return answer.json() if answer.content else {}
 
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._http.close()
+
     def healthy(self) -> bool:
         """Whether all parts run."""
         try:
