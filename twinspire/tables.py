@@ -60,6 +60,10 @@ class Columns(Strict):
     reward_clip: tuple[float, float] = Field((0.0, 10.0), description="Rewards are cut to this range.")
     event: str | None = Field(None, description="The event's type.")
     positives: tuple[str, ...] = Field((), description="Event types that count as positives; all when empty.")
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`."
+    )
+    label: str | None = Field(None, description="A number that `train.auxiliary` learns: a rating, the share watched.")
     items_key: str | None = Field(None, description="The item's id in the items snapshot; as in the events by default.")
     users_key: str | None = Field(None, description="The user's id in the users snapshot; as in the events by default.")
 
@@ -108,6 +112,44 @@ class Frequency(Strict):
     alpha: float = Field(0.01, gt=0, le=1, description="Learning rate: larger follows faster and is noisier.")
 
 
+class Negatives(Strict):
+    """The items that a positive is held against. They add up; each is corrected by its chance of being there."""
+
+    in_batch: Literal["all", "random", "hard", "semi_hard"] = Field(
+        "all",
+        description="The batch's other items: all, or per row `k` of them: at random, those of the highest scores, or "
+        "some of a band of scores. The last two are biased: the correction cannot know how they were picked.",
+    )
+    k: int = Field(100, ge=1, description="Items of the batch kept per row, unless all are.")
+    ranks: tuple[int, int] = Field((100, 500), description="`semi_hard`: the band, by rank from the best, 0 being it.")
+    scores: tuple[float, float] | None = Field(None, description="`semi_hard`: the band by cosine instead of rank.")
+    uniform: int = Field(0, ge=0, description="Items drawn anew each step from the day's catalogue, all equally likely.")
+    memory: int = Field(0, ge=0, description="Items of earlier batches, as they were encoded then; the newest so many.")
+    memory_after: int = Field(1_000, ge=0, description="Steps before `memory` sets in: young vectors age fast.")
+    mask_positives: bool = Field(
+        False, description="What the same user took elsewhere in the batch is no negative. For baskets and playlists."
+    )
+
+
+class HistoryEncoder(Strict):
+    """How a history becomes one vector."""
+
+    pooling: Literal["mean", "recency", "attention"] = Field(
+        "mean", description="`recency`: newer items weigh more; `attention`: causal self-attention, order matters."
+    )
+    half_life: float = Field(10.0, gt=0, description="`recency`: items after which a weight has halved.")
+    layers: int = Field(2, ge=1, description="`attention`: its layers.")
+    heads: int = Field(2, ge=1, description="`attention`: its heads; they divide the width of the items' embedding.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="`attention`: share of values dropped in training.")
+
+
+class Auxiliary(Strict):
+    """A second thing to learn from the same vectors: how much a taken item was liked (`columns.label`)."""
+
+    weight: float = Field(0.0, ge=0, description="Of its loss beside the softmax; 0 is off.")
+    loss: Literal["squared", "logistic"] = Field("squared", description="`logistic` for labels from 0 to 1.")
+
+
 class Train(Strict):
     """The model and how it learns."""
 
@@ -117,8 +159,18 @@ class Train(Strict):
     )
     item_layers: tuple[int, ...] = Field((), description="Hidden layers of the item tower.")
     temperature: float = Field(0.15, gt=0, description="Divides the cosine before the softmax.")
-    correction: Literal["none", "batch"] = Field("batch", description="`batch` is the paper's log p; `none` is plain.")
+    skip: bool = Field(
+        True, description="Add the item's embedding and the history's past the layers, where widths allow it."
+    )
+    history: HistoryEncoder = Field(default_factory=HistoryEncoder, description="How a history becomes one vector.")
+    correction: Literal["none", "batch", "expected_count"] = Field(
+        "batch",
+        description="`batch` is the paper's log p; `expected_count` leaves the positive alone and weighs each negative "
+        "by how often it is expected; `none` is plain.",
+    )
     frequency: Frequency = Field(default_factory=Frequency, description="The frequency estimate.")
+    negatives: Negatives = Field(default_factory=Negatives, description="What positives are held against.")
+    auxiliary: Auxiliary = Field(default_factory=Auxiliary, description="A second objective.")
     learning_rate: float = Field(0.1, gt=0, description="Adagrad's.")
     batch_size: int = Field(
         256, ge=2, description="Examples, and so negatives, per step. Large logs want thousands, and train faster so."
@@ -143,6 +195,10 @@ class Evaluation(Strict):
     holdout: float = Field(0.1, ge=0, lt=1, description="Share of users held out of a day's training.")
     max_users: int = Field(10_000, ge=1, description="The most users measured.")
     lately_days: int = Field(1, ge=1, description="Days of the baseline `popular lately`.")
+    slices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 5, 20), description="Users and items are told apart by earlier events: none, fewer than 5, than 20, more."
+    )
+    resamples: int = Field(200, ge=0, description="Bootstrap resamples behind the intervals; 0 for none.")
 
 
 class Gate(Strict):
