@@ -26,12 +26,14 @@ class Rows:
 
     Attributes:
       features: transformed columns by name, [N] or [N, L]; ids int32 with 0 as padding, numbers float32.
+      user: [N] int64, fingerprints of the users' ids.
       item: [N] int64, fingerprints of the items' ids.
       reward: [N] float32.
       time: [N] int64, microseconds since 1970, ascending.
     """
 
     features: Mapping[str, np.ndarray]
+    user: np.ndarray
     item: np.ndarray
     reward: np.ndarray
     time: np.ndarray
@@ -60,6 +62,7 @@ def read(folder: Path, parts: Sequence[Part]) -> Rows:
     table = table.sort_by([(name, "ascending") for name in _META[:3]])
     return Rows(
         features={part.column: _feature(table, part) for part in parts},
+        user=fingerprint(table["_user"]),
         item=fingerprint(table["_item"]),
         reward=table["_reward"].to_numpy(),
         time=table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(),
@@ -81,6 +84,7 @@ def join(days: Sequence[Rows]) -> Rows:
     """Puts several days into one, in the order given."""
     return Rows(
         features={name: _stack([day.features[name] for day in days]) for name in days[0].features},
+        user=np.concatenate([day.user for day in days]),
         item=np.concatenate([day.item for day in days]),
         reward=np.concatenate([day.reward for day in days]),
         time=np.concatenate([day.time for day in days]),

@@ -20,6 +20,7 @@ def _rows(tiny, n, seed=0):
     columns = tiny.columns(n, seed)
     return Rows(
         features=columns,
+        user=columns["user"].astype(np.int64),
         item=columns["item"].astype(np.int64),
         reward=np.ones(n, np.float32),
         time=np.sort(np.random.default_rng(seed).integers(0, 24 * HOUR, n)),

@@ -38,6 +38,7 @@ def test_rows_come_in_order_of_time_whatever_the_files(tmp_path):
     assert rows.features["recent"].tolist()[2] == [1, 2, 3, 0, 0]
     assert rows.features["shape"].tolist()[4] == [5.0, 1.0]
     assert len(set(rows.item.tolist())) == 5
+    assert [rows.user.tolist().index(user) for user in rows.user] == [0, 0, 2, 3, 2]  # u1 u1 u0 u2 u0
 
 
 def test_a_column_that_is_missing_is_named(tmp_path):
@@ -82,9 +83,14 @@ def test_days_are_joined_in_the_order_given():
     def day(first, width):
         time = np.arange(first, first + 2)
         return training_rows.Rows(
-            features={"recent": np.full((2, width), first)}, item=time, reward=np.ones(2, np.float32), time=time
+            features={"recent": np.full((2, width), first)},
+            user=time * 10,
+            item=time,
+            reward=np.ones(2, np.float32),
+            time=time,
         )
 
     rows = training_rows.join([day(1, 2), day(5, 3)])
     assert rows.features["recent"].tolist() == [[1, 1, 0], [1, 1, 0], [5, 5, 5], [5, 5, 5]]
     assert rows.time.tolist() == [1, 2, 5, 6]
+    assert rows.user.tolist() == [10, 20, 50, 60]
