@@ -20,7 +20,7 @@ from rich.console import Console
 
 from beam_jobs import engine, schema
 from beam_jobs.days import start_of
-from beam_jobs.embedding import Batch, Embed, Part, Sample, compact
+from beam_jobs.vectors.embedding import Batch, Embed, Part, Sample, compact
 from model import bundle
 from twinspire import storage
 from twinspire.errors import BadData

@@ -9,7 +9,10 @@ import json
 import apache_beam as beam
 from rich.console import Console
 
-from beam_jobs import analysis, anomalies, engine, raw, schema, statistics, transform
+from beam_jobs import engine, schema
+from beam_jobs.raw_features import run as raw
+from beam_jobs.statistics import anomalies, statistics
+from beam_jobs.transform import analysis, graph
 from twinspire import storage, workdir
 from twinspire.stages import StageContext
 
@@ -25,13 +28,13 @@ def run(ctx: StageContext) -> dict:
     p, out = ctx.pipeline, ctx.out
     report = raw.write_raw(ctx, lambda rows: rows | "Summary" >> analysis.WriteSummary(p, ctx.day, out))
     console.print(f"features {ctx.day}: making the transform graph")
-    transform.make_graph(p, out)
+    graph.make_graph(p, out)
     examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(out, schema.EXAMPLES))]
     of_day = [name for name in examples if name.startswith(f"{schema.EXAMPLES}/{schema.day_folder(ctx.day)}/")]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = pipeline | "Examples" >> beam.Create(examples) | transform.ApplyGraph(p, out)
+        _ = pipeline | "Examples" >> beam.Create(examples) | graph.ApplyGraph(p, out)
         _ = pipeline | "Of the day" >> beam.Create(of_day) | statistics.WriteStatistics(p, out)
 
     engine.run(p.beam.options, build)

@@ -84,7 +84,7 @@ def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
     if run:
         workdir.open_day(pipeline, day, run)
     try:
-        return import_module("beam_jobs.source").check(pipeline, day)
+        return import_module("beam_jobs.reading.source").check(pipeline, day)
     except BaseException as e:
         if run:
             workdir.close_day(pipeline, day, run, _outcome("features", e) or "failed")
@@ -102,7 +102,7 @@ def _outcome(stage: str, error: BaseException) -> str | None:
 def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: bool, promote: Promote) -> dict:
     stage, started = STAGES[name], time.monotonic()
     if name == "features":
-        import_module("beam_jobs.source").check(pipeline, day)
+        import_module("beam_jobs.reading.source").check(pipeline, day)
     if name == "train":
         await_turn(pipeline, day, pipeline.train.wait)
     parent = find_parent(pipeline, day)
@@ -250,4 +250,4 @@ def _raise_if_refused(attempt: Attempt) -> None:
 
 
 def _source_digest(pipeline: Pipeline, day: date, mode: Mode) -> str:
-    return digest(import_module("beam_jobs.source").fingerprint(pipeline, day, mode))
+    return digest(import_module("beam_jobs.reading.source").fingerprint(pipeline, day, mode))

@@ -8,7 +8,8 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from beam_jobs import raw, records
+from beam_jobs.raw_features import run as raw
+from beam_jobs.reading import records
 from twinspire.errors import BadData, NothingToDo, TwinspireError
 from twinspire.pipeline import load
 from twinspire.stages import StageContext

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from beam_jobs.draft import draft
-from beam_jobs.validate import validate
+from beam_jobs.pipeline_file.draft import draft
+from beam_jobs.pipeline_file.validate import validate
 from twinspire.errors import BadData, UsageError
 from twinspire.pipeline import load
 

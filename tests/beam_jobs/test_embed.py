@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs import embed, embedding
+from beam_jobs import embed
+from beam_jobs.vectors import embedding
 from twinspire import storage
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
@@ -242,7 +243,8 @@ def test_no_active_users_give_no_queries(tmp_path, features, towers):
 def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers):
     code = """
 import sys
-from beam_jobs import embed, embedding
+from beam_jobs import embed
+from beam_jobs.vectors import embedding
 loads = []
 load = embedding.load_tower
 embedding.load_tower = lambda uri: loads.append(uri) or load(uri)

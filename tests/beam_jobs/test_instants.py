@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import days
-from beam_jobs.instants import to_instants
+from beam_jobs.reading.instants import to_instants
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZONES = ["Etc/GMT+3", "Asia/Tokyo", "America/New_York", "America/Sao_Paulo", "Australia/Lord_Howe"]

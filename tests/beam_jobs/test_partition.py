@@ -18,9 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_jobs import rawfiles
-from beam_jobs.partition import Layout, partition
-from beam_jobs.rawfiles import CsvOptions
+from beam_jobs.logs import files
+from beam_jobs.logs.files import CsvOptions
+from beam_jobs.logs.partition import Layout, partition
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
@@ -176,7 +176,7 @@ def test_ids_survive_every_format(tmp_path, name):
     ],
 )
 def test_csv_columns_are_numbers_when_nothing_is_lost(tmp_path, monkeypatch, values, read):
-    monkeypatch.setattr(rawfiles, "BLOCK_BYTES", 40)  # so that one table shows only some of the values
+    monkeypatch.setattr(files, "BLOCK_BYTES", 40)  # so that one table shows only some of the values
     rows = "".join(f"2017-10-{10 + n},{value}\n" for n, value in enumerate(values))
     (tmp_path / "log.csv").write_text("t,v\n" + rows)
     found = lay_out(tmp_path, tmp_path / "log.csv", time="t")
@@ -316,7 +316,7 @@ def test_bad_records_can_be_set_aside(tmp_path):
 
 
 def test_lines_are_counted_and_kept_whole_across_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(rawfiles, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 100)
     lines = ["oops" if n % 100 == 50 else json.dumps({"t": "2017-10-15", "n": n}) for n in range(1000)]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     found = lay_out(tmp_path, tmp_path / "log.jsonl", time="t", rejected=str(tmp_path / "bad.jsonl"))
@@ -405,7 +405,7 @@ def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
     pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
     code = """
 import sys
-from beam_jobs.partition import Layout, partition
+from beam_jobs.logs.partition import Layout, partition
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
 before = peak()
@@ -438,7 +438,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
         tmp_path / "log.parquet"
     )
     code = (
-        "import sys; from beam_jobs.partition import Layout, partition;"
+        "import sys; from beam_jobs.logs.partition import Layout, partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )
     out = tmp_path / "out"
@@ -468,16 +468,16 @@ def test_a_csv_left_early_leaves_no_reader_behind(tmp_path, monkeypatch):
     (tmp_path / "log.csv").write_text("a,b\n" + "1,2\n" * 20_000)
     reads = []
 
-    class Slow(rawfiles._Endable):
+    class Slow(files._Endable):
         def read(self, size=-1):
             if not self.ended:
                 time.sleep(0.02)
                 reads.append(size)
             return super().read(size)
 
-    monkeypatch.setattr(rawfiles, "_Endable", Slow)
-    monkeypatch.setattr(rawfiles, "BLOCK_BYTES", 1000)
-    tables = rawfiles.read(tmp_path / "log.csv", lambda malformed: None)
+    monkeypatch.setattr(files, "_Endable", Slow)
+    monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
+    tables = files.read(tmp_path / "log.csv", lambda malformed: None)
     next(tables)
     tables.close()
     after = len(reads)

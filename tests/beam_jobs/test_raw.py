@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs import hashing, raw, schema
+from beam_jobs import hashing, schema
+from beam_jobs.raw_features import run as raw
 from tests.beam_jobs import world as worlds
 from tests.beam_jobs.slow import Slow, float32
 from twinspire import storage

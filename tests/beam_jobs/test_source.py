@@ -9,7 +9,8 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from beam_jobs import days, source
+from beam_jobs import days
+from beam_jobs.reading import source
 from twinspire.errors import BadData, NothingToDo, TryAgain
 from twinspire.pipeline import load
 

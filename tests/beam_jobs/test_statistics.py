@@ -16,8 +16,9 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
 
-from beam_jobs import anomalies, data_schema, distances, engine, schema, statistics
-from beam_jobs.sketches import Numbers, Strings, sketch
+from beam_jobs import engine, schema
+from beam_jobs.statistics import anomalies, data_schema, distances, statistics
+from beam_jobs.statistics.sketches import Numbers, Strings, sketch
 from twinspire import storage
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline

@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from beam_jobs import analysis, engine, preprocessing, schema, tensors, transform
+from beam_jobs import engine, schema
+from beam_jobs.transform import analysis, graph, preprocessing, tensors
 from model.transform import Transform, vocabularies
 from twinspire import storage
 from twinspire.errors import BadData
@@ -105,7 +106,7 @@ def run(p, window, examples, out, options=(), batch=25):
         _ = made | analysis.WriteSummary(p, DAY, out)
 
     engine.run(options, fit)
-    transform.make_graph(p, out)
+    graph.make_graph(p, out)
     names, kind = [], schema.example_schema(p)
     for hour in sorted({row["_time"].hour for row in examples}):
         rows = [row for row in examples if row["_time"].hour == hour]
@@ -116,7 +117,7 @@ def run(p, window, examples, out, options=(), batch=25):
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
-    engine.run(options, lambda pipeline: pipeline | beam.Create(names) | transform.ApplyGraph(p, out))
+    engine.run(options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out))
 
 
 def transformed(out):

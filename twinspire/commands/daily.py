@@ -220,7 +220,7 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:
     try:
-        import_module("beam_jobs.source").check(pipeline, day)
+        import_module("beam_jobs.reading.source").check(pipeline, day)
     except NothingToDo as e:
         return str(e)
     return "The day had no logs when it was run; now it has: run it again."
@@ -232,5 +232,5 @@ def _gaps(pipeline: Pipeline, day: date) -> list[str]:
     if parent is None:
         return []
     between = (parent.day + timedelta(days=n) for n in range(1, (day - parent.day).days))
-    source = import_module("beam_jobs.source")
+    source = import_module("beam_jobs.reading.source")
     return [str(d) for d in between if source.files(pipeline, "events", d)]

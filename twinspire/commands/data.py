@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from beam_jobs import draft, rawfiles
-from beam_jobs import partition as layouts
-from beam_jobs import validate as checks
+from beam_jobs.logs import files
+from beam_jobs.logs import partition as layouts
+from beam_jobs.pipeline_file import draft
+from beam_jobs.pipeline_file import validate as checks
 from twinspire import doctor as diagnosis
 from twinspire.commands.options import AsJson, PipelineFile, console, open_pipeline, parse_date, print_json
 from twinspire.errors import BadData, UsageError
@@ -69,7 +70,7 @@ def partition(
         last=parse_date(last) if last else None,
         rename={old: new for old, _, new in pairs},
         format=file_format,
-        csv=rawfiles.CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
+        csv=files.CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
         text=text or (),
         done_marker=done_marker,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from beam_jobs.partition import Layout, partition
+from beam_jobs.logs.partition import Layout, partition
 from twinspire import pipeline
 from twinspire.errors import UsageError
 

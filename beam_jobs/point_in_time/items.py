@@ -1,0 +1,90 @@
+"""The item tower's raw features at some moment, from the snapshot that is valid then and from the count table."""
+
+from datetime import date
+
+import polars as pl
+
+from beam_jobs import days
+from beam_jobs.point_in_time import counts
+from beam_jobs.point_in_time.job import Job, Kept
+from beam_jobs.reading.snapshot import Account, read_items
+
+_snapshots = Kept(1 << 30)
+_known = Kept(1 << 28)
+_accounts: dict[tuple[str, date], Account] = {}
+_MICROSECONDS_OF_A_DAY = 86_400_000_000
+
+
+def snapshot(job: Job, at: date) -> pl.DataFrame:
+    """The items snapshot of a day, read once per process."""
+    key = (job.token, at)
+
+    def read() -> pl.DataFrame:
+        _accounts[key] = Account()
+        return read_items(job.p, job.inputs.items[at], _accounts[key])
+
+    return _snapshots.get(key, read)
+
+
+def account(job: Job, at: date) -> Account:
+    """What was found in the files of a snapshot."""
+    snapshot(job, at)
+    return _accounts[job.token, at]
+
+
+def known_at(job: Job, day: date, table: pl.DataFrame) -> pl.DataFrame:
+    """What `counts.as_of` knows at the start of a day, worked out once per process."""
+    return _known.get((job.token, day), lambda: counts.as_of(job.p, table, day))
+
+
+def known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+    """What is known at the start of each vocabulary day, of the items with events on it: columns as above and `_day`.
+
+    Counts and ages are null on days before which not enough was read.
+    """
+    return _known.get((job.token, "vocabulary"), lambda: _known_on(job, table))
+
+
+def _known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+    found = []
+    for day in job.plan.analysis:
+        taken = table.filter(pl.col("_day") == days.number(day)).select("_item", "_day")
+        rows = counts.add(taken, counts.as_of(job.p, table, day))
+        if day < job.plan.counted_from:
+            rows = rows.with_columns(pl.lit(None, pl.Float32).alias(name) for name in counts.computed(job.p))
+        found.append(rows)
+    return pl.concat(found)
+
+
+def dress(job: Job, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr) -> pl.DataFrame:
+    """Adds to rows with `_item` the item features that are not counted.
+
+    Args:
+      job: the job.
+      rows: in any order; it is kept.
+      at: day of the snapshot to use, None if there is none. An item that it lacks has only its id.
+      moment: ages from a declared date are those at the start of this day (a date, or days since 1970).
+    """
+    if at is not None:
+        rows = rows.join(snapshot(job, at).select(_stored(job)), on="_item", how="left", maintain_order="left")
+        rows = rows.with_columns(_ages(job, moment))
+    return rows.with_columns(pl.col("_item").alias(job.p.item_id)) if job.p.item_id else rows
+
+
+def _stored(job: Job) -> list[str]:
+    """Columns of the snapshot that features come from."""
+    p = job.p
+    named = [name for name, f in p.tower("item").items() if f.kind not in ("id", "count", "age")]
+    return ["_item", *named, *(f"_born_{name}" for name, f in p.kinds("age").items() if f.column)]
+
+
+def _ages(job: Job, moment: date | pl.Expr) -> list[pl.Expr]:
+    """Ages since a declared date. One that lies ahead, later on the day itself, is 0."""
+    if isinstance(moment, date):
+        cut = pl.lit(days.start_of(moment, job.p.zone))
+    else:
+        starts = {days.number(day): days.start_of(day, job.p.zone) for day in job.plan.read}
+        cut = moment.replace_strict(starts, return_dtype=pl.Int64)
+    born = {name: pl.col(f"_born_{name}") for name, f in job.p.kinds("age").items() if f.column}
+    ages = {name: (cut - column) / _MICROSECONDS_OF_A_DAY for name, column in born.items()}
+    return [age.cast(pl.Float32).clip(0).alias(name) for name, age in ages.items()]

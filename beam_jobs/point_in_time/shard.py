@@ -1,0 +1,172 @@
+"""All that is made of one shard of the users: whole users, all their events, whole columns at a time.
+
+The frames that come out still lack what only all shards together know: item features, and who is held out.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from beam_jobs import batches, days, hashing, schema
+from beam_jobs.point_in_time import history
+from beam_jobs.point_in_time.job import Job
+from twinspire.pipeline import Pipeline
+
+LOT = "_lot"
+"""A number drawn for the user and the day; the smallest are held out."""
+TAIL = "_tail"
+"""The user's last items, oldest first."""
+_ORDERED = ["_user", "_time", "_item"]
+
+
+def relevant_types(p: Pipeline) -> set[str]:
+    """Event types that are used at all; empty when all are."""
+    return {*p.columns.positives, *history_types(p)} if p.columns.positives else set()
+
+
+def history_types(p: Pipeline) -> tuple[str, ...]:
+    """Event types that enter histories: the positives, if the history does not list its own; empty when all do."""
+    return next((f.types for f in p.kinds("history").values()), ()) or p.columns.positives
+
+
+class Shard:
+    """One shard.
+
+    Attributes:
+      events: sorted by user, time, item; no two with the same user, item, time and type (the first in the logs stays).
+        Columns of `columns.events`, `_day`, `_code` (number of the user), `_positive`.
+      past: those that enter histories.
+      doubles: copies dropped, by number of the day.
+    """
+
+    def __init__(self, job: Job, events: pl.DataFrame, users: pl.DataFrame | None) -> None:
+        """Sorts out the events.
+
+        Args:
+          job: the job.
+          events: columns of `columns.events`, `_order`, `_day`, in any order.
+          users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any order.
+        """
+        self._job, self._p = job, job.p
+        same = [*_ORDERED, *(["_type"] if "_type" in events.columns else [])]
+        events = events.sort(*same, "_order")
+        copy = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in same)
+        copies = events.select("_day", copy.fill_null(False).alias("copy"))
+        self.doubles = dict(copies.filter("copy").group_by("_day").len().iter_rows())
+        events = events.filter(~copies["copy"])
+        self.events = events.with_columns(
+            pl.col("_user").rle_id().cast(pl.Int64).alias("_code"),
+            _of_type(self._p.columns.positives).alias("_positive"),
+        )
+        self.past = self.events.filter(_of_type(history_types(self._p)))
+        self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
+        self._length = next((f.length for f in self._p.kinds("history").values()), 0)
+
+    def positives(self, day: date | None = None) -> pl.DataFrame:
+        """The positives, of one day or of all."""
+        on_day = pl.col("_day") == days.number(day) if day else pl.lit(True)
+        return self.events.filter(pl.col("_positive") & on_day)
+
+    def lots(self, day: date) -> pl.DataFrame:
+        """Draws a lot for each user with a positive on the day: `_user`, `_lot`."""
+        users = self.positives(day)["_user"].unique(maintain_order=True)
+        return pl.DataFrame([users, pl.Series(LOT, hashing.lots(users, str(day)), pl.UInt64)])
+
+    def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Examples without item features, by the file that they go to."""
+        items = self.past["_item"].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+        for day in self._job.plan.examples:
+            rows = self.positives(day)
+            if rows.is_empty():
+                continue
+            start = days.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
+            low, high = history.spans(self.past, rows, start, self._length)
+            tails = pl.Series(TAIL, pl.from_arrow(history.gather(items, low, high)), pl.List(pl.String))
+            rows = rows.with_columns(tails).join(self.lots(day), on="_user", how="left", maintain_order="left")
+            rows = self._query(rows, day)
+            if "_reward" not in rows.columns:
+                rows = rows.with_columns(pl.lit(1.0, pl.Float32).alias("_reward"))
+            hours = self._job.block_hours[day]
+            block = rows.select(self._clock().dt.hour() // hours * hours).to_series()
+            for hour, part in batches.slices(block, rows):
+                yield f"{schema.EXAMPLES}/{schema.day_folder(day)}/{hour:02d}.parquet", part
+
+    def analysis(self) -> pl.DataFrame:
+        """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query features."""
+        wanted = set(schema.analysis_schema(self._p).names)
+        ids = [pl.col("_user").alias(name) for name, f in self._p.tower("query").items() if f.kind == "id"]
+        rows = self.positives().filter(pl.col("_day") >= days.number(self._job.plan.analysis[0])).with_columns(ids)
+        rows = self._with_users(rows, self._job.plan.day)
+        return rows.select(name for name in rows.columns if name in wanted | {"_item", "_day"})
+
+    def evaluation(self) -> pl.DataFrame:
+        """Queries as of the start of each day, for users with a past and a positive on the day.
+
+        On days before the last, only of users that may be held out.
+        """
+        least = hashing.limit(self._p.evaluation.holdout)
+        found = []
+        for day in self._job.plan.evaluation:
+            lots = self.lots(day)
+            lots = lots if day == self._job.plan.day else lots.filter(pl.col(LOT) < least)
+            truth = self.positives(day).join(lots, on="_user", how="semi").group_by("_user", maintain_order=True)
+            asked = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth")).join(lots, on="_user")
+            known = self._known(day, asked)
+            rows = known.filter(pl.col("_past_events") > 0).join(asked, on="_user", maintain_order="left")
+            found.append(rows.with_columns(pl.lit(day).alias("_day")))
+        return pl.concat(found, how="diagonal")
+
+    def users(self) -> pl.DataFrame:
+        """Users of the history window as they would be served on the day after."""
+        rows = self._known(days.after(self._job.plan.day))
+        return rows.with_columns(pl.col("_time").alias("_last_time"))
+
+    def _known(self, day: date, asked: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Users with events in the window before `day`, sorted, as known at its start."""
+        first = days.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
+        window = pl.col("_time").is_between(first, days.start_of(day, self._p.zone), closed="left")
+        events, past = self.events.filter(window), self.past.filter(window)
+        if asked is not None:
+            events = events.join(asked, on="_user", how="semi", maintain_order="left")
+            past = past.join(asked, on="_user", how="semi", maintain_order="left")
+        rows = history.last_events(events)
+        for part in (history.pasts(past, schema.PAST_LENGTH), history.tails(past, self._length)):
+            rows = rows.join(part, on="_user", how="left", maintain_order="left")
+        return self._query(rows.with_columns(pl.col("_past_events").fill_null(0)), day)
+
+    def _query(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+        """Adds the query features of rows that have `_user`, `_time`, `_tail` and the context of an event."""
+        added: list[pl.Expr] = []
+        for name, f in self._p.tower("query").items():
+            if f.kind == "id":
+                added.append(pl.col("_user").alias(name))
+            elif f.kind == "history":
+                added.append(pl.col(TAIL).alias(name))
+            elif f.kind == "time":
+                added.append(self._clock().dt.hour().cast(pl.Int64).alias(f"{name}_hour"))
+                added.append(pl.lit(day.weekday(), pl.Int64).alias(f"{name}_weekday"))
+        return self._with_users(rows.with_columns(added), day)
+
+    def _with_users(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+        """Joins what the newest snapshot before `day` knows of the users."""
+        at = self._job.inputs.users_of.get(day)
+        if self._users is None or at is None:
+            return rows
+        snapshot = self._users.filter(pl.col("_snapshot") == days.number(at)).drop("_snapshot", "_order")
+        return rows.join(snapshot.unique("_user", keep="last"), on="_user", how="left", maintain_order="left")
+
+    def _clock(self) -> pl.Expr:
+        instant = pl.col("_time").cast(pl.Datetime("us", "UTC"))
+        return instant.dt.convert_time_zone(self._p.pipeline.time_zone)
+
+
+def _of_type(types: Sequence[str]) -> pl.Expr:
+    return pl.col("_type").is_in(types).fill_null(False) if types else pl.lit(True)
+
+
+def smallest(lots: np.ndarray, share: float, most: int) -> np.ndarray:
+    """The lots that may be held out, ascending, at most `most`: all that a shard has to tell the others."""
+    return np.sort(lots[lots < hashing.limit(share)])[:most]

@@ -1,0 +1,1 @@
+"""The Beam job that writes examples, queries, users and corpora. No TensorFlow."""

@@ -1,0 +1,120 @@
+"""What becomes of the frames that shards made, once it is known what all shards know together: the output files."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+
+import apache_beam as beam
+import polars as pl
+import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
+
+from beam_jobs import batches, days, schema
+from beam_jobs.point_in_time import corpus, counts, items
+from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.shard import LOT
+from beam_jobs.raw_features.steps import NUMBERS, REJECTED
+from beam_jobs.reading.records import ORDER
+from twinspire import storage
+
+
+class Finish(beam.DoFn):
+    """Frames that a shard made -> files, with what all shards know together; yields numbers."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._p = job, job.p
+
+    def _write(self, name: str, rows: pl.DataFrame, kind: pa.Schema) -> None:
+        storage.write_bytes(storage.join(self._job.out, name), batches.parquet(rows, kind))
+
+
+class FinishExamples(Finish):
+    """(file, batches of its rows) -> the file, sorted by time, user, item."""
+
+    def process(
+        self, element: tuple[str, Iterable[pa.RecordBatch]], table: pa.RecordBatch, held_out: Mapping[int, int]
+    ) -> Iterator[tuple[str, int]]:
+        """Writes a file."""
+        name, parts = element
+        day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
+        rows = batches.to_frame(parts).sort("_time", "_user", "_item", ORDER)
+        rows = rows.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
+        at = self._job.inputs.items_of.get(day)
+        rows = counts.add(rows, items.known_at(self._job, day, _frame(table)))
+        rows = items.dress(self._job, rows, at, day)
+        self._write(name, rows, schema.example_schema(self._p))
+        yield f"examples|events|{day}|", len(rows)
+        yield f"held out examples|events|{day}|", int(rows["_holdout"].sum())
+
+
+class FinishAnalysis(Finish):
+    """Batch -> batch of `analysis_schema`."""
+
+    def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Adds item features: counts of each day, all else from the snapshot of the last."""
+        known = items.known_on(self._job, _frame(table))
+        rows = _frame(batch).join(known, on=["_item", "_day"], how="left", maintain_order="left")
+        rows = items.dress(self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day"))
+        yield batches.to_batch(rows, schema.analysis_schema(self._p))
+
+
+class FinishQueries(Finish):
+    """(file, batch) -> the file, of the last day's users and the earlier days' held-out ones."""
+
+    def process(self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]) -> Iterator[tuple[str, int]]:
+        """Writes a file."""
+        rows = batches.to_frame([element[1]])
+        parts = []
+        for day in self._job.plan.evaluation:
+            asked = rows.filter(pl.col("_day") == day).sort("_user")
+            asked = asked.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
+            parts.append(asked if day == self._job.plan.day else asked.filter("_holdout"))
+            yield f"queries|events|{day}|", len(parts[-1])
+            yield f"held out queries|events|{day}|", int(parts[-1]["_holdout"].sum())
+        self._write(element[0], pl.concat(parts), schema.evaluation_schema(self._p))
+
+
+class FinishUsers(Finish):
+    """(file, batch) -> the file."""
+
+    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
+        """Writes a file."""
+        rows = batches.to_frame([element[1]])
+        self._write(element[0], rows, schema.users_schema(self._p))
+        yield f"known users|events|{self._job.plan.day}|", len(rows)
+
+
+class FinishCorpus(Finish):
+    """Any element -> both corpora; `NUMBERS`, `REJECTED` records of the items."""
+
+    def process(self, _: None, table: pa.RecordBatch) -> Iterator:
+        """Writes the files."""
+        day, known = self._job.plan.day, _frame(table)
+        for folder, moment in ((schema.CORPUS_START, day), (schema.CORPUS_END, days.after(day))):
+            rows = corpus.corpus(self._job, moment, known)
+            kind = corpus.schema_of(self._job, rows)
+            for part, start in enumerate(range(0, max(1, len(rows)), corpus.FILE_ROWS)):
+                self._write(f"{folder}/{part:05d}.parquet", rows[start : start + corpus.FILE_ROWS], kind)
+            yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
+        yield from (TaggedOutput(NUMBERS, number) for number in self._numbers(known))
+        if (at := self._job.inputs.items_of.get(day)) is not None:
+            yield from (TaggedOutput(REJECTED, record) for record in items.account(self._job, at).rejected)
+
+    def _numbers(self, known: pl.DataFrame) -> Iterator[tuple[str, int]]:
+        day = self._job.plan.day
+        unlisted = corpus.unlisted(self._job, known)
+        yield f"unlisted|items|{day}|", len(unlisted)
+        yield f"unlisted events|items|{day}|", int(unlisted["n"].sum())
+        yield f"items|events|{day}|", len(known.filter(pl.col("_day") == days.number(day)))
+        if (at := self._job.inputs.items_of.get(day)) is not None:
+            account = items.account(self._job, at)
+            yield f"good|items|{at}|", account.good
+            yield f"doubles|items|{at}|", account.doubles
+            yield from ((f"rejected|items|{at}|{reason}", n) for reason, n in account.reasons.items())
+
+
+def _is_held_out(last: int | None) -> pl.Expr:
+    return pl.col(LOT) <= pl.lit(last, pl.UInt64) if last is not None else pl.lit(False)
+
+
+def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(batch))

@@ -1,0 +1,118 @@
+"""What the feature job found, for people and for the next stages; and whether it can be put up with."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+
+from beam_jobs import schema
+from beam_jobs.point_in_time.job import Job
+from twinspire import storage
+from twinspire.errors import BadData
+
+Numbers = dict[tuple[str, str, str], dict[str, int]]
+"""(what, table, day) -> detail -> how many, as the steps count them."""
+
+
+def read_numbers(job: Job) -> Numbers:
+    """What the job's steps counted."""
+    flat = json.loads(storage.read_bytes(storage.join(job.out, schema.REPORT)))
+    numbers: Numbers = defaultdict(dict)
+    for name, n in flat.items():
+        what, table, day, detail = name.split("|", 3)
+        numbers[what, table, day][detail] = n
+    return numbers
+
+
+def make_report(job: Job, numbers: Numbers) -> dict:
+    """The contents of report.json."""
+    day = str(job.plan.day)
+    read = [str(d) for d in job.inputs.events]
+
+    def of(what: str, table: str = "events", at: str = day) -> int:
+        return numbers.get((what, table, at), {}).get("", 0)
+
+    rejected = {d: reasons for d in read if (reasons := numbers.get(("rejected", "events", d)))}
+    return {
+        "rows": of("good") + sum(numbers.get(("rejected", "events", day), {}).values()),
+        "rejected": numbers.get(("rejected", "events", day), {}),
+        "duplicates": of("doubles"),
+        "positives": of("examples"),
+        "users": of("users"),
+        "items": of("items"),
+        "held_out_positives": of("held out examples"),
+        "queries": of("queries"),
+        "held_out_queries": {str(d): of("held out queries", at=str(d)) for d in job.plan.evaluation},
+        "known_users": of("known users"),
+        "corpus_start": of(schema.CORPUS_START, "items"),
+        "corpus_end": of(schema.CORPUS_END, "items"),
+        "unlisted_items": of("unlisted", "items"),
+        "unlisted_events": of("unlisted events", "items"),
+        "snapshots": {table: _snapshots(job, numbers, table) for table in ("items", "users")},
+        "days": {"first": str(job.plan.first), "read": len(read), "missing": _missing(job)},
+        "examples": {str(d): of("examples", at=str(d)) for d in job.plan.examples if of("examples", at=str(d))},
+        "rejected_of_other_days": {d: sum(reasons.values()) for d, reasons in rejected.items() if d != day},
+        "duplicates_of_other_days": sum(of("doubles", at=d) for d in read if d != day),
+    }
+
+
+def _snapshots(job: Job, numbers: Numbers, table: str) -> dict:
+    found = getattr(job.inputs, table)
+    return {
+        str(at): {
+            "rows": numbers.get(("good", table, str(at)), {}).get("", 0),
+            "rejected": numbers.get(("rejected", table, str(at)), {}),
+            "duplicates": numbers.get(("doubles", table, str(at)), {}).get("", 0),
+        }
+        for at in found
+    }
+
+
+def _missing(job: Job) -> list[str]:
+    """Days without logs, between the first that has any and the day."""
+    oldest = min(job.inputs.events)
+    return [str(d) for d in job.plan.read if d > oldest and d not in job.inputs.events]
+
+
+def check(job: Job, numbers: Numbers) -> None:
+    """Raises BadData if too much was set aside, a column was never there, or nothing is left."""
+    day = str(job.plan.day)
+    _check_columns(job, numbers)
+    checked = {("events", str(d)) for d in job.plan.examples} | {
+        (t, str(at)) for t in ("items", "users") for at in getattr(job.inputs, t)
+    }
+    for table, at in sorted(checked):
+        _check_rejected(job, numbers, table, at)
+    if not numbers.get(("examples", "events", day)):
+        types: Mapping[str, int] = numbers.get(("type", "events", day), {})
+        found = ", ".join(f"{kind or 'none'}: {n:,}" for kind, n in sorted(types.items(), key=lambda t: -t[1])[:10])
+        raise BadData(
+            f"A day has positives: events of the types {list(job.p.columns.positives)} (columns.positives). {day} has "
+            f"none; its events are of the types {found or '(it has no good records)'}. Mend columns.positives, or skip "
+            "the day."
+        )
+
+
+def _check_rejected(job: Job, numbers: Numbers, table: str, at: str) -> None:
+    reasons = numbers.get(("rejected", table, at), {})
+    bad, good = sum(reasons.values()), numbers.get(("good", table, at), {}).get("", 0)
+    most = job.p.source.max_rejected
+    if bad > most * (bad + good):
+        listed = "\n".join(f"  - {reason}: {n:,}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))
+        raise BadData(
+            f"At most source.max_rejected = {most:g} of a day's records may be malformed; of {table} of {at} "
+            f"{bad:,} of {bad + good:,} are ({bad / (bad + good):.1%}):\n{listed}\nFile and row of each are in "
+            f"{storage.join(job.out, schema.REJECTED)}. Mend them, or raise source.max_rejected."
+        )
+
+
+def _check_columns(job: Job, numbers: Numbers) -> None:
+    """JSON Lines may leave keys out; but one that no file of the day has is a mistake in the pipeline file."""
+    day = str(job.plan.day)
+    parts = numbers.get(("parts", "events", day), {}).get("", 0)
+    for column, n in numbers.get(("absent", "events", day), {}).items():
+        if n == parts:
+            use, source = column.split("\t")
+            raise BadData(
+                f"{use} names the column {source!r} of events; no record of {day} has it. Name another column in the "
+                "pipeline file, or remove what uses it."
+            )

@@ -1,0 +1,78 @@
+"""The first job of the stage `features`: everything that needs no transform graph. Imports no TensorFlow."""
+
+import json
+from collections.abc import Callable
+
+import apache_beam as beam
+from rich.console import Console
+
+from beam_jobs import engine, schema
+from beam_jobs.days import make_plan
+from beam_jobs.point_in_time.job import Job
+from beam_jobs.raw_features import report
+from beam_jobs.raw_features.flow import RawFeatures
+from beam_jobs.reading import source
+from beam_jobs.reading.files import format_of
+from twinspire import storage
+from twinspire.errors import NothingToDo
+from twinspire.stages import StageContext
+
+BLOCK_ROWS = 50_000
+"""Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
+_BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
+_GZIP = 6
+
+console = Console(stderr=True)
+
+
+def write_raw(ctx: StageContext, analyse: Callable[[beam.PCollection], None]) -> dict:
+    """Writes examples, corpora, queries, users, rejected records and the report.
+
+    Args:
+      ctx: the stage's.
+      analyse: adds the steps that look at the rows which the transform graph is fitted on.
+
+    Returns:
+      The report.
+
+    Raises:
+      NothingToDo: the day has no events.
+      BadData: input breaks a rule of the pipeline file.
+    """
+    job = plan_job(ctx)
+    days = job.inputs.events
+    if ctx.day not in days:
+        raise NothingToDo(f"{ctx.day} has no files of events ({ctx.pipeline.source.events}).")
+    console.print(
+        f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
+        f"examples of {len(days.keys() & set(job.plan.examples))}"
+    )
+
+    def build(pipeline: beam.Pipeline) -> None:
+        analyse(pipeline | "Raw features" >> RawFeatures(job))
+
+    engine.run(ctx.pipeline.beam.options, build)
+    numbers = report.read_numbers(job)
+    found = report.make_report(job, numbers)
+    storage.write_bytes(storage.join(ctx.out, schema.REPORT), json.dumps(found, indent=1).encode())
+    report.check(job, numbers)
+    return found
+
+
+def plan_job(ctx: StageContext) -> Job:
+    """Finds out what the run reads and how it is laid out."""
+    plan = make_plan(ctx.pipeline, ctx.day, ctx.mode)
+    inputs = source.inputs(ctx.pipeline, plan)
+    hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
+    return Job(p=ctx.pipeline, plan=plan, inputs=inputs, out=ctx.out, block_hours=hours)
+
+
+def _block_hours(given: str, files: tuple[source.SourceFile, ...]) -> int:
+    """Hours of a day that share a file, by the size of its logs."""
+    rows = sum(_rows(file.size, format_of(file.uri, given), file.uri.endswith(".gz")) for file in files)
+    blocks = min(24, max(1, rows // BLOCK_ROWS))
+    return -(-24 // blocks)
+
+
+def _rows(size: int, kind: str, zipped: bool) -> int:
+    return size * (_GZIP if zipped else 1) // _BYTES_PER_ROW[kind]

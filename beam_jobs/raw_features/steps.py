@@ -1,0 +1,153 @@
+"""What the workers of the feature job do with one element. The thinking is done in the modules that these call."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
+
+from beam_jobs import batches, days, hashing, schema
+from beam_jobs.point_in_time import counts, shard
+from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.shard import LOT, Shard
+from beam_jobs.reading import blocks, columns
+from beam_jobs.reading.records import ORDER, Judge
+from beam_jobs.reading.rejected import KEPT_PER_FILE, Rejected, to_json_lines
+from beam_jobs.reading.source import SourceFile
+from twinspire import storage
+from twinspire.pipeline import Pipeline
+
+RECORDS = "records"
+"""(shard, batch): events or users."""
+NUMBERS = "numbers"
+"""(name, n): counts to be added up, see report.py."""
+REJECTED = "rejected"
+COUNTS = "counts"
+"""(0, part of the count table)."""
+LOTS = "lots"
+"""(day, the smallest lots of a shard, as bytes)."""
+EXAMPLES, ANALYSIS, EVALUATION, USERS = "examples", "analysis", "evaluation", "users"
+
+Part = tuple[SourceFile, int, int | None]
+"""A file, its number among those of its table, and a part of it."""
+
+
+def cut(numbered: tuple[SourceFile, int], given: str) -> Iterator[Part]:
+    """Parts of a file that has this number."""
+    file, place = numbered
+    return ((file, place, part) for part in blocks.parts(given, file))
+
+
+class Read(beam.DoFn):
+    """Part of a file -> `RECORDS`, `NUMBERS`, `REJECTED`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._p = job, job.p
+        self._types = shard.relevant_types(job.p)
+
+    def process(self, part: Part) -> Iterator:
+        """Reads, or raises BadData."""
+        file, place, group = part
+        wanted = columns.events(self._p) if file.table == "events" else columns.users(self._p)
+        judge, kept = Judge(self._p, file, place, wanted), 0
+        for block in blocks.read(self._p.source.format, file, group, wanted, self._p.beam.batch_rows):
+            if isinstance(block, Rejected):
+                rejected, reasons = [block], {block.reason: 1}
+            else:
+                judged = judge.take(block)
+                rejected, reasons = judged.rejected, judged.reasons
+                yield _about(file, "good", len(judged.good))
+                yield from self._by_shard(file, judged.good)
+            yield from (_about(file, "rejected", n, reason) for reason, n in reasons.items())
+            if file.table != "events" or file.day in self._job.plan.examples:
+                yield from (TaggedOutput(REJECTED, r) for r in rejected[: max(0, KEPT_PER_FILE - kept)])
+                kept += len(rejected)
+        yield from (_about(file, "absent", 1, f"{c.use}\t{c.source}") for c in judge.close())
+        yield _about(file, "parts", 1)
+
+    def _by_shard(self, file: SourceFile, rows: pl.DataFrame) -> Iterator:
+        mark = "_day" if file.table == "events" else "_snapshot"
+        rows = rows.with_columns(pl.lit(days.number(file.day), pl.Int32).alias(mark))
+        if "_type" in rows.columns and file.day == self._job.plan.day:
+            yield from (_about(file, "type", n, kind or "") for kind, n in rows["_type"].value_counts().iter_rows())
+        if "_type" in rows.columns and self._types:
+            rows = rows.filter(pl.col("_type").is_in(list(self._types)))
+        for number, part in batches.slices(hashing.shards(rows["_user"], self._p.beam.shards), rows):
+            yield TaggedOutput(RECORDS, (number, batches.to_batch(part)))
+
+
+class Work(beam.DoFn):
+    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`, `NUMBERS`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator:
+        """Works on a shard."""
+        number, mixed = element
+        tables: dict[bool, list[pa.RecordBatch]] = {True: [], False: []}
+        for batch in mixed:
+            tables["_day" in batch.schema.names].append(batch)
+        if not tables[True]:
+            return
+        users = batches.to_frame(tables[False]) if tables[False] else None
+        events = Shard(self._job, batches.to_frame(tables[True]), users)
+        yield TaggedOutput(COUNTS, (0, counts.partial(events.positives())))
+        yield from self._lots(events)
+        yield from self._tables(events, f"{number:05d}.parquet")
+        for day, n in events.doubles.items():
+            yield TaggedOutput(NUMBERS, (f"doubles|events|{_day(day)}|", n))
+        today = events.positives(self._job.plan.day)
+        yield TaggedOutput(NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique()))
+
+    def _lots(self, events: Shard) -> Iterator:
+        e = self._job.p.evaluation
+        for day in sorted({*self._job.plan.examples, *self._job.plan.evaluation}):
+            lots = shard.smallest(events.lots(day)[LOT].to_numpy(), e.holdout, e.max_users)
+            if len(lots):
+                yield TaggedOutput(LOTS, (days.number(day), lots.tobytes()))
+
+    def _tables(self, events: Shard, name: str) -> Iterator:
+        p = self._job.p
+        for file, rows in events.examples():
+            yield TaggedOutput(EXAMPLES, (file, batches.to_batch(rows, half_made(p))))
+        yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
+        asked = schema.evaluation_schema(p).append(pa.field(LOT, pa.uint64()))
+        asked = asked.remove(asked.get_field_index("_holdout"))
+        yield TaggedOutput(EVALUATION, (f"{schema.EVALUATION}/{name}", batches.to_batch(events.evaluation(), asked)))
+        users = batches.to_batch(events.users(), schema.users_schema(p))
+        yield TaggedOutput(USERS, (f"{schema.USERS}/{name}", users))
+
+
+def half_made(p: Pipeline) -> pa.Schema:
+    """Examples on their way: what a shard knows of them."""
+    meta = [f for f in schema.example_schema(p) if f.name in ("_user", "_item", "_time", "_reward")]
+    extra = [pa.field(LOT, pa.uint64()), pa.field(ORDER, pa.int64())]
+    return pa.schema(meta + extra + schema.query_columns(p))
+
+
+def last_lot(lots: Iterable[bytes], most: int) -> int:
+    """The largest lot that is held out: of all shards' smallest ones, the one of rank `most`."""
+    return int(np.sort(np.frombuffer(b"".join(lots), np.uint64))[:most][-1])
+
+
+def write_numbers(job: Job, sums: Mapping[str, int]) -> None:
+    """Writes the added-up numbers for report.py."""
+    storage.write_bytes(storage.join(job.out, schema.REPORT), json.dumps(dict(sums)).encode())
+
+
+def write_rejected(job: Job, records: Iterable[Rejected]) -> None:
+    """Writes down what was set aside."""
+    storage.write_bytes(storage.join(job.out, schema.REJECTED, "records.jsonl"), to_json_lines(records))
+
+
+def _about(file: SourceFile, what: str, n: int, detail: str = "") -> TaggedOutput:
+    return TaggedOutput(NUMBERS, (f"{what}|{file.table}|{file.day}|{detail}", n))
+
+
+def _day(number: int) -> date:
+    return date.fromordinal(days.EPOCH.toordinal() + number)

@@ -1,0 +1,165 @@
+"""Raw files -> blocks of their raw columns, with the number of each record. Nothing is judged here but form.
+
+Records are numbered for people, from 1: Parquet rows, lines of JSON Lines, records of a CSV with its header as the
+first (blank lines and line breaks inside quotes do not count).
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from beam_jobs.reading.columns import RAW, Column
+from beam_jobs.reading.files import format_of, open_text, readable
+from beam_jobs.reading.jsonlines import json_blocks
+from beam_jobs.reading.rejected import Rejected
+from beam_jobs.reading.source import SourceFile
+from twinspire import storage
+from twinspire.errors import BadData
+
+_CSV_BLOCK = 4 << 20
+
+
+class Block(NamedTuple):
+    """Some consecutive records.
+
+    Attributes:
+      rows: raw columns, named `RAW` + their name; JSON Lines may lack some.
+      numbers: [N] int64.
+      text: whether numbers may be written as text.
+    """
+
+    rows: pl.DataFrame
+    numbers: np.ndarray
+    text: bool
+
+
+def parts(given: str, file: SourceFile) -> list[int | None]:
+    """Parts of a file that can be read on their own: row groups of Parquet; None for a file that is one part."""
+    if format_of(file.uri, given) != "parquet":
+        return [None]
+    with readable(file.uri, "parquet"), storage.open_bytes(file.uri) as raw:
+        return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
+
+
+def read(
+    given: str, file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
+) -> Iterator[Block | Rejected]:
+    """Reads a part of a file.
+
+    Raises:
+      BadData: the file cannot be read, or lacks a column.
+    """
+    kind = format_of(file.uri, given)
+    reader = {"parquet": _parquet, "jsonl": _json_lines, "csv": _csv}[kind]
+    with readable(file.uri, kind):
+        yield from reader(file, part, columns, batch_rows)
+
+
+def missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> BadData:
+    """The error about columns that a file does not have."""
+    listed = ", ".join(f"{c.source!r} ({c.use})" for c in columns)
+    return BadData(
+        f"The pipeline file names columns of {file.table} that {file.uri} does not have: {listed}. "
+        f"It has: {', '.join(there)}. Name one of these in the pipeline file, or deliver the file with the column."
+    )
+
+
+def _require(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> list[str]:
+    absent = [c for c in columns if c.source not in there]
+    if absent:
+        raise missing(file, absent, there)
+    return list(dict.fromkeys(c.source for c in columns))
+
+
+def _parquet(
+    file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
+) -> Iterator[Block | Rejected]:
+    with storage.open_bytes(file.uri) as raw:
+        parquet = pq.ParquetFile(raw)
+        names = _require(file, columns, parquet.schema_arrow.names)
+        groups = range(parquet.num_row_groups) if part is None else [part]
+        first = 1 + sum(parquet.metadata.row_group(g).num_rows for g in range(groups[0] if groups else 0))
+        for batch in parquet.iter_batches(batch_rows, row_groups=list(groups), columns=names):
+            yield Block(_frame(batch), np.arange(first, first + len(batch)), text=False)
+            first += len(batch)
+
+
+def _json_lines(
+    file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
+) -> Iterator[Block | Rejected]:
+    with open_text(file.uri) as text:
+        for found in json_blocks(file, text, columns):
+            yield found if isinstance(found, Rejected) else Block(*found, text=True)
+
+
+def _csv(file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int) -> Iterator[Block | Rejected]:
+    delimiter = "\t" if file.uri.removesuffix(".gz").lower().endswith(".tsv") else ","
+    with open_text(file.uri) as text:
+        header = text.readline().decode("utf-8-sig").rstrip("\r\n")
+        there = next(csv.reader([header], delimiter=delimiter), [])
+        if not header:
+            return
+        names = _require(file, columns, there)
+        skipped: list[pa.csv.InvalidRow] = []
+
+        def skip(row: pa.csv.InvalidRow) -> str:
+            skipped.append(row)
+            return "skip"
+
+        reader = pa.csv.open_csv(
+            text,
+            # Malformed rows are numbered only if one thread reads.
+            pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK, column_names=there),
+            pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+            # Text stays text, since 007 and 1.50 may be ids; as bytes, so that a stray one costs a record, not the day.
+            pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), include_columns=names),
+        )
+        number, seen = 2, 0
+        for batch in reader:
+            gone = {row.number + 1 for row in skipped}
+            numbers = _numbers(number, len(batch), gone)
+            number = int(numbers[-1]) + 1 if len(numbers) else number
+            yield from _decoded(file, batch, numbers)
+            for row in skipped[seen:]:
+                reason = f"not {row.expected_columns} fields"
+                yield Rejected.of(file, row.number + 1, reason, f"{row.actual_columns} fields: {row.text}")
+            seen = len(skipped)
+
+
+def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
+    """The next `size` numbers from `first` on that are not in `gone`."""
+    numbers = np.arange(first, first + size + len(gone))
+    return numbers[~np.isin(numbers, list(gone))][:size] if gone else numbers
+
+
+def _decoded(file: SourceFile, batch: pa.RecordBatch, numbers: np.ndarray) -> Iterator[Block | Rejected]:
+    good = np.ones(len(batch), bool)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.cast(pa.string())
+        except pa.ArrowInvalid:
+            for i in range(len(batch)):
+                if good[i] and not _is_utf8(column[i].as_py()):
+                    good[i] = False
+                    yield Rejected.of(file, int(numbers[i]), "not UTF-8", f"{name}: {column[i].as_py()!r}")
+    kept = batch.filter(pa.array(good))
+    text = pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in kept.columns], names=kept.schema.names)
+    yield Block(_frame(text), numbers[good], text=True)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        return value is None or bool(value.decode() or True)
+    except UnicodeDecodeError:
+        return False
+
+
+def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
+    frame = pl.DataFrame(pl.from_arrow(batch))
+    return frame.rename({name: RAW + name for name in frame.columns})

@@ -1,0 +1,171 @@
+"""Mergeable summaries of a column: exact counts, and Apache DataSketches for what cannot be exact in little memory.
+
+Workers summarise their batches; the summaries of parts add up to the summary of all, in any order. They travel as
+bytes, in DataSketches' own format, which is the same in every language.
+"""
+
+from typing import Any, NamedTuple, Self
+
+import datasketches as ds
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.transform.analysis import merged, moments_of
+
+QUANTILES_K = 1024
+"""Quantiles are off by 0.3% of the rows at the most; exact below about that many values."""
+DISTINCT_LG_K = 12
+"""Distinct counts are off by 2%."""
+FREQUENT_LG_SIZE = 15
+"""Columns with fewer than 24,000 distinct values are counted exactly."""
+
+_KIND = ds.tgt_hll_type.HLL_4
+
+
+class Lengths(NamedTuple):
+    """How rows are filled.
+
+    Attributes:
+      rows: all of them.
+      filled: rows with a value; for lists: with at least one.
+      values: in all rows together.
+      shortest: values of the row that has the fewest, among those filled.
+      longest: values of the row that has the most.
+    """
+
+    rows: int = 0
+    filled: int = 0
+    values: int = 0
+    shortest: int = 0
+    longest: int = 0
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> Self:
+        """Counts a column."""
+        if not _is_list(column.type):
+            known = len(column) - column.null_count
+            return cls(len(column), known, known, min(1, known), min(1, known))
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+        some = lengths[lengths > 0]
+        if not len(some):
+            return cls(rows=len(column))
+        flat = pc.list_flatten(column)
+        return cls(len(column), len(some), len(flat) - flat.null_count, int(some.min()), int(some.max()))
+
+    def __add__(self, other: "Lengths") -> "Lengths":  # type: ignore[override]
+        """Of both parts."""
+        parts = [part for part in (self, other) if part.filled]
+        return Lengths(
+            self.rows + other.rows,
+            self.filled + other.filled,
+            self.values + other.values,
+            min((part.shortest for part in parts), default=0),
+            max((part.longest for part in parts), default=0),
+        )
+
+
+class Numbers:
+    """A column of numbers, or of lists of them.
+
+    Attributes:
+      lengths: how rows are filled.
+      moments: of the finite values.
+      zeros: values that are 0.
+      quantiles: of the finite values.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.lengths = Lengths.of(column)
+        values = _flat(column).cast(pa.float64())
+        self.moments = moments_of(values, log=False)
+        x = values.drop_null().to_numpy()
+        self.zeros = int(np.count_nonzero(x == 0))
+        self.quantiles = ds.kll_floats_sketch(QUANTILES_K)
+        self.quantiles.update(x[np.isfinite(x)].astype(np.float32))
+
+    def merge(self, other: "Numbers") -> None:
+        """Adds another part."""
+        self.lengths += other.lengths
+        self.moments = merged(self.moments, other.moments)
+        self.zeros += other.zeros
+        self.quantiles.merge(other.quantiles)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "quantiles": self.quantiles.serialize()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, quantiles=ds.kll_floats_sketch.deserialize(state["quantiles"]))
+
+
+class Strings:
+    """A column of strings, or of lists of them.
+
+    Attributes:
+      lengths: how rows are filled.
+      letters: UTF-8 bytes of all values together.
+      distinct: how many values there are.
+      frequent: how often the frequent ones come, or all of them where they are few.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self.lengths = Lengths.of(column)
+        values = _flat(column).cast(pa.string())
+        self.letters = pc.sum(pc.binary_length(values)).as_py() or 0
+        self.distinct = ds.hll_union(DISTINCT_LG_K)
+        self.frequent = ds.frequent_strings_sketch(FREQUENT_LG_SIZE)
+        counted = values.drop_null().value_counts()
+        for value, count in zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True):
+            self.distinct.update(value)
+            self.frequent.update(value, count)
+
+    def merge(self, other: "Strings") -> None:
+        """Adds another part."""
+        self.lengths += other.lengths
+        self.letters += other.letters
+        self.distinct.update(other.distinct.get_result(_KIND))
+        self.frequent.merge(other.frequent)
+
+    def values(self) -> list[tuple[str, int]]:
+        """Values with their counts, most frequent first; ties in byte order."""
+        return sorted(((value, count) for value, count, _, _ in self._found()), key=lambda v: (-v[1], v[0]))
+
+    @property
+    def exact(self) -> bool:
+        """Whether `values` are all values, with their true counts."""
+        return all(least == most for _, _, least, most in self._found())
+
+    @property
+    def unique(self) -> int:
+        """Distinct values, exactly where they are few."""
+        return self.frequent.num_active_items if self.exact else round(self.distinct.get_estimate())
+
+    def _found(self) -> list[tuple[str, int, int, int]]:
+        """Value, estimate, least and most possible count."""
+        return self.frequent.get_frequent_items(ds.frequent_items_error_type.NO_FALSE_NEGATIVES, 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        distinct = self.distinct.get_result(_KIND).serialize_compact()
+        return {**self.__dict__, "distinct": distinct, "frequent": self.frequent.serialize()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        frequent = ds.frequent_strings_sketch.deserialize(state["frequent"])
+        self.__dict__.update(state, distinct=ds.hll_union(DISTINCT_LG_K), frequent=frequent)
+        self.distinct.update(ds.hll_sketch.deserialize(state["distinct"]))
+
+
+Sketch = Numbers | Strings
+
+
+def sketch(column: pa.ChunkedArray) -> Sketch:
+    """Summarises a column of one of the raw features' types."""
+    kind = column.type.value_type if _is_list(column.type) else column.type
+    return Strings(column) if pa.types.is_string(kind) else Numbers(column)
+
+
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.list_flatten(column) if _is_list(column.type) else column
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)

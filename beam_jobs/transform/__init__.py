@@ -1,0 +1,1 @@
+"""The transform graph: fitted on the vocabulary window, applied to the training rows. TFT and TensorFlow."""
