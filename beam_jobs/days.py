@@ -15,6 +15,7 @@ from twinspire.stages import Mode
 EVALUATED_DAYS = 7
 """Days that held-out users are measured on: the day and six before it."""
 EPOCH = date(1970, 1, 1)
+MICROSECONDS_OF_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

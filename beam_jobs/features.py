@@ -10,7 +10,7 @@ import apache_beam as beam
 from rich.console import Console
 
 from beam_jobs import engine, schema
-from beam_jobs.raw_features import run as raw
+from beam_jobs.raw_features.run import write_raw
 from beam_jobs.statistics import anomalies, statistics
 from beam_jobs.transform import analysis, graph
 from twinspire import storage, workdir
@@ -26,7 +26,7 @@ def run(ctx: StageContext) -> dict:
       BadData: input breaks a rule of the pipeline file.
     """
     p, out = ctx.pipeline, ctx.out
-    report = raw.write_raw(ctx, lambda rows: rows | "Summary" >> analysis.WriteSummary(p, ctx.day, out))
+    report = write_raw(ctx, lambda rows: rows | "Summary" >> analysis.WriteSummary(p, ctx.day, out))
     console.print(f"features {ctx.day}: making the transform graph")
     graph.make_graph(p, out)
     examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(out, schema.EXAMPLES))]

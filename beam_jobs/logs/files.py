@@ -21,19 +21,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from beam_jobs.logs.malformed import Malformed
+from beam_jobs.reading.files import ENDINGS, Kind, kind_of
 from twinspire.errors import BadData, UsageError
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]
 
-ENDINGS: dict[str, Literal["parquet", "jsonl", "csv"]] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-}
 Text = BufferedReader | gzip.GzipFile
 BLOCK_BYTES = 16 << 20
 BATCH_ROWS = 1 << 17
@@ -58,7 +50,7 @@ class CsvOptions:
             raise UsageError(f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as $'\\t'.")
 
 
-def format_of(path: Path, given: Format = "auto") -> Literal["parquet", "jsonl", "csv"]:
+def format_of(path: Path, given: Format = "auto") -> Kind:
     """The file's format: as given, or by its ending, `.gz` aside.
 
     Raises:
@@ -66,14 +58,13 @@ def format_of(path: Path, given: Format = "auto") -> Literal["parquet", "jsonl",
     """
     if given != "auto":
         return given
-    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if ending.lower() not in ENDINGS:
-        known = ", ".join(ENDINGS)
+    kind = kind_of(path.name)
+    if kind is None:
         raise UsageError(
-            f"A file's ending says what it holds ({known}; .gz after it is understood), found {path.name}. "
-            "Say it with --format parquet, jsonl or csv."
+            f"A file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is understood), found "
+            f"{path.name}. Say it with --format parquet, jsonl or csv."
         )
-    return ENDINGS[ending.lower()]
+    return kind
 
 
 def read(

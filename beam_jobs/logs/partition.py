@@ -3,7 +3,7 @@
     OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see `textnumbers`. The whole input
+Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see types.py. The whole input
 is read before the first folder is touched. A day's file appears whole or not at all, and is left alone when it holds
 the same bytes already, so that running twice changes nothing.
 """
@@ -11,7 +11,7 @@ the same bytes already, so that running twice changes nothing.
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -19,13 +19,13 @@ from difflib import get_close_matches
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from zoneinfo import available_timezones
 
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs.logs.calendar import UNITS, calendar_days, unit_warning
-from beam_jobs.logs.files import CsvOptions, Format, format_of, read
+from beam_jobs.logs.calendar import calendar_days, unit_warning
+from beam_jobs.logs.files import Format, format_of, read
+from beam_jobs.logs.layout import Layout
 from beam_jobs.logs.malformed import Aside, Malformed
 from beam_jobs.logs.spill import Spill
 from beam_jobs.logs.types import TextNumbers
@@ -36,53 +36,6 @@ PART = "part-0.parquet"
 SPILL_BYTES = 256 << 20
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """How rows are told apart by day.
-
-    Attributes:
-      time: column of the time; None with `snapshot`.
-      time_unit: `s`, `ms` or `us`, for a time that is a number.
-      time_zone: IANA name of the zone whose calendar days are meant.
-      snapshot: the one day that all rows belong to, for tables of items and users.
-      first: rows of earlier days are left out.
-      last: rows of later days are left out.
-      rename: new column names by old ones.
-      format: of the input; `auto` goes by the files' endings.
-      csv: what CSV files do not say about themselves.
-      text: columns of CSV files that stay text although they hold nothing but numbers.
-      done_marker: name of an empty file written into each day's folder after its rows.
-    """
-
-    time: str | None = None
-    time_unit: str | None = None
-    time_zone: str = "UTC"
-    snapshot: date | None = None
-    first: date | None = None
-    last: date | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
-    format: Format = "auto"
-    csv: CsvOptions = field(default_factory=CsvOptions)
-    text: Sequence[str] = ()
-    done_marker: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.time is None) == (self.snapshot is None):
-            raise UsageError(
-                "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot DATE): give one."
-            )
-        if self.time_unit is not None and self.time_unit not in UNITS:
-            raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
-        if self.time_zone not in available_timezones():
-            near = get_close_matches(self.time_zone, available_timezones(), 1)
-            raise UsageError(
-                f"A time zone is an IANA name, found {self.time_zone!r}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-            )
-        if self.first and self.last and self.first > self.last:
-            raise UsageError(f"--from is not after --to, found {self.first} and {self.last}.")
 
 
 @dataclass(slots=True)

@@ -11,8 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.logs.types import TextNumbers
-from twinspire.errors import BadData
+from beam_jobs.logs.types import TextNumbers, common_schema, conform
 
 ROW_GROUP = 1 << 17
 
@@ -118,46 +117,3 @@ def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
             kept, size = [whole.slice(ROW_GROUP)], size - ROW_GROUP
     if size:
         yield pa.concat_tables(kept).combine_chunks()
-
-
-def common_schema(schemas: list[pa.Schema]) -> pa.Schema:
-    """The types that hold every file's values: all columns, widest number; text where integers meet text.
-
-    Raises:
-      BadData: a column has types that do not fit one another.
-    """
-    fields: dict[str, pa.Field] = {}
-    for field in (field for schema in schemas for field in schema):
-        seen = fields.get(field.name)
-        fields[field.name] = _common(seen, field) if seen is not None else field
-    return pa.schema([field.with_nullable(True) for field in fields.values()])
-
-
-def _common(a: pa.Field, b: pa.Field) -> pa.Field:
-    if a.type == b.type:
-        return a
-    texts = [f for f in (a, b) if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    if len(texts) == 1 and any(pa.types.is_integer(f.type) for f in (a, b)):
-        return texts[0]
-    try:
-        schemas = [pa.schema([f]) for f in (a, b)]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
-        raise BadData(
-            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type} in others. "
-            "Write the files with one type, or lay them out one by one."
-        ) from e
-
-
-def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the schema's columns and types; missing columns are null."""
-    if table.schema.equals(schema):
-        return table
-    try:
-        columns = [
-            table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-            for field in schema
-        ]
-    except pa.ArrowInvalid as e:
-        raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
-    return pa.table(columns, schema=schema)

@@ -1,7 +1,9 @@
-"""Which columns of a CSV are numbers: those that hold nothing else, as far as numbers can say what the text said."""
+"""Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of all files, one."""
 
 import polars as pl
 import pyarrow as pa
+
+from twinspire.errors import BadData
 
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
 _DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
@@ -9,7 +11,7 @@ _MAX_DIGITS = 15  # what a double holds for sure
 
 
 class TextNumbers:
-    """Looks at all values of text columns, table by table.
+    """Tells which text columns are numbers, as far as numbers can say what the text said; sees table by table.
 
     `007` is text, as is a whole number that 64 bits cannot hold; `1.50` becomes 1.5.
     """
@@ -54,3 +56,46 @@ def _number_type(kinds: set[str]) -> pa.DataType | None:
     if not kinds or "text" in kinds or {"long", "decimal"} <= kinds:
         return None
     return pa.float64() if "decimal" in kinds else pa.int64()
+
+
+def common_schema(schemas: list[pa.Schema]) -> pa.Schema:
+    """The types that hold every file's values: all columns, widest number; text where integers meet text.
+
+    Raises:
+      BadData: a column has types that do not fit one another.
+    """
+    fields: dict[str, pa.Field] = {}
+    for field in (field for schema in schemas for field in schema):
+        seen = fields.get(field.name)
+        fields[field.name] = _common(seen, field) if seen is not None else field
+    return pa.schema([field.with_nullable(True) for field in fields.values()])
+
+
+def _common(a: pa.Field, b: pa.Field) -> pa.Field:
+    if a.type == b.type:
+        return a
+    texts = [f for f in (a, b) if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    if len(texts) == 1 and any(pa.types.is_integer(f.type) for f in (a, b)):
+        return texts[0]
+    try:
+        schemas = [pa.schema([f]) for f in (a, b)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        raise BadData(
+            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type} in others. "
+            "Write the files with one type, or lay them out one by one."
+        ) from e
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the schema's columns and types; missing columns are null."""
+    if table.schema.equals(schema):
+        return table
+    try:
+        columns = [
+            table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+            for field in schema
+        ]
+    except pa.ArrowInvalid as e:
+        raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
+    return pa.table(columns, schema=schema)

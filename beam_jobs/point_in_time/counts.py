@@ -15,7 +15,6 @@ from twinspire.pipeline import Pipeline
 
 SCHEMA = pa.schema([("_item", pa.string()), ("_day", pa.int32()), ("n", pa.int64()), ("first", pa.int64())])
 EMPTY = pa.RecordBatch.from_pylist([], schema=SCHEMA)
-_MICROSECONDS_OF_A_DAY = 86_400_000_000
 
 
 def partial(positives: pl.DataFrame) -> pa.RecordBatch:
@@ -54,7 +53,7 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     sums = [pl.col("n").filter(_window(n, day)).sum().alias(name) for name, n in events.items()]
     first = pl.col("first").filter(_window(p.window.count_days, day)).min()
     found = table.filter(_window(max(events.values()), day)).group_by("_item").agg(*sums, first.alias("_first"))
-    age = (days.start_of(day, p.zone) - pl.col("_first")) / _MICROSECONDS_OF_A_DAY
+    age = (days.start_of(day, p.zone) - pl.col("_first")) / days.MICROSECONDS_OF_A_DAY
     ages = [age.alias(name) for name in computed(p) if name not in events]
     return found.with_columns(ages).with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
 

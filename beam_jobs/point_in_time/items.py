@@ -1,18 +1,40 @@
 """The item tower's raw features at some moment, from the snapshot that is valid then and from the count table."""
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from datetime import date
 
 import polars as pl
 
 from beam_jobs import days
 from beam_jobs.point_in_time import counts
-from beam_jobs.point_in_time.job import Job, Kept
+from beam_jobs.point_in_time.job import Job
 from beam_jobs.reading.snapshot import Account, read_items
+
+
+class Kept:
+    """Frames that are dear to make, up to a bound in bytes, the longest unused leaving first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._lock = most_bytes, threading.Lock()
+        self._frames: OrderedDict[Hashable, pl.DataFrame] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The frame of this key; made now if it is not kept."""
+        with self._lock:
+            if key in self._frames:
+                self._frames.move_to_end(key)
+                return self._frames[key]
+            frame = self._frames[key] = make()
+            while len(self._frames) > 1 and sum(f.estimated_size() for f in self._frames.values()) > self._most:
+                self._frames.popitem(last=False)
+            return frame
+
 
 _snapshots = Kept(1 << 30)
 _known = Kept(1 << 28)
 _accounts: dict[tuple[str, date], Account] = {}
-_MICROSECONDS_OF_A_DAY = 86_400_000_000
 
 
 def snapshot(job: Job, at: date) -> pl.DataFrame:
@@ -86,5 +108,5 @@ def _ages(job: Job, moment: date | pl.Expr) -> list[pl.Expr]:
         starts = {days.number(day): days.start_of(day, job.p.zone) for day in job.plan.read}
         cut = moment.replace_strict(starts, return_dtype=pl.Int64)
     born = {name: pl.col(f"_born_{name}") for name, f in job.p.kinds("age").items() if f.column}
-    ages = {name: (cut - column) / _MICROSECONDS_OF_A_DAY for name, column in born.items()}
+    ages = {name: (cut - column) / days.MICROSECONDS_OF_A_DAY for name, column in born.items()}
     return [age.cast(pl.Float32).clip(0).alias(name) for name, age in ages.items()]

@@ -1,13 +1,8 @@
-"""What every worker of a feature job knows, and what it keeps in memory between elements."""
+"""What every worker of a feature job knows."""
 
 import secrets
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import date
-
-import polars as pl
 
 from beam_jobs.days import Plan
 from beam_jobs.reading.source import Inputs
@@ -33,22 +28,3 @@ class Job:
     out: str
     block_hours: dict[date, int]
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-
-
-class Kept:
-    """Frames that are dear to make, up to a bound in bytes, the longest unused leaving first."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most, self._lock = most_bytes, threading.Lock()
-        self._frames: OrderedDict[Hashable, pl.DataFrame] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The frame of this key; made now if it is not kept."""
-        with self._lock:
-            if key in self._frames:
-                self._frames.move_to_end(key)
-                return self._frames[key]
-            frame = self._frames[key] = make()
-            while len(self._frames) > 1 and sum(f.estimated_size() for f in self._frames.values()) > self._most:
-                self._frames.popitem(last=False)
-            return frame

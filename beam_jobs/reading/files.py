@@ -5,13 +5,28 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import pyarrow as pa
 
-from beam_jobs.logs.files import ENDINGS
 from twinspire import storage
 from twinspire.errors import BadData
+
+Kind = Literal["parquet", "jsonl", "csv"]
+ENDINGS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file's ending says that it holds, `.gz` aside; None if it says nothing."""
+    return ENDINGS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
 
 
 def format_of(uri: str, given: str = "auto") -> str:
@@ -22,13 +37,13 @@ def format_of(uri: str, given: str = "auto") -> str:
     """
     if given != "auto":
         return given
-    name = PurePosixPath(uri.removesuffix(".gz"))
-    if name.suffix.lower() not in ENDINGS:
+    kind = kind_of(uri)
+    if kind is None:
         raise BadData(
             f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is "
             f"understood); found {uri}. Set source.format, or move the file away (names that begin with _ are skipped)."
         )
-    return ENDINGS[name.suffix.lower()]
+    return kind
 
 
 @contextmanager

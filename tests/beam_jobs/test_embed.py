@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import embed
-from beam_jobs.vectors import embedding
+from beam_jobs.vectors.rows import compact
+from beam_jobs.vectors.sample import Sample
 from twinspire import storage
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
@@ -194,9 +195,9 @@ def test_the_sample_is_the_same_however_the_users_are_split(monkeypatch):
     table = users(range(1000), hours_ago=1)
     drawn = []
     for pieces in ([1000], [1, 999], [400, 300, 300], [100] * 10):
-        sample = embedding.Sample("_user", 50)
+        sample = Sample("_user", 50)
         ends = np.cumsum(pieces)
-        parts = [embedding.compact(table.slice(end - n, n)) for n, end in zip(pieces, ends, strict=True)]
+        parts = [compact(table.slice(end - n, n)) for n, end in zip(pieces, ends, strict=True)]
         halves = [sample.create_accumulator(), sample.create_accumulator()]
         for number, rows in enumerate(parts):
             halves[number % 2] = sample.add_input(halves[number % 2], rows)
@@ -212,7 +213,7 @@ def test_a_batch_takes_only_its_own_rows_along():
     import pickle
 
     whole = users(range(20_000), hours_ago=1)
-    assert len(pickle.dumps(embedding.compact(whole.slice(5, 10)))) < 5_000
+    assert len(pickle.dumps(compact(whole.slice(5, 10)))) < 5_000
 
 
 def test_an_item_twice_is_named(tmp_path, features, towers):
@@ -244,10 +245,10 @@ def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers):
     code = """
 import sys
 from beam_jobs import embed
-from beam_jobs.vectors import embedding
+from beam_jobs.vectors import tower
 loads = []
-load = embedding.load_tower
-embedding.load_tower = lambda uri: loads.append(uri) or load(uri)
+load = tower.load_tower
+tower.load_tower = lambda uri: loads.append(uri) or load(uri)
 sys.path.insert(0, sys.argv[1])
 from test_embed import context
 embed.run(context(sys.argv[2], sys.argv[3], sys.argv[4], batch_rows=2))

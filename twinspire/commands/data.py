@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from beam_jobs.logs import files
-from beam_jobs.logs import partition as layouts
+from beam_jobs.logs import partition as logs
+from beam_jobs.logs.files import CsvOptions
+from beam_jobs.logs.layout import Layout
 from beam_jobs.pipeline_file import draft
 from beam_jobs.pipeline_file import validate as checks
 from twinspire import doctor as diagnosis
@@ -61,7 +62,7 @@ def partition(
     pairs = [pair.partition("=") for pair in rename or []]
     if bad := [old for old, sign, new in pairs if not (sign and new)]:
         raise UsageError(f"--rename is written OLD=NEW, found {bad[0]!r}.")
-    layout = layouts.Layout(
+    layout = Layout(
         time=time,
         time_unit=time_unit,
         time_zone=time_zone,
@@ -70,14 +71,14 @@ def partition(
         last=parse_date(last) if last else None,
         rename={old: new for old, _, new in pairs},
         format=file_format,
-        csv=files.CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
+        csv=CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
         text=text or (),
         done_marker=done_marker,
     )
     bars = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*bars, console=console, transient=True) as progress:
         bar = progress.add_task("")
-        summary = layouts.partition(
+        summary = logs.partition(
             sources,
             to,
             layout,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from beam_jobs.logs.partition import Layout, partition
+from beam_jobs.logs.layout import Layout
+from beam_jobs.logs.partition import partition
 from twinspire import pipeline
 from twinspire.errors import UsageError
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from beam_jobs.logs import files
 from beam_jobs.logs.files import CsvOptions
-from beam_jobs.logs.partition import Layout, partition
+from beam_jobs.logs.layout import Layout
+from beam_jobs.logs.partition import partition
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
@@ -405,7 +406,8 @@ def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
     pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
     code = """
 import sys
-from beam_jobs.logs.partition import Layout, partition
+from beam_jobs.logs.layout import Layout
+from beam_jobs.logs.partition import partition
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
 before = peak()
@@ -438,7 +440,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
         tmp_path / "log.parquet"
     )
     code = (
-        "import sys; from beam_jobs.logs.partition import Layout, partition;"
+        "import sys; from beam_jobs.logs.layout import Layout; from beam_jobs.logs.partition import partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )
     out = tmp_path / "out"

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from beam_jobs.raw_features import run as raw
+from beam_jobs.raw_features.run import write_raw
 from beam_jobs.reading import records
 from twinspire.errors import BadData, NothingToDo, TwinspireError
 from twinspire.pipeline import load
@@ -73,7 +73,7 @@ class Shop:
         p = load(path)
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": options})})
         context = StageContext(pipeline=p, day=DAY, mode="incremental", out=str(self.out))
-        return raw.write_raw(context, lambda rows: None)
+        return write_raw(context, lambda rows: None)
 
     def rejected(self):
         lines = (self.out / "rejected" / "records.jsonl").read_text().splitlines()
@@ -265,7 +265,7 @@ def test_a_damaged_file(shop, name, harm):
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["--direct_running_mode=multi_processing"], ["prism"]], ids=["process", "prism"])
 def test_a_worker_elsewhere_says_so_too(shop, options, monkeypatch):
-    from tests.beam_jobs.test_raw import NOWHERE, PRISM
+    from tests.beam_jobs.raw_features.test_raw_features import NOWHERE, PRISM
 
     if options == ["prism"]:
         if PRISM is None:

@@ -14,7 +14,7 @@ from beam_jobs.pipeline_file.validate import validate
 from twinspire.errors import BadData, UsageError
 from twinspire.pipeline import load
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from shop import lay_out
 
 DAY = date(2024, 3, 5)

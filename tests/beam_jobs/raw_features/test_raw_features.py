@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import hashing, schema
-from beam_jobs.raw_features import run as raw
-from tests.beam_jobs import world as worlds
-from tests.beam_jobs.slow import Slow, float32
+from beam_jobs.raw_features.run import write_raw
+from tests.beam_jobs.raw_features import world as worlds
+from tests.beam_jobs.raw_features.slow import Slow, float32
 from twinspire import storage
 
 DAY = worlds.DAY
@@ -27,7 +27,7 @@ NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/
 
 
 def run(world, out, **kwargs):
-    return raw.write_raw(world.context(out, **kwargs), lambda rows: None)
+    return write_raw(world.context(out, **kwargs), lambda rows: None)
 
 
 def rows(folder):
@@ -129,7 +129,7 @@ def test_rows_for_the_transform_graph(tmp_path):
     world = worlds.make(tmp_path, 4)
     slow, kept = Slow(world, DAY), tmp_path / "analysis"
     kept.mkdir()
-    raw.write_raw(world.context(tmp_path / "out"), lambda batches: batches | beam.Map(keep, str(kept)))
+    write_raw(world.context(tmp_path / "out"), lambda batches: batches | beam.Map(keep, str(kept)))
     found = rows(kept)
     expected = []
     for day in [DAY - timedelta(days=n) for n in range(6)]:
@@ -225,6 +225,6 @@ def test_an_object_store_holds_the_same_bytes(gs_place, tmp_path):
     for table in ("events", "items", "users"):
         storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
     remote = replace(world, settings={"root": f"{gs_place}/"})
-    raw.write_raw(replace(remote.context(tmp_path), out=f"{gs_place}/out"), lambda rows: None)
+    write_raw(replace(remote.context(tmp_path), out=f"{gs_place}/out"), lambda rows: None)
     storage.localize(f"{gs_place}/out", tmp_path / "remote")
     assert digests(tmp_path / "remote") == digests(tmp_path / "disk")
