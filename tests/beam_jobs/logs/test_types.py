@@ -1,0 +1,78 @@
+"""`partition`: columns keep their types, and those that differ between files are joined without loss."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.logs import files
+from tests.beam_jobs.logs.lay import lay_out, write
+from twinspire.errors import BadData
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (["1", "", "-20", "999999999999999999"], [1, None, -20, 999999999999999999]),
+        (["10", "10.50", "-0.5", "1e-05"], [10.0, 10.5, -0.5, 1e-05]),
+        (["7", "007"], ["7", "007"]),
+        (["1", "9999999999999999999"], ["1", "9999999999999999999"]),
+        (["0.5", "9007199254740993"], ["0.5", "9007199254740993"]),
+        (["0.5", "0.1234567890123456"], ["0.5", "0.1234567890123456"]),
+        (["1.5", "1.5.2"], ["1.5", "1.5.2"]),
+        (["1", "one"], ["1", "one"]),
+        (["1", " 2"], ["1", " 2"]),
+        (["", ""], [None, None]),
+        (["1", "NaN"], ["1", "NaN"]),
+    ],
+)
+def test_csv_columns_are_numbers_when_nothing_is_lost(tmp_path, monkeypatch, values, read):
+    monkeypatch.setattr(files, "BLOCK_BYTES", 40)  # so that one table shows only some of the values
+    rows = "".join(f"2017-10-{10 + n},{value}\n" for n, value in enumerate(values))
+    (tmp_path / "log.csv").write_text("t,v\n" + rows)
+    found = lay_out(tmp_path, tmp_path / "log.csv", time="t")
+    values_found = [day[0]["v"] for day in found.values()]
+    assert values_found == read
+    assert list(map(type, values_found)) == list(map(type, read))
+
+
+def test_csv_columns_stay_text_on_request(tmp_path):
+    (tmp_path / "log.csv").write_text("t,version\n2017-10-15,1.10\n2017-10-15,1.1\n")
+    found = lay_out(tmp_path, tmp_path / "log.csv", time="t", text=["version"])
+    assert [row["version"] for row in found["dt=2017-10-15"]] == ["1.10", "1.1"]
+
+
+def test_parquet_types_are_kept(tmp_path):
+    table = pa.table(
+        {
+            "small": pa.array([1, None], pa.int8()),
+            "tags": pa.array([["a"], []], pa.list_(pa.string())),
+            "vector": pa.array([[1.0, 2.0]] * 2, pa.list_(pa.float32(), 2)),
+            "label": pa.array(["x", "y"]).dictionary_encode(),
+            "t": pa.array([0, 86_400_000], pa.timestamp("ms", "Asia/Tokyo")),
+        }
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    lay_out(tmp_path, tmp_path / "log.parquet", time="t", time_zone="UTC")
+    parts = [pq.ParquetFile(p).read() for p in sorted((tmp_path / "out").rglob("*.parquet"))]
+    assert pa.concat_tables(parts).cast(table.schema).equals(table)
+    assert parts[0].schema.equals(table.schema)
+
+
+def test_types_that_differ_between_files_are_joined_without_loss(tmp_path):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.jsonl", {"t": "2017-10-15", "id": 7, "price": 1, "new": None})
+    write(tmp_path / "in" / "b.jsonl", {"t": "2017-10-15", "id": "x7", "price": 1.5, "new": [1]})
+    write(tmp_path / "in" / "c.jsonl", {"t": "2017-10-15", "id": 8})
+    assert lay_out(tmp_path, tmp_path / "in", time="t")["dt=2017-10-15"] == [
+        {"t": "2017-10-15", "id": "7", "price": 1.0, "new": None},
+        {"t": "2017-10-15", "id": "x7", "price": 1.5, "new": [1]},
+        {"t": "2017-10-15", "id": "8", "price": None, "new": None},
+    ]
+
+
+def test_types_that_do_not_fit_are_an_error_that_names_the_column(tmp_path):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.jsonl", {"t": "2017-10-15", "tags": "x"})
+    write(tmp_path / "in" / "b.jsonl", {"t": "2017-10-15", "tags": ["x"]})
+    with pytest.raises(BadData, match=r"'tags' is .*string.* in some and .*list"):
+        lay_out(tmp_path, tmp_path / "in", time="t")
