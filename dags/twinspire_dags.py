@@ -1,7 +1,8 @@
 """### A recommender, made fresh from every day of its logs
 
 `day` finds out which day this run is about and whether its logs are there, `turn` lets earlier days go first, then
-`features`, `train`, `embed`, `index` and `publish` make one version, and `summary` says what came of it.
+`features`, `train`, `embed`, `index` and `publish` make one version, and `summary` says what came of it. `close` comes
+last however the run ends, so that a run that was killed keeps no later day waiting.
 
 The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A manual run works
 on the parameter `day`, or on yesterday when it is left empty.
@@ -11,7 +12,8 @@ with the reason, and its exit code says who has to act. Any task may be cleared 
 done twice.
 
 - **0** green: done.
-- **2** red: the pipeline file or a parameter is wrong. Mend it as the log says, clear the task.
+- **2** red: the pipeline file or a parameter is wrong, or `turn` waited in vain. Mend it as the log says, clear the
+  task.
 - **3** red: bad data (too few rows, too many malformed ones, anomalies). Ask the owner of the logs; when they are
   mended, clear `day` and all below it.
 - **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote PIPELINE VERSION
@@ -22,8 +24,8 @@ done twice.
 - **else** red: killed (137: most likely out of memory), or a bug. Give it memory and clear the task, or report the
   log.
 
-`turn` waits for an earlier day that is under way; its log names the day. If nothing runs that day any more, run it
-again, or end it: `twinspire day PIPELINE --date DAY --close`.
+`turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them, and the command that
+ends one that nothing runs any more: `twinspire day PIPELINE --date DAY --close`.
 
 Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its range as instants
 of the pipeline's zone, from the first day's midnight to the last day's end (`2017-10-02T00:00+09:00`,
@@ -97,9 +99,9 @@ def command(stage: str, recommender: Recommender, options: str) -> str:
     return f"set -o pipefail; {python} -m twinspire {stage} {shlex.quote(str(recommender.file))} {options} | tail -n 1"
 
 
-def stage(task_id: str, recommender: Recommender, options: str, **kwargs) -> TwinspireOperator:
-    """One command as one task. To run stages in containers, change the operator here."""
-    line = command(task_id, recommender, options)
+def stage(task_id: str, recommender: Recommender, options: str, name: str = "", **kwargs) -> TwinspireOperator:
+    """One command, by default the task's name, as one task. To run stages in containers, change the operator here."""
+    line = command(name or task_id, recommender, options)
     return TwinspireOperator(task_id=task_id, bash_command=line, append_env=True, **kwargs)
 
 
@@ -130,7 +132,7 @@ def dag(recommender: Recommender) -> DAG:
         schedule=recommender.timetable,
         catchup=False,
         params=PARAMETERS,
-        doc_md=__doc__,
+        doc_md=(__doc__ or "").replace("PIPELINE", shlex.quote(str(recommender.file))),
         tags=["twinspire", "recommender"],
         default_args=defaults,
     ) as made:
@@ -138,12 +140,12 @@ def dag(recommender: Recommender) -> DAG:
         # However many days wait, only the next one holds a slot, and while it does the others do not even ask.
         turn = BashSensor(
             task_id="turn",
-            bash_command=command("day", recommender, f"--date {DAY} --turn --wait 300"),
+            bash_command=command("day", recommender, f"--date {DAY} --turn --wait 300 {RUN}"),
             retry_exit_code=TRY_AGAIN,
             mode="reschedule",
             poke_interval=timedelta(seconds=10),
             max_active_tis_per_dag=1,
-            timeout=timedelta(days=1),
+            timeout=timedelta(days=365),  # the command gives up by itself, after train.wait
         )
         # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.
         alone = {"train": 1, "publish": 1}
@@ -153,7 +155,10 @@ def dag(recommender: Recommender) -> DAG:
         ]
         # none_failed: also after a skipped day, to say why; a failed one stays red.
         summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")
-        chain(day, turn, *work, summary)
+        # A teardown comes last also when a task was killed, gave up, or the whole run was marked as failed by hand; it
+        # does not make a failed run green.
+        close = stage("close", recommender, f"--close {RUN}", name="day").as_teardown()
+        chain(day, turn, *work, summary, close)
     return made
 
 

@@ -182,7 +182,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, timedelta):
-        return f'"{int(value.total_seconds())}s"'
+        seconds = int(value.total_seconds())
+        units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1} if seconds else {"s": 1}
+        return next(f'"{seconds // size}{unit}"' for unit, size in units.items() if seconds % size == 0)
     return f"{value:_}" if isinstance(value, int) else str(value)
 
 

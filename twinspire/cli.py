@@ -11,6 +11,7 @@ from twinspire import __version__
 from twinspire.commands import daily, data, evaluating, reading, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
+from twinspire.wording import said
 
 PANELS = {
     "Start": (data.doctor, data.init, data.partition, data.validate),
@@ -56,7 +57,7 @@ def main() -> None:
         app()
     except TwinspireError as e:
         console.print(f"[bold red]{type(e).__name__}[/]")
-        console.print(str(e), markup=False, highlight=False, soft_wrap=True)
+        console.print(said(e), markup=False, highlight=False, soft_wrap=True)
         sys.exit(e.exit_code)
 
 

@@ -5,16 +5,17 @@ stage is done.
 """
 
 import time
-from datetime import date, timedelta
+from datetime import date
 from importlib import import_module
 from typing import Any
 
-from twinspire import __version__, storage, workdir
+from twinspire import __version__, claims, storage, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.stages import Mode, Parent, Promote, StageContext
+from twinspire.turns import await_turn
 from twinspire.workdir import Attempt
 
 
@@ -63,15 +64,15 @@ def run_stage(
       is not there yet. NothingToDo: the day is empty. BadData, UsageError: as they say.
     """
     if run:
-        workdir.open_day(pipeline, day, run)
+        claims.open_day(pipeline, day, run)
     try:
         told = _run_stage(pipeline, day, name, mode=mode, force=force, promote=promote)
     except BaseException as e:
         if run and (outcome := _outcome(name, e)):
-            workdir.close_day(pipeline, day, run, outcome)
+            claims.close_day(pipeline, day, run, outcome)
         raise
     if run and name == "publish":
-        workdir.close_day(pipeline, day, run, "published")
+        claims.close_day(pipeline, day, run, "published")
     return told
 
 
@@ -82,12 +83,12 @@ def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
     """
     if run:
-        workdir.open_day(pipeline, day, run)
+        claims.open_day(pipeline, day, run)
     try:
         return import_module("beam_jobs.reading.source").check(pipeline, day)
     except BaseException as e:
         if run:
-            workdir.close_day(pipeline, day, run, _outcome("features", e) or "failed")
+            claims.close_day(pipeline, day, run, _outcome("features", e) or "failed")
         raise
 
 
@@ -104,7 +105,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     if name == "features":
         import_module("beam_jobs.reading.source").check(pipeline, day)
     if name == "train":
-        await_turn(pipeline, day, pipeline.train.wait)
+        await_turn(pipeline, day)
     parent = find_parent(pipeline, day)
     mode = mode if parent else "full"
     before = _inputs(pipeline, day, stage)
@@ -154,29 +155,6 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         "parent": parent.version if parent else None,
         **told,
     }
-
-
-def await_turn(pipeline: Pipeline, day: date, patience: timedelta, *, only_if_next: bool = False) -> None:
-    """Waits until no earlier day is under way, so that days are trained in order.
-
-    Args:
-      pipeline: whose days.
-      day: the one that waits.
-      patience: how long it waits.
-      only_if_next: it gives up at once while more than one earlier day is unfinished.
-
-    Raises:
-      TryAgain: an earlier day is still unfinished.
-    """
-    deadline = time.monotonic() + patience.total_seconds()
-    while unfinished := workdir.unfinished_before(pipeline, day):
-        if time.monotonic() >= deadline or (only_if_next and len(unfinished) > 1):
-            raise TryAgain(
-                f"Days are trained in order, and {', '.join(map(str, unfinished))} began and has not ended. "
-                f"Run {day} again when it has. If its run is dead, run it again, or end it with "
-                f"`twinspire day PIPELINE --date {unfinished[0]} --close`."
-            )
-        time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
 def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:

@@ -185,7 +185,9 @@ class Train(Strict):
     )
     seed: int = Field(0, ge=0, description="Of initial weights, shuffling and dropout.")
     deterministic: bool = Field(False, description="Bit-equal weights on a rerun, slower.")
-    wait: Duration = Field(timedelta(0), description="How long a day waits for an unfinished earlier one.")
+    wait: Duration = Field(
+        timedelta(hours=6), description="How long a day waits for unfinished earlier ones while none of them ends."
+    )
 
 
 class Evaluation(Strict):

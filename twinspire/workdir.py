@@ -7,7 +7,6 @@ Invariants, on a disk and on `gs://`:
 """
 
 import json
-import re
 import secrets
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -19,7 +18,6 @@ from twinspire.stages import Mode
 DONE = "DONE.json"
 TIMINGS = "timings.json"
 """What a stage measured of the clock. Two runs of the same inputs differ in it, so no digest covers it."""
-CLAIMS = "claims"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,59 +93,6 @@ def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
     attempts = (storage.join(home, n) for n in reversed(storage.list_names(home)))
     committed = (uri for uri in attempts if storage.exists(storage.join(uri, DONE)))
     return next(map(read, committed), None)
-
-
-# Days go in order: a later day has to know that an earlier one is under way, even before its first stage committed.
-# Each run of a day keeps its own record, so that one run's end says nothing of another's.
-
-
-def open_day(pipeline: Pipeline, day: date, run: str) -> None:
-    """Records that a run of the day is under way; again, after it failed and is gone on with."""
-    if _records(pipeline, day).get(_safe(run)) != "open":
-        _record(pipeline, day, run, "open")
-
-
-def close_day(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
-    """Records how a run of the day ended: `published`, `refused`, `skipped`, `late`, `failed`."""
-    _record(pipeline, day, run, outcome)
-
-
-def open_runs(pipeline: Pipeline, day: date) -> list[str]:
-    """Runs of the day that have begun and not ended."""
-    return [run for run, outcome in _records(pipeline, day).items() if outcome == "open"]
-
-
-def state(pipeline: Pipeline, day: date) -> str | None:
-    """`open` while any run of the day is; else how its last run ended; None if there was none."""
-    records = _records(pipeline, day)
-    return "open" if "open" in records.values() else next(reversed(records.values()), None)
-
-
-def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
-    """Earlier days with a run that has begun and not ended, oldest first."""
-    return [d for d in days(pipeline) if d < day and open_runs(pipeline, d)]
-
-
-def _records(pipeline: Pipeline, day: date) -> dict[str, str]:
-    """The newest record of each run, the run that wrote last coming last."""
-    found: dict[str, str] = {}
-    for file in storage.list_names(storage.join(day_uri(pipeline, day), CLAIMS)):
-        _, run, outcome = file.removesuffix(".json").split(" ")
-        found.pop(run, None)
-        found[run] = outcome
-    return found
-
-
-def _record(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
-    home = storage.join(day_uri(pipeline, day), CLAIMS)
-    number = 1 + max((int(file.split(" ")[0]) for file in storage.list_names(home)), default=0)
-    # The tasks of a run come one after the other, so equal numbers can only be those of different runs.
-    place = storage.join(home, f"{number:06d} {_safe(run)} {outcome}.json")
-    storage.put_if_absent(place, json.dumps({"at": _now()}).encode())
-
-
-def _safe(run: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
 
 
 def _now() -> str:

@@ -6,6 +6,7 @@ For tests of the order of many days: what is made does not matter there, only wh
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 from datetime import date
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 STAGES = ("beam_jobs.features", "model.train", "beam_jobs.embed", "index_builder.build", "index_builder.publish")
+KILLED = 4  # days after the oldest
 
 
 def make(ctx):
@@ -24,7 +26,9 @@ def make(ctx):
 
 
 def train(ctx):
-    """Also measures nothing, for the summary to show."""
+    """Also measures nothing, for the summary to show. On the fifth day it is killed, as if it had run out of memory."""
+    if (ctx.day - OLDEST).days == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
     nothing = {"users": 0, "candidate": None, "baseline": None, "baselines": {}}
     summary = make(ctx)
     (Path(ctx.out) / "metrics.json").write_text(json.dumps({"progressive": None, "baselines": {}, "holdout": nothing}))

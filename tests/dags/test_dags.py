@@ -21,7 +21,7 @@ from twinspire import errors
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
-ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summary"]
+ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summary", "close"]
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +110,25 @@ def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
         assert [task.task_id for task in dag.topological_sort()] == ORDER
         for before, after in itertools.pairwise(ORDER):
             assert dag.get_task(after).upstream_task_ids == {before}, f"{dag.dag_id}.{after}"
-        for name in ORDER[:-1]:
+        for name in ORDER[:-2]:
             assert dag.get_task(name).trigger_rule == "all_success", f"{dag.dag_id}.{name} would run after a failure"
 
 
 def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
     for dag in bag.dags.values():
-        [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
         # all_done would turn failed runs green; all_success would keep silent about skipped days
-        assert (leaf.task_id, leaf.trigger_rule) == ("summary", "none_failed")
+        assert dag.get_task("summary").trigger_rule == "none_failed"
+        [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
+        # only a teardown may come after it, whose own end says nothing of the run's
+        assert leaf.is_teardown and not leaf.on_failure_fail_dagrun and leaf.upstream_task_ids == {"summary"}
+
+
+def test_a_run_is_closed_however_it_ends(bag):
+    for dag in bag.dags.values():
+        close = dag.get_task("close")
+        # a set-up task that was skipped, or was killed itself, would take its teardown with it
+        assert not any(task.is_setup for task in dag.tasks)
+        assert "--close --run '{{ run_id }}'" in close.bash_command and "xcom" not in close.bash_command
 
 
 def test_days_go_in_order_without_depending_on_the_run_before(bag):
@@ -138,6 +148,8 @@ def test_every_dag_says_who_owns_it_and_what_to_do_when_it_is_red(bag):
         assert "*Triage.*" in dag.doc_md
         told = set(re.findall(r"^- \*\*(\w+)\*\*", dag.doc_md, re.MULTILINE))
         assert {str(code) for code in codes} <= told
+        commands = re.findall(r"`twinspire ([^`]+)`", dag.doc_md)
+        assert commands and all(f"{dag.dag_id}.toml" in command.split()[1] for command in commands)
 
 
 def test_retries_come_from_the_file_and_grow(bag):

@@ -3,7 +3,7 @@
 One Airflow serves the whole file, and everything is started at once; each test waits for its own runs.
 
 `shop`    real stages. A backfill of three days and the scheduled run of yesterday, then a manual run of an older day.
-`ten`     nine days at once and the scheduled one, over stages that take no time: only their order matters.
+`ten`     nine days at once, one of which is killed, and the scheduled one, over stages that take no time.
 `corner`  days that are late, empty or suspiciously small, and parameters that are wrong.
 """
 
@@ -160,9 +160,9 @@ def test_a_backfill_of_one_day_over_and_over_is_refused(airflow, runs):
 
 def test_an_empty_day_is_skipped_and_the_summary_says_why(airflow, runs):
     rest, run = airflow.rest, runs["empty"]
-    wait(rest, "corner", run, "summary", "success", "failed", "upstream_failed", "skipped")
+    wait(rest, "corner", run, "close", "success", "failed", "upstream_failed", "skipped")
     states = {task: found["state"] for task, found in rest.tasks("corner", run).items()}
-    assert states.pop("summary") == "success"
+    assert states.pop("summary") == states.pop("close") == "success"
     assert set(states.values()) == {"skipped"}
     told = rest.result("corner", run, "summary")
     assert (told["day"], told["state"]) == (str(ago(2)), "skipped")
@@ -183,11 +183,15 @@ def test_a_late_day_is_tried_again(airflow, runs):
     assert str(ago(1)) in airflow.rest.log("corner", run["dag_run_id"], "day")
 
 
-def test_ten_days_at_once_are_made_in_order(airflow, runs, folder):
+def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none(airflow, runs, folder):
     found = finish(airflow.rest, "ten")
-    assert [run["state"] for run in found] == ["success"] * 10
+    assert sorted(run["state"] for run in found) == ["failed"] + ["success"] * 9
     assert sorted(run["run_type"] for run in found) == ["backfill"] * 9 + ["scheduled"]
-    days = [ago(n) for n in range(10, 0, -1)]
+    [killed] = [run["dag_run_id"] for run in found if run["state"] == "failed"]
+    states = {task: told["state"] for task, told in airflow.rest.tasks("ten", killed).items()}
+    assert (states["train"], states["summary"], states["close"]) == ("failed", "upstream_failed", "success")
+    assert airflow.rest.result("ten", killed, "close")["closed"]
+    days = [ago(n) for n in range(10, 0, -1) if n != 6]
     assert days_and_parents(folder, "ten") == list(zip(days, [None, *days[:-1]], strict=True))
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from shop import lay_out
 
 from index_builder.registry import Registry
-from twinspire import workdir
+from twinspire import claims, workdir
 from twinspire.pipeline import load
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,10 @@ def attempt(pipeline_file, day, stage) -> Path:
 def registry_of(pipeline_file) -> Registry:
     p = load(pipeline_file)
     return Registry(p.registry.root, p.name)
+
+
+def state(pipeline_file, day) -> str | None:
+    return claims.state(load(pipeline_file), date.fromisoformat(day))
 
 
 def result(pipeline_file, day) -> dict:
@@ -255,12 +259,40 @@ def test_a_later_day_waits_for_one_under_way(shop):
     twinspire(*waiting)
 
 
+def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
+    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
+    command = [sys.executable, "-m", "twinspire", "run", str(shop), "--date", THIRD]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while state(shop, THIRD) is None:
+            time.sleep(0.1)
+        assert THIRD in twinspire(*waiting, check=75)["reason"]
+        process.kill()
+    assert state(shop, THIRD) == "killed"
+    twinspire(*waiting)
+
+
+def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
+    shop.write_text(shop.read_text().replace("[train]", '[train]\nwait = "2s"'))
+    twinspire("day", str(shop), "--date", THIRD, "--run", "dead")
+    twinspire("day", str(shop), "--date", "2024-03-12", "--run", "waits")
+    ask = ("day", str(shop), "--date", "2024-03-12", "--turn", "--run", "waits")
+    assert "--close" in twinspire(*ask, check=75)["reason"]
+    time.sleep(2)
+    told = twinspire(*ask, check=2)["reason"]
+    assert f"day {shop} --date {THIRD} --close" in told and "run dead" in told and "train.wait" in told
+    assert state(shop, "2024-03-12") == "failed", "and so keeps no later day waiting in turn"
+    assert "train.wait" in twinspire("train", str(shop), "--date", "2024-03-12", check=75)["reason"]
+    twinspire(*ask, check=75)  # cleared by hand: it waits anew
+    assert twinspire("day", str(shop), "--close", "--run", "dead")["closed"] == ["dead"]
+    twinspire(*ask)
+
+
 def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
     shop.write_text(shop.read_text().replace("[source]", '[source]\nwait = "1m"'))
     (shop.parent / f"events/dt={THIRD}").rename(shop.parent / "kept")
     command = [sys.executable, "-m", "twinspire", "day", str(shop), "--date", THIRD, "--run", "slow"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while workdir.state(load(shop), date.fromisoformat(THIRD)) is None:
+        while state(shop, THIRD) is None:
             time.sleep(0.1)
         twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
         (shop.parent / "kept").rename(shop.parent / f"events/dt={THIRD}")

@@ -1,7 +1,6 @@
 """The daily run: its day, its stages, all of them in order, and what came of it."""
 
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twinspire import runner, storage, workdir
+from twinspire import claims, runner, storage, turns, workdir
 from twinspire.commands.figures import quality_table
 from twinspire.commands.options import (
     Date,
@@ -28,6 +27,7 @@ from twinspire.commands.options import (
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire.keys import STAGES
 from twinspire.pipeline import Pipeline
+from twinspire.wording import said
 
 
 def day(
@@ -36,11 +36,15 @@ def day(
     instant: Annotated[
         str | None, typer.Option(metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day.")
     ] = None,
-    turn: Annotated[bool, typer.Option(help="Only tell whether all earlier days have ended: exit 0, or 75.")] = False,
+    turn: Annotated[
+        bool, typer.Option(help="Only tell whether all earlier days have ended: 0; 75 not yet; 2 after train.wait.")
+    ] = False,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="With --turn: wait so long while one earlier day is left.")
     ] = 0,
-    close: Annotated[bool, typer.Option(help="End a day whose run is dead, so that later days need not wait.")] = False,
+    close: Annotated[
+        bool, typer.Option(help="End what is open of the day, or only --run (on any day), so that later days go on.")
+    ] = False,
     run: Run = None,
 ) -> None:
     """Resolve the day of a run, check that its logs are there, and open it.
@@ -49,16 +53,18 @@ def day(
     """
     with _json_on_error("day") as told:
         p = open_pipeline(pipeline)
-        chosen, found = resolve_day(p, date, instant), {}
-        told["day"] = str(chosen)
+        if close and run and not (date or instant):
+            print_json({"closed": claims.end_runs(p, workdir.days(p), run)})
+            return
+        chosen = resolve_day(p, date, instant)
+        told["day"], found = str(chosen), dict[str, Any]()
         if close:
-            for unfinished in workdir.open_runs(p, chosen):
-                workdir.close_day(p, chosen, unfinished, "failed")
+            found["closed"] = claims.end_runs(p, [chosen], run)
         elif turn:
-            runner.await_turn(p, chosen, timedelta(seconds=wait), only_if_next=True)
+            turns.ask_turn(p, chosen, run, timedelta(seconds=wait))
         else:
-            found = runner.check_source(p, chosen, run)
-        print_json({"day": str(chosen), "state": workdir.state(p, chosen), "input": found})
+            found["input"] = runner.check_source(p, chosen, run)
+        print_json({"day": str(chosen), "state": claims.state(p, chosen), **found})
 
 
 def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> date:
@@ -123,7 +129,7 @@ def _json_on_error(stage: str) -> Iterator[dict]:
     try:
         yield told
     except TwinspireError as e:
-        print_json({**told, "status": type(e).__name__, "exit_code": e.exit_code, "reason": str(e)})
+        print_json({**told, "status": type(e).__name__, "exit_code": e.exit_code, "reason": said(e)})
         raise
 
 
@@ -162,26 +168,30 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
 
 
 def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict:
-    name_of_run = f"run-{secrets.token_hex(4)}"
+    with claims.own_run(pipeline, day) as name:
+        return _run_stages(pipeline, day, run=name, **options)
+
+
+def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
     seconds: dict[str, float] = {}
     last: dict[str, Any] = {}
     for name in STAGES:
         try:
-            last = runner.run_stage(pipeline, day, name, run=name_of_run, **options)
+            last = runner.run_stage(pipeline, day, name, **options)
         except KeyboardInterrupt:
             console.print(f"Interrupted in {name} of {day}. What is done is kept: the same command goes on from there.")
             raise
         except TryAgain as e:
             if name != "features":
                 raise
-            console.print(f"[yellow]late[/] {e}", highlight=False)
-            return {"day": str(day), "outcome": "late", "reason": str(e), "seconds": seconds}
+            console.print(f"[yellow]late[/] {said(e)}", highlight=False)
+            return {"day": str(day), "outcome": "late", "reason": said(e), "seconds": seconds}
         except NothingToDo as e:
-            console.print(f"[yellow]skipped[/] {e}", highlight=False)
-            return {"day": str(day), "outcome": "skipped", "reason": str(e), "seconds": seconds}
+            console.print(f"[yellow]skipped[/] {said(e)}", highlight=False)
+            return {"day": str(day), "outcome": "skipped", "reason": said(e), "seconds": seconds}
         except GateRefused as e:
-            console.print(f"[red]refused[/] {e}", highlight=False)
-            return {"day": str(day), "outcome": "refused", "reason": str(e), "seconds": seconds}
+            console.print(f"[red]refused[/] {said(e)}", highlight=False)
+            return {"day": str(day), "outcome": "refused", "reason": said(e), "seconds": seconds}
         seconds[name] = last["seconds"]
         console.print(f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s", highlight=False)
     for note in last.get("notes", []):
@@ -208,7 +218,7 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
     p, chosen = open_pipeline(pipeline), parse_date(date)
     attempts = {name: workdir.latest(p, chosen, name) for name in STAGES}
     done = {name: attempt.summary for name, attempt in attempts.items() if attempt}
-    state = workdir.state(p, chosen)
+    state = claims.state(p, chosen)
     told = {"day": str(chosen), "state": state, "stages": done, "gaps": _gaps(p, chosen)}
     if state == "skipped":
         told["reason"] = _why_skipped(p, chosen)

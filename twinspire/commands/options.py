@@ -10,6 +10,7 @@ from rich.console import Console
 
 from twinspire.errors import UsageError
 from twinspire.pipeline import Pipeline, load
+from twinspire.wording import name_pipeline
 
 console = Console(stderr=True)
 
@@ -34,6 +35,7 @@ VersionOption = Annotated[str | None, typer.Option("--version", metavar="VERSION
 
 def open_pipeline(file: str) -> Pipeline:
     """Loads a pipeline file given by its path, or by its name in ./pipelines."""
+    name_pipeline(file)
     path = Path(file)
     if path.suffix != ".toml" and not path.exists():
         path = Path("pipelines") / f"{file}.toml"
