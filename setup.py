@@ -17,6 +17,7 @@ EXTRAS = {
     ],
     "train": ["tensorflow>=2.21,<2.22", "tensorflow-transform>=1.21,<1.22"],
     "index": ["scann==1.4.2"],
+    "publish": ["jinja2>=3.1", "matplotlib>=3.11"],
     "serve": ["tensorflow>=2.21,<2.22", "scann==1.4.2"],
     "gcs": ["apache-beam[gcp]>=2.77,<2.78", "google-cloud-storage>=3.17,<4"],
     "airflow": ["apache-airflow==3.3.2"],

@@ -4,7 +4,8 @@ Written below the stage's folder:
 
     index/        the index (index_builder/index.py); row i is the i-th item in order of id
     index.json    settings, recall against exact search, every setting that was tried
-    timings.json  how fast it was on this machine, kept apart because it differs from run to run
+    timings.json  how fast it was on this machine, and each setting tried (`tried_ms`, a query of a batch, in the order
+                  of index.json), kept apart because it differs from run to run
 """
 
 import json
@@ -72,11 +73,12 @@ def run(ctx: StageContext) -> dict:
     built = build(vectors, queries.tuning, ctx.pipeline.index)
     figures = _figures(built, queries, ctx.pipeline.index)
     speed = timings(built.index, queries.measuring, figures["k"])
+    tried = {"tried_ms": [round(point.seconds * 1e3, 4) for point in built.tried]}
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
         built.index.save(folder / INDEX)
         (folder / FIGURES).write_text(json.dumps(figures, indent=1))
-        (folder / workdir.TIMINGS).write_text(json.dumps(speed, indent=1))
+        (folder / workdir.TIMINGS).write_text(json.dumps(speed | tried, indent=1))
         storage.upload_tree(folder, ctx.out)
     console.print(
         f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']} {figures['recall']:.4f}, "

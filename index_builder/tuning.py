@@ -4,8 +4,9 @@ Work is counted, not timed, so that the same vectors give the same settings on a
 one item's code.
 """
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -61,11 +62,13 @@ class Point:
 
     Attributes:
       work: per query, in scans of one code.
+      seconds: that answering one of many queries took on this machine; nothing is chosen by it.
     """
 
     settings: Settings
     recall: Recall
     work: float
+    seconds: float = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,10 @@ def tune(index: Tunable, truth: Truth, target: float, tried: Callable[[Point], N
     def points(candidates: Iterator[Settings]) -> Iterator[Point]:
         for settings in candidates:
             # Not `search`, which answers exactly where the leaves hold too little: that would look like recall.
-            rows, _ = index.with_settings(settings).scan(truth.queries, truth.k)
-            point = Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)))
+            set_up, began = index.with_settings(settings), time.perf_counter()
+            rows, _ = set_up.scan(truth.queries, truth.k)
+            seconds = (time.perf_counter() - began) / len(truth.queries)
+            point = Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)), seconds)
             tried(point)
             yield point
 

@@ -92,6 +92,8 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind):
     assert figures["recall"] >= figures["recall_target"] == ctx.pipeline.index.recall_target
     assert figures["tried"][0]["recall"] < 1, "the search starts where something is missed"
     assert figures["queries"] == {"tuning": 500, "measuring": 500, "source": "users"}
+    speed = json.loads((tmp_path / "index" / "timings.json").read_text())
+    assert len(speed["tried_ms"]) == len(figures["tried"]) and min(speed["tried_ms"]) > 0
 
 
 def test_a_higher_target_costs_more_work(tmp_path):
