@@ -66,7 +66,7 @@ class Tower:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded  # its variables live as long as this reference does
         self._call = loaded.signatures[SIGNATURE]
-        self.inputs = {name: _input(spec) for name, spec in self._call.structured_input_signature[1].items()}
+        self.inputs = {name: input_of(spec) for name, spec in self._call.structured_input_signature[1].items()}
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
 
     def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
@@ -126,6 +126,6 @@ def _numpy_type(spec: Input) -> Any:
     return {"string": object, "float32": np.float32, "int64": np.int64}[spec.dtype]
 
 
-def _input(spec: Any) -> Input:
+def input_of(spec: Any) -> Input:
     """Reads an argument's form from a TensorSpec."""
     return Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)

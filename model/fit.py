@@ -1,20 +1,21 @@
 """Training: days in order, each in blocks of time, one compiled step per batch."""
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from model import rows as training_rows
+from model.catalogue import Catalogue
 from model.frequency import StreamingFrequency
-from model.losses import in_batch_softmax_loss, weighted_mean
 from model.rows import Rows
-from model.towers import TwoTower, drop_ids
+from model.step import compile_step
+from model.towers import TwoTower
 from twinspire.errors import UsageError
 from twinspire.tables import Train
 
@@ -50,6 +51,7 @@ def fit(
     days: Iterable[tuple[date, Rows]],
     settings: Train,
     *,
+    catalogue: Catalogue | None = None,
     step: int = 0,
     report: Report = lambda *_: None,
 ) -> Learned:
@@ -60,13 +62,14 @@ def fit(
       frequency: the streaming estimate that corrects the loss.
       days: oldest first; each is gone through `settings.epochs` times before the next.
       settings: the pipeline file's `train`.
-      step: steps taken by earlier days; it seeds dropout.
+      catalogue: what uniform negatives are drawn from, where `settings.negatives` asks for some.
+      step: steps taken by earlier days; it seeds dropout and what is drawn.
       report: told every second or so.
 
     Raises:
       UsageError: the loss is no longer a number.
     """
-    run = _Run(compile_step(model, frequency, settings), settings, report, step)
+    run = _Run(compile_step(model, frequency, settings), settings, catalogue, report, step)
     for day, rows in days:
         run.day(day, rows)
     return run.learned()
@@ -75,8 +78,16 @@ def fit(
 class _Run:
     """One call of `fit`."""
 
-    def __init__(self, take_step: Callable[..., tf.Tensor], settings: Train, report: Report, step: int) -> None:
+    def __init__(
+        self,
+        take_step: Callable[..., tf.Tensor],
+        settings: Train,
+        catalogue: Catalogue | None,
+        report: Report,
+        step: int,
+    ) -> None:
         self._take_step, self._settings, self._report = take_step, settings, report
+        self._catalogue = catalogue if settings.negatives.uniform else None
         self._first = self._step = step
         self._rows, self._seconds = 0, 0.0
         self._compiling = (0, 0.0)  # rows and seconds of the first step
@@ -86,9 +97,12 @@ class _Run:
         """Goes through a day, all its epochs."""
         begin = told = perf_counter()
         done, total, of_day = 0, self._settings.epochs * len(rows), len(self._losses)
+        chance = self._catalogue.chance(rows.item) if self._catalogue else np.zeros(len(rows), np.float32)
+        whole = {"user": rows.user, "item": rows.item, "reward": rows.reward, "chance": chance}
         for batch in self._batches(day, rows):
             features = training_rows.take(rows, batch)
-            self._losses.append(self._take_step(features, rows.item[batch], rows.reward[batch], np.int32(self._step)))
+            taken = {name: column[batch] for name, column in whole.items()}
+            self._losses.append(self._take_step(features, taken, self._drawn(), np.int32(self._step)))
             self._step += 1
             done += len(batch)
             if len(self._losses) == 1:
@@ -102,6 +116,14 @@ class _Run:
     def _batches(self, day: date, rows: Rows) -> Iterator[np.ndarray]:
         for epoch in range(self._settings.epochs):
             yield from training_rows.batches(order(rows, self._settings, day, epoch), self._settings.batch_size)
+
+    def _drawn(self) -> dict[str, Any]:
+        """Uniform negatives of a step; nothing where none are asked for."""
+        if not self._catalogue:
+            return {}
+        rng = np.random.default_rng([self._settings.seed, self._step])
+        features, item = self._catalogue.draw(self._settings.negatives.uniform, rng)
+        return {"features": features, "item": item, "chance": self._catalogue.chance(item)}
 
     def learned(self) -> Learned:
         """What was done."""
@@ -122,58 +144,6 @@ def order(rows: Rows, settings: Train, day: date, epoch: int) -> np.ndarray:
     if settings.order == "shuffled":
         return rng.permutation(len(rows))
     return training_rows.shuffled_in_blocks(rows.time, settings.shuffle_minutes, rng)
-
-
-def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train) -> Callable[..., tf.Tensor]:
-    """The training step as one graph: (features, item [B] int64, reward [B], step) -> mean loss of the batch."""
-    weights = [*model.tables.values(), *model.dense.values()]
-    variables = [weight.values for weight in weights]
-
-    @tf.function
-    def take_step(features: Mapping[str, tf.Tensor], item: tf.Tensor, reward: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        log_q = frequency.update(item) if settings.correction == "batch" else tf.zeros_like(reward)
-        features = {**features, **_dropped(model, features, settings, step)}
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            query, candidate = model("query", features), model("item", features)
-            loss = in_batch_softmax_loss(query, candidate, item, log_q, temperature=settings.temperature)
-            mean = weighted_mean(loss, reward)
-        for weight, gradient in zip(weights, tape.gradient(mean, variables), strict=True):
-            if gradient is not None:
-                weight.update(gradient, settings.learning_rate)
-        return mean
-
-    # One trace for all batch sizes and lengths of lists, taken now.
-    scalars = (tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.int32))
-    return take_step.get_concrete_function(_specs(model), *scalars)
-
-
-def _specs(model: TwoTower) -> dict[str, tf.TensorSpec]:
-    """What model/rows.py makes of each column."""
-    forms = {
-        "id": ([None], tf.int32),
-        "ids": ([None, None], tf.int32),
-        "number": ([None], tf.float32),
-        "vector": ([None, None], tf.float32),
-    }
-    parts = [part for side in model.layout.parts.values() for part in side]
-    return {part.column: tf.TensorSpec(*forms[part.form]) for part in parts}
-
-
-def _dropped(
-    model: TwoTower, features: Mapping[str, tf.Tensor], settings: Train, step: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """The id columns after id dropout."""
-    parts = [part for side in model.layout.parts.values() for part in side if part.dropout and settings.id_dropout]
-    return {
-        part.column: drop_ids(
-            features[part.column],
-            model.layout.tables[part.table],
-            settings.id_dropout,
-            tf.stack([settings.seed + zlib.crc32(part.column.encode()) % 2**30, step]),
-        )
-        for part in parts
-    }
 
 
 def _mean(losses: Sequence[tf.Tensor]) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from beam_jobs import schema
-from model import bundle, progress, state
+from model import bundle, catalogue, progress, state
 from model import rows as training_rows
+from model.catalogue import Catalogue
 from model.export import export
 from model.fit import Learned, fit
 from model.frequency import StreamingFrequency
@@ -83,10 +84,13 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         archive = warm_start(model, start, day=ctx.day, keep=ARCHIVED_ROWS)
         if settings.correction != "none":
             frequency.restore(start.frequency)
+    drawn_from = _catalogue(ctx.pipeline, features, model.layout) if settings.negatives.uniform else None
     folders = _day_folders(ctx, features / schema.TRANSFORMED)
     with progress.shown(len(folders)) as report:
         days = _days(ctx.pipeline, folders, model.layout)
-        learned = fit(model, frequency, days, settings, step=start.step if start else 0, report=report)
+        learned = fit(
+            model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
+        )
     return Trained(model=model, frequency=frequency, archive=archive, learned=learned, days=list(folders))
 
 
@@ -122,6 +126,11 @@ def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
             "lower evaluation.holdout; or run the features stage again."
         )
     return {day: found[day] for day in wanted}
+
+
+def _catalogue(pipeline: Pipeline, features: Path, layout: Layout) -> Catalogue:
+    transform = Transform(features / schema.TRANSFORM, pipeline, "item")
+    return catalogue.read(features / schema.CORPUS_START, transform, layout.parts["item"])
 
 
 def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Layout) -> Iterator[tuple[date, Rows]]:

@@ -83,7 +83,7 @@ def _feature(table: pa.Table, part: Part) -> np.ndarray:
 def join(days: Sequence[Rows]) -> Rows:
     """Puts several days into one, in the order given."""
     return Rows(
-        features={name: _stack([day.features[name] for day in days]) for name in days[0].features},
+        features={name: stacked([day.features[name] for day in days]) for name in days[0].features},
         user=np.concatenate([day.user for day in days]),
         item=np.concatenate([day.item for day in days]),
         reward=np.concatenate([day.reward for day in days]),
@@ -91,7 +91,8 @@ def join(days: Sequence[Rows]) -> Rows:
     )
 
 
-def _stack(arrays: list[np.ndarray]) -> np.ndarray:
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Puts arrays of one column below each other; shorter lists are padded to the longest."""
     if arrays[0].ndim == 1:
         return np.concatenate(arrays)
     width = max(a.shape[1] for a in arrays)

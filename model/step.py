@@ -1,0 +1,105 @@
+"""One step of training as one graph: a batch in, the weights moved, its mean loss out."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from model.frequency import StreamingFrequency
+from model.losses import sampled_softmax_loss
+from model.negatives import Entries, Pool
+from model.towers import TwoTower, drop_ids
+from twinspire.tables import Train
+
+Features = Mapping[str, tf.Tensor]
+
+_BATCH = {"user": tf.int64, "item": tf.int64, "reward": tf.float32, "chance": tf.float32}
+"""What the rows of a batch have besides features, each [B]; `chance` is of being drawn from the catalogue."""
+
+
+def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train) -> Callable[..., tf.Tensor]:
+    """The training step: (features by column, `_BATCH` by name, drawn items, step) -> mean loss of the batch, in nats.
+
+    The items drawn are `{"features": item features by column, "item": [U] int64, "chance": [U] float32}`, and `{}` if
+    `settings.negatives.uniform` is 0.
+    """
+    weights = [*model.tables.values(), *model.dense.values()]
+    variables = [weight.values for weight in weights]
+    corrected = settings.correction != "none"
+    pool = Pool(settings.negatives, settings.dimension, frequency if corrected else None)
+
+    @tf.function
+    def take_step(features: Features, batch: Features, drawn: Mapping[str, Any], step: tf.Tensor) -> tf.Tensor:
+        if corrected:
+            frequency.update(batch["item"])
+        features = _with_dropped_ids(model, features, settings, step)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            own = Entries(model("item", features), batch["item"], batch["chance"])
+            loss = sampled_softmax_loss(
+                model("query", features),
+                pool.columns(own, _encoded(model, drawn, settings, step), step),
+                batch["reward"],
+                temperature=settings.temperature,
+                correction=settings.correction,
+                negatives=settings.negatives,
+                user=batch["user"],
+                seed=tf.stack([_salted(settings.seed, "negatives"), step]),
+            )
+        for weight, gradient in zip(weights, tape.gradient(loss.total, variables), strict=True):
+            if gradient is not None:
+                weight.update(gradient, settings.learning_rate)
+        return loss.total
+
+    # One trace for all batch sizes and lengths of lists, taken now.
+    names = {"item": tf.int64, "chance": tf.float32}
+    drawn = {"features": _specs(model, "item"), **_vectors(names)} if settings.negatives.uniform else {}
+    return take_step.get_concrete_function(
+        _specs(model, "query", "item"), _vectors(_BATCH), drawn, tf.TensorSpec([], tf.int32)
+    )
+
+
+def _encoded(model: TwoTower, drawn: Mapping[str, Any], settings: Train, step: tf.Tensor) -> Entries | None:
+    """The items drawn, some of their ids replaced as those of the batch are."""
+    if not drawn:
+        return None
+    features = _with_dropped_ids(model, drawn["features"], settings, step, " drawn")
+    return Entries(model("item", features), drawn["item"], drawn["chance"])
+
+
+def _specs(model: TwoTower, *sides: str) -> dict[str, tf.TensorSpec]:
+    """What model/rows.py makes of each column."""
+    forms = {
+        "id": ([None], tf.int32),
+        "ids": ([None, None], tf.int32),
+        "number": ([None], tf.float32),
+        "vector": ([None, None], tf.float32),
+    }
+    return {part.column: tf.TensorSpec(*forms[part.form]) for side in sides for part in model.layout.parts[side]}
+
+
+def _vectors(types: Mapping[str, tf.DType]) -> dict[str, tf.TensorSpec]:
+    return {name: tf.TensorSpec([None], dtype) for name, dtype in types.items()}
+
+
+def _with_dropped_ids(
+    model: TwoTower, features: Features, settings: Train, step: tf.Tensor, salt: str = ""
+) -> dict[str, tf.Tensor]:
+    """The features after id dropout."""
+    parts = [part for side in model.layout.parts.values() for part in side if part.dropout and settings.id_dropout]
+    return {**features} | {
+        part.column: drop_ids(
+            features[part.column],
+            model.layout.tables[part.table],
+            settings.id_dropout,
+            tf.stack([_salted(settings.seed, part.column + salt), step]),
+        )
+        for part in parts
+        if part.column in features
+    }
+
+
+def _salted(seed: int, name: str) -> int:
+    """A seed of its own for everything that is drawn."""
+    return seed + zlib.crc32(name.encode()) % 2**30
