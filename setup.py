@@ -45,6 +45,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
     include_package_data=True,
+    package_data={"index_builder.report": ["page.html.jinja", "page.css"]},
     install_requires=[
         "pydantic>=2.14",
         "typer>=0.29",

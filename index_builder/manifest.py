@@ -35,9 +35,10 @@ class Manifest(BaseModel):
       format_version: of the artifact format; a reader refuses a newer one.
       pipeline: name of the recommender.
       date: the day it was trained up to.
-      version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files>`.
+      version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but the report>`.
       parent: the version it was warm-started from, or None.
       files: every file but the manifest, by path.
+      settings: what the pipeline file said, but for places, by table.
       quality: the figures that the gate judged.
       items: size of the corpus.
       dimension: width of the vectors.
@@ -53,6 +54,7 @@ class Manifest(BaseModel):
     version: str
     parent: str | None = None
     files: dict[str, File]
+    settings: dict[str, Any] = {}
     quality: dict[str, Any] = {}
     items: int
     dimension: int
@@ -68,7 +70,7 @@ class Manifest(BaseModel):
         Args:
           pipeline: name of the recommender.
           day: the day it was trained up to.
-          files: every file but the manifest, by path.
+          files: every file but the manifest and the report, by path.
           edition: more than 1 gives equal content another id, where the first was pruned.
           fields: the other fields.
         """

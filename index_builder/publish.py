@@ -16,6 +16,8 @@ from beam_jobs import schema
 from index_builder.gate import Measured, Verdict, judge
 from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
+from index_builder.report.facts import gather
+from index_builder.report.page import render
 from model import bundle
 from twinspire import __version__, storage, workdir
 from twinspire.errors import BadData
@@ -27,6 +29,8 @@ INDEX = "index"
 INDEX_FIGURES = "index.json"
 ITEMS = "items.parquet"
 USERS = "users"
+REPORT = "report.html"
+_PLACES = {"pipeline", "source", "registry", "beam"}  # tables of the pipeline file that say where, not what
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
 
 
@@ -45,8 +49,15 @@ def run(ctx: StageContext) -> dict:
         (staged / "gate.json").write_text(json.dumps(_verdict(verdict), indent=1))
         manifest = _describe(ctx, staged, verdict, registry.state().pruned)
         reason = "; ".join(verdict.refused) or "; ".join(("accepted", *verdict.notes))
-        entry = registry.publish(str(staged), manifest, accepted=verdict.accepted, reason=reason, promote=ctx.promote)
-    storage.write_bytes(storage.join(ctx.out, "manifest.json"), manifest.dump())
+        entry = registry.publish(
+            str(staged),
+            manifest,
+            accepted=verdict.accepted,
+            reason=reason,
+            promote=ctx.promote,
+            about={REPORT: render(gather(ctx, staged, manifest, registry))},
+        )
+    storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(manifest.version).dump())
     return {
         "version": manifest.version,
         "live": registry.live() == manifest.version,
@@ -117,6 +128,7 @@ def _describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str
             files=files,
             edition=edition,
             parent=ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
+            settings=ctx.pipeline.model_dump(mode="json", by_alias=True, exclude=_PLACES),
             quality=verdict.figures,
             items=verdict.figures["items"],
             dimension=json.loads((staged / INDEX_FIGURES).read_text())["dimension"],

@@ -10,12 +10,13 @@ Invariants, which hold at any moment and whoever is killed:
 Readers take no lock. Writers race for the next number; the loser reads the winner's entry and decides anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from index_builder import manifest
 from index_builder.files import verify_files
 from index_builder.log import Entry, Promote, State, version_date
-from index_builder.manifest import Manifest
+from index_builder.manifest import File, Manifest
 from index_builder.versions import Status, Versions
 from twinspire import storage
 from twinspire.errors import UsageError
@@ -29,7 +30,14 @@ class Registry(Versions):
     __slots__ = ()
 
     def publish(
-        self, staged: str, described: Manifest, *, accepted: bool, reason: str, promote: Promote = "auto"
+        self,
+        staged: str,
+        described: Manifest,
+        *,
+        accepted: bool,
+        reason: str,
+        promote: Promote = "auto",
+        about: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Entry:
         """Stores a version and logs it; live if accepted and the rule allows.
 
@@ -41,6 +49,8 @@ class Registry(Versions):
           accepted: the gate's verdict.
           reason: why.
           promote: `auto` goes live unless a later day is live or the version was rolled back; `yes` always; `no` never.
+          about: files by name that tell of the version and are no part of its content: of equal versions, the first
+            one's stay.
 
         Raises:
           BadData: the folder does not match the manifest. Nothing is logged.
@@ -58,7 +68,7 @@ class Registry(Versions):
                 return state.next("publish", version, reason, live)
             return None if live == state.live else state.next("promote", version, reason, live)
 
-        self._store(staged, described)
+        self._store(staged, described, about)
         return self._append(decide) or self.state().last[version]
 
     def promote(self, version: str, *, reason: str, despite_gate: bool = False) -> Entry:
@@ -145,14 +155,17 @@ class Registry(Versions):
         storage.delete_file(self._place("versions", version, manifest.FILE))
         storage.delete_tree(self._place("versions", version))
 
-    def _store(self, staged: str, described: Manifest) -> None:
+    def _store(self, staged: str, described: Manifest, about: Mapping[str, bytes]) -> None:
         home = self._place("versions", described.version)
         if storage.exists(storage.join(home, manifest.FILE)):
             verify_files(home, described)
             return
         verify_files(staged, described)
         storage.copy_tree(staged, home)
-        storage.put_if_absent(storage.join(home, manifest.FILE), described.dump())
+        # Two writers of equal content may bring different ones: whoever comes second describes what is there.
+        told = {name: _settle(storage.join(home, name), data) for name, data in about.items()}
+        whole = described.model_copy(update={"files": {**described.files, **told}})
+        storage.put_if_absent(storage.join(home, manifest.FILE), whole.dump())
 
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
         """Logs what `decide` says of the present state, or None if that needs no entry."""
@@ -168,3 +181,9 @@ class Registry(Versions):
                 f"A pruned version does not come back under its id; {version} was pruned from {self.root}. "
                 "Publish its day again."
             )
+
+
+def _settle(place: str, data: bytes) -> File:
+    """Creates a file unless there is one; describes the one that is there."""
+    storage.put_if_absent(place, data)
+    return File(sha256=storage.file_digest(place), size=len(storage.read_bytes(place)))

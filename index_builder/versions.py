@@ -75,6 +75,10 @@ class Versions:
                 f"stored in {self.root}. The newest are: {known}."
             ) from e
 
+    def place(self, version: str, path: str) -> str:
+        """Where a file of a version lies, whether or not it is there."""
+        return self._place("versions", version, path)
+
     def accepted(self) -> list[str]:
         """Versions that a day may inherit from, in the order of their acceptance."""
         return self.state().accepted

@@ -1,0 +1,144 @@
+"""What the gate said, what is different from the version before, and what the version was made from."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from index_builder.report.blocks import NONE, Part, Table, change, count, measured, number
+from index_builder.report.exams import change_of
+from index_builder.report.facts import Facts, Previous
+from model import bundle
+
+_NAMED = 8
+
+
+def verdict(facts: Facts) -> Part:
+    """The gate's verdict, with reasons and numbers."""
+    gate, held = facts.gate, facts.metrics.get(bundle.HOLDOUT) or {}
+    accepted = gate.get("accepted")
+    text = ["The gate accepted this version." if accepted else "The gate refused this version, which is not live:"]
+    text += [f"• {reason}" for reason in gate.get("refused") or []]
+    text += [f"Note: {note}." for note in gate.get("notes") or []]
+    figures = gate.get("figures") or {}
+    rows = [
+        [f"{facts.metric}, this version", measured(held.get("candidate"), facts.metric)],
+        [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric)],
+        ["change", change_told(facts)],
+        ["held-out users", count(figures.get("users"))],
+        ["index recall", number(figures.get("index_recall"), 4)],
+        ["items", count(figures.get("items"))],
+    ]
+    shown = {row[0] for row in rows} | {"metric", "candidate", "baseline", "users", "index_recall", "items"}
+    rows += [[name.replace("_", " "), _text(value)] for name, value in figures.items() if name not in shown]
+    return Part(
+        anchor="gate",
+        title="The gate",
+        text=text,
+        tables=[Table(head=["", "measured"], rows=rows, caption="What was judged; 95% intervals in brackets")],
+    )
+
+
+def change_told(facts: Facts) -> str:
+    """The relative change of the gate's measure from the version before, with its interval."""
+    found = change_of(facts)
+    span = f" ({change(found['low'])} to {change(found['high'])})" if "low" in found else ""
+    return change(found.get("change")) + span
+
+
+def changes(facts: Facts) -> Part:
+    """What is different from the version that was live."""
+    title, anchor, before = "What changed", "changes", facts.previous
+    if before is None:
+        text = ["Nothing was published before this version: there is nothing to compare with."]
+        return Part(anchor=anchor, title=title, text=text)
+    which = "the live version" if before.live else "the version it was trained on from"
+    return Part(
+        anchor=anchor,
+        title=title,
+        text=[f"Compared with {before.manifest.version}, {which} when this one was published."],
+        tables=[_compared(facts, before), _settings(facts, before), *_items(facts, before)],
+    )
+
+
+def _compared(facts: Facts, before: Previous) -> Table:
+    old, new = before.manifest, facts.manifest
+    quality = [m.quality.get("candidate") if m.quality.get("metric") == facts.metric else None for m in (old, new)]
+    rows = [
+        ["day", str(old.date), str(new.date), NONE],
+        [f"{facts.metric}, each on its own day", number(quality[0]), number(quality[1]), _relative(*quality)],
+        ["index recall", *(number(m.quality.get("index_recall"), 4) for m in (old, new)), NONE],
+        ["items", count(old.items), count(new.items), _relative(old.items, new.items)],
+        ["width of vectors", str(old.dimension), str(new.dimension), NONE],
+    ]
+    rows += [
+        [name, old.software.get(name, NONE), new.software.get(name, NONE), NONE]
+        for name in sorted({*old.software, *new.software})
+        if old.software.get(name) != new.software.get(name)
+    ]
+    caption = (
+        "Held-out users of two days are different users on different days: the gate’s figures compare like with like"
+    )
+    return Table(head=["", "before", "now", "change"], rows=rows, caption=caption)
+
+
+def _relative(old: float | None, new: float | None) -> str:
+    return change(new / old - 1) if old and new is not None else NONE
+
+
+def _settings(facts: Facts, before: Previous) -> Table:
+    old, new = (dict(_flat(m.settings)) for m in (before.manifest, facts.manifest))
+    rows = [
+        [name, _text(old.get(name)), _text(new.get(name))]
+        for name in dict.fromkeys([*new, *old])
+        if old.get(name) != new.get(name)
+    ]
+    if not before.manifest.settings:
+        rows, caption = [], "Settings: the version before does not tell its own."
+    else:
+        caption = "Settings that changed" if rows else "Settings: none changed."
+    return Table(head=["setting", "before", "now"], rows=rows, caption=caption)
+
+
+def _flat(settings: Mapping[str, Any], start: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in settings.items():
+        path = f"{start}{name}"
+        found += _flat(value, f"{path}.") if isinstance(value, Mapping) and value else [(path, value)]
+    return found
+
+
+def _items(facts: Facts, before: Previous) -> list[Table]:
+    tables = []
+    for title, these, others in (("new in", facts.items, before.items), ("gone from", before.items, facts.items)):
+        found = [item for item in these if item not in others]
+        if found:
+            rows = [[item, these[item] or NONE] for item in found[:_NAMED]]
+            more = f", of which the {_NAMED} most popular" if len(found) > _NAMED else ""
+            caption = f"{count(len(found))} items are {title} the catalogue{more}"
+            tables.append(Table(head=["item", "name"], rows=rows, caption=caption))
+    return tables or [Table(head=[], rows=[], caption="The catalogue holds the same items.")]
+
+
+def origin(facts: Facts) -> Part:
+    """What the version was made from and with."""
+    m = facts.manifest
+    rows = [["version", m.version], ["parent", m.parent or "none: trained from scratch"]]
+    rows += [[f"{stage}, working files", place] for stage, place in m.sources.items()]
+    rows += [[name, text] for name, text in m.software.items()]
+    settings = Table(
+        head=["setting", "value"],
+        rows=[[name, _text(value)] for name, value in _flat(m.settings)],
+        caption="Settings of the pipeline file",
+        folded=True,
+    )
+    return Part(
+        anchor="origin",
+        title="How it was made",
+        tables=[Table(head=["", ""], rows=rows, caption="Working files and software"), settings],
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return NONE
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

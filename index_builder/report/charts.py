@@ -1,0 +1,225 @@
+"""Charts as inline SVG: matplotlib draws them in placeholder colours, and the page's CSS says which these are.
+
+A chart is `WIDTH` units wide, a phone's width, so that its text is as large as the page's there. Text stays text.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.dates import date2num, num2date
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+WIDTH, HEIGHT = 360, 220
+
+_NAMES = (
+    *("ink", "muted", "grid", "two_tower", "parent", "mix", "popular", "most_popular", "popular_lately", "past"),
+    *("co_occurrence", "als", "uncorrected", "clicks", "target"),
+)
+COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
+"""Placeholders by name; `var(--NAME)` of the page replaces them."""
+
+_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {"most_popular": "s", "popular": "s"}
+_POINT = 72.0
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": COLOURS["muted"],
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.8,
+    "text.color": COLOURS["ink"],
+    "xtick.color": COLOURS["muted"],
+    "ytick.color": COLOURS["muted"],
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Values of one list.
+
+    Attributes:
+      colour: name of a colour.
+      values: [N]; None where there is none.
+      spans: [N] intervals of the values; None where there is none.
+      dashed: draw the line so.
+    """
+
+    colour: str
+    values: Sequence[float | None]
+    spans: Sequence[tuple[float, float] | None] = ()
+    dashed: bool = False
+
+
+def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str) -> str:
+    """Lines over days, with a band for the intervals."""
+    with _chart(name) as (axes, svg):
+        at = date2num(list(days))
+        for one in series:
+            values = np.array([np.nan if v is None else v for v in one.values])
+            _band(axes, at, one)
+            axes.plot(at, values, marker=_MARKERS[one.colour], **_line(one))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{num2date(v):%-d %b}"))
+        axes.set_xlim(at.min() - 0.4, at.max() + 0.4)
+        axes.xaxis.grid(False)
+        axes.set_ylim(bottom=0)
+        _top_label(axes, label)
+    return svg[0]
+
+
+def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: str) -> str:
+    """A row per category, in it a dot per list with its interval."""
+    height = 50 + len(categories) * (14 + 9 * len(series))
+    with _chart(name, height) as (axes, svg):
+        shift = np.linspace(-0.32, 0.32, len(series)) if len(series) > 1 else [0.0]
+        for offset, one in zip(shift, series, strict=True):
+            spans = one.spans or [None] * len(categories)
+            for row, (value, span) in enumerate(zip(one.values, spans, strict=True)):
+                if value is None:
+                    continue
+                colour = COLOURS[one.colour]
+                if span:
+                    axes.plot(span, [row + offset] * 2, lw=1.4, solid_capstyle="butt", color=colour)
+                axes.plot([value], [row + offset], marker=_MARKERS[one.colour], ms=5.5, ls="", color=colour)
+        axes.set_yticks(range(len(categories)), categories)
+        axes.set_ylim(len(categories) - 0.5, -0.5)
+        axes.yaxis.grid(False)
+        for edge in range(1, len(categories)):
+            axes.axhline(edge - 0.5, color=COLOURS["grid"], lw=0.8)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(label)
+    return svg[0]
+
+
+def groups(
+    name: str, categories: Sequence[str], bars: Series, series: Sequence[Series], labels: tuple[str, str]
+) -> str:
+    """Bars, and lines over them, of shares."""
+    with _chart(name) as (axes, svg):
+        at = np.arange(len(categories))
+        axes.bar(at, [v or 0 for v in bars.values], 0.8, color=COLOURS[bars.colour], alpha=0.35)
+        for one in series:
+            axes.plot(at, [v or 0 for v in one.values], marker=_MARKERS[one.colour], **_line(one))
+        axes.set_xticks(at, categories)
+        axes.xaxis.grid(False)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+        axes.set_xlabel(labels[0])
+        _top_label(axes, labels[1])
+    return svg[0]
+
+
+def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
+    """One line over numbers."""
+    with _chart(name) as (axes, svg):
+        axes.plot(x, y, color=COLOURS["two_tower"], marker="o" if len(x) < 3 else "")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        axes.xaxis.grid(False)
+        axes.set_xlabel(labels[0])
+        _top_label(axes, labels[1])
+    return svg[0]
+
+
+def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
+    """Points on two log axes of shares, with the diagonal of equality."""
+    with _chart(name, 300) as (axes, svg):
+        low, high = min(*x, *y) / 1.5, max(*x, *y) * 1.5
+        axes.plot([low, high], [low, high], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
+        axes.plot(x, y, ls="", marker="o", ms=3.5, mew=0, alpha=0.55, color=COLOURS["two_tower"])
+        for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+            scale("log")
+            axis.set_major_formatter(FuncFormatter(_percent))
+            axis.set_minor_locator(mpl.ticker.NullLocator())
+        axes.set_xlim(low, high)
+        axes.set_ylim(low, high)
+        axes.set_xlabel(labels[0])
+        _top_label(axes, labels[1])
+    return svg[0]
+
+
+def tradeoff(
+    name: str, x: Sequence[float], y: Sequence[float], chosen: int | None, target: float, labels: tuple[str, str]
+) -> str:
+    """Points, perhaps one of them chosen, and the height that they had to reach."""
+    with _chart(name) as (axes, svg):
+        axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
+        axes.plot(x, y, ls="", marker="o", color=COLOURS["parent"])
+        if chosen is not None:
+            axes.plot([x[chosen]], [y[chosen]], ls="", marker="o", ms=8, color=COLOURS["two_tower"])
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(labels[0])
+        _top_label(axes, labels[1])
+    return svg[0]
+
+
+def _line(one: Series) -> dict[str, Any]:
+    return {"color": COLOURS[one.colour], "ls": (0, (4, 2)) if one.dashed else "-"}
+
+
+def _band(axes: Axes, at: np.ndarray, one: Series) -> None:
+    spans = [span or (np.nan, np.nan) for span in one.spans]
+    if spans and not np.isnan(spans).all():
+        low, high = np.array(spans).T
+        axes.fill_between(at, low, high, color=COLOURS[one.colour], alpha=0.18, lw=0)
+
+
+def _top_label(axes: Axes, label: str) -> None:
+    """What the vertical axis shows, above it, where it can be read without turning the head."""
+    axes.set_title(label, loc="left", fontsize=10, color=COLOURS["muted"], pad=8, x=0)
+
+
+def _percent(value: float, _: int) -> str:
+    return f"{value * 100:.10f}".rstrip("0").rstrip(".") + "%"
+
+
+@contextmanager
+def _chart(name: str, height: int = HEIGHT) -> Iterator[tuple[Axes, list[str]]]:
+    """Yields axes to draw into, and a list that holds the SVG afterwards."""
+    svg: list[str] = []
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
+        figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.subplots()
+        axes.patch.set_alpha(0)
+        yield axes, svg
+        FigureCanvasSVG(figure)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg.append(_inline(written.getvalue()))
+
+
+def _inline(written: str) -> str:
+    """An SVG file's text as part of a page: no prologue, the page's font, ids only where they are referred to."""
+    text = written[written.index("<svg") :]
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
+    text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
+    text = re.sub(r'<svg .*?viewBox="([^"]+)".*?>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1, flags=re.S)
+    for colour, value in COLOURS.items():
+        text = text.replace(value, f"var(--{colour})")
+    return re.sub(r">\s+<", "><", text).strip()

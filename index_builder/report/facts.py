@@ -1,0 +1,154 @@
+"""What a report tells of, read when its version is published."""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from beam_jobs import schema
+from index_builder.manifest import Manifest
+from index_builder.versions import Status, Versions
+from model import bundle
+from twinspire import storage, workdir
+from twinspire.stages import StageContext
+
+_MOST_DAYS = 60
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day's version, as far as the trend shows it.
+
+    Attributes:
+      status: `live`, `accepted`, `refused` or `rolled back`; `this` is the one reported on.
+      metrics: its metrics.json.
+    """
+
+    day: date
+    version: str
+    status: str
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """The version compared with.
+
+    Attributes:
+      live: whether it was live when this one was published; else it is the parent.
+      items: name by id.
+    """
+
+    manifest: Manifest
+    live: bool
+    items: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All of it.
+
+    Attributes:
+      manifest: of the version.
+      metric: the measure that the gate judges, such as `recall@50`.
+      k: its list length.
+      user_store: whether users may be named.
+      metrics, gate, index: what the version's files of these names hold.
+      speed: timings.json of the index stage; empty if that is gone.
+      data: report.json of the features stage; empty if that is gone.
+      examples: lists to look at; empty where the train attempt has none.
+      days: versions by day, oldest first; this one is the last.
+      previous: None on the first day.
+      items: name by id, of the corpus, the most popular first.
+    """
+
+    manifest: Manifest
+    metric: str
+    k: int
+    user_store: bool
+    metrics: Mapping[str, Any]
+    gate: Mapping[str, Any]
+    index: Mapping[str, Any]
+    speed: Mapping[str, Any]
+    data: Mapping[str, Any]
+    examples: list[dict[str, Any]]
+    days: list[Day]
+    previous: Previous | None
+    items: Mapping[str, str | None]
+
+
+def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versions) -> Facts:
+    """Reads what a report needs.
+
+    Args:
+      ctx: the publish stage's.
+      staged: local folder with the version's files.
+      described: its manifest.
+      versions: those published before.
+    """
+    metric = ctx.pipeline.gate.metric
+    metrics = json.loads((staged / bundle.METRICS).read_bytes())
+    return Facts(
+        manifest=described,
+        metric=metric,
+        k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
+        user_store=ctx.pipeline.serving.user_store,
+        metrics=metrics,
+        gate=json.loads((staged / "gate.json").read_bytes()),
+        index=json.loads((staged / "index.json").read_bytes()),
+        speed=_json(ctx, "index", workdir.TIMINGS, {}),
+        data=_json(ctx, "features", schema.REPORT, {}),
+        examples=_json(ctx, "train", bundle.EXAMPLES, []),
+        days=[*_days(versions, described), Day(described.date, described.version, "this", metrics)],
+        previous=_previous(ctx, described, versions),
+        items=_names((staged / "items.parquet").read_bytes()),
+    )
+
+
+def _json(ctx: StageContext, stage: str, name: str, default: Any) -> Any:
+    try:
+        return json.loads(storage.read_bytes(storage.join(ctx.inputs[stage], name)))
+    except FileNotFoundError:
+        return default
+
+
+def _days(versions: Versions, described: Manifest) -> list[Day]:
+    """A version for each earlier day, oldest first: the newest one that was accepted, else the newest."""
+    ranked = sorted(versions.statuses(), key=lambda one: (one.date, one.status in ("live", "accepted"), one.at))
+    by_day = {one.date: one for one in ranked if one.stored and one.date < described.date}
+    chosen = list(by_day.values())[-_MOST_DAYS:]
+
+    def read(one: Status) -> Day | None:
+        with suppress(FileNotFoundError):  # it was pruned since it was listed
+            metrics = json.loads(storage.read_bytes(versions.place(one.version, bundle.METRICS)))
+            return Day(one.date, one.version, one.status, metrics)
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [day for day in pool.map(read, chosen) if day]
+
+
+def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
+    live = versions.live()
+    version = live if live not in (None, described.version) else ctx.parent.version if ctx.parent else None
+    if version is None:
+        return None
+    return Previous(
+        manifest=versions.manifest(version),
+        live=version == live,
+        items=_names(storage.read_bytes(versions.place(version, "items.parquet"))),
+    )
+
+
+def _names(items: bytes) -> dict[str, str | None]:
+    table = pq.read_table(BytesIO(items), columns=["_item", "_name", "_popular"])
+    table = table.sort_by([("_popular", "descending"), ("_item", "ascending")])
+    return dict(zip(table["_item"].to_pylist(), table["_name"].to_pylist(), strict=True))

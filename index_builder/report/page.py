@@ -1,0 +1,102 @@
+"""The page: its parts in order, and what stands above them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from index_builder.report import changes, data, examples, quality, search, training, trend
+from index_builder.report.blocks import count, number, share
+from index_builder.report.exams import called
+from index_builder.report.facts import Facts
+from model import bundle
+
+_PARTS = (
+    trend.trend,
+    changes.verdict,
+    quality.lists,
+    quality.slices,
+    quality.sources,
+    examples.examples,
+    changes.changes,
+    training.popularity,
+    training.frequency,
+    training.learning,
+    search.search,
+    data.data,
+    changes.origin,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A figure to see first.
+
+    Attributes:
+      label: what it is.
+      value: the figure.
+      note: what to hold it against.
+    """
+
+    label: str
+    value: str
+    note: str
+
+
+def render(facts: Facts) -> bytes:
+    """The report: one HTML page that needs nothing else."""
+    page = _template().render(
+        title=f"{facts.manifest.pipeline}, {facts.manifest.date}",
+        pipeline=facts.manifest.pipeline,
+        day=f"{facts.manifest.date:%A, %-d %B %Y}",
+        version=facts.manifest.version,
+        accepted=facts.gate.get("accepted"),
+        cards=list(_cards(facts)),
+        parts=[part(facts) for part in _PARTS],
+        css=files(__package__).joinpath("page.css").read_text(),
+    )
+    return page.encode()
+
+
+@cache
+def _template() -> Template:
+    # Names of items, users and reasons come from logs: all is escaped but the SVG, which charts.py makes.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(files(__package__).joinpath("page.html.jinja").read_text())
+
+
+def _cards(facts: Facts) -> Iterator[Card]:
+    held = facts.metrics.get(bundle.HOLDOUT) or {}
+    asked = facts.metrics.get(bundle.PROGRESSIVE) or {}
+    best = _best_baseline(facts)
+    yield Card(
+        f"{facts.metric} on the day, by the version of the day before",
+        number(asked.get(facts.metric)),
+        best if asked else "no version was there before",
+    )
+    before = held.get("baseline")
+    yield Card(
+        f"{facts.metric} of held-out users, this version",
+        number((held.get("candidate") or {}).get(facts.metric)),
+        f"{changes.change_told(facts)} from {number(before.get(facts.metric))}"
+        if before
+        else "nothing to compare with",
+    )
+    coverage = (held.get("candidate") or {}).get(f"coverage@{facts.k}")
+    yield Card(f"items reached, first {facts.k}", share(coverage), f"of {count(facts.manifest.items)} in the catalogue")
+    yield Card(
+        f"index recall at {facts.index['k']}",
+        number(facts.index.get("recall"), 4),
+        f"{facts.index.get('recall_target')} asked for",
+    )
+
+
+def _best_baseline(facts: Facts) -> str:
+    lists = [(m.get(facts.metric), name) for name, m in (facts.metrics.get(bundle.BASELINES) or {}).items()]
+    known = [(value, name) for value, name in lists if value is not None]
+    if not known:
+        return "no baseline was measured"
+    value, name = max(known)
+    return f"{called(name)}, the best baseline: {number(value)}"

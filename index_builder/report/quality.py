@@ -1,0 +1,167 @@
+"""How good the lists are: side by side, source by source, slice by slice."""
+
+from collections.abc import Iterator
+
+from index_builder.report import charts
+from index_builder.report.blocks import Figure, Mark, Part, Table, count, interval, measured, number, share
+from index_builder.report.charts import Series
+from index_builder.report.exams import Exam, Listed, baselines, called, held_out, on_the_day
+from index_builder.report.facts import Facts
+from model import bundle
+
+_VARIETY = {"coverage": "items reached", "gini": "Gini", "overlap": "overlap", "popular_share": "popular share"}
+
+
+def lists(facts: Facts) -> Part:
+    """Every list that was measured, by several measures."""
+    exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
+    held = facts.metrics.get(bundle.HOLDOUT) or {}
+    text = [] if held.get("baseline") else ["There is no version before this one to compare with."]
+    tables = [table for exam in exams for table in (_found(exam), _variety(exam))]
+    return Part(
+        anchor="lists",
+        title="The lists, side by side",
+        text=text,
+        tables=[*tables, *_next_click(facts), *_fresh(exams)],
+    )
+
+
+def _ks(exam: Exam) -> list[int]:
+    return sorted({int(n.partition("@")[2]) for m in exam.lists for n in m.measures if n.startswith("recall@")})
+
+
+def _own(exam: Exam) -> list[int]:
+    return [n for n, one in enumerate(exam.lists) if one.colour == "two_tower"]
+
+
+def _found(exam: Exam) -> Table:
+    names = {f"recall@{k}": f"recall@{k}" for k in _ks(exam)} | {f"ndcg@{k}": f"nDCG@{k}" for k in _ks(exam)[:1]}
+    names["mrr"] = "MRR"
+    return Table(
+        head=["", *names.values()],
+        rows=[[one.label, *(number(one.measures.get(name)) for name in names)] for one in exam.lists],
+        caption=f"What is found: {exam.title}. {exam.text}",
+        strong=_own(exam),
+    )
+
+
+def _variety(exam: Exam) -> Table:
+    k = max(_ks(exam), default=0)
+    return Table(
+        head=["", *_VARIETY.values()],
+        rows=[[one.label, *(share(one.measures.get(f"{name}@{k}")) for name in _VARIETY)] for one in exam.lists],
+        caption=f"How varied the first {k} are: {exam.title}. Items reached: the part of the catalogue that is in any "
+        "list. Gini: 0% when all items are shown alike. Overlap: of two users’ lists. Popular share: items that have "
+        "half of all earlier events between them.",
+        strong=_own(exam),
+    )
+
+
+def _fresh(exams: list[Exam]) -> Iterator[Table]:
+    """The same without what the user had before."""
+    for exam in exams:
+        found = [one._replace(measures=one.measures["excluded"]) for one in exam.lists if one.measures.get("excluded")]
+        if found:
+            title = f"{exam.title}, without items that the user had before"
+            table = _found(Exam(title, exam.text, found))
+            yield Table(head=table.head, rows=table.rows, caption=table.caption, strong=table.strong, folded=True)
+
+
+def _next_click(facts: Facts) -> Iterator[Table]:
+    clicks = facts.metrics.get(bundle.NEXT_CLICK) or {}
+    held = clicks.get(bundle.HOLDOUT) or {}
+    asked = [
+        ("two-tower of the day before, all events", clicks.get(bundle.PROGRESSIVE)),
+        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.get(bundle.BASELINES))),
+        ("this version, held-out users", held.get("candidate")),
+        ("the version before, held-out users", held.get("baseline")),
+    ]
+    known = [(label, measures) for label, measures in asked if measures]
+    names = [name for name in (known[0][1] if known else {}) if name.startswith("recall@")]
+    if names:
+        yield Table(
+            head=["", *names],
+            rows=[[label, *(number(measures.get(name)) for name in names)] for label, measures in known],
+            caption="The next click: one query per event, with all that happened before it",
+            folded=True,
+        )
+
+
+def sources(facts: Facts) -> Part:
+    """Each source of candidates alone, and their mix."""
+    exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
+    listed = [one for one in exam.lists if one.colour != "parent"]
+    text = ["Each source of candidates alone: what a list of its items only would have found.", exam.text]
+    if not any(one.colour == "mix" for one in listed):
+        text.append("No mix of the sources was measured.")
+    return Part(
+        anchor="sources",
+        title="Each source alone, and the mix",
+        text=text,
+        figures=[_sources(facts, listed)] if listed else [],
+    )
+
+
+def _sources(facts: Facts, listed: list[Listed]) -> Figure:
+    listed = sorted(listed, key=lambda one: -(one.measures.get(facts.metric) or 0))
+    names = [called(one.colour) for one in listed]
+    values = [one.measures.get(facts.metric) for one in listed]
+    spans = [interval(one.measures, facts.metric) for one in listed]
+    rows = [[name, measured(one.measures, facts.metric)] for name, one in zip(names, listed, strict=True)]
+    return Figure(
+        title=f"{facts.metric} by source",
+        svg=charts.dots("sources", names, [Series(colour="two_tower", values=values, spans=spans)], facts.metric),
+        alt="; ".join(" ".join(row) for row in rows),
+        caption="Lines are 95% intervals over users.",
+        table=Table(head=["source", facts.metric], rows=rows, caption=f"{facts.metric} by source, with 95% intervals"),
+    )
+
+
+def slices(facts: Facts) -> Part:
+    """Recall by slice of users and of items."""
+    exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
+    sliced = [one for one in exam.lists if one.measures.get("slices")]
+    text = [
+        "Users and items are told apart by their events before the day; 0 is new. The farther right a dot, the better; "
+        "lines are 95% intervals over users.",
+        exam.text,
+    ]
+    if not sliced:
+        text = ["Nothing was measured by slice: evaluation.slices is empty, or there was no user to ask."]
+    return Part(
+        anchor="slices",
+        title="New and old users, new and old items",
+        text=text,
+        figures=[_sliced(facts, sliced, side) for side in ("users", "items")] if sliced else [],
+    )
+
+
+def _sliced(facts: Facts, listed: list[Listed], side: str) -> Figure:
+    first = listed[0].measures["slices"][side]
+    names, one_of, counted = [n for n in first if n != "outside"], side[:-1], "users" if side == "users" else "true"
+    series = [
+        Series(
+            colour=one.colour,
+            values=[one.measures["slices"][side].get(n, {}).get(facts.metric) for n in names],
+            spans=[interval(one.measures, f"{facts.metric}/{side}:{n}") for n in names],
+        )
+        for one in listed
+    ]
+    rows = [
+        [n, count(first[n].get(counted)), *(number(one.values[place]) for one in series)]
+        for place, n in enumerate(names)
+    ]
+    outside = first.get("outside", {}).get("true")
+    told = "; ".join(f"{n} {number(value)}" for n, value in zip(names, series[0].values, strict=True))
+    return Figure(
+        title=f"By earlier events of the {one_of}",
+        svg=charts.dots(f"slices-{side}", names, series, facts.metric),
+        alt=f"{listed[0].label}, by earlier events of the {one_of}: {told}",
+        caption=f"{count(outside)} items taken were not in the catalogue: nothing can find them." if outside else "",
+        legend=[Mark(one.colour, one.label, "dot") for one in listed],
+        table=Table(
+            head=["events", "users" if side == "users" else "taken", *(called(one.colour) for one in listed)],
+            rows=rows,
+            caption=f"{facts.metric} by earlier events of the {one_of}",
+        ),
+    )

@@ -1,0 +1,72 @@
+"""What the index finds, and what it costs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from index_builder.report import charts
+from index_builder.report.blocks import NONE, Figure, Mark, Part, Table, count, number
+from index_builder.report.facts import Facts
+
+
+def search(facts: Facts) -> Part:
+    """Recall against exact search, and the settings that were tried."""
+    index, speed = facts.index, facts.speed
+    text = [
+        f"The index is of the kind “{index['kind']}”: {'; '.join(index.get('reasons') or [])}. It finds "
+        f"{number(index.get('recall'), 4)} of the {index['k']} exact neighbours; "
+        f"{index.get('recall_target')} was asked for."
+    ]
+    if speed:
+        text.append(
+            f"On the machine that built it: {_ms(speed.get('single_ms_median'))} for one query (99th percentile "
+            f"{_ms(speed.get('single_ms_p99'))}); {count(round(speed['batch_queries_per_s']))} queries a second in "
+            f"batches, {count(round(speed['exact_queries_per_s']))} by exact search."
+        )
+    tried = index.get("tried") or []
+    if not tried:
+        text.append("No settings were tried: all items are compared, and there is nothing to trade.")
+    figures = [_tradeoff(index, tried, speed.get("tried_ms"))] if tried else []
+    return Part(anchor="index", title="Search: recall against latency", text=text, figures=figures)
+
+
+def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[float] | None) -> Figure:
+    timed = ms is not None and len(ms) == len(tried)
+    cost, unit = (
+        (ms or [], "ms per query, in a batch") if timed else ([p["work"] for p in tried], "work per query, codes")
+    )
+    settings = index["settings"]
+    chosen = next((n for n, p in enumerate(tried) if all(p.get(key) == value for key, value in settings.items())), None)
+    recalls = [p["recall"] for p in tried]
+    rows = [
+        [
+            str(p["leaves_searched"]) if p.get("leaves") else "all",
+            count(p["rescored"]),
+            number(p["recall"], 4),
+            count(p["work"]),
+            f"{ms[n]:.3f}" if timed and ms else NONE,
+        ]
+        for n, p in enumerate(tried)
+    ]
+    marks = [Mark("parent", "tried", "dot"), Mark("target", "asked for", "dash")]
+    return Figure(
+        title=f"Recall@{index['k']} of the settings tried",
+        svg=charts.tradeoff(
+            "index", cost, recalls, chosen, index["recall_target"], (unit, "share of exact neighbours")
+        ),
+        alt=f"{len(tried)} settings, recall from {number(min(recalls), 4)} to {number(max(recalls), 4)}"
+        + (f"; the one chosen has {number(recalls[chosen], 4)}." if chosen is not None else "; none was chosen."),
+        caption="Settings are tuned on half of the sampled users, and the recall above is measured on the other half. "
+        "The choice is by counted work, so that a busy machine chooses alike."
+        + ("" if chosen is not None else " None of these was cheaper than comparing all items."),
+        legend=[*([Mark("two_tower", "chosen", "dot")] if chosen is not None else []), *marks],
+        table=Table(
+            head=["leaves", "rescored", "recall", "work", "ms"],
+            rows=rows,
+            caption="Settings tried, in the order of trying; work in scans of one code",
+            strong=[chosen] if chosen is not None else [],
+        ),
+    )
+
+
+def _ms(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2f} ms"

@@ -1,0 +1,122 @@
+"""What training did: the loss, the estimated frequencies, and what popularity its lists came to have."""
+
+from typing import Any
+
+from index_builder.report import charts
+from index_builder.report.blocks import LISTS, Figure, Mark, Part, Table, count, number, share
+from index_builder.report.charts import Series
+from index_builder.report.facts import Facts
+from model import bundle
+
+_POPULARITY = {**LISTS, "uncorrected": "two-tower, correction taken out"}
+
+
+def learning(facts: Facts) -> Part:
+    """The learning curve."""
+    train = facts.metrics.get(bundle.TRAIN) or {}
+    loss = train.get("loss") or []
+    days = (
+        f"{count(train.get('days'))} days, {train.get('first_day')} to {train.get('last_day')}"
+        if train.get("days", 1) > 1
+        else f"the events of {train.get('last_day', facts.manifest.date)}"
+    )
+    begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
+    text = [f"Trained {begun} on {days}: {count(train.get('rows'))} examples in {count(train.get('steps'))} steps."]
+    if not loss:
+        text.append("There is no curve: training took no step.")
+    return Part(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [])
+
+
+def _loss(loss: list[list[float]]) -> Figure:
+    steps, nats = zip(*loss, strict=True)
+    few = loss[:: max(1, len(loss) // 10)]
+    return Figure(
+        title="Loss by step",
+        svg=charts.curve("loss", steps, nats, ("step", "loss, nats")),
+        alt=f"A line from {number(nats[0], 2)} nats at step {steps[0]:,} to {number(nats[-1], 2)} at {steps[-1]:,}.",
+        caption="Mean loss of the batches since the point before. Its level depends on the batch size and on how "
+        "varied the day was; a jump, or a rise that stays, is what to look for. Steps count on from day to day.",
+        table=Table(head=["step", "loss"], rows=[[f"{int(s):,}", number(v)] for s, v in few], caption="Loss in nats"),
+    )
+
+
+def popularity(facts: Facts) -> Part:
+    """How popular the recommended items are, beside those that were taken."""
+    found = facts.metrics.get(bundle.POPULARITY)
+    if not found or not sum(found["clicks"]):
+        text = ["This was not measured: no user was held out, or none of their items was in the catalogue."]
+        return Part(anchor="popularity", title="Popularity: offered and taken", text=text)
+    text = [
+        "Items stand in ten groups, each with a tenth of all earlier events: the first holds the few most popular "
+        "ones, the tenth the many that are rarely taken, and “none” those without an event in the days that counts "
+        "look at. Lists that follow the bars offer items as popular as those that were taken.",
+    ]
+    if "uncorrected" in found["lists"]:
+        text.append(
+            "“Correction taken out” is estimated, not trained: this model’s own scores less log q, which is what a "
+            "softmax over in-batch negatives learns when nothing corrects it."
+        )
+    return Part(anchor="popularity", title="Popularity: offered and taken", text=text, figures=[_popularity(found)])
+
+
+def _popularity(found: dict[str, Any]) -> Figure:
+    names = [*(str(n + 1) for n in range(len(found["items"]) - 1)), "none"]
+    lists = [(name, shares) for name, shares in found["lists"].items() if sum(shares)]
+    series = [Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix")) for name, shares in lists]
+    head = ["group", "items", "taken", *(_POPULARITY.get(name, name) for name, _ in lists)]
+    rows = [
+        [name, count(found["items"][n]), share(found["clicks"][n]), *(share(shares[n]) for _, shares in lists)]
+        for n, name in enumerate(names)
+    ]
+    tops = "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[0])}" for name, shares in lists)
+    return Figure(
+        title=f"Shares of the first {found['k']} recommended, and of what was taken",
+        svg=charts.groups(
+            "popularity",
+            names,
+            Series(colour="clicks", values=found["clicks"]),
+            series,
+            ("groups of items, most popular first", "share of items listed, or taken"),
+        ),
+        alt=f"In the most popular group: taken {share(found['clicks'][0])}; {tops}. In the group without events: taken "
+        f"{share(found['clicks'][-1])}; "
+        + "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[-1])}" for name, shares in lists),
+        caption="Held-out users of the day, by this version.",
+        legend=[
+            Mark("clicks", "taken that day", "area"),
+            *(
+                Mark(one.colour, _POPULARITY.get(one.colour, one.colour), "dash" if one.dashed else "line")
+                for one in series
+            ),
+        ],
+        table=Table(head=head, rows=rows, caption="Shares by group of items"),
+    )
+
+
+def frequency(facts: Facts) -> Part:
+    """The streaming estimate against the day's true shares."""
+    found = facts.metrics.get(bundle.FREQUENCY)
+    title, anchor = "Frequencies: estimated and true", "frequency"
+    if not found or not found["pairs"]:
+        text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
+        return Part(anchor=anchor, title=title, text=text)
+    true, estimated = zip(*found["pairs"], strict=True)
+    text = [
+        "The correction divides by how often an item is drawn, as a streaming estimate has it when the day ends. For "
+        f"the item of a typical row it is off by a factor of {found['factor']:.2f}.",
+    ]
+    few = found["pairs"][:: max(1, len(true) // 10)]
+    figure = Figure(
+        title="Share of the day’s training rows",
+        svg=charts.against("frequency", true, estimated, ("true share of the day", "estimated share")),
+        alt=f"Points along the diagonal: {len(true)} of {count(found['items'])} items, true shares from "
+        f"{share(min(true), 4)} to {share(max(true), 2)}; typically off by a factor of {found['factor']:.2f}.",
+        caption="Each point is an item; on the dashed line the estimate is right. Items met once or twice that day lie "
+        "above or below it by chance: their true frequency is not known better than that.",
+        table=Table(
+            head=["true", "estimated", "ratio"],
+            rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
+            caption=f"Some of {count(found['items'])} items, most frequent first",
+        ),
+    )
+    return Part(anchor=anchor, title=title, text=text, figures=[figure])

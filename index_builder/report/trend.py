@@ -1,0 +1,105 @@
+"""The headline: day after day, what users would have got."""
+
+from collections.abc import Iterator
+
+from index_builder.report import charts
+from index_builder.report.blocks import Figure, Mark, Part, Table, interval, measured, number
+from index_builder.report.charts import Series
+from index_builder.report.exams import Measures, called
+from index_builder.report.facts import Day, Facts
+from model import bundle
+
+
+def trend(facts: Facts) -> Part:
+    """Each day's figures, with those of the lists that need no model."""
+    known = [day for day in facts.days if day.metrics.get(bundle.PROGRESSIVE)]
+    text = [
+        f"{facts.metric} of each day, by the version of the day before: it never saw the day. This is what users "
+        "would have got, and the headline to watch."
+    ]
+    if not known:
+        text.append("There is no such figure yet, as it takes a version of an earlier day. The next day will have it.")
+    if len(known) == 1:
+        text.append("It is the first such day: there is no line to draw yet.")
+    return Part(
+        anchor="days",
+        title="Day by day",
+        text=text,
+        figures=[_progressive(facts, known), *_held_out(facts)] if len(known) > 1 else [],
+        tables=[_table(facts, known)] if len(known) == 1 else [],
+    )
+
+
+def _progressive(facts: Facts, days: list[Day]) -> Figure:
+    series = [_series("two_tower", [d.metrics[bundle.PROGRESSIVE] for d in days], facts.metric)]
+    marks = [Mark("two_tower", "two-tower of the day before")]
+    for name in _names(days):
+        series.append(_series(name, [_baseline(day, name) for day in days], facts.metric, dashed=True))
+        marks.append(Mark(name, called(name), "dash"))
+    last = "; ".join(f"{mark.label} {number(one.values[-1])}" for mark, one in zip(marks, series, strict=True))
+    return Figure(
+        title=f"{facts.metric} on each day, before it was trained on",
+        svg=charts.by_day("trend", [d.day for d in days], series, facts.metric),
+        alt=f"Lines over {len(days)} days, {days[0].day} to {days[-1].day}. On the last day: {last}.",
+        caption="All users of the day with a past. The band is the 95% interval over users.",
+        legend=marks,
+        table=_table(facts, days),
+    )
+
+
+def _names(days: list[Day]) -> list[str]:
+    return list(dict.fromkeys(name for day in days for name in day.metrics.get(bundle.BASELINES) or {}))
+
+
+def _baseline(day: Day, name: str) -> Measures | None:
+    return (day.metrics.get(bundle.BASELINES) or {}).get(name)
+
+
+def _series(colour: str, lists: list[Measures | None], metric: str, dashed: bool = False) -> Series:
+    values = [m.get(metric) if m else None for m in lists]
+    return Series(colour=colour, values=values, spans=[interval(m, metric) for m in lists], dashed=dashed)
+
+
+def _table(facts: Facts, days: list[Day]) -> Table:
+    names = _names(days)
+    rows = [
+        [
+            str(day.day),
+            number(day.metrics[bundle.PROGRESSIVE].get(facts.metric)),
+            *(number((_baseline(day, name) or {}).get(facts.metric)) for name in names),
+        ]
+        for day in reversed(days)
+    ]
+    return Table(
+        head=["day", "two-tower", *map(called, names)], rows=rows, caption=f"{facts.metric}, the newest day first"
+    )
+
+
+def _held_out(facts: Facts) -> Iterator[Figure]:
+    """Each day's version beside its parent on the held-out users: what a day of training brings."""
+    held = [(day, day.metrics.get(bundle.HOLDOUT) or {}) for day in facts.days]
+    days = [(day, h) for day, h in held if h.get("candidate")]
+    if len(days) < 2:
+        return
+    series = [
+        _series("two_tower", [h["candidate"] for _, h in days], facts.metric),
+        _series("parent", [h.get("baseline") for _, h in days], facts.metric, dashed=True),
+    ]
+    rows = [
+        [str(day.day), measured(h["candidate"], facts.metric), measured(h.get("baseline"), facts.metric), day.status]
+        for day, h in reversed(days)
+    ]
+    yield Figure(
+        title=f"{facts.metric} of held-out users, after training",
+        svg=charts.by_day("held-out", [day.day for day, _ in days], series, facts.metric),
+        alt=f"Lines over {len(days)} days. On the last day: the day's version {number(series[0].values[-1])}, the "
+        f"version before it {number(series[1].values[-1])}.",
+        caption="What the gate judges: users whose events of the day no version is trained on. They are fewer, so the "
+        "bands are wider.",
+        legend=[Mark("two_tower", "the day's version"), Mark("parent", "the version before it", "dash")],
+        table=Table(
+            head=["day", "version", "the one before", "status"],
+            rows=rows,
+            caption=f"{facts.metric} of held-out users, with 95% intervals",
+        ),
+    )
