@@ -6,6 +6,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from model import bundle
+from model.canonical import canonicalise
 from model.towers import TwoTower, encode
 from model.transform import Transform
 
@@ -32,7 +33,7 @@ class RawTower(tf.Module):
 
 
 def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> None:
-    """Writes the SavedModel that model/bundle.py describes."""
+    """Writes the SavedModel that model/bundle.py describes; equal models are equal files."""
     tower = RawTower(model, transform, side)
 
     @tf.function
@@ -41,3 +42,4 @@ def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> No
 
     signature = serve.get_concrete_function(**transform.inputs)
     tf.saved_model.save(tower, str(folder), signatures={bundle.SIGNATURE: signature})
+    canonicalise(folder)

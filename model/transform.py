@@ -119,7 +119,7 @@ class _Graph:
             ends = zip(_flat(self.inputs[column]), _flat(fed), strict=True)
             feeds |= {inner.name: outer for inner, outer in ends}
         present = {node.name for node in part}
-        feeds |= {f"{name}:0": self._constant(name, table) for name in present & self._captures.keys()}
+        feeds |= {f"{name}:0": self._constant(name, table) for name in sorted(present & self._captures.keys())}
         feeds = {name: tensor for name, tensor in feeds.items() if name.split(":")[0] in present}
         definition = tf.compat.v1.GraphDef(node=part, library=self._library)
         names = [tensor.name for tensor in flat]
