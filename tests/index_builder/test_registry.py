@@ -103,6 +103,36 @@ def test_publishing_again_changes_nothing(publish, registry):
     assert len(registry.log()) == 2
 
 
+def test_a_report_makes_no_other_version(registry, tmp_path):
+    """The first run's report stays, is digested, and found damaged like the rest."""
+    for report in (b"quick", b"slow"):
+        folder, manifest = staged(tmp_path / str(report), ONE, "x")
+        registry.publish(folder, manifest, accepted=True, reason="", about={"report.html": report})
+    version = registry.live()
+    assert [e.version for e in registry.log()] == [version] == [manifest.version]
+    assert (registry.open(cache=tmp_path / "cache") / "report.html").read_bytes() == b"quick"
+    assert set(registry.verify(version).files) == {"items.txt", "index/data.txt", "report.html"}
+    storage.write_bytes(storage.join(registry.root, "p/versions", version, "report.html"), b"other")
+    with pytest.raises(BadData, match=r"report\.html"):
+        registry.verify(version)
+
+
+def test_two_runs_at_once_agree_on_one_report(registry, tmp_path, monkeypatch):
+    """The second run stores all that it has, its manifest too, just before the first one's report is written."""
+    runs = [staged(tmp_path / name, ONE, "x") for name in ("first", "second")]
+    real, waiting = storage.put_if_absent, [runs[1]]
+
+    def put(uri, data):
+        if uri.endswith("report.html") and waiting:
+            registry.publish(*waiting.pop(), accepted=True, reason="", about={"report.html": b"second"})
+        return real(uri, data)
+
+    monkeypatch.setattr(storage, "put_if_absent", put)
+    registry.publish(*runs[0], accepted=True, reason="", about={"report.html": b"first"})
+    assert len(registry.log()) == 1 and registry.verify(registry.live())
+    assert (registry.open(cache=tmp_path / "cache") / "report.html").read_text() == "second"
+
+
 def test_after_a_rollback_later_versions_are_not_inherited(publish, registry):
     one, two, three = publish(ONE), publish(TWO), publish(THREE)
     entry = registry.rollback(one, reason="bad logs")
