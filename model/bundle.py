@@ -4,6 +4,8 @@
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/state.py)
     metrics.json   what was measured (the keys below)
+    examples.json  lists of a few held-out users, with their ids: [{"user", "past_events", "history", "items", "taken"}, …]
+    tensorboard/   the loss and the measures as TensorBoard reads them
 
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns of
 beam_jobs/schema.py, any number of rows, and the result `{"vector": [B, D] float32}`, each row of length 1. Scalars are
@@ -21,15 +23,20 @@ QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
 STATE = "state"
 METRICS = "metrics.json"
+EXAMPLES = "examples.json"
+TENSORBOARD = "tensorboard"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
 
 # Keys of metrics.json; measures are as model/evaluate.py says.
 PROGRESSIVE = "progressive"  # measures of the parent on the day, before the day was trained on; null without a parent
 BASELINES = "baselines"  # measures by list that needs no model, on the same queries
-HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "baselines"}: this version, its parent (or null) and
-# the lists that need no model, on users held out of training
+HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "baselines"}: this version, its parent (or
+# null), how the former differs from the latter, and the lists that need no model, on users held out of training
+NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
 TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
+POPULARITY = "popularity"  # {"k", "items", "clicks", "lists"}: how popular listed and taken items are, by groups of items
+FREQUENCY = "frequency"  # {"rows", "items", "factor", "pairs"}: estimated and true shares; null without a correction
 
 # What stands for a missing value and fills the end of short lists. The transform graph reads them as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}

@@ -1,121 +1,86 @@
-"""Measures a day: who asked for what (SEMANTICS of `evaluation/`), and how near each list came.
+"""Measures a day: how near each list came to what was taken, for whom, and how sure that is.
 
-Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": .1, …}, in which the user's past
-items may be listed again; under "excluded" lie the same measures of lists without them. The gate looks at the former.
+Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": .1, …} of lists in which the user's
+past items may appear again, with three more in it where they were asked for:
+
+    slices     {"users": {"0": {"users", "queries", "recall@50", …}, "1-4": …},
+                "items": {"0": {"users", "true", "recall@50", …}, …, "outside": {"true"}}}
+               users by events in the history window before the day; true items by events in the count window before
+               it, each user's recall of those alone, averaged over the users who have some. Items outside the corpus
+               cannot be found
+    intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, by model/intervals.py, of means over users; what is
+               a property of all lists together (coverage, Gini, overlap) has none
+    excluded   the same measures of lists without the user's past items
+
+`users` are those with a past: newcomers count in their slice alone. The gate looks at lists with seen items kept.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from model import baselines
-from model.fingerprint import fingerprint
-from model.metrics import by_user, coverage, means, top_k
-from model.ragged import Ragged, positions
-
-HOLDOUT_DAYS = 7
-"""Days of held-out users that are put together at most."""
+from model import baselines, slices
+from model.exposure import exposure, popular_share
+from model.intervals import interval, resampled_means
+from model.metrics import by_place, distinct, first_distinct, hits, means, top_k
+from model.split import Split
 
 Measures = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """Queries and what they should have found, in positions of one corpus.
+class Ranked(NamedTuple):
+    """Lists of one make for each query of a split, [U, L] positions, best first, -1 behind the end.
 
     Attributes:
-      truth: true items of each query, -1 outside the corpus.
-      past: the user's past items, most frequent first, -1 outside the corpus.
-      popular: the corpus by events in the count window, [C].
-      lately: the corpus by events of the last days, [C].
-      users: distinct users among the queries.
-      days: distinct days among the queries.
+      kept: items that the user had before may be listed.
+      excluded: they are not; None where that would be another list.
     """
 
-    truth: Ragged
-    past: Ragged
-    popular: np.ndarray
-    lately: np.ndarray
-    users: int
-    days: int
-
-    @property
-    def items(self) -> int:
-        """Size of the corpus."""
-        return len(self.popular)
+    kept: np.ndarray
+    excluded: np.ndarray | None
 
 
-def prepare(evaluation: pa.Table, corpus: pa.Table) -> Split:
-    """Reads the queries of a day against its catalogue.
-
-    Args:
-      evaluation: rows of `evaluation/` in the order of the query vectors to come: `_user`, `_truth`, `_past`, and
-        `_day` where there are several.
-      corpus: rows of `corpus/start/`, in the order of the item vectors to come.
-    """
-    items = corpus.column("_item").combine_chunks()
-    return Split(
-        truth=positions(evaluation.column("_truth"), items),
-        past=positions(evaluation.column("_past"), items),
-        popular=baselines.popular_order(corpus, "_popular"),
-        lately=baselines.popular_order(corpus, "_lately"),
-        users=pc.count_distinct(evaluation.column("_user")).as_py(),
-        days=pc.count_distinct(evaluation.column("_day")).as_py() if "_day" in evaluation.column_names else 1,
-    )
-
-
-def progressive_rows(evaluation: pa.Table, day: date, max_users: int) -> pa.Table:
-    """The day's own queries; beyond `max_users`, those users whose hash comes first, in the table's order."""
-    return _at_most(evaluation.filter(pc.equal(evaluation.column("_day"), day)), max_users)
-
-
-def holdout_rows(evaluation: pa.Table, day: date, *, min_users: int, max_users: int) -> pa.Table:
-    """Queries of users held out of training: the day's, and while they are too few, those of the days before.
-
-    Args:
-      evaluation: rows of `evaluation/`.
-      day: the day trained on.
-      min_users: distinct users that are enough to judge.
-      max_users: the most queries.
-    """
-    held = evaluation.filter(evaluation.column("_holdout"))
-    for back in range(HOLDOUT_DAYS):
-        chosen = held.filter(_between(held.column("_day"), day - timedelta(days=back), day))
-        if pc.count_distinct(chosen.column("_user")).as_py() >= min_users:
-            break
-    return _at_most(chosen, max_users)
-
-
-def evaluate_split(split: Split, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]) -> Measures:
-    """Measures two towers by exact search of the whole corpus.
+def rank(split: Split, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked:
+    """The lists of two towers, by exact search of the whole corpus.
 
     Args:
       split: from `prepare`.
       queries: [U, D] float32, a vector per query.
       items: [C, D] float32, a vector per item of the corpus.
-      ks: list lengths.
+      k: length of the lists.
     """
-    k = max(ks)
-    kept = evaluate_lists(split, top_k(queries, items, k), ks)
-    excluded = evaluate_lists(split, top_k(queries, items, k, exclude=split.past), ks)
-    return _both(kept, excluded)
+    # What is excluded from most lists cannot use up twice their length: one search for both.
+    more = top_k(queries, items, k + min(k, int(split.past.lengths.max(initial=0))))
+    fresh, heavy = first_distinct(more, k, exclude=split.past), np.flatnonzero(split.past.lengths > k)
+    fresh[heavy] = top_k(queries[heavy], items, k, exclude=split.past.take(heavy))
+    return Ranked(more[:, :k], fresh)
+
+
+def rank_baselines(split: Split, k: int) -> dict[str, Ranked]:
+    """The lists that need no model, by name. `past` without seen items would be `most_popular`: left out."""
+    ranked = {}
+    for name, order in ((baselines.MOST_POPULAR, split.popular), (baselines.POPULAR_LATELY, split.lately)):
+        kept, fresh = (baselines.same_for_all(order, split.truth.rows, k, exclude=x) for x in (None, split.past))
+        ranked[name] = Ranked(kept, fresh)
+    return {**ranked, baselines.PAST: Ranked(baselines.past_then(split.past, split.popular, k), None)}
+
+
+def evaluate_split(split: Split, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]) -> Measures:
+    """Measures two towers by exact search of the whole corpus; arguments as those of `rank`."""
+    return evaluate_ranked(split, rank(split, queries, items, max(ks)), ks)
 
 
 def evaluate_baselines(split: Split, ks: Sequence[int]) -> dict[str, Measures]:
-    """Measures the lists that need no model, by name. `past` without seen items would be `most_popular`: left out."""
-    k, users = max(ks), split.truth.rows
-    measured = {}
-    for name, order in ((baselines.MOST_POPULAR, split.popular), (baselines.POPULAR_LATELY, split.lately)):
-        kept = evaluate_lists(split, baselines.same_for_all(order, users, k), ks)
-        fresh = baselines.same_for_all(order, users, k, exclude=split.past)
-        measured[name] = _both(kept, evaluate_lists(split, fresh, ks))
-    own = baselines.past_then(split.past, split.popular, k)
-    measured[baselines.PAST] = {"seen": "kept", **evaluate_lists(split, own, ks)}
+    """Measures the lists that need no model, by name."""
+    return {name: evaluate_ranked(split, ranked, ks) for name, ranked in rank_baselines(split, max(ks)).items()}
+
+
+def evaluate_ranked(split: Split, ranked: Ranked, ks: Sequence[int]) -> Measures:
+    """Measures lists with seen items kept, and under `excluded` those without."""
+    measured = {"seen": "kept", **evaluate_lists(split, ranked.kept, ks)}
+    if ranked.excluded is not None:
+        measured["excluded"] = {"seen": "excluded", **evaluate_lists(split, ranked.excluded, ks)}
     return measured
 
 
@@ -127,28 +92,91 @@ def evaluate_lists(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> Measu
       ranked: [U, L] positions, best first, -1 behind the end.
       ks: list lengths.
     """
-    return {
+    values = by_query(split, ranked, ks)
+    average = means({name: x for name, x in values.items() if "/" not in name})
+    measured: Measures = {
         "users": split.users,
-        "queries": split.truth.rows,
+        "queries": int(split.headline.sum()),
         "days": split.days,
         "items": split.items,
-        **means(by_user(ranked, split.truth, ks)),
-        **coverage(ranked, split.items, ks),
+        **average,
+        **exposure(ranked[split.headline], ks, split.items),
     }
+    if split.bounds:
+        measured["slices"] = _slices(split, values)
+    if split.resamples:
+        resampled = resampled_means(values, split.user, split.resamples)
+        found = {name: interval(x) for name, x in resampled.items()}
+        measured["intervals"] = {name: list(x) for name, x in found.items() if x}
+    return measured
 
 
-def _both(kept: Measures, excluded: Measures) -> Measures:
-    return {"seen": "kept", **kept, "excluded": {"seen": "excluded", **excluded}}
+def compare(split: Split, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]) -> dict[str, dict[str, float]]:
+    """How much better one set of lists is than another for the same queries, as a share of the other's measure.
+
+    Args:
+      split: from `prepare`.
+      ranked: [U, L] positions, the lists compared.
+      baseline: [U, L] positions, those compared with.
+      ks: list lengths.
+
+    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more, and where there are
+    resamples the interval of the change, `low` and `high`: paired, both lists being resampled alike. Measures that are
+    0 for the baseline, and those of all lists together, are not there.
+    """
+    ours, theirs = by_query(split, ranked, ks), by_query(split, baseline, ks)
+    after, before = means(ours), means(theirs)
+    names = [name for name in ours if before[name] > 0]
+    found = {name: {"change": after[name] / before[name] - 1} for name in names}
+    if split.resamples:
+        sums = (resampled_means({n: x[n] for n in names}, split.user, split.resamples) for x in (ours, theirs))
+        ours_again, theirs_again = sums
+        for name in names:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                span = interval(ours_again[name] / theirs_again[name] - 1)
+            found[name] |= {"low": span[0], "high": span[1]} if span else {}
+    return found
 
 
-def _between(days: pa.ChunkedArray, first: date, last: date) -> pa.ChunkedArray:
-    return pc.and_(pc.greater_equal(days, first), pc.less_equal(days, last))
+def by_query(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Measures of each query's list by name, [U] float64, nan where one does not apply.
+
+    `recall@50` is of the headline; `recall@50/users:0` of a slice of users; `recall@50/items:0` of the true items of
+    that slice, in the headline.
+    """
+    hit = hits(ranked, split.truth)
+    of_all = {**by_place(hit, distinct(split.truth), ks), **popular_share(ranked, split.hot, ks)}
+    values = {name: np.where(split.headline, x, np.nan) for name, x in of_all.items()}
+    if not split.bounds:
+        return values
+    users, items = (slices.slice_of(x, split.bounds) for x in (split.past_events, split.events))
+    item_of = np.append(items, -1)  # -1, no item, is the last
+    item_of_hit = item_of[ranked[hit.row, hit.values]]
+    for number, name in enumerate(slices.names(split.bounds)):
+        values |= {slices.key(m, slices.USERS, name): np.where(users == number, x, np.nan) for m, x in of_all.items()}
+        wanted = distinct(split.truth.where(item_of[split.truth.values] == number))
+        found = by_place(hit.where(item_of_hit == number), np.where(split.headline, wanted, 0), ks)
+        values |= {slices.key(f"recall@{k}", slices.ITEMS, name): found[f"recall@{k}"] for k in ks}
+    return values
 
 
-def _at_most(rows: pa.Table, limit: int) -> pa.Table:
-    if rows.num_rows <= limit:
-        return rows
-    return rows.take(np.sort(np.argsort(fingerprint(rows.column("_user")), kind="stable")[:limit]))
+def _slices(split: Split, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Measures]]:
+    average = means({name: x for name, x in values.items() if "/" in name})
+    users, items = (slices.slice_of(x, split.bounds) for x in (split.past_events, split.events))
+    known = split.truth.where(split.headline[split.truth.row])
+    true = known.where(known.values >= 0)
+    found: dict[str, dict[str, Measures]] = {slices.USERS: {}, slices.ITEMS: {}}
+    for number, name in enumerate(slices.names(split.bounds)):
+        mine, theirs = users == number, items[true.values] == number
+        asked = np.bincount(true.row[theirs], minlength=true.rows) > 0
+        found[slices.USERS][name] = {"users": split.users_among(mine), "queries": int(mine.sum())}
+        found[slices.ITEMS][name] = {"users": split.users_among(asked), "true": int(theirs.sum())}
+        for side, measures in found.items():
+            if measures[name]["users"]:
+                ending = slices.key("", side, name)
+                measures[name] |= {m.removesuffix(ending): x for m, x in average.items() if m.endswith(ending)}
+    found[slices.ITEMS]["outside"] = {"true": int((known.values < 0).sum())}
+    return found
 
 
 def headline(measures: Mapping[str, Any], ks: Sequence[int]) -> dict[str, float]:

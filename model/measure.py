@@ -1,15 +1,23 @@
-"""Puts towers to the test: the queries of a day against its catalogue, each encoded by the towers' own graphs."""
+"""Puts towers to the test: queries against a catalogue, each encoded by the towers' own graphs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import tensorflow as tf
 
 from model import bundle
 from model.bundle import Tower
-from model.evaluate import Measures, Split, evaluate_baselines, evaluate_split, prepare
+from model.evaluate import Measures, Ranked, compare, evaluate_baselines, evaluate_ranked, rank
+from model.queries import holdout_rows, next_click_rows, progressive_rows
+from model.split import Split, prepare
+from twinspire.stages import StageContext
+from twinspire.tables import Evaluation
+
+DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
+"""The exams of a day: next-day of all users and of those held out of training; next-click of both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +25,7 @@ class Exam:
     """Queries with their answers.
 
     Attributes:
-      queries: rows of `evaluation/`.
+      queries: raw features, and what `model.split.prepare` reads.
       split: the same rows, in positions of the corpus.
     """
 
@@ -28,26 +36,86 @@ class Exam:
         """Measures of the lists that need no model."""
         return evaluate_baselines(self.split, ks)
 
+    def measures(self, ranked: Ranked, ks: Sequence[int]) -> Measures:
+        """Measures of lists for these queries."""
+        return evaluate_ranked(self.split, ranked, ks)
 
-def exam(queries: pa.Table, corpus: pa.Table) -> Exam:
-    """Prepares queries for a corpus."""
-    return Exam(queries=queries, split=prepare(queries, corpus))
+
+def exam(queries: pa.Table, corpus: pa.Table, settings: Evaluation | None = None) -> Exam:
+    """Prepares queries for a corpus; without settings there are no slices and no intervals."""
+    bounds, resamples = (settings.slices, settings.resamples) if settings else ((), 0)
+    return Exam(queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples))
 
 
-def examine(attempt: Path, corpus: pa.Table, exams: Sequence[Exam], ks: Sequence[int]) -> list[Measures]:
-    """Measures the two towers of a train attempt from raw features, the corpus encoded once.
+def examine(attempt: Path, corpus: pa.Table, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
+    """What the two towers of a train attempt list, from raw features, the corpus encoded once.
 
     Args:
       attempt: local folder that holds both towers.
       corpus: rows of `corpus/start/`, the one that the exams were prepared for.
-      exams: what is asked.
-      ks: list lengths.
+      exams: what is asked, by name.
+      k: length of the lists.
 
-    Returns: measures, one per exam.
+    Returns: lists, one set per exam.
     """
     query, item = (load(attempt / name) for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER))
     vectors = item(corpus)
-    return [evaluate_split(exam.split, query(exam.queries), vectors, ks) for exam in exams]
+    return {name: rank(exam.split, query(exam.queries), vectors, k) for name, exam in exams.items()}
+
+
+def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus: pa.Table) -> dict[str, Exam]:
+    """What a version of the day is measured on, by name.
+
+    Args:
+      ctx: pipeline and day.
+      evaluation: rows of `evaluation/`.
+      examples: the day's rows of `examples/`.
+      corpus: rows of `corpus/start/`.
+    """
+    p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
+    history = next(iter(p.kinds("history")), None)
+    held = holdout_rows(evaluation, ctx.day, min_users=p.gate.min_users, max_users=limit)
+    asked = {DAY: progressive_rows(evaluation, ctx.day, limit), HELD: held}
+    clicks = {CLICKS: examples, HELD_CLICKS: examples.filter(examples.column("_holdout"))}
+    asked |= {name: next_click_rows(rows, history, limit) for name, rows in clicks.items()}
+    return {name: exam(rows, corpus, p.evaluation) for name, rows in asked.items()}
+
+
+def metrics(
+    exams: Mapping[str, Exam], before: Mapping[str, Ranked], after: Mapping[str, Ranked], ks: Sequence[int]
+) -> dict[str, Any]:
+    """What metrics.json tells of quality; model/bundle.py says what the keys mean.
+
+    Args:
+      exams: from `exams_of`.
+      before: the parent's lists by exam, none without a parent.
+      after: this version's lists of those held out.
+      ks: list lengths.
+    """
+
+    def measures(name: str, ranked: Mapping[str, Ranked]) -> Measures | None:
+        return exams[name].measures(ranked[name], ks) if name in ranked else None
+
+    def judged(name: str) -> dict[str, Any]:
+        split = exams[name].split
+        return {
+            "users": split.users,
+            "days": split.days,
+            "candidate": measures(name, after),
+            "baseline": measures(name, before),
+            "change": compare(split, after[name].kept, before[name].kept, ks) if before else None,
+        }
+
+    return {
+        bundle.PROGRESSIVE: measures(DAY, before),
+        bundle.BASELINES: exams[DAY].baselines(ks),
+        bundle.HOLDOUT: {**judged(HELD), "baselines": exams[HELD].baselines(ks)},
+        bundle.NEXT_CLICK: {
+            bundle.PROGRESSIVE: measures(CLICKS, before),
+            bundle.BASELINES: exams[CLICKS].baselines(ks),
+            bundle.HOLDOUT: judged(HELD_CLICKS),
+        },
+    }
 
 
 def load(folder: Path) -> Tower:

@@ -11,6 +11,7 @@ import numpy as np
 from model.ragged import Ragged
 
 _CHUNK_BYTES = 64 << 20
+_FOLDS = 16
 
 
 def top_k(queries: np.ndarray, items: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
@@ -48,13 +49,26 @@ def best_of(scores: np.ndarray, k: int) -> np.ndarray:
     """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1 for -infinity."""
     if k == 0 or len(scores) == 0:
         return np.full((len(scores), k), -1, np.int64)
-    least = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
-    row, column = np.nonzero(scores >= least[:, None])  # k a row, and more where scores tie with the k-th
-    value = scores[row, column]
-    order = np.lexsort((column, -value, row))
-    first = np.searchsorted(row, np.arange(len(scores)))
-    chosen = order[first[:, None] + np.arange(k)]
-    return np.where(np.isneginf(value[chosen]), -1, column[chosen])
+    kept = np.flatnonzero(scores >= _lower_bound(scores, k)[:, None])  # k a row, and a few more
+    row, column = np.divmod(kept, scores.shape[1])
+    few = Ragged(column, row, len(scores)).padded()
+    values = np.where(few < 0, -np.inf, np.take_along_axis(scores, few, axis=1))
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.where(np.isneginf(np.take_along_axis(values, order, 1)), -1, np.take_along_axis(few, order, 1))
+
+
+def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
+    """A score that at least k of each row reach and few others, [U] float32.
+
+    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the row, not of all.
+    """
+    width = scores.shape[1]
+    folds = max(1, min(_FOLDS, width // (4 * k)))
+    group = width // folds
+    maxima = scores[:, :group].copy()
+    for fold in range(1, folds):
+        np.maximum(maxima, scores[:, fold * group : (fold + 1) * group], out=maxima)
+    return np.partition(maxima, group - k, axis=1)[:, group - k]
 
 
 def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
@@ -79,8 +93,10 @@ def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None)
 
 def is_first(ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: an item at its first place in its list; False for -1."""
+    arranged = np.sort(ranked, axis=1)
+    if not ((arranged[:, 1:] == arranged[:, :-1]) & (arranged[:, 1:] >= 0)).any():
+        return ranked >= 0
     order = np.argsort(ranked, axis=1, kind="stable")
-    arranged = np.take_along_axis(ranked, order, axis=1)
     new = np.ones_like(arranged, bool)
     new[:, 1:] = arranged[:, 1:] != arranged[:, :-1]
     first = np.empty_like(new)
@@ -101,16 +117,9 @@ def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
 
 
 def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """Measures each user's list.
+    """Measures each user's list; `by_place` says how.
 
-    With n = a user's distinct true items, those outside the corpus included, and hit r = 1 when place r holds one:
-
-        recall@k    hits in the first k / n
-        hit_rate@k  1 when there is a hit in the first k
-        ndcg@k      sum of hit r / log2(r + 1) for r to k, divided by the same sum for a list that starts with all n
-        mrr         1 / place of the first hit, 0 when the whole list has none
-
-    An item listed twice is a hit at its first place only. A user without a true item gets nan.
+    An item listed twice is a hit at its first place only.
 
     Args:
       ranked: [U, L] int64, best first; L is at least the largest k.
@@ -119,19 +128,54 @@ def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, n
 
     Returns: [U] float64 by measure, as `recall@50`.
     """
-    hits = contains(truth, ranked) & is_first(ranked)
-    wanted = distinct(truth)
+    return by_place(hits(ranked, truth), distinct(truth), ks)
+
+
+def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
+    """Places, from 0 and ascending, at which each list holds a true item that no place before it held: U lists.
+
+    Args:
+      ranked: [U, L] int64, best first.
+      truth: U lists of positions; -1 is a true item outside the corpus.
+    """
+    row, place = np.nonzero(contains(truth, ranked))
+    _, first = np.unique(row * (int(ranked.max(initial=0)) + 1) + ranked[row, place], return_index=True)
+    first.sort()
+    return Ragged(place[first], row[first], len(ranked))
+
+
+def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Measures lists by the places of their hits.
+
+    With n = a user's distinct true items, those outside the corpus included, and hit r = 1 when place r holds one:
+
+        recall@k    hits in the first k / n
+        hit_rate@k  1 when there is a hit in the first k
+        ndcg@k      sum of hit r / log2(r + 1) for r to k, divided by the same sum for a list that starts with all n
+        mrr         1 / place of the first hit, 0 when the whole list has none
+
+    A user without a true item gets nan.
+
+    Args:
+      hit: places of the hits, from 0 and ascending, U lists.
+      wanted: [U] int64, n.
+      ks: list lengths.
+
+    Returns: [U] float64 by measure, as `recall@50`.
+    """
     n = np.where(wanted == 0, np.nan, wanted)
-    discount = 1 / np.log2(np.arange(2, max(ks) + 2))
+    discount = 1 / np.log2(np.arange(2, max([*ks, int(hit.values.max(initial=0)) + 1]) + 2))
+    ideal = np.cumsum(discount)
     measures = {}
     for k in ks:
-        top = hits[:, :k]
-        ideal = np.cumsum(discount)[np.clip(wanted, 1, k) - 1]
-        measures[f"recall@{k}"] = top.sum(axis=1) / n
-        measures[f"ndcg@{k}"] = top @ discount[: top.shape[1]] / np.where(wanted == 0, np.nan, ideal)
-        measures[f"hit_rate@{k}"] = np.where(wanted == 0, np.nan, top.any(axis=1))
-    place = hits.argmax(axis=1) + 1 if hits.shape[1] else np.ones(len(hits))
-    measures["mrr"] = np.where(wanted == 0, np.nan, hits.any(axis=1) / place)
+        top = hit.where(hit.values < k)
+        gain = np.bincount(top.row, discount[top.values], hit.rows)
+        measures[f"recall@{k}"] = top.lengths / n
+        measures[f"ndcg@{k}"] = gain / np.where(wanted == 0, np.nan, ideal[np.clip(wanted, 1, k) - 1])
+        measures[f"hit_rate@{k}"] = np.where(wanted == 0, np.nan, top.lengths > 0)
+    measures["mrr"] = np.where(wanted == 0, np.nan, 0.0)
+    some, at = np.unique(hit.row, return_index=True)
+    measures["mrr"][some] += 1 / (hit.values[at] + 1)
     return measures
 
 
@@ -141,18 +185,6 @@ def distinct(truth: Ragged) -> np.ndarray:
     width = int(known.values.max(initial=0)) + 1
     inside = np.bincount(np.unique(known.row * width + known.values) // width, minlength=truth.rows)
     return inside + truth.where(truth.values < 0).lengths
-
-
-def coverage(ranked: np.ndarray, items: int, ks: Sequence[int]) -> dict[str, float]:
-    """Share of the corpus that is in at least one user's first k, as `coverage@50`.
-
-    Args:
-      ranked: [U, L] int64.
-      items: C.
-      ks: list lengths.
-    """
-    shown = {k: np.unique(ranked[:, :k]) for k in ks}
-    return {f"coverage@{k}": float((found >= 0).sum() / max(1, items)) for k, found in shown.items()}
 
 
 def means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:

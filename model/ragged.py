@@ -44,6 +44,13 @@ class Ragged(NamedTuple):
         first, last = np.searchsorted(self.row, [start, stop])
         return Ragged(self.values[first:last], self.row[first:last] - start, stop - start)
 
+    def take(self, lists: np.ndarray) -> "Ragged":
+        """The lists of these numbers, [K] int64 ascending."""
+        place = np.full(self.rows, -1)
+        place[lists] = np.arange(len(lists))
+        chosen = place[self.row] >= 0
+        return Ragged(self.values[chosen], place[self.row[chosen]], len(lists))
+
 
 def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Array) -> Ragged:
     """Where each listed item stands in `items`: numbers from 0, and -1 for an item that is not among them.

@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.schema import query_columns
-from model.evaluate import Measures, evaluate_baselines, evaluate_split, prepare
+from model.evaluate import Measures, evaluate_baselines, evaluate_split
+from model.exposure import exposure
+from model.intervals import interval, resampled_means
 from model.listfile import ITEM_COLUMNS, TRUTH_COLUMNS, Lists, as_text, distinct, read_keys, read_lists, read_table
-from model.metrics import by_user, coverage, means
+from model.metrics import by_user, means
 from model.ragged import positions
+from model.split import prepare
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
 
@@ -22,7 +25,12 @@ Embed = Callable[[pa.Table], np.ndarray]
 
 
 def score_file(
-    recs: str | pa.Table, truth: str | pa.Table, ks: Sequence[int], corpus: str | pa.Table | None = None
+    recs: str | pa.Table,
+    truth: str | pa.Table,
+    ks: Sequence[int],
+    corpus: str | pa.Table | None = None,
+    *,
+    resamples: int = 0,
 ) -> Measures:
     """Scores a file of recommendations; model/listfile.py says what such files look like.
 
@@ -33,7 +41,8 @@ def score_file(
       truth: true items per query; repeated ones count once.
       ks: list lengths.
       corpus: the catalogue, with a column `_item` or `item`. True items outside it are misses in any case, as nothing
-        can find them; items recommended from outside are too. Without it there is no `coverage@k`.
+        can find them; items recommended from outside are too. Without it there is no coverage and no Gini coefficient.
+      resamples: bootstrap resamples behind `intervals`; 0 for none. Several queries of one user count as of several.
 
     Returns: means by measure, with `users` (queries with a true item) and `answered` (those that have a list).
     """
@@ -46,12 +55,17 @@ def score_file(
     answered = place.is_valid().to_numpy(zero_copy_only=False)
     ranked = np.full((len(wanted.key), max(ks)), -1, np.int64)
     ranked[answered] = positions(given.items.take(place.drop_null()), items).padded(max(ks))
-    return {
+    values = by_user(ranked, positions(wanted.items, items), ks)
+    measured = {
         "users": len(wanted.key),
         "answered": int(answered.sum()),
-        **means(by_user(ranked, positions(wanted.items, items), ks)),
-        **(coverage(ranked, len(items), ks) if corpus is not None else {}),
+        **means(values),
+        **exposure(ranked[answered], ks, len(items) if corpus is not None else None),
     }
+    if resamples:
+        resampled = resampled_means(values, np.arange(len(wanted.key)), resamples)
+        measured["intervals"] = {name: list(x) for name, each in resampled.items() if (x := interval(each))}
+    return measured
 
 
 def score_version(
@@ -75,13 +89,16 @@ def score_version(
       pipeline: declares the features.
       ks: list lengths.
 
-    Returns: measures by list (`two_tower`, `most_popular`, …), each with the number of queries `answered`.
+    Returns: measures by list (`two_tower`, `most_popular`, …), each with the number of queries `answered`. All queries
+    count; slices tell users apart by the number of items seen, as far as the queries tell it.
     """
     wanted = distinct(read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user))
     asked, found = _aligned(queries, wanted, pipeline)
     split = prepare(
         pa.table({"_user": wanted.key, "_truth": wanted.items, "_past": _seen(asked, pipeline)}),
         items,
+        bounds=pipeline.evaluation.slices,
+        resamples=pipeline.evaluation.resamples,
     )
     matrix = _matrix(vectors, items.column("_item"))
     measured = {TWO_TOWER: evaluate_split(split, embed(asked), matrix, ks), **evaluate_baselines(split, ks)}

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from beam_jobs import schema
 from model import bundle
-from model.evaluate import Measures, headline, holdout_rows, progressive_rows
+from model.evaluate import Measures, headline
 from model.learn import learn, write
-from model.measure import Exam, exam, examine
+from model.measure import HELD, HELD_CLICKS, examine, exams_of, metrics
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -34,17 +34,18 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if ctx.pipeline.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with tempfile.TemporaryDirectory() as scratch:
-        features = _local(ctx.inputs["features"], _FEATURES, Path(scratch) / "features")
+        examples = storage.join(schema.EXAMPLES, schema.day_folder(ctx.day))
+        features = _local(ctx.inputs["features"], (*_FEATURES, examples), Path(scratch) / "features")
         parent = _local(ctx.parent.home, _TOWERS, Path(scratch) / "parent") if ctx.parent else None
         warm = ctx.parent and ctx.mode == "incremental"
         start = _local(ctx.parent.train, (bundle.STATE,), Path(scratch) / "state") / bundle.STATE if warm else None
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
-        metrics, timings = _train(ctx, features, parent, start, out)
-        (out / bundle.METRICS).write_text(json.dumps(metrics, indent=1))
+        measured, timings = _train(ctx, features, parent, start, out)
+        (out / bundle.METRICS).write_text(json.dumps(measured, indent=1))
         (out / workdir.TIMINGS).write_text(json.dumps(timings, indent=1))
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
-    return {**_summary(ctx, metrics), **timings}
+    return {**_summary(ctx, measured), **timings}
 
 
 def _check(ctx: StageContext) -> None:
@@ -67,36 +68,24 @@ def _train(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
-    day, held = _exams(ctx, features, corpus)
+    asked = exams_of(ctx, _read(features / schema.EVALUATION), _examples(ctx, features), corpus)
     # Before training: these are figures of a model that never saw the day.
-    before = examine(parent, corpus, [day, held], ks) if parent else [None, None]
+    before = examine(parent, corpus, asked, max(ks)) if parent else {}
     learned = learn(ctx, features, start)
     write(ctx, learned, features / schema.TRANSFORM, out)
-    (candidate,) = examine(out, corpus, [held], ks)
-    metrics = {
-        bundle.PROGRESSIVE: before[0],
-        bundle.BASELINES: day.baselines(ks),
-        bundle.HOLDOUT: {
-            "users": held.split.users,
-            "days": held.split.days,
-            "candidate": candidate,
-            "baseline": before[1],
-            "baselines": held.baselines(ks),
-        },
-        bundle.TRAIN: learned.figures(),
-    }
-    return metrics, learned.timings()
+    after = examine(out, corpus, {name: asked[name] for name in (HELD, HELD_CLICKS)}, max(ks))
+    return {**metrics(asked, before, after, ks), bundle.TRAIN: learned.figures()}, learned.timings()
 
 
-def _exams(ctx: StageContext, features: Path, corpus: pa.Table) -> tuple[Exam, Exam]:
-    """The day's queries, and those of users held out of training."""
-    evaluation, limit = _read(features / schema.EVALUATION), ctx.pipeline.evaluation.max_users
-    held = holdout_rows(evaluation, ctx.day, min_users=ctx.pipeline.gate.min_users, max_users=limit)
-    return exam(progressive_rows(evaluation, ctx.day, limit), corpus), exam(held, corpus)
+def _examples(ctx: StageContext, features: Path) -> pa.Table:
+    """The day's examples, without what is known of the items; none if there are none."""
+    kind, folder = schema.example_schema(ctx.pipeline), features / schema.EXAMPLES / schema.day_folder(ctx.day)
+    names = ["_user", "_item", "_time", "_holdout", *(column.name for column in schema.query_columns(ctx.pipeline))]
+    return _read(folder, names) if folder.exists() else kind.empty_table().select(names)
 
 
-def _read(folder: Path) -> pa.Table:
-    return ds.dataset(folder, format="parquet").to_table()
+def _read(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    return ds.dataset(folder, format="parquet").to_table(columns=columns)
 
 
 def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
@@ -108,14 +97,14 @@ def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def _summary(ctx: StageContext, metrics: dict[str, Any]) -> dict[str, Any]:
+def _summary(ctx: StageContext, measured: dict[str, Any]) -> dict[str, Any]:
     def short(measures: Measures | None) -> dict[str, float] | None:
         return {k: round(v, 5) for k, v in headline(measures, ctx.pipeline.evaluation.ks).items()} if measures else None
 
-    figures, held = metrics[bundle.TRAIN], metrics[bundle.HOLDOUT]
+    figures, held = measured[bundle.TRAIN], measured[bundle.HOLDOUT]
     return {
         **{name: figures[name] for name in ("rows", "steps")},
         "loss": figures["loss"][-1][1] if figures["loss"] else None,
-        "progressive": short(metrics[bundle.PROGRESSIVE]),
+        "progressive": short(measured[bundle.PROGRESSIVE]),
         "holdout": {"users": held["users"], **{who: short(held[who]) for who in ("candidate", "baseline")}},
     }

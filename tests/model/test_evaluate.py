@@ -1,4 +1,4 @@
-"""A day of five items, three users, and lists small enough to check by hand."""
+"""Days of five items, against measures by hand and of parts of the day alone."""
 
 from datetime import date
 
@@ -6,15 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluate import (
-    evaluate_baselines,
-    evaluate_lists,
-    evaluate_split,
-    headline,
-    holdout_rows,
-    prepare,
-    progressive_rows,
-)
+from model.evaluate import compare, evaluate_baselines, evaluate_lists, evaluate_split, headline, rank
+from model.metrics import top_k
+from model.split import prepare
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [1, 9, 5, 0, 7], "_lately": [4, 0, 3, 2, 0]})
@@ -90,36 +84,119 @@ def test_no_query_is_no_error():
     assert evaluate_baselines(split, [2])["past"]["queries"] == 0
 
 
-def test_progressive_rows_are_the_days_own_and_a_stable_sample():
-    table = rows(*[(f"u{i}", i % 2, False, "a", "b") for i in range(100)])
-    day = progressive_rows(table, DAY, 1000)
-    assert day.column("_user").to_pylist() == [f"u{i}" for i in range(0, 100, 2)]
-    few = progressive_rows(table, DAY, 10).column("_user").to_pylist()
-    assert len(few) == 10
-    assert few == [user for user in day.column("_user").to_pylist() if user in few]  # in the table's order
-    reordered = progressive_rows(table.take(list(range(99, -1, -1))), DAY, 10)
-    assert set(reordered.column("_user").to_pylist()) == set(few)
+def _random_day(seed: int, users: int = 60) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """A day with newcomers, two queries of some users, true items outside the corpus; queries and items as vectors."""
+    rng = np.random.default_rng(seed)
+    names = list("abcdexy")  # x and y lie outside
+
+    def lists(least: int, most: int) -> list[str]:
+        return ["".join(rng.choice(names, n, replace=False)) for n in rng.integers(least, most, users)]
+
+    past = lists(0, 6)
+    table = rows(*[(f"u{i % 50}", 0, False, t, p) for i, (t, p) in enumerate(zip(lists(1, 5), past, strict=True))])
+    events = [0 if not p else len(p) + int(rng.integers(0, 20)) for p in past]
+    draw = np.random.default_rng(seed + 1).standard_normal
+    return table.append_column("_past_events", pa.array(events)), draw((users, 3), np.float32), draw((5, 3), np.float32)
 
 
-def test_earlier_days_held_out_users_are_added_until_they_are_enough():
-    table = rows(
-        ("a", 0, True, "a", "b"),
-        ("b", 0, False, "a", "b"),
-        ("a", 1, True, "a", "b"),
-        ("c", 2, True, "a", "b"),
-        ("d", 3, True, "a", "b"),
-        ("e", 7, True, "a", "b"),  # beyond a week
-    )
+def _only(table: pa.Table, keep: list[bool], corpus: pa.Table = CORPUS):
+    return prepare(table.filter(pa.array(keep)).drop(["_past_events"]), corpus)
 
-    def chosen(least: int, most: int = 100) -> list[str]:
-        return holdout_rows(table, DAY, min_users=least, max_users=most).column("_user").to_pylist()
 
-    assert chosen(1) == ["a"]
-    assert chosen(2) == ["a", "a", "c"]
-    assert chosen(3) == ["a", "a", "c", "d"]
-    assert chosen(200) == ["a", "a", "c", "d"]
-    assert len(chosen(200, most=2)) == 2
-    assert prepare(holdout_rows(table, DAY, min_users=2, max_users=9), CORPUS).users == 2
+def test_newcomers_count_in_their_slice_alone():
+    table, queries, items = _random_day(1)
+    events = table.column("_past_events").to_pylist()
+    split = prepare(table, CORPUS, bounds=[1, 5, 20])
+    found = evaluate_split(split, queries, items, [1, 3])
+    assert 0 < events.count(0) < 20
+    for keep, measures in (
+        ([n > 0 for n in events], found),
+        ([n == 0 for n in events], found["slices"]["users"]["0"]),
+        ([1 <= n <= 4 for n in events], found["slices"]["users"]["1-4"]),
+        ([5 <= n <= 19 for n in events], found["slices"]["users"]["5-19"]),
+        ([n >= 20 for n in events], found["slices"]["users"]["20+"]),
+    ):
+        alone = evaluate_split(_only(table, keep), queries[np.array(keep)], items, [1, 3])
+        assert measures["users"] == alone["users"] > 0 and measures["queries"] == alone["queries"] == sum(keep)
+        same = [name for name in measures if "@" in name or name == "mrr"]
+        assert len(same) > 8
+        assert {name: measures[name] for name in same} == pytest.approx({name: alone[name] for name in same})
+    assert list(found["slices"]["users"]) == ["0", "1-4", "5-19", "20+"]
+
+
+def test_recall_of_true_items_by_their_earlier_events():
+    """CORPUS has 1, 9, 5, 0, 7 events of a, b, c, d, e: one user at a time, in sets."""
+    table, queries, items = _random_day(2)
+    found = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])["slices"]["items"]
+    ranked = ["".join("abcde"[i] for i in one) for one in top_k(queries, items, 2)]
+    true = [row["_truth"] for row in table.to_pylist()]
+    counted = [n > 0 for n in table.column("_past_events").to_pylist()]
+    for name, members in {"0": "d", "1-4": "a", "5-8": "ce", "9+": "b"}.items():
+        asked = [(one, set(t) & set(members)) for one, t, c in zip(ranked, true, counted, strict=True) if c]
+        shares = [len(wanted & set(one)) / len(wanted) for one, wanted in asked if wanted]
+        assert found[name]["true"] == sum(len(wanted) for _, wanted in asked)
+        assert found[name]["recall@2"] == pytest.approx(sum(shares) / len(shares))
+        assert "ndcg@2" not in found[name]
+    assert found["outside"] == {"true": sum(len(set(t) & {"x", "y"}) for t, c in zip(true, counted, strict=True) if c)}
+    assert list(found) == ["0", "1-4", "5-8", "9+", "outside"]
+
+
+def test_a_slice_without_users_has_no_measures():
+    split = prepare(QUERIES, CORPUS, bounds=[1, 50])
+    found = evaluate_lists(split, np.array([[0, 1]] * 3), [2])["slices"]
+    assert found["users"]["50+"] == {"users": 0, "queries": 0}
+    assert found["users"]["1-49"]["users"] == 3  # by past items, where no `_past_events` is given
+    assert found["items"]["50+"] == {"users": 0, "true": 0}
+
+
+def test_intervals_surround_the_means():
+    table, queries, items = _random_day(3)
+    split = prepare(table, CORPUS, bounds=[1, 5], resamples=200)
+    found = evaluate_split(split, queries, items, [1, 3])
+    means = {name: found[name] for name in found if "@" in name or name == "mrr"}
+    for side, slices in found["slices"].items():
+        means |= {f"{m}/{side}:{name}": x for name, one in slices.items() for m, x in one.items() if "@" in m}
+    intervals = found["intervals"]
+    assert intervals.keys() <= means.keys() | {f"mrr/users:{name}" for name in found["slices"]["users"]}
+    assert all(low <= means[name] <= high for name, (low, high) in intervals.items() if "mrr/" not in name)
+    assert sum(low < high for low, high in intervals.values()) > 15
+    assert not {"coverage@3", "gini@3", "overlap@3"} & intervals.keys()
+    assert {"recall@3", "recall@3/users:0", "recall@3/items:1-4", "popular_share@3"} <= intervals.keys()
+
+
+def test_lists_are_compared_query_by_query():
+    table, queries, items = _random_day(4)
+    split = prepare(table, CORPUS, bounds=[1, 5], resamples=200)
+    first = rank(split, queries, items, 3).kept
+    second = np.where(np.arange(len(first))[:, None] % 10 == 0, -1, first)  # every tenth user is given nothing
+    found = compare(split, second, first, [3])
+    before, after = (evaluate_lists(split, x, [3]) for x in (first, second))
+    assert found["recall@3"]["change"] == pytest.approx(after["recall@3"] / before["recall@3"] - 1)
+    ratio = after["slices"]["users"]["0"]["mrr"] / before["slices"]["users"]["0"]["mrr"]
+    assert found["mrr/users:0"]["change"] == pytest.approx(ratio - 1)
+    # About a tenth is lost, and that is far surer than either mean: they are resampled together.
+    low, high = found["recall@3"]["low"], found["recall@3"]["high"]
+    assert -0.3 < low < found["recall@3"]["change"] < high <= 0
+    alone = before["intervals"]["recall@3"]
+    assert high - low < (alone[1] - alone[0]) / before["recall@3"]
+    same = compare(split, first, first, [3])
+    assert all((x["change"], x.get("low", 0), x.get("high", 0)) == (0, 0, 0) for x in same.values())
+    nothing = compare(split, first, np.full_like(first, -1), [3])
+    assert nothing == {}
+
+
+def test_one_search_gives_both_lists():
+    """Users with short pasts, with pasts longer than the list, and with all items seen."""
+    rng = np.random.default_rng(5)
+    corpus = pa.table({"_item": [f"i{n:02d}" for n in range(40)], "_popular": [1] * 40, "_lately": [1] * 40})
+    lengths = [0, 1, 2, 5, 6, 20, 39, 40, 3, 0]
+    past = [[f"i{n:02d}" for n in rng.permutation(40)[:length]] for length in lengths]
+    table = pa.table({"_user": [f"u{n}" for n in range(10)], "_truth": [["i00"]] * 10, "_past": past})
+    split = prepare(table, corpus)
+    queries, items = (rng.standard_normal((n, 4), np.float32) for n in (10, 40))
+    found = rank(split, queries, items, 5)
+    np.testing.assert_array_equal(found.kept, top_k(queries, items, 5))
+    np.testing.assert_array_equal(found.excluded, top_k(queries, items, 5, exclude=split.past))
 
 
 def test_the_headline_is_what_was_measured():

@@ -19,9 +19,9 @@ from shop import lay_out
 from beam_jobs import features
 from model import bundle, state, train
 from model import rows as training_rows
-from model.evaluate import progressive_rows
 from model.layout import design
 from model.measure import exam, examine, load
+from model.queries import progressive_rows
 from model.towers import TwoTower
 from model.transform import vocabularies
 from model.warm_start import warm_start
@@ -64,10 +64,12 @@ def _metrics(attempt):
     return json.loads((attempt / bundle.METRICS).read_text())
 
 
-def _flat(measures):
-    """Measures of lists with and without seen items in one dictionary, to compare."""
-    excluded = {f"{name} excluded": x for name, x in measures["excluded"].items() if name != "seen"}
-    return {name: x for name, x in measures.items() if name not in ("excluded", "seen")} | excluded
+def _flat(measures, path=""):
+    """Measures in one dictionary, to compare: those of slices, and of lists without seen items, by their path."""
+    measures = dict(enumerate(measures)) if isinstance(measures, list) else measures
+    if not isinstance(measures, dict):
+        return {path: measures} if not isinstance(measures, str) else {}
+    return {key: x for name, one in measures.items() for key, x in _flat(one, f"{path}/{name}").items()}
 
 
 def _in_memory(p, features_at, attempt):
@@ -92,6 +94,35 @@ def test_the_first_day_has_no_parent_to_measure(shop):
     assert metrics["train"]["steps"] == metrics["train"]["total_steps"] == metrics["train"]["loss"][-1][0]
 
 
+def test_each_event_is_a_query_of_its_own_too(shop):
+    """Next-click by hand: the clicks of one user, one row at a time, through the tower that never saw the day."""
+    metrics = _metrics(shop.train2)["next_click"]
+    examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
+    held = examples.filter(examples["_holdout"])
+    assert metrics["progressive"]["queries"] == metrics["baselines"]["past"]["queries"] == examples.num_rows > 100
+    assert metrics["holdout"]["candidate"]["queries"] == metrics["holdout"]["baseline"]["queries"] == held.num_rows
+    assert metrics["holdout"]["users"] == len(held["_user"].unique())
+    corpus = pq.read_table(shop.features2 / "corpus/start")
+    for which, attempt, rows in (
+        (metrics["progressive"], shop.train1, examples),
+        (metrics["holdout"]["candidate"], shop.train2, held),
+    ):
+        scores = load(attempt / "query_tower")(rows) @ load(attempt / "item_tower")(corpus).T
+        listed = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+        names = corpus["_item"].to_numpy(False)
+        found = [item in names[top] for item, top in zip(rows["_item"].to_pylist(), listed, strict=True)]
+        assert which["recall@5"] == which["hit_rate@5"] == pytest.approx(np.mean(found))
+
+
+def test_the_change_against_the_parent_is_told_with_its_interval(shop):
+    held = _metrics(shop.train2)["holdout"]
+    found = held["change"]["recall@10"]
+    assert found["change"] == pytest.approx(held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1)
+    assert found["low"] < found["change"] < found["high"]
+    assert "recall@10/users:5-19" in held["change"]
+    assert _metrics(shop.train1)["holdout"]["change"] is None
+
+
 def test_the_second_day_goes_on_from_the_first(shop):
     first, second = _metrics(shop.train1)["train"], _metrics(shop.train2)["train"]
     assert second["days"] == 1 and second["total_steps"] == first["total_steps"] + second["steps"]
@@ -104,9 +135,13 @@ def test_the_second_day_goes_on_from_the_first(shop):
 def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     """Measured again from the parent's own folder, the figures are the same; the child's, which saw the day, differ."""
     corpus = pq.read_table(shop.features2 / "corpus/start")
-    asked = exam(progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000), corpus)
-    ks = shop.pipeline.evaluation.ks
-    (before,), (after,) = (examine(attempt, corpus, [asked], ks) for attempt in (shop.train1, shop.train2))
+    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
+    before, after = (
+        asked.measures(examine(attempt, corpus, {"day": asked}, max(ks))["day"], ks)
+        for attempt in (shop.train1, shop.train2)
+    )
+    assert len(_flat(before)) > 100
     assert _flat(_metrics(shop.train2)["progressive"]) == pytest.approx(_flat(before))
     assert after["mrr"] != before["mrr"]
 

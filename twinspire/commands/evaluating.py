@@ -1,12 +1,11 @@
 """Measures recommendations on a given split."""
 
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
+from twinspire.commands.figures import score_tables
 from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
 from twinspire.errors import UsageError
 from twinspire.pipeline import Pipeline
@@ -33,19 +32,25 @@ def evaluate(
     """Score a version, or a file of recommendations made by anything else, on a given split.
 
     Files are Parquet, JSON Lines or CSV. FILE of --truth and --recs has a list of items per user, or a row per user
-    and item. Every user of the truth counts; one without recommendations is a miss.
+    and item. Every user of the truth counts; one without recommendations is a miss. Intervals hold 95% of the
+    bootstrap resamples of the users (evaluation.resamples).
     """
     p = open_pipeline(pipeline)
     if (recs is None) == (queries is None):
         raise UsageError(
             "Give --queries to score a version, or --recs to score a file of recommendations; one of them."
         )
-    ks, scoring = tuple(k or p.evaluation.ks), import_module("model.score")
+    ks, resamples = tuple(k or p.evaluation.ks), p.evaluation.resamples
     if queries is None:
-        what, name, measured = "recs", recs, {"file": scoring.score_file(recs, truth, ks, corpus)}
+        what, name, measured = (
+            "recs",
+            recs,
+            {"file": import_module("model.score").score_file(recs, truth, ks, corpus, resamples=resamples)},
+        )
     else:
         what, (name, measured) = "version", _score_version(p, version, queries, truth, ks)
-    console.print(_table(measured, ks, str(name)))
+    for table in score_tables(measured, ks, str(name)):
+        console.print(table)
     if as_json:
         print_json({what: name, "measures": measured})
 
@@ -62,18 +67,3 @@ def _score_version(
         embed = import_module("model.measure").load(home / import_module("model.bundle").QUERY_TOWER)
         measured = import_module("model.score").score_version(embed, items, vectors, asked, taken, pipeline, ks)
     return home.name, measured
-
-
-def _table(measured: Mapping[str, Mapping[str, Any]], ks: tuple[int, ...], title: str) -> Table:
-    """A row per list, a column per measure; lists without seen items below those with them."""
-    rows = dict(measured)
-    rows |= {f"{name}, seen items excluded": m["excluded"] for name, m in measured.items() if "excluded" in m}
-    names = list(import_module("model.evaluate").headline(next(iter(rows.values())), ks))
-    first = next(iter(measured.values()))
-    table = Table(title=f"{title}: {first['users']} users with a true item, {first['answered']} of them answered")
-    table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    for row, m in rows.items():
-        table.add_row(row, *(f"{m[name]:.4f}" if name in m else "" for name in names))
-    return table
