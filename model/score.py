@@ -56,7 +56,7 @@ def score_file(
     ranked = np.full((len(wanted.key), max(ks)), -1, np.int64)
     ranked[answered] = positions(given.items.take(place.drop_null()), items).padded(max(ks))
     values = by_user(ranked, positions(wanted.items, items), ks)
-    measured = {
+    measured: Measures = {
         "users": len(wanted.key),
         "answered": int(answered.sum()),
         **means(values),
