@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinspire import __version__
-from twinspire.commands import daily, data, evaluating, reading, versions
+from twinspire.commands import daily, data, evaluating, reading, report, summary, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
 from twinspire.wording import said
@@ -23,10 +23,18 @@ PANELS = {
         daily.embed,
         daily.index,
         daily.publish,
-        daily.summary,
+        summary.summary,
     ),
     "Read": (reading.recommend, reading.similar, evaluating.evaluate),
-    "Versions": (versions.versions, versions.show, versions.promote, versions.rollback, versions.pin, versions.prune),
+    "Versions": (
+        versions.versions,
+        versions.show,
+        report.report,
+        versions.promote,
+        versions.rollback,
+        versions.pin,
+        versions.prune,
+    ),
 }
 
 app = typer.Typer(

@@ -9,14 +9,20 @@ from datetime import date
 from importlib import import_module
 from typing import Any
 
+from rich.console import Console
+
 from twinspire import __version__, claims, storage, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest
+from twinspire.lineage import missing
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
-from twinspire.stages import Mode, Parent, Promote, StageContext
+from twinspire.stages import Gap, Mode, Parent, Promote, StageContext
 from twinspire.turns import await_turn
+from twinspire.wording import said
 from twinspire.workdir import Attempt
+
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
@@ -140,6 +146,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
             inputs={stage: attempt.uri for stage, attempt in before.items()},
             out=workdir.begin(pipeline, day, name),
             promote=promote,
+            gaps=_gaps(pipeline, day, parent, mode) if name == "train" else (),
         )
         done = _make(stage, context, key=key, config=config)
     if name == "publish":
@@ -197,6 +204,17 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
     )
     workdir.commit(attempt)
     return attempt
+
+
+def _gaps(pipeline: Pipeline, day: date, parent: Parent | None, mode: Mode) -> tuple[Gap, ...]:
+    if parent is None or mode == "full":
+        return ()
+    found = missing(pipeline, parent.day, day)
+    for gap in found:
+        told = gap.told("PIPELINE")
+        text = f"{day} goes on from {parent.day}: {told['from']} to {told['to']} have logs and no accepted version."
+        console.print(said(f"{text} To fill the gap first: {told['command']}"), soft_wrap=True)
+    return tuple(found)
 
 
 def _check_mode(day: date, mode: Mode, features: Attempt) -> None:

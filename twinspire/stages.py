@@ -28,6 +28,19 @@ class Parent:
     train: str
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Days in a row, the last included, that are missing in the line of a day's parents."""
+
+    first: date
+    last: date
+
+    def told(self, pipeline: str) -> dict[str, str]:
+        """The gap, with the command that runs these days; `pipeline` names the pipeline in it."""
+        dates = {"from": str(self.first), "to": str(self.last)}
+        return {**dates, "command": f"twinspire run {pipeline} --from {self.first} --to {self.last}"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
     """One stage of one day.
@@ -40,6 +53,7 @@ class StageContext:
       inputs: URI of the committed attempt of each earlier stage, by stage.
       out: URI of this stage's fresh folder. Whoever runs the stage commits it afterwards.
       promote: whether publication makes the version live.
+      gaps: days with logs, between the parent that is trained on from and the day, that nobody trained on.
     """
 
     pipeline: Pipeline
@@ -49,3 +63,4 @@ class StageContext:
     parent: Parent | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     promote: Promote = "auto"
+    gaps: tuple[Gap, ...] = ()

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 
 STAGES = ("beam_jobs.features", "model.train", "beam_jobs.embed", "index_builder.build", "index_builder.publish")
-KILLED = 4  # days after the oldest
 
 
 def make(ctx):
@@ -26,8 +25,8 @@ def make(ctx):
 
 
 def train(ctx):
-    """Also measures nothing, for the summary to show. On the fifth day it is killed, as if it had run out of memory."""
-    if (ctx.day - OLDEST).days == KILLED:
+    """Also measures nothing, for the summary to show. On QUICK_KILLED it is killed, as if it had run out of memory."""
+    if str(ctx.day) == os.environ.get("QUICK_KILLED"):
         os.kill(os.getpid(), signal.SIGKILL)
     nothing = {"users": 0, "candidate": None, "baseline": None, "baselines": {}}
     summary = make(ctx)

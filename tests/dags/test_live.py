@@ -69,7 +69,11 @@ def airflow(folder):
     airflow = LocalAirflow(
         folder / "airflow",
         folder / "pipelines",
-        env={"TWINSPIRE_PYTHON": str(python), "QUICK_LOGS": str(folder / "ten" / "logs")},
+        env={
+            "TWINSPIRE_PYTHON": str(python),
+            "QUICK_LOGS": str(folder / "ten" / "logs"),
+            "QUICK_KILLED": str(ago(6)),
+        },
     )
     with airflow:
         airflow.wait_until_healthy()

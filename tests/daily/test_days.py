@@ -169,13 +169,32 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     assert registry.live() == refused
 
 
-def test_an_older_day_filled_in_later_does_not_go_live(shop):
-    """A gap is allowed and reported; filling it keeps the newer day live."""
-    twinspire("run", str(shop), "--date", "2024-03-12")
-    assert twinspire("summary", str(shop), "--date", "2024-03-12")["gaps"] == [THIRD]
-    twinspire("run", str(shop), "--date", THIRD)
+def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(shop):
+    def summary(day):
+        told = twinspire("summary", str(shop), "--date", day)
+        return {name: told[name] for name in ("gaps", "not_inherited", "not_inherited_by")}
+
+    def do_again(gap):
+        program, *arguments = gap["command"].split()
+        assert program == "twinspire"
+        return twinspire(*arguments)["days"]
+
+    late = "2024-03-12"
+    twinspire("run", str(shop), "--date", late)
+    before, nothing = summary(late), {"not_inherited": [], "not_inherited_by": []}
+    [gap] = before["gaps"]
+    assert (gap["from"], gap["to"]) == (THIRD, THIRD) and before == {"gaps": [gap], **nothing}
+    [filled] = do_again(gap)
     registry = registry_of(shop)
-    assert registry.live()[:10] == "2024-03-12" and registry.log()[-1].version[:10] == THIRD
+    assert registry.live()[:10] == late and registry.log()[-1].version == filled["version"]
+
+    found, of_filled = summary(late), summary(THIRD)
+    assert found["gaps"] == found["not_inherited_by"] == of_filled["gaps"] == of_filled["not_inherited"] == []
+    (since,), (heir,) = found["not_inherited"], of_filled["not_inherited_by"]
+    assert (since["from"], heir["from"], heir["command"]) == (THIRD, late, since["command"])
+    [anew] = do_again(heir)
+    assert anew["parent"] == filled["version"] and anew["live"]
+    assert summary(late) == summary(THIRD) == {"gaps": [], **nothing}
 
 
 def test_two_runs_of_a_day_at_once(shop, undisturbed):

@@ -1,17 +1,14 @@
 """The daily run: its day, its stages, all of them in order, and what came of it."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from twinspire import claims, runner, storage, turns, workdir
-from twinspire.commands.figures import quality_table
+from twinspire import claims, runner, turns, workdir
 from twinspire.commands.options import (
     Date,
     Force,
@@ -211,36 +208,3 @@ def _outcome_table(outcomes: list[dict]) -> Table:
         outcome = "live" if o.get("live") else "not live" if o["outcome"] == "published" else o["outcome"]
         table.add_row(outcome, o.get("version") or o["day"], *times)
     return table
-
-
-def summary(pipeline: PipelineFile, date: Date) -> None:
-    """Tell how a day ended: its version, its figures beside the baselines', what it cost."""
-    p, chosen = open_pipeline(pipeline), parse_date(date)
-    attempts = {name: workdir.latest(p, chosen, name) for name in STAGES}
-    done = {name: attempt.summary for name, attempt in attempts.items() if attempt}
-    state = claims.state(p, chosen)
-    told = {"day": str(chosen), "state": state, "stages": done, "gaps": _gaps(p, chosen)}
-    if state == "skipped":
-        told["reason"] = _why_skipped(p, chosen)
-    if train := attempts["train"]:
-        metrics = json.loads(storage.read_bytes(storage.join(train.uri, "metrics.json")))
-        console.print(quality_table(metrics, p.evaluation.ks))
-    print_json(told)
-
-
-def _why_skipped(pipeline: Pipeline, day: date) -> str:
-    try:
-        import_module("beam_jobs.reading.source").check(pipeline, day)
-    except NothingToDo as e:
-        return str(e)
-    return "The day had no logs when it was run; now it has: run it again."
-
-
-def _gaps(pipeline: Pipeline, day: date) -> list[str]:
-    """Days with logs between the parent and the day that no accepted version was trained on."""
-    parent = runner.find_parent(pipeline, day)
-    if parent is None:
-        return []
-    between = (parent.day + timedelta(days=n) for n in range(1, (day - parent.day).days))
-    source = import_module("beam_jobs.reading.source")
-    return [str(d) for d in between if source.files(pipeline, "events", d)]

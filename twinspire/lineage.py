@@ -1,0 +1,83 @@
+"""Which earlier days a day did not learn from, and what to type about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from importlib import import_module
+
+from index_builder.log import version_date
+from index_builder.registry import Registry
+from twinspire import workdir
+from twinspire.pipeline import Pipeline
+from twinspire.stages import Gap
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """A day among the others, as the registry's log has them now.
+
+    Attributes:
+      gaps: days with logs between its parent and it that have no accepted version.
+      filled: days between them that got one since; its own version has not inherited from them.
+      heirs: of a day that was filled in, the later days that had run before and have not inherited from it.
+      later: the day, and all days to the newest that has an accepted version.
+    """
+
+    gaps: list[Gap]
+    filled: list[Gap]
+    heirs: list[Gap]
+    later: Gap
+
+
+def lineage(pipeline: Pipeline, day: date) -> Lineage:
+    """Looks at the version that the day's training started from; where it has not been trained, at its parent-to-be."""
+    registry = Registry(pipeline.registry.root, pipeline.name)
+    accepted = sorted({version_date(version) for version in registry.accepted()})
+    trained = workdir.latest(pipeline, day, "train")
+    if trained is None:
+        parent = max((d for d in accepted if d < day), default=None)
+    else:  # from scratch, a day learns from all days of its window
+        parent = version_date(trained.parent) if trained.parent and trained.mode == "incremental" else None
+    between = _between(parent, day)
+    return Lineage(
+        gaps=missing(pipeline, parent, day),
+        filled=stretches(d for d in between if d in accepted),
+        heirs=stretches(_heirs(registry, day)) if day in accepted else [],
+        later=Gap(day, max([*accepted, day])),
+    )
+
+
+def missing(pipeline: Pipeline, parent: date | None, day: date) -> list[Gap]:
+    """Days with logs between a parent's day and a day, without an accepted version."""
+    registry, source = Registry(pipeline.registry.root, pipeline.name), import_module("beam_jobs.reading.source")
+    accepted = {version_date(version) for version in registry.accepted()}
+    return stretches(d for d in _between(parent, day) if d not in accepted and source.files(pipeline, "events", d))
+
+
+def stretches(days: Iterable[date]) -> list[Gap]:
+    """Days, oldest first, as unbroken stretches."""
+    found: list[Gap] = []
+    for day in days:
+        if found and day - found[-1].last == _DAY:
+            found[-1] = Gap(found[-1].first, day)
+        else:
+            found.append(Gap(day, day))
+    return found
+
+
+def _between(parent: date | None, day: date) -> list[date]:
+    return [parent + _DAY * n for n in range(1, (day - parent).days)] if parent else []
+
+
+def _heirs(registry: Registry, day: date) -> list[date]:
+    """Later days whose line of accepted versions passes the day by; those trained from scratch have no line."""
+    passed: set[str] = set()
+    later = [version for version in registry.state().by_day() if version_date(version) > day]
+    for version in later:
+        parent = registry.manifest(version).parent
+        if parent and (version_date(parent) < day or parent in passed):
+            passed.add(version)
+    newest = {version_date(version): version for version in later}
+    return [d for d, version in newest.items() if version in passed]
