@@ -1,6 +1,6 @@
 """Training: days in order, each in blocks of time, one compiled step per batch."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model import rows as training_rows
 from model.catalogue import Catalogue
+from model.feed import feed
 from model.frequency import StreamingFrequency
+from model.layout import Layout
 from model.rows import Rows
 from model.step import compile_step
 from model.towers import TwoTower
@@ -69,7 +70,7 @@ def fit(
     Raises:
       UsageError: the loss is no longer a number.
     """
-    run = _Run(compile_step(model, frequency, settings), settings, catalogue, report, step)
+    run = _Run(compile_step(model, frequency, settings), model.layout, settings, catalogue, report, step)
     for day, rows in days:
         run.day(day, rows)
     return run.learned()
@@ -81,12 +82,13 @@ class _Run:
     def __init__(
         self,
         take_step: Callable[..., tf.Tensor],
+        layout: Layout,
         settings: Train,
         catalogue: Catalogue | None,
         report: Report,
         step: int,
     ) -> None:
-        self._take_step, self._settings, self._report = take_step, settings, report
+        self._take_step, self._layout, self._settings, self._report = take_step, layout, settings, report
         self._catalogue = catalogue if settings.negatives.uniform else None
         self._first = self._step = step
         self._rows, self._seconds = 0, 0.0
@@ -99,8 +101,7 @@ class _Run:
         done, total, of_day = 0, self._settings.epochs * len(rows), len(self._losses)
         chance = self._catalogue.chance(rows.item) if self._catalogue else np.zeros(len(rows), np.float32)
         whole = {"user": rows.user, "item": rows.item, "reward": rows.reward, "chance": chance}
-        for batch in self._batches(day, rows):
-            features = training_rows.take(rows, batch)
+        for batch, features in feed(rows, self._layout, self._settings, day):
             taken = {name: column[batch] for name, column in whole.items()}
             self._losses.append(self._take_step(features, taken, self._drawn(), np.int32(self._step)))
             self._step += 1
@@ -112,10 +113,6 @@ class _Run:
                 self._report(day, done, total, _mean(self._losses[of_day:][-50:]), done / (told - begin))
         self._rows += done
         self._seconds += perf_counter() - begin
-
-    def _batches(self, day: date, rows: Rows) -> Iterator[np.ndarray]:
-        for epoch in range(self._settings.epochs):
-            yield from training_rows.batches(order(rows, self._settings, day, epoch), self._settings.batch_size)
 
     def _drawn(self) -> dict[str, Any]:
         """Uniform negatives of a step; nothing where none are asked for."""
@@ -136,14 +133,6 @@ class _Run:
             rate=(self._rows - rows) / max(self._seconds - seconds, 1e-9),
             curve=_curve(self._losses, self._first),
         )
-
-
-def order(rows: Rows, settings: Train, day: date, epoch: int) -> np.ndarray:
-    """Row numbers in the order in which an epoch of a day goes through them, [N] int64."""
-    rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
-    if settings.order == "shuffled":
-        return rng.permutation(len(rows))
-    return training_rows.shuffled_in_blocks(rows.time, settings.shuffle_minutes, rng)
 
 
 def _mean(losses: Sequence[tf.Tensor]) -> float:

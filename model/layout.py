@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from twinspire.errors import UsageError
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 
@@ -62,6 +63,25 @@ class TableSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attention:
+    """A history's encoder; see model/encoder.py.
+
+    Attributes:
+      width: of the items' embedding, W.
+      length: positions: the most items that it reads, the newest.
+      layers: blocks of attention and feed-forward.
+      heads: of attention; they divide the width.
+      dropout: share of values dropped in training.
+    """
+
+    width: int
+    length: int
+    layers: int
+    heads: int
+    dropout: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
     """One transformed column, as a tower reads it.
 
@@ -73,6 +93,9 @@ class Part:
       table: the embedding table of an id form, else empty.
       width: numbers that it gives the first layer.
       dropout: whether ids are now and then replaced by shared rows in training.
+      skip: whether it is also added to what comes out of the layers. Its width is the vectors' then.
+      half_life: of a list whose newest entries weigh more, the entries after which a weight has halved; 0: all alike.
+      attention: the encoder of a list that is read as a sequence.
     """
 
     column: str
@@ -82,6 +105,9 @@ class Part:
     width: int
     table: str = ""
     dropout: bool = False
+    skip: bool = False
+    half_life: float = 0.0
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +178,15 @@ def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, Table
     if f.kind in ("number", "count", "age"):
         return [Part(column=name, feature=name, kind=f.kind, form="number", width=1)]
     columns = [f"{name}_hour", f"{name}_weekday"] if f.kind == "time" else [name]
-    return [_looked_up(c, name, f, tables[_table_of(pipeline, c, f)]) for c in columns]
+    return [_looked_up(pipeline, c, name, f, tables[_table_of(pipeline, c, f)]) for c in columns]
 
 
 def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
     return pipeline.item_id or "" if f.kind == "history" else column
 
 
-def _looked_up(column: str, name: str, f: Feature, table: TableSpec) -> Part:
+def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec) -> Part:
+    train = pipeline.train
     return Part(
         column=column,
         feature=name,
@@ -168,4 +195,26 @@ def _looked_up(column: str, name: str, f: Feature, table: TableSpec) -> Part:
         table=table.name,
         width=table.dimension,
         dropout=f.kind == "id" and not table.hashed,
+        # Both towers then give vectors in the space of the items' embedding.
+        skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
+        half_life=train.history.half_life if f.kind == "history" and train.history.pooling == "recency" else 0.0,
+        attention=_attention(pipeline, f, table) if f.kind == "history" else None,
+    )
+
+
+def _attention(pipeline: Pipeline, f: Feature, table: TableSpec) -> Attention | None:
+    history = pipeline.train.history
+    if history.pooling != "attention":
+        return None
+    if table.dimension % history.heads:
+        raise UsageError(
+            f"Heads divide the width of the items' embedding between them; train.history.heads is {history.heads}, "
+            f"features.{table.name}.dimension (by default train.dimension) {table.dimension}: make one fit the other."
+        )
+    return Attention(
+        width=table.dimension,
+        length=f.length,
+        layers=history.layers,
+        heads=history.heads,
+        dropout=history.dropout,
     )

@@ -1,8 +1,4 @@
-"""Training rows: a day's transformed Parquet as arrays, in time order, cut into batches.
-
-Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one user's clicks; beyond it
-the order of time is kept, because what is popular changes by the hour. No batch is smaller than asked for.
-"""
+"""Training rows: a day's transformed Parquet as arrays, in time order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,21 +95,6 @@ def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays])
 
 
-def shuffled_in_blocks(time: np.ndarray, minutes: int, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers in block order, shuffled within each block; 0 minutes keeps the order of time.
-
-    Args:
-      time: [N] int64, microseconds.
-      minutes: length of a block.
-      rng: source of the shuffle.
-
-    Returns: [N] int64.
-    """
-    if not minutes:
-        return np.argsort(time, kind="stable")
-    return np.lexsort((rng.random(len(time)), time // (minutes * 60_000_000)))
-
-
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     """Cuts an order into batches of `size` rows or more: the rows left over are spread over all of them.
 
@@ -122,6 +103,6 @@ def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     return np.array_split(order, max(1, len(order) // size)) if len(order) else []
 
 
-def take(rows: Rows, batch: np.ndarray) -> dict[str, np.ndarray]:
-    """The features of a batch, by column."""
-    return {name: column[batch] for name, column in rows.features.items()}
+def take(rows: Rows, batch: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Features of a batch, by column."""
+    return {name: rows.features[name][batch] for name in columns}

@@ -4,7 +4,7 @@ FILE                CONTENT
 state.json          format, day, step, widths of layers, sizes of tables
 tables/NAME.arrow   key, values, slots of every row, and the day it left the vocabulary (null: it is in use)
 dense.npz           weights by name
-dense_slots.npz     their Adagrad slots
+dense_slots.npz     their optimisers' slots: Adagrad's, or [2, …] of Adam
 frequency.npz       the streaming frequency estimate
 """
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from model.adam import AdamWeight
 from model.frequency import StreamingFrequency
 from model.losses import sampled_softmax_loss
 from model.negatives import Entries, Pool
+from model.pooling import last_of
 from model.towers import TwoTower, drop_ids
 from twinspire.tables import Train
 
@@ -38,7 +40,7 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
             tape.watch(variables)
             own = Entries(model("item", features), batch["item"], batch["chance"])
             loss = sampled_softmax_loss(
-                model("query", features),
+                model("query", features, tf.stack([_salted(settings.seed, "history"), step])),
                 pool.columns(own, _encoded(model, drawn, settings, step), step),
                 batch["reward"],
                 temperature=settings.temperature,
@@ -48,7 +50,9 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
                 seed=tf.stack([_salted(settings.seed, "negatives"), step]),
             )
         for weight, gradient in zip(weights, tape.gradient(loss.total, variables), strict=True):
-            if gradient is not None:
+            if isinstance(weight, AdamWeight):
+                weight.update(gradient, settings.history.learning_rate, step)
+            elif gradient is not None:
                 weight.update(gradient, settings.learning_rate)
         return loss.total
 
@@ -69,14 +73,16 @@ def _encoded(model: TwoTower, drawn: Mapping[str, Any], settings: Train, step: t
 
 
 def _specs(model: TwoTower, *sides: str) -> dict[str, tf.TensorSpec]:
-    """What model/rows.py makes of each column."""
+    """What model/feed.py makes of each column."""
     forms = {
         "id": ([None], tf.int32),
         "ids": ([None, None], tf.int32),
         "number": ([None], tf.float32),
         "vector": ([None, None], tf.float32),
     }
-    return {part.column: tf.TensorSpec(*forms[part.form]) for side in sides for part in model.layout.parts[side]}
+    parts = [part for side in sides for part in model.layout.parts[side]]
+    ends = {last_of(part.column): tf.TensorSpec([None], tf.int32) for part in parts if part.attention}
+    return {part.column: tf.TensorSpec(*forms[part.form]) for part in parts} | ends
 
 
 def _vectors(types: Mapping[str, tf.DType]) -> dict[str, tf.TensorSpec]:

@@ -3,13 +3,19 @@
 Shapes: B rows, L entries of a list, D the towers' dimension. Ids are 0 for missing (in lists: padding), see layout.py.
 """
 
-import zlib
 from collections.abc import Mapping
 
 import tensorflow as tf
 
 from model.adagrad import Weight
+from model.adam import AdamWeight
+from model.encoder import fresh_encoder
 from model.layout import SIDES, Layout, Part, TableSpec
+from model.pooling import attended, encoder_prefix, mean_of_present, recent_mean
+from model.start import glorot, normal
+
+SMALL = 0.1
+"""Size of what the layers give at the start, where something goes past them: towers first agree on what goes past."""
 
 _TINY = 1e-12
 
@@ -22,22 +28,26 @@ class TwoTower(tf.Module):
     Attributes:
       layout: what it is made of.
       tables: embedding tables by name.
-      dense: weights by name: `query/first/COLUMN`, `query/bias/0`, `query/kernel/1`, …
+      dense: weights by name: `query/first/COLUMN`, `query/bias/0`, `query/kernel/1`, `query/skip/COLUMN`,
+        `query/history/COLUMN/…`, …
     """
 
     def __init__(self, layout: Layout, seed: int) -> None:
         super().__init__()
         self.layout = layout
         self.tables = {spec.name: Weight(_fresh_rows(spec, seed)) for spec in layout.tables.values()}
-        self.dense = {
-            name: Weight(values) for side in SIDES for name, values in _fresh_weights(layout, side, seed).items()
+        plain = {name: values for side in SIDES for name, values in _fresh_weights(layout, side, seed).items()}
+        encoders = {name: w for part in layout.parts["query"] for name, w in _fresh_attention(part, seed).items()}
+        self.dense: dict[str, Weight | AdamWeight] = {
+            **{name: Weight(values) for name, values in plain.items()},
+            **{name: AdamWeight(values) for name, values in encoders.items()},
         }
 
-    def __call__(self, side: str, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def __call__(self, side: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None) -> tf.Tensor:
         """Encodes rows with the present weights; see `encode`."""
         tables = {name: weight.values for name, weight in self.tables.items()}
         dense = {name: weight.values for name, weight in self.dense.items()}
-        return encode(self.layout, side, tables, dense, features)
+        return encode(self.layout, side, tables, dense, features, seed)
 
 
 def encode(
@@ -46,50 +56,53 @@ def encode(
     tables: Mapping[str, tf.Variable],
     dense: Mapping[str, tf.Variable],
     features: Mapping[str, tf.Tensor],
+    seed: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """One tower: its columns, then layers with ReLU between them, then length 1.
+    """One tower: its columns, layers with ReLU between them, what goes past the layers, then length 1.
 
     Args:
       layout: both towers'.
       side: `query` or `item`.
       tables: embedding tables by name; those of the side are enough.
       dense: weights by name; those of the side are enough.
-      features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers.
+      features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers; and, of histories that are
+        packed (model/packing.py), what `model.pooling.attended` takes.
+      seed: [2] int32, what dropout is a function of; None is without dropout.
 
     Returns: [B, D] float32, every row of length 1.
     """
     parts = layout.parts[side]
-    hidden = tf.concat([_read(part, tables, features[part.column]) for part in parts], 1)
+    read = {part.column: _read(part, tables, dense, features, seed) for part in parts}
     kernel = tf.concat([dense[f"{side}/first/{part.column}"] for part in parts], 0)
-    hidden = hidden @ kernel + dense[f"{side}/bias/0"]
+    hidden = tf.concat(list(read.values()), 1) @ kernel + dense[f"{side}/bias/0"]
     for i in range(1, len(layout.layers[side])):
         hidden = tf.nn.relu(hidden) @ dense[f"{side}/kernel/{i}"] + dense[f"{side}/bias/{i}"]
+    for part in parts:
+        if part.skip:
+            hidden += dense[f"{side}/skip/{part.column}"] * read[part.column]
     # The transform graph may not tell the shapes of its outputs; SavedModels must.
     return tf.ensure_shape(tf.math.l2_normalize(hidden, axis=1, epsilon=_TINY), [None, layout.layers[side][-1]])
 
 
-def _read(part: Part, tables: Mapping[str, tf.Variable], column: tf.Tensor) -> tf.Tensor:
+def _read(
+    part: Part,
+    tables: Mapping[str, tf.Variable],
+    dense: Mapping[str, tf.Variable],
+    features: Mapping[str, tf.Tensor],
+    seed: tf.Tensor | None,
+) -> tf.Tensor:
     """What a column gives the first layer, [B, width]."""
+    column = features[part.column]
     if part.form == "number":
         return column[:, tf.newaxis]
     if part.form == "vector":
         return tf.ensure_shape(column, [None, part.width])
+    if part.attention:
+        return attended(part.column, part.attention, tables[part.table], dense, features, seed)
     rows = tf.gather(tables[part.table], column)
-    return rows if part.form == "id" else mean_of_present(rows, column)
-
-
-def mean_of_present(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Averages the entries of each list that are not padding; an empty list gives zeros.
-
-    Args:
-      rows: [B, L, W] float32.
-      ids: [B, L] int, 0 is padding.
-
-    Returns: [B, W] float32.
-    """
-    present = tf.cast(ids > 0, rows.dtype)
-    count = tf.maximum(tf.reduce_sum(present, 1, keepdims=True), 1.0)
-    return tf.linalg.matvec(rows, present / count, transpose_a=True)
+    if part.form == "id":
+        return rows
+    return recent_mean(rows, column, part.half_life) if part.half_life else mean_of_present(rows, column)
 
 
 def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> tf.Tensor:
@@ -107,28 +120,29 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
 
 
 def _fresh_rows(spec: TableSpec, seed: int) -> tf.Tensor:
-    return tf.random.stateless_normal([spec.rows, spec.dimension], _seed(seed, spec.name), stddev=spec.dimension**-0.5)
+    return normal([spec.rows, spec.dimension], spec.dimension**-0.5, seed, spec.name)
 
 
 def _fresh_weights(layout: Layout, side: str, seed: int) -> dict[str, tf.Tensor]:
     parts, widths = layout.parts[side], layout.layers[side]
     above = sum(part.width for part in parts)
+    scale = [1.0] * len(widths)
+    scale[-1] = SMALL if any(part.skip for part in parts) else 1.0
     weights = {
-        f"{side}/first/{part.column}": _glorot([part.width, widths[0]], above, seed, f"{side}/{part.column}")
+        f"{side}/first/{part.column}": scale[0]
+        * glorot([part.width, widths[0]], above, widths[0], seed, f"{side}/{part.column}")
         for part in parts
     }
     weights[f"{side}/bias/0"] = tf.zeros([widths[0]])
     for i in range(1, len(widths)):
-        weights[f"{side}/kernel/{i}"] = _glorot([widths[i - 1], widths[i]], widths[i - 1], seed, f"{side}/{i}")
+        shape = [widths[i - 1], widths[i]]
+        weights[f"{side}/kernel/{i}"] = scale[i] * glorot(shape, shape[0], shape[1], seed, f"{side}/{i}")
         weights[f"{side}/bias/{i}"] = tf.zeros([widths[i]])
-    return weights
+    return weights | {f"{side}/skip/{part.column}": tf.ones([part.width]) for part in parts if part.skip}
 
 
-def _glorot(shape: list[int], above: int, seed: int, name: str) -> tf.Tensor:
-    limit = (6 / (above + shape[1])) ** 0.5
-    return tf.random.stateless_uniform(shape, _seed(seed, name), -limit, limit)
-
-
-def _seed(seed: int, name: str) -> list[int]:
-    """A weight's own seed, so that adding a feature leaves the others' start alone."""
-    return [seed, zlib.crc32(name.encode())]
+def _fresh_attention(part: Part, seed: int) -> dict[str, tf.Tensor]:
+    if part.attention is None:
+        return {}
+    prefix = encoder_prefix(part.column)
+    return {f"{prefix}empty": tf.zeros([part.width]), **fresh_encoder(part.attention, seed, prefix)}

@@ -4,8 +4,9 @@
 - A new key starts from the shared row that it was hashed to until now. Its slots start afresh: the shared row's are
   those of thousands of updates, and would keep the newcomer from ever leaving it.
 - A key that is gone is archived.
-- A new column enters the first layer with zero weight, so that today's model begins as yesterday's; a column that is
-  gone is dropped. Any other change of shape is an error.
+- A new column enters the first layer with zero weight, and goes past the layers with zero weight, so that today's model
+  begins as yesterday's; an encoder of its own starts as it would from scratch. So does `train.skip`, where the parent
+  was without. A column that is gone is dropped. Any other change of shape is an error.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from model.adagrad import START
+from model.adam import AdamWeight
 from model.layout import TableSpec
+from model.pooling import encoder_prefix
 from model.state import State, TableState
 from model.towers import TwoTower
 from twinspire.errors import UsageError
@@ -42,6 +45,7 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
     for name, spec in model.layout.tables.items():
         if name in parent.tables:
             archives[name] = _carry_rows(model, spec, parent.tables[name], day, keep)
+    _check_columns(model, parent.dense)
     for name, weight in model.dense.items():
         values, slots = _carry_weight(model, name, parent.dense)
         weight.values.assign(values)
@@ -92,8 +96,11 @@ def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> Table
 def _carry_weight(
     model: TwoTower, name: str, parent: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    shape = tuple(model.dense[name].values.shape)
+    weight = model.dense[name]
+    shape = tuple(weight.values.shape)
     if name not in parent:
+        if isinstance(weight, AdamWeight):
+            return weight.values.numpy(), weight.slots.numpy()
         return np.zeros(shape, np.float32), np.full(shape, START, np.float32)
     values, slots = parent[name]
     if values.shape != shape:  # of a first layer: the others were checked
@@ -110,6 +117,32 @@ def _check_layers(layers: Mapping, parent: Mapping) -> None:
             raise _shape_error(f"train.{side}_layers", parent[side][:-1], list(widths[:-1]), "as widths of layers")
         if widths[-1] != parent[side][-1]:
             raise _shape_error("train.dimension", parent[side][-1], widths[-1], "as the width of the vectors")
+
+
+def _check_columns(model: TwoTower, parent: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Columns that the parent had too must go the same ways."""
+    was = {name: values.shape for name, (values, _) in parent.items()}
+    now = {name: tuple(weight.values.shape) for name, weight in model.dense.items()}
+    for side, parts in model.layout.parts.items():
+        for part in (part for part in parts if f"{side}/first/{part.column}" in was):
+            if (skip := f"{side}/skip/{part.column}") in was and skip not in now:
+                raise _shape_error("train.skip", True, False, f"{part.column} goes past the layers")
+            before, after = (_encoder(shapes, part.column, part.feature) for shapes in (was, now))
+            for key in before:
+                if before[key] != after[key]:
+                    raise _shape_error(key, before[key], after[key], f"encoder of {part.column}")
+
+
+def _encoder(shapes: Mapping[str, tuple[int, ...]], column: str, feature: str) -> dict[str, object]:
+    """What a column's encoder is like, by key of the pipeline file."""
+    prefix = encoder_prefix(column)
+    own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    found: dict[str, object] = {"train.history.pooling": "attention" if own else "an average"}
+    if own:
+        found["train.history.layers"] = len({name.split("/")[0] for name in own if name[0].isdigit()})
+        found["train.history.heads"] = own["0/attention/query/kernel"][1]
+        found[f"features.{feature}.length"] = own["positions"][0]
+    return found
 
 
 def _check_table(spec: TableSpec, parent: TableState) -> None:

@@ -141,6 +141,7 @@ class HistoryEncoder(Strict):
     layers: int = Field(2, ge=1, description="`attention`: its layers.")
     heads: int = Field(2, ge=1, description="`attention`: its heads; they divide the width of the items' embedding.")
     dropout: float = Field(0.2, ge=0, lt=1, description="`attention`: share of values dropped in training.")
+    learning_rate: float = Field(0.001, gt=0, description="`attention`: Adam's, for its weights.")
 
 
 class Auxiliary(Strict):
@@ -194,13 +195,16 @@ class Evaluation(Strict):
     """What is measured."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 50, 100), description="List lengths.")
-    holdout: float = Field(0.1, ge=0, lt=1, description="Share of users held out of a day's training.")
+    holdout: float = Field(0.1, ge=0, lt=1, description="Share of users held out of a day's training, at most 10,000.")
     max_users: int = Field(10_000, ge=1, description="The most users measured.")
     lately_days: int = Field(1, ge=1, description="Days of the baseline `popular lately`.")
     slices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 5, 20), description="Users and items are told apart by earlier events: none, fewer than 5, than 20, more."
     )
     resamples: int = Field(200, ge=0, description="Bootstrap resamples behind the intervals; 0 for none.")
+    als: bool = Field(
+        False, description="Also measure matrix factorisation, implicit's ALS. Needs `pip install 'twinspire[als]'`."
+    )
 
 
 class Gate(Strict):

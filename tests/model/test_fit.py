@@ -68,21 +68,6 @@ def test_every_row_is_seen_once_per_epoch_and_days_stay_in_order(tiny):
     assert learned.curve[-1][0] == learned.step
 
 
-def test_orders_of_two_epochs_and_of_two_days_differ(tiny):
-    rows, settings = _rows(tiny, 200), tiny.pipeline().train
-    orders = [fitting.order(rows, settings, *at) for at in ((MONDAY, 0), (MONDAY, 1), (TUESDAY, 0), (MONDAY, 0))]
-    assert not (orders[0] == orders[1]).all() and not (orders[0] == orders[2]).all()
-    assert (orders[0] == orders[3]).all()
-    hours = rows.time[orders[0]] // HOUR
-    assert (np.diff(hours) >= 0).all()
-
-
-def test_shuffled_order_goes_across_the_blocks(tiny):
-    rows = _rows(tiny, 200)
-    order = fitting.order(rows, tiny.pipeline(train={"order": "shuffled"}).train, MONDAY, 0)
-    assert (np.diff(rows.time[order] // HOUR) < 0).any() and sorted(order) == list(range(200))
-
-
 def test_rows_without_reward_teach_their_query_nothing(tiny):
     """Rewards of 0 on all rows but one user's: only that user's row moves."""
     rows = _rows(tiny, 64)

@@ -9,7 +9,6 @@ from model import rows as training_rows
 from model.layout import Part
 from twinspire.errors import BadData
 
-MINUTE = 60_000_000
 ITEM = Part(column="item", feature="item", kind="id", form="id", table="item", width=8)
 RECENT = Part(column="recent", feature="recent", kind="history", form="ids", table="item", width=8)
 SHAPE = Part(column="shape", feature="shape", kind="vector", form="vector", width=2)
@@ -50,20 +49,6 @@ def test_a_column_that_is_missing_is_named(tmp_path):
 def test_no_file_is_an_error(tmp_path):
     with pytest.raises(BadData, match="holds no Parquet"):
         training_rows.read(tmp_path, [ITEM])
-
-
-def test_rows_are_shuffled_within_their_block_only():
-    time = np.arange(600) * MINUTE  # ten hours, a row a minute
-    order = training_rows.shuffled_in_blocks(time, 60, np.random.default_rng(0))
-    assert sorted(order) == list(range(600))
-    assert (order // 60 == np.arange(600) // 60).all()
-    assert not (order == np.arange(600)).all()
-    assert all((np.diff(order[i : i + 60]) < 0).any() for i in range(0, 600, 60))
-
-
-def test_zero_minutes_keep_the_order_of_time():
-    time = np.array([3, 1, 2, 1]) * MINUTE
-    assert training_rows.shuffled_in_blocks(time, 0, np.random.default_rng(0)).tolist() == [1, 3, 2, 0]
 
 
 @pytest.mark.parametrize("n", [100, 101, 163, 199, 200, 1000, 1063])

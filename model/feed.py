@@ -1,0 +1,81 @@
+"""The order in which a day's rows are trained on, and the batches it is cut into.
+
+Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one user's clicks; beyond it
+the order of time is kept, because what is popular changes by the hour. No batch is smaller than asked for.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+
+from model import rows as training_rows
+from model.layout import Layout
+from model.packing import Packing
+from model.pooling import last_of
+from model.rows import Rows
+from twinspire.tables import Train
+
+RUNS = 32
+"""Fewest runs of a full batch, where the rows of a user stand together: their items are each other's negatives."""
+
+
+class Batch(NamedTuple):
+    """What a step is taken on.
+
+    Attributes:
+      rows: [B] int64, row numbers.
+      features: transformed columns of those rows; histories that are read as sequences as `model.pooling.attended`
+        takes them.
+    """
+
+    rows: np.ndarray
+    features: dict[str, np.ndarray]
+
+
+def feed(rows: Rows, layout: Layout, settings: Train, day: date) -> Iterator[Batch]:
+    """The batches of a day, one epoch after the other.
+
+    Args:
+      rows: the day's, in order of time.
+      layout: tells which histories are read as sequences. If any is, a user's neighbouring rows stay together.
+      settings: the pipeline file's `train`.
+      day: seeds the shuffles.
+    """
+    sequences = [part.column for part in layout.parts["query"] if part.attention]
+    packing = Packing(rows, sequences) if sequences else None
+    plain = [name for name in rows.features if name not in sequences]
+    most = max(1, settings.batch_size // RUNS)
+    for epoch in range(settings.epochs):
+        rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
+        block = blocks(rows, settings)
+        together = packing.runs(block, most, rng) if packing else np.arange(len(rows))
+        for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
+            features = training_rows.take(rows, batch, plain)
+            for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():
+                features |= {name: ids, last_of(name): last}
+            yield Batch(batch, features)
+
+
+def blocks(rows: Rows, settings: Train) -> np.ndarray:
+    """The block that each row lies in, [N] int64; rows are shuffled within."""
+    if settings.order == "shuffled":
+        return np.zeros(len(rows), np.int64)
+    if not settings.shuffle_minutes:
+        return np.arange(len(rows))
+    return rows.time // (settings.shuffle_minutes * 60_000_000)
+
+
+def shuffled(block: np.ndarray, together: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Row numbers, block after block, shuffled within each.
+
+    Args:
+      block: [N] int64, ascending.
+      together: [N] int64 from 0; rows of one number stay together, in their order, and are of one block.
+      rng: source of the shuffle.
+
+    Returns: [N] int64.
+    """
+    place = rng.permutation(together.max(initial=-1) + 1)
+    return np.lexsort((place[together], block))
