@@ -47,6 +47,12 @@ def _is_live(pipeline: Pipeline, version: str) -> bool:
     return _registry(pipeline).live() == version
 
 
+def _is_kept(pipeline: Pipeline, published: Attempt) -> bool:
+    """Whether the registry still has the version: one that was pruned since is to be published again."""
+    state, version = _registry(pipeline).state(), published.summary["version"]
+    return version in state.last and version not in state.pruned
+
+
 def run_stage(
     pipeline: Pipeline,
     day: date,
@@ -136,7 +142,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         }
     )
     done = workdir.latest(pipeline, day, name)
-    fresh = force or done is None or done.key != key
+    fresh = force or done is None or done.key != key or (name == "publish" and not _is_kept(pipeline, done))
     if fresh or done is None:  # the second for the type checker
         context = StageContext(
             pipeline=pipeline,

@@ -124,6 +124,21 @@ def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, par
     assert parent(pipeline, THIRD).version == registry.live() == version
 
 
+def test_the_runner_publishes_again_what_was_pruned(context, pipeline, registry, parent):
+    first = publish.run(context(FIRST))["version"]
+    made = context(SECOND, parent=parent(pipeline, SECOND))
+    commit(pipeline, made)
+    told = [runner.run_stage(pipeline, SECOND, "publish") for _ in range(2)]
+    assert [t["status"] for t in told] == ["done", "already done"]
+    registry.rollback(first, reason="to prune it")
+    registry.delete(told[1]["version"])
+    again = [runner.run_stage(pipeline, SECOND, "publish") for _ in range(2)]
+    assert [t["status"] for t in again] == ["done", "already done"]
+    assert [e.action for e in registry.log()] == ["publish", "publish", "rollback", "prune", "publish"]
+    assert registry.live() == again[0]["version"] == again[1]["version"] != told[0]["version"]
+    assert registry.verify(registry.live())
+
+
 def commit(pipeline, made):
     """Commits the working files, as the runner does."""
     before = {}
