@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
 from model import bundle
 from model.bundle import Tower
 from model.evaluate import Measures, Ranked, compare, evaluate_baselines, evaluate_ranked, rank
+from model.heldout import strangers_on
 from model.queries import holdout_rows, next_click_rows, progressive_rows
 from model.split import Split, prepare
 from twinspire.stages import StageContext
@@ -41,6 +43,18 @@ class Exam:
         return evaluate_ranked(self.split, ranked, ks)
 
 
+class Encoded(NamedTuple):
+    """What two towers make of exams.
+
+    Attributes:
+      queries: [U, D] float32 by exam.
+      items: [C, D] float32.
+    """
+
+    queries: Mapping[str, np.ndarray]
+    items: np.ndarray
+
+
 def exam(queries: pa.Table, corpus: pa.Table, settings: Evaluation | None = None) -> Exam:
     """Prepares queries for a corpus; without settings there are no slices and no intervals."""
     bounds, resamples = (settings.slices, settings.resamples) if settings else ((), 0)
@@ -58,9 +72,18 @@ def examine(attempt: Path, corpus: pa.Table, exams: Mapping[str, Exam], k: int) 
 
     Returns: lists, one set per exam.
     """
+    return rank_all(encode(attempt, corpus, exams), exams, k)
+
+
+def encode(attempt: Path, corpus: pa.Table, exams: Mapping[str, Exam]) -> Encoded:
+    """The vectors of the corpus and of all queries; arguments as those of `examine`."""
     query, item = (load(attempt / name) for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER))
-    vectors = item(corpus)
-    return {name: rank(exam.split, query(exam.queries), vectors, k) for name, exam in exams.items()}
+    return Encoded({name: query(exam.queries) for name, exam in exams.items()}, item(corpus))
+
+
+def rank_all(encoded: Encoded, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
+    """Lists of k items, one set per exam, out of their vectors."""
+    return {name: rank(exam.split, encoded.queries[name], encoded.items, k) for name, exam in exams.items()}
 
 
 def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus: pa.Table) -> dict[str, Exam]:
@@ -74,7 +97,8 @@ def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus
     """
     p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
     history = next(iter(p.kinds("history")), None)
-    held = holdout_rows(evaluation, ctx.day, min_users=p.gate.min_users, max_users=limit)
+    earlier = strangers_on(ctx)
+    held = holdout_rows(evaluation, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit)
     asked = {DAY: progressive_rows(evaluation, ctx.day, limit), HELD: held}
     clicks = {CLICKS: examples, HELD_CLICKS: examples.filter(examples.column("_holdout"))}
     asked |= {name: next_click_rows(rows, history, limit) for name, rows in clicks.items()}

@@ -13,8 +13,11 @@ import tensorflow as tf
 from beam_jobs import schema
 from model import bundle
 from model.evaluate import Measures, headline
+from model.events import write_events
+from model.figures import draw, pick_examples
+from model.heldout import shares_after
 from model.learn import learn, write
-from model.measure import HELD, HELD_CLICKS, examine, exams_of, metrics
+from model.measure import HELD, HELD_CLICKS, encode, examine, exams_of, metrics, rank_all
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -42,6 +45,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         measured, timings = _train(ctx, features, parent, start, out)
         (out / bundle.METRICS).write_text(json.dumps(measured, indent=1))
+        write_events(out / bundle.TENSORBOARD, measured)
         (out / workdir.TIMINGS).write_text(json.dumps(timings, indent=1))
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
@@ -68,13 +72,27 @@ def _train(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
-    asked = exams_of(ctx, _read(features / schema.EVALUATION), _examples(ctx, features), corpus)
+    examples = _examples(ctx, features)
+    asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
     # Before training: these are figures of a model that never saw the day.
     before = examine(parent, corpus, asked, max(ks)) if parent else {}
     learned = learn(ctx, features, start)
     write(ctx, learned, features / schema.TRANSFORM, out)
-    after = examine(out, corpus, {name: asked[name] for name in (HELD, HELD_CLICKS)}, max(ks))
-    return {**metrics(asked, before, after, ks), bundle.TRAIN: learned.figures()}, learned.timings()
+    held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
+    encoded = encode(out, corpus, held)
+    after = rank_all(encoded, held, max(ks))
+    (out / bundle.EXAMPLES).write_text(
+        json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
+    )
+    measured = {**metrics(asked, before, after, ks), bundle.TRAIN: learned.figures()}
+    measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
+    vectors = (encoded.queries[HELD], encoded.items)
+    figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
+    return {**measured, **figures}, learned.timings()
+
+
+def _gaps(ctx: StageContext) -> list[dict[str, str]]:
+    return [gap.told(ctx.pipeline.name) for gap in ctx.gaps]
 
 
 def _examples(ctx: StageContext, features: Path) -> pa.Table:

@@ -39,7 +39,8 @@ STAGES = {
             after=None,
             config=(
                 *("pipeline.time_zone", "source", "columns", "features", "window", "vocabulary", "corpus"),
-                *("evaluation.holdout", "evaluation.max_users", "evaluation.lately_days", "statistics", "beam.shards"),
+                *("evaluation.holdout", "evaluation.lately_days", "evaluation.als"),
+                *("statistics", "beam.shards"),
             ),
             derived=("transform/", "statistics/", "report.json"),
         ),
@@ -49,7 +50,7 @@ STAGES = {
             after="features",
             config=("features", "train", "evaluation", "vocabulary.oov_buckets", "gate.min_users"),
             inherits=True,
-            derived=("query_tower/", "item_tower/"),
+            derived=("query_tower/", "item_tower/", "tensorboard/"),
         ),
         Stage(name="embed", module="beam_jobs.embed", after="train", config=()),
         Stage(name="index", module="index_builder.build", after="embed", config=("index",)),
