@@ -25,6 +25,7 @@ CORPUS_START = "corpus/start"
 CORPUS_END = "corpus/end"
 EVALUATION = "evaluation"
 USERS = "users"
+PASTS = "pasts"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
 REJECTED = "rejected"
@@ -122,7 +123,9 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
     """`evaluation/`: one query per user and day, as things stood at the start of that day; each file is sorted by user.
 
     `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items of the history
-    window, most frequent first, then most recent, at most `PAST_LENGTH`; `_past_events` their events.
+    window, most frequent first, then most recent, at most `PAST_LENGTH`; `_past_events` their events. Newcomers, who
+    have none, are there too: with an empty history, and in the context of their first positive of the day unless events
+    that do not enter histories came before.
     """
     meta = [("_user", pa.string()), ("_day", pa.date32()), ("_holdout", pa.bool_()), ("_truth", STRINGS)]
     return _schema(meta + _PAST, query_columns(p))
@@ -131,6 +134,14 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
 def users_schema(p: Pipeline) -> pa.Schema:
     """`users/`: each user of the history window as they would be served the day after; each file sorted."""
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_PAST], query_columns(p))
+
+
+def pasts_schema() -> pa.Schema:
+    """`pasts/`, with `evaluation.als`: what each user of the history window had before the day, as `_past` says.
+
+    `_past_counts` are the events of each item, as floats.
+    """
+    return pa.schema([("_user", pa.string()), ("_past", STRINGS), ("_past_counts", pa.list_(pa.float32()))])
 
 
 _PAST = [("_past", STRINGS), ("_past_events", pa.int64())]

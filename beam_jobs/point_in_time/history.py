@@ -68,12 +68,15 @@ def pasts(past: pl.DataFrame, most: int) -> pl.DataFrame:
       past: events.
       most: items per user, at the most.
 
-    Returns: `_user`, `_past` (list of items), `_past_events` (how many events they are from), sorted by user.
+    Returns: `_user`, `_past` (list of items), `_past_counts` (events of each), `_past_events` (events of all items,
+    those left out too), sorted by user.
     """
     pairs = past.group_by("_user", "_item").agg(pl.len().alias("n"), pl.col("_time").max())
     ranked = pairs.sort("_user", "n", "_time", "_item", descending=[False, True, True, False])
     return ranked.group_by("_user", maintain_order=True).agg(
-        pl.col("_item").head(most).alias("_past"), pl.col("n").sum().cast(pl.Int64).alias("_past_events")
+        pl.col("_item").head(most).alias("_past"),
+        pl.col("n").head(most).cast(pl.Float32).alias("_past_counts"),
+        pl.col("n").sum().cast(pl.Int64).alias("_past_events"),
     )
 
 

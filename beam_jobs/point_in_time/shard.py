@@ -103,7 +103,7 @@ class Shard:
         return rows.select(name for name in rows.columns if name in wanted | {"_item", "_day"})
 
     def evaluation(self) -> pl.DataFrame:
-        """Queries as of the start of each day, for users with a past and a positive on the day.
+        """Queries as of the start of each day for users with a positive on it; newcomers' as of their first one.
 
         On days before the last, only of users that may be held out.
         """
@@ -115,9 +115,14 @@ class Shard:
             truth = self.positives(day).join(lots, on="_user", how="semi").group_by("_user", maintain_order=True)
             asked = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth")).join(lots, on="_user")
             known = self._known(day, asked)
-            rows = known.filter(pl.col("_past_events") > 0).join(asked, on="_user", maintain_order="left")
+            unknown = self._newcomers(day, asked.join(known, on="_user", how="anti"))
+            rows = pl.concat([known, unknown], how="diagonal").join(asked, on="_user", maintain_order="left")
             found.append(rows.with_columns(pl.lit(day).alias("_day")))
         return pl.concat(found, how="diagonal")
+
+    def pasts(self) -> pl.DataFrame:
+        """What each user of the history window had before the day: `_user`, `_past`, `_past_counts`."""
+        return history.pasts(self.past.filter(self._before(self._job.plan.day)), schema.PAST_LENGTH)
 
     def users(self) -> pl.DataFrame:
         """Users of the history window as they would be served on the day after."""
@@ -126,8 +131,7 @@ class Shard:
 
     def _known(self, day: date, asked: pl.DataFrame | None = None) -> pl.DataFrame:
         """Users with events in the window before `day`, sorted, as known at its start."""
-        first = days.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
-        window = pl.col("_time").is_between(first, days.start_of(day, self._p.zone), closed="left")
+        window = self._before(day)
         events, past = self.events.filter(window), self.past.filter(window)
         if asked is not None:
             events = events.join(asked, on="_user", how="semi", maintain_order="left")
@@ -136,6 +140,19 @@ class Shard:
         for part in (history.pasts(past, schema.PAST_LENGTH), history.tails(past, self._length)):
             rows = rows.join(part, on="_user", how="left", maintain_order="left")
         return self._query(rows.with_columns(pl.col("_past_events").fill_null(0)), day)
+
+    def _newcomers(self, day: date, asked: pl.DataFrame) -> pl.DataFrame:
+        """Users of whom nothing is known at the start of `day`, in the context of their first positive of the day."""
+        rows = self.positives(day).join(asked, on="_user", how="semi", maintain_order="left")
+        rows = rows.unique("_user", keep="first", maintain_order=True)
+        nothing = pl.lit([], pl.List(pl.String))
+        rows = rows.with_columns(nothing.alias(TAIL), nothing.alias("_past"), pl.lit(0, pl.Int64).alias("_past_events"))
+        return self._query(rows, day)
+
+    def _before(self, day: date) -> pl.Expr:
+        """Whether an event lies in the history window of the start of `day`."""
+        first = days.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
+        return pl.col("_time").is_between(first, days.start_of(day, self._p.zone), closed="left")
 
     def _query(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
         """Adds the query features of rows that have `_user`, `_time`, `_tail` and the context of an event."""

@@ -83,6 +83,16 @@ class FinishUsers(Finish):
         yield f"known users|events|{self._job.plan.day}|", len(rows)
 
 
+class FinishPasts(Finish):
+    """(file, batch) -> the file."""
+
+    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
+        """Writes a file."""
+        rows = batches.to_frame([element[1]])
+        self._write(element[0], rows, schema.pasts_schema())
+        yield f"pasts|events|{self._job.plan.day}|", len(rows)
+
+
 class FinishCorpus(Finish):
     """Any element -> both corpora; `NUMBERS`, `REJECTED` records of the items."""
 

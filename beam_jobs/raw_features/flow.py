@@ -29,6 +29,7 @@ _WORK = {
     steps.ANALYSIS: pa.RecordBatch,
     steps.EVALUATION: _Named,
     steps.USERS: _Named,
+    steps.PASTS: _Named,
 }
 _CORPUS = {steps.REJECTED: Rejected, steps.NUMBERS: _Counted}
 
@@ -48,7 +49,7 @@ class RawFeatures(beam.PTransform):
         read = begin | "Read" >> ReadRecords(job)
         made = read["records"] | "Group users" >> beam.GroupByKey() | "Work" >> _tagged(steps.Work(job), _WORK)
         table = AsSingleton(made[steps.COUNTS] | "Count table" >> CountTable())
-        held_out = AsDict(made[steps.LOTS] | "Held out" >> HeldOut(job.p.evaluation.max_users))
+        held_out = AsDict(made[steps.LOTS] | "Held out" >> HeldOut(job.most_held_out))
         files = made[steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
         corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> _tagged(finish.FinishCorpus(job), _CORPUS, table)
         numbers = [
@@ -58,6 +59,7 @@ class RawFeatures(beam.PTransform):
             files | "Examples" >> _count(finish.FinishExamples(job), table, held_out),
             made[steps.EVALUATION] | "Evaluation" >> _count(finish.FinishQueries(job), held_out),
             made[steps.USERS] | "Users" >> _count(finish.FinishUsers(job)),
+            made[steps.PASTS] | "Pasts" >> _count(finish.FinishPasts(job)),
         ]
         rejected = [read[steps.REJECTED], corpora[steps.REJECTED]]
         _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)

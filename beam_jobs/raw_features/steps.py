@@ -30,7 +30,7 @@ COUNTS = "counts"
 """(0, part of the count table)."""
 LOTS = "lots"
 """(day, the smallest lots of a shard, as bytes)."""
-EXAMPLES, ANALYSIS, EVALUATION, USERS = "examples", "analysis", "evaluation", "users"
+EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = "examples", "analysis", "evaluation", "users", "pasts"
 
 Part = tuple[SourceFile, int, int | None]
 """A file, its number among those of its table, and a part of it."""
@@ -81,7 +81,9 @@ class Read(beam.DoFn):
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`, `NUMBERS`."""
+    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`, `PASTS` if they are
+    asked for, `NUMBERS`.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -105,9 +107,9 @@ class Work(beam.DoFn):
         yield TaggedOutput(NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique()))
 
     def _lots(self, events: Shard) -> Iterator:
-        e = self._job.p.evaluation
+        share, most = self._job.p.evaluation.holdout, self._job.most_held_out
         for day in sorted({*self._job.plan.examples, *self._job.plan.evaluation}):
-            lots = shard.smallest(events.lots(day)[LOT].to_numpy(), e.holdout, e.max_users)
+            lots = shard.smallest(events.lots(day)[LOT].to_numpy(), share, most)
             if len(lots):
                 yield TaggedOutput(LOTS, (days.number(day), lots.tobytes()))
 
@@ -121,6 +123,9 @@ class Work(beam.DoFn):
         yield TaggedOutput(EVALUATION, (f"{schema.EVALUATION}/{name}", batches.to_batch(events.evaluation(), asked)))
         users = batches.to_batch(events.users(), schema.users_schema(p))
         yield TaggedOutput(USERS, (f"{schema.USERS}/{name}", users))
+        if p.evaluation.als:
+            pasts = batches.to_batch(events.pasts(), schema.pasts_schema())
+            yield TaggedOutput(PASTS, (f"{schema.PASTS}/{name}", pasts))
 
 
 def half_made(p: Pipeline) -> pa.Schema:

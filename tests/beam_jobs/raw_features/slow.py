@@ -24,7 +24,7 @@ class Slow:
 
     def __init__(self, world, day):
         self.world, self.day, self.zone = world, day, world.zone
-        self.holdout, self.most = world.pipeline.evaluation.holdout, world.pipeline.evaluation.max_users
+        self.holdout, self.most = world.pipeline.evaluation.holdout, world.most
         seen, self.log, self.doubles = set(), [], Counter()
         for d in sorted(world.events):
             for row in world.events[d]:
@@ -139,13 +139,26 @@ class Slow:
             day = self.day - back * ONE
             held = self.held_out(day)
             for user in {e["user"] for e in self.positives(day)}:
-                known = self.known(user, day)
-                if known is None or not known["_past_events"] or (back and user not in held):
+                if back and user not in held:
                     continue
-                del known["_last_time"]
-                truth = list(dict.fromkeys(e["item"] for e in self.positives(day) if e["user"] == user))
+                mine = [e for e in self.positives(day) if e["user"] == user]
+                known = self.known(user, day)
+                if known is None:  # a newcomer, as they are when they come
+                    known = {"_past": [], "_past_events": 0, **self.query(mine[0], day, [])}
+                known.pop("_last_time", None)
+                truth = list(dict.fromkeys(e["item"] for e in mine))
                 rows.append({"_user": user, "_day": day, "_holdout": user in held, "_truth": truth, **known})
         return rows
+
+    def pasts(self):
+        found = []
+        for user in {e["user"] for e in self.log}:
+            past = self.past(user, self.day, self.start(self.day))
+            if past:
+                ranked = self.known(user, self.day)["_past"]
+                counts = [float(sum(e["item"] == item for e in past)) for item in ranked]
+                found.append({"_user": user, "_past": ranked, "_past_counts": counts})
+        return found
 
     def users(self):
         known = {user: self.known(user, self.day + ONE) for user in {e["user"] for e in self.log}}

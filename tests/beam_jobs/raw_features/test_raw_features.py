@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import hashing, schema
+from beam_jobs.raw_features import run as raw_features
 from beam_jobs.raw_features.run import write_raw
 from tests.beam_jobs.raw_features import world as worlds
 from tests.beam_jobs.raw_features.slow import Slow, float32
@@ -27,7 +28,9 @@ NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/
 
 
 def run(world, out, **kwargs):
-    return write_raw(world.context(out, **kwargs), lambda rows: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw_features, "MOST_HELD_OUT", world.most)
+        return write_raw(world.context(out, **kwargs), lambda rows: None)
 
 
 def rows(folder):
@@ -56,7 +59,7 @@ def by_event(row):
 WORLDS = {
     1: {"zone": "America/New_York"},
     2: {"zone": "Asia/Tokyo", "unlisted": "true"},
-    3: {"zone": "Etc/GMT+3", "max_users": 2},
+    3: {"zone": "Etc/GMT+3", "most": 2},
 }
 
 
@@ -104,6 +107,9 @@ def test_evaluation(done):
     days = {r["_day"] for r in found}
     assert min(days) < DAY - timedelta(days=3), "held-out users of earlier days are there"
     assert report["held_out_queries"][str(DAY)] == sum(r["_holdout"] for r in found if r["_day"] == DAY)
+    newcomers = [r for r in found if not r["_past_events"]]
+    assert any(r["_day"] == DAY for r in newcomers) and any(r["_day"] < DAY for r in newcomers)
+    assert all(not r["last"] and not r["_past"] for r in newcomers) and any(r["device"] for r in newcomers)
 
 
 def test_users(done):
@@ -112,6 +118,15 @@ def test_users(done):
     same(found, slow.users(), lambda r: r["_user"])
     assert report["known_users"] == len(found)
     assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
+
+
+def test_pasts_are_written_for_those_who_ask(tmp_path, done):
+    _, _, out, _ = done
+    assert not (out / "pasts").exists()
+    world = worlds.make(tmp_path, 5, als="true")
+    run(world, tmp_path / "out")
+    same(rows(tmp_path / "out" / "pasts"), Slow(world, DAY).pasts(), lambda r: r["_user"])
+    assert pq.read_schema(next((tmp_path / "out" / "pasts").iterdir())).equals(schema.pasts_schema())
 
 
 def test_schemas(done):
@@ -212,7 +227,7 @@ def test_lots_are_alike_in_every_release():
 
 
 def test_the_cap_of_held_out_users_holds(tmp_path):
-    world = worlds.make(tmp_path, 7, max_users=2)
+    world = worlds.make(tmp_path, 7, most=2)
     run(world, tmp_path / "out")
     held = {r["_user"] for r in rows(tmp_path / "out/examples") if r["_holdout"]}
     assert len(held) == 2 < len({e["user"] for e in Slow(world, DAY).positives(DAY)})

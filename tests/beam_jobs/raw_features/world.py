@@ -50,7 +50,7 @@ display = ["title", "aisle"]
 attributes = ["aisle", "tags"]
 [evaluation]
 holdout = 0.4
-max_users = {max_users}
+als = {als}
 lately_days = 2
 [beam]
 shards = 3
@@ -129,10 +129,11 @@ class World:
     items: dict[date, list[dict]] = field(default_factory=dict)
     users: dict[date, list[dict]] = field(default_factory=dict)
     settings: dict = field(default_factory=dict)
+    most: int = 10_000  # users held out of a day
 
     @property
     def pipeline(self) -> Pipeline:
-        values = {"zone": self.zone, "unlisted": "false", "max_users": 10_000, "root": ""} | self.settings
+        values = {"zone": self.zone, "unlisted": "false", "als": "false", "root": ""} | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))
         return load(path)
@@ -147,9 +148,9 @@ def day_of(instant: datetime, zone: ZoneInfo) -> date:
     return instant.astimezone(zone).date()
 
 
-def make(folder: Path, seed: int, zone="America/New_York", **settings) -> World:
+def make(folder: Path, seed: int, zone="America/New_York", most=10_000, **settings) -> World:
     """Draws a world and writes it as Parquet, two files a day."""
-    draw, world = random.Random(seed), World(folder, ZoneInfo(zone), settings=settings)
+    draw, world = random.Random(seed), World(folder, ZoneInfo(zone), settings=settings, most=most)
     instant = datetime.combine(FIRST, datetime.min.time(), world.zone).astimezone(UTC)
     while day_of(instant, world.zone) <= DAY:
         day = day_of(instant, world.zone)
