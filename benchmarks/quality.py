@@ -1,0 +1,77 @@
+"""Twinspire beside what one would use instead, on the same prepared days, scored by one scorer.
+
+    python benchmarks/quality.py --json quality.json              all cases and contenders, three seeds
+    python benchmarks/quality.py --quick --json quality.json      the same code on less, one seed
+    python benchmarks/quality.py --case globo/next-day --contender twinspire --contender tfrs --seeds 1
+    python benchmarks/quality.py --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
+    python benchmarks/quality.py --tune                           choose the peers' settings on earlier days
+
+Runs are kept under --work as they are done: the same command goes on after a stop. A change of inputs, settings or of
+the code that trains makes new ones. A run of everything also puts its table into README.md.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from quality import bench, contenders, figures, targets, tune  # noqa: E402
+from quality.command import machine, parse_setting, write_whole  # noqa: E402
+from quality.splits import CASES  # noqa: E402
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    settings = dict(parse_setting(text) for text in options.set)
+    plan = bench.Plan(
+        work=options.work,
+        cases=options.case or list(CASES),
+        names=options.contender or list(contenders.NAMES),
+        seeds=1 if options.quick or options.tune else options.seeds,
+        quick=options.quick,
+        earlier=options.earlier or options.tune,
+        settings=settings,
+    )
+    if options.tune:
+        tune.tune(plan)
+        return
+    found: list[figures.Result] = []
+    for found in bench.run(plan):
+        if options.json:
+            _write(options.json, found)
+    print(figures.table(found), end="\n\n")
+    reached = targets.targets(found)
+    print("\n".join(map(str, reached)))
+    if plan.whole:
+        figures.write_readme(ROOT / "README.md", found)
+
+
+def _write(file: Path, results: list[figures.Result]) -> None:
+    rows = [row for result in results for row in result.rows()]
+    write_whole(file, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer users, days and passes; one seed")
+    parser.add_argument("--json", type=Path, help="where to write the figures, row by row as they are measured")
+    parser.add_argument("--case", action="append", choices=list(CASES), help="only this case; may be repeated")
+    names = list(contenders.NAMES)
+    parser.add_argument("--contender", action="append", choices=names, help="only this one; may be repeated")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each contender that chance has a part in")
+    parser.add_argument("--earlier", action="store_true", help="on the earlier days that settings are chosen on")
+    parser.add_argument("--tune", action="store_true", help="choose settings of peers on the earlier days")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file, for our contenders"
+    )
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "quality", help="where runs are kept")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

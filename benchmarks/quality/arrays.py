@@ -1,0 +1,122 @@
+"""A split as plain arrays, for contenders that run in environments of their own.
+
+    layout.json             columns, tables and widths of the two towers
+    train.npz               rows trained on: transformed features, `_time`, `_item` (a number), `_share` (of all rows)
+    corpus.npz              transformed item features of the catalogue
+    queries-CASE.npz        transformed query features
+    seen.npz                `user`, `item`, `time` of the events trained on; `place` of each item in the catalogue
+    before-CASE.npz         `start` [Q + 1] and `item`: each query's earlier items; its `user`
+
+Users and items are numbers from 0; -1 is one that was not trained on, or not in the catalogue.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import tensorflow as tf
+
+from beam_jobs import schema
+from model import bundle, rows
+from model.layout import SIDES, Layout, design
+from model.ragged import positions
+from model.transform import Transform, vocabularies
+from quality.prepare import Prepared, override, slug
+
+
+def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
+    """Writes what a two-tower reads, transformed by the feature stage's graph; what is there stays.
+
+    Args:
+      prepared: the split.
+      folder: where to.
+      dimension: width of the towers' vectors, which decides that of the tables.
+    """
+    if (folder / "layout.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    p = override(prepared.pipeline, {"train.dimension": dimension})
+    layout = design(p, vocabularies(prepared.features / schema.TRANSFORM, p))
+    np.savez(folder / "train.npz", **_train(prepared, layout))
+    np.savez(folder / "corpus.npz", **_transformed(prepared, "item", prepared.corpus().to_arrow()))
+    for case in prepared.split.cases:
+        asked = _transformed(prepared, "query", prepared.queries(case).to_arrow())
+        np.savez(folder / f"queries-{slug(case.name)}.npz", **asked)
+    (folder / "layout.json").write_text(json.dumps(_described(layout)))
+
+
+def _described(layout: Layout) -> dict:
+    names = ("column", "form", "table", "width")
+    return {
+        "tables": {name: [spec.rows, spec.dimension] for name, spec in layout.tables.items()},
+        "parts": {
+            side: [{name: getattr(part, name) for name in names} for part in layout.parts[side]] for side in SIDES
+        },
+    }
+
+
+def _train(prepared: Prepared, layout: Layout) -> dict[str, np.ndarray]:
+    parts = [part for side in SIDES for part in layout.parts[side]]
+    days = sorted((prepared.features / schema.TRANSFORMED).glob("dt=*"))
+    read = rows.join([rows.read(day, parts) for day in days])
+    _, item, count = np.unique(read.item, return_inverse=True, return_counts=True)
+    share = (count / len(item)).astype(np.float32)
+    return {**read.features, "_time": read.time, "_item": item, "_share": share[item]}
+
+
+def _transformed(prepared: Prepared, side: str, raw: pa.Table) -> dict[str, np.ndarray]:
+    transform = Transform(prepared.features / schema.TRANSFORM, prepared.pipeline, side)
+    inputs = {
+        name: bundle.Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)
+        for name, spec in transform.inputs.items()
+    }
+    graph = tf.function(lambda **columns: transform(columns)).get_concrete_function(**transform.inputs)
+    found = [graph(**{n: tf.constant(x) for n, x in batch.items()}) for batch in bundle.batches(raw, inputs, 4096)]
+    return {name: _stacked([part[name].numpy() for part in found]) for name in found[0]}
+
+
+def _stacked(parts: list[np.ndarray]) -> np.ndarray:
+    """Rows below each other; ids as int32, lists padded to one width."""
+    parts = [part.astype(np.int32) if part.dtype == np.int64 else part for part in parts]
+    if parts[0].ndim == 1:
+        return np.concatenate(parts)
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])
+
+
+def write_interactions(prepared: Prepared, folder: Path) -> None:
+    """Writes who had what, by numbers; what is there stays."""
+    if (folder / "seen.npz").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    events = prepared.interactions()
+    users = events["_user"].unique(maintain_order=True)
+    # Items of the queries too: what was first seen on the test day has no neighbours, but keeps its place.
+    before = {case.name: prepared.queries(case).select("_user", "_before") for case in prepared.split.cases}
+    items = pl.concat([events["_item"], *(asked["_before"].explode() for asked in before.values())])
+    items = items.unique(maintain_order=True)
+    for name, asked in before.items():
+        lists = positions(asked["_before"].to_arrow(), items.to_arrow())
+        np.savez(
+            folder / f"before-{slug(name)}.npz",
+            start=np.concatenate([[0], np.cumsum(lists.lengths)]),
+            item=lists.values,
+            user=_numbers(asked["_user"], users),
+        )
+    np.savez(
+        folder / "seen.npz",
+        user=_numbers(events["_user"], users),
+        item=_numbers(events["_item"], items),
+        time=events["_time"].to_numpy(),
+        users=np.int64(len(users)),
+        place=_numbers(items, prepared.corpus()["_item"]),
+    )
+
+
+def _numbers(ids: pl.Series, known: pl.Series) -> np.ndarray:
+    """Place of each id among those known, -1 where it is none."""
+    table = pl.DataFrame({"id": known}).with_row_index("number")
+    found = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
+    return found["number"].cast(pl.Int64).fill_null(-1).to_numpy()

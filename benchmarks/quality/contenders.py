@@ -1,0 +1,138 @@
+"""Who takes part, and with which settings.
+
+Settings of peers, and of `twinspire/mean`, were chosen on earlier days among those below by
+`python benchmarks/quality.py --tune`, which writes settings.json. Our own are those of the pipeline files.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quality import lists, ours, peers
+from quality.ours import VARIANTS, Fitted
+from quality.prepare import Prepared, override
+from quality.splits import Split
+
+CHOSEN = Path(__file__).resolve().parent / "settings.json"
+Settings = Mapping[str, Any]
+
+LISTS = {"most_popular": lists.popular, "popular_lately": lists.popular_lately, "past": lists.past}
+"""Contenders that need no training."""
+ENCODERS = ("tfrs", "twinspire/mean")
+"""The same encoder twice: mean of the history, layers, the same widths, features, epochs and batches."""
+IMPLICIT = ("als", "bpr", "item_to_item")
+TUNED = (*ENCODERS, *IMPLICIT)
+"""Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
+NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *LISTS)
+WITHOUT_SEEDS = ("item_to_item", *LISTS)
+"""Those whose result involves no chance: one run is enough."""
+
+# Where both encoders start from. What is chosen for `tfrs` holds for `twinspire/mean` too, but for the temperature and
+# the learning rate, which mean something else to each.
+_ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate": 0.1}
+_BY_SPLIT = {
+    "globo": {"batch_size": 1024, "epochs": 1, "order": "time"},
+    "groceries": {"batch_size": 256, "epochs": 3, "order": "time"},
+    "ml-100k/global-time": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
+    "ml-100k/last-item": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
+}
+_DAYS = {"globo": [3, 1], "groceries": [28, 7]}
+"""Instead of all: the last days that a peer without a notion of time is trained on."""
+
+
+def start(name: str, split: str) -> dict[str, Any]:
+    """Settings that a contender's tuning starts from."""
+    if name == "twinspire/mean":
+        return dict(chosen("tfrs", split))
+    return {
+        "tfrs": {**_ENCODER, **_BY_SPLIT[split]},
+        "als": {"model": "als", "factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 15, "days": 0},
+        "bpr": {
+            "model": "bpr",
+            "factors": 64,
+            "regularization": 0.01,
+            "learning_rate": 0.01,
+            "iterations": 100,
+            "days": 0,
+        },
+        "item_to_item": {"model": "item_to_item", "similarity": "cosine", "neighbours": 100, "decay": 1.0, "days": 0},
+    }[name]
+
+
+def axes(name: str, split: str) -> dict[str, list[Any]]:
+    """What is tried instead, one key after the other, each with the best of the keys before it."""
+    shared = {"temperature": [0.05, 0.2], "learning_rate": [0.03, 0.3]}
+    if name == "twinspire/mean":
+        return shared
+    if name == "tfrs":
+        passes = {"epochs": [5, 20]} if split.startswith("ml-") else {"order": ["shuffled"]}
+        return {**passes, **shared, "layers": [[]]}
+    days = {"days": _DAYS[split]} if split in _DAYS else {}
+    return {
+        "als": {**days, "alpha": [10.0, 40.0], "regularization": [1.0, 10.0], "factors": [32, 128]},
+        "bpr": {**days, "learning_rate": [0.03, 0.1], "regularization": [0.001, 0.1], "factors": [32, 128]},
+        "item_to_item": {**days, "similarity": ["bm25"], "neighbours": [20, 500], "decay": [0.9, 0.7]},
+    }[name]
+
+
+def chosen(name: str, split: str) -> Settings:
+    """The settings of a contender: from settings.json, else what tuning starts from."""
+    if name in VARIANTS:
+        return VARIANTS[name]
+    if name in LISTS:
+        return {}
+    found = json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
+    return found.get(split, {}).get(name, {}).get("settings") or start(name, split)
+
+
+def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path) -> Fitted:
+    """Trains a contender and has it make its lists for all cases of the split.
+
+    Args:
+      name: one of `NAMES`.
+      prepared: the split.
+      settings: from `chosen`; of our own contenders keys of the pipeline file.
+      seed: of all chance.
+      work: holds the peers' environments.
+    """
+    if name in LISTS:
+        return Fitted({case.name: LISTS[name](prepared, case) for case in prepared.split.cases}, 0.0)
+    if name in IMPLICIT:
+        return peers.fit_implicit(prepared, settings, seed, work)
+    if name == "tfrs":
+        return peers.fit_tfrs(prepared, settings, seed, work)
+    return ours.fit(prepared, of_pipeline(settings) if name in ENCODERS else settings, seed)
+
+
+def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
+    """All that a pipeline file says of training, with the settings of one of our contenders put over it."""
+    p = override(prepared.pipeline, of_pipeline(settings) if name in ENCODERS else settings)
+    return p.model_dump(mode="json", by_alias=True, include={"train", "features"})
+
+
+def differs(name: str, prepared: Prepared) -> bool:
+    """Whether a contender is one of its own here: where histories are averaged anyway, `twinspire/pooled` is not."""
+    return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling != "mean"
+
+
+def of_pipeline(settings: Settings) -> dict[str, Any]:
+    """An encoder's settings as keys of the pipeline file."""
+    return {
+        "train.query_layers": tuple(settings["layers"]),
+        "train.item_layers": tuple(settings["layers"]),
+        "train.skip": False,
+        "train.history": {"pooling": "mean"},
+        "train.negatives": {},
+        "train.auxiliary": {},
+        "train.correction": "batch",
+        **{f"train.{key}": value for key, value in settings.items() if key != "layers"},
+    }
+
+
+def less(name: str, settings: Settings, split: Split) -> dict[str, Any]:
+    """The settings of a quick run."""
+    if name in VARIANTS:
+        return {**settings, **split.less}
+    fewer = {key.removeprefix("train."): value for key, value in split.less.items()} | {"iterations": 5}
+    return {key: fewer.get(key, value) for key, value in settings.items()}

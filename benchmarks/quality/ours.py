@@ -1,0 +1,60 @@
+"""This project's own contenders: the pipeline file's settings, or those with some of them changed."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from model import bundle
+from model.measure import load
+from model.metrics import top_k
+from quality.lists import LENGTH
+from quality.prepare import Prepared, override
+from twinspire import runner
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "twinspire": {},
+    "twinspire/none": {"train.correction": "none"},
+    "twinspire/batch": {"train.correction": "batch"},
+    "twinspire/expected_count": {"train.correction": "expected_count"},
+    "twinspire/pooled": {"train.history.pooling": "mean"},
+}
+"""What differs from the pipeline file. `twinspire/mean` is not here: it has the peer's encoder."""
+
+
+class Fitted(NamedTuple):
+    """What a contender came to.
+
+    Attributes:
+      ranked: by case, [Q, 100] positions in the catalogue, -1 behind the end.
+      seconds: of training.
+      rate: examples a second in training, None where that means nothing.
+    """
+
+    ranked: Mapping[str, np.ndarray]
+    seconds: float
+    rate: float | None = None
+
+
+def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
+    """Trains both towers from scratch by the train stage, and searches the catalogue exactly.
+
+    Args:
+      prepared: the split.
+      settings: put over the pipeline file's.
+      seed: `train.seed`.
+    """
+    p = override(prepared.pipeline, {**settings, "train.seed": seed})
+    told = runner.run_stage(p, prepared.split.last, "train", mode="full", force=True)
+    attempt = Path(told["attempt"])
+    try:
+        query, item = (load(attempt / name) for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER))
+        vectors = item(prepared.corpus().to_arrow())
+        ranked = {
+            case.name: top_k(query(prepared.queries(case).to_arrow()), vectors, LENGTH) for case in prepared.split.cases
+        }
+    finally:
+        shutil.rmtree(attempt)  # towers and state of this size add up
+    return Fitted(ranked, told["training_seconds"], told["examples_per_second"])

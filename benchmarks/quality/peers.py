@@ -1,0 +1,82 @@
+"""Other projects' recommenders, each called in a virtual environment of its own that is made on first use."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quality import arrays
+from quality.lists import popular
+from quality.ours import Fitted
+from quality.prepare import Prepared, slug
+
+HERE = Path(__file__).resolve().parent
+NEEDS = {
+    "tfrs": ("tensorflow-recommenders==0.7.7", "tensorflow==2.21.0", "tf-keras==2.21.0"),
+    "implicit": ("implicit==0.7.3", "scipy==1.17.1", "numpy==2.4.6"),
+}
+"""What each environment holds."""
+
+
+def environment(name: str, work: Path) -> Path:
+    """The Python of an environment, made if it is not there."""
+    home = work / f"env-{name}"
+    mark, wanted = home / "ready", hashlib.sha256(" ".join(NEEDS[name]).encode()).hexdigest()
+    if not mark.exists() or mark.read_text() != wanted:
+        print(f"Making an environment for {', '.join(NEEDS[name])}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        subprocess.run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
+        mark.write_text(wanted)
+    return home / "bin" / "python"
+
+
+def fit_tfrs(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
+    """TensorFlow Recommenders' two-tower on the features that ours is trained on."""
+    folder = prepared.folder / f"arrays-{settings['dimension']}"
+    arrays.write_features(prepared, folder, settings["dimension"])
+    return _call("tfrs", prepared, {**settings, "seed": seed}, folder, work)
+
+
+def fit_implicit(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
+    """A model of implicit. Lists that come out short are filled up with what is popular."""
+    folder = prepared.folder / "arrays"
+    arrays.write_interactions(prepared, folder)
+    fitted = _call("implicit", prepared, {**settings, "seed": seed}, folder, work)
+    filled = {case.name: filled_up(fitted.ranked[case.name], popular(prepared, case)) for case in prepared.split.cases}
+    return fitted._replace(ranked=filled)
+
+
+def filled_up(ranked: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Lists with what is missing at their ends taken from others, in order, without repeats; [Q, L] both."""
+    short = np.flatnonzero((ranked < 0).any(axis=1))
+    out = ranked.copy()
+    for row in short:
+        own = ranked[row][ranked[row] >= 0]
+        other = more[row][~np.isin(more[row], own)]
+        whole = np.concatenate([own, other])[: ranked.shape[1]]
+        out[row, : len(whole)] = whole
+    return out
+
+
+def _call(name: str, prepared: Prepared, settings: Mapping[str, Any], folder: Path, work: Path) -> Fitted:
+    python = environment(name, work)
+    with tempfile.TemporaryDirectory() as scratch:
+        asked, out = Path(scratch) / "settings.json", Path(scratch) / "out.npz"
+        asked.write_text(json.dumps({**settings, "cases": [slug(case.name) for case in prepared.split.cases]}))
+        command = [str(python), str(HERE / f"{name}_peer.py"), str(folder), str(asked), str(out)]
+        quiet = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+        if done.returncode:
+            what = f"{name} on {prepared.split.name} with {settings}"
+            sys.exit(f"{what} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        found = np.load(out)
+        ranked = {case.name: found[slug(case.name)].astype(np.int64) for case in prepared.split.cases}
+        rate = float(found["_rate"]) if "_rate" in found else None
+        return Fitted(ranked, float(found["_seconds"]), rate)

@@ -1,0 +1,136 @@
+"""A two-tower of TensorFlow Recommenders. Runs in an environment of its own, without this project.
+
+    python tfrs_peer.py FOLDER SETTINGS.json OUT.npz
+
+FOLDER holds what quality/arrays.py wrote: columns that are numbered already, so that both projects see the same.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders needs Keras 2
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+LENGTH = 100
+MINUTES = 60
+"""In the order of time, rows are shuffled within so many minutes, as this project does."""
+
+
+class Side(tf.keras.Model):
+    """A tower: embeddings and numbers side by side, layers, length 1."""
+
+    def __init__(self, parts, tables, layers, dimension):
+        super().__init__()
+        self._parts, self._tables = parts, tables
+        hidden = [tf.keras.layers.Dense(width, activation="relu") for width in layers]
+        self._layers_above = tf.keras.Sequential([*hidden, tf.keras.layers.Dense(dimension)])
+
+    def call(self, features):
+        columns = [self._read(part, features[part["column"]]) for part in self._parts]
+        return tf.math.l2_normalize(self._layers_above(tf.concat(columns, 1)), axis=1)
+
+    def _read(self, part, column):
+        if part["form"] == "number":
+            return column[:, tf.newaxis]
+        if part["form"] == "vector":
+            return column
+        rows = self._tables[part["table"]](column)
+        if part["form"] == "id":
+            return rows
+        present = tf.cast(column > 0, rows.dtype)[:, :, tf.newaxis]
+        return tf.math.divide_no_nan(tf.reduce_sum(rows * present, 1), tf.reduce_sum(present, 1))
+
+
+class TwoTower(tfrs.Model):
+    """Both towers, trained by TFRS's retrieval task with its correction from true shares."""
+
+    def __init__(self, layout, settings):
+        super().__init__()
+        tables = {name: tf.keras.layers.Embedding(*shape) for name, shape in layout["tables"].items()}
+        self.query, self.item = (
+            Side(layout["parts"][side], tables, settings["layers"], settings["dimension"]) for side in ("query", "item")
+        )
+        self.task = tfrs.tasks.Retrieval(temperature=settings["temperature"], remove_accidental_hits=True)
+
+    def compute_loss(self, inputs, training=False):
+        return self.task(
+            self.query(inputs),
+            self.item(inputs),
+            candidate_ids=inputs["_item"],
+            candidate_sampling_probability=inputs["_share"],
+            compute_metrics=not training,
+            compute_batch_metrics=False,
+        )
+
+
+class Clock(tf.keras.callbacks.Callback):
+    """Rows and seconds, the first step (which compiles) left out."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        self.first = getattr(self, "first", now)
+        self.last, self.steps = now, getattr(self, "steps", -1) + 1
+
+
+def orders(moments, settings, seed):
+    """Row numbers of each epoch."""
+    for epoch in range(settings["epochs"]):
+        rng = np.random.default_rng([seed, epoch])
+        if settings["order"] == "shuffled":
+            yield rng.permutation(len(moments))
+        else:
+            yield np.lexsort((rng.random(len(moments)), moments // (MINUTES * 60_000_000)))
+
+
+def batches(rows, moments, settings, seed):
+    size = settings["batch_size"]
+    for order in orders(moments, settings, seed):
+        for start in range(0, len(order) - size + 1, size):
+            chosen = order[start : start + size]
+            yield {name: column[chosen] for name, column in rows.items()}
+
+
+def top(model, corpus, queries, chunk=2048):
+    """[Q, 100] positions in the catalogue."""
+    vectors = tf.concat([model.item(part) for part in parts_of(corpus, chunk)], 0)
+    index = tfrs.layers.factorized_top_k.BruteForce(model.query, k=min(LENGTH, len(vectors)))
+    index.index(vectors, tf.range(len(vectors)))
+    return np.concatenate([index(part)[1].numpy() for part in parts_of(queries, chunk)])
+
+
+def parts_of(columns, chunk):
+    rows = len(next(iter(columns.values())))
+    for start in range(0, rows, chunk):
+        yield {name: tf.constant(column[start : start + chunk]) for name, column in columns.items()}
+
+
+def main():
+    folder, settings, out = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])
+    layout = json.loads((folder / "layout.json").read_text())
+    rows = dict(np.load(folder / "train.npz"))
+    moments = rows.pop("_time")
+    tf.keras.utils.set_random_seed(settings["seed"])
+    model = TwoTower(layout, settings)
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(settings["learning_rate"]))
+    form = {name: tf.TensorSpec([None, *column.shape[1:]], column.dtype) for name, column in rows.items()}
+    source = tf.data.Dataset.from_generator(
+        lambda: batches(rows, moments, settings, settings["seed"]), output_signature=form
+    )
+    clock, begin = Clock(), time.perf_counter()
+    model.fit(source.prefetch(4), callbacks=[clock], verbose=0)
+    seconds = time.perf_counter() - begin
+    rate = clock.steps * settings["batch_size"] / max(clock.last - clock.first, 1e-9)
+    corpus = dict(np.load(folder / "corpus.npz"))
+    ranked = {name: top(model, corpus, dict(np.load(folder / f"queries-{name}.npz"))) for name in settings["cases"]}
+    np.savez(out, _seconds=seconds, _rate=rate, **ranked)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Chooses the settings of peers on earlier days, one key after the other, and writes settings.json."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from quality import bench, contenders
+from quality.command import write_whole
+from quality.figures import HEADLINE
+from quality.prepare import Prepared
+from quality.splits import CASES
+
+
+def tune(plan: bench.Plan) -> None:
+    """Tries each contender's alternatives and keeps the best by the sum of recall@50 over the split's cases.
+
+    What had been chosen for other splits and contenders stays. A stopped tuning goes on.
+    """
+    for split in dict.fromkeys(CASES[case] for case in plan.cases):
+        ready = bench.prepared(plan, split)
+        for name in contenders.TUNED:
+            if name in plan.names:
+                _keep(split, name, _best(plan, ready, name), quick=plan.quick)
+
+
+def _best(plan: bench.Plan, ready: Prepared, name: str) -> dict[str, Any]:
+    best = contenders.start(name, ready.split.name)
+    score, tried = _try(plan, ready, name, best), []
+    tried.append({"settings": dict(best), HEADLINE: score})
+    for key, alternatives in contenders.axes(name, ready.split.name).items():
+        here = best
+        for value in alternatives:
+            other = {**here, key: value}
+            found = _try(plan, ready, name, other)
+            tried.append({"settings": {key: value}, HEADLINE: found})
+            if found > score:
+                best, score = other, found
+    return {"settings": best, HEADLINE: score, "tried": tried}
+
+
+def _try(plan: bench.Plan, ready: Prepared, name: str, settings: Mapping[str, Any]) -> float:
+    asked = contenders.less(name, settings, ready.split) if plan.quick else settings
+    done, _ = bench.once(plan, ready, name, asked, 0)
+    score = sum(measures[HEADLINE] for measures in done.told["measures"].values())
+    print(f"{ready.split.name:22} {name:16} {score:.4f} {dict(settings)}", flush=True)
+    return round(score, 5)
+
+
+def _keep(split: str, name: str, found: dict[str, Any], *, quick: bool) -> None:
+    if quick:
+        print(f"{split} {name}: {found['settings']} (quick: not kept)")
+        return
+    chosen = json.loads(contenders.CHOSEN.read_text()) if contenders.CHOSEN.exists() else {}
+    chosen.setdefault(split, {})[name] = found
+    write_whole(contenders.CHOSEN, json.dumps(chosen, indent=1) + "\n")
