@@ -34,6 +34,8 @@ BASELINES = "baselines"  # measures by list that needs no model, on the same que
 HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "baselines"}: this version, its parent (or
 # null), how the former differs from the latter, and the lists that need no model, on users held out of training
 NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
+SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
+GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
 TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
 POPULARITY = "popularity"  # {"k", "items", "clicks", "lists"}: how popular listed and taken items are, by groups of items
 FREQUENCY = "frequency"  # {"rows", "items", "factor", "pairs"}: estimated and true shares; null without a correction

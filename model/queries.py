@@ -6,6 +6,7 @@ newcomers   the same for users without a past in the history window, asked with 
 next-click  one query per event, as things stood just before it
 """
 
+from collections.abc import Collection
 from datetime import date, timedelta
 
 import numpy as np
@@ -26,16 +27,22 @@ def progressive_rows(evaluation: pa.Table, day: date, max_users: int) -> pa.Tabl
     return _at_most(evaluation.filter(pc.equal(evaluation.column("_day"), day)), max_users)
 
 
-def holdout_rows(evaluation: pa.Table, day: date, *, min_users: int, max_users: int) -> pa.Table:
+def holdout_rows(
+    evaluation: pa.Table, day: date, *, earlier: Collection[date], min_users: int, max_users: int
+) -> pa.Table:
     """Queries of users held out of training: the day's, and while they are too few, those of the days before.
 
     Args:
       evaluation: rows of `evaluation/`.
       day: the day trained on.
+      earlier: days before it whose held-out users may be taken (model/heldout.py).
       min_users: distinct users with a past that are enough to judge.
       max_users: the most queries with a past, and the most of newcomers.
     """
-    held = evaluation.filter(evaluation.column("_holdout"))
+    days = pa.array([*earlier, day], pa.date32())
+    held = evaluation.filter(
+        pc.and_(evaluation.column("_holdout"), pc.is_in(evaluation.column("_day"), value_set=days))
+    )
     for back in range(HOLDOUT_DAYS):
         chosen = held.filter(_between(held.column("_day"), day - timedelta(days=back), day))
         if pc.count_distinct(chosen.filter(pa.array(has_past(chosen))).column("_user")).as_py() >= min_users:

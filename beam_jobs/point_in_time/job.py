@@ -19,6 +19,7 @@ class Job:
       inputs: its files.
       out: URI of the folder that it writes to.
       block_hours: by day of examples, hours of the day that share a file.
+      most_held_out: the most users held out of a day.
       token: tells this run from others in the same process.
     """
 
@@ -27,4 +28,5 @@ class Job:
     inputs: Inputs
     out: str
     block_hours: dict[date, int]
+    most_held_out: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))

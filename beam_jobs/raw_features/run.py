@@ -19,6 +19,8 @@ from twinspire.stages import StageContext
 
 BLOCK_ROWS = 50_000
 """Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
+MOST_HELD_OUT = 10_000
+"""The most users held out of a day. Fixed: who was held out on a day may depend on `evaluation.holdout` alone."""
 _BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
 _GZIP = 6
 
@@ -64,7 +66,7 @@ def plan_job(ctx: StageContext) -> Job:
     plan = make_plan(ctx.pipeline, ctx.day, ctx.mode)
     inputs = source.inputs(ctx.pipeline, plan)
     hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
-    return Job(p=ctx.pipeline, plan=plan, inputs=inputs, out=ctx.out, block_hours=hours)
+    return Job(p=ctx.pipeline, plan=plan, inputs=inputs, out=ctx.out, block_hours=hours, most_held_out=MOST_HELD_OUT)
 
 
 def _block_hours(given: str, files: tuple[source.SourceFile, ...]) -> int:

@@ -155,6 +155,20 @@ def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
     assert "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
 
 
+def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
+    """The first day was trained on its whole window but a fifth, the second on all but a fifth: .3 holds out more."""
+    text = shop.read_text().replace("min_users = 10\n", "min_users = 1000\n")
+    held = {}
+    for share in ("0.2", "0.3"):
+        shop.write_text(text.replace("holdout = 0.2", f"holdout = {share}"))
+        for stage in STAGES[:2]:
+            twinspire(stage, str(shop), "--date", THIRD)
+        held[share] = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())["holdout"]
+    assert held["0.2"]["days"] == 7 and held["0.2"]["users"] > 1.5 * held["0.3"]["users"]
+    # On each of the six days before, the line of versions was trained on some that would be held out now.
+    assert held["0.3"]["days"] == 1
+
+
 def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     text = shop.read_text()
     shop.write_text(text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }"))
@@ -184,6 +198,8 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
     before, nothing = summary(late), {"not_inherited": [], "not_inherited_by": []}
     [gap] = before["gaps"]
     assert (gap["from"], gap["to"]) == (THIRD, THIRD) and before == {"gaps": [gap], **nothing}
+    of_train = json.loads((attempt(shop, late, "train") / "metrics.json").read_text())["gaps"]
+    assert of_train == [{**gap, "command": f"twinspire run shop --from {THIRD} --to {THIRD}"}]
     [filled] = do_again(gap)
     registry = registry_of(shop)
     assert registry.live()[:10] == late and registry.log()[-1].version == filled["version"]

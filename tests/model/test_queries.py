@@ -8,6 +8,7 @@ import pytest
 from model.queries import has_past, holdout_rows, next_click_rows, progressive_rows
 
 DAY = date(2024, 5, 20)
+WEEK = [date.fromordinal(DAY.toordinal() - n) for n in range(1, 8)]
 
 
 def rows(*each: tuple) -> pa.Table:
@@ -39,14 +40,17 @@ def test_earlier_days_held_out_users_are_added_until_they_are_enough():
         ("e", 7, True, 1),  # beyond a week
     )
 
-    def chosen(least: int, most: int = 100) -> list[str]:
-        return holdout_rows(table, DAY, min_users=least, max_users=most).column("_user").to_pylist()
+    def chosen(least: int, most: int = 100, earlier=WEEK) -> list[str]:
+        chosen = holdout_rows(table, DAY, earlier=earlier, min_users=least, max_users=most)
+        return chosen.column("_user").to_pylist()
 
     assert chosen(1) == ["a"]
     assert chosen(2) == ["a", "a", "c"]
     assert chosen(3) == ["a", "a", "c", "d"]
     assert chosen(200) == ["a", "a", "c", "d"]
     assert len(chosen(200, most=2)) == 2
+    assert chosen(200, earlier=[WEEK[2]]) == ["a", "d"]  # three days before
+    assert chosen(200, earlier=[]) == ["a"]
 
 
 def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
@@ -57,8 +61,8 @@ def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
     few = progressive_rows(table, DAY, 5)
     assert (few.num_rows, has_past(few).sum()) == (10, 5)
     assert few.column("_user").to_pylist() == sorted(few.column("_user").to_pylist(), key=lambda u: int(u[1:]))
-    assert holdout_rows(table, DAY, min_users=20, max_users=100).num_rows == 40
-    assert holdout_rows(table, DAY, min_users=21, max_users=100).num_rows == 80  # 40 users, but 20 with a past
+    assert holdout_rows(table, DAY, earlier=WEEK, min_users=20, max_users=100).num_rows == 40
+    assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80  # 40 users, 20 with a past
 
 
 EXAMPLES = pa.table(
