@@ -10,6 +10,7 @@ from rich.table import Table
 from index_builder.registry import Registry
 from twinspire import workdir
 from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
+from twinspire.commands.report import FILE as REPORT
 from twinspire.errors import UsageError
 from twinspire.pipeline import Pipeline
 from twinspire.retention import delete_working_files, spare_working_files
@@ -64,21 +65,24 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
 
 
 def show(pipeline: PipelineFile, version: VersionOption = None, as_json: AsJson = False) -> None:
-    """Show one version: its manifest and the log's entries about it."""
+    """Show one version: its manifest, where its report is, and the log's entries about it."""
     registry = registry_of(open_pipeline(pipeline))
     chosen = version or registry.live()
     if chosen is None:
         raise UsageError(f"No version is live in {registry.root}; name one with --version, or publish one.")
     manifest = registry.manifest(chosen)
     entries = [e for e in registry.log() if chosen == e.version or chosen in e.rolled_back]
+    report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     if as_json:
-        print_json({**manifest.model_dump(mode="json"), "log": [e.model_dump(mode="json") for e in entries]})
+        log = [e.model_dump(mode="json") for e in entries]
+        print_json({**manifest.model_dump(mode="json"), "report": report, "log": log})
         return
     table = Table("field", "value", title=f"{manifest.pipeline} {chosen}", show_header=False)
     fields = {"day": manifest.date, "parent": manifest.parent, "items": manifest.items, "dimension": manifest.dimension}
     size = sum(file.size for file in manifest.files.values()) / 1e6
     for name, value in {**fields, **manifest.quality, "files": f"{len(manifest.files)}, {size:.1f} MB"}.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    table.add_row("report", report or "none: published before versions had one")
     for name, value in {**manifest.software, **manifest.sources}.items():
         table.add_row(name, value)
     for e in entries:

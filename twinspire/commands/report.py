@@ -1,0 +1,67 @@
+"""The report of a version: where it is, and how to get at it."""
+
+import hashlib
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from index_builder.registry import Registry
+from twinspire import storage
+from twinspire.commands.options import PipelineFile, VersionOption, console, open_pipeline
+from twinspire.errors import BadData, UsageError
+
+FILE = "report.html"
+
+
+def report(
+    pipeline: PipelineFile,
+    version: VersionOption = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Copy it there; into it, if that is a folder.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Tell where a version's report is, copy it, or open it.
+
+    The report is one page that needs no network: quality by day and by slice, example lists, what changed, the gate's
+    verdict. It was made when the version was published. Standard output is its place.
+    """
+    p = open_pipeline(pipeline)
+    registry = Registry(p.registry.root, p.name)
+    chosen = version or registry.live()
+    if chosen is None:
+        raise UsageError(f"No version is live in {p.registry.root}; name one with --version, or publish one.")
+    place = registry.place(chosen, FILE)
+    content = _read(registry, chosen)
+    if out:
+        place = str(Path(out) / f"{p.name}-{chosen}.html") if Path(out).is_dir() else out
+    elif show and storage.is_remote(place):
+        place = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")
+    if place != registry.place(chosen, FILE):
+        storage.write_bytes(place, content)
+    print(place, flush=True)
+    if show and not webbrowser.open(Path(place).resolve().as_uri()):
+        console.print("No browser was found; open the file in one.", highlight=False)
+
+
+def _read(registry: Registry, version: str) -> bytes:
+    """The report's content, as it was published."""
+    described = registry.manifest(version).files.get(FILE)
+    if described is None:
+        raise UsageError(
+            f"Versions carry a report since {FILE} became a part of them; {version} was published before. Later ones "
+            "have it."
+        )
+    place = registry.place(version, FILE)
+    try:
+        content = storage.read_bytes(place)
+    except FileNotFoundError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != described.sha256:
+        raise BadData(
+            f"A version's files are those of its manifest; {place} is missing, or differs from its digest. It was "
+            "altered after it was written: restore it."
+        )
+    return content
