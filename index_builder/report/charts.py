@@ -33,11 +33,13 @@ _POINT = 72.0
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 11,
     "axes.edgecolor": COLOURS["muted"],
     "axes.linewidth": 0.8,
     "axes.labelcolor": COLOURS["muted"],
-    "axes.labelsize": 10,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -84,6 +86,7 @@ def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str
         axes.set_xlim(at.min() - 0.4, at.max() + 0.4)
         axes.xaxis.grid(False)
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
         _top_label(axes, label)
     return svg[0]
 
@@ -102,6 +105,9 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
                 if span:
                     axes.plot(span, [row + offset] * 2, lw=1.4, solid_capstyle="butt", color=colour)
                 axes.plot([value], [row + offset], marker=_MARKERS[one.colour], ms=5.5, ls="", color=colour)
+        for row in range(len(categories)):
+            if all(one.values[row] is None for one in series):
+                axes.annotate("none", (4, row), xycoords=("axes points", "data"), va="center", color=COLOURS["muted"])
         axes.set_yticks(range(len(categories)), categories)
         axes.set_ylim(len(categories) - 0.5, -0.5)
         axes.yaxis.grid(False)
@@ -189,7 +195,7 @@ def _band(axes: Axes, at: np.ndarray, one: Series) -> None:
 
 def _top_label(axes: Axes, label: str) -> None:
     """What the vertical axis shows, above it, where it can be read without turning the head."""
-    axes.set_title(label, loc="left", fontsize=10, color=COLOURS["muted"], pad=8, x=0)
+    axes.set_title(label, loc="left", fontsize=11, color=COLOURS["muted"], pad=8, x=0)
 
 
 def _percent(value: float, _: int) -> str:

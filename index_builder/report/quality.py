@@ -155,7 +155,7 @@ def _sliced(facts: Facts, listed: list[Listed], side: str) -> Figure:
     told = "; ".join(f"{n} {number(value)}" for n, value in zip(names, series[0].values, strict=True))
     return Figure(
         title=f"By earlier events of the {one_of}",
-        svg=charts.dots(f"slices-{side}", names, series, facts.metric),
+        svg=charts.dots(f"slices-{side}", [n.replace("-", "–") for n in names], series, facts.metric),
         alt=f"{listed[0].label}, by earlier events of the {one_of}: {told}",
         caption=f"{count(outside)} items taken were not in the catalogue: nothing can find them." if outside else "",
         legend=[Mark(one.colour, one.label, "dot") for one in listed],

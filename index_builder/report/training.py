@@ -102,8 +102,9 @@ def frequency(facts: Facts) -> Part:
         return Part(anchor=anchor, title=title, text=text)
     true, estimated = zip(*found["pairs"], strict=True)
     text = [
-        "The correction divides by how often an item is drawn, as a streaming estimate has it when the day ends. For "
-        f"the item of a typical row it is off by a factor of {found['factor']:.2f}.",
+        "The correction takes out how often an item is drawn. This is what the streaming estimate of it was at the end "
+        f"of training, beside the day’s own shares: off by a factor of {found['factor']:.2f} for the item of a typical "
+        "row.",
     ]
     few = found["pairs"][:: max(1, len(true) // 10)]
     figure = Figure(

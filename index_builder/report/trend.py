@@ -57,7 +57,9 @@ def _baseline(day: Day, name: str) -> Measures | None:
 
 def _series(colour: str, lists: list[Measures | None], metric: str, dashed: bool = False) -> Series:
     values = [m.get(metric) if m else None for m in lists]
-    return Series(colour=colour, values=values, spans=[interval(m, metric) for m in lists], dashed=dashed)
+    # Bands of all lists would hide one another; the table has the baselines' figures.
+    spans = [] if dashed else [interval(m, metric) for m in lists]
+    return Series(colour=colour, values=values, spans=spans, dashed=dashed)
 
 
 def _table(facts: Facts, days: list[Day]) -> Table:
