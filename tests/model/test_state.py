@@ -157,6 +157,60 @@ CHANGES = {
 }
 
 
+ATTENTION = {"pooling": "attention"}
+CHANGES_OF_ENCODER = {
+    "train.history.pooling": {"history": {}},
+    "train.history.layers": {"history": {**ATTENTION, "layers": 3}},
+    "train.history.heads": {"history": {**ATTENTION, "heads": 4}},
+    "features.recent.length": {"length": 7},
+    "train.skip": {"skip": False},
+}
+
+
+def _attentive(tiny, features=None, length=5, **train):
+    train = {"history": ATTENTION, **train}
+    recent = {**tiny.features["recent"], "length": length}
+    return tiny.pipeline(features or {**tiny.features, "recent": recent}, train=train)
+
+
+@pytest.mark.parametrize("key", CHANGES_OF_ENCODER)
+def test_a_change_of_the_encoder_names_its_key_and_the_way_out(tiny, key):
+    parent = _captured(_marked(tiny.layout(_attentive(tiny))))
+    with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
+        _next(tiny, parent, pipeline=_attentive(tiny, **CHANGES_OF_ENCODER[key]))
+
+
+def test_attention_where_the_parent_had_an_average_names_its_key(tiny):
+    with pytest.raises(UsageError, match=r"train.history.pooling now gives attention, the parent has an average"):
+        _next(tiny, _captured(_marked(tiny.layout())), pipeline=_attentive(tiny))
+
+
+def test_an_encoder_and_its_moments_are_carried_on_by_name(tiny, tmp_path):
+    parent = _marked(tiny.layout(_attentive(tiny)))
+    state.save(_captured(parent), tmp_path / "state")
+    child, _ = _next(tiny, state.load(tmp_path / "state"), pipeline=_attentive(tiny))
+    np.testing.assert_array_equal(child("query", tiny.columns(9)), parent("query", tiny.columns(9)))
+    for name, weight in parent.dense.items():
+        np.testing.assert_array_equal(child.dense[name].slots, weight.slots, err_msg=name)
+
+
+def test_a_new_history_starts_without_effect_and_ready_to_learn(tiny):
+    without = {name: f for name, f in tiny.features.items() if name != "recent"}
+    parent = _marked(tiny.layout(_attentive(tiny, without)))
+    child, _ = _next(tiny, _captured(parent), pipeline=_attentive(tiny))
+    np.testing.assert_allclose(child("query", tiny.columns(9)), parent("query", tiny.columns(9)), atol=1e-6)
+    kernels = [w.values.numpy() for name, w in child.dense.items() if "history" in name and name.endswith("kernel")]
+    assert len(kernels) == 12 and all(kernel.any() for kernel in kernels)
+
+
+def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
+    parent = _marked(tiny.layout(tiny.pipeline(train={"skip": False})))
+    child, _ = _next(tiny, _captured(parent))
+    for side, column in (("query", "recent"), ("item", "item")):
+        np.testing.assert_allclose(child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6)
+        assert not child.dense[f"{side}/skip/{column}"].values.numpy().any()
+
+
 @pytest.mark.parametrize("key", CHANGES)
 def test_any_other_change_of_shape_names_its_key_and_the_way_out(tiny, key):
     parent = _captured(_marked(tiny.layout()))
