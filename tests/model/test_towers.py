@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.towers import TwoTower, drop_ids, mean_of_present
+from model.towers import TwoTower, drop_ids
+from twinspire.errors import UsageError
 
 
 @pytest.fixture
@@ -30,12 +31,6 @@ def test_the_dimension_is_known_even_where_inputs_tell_no_shape(tiny):
     assert call.get_concrete_function(tf.TensorSpec(None, tf.int64)).output_shapes.as_list() == [None, 8]
 
 
-def test_mean_ignores_padding_wherever_it_lies():
-    rows = tf.constant([[[2.0], [4.0], [100.0]], [[100.0], [3.0], [100.0]], [[100.0], [100.0], [100.0]]])
-    mean = mean_of_present(rows, tf.constant([[5, 6, 0], [0, 7, 0], [0, 0, 0]]))
-    np.testing.assert_allclose(mean, [[3.0], [3.0], [0.0]])
-
-
 def test_padding_of_a_history_changes_nothing(tiny, model):
     columns = tiny.columns(6)
     wider = {**columns, "recent": np.pad(columns["recent"], ((0, 0), (0, 4)))}
@@ -49,6 +44,31 @@ def test_history_reads_the_item_table(tiny, model):
     before = model("query", columns).numpy()
     model.tables["item"].values.scatter_update(tf.IndexedSlices(tf.ones([1, 8]), [3]))
     assert np.abs(model("query", columns).numpy() - before).max() > 1e-3
+
+
+def test_history_and_item_meet_past_the_layers(tiny):
+    """At the start, an item is next to the history that holds it; without the skip it is anywhere."""
+    features = {name: tiny.features[name] for name in ("recent", "item")}
+    ranks = {}
+    for skip in (True, False):
+        pipeline = tiny.pipeline(features, train={"skip": skip, "dimension": 32})
+        model = TwoTower(tiny.layout(pipeline), seed=1)
+        items = np.arange(1, 21)
+        scores = model("query", {"recent": items[:, np.newaxis]}).numpy() @ model("item", {"item": items}).numpy().T
+        ranks[skip] = (scores > np.diag(scores)[:, np.newaxis]).sum(1)
+    assert (ranks[True] == 0).all() and ranks[False].mean() > 5
+
+
+def test_nothing_goes_past_where_widths_differ(tiny):
+    wide = {**tiny.features, "item": {**tiny.features["item"], "dimension": 12}}
+    model = TwoTower(tiny.layout(tiny.pipeline(wide)), seed=1)
+    assert not [name for name in model.dense if "/skip/" in name]
+    assert model("item", tiny.columns(3)).shape == (3, 8)
+
+
+def test_heads_that_do_not_divide_the_width_are_named(tiny):
+    with pytest.raises(UsageError, match=r"train.history.heads is 3, features.item.dimension"):
+        tiny.layout(tiny.pipeline(train={"history": {"pooling": "attention", "heads": 3}}))
 
 
 def test_seed_and_name_decide_the_start(tiny):
