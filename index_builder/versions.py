@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
-from index_builder import manifest
+from index_builder import manifest, naming
 from index_builder.files import fetched, verify_files
 from index_builder.log import Entry, State, version_date
 from index_builder.manifest import Manifest
@@ -58,6 +58,23 @@ class Versions:
         """The live version: what the last entry says."""
         last = self._last()
         return self._entry(last).live if last else None
+
+    def find(self, text: str | None = None) -> str:
+        """The version that is meant by its id, by a beginning of it, or by its day; by default the live one.
+
+        Raises:
+          UsageError: nothing is live, or the text means no version or more than one.
+        """
+        if text is None:
+            if live := self.live():
+                return live
+            raise UsageError(
+                f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run PIPELINE --date DATE, "
+                "or look at `twinspire versions PIPELINE` for what was refused."
+            )
+        if text and storage.exists(self._place("versions", text, manifest.FILE)):  # saves reading the log
+            return text
+        return naming.find(text, self.state(), self.pipeline)
 
     def manifest(self, version: str) -> Manifest:
         """The manifest of a stored version.
@@ -129,18 +146,13 @@ class Versions:
         """A local folder with a version's files, its digests verified.
 
         Args:
-          version: by default the live one.
+          version: as `find` takes it; by default the live one.
           cache: where versions on `gs://` are downloaded to; a second call finds them there.
 
         Raises:
           UsageError: nothing is live, or no such version. BadData: a file does not match the manifest.
         """
-        wanted = version or self.live()
-        if wanted is None:
-            raise UsageError(
-                f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run PIPELINE --date DATE, "
-                "or look at `twinspire versions PIPELINE` for what was refused."
-            )
+        wanted = self.find(version)
         try:
             return self._open(wanted, cache or Path.home() / ".cache" / "twinspire")
         except (BadData, UsageError):

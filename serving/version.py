@@ -44,11 +44,11 @@ class Version:
 
         Args:
           pipeline: whose.
-          version: its id; by default the live one.
+          version: its id, a beginning of it, or its day; by default the live one.
           cache: where versions on `gs://` are downloaded to.
 
         Raises:
-          UsageError: nothing is live, or there is no such version. BadData: it is damaged.
+          UsageError: nothing is live, or the name fits no version or several. BadData: it is damaged.
         """
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache)
         place = home / manifest.FILE

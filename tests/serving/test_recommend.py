@@ -204,6 +204,12 @@ def test_the_answer_as_json(version, pipeline, capsys):
     assert {item["item"] for item in said["items"]} == {"i03", "i05"}
 
 
+def test_a_version_is_opened_by_its_day_or_the_beginning_of_its_id(version, pipeline):
+    assert [Version.open(pipeline, name).id for name in ("2024-01-01", version.id[:13])] == [version.id] * 2
+    with pytest.raises(UsageError, match=version.id):
+        Version.open(pipeline, "2024-01-02")
+
+
 def test_a_version_put_together_wrongly_is_told(version):
     version.items = version.items.slice(1)
     with pytest.raises(BadData, match=r"12 and 11"):

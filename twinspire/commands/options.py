@@ -30,7 +30,10 @@ Run = Annotated[
     typer.Option("--run", metavar="NAME", help="Name of the run, for later days to wait for. Schedulers set it."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-VersionOption = Annotated[str | None, typer.Option("--version", metavar="VERSION", help="By default the live one.")]
+VersionOption = Annotated[
+    str | None,
+    typer.Option("--version", metavar="VERSION", help="Id, a beginning of it, or day; by default the live one."),
+]
 
 
 def open_pipeline(file: str) -> Pipeline:

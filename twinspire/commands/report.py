@@ -30,9 +30,7 @@ def report(
     """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
-    chosen = version or registry.live()
-    if chosen is None:
-        raise UsageError(f"No version is live in {p.registry.root}; name one with --version, or publish one.")
+    chosen = registry.find(version)
     place = registry.place(chosen, FILE)
     content = _read(registry, chosen)
     if out:

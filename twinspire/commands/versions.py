@@ -11,12 +11,11 @@ from index_builder.registry import Registry
 from twinspire import workdir
 from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
 from twinspire.commands.report import FILE as REPORT
-from twinspire.errors import UsageError
 from twinspire.pipeline import Pipeline
 from twinspire.retention import delete_working_files, spare_working_files
 
 out = Console()
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="A version's id.")]
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")]
 
 
@@ -67,9 +66,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
 def show(pipeline: PipelineFile, version: VersionOption = None, as_json: AsJson = False) -> None:
     """Show one version: its manifest, where its report is, and the log's entries about it."""
     registry = registry_of(open_pipeline(pipeline))
-    chosen = version or registry.live()
-    if chosen is None:
-        raise UsageError(f"No version is live in {registry.root}; name one with --version, or publish one.")
+    chosen = registry.find(version)
     manifest = registry.manifest(chosen)
     entries = [e for e in registry.log() if chosen == e.version or chosen in e.rolled_back]
     report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
@@ -101,22 +98,23 @@ def promote(
     """Make a stored version live."""
     registry = registry_of(open_pipeline(pipeline))
     why = despite_gate or reason or "promoted by hand"
-    entry = registry.promote(version, reason=why, despite_gate=despite_gate is not None)
-    console.print(f"{version} is live.", highlight=False)
+    entry = registry.promote(registry.find(version), reason=why, despite_gate=despite_gate is not None)
+    console.print(f"{entry.version} is live.", highlight=False)
     print_json(entry.model_dump(mode="json"))
 
 
 def rollback(
     pipeline: PipelineFile,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="VERSION", help="By default the version that was live before.")
+        str | None,
+        typer.Option("--to", metavar="VERSION", help="Id, a beginning of it, or day; by default the one live before."),
     ] = None,
     reason: Reason = None,
 ) -> None:
     """Go back to an earlier version; later days do not inherit from the ones rolled back."""
     registry = registry_of(open_pipeline(pipeline))
     before = registry.live()
-    entry = registry.rollback(to, reason=reason or "rolled back by hand")
+    entry = registry.rollback(registry.find(to) if to else None, reason=reason or "rolled back by hand")
     undone = ", ".join(entry.rolled_back) or "none"
     console.print(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.", highlight=False)
     print_json(entry.model_dump(mode="json"))
@@ -129,11 +127,12 @@ def pin(
 ) -> None:
     """Keep a version from being pruned."""
     registry = registry_of(open_pipeline(pipeline))
+    chosen = registry.find(version)
     if remove:
-        registry.unpin(version)
+        registry.unpin(chosen)
     else:
-        registry.pin(version)
-    print_json({"version": version, "pinned": not remove})
+        registry.pin(chosen)
+    print_json({"version": chosen, "pinned": not remove})
 
 
 def prune(

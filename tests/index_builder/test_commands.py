@@ -1,0 +1,80 @@
+"""The commands about versions, as they are typed."""
+
+import json
+from datetime import date
+
+import pytest
+from typer.testing import CliRunner
+
+from index_builder import publish
+from index_builder.registry import Registry
+from twinspire.cli import app
+from twinspire.errors import UsageError
+
+FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """These commands see no store but through the registry: a disk is enough."""
+    return str(tmp_path / "place")
+
+
+@pytest.fixture
+def registry(pipeline):
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+@pytest.fixture
+def command(pipeline, tmp_path):
+    """Runs a command on the pipeline; what it printed, JSON where it did."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(
+        f"""
+        pipeline = {{ name = "tiny", work_root = "{pipeline.pipeline.work_root}" }}
+        source = {{ events = "/none/dt={{date}}/" }}
+        columns = {{ user = "user", item = "item", time = "time" }}
+        registry = {{ root = "{pipeline.registry.root}" }}
+        [features]
+        user = {{ kind = "id", tower = "query" }}
+        item = {{ kind = "id", tower = "item" }}
+        """
+    )
+
+    def run(name, *arguments):
+        done = CliRunner().invoke(app, [name, str(file), *map(str, arguments)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        last = done.stdout.splitlines()[-1]
+        return json.loads(last) if last[0] in "[{" else done.stdout
+
+    return run
+
+
+@pytest.fixture
+def three(context, pipeline, registry, parent):
+    """Two days of which the second is live, and a third that the gate refused."""
+    return [
+        publish.run(context(day, recall=recall, parent=parent(pipeline, day)))["version"]
+        for day, recall in ((FIRST, 0.2), (SECOND, 0.21), (THIRD, 0.1))
+    ]
+
+
+def test_versions_are_named_by_beginnings_and_days(command, three, registry):
+    one, two, refused = three
+    assert command("show", "--version", str(FIRST), "--json")["version"] == one
+    assert command("show", "--version", refused[:-3], "--json")["version"] == refused
+    assert command("rollback", "--to", str(FIRST))["live"] == one == registry.live()
+    assert command("promote", two[:14], "--despite-gate", "it was not that")["live"] == two
+    assert command("pin", str(SECOND)) == {"version": two, "pinned": True}
+    assert command("pin", two[:12], "--remove") == {"version": two, "pinned": False}
+
+
+def test_a_name_of_none_or_several_changes_nothing_and_lists_them(command, three, registry):
+    before = registry.log()
+    for text, candidates in (("2024-05-0", three), (str(THIRD), three[2:]), ("2023", three)):
+        for arguments in (("show", "--version"), ("promote",), ("rollback", "--to"), ("pin",)):
+            with pytest.raises(UsageError) as error:
+                command(*arguments, text)
+            assert [version for version in three if version in str(error.value)] == candidates
+            assert text in str(error.value)
+    assert registry.log() == before
