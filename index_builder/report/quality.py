@@ -1,6 +1,7 @@
 """How good the lists are: side by side, source by source, slice by slice."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from index_builder.report import charts
 from index_builder.report.blocks import Figure, Mark, Part, Table, count, interval, measured, number, share
@@ -62,9 +63,8 @@ def _fresh(exams: list[Exam]) -> Iterator[Table]:
     for exam in exams:
         found = [one._replace(measures=one.measures["excluded"]) for one in exam.lists if one.measures.get("excluded")]
         if found:
-            title = f"{exam.title}, without items that the user had before"
-            table = _found(Exam(title, exam.text, found))
-            yield Table(head=table.head, rows=table.rows, caption=table.caption, strong=table.strong, folded=True)
+            caption = f"What is found without items that the user had before: {exam.title}"
+            yield replace(_found(exam._replace(lists=found)), caption=caption, folded=True)
 
 
 def _next_click(facts: Facts) -> Iterator[Table]:

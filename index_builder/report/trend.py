@@ -25,7 +25,7 @@ def trend(facts: Facts) -> Part:
         anchor="days",
         title="Day by day",
         text=text,
-        figures=[_progressive(facts, known), *_held_out(facts)] if len(known) > 1 else [],
+        figures=[*([_progressive(facts, known)] if len(known) > 1 else []), *_held_out(facts)],
         tables=[_table(facts, known)] if len(known) == 1 else [],
     )
 
