@@ -1,8 +1,8 @@
 """On which earlier days users are still strangers to a version: the shares held out, as they were when it learned.
 
-Users are held out by a lot drawn for user and day: those under `evaluation.holdout`, at most 10,000. So the users of a
-smaller share are among those of a larger one, and what today's share holds out of an earlier day was kept from a version
-only if the share was no smaller each time that it, or a version before it, was trained on that day.
+Users are held out by a lot drawn for user and day: those under `evaluation.holdout`, at most 10,000. So the users of
+a smaller share are among those of a larger one, and whoever today's share holds out of an earlier day was kept from a
+version only if the share was no smaller each time that it, or a version before it, was trained on that day.
 """
 
 import json

@@ -14,7 +14,7 @@ ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
 
 @pytest.fixture
 def context(tmp_path):
-    """The 20th of May, with a parent that left this record; `None`: no parent; `{}`: one of before there were records."""
+    """The 20th of May, with a parent that left this record; None: no parent; {}: one of before there were records."""
 
     def context(record, share, mode="incremental"):
         (tmp_path / bundle.METRICS).write_text(json.dumps(record or {}))

@@ -62,7 +62,7 @@ def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
     assert (few.num_rows, has_past(few).sum()) == (10, 5)
     assert few.column("_user").to_pylist() == sorted(few.column("_user").to_pylist(), key=lambda u: int(u[1:]))
     assert holdout_rows(table, DAY, earlier=WEEK, min_users=20, max_users=100).num_rows == 40
-    assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80  # 40 users, 20 with a past
+    assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80  # 20 of 40 with a past
 
 
 EXAMPLES = pa.table(
