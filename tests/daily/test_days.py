@@ -77,7 +77,7 @@ def result(pipeline_file, day) -> dict:
         "items": vectors["_item"].to_pylist(),
         "vectors": np.stack(vectors["vector"].to_numpy(zero_copy_only=False)).tobytes(),
         "parent": registry.manifest(registry.accepted()[-1]).parent,
-        "files": {path: file.sha256 for path, file in registry.verify(registry.accepted()[-1]).files.items()},
+        "files": {p: f.sha256 for p, f in registry.verify(registry.accepted()[-1]).files.items() if p != "report.html"},
         "log": [(e.action, e.version, e.live) for e in registry.log()],
     }
 
@@ -95,6 +95,21 @@ def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
     metrics = json.loads((attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text())
     assert metrics["progressive"]["recall@10"] > 1.3 * metrics["baselines"]["most_popular"]["recall@10"]
     assert metrics["holdout"]["candidate"]["users"] == metrics["holdout"]["baseline"]["users"] > 10
+
+
+def test_the_report_shows_what_was_measured(two_days):
+    shop = two_days[0] / "shop.toml"
+    done = subprocess.run([sys.executable, "-m", "twinspire", "report", shop], cwd=ROOT, capture_output=True, text=True)
+    page = Path(done.stdout.strip()).read_text()
+    train = attempt(shop, SECOND, "train")
+    metrics, examples = (json.loads((train / f"{name}.json").read_text()) for name in ("metrics", "examples"))
+    held = metrics["holdout"]
+    lists = (metrics["progressive"], *metrics["baselines"].values(), held["candidate"], held["baseline"])
+    for measures in lists:
+        assert f">{measures['recall@10']:.3f}<" in page
+    assert examples and all(f"User {one['user']}, " in page for one in examples), "the shop stores its users"
+    assert sum(metrics["popularity"]["clicks"]) == pytest.approx(1, abs=0.01)
+    assert metrics["frequency"]["items"] > 20 and list((train / "tensorboard").iterdir())
 
 
 def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
