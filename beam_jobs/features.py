@@ -5,6 +5,7 @@ second job applies it to the training rows and takes the day's statistics.
 """
 
 import json
+from datetime import date
 
 import apache_beam as beam
 from rich.console import Console
@@ -38,13 +39,16 @@ def run(ctx: StageContext) -> dict:
         _ = pipeline | "Of the day" >> beam.Create(of_day) | statistics.WriteStatistics(p, out)
 
     engine.run(p.beam.options, build)
-    report["statistics"] = anomalies.check(p, out, _earlier(ctx))
+    # No key holds this: docs/decisions/0018-what-statistics-are-compared-with.md
+    day, earlier = _earlier(ctx)
+    compared = {"day": str(day), "attempt": workdir.name(p, earlier)} if earlier else None
+    report["statistics"] = {**anomalies.check(p, out, earlier, str(day)), "compared_with": compared}
     storage.write_bytes(storage.join(out, schema.REPORT), json.dumps(report, indent=1).encode())
     return report
 
 
-def _earlier(ctx: StageContext) -> str | None:
-    """Output of the newest earlier day's features stage, whose statistics the day's are compared with."""
+def _earlier(ctx: StageContext) -> tuple[date | None, str | None]:
+    """The newest earlier day with output of this stage, and that, whose statistics the day's are compared with."""
     days = (day for day in reversed(workdir.days(ctx.pipeline)) if day < ctx.day)
-    attempts = (workdir.latest(ctx.pipeline, day, "features") for day in days)
-    return next((attempt.uri for attempt in attempts if attempt), None)
+    attempts = ((day, workdir.latest(ctx.pipeline, day, "features")) for day in days)
+    return next(((day, attempt.uri) for day, attempt in attempts if attempt), (None, None))

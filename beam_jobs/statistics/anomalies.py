@@ -1,4 +1,4 @@
-"""Whether a day's data looks like data: against the schema known so far, and against the day before.
+"""Whether a day's data looks like data: against the schema known so far, and against an earlier day.
 
 The limits are those of the pipeline file's table `statistics`. What is out of them is written down as TFDV's Anomalies.
 """
@@ -57,12 +57,14 @@ class Compared(NamedTuple):
       stats: the day's statistics.
       known: the schema before it; empty on the first day.
       earlier: statistics of the day before, or of the newest before that; None on the first day.
+      when: that day, as people are told.
     """
 
     p: Pipeline
     stats: DatasetFeatureStatisticsList
     known: schema_pb2.Schema
     earlier: DatasetFeatureStatisticsList | None = None
+    when: str = "the day before"
 
     def pairs(self) -> Iterator[tuple[str, FeatureNameStatistics, FeatureNameStatistics]]:
         """Columns that both days have, with the same type."""
@@ -72,13 +74,14 @@ class Compared(NamedTuple):
                 yield name, now, before[name]
 
 
-def check(p: Pipeline, out: str, baseline: str | None = None) -> dict:
+def check(p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before") -> dict:
     """Infers the schema, looks for anomalies and writes both beside the statistics.
 
     Args:
       p: the pipeline.
       out: URI of the features stage's output, with statistics.
       baseline: URI of the output of an earlier day's features stage, the newest there is.
+      when: that day, as people are told.
 
     Returns:
       `rows`, and `anomalies`: a list of texts.
@@ -90,7 +93,7 @@ def check(p: Pipeline, out: str, baseline: str | None = None) -> dict:
     compared = Compared(p, statistics.read(folder), schema_pb2.Schema())
     if baseline:
         before = storage.join(baseline, schema.STATISTICS)
-        compared = compared._replace(known=data_schema.read(before), earlier=statistics.read(before))
+        compared = compared._replace(known=data_schema.read(before), earlier=statistics.read(before), when=when)
     data_schema.write(data_schema.infer(p, compared.stats, compared.known), folder)
     measured = drifts(compared)
     found = find(compared, measured)
@@ -146,7 +149,7 @@ def _volume(c: Compared) -> Iterator[Finding]:
     change = (now - then) / max(1, now, then)
     if abs(change) > limit:
         kind = Kind.COMPARATOR_HIGH_NUM_EXAMPLES if change > 0 else Kind.COMPARATOR_LOW_NUM_EXAMPLES
-        text = f"{now:,} rows after {then:,} on the day before: a relative change of {abs(change):.2f}, more than"
+        text = f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more than"
         yield Finding(None, kind, f"{text} max_volume_change = {limit:g}")
 
 
@@ -156,7 +159,7 @@ def _nulls(c: Compared) -> Iterator[Finding]:
         now, then = _missing(feature), _missing(before)
         if abs(now - then) > limit:
             kind = Kind.FEATURE_TYPE_LOW_FRACTION_PRESENT if now > then else Kind.CUSTOM_VALIDATION
-            text = f"missing in {now:.1%} of the rows after {then:.1%} on the day before: a change of more than"
+            text = f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more than"
             yield Finding(name, kind, f"{text} max_null_change = {limit:g}")
 
 
@@ -193,16 +196,21 @@ def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
         if drift.type == Measured.L_INFTY:
             p, q = distances.shares(now), distances.shares(then)
             value = distances.furthest(p, q)
-            text = f"{value!r} went from {q.get(value, 0):.1%} to {p.get(value, 0):.1%}: L-infinity distance"
-            yield Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, f"{text} {_over(drift, 'max_linf')}")
+            change = f"{value!r} went from {q.get(value, 0):.1%} on {c.when} to {p.get(value, 0):.1%}"
+            text = f"{change}: L-infinity distance {drift.value:.3f}, more than"
+            limit = _limit("max_linf", c.p.statistics.max_linf)
+            if drift.threshold > c.p.statistics.max_linf:
+                limit = f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
+            yield Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, f"{text} {limit}")
         elif now.num_stats.median != then.num_stats.median:
-            text = f"median {now.num_stats.median:g} after {then.num_stats.median:g}: Jensen-Shannon divergence"
+            medians = f"median {now.num_stats.median:g} after {then.num_stats.median:g} on {c.when}"
+            text = f"{medians}: Jensen-Shannon divergence {drift.value:.3f}, more than"
             kind = Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH
-            yield Finding(name, kind, f"{text} {_over(drift, 'max_js')}")
+            yield Finding(name, kind, f"{text} {_limit('max_js', c.p.statistics.max_js)}")
 
 
-def _over(drift: Drift, key: str) -> str:
-    return f"{drift.value:.3f}, more than {key} = {drift.threshold:g}"
+def _limit(key: str, value: float) -> str:
+    return f"{key} = {value:g}"
 
 
 def to_proto(c: Compared, found: list[Finding], measured: Mapping[str, Drift]) -> Anomalies:

@@ -91,6 +91,12 @@ def test_each_day_is_a_version_that_continues_the_one_before(two_days):
     assert [d["outcome"] for d in told["days"]] == ["published", "published"]
 
 
+def test_it_is_written_down_which_day_statistics_were_compared_with(two_days):
+    one, two = (Path(attempt(two_days[0] / "shop.toml", day, "features")) for day in (FIRST, SECOND))
+    found = [json.loads((of / "report.json").read_text())["statistics"]["compared_with"] for of in (one, two)]
+    assert found == [None, {"day": FIRST, "attempt": f"dt={FIRST}/features/{one.name}"}]
+
+
 def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
     metrics = json.loads((attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text())
     assert metrics["progressive"]["recall@10"] > 1.3 * metrics["baselines"]["most_popular"]["recall@10"]

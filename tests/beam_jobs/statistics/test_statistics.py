@@ -246,7 +246,7 @@ CASES = {
         {"price": lambda i: 5.0 + i % 3},
         "price",
         "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH",
-        "median 6 after",
+        "median 6 after 0 on 2017-10-13",
     ),
     "nulls": ({"tags": lambda i: ["red"] if i % 4 == 0 else []}, "tags", "FEATURE_TYPE_LOW_FRACTION_PRESENT", "75.0%"),
     "filled": ({"price": lambda i: float(i % 2)}, "price", "CUSTOM_VALIDATION", "missing in 0.0% of the rows after 2"),
@@ -264,7 +264,7 @@ CASES = {
 def test_an_anomaly_is_named(name, usual, tmp_path, capsys):
     changed, feature, kind, text = CASES[name]
     out = write_day(make(), day(seed=1, **changed), tmp_path)
-    found = anomalies.check(make(), out, usual)["anomalies"]
+    found = anomalies.check(make(), out, usual, "2017-10-13")["anomalies"]
     assert any(line.startswith(f"{feature}: ") and text in line for line in found), found
     assert f"{feature}: " in capsys.readouterr().err
     assert {line.split(":")[0] for line in found} == {feature}, "nothing else changed"
@@ -355,4 +355,8 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
     assert compare("item", lambda i: "a", lambda i: "b") == []
     assert compare("price", lambda i: 5.0 + (i % 3 - 1), lambda i: 5.0 + 2 * (i % 3 - 1)) == []
     tenth = (lambda i: "tv" if i % 10 < 5 else "phone", lambda i: "tv" if i % 10 < 6 else "phone")
-    assert compare("device", *tenth) == [] and len(compare("device", *tenth, n=1000)) == 1
+    assert compare("device", *tenth) == []
+    (text,) = compare("device", *tenth, n=1000)  # chance makes 2 / sqrt(1000) = .063 of it
+    assert "distance 0.100, more than 0.063, which chance" in text and "max_linf = 0.05" in text
+    (text,) = compare("device", *tenth, n=10_000)
+    assert text.endswith("distance 0.100, more than max_linf = 0.05")
