@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,12 +38,27 @@ VersionOption = Annotated[
 
 
 def open_pipeline(file: str) -> Pipeline:
-    """Loads a pipeline file given by its path, or by its name in ./pipelines."""
+    """Loads a pipeline file given by its path, or by its name in ./pipelines.
+
+    Raises:
+      UsageError: there is none, or it breaks a rule.
+    """
     name_pipeline(file)
     path = Path(file)
     if path.suffix != ".toml" and not path.exists():
         path = Path("pipelines") / f"{file}.toml"
+        if not path.exists():
+            raise UsageError(_no_such_pipeline(file, Path("pipelines").absolute()))
     return load(path)
+
+
+def _no_such_pipeline(name: str, folder: Path) -> str:
+    rule = f"A pipeline is named by its file, or by its name in {folder}; {name!r} is neither"
+    known = sorted(file.stem for file in folder.glob("*.toml"))
+    if not known:
+        return f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the path of a file."
+    near = get_close_matches(name, known, 1)
+    return f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ".")
 
 
 def parse_date(text: str) -> date:
