@@ -16,6 +16,7 @@ EXTRAS = {
         "datasketches>=5",
     ],
     "train": ["tensorflow>=2.21,<2.22", "tensorflow-transform>=1.21,<1.22"],
+    "als": ["implicit>=0.7.3,<0.8", "scipy>=1.13,<1.18", "threadpoolctl>=3"],
     "index": ["scann==1.4.2"],
     "publish": ["jinja2>=3.1", "matplotlib>=3.11"],
     "serve": ["tensorflow>=2.21,<2.22", "scann==1.4.2"],

@@ -106,7 +106,11 @@ def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus
 
 
 def metrics(
-    exams: Mapping[str, Exam], before: Mapping[str, Ranked], after: Mapping[str, Ranked], ks: Sequence[int]
+    exams: Mapping[str, Exam],
+    before: Mapping[str, Ranked],
+    after: Mapping[str, Ranked],
+    others: Mapping[str, Ranked],
+    ks: Sequence[int],
 ) -> dict[str, Any]:
     """What metrics.json tells of quality; model/bundle.py says what the keys mean.
 
@@ -114,6 +118,7 @@ def metrics(
       exams: from `exams_of`.
       before: the parent's lists by exam, none without a parent.
       after: this version's lists of those held out.
+      others: further baselines for the day's queries, by name.
       ks: list lengths.
     """
 
@@ -132,7 +137,10 @@ def metrics(
 
     return {
         bundle.PROGRESSIVE: measures(DAY, before),
-        bundle.BASELINES: exams[DAY].baselines(ks),
+        bundle.BASELINES: {
+            **exams[DAY].baselines(ks),
+            **{name: exams[DAY].measures(ranked, ks) for name, ranked in others.items()},
+        },
         bundle.HOLDOUT: {**judged(HELD), "baselines": exams[HELD].baselines(ks)},
         bundle.NEXT_CLICK: {
             bundle.PROGRESSIVE: measures(CLICKS, before),

@@ -9,15 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import tensorflow as tf
+from rich.console import Console
 
 from beam_jobs import schema
-from model import bundle
-from model.evaluate import Measures, headline
+from model import als, bundle
+from model.evaluate import Measures, Ranked, headline
 from model.events import write_events
 from model.figures import draw, pick_examples
 from model.heldout import shares_after
 from model.learn import learn, write
-from model.measure import HELD, HELD_CLICKS, encode, examine, exams_of, metrics, rank_all
+from model.measure import DAY, HELD, HELD_CLICKS, Exam, encode, examine, exams_of, metrics, rank_all
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -37,8 +38,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if ctx.pipeline.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with tempfile.TemporaryDirectory() as scratch:
-        examples = storage.join(schema.EXAMPLES, schema.day_folder(ctx.day))
-        features = _local(ctx.inputs["features"], (*_FEATURES, examples), Path(scratch) / "features")
+        parts = [*_FEATURES, storage.join(schema.EXAMPLES, schema.day_folder(ctx.day))]
+        parts += [schema.PASTS] if ctx.pipeline.evaluation.als else []
+        features = _local(ctx.inputs["features"], parts, Path(scratch) / "features")
         parent = _local(ctx.parent.home, _TOWERS, Path(scratch) / "parent") if ctx.parent else None
         warm = ctx.parent and ctx.mode == "incremental"
         start = _local(ctx.parent.train, (bundle.STATE,), Path(scratch) / "state") / bundle.STATE if warm else None
@@ -53,6 +55,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _check(ctx: StageContext) -> None:
+    if ctx.pipeline.evaluation.als:
+        als.check()
     if ctx.mode == "full":
         return
     if ctx.pipeline.train.order == "shuffled":
@@ -84,11 +88,18 @@ def _train(
     (out / bundle.EXAMPLES).write_text(
         json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
     )
-    measured = {**metrics(asked, before, after, ks), bundle.TRAIN: learned.figures()}
+    others = {als.ALS: _als(ctx, features, asked[DAY], corpus)} if ctx.pipeline.evaluation.als else {}
+    measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
     vectors = (encoded.queries[HELD], encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
     return {**measured, **figures}, learned.timings()
+
+
+def _als(ctx: StageContext, features: Path, day: Exam, corpus: pa.Table) -> Ranked:
+    k, dimension, pasts = max(ctx.pipeline.evaluation.ks), ctx.pipeline.train.dimension, _read(features / schema.PASTS)
+    Console(stderr=True).print(f"Factorising what {pasts.num_rows:,} users had before the day")
+    return als.rank_als(pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension)
 
 
 def _gaps(ctx: StageContext) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,6 +53,8 @@ def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it in one of its own.
     p = _with(pipeline_file.load(lay_out(folder)), deterministic=False)
+    settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
+    p = p.model_copy(update={"evaluation": settings})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     features.run(_context(p, FIRST, at["features1"]))
     first = train.run(_context(p, FIRST, at["train1"], features_at=at["features1"]))
@@ -85,6 +88,14 @@ def test_training_beats_what_needs_no_model(shop):
     held = metrics["holdout"]
     assert held["users"] > 10
     assert held["candidate"]["recall@10"] > 1.5 * held["baselines"]["most_popular"]["recall@10"]
+
+
+@pytest.mark.skipif(find_spec("implicit") is None, reason="implicit, an optional extra, is not installed")
+def test_matrix_factorisation_is_measured_beside(shop):
+    found = _metrics(shop.train2)["baselines"]
+    assert found["als"]["queries"] == found["past"]["queries"]
+    assert found["als"]["excluded"]["recall@10"] > 1.2 * found["most_popular"]["excluded"]["recall@10"]
+    assert _metrics(shop.train2)["holdout"]["baselines"].keys() == found.keys() - {"als"}
 
 
 def test_the_first_day_has_no_parent_to_measure(shop):
@@ -208,8 +219,14 @@ def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
     train.run(ctx)
     metrics = json.loads(storage.read_bytes(storage.join(ctx.out, bundle.METRICS)))
     assert _flat(metrics["progressive"]) == pytest.approx(_flat(_metrics(shop.train2)["progressive"]))
-    found = {f.path for f in storage.list_files(ctx.out)}
-    assert found >= {f.path for f in storage.list_files(str(shop.train2))}
+    found, expected = (
+        {
+            str(Path(f.path).parent) if f.path.startswith(bundle.TENSORBOARD) else f.path
+            for f in storage.list_files(place)
+        }
+        for place in (ctx.out, str(shop.train2))  # TensorBoard's files are named by the clock
+    )
+    assert found >= expected
 
 
 def test_shuffled_days_cannot_be_gone_on_from(shop, tmp_path):
