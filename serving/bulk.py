@@ -5,10 +5,12 @@ import io
 import json
 import os
 import secrets
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -55,14 +57,15 @@ class Writer(Protocol):
 
 
 def recommend_lines(
-    version: Version, queries: str, out: str, k: int, *, exclude_seen: bool = False, now: datetime | None = None
+    version: Version, queries: str, out: str | None, k: int, *, exclude_seen: bool = False, now: datetime | None = None
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
 
     Args:
       version: what answers.
       queries: JSON Lines, also gzipped, local or `gs://`; a request per line (serving/request.py).
-      out: `.jsonl` or `.parquet`, local or `gs://`; it appears when it is complete.
+      out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It appears when it is
+        complete.
       k: items per line.
       exclude_seen: see `recommend`.
       now: see `recommend`.
@@ -77,7 +80,7 @@ def recommend_lines(
     requests = Requests(version.pipeline)
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
-    with _local(queries) as source, _appearing(out) as target, _progress(source) as tell:
+    with _local(queries) as source, _target(out) as target, _progress(source) as tell:
         writer = _writer(target)
         try:
             for lines in _batches(source):
@@ -91,7 +94,7 @@ def recommend_lines(
             writer.close()
     seconds = time.monotonic() - started
     speed = {"seconds": round(seconds, 1), "users_per_s": round(counts["queries"] / max(seconds, 1e-9))}
-    return {"version": version.id, "out": out, "k": k, **counts, **speed}
+    return {"version": version.id, "out": out or "standard output", "k": k, **counts, **speed}
 
 
 def _parse(requests: Requests, lines: Lines, file: str) -> pa.Table:
@@ -151,6 +154,24 @@ def _local(uri: str) -> Iterator[Path]:
                 f"Queries are a file of JSON lines; {uri} is {'a folder' if path.is_dir() else 'not there'}."
             )
         yield path
+
+
+def _target(out: str | None) -> AbstractContextManager[Path]:
+    return _appearing(out) if out else _to_standard_output()
+
+
+@contextmanager
+def _to_standard_output() -> Iterator[Path]:
+    """A local file that is copied there if the block ends well: whoever reads gets all lists or none."""
+    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+        target = Path(scratch, "recs.jsonl")
+        yield target
+        try:
+            with target.open("rb") as lines:
+                shutil.copyfileobj(lines, sys.stdout.buffer)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -53,27 +53,28 @@ def recommend_user(
 def recommend_file(
     pipeline: Pipeline,
     queries: str,
-    out_file: str,
+    out_file: str | None,
     k: int = 100,
     version: str | None = None,
     exclude_seen: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Answers a file of requests and prints how it went."""
+    """Answers a file of requests and prints how it went: to standard error if the lists go to standard output."""
     done = recommend_lines(Version.open(pipeline, version), queries, out_file, k, exclude_seen=exclude_seen)
+    told = out if out_file else Console(stderr=True)
     if as_json:
-        _print_json(done)
+        told.print(json.dumps(done, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
         return
-    out.print(
+    told.print(
         f"{done['queries']:,} lists of {k} by {done['version']} in {done['seconds']} s "
         f"({done['users_per_s']:,} a second): {done['out']}",
         highlight=False,
         soft_wrap=True,
     )
     if done["short"]:
-        out.print(f"{done['short']:,} lists are shorter: the catalogue had no more to offer.", highlight=False)
+        told.print(f"{done['short']:,} lists are shorter: the catalogue had no more to offer.", highlight=False)
     if done["unknown_users"]:
-        out.print(f"{done['unknown_users']:,} users are not in the version's users.", highlight=False)
+        told.print(f"{done['unknown_users']:,} users are not in the version's users.", highlight=False)
 
 
 def similar_items(

@@ -135,6 +135,29 @@ def test_what_is_printed(version, pipeline, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["queries"] == 5
 
 
+def test_without_a_file_standard_output_has_the_lists_and_nothing_else(version, pipeline, tmp_path, capfd):
+    queries = write(tmp_path / "queries.jsonl", REQUESTS)
+    recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), 3)
+    capfd.readouterr()
+    for as_json in (False, True):
+        recommend_file(pipeline, queries, None, 3, as_json=as_json)
+        told = capfd.readouterr()
+        assert told.out == (tmp_path / "recs.jsonl").read_text()
+        assert ("5 lists of 3" in told.err) != as_json and ('"queries": 5' in told.err) == as_json
+    bad = write(tmp_path / "bad.jsonl", [*REQUESTS, "{"])
+    with pytest.raises(BadData, match="line 6"):
+        recommend_file(pipeline, bad, None, 3)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_reader_of_standard_output_may_leave_early(version, pipeline_file, tmp_path):
+    queries = write(tmp_path / "queries.jsonl", [{"place": n % 12} for n in range(20_000)])
+    command = f"'{sys.executable}' -m twinspire recommend '{pipeline_file}' --queries '{queries}' | head -n 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    assert done.returncode == 0 and len(json.loads(done.stdout)["items"]) == 10
+    assert "BrokenPipe" not in done.stderr
+
+
 def test_a_killed_run_leaves_no_output(version, pipeline_file, tmp_path):
     queries = write(tmp_path / "queries.jsonl", [{"place": n % 12} for n in range(200_000)])
     code = """

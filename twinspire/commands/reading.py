@@ -19,7 +19,10 @@ def recommend(
         typer.Option(metavar="FILE", help="JSON Lines: a request per line, with user, or raw features and history."),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="With --queries: where the lists go, .jsonl or .parquet.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="With --queries: where the lists go, .jsonl or .parquet; else to standard output."
+        ),
     ] = None,
     k: K = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out items of the history.")] = False,
@@ -31,10 +34,10 @@ def recommend(
     A line of --queries looks like `{"user": "1"}` or
     `{"history": ["981760", "1029743"], "age_group": "35-44"}`; what it leaves out counts as missing.
     """
-    if (user is None) == (queries is None) or (queries is None) != (out is None):
-        raise UsageError("Give --user, or --queries together with --out.")
+    if (user is None) == (queries is None) or (out and not queries):
+        raise UsageError("Give --user, or --queries, which --out belongs to.")
     show, opened = _show(), open_pipeline(pipeline)
-    if queries and out:
+    if queries:
         show.recommend_file(opened, queries, out, k, version, exclude_seen, as_json)
     else:
         show.recommend_user(opened, user, k, version, exclude_seen, as_json)
