@@ -37,8 +37,6 @@ class StreamingFrequency(tf.Module):
         hashes: int = 1,
         alpha: float = 0.01,
         initial_gap: float = 100_000.0,
-        warm_up: bool = True,
-        name: str | None = None,
     ) -> None:
         """Starts with no item seen.
 
@@ -47,13 +45,9 @@ class StreamingFrequency(tf.Module):
           hashes: independent hash functions.
           alpha: learning rate, in (0, 1].
           initial_gap: rows between hits that are assumed of an item met once.
-          warm_up: take max(alpha, 1 / hits) as the rate, hits between which there is a gap. False is the paper's
-            fixed alpha, with the time before the first hit as the first gap.
-          name: of the module.
         """
-        super().__init__(name=name)
-        self.buckets, self.hashes, self.alpha = buckets, hashes, alpha
-        self.initial_gap, self.warm_up = initial_gap, warm_up
+        super().__init__()
+        self.buckets, self.hashes, self.alpha, self.initial_gap = buckets, hashes, alpha, initial_gap
         size = buckets * hashes
         self.last = tf.Variable(tf.zeros([size], tf.int64), trainable=False, name="last")
         self.gap = tf.Variable(tf.fill([size], tf.constant(initial_gap, tf.float32)), trainable=False, name="gap")
@@ -137,8 +131,6 @@ class StreamingFrequency(tf.Module):
         last = tf.gather(self.last, hit)
         old, hits = tf.gather(self.gap, hit), tf.gather(self.hits, hit)
         gap = tf.cast(now - last, tf.float32)
-        if not self.warm_up:
-            return old, gap, hits, count
         new = last == 0  # its hits in this batch lie batch / count rows apart; the first of them follows no gap
         old = tf.where(new, tf.minimum(gap, self.initial_gap), old)
         gap = tf.where(new, tf.cast(batch, tf.float32), gap)
@@ -150,7 +142,7 @@ class StreamingFrequency(tf.Module):
         While gaps are fewer than 1 / alpha, number n has the rate 1 / n and keeps (n - 1) / n: the product over
         n = earlier + 1 … earlier + even telescopes to earlier / (earlier + even). The others keep 1 - alpha each.
         """
-        even = tf.clip_by_value(int(1 / self.alpha) - earlier, 0, count) if self.warm_up else tf.zeros_like(count)
+        even = tf.clip_by_value(int(1 / self.alpha) - earlier, 0, count)
         old, averaged, rest = (tf.cast(x, tf.float32) for x in (earlier, earlier + even, count - even))
         return tf.where(even > 0, tf.math.divide_no_nan(old, averaged), 1.0) * tf.pow(1 - self.alpha, rest)
 

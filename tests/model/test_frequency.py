@@ -64,13 +64,6 @@ def test_equals_the_slow_estimator(hashes, alpha):
         np.testing.assert_allclose(update(tf.gather(names, batch)), slow.update(batch.tolist()), rtol=1e-4, atol=1e-4)
 
 
-def test_the_papers_recurrence_by_hand():
-    # Batches of 4 rows; B starts at 8, alpha is 1/2. Item 7 is hit at rows 4 and 12: 8/2 + 4/2 = 6, 6/2 + 8/2 = 7.
-    estimate = StreamingFrequency(buckets=1 << 16, alpha=0.5, initial_gap=8, warm_up=False)
-    found = [estimate.update(tf.constant(x, tf.int64)).numpy()[0] for x in ([7, 1, 2, 3], [1, 2, 3, 4], [7, 1, 2, 3])]
-    np.testing.assert_allclose([found[0], found[2]], -np.log([6, 7]), rtol=1e-6)
-
-
 def test_the_first_gaps_are_averaged_evenly():
     # Item 9 is hit at rows 2, 4 and 12: gaps of 2 and 8. Before the first hit nothing is known but that 2 rows passed.
     estimate = StreamingFrequency(buckets=1 << 16, alpha=0.01, initial_gap=1000)
@@ -237,11 +230,9 @@ def test_the_papers_simulation_in_short():
     fast = _simulate(**run, alpha=0.1, buckets=5000)
     slow = _simulate(**run, alpha=0.01, buckets=5000)
     hashed = _simulate(**run, alpha=0.01, buckets=1250, hashes=4)
-    papers = _simulate(**run, alpha=0.01, buckets=1250, hashes=4, warm_up=False)
     assert fast[1] > slow[1] + 0.02  # a larger rate ends noisier,
     assert fast[3] < slow[3] - 0.1  # and follows a change sooner;
     assert hashed[1] < 0.7 * slow[1]  # hashes help at equal memory while buckets are ample;
-    assert hashed[0] < papers[0] / 3  # averaging the first hits mends the start,
-    np.testing.assert_allclose([hashed[0], papers[0]], [0.079, 0.454], atol=0.03)  # as measured for SCIENCE's table;
+    assert hashed[0] == pytest.approx(0.085, abs=0.015)  # the first hits are averaged: .45 with the paper's fixed rate;
     assert all(run[2] > 2 * run[1] for run in (fast, slow, hashed))  # all are thrown back by the switch,
     assert all(run[3] < run[2] for run in (fast, slow, hashed))  # and recover.
