@@ -4,7 +4,7 @@
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/state.py)
     metrics.json   what was measured (the keys below)
-    examples.json  lists of a few held-out users, with their ids: [{"user", "past_events", "history", "items", "taken"}, …]
+    examples.json  lists of a few users held out, with ids: [{"user", "past_events", "history", "items", "taken"}, …]
     tensorboard/   the loss and the measures as TensorBoard reads them
 
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns of
@@ -37,8 +37,8 @@ NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same o
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
 GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
 TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
-POPULARITY = "popularity"  # {"k", "items", "clicks", "lists"}: how popular listed and taken items are, by groups of items
-FREQUENCY = "frequency"  # {"rows", "items", "factor", "pairs"}: estimated and true shares; null without a correction
+POPULARITY = "popularity"  # {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items
+FREQUENCY = "frequency"  # {"rows", "items", "known", "factor", "pairs"}: estimated and true shares, or null
 
 # What stands for a missing value and fills the end of short lists. The transform graph reads them as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}

@@ -22,6 +22,8 @@ from twinspire.pipeline import Pipeline
 
 GROUPS = 10
 """Groups of items that have equally many earlier events between them; items without one are a group more."""
+KNOWN = 10
+"""Rows of a day from which on the share of an item is not mostly chance."""
 SHOWN = 10
 """The most items of an example's list and of its history."""
 
@@ -135,9 +137,10 @@ def frequency(items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], n
       items: [N] ids, the item of each row that the day was trained on.
       log_q: the estimate: [M] int64 fingerprints to [M] float32.
 
-    Returns: `rows`, `items`; `factor`, e to the mean over rows of |log(estimated / true share)|: by how much the
-      estimate is off at a typical row; and `pairs`, [true share, estimated], of some items, the most frequent first and
-      ever fewer of the rest. None without rows.
+    Returns: `rows`, `items`; `known`, how often an item must be met for its true share to be known; `factor`, e to the
+      mean over such items' rows of |log(estimated / true share)|: by how much the estimate is off, null if there are
+      none; and `pairs`, [true share, estimated], of some items, the most frequent first and ever fewer of the rest.
+      None without rows.
     """
     if not len(items):
         return None
@@ -146,11 +149,14 @@ def frequency(items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], n
     order = np.lexsort((fingerprint(counted.field("values")), -counts))
     true = counts[order] / counts.sum()
     estimated = np.exp(log_q(fingerprint(counted.field("values"))[order]).astype(np.float64))
+    known = counts[order] >= KNOWN
+    off = np.abs(np.log(estimated / true))[known]
     shown = np.unique(np.geomspace(1, len(order), min(_POINTS, len(order))).round().astype(int)) - 1
     return {
         "rows": len(items),
         "items": len(order),
-        "factor": float(np.exp(true @ np.abs(np.log(estimated / true)))),
+        "known": KNOWN,
+        "factor": float(np.exp(np.average(off, weights=true[known]))) if known.any() else None,
         "pairs": [[_short(true[n]), _short(estimated[n])] for n in shown],
     }
 

@@ -75,20 +75,35 @@ class Figure:
     legend: Sequence[Mark] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a list.
+
+    Attributes:
+      name: what people call it; the id where it has no name, or left the catalogue.
+      id: shown beside the name.
+      taken: whether it was taken that day.
+    """
+
+    name: str
+    id: str = ""
+    taken: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """A user with the past and what was recommended.
 
     Attributes:
       who: says which user it is.
-      history: items of the past, as text.
-      items: items recommended, each with whether it was taken.
+      history: items of the past.
+      items: items recommended.
       taken: how many the user took, and how many of them are in the list.
     """
 
     who: str
-    history: Sequence[str]
-    items: Sequence[tuple[str, bool]]
+    history: Sequence[Item]
+    items: Sequence[Item]
     taken: str
 
 
@@ -101,6 +116,7 @@ class Part:
       title: its heading.
       text: paragraphs.
       figures, tables, examples: what it shows, in this order.
+      half: two of these stand side by side where there is room.
     """
 
     anchor: str
@@ -109,6 +125,7 @@ class Part:
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     examples: Sequence[Example] = ()
+    half: bool = False
 
 
 def number(value: float | None, digits: int = 3) -> str:

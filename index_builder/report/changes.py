@@ -19,23 +19,24 @@ def verdict(facts: Facts) -> Part:
     text = ["The gate accepted this version." if accepted else "The gate refused this version, which is not live:"]
     text += [f"• {reason}" for reason in gate.get("refused") or []]
     text += [f"Note: {note}." for note in gate.get("notes") or []]
-    figures = gate.get("figures") or {}
+    figures, limits = gate.get("figures") or {}, facts.manifest.settings.get("gate") or {}
+    candidate, least = held.get("candidate") or {}, facts.manifest.settings.get("index", {}).get("recall_target")
     rows = [
-        [f"{facts.metric}, this version", measured(held.get("candidate"), facts.metric)],
-        [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric)],
-        ["change", change_told(facts)],
-        ["held-out users", count(figures.get("users"))],
-        ["index recall", number(figures.get("index_recall"), 4)],
-        ["items", count(figures.get("items"))],
+        [f"{facts.metric}, this version", measured(candidate, facts.metric), NONE],
+        [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric), NONE],
+        ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
+        *([name, measured(candidate, name), _limit(floor, "{:g}")] for name, floor in limits.get("floors", {}).items()),
+        ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "{:,}")],
+        ["index recall", number(figures.get("index_recall"), 4), _limit(least, "{:g}")],
+        ["items", count(figures.get("items")), _limit(limits.get("max_corpus_change"), "±{:.0%}")],
     ]
-    shown = {row[0] for row in rows} | {"metric", "candidate", "baseline", "users", "index_recall", "items"}
-    rows += [[name.replace("_", " "), _text(value)] for name, value in figures.items() if name not in shown]
-    return Part(
-        anchor="gate",
-        title="The gate",
-        text=text,
-        tables=[Table(head=["", "measured"], rows=rows, caption="What was judged; 95% intervals in brackets")],
-    )
+    caption = "What was judged, and the limits; 95% intervals in brackets"
+    table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
+    return Part(anchor="gate", title="The gate", text=text, tables=[table], half=True)
+
+
+def _limit(value: float | None, form: str) -> str:
+    return NONE if value is None else form.format(value)
 
 
 def change_told(facts: Facts) -> str:
@@ -135,6 +136,7 @@ def origin(facts: Facts) -> Part:
         anchor="origin",
         title="How it was made",
         tables=[Table(head=["", ""], rows=rows, caption="Working files and software"), settings],
+        half=True,
     )
 
 

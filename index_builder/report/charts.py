@@ -30,6 +30,7 @@ COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAME
 
 _MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {"most_popular": "s", "popular": "s"}
 _POINT = 72.0
+_STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -86,7 +87,7 @@ def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str
         axes.set_xlim(at.min() - 0.4, at.max() + 0.4)
         axes.xaxis.grid(False)
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         _top_label(axes, label)
     return svg[0]
 
@@ -114,7 +115,7 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
         for edge in range(1, len(categories)):
             axes.axhline(edge - 0.5, color=COLOURS["grid"], lw=0.8)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         axes.set_xlabel(label)
     return svg[0]
 
@@ -176,7 +177,7 @@ def tradeoff(
         if chosen is not None:
             axes.plot([x[chosen]], [y[chosen]], ls="", marker="o", ms=8, color=COLOURS["two_tower"])
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=_STEPS))
         axes.set_xlabel(labels[0])
         _top_label(axes, labels[1])
     return svg[0]

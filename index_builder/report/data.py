@@ -24,7 +24,7 @@ def data(facts: Facts) -> Part:
     found = facts.data
     if not found:
         text = ["The working files of the features stage are gone, and its counts with them."]
-        return Part(anchor="data", title="The data", text=text)
+        return Part(anchor="data", title="The data", text=text, half=True)
     rejected, rows = found.get("rejected") or {}, found.get("rows") or 0
     text = [_rejected(rejected, rows), *_days(found.get("days") or {}), *_unusual(found.get("statistics") or {})]
     counts = [[label, count(found[name])] for name, label in _COUNTS.items() if found.get(name) is not None]
@@ -33,7 +33,7 @@ def data(facts: Facts) -> Part:
         reasons = sorted(rejected.items(), key=lambda item: -item[1])
         rejects = [[reason, count(n)] for reason, n in reasons]
         tables.append(Table(head=["reason", "records"], rows=rejects, caption="Records set aside"))
-    return Part(anchor="data", title="The data", text=text, tables=tables)
+    return Part(anchor="data", title="The data", text=text, tables=tables, half=True)
 
 
 def _rejected(rejected: Mapping[str, int], rows: int) -> str:
@@ -50,7 +50,8 @@ def _days(days: Mapping[str, Any]) -> list[str]:
 
 
 def _unusual(statistics: Mapping[str, Any]) -> list[str]:
-    anomalies = statistics.get("anomalies") or []
+    anomalies, compared = statistics.get("anomalies") or [], statistics.get("compared_with")
+    beside = f"Beside {compared['day']}" if compared else "With no earlier day to compare with"
     if not anomalies:
-        return ["Against the day before, nothing was unusual within the limits of [statistics]."]
-    return ["Unusual against the limits of [statistics]:", *(f"• {text}" for text in anomalies)]
+        return [f"{beside}, nothing was out of the limits of [statistics]."]
+    return [f"{beside}, out of the limits of [statistics]:", *(f"• {text}" for text in anomalies)]

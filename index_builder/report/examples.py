@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from index_builder.report.blocks import Example, Part
+from index_builder.report.blocks import Example, Item, Part
 from index_builder.report.facts import Facts
 
 
@@ -28,13 +28,12 @@ def _example(facts: Facts, one: dict[str, Any], number: int) -> Example:
     hits = len(taken & set(one["items"]))
     return Example(
         who=f"{name}, {earlier}",
-        history=[_name(facts, item) for item in one["history"]],
-        items=[(_name(facts, item), item in taken) for item in one["items"]],
+        history=[_item(facts, item) for item in one["history"]],
+        items=[_item(facts, item, item in taken) for item in one["items"]],
         taken=f"took {len(taken)} item{'s' if len(taken) != 1 else ''} that day, {hits} of them among these",
     )
 
 
-def _name(facts: Facts, item: str) -> str:
-    """The item's name and id; the id alone where it has no name, or left the catalogue."""
+def _item(facts: Facts, item: str, taken: bool = False) -> Item:
     name = facts.items.get(item)
-    return f"{name} · {item}" if name and name != item else item
+    return Item(name, item, taken) if name and name != item else Item(item, taken=taken)

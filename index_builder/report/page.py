@@ -16,9 +16,9 @@ from model import bundle
 _PARTS = (
     trend.trend,
     changes.verdict,
+    quality.sources,
     quality.lists,
     quality.slices,
-    quality.sources,
     examples.examples,
     changes.changes,
     training.popularity,

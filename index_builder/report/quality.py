@@ -17,7 +17,13 @@ def lists(facts: Facts) -> Part:
     """Every list that was measured, by several measures."""
     exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
     held = facts.metrics.get(bundle.HOLDOUT) or {}
-    text = [] if held.get("baseline") else ["There is no version before this one to compare with."]
+    text = [
+        "Variety is of all lists together. Items reached: the part of the catalogue that is in any list. Gini: 0% when "
+        "all items are shown alike. Overlap: what two users’ lists have in common. Popular share: of the few items "
+        "that have half of all earlier events between them."
+    ]
+    if not held.get("baseline"):
+        text.append("There is no version before this one to compare with.")
     tables = [table for exam in exams for table in (_found(exam), _variety(exam))]
     return Part(
         anchor="lists",
@@ -51,9 +57,7 @@ def _variety(exam: Exam) -> Table:
     return Table(
         head=["", *_VARIETY.values()],
         rows=[[one.label, *(share(one.measures.get(f"{name}@{k}")) for name in _VARIETY)] for one in exam.lists],
-        caption=f"How varied the first {k} are: {exam.title}. Items reached: the part of the catalogue that is in any "
-        "list. Gini: 0% when all items are shown alike. Overlap: of two users’ lists. Popular share: items that have "
-        "half of all earlier events between them.",
+        caption=f"How varied the first {k} are: {exam.title}. {exam.text}",
         strong=_own(exam),
     )
 
@@ -99,6 +103,7 @@ def sources(facts: Facts) -> Part:
         title="Each source alone, and the mix",
         text=text,
         figures=[_sources(facts, listed)] if listed else [],
+        half=True,
     )
 
 
@@ -124,7 +129,7 @@ def slices(facts: Facts) -> Part:
     text = [
         "Users and items are told apart by their events before the day; 0 is new. The farther right a dot, the better; "
         "lines are 95% intervals over users.",
-        exam.text,
+        f"{exam.text} Newcomers were asked too: they count in their slice alone.",
     ]
     if not sliced:
         text = ["Nothing was measured by slice: evaluation.slices is empty, or there was no user to ask."]

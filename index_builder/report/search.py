@@ -26,7 +26,7 @@ def search(facts: Facts) -> Part:
     if not tried:
         text.append("No settings were tried: all items are compared, and there is nothing to trade.")
     figures = [_tradeoff(index, tried, speed.get("tried_ms"))] if tried else []
-    return Part(anchor="index", title="Search: recall against latency", text=text, figures=figures)
+    return Part(anchor="index", title="Search: recall against latency", text=text, figures=figures, half=True)
 
 
 def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[float] | None) -> Figure:

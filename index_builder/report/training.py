@@ -1,5 +1,6 @@
 """What training did: the loss, the estimated frequencies, and what popularity its lists came to have."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from index_builder.report import charts
@@ -24,7 +25,7 @@ def learning(facts: Facts) -> Part:
     text = [f"Trained {begun} on {days}: {count(train.get('rows'))} examples in {count(train.get('steps'))} steps."]
     if not loss:
         text.append("There is no curve: training took no step.")
-    return Part(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [])
+    return Part(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [], half=True)
 
 
 def _loss(loss: list[list[float]]) -> Figure:
@@ -43,9 +44,10 @@ def _loss(loss: list[list[float]]) -> Figure:
 def popularity(facts: Facts) -> Part:
     """How popular the recommended items are, beside those that were taken."""
     found = facts.metrics.get(bundle.POPULARITY)
+    title, anchor = "Popularity: offered and taken", "popularity"
     if not found or not sum(found["clicks"]):
         text = ["This was not measured: no user was held out, or none of their items was in the catalogue."]
-        return Part(anchor="popularity", title="Popularity: offered and taken", text=text)
+        return Part(anchor=anchor, title=title, text=text, half=True)
     text = [
         "Items stand in ten groups, each with a tenth of all earlier events: the first holds the few most popular "
         "ones, the tenth the many that are rarely taken, and “none” those without an event in the days that counts "
@@ -56,7 +58,7 @@ def popularity(facts: Facts) -> Part:
             "“Correction taken out” is estimated, not trained: this model’s own scores less log q, which is what a "
             "softmax over in-batch negatives learns when nothing corrects it."
         )
-    return Part(anchor="popularity", title="Popularity: offered and taken", text=text, figures=[_popularity(found)])
+    return Part(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
 
 
 def _popularity(found: dict[str, Any]) -> Figure:
@@ -99,25 +101,33 @@ def frequency(facts: Facts) -> Part:
     title, anchor = "Frequencies: estimated and true", "frequency"
     if not found or not found["pairs"]:
         text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
-        return Part(anchor=anchor, title=title, text=text)
+        return Part(anchor=anchor, title=title, text=text, half=True)
     true, estimated = zip(*found["pairs"], strict=True)
     text = [
         "The correction takes out how often an item is drawn. This is what the streaming estimate of it was at the end "
-        f"of training, beside the day’s own shares: off by a factor of {found['factor']:.2f} for the item of a typical "
-        "row.",
+        f"of training, beside the day’s own shares. {_factor(found)}",
     ]
     few = found["pairs"][:: max(1, len(true) // 10)]
     figure = Figure(
         title="Share of the day’s training rows",
         svg=charts.against("frequency", true, estimated, ("true share of the day", "estimated share")),
         alt=f"Points along the diagonal: {len(true)} of {count(found['items'])} items, true shares from "
-        f"{share(min(true), 4)} to {share(max(true), 2)}; typically off by a factor of {found['factor']:.2f}.",
-        caption="Each point is an item; on the dashed line the estimate is right. Items met once or twice that day lie "
-        "above or below it by chance: their true frequency is not known better than that.",
+        f"{share(min(true), 4)} to {share(max(true), 2)}. {_factor(found)}",
+        caption="Each point is an item; on the dashed line the estimate is right. The estimate remembers earlier days: "
+        "an item met once or twice on this one, by chance, lies below the line.",
         table=Table(
             head=["true", "estimated", "ratio"],
             rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
             caption=f"Some of {count(found['items'])} items, most frequent first",
         ),
     )
-    return Part(anchor=anchor, title=title, text=text, figures=[figure])
+    return Part(anchor=anchor, title=title, text=text, figures=[figure], half=True)
+
+
+def _factor(found: Mapping[str, Any]) -> str:
+    if found["factor"] is None:
+        return f"No item was met {found['known']} times, so that its true frequency would be known."
+    return (
+        f"For items met {found['known']} times or more it is off by a factor of {found['factor']:.2f}, taking the mean "
+        "over their rows."
+    )

@@ -73,6 +73,14 @@ def test_frequencies_beside_counts():
     # One item too high by 4, of a tenth of the rows; the others right.
     found = frequency(items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()]))
     assert found["factor"] == pytest.approx(4**0.1)
+    # Of a hundred items met once each nothing is known; a seventh of the other rows is of b, estimated too high by 2.
+    rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
+    true = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 10 / 170], strict=True))
+    found = frequency(
+        rare, lambda keys: np.log([true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys])
+    )
+    assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
+    assert frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
     assert frequency(items[:0], lambda keys: np.zeros(0)) is None
 
 
