@@ -123,7 +123,7 @@ class Negatives(Strict):
     k: int = Field(100, ge=1, description="Items of the batch kept per row, unless all are.")
     ranks: tuple[int, int] = Field((100, 500), description="`semi_hard`: the band, by rank from the best, 0 being it.")
     scores: tuple[float, float] | None = Field(None, description="`semi_hard`: the band by cosine instead of rank.")
-    uniform: int = Field(0, ge=0, description="Items drawn anew each step from the day's catalogue, all equally likely.")
+    uniform: int = Field(0, ge=0, description="Items drawn anew each step from the day's catalogue, evenly.")
     memory: int = Field(0, ge=0, description="Items of earlier batches, as they were encoded then; the newest so many.")
     memory_after: int = Field(1_000, ge=0, description="Steps before `memory` sets in: young vectors age fast.")
     mask_positives: bool = Field(
