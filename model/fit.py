@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from model.auxiliary import known
 from model.catalogue import Catalogue
 from model.feed import feed
 from model.frequency import StreamingFrequency
-from model.layout import Layout
 from model.rows import Rows
 from model.step import compile_step
 from model.towers import TwoTower
@@ -35,7 +35,9 @@ class Learned:
       rows: rows seen, epochs counted.
       seconds: of training, without reading.
       rate: examples per second, the first step (which compiles) left out.
-      curve: (step, mean loss in nats) at up to `CURVE_POINTS` points.
+      curve: (step, mean loss of the softmax in nats) at up to `CURVE_POINTS` points.
+      labels: rows with a label, epochs not counted; 0 without an auxiliary head.
+      auxiliary: (step, mean loss of the auxiliary head) at as many points, but for those without a label.
     """
 
     step: int
@@ -44,6 +46,8 @@ class Learned:
     seconds: float
     rate: float
     curve: list[tuple[int, float]]
+    labels: int
+    auxiliary: list[tuple[int, float]]
 
 
 def fit(
@@ -70,7 +74,7 @@ def fit(
     Raises:
       UsageError: the loss is no longer a number.
     """
-    run = _Run(compile_step(model, frequency, settings), model.layout, settings, catalogue, report, step)
+    run = _Run(compile_step(model, frequency, settings), model, settings, catalogue, report, step)
     for day, rows in days:
         run.day(day, rows)
     return run.learned()
@@ -82,13 +86,14 @@ class _Run:
     def __init__(
         self,
         take_step: Callable[..., tf.Tensor],
-        layout: Layout,
+        model: TwoTower,
         settings: Train,
         catalogue: Catalogue | None,
         report: Report,
         step: int,
     ) -> None:
-        self._take_step, self._layout, self._settings, self._report = take_step, layout, settings, report
+        self._take_step, self._layout, self._settings, self._report = take_step, model.layout, settings, report
+        self._head, self._labels = model.head, 0
         self._catalogue = catalogue if settings.negatives.uniform else None
         self._first = self._step = step
         self._rows, self._seconds = 0, 0.0
@@ -101,6 +106,10 @@ class _Run:
         done, total, of_day = 0, self._settings.epochs * len(rows), len(self._losses)
         chance = self._catalogue.chance(rows.item) if self._catalogue else np.zeros(len(rows), np.float32)
         whole = {"user": rows.user, "item": rows.item, "reward": rows.reward, "chance": chance}
+        if self._head and rows.label is not None:
+            self._head.see(self._head.seen.and_of(rows.label))
+            self._labels += len(known(rows.label))
+            whole["label"] = rows.label
         for batch, features in feed(rows, self._layout, self._settings, day):
             taken = {name: column[batch] for name, column in whole.items()}
             self._losses.append(self._take_step(features, taken, self._drawn(), np.int32(self._step)))
@@ -132,16 +141,18 @@ class _Run:
             seconds=self._seconds,
             rate=(self._rows - rows) / max(self._seconds - seconds, 1e-9),
             curve=_curve(self._losses, self._first),
+            labels=self._labels,
+            auxiliary=_auxiliary(self._losses, self._first),
         )
 
 
 def _mean(losses: Sequence[tf.Tensor]) -> float:
-    """Mean of losses; one that is no number stops the run at once rather than after hours.
+    """Mean of the softmax's losses; one that is no number stops the run at once rather than after hours.
 
     Raises:
       UsageError: it is no number.
     """
-    values = np.array([loss.numpy() for loss in losses])
+    values = np.array([loss.numpy()[0] for loss in losses])
     if not np.isfinite(values).all():
         raise UsageError(
             f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. The learning rate is too high, the "
@@ -153,5 +164,16 @@ def _mean(losses: Sequence[tf.Tensor]) -> float:
 
 def _curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
     """Means over equal stretches, each with the step that it ends at."""
-    bounds = np.linspace(0, len(losses), min(CURVE_POINTS, len(losses)) + 1).astype(int)
-    return [(first + int(b), round(_mean(losses[a:b]), 5)) for a, b in pairwise(bounds)]
+    return [(first + b, round(_mean(losses[a:b]), 5)) for a, b in _stretches(len(losses))]
+
+
+def _auxiliary(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
+    """The same of the auxiliary head, over the steps that had a label."""
+    values = np.array([loss.numpy()[1] for loss in losses])
+    parts = ((first + b, values[a:b][np.isfinite(values[a:b])]) for a, b in _stretches(len(losses)))
+    return [(step, round(float(part.mean()), 5)) for step, part in parts if len(part)]
+
+
+def _stretches(steps: int) -> Iterable[tuple[int, int]]:
+    """First and last step of each, up to `CURVE_POINTS` of equal length."""
+    return pairwise(np.linspace(0, steps, min(CURVE_POINTS, steps) + 1).astype(int).tolist())

@@ -118,11 +118,13 @@ class Layout:
       tables: by name.
       parts: by side, `query` and `item`, in the order of the pipeline file.
       layers: by side, widths of the layers, the last of which is the vectors'.
+      auxiliary: the loss of a head that learns labels from the vectors (model/auxiliary.py); None for no head.
     """
 
     tables: Mapping[str, TableSpec]
     parts: Mapping[str, Sequence[Part]]
     layers: Mapping[str, Sequence[int]]
+    auxiliary: Literal["squared", "logistic"] | None = None
 
 
 def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None) -> Layout:
@@ -142,7 +144,8 @@ def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Map
         parts[feature.tower] += _parts(pipeline, name, feature, tables)
     top = pipeline.train.dimension
     layers = {"query": (*pipeline.train.query_layers, top), "item": (*pipeline.train.item_layers, top)}
-    return Layout(tables=tables, parts=parts, layers=layers)
+    auxiliary = pipeline.train.auxiliary
+    return Layout(tables=tables, parts=parts, layers=layers, auxiliary=auxiliary.loss if auxiliary.weight else None)
 
 
 def _tables(

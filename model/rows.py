@@ -14,6 +14,7 @@ from model.layout import Part
 from twinspire.errors import BadData
 
 _META = ("_time", "_user", "_item", "_reward")
+_LABEL = "_label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Rows:
       item: [N] int64, fingerprints of the items' ids.
       reward: [N] float32.
       time: [N] int64, microseconds since 1970, ascending.
+      label: [N] float32, what an auxiliary head learns, nan for none; None where there is no such head.
     """
 
     features: Mapping[str, np.ndarray]
@@ -33,35 +35,38 @@ class Rows:
     item: np.ndarray
     reward: np.ndarray
     time: np.ndarray
+    label: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.time)
 
 
-def read(folder: Path, parts: Sequence[Part]) -> Rows:
-    """Reads one day's rows, sorted by time, user, item, whatever the files' order.
+def read(folder: Path, parts: Sequence[Part], *, label: bool = False) -> Rows:
+    """Reads one day's rows, sorted by time, user, item, whatever the files' order; labels only if asked for.
 
     Raises:
       BadData: a column that a tower needs is not there.
     """
+    meta = (*_META, *([_LABEL] if label else []))
     columns = list(dict.fromkeys(part.column for part in parts))
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise BadData(f"Training needs transformed rows; {folder} holds no Parquet file: run the features stage again.")
-    missing = [c for c in (*_META, *columns) if c not in pq.read_schema(files[0]).names]
+    missing = [c for c in (*meta, *columns) if c not in pq.read_schema(files[0]).names]
     if missing:
         raise BadData(
             f"Training rows need a column per input of the towers; {files[0]} has no {', '.join(missing)}. The "
             "pipeline file was probably edited after the features stage: run that stage again."
         )
-    table = pa.concat_tables(pq.read_table(file, columns=[*_META, *columns]) for file in files)
-    table = table.sort_by([(name, "ascending") for name in _META[:3]])
+    table = pa.concat_tables(pq.read_table(file, columns=[*meta, *columns]) for file in files)
+    table = table.sort_by([(name, "ascending") for name in meta[:3]])
     return Rows(
         features={part.column: _feature(table, part) for part in parts},
         user=fingerprint(table["_user"]),
         item=fingerprint(table["_item"]),
         reward=table["_reward"].to_numpy(),
         time=table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(),
+        label=table[_LABEL].to_numpy() if label else None,
     )
 
 
@@ -78,12 +83,14 @@ def _feature(table: pa.Table, part: Part) -> np.ndarray:
 
 def join(days: Sequence[Rows]) -> Rows:
     """Puts several days into one, in the order given."""
+    labels = [day.label for day in days if day.label is not None]
     return Rows(
         features={name: stacked([day.features[name] for day in days]) for name in days[0].features},
         user=np.concatenate([day.user for day in days]),
         item=np.concatenate([day.item for day in days]),
         reward=np.concatenate([day.reward for day in days]),
         time=np.concatenate([day.time for day in days]),
+        label=np.concatenate(labels) if len(labels) == len(days) else None,
     )
 
 

@@ -1,9 +1,10 @@
-"""One step of training as one graph: a batch in, the weights moved, its mean loss out."""
+"""One step of training as one graph: a batch in, the weights moved, its mean losses out."""
 
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from model.adam import AdamWeight
@@ -21,7 +22,10 @@ _BATCH = {"user": tf.int64, "item": tf.int64, "reward": tf.float32, "chance": tf
 
 
 def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train) -> Callable[..., tf.Tensor]:
-    """The training step: (features by column, `_BATCH` by name, drawn items, step) -> mean loss of the batch, in nats.
+    """The training step: (features by column, `_BATCH` by name, drawn items, step) -> mean losses of the batch.
+
+    The losses are [2] float32: of the softmax, in nats; and of the auxiliary head, nan if there is none or no row has a
+    label. With a head the batch has `label` too, [B] float32, nan for none.
 
     The items drawn are `{"features": item features by column, "item": [U] int64, "chance": [U] float32}`, and `{}` if
     `settings.negatives.uniform` is 0.
@@ -39,8 +43,9 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             own = Entries(model("item", features), batch["item"], batch["chance"])
+            query = model("query", features, tf.stack([_salted(settings.seed, "history"), step]))
             loss = sampled_softmax_loss(
-                model("query", features, tf.stack([_salted(settings.seed, "history"), step])),
+                query,
                 pool.columns(own, _encoded(model, drawn, settings, step), step),
                 batch["reward"],
                 temperature=settings.temperature,
@@ -49,19 +54,23 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
                 user=batch["user"],
                 seed=tf.stack([_salted(settings.seed, "negatives"), step]),
             )
-        for weight, gradient in zip(weights, tape.gradient(loss.total, variables), strict=True):
+            total, auxiliary = loss.total, tf.constant(np.nan, tf.float32)
+            if model.head:
+                mean, labels = model.head.loss(query, own.vector, batch["label"])
+                total += settings.auxiliary.weight * mean
+                auxiliary = tf.where(labels > 0, mean, auxiliary)
+        for weight, gradient in zip(weights, tape.gradient(total, variables), strict=True):
             if isinstance(weight, AdamWeight):
                 weight.update(gradient, settings.history.learning_rate, step)
             elif gradient is not None:
                 weight.update(gradient, settings.learning_rate)
-        return loss.total
+        return tf.stack([loss.total, auxiliary])
 
     # One trace for all batch sizes and lengths of lists, taken now.
     names = {"item": tf.int64, "chance": tf.float32}
     drawn = {"features": _specs(model, "item"), **_vectors(names)} if settings.negatives.uniform else {}
-    return take_step.get_concrete_function(
-        _specs(model, "query", "item"), _vectors(_BATCH), drawn, tf.TensorSpec([], tf.int32)
-    )
+    of_rows = _vectors(_BATCH | ({"label": tf.float32} if model.head else {}))
+    return take_step.get_concrete_function(_specs(model, "query", "item"), of_rows, drawn, tf.TensorSpec([], tf.int32))
 
 
 def _encoded(model: TwoTower, drawn: Mapping[str, Any], settings: Train, step: tf.Tensor) -> Entries | None:

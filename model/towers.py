@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from model.adagrad import Weight
 from model.adam import AdamWeight
+from model.auxiliary import Head
 from model.encoder import fresh_encoder
 from model.layout import SIDES, Layout, Part, TableSpec
 from model.pooling import attended, encoder_prefix, mean_of_present, recent_mean
@@ -29,7 +30,8 @@ class TwoTower(tf.Module):
       layout: what it is made of.
       tables: embedding tables by name.
       dense: weights by name: `query/first/COLUMN`, `query/bias/0`, `query/kernel/1`, `query/skip/COLUMN`,
-        `query/history/COLUMN/…`, …
+        `query/history/COLUMN/…`, …, and those of the head.
+      head: learns labels from both towers' vectors, if `layout.auxiliary` asks for one. No tower reads its weights.
     """
 
     def __init__(self, layout: Layout, seed: int) -> None:
@@ -37,10 +39,12 @@ class TwoTower(tf.Module):
         self.layout = layout
         self.tables = {spec.name: Weight(_fresh_rows(spec, seed)) for spec in layout.tables.values()}
         plain = {name: values for side in SIDES for name, values in _fresh_weights(layout, side, seed).items()}
+        self.head = Head(layout.auxiliary, layout.layers["item"][-1]) if layout.auxiliary else None
         encoders = {name: w for part in layout.parts["query"] for name, w in _fresh_attention(part, seed).items()}
         self.dense: dict[str, Weight | AdamWeight] = {
             **{name: Weight(values) for name, values in plain.items()},
             **{name: AdamWeight(values) for name, values in encoders.items()},
+            **(self.head.weights if self.head else {}),
         }
 
     def __call__(self, side: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None) -> tf.Tensor:
