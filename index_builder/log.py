@@ -120,3 +120,16 @@ class State:
             live=live,
             rolled_back=tuple(rolled_back),
         )
+
+
+def parents(log: Iterable[Entry]) -> dict[str, str | None]:
+    """By version, the parent that it was measured against: the newest accepted version of an earlier day at that time.
+
+    Its manifest names it only where it was also trained on from there.
+    """
+    state, found = State(), dict[str, str | None]()
+    for entry in log:
+        if entry.action in ("publish", "refuse") and entry.version not in found:
+            found[entry.version] = state.accepted_before(version_date(entry.version))
+        state._take(entry)
+    return found

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinspire import __version__
-from twinspire.commands import daily, data, evaluating, reading, report, summary, versions
+from twinspire.commands import daily, data, evaluating, reading, report, showing, summary, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
 from twinspire.wording import said
@@ -27,8 +27,8 @@ PANELS = {
     ),
     "Read": (reading.recommend, reading.similar, evaluating.evaluate),
     "Versions": (
-        versions.versions,
-        versions.show,
+        showing.versions,
+        showing.show,
         report.report,
         versions.promote,
         versions.rollback,

@@ -40,12 +40,18 @@ def make_pipeline(place, **tables):
 def context(pipeline, tmp_path):
     """Makes a day's working files and the context of its publish stage."""
 
-    def make(day, *, recall=0.2, users=500, pipeline=pipeline, parent=None, items=ITEMS, seed=0, promote="auto"):
+    def make(
+        day, *, recall=0.2, users=500, asked=None, pipeline=pipeline, parent=None, items=ITEMS, seed=0, promote="auto"
+    ):
         home = f"{pipeline.pipeline.work_root}/tiny/dt={day}"
         local = tmp_path / f"made-{day}-{seed}"
         _features(local / "features", items)
         baseline = {"recall@50": 0.2} if parent else None
-        _train(local / "train", {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline})
+        metrics = {"holdout": {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline}}
+        if asked is not None:  # of the parent, on this day
+            metrics["progressive"] = {"users": 7, "recall@50": asked}
+            metrics["baselines"] = {"most_popular": {"recall@50": asked / 4}, "past": {"recall@50": asked / 2}}
+        _train(local / "train", metrics)
         _embed(local / "embed", items, seed)
         inputs = {stage: f"{home}/{stage}/0001-{seed:08x}" for stage in ("features", "train", "embed")}
         for stage, uri in inputs.items():
@@ -101,12 +107,12 @@ def _features(folder, items):
     pq.write_table(pa.table({"_user": ["u"], "user": ["u"]}), folder / "users/part-0.parquet")
 
 
-def _train(folder, holdout):
+def _train(folder, metrics):
     for tower in ("query_tower", "item_tower"):
         (folder / tower / "variables").mkdir(parents=True)
         (folder / tower / "saved_model.pb").write_text(tower)
         (folder / tower / "variables/variables.index").write_text(tower)
-    (folder / "metrics.json").write_text(json.dumps({"holdout": holdout, "train": {"loss": []}}))
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "train": {"loss": []}}))
 
 
 def _embed(folder, items, seed):

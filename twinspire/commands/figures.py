@@ -14,14 +14,27 @@ def quality_table(metrics: Mapping[str, Any], ks: Sequence[int]) -> Table:
       metrics: as model/bundle.py says.
       ks: list lengths, `evaluation.ks`.
     """
-    names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", f"coverage@{max(ks)}"]
     held = metrics["holdout"]
-    table = Table(
-        "on", "list", *names, caption=f"day: before training on it; held out: {held['users']} users never trained on"
-    )
-    day = {"the parent": metrics["progressive"], **metrics["baselines"]}
-    held_out = {"this version": held["candidate"], "the parent": held["baseline"], **held["baselines"]}
-    for split, lists in (("day", day), ("held out", held_out)):
+    splits = {
+        "day": {"the parent": metrics["progressive"], **metrics["baselines"]},
+        "held out": {"this version": held["candidate"], "the parent": held["baseline"], **held["baselines"]},
+    }
+    return lists_table(splits, ks, f"day: before training on it; held out: {held['users']} users never trained on")
+
+
+def lists_table(splits: Mapping[str, Mapping[str, Any]], ks: Sequence[int], caption: str) -> Table:
+    """The headline figures, one row per list.
+
+    Args:
+      splits: measures by list, by what they were measured on; lists that were not measured are left out.
+      ks: list lengths, `evaluation.ks`.
+      caption: what stands below.
+    """
+    names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", f"coverage@{max(ks)}"]
+    table = _table("", "on", ["list", *names], caption)
+    table.columns[1].justify, table.columns[1].no_wrap = "left", True
+    table.padding = (0, 1, 0, 0)  # 80 columns hold it
+    for split, lists in splits.items():
         for title, measures in lists.items():
             if measures:
                 cells = (f"{measures[name]:.3f}" if name in measures else "" for name in names)
@@ -100,7 +113,7 @@ _SETS = {
 
 
 def _table(title: str, first: str, names: Sequence[str], caption: str = "") -> Table:
-    table = Table(title=title, caption=caption or None, caption_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(title=title or None, caption=caption or None, caption_justify="left", box=SIMPLE, pad_edge=False)
     table.add_column(first, no_wrap=True)
     for name in names:
         table.add_column(name.replace("@", "\n@").replace("_", " "), justify="right")

@@ -31,6 +31,9 @@ Run = Annotated[
     typer.Option("--run", metavar="NAME", help="Name of the run, for later days to wait for. Schedulers set it."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+OneVersion = Annotated[
+    str | None, typer.Argument(metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one.")
+]
 VersionOption = Annotated[
     str | None,
     typer.Option("--version", metavar="VERSION", help="Id, a beginning of it, or day; by default the live one."),

@@ -9,7 +9,7 @@ import typer
 
 from index_builder.registry import Registry
 from twinspire import storage
-from twinspire.commands.options import PipelineFile, VersionOption, console, open_pipeline
+from twinspire.commands.options import OneVersion, PipelineFile, VersionOption, console, open_pipeline
 from twinspire.errors import BadData, UsageError
 
 FILE = "report.html"
@@ -17,7 +17,8 @@ FILE = "report.html"
 
 def report(
     pipeline: PipelineFile,
-    version: VersionOption = None,
+    version: OneVersion = None,
+    named: VersionOption = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Copy it there; into it, if that is a folder.")
     ] = None,
@@ -30,7 +31,7 @@ def report(
     """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
-    chosen = registry.find(version)
+    chosen = registry.find(version or named)
     place = registry.place(chosen, FILE)
     content = _read(registry, chosen)
     if out:

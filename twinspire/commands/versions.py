@@ -1,20 +1,16 @@
-"""Published versions: which there are, which is live, and changing that."""
+"""Changes to published versions: which is live, which are kept."""
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from index_builder.registry import Registry
 from twinspire import workdir
-from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
-from twinspire.commands.report import FILE as REPORT
+from twinspire.commands.options import PipelineFile, console, open_pipeline, print_json
 from twinspire.pipeline import Pipeline
 from twinspire.retention import delete_working_files, spare_working_files
 
-out = Console()
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")]
 
@@ -22,69 +18,6 @@ Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Wh
 def registry_of(pipeline: Pipeline) -> Registry:
     """The registry that a pipeline publishes to."""
     return Registry(pipeline.registry.root, pipeline.name)
-
-
-def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """List the versions: day, whether live, accepted, refused or rolled back, and the figure that the gate judged."""
-    registry = registry_of(open_pipeline(pipeline))
-    rows: list[dict[str, Any]] = []
-    for s in registry.statuses():
-        quality = registry.manifest(s.version).quality if s.stored else {}
-        rows.append(
-            {
-                "version": s.version,
-                "day": str(s.date),
-                "status": s.status,
-                "metric": quality.get("metric"),
-                "value": quality.get("candidate"),
-                "baseline": quality.get("baseline"),
-                "users": quality.get("users"),
-                "items": quality.get("items"),
-                "pinned": s.pinned,
-                "stored": s.stored,
-                "reason": s.reason,
-            }
-        )
-    if as_json:
-        print_json(rows)
-        return
-    table = Table("version", "status", "measured", "parent's", "users", "items", "reason")
-    for column in table.columns[:2]:
-        column.no_wrap = True
-    metrics = {r["metric"] for r in rows if r["metric"]}
-    table.columns[2].header = ", ".join(metrics) or "measured"
-    for r in rows:
-        value = f"{r['value']:.3f}" if r["value"] is not None else ""
-        before = f"{r['baseline']:.3f}" if r["baseline"] is not None else ""
-        marks = r["status"] + (", pinned" if r["pinned"] else "") + ("" if r["stored"] else ", deleted")
-        style = {"live": "bold green", "refused": "red", "rolled back": "yellow"}.get(r["status"])
-        counts = (str(r["users"] or ""), str(r["items"] or ""))
-        table.add_row(r["version"], marks, value, before, *counts, r["reason"], style=style)
-    out.print(table)
-
-
-def show(pipeline: PipelineFile, version: VersionOption = None, as_json: AsJson = False) -> None:
-    """Show one version: its manifest, where its report is, and the log's entries about it."""
-    registry = registry_of(open_pipeline(pipeline))
-    chosen = registry.find(version)
-    manifest = registry.manifest(chosen)
-    entries = [e for e in registry.log() if chosen == e.version or chosen in e.rolled_back]
-    report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
-    if as_json:
-        log = [e.model_dump(mode="json") for e in entries]
-        print_json({**manifest.model_dump(mode="json"), "report": report, "log": log})
-        return
-    table = Table("field", "value", title=f"{manifest.pipeline} {chosen}", show_header=False)
-    fields = {"day": manifest.date, "parent": manifest.parent, "items": manifest.items, "dimension": manifest.dimension}
-    size = sum(file.size for file in manifest.files.values()) / 1e6
-    for name, value in {**fields, **manifest.quality, "files": f"{len(manifest.files)}, {size:.1f} MB"}.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    table.add_row("report", report or "none: published before versions had one")
-    for name, value in {**manifest.software, **manifest.sources}.items():
-        table.add_row(name, value)
-    for e in entries:
-        table.add_row(f"log {e.number}", f"{e.at:%Y-%m-%d %H:%M} {e.action}: {e.reason}")
-    out.print(table)
 
 
 def promote(
