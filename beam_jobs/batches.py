@@ -67,7 +67,8 @@ def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
     found = pl.col(field.name) if field.name in frame.columns else pl.lit(None).alias(field.name)
     if not pa.types.is_list(field.type):
         return found
-    kind = pl.List(pl.String if pa.types.is_string(field.type.value_type) else pl.Float32)
+    inner = {pa.string(): pl.String, pa.int32(): pl.Int32}.get(field.type.value_type, pl.Float32)
+    kind = pl.List(inner)
     return found.cast(kind).fill_null(pl.lit([], kind))
 
 

@@ -48,7 +48,8 @@ def make_plan(p: Pipeline, day: date, mode: Mode) -> Plan:
     """Derives the days of a run from the pipeline file's windows."""
     w = p.window
     measured = EVALUATED_DAYS - 1 + w.history_days
-    back = max(measured, w.vocabulary_days - 1, w.count_days, p.corpus.days, p.evaluation.lately_days)
+    paired = w.train_days if p.mix.pairs else 0
+    back = max(measured, w.vocabulary_days - 1, w.count_days, p.corpus.days, p.evaluation.lately_days, paired)
     trained = w.train_days - 1 if mode == "full" else 0
     reach = max(w.history_days, counted_days(p))
     return Plan(

@@ -23,6 +23,8 @@ from twinspire.pipeline import Pipeline
 EXAMPLES = "examples"
 CORPUS_START = "corpus/start"
 CORPUS_END = "corpus/end"
+CO_OCCURRENCE_START = "co_occurrence/start"
+CO_OCCURRENCE_END = "co_occurrence/end"
 EVALUATION = "evaluation"
 USERS = "users"
 PASTS = "pasts"
@@ -34,9 +36,12 @@ REPORT = "report.json"
 
 TIME = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())
+LABEL = "_label"
 PAST_LENGTH = 500
 """The most items in `_past`."""
 
+_EVENT = {"_user": pa.string(), "_item": pa.string(), "_time": TIME, "_reward": pa.float32(), LABEL: pa.float32()}
+"""What examples keep of their event, besides features."""
 _TYPES: dict[str, pa.DataType] = {
     "id": pa.string(),
     "category": pa.string(),
@@ -75,9 +80,10 @@ def item_columns(p: Pipeline) -> list[pa.Field]:
 def example_schema(p: Pipeline) -> pa.Schema:
     """`examples/dt=D/`: one row per positive event, sorted by time, user, item.
 
-    `_reward` is cut to `columns.reward_clip`; `_holdout` marks the users that D is not trained on.
+    `_reward` is cut to `columns.reward_clip`, then multiplied by the type's factor in `columns.weights`. `_label` is
+    there if `columns.label` is declared; null = none. `_holdout` marks the users that D is not trained on.
     """
-    meta = [("_user", pa.string()), ("_item", pa.string()), ("_time", TIME), ("_reward", pa.float32())]
+    meta = [(name, kind) for name, kind in _EVENT.items() if name != LABEL or p.columns.label]
     return _schema([*meta, ("_holdout", pa.bool_())], query_columns(p) + item_columns(p))
 
 
@@ -142,6 +148,16 @@ def pasts_schema() -> pa.Schema:
     `_past_counts` are the events of each item, as floats.
     """
     return pa.schema([("_user", pa.string()), ("_past", STRINGS), ("_past_counts", pa.list_(pa.float32()))])
+
+
+def co_occurrence_schema() -> pa.Schema:
+    """`co_occurrence/start/`, `co_occurrence/end/`: what the same users took, as of the start and the end of the day.
+
+    One row per item that was taken with another one, sorted by `_item`. `_rows` are its neighbours, nearest first: rows
+    of the corpus of the same moment, in order of `_item`; `_similarities` lie between 0 and 1.
+    """
+    lists = [("_rows", pa.list_(pa.int32())), ("_similarities", pa.list_(pa.float32()))]
+    return pa.schema([("_item", pa.string()), *lists])
 
 
 _PAST = [("_past", STRINGS), ("_past_events", pa.int64())]

@@ -39,7 +39,7 @@ STAGES = {
             after=None,
             config=(
                 *("pipeline.time_zone", "source", "columns", "features", "window", "vocabulary", "corpus"),
-                *("evaluation.holdout", "evaluation.lately_days", "evaluation.als"),
+                *("evaluation.holdout", "evaluation.lately_days", "evaluation.als", "mix"),
                 *("statistics", "beam.shards"),
             ),
             derived=("transform/", "statistics/", "report.json"),
@@ -48,7 +48,7 @@ STAGES = {
             name="train",
             module="model.train",
             after="features",
-            config=("features", "train", "evaluation", "vocabulary.oov_buckets", "gate.min_users"),
+            config=("features", "train", "evaluation", "mix", "vocabulary.oov_buckets", "gate.min_users"),
             inherits=True,
             derived=("query_tower/", "item_tower/", "tensorboard/"),
         ),
@@ -79,6 +79,8 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
             value = {k: v for k, v in value.items() if k not in _WITHOUT_EFFECT[table]}
         if table == "features" and stage.name == "features":
             value = {name: {k: v for k, v in f.items() if k != "dimension"} for name, f in value.items()}
+        if table == "mix" and stage.name == "features":  # which looks at pairs of items, and at nothing else of it
+            value = value["neighbours"] if pipeline.mix.pairs else 0
         used[path] = value
     return digest(used)
 

@@ -24,6 +24,7 @@ from twinspire.tables import (
     Gate,
     Header,
     Index,
+    Mix,
     Registry,
     Serving,
     Source,
@@ -46,6 +47,7 @@ class Pipeline(Strict):
     corpus: Corpus = Field(default_factory=Corpus, description="Items that can be recommended.")
     train: Train = Field(default_factory=Train, description="Model and training.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="Measurement.")
+    mix: Mix = Field(default_factory=Mix, description="What two-tower and simpler sources have to say.")
     gate: Gate = Field(default_factory=Gate, description="Conditions of going live.")
     index: Index = Field(default_factory=Index, description="Nearest neighbours.")
     registry: Registry = Field(default_factory=Registry, description="Publication.")
@@ -109,8 +111,31 @@ class Pipeline(Strict):
                     f"features.{name}.days is {f.days}, more than window.count_days = {self.window.count_days}"
                 )
         self._check_sides()
+        self._check_objectives()
         self._check_gate()
         return self
+
+    def _check_objectives(self) -> None:
+        c = self.columns
+        if c.weights and not c.event:
+            raise ValueError("columns.weights go by event type, but columns.event does not say which column holds it")
+        for kind in c.weights:
+            if c.positives and kind not in c.positives:
+                near = get_close_matches(kind, c.positives, 1)
+                raise ValueError(
+                    f"columns.weights are of positives, {list(c.positives)}; found {kind!r}"
+                    + (f"; did you mean {near[0]!r}?" if near else ", which is never trained on")
+                )
+        if c.positives and not any(c.weights.get(kind, 1.0) for kind in c.positives):
+            raise ValueError("columns.weights are 0 for all of columns.positives, so that nothing would be learned")
+        if self.train.auxiliary.weight and not c.label:
+            raise ValueError("train.auxiliary.weight is above 0, but columns.label does not say which column to learn")
+        for name, f in self.features.items():
+            if c.label and f.kind != "id" and self.origin(name) == "events" and self.column(name) == c.label:
+                raise ValueError(
+                    f"features.{name} reads columns.label = {c.label!r}: what is to be learned of an event cannot be "
+                    "known before it"
+                )
 
     def _check_gate(self) -> None:
         measures = [f"{name}@{k}" for k in self.evaluation.ks for name in ("recall", "ndcg", "hit_rate", "coverage")]

@@ -23,6 +23,8 @@ def _duration(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+_LARGEST = 1_000_000
+"""The largest factor of a reward: float32 has room for no more than 7 digits."""
 
 
 class Source(Strict):
@@ -57,15 +59,30 @@ class Columns(Strict):
     time: str = Field(description="When: a timestamp, an ISO string or an integer.")
     time_unit: Literal["s", "ms", "us"] = Field("s", description="Unit of an integer time (since 1970, UTC).")
     reward: str | None = Field(None, description="Weight of the example, 0 or more; 1 when not declared.")
-    reward_clip: tuple[float, float] = Field((0.0, 10.0), description="Rewards are cut to this range.")
+    reward_clip: tuple[float, float] = Field(
+        (0.0, 10.0), description="Rewards are cut to this range, before `weights` apply."
+    )
     event: str | None = Field(None, description="The event's type.")
     positives: tuple[str, ...] = Field((), description="Event types that count as positives; all when empty.")
     weights: dict[str, float] = Field(
-        default_factory=dict, description="Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`."
+        default_factory=dict,
+        description="Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`. With 0 an event is no "
+        "more than a negative of others; it still counts for histories, counts and measures.",
     )
-    label: str | None = Field(None, description="A number that `train.auxiliary` learns: a rating, the share watched.")
+    label: str | None = Field(
+        None,
+        description="A number that `train.auxiliary` learns: a rating, the share watched. Missing where there is none.",
+    )
     items_key: str | None = Field(None, description="The item's id in the items snapshot; as in the events by default.")
     users_key: str | None = Field(None, description="The user's id in the users snapshot; as in the events by default.")
+
+    @field_validator("weights")
+    @classmethod
+    def _are_factors(cls, value: dict[str, float]) -> dict[str, float]:
+        for kind, factor in value.items():
+            if not 0 <= factor <= _LARGEST:
+                raise ValueError(f"a factor is a number from 0 to {_LARGEST:,}, found {factor:g} for {kind!r}")
+        return value
 
 
 class Window(Strict):
@@ -145,10 +162,18 @@ class HistoryEncoder(Strict):
 
 
 class Auxiliary(Strict):
-    """A second thing to learn from the same vectors: how much a taken item was liked (`columns.label`)."""
+    """A second thing to learn from the same vectors: how much a taken item was liked (`columns.label`). A small head
+    predicts the label from both vectors. It shapes them in training and does not change how items are ranked: lists
+    are by the softmax's cosine.
+    """
 
-    weight: float = Field(0.0, ge=0, description="Of its loss beside the softmax; 0 is off.")
-    loss: Literal["squared", "logistic"] = Field("squared", description="`logistic` for labels from 0 to 1.")
+    weight: float = Field(
+        0.0, ge=0, le=1000, description="Of its loss beside the softmax, both being means over the batch; 0 is off."
+    )
+    loss: Literal["squared", "logistic"] = Field(
+        "squared",
+        description="`squared`, in units of the labels' standard deviation; `logistic` for labels from 0 to 1.",
+    )
 
 
 class Train(Strict):
@@ -205,6 +230,29 @@ class Evaluation(Strict):
     als: bool = Field(
         False, description="Also measure matrix factorisation, implicit's ALS. Needs `pip install 'twinspire[als]'`."
     )
+
+
+Nominator = Literal["two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
+
+
+class Mix(Strict):
+    """What is recommended: the two-tower's items, mixed with those of simpler sources. Weights are fitted each day, on
+    lists of versions that had not seen it.
+    """
+
+    sources: tuple[Nominator, ...] = Field(
+        ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence"),
+        description="What is mixed. With none, or until enough users were there to fit on, the two-tower serves alone.",
+    )
+    neighbours: int = Field(50, ge=1, description="`co_occurrence`: items kept for each item, the nearest.")
+    min_users: int = Field(
+        100, ge=1, description="Users needed to fit on. A slice of fewer has the weights of all users."
+    )
+
+    @property
+    def pairs(self) -> bool:
+        """Whether items taken together are counted."""
+        return "co_occurrence" in self.sources
 
 
 class Gate(Strict):

@@ -12,7 +12,7 @@ from beam_jobs import batches, days, schema
 from beam_jobs.point_in_time import corpus, counts, items
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.point_in_time.shard import LOT
-from beam_jobs.raw_features.steps import NUMBERS, REJECTED
+from beam_jobs.raw_features.steps import MEMBERS, NUMBERS, REJECTED
 from beam_jobs.reading.records import ORDER
 from twinspire import storage
 
@@ -94,7 +94,7 @@ class FinishPasts(Finish):
 
 
 class FinishCorpus(Finish):
-    """Any element -> both corpora; `NUMBERS`, `REJECTED` records of the items."""
+    """Any element -> both corpora; their `MEMBERS`; `NUMBERS`, `REJECTED` records of the items."""
 
     def process(self, _: None, table: pa.RecordBatch) -> Iterator:
         """Writes the files."""
@@ -105,6 +105,7 @@ class FinishCorpus(Finish):
             for part, start in enumerate(range(0, max(1, len(rows)), corpus.FILE_ROWS)):
                 self._write(f"{folder}/{part:05d}.parquet", rows[start : start + corpus.FILE_ROWS], kind)
             yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
+            yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
         yield from (TaggedOutput(NUMBERS, number) for number in self._numbers(known))
         if (at := self._job.inputs.items_of.get(day)) is not None:
             yield from (TaggedOutput(REJECTED, record) for record in items.account(self._job, at).rejected)

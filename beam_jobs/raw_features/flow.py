@@ -15,6 +15,7 @@ from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollec
 from beam_jobs.point_in_time import counts
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.raw_features import finish, steps
+from beam_jobs.raw_features.together import CoOccurrence
 from beam_jobs.reading.rejected import Rejected
 
 _Sharded = tuple[int, pa.RecordBatch]
@@ -30,8 +31,9 @@ _WORK = {
     steps.EVALUATION: _Named,
     steps.USERS: _Named,
     steps.PASTS: _Named,
+    steps.BASKETS: _Named,
 }
-_CORPUS = {steps.REJECTED: Rejected, steps.NUMBERS: _Counted}
+_CORPUS = {steps.REJECTED: Rejected, steps.NUMBERS: _Counted, steps.MEMBERS: _Named}
 
 
 @dataclass
@@ -61,6 +63,9 @@ class RawFeatures(beam.PTransform):
             made[steps.USERS] | "Users" >> _count(finish.FinishUsers(job)),
             made[steps.PASTS] | "Pasts" >> _count(finish.FinishPasts(job)),
         ]
+        if job.p.mix.pairs:
+            members = AsDict(corpora[steps.MEMBERS])
+            numbers.append(made[steps.BASKETS] | "Together" >> CoOccurrence(job, table, members))
         rejected = [read[steps.REJECTED], corpora[steps.REJECTED]]
         _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)

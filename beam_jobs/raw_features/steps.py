@@ -11,7 +11,7 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import batches, days, hashing, schema
-from beam_jobs.point_in_time import counts, shard
+from beam_jobs.point_in_time import counts, shard, together
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.point_in_time.shard import LOT, Shard
 from beam_jobs.reading import blocks, columns
@@ -26,11 +26,15 @@ RECORDS = "records"
 NUMBERS = "numbers"
 """(name, n): counts to be added up, see report.py."""
 REJECTED = "rejected"
+MEMBERS = "members"
+"""(folder of a corpus, its items)."""
 COUNTS = "counts"
 """(0, part of the count table)."""
 LOTS = "lots"
 """(day, the smallest lots of a shard, as bytes)."""
 EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = "examples", "analysis", "evaluation", "users", "pasts"
+BASKETS = "baskets"
+"""(folder of co-occurrence, what the users of a shard took before its moment)."""
 
 Part = tuple[SourceFile, int, int | None]
 """A file, its number among those of its table, and a part of it."""
@@ -81,8 +85,8 @@ class Read(beam.DoFn):
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`, `PASTS` if they are
-    asked for, `NUMBERS`.
+    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`, `NUMBERS`, and
+    `PASTS` and `BASKETS` if they are asked for.
     """
 
     def __init__(self, job: Job) -> None:
@@ -126,11 +130,15 @@ class Work(beam.DoFn):
         if p.evaluation.als:
             pasts = batches.to_batch(events.pasts(), schema.pasts_schema())
             yield TaggedOutput(PASTS, (f"{schema.PASTS}/{name}", pasts))
+        if p.mix.pairs:
+            taken = events.positives()
+            for folder, (_, moment) in together.moments(self._job).items():
+                yield TaggedOutput(BASKETS, (folder, together.baskets(taken, moment, p.window.train_days)))
 
 
 def half_made(p: Pipeline) -> pa.Schema:
     """Examples on their way: what a shard knows of them."""
-    meta = [f for f in schema.example_schema(p) if f.name in ("_user", "_item", "_time", "_reward")]
+    meta = [f for f in schema.example_schema(p) if f.name.startswith("_") and f.name != "_holdout"]
     extra = [pa.field(LOT, pa.uint64()), pa.field(ORDER, pa.int64())]
     return pa.schema(meta + extra + schema.query_columns(p))
 

@@ -1,0 +1,89 @@
+"""Items taken together, against a slow count in plain Python."""
+
+from collections import Counter, defaultdict
+from datetime import timedelta
+from itertools import permutations
+from math import sqrt
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs import schema
+from beam_jobs.point_in_time import together
+from beam_jobs.raw_features.run import write_raw
+from tests.beam_jobs.raw_features import world as worlds
+from tests.beam_jobs.raw_features.slow import Slow
+
+DAY = worlds.DAY
+TRAIN_DAYS = 3  # of the world's pipeline file
+
+
+@pytest.fixture(scope="module", params=[50, 4], ids=["all", "last4"])
+def done(request, tmp_path_factory):
+    """A world of busy users, what the job made of it, and how large a basket was."""
+    folder = tmp_path_factory.mktemp("together")
+    world = worlds.make(folder, 11)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(together, "BASKET", request.param)
+        patch.setattr(together, "_CHUNK", 20)
+        write_raw(world.context(folder / "out"), lambda rows: None)
+    return Slow(world, DAY), folder / "out", request.param
+
+
+def slow_neighbours(slow, moment, corpus, basket):
+    """By item: its neighbours' rows in the corpus and their similarities, nearest first."""
+    window = {moment - timedelta(days=n) for n in range(1, TRAIN_DAYS + 1)}
+    last = defaultdict(dict)
+    for e in slow.log:
+        if e["d"] in window and e["kind"] in ("buy", "gift"):
+            last[e["user"]][e["item"]] = e["t"]
+    baskets = [sorted(items, key=lambda i: (items[i], i))[-basket:] for items in last.values()]
+    takers = Counter(item for b in baskets for item in b)
+    both = Counter(pair for b in baskets for pair in permutations(b, 2))
+    row = {item: n for n, item in enumerate(corpus)}
+    found = defaultdict(list)
+    for (one, other), n in both.items():
+        if other in row:
+            similarity = n / (sqrt(takers[one] * takers[other]) + together.SHRINKAGE)
+            found[one].append((float(np.float32(similarity)), row[other]))
+    return {one: sorted(near, key=lambda x: (-x[0], x[1])) for one, near in found.items()}
+
+
+@pytest.mark.parametrize("when", ["start", "end"])
+def test_items_taken_together(done, when):
+    slow, out, basket = done
+    moment = DAY if when == "start" else DAY + timedelta(days=1)
+    corpus = pq.read_table(out / "corpus" / when)["_item"].to_pylist()
+    files = sorted((out / "co_occurrence" / when).iterdir())
+    assert all(pq.read_schema(f).equals(schema.co_occurrence_schema()) for f in files)
+    found = pl.concat(pl.read_parquet(f) for f in files)
+    assert found["_item"].is_sorted() and len(files) > 1
+    expected = slow_neighbours(slow, moment, corpus, basket)
+    assert found["_item"].to_list() == sorted(expected) and len(expected) > 5
+    for item, rows, similarities in found.iter_rows():
+        assert [*zip(similarities, rows, strict=True)] == expected[item]
+
+
+def test_the_two_moments_differ_by_the_day(done):
+    _, out, _ = done
+    before, after = (pl.read_parquet(f"{out}/co_occurrence/{when}/*.parquet") for when in ("start", "end"))
+    assert not before.equals(after)
+
+
+def test_only_the_nearest_are_kept():
+    counted = pl.DataFrame({"item": [0] * 4 + [2], "other": [1, 2, 3, 4, 0], "n": [1, 5, 3, 3, 5]})
+    near = together.nearest(counted, np.array([9, 4, 9, 4, 4]), np.array([0, 1, -1, 3, 2]), 2)
+    assert near["item"].to_list() == [0, 2]
+    assert near["_rows"].to_list() == [[2, 3], [0]], "2 is outside the corpus; 3 and 4 are as near, by row"
+    assert near["_similarities"].to_list()[0] == pytest.approx([3 / (6 + together.SHRINKAGE)] * 2)
+
+
+def test_nothing_is_counted_where_it_is_no_source(tmp_path):
+    world = worlds.make(tmp_path, 12)
+    context = world.context(tmp_path / "out")
+    mix = context.pipeline.mix.model_copy(update={"sources": ("two_tower", "past")})
+    object.__setattr__(context, "pipeline", context.pipeline.model_copy(update={"mix": mix}))
+    write_raw(context, lambda rows: None)
+    assert not (tmp_path / "out/co_occurrence").exists()
