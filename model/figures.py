@@ -56,8 +56,10 @@ def draw(
     lists, shares = {"two_tower": ranked}, None
     if train.correction != "none":
         log_q = estimate.log_q(fingerprint(corpus.column("_item"))).numpy()
-        lists["uncorrected"] = rank_uncorrected(*vectors, log_q, temperature=train.temperature, k=k)
         trained = examples.filter(pc.invert(examples.column("_holdout")))
+        drawn = split.events > 0
+        drawn |= pc.is_in(corpus.column("_item"), pc.unique(trained.column("_item"))).to_numpy(zero_copy_only=False)
+        lists["uncorrected"] = rank_uncorrected(*vectors, log_q, drawn, temperature=train.temperature, k=k)
         shares = frequency(trained.column("_item"), lambda items: estimate.log_q(items).numpy())
     lists |= {name: by.kept for name, by in rank_baselines(split, k).items() if name != PAST}
     return {bundle.POPULARITY: popularity(split, lists, k), bundle.FREQUENCY: shares}
@@ -109,25 +111,28 @@ def _shares(groups: np.ndarray) -> list[float]:
 
 
 def rank_uncorrected(
-    queries: np.ndarray, items: np.ndarray, log_q: np.ndarray, *, temperature: float, k: int
+    queries: np.ndarray, items: np.ndarray, log_q: np.ndarray, drawn: np.ndarray, *, temperature: float, k: int
 ) -> np.ndarray:
     """The lists that the correction spares us: best by s - log q, as a plain in-batch softmax learns to score.
 
     A softmax over items drawn with frequency q has its optimum at s = log P(item | query) - log q; the correction takes
     log q out. Putting it back into the scores of a corrected model shows, without training another, what popularity
-    its lists would have had.
+    its lists would have had. Items that are never drawn are left out: such a softmax learns nothing of them.
 
     Args:
       queries: [U, D] float32.
       items: [C, D] float32.
       log_q: [C] float32, natural log of each item's share of the training rows.
+      drawn: [C] bool, items that training met.
       temperature: divides the inner products.
       k: length of the lists.
 
-    Returns: [U, k] int64, best first, -1 where the corpus is used up.
+    Returns: [U, k] int64, best first, -1 where these items are used up.
     """
+    known = np.flatnonzero(drawn)
     scaled = np.concatenate([queries / temperature, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
-    return top_k(scaled, np.concatenate([items, -log_q[:, None]], axis=1, dtype=np.float32), k)
+    found = top_k(scaled, np.concatenate([items[known], -log_q[known, None]], axis=1, dtype=np.float32), k)
+    return np.append(known, -1)[found]
 
 
 def frequency(items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any] | None:

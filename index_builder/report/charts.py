@@ -82,7 +82,7 @@ def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str
             values = np.array([np.nan if v is None else v for v in one.values])
             _band(axes, at, one)
             axes.plot(at, values, marker=_MARKERS[one.colour], **_line(one))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{num2date(v):%-d %b}"))
         axes.set_xlim(at.min() - 0.4, at.max() + 0.4)
         axes.xaxis.grid(False)
@@ -142,7 +142,7 @@ def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, 
     """One line over numbers."""
     with _chart(name) as (axes, svg):
         axes.plot(x, y, color=COLOURS["two_tower"], marker="o" if len(x) < 3 else "")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
         axes.xaxis.grid(False)
         axes.set_xlabel(labels[0])

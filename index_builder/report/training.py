@@ -56,7 +56,7 @@ def popularity(facts: Facts) -> Part:
     if "uncorrected" in found["lists"]:
         text.append(
             "“Correction taken out” is estimated, not trained: this model’s own scores less log q, which is what a "
-            "softmax over in-batch negatives learns when nothing corrects it."
+            "softmax over in-batch negatives learns of the items that it meets, when nothing corrects it."
         )
     return Part(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
 

@@ -59,8 +59,11 @@ def test_without_the_correction_frequent_items_go_down():
     log_q = np.log(np.array([0.5, 0.4, 0.1], np.float32))
     scores = queries @ items.T / 0.5 - log_q  # u: 2.69 .92 3.50; v: .69 2.92 3.50
     assert scores.argmax(1).tolist() == [2, 2] and (queries @ items.T).argmax(1).tolist() == [0, 1]
-    found = rank_uncorrected(queries, items, log_q, temperature=0.5, k=3)
+    found = rank_uncorrected(queries, items, log_q, np.ones(3, bool), temperature=0.5, k=3)
     assert found.tolist() == [[2, 0, 1], [2, 1, 0]]
+    never_drawn = np.array([False, True, True])
+    found = rank_uncorrected(queries, items, log_q, never_drawn, temperature=0.5, k=3)
+    assert found.tolist() == [[2, 1, -1], [2, 1, -1]]
 
 
 def test_frequencies_beside_counts():
