@@ -88,8 +88,8 @@ class Versions:
         except FileNotFoundError as e:
             known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
             raise UsageError(
-                f"A version is one of those that `twinspire versions` lists; {version!r} of {self.pipeline} is not "
-                f"stored in {self.root}. The newest are: {known}."
+                f"A version is one of those that `twinspire versions PIPELINE` lists; {version!r} of {self.pipeline} "
+                f"is not stored in {self.root}. The newest are: {known}."
             ) from e
 
     def place(self, version: str, path: str) -> str:

@@ -1,4 +1,7 @@
-"""Shows training as it goes: a bar in a terminal, a line now and then in a log. Always on standard error."""
+"""Shows training as it goes: a bar in a terminal, a line now and then in a log. Always on standard error.
+
+And warns where there was hardly any.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +11,29 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from model.fit import Report
+from model.fit import Learned, Report
+from twinspire.tables import Train
 
 SECONDS_BETWEEN_LINES = 5.0
+FEW_STEPS = 50
+"""From scratch, fewer steps than these leave vectors near where they began."""
+
+
+def few_steps(learned: Learned, settings: Train) -> str | None:
+    """What to say of a training from scratch that was over too soon to learn much; None if it was not."""
+    if learned.step > learned.steps or learned.steps >= FEW_STEPS:
+        return None
+    rows = learned.rows // settings.epochs
+    return (
+        f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds; these were "
+        f"{learned.steps}: {rows:,} examples, {settings.epochs} times, in batches of {settings.batch_size}. Expect "
+        "poor lists. Lower train.batch_size, raise train.epochs, or train on more days: window.train_days."
+    )
+
+
+def warn(text: str) -> None:
+    """Prints a warning."""
+    Console(stderr=True).print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ def learning(facts: Facts) -> Part:
     )
     begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
     text = [f"Trained {begun} on {days}: {count(train.get('rows'))} examples in {count(train.get('steps'))} steps."]
+    if train.get("warning"):
+        text.append(f"Warning: {train['warning']}")
     if not loss:
         text.append("There is no curve: training took no step.")
     return Part(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [], half=True)

@@ -248,6 +248,8 @@ def test_what_was_measured_stands_there(facts):
     assert "3 of 1,000 records were set aside as malformed (0.30%)" in parts["data"]
     assert "• price: odd" in parts["data"] and "no time 3" in parts["data"]
     assert "Note: few users." in parts["gate"]
+    few = {**facts.metrics, "train": {**facts.metrics["train"], "warning": "too few steps"}}
+    assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
 
 
 def test_what_changed_since_the_live_version(facts):
