@@ -108,6 +108,7 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
     return Measured(
         candidate=holdout.get("candidate"),
         baseline=holdout.get("baseline"),
+        change=holdout.get("change"),
         users=holdout.get("users", 0),
         index_recall=figures.get("recall"),
         items=figures["items"],

@@ -120,21 +120,25 @@ def compare(split: Split, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence
       baseline: [U, L] positions, those compared with.
       ks: list lengths.
 
-    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more, and where there are
-    resamples the interval of the change, `low` and `high`: paired, both lists being resampled alike. Measures that are
-    0 for the baseline, and those of all lists together, are not there.
+    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the number of users
+    whose two lists `differ` in it; and where there are resamples the interval of the change, `low` and `high`: paired,
+    both lists being resampled alike. A resample in which neither list finds anything tells of no change. Measures that
+    are 0 for the baseline, and those of all lists together, are not there.
     """
     ours, theirs = by_query(split, ranked, ks), by_query(split, baseline, ks)
     after, before = means(ours), means(theirs)
-    names = [name for name in ours if before[name] > 0]
-    found = {name: {"change": after[name] / before[name] - 1} for name in names}
+    found: dict[str, dict[str, float]] = {}
+    for name in (name for name in ours if before[name] > 0):
+        other = np.abs(ours[name] - theirs[name]) > 0
+        found[name] = {"change": after[name] / before[name] - 1, "differ": split.users_among(other)}
     if split.resamples:
-        sums = (resampled_means({n: x[n] for n in names}, split.user, split.resamples) for x in (ours, theirs))
+        sums = (resampled_means({n: x[n] for n in found}, split.user, split.resamples) for x in (ours, theirs))
         ours_again, theirs_again = sums
-        for name in names:
+        for name, told in found.items():
+            one, two = ours_again[name], theirs_again[name]
             with np.errstate(divide="ignore", invalid="ignore"):
-                span = interval(ours_again[name] / theirs_again[name] - 1)
-            found[name] |= {"low": span[0], "high": span[1]} if span else {}
+                span = interval(np.where(one == two, 0.0, one / two - 1))
+            told |= {"low": span[0], "high": span[1]} if span else {}
     return found
 
 

@@ -16,7 +16,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BOTTOM = {
     f"twinspire.{name}"
-    for name in ("errors", "feature", "gcs", "pipeline", "quiet", "stages", "storage", "tables", "version", "workdir")
+    for name in (
+        "errors",
+        "feature",
+        "gcs",
+        "measures",
+        "pipeline",
+        "quiet",
+        "stages",
+        "storage",
+        "tables",
+        "version",
+        "workdir",
+    )
 }
 MIDDLE = ("beam_jobs", "model", "index_builder", "serving")
 CONTRACTS = {

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from twinspire import measures
 from twinspire.errors import UsageError
 from twinspire.feature import KINDS, Feature, Strict
 from twinspire.tables import (
@@ -138,14 +139,19 @@ class Pipeline(Strict):
                 )
 
     def _check_gate(self) -> None:
-        measures = [f"{name}@{k}" for k in self.evaluation.ks for name in ("recall", "ndcg", "hit_rate", "coverage")]
-        for key, metric in (("gate.metric", self.gate.metric), *(("gate.floors", name) for name in self.gate.floors)):
-            if metric not in (*measures, "mrr"):
-                near = get_close_matches(metric, measures, 1)
-                raise ValueError(
-                    f"{key} names a measure with a k of evaluation.ks = {list(self.evaluation.ks)}, found {metric!r}"
-                    + (f"; did you mean {near[0]!r}?" if near else "")
-                )
+        ks, bounds = self.evaluation.ks, self.evaluation.slices
+        for key, names, known in (
+            ("gate.metric", [self.gate.metric], measures.headline(ks)),
+            ("gate.floors", self.gate.floors, measures.with_floors(ks, bounds)),
+            ("gate.ceilings", self.gate.ceilings, measures.with_ceilings(ks, bounds)),
+        ):
+            for name in names:
+                if name not in known:
+                    slices = f" and a slice of evaluation.slices = {list(bounds)}" if "/" in name else ""
+                    hint = _where_else(name, known, ks, bounds)
+                    raise ValueError(
+                        f"{key} names a measure with a k of evaluation.ks = {list(ks)}{slices}, found {name!r}{hint}"
+                    )
 
     def _check_sides(self) -> None:
         for side in ("query", "item"):
@@ -226,6 +232,15 @@ def _explain(error: ErrorDetails) -> str:
     return f"{'.'.join(where)}: unknown key; " + (
         f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     )
+
+
+def _where_else(measure: str, known: list[str], ks: tuple[int, ...], bounds: tuple[int, ...]) -> str:
+    """What may have been meant by a measure that cannot be named here."""
+    for table, names in (("floors", measures.with_floors), ("ceilings", measures.with_ceilings)):
+        if measure in names(ks, bounds):
+            return f"; that can stand in gate.{table}"
+    near = get_close_matches(measure, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _choice(found: str | None, known: list[str]) -> str:

@@ -231,6 +231,13 @@ class Evaluation(Strict):
         False, description="Also measure matrix factorisation, implicit's ALS. Needs `pip install 'twinspire[als]'`."
     )
 
+    @field_validator("slices")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(f"slices begin one after the other, as [1, 5, 20] do; found {list(value)}")
+        return value
+
 
 Nominator = Literal["two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
 
@@ -255,14 +262,38 @@ class Mix(Strict):
         return "co_occurrence" in self.sources
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Gate(Strict):
     """What a version must reach to go live."""
 
     metric: str = Field("recall@50", description="Compared with the newest accepted version's, on the same users.")
-    max_drop: float = Field(0.1, ge=0, le=1, description="The relative loss that is put up with.")
-    min_users: int = Field(200, ge=1, description="Held-out users needed for a comparison.")
-    floors: dict[str, float] = Field(
-        default_factory=dict, description="Least values by metric: `{ 'recall@50' = 0.05 }`."
+    max_drop: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The relative loss that is put up with. More is refused, unless its paired 95% interval reaches up "
+        "to no loss: then it may be chance.",
+    )
+    max_slice_drop: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="The same in each slice of users (`evaluation.slices`); refused when the whole interval is beyond. "
+        "1 for never.",
+    )
+    min_users: int = Field(
+        200, ge=1, description="Held-out users needed for a comparison, and in a slice to judge that: of fewer, a note."
+    )
+    floors: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' = 0.01 }`.",
+    )
+    ceilings: dict[str, Share] = Field(
+        default_factory=dict,
+        description="Largest values of what should be small: `{ 'gini@50' = 0.95, 'overlap@50' = 0.5, "
+        "'popular_share@50' = 0.6 }`.",
     )
     max_corpus_change: float = Field(0.5, ge=0, description="Relative change of the corpus size that is put up with.")
 

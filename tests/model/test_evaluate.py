@@ -9,6 +9,7 @@ import pytest
 from model.evaluate import compare, evaluate_baselines, evaluate_lists, evaluate_split, headline, rank
 from model.metrics import top_k
 from model.split import prepare
+from twinspire.measures import key, part, with_ceilings, with_floors
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [1, 9, 5, 0, 7], "_lately": [4, 0, 3, 2, 0]})
@@ -162,6 +163,29 @@ def test_intervals_surround_the_means():
     assert sum(low < high for low, high in intervals.values()) > 15
     assert not {"coverage@3", "gini@3", "overlap@3"} & intervals.keys()
     assert {"recall@3", "recall@3/users:0", "recall@3/items:1-4", "popular_share@3"} <= intervals.keys()
+
+
+def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():
+    """The names that a pipeline file may use, against those of a day on which everybody took something."""
+    table, queries, items = _random_day(6, users=200)
+    bounds, ks = (1, 3, 20), (1, 3)
+    found = evaluate_split(prepare(table, CORPUS, bounds=bounds), queries, items, ks)
+    named = {*with_floors(ks, bounds), *with_ceilings(ks, bounds)}
+    there = {name for name in found if "@" in name or name == "mrr"}
+    for side, parts in found["slices"].items():
+        for slice_name, one in parts.items():
+            there |= {key(name, side, slice_name) for name in one if "@" in name or name == "mrr"}
+    corpus_has_none = {key(f"recall@{k}", "items", "20+") for k in ks}
+    assert named - there == corpus_has_none and there <= named
+    for name in there:
+        where, measure = part(found, name)
+        assert 0 <= where[measure] <= 1 and where["users"] > 0
+
+
+def test_a_slice_of_which_nothing_is_known_is_empty():
+    assert part(None, "recall@50/users:0") == ({}, "recall@50")
+    assert part({"slices": {"users": {}}}, "mrr/users:0") == ({}, "mrr")
+    assert part({"mrr": 0.5}, "mrr") == ({"mrr": 0.5}, "mrr")
 
 
 def test_lists_are_compared_query_by_query():

@@ -71,6 +71,25 @@ def test_what_the_file_says_is_there(read, tmp_path):
     assert p.origin("brand") == "items" and p.origin("sold") is None
 
 
+def test_limits_name_measures_as_they_are_measured(read):
+    """What model/evaluate.py really tells of a day can be limited, under the same name."""
+    limits = """[evaluation]
+ks = [2]
+slices = [1, 5]
+[gate]
+metric = "recall@2"
+[gate.floors]
+"recall@2" = 0.1
+"mrr/users:0" = 0.1
+"hit_rate@2/users:1-4" = 0.1
+"recall@2/items:5+" = 0.1
+[gate.ceilings]
+"gini@2" = 0.9
+"popular_share@2/users:5+" = 0.9
+[train]"""
+    assert len(read("[train]", limits).gate.floors) == 4
+
+
 def test_it_cannot_be_changed(read):
     with pytest.raises(Exception, match="frozen"):
         read().train.dimension = 3
@@ -106,6 +125,14 @@ def test_the_environment_is_read(read, monkeypatch):
         ("[features.brand]", "[features.Brand]", "lower case"),
         ("[train]", "[gate]\nmetric = 'recall@77'\n[train]", "evaluation.ks = [10, 50, 100], found 'recall@77'"),
         ("[train]", "[evaluation]\nks = [10]\n[train]", "found 'recall@50'; did you mean 'recall@10'?"),
+        ("[train]", "[gate]\nmetric = 'recall@50/users:0'\n[train]", "that can stand in gate.floors"),
+        ("[train]", "[gate.floors]\n'gini@50' = 0.9\n[train]", "found 'gini@50'; that can stand in gate.ceilings"),
+        ("[train]", "[gate.ceilings]\n'ginny@50' = 0.9\n[train]", "did you mean 'gini@50'?"),
+        ("[train]", "[gate.floors]\n'recall@50/users:1-9' = 0.1\n[train]", "a slice of evaluation.slices = [1, 5, 20]"),
+        ("[train]", "[gate.floors]\n'ndcg@50/items:0' = 0.1\n[train]", "found 'ndcg@50/items:0'; did you mean"),
+        ("[train]", "[gate.floors]\n'recall@50' = 5\n[train]", "less than or equal to 1"),
+        ("[train]", "[gate.ceilings]\n'gini@50' = nan\n[train]", "gate.ceilings.gini@50: Input should be"),
+        ("[train]", "[evaluation]\nslices = [5, 1]\n[train]", "slices begin one after the other, as [1, 5, 20] do"),
         (
             '[features.customer]\nkind = "id"\ntower = "query"',
             '[features.customer]\nkind = "id"\ntower = "item"',
