@@ -134,10 +134,11 @@ def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
 
 def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
     found = [c for c in rows.columns if c not in used and guess.is_outcome(c) and rows[c].dtype.is_numeric()]
-    return [
-        f"# reward = {json.dumps(c)}  # weighs events by this number of 0 or more; without it all count 1"
-        for c in found
-    ]
+    uses = {
+        "reward": "weighs events by this number of 0 or more; without it all count 1",
+        "label": "a number that train.auxiliary learns beside, once its weight is above 0",
+    }
+    return [f"# {key} = {json.dumps(c)}  # {what}" for c in found for key, what in uses.items()]
 
 
 def _display(items: Table) -> list[str]:

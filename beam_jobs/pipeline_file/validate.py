@@ -1,6 +1,6 @@
 """Checks a pipeline file against real data in seconds: does each column exist, and hold what the file says?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
             continue
         rows = _first_rows(pipeline, table, template, day, scratch)
         cut = {f"features.{n} (categories)": f.separator for n, f in pipeline.kinds("categories").items()}
-        findings += [_look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)]
+        found = [_look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)]
+        findings += [_in_range(pipeline, rows, one) if one.use == "label" and one.ok else one for one in found]
     return findings
 
 
@@ -64,7 +65,8 @@ def _uses(pipeline: Pipeline, table: str) -> list[tuple[str, str]]:
         "users": {"user": columns.users_key or columns.user},
     }[table]
     if table == "events":
-        keys |= {k: v for k, v in (("reward", columns.reward), ("event", columns.event)) if v}
+        optional = {"reward": columns.reward, "label": columns.label, "event": columns.event}
+        keys |= {k: v for k, v in optional.items() if v}
     uses = [*keys.items()]
     for name, feature in pipeline.features.items():
         if feature.kind != "id" and pipeline.origin(name) == table:
@@ -89,11 +91,30 @@ def _look(rows: pl.DataFrame, table: str, column: str, use: str, separator: str 
         return Finding(
             table, column, use, False, f"{words}; categories in a string need the feature's separator, or a list column"
         )
-    wanted = {"number": kind.is_numeric(), "vector": kind.is_nested(), "reward": kind.is_numeric()}
+    wanted = {
+        "number": kind.is_numeric(),
+        "vector": kind.is_nested(),
+        "reward": kind.is_numeric(),
+        "label": _is_number(kind),
+    }
     role = use.rsplit("(", 1)[-1].rstrip(")")
     key = use in ("user", "item", "time")
     ok = wanted.get(role, True) and not (key and (kind.is_nested() or kind.is_float() or nulls > 0.5))
     return Finding(table, column, use, ok, words if ok else f"{words}; cannot be used as {role}")
+
+
+def _is_number(kind: pl.DataType) -> bool:
+    return kind.is_numeric() or kind in (pl.Boolean, pl.Null)
+
+
+def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: Finding) -> Finding:
+    """The finding again, with what the loss of `train.auxiliary` thinks of the labels."""
+    auxiliary, values = pipeline.train.auxiliary, rows[label.column].cast(pl.Float64).drop_nans().drop_nulls()
+    wrong = values.filter((values < 0) | (values > 1))
+    if not auxiliary.weight or auxiliary.loss != "logistic" or wrong.is_empty():
+        return label
+    words = f'{label.found}; found {wrong[0]:g}, and train.auxiliary.loss = "logistic" takes labels from 0 to 1'
+    return replace(label, ok=False, found=words)
 
 
 def _first_rows(pipeline: Pipeline, table: str, template: str, day: date, scratch: Path) -> pl.DataFrame:

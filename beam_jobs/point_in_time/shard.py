@@ -86,9 +86,7 @@ class Shard:
             low, high = history.spans(self.past, rows, start, self._length)
             tails = pl.Series(TAIL, pl.from_arrow(history.gather(items, low, high)), pl.List(pl.String))
             rows = rows.with_columns(tails).join(self.lots(day), on="_user", how="left", maintain_order="left")
-            rows = self._query(rows, day)
-            if "_reward" not in rows.columns:
-                rows = rows.with_columns(pl.lit(1.0, pl.Float32).alias("_reward"))
+            rows = self._query(rows, day).with_columns(_reward(self._p, rows).alias("_reward"))
             hours = self._job.block_hours[day]
             block = rows.select(self._clock().dt.hour() // hours * hours).to_series()
             for hour, part in batches.slices(block, rows):
@@ -182,6 +180,15 @@ class Shard:
 
 def _of_type(types: Sequence[str]) -> pl.Expr:
     return pl.col("_type").is_in(types).fill_null(False) if types else pl.lit(True)
+
+
+def _reward(p: Pipeline, rows: pl.DataFrame) -> pl.Expr:
+    """What examples weigh: what was logged, already cut to its range, times the factor of the event's type."""
+    logged = pl.col("_reward") if "_reward" in rows.columns else pl.lit(1.0, pl.Float32)
+    if not p.columns.weights:
+        return logged
+    factors = pl.col("_type").replace_strict(p.columns.weights, default=1.0, return_dtype=pl.Float64)
+    return (logged * factors).cast(pl.Float32)
 
 
 def smallest(lots: np.ndarray, share: float, most: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from beam_jobs.reading import instants
+from beam_jobs.schema import LABEL
 from twinspire.feature import CategoriesFeature, VectorFeature
 from twinspire.pipeline import Pipeline
 
@@ -52,7 +53,7 @@ class Column:
 
 
 def events(p: Pipeline) -> list[Column]:
-    """Columns of the events: `_user`, `_item`, `_time`, `_reward` and `_type` if declared, context features."""
+    """Columns of the events: `_user`, `_item`, `_time`; `_reward`, `_label`, `_type` if declared; context features."""
     c = p.columns
     found = [
         Column(name="_user", source=c.user, kind="key", use="columns.user", required=True),
@@ -61,6 +62,8 @@ def events(p: Pipeline) -> list[Column]:
     ]
     if c.reward:
         found.append(Column(name="_reward", source=c.reward, kind="reward", use="columns.reward", required=True))
+    if c.label:
+        found.append(Column(name=LABEL, source=c.label, kind="number", use="columns.label"))
     if c.event:
         found.append(Column(name="_type", source=c.event, kind="category", use="columns.event"))
     return found + _features(p, "events")

@@ -37,7 +37,7 @@ from twinspire import storage
 from twinspire.pipeline import Pipeline
 
 _GRAPH = "transform_fn"
-_PASSED = ("_time", "_user", "_item", "_reward")
+_PASSED = ("_time", "_user", "_item", "_reward", schema.LABEL)
 _IDS = ("id", "category", "time")
 
 
@@ -151,9 +151,12 @@ class Graph:
 
 
 def transformed_schema(p: Pipeline) -> pa.Schema:
-    """`transformed/dt=D/`: `_time`, `_user`, `_item`, `_reward`, and the towers' inputs as preprocessing.py says."""
+    """`transformed/dt=D/`: `_time`, `_user`, `_item`, `_reward`, and the towers' inputs as preprocessing.py says.
+
+    `_label` comes after `_reward` where `columns.label` is declared.
+    """
     examples = schema.example_schema(p)
-    fields = [examples.field(name) for name in _PASSED]
+    fields = [examples.field(name) for name in _PASSED if name in examples.names]
     for name, feature in p.features.items():
         listed = feature.kind in ("categories", "text", "history")
         ids = pa.list_(pa.int64()) if listed else pa.int64() if feature.kind in _IDS else None

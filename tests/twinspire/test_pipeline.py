@@ -146,6 +146,49 @@ def test_a_broken_rule_is_named(read, old, new, message):
     assert message in str(raised.value) and "shop.toml" in str(raised.value)
 
 
+POSITIVES, SHOP_TYPES = 'positives = ["buy"]', 'event = "type"\npositives = ["buy"]\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            POSITIVES,
+            f"{POSITIVES}\nweights = {{ buy = -1.0 }}",
+            "a factor is a number from 0 to 1,000,000, found -1 for",
+        ),
+        (POSITIVES, f"{POSITIVES}\nweights = {{ buy = nan }}", "found nan for 'buy'"),
+        (POSITIVES, f"{POSITIVES}\nweights = {{ buy = inf }}", "found inf for 'buy'"),
+        (POSITIVES, f"{POSITIVES}\nweights = {{ by = 2 }}", "of positives, ['buy']; found 'by'; did you mean 'buy'?"),
+        (POSITIVES, f"{POSITIVES}\nweights = {{ view = 2 }}", "found 'view', which is never trained on"),
+        (POSITIVES, f"{POSITIVES}\nweights = {{ buy = 0 }}", "0 for all of columns.positives"),
+        ("[train]", "[train]\nauxiliary.weight = 0.1", "above 0, but columns.label does not say which column to learn"),
+        ("[train]", "[train]\nauxiliary.weight = -0.1", "train.auxiliary.weight: Input should be greater than"),
+        ("[train]", "[train]\nauxiliary.loss = 'logistc'", "found 'logistc'; did you mean 'logistic'?"),
+        (
+            POSITIVES,
+            f"{POSITIVES}\nlabel = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'",
+            "features.stars reads columns.label = 'stars': what is to be learned",
+        ),
+    ],
+)
+def test_a_broken_rule_of_the_objectives_is_named(read, old, new, message):
+    with pytest.raises(UsageError) as raised:
+        read(old, new)
+    assert message in str(raised.value)
+
+
+def test_objectives_are_read(read):
+    p = read(SHOP_TYPES, f"{SHOP_TYPES}weights = {{ buy = 3 }}\nlabel = 'stars'\n")
+    assert p.columns.weights == {"buy": 3.0} and p.columns.label == "stars" and not p.train.auxiliary.weight
+    assert read(
+        SHOP_TYPES + "[", "event = 'type'\nweights = { anything = 0.5 }\n[", GOOD.replace('types = ["view"]\n', "")
+    )
+    with pytest.raises(UsageError, match=r"columns\.weights go by event type, but columns\.event does not say"):
+        read(SHOP_TYPES, "weights = { buy = 2 }\n", GOOD.replace('types = ["view"]\n', ""))
+    assert read("[train]", "[train]\nauxiliary.weight = 0.5", GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'x'"))
+
+
 def test_all_broken_rules_are_listed_at_once(read):
     with pytest.raises(UsageError) as raised:
         read(text=GOOD.replace("dimension", "dimensio").replace("customer", "customer").replace("wait", "wiat"))

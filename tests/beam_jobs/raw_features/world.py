@@ -35,6 +35,8 @@ reward = "weight"
 reward_clip = [0.5, 2.0]
 event = "kind"
 positives = ["buy", "gift"]
+weights = {{ gift = 2.5 }}
+label = "liked"
 items_key = "sku"
 users_key = "id"
 [window]
@@ -157,7 +159,9 @@ def make(folder: Path, seed: int, zone="America/New_York", most=10_000, **settin
         if day != GAP:
             rows = world.events.setdefault(day, [])
             rows += [_event(draw, instant) for _ in range(draw.randint(0, 5))]
-            rows += [dict(row, weight=draw.choice([0.0, 1.0, 9.0])) for row in rows[-1:] if draw.random() < 0.3]
+            rows += [
+                dict(row, weight=draw.choice([0.0, 1.0, 9.0]), liked=2.0) for row in rows[-1:] if draw.random() < 0.3
+            ]
         instant += timedelta(minutes=30)
     for n, day in enumerate((FIRST, date(2017, 11, 5), date(2017, 11, 7))):
         world.items[day] = [_item(draw, i) for i in [*range(14 + n), 3, 5] if draw.random() < 0.9]
@@ -167,7 +171,7 @@ def make(folder: Path, seed: int, zone="America/New_York", most=10_000, **settin
 
 
 def _event(draw, instant) -> dict:
-    return {
+    row = {
         "who": min(60, int(draw.paretovariate(0.6))),  # a few come all the time, most hardly ever
         "what": int(draw.paretovariate(0.5)) % 20,
         "at": int(instant.timestamp() * 1000) + draw.choice([0, 0, 1, 1_799_999]),
@@ -177,6 +181,7 @@ def _event(draw, instant) -> dict:
         "total": draw.choice([None, float("nan"), 1.25, -3.0]),
         "labels": draw.choice(["a|b", "", None, "c", "b| c|"]),
     }
+    return row | {"liked": random.Random(str(row)).choice([None, float("nan"), 4.5, -1.0])}
 
 
 def _item(draw, i) -> dict:
@@ -199,6 +204,7 @@ def _user(draw, i) -> dict:
 
 _TYPES = {
     "events": {"who": pl.Int64, "what": pl.Int64, "at": pl.Int64, "weight": pl.Float64, "total": pl.Float64}
+    | {"liked": pl.Float64}
     | dict.fromkeys(("kind", "device", "labels"), pl.String),
     "items": {"sku": pl.Int64, "brand": pl.String, "title": pl.String, "aisle": pl.Int64, "on_sale": pl.Boolean}
     | {"tags": pl.List(pl.String), "look": pl.List(pl.Float64), "price": pl.Float64, "listed": pl.Date},

@@ -48,7 +48,7 @@ def make(features=FEATURES, **tables) -> Pipeline:
     base = {
         "pipeline": {"name": "tiny", "time_zone": "America/New_York"},
         "source": {"events": "/none/{date}/", "items": "/none/items/{date}/"},
-        "columns": {"user": "who", "item": "what", "time": "at"},
+        "columns": {"user": "who", "item": "what", "time": "at", "label": "liked"},
         "vocabulary": {"min_events": 2, "keep_days": 3, "oov_buckets": OOV},
         "beam": {"batch_rows": 16},
         "features": features,
@@ -73,6 +73,7 @@ def log(seed=0, days=6, rows=60):
                     "_item": item,
                     "_time": start + timedelta(minutes=minute),
                     "_reward": rng.choice([0.5, 1.0]),
+                    "_label": None if minute % 3 else float(np.float32(minute / 7)),
                     "_holdout": user in ("u1", "u2"),
                     "user": user,
                     "recent": [f"i{rng.randrange(14)}" for _ in range(rng.randrange(5))],
@@ -213,7 +214,8 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
     by_time = {row["_time"]: row for row in found}
     for raw in trained_on:
         got = by_time[raw["_time"]]
-        assert [got[n] for n in ("_user", "_item", "_reward")] == [raw[n] for n in ("_user", "_item", "_reward")]
+        passed = ("_user", "_item", "_reward", "_label")
+        assert [got[n] for n in passed] == [raw[n] for n in passed]
         assert got["user"] == row_of(raw["user"], v["user"])
         assert got["item"] == row_of(raw["item"], v["item"])
         assert got["device"] == row_of(raw["device"], v["device"])
@@ -230,15 +232,17 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
     assert {0, 5, 6}.issubset(got["device"] for got in found), "missing, and shared rows beyond the three kept"
     assert any(got["user"] > len(v["user"]) for got in found)
     assert any(not got["tags"] for got in found) and any(not got["title"] for got in found)
+    assert {got["_label"] is None for got in found} == {True, False}
 
 
 def test_columns_and_types(done):
     file = sorted(storage.list_files(f"{done}/transformed"), key=lambda f: f.path)[0]
     found = pq.read_schema(file.uri)
-    assert found.names[:4] == ["_time", "_user", "_item", "_reward"] and "_holdout" not in found.names
+    assert found.names[:5] == ["_time", "_user", "_item", "_reward", "_label"] and "_holdout" not in found.names
+    assert "_label" not in graph.transformed_schema(make(columns={"label": None})).names
     assert {found.field(n).type.value_type for n in ("recent", "tags", "title")} == {pa.int64()}
     assert {found.field(n).type for n in ("user", "item", "device", "city", "when_hour")} == {pa.int64()}
-    assert {found.field(n).type for n in ("price", "week", "age")} == {pa.float32()}
+    assert {found.field(n).type for n in ("_label", "price", "week", "age")} == {pa.float32()}
     assert found.field("image").type.value_type == pa.float32()
 
 
