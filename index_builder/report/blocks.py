@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twinspire.measures import part
+
 NONE = "–"
 """Stands where there is no figure."""
 
@@ -155,7 +157,7 @@ def interval(measures: Mapping[str, Any] | None, name: str) -> tuple[float, floa
 
 
 def measured(measures: Mapping[str, Any] | None, name: str) -> str:
-    """A measure, with its interval where there is one."""
-    span = interval(measures, name)
-    value = number((measures or {}).get(name))
+    """A measure, also of a slice as in `recall@50/users:0`, with its interval where there is one."""
+    span, (where, measure) = interval(measures, name), part(measures, name)
+    value = number(where.get(measure))
     return f"{value} ({number(span[0])}–{number(span[1])})" if span else value

@@ -1,7 +1,7 @@
 """What the gate said, what is different from the version before, and what the version was made from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from index_builder.report.blocks import NONE, Part, Table, change, count, measured, number
@@ -20,19 +20,35 @@ def verdict(facts: Facts) -> Part:
     text += [f"• {reason}" for reason in gate.get("refused") or []]
     text += [f"Note: {note}." for note in gate.get("notes") or []]
     figures, limits = gate.get("figures") or {}, facts.manifest.settings.get("gate") or {}
-    candidate, least = held.get("candidate") or {}, facts.manifest.settings.get("index", {}).get("recall_target")
+    candidate, target = held.get("candidate") or {}, facts.manifest.settings.get("index", {}).get("recall_target")
     rows = [
         [f"{facts.metric}, this version", measured(candidate, facts.metric), NONE],
         [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric), NONE],
         ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
-        *([name, measured(candidate, name), _limit(floor, "{:g}")] for name, floor in limits.get("floors", {}).items()),
-        ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "{:,}")],
-        ["index recall", number(figures.get("index_recall"), 4), _limit(least, "{:g}")],
+        *([name, measured(candidate, name), f"≥ {least:g}"] for name, least in limits.get("floors", {}).items()),
+        *([name, measured(candidate, name), f"≤ {most:g}"] for name, most in limits.get("ceilings", {}).items()),
+        ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
+        ["index recall", number(figures.get("index_recall"), 4), _limit(target, "≥ {:g}")],
         ["items", count(figures.get("items")), _limit(limits.get("max_corpus_change"), "±{:.0%}")],
     ]
     caption = "What was judged, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
-    return Part(anchor="gate", title="The gate", text=text, tables=[table], half=True)
+    return Part(anchor="gate", title="The gate", text=text, tables=[table, *_slices(facts, limits)], half=True)
+
+
+def _slices(facts: Facts, limits: Mapping[str, Any]) -> Iterator[Table]:
+    """How the gate's measure differs from the version before for users of each slice."""
+    slices = (facts.gate.get("figures") or {}).get("slices") or {}
+    rows = [
+        [name.partition(":")[2], count(x["users"]), number(x["baseline"]), number(x["candidate"]), _change(x)]
+        for name, x in slices.items()
+        if x["baseline"] is not None
+    ]
+    if rows:
+        most, users = _limit(limits.get("max_slice_drop"), "−{:.0%}"), _limit(limits.get("min_users"), "{:,}")
+        said = f"Refused where all of an interval is beyond {most}, in slices of {users} users or more"
+        head = ["earlier events", "users", "before", "now", "change"]
+        yield Table(head=head, rows=rows, caption=f"{facts.metric} by users’ earlier events. {said}")
 
 
 def _limit(value: float | None, form: str) -> str:
@@ -41,8 +57,11 @@ def _limit(value: float | None, form: str) -> str:
 
 def change_told(facts: Facts) -> str:
     """The relative change of the gate's measure from the version before, with its interval."""
-    found = change_of(facts)
-    span = f" ({change(found['low'])} to {change(found['high'])})" if "low" in found else ""
+    return _change(change_of(facts))
+
+
+def _change(found: Mapping[str, float]) -> str:
+    span = f" ({change(found['low'])} to {change(found['high'])})" if found.get("low") is not None else ""
     return change(found.get("change")) + span
 
 

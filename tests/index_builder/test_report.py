@@ -281,6 +281,22 @@ def test_reasons_of_a_refusal(facts):
     assert all(f"• {reason}" in page.parts["gate"] for reason in reasons)
 
 
+def test_the_gate_shows_slices_and_limits(facts):
+    limits = {"max_drop": 0.1, "max_slice_drop": 0.2, "min_users": 200}
+    floors = {"recall@50/users:0": 0.0625}
+    gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25}}
+    one = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5, "low": -0.6, "high": -0.4, "differ": 99}
+    slices = {"users:0": one, "users:1-4": {**one, "low": None, "high": None}, "users:5+": {**one, "baseline": None}}
+    judged = {**facts.gate, "figures": {"slices": slices}}
+    settings = {**facts.manifest.settings, "gate": gate}
+    part = shown(replace(facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings}))).parts
+    assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
+    assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
+    assert "beyond −20%, in slices of 200 users or more" in part["gate"]
+    assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
+    assert "overlap@50 0.125 ≤ 0.25" in part["gate"]
+
+
 def test_users_are_named_only_where_versions_carry_them(facts):
     assert "secret-7" not in render(facts).decode() and "User A" in shown(facts).parts["examples"]
     named = shown(replace(facts, user_store=True)).parts["examples"]
