@@ -69,6 +69,14 @@ class Head(tf.Module):
         self.seen = Moments()
         self._scale = tf.Variable([0.0, 1.0], trainable=False)  # what x = 0 stands for, and what a unit of x does
 
+    def copy(self) -> "Head":
+        """A head that predicts the same, whatever becomes of this one."""
+        other = Head(self.kind, self.weights[f"{PREFIX}{self.kind}/query"].values.shape[0])
+        for name, weight in self.weights.items():
+            other.weights[name].values.assign(weight.values)
+        other.see(self.seen)
+        return other
+
     def see(self, seen: Moments) -> None:
         """Sets the scale by the labels met so far."""
         self.seen = seen

@@ -36,6 +36,9 @@ HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "bas
 NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
 GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
+AUXILIARY = "auxiliary"  # {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head
+# that learns labels; the last two, of the parent on the day and of this version on users held out, are as
+# model/labels.py says, or null. All of it is null without such a head
 TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
 POPULARITY = "popularity"  # {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items
 FREQUENCY = "frequency"  # {"rows", "items", "known", "factor", "pairs"}: estimated and true shares, or null

@@ -27,6 +27,8 @@ def write_events(folder: Path, metrics: Mapping[str, Any]) -> None:
     with writer.as_default():
         for step, nats in trained["loss"]:
             _scalar("train/loss", nats, step)
+        for step, loss in (metrics.get(bundle.AUXILIARY) or {}).get("curve", ()):
+            _scalar("train/auxiliary", loss, step)
         for name, value in _measures(metrics):
             _scalar(name, value, trained["total_steps"])
     writer.close()

@@ -9,6 +9,7 @@ from typing import Any
 from beam_jobs import schema
 from model import bundle, catalogue, progress, state
 from model import rows as training_rows
+from model.auxiliary import Head, check
 from model.catalogue import Catalogue
 from model.export import export
 from model.fit import Learned, fit
@@ -39,6 +40,7 @@ class Trained:
       archive: rows of ids that have left, by table.
       learned: what training did.
       days: the days trained on.
+      inherited: the auxiliary head as the parent left it; None without a parent or a head.
     """
 
     model: TwoTower
@@ -46,6 +48,7 @@ class Trained:
     archive: Mapping[str, TableState]
     learned: Learned
     days: Sequence[date]
+    inherited: Head | None
 
     def figures(self) -> dict[str, Any]:
         """What metrics.json tells of training."""
@@ -60,6 +63,15 @@ class Trained:
             "loss": told.curve,
             "tables": {name: spec.rows for name, spec in self.model.layout.tables.items()},
         }
+
+    def auxiliary(self) -> dict[str, Any] | None:
+        """What metrics.json tells of how the auxiliary head was trained; None without one."""
+        head, told = self.model.head, self.learned
+        return (
+            {"loss": head.kind, "labels": told.labels, "mean": head.seen.mean, "curve": told.auxiliary}
+            if head
+            else None
+        )
 
     def timings(self) -> dict[str, float]:
         """What timings.json tells of training."""
@@ -84,6 +96,7 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         archive = warm_start(model, start, day=ctx.day, keep=ARCHIVED_ROWS)
         if settings.correction != "none":
             frequency.restore(start.frequency)
+    inherited = model.head.copy() if model.head and start else None
     drawn_from = _catalogue(ctx.pipeline, features, model.layout) if settings.negatives.uniform else None
     folders = _day_folders(ctx, features / schema.TRANSFORMED)
     with progress.shown(len(folders)) as report:
@@ -91,7 +104,9 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         learned = fit(
             model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
         )
-    return Trained(model=model, frequency=frequency, archive=archive, learned=learned, days=list(folders))
+    return Trained(
+        model=model, frequency=frequency, archive=archive, learned=learned, days=list(folders), inherited=inherited
+    )
 
 
 def write(ctx: StageContext, trained: Trained, transform: Path, out: Path) -> None:
@@ -135,7 +150,15 @@ def _catalogue(pipeline: Pipeline, features: Path, layout: Layout) -> Catalogue:
 
 def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Layout) -> Iterator[tuple[date, Rows]]:
     parts: list[Part] = [part for side in layout.parts.values() for part in side]
-    days = ((day, training_rows.read(folder, parts)) for day, folder in folders.items())
+    days = ((day, _read(pipeline, folder, parts, str(day))) for day, folder in folders.items())
     if pipeline.train.order == "shuffled":
         return iter([(max(folders), training_rows.join([rows for _, rows in days]))])
     return days
+
+
+def _read(pipeline: Pipeline, folder: Path, parts: Sequence[Part], day: str) -> Rows:
+    auxiliary = pipeline.train.auxiliary
+    rows = training_rows.read(folder, parts, label=auxiliary.weight > 0)
+    if rows.label is not None:
+        check(rows.label, auxiliary.loss, pipeline.columns.label, day)
+    return rows

@@ -1,7 +1,7 @@
 """Training state on disk: what the next day's training starts from. Arrow, npz and JSON, no pickle.
 
 FILE                CONTENT
-state.json          format, day, step, widths of layers, sizes of tables
+state.json          format, day, step, widths of layers, sizes of tables, moments of labels
 tables/NAME.arrow   key, values, slots of every row, and the day it left the vocabulary (null: it is in use)
 dense.npz           weights by name
 dense_slots.npz     their optimisers' slots: Adagrad's, or [2, …] of Adam
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from model.auxiliary import Moments
 from model.towers import TwoTower
 from twinspire.errors import BadData
 
@@ -56,6 +57,7 @@ class State:
       tables: by name.
       dense: (weight, slot) by name.
       frequency: arrays of the frequency estimate.
+      labels: of all labels that the auxiliary head was trained on; None without one.
     """
 
     day: date
@@ -64,6 +66,7 @@ class State:
     tables: Mapping[str, TableState]
     dense: Mapping[str, tuple[np.ndarray, np.ndarray]]
     frequency: Mapping[str, np.ndarray]
+    labels: Moments | None = None
 
     @property
     def widths(self) -> dict[str, int]:
@@ -87,6 +90,7 @@ def capture(
         tables={name: _table(model, name, (archive or {}).get(name)) for name in model.tables},
         dense={name: (w.values.numpy(), w.slots.numpy()) for name, w in model.dense.items()},
         frequency=frequency,
+        labels=model.head.seen if model.head else None,
     )
 
 
@@ -121,6 +125,7 @@ def save(state: State, folder: Path) -> None:
         "step": state.step,
         "layers": {side: list(widths) for side, widths in state.layers.items()},
         "tables": {name: {"shared": t.shared, "hashed": t.hashed} for name, t in state.tables.items()},
+        "labels": state.labels,
     }
     (folder / _HEAD).write_text(json.dumps(head, indent=1))
 
@@ -145,6 +150,7 @@ def load(folder: Path) -> State:
         tables={name: _load_table(folder, name, **sizes) for name, sizes in head["tables"].items()},
         dense={name: (weight, slots[name]) for name, weight in dense.items()},
         frequency=frequency,
+        labels=Moments(*head["labels"]) if head.get("labels") else None,
     )
 
 

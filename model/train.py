@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from rich.console import Console
 
 from beam_jobs import schema
 from model import als, bundle
+from model.auxiliary import check
 from model.evaluate import Measures, Ranked, headline
 from model.events import write_events
 from model.figures import draw, pick_examples
 from model.heldout import shares_after
-from model.learn import learn, write
-from model.measure import DAY, HELD, HELD_CLICKS, Exam, encode, examine, exams_of, metrics, rank_all
+from model.labels import LABEL, Labelled, labelled, measures
+from model.learn import Trained, learn, write
+from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, metrics, rank_all
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -79,7 +81,10 @@ def _train(
     examples = _examples(ctx, features)
     asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
     # Before training: these are figures of a model that never saw the day.
-    before = examine(parent, corpus, asked, max(ks)) if parent else {}
+    seen = encode(parent, corpus, asked) if parent else None
+    before = rank_all(seen, asked, max(ks)) if seen else {}
+    liked_before = _labelled(ctx, asked, CLICKS, seen) if seen else None
+    del seen
     learned = learn(ctx, features, start)
     write(ctx, learned, features / schema.TRANSFORM, out)
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
@@ -91,6 +96,7 @@ def _train(
     others = {als.ALS: _als(ctx, features, asked[DAY], corpus)} if ctx.pipeline.evaluation.als else {}
     measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
+    measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries[HELD], encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
     return {**measured, **figures}, learned.timings()
@@ -102,6 +108,19 @@ def _als(ctx: StageContext, features: Path, day: Exam, corpus: pa.Table) -> Rank
     return als.rank_als(pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension)
 
 
+def _labelled(ctx: StageContext, asked: Mapping[str, Exam], name: str, encoded: Encoded) -> Labelled | None:
+    """The clicks of an exam that a head is measured on, if there is one."""
+    return labelled(asked[name], name, encoded) if ctx.pipeline.train.auxiliary.weight else None
+
+
+def _auxiliary(learned: Trained, before: Labelled | None, held: Labelled | None) -> dict[str, Any] | None:
+    head, inherited = learned.model.head, learned.inherited
+    if not head or held is None:
+        return None
+    progressive = measures(inherited, before) if inherited and before else None
+    return {**(learned.auxiliary() or {}), bundle.PROGRESSIVE: progressive, bundle.HOLDOUT: measures(head, held)}
+
+
 def _gaps(ctx: StageContext) -> list[dict[str, str]]:
     return [gap.told(ctx.pipeline.name) for gap in ctx.gaps]
 
@@ -109,8 +128,13 @@ def _gaps(ctx: StageContext) -> list[dict[str, str]]:
 def _examples(ctx: StageContext, features: Path) -> pa.Table:
     """The day's examples, without what is known of the items; none if there are none."""
     kind, folder = schema.example_schema(ctx.pipeline), features / schema.EXAMPLES / schema.day_folder(ctx.day)
-    names = ["_user", "_item", "_time", "_holdout", *(column.name for column in schema.query_columns(ctx.pipeline))]
-    return _read(folder, names) if folder.exists() else kind.empty_table().select(names)
+    auxiliary, label = ctx.pipeline.train.auxiliary, [LABEL] if ctx.pipeline.train.auxiliary.weight else []
+    columns = [column.name for column in schema.query_columns(ctx.pipeline)]
+    names = ["_user", "_item", "_time", "_holdout", *label, *columns]
+    found = _read(folder, names) if folder.exists() else kind.empty_table().select(names)
+    if label:
+        check(found.column(LABEL).to_numpy(), auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
+    return found
 
 
 def _read(folder: Path, columns: list[str] | None = None) -> pa.Table:

@@ -7,6 +7,7 @@
 - A new column enters the first layer with zero weight, and goes past the layers with zero weight, so that today's model
   begins as yesterday's; an encoder of its own starts as it would from scratch. So does `train.skip`, where the parent
   was without. A column that is gone is dropped. Any other change of shape is an error.
+- An auxiliary head that the parent had not, or had with another loss, starts from scratch.
 """
 
 from collections.abc import Mapping
@@ -50,6 +51,8 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
         values, slots = _carry_weight(model, name, parent.dense)
         weight.values.assign(values)
         weight.slots.assign(slots)
+    if model.head and parent.labels:
+        model.head.see(parent.labels)
     return archives
 
 
