@@ -4,6 +4,7 @@
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/state.py)
     metrics.json   what was measured (the keys below)
+    mix.json       how sources are mixed (model/mix.py); not there while there was nobody to fit that on
     examples.json  lists of a few users held out, with ids: [{"user", "past_events", "history", "items", "taken"}, …]
     tensorboard/   the loss and the measures as TensorBoard reads them
 
@@ -34,6 +35,10 @@ BASELINES = "baselines"  # measures by list that needs no model, on the same que
 HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "baselines"}: this version, its parent (or
 # null), how the former differs from the latter, and the lists that need no model, on users held out of training
 NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
+MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's mix on
+# the day; this version's and the parent's on users held out of the day; what this version's weights were fitted on.
+# Null where there is no such mix, and the candidate of a mix that was fitted on these very users
+FITTED = "fitted"
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
 GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
 AUXILIARY = "auxiliary"  # {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head

@@ -40,6 +40,14 @@ class Ranked(NamedTuple):
     kept: np.ndarray
     excluded: np.ndarray | None
 
+    def first(self, k: int) -> "Ranked":
+        """The first k of each list."""
+        return Ranked(self.kept[:, :k], self.excluded[:, :k] if self.excluded is not None else None)
+
+    def of(self, queries: np.ndarray) -> "Ranked":
+        """The lists of some queries: [U] bool, or their places."""
+        return Ranked(self.kept[queries], self.excluded[queries] if self.excluded is not None else None)
+
 
 def rank(split: Split, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked:
     """The lists of two towers, by exact search of the whole corpus.

@@ -61,7 +61,7 @@ class Pair(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._parts = job.p.beam.shards
 
-    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[TaggedOutput]:
+    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
         """Pairs a shard's baskets."""
         folder, taken = element
         items = _items(table)
