@@ -41,6 +41,7 @@ class Trained:
       learned: what training did.
       days: the days trained on.
       inherited: the auxiliary head as the parent left it; None without a parent or a head.
+      warning: what to say of training that was over too soon.
     """
 
     model: TwoTower
@@ -49,6 +50,7 @@ class Trained:
     learned: Learned
     days: Sequence[date]
     inherited: Head | None
+    warning: str | None
 
     def figures(self) -> dict[str, Any]:
         """What metrics.json tells of training."""
@@ -61,6 +63,7 @@ class Trained:
             "steps": told.steps,
             "total_steps": told.step,
             "loss": told.curve,
+            "warning": self.warning,
             "tables": {name: spec.rows for name, spec in self.model.layout.tables.items()},
         }
 
@@ -104,8 +107,16 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         learned = fit(
             model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
         )
+    if warning := progress.few_steps(learned, settings):
+        progress.warn(warning)
     return Trained(
-        model=model, frequency=frequency, archive=archive, learned=learned, days=list(folders), inherited=inherited
+        model=model,
+        frequency=frequency,
+        archive=archive,
+        learned=learned,
+        days=list(folders),
+        inherited=inherited,
+        warning=warning,
     )
 
 
