@@ -79,3 +79,16 @@ def test_days_are_joined_in_the_order_given():
     assert rows.features["recent"].tolist() == [[1, 1, 0], [1, 1, 0], [5, 5, 5], [5, 5, 5]]
     assert rows.time.tolist() == [1, 2, 5, 6]
     assert rows.user.tolist() == [10, 20, 50, 60]
+
+
+def test_labels_are_read_where_they_are_asked_for(tmp_path):
+    labels = pa.array([2.5, None, float("nan")], pa.float32())
+    pq.write_table(_table([1, 2, 3]).append_column("_label", labels), tmp_path / "a.parquet")
+    rows = training_rows.read(tmp_path, [ITEM], label=True)
+    np.testing.assert_array_equal(rows.label, [2.5, np.nan, np.nan])
+    np.testing.assert_array_equal(training_rows.join([rows, rows]).label, np.tile(rows.label, 2))
+    unasked = training_rows.read(tmp_path, [ITEM])
+    assert unasked.label is None and training_rows.join([unasked, unasked]).label is None
+    pq.write_table(_table([1]), tmp_path / "a.parquet")
+    with pytest.raises(BadData, match=r"has no _label.*run that stage again"):
+        training_rows.read(tmp_path, [ITEM], label=True)
