@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs import schema
+from index_builder.comparison import Pair
 from index_builder.gate import Measured, Verdict, judge
 from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
@@ -103,17 +104,22 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
-    holdout = json.loads((staged / bundle.METRICS).read_text()).get(bundle.HOLDOUT) or {}
+    metrics = json.loads((staged / bundle.METRICS).read_text())
+    mix = (metrics.get(bundle.MIX) or {}).get(bundle.HOLDOUT)
     figures = json.loads((staged / INDEX_FIGURES).read_text())
     return Measured(
-        candidate=holdout.get("candidate"),
-        baseline=holdout.get("baseline"),
-        change=holdout.get("change"),
-        users=holdout.get("users", 0),
+        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}),
+        mix=_pair(mix) if mix else None,
         index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
     )
+
+
+def _pair(held: dict[str, Any]) -> Pair:
+    """What metrics.json tells of lists on held-out users."""
+    who = {name: held.get(name) for name in ("candidate", "baseline", "change")}
+    return Pair(**who, users=held.get("users", 0))
 
 
 def _describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str]) -> Manifest:

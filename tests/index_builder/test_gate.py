@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index_builder.comparison import Pair
 from index_builder.gate import Measured, judge
 from model.intervals import interval, resampled_means
 from twinspire.tables import Gate, Index
@@ -24,8 +25,11 @@ GOOD = {
 }
 
 
-def verdict(gate=GATE, **changes):
-    return judge(Measured(**{**GOOD, **changes}), gate, INDEX)
+def verdict(gate=GATE, mix=None, **changes):
+    """Of a good day with some figures changed; `mix` are those that are changed of the mix."""
+    told = {**GOOD, **changes}
+    lists = {name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users")}
+    return judge(Measured(two_tower=Pair(**lists), mix=Pair(**{**lists, **mix}) if mix else None, **told), gate, INDEX)
 
 
 def gate(**changes):
@@ -136,9 +140,25 @@ def test_the_figures_tell_what_was_compared():
                 "differ": 1,
             }
         },
+        "mix": None,
         "index_recall": 0.99,
         "items": 1000,
     }
+
+
+@pytest.mark.parametrize(("change", "accepted"), [((-0.12, -0.2, -0.04), False), ((-0.12, -0.27, 0.0), True)])
+def test_the_mix_is_judged_too(change, accepted):
+    found = verdict(mix=changed(*change))
+    assert found.accepted == accepted and found.figures["mix"]["change"] == -0.12
+    assert all(text.startswith("the mix: recall@50 is 0.1760") for text in (*found.refused, *found.notes))
+    assert not verdict(mix=changed(-0.5, -0.7, -0.21, where="1-4")).accepted
+    assert not verdict(**changed(-0.12, -0.2, -0.04), mix=changed(0.5, 0.4, 0.6)).accepted
+
+
+@pytest.mark.parametrize("missing", ["candidate", "baseline"])
+def test_no_mix_is_no_reason(missing):
+    found = verdict(mix={**changed(-0.5, -0.6, -0.4), missing: None})
+    assert found.accepted and found.notes == ()
 
 
 def test_too_few_users_are_not_compared_and_that_is_said():
@@ -190,8 +210,9 @@ def test_limits_of_a_slice(limits, users, refused, noted):
 
 @pytest.mark.parametrize("candidate", [{"recall@50": nan}, {"recall@50": inf}, {}, None])
 @pytest.mark.parametrize("baseline", [{"recall@50": 0.2}, None])
-def test_what_was_not_measured_is_not_accepted(candidate, baseline):
-    found = verdict(candidate=candidate, baseline=baseline)
+@pytest.mark.parametrize("change", [{}, {"recall@50": {"change": -0.5, "low": -0.9, "high": 0.1}}])
+def test_what_was_not_measured_is_not_accepted(candidate, baseline, change):
+    found = verdict(candidate=candidate, baseline=baseline, change=change)
     assert len(found.refused) == 1 and "recall@50" in found.refused[0]
     json.dumps(found.figures, allow_nan=False)
 
