@@ -147,6 +147,7 @@ def _day(draw, day: date, taste, kind, appeal) -> pl.DataFrame:
                 "at": seconds,
                 "type": draw.choice(["buy", "buy", "view"], len(active)),
                 "weight": np.ones(len(active)),
+                "stars": np.where(seconds % 4, 1.0 + chosen % 5, np.nan),
                 "device": draw.choice(["phone", "desk"], len(active)),
             }
         )

@@ -30,6 +30,7 @@ from twinspire import pipeline as pipeline_file
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
 from twinspire.stages import Parent, StageContext
+from twinspire.tables import Auxiliary
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,8 @@ def shop(tmp_path_factory):
     """Two days of the shop, features and towers."""
     folder = tmp_path_factory.mktemp("shop")
     # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it in one of its own.
-    p = _with(pipeline_file.load(lay_out(folder)), deterministic=False)
+    p = _with(pipeline_file.load(lay_out(folder)), deterministic=False, auxiliary=Auxiliary(weight=0.3))
+    p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
     p = p.model_copy(update={"evaluation": settings})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
@@ -155,6 +157,19 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     assert len(_flat(before)) > 100
     assert _flat(_metrics(shop.train2)["progressive"]) == pytest.approx(_flat(before))
     assert after["mrr"] != before["mrr"]
+
+
+def test_labels_are_predicted_for_users_and_days_that_were_not_trained_on(shop):
+    """Stars go by the item, and its vector tells: the mean of 1 to 5 is off by 1.4."""
+    first, second = (_metrics(at)["auxiliary"] for at in (shop.train1, shop.train2))
+    assert first["progressive"] is None and first["loss"] == "squared" and first["labels"] > 4 * second["labels"] > 0
+    assert second["curve"][-1][0] == _metrics(shop.train2)["train"]["total_steps"]
+    examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}", columns=["_label", "_holdout"])
+    clicks = {"progressive": examples, "holdout": examples.filter(examples["_holdout"])}
+    for name, rows in clicks.items():
+        found = second[name]
+        assert found["labels"] == rows.num_rows - rows["_label"].null_count > 20
+        assert found["rmse"] < 0.75 * found["rmse_of_mean"] and 1.2 < found["rmse_of_mean"] < 1.6
 
 
 def test_held_out_users_are_never_trained_on(shop):
