@@ -128,8 +128,12 @@ def _unit(times: pl.Series) -> str:
 
 
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
-    types = ", ".join(f'"{t}"' for t in rows[event].cast(pl.String).drop_nulls().unique().sort())
-    return [f'event = "{event}"', f"positives = [{types}]  # keep those that a recommendation should lead to"]
+    types = [f'"{t}"' for t in rows[event].cast(pl.String).drop_nulls().unique().sort()]
+    return [
+        f'event = "{event}"',
+        f"positives = [{', '.join(types)}]  # keep those that a recommendation should lead to",
+        f"# weights = {{ {types[-1]} = 3.0 }}  # how much more than another event one of this type counts",
+    ]
 
 
 def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:

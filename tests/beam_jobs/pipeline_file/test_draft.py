@@ -36,6 +36,10 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
     assert p.features["price"].kind == "number" and p.origin("city") == "users"
     assert all(finding.ok for finding in validate(p, DAY, tmp_path))
+    weighed = text.replace("# weights", "weights")
+    assert weighed != text
+    (tmp_path / "shop.toml").write_text(weighed)
+    assert load(tmp_path / "shop.toml").columns.weights == {"view": 3.0}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,8 @@ def test_logs_without_a_user_are_told(tmp_path):
         ('user = "user_id"', 'user = "customer"', "customer"),
         ('reward = "weight"', 'reward = "type"', "type"),
         ('item = "item_id"', 'item = "weight"', "weight"),
+        ('item = "item_id"', 'item = "item_id"\nlabel = "type"', "type"),
+        ('item = "item_id"', 'item = "item_id"\nlabel = "happiness"', "happiness"),
         ('[features.price]\nkind = "number"', '[features.price]\ncolumn = "title"\nkind = "number"', "title"),
         ("[features.city]", "[features.town]", "town"),
     ],
@@ -68,6 +74,20 @@ def test_a_column_that_is_missing_or_unfit_is_found(shop, tmp_path, old, new, co
     (shop.parent / "changed.toml").write_text(text.replace(old, new))
     bad = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
     assert column in {f.column for f in bad} and all(f.found for f in bad)
+
+
+def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path):
+    text = shop.read_text().replace('reward = "weight"', 'reward = "weight"\nlabel = "stars"')
+
+    def findings(**auxiliary):
+        given = ", ".join(f"{key} = {value}" for key, value in auxiliary.items())
+        (shop.parent / "changed.toml").write_text(text.replace("[train]", f"[train]\nauxiliary = {{ {given} }}"))
+        return {f.column: f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path)}
+
+    assert all(finding.ok for finding in findings(weight=1, loss='"squared"').values())
+    assert findings(weight=0, loss='"logistic"')["stars"].ok
+    found = findings(weight=1, loss='"logistic"')["stars"]
+    assert not found.ok and 'train.auxiliary.loss = "logistic" takes labels from 0 to 1' in found.found
 
 
 def test_days_without_files_are_named(shop, tmp_path):
@@ -117,7 +137,8 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     text = draft("films", logs / "events", logs / "movies", logs / "people", home=tmp_path / "pipelines")
     (tmp_path / "pipelines/films.toml").write_text(text)
     p = load(tmp_path / "pipelines/films.toml")
-    assert 'events = "../logs/events/dt={date}/"' in text and '# reward = "rating"' in text
+    assert 'events = "../logs/events/dt={date}/"' in text
+    assert '# reward = "rating"' in text and '# label = "rating"' in text
     assert p.features["genres"].kind == "categories" and p.features["genres"].separator == "|"
     assert p.features["age"].kind == "number" and p.origin("age") == "users"
     assert p.features["page"].tower == "query" and p.origin("users_page") == "users"
