@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -200,6 +202,10 @@ def _publish(tmp_path, registry: Registry) -> str:
     return manifest.version
 
 
+def _cells(table: str) -> set[str]:
+    return set(re.split(r"\s{2,}|(?<=recall) |\n", table))
+
+
 def _run(*arguments: str):
     from twinspire.cli import app
 
@@ -217,10 +223,24 @@ def test_the_command_scores_the_live_version(tmp_path):
     assert found["version"] == version
     assert found["measures"]["two_tower"]["recall@1"] == 1 / 2
     assert found["measures"]["most_popular"]["recall@2"] == 1
-    assert {"recall", "@1", "@2", "two_tower", "most_popular", "95% from", "users, 0", "coverage"} <= set(
-        re.split(r"\s{2,}|(?<=recall) |\n", result.stderr)
+    assert {"recall", "@1", "@2", "two tower", "most popular", "95% from", "coverage"} <= _cells(result.stderr)
+    assert "users, 0" not in result.stderr
+    sliced = _run(str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--slices", "--version", version)
+    assert {"two tower", "users, 0", "true items, 1-4"} <= _cells(sliced.stderr) and sliced.stdout == ""
+    assert max(map(len, (result.stderr + sliced.stderr).splitlines())) <= 80
+
+
+def test_nothing_but_the_command_speaks(tmp_path):
+    """In a process of its own, in which TensorFlow has still to be loaded: it greets at length otherwise."""
+    (tmp_path / "tiny.toml").write_text(PIPELINE)
+    _publish(tmp_path, Registry(str(tmp_path / "registry"), "tiny"))
+    files = [jsonl(tmp_path / f"{name}.jsonl", [{"shopper": 1, "device": "tv", "items": ["b"]}]) for name in ("q", "t")]
+    command = [sys.executable, "-m", "twinspire", "evaluate", str(tmp_path / "tiny.toml")]
+    ended = subprocess.run(
+        [*command, "--queries", files[0], "--truth", files[1]], capture_output=True, text=True, check=True
     )
-    assert max(map(len, result.stderr.splitlines())) <= 80
+    assert ended.stdout == "" and ended.stderr.lstrip().startswith("2024-05-20-")
+    assert not re.findall("WARNING|TensorFlow|oneDNN|cuda|absl", ended.stderr)
 
 
 def test_the_command_scores_a_file(tmp_path, truth):
@@ -228,5 +248,7 @@ def test_the_command_scores_a_file(tmp_path, truth):
     recs = jsonl(tmp_path / "recs.jsonl", RECS)
     result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "-k", "2", "--json")
     assert json.loads(result.stdout.splitlines()[-1])["measures"]["file"]["recall@2"] == pytest.approx(1 / 2)
+    result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--slices")
+    assert "No slices: a file of recommendations does not tell users' pasts." in " ".join(result.stderr.split())
     with pytest.raises(UsageError, match="--queries to score a version, or --recs"):
         _run(str(tmp_path / "tiny.toml"), "--truth", truth)

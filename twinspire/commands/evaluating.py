@@ -9,6 +9,7 @@ from twinspire.commands.figures import score_tables
 from twinspire.commands.options import AsJson, PipelineFile, VersionOption, console, open_pipeline, print_json
 from twinspire.errors import UsageError
 from twinspire.pipeline import Pipeline
+from twinspire.quiet import unheard
 
 Place = str | None
 
@@ -27,13 +28,16 @@ def evaluate(
     k: Annotated[
         list[int] | None, typer.Option("--k", "-k", help="A list length; may be repeated. Default: evaluation.ks.")
     ] = None,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Also show a version's recall by earlier events of users and items.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a version, or a file of recommendations made by anything else, on a given split.
 
     Files are Parquet, JSON Lines or CSV. FILE of --truth and --recs has a list of items per user, or a row per user
     and item. Every user of the truth counts; one without recommendations is a miss. Intervals hold 95% of the
-    bootstrap resamples of the users (evaluation.resamples).
+    bootstrap resamples of the users (evaluation.resamples). JSON holds all that was measured, slices included.
     """
     p = open_pipeline(pipeline)
     if (recs is None) == (queries is None):
@@ -49,8 +53,11 @@ def evaluate(
         )
     else:
         what, (name, measured) = "version", _score_version(p, version, queries, truth, ks)
-    for table in score_tables(measured, ks, str(name)):
+    for table in score_tables(measured, ks, str(name), slices=slices):
         console.print(table)
+    if slices and not any("slices" in measures for measures in measured.values()):
+        why = "evaluation.slices is empty" if recs is None else "a file of recommendations does not tell users' pasts"
+        console.print(f"No slices: {why}.")
     if as_json:
         print_json({what: name, "measures": measured})
 
@@ -64,6 +71,7 @@ def _score_version(
     home = import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name).open(version)
     items, vectors = (read_table(str(home / name)) for name in (publish.ITEMS, publish.VECTORS))
     with console.status("encoding the queries"):
-        embed = import_module("model.measure").load(home / import_module("model.bundle").QUERY_TOWER)
+        with unheard():  # TensorFlow greets at length
+            embed = import_module("model.measure").load(home / import_module("model.bundle").QUERY_TOWER)
         measured = import_module("model.score").score_version(embed, items, vectors, asked, taken, pipeline, ks)
     return home.name, measured

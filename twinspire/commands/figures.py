@@ -44,20 +44,24 @@ def lists_table(splits: Mapping[str, Mapping[str, Any]], ks: Sequence[int], capt
     return table
 
 
-def score_tables(measured: Mapping[str, Mapping[str, Any]], ks: Sequence[int], title: str) -> Iterator[Table]:
+def score_tables(
+    measured: Mapping[str, Mapping[str, Any]], ks: Sequence[int], title: str, *, slices: bool = False
+) -> Iterator[Table]:
     """What `evaluate` tells: how near lists came, whom they serve, and what they show taken together.
 
     Args:
       measured: measures by list, as model/evaluate.py says, with the number of queries `answered`.
       ks: list lengths.
       title: what was measured.
+      slices: whether it is told whom they serve, where that was measured.
     """
+    measured = {name.replace("_", " "): measures for name, measures in measured.items()}
     first = next(iter(measured.values()))
     seen = {f"{name} *": m["excluded"] for name, m in measured.items() if "excluded" in m}
     notes = ["* without the items that a user had before"] if seen else []
     title = f"{title}: {first['users']:,} users asked, {first['answered']:,} answered"
     yield _near(measured, seen, ks, title, "\n".join(notes))
-    if "slices" in first:
+    if slices and "slices" in first:
         yield _for_whom(measured, sorted(ks)[len(ks) // 2])
     yield _together({**measured, **seen}, max(ks))
 
