@@ -1,46 +1,16 @@
 """The registry as a reader sees it, whatever happens to writers."""
 
-import random
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from index_builder.manifest import File, Manifest
-from index_builder.registry import Registry
+sys.path.insert(0, str(Path(__file__).parent))
+from staging import ONE, THREE, TWO, staged
+
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
-
-ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
-
-
-def staged(folder: Path, day: date, text: str) -> tuple[str, Manifest]:
-    """A folder with two files that both say `text`, and its manifest."""
-    (folder / "index").mkdir(parents=True)
-    for name in ("items.txt", "index/data.txt"):
-        (folder / name).write_text(text)
-    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(folder))}
-    return str(folder), Manifest.create(pipeline="p", day=day, files=files, items=1, dimension=2)
-
-
-@pytest.fixture
-def registry(place):
-    return Registry(place, "p")
-
-
-@pytest.fixture
-def publish(registry, tmp_path):
-    """Publishes a version of a day; its id."""
-
-    def publish(day, text="x", *, accepted=True, promote="auto"):
-        folder, manifest = staged(tmp_path / f"staged-{random.random()}", day, text)
-        registry.publish(folder, manifest, accepted=accepted, reason="because", promote=promote)
-        return manifest.version
-
-    return publish
 
 
 def test_what_is_published_is_live_and_whole(registry, publish, tmp_path):
@@ -205,89 +175,9 @@ def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
             registry.delete(kept)
 
 
-class Deeds(RuleBasedStateMachine):
-    """Random deeds against a plain model of what should be live, inherited and kept."""
-
-    def __init__(self):
-        super().__init__()
-        import tempfile
-
-        self.home = tempfile.TemporaryDirectory()
-        self.registry = Registry(f"{self.home.name}/registry", "p")
-        self.live, self.accepted, self.day, self.count = None, [], {}, 0
-        self.stored, self.pinned = set(), set()
-
-    def teardown(self):
-        self.home.cleanup()
-
-    @rule(day=st.integers(1, 9), accepted=st.booleans(), promote=st.sampled_from(["auto", "yes", "no"]))
-    def publish(self, day, accepted, promote):
-        self.count += 1
-        folder, manifest = staged(Path(self.home.name, str(self.count)), date(2017, 10, day), str(self.count))
-        self.registry.publish(folder, manifest, accepted=accepted, reason="", promote=promote)
-        self.day[manifest.version] = day
-        self.stored.add(manifest.version)
-        if accepted:
-            self.accepted.append(manifest.version)
-            newer = self.live is None or day >= self.day[self.live]
-            if promote == "yes" or (promote == "auto" and newer):
-                self.live = manifest.version
-
-    @precondition(lambda self: self.stored)
-    @rule(data=st.data(), despite=st.booleans())
-    def promote(self, data, despite):
-        version = data.draw(st.sampled_from(sorted(self.stored)))
-        if version not in self.accepted and not despite:
-            with pytest.raises(UsageError):
-                self.registry.promote(version, reason="")
-            return
-        self.registry.promote(version, reason="", despite_gate=despite)
-        self.live = version
-        if version not in self.accepted:
-            self.accepted.append(version)
-
-    @precondition(lambda self: self.accepted)
-    @rule(data=st.data())
-    def rollback(self, data):
-        target = data.draw(st.sampled_from(self.accepted))
-        self.registry.rollback(target, reason="")
-        place = {v: (self.day[v], n) for n, v in enumerate(self.accepted)}
-        self.live, self.accepted = target, [v for v in self.accepted if place[v] <= place[target]]
-
-    @precondition(lambda self: self.stored)
-    @rule(data=st.data(), pin=st.booleans())
-    def pin(self, data, pin):
-        version = data.draw(st.sampled_from(sorted(self.stored)))
-        (self.registry.pin if pin else self.registry.unpin)(version)
-        (self.pinned.add if pin else self.pinned.discard)(version)
-
-    @precondition(lambda self: self.stored)
-    @rule(keep=st.integers(0, 3), keep_days=st.integers(0, 5))
-    def prune(self, keep, keep_days):
-        today = 10
-        spare = self.registry.prunable(keep=keep, keep_days=keep_days, today=date(2017, 10, today))
-        for version in spare:
-            assert version in self.stored and version != self.live and version not in self.pinned
-            assert today - self.day[version] > keep_days
-            self.registry.delete(version)
-        self.stored -= set(spare)
-        self.accepted = [v for v in self.accepted if v in self.stored]
-        old = [v for v in self.stored if today - self.day[v] > keep_days]
-        assert len([v for v in old if v != self.live and v not in self.pinned]) <= keep
-
-    @invariant()
-    def agrees(self):
-        assert self.registry.live() == self.live
-        assert self.registry.accepted() == self.accepted
-        assert {s.version for s in self.registry.statuses() if s.stored} == self.stored
-        assert {s.version for s in self.registry.statuses() if s.pinned} == self.pinned
-        for day in (1, 5, 10):
-            found = self.registry.accepted_before(date(2017, 10, day))
-            days = [self.day[v] for v in self.accepted if self.day[v] < day]
-            assert (found.date.day if found else None) == (max(days) if days else None)
-        for version in self.stored:
-            self.registry.verify(version)
-
-
-TestDeeds = Deeds.TestCase
-TestDeeds.settings = settings(max_examples=15, stateful_step_count=12, deadline=None)
+def test_a_pruned_id_is_not_used_again(publish, registry):
+    one, _ = publish(ONE), publish(TWO)
+    registry.delete(one)
+    with pytest.raises(UsageError, match="pruned"):
+        publish(ONE)
+    assert [s.stored for s in registry.statuses()] == [True, False]

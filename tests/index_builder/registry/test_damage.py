@@ -1,0 +1,84 @@
+"""What is published stays as it is; what is damaged or foreign, there or in a copy, is found."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from staging import ONE, THREE, TWO, contents, staged
+
+from index_builder.registry import Registry
+from twinspire import storage
+from twinspire.errors import BadData
+
+
+def test_a_published_version_is_never_altered(publish, registry, tmp_path):
+    one = publish(ONE, "one")
+    home = f"{registry.root}/p/versions/{one}"
+
+    def snapshot():
+        if not storage.is_remote(home):
+            return {p: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes()) for p in Path(home).rglob("*.*")}
+        return {f.path: (storage.gcs.blob(f.uri).bucket.get_blob(f"place/p/versions/{one}/{f.path}").generation)
+                for f in storage.list_files(home)}  # fmt: skip
+
+    first = snapshot()
+    publish(ONE, "one")
+    publish(TWO)
+    registry.rollback(reason="")
+    registry.pin(one)
+    registry.promote(one, reason="")
+    registry.verify(one)
+    registry.open(cache=tmp_path / "cache")
+    assert snapshot() == first and len(first) == 3
+
+
+def test_a_lost_entry_stops_everything(publish, registry):
+    publish(ONE)
+    publish(TWO)
+    storage.delete_file(f"{registry.root}/p/log/00000001.json")
+    for use in (registry.log, registry.accepted, lambda: publish(THREE), lambda: registry.rollback(reason="")):
+        with pytest.raises(BadData, match=r"00000001\.json"):
+            use()
+
+
+def test_foreign_files_in_the_log_are_no_entries(publish, registry):
+    one = publish(ONE)
+    for name in ("zz-notes.txt", "00000009.json.bak", "README"):
+        storage.write_bytes(f"{registry.root}/p/log/{name}", b"hello")
+    two = publish(TWO)
+    assert [e.version for e in registry.log()] == [one, two] and registry.live() == two
+
+
+def test_a_listing_made_while_entries_come_may_have_holes(publish, registry, monkeypatch):
+    publish(ONE)
+    two = publish(TWO)
+    real = storage.list_names
+    monkeypatch.setattr(storage, "list_names", lambda uri: [n for n in real(uri) if n != "00000001.json"])
+    assert len(registry.log()) == 2 and registry.live() == two
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "missing", "half downloaded"])
+def test_a_damaged_local_copy_is_replaced(gs_place, tmp_path, damage):
+    registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
+    registry.publish(*staged(tmp_path / "new", ONE, "twelve bytes"), accepted=True, reason="")
+    copy = registry.open(cache=cache)
+    victim = copy / "index/data.txt"
+    if damage == "half downloaded":
+        victim.unlink()
+        (copy / "items.txt").unlink()
+    elif damage == "missing":
+        victim.unlink()
+    else:
+        victim.write_text("twelve" if damage == "truncated" else "TWELVE BYTES")
+    assert contents(registry, cache) == {"twelve bytes"}
+    assert [p.name for p in (cache / "p").iterdir()] == [copy.name], "nothing is left over"
+
+
+def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkeypatch):
+    registry = Registry(gs_place, "p")
+    registry.publish(*staged(tmp_path / "new", ONE, "x"), accepted=True, reason="")
+    registry.open(cache=tmp_path / "cache")
+    monkeypatch.setattr(storage.gcs, "download", lambda *_: pytest.fail("downloaded"))
+    registry.open(cache=tmp_path / "cache")
