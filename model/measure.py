@@ -109,18 +109,19 @@ def metrics(
     exams: Mapping[str, Exam],
     before: Mapping[str, Ranked],
     after: Mapping[str, Ranked],
-    others: Mapping[str, Ranked],
+    others: Mapping[str, Mapping[str, Ranked]],
     ks: Sequence[int],
 ) -> dict[str, Any]:
     """What metrics.json tells of quality; model/bundle.py says what the keys mean.
 
     Args:
       exams: from `exams_of`.
-      before: the parent's lists by exam, none without a parent.
-      after: this version's lists of those held out.
-      others: further baselines for the day's queries, by name.
+      before: the parent's lists by exam, none without a parent; what is behind the longest k does not count.
+      after: this version's lists of those held out, likewise.
+      others: further baselines by exam and name.
       ks: list lengths.
     """
+    before, after = ({name: x.first(max(ks)) for name, x in ranked.items()} for ranked in (before, after))
 
     def measures(name: str, ranked: Mapping[str, Ranked]) -> Measures | None:
         return exams[name].measures(ranked[name], ks) if name in ranked else None
@@ -135,13 +136,14 @@ def metrics(
             "change": compare(split, after[name].kept, before[name].kept, ks) if before else None,
         }
 
+    def without_model(name: str) -> dict[str, Measures]:
+        more = {other: exams[name].measures(ranked, ks) for other, ranked in others.get(name, {}).items()}
+        return {**exams[name].baselines(ks), **more}
+
     return {
         bundle.PROGRESSIVE: measures(DAY, before),
-        bundle.BASELINES: {
-            **exams[DAY].baselines(ks),
-            **{name: exams[DAY].measures(ranked, ks) for name, ranked in others.items()},
-        },
-        bundle.HOLDOUT: {**judged(HELD), "baselines": exams[HELD].baselines(ks)},
+        bundle.BASELINES: without_model(DAY),
+        bundle.HOLDOUT: {**judged(HELD), "baselines": without_model(HELD)},
         bundle.NEXT_CLICK: {
             bundle.PROGRESSIVE: measures(CLICKS, before),
             bundle.BASELINES: exams[CLICKS].baselines(ks),

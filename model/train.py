@@ -21,6 +21,10 @@ from model.heldout import shares_after
 from model.labels import LABEL, Labelled, labelled, measures
 from model.learn import Trained, learn, write
 from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, metrics, rank_all
+from model.mix import DEPTH, Mix
+from model.mix import FILE as MIX_FILE
+from model.mixing import Mixing
+from model.nominators import CO_OCCURRENCE, Nominators
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -42,6 +46,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         parts = [*_FEATURES, storage.join(schema.EXAMPLES, schema.day_folder(ctx.day))]
         parts += [schema.PASTS] if ctx.pipeline.evaluation.als else []
+        parts += [schema.CO_OCCURRENCE_START] if ctx.pipeline.mix.pairs else []
         features = _local(ctx.inputs["features"], parts, Path(scratch) / "features")
         parent = _local(ctx.parent.home, _TOWERS, Path(scratch) / "parent") if ctx.parent else None
         warm = ctx.parent and ctx.mode == "incremental"
@@ -82,24 +87,66 @@ def _train(
     asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
     # Before training: these are figures of a model that never saw the day.
     seen = encode(parent, corpus, asked) if parent else None
-    before = rank_all(seen, asked, max(ks)) if seen else {}
+    before = rank_all(seen, asked, max(*ks, DEPTH)) if seen else {}
     liked_before = _labelled(ctx, asked, CLICKS, seen) if seen else None
     del seen
     learned = learn(ctx, features, start)
     write(ctx, learned, features / schema.TRANSFORM, out)
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
     encoded = encode(out, corpus, held)
-    after = rank_all(encoded, held, max(ks))
+    after = rank_all(encoded, held, max(*ks, DEPTH))
     (out / bundle.EXAMPLES).write_text(
         json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
     )
-    others = {als.ALS: _als(ctx, features, asked[DAY], corpus)} if ctx.pipeline.evaluation.als else {}
+    together = _read(features / schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
+    nominators = Nominators.of(corpus, together)
+    others = _others(ctx, features, asked, corpus, nominators)
     measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
+    measured[bundle.MIX] = _mix(
+        Mixing(
+            ctx=ctx,
+            corpus=corpus,
+            nominators=nominators,
+            asked=asked,
+            before=before,
+            after=after,
+            inherited=_inherited(ctx),
+        ),
+        out,
+    )
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
     measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries[HELD], encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
     return {**measured, **figures}, learned.timings()
+
+
+def _mix(mixing: Mixing, out: Path) -> dict[str, Any]:
+    """Writes the day's mix, if there is one; its figures and its parent's."""
+    mix = mixing.fit()
+    if mix:
+        (out / MIX_FILE).write_bytes(mix.dump())
+    return mixing.figures(mix)
+
+
+def _inherited(ctx: StageContext) -> Mix | None:
+    place = storage.join(ctx.parent.home, MIX_FILE) if ctx.parent else None
+    return Mix.parse(storage.read_bytes(place)) if place and storage.exists(place) else None
+
+
+def _others(
+    ctx: StageContext, features: Path, asked: Mapping[str, Exam], corpus: pa.Table, nominators: Nominators
+) -> dict[str, dict[str, Ranked]]:
+    """Further lists that the two-tower is held against, by exam."""
+    others: dict[str, dict[str, Ranked]] = {DAY: {}, HELD: {}}
+    if ctx.pipeline.evaluation.als:
+        others[DAY][als.ALS] = _als(ctx, features, asked[DAY], corpus)
+    for name in (DAY, HELD) if nominators.neighbours else ():
+        split, k = asked[name].split, max(ctx.pipeline.evaluation.ks)
+        if split.days == 1:  # of earlier days, the answers themselves were paired meanwhile
+            kept, fresh = (nominators.alone(CO_OCCURRENCE, split.past, k, exclude=x) for x in (None, split.past))
+            others[name][CO_OCCURRENCE] = Ranked(kept, fresh)
+    return others
 
 
 def _als(ctx: StageContext, features: Path, day: Exam, corpus: pa.Table) -> Ranked:

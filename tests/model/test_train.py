@@ -22,6 +22,9 @@ from model import bundle, state, train
 from model import rows as training_rows
 from model.layout import design
 from model.measure import exam, examine, load
+from model.mix import Mix
+from model.mixing import rank_mix
+from model.nominators import Nominators
 from model.queries import progressive_rows
 from model.towers import TwoTower
 from model.transform import vocabularies
@@ -56,7 +59,8 @@ def shop(tmp_path_factory):
     p = _with(pipeline_file.load(lay_out(folder)), deterministic=False, auxiliary=Auxiliary(weight=0.3))
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
-    p = p.model_copy(update={"evaluation": settings})
+    mix = p.mix.model_copy(update={"min_users": 20})
+    p = p.model_copy(update={"evaluation": settings, "mix": mix})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     features.run(_context(p, FIRST, at["features1"]))
     first = train.run(_context(p, FIRST, at["train1"], features_at=at["features1"]))
@@ -98,6 +102,52 @@ def test_matrix_factorisation_is_measured_beside(shop):
     assert found["als"]["queries"] == found["past"]["queries"]
     assert found["als"]["excluded"]["recall@10"] > 1.2 * found["most_popular"]["excluded"]["recall@10"]
     assert _metrics(shop.train2)["holdout"]["baselines"].keys() == found.keys() - {"als"}
+
+
+def test_items_taken_together_are_those_of_the_days_before(shop):
+    """By hand: similarities to a user's first 20 past items, added up, of the table that ends before the day."""
+    near = {row["_item"]: row for row in pq.read_table(shop.features2 / "co_occurrence/start").to_pylist()}
+    names = sorted(pq.read_table(shop.features2 / "corpus/start")["_item"].to_pylist())
+    recalls = []
+    for row in progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000).to_pylist():
+        sums = {}
+        for item in row["_past"][:20]:
+            found = near.get(item, {"_rows": [], "_similarities": []})  # seen, and never bought with another one
+            for place, similarity in zip(found["_rows"], found["_similarities"], strict=True):
+                sums[names[place]] = sums.get(names[place], 0.0) + similarity
+        first = sorted(sums, key=lambda item: (-sums[item], item))[:10]
+        if row["_past"]:
+            recalls.append(len(set(first) & set(row["_truth"])) / len(row["_truth"]))
+    assert _metrics(shop.train2)["baselines"]["co_occurrence"]["recall@10"] == pytest.approx(np.mean(recalls))
+
+
+def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
+    """Measured again with the parent's file, the figures are the same; the child's, fitted on the day, differ."""
+    corpus = pq.read_table(shop.features2 / "corpus/start")
+    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
+    towers = examine(shop.train1, corpus, {"day": asked}, 100)["day"]
+    nominators = Nominators.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
+    before, after = (Mix.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2))
+    again = {
+        name: asked.measures(rank_mix(mix, nominators, asked.split, towers, max(ks)), ks)
+        for name, mix in (("before", before), ("after", after))
+    }
+    told = _metrics(shop.train2)["mix"]
+    assert _flat(told["progressive"]) == pytest.approx(_flat(again["before"]))
+    assert again["after"]["mrr"] != again["before"]["mrr"]
+    assert (before.fitted["on"], after.fitted["on"]) == ("held_out", "progressive")
+    assert told["fitted"]["day"] == after.fitted["day"] == str(SECOND)
+    first = _metrics(shop.train1)["mix"]
+    assert first["progressive"] is None and first["holdout"]["candidate"] is None
+
+
+def test_a_mix_is_no_worse_than_the_best_of_its_sources(shop):
+    metrics = _metrics(shop.train2)
+    measured = {"two_tower": metrics["progressive"], **metrics["baselines"]}
+    best = max(measures["recall@10"] for name, measures in measured.items() if name != "als")
+    low, high = metrics["mix"]["progressive"]["intervals"]["recall@10"]
+    assert metrics["mix"]["progressive"]["recall@10"] > best - (high - low) / 2
 
 
 def test_the_first_day_has_no_parent_to_measure(shop):
