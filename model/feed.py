@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model import rows as training_rows
+from model.bags import Bags, bagged
 from model.layout import Layout
 from model.packing import Packing
 from model.pooling import last_of
@@ -26,12 +27,12 @@ class Batch(NamedTuple):
 
     Attributes:
       rows: [B] int64, row numbers.
-      features: transformed columns of those rows; histories that are read as sequences as `model.pooling.attended`
-        takes them.
+      features: transformed columns of those rows; lists laid out as bags, but for histories that are read as sequences,
+        which are as `model.pooling.attended` takes them.
     """
 
     rows: np.ndarray
-    features: dict[str, np.ndarray]
+    features: dict[str, np.ndarray | Bags]
 
 
 def feed(rows: Rows, layout: Layout, settings: Train, day: date) -> Iterator[Batch]:
@@ -46,13 +47,14 @@ def feed(rows: Rows, layout: Layout, settings: Train, day: date) -> Iterator[Bat
     sequences = [part.column for part in layout.parts["query"] if part.attention]
     packing = Packing(rows, sequences) if sequences else None
     plain = [name for name in rows.features if name not in sequences]
+    lists = layout.lists
     most = max(1, settings.batch_size // RUNS)
     for epoch in range(settings.epochs):
         rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
         block = blocks(rows, settings)
         together = packing.runs(block, most, rng) if packing else np.arange(len(rows))
         for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
-            features = training_rows.take(rows, batch, plain)
+            features = bagged(training_rows.take(rows, batch, plain), lists)
             for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():
                 features |= {name: ids, last_of(name): last}
             yield Batch(batch, features)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.auxiliary import known
+from model.bags import bagged
 from model.catalogue import Catalogue
 from model.feed import feed
 from model.frequency import StreamingFrequency
@@ -129,7 +130,7 @@ class _Run:
             return {}
         rng = np.random.default_rng([self._settings.seed, self._step])
         features, item = self._catalogue.draw(self._settings.negatives.uniform, rng)
-        return {"features": features, "item": item, "chance": self._catalogue.chance(item)}
+        return {"features": bagged(features, self._layout.lists), "item": item, "chance": self._catalogue.chance(item)}
 
     def learned(self) -> Learned:
         """What was done."""

@@ -126,6 +126,12 @@ class Layout:
     layers: Mapping[str, Sequence[int]]
     auxiliary: Literal["squared", "logistic"] | None = None
 
+    @property
+    def lists(self) -> list[str]:
+        """Columns of lists that are averaged."""
+        parts = [part for side in SIDES for part in self.parts[side]]
+        return [part.column for part in parts if part.form == "ids" and not part.attention]
+
 
 def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None) -> Layout:
     """Lays out the towers.

@@ -3,10 +3,11 @@
 An empty list gives zeros, or, of a sequence, a vector that is learned. How far lists are padded changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from model.bags import Bags
 from model.encoder import attend
 from model.layout import Attention
 
@@ -41,6 +42,52 @@ def recent_mean(rows: tf.Tensor, ids: tf.Tensor, half_life: float) -> tf.Tensor:
 def _weighted(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     total = tf.reduce_sum(weights, 1, keepdims=True)
     return tf.linalg.matvec(rows, tf.math.divide_no_nan(weights, total), transpose_a=True)
+
+
+def mean_of_bags(table: tf.Variable, bags: Bags, half_life: float = 0.0) -> tf.Tensor:
+    """`mean_of_present` of a table's rows, or `recent_mean` if there is a half-life, of lists laid out for training.
+
+    Args:
+      table: [rows, W] float32.
+      bags: B lists, each with its newest entry last.
+      half_life: in entries; 0 is none.
+
+    Returns: [B, W] float32.
+    """
+    rows, count = tf.gather(table, bags.ids), tf.size(bags.count)
+    if not half_life:
+        return tf.math.divide_no_nan(_summed(rows, bags), tf.cast(bags.count, rows.dtype)[:, tf.newaxis])
+    behind = tf.gather(tf.cumsum(bags.count), bags.row) - 1 - tf.range(tf.size(bags.row))
+    weights = 0.5 ** (tf.cast(behind, rows.dtype) / half_life)
+    total = _segments(weights[:, tf.newaxis], tf.range(tf.size(bags.row)), bags.row, count)
+    return tf.math.divide_no_nan(_summed(rows, bags, weights), total)
+
+
+def _summed(rows: tf.Tensor, bags: Bags, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Sums over lists, [B, W], of the distinct ids' rows, [U, W], by weight, [E]. No gradient flows into weights."""
+
+    @tf.custom_gradient
+    def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            row, place = tf.gather(bags.row, bags.by_id), tf.gather(bags.place, bags.by_id)
+            ordered = None if weights is None else tf.gather(weights, bags.by_id)
+            return _segments(upstream, row, place, tf.size(bags.ids), ordered)
+
+        return _segments(rows, bags.place, bags.row, tf.size(bags.count), weights), gradient
+
+    return summed(rows)
+
+
+def _segments(
+    x: tf.Tensor, place: tf.Tensor, segment: tf.Tensor, segments: tf.Tensor, weights: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Sums of the rows of `x` at `place`, by segment, [S, W]; numbers of segments, [E], ascend."""
+    if weights is None:
+        return tf.raw_ops.SparseSegmentSumWithNumSegments(
+            data=x, indices=place, segment_ids=segment, num_segments=segments
+        )
+    sums = tf.math.segment_sum(tf.gather(x, place) * weights[:, tf.newaxis], segment)
+    return tf.pad(sums, [[0, segments - tf.shape(sums)[0]], [0, 0]])
 
 
 def attended(

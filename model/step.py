@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.adam import AdamWeight
+from model.bags import Bags
 from model.frequency import StreamingFrequency
 from model.losses import sampled_softmax_loss
 from model.negatives import Entries, Pool
@@ -83,15 +84,16 @@ def _encoded(model: TwoTower, drawn: Mapping[str, Any], settings: Train, step: t
 
 def _specs(model: TwoTower, *sides: str) -> dict[str, tf.TensorSpec]:
     """What model/feed.py makes of each column."""
+    whole = tf.TensorSpec([None], tf.int32)
     forms = {
-        "id": ([None], tf.int32),
-        "ids": ([None, None], tf.int32),
-        "number": ([None], tf.float32),
-        "vector": ([None, None], tf.float32),
+        "id": whole,
+        "ids": Bags(*[whole] * len(Bags._fields)),
+        "number": tf.TensorSpec([None], tf.float32),
+        "vector": tf.TensorSpec([None, None], tf.float32),
     }
     parts = [part for side in sides for part in model.layout.parts[side]]
-    ends = {last_of(part.column): tf.TensorSpec([None], tf.int32) for part in parts if part.attention}
-    return {part.column: tf.TensorSpec(*forms[part.form]) for part in parts} | ends
+    sequences = {part.column: tf.TensorSpec([None, None], tf.int32) for part in parts if part.attention}
+    return {part.column: forms[part.form] for part in parts} | sequences | {last_of(name): whole for name in sequences}
 
 
 def _vectors(types: Mapping[str, tf.DType]) -> dict[str, tf.TensorSpec]:

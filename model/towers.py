@@ -10,9 +10,10 @@ import tensorflow as tf
 from model.adagrad import Weight
 from model.adam import AdamWeight
 from model.auxiliary import Head
+from model.bags import Bags
 from model.encoder import fresh_encoder
 from model.layout import SIDES, Layout, Part, TableSpec
-from model.pooling import attended, encoder_prefix, mean_of_present, recent_mean
+from model.pooling import attended, encoder_prefix, mean_of_bags, mean_of_present, recent_mean
 from model.start import glorot, normal
 
 SMALL = 0.1
@@ -103,6 +104,8 @@ def _read(
         return tf.ensure_shape(column, [None, part.width])
     if part.attention:
         return attended(part.column, part.attention, tables[part.table], dense, features, seed)
+    if isinstance(column, Bags):
+        return mean_of_bags(tables[part.table], column, part.half_life)
     rows = tf.gather(tables[part.table], column)
     if part.form == "id":
         return rows
