@@ -1,4 +1,4 @@
-"""Which earlier days a day did not learn from, and what to type about it."""
+"""What the registry's log makes of a day: its parent, what became of its version, which days it did not learn from."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from importlib import import_module
 
 from index_builder.log import version_date
 from index_builder.registry import Registry
-from twinspire import workdir
+from twinspire import storage, workdir
 from twinspire.pipeline import Pipeline
-from twinspire.stages import Gap
+from twinspire.stages import Gap, Parent
 
 _DAY = timedelta(days=1)
 
@@ -31,9 +31,33 @@ class Lineage:
     later: Gap
 
 
+def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
+    """The newest version before `day` that the gate accepted and that was not rolled back."""
+    manifest = _registry(pipeline).accepted_before(day)
+    if manifest is None:
+        return None
+    return Parent(
+        day=manifest.date,
+        version=manifest.version,
+        home=storage.join(pipeline.registry.root, pipeline.name, "versions", manifest.version),
+        train=workdir.place(pipeline, manifest.sources["train"]),
+    )
+
+
+def is_live(pipeline: Pipeline, version: str) -> bool:
+    """Whether it is live now: a stage that is already done may tell of what was live when it ran."""
+    return _registry(pipeline).live() == version
+
+
+def is_kept(pipeline: Pipeline, version: str) -> bool:
+    """Whether the registry still has it: one that was pruned since is to be published again."""
+    state = _registry(pipeline).state()
+    return version in state.last and version not in state.pruned
+
+
 def lineage(pipeline: Pipeline, day: date) -> Lineage:
     """Looks at the version that the day's training started from; where it has not been trained, at its parent-to-be."""
-    registry = Registry(pipeline.registry.root, pipeline.name)
+    registry = _registry(pipeline)
     accepted = sorted({version_date(version) for version in registry.accepted()})
     trained = workdir.latest(pipeline, day, "train")
     if trained is None:
@@ -51,7 +75,7 @@ def lineage(pipeline: Pipeline, day: date) -> Lineage:
 
 def missing(pipeline: Pipeline, parent: date | None, day: date) -> list[Gap]:
     """Days with logs between a parent's day and a day, without an accepted version."""
-    registry, source = Registry(pipeline.registry.root, pipeline.name), import_module("beam_jobs.reading.source")
+    registry, source = _registry(pipeline), import_module("beam_jobs.reading.source")
     accepted = {version_date(version) for version in registry.accepted()}
     return stretches(d for d in _between(parent, day) if d not in accepted and source.files(pipeline, "events", d))
 
@@ -65,6 +89,10 @@ def stretches(days: Iterable[date]) -> list[Gap]:
         else:
             found.append(Gap(day, day))
     return found
+
+
+def _registry(pipeline: Pipeline) -> Registry:
+    return Registry(pipeline.registry.root, pipeline.name)
 
 
 def _between(parent: date | None, day: date) -> list[date]:

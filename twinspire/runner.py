@@ -7,14 +7,13 @@ stage is done.
 import time
 from datetime import date
 from importlib import import_module
-from typing import Any
 
 from rich.console import Console
 
-from twinspire import __version__, claims, storage, workdir
+from twinspire import __version__, claims, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest
-from twinspire.lineage import missing
+from twinspire.lineage import find_parent, is_kept, is_live, missing
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.stages import Gap, Mode, Parent, Promote, StageContext
@@ -23,34 +22,6 @@ from twinspire.wording import said
 from twinspire.workdir import Attempt
 
 console = Console(stderr=True, highlight=False, markup=False)
-
-
-def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
-    """The newest version before `day` that the gate accepted and that was not rolled back."""
-    manifest = _registry(pipeline).accepted_before(day)
-    if manifest is None:
-        return None
-    return Parent(
-        day=manifest.date,
-        version=manifest.version,
-        home=storage.join(pipeline.registry.root, pipeline.name, "versions", manifest.version),
-        train=workdir.place(pipeline, manifest.sources["train"]),
-    )
-
-
-def _registry(pipeline: Pipeline) -> Any:
-    return import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name)
-
-
-def _is_live(pipeline: Pipeline, version: str) -> bool:
-    """Whether it is live now: a stage that is already done may tell of what was live when it ran."""
-    return _registry(pipeline).live() == version
-
-
-def _is_kept(pipeline: Pipeline, published: Attempt) -> bool:
-    """Whether the registry still has the version: one that was pruned since is to be published again."""
-    state, version = _registry(pipeline).state(), published.summary["version"]
-    return version in state.last and version not in state.pruned
 
 
 def run_stage(
@@ -142,7 +113,12 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         }
     )
     done = workdir.latest(pipeline, day, name)
-    fresh = force or done is None or done.key != key or (name == "publish" and not _is_kept(pipeline, done))
+    fresh = (
+        force
+        or done is None
+        or done.key != key
+        or (name == "publish" and not is_kept(pipeline, done.summary["version"]))
+    )
     if fresh or done is None:  # the second for the type checker
         context = StageContext(
             pipeline=pipeline,
@@ -157,7 +133,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         done = _make(stage, context, key=key, config=config)
     if name == "publish":
         _raise_if_refused(done)
-    told = {**done.summary, "live": _is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary
+    told = {**done.summary, "live": is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary
     return {
         "stage": name,
         "day": str(day),
