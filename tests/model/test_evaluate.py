@@ -209,6 +209,62 @@ def test_lists_are_compared_query_by_query():
     assert nothing == {}
 
 
+def _slow_change(first: np.ndarray, second: np.ndarray, table: pa.Table, asked: list[bool]) -> list[float]:
+    """Recall@3 of `second` against `first`: quantiles of 3,000 resamples of users, one loop per resample and user."""
+    rows = table.to_pylist()
+    queries_of: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        queries_of.setdefault(row["_user"], []).append(place)
+    users, rng, changes = sorted(queries_of), np.random.default_rng(77), []
+
+    def recall(ranked: np.ndarray, place: int) -> float:
+        wanted = set(rows[place]["_truth"])
+        return len(wanted & {"abcde"[i] for i in ranked[place] if i >= 0}) / len(wanted)
+
+    known = [(recall(first, n), recall(second, n)) for n in range(len(rows))]
+    for _ in range(3000):
+        drawn = [n for user in rng.choice(users, len(users)) for n in queries_of[user] if asked[n]]
+        before, after = (sum(known[n][which] for n in drawn) for which in (0, 1))
+        if drawn and (before or after):
+            changes.append(after / before - 1 if before else np.inf)
+        elif drawn:
+            changes.append(0.0)
+    return [float(x) for x in np.quantile(changes, [0.025, 0.975])]
+
+
+@pytest.mark.parametrize("where", ["", "/users:0"])
+def test_the_interval_of_a_change_is_that_of_a_slow_paired_bootstrap(where):
+    table, queries, items = _random_day(8, users=150)
+    events = table.column("_past_events").to_pylist()
+    first, second = top_k(queries, items, 3), top_k(queries + np.float32(0.6) * queries[::-1], items, 3)
+    found = compare(prepare(table, CORPUS, bounds=[1, 5], resamples=3000), second, first, [3])[f"recall@3{where}"]
+    asked = [n == 0 for n in events] if where else [n > 0 for n in events]
+    low, high = _slow_change(first, second, table, asked)
+    width = high - low
+    assert width > 0.05
+    assert found["low"] == pytest.approx(low, abs=0.05 * width) and found["high"] == pytest.approx(
+        high, abs=0.05 * width
+    )
+
+
+def test_one_users_hit_lost_is_no_sure_loss():
+    """Of 40 users one found something; in a third of the resamples that user is missing, and nothing is lost."""
+    table = rows(*[(f"u{n}", 0, False, "a", "b") for n in range(40)])
+    split = prepare(table, CORPUS, resamples=400)
+    before, after = np.full((2, 40, 1), 1)
+    before[7] = 0
+    found = compare(split, after, before, [1])["recall@1"]
+    assert found == {"change": -1.0, "differ": 1, "low": -1.0, "high": 0.0}
+
+
+def test_users_who_fare_differently_are_counted_once():
+    table = rows(*[(f"u{n % 5}", 0, False, "a", "b") for n in range(10)])
+    before, after = np.zeros((2, 10, 1), np.int64)
+    after[[0, 5, 6]] = 1  # u0 twice, u1 once
+    found = compare(prepare(table, CORPUS), after, before, [1])["recall@1"]
+    assert found == {"change": pytest.approx(-0.3), "differ": 2}
+
+
 def test_one_search_gives_both_lists():
     """Users with short pasts, with pasts longer than the list, and with all items seen."""
     rng = np.random.default_rng(5)
