@@ -1,0 +1,53 @@
+"""What a report tells of, made up."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pages import FIRST, manifest, metrics
+
+from index_builder.report.facts import Day, Facts, Previous
+
+
+@pytest.fixture
+def facts():
+    """A fourth day."""
+    days = [FIRST + timedelta(days=n) for n in range(4)]
+    told = [metrics(p, h, b) for p, h, b in ((None, 0.1, None), (0.1, 0.2, 0.16), (0.3, 0.2, 0.2), (0.2, 0.25, 0.2))]
+    settings = {"tried": [{"kind": "quantised", "k": 10, "rescored": 20, "leaves": 0, "leaves_searched": 0}]}
+    point = {**settings["tried"][0], "recall": 0.97, "work": 500}
+    chosen = {**point, "rescored": 40, "recall": 0.99, "work": 700}
+    return Facts(
+        manifest=manifest(days[-1]),
+        metric="recall@50",
+        k=50,
+        user_store=False,
+        metrics=told[-1],
+        gate={"accepted": True, "refused": [], "notes": ["few users"], "figures": {"users": 20, "items": 4}},
+        index={
+            "kind": "quantised",
+            "k": 10,
+            "recall": 0.985,
+            "recall_target": 0.98,
+            "reasons": ["4 items"],
+            "settings": {key: chosen[key] for key in settings["tried"][0]},
+            "tried": [point, chosen],
+        },
+        speed={
+            "single_ms_median": 0.5,
+            "single_ms_p99": 0.75,
+            "batch_queries_per_s": 1000.4,
+            "exact_queries_per_s": 500.0,
+            "tried_ms": [0.25, 0.5],
+        },
+        data={"rows": 1000, "rejected": {"no time": 3}, "users": 20, "statistics": {"anomalies": ["price: odd"]}},
+        examples=[
+            {"user": "secret-7", "past_events": 3, "history": ["c", "gone"], "items": ["a", "b"], "taken": ["b"]}
+        ],
+        days=[Day(d, str(d), "accepted", m) for d, m in zip(days, told, strict=True)],
+        previous=Previous(manifest=manifest(days[2], items=3), live=True, items={"a": "An a", "old": "Old one"}),
+        items={"a": "An a", "b": "A <b>bold</b> one & more", "c": None, "d": "d"},
+    )

@@ -1,0 +1,112 @@
+"""The report of a version: complete in itself, and true to its figures."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pages import shown
+
+from index_builder.report.facts import Day
+from index_builder.report.page import render
+
+
+def first_day(facts):
+    told = {**facts.metrics, "progressive": None, "frequency": None, "popularity": None}
+    told["holdout"] = {"users": 0, "days": 1, "candidate": None, "baseline": None, "change": None, "baselines": {}}
+    day = Day(facts.manifest.date, "v", "this", told)
+    index = {**facts.index, "tried": []}
+    return replace(
+        facts, metrics=told, days=[day], previous=None, index=index, examples=[], data={}, gate={"accepted": True}
+    )
+
+
+@pytest.mark.parametrize("change", [lambda facts: facts, first_day])
+def test_the_page_needs_nothing_else(facts, change):
+    page = shown(change(facts))
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
+    links = [v for _, a in page.elements for n, v in a.items() if n in ("href", "xlink:href", "src", "srcset")]
+    assert links and all(link.startswith("#") for link in links)
+    html = render(change(facts)).decode()
+    assert not re.findall(r"@import|https?:|url\((?!#)", html)
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids)) and {link[1:] for link in links} <= set(ids)
+
+
+def test_what_was_measured_stands_there(facts):
+    parts = shown(facts).parts
+    assert "0.200" in parts[""] and "popular lately, the best baseline: 0.062" in parts[""]
+    assert "+25.0% (−1.0% to +25.0%) from 0.200" in parts[""]
+    assert "2024-05-03 0.300 0.050 0.062 0.030" in parts["days"]
+    assert "this version 0.125 0.250 0.083 0.062" in parts["lists"]
+    assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
+    assert "1-4 10 0.100 0.025 0.031 0.015" in parts["slices"] and "7 items taken were not in" in parts["slices"]
+    assert "two-tower 0.200 (0.180–0.220)" in parts["sources"]
+    assert "off by a factor of 1.25" in parts["frequency"] and "5.0000% 10.0000% 2.00" in parts["frequency"]
+    assert "finds 0.9850 of the 10 exact neighbours; 0.98 was asked for" in parts["index"]
+    assert "all 40 0.9900 700 0.500" in parts["index"] and "0.50 ms for one query" in parts["index"]
+    assert "3 of 1,000 records were set aside as malformed (0.30%)" in parts["data"]
+    assert "• price: odd" in parts["data"] and "no time 3" in parts["data"]
+    assert "Note: few users." in parts["gate"]
+    few = {**facts.metrics, "train": {**facts.metrics["train"], "warning": "too few steps"}}
+    assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
+
+
+def test_what_changed_since_the_live_version(facts):
+    new = facts.manifest.model_copy(update={"settings": {"train": {"epochs": 5, "dimension": 16, "skip": True}}})
+    part = shown(replace(facts, manifest=new)).parts["changes"]
+    assert f"Compared with {facts.previous.manifest.version}, the live version" in part
+    assert "train.epochs 3 5" in part and "train.skip – true" in part and "features.user.kind id –" in part
+    assert "train.dimension" not in part and "tensorflow" not in part
+    assert "items 3 4 +33.3%" in part
+    assert "3 items are new in the catalogue" in part and "1 items are gone from the catalogue" in part
+    assert "old Old one" in part and "An a" not in part
+    assert "Settings: none changed" in shown(facts).parts["changes"]
+
+
+def test_the_first_day_says_what_it_cannot_show(facts):
+    parts = shown(first_day(facts)).parts
+    assert "There is no such figure yet" in parts["days"]
+    assert "Nothing was published before" in parts["changes"]
+    assert "no version before this one" in parts["lists"]
+    assert "train.correction is none" in parts["frequency"] and "not measured" in parts["popularity"]
+    assert "There are none" in parts["examples"] and "No settings were tried" in parts["index"]
+    assert "working files of the features stage are gone" in parts["data"]
+
+
+def test_reasons_of_a_refusal(facts):
+    reasons = ["recall@50 is 0.1000, below 0.1800", "the corpus is empty"]
+    page = shown(replace(facts, gate={**facts.gate, "accepted": False, "refused": reasons}))
+    assert "refused" in page.parts[""] and "accepted" not in page.parts[""]
+    assert all(f"• {reason}" in page.parts["gate"] for reason in reasons)
+
+
+def test_the_gate_shows_slices_and_limits(facts):
+    limits = {"max_drop": 0.1, "max_slice_drop": 0.2, "min_users": 200}
+    floors = {"recall@50/users:0": 0.0625}
+    gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25}}
+    one = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5, "low": -0.6, "high": -0.4, "differ": 99}
+    slices = {"users:0": one, "users:1-4": {**one, "low": None, "high": None}, "users:5+": {**one, "baseline": None}}
+    judged = {**facts.gate, "figures": {"slices": slices}}
+    settings = {**facts.manifest.settings, "gate": gate}
+    part = shown(replace(facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings}))).parts
+    assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
+    assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
+    assert "beyond −20%, in slices of 200 users or more" in part["gate"]
+    assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
+    assert "overlap@50 0.125 ≤ 0.25" in part["gate"]
+
+
+def test_users_are_named_only_where_versions_carry_them(facts):
+    assert "secret-7" not in render(facts).decode() and "User A" in shown(facts).parts["examples"]
+    named = shown(replace(facts, user_store=True)).parts["examples"]
+    assert "User secret-7, 3 events before" in named and "took 1 item that day, 1 of them among these" in named
+
+
+def test_names_out_of_logs_are_text(facts):
+    page = shown(facts)
+    assert "A <b>bold</b> one & more ✓ b" in page.parts["examples"]
+    assert "c gone" in page.parts["examples"], "what has no name, or has left, is shown by its id"
