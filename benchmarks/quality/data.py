@@ -93,9 +93,13 @@ def movielens_raw(folder: Path) -> Path:
 
 def movielens_liked(raw: Path) -> pl.DataFrame:
     """All positives: `user_id`, `item_id`, `timestamp` (seconds), in the order of time."""
+    return movielens_ratings(raw).filter(pl.col("rating") >= LIKED).drop("rating")
+
+
+def movielens_ratings(raw: Path) -> pl.DataFrame:
+    """All ratings: `user_id`, `item_id`, `timestamp` (seconds), `rating` (1 to 5), in the order of time."""
     ratings = _tab_separated(raw / "ml-100k.inter")
-    liked = ratings.filter(pl.col("rating") >= LIKED)
-    columns = liked.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id")
+    columns = ratings.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id", "rating")
     return columns.sort(columns.columns)
 
 
