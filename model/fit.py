@@ -1,6 +1,6 @@
 """Training: days in order, each in blocks of time, one compiled step per batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from model.ahead import ahead
 from model.auxiliary import known
 from model.bags import bagged
 from model.catalogue import Catalogue
@@ -22,6 +23,7 @@ from twinspire.errors import UsageError
 from twinspire.tables import Train
 
 CURVE_POINTS = 200
+_AHEAD = 4  # batches laid out while a step is taken
 Report = Callable[[date, int, int, float, float], None]
 """Called as training goes: day, rows done, rows of the day in all epochs, mean loss, examples per second."""
 
@@ -111,11 +113,10 @@ class _Run:
             self._head.see(self._head.seen.and_of(rows.label))
             self._labels += len(known(rows.label))
             whole["label"] = rows.label
-        for batch, features in feed(rows, self._layout, self._settings, day):
-            taken = {name: column[batch] for name, column in whole.items()}
-            self._losses.append(self._take_step(features, taken, self._drawn(), np.int32(self._step)))
+        for size, inputs in ahead(self._inputs(day, rows, whole), _AHEAD):
+            self._losses.append(self._take_step(*inputs))
             self._step += 1
-            done += len(batch)
+            done += size
             if len(self._losses) == 1:
                 self._compiling = (done, perf_counter() - begin)
             if perf_counter() - told > 1 or done == total:
@@ -124,11 +125,18 @@ class _Run:
         self._rows += done
         self._seconds += perf_counter() - begin
 
-    def _drawn(self) -> dict[str, Any]:
+    def _inputs(self, day: date, rows: Rows, whole: Mapping[str, np.ndarray]) -> Iterator[tuple[int, Sequence[Any]]]:
+        """The rows of each step and its arguments as tensors."""
+        for step, (batch, features) in enumerate(feed(rows, self._layout, self._settings, day), self._step):
+            taken = {name: column[batch] for name, column in whole.items()}
+            arguments = features, taken, self._drawn(step), np.int32(step)
+            yield len(batch), tf.nest.map_structure(tf.constant, arguments)
+
+    def _drawn(self, step: int) -> dict[str, Any]:
         """Uniform negatives of a step; nothing where none are asked for."""
         if not self._catalogue:
             return {}
-        rng = np.random.default_rng([self._settings.seed, self._step])
+        rng = np.random.default_rng([self._settings.seed, step])
         features, item = self._catalogue.draw(self._settings.negatives.uniform, rng)
         return {"features": bagged(features, self._layout.lists), "item": item, "chance": self._catalogue.chance(item)}
 
