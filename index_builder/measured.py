@@ -24,12 +24,14 @@ class NextDay:
 
     Attributes:
       version: the one published of that day, whose metrics.json has the figures.
-      measures: of the version measured.
+      measures: of the version's two-tower.
+      mix: of its mix of sources; None if it has none.
       baselines: of the lists that need no model, by name, for the same users.
     """
 
     version: str
     measures: Measures
+    mix: Measures | None
     baselines: Mapping[str, Measures]
 
     @property
@@ -62,6 +64,11 @@ class Measured:
         """The version, its parent and the baselines on held-out users of its day, as model/bundle.py says."""
         return self.metrics.get(bundle.HOLDOUT) or {}
 
+    @property
+    def mix(self) -> Mapping[str, Any]:
+        """The same of its mix of sources, on those of them that are of the day itself."""
+        return (self.metrics.get(bundle.MIX) or {}).get(bundle.HOLDOUT) or {}
+
 
 def measured(versions: Versions, log: Sequence[Entry], wanted: Collection[str]) -> dict[str, Measured]:
     """What was measured of stored versions, by version.
@@ -90,7 +97,12 @@ def _next_day(version: str | None, metrics: Mapping[str, Mapping[str, Any]]) -> 
     found = metrics[version].get(bundle.PROGRESSIVE) if version else None
     if version is None or not found:
         return None
-    return NextDay(version=version, measures=found, baselines=metrics[version].get(bundle.BASELINES) or {})
+    return NextDay(
+        version=version,
+        measures=found,
+        mix=(metrics[version].get(bundle.MIX) or {}).get(bundle.PROGRESSIVE),
+        baselines=metrics[version].get(bundle.BASELINES) or {},
+    )
 
 
 def _read(versions: Versions, name: str, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -47,6 +47,8 @@ def on_the_day(facts: Facts) -> Exam:
     """The parent on all users of the day, before anything was trained on it."""
     asked = facts.metrics.get(bundle.PROGRESSIVE)
     own = [Listed("two_tower", "two-tower of the day before", asked)] if asked else []
+    if asked and (mix := mixed(facts.metrics).get(bundle.PROGRESSIVE)):
+        own.append(Listed("mix", "its mix of sources", mix))
     text = f"All users of {facts.manifest.date} with a past, asked as the day began, of lists that never saw the day."
     return Exam("the day", text, own + baselines(facts.metrics.get(bundle.BASELINES)))
 
@@ -56,6 +58,9 @@ def held_out(facts: Facts) -> Exam:
     held = facts.metrics.get(bundle.HOLDOUT) or {}
     named = (("two_tower", "this version", "candidate"), ("parent", "the version before", "baseline"))
     own = [Listed(colour, label, held[key]) for colour, label, key in named if held.get(key)]
+    mix = mixed(facts.metrics).get(bundle.HOLDOUT) or {}
+    if mix.get("candidate") and mix["users"] == held.get("users"):  # of users of several days it is not measured
+        own.insert(1, Listed("mix", "its mix of sources", mix["candidate"]))
     days = f"of {held['days']} days" if held.get("days", 1) > 1 else f"of {facts.manifest.date}"
     text = f"{count(held.get('users'))} users {days}, whose events of the day no version is trained on."
     return Exam("held-out users", text, own + baselines(held.get("baselines")))
@@ -64,6 +69,11 @@ def held_out(facts: Facts) -> Exam:
 def baselines(lists: Mapping[str, Measures] | None) -> list[Listed]:
     """The lists that need no model."""
     return [Listed(name, called(name), measures) for name, measures in (lists or {}).items() if measures]
+
+
+def mixed(metrics: Measures) -> Measures:
+    """What was measured of the mix of sources, as model/bundle.py says."""
+    return metrics.get(bundle.MIX) or {}
 
 
 def called(name: str) -> str:

@@ -62,6 +62,7 @@ class Facts:
       k: its list length.
       user_store: whether users may be named.
       metrics, gate, index: what the version's files of these names hold.
+      mix: its mix.json; empty without one.
       speed: timings.json of the index stage; empty if that is gone.
       data: report.json of the features stage; empty if that is gone.
       examples: lists to look at; empty where the train attempt has none.
@@ -77,6 +78,7 @@ class Facts:
     metrics: Mapping[str, Any]
     gate: Mapping[str, Any]
     index: Mapping[str, Any]
+    mix: Mapping[str, Any]
     speed: Mapping[str, Any]
     data: Mapping[str, Any]
     examples: list[dict[str, Any]]
@@ -104,6 +106,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         metrics=metrics,
         gate=json.loads((staged / "gate.json").read_bytes()),
         index=json.loads((staged / "index.json").read_bytes()),
+        mix=json.loads((staged / "mix.json").read_bytes()) if (staged / "mix.json").exists() else {},
         speed=_json(ctx, "index", workdir.TIMINGS, {}),
         data=_json(ctx, "features", schema.REPORT, {}),
         examples=_json(ctx, "train", bundle.EXAMPLES, []),

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from index_builder.report import changes, data, examples, quality, search, training, trend
 from index_builder.report.blocks import count, number, share
-from index_builder.report.exams import called
+from index_builder.report.exams import called, mixed
 from index_builder.report.facts import Facts
 from model import bundle
 
@@ -70,11 +70,10 @@ def _template() -> Template:
 def _cards(facts: Facts) -> Iterator[Card]:
     held = facts.metrics.get(bundle.HOLDOUT) or {}
     asked = facts.metrics.get(bundle.PROGRESSIVE) or {}
-    best = _best_baseline(facts)
     yield Card(
         f"{facts.metric} on the day, by the version of the day before",
         number(asked.get(facts.metric)),
-        best if asked else "no version was there before",
+        _beside(facts) if asked else "no version was there before",
     )
     before = held.get("baseline")
     yield Card(
@@ -91,6 +90,12 @@ def _cards(facts: Facts) -> Iterator[Card]:
         number(facts.index.get("recall"), 4),
         f"{facts.index.get('recall_target')} asked for",
     )
+
+
+def _beside(facts: Facts) -> str:
+    """What to hold the two-tower's figure against: the mix that it is a part of, the best baseline."""
+    mix = mixed(facts.metrics).get(bundle.PROGRESSIVE)
+    return (f"its mix {number(mix.get(facts.metric))}; " if mix else "") + _best_baseline(facts)
 
 
 def _best_baseline(facts: Facts) -> str:

@@ -97,14 +97,29 @@ def sources(facts: Facts) -> Part:
     listed = [one for one in exam.lists if one.colour != "parent"]
     text = ["Each source of candidates alone: what a list of its items only would have found.", exam.text]
     if not any(one.colour == "mix" for one in listed):
-        text.append("No mix of the sources was measured.")
+        text.append("No mix of the sources was measured on them.")
     return Part(
         anchor="sources",
         title="Each source alone, and the mix",
         text=text,
         figures=[_sources(facts, listed)] if listed else [],
+        tables=[_weights(facts)],
         half=True,
     )
+
+
+def _weights(facts: Facts) -> Table:
+    """How this version mixes its sources."""
+    weights = facts.mix.get("weights") or {}
+    if not weights:
+        return Table(head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix.")
+    on = facts.mix["fitted"]
+    # Told a row per source, so that a phone has room for it.
+    rows = [[called(name), *(number(row[name], 2) for row in weights.values())] for name in facts.mix["sources"]]
+    caption = (
+        f"Weights of the sources in the mix that this version serves, by the user’s earlier events; of {on['day']}"
+    )
+    return Table(head=["source", *(name.replace("-", "–") for name in weights)], rows=rows, caption=caption)
 
 
 def _sources(facts: Facts, listed: list[Listed]) -> Figure:

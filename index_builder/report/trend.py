@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from index_builder.report import charts
 from index_builder.report.blocks import Figure, Mark, Part, Table, interval, measured, number
 from index_builder.report.charts import Series
-from index_builder.report.exams import Measures, called
+from index_builder.report.exams import Measures, called, mixed
 from index_builder.report.facts import Day, Facts
 from model import bundle
 
@@ -15,7 +15,7 @@ def trend(facts: Facts) -> Part:
     known = [day for day in facts.days if day.metrics.get(bundle.PROGRESSIVE)]
     text = [
         f"{facts.metric} of each day, by the version of the day before: it never saw the day. This is what users "
-        "would have got, and the headline to watch."
+        "would have got, from the mix of sources where there is one, and the headline to watch."
     ]
     if not known:
         text.append("There is no such figure yet, as it takes a version of an earlier day. The next day will have it.")
@@ -33,6 +33,9 @@ def trend(facts: Facts) -> Part:
 def _progressive(facts: Facts, days: list[Day]) -> Figure:
     series = [_series("two_tower", [d.metrics[bundle.PROGRESSIVE] for d in days], facts.metric)]
     marks = [Mark("two_tower", "two-tower of the day before")]
+    if any(map(_mix, days)):
+        series.append(_series("mix", [_mix(day) for day in days], facts.metric))
+        marks.append(Mark("mix", "its mix of sources"))
     for name in _names(days):
         series.append(_series(name, [_baseline(day, name) for day in days], facts.metric, dashed=True))
         marks.append(Mark(name, called(name), "dash"))
@@ -49,6 +52,10 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
 
 def _names(days: list[Day]) -> list[str]:
     return list(dict.fromkeys(name for day in days for name in day.metrics.get(bundle.BASELINES) or {}))
+
+
+def _mix(day: Day) -> Measures | None:
+    return mixed(day.metrics).get(bundle.PROGRESSIVE)
 
 
 def _baseline(day: Day, name: str) -> Measures | None:
@@ -68,12 +75,15 @@ def _table(facts: Facts, days: list[Day]) -> Table:
         [
             str(day.day),
             number(day.metrics[bundle.PROGRESSIVE].get(facts.metric)),
+            *([number((_mix(day) or {}).get(facts.metric))] if any(map(_mix, days)) else []),
             *(number((_baseline(day, name) or {}).get(facts.metric)) for name in names),
         ]
         for day in reversed(days)
     ]
     return Table(
-        head=["day", "two-tower", *map(called, names)], rows=rows, caption=f"{facts.metric}, the newest day first"
+        head=["day", "two-tower", *(["mix"] if any(map(_mix, days)) else []), *map(called, names)],
+        rows=rows,
+        caption=f"{facts.metric}, the newest day first",
     )
 
 

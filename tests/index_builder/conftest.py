@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_jobs import schema
 from index_builder import build
 from index_builder.registry import Registry
+from model.mix import Mix
 from twinspire import storage
 from twinspire.pipeline import Pipeline
 from twinspire.stages import Parent, StageContext
@@ -50,6 +52,7 @@ def context(pipeline, tmp_path):
         metrics = {"holdout": {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline}}
         if asked is not None:  # of the parent, on this day
             metrics["progressive"] = {"users": 7, "recall@50": asked}
+            metrics["mix"] = {"progressive": {"recall@50": asked * 2}}
             metrics["baselines"] = {"most_popular": {"recall@50": asked / 4}, "past": {"recall@50": asked / 2}}
         _train(local / "train", metrics)
         _embed(local / "embed", items, seed)
@@ -103,6 +106,10 @@ def _features(folder, items):
         }
     )
     _shards(folder / "corpus/end", corpus)
+    # i1 and i10 go together: rows of the corpus in order of id, where i10 is the third.
+    rows = pa.array([[sorted(ids).index("i10")], [sorted(ids).index("i1")]], pa.list_(pa.int32()))
+    near = pa.table({"_item": ["i1", "i10"], "_rows": rows, "_similarities": [[0.5], [0.5]]})
+    _shards(folder / "co_occurrence/end", near.cast(schema.co_occurrence_schema()))
     (folder / "users").mkdir()
     pq.write_table(pa.table({"_user": ["u"], "user": ["u"]}), folder / "users/part-0.parquet")
 
@@ -112,6 +119,9 @@ def _train(folder, metrics):
         (folder / tower / "variables").mkdir(parents=True)
         (folder / tower / "saved_model.pb").write_text(tower)
         (folder / tower / "variables/variables.index").write_text(tower)
+    weights = np.ones((1, 2)) / 2
+    mix = Mix(sources=("two_tower", "co_occurrence"), bounds=(), weights=weights, fitted={"on": "progressive"})
+    (folder / "mix.json").write_bytes(mix.dump())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "train": {"loss": []}}))
 
 

@@ -14,10 +14,16 @@ def quality_table(metrics: Mapping[str, Any], ks: Sequence[int]) -> Table:
       metrics: as model/bundle.py says.
       ks: list lengths, `evaluation.ks`.
     """
-    held = metrics["holdout"]
+    held, mix = metrics["holdout"], metrics.get("mix") or {}
+    own = mix.get("holdout") or {}
     splits = {
-        "day": {"the parent": metrics["progressive"], **metrics["baselines"]},
-        "held out": {"this version": held["candidate"], "the parent": held["baseline"], **held["baselines"]},
+        "day": {"the parent": metrics["progressive"], "its mix": mix.get("progressive"), **metrics["baselines"]},
+        "held out": {
+            "this version": held["candidate"],
+            "its mix": own.get("candidate") if own.get("users") == held["users"] else None,
+            "the parent": held["baseline"],
+            **held["baselines"],
+        },
     }
     return lists_table(splits, ks, f"day: before training on it; held out: {held['users']} users never trained on")
 

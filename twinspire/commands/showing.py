@@ -22,7 +22,7 @@ _STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}
 _NOTES = """\
 {metric}. Held out: users of the day that no version was trained on, by this
 version and by its parent. Next day: all users of the next day that was run,
-before it was trained on, by this version and by the best list without a model."""
+before it was trained on: by this version, its mix of sources, the best baseline."""
 
 
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
@@ -61,6 +61,7 @@ def _row(registry: Registry, one: Status, found: Measured | None, metric: str) -
             "day": str(later.day),
             "version": later.version,
             "value": later.measures.get(metric),
+            "mix": (later.mix or {}).get(metric),
             "users": later.measures.get("users"),
             "best_baseline": later.best_baseline(metric),
         }
@@ -85,16 +86,16 @@ def _table(rows: list[dict[str, Any]], metric: str) -> Table:
     table.add_column("version", no_wrap=True)
     table.add_column("status")
     table.add_column("gate", no_wrap=True)
-    for name in ("held\nout", "its\nparent", "next\nday", "best\nother", "items"):
+    for name in ("held\nout", "its\nparent", "next\nday", "its\nmix", "best\nother"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         later = row["next_day"] or {}
         marks = [row["status"], *(["pinned"] if row["pinned"] else []), *([] if row["stored"] else ["deleted"])]
-        figures = [row["value"], row["baseline"], later.get("value"), (later.get("best_baseline") or (None, None))[1]]
+        best = (later.get("best_baseline") or (None, None))[1]
+        figures = [row["value"], row["baseline"], later.get("value"), later.get("mix"), best]
         cells = ["" if x is None else f"{x:.3f}" for x in figures]
-        items = "" if row["items"] is None else f"{row['items']:,}"
         style = _STYLES.get(row["status"])
-        table.add_row(row["version"], ", ".join(marks), row["gate"] or "", *cells, items, style=style)
+        table.add_row(row["version"], ", ".join(marks), row["gate"] or "", *cells, style=style)
     return table
 
 
@@ -112,10 +113,17 @@ def show(
     entries = [e for e in log if chosen == e.version or chosen in e.rolled_back]
     if as_json:
         later = found.next_day
-        told = {"status": status, "report": report, "gate": found.gate, "holdout": found.holdout, "next_day": None}
+        told = {
+            "status": status,
+            "report": report,
+            "gate": found.gate,
+            "holdout": found.holdout,
+            "mix": found.mix,
+            "next_day": None,
+        }
         if later:
             of_day = {"day": later.day, "version": later.version}
-            told["next_day"] = {**of_day, **later.measures, "baselines": later.baselines}
+            told["next_day"] = {**of_day, **later.measures, "mix": later.mix, "baselines": later.baselines}
         print_json({**manifest.model_dump(mode="json"), **told, "log": [e.model_dump(mode="json") for e in entries]})
         return
     out.print(Text(f"{p.name} {chosen}, {status}", style=_STYLES.get(status, "bold")))
@@ -152,13 +160,14 @@ def _quality(pipeline: Pipeline, manifest: Manifest, found: Measured) -> Table:
     splits: dict[str, Any] = {
         "held out": {
             "this version": held.get("candidate"),
+            "its mix": found.mix.get("candidate") if found.mix.get("users") == held.get("users") else None,
             "the parent": held.get("baseline"),
             **held.get("baselines", {}),
         }
     }
     told = [f"held out: {held.get('users', 0):,} users of {manifest.date} that no version was trained on"]
     if later:
-        splits["next day"] = {"this version": later.measures, **later.baselines}
+        splits["next day"] = {"this version": later.measures, "its mix": later.mix, **later.baselines}
         users = f"{later.measures['users']:,} users" if "users" in later.measures else "all users"
         told.append(f"next day: {users} of {later.day} with a past, before that day was trained on")
     else:

@@ -36,6 +36,11 @@ def facts():
             "settings": {key: chosen[key] for key in settings["tried"][0]},
             "tried": [point, chosen],
         },
+        mix={
+            "sources": ["two_tower", "past"],
+            "weights": {"0": {"two_tower": 1.0, "past": 0.0}, "1-4": {"two_tower": 0.25, "past": 0.75}},
+            "fitted": {"on": "progressive", "day": "2024-05-04"},
+        },
         speed={
             "single_ms_median": 0.5,
             "single_ms_p99": 0.75,

@@ -15,12 +15,20 @@ from index_builder.report.page import render
 
 
 def first_day(facts):
-    told = {**facts.metrics, "progressive": None, "frequency": None, "popularity": None}
+    told = {**facts.metrics, "progressive": None, "frequency": None, "popularity": None, "mix": {}}
     told["holdout"] = {"users": 0, "days": 1, "candidate": None, "baseline": None, "change": None, "baselines": {}}
     day = Day(facts.manifest.date, "v", "this", told)
     index = {**facts.index, "tried": []}
     return replace(
-        facts, metrics=told, days=[day], previous=None, index=index, examples=[], data={}, gate={"accepted": True}
+        facts,
+        metrics=told,
+        days=[day],
+        previous=None,
+        index=index,
+        mix={},
+        examples=[],
+        data={},
+        gate={"accepted": True},
     )
 
 
@@ -40,10 +48,10 @@ def test_what_was_measured_stands_there(facts):
     parts = shown(facts).parts
     assert "0.200" in parts[""] and "popular lately, the best baseline: 0.062" in parts[""]
     assert "+25.0% (−1.0% to +25.0%) from 0.200" in parts[""]
-    assert "2024-05-03 0.300 0.050 0.062 0.030" in parts["days"]
+    assert "2024-05-03 0.300 0.330 0.050 0.062 0.030" in parts["days"]
     assert "this version 0.125 0.250 0.083 0.062" in parts["lists"]
     assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
-    assert "1-4 10 0.100 0.025 0.031 0.015" in parts["slices"] and "7 items taken were not in" in parts["slices"]
+    assert "1-4 10 0.100 0.110 0.025 0.031 0.015" in parts["slices"] and "7 items taken were not in" in parts["slices"]
     assert "two-tower 0.200 (0.180–0.220)" in parts["sources"]
     assert "off by a factor of 1.25" in parts["frequency"] and "5.0000% 10.0000% 2.00" in parts["frequency"]
     assert "finds 0.9850 of the 10 exact neighbours; 0.98 was asked for" in parts["index"]
@@ -53,6 +61,22 @@ def test_what_was_measured_stands_there(facts):
     assert "Note: few users." in parts["gate"]
     few = {**facts.metrics, "train": {**facts.metrics["train"], "warning": "too few steps"}}
     assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
+
+
+def test_the_mix_stands_beside_its_sources(facts):
+    parts = shown(facts).parts
+    assert "its mix 0.220; popular lately, the best baseline" in parts[""]
+    assert "2024-05-02 0.100 0.110" in parts["days"]
+    assert "mix 0.220 (0.198–0.242) two-tower 0.200" in parts["sources"], "the best first"
+    assert "two-tower 1.00 0.25 taken before 0.00 0.75" in parts["sources"]
+    assert "its mix of sources 0.110 0.220" in parts["lists"] and "its mix of sources 0.138 0.275" in parts["lists"]
+    # Of held-out users of several days the mix is not measured: theirs and its figures are not of the same users.
+    held = {**facts.metrics["holdout"], "users": 60, "days": 3}
+    parts = shown(replace(facts, metrics={**facts.metrics, "holdout": held})).parts
+    assert "its mix of sources 0.138" not in parts["lists"]
+    without = replace(facts, mix={}, metrics={**facts.metrics, "mix": None})
+    assert "serves the two-tower alone" in shown(without).parts["sources"]
+    assert "No mix of the sources was measured" in shown(without).parts["sources"]
 
 
 def test_what_changed_since_the_live_version(facts):
