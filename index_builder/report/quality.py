@@ -113,11 +113,11 @@ def _weights(facts: Facts) -> Table:
     weights = facts.mix.get("weights") or {}
     if not weights:
         return Table(head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix.")
-    on = facts.mix["fitted"]
+    fitted = facts.mix["fitted"].get("day", facts.manifest.date)
     # Told a row per source, so that a phone has room for it.
     rows = [[called(name), *(number(row[name], 2) for row in weights.values())] for name in facts.mix["sources"]]
     caption = (
-        f"Weights of the sources in the mix that this version serves, by the user’s earlier events; of {on['day']}"
+        f"Weights of the sources in the mix that this version serves, by the user’s earlier events; of {fitted}"
     )
     return Table(head=["source", *(name.replace("-", "–") for name in weights)], rows=rows, caption=caption)
 
