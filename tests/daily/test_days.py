@@ -1,85 +1,16 @@
-"""Days of the made-up shop through all real stages: what they make, what is skipped, and what faults leave behind."""
+"""Days of the made-up shop: what they make, what is skipped, and what is done with the versions."""
 
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from datetime import date
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from shop import lay_out
-
-from index_builder.registry import Registry
-from twinspire import claims, workdir
-from twinspire.pipeline import load
-
-ROOT = Path(__file__).parents[2]
-FIRST, SECOND, THIRD = "2024-03-09", "2024-03-10", "2024-03-11"
-STAGES = ("features", "train", "embed", "index", "publish")
-
-
-def twinspire(*arguments, check=0):
-    """Runs a command; the JSON of its last line."""
-    done = subprocess.run([sys.executable, "-m", "twinspire", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert check is None or done.returncode == check, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else done.stderr
-
-
-@pytest.fixture(scope="module")
-def two_days(tmp_path_factory):
-    """The shop after two days; not to be changed by tests."""
-    folder = tmp_path_factory.mktemp("shop")
-    pipeline = lay_out(folder)
-    told = twinspire("run", str(pipeline), "--from", FIRST, "--to", SECOND)
-    return folder, told
-
-
-@pytest.fixture
-def shop(two_days, tmp_path):
-    """A copy of it to work on: its pipeline file."""
-    shutil.copytree(two_days[0], tmp_path / "shop")
-    return tmp_path / "shop/shop.toml"
-
-
-def attempt(pipeline_file, day, stage) -> Path:
-    return Path(workdir.latest(load(pipeline_file), date.fromisoformat(day), stage).uri)
-
-
-def registry_of(pipeline_file) -> Registry:
-    p = load(pipeline_file)
-    return Registry(p.registry.root, p.name)
-
-
-def state(pipeline_file, day) -> str | None:
-    return claims.state(load(pipeline_file), date.fromisoformat(day))
-
-
-def result(pipeline_file, day) -> dict:
-    """What must be equal whenever a day is run on the same inputs: files, numbers and versions, no clock times."""
-    features, train = attempt(pipeline_file, day, "features"), attempt(pipeline_file, day, "train")
-    files = [f for name in ("examples", "corpus", "evaluation", "users") for f in (features / name).rglob("*.parquet")]
-    files += list((features / "transform").rglob("assets/*"))
-    made = {str(f.relative_to(features)): f.read_bytes() for f in files}
-    for f in sorted((train / "state").rglob("*.npz")):
-        made |= {f"{f.name}:{k}": v.tobytes() for k, v in np.load(f).items()}
-    vectors = pq.read_table(attempt(pipeline_file, day, "embed") / "items")
-    registry = registry_of(pipeline_file)
-    return made | {
-        "items": vectors["_item"].to_pylist(),
-        "vectors": np.stack(vectors["vector"].to_numpy(zero_copy_only=False)).tobytes(),
-        "parent": registry.manifest(registry.accepted()[-1]).parent,
-        "files": {p: f.sha256 for p, f in registry.verify(registry.accepted()[-1]).files.items() if p != "report.html"},
-        "log": [(e.action, e.version, e.live) for e in registry.log()],
-    }
+sys.path.insert(0, str(Path(__file__).parent))
+from days import FIRST, ROOT, SECOND, STAGES, THIRD, attempt, registry_of, result, twinspire
 
 
 def test_each_day_is_a_version_that_continues_the_one_before(two_days):
@@ -234,16 +165,13 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
     assert summary(late) == summary(THIRD) == {"gaps": [], **nothing}
 
 
-def test_two_runs_of_a_day_at_once(shop, undisturbed):
-    command = [sys.executable, "-m", "twinspire", "run", str(shop), "--date", THIRD]
-    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [p.wait() for p in both] == [0, 0]
-    assert result(shop, THIRD) == undisturbed[0], "equal content is one version and one entry of the log"
-
-
 def test_versions_are_listed_rolled_back_and_pruned(shop):
     newest, older = twinspire("versions", str(shop), "--json")
     assert (newest["status"], older["status"]) == ("live", "accepted") and newest["metric"] == "recall@10"
+    metrics = json.loads((attempt(shop, SECOND, "train") / "metrics.json").read_text())
+    later = older["next_day"]
+    assert (later["version"], later["value"]) == (newest["version"], metrics["progressive"]["recall@10"])
+    assert newest["next_day"] is None and newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
     shown = twinspire("show", str(shop), "--json")
     assert shown["version"] == newest["version"] and shown["parent"] == older["version"] and len(shown["log"]) == 1
     back = twinspire("rollback", str(shop), "--reason", "bad logs")
@@ -261,93 +189,3 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     )
     told = twinspire("run", str(shop), "--date", SECOND)
     assert told["days"][0]["parent"] == older["version"], "the state that the next day needs was kept"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(two_days, tmp_path_factory):
-    """The third day without faults: what it makes, and how long each stage takes."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "shop"
-    shutil.copytree(two_days[0], folder)
-    seconds = {}
-    for stage in STAGES:
-        started = time.monotonic()
-        twinspire(stage, str(folder / "shop.toml"), "--date", THIRD)
-        seconds[stage] = time.monotonic() - started
-    return result(folder / "shop.toml", THIRD), seconds
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_killed_and_run_again_gives_the_undisturbed_result(shop, undisturbed, stage):
-    expected, seconds = undisturbed
-    chance = random.Random(stage)
-    for earlier in STAGES[: STAGES.index(stage)]:
-        twinspire(earlier, str(shop), "--date", THIRD)
-    for share in (0.5, 0.95):
-        log = registry_of(shop).log()
-        command = [sys.executable, "-m", "twinspire", stage, str(shop), "--date", THIRD]
-        process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        time.sleep(seconds[stage] * (share + chance.uniform(-0.1, 0.05)))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        found = registry_of(shop).log()
-        assert found[: len(log)] == log and len(found) <= len(log) + 1
-        registry_of(shop).open(found[-1].live)
-    for later in STAGES[STAGES.index(stage) :]:
-        twinspire(later, str(shop), "--date", THIRD)
-    assert result(shop, THIRD) == expected
-
-
-def test_a_later_day_waits_for_one_under_way(shop):
-    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
-    for run in ("one", "two"):
-        twinspire("day", str(shop), "--date", THIRD, "--run", run)
-    assert THIRD in twinspire(*waiting, check=75)["reason"]
-    twinspire("day", str(shop), "--date", SECOND, "--turn")
-    twinspire("train", str(shop), "--date", THIRD, "--run", "one", check=2)
-    twinspire(*waiting, check=75)
-    twinspire("train", str(shop), "--date", THIRD, check=2)
-    twinspire(*waiting, check=75)  # neither another run's end nor a stage by hand ends the second run
-    twinspire("day", str(shop), "--date", THIRD, "--close")
-    twinspire(*waiting)
-
-
-def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
-    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
-    command = [sys.executable, "-m", "twinspire", "run", str(shop), "--date", THIRD]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while state(shop, THIRD) is None:
-            time.sleep(0.1)
-        assert THIRD in twinspire(*waiting, check=75)["reason"]
-        process.kill()
-    assert state(shop, THIRD) == "killed"
-    twinspire(*waiting)
-
-
-def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
-    shop.write_text(shop.read_text().replace("[train]", '[train]\nwait = "2s"'))
-    twinspire("day", str(shop), "--date", THIRD, "--run", "dead")
-    twinspire("day", str(shop), "--date", "2024-03-12", "--run", "waits")
-    ask = ("day", str(shop), "--date", "2024-03-12", "--turn", "--run", "waits")
-    assert "--close" in twinspire(*ask, check=75)["reason"]
-    time.sleep(2)
-    told = twinspire(*ask, check=2)["reason"]
-    assert f"day {shop} --date {THIRD} --close" in told and "run dead" in told and "train.wait" in told
-    assert state(shop, "2024-03-12") == "failed", "and so keeps no later day waiting in turn"
-    assert "train.wait" in twinspire("train", str(shop), "--date", "2024-03-12", check=75)["reason"]
-    twinspire(*ask, check=75)  # cleared by hand: it waits anew
-    assert twinspire("day", str(shop), "--close", "--run", "dead")["closed"] == ["dead"]
-    twinspire(*ask)
-
-
-def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
-    shop.write_text(shop.read_text().replace("[source]", '[source]\nwait = "1m"'))
-    (shop.parent / f"events/dt={THIRD}").rename(shop.parent / "kept")
-    command = [sys.executable, "-m", "twinspire", "day", str(shop), "--date", THIRD, "--run", "slow"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while state(shop, THIRD) is None:
-            time.sleep(0.1)
-        twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
-        (shop.parent / "kept").rename(shop.parent / f"events/dt={THIRD}")
-        assert process.wait(60) == 0
