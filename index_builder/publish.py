@@ -20,6 +20,7 @@ from index_builder.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from model import bundle
+from model.mix import FILE as MIX
 from twinspire import __version__, storage, workdir
 from twinspire.errors import BadData
 from twinspire.stages import StageContext
@@ -29,6 +30,7 @@ VECTORS = "vectors"
 INDEX = "index"
 INDEX_FIGURES = "index.json"
 ITEMS = "items.parquet"
+CO_OCCURRENCE = "co_occurrence.parquet"
 USERS = "users"
 REPORT = "report.html"
 _PLACES = {"pipeline", "source", "registry", "beam"}  # tables of the pipeline file that say where, not what
@@ -79,8 +81,21 @@ def _assemble(ctx: StageContext, staged: Path) -> None:
     for source, name in ((train, bundle.METRICS), (ctx.inputs["index"], INDEX_FIGURES)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
     pq.write_table(_items(ctx, staged / VECTORS), staged / ITEMS, compression="zstd")
+    _add_nominators(ctx, staged)
     if ctx.pipeline.serving.user_store:
         storage.copy_tree(storage.join(ctx.inputs["features"], schema.USERS), str(staged / USERS))
+
+
+def _add_nominators(ctx: StageContext, staged: Path) -> None:
+    """What the other sources of candidates need beside the items' popularity, and how all are mixed."""
+    mix = storage.join(ctx.inputs["train"], MIX)
+    if storage.exists(mix):
+        (staged / MIX).write_bytes(storage.read_bytes(mix))
+    together = storage.join(ctx.inputs["features"], schema.CO_OCCURRENCE_END)
+    if storage.list_files(together):
+        with tempfile.TemporaryDirectory() as scratch:
+            table = ds.dataset(storage.localize(together, Path(scratch)), format="parquet").to_table()
+            pq.write_table(table.sort_by("_item"), staged / CO_OCCURRENCE, compression="zstd")
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model import baselines
-from model.baselines import MOST_POPULAR, PAST, POPULAR_LATELY
 from model.metrics import first_distinct
 from model.ragged import Ragged
 
 TWO_TOWER, CO_OCCURRENCE, MIX = "two_tower", "co_occurrence", "mix"
+PAST, POPULAR_LATELY, MOST_POPULAR = baselines.PAST, baselines.POPULAR_LATELY, baselines.MOST_POPULAR
 SEEDS = 20
 """Items of a past, the first of it, whose neighbours are looked up."""
 

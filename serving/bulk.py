@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from model.nominators import TWO_TOWER
 from serving.recommend import Answer, recommend
 from serving.request import USER, Refused, Requests
+from serving.sources import chosen
 from serving.version import Version
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
@@ -50,16 +52,25 @@ class Writer(Protocol):
     """Takes one batch of results after the other."""
 
     def write(self, results: pa.Table) -> None:
-        """Appends rows of `user`, `items`, `scores`."""
+        """Appends rows of `user`, `items`, `scores`, and perhaps `sources`."""
 
     def close(self) -> None:
         """Ends the file."""
 
 
 def recommend_lines(
-    version: Version, queries: str, out: str | None, k: int, *, exclude_seen: bool = False, now: datetime | None = None
+    version: Version,
+    queries: str,
+    out: str | None,
+    k: int,
+    *,
+    exclude_seen: bool = False,
+    source: str | None = None,
+    now: datetime | None = None,
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
+
+    Where the items are not all the two-tower's, `sources` says of each which source gave most to its score.
 
     Args:
       version: what answers.
@@ -68,6 +79,7 @@ def recommend_lines(
         complete.
       k: items per line.
       exclude_seen: see `recommend`.
+      source: see `recommend`.
       now: see `recommend`.
 
     Returns: counts and speed.
@@ -77,24 +89,27 @@ def recommend_lines(
     """
     started = time.monotonic()
     counts = {"queries": 0, "short": 0, "unknown_users": 0}
-    requests = Requests(version.pipeline)
+    requests, source = Requests(version.pipeline), chosen(version, source)
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
-    with _local(queries) as source, _target(out) as target, _progress(source) as tell:
-        writer = _writer(target)
+    with _local(queries) as file, _target(out) as target, _progress(file) as tell:
+        writer = _writer(target, source)
         try:
-            for lines in _batches(source):
+            for lines in _batches(file):
                 table = _parse(requests, lines, queries)
-                answer = recommend(version, table, k, exclude_seen=exclude_seen, now=now)
+                answer = recommend(version, table, k, exclude_seen=exclude_seen, source=source, now=now)
                 items, scores = answer.lists(ids)
-                writer.write(pa.table({"user": table[USER], "items": items, "scores": scores}))
+                columns = {"user": table[USER], "items": items, "scores": scores}
+                columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
+                writer.write(pa.table(columns))
                 _count(counts, answer, table[USER], k)
                 tell(lines.offset, counts["queries"])
         finally:
             writer.close()
     seconds = time.monotonic() - started
     speed = {"seconds": round(seconds, 1), "users_per_s": round(counts["queries"] / max(seconds, 1e-9))}
-    return {"version": version.id, "out": out or "standard output", "k": k, **counts, **speed}
+    told = {"version": version.id, "source": source, "out": out or "standard output", "k": k}
+    return {**told, **counts, **speed}
 
 
 def _parse(requests: Requests, lines: Lines, file: str) -> pa.Table:
@@ -203,21 +218,26 @@ def _progress(source: Path) -> Iterator[Any]:
         yield lambda offset, done: progress.update(task, completed=offset, done=done)
 
 
-def _writer(target: Path) -> Writer:
-    return _ParquetWriter(target) if target.suffix == ".parquet" else _JsonWriter(target)
+def _writer(target: Path, source: str) -> Writer:
+    schema = _SCHEMA if source == TWO_TOWER else _SCHEMA.append(pa.field("sources", pa.list_(pa.string())))
+    return _ParquetWriter(target, schema) if target.suffix == ".parquet" else _JsonWriter(target)
 
 
 _SCHEMA = pa.schema(
-    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
-)  # fmt: skip
+    [
+        ("user", pa.string()),
+        ("items", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
 
 
 class _ParquetWriter:
-    def __init__(self, target: Path) -> None:
-        self._file = pq.ParquetWriter(target, _SCHEMA, compression="zstd")
+    def __init__(self, target: Path, schema: pa.Schema) -> None:
+        self._file = pq.ParquetWriter(target, schema, compression="zstd")
 
     def write(self, results: pa.Table) -> None:
-        self._file.write_table(results.cast(_SCHEMA))
+        self._file.write_table(results.cast(self._file.schema))
 
     def close(self) -> None:
         self._file.close()

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from index_builder.index import NONE
+from model.nominators import MOST_POPULAR, TWO_TOWER
 from serving.request import EXCLUDE, PAST, SEEN, Requests, complete
 from serving.search import Seen, search_without
+from serving.sources import chosen, find
 from serving.version import Version
 from twinspire.errors import UsageError
-
-SOURCE = "two_tower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,14 @@ class Answer:
 
     Attributes:
       rows: [B, K] int32, rows of the catalogue, best first; -1 where there are no more.
-      scores: [B, K] float32, cosine of the query's and the item's vectors; NaN where there are no more.
+      scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`, cosines of two vectors;
+        otherwise as serving/sources.py says.
       known: [B] bool, whether the user was found among the version's users; None if it carries none.
       history: [B] lists of item ids, oldest first, that the answers are based on; None without a history feature.
       notes: what the asker should know.
+      source: where the items come from.
+      names: S sources that gave items.
+      shares: [B, K, S] float32, what each gave to an item's score; None where there is but one.
     """
 
     rows: np.ndarray
@@ -36,11 +40,31 @@ class Answer:
     known: np.ndarray | None = None
     history: pa.ChunkedArray | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
+    source: str = TWO_TOWER
+    names: tuple[str, ...] = (TWO_TOWER,)
+    shares: np.ndarray | None = None
 
     @property
     def counts(self) -> np.ndarray:
         """Items per query, [B] int64."""
         return (self.rows != NONE).sum(1)
+
+    def sources(self, query: int) -> list[list[str]]:
+        """The sources of each item of a list, the one that gave most to its score first."""
+        if self.shares is None:
+            return [list(self.names)] * int(self.counts[query])
+        given = self.shares[query, : self.counts[query]]
+        return [
+            [self.names[n] for n in np.argsort(-one, kind="stable") if one[n] > 0] or [MOST_POPULAR] for one in given
+        ]
+
+    def main_sources(self) -> pa.ListArray:
+        """The source that gave most to each item's score, as Arrow lists, [B]."""
+        there = self.rows != NONE
+        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
+        shares = self.shares if self.shares is not None else np.ones((*self.rows.shape, 1))
+        first = pa.array(shares[there].argmax(axis=1) if there.any() else np.zeros(0, np.int64))
+        return pa.ListArray.from_arrays(ends, pa.array(self.names, pa.string()).take(first))
 
     def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
         """Item ids and scores as Arrow lists, [B] each.
@@ -61,6 +85,7 @@ def recommend(
     k: int,
     *,
     exclude_seen: bool = False,
+    source: str | None = None,
     now: datetime | None = None,
 ) -> Answer:
     """Recommends items.
@@ -71,19 +96,30 @@ def recommend(
       k: items per request; with k above the catalogue all of it comes back, and a note says so.
       exclude_seen: leave out the history, and what the version knows the user to have taken. The ids under `exclude`
         never come back.
+      source: of `serving.sources.SOURCES`; by default the mix where the version carries one, else the two-tower.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
-      Refused: a request is not understood. UsageError: k is below 1.
+      Refused: a request is not understood. UsageError: k is below 1, or the version has no such source.
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
     table = requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
     seen = _seen(version, table, [EXCLUDE, *([SEEN, _history(version), PAST] if exclude_seen else [])])
-    rows, scores = search_without(version.index, version.encode(table), k, seen)
+    source = chosen(version, source)
+    found = find(version, table, k, source, seen)
     history = table[_history(version)] if _history(version) else None
-    return Answer(rows, scores, known, history, _notes(version, rows, k, len(version.index)))
+    return Answer(
+        rows=found.rows,
+        scores=found.scores,
+        known=known,
+        history=history,
+        notes=_notes(version, found.rows, k, len(version.index)),
+        source=source,
+        names=found.names,
+        shares=found.shares,
+    )
 
 
 def similar(version: Version, item: str, k: int) -> Answer:

@@ -24,7 +24,7 @@ from twinspire.errors import TwinspireError, UsageError
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 
-USER, SEEN, EXCLUDE, PAST = "_user", "_seen", "_exclude", "_past"
+USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", "_past_events"
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
 _LARGEST = float(np.finfo(np.float32).max)
@@ -133,7 +133,8 @@ def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[p
       store: the version's users; times are never taken from it.
       now: in the pipeline's zone.
 
-    Returns: the rows, with `_past` where there is a store, and whether each user is known, [N] bool, or None.
+    Returns: the rows, with `_past` and `_past_events` where there is a store, and whether each user is known, [N] bool,
+    or None.
     """
     known = None
     if store is not None:
@@ -143,8 +144,9 @@ def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[p
                 table = _set_column(
                     table, field.name, pc.coalesce(table[field.name], stored[field.name].cast(field.type))
                 )
-        if PAST in stored.column_names:
-            table = table.append_column(PAST, stored[PAST])
+        for name in (PAST, PAST_EVENTS):
+            if name in stored.column_names:
+                table = table.append_column(name, stored[name])
     for field in table.schema:
         if field.type == TIME:
             value = now.hour if field.name.endswith("_hour") else now.weekday()

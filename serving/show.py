@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.bulk import recommend_lines
-from serving.recommend import SOURCE, Answer, recommend, similar
+from serving.recommend import Answer, recommend, similar
 from serving.request import user_error
 from serving.version import Version
 from twinspire.pipeline import Pipeline
@@ -25,6 +25,7 @@ def recommend_user(
     version: str | None = None,
     exclude_seen: bool = False,
     as_json: bool = False,
+    source: str | None = None,
 ) -> None:
     """Prints a user's history and the items recommended to them.
 
@@ -34,7 +35,7 @@ def recommend_user(
     opened = Version.open(pipeline, version)
     if opened.users is None:
         raise user_error(pipeline, opened.id, user)
-    found = user_result(opened, user, k, exclude_seen=exclude_seen)
+    found = user_result(opened, user, k, exclude_seen=exclude_seen, source=source)
     if as_json:
         _print_json(found)
         return
@@ -58,16 +59,18 @@ def recommend_file(
     version: str | None = None,
     exclude_seen: bool = False,
     as_json: bool = False,
+    source: str | None = None,
 ) -> None:
     """Answers a file of requests and prints how it went: to standard error if the lists go to standard output."""
-    done = recommend_lines(Version.open(pipeline, version), queries, out_file, k, exclude_seen=exclude_seen)
+    opened = Version.open(pipeline, version)
+    done = recommend_lines(opened, queries, out_file, k, exclude_seen=exclude_seen, source=source)
     told = out if out_file else Console(stderr=True)
     if as_json:
         told.print(json.dumps(done, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
         return
     told.print(
-        f"{done['queries']:,} lists of {k} by {done['version']} in {done['seconds']} s "
-        f"({done['users_per_s']:,} a second): {done['out']}",
+        f"{done['queries']:,} lists of {k} by {done['version']}, {done['source'].replace('_', ' ')}, "
+        f"in {done['seconds']} s ({done['users_per_s']:,} a second): {done['out']}",
         highlight=False,
         soft_wrap=True,
     )
@@ -94,18 +97,23 @@ def similar_items(
     _print_notes(found)
 
 
-def user_result(version: Version, user: str, k: int, *, exclude_seen: bool = False) -> dict[str, Any]:
+def user_result(
+    version: Version, user: str, k: int, *, exclude_seen: bool = False, source: str | None = None
+) -> dict[str, Any]:
     """A user's history (newest first) and recommendations, as JSON-able values."""
-    answer = recommend(version, [{"user": user}], k, exclude_seen=exclude_seen)
+    answer = recommend(version, [{"user": user}], k, exclude_seen=exclude_seen, source=source)
     past = (answer.history[0].as_py() if answer.history is not None else None) or []
     return {
         "version": version.id,
         "user": user,
         "known": bool(answer.known[0]) if answer.known is not None else None,
-        "source": SOURCE,
+        "source": answer.source,
         "exclude_seen": exclude_seen,
         "history": _described(version, past[::-1]),
-        "items": _items(version, answer, 0),
+        "items": [
+            {**item, "sources": names}
+            for item, names in zip(_items(version, answer, 0), answer.sources(0), strict=True)
+        ],
         "notes": list(answer.notes),
     }
 
@@ -137,6 +145,8 @@ def _any(items: list[dict[str, Any]], name: str) -> bool:
 
 def _cell(value: Any) -> Text:
     # Text, because names may hold what rich takes for markup.
+    if isinstance(value, list):  # sources
+        return Text(", ".join(value).replace("_", " "))
     return Text("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
 
 

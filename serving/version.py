@@ -15,13 +15,16 @@ from index_builder import manifest
 from index_builder.manifest import Manifest
 from index_builder.registry import Registry
 from model.bundle import QUERY_TOWER, Tower
+from model.mix import FILE as MIX
+from model.mix import Mix
+from model.nominators import Nominators
 from serving.lookup import IdTable
 from serving.users import UserStore
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 
-INDEX, ITEMS, USERS = "index", "items.parquet", "users"
+INDEX, ITEMS, USERS, CO_OCCURRENCE = "index", "items.parquet", "users", "co_occurrence.parquet"
 
 
 class Version:
@@ -79,6 +82,20 @@ class Version:
     def users(self) -> UserStore | None:
         """The users it carries; None without `serving.user_store`."""
         return UserStore(self.home / USERS) if (self.home / USERS).is_dir() else None
+
+    @cached_property
+    def mix(self) -> Mix | None:
+        """How sources are mixed; None in versions that carry none: the two-tower alone answers."""
+        place = self.home / MIX
+        return Mix.parse(place.read_bytes()) if place.exists() else None
+
+    @cached_property
+    def nominators(self) -> Nominators | None:
+        """The sources besides the two-tower; None where the items come without their popularity."""
+        if not {"_popular", "_lately"} <= set(self.items.column_names):
+            return None
+        place = self.home / CO_OCCURRENCE
+        return Nominators.of(self.items, pq.read_table(place) if place.exists() else None)
 
     @cached_property
     def _tower(self) -> Tower:

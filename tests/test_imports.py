@@ -34,6 +34,9 @@ MIDDLE = ("beam_jobs", "model", "index_builder", "serving")
 CONTRACTS = {
     "beam_jobs.schema",  # columns of examples and corpus
     "model.bundle",  # a trained bundle's files
+    "model.nominators",  # sources of candidates, besides the towers
+    "model.mix",  # how they become one list
+    "model.ragged",  # lists of differing length, as these take them
     "index_builder.manifest",  # a version's files
     "index_builder.registry",  # which version is live
     "index_builder.index",  # an index's files, and how to search them

@@ -120,7 +120,9 @@ def _train(folder, metrics):
         (folder / tower / "saved_model.pb").write_text(tower)
         (folder / tower / "variables/variables.index").write_text(tower)
     weights = np.ones((1, 2)) / 2
-    mix = Mix(sources=("two_tower", "co_occurrence"), bounds=(), weights=weights, fitted={"on": "progressive"})
+    fitted = {"on": "progressive", "day": "2024-05-01", "two_tower": "v0", "metric": "recall@50"}
+    fitted |= {"users": {"0+": 500}, "own_weights": ["0+"]}
+    mix = Mix(sources=("two_tower", "co_occurrence"), bounds=(), weights=weights, fitted=fitted)
     (folder / "mix.json").write_bytes(mix.dump())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "train": {"loss": []}}))
 

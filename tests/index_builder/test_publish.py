@@ -11,6 +11,8 @@ import pytest
 
 from index_builder import index, publish
 from index_builder.registry import Registry
+from model.mix import Mix
+from model.nominators import Nominators
 from twinspire import keys, runner, storage, workdir
 from twinspire.errors import BadData, GateRefused
 from twinspire.workdir import Attempt
@@ -45,6 +47,17 @@ def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
     assert items["_name"].to_pylist() == [f"name of {i}" for i in asked]
     assert items["_popular"].to_pylist() == [int(i[1:]) for i in asked]
     assert "item" not in items.column_names, "raw features stay behind"
+
+
+def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path):
+    publish.run(context(FIRST))
+    home = registry.open(cache=tmp_path / "cache")
+    items, near = (pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet"))
+    found = Nominators.of(items, near).neighbours
+    place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
+    assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[place["i10"]].tolist() == [place["i1"]]
+    assert near["_item"].to_pylist() == sorted(near["_item"].to_pylist())
+    assert Mix.parse((home / "mix.json").read_bytes()).sources == ("two_tower", "co_occurrence")
 
 
 def test_users_travel_only_when_declared(context, pipeline, registry, tmp_path):
@@ -153,3 +166,23 @@ def test_the_gates_verdict_is_in_the_version(context, registry, tmp_path):
     publish.run(context(FIRST))
     found = json.loads((registry.open(cache=tmp_path / "cache") / "gate.json").read_text())
     assert found["accepted"] and found["figures"]["index_recall"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("lists", "high", "accepted"), [("holdout", -0.01, False), ("holdout", 0.01, True), ("mix", -0.01, False)]
+)
+def test_the_gate_reads_how_sure_a_loss_is(context, pipeline, registry, parent, tmp_path, lists, high, accepted):
+    """A fifth is lost of the two-tower's recall, or of the mix's."""
+    publish.run(context(FIRST))
+    made = context(SECOND, parent=parent(pipeline, SECOND))
+    place = storage.join(made.inputs["train"], "metrics.json")
+    told = json.loads(storage.read_bytes(place))
+    change = {"recall@50": {"change": -0.2, "differ": 80, "low": -0.4, "high": high}}
+    lost = {"users": 500, "candidate": {"recall@50": 0.16}, "baseline": {"recall@50": 0.2}, "change": change}
+    told |= {"holdout": lost} if lists == "holdout" else {"mix": {"holdout": lost}}
+    storage.write_bytes(place, json.dumps(told).encode())
+    summary = publish.run(made)
+    assert (summary["refused"] == []) == accepted and bool(summary["notes"]) == accepted
+    assert f"-40.0% to {high:+.1%}" in str(summary["refused"] + summary["notes"])
+    assert ("the mix" in str(summary["refused"])) == (lists == "mix")
+    assert registry.manifest(summary["version"]).quality == summary["gate"]

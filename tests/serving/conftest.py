@@ -91,15 +91,26 @@ def pipeline(pipeline_file) -> Pipeline:
     return load(pipeline_file)
 
 
-def publish(pipeline: Pipeline, towers: Path, staged: Path, day: str = "2024-01-01", user_store: bool = True) -> str:
-    """Publishes a version in the documented layout; its id."""
+def publish(
+    pipeline: Pipeline,
+    towers: Path,
+    staged: Path,
+    day: str = "2024-01-01",
+    user_store: bool = True,
+    nominators: dict[str, bytes] | None = None,
+) -> str:
+    """Publishes a version in the documented layout; its id. `nominators` are files for sources beside the towers."""
     from twinspire import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
     build.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
     titles = [f"Item [{n}]" for n in range(12)]
     columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
+    if nominators is not None:  # without, as a release before the mix wrote it
+        columns |= {"_popular": [*range(12)], "_lately": [5, *[0] * 10, 4]}
     pq.write_table(pa.table(columns), staged / "items.parquet")
+    for name, content in (nominators or {}).items():
+        (staged / name).write_bytes(content)
     (staged / "index.json").write_text(json.dumps({"recall": 1.0}))
     if user_store:
         (staged / "users").mkdir()

@@ -1,7 +1,7 @@
 """Asking a published version."""
 
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def recommend(
     ] = None,
     k: K = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out items of the history.")] = False,
+    source: Annotated[
+        Literal["mix", "two_tower", "past", "popular_lately", "most_popular", "co_occurrence"] | None,
+        typer.Option(help="Whose items: by default of the mix, where the version carries one, else of the two-tower."),
+    ] = None,
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,9 +42,9 @@ def recommend(
         raise UsageError("Give --user, or --queries, which --out belongs to.")
     show, opened = _show(), open_pipeline(pipeline)
     if queries:
-        show.recommend_file(opened, queries, out, k, version, exclude_seen, as_json)
+        show.recommend_file(opened, queries, out, k, version, exclude_seen, as_json, source)
     else:
-        show.recommend_user(opened, user, k, version, exclude_seen, as_json)
+        show.recommend_user(opened, user, k, version, exclude_seen, as_json, source)
 
 
 def similar(

@@ -1,0 +1,153 @@
+"""Where the items of a list come from: the two-tower, a simpler source, or the mix of all."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from index_builder.index import NONE
+from model.mix import CONSTANT, DEPTH, fuse, pool
+from model.nominators import CO_OCCURRENCE, MIX, MOST_POPULAR, PAST, POPULAR_LATELY, TWO_TOWER, Nominators
+from model.ragged import Ragged
+from serving import request
+from serving.search import Seen, search_without
+from serving.version import Version
+from twinspire.errors import UsageError
+
+SOURCES = (MIX, TWO_TOWER, PAST, POPULAR_LATELY, MOST_POPULAR, CO_OCCURRENCE)
+
+
+class Found(NamedTuple):
+    """Lists for B queries, of min(k, items) places.
+
+    Attributes:
+      rows: [B, K] int32, rows of the catalogue, best first, `NONE` behind the end.
+      scores: [B, K] float32, NaN there: the two-tower's cosines, the mix's scores, else 1 / (1 + place / CONSTANT).
+      names: S sources.
+      shares: [B, K, S] float32, what each of them gave to the score; None if all is the two-tower's.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    names: tuple[str, ...] = (TWO_TOWER,)
+    shares: np.ndarray | None = None
+
+
+def chosen(version: Version, source: str | None) -> str:
+    """The source that answers: the one asked for, else the mix where the version carries one, else the two-tower.
+
+    Raises:
+      UsageError: the version has no such source.
+    """
+    if source is None:
+        return MIX if version.mix else TWO_TOWER
+    there = [TWO_TOWER, *([MIX] if version.mix else [])]
+    if version.nominators:
+        there += [PAST, POPULAR_LATELY, MOST_POPULAR, *([CO_OCCURRENCE] if version.nominators.neighbours else [])]
+    if source not in there:
+        raise UsageError(
+            f"A list comes from one of the sources that a version carries; {version.id} has {', '.join(there)}, not "
+            f"{source!r}. Which there are is up to mix.sources of the pipeline file and to the release that wrote it; "
+            "a mix also needs mix.min_users users to be fitted on."
+        )
+    return source
+
+
+def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen) -> Found:
+    """The best k items of each query.
+
+    Args:
+      version: what answers.
+      table: [B] rows of `serving.request.complete`.
+      k: how many.
+      source: of `chosen`.
+      seen: what must not be listed.
+    """
+    if source == TWO_TOWER:
+        return Found(*search_without(version.index, version.encode(table), k, seen))
+    nominators, k = version.nominators, min(k, len(version.index))
+    assert nominators is not None, "of `chosen`"
+    past, events = _past(version, table)
+    exclude = _ragged(seen.query, seen.row, len(table)) if len(seen.query) else None
+    if source == MIX:
+        return _mixed(version, table, k, seen, past, events, exclude)
+    own = nominators.nominate([source], past, k, exclude=exclude)[source]
+    rows = nominators.filled(own, k, exclude=exclude)
+    scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
+    said = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
+    shares = np.stack([said, ~said], axis=2) * scores[:, :, None]
+    return _found(rows, scores, (source, MOST_POPULAR), shares)
+
+
+def _mixed(
+    version: Version, table: pa.Table, k: int, seen: Seen, past: Ragged, events: np.ndarray, exclude: Ragged | None
+) -> Found:
+    mix, nominators = version.mix, version.nominators
+    assert mix is not None and nominators is not None, "of `chosen`"
+    depth, two_tower = max(k, DEPTH), None
+    if TWO_TOWER in mix.sources:
+        two_tower, _ = search_without(version.index, version.encode(table), depth, seen)
+    lists = nominators.nominate(mix.sources, past, depth, two_tower=two_tower, exclude=exclude)
+    fused = fuse(pool([lists[name] for name in mix.sources]), mix.of(events), k)
+    return _found(*_filled(nominators, fused.items, fused.scores, exclude), mix.sources, fused.shares)
+
+
+def _filled(
+    nominators: Nominators, items: np.ndarray, scores: np.ndarray, exclude: Ragged | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Short lists, where no source knows the whole catalogue, followed by popular items with the score 0."""
+    if (items >= 0).all():
+        return items, scores
+    return nominators.filled(items, items.shape[1], exclude=exclude), np.where(items >= 0, scores, 0)
+
+
+def _found(rows: np.ndarray, scores: np.ndarray, names: Sequence[str], shares: np.ndarray) -> Found:
+    there = rows >= 0
+    return Found(
+        np.where(there, rows, NONE).astype(np.int32),
+        np.where(there, scores, np.nan).astype(np.float32),
+        tuple(names),
+        shares.astype(np.float32),
+    )
+
+
+def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
+    """What users had before, the most frequent first, then the most recent; and how many events that were, [B] int64.
+
+    A request's history wins over what the version knows.
+    """
+    asked = table[request.SEEN].combine_chunks()
+    given = asked.is_valid().to_numpy(zero_copy_only=False)
+    events = pc.list_value_length(asked).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    query, row = np.repeat(np.arange(len(table)), events), version.rows(asked.flatten())
+    own = _most_frequent_first(query, row, len(table))
+    if request.PAST not in table.column_names:
+        return own, events
+    stored = table[request.PAST].combine_chunks()
+    lengths = pc.list_value_length(stored).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    query, row = np.repeat(np.arange(len(table)), lengths), version.rows(stored.flatten())
+    theirs = ~given[query]
+    if request.PAST_EVENTS in table.column_names:
+        lengths = table[request.PAST_EVENTS].fill_null(0).to_numpy()
+    both = _ragged(np.concatenate([own.row, query[theirs]]), np.concatenate([own.values, row[theirs]]), len(table))
+    return both, np.where(given, events, lengths)
+
+
+def _most_frequent_first(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
+    """Distinct items of histories, oldest first: the most frequent first, then the most recent; none unknown."""
+    known = row != NONE
+    place = np.flatnonzero(known)
+    key = np.stack([query[known], row[known]])
+    pairs, of, n = np.unique(key, axis=1, return_inverse=True, return_counts=True)
+    last = np.zeros(len(n), np.int64)
+    np.maximum.at(last, of.ravel(), place)
+    order = np.lexsort((-last, -n, pairs[0]))
+    return Ragged(pairs[1][order].astype(np.int64), pairs[0][order].astype(np.int64), queries)
+
+
+def _ragged(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
+    """Lists of what belongs to each query, in the order given."""
+    order = np.argsort(query, kind="stable")
+    return Ragged(row[order].astype(np.int64), query[order].astype(np.int64), queries)
