@@ -23,11 +23,28 @@ def learning(facts: Facts) -> Part:
     )
     begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
     text = [f"Trained {begun} on {days}: {count(train.get('rows'))} examples in {count(train.get('steps'))} steps."]
+    text += _labels(facts.metrics.get(bundle.AUXILIARY))
     if train.get("warning"):
         text.append(f"Warning: {train['warning']}")
     if not loss:
         text.append("There is no curve: training took no step.")
     return Part(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [], half=True)
+
+
+def _labels(found: dict[str, Any] | None) -> list[str]:
+    """How well a second objective was learned, a sentence per set of labels; nothing without one."""
+    if not found:
+        return []
+    text = [f"Beside it, a head learned from {count(found['labels'])} labels; their mean is {number(found['mean'])}."]
+    asked = {bundle.HOLDOUT: "users held out", bundle.PROGRESSIVE: "the day, by the version before it"}
+    name, error = ("log_loss", "log loss") if found["loss"] == "logistic" else ("rmse", "root mean square error")
+    for key, whose in asked.items():
+        if told := found[key]:
+            text.append(
+                f"Labels of {whose} ({count(told['labels'])}): {error} {number(told[name])}; always saying the mean, "
+                f"{number(told[f'{name}_of_mean'])}."
+            )
+    return text
 
 
 def _loss(loss: list[list[float]]) -> Figure:

@@ -63,6 +63,19 @@ def test_what_was_measured_stands_there(facts):
     assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
 
 
+def test_a_second_objective_is_told_where_there_is_one(facts):
+    held = {"labels": 1234, "rmse": 0.8123, "rmse_of_mean": 1.2}
+    found = {"loss": "squared", "labels": 50_000, "mean": 3.5, "curve": [], "progressive": None, "holdout": held}
+    told = shown(replace(facts, metrics={**facts.metrics, "auxiliary": found})).parts["learning"]
+    assert "learned from 50,000 labels; their mean is 3.500" in told and "the version before" not in told
+    assert "Labels of users held out (1,234): root mean square error 0.812; always saying the mean, 1.200." in told
+    shares = {"labels": 9, "log_loss": 0.5, "log_loss_of_mean": 0.7}
+    found |= {"loss": "logistic", "progressive": shares, "holdout": None}
+    told = shown(replace(facts, metrics={**facts.metrics, "auxiliary": found})).parts["learning"]
+    assert "Labels of the day, by the version before it (9): log loss 0.500; always saying the mean, 0.700." in told
+    assert "labels" not in shown(facts).parts["learning"]
+
+
 def test_the_mix_stands_beside_its_sources(facts):
     parts = shown(facts).parts
     assert "its mix 0.220; popular lately, the best baseline" in parts[""]
