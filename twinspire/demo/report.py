@@ -22,11 +22,17 @@ FIGURES = {
     "hit_rate@10": "hits\n@10",
     "coverage@100": "coverage\n@100",
 }
-OLDER, OWN = "the day before's model", "the day's own model *"
-BASELINES = {"most_popular": "most popular", "popular_lately": "popular lately", "past": "bought before"}
+OLDER, MIX, OWN = "the day before's model", "  mixed with those below", "the day's own model *"
+BASELINES = {
+    "most_popular": "most popular",
+    "popular_lately": "popular lately",
+    "past": "bought before",
+    "co_occurrence": "bought together",
+}
 EXPLAINED = f"""\
 As the day begins: what will each household that has a past buy today?
   {OLDER}: it has not seen the day (progressive)
+  {MIX.strip()}: what that version recommends, its sources mixed
   {OWN}: asked about the households held out of its training
 recall: share of a household's purchases among the first n offered
 hits: share of households with at least one of their purchases among them
@@ -81,10 +87,11 @@ def quality(registry: Registry, found: list[Status], console: Console) -> None:
 
 
 def _rows(metrics: dict) -> list[tuple[str, dict]]:
-    measured = metrics.get("baselines") or {}
+    measured, mix = metrics.get("baselines") or {}, (metrics.get("mix") or {}).get("progressive")
     return [
         (OLDER, metrics.get("progressive") or {}),
-        *((said, measured.get(name) or {}) for name, said in BASELINES.items()),
+        *([(MIX, mix)] if mix else []),
+        *((said, measured[name]) for name, said in BASELINES.items() if measured.get(name)),
         (OWN, (metrics.get("holdout") or {}).get("candidate") or {}),
     ]
 
@@ -97,7 +104,9 @@ def _next(pipeline: Pipeline, days: list[date], chosen: list[str]) -> list[tuple
     name, twinspire = pipeline.name, ".venv/bin/twinspire"
     return [
         (f"{twinspire} recommend {name} --user {chosen[0]} --exclude-seen", "what they have not bought yet"),
+        (f"{twinspire} versions {name}", "what there is, and how good it was on the day after"),
         (f"{twinspire} show {name}", "all about the live version"),
+        (f"{twinspire} report {name} --open", "its report, in a browser"),
         (f"{twinspire} run {name} --date {days[-1] + timedelta(days=1)}", "the next day, without Airflow"),
         ("make airflow", "Airflow's UI: look at these runs, start one, create a backfill"),
         (f"{twinspire} init --help", "a recommender from your own logs; then docs/pipeline-file.md"),
