@@ -172,7 +172,11 @@ def test_the_first_version_has_nothing_to_be_compared_with():
     assert found.accepted and "no earlier version" in found.notes[0]
 
 
-@pytest.mark.parametrize(("floor", "accepted"), [(0.29, True), (0.31, False)])
+def test_as_many_users_as_needed_are_enough():
+    assert not verdict(candidate={"recall@50": 0.01}, users=200).accepted
+
+
+@pytest.mark.parametrize(("floor", "accepted"), [(0.29, True), (0.3, True), (0.31, False)])
 def test_floors_hold_even_with_few_users(floor, accepted):
     assert verdict(gate(floors={"coverage@50": floor}), users=3).accepted == accepted
 
