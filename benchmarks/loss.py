@@ -1,0 +1,148 @@
+"""Time and memory of the softmax over a batch: in blocks, as training does it, and plainly, all pairs at once.
+
+    python benchmarks/loss.py --json loss.json            batches of 1,024 to 32,768, 64 dimensions
+    python benchmarks/loss.py --quick --json loss.json    of 1,024 and 4,096
+
+`twinspire/blocked` and `plain` are loss and gradients of both sides, with the paper's correction and without accidental
+hits; `twinspire/step` is a whole step of training: towers over 50,000 items and histories of up to 50, loss, and the
+update of weights and frequencies. Every figure is of a process of its own, and memory what its peak is above what the
+imports take. `difference` is between loss and gradients of blocked and plain, relative to the largest of each. Where
+the plain form's arrays would take a quarter of the memory, it is left out.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+from quality.command import machine, write_whole  # noqa: E402
+
+SIZES, QUICK = (1024, 2048, 4096, 8192, 16_384, 32_768), (1024, 4096)
+DIMENSION, TEMPERATURE, TIMES = 64, 0.1, 3
+COMPARED = 8192
+"""The largest batch of which blocked and plain are compared."""
+ARRAYS = 6
+"""Arrays of all pairs that the plain form has at a time, gradient included."""
+UNITS = {"seconds": "s", "peak_mb": "MB", "difference": "share"}
+
+
+def inputs(size: int) -> tuple[np.ndarray, ...]:
+    """Queries and items of length 1, the items' numbers, and how often each is expected among the others."""
+    rng = np.random.default_rng(0)
+    share = 1 / np.arange(1, 20_001)
+    share /= share.sum()
+    item = rng.choice(len(share), size, p=share)
+    query, vectors = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in rng.normal(size=(2, size, DIMENSION)))
+    return query.astype(np.float32), vectors.astype(np.float32), item, ((size - 1) * share[item]).astype(np.float32)
+
+
+def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
+    """A call that gives loss and gradients."""
+    import tensorflow as tf
+
+    from model.losses import Columns, sampled_softmax_loss
+
+    query, vectors, item, expected = map(tf.constant, inputs(size))
+
+    def plain(query: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+        own = tf.eye(size, dtype=tf.bool)
+        logits = tf.matmul(query, vectors, transpose_b=True) / TEMPERATURE - tf.math.log(expected)
+        logits = tf.where((item[:, tf.newaxis] == item) & ~own, -1e30, logits)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(size), logits)
+        return tf.reduce_mean(losses)
+
+    def blocked(query: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+        columns, reward = Columns(vectors, item, expected, tf.zeros(size)), tf.ones(size)
+        return sampled_softmax_loss(query, columns, reward, temperature=TEMPERATURE, correction="batch").total
+
+    @tf.function
+    def both(query: tf.Tensor, vectors: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([query, vectors])
+            loss = plain(query, vectors) if contender == "plain" else blocked(query, vectors)
+        return [loss, *tape.gradient(loss, [query, vectors])]
+
+    return lambda: [x.numpy() for x in both(query, vectors)]
+
+
+def measure(contender: str, size: int) -> dict[str, float]:
+    """Seconds and peak memory of one contender, in this process."""
+    import training
+
+    import model.losses  # noqa: F401
+
+    before = _memory("VmRSS")
+    if contender == "twinspire/step":
+        seconds = size / training.rate(training.Case(size, items=50_000, users=20_000), 1 + TIMES)
+    else:
+        call, times = gradients(contender, size), []
+        for _ in range(1 + TIMES):
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+        seconds = float(np.median(times[1:]))  # the first one compiles
+    return {"seconds": seconds, "peak_mb": _memory("VmHWM") - before}
+
+
+def difference(size: int) -> dict[str, float]:
+    """The largest difference of blocked and plain, relative to the largest number."""
+    pairs = zip(gradients("twinspire/blocked", size)(), gradients("plain", size)(), strict=True)
+    return {"difference": max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)}
+
+
+def _memory(name: str) -> float:
+    """Of this process, in MB: VmRSS now, VmHWM at the most so far."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
+
+
+def apart(contender: str, size: int) -> dict[str, float]:
+    """What a process of its own measures."""
+    command = [sys.executable, __file__, "--contender", contender, "--batch", str(size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compared(sizes: tuple[int, ...]) -> list[dict]:
+    """Measures all contenders, and prints as it goes."""
+    rows = []
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+    for size in sizes:
+        names = ["twinspire/blocked", *["plain"] * (4 * ARRAYS * size**2 < most), "twinspire/step"]
+        names += ["difference"] * (size <= COMPARED)
+        for name in names:
+            contender = "twinspire/blocked" if name == "difference" else name
+            for metric, value in apart(name, size).items():
+                print(f"{size:6} {contender:18} {metric:10} {value:12.4g} {UNITS[metric]}", flush=True)
+                row = {"case": f"batch {size}", "contender": contender, "metric": metric, "unit": UNITS[metric]}
+                rows.append({**row, "value": value, "low": value, "high": value})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two sizes")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--contender", help="only this one, in this process")
+    parser.add_argument("--batch", type=int, default=1024, help="its batch size")
+    options = parser.parse_args()
+    if options.contender:
+        one = options.contender
+        print(json.dumps(difference(options.batch) if one == "difference" else measure(one, options.batch)))
+        return
+    rows = compared(QUICK if options.quick else SIZES)
+    if options.json:
+        write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
