@@ -127,6 +127,7 @@ def test_versions_are_listed_with_both_figures(day, registry, told):
     }
     assert listed[two]["live"] and listed[refused]["refused"] and listed[refused]["next_day"] is None
     assert listed[one]["pinned"] and listed[one]["notes"] and listed[one]["users"] == 500
+    assert listed[one]["items"] == 300
 
 
 def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registry, told):

@@ -31,9 +31,10 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
     found = measured(registry, registry.log(), [one.version for one in statuses if one.stored])
-    rows = [_row(registry, one, found.get(one.version), p.gate.metric) for one in statuses]
+    rows = [_row(one, found.get(one.version), p.gate.metric) for one in statuses]
     if as_json:
-        print_json(rows)
+        items = {version: registry.manifest(version).items for version in found}
+        print_json([{**row, "items": items.get(row["version"])} for row in rows])
         return
     if not rows:
         out.print(f"{p.name} has no version in {p.registry.root} yet.", soft_wrap=True)
@@ -44,7 +45,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
             out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
 
 
-def _row(registry: Registry, one: Status, found: Measured | None, metric: str) -> dict[str, Any]:
+def _row(one: Status, found: Measured | None, metric: str) -> dict[str, Any]:
     """What JSON says of a version in a list."""
     held, gate, later = (found.holdout, found.gate, found.next_day) if found else ({}, {}, None)
     return {
@@ -67,7 +68,6 @@ def _row(registry: Registry, one: Status, found: Measured | None, metric: str) -
         }
         if later
         else None,
-        "items": registry.manifest(one.version).items if found else None,
         "refused": gate.get("refused", []),
         "notes": gate.get("notes", []),
         "pinned": one.pinned,
