@@ -23,7 +23,7 @@ from model import rows as training_rows
 from model.layout import design
 from model.measure import exam, examine, load
 from model.mix import Mix
-from model.mixing import rank_mix
+from model.mix_lists import rank_mix
 from model.nominators import Nominators
 from model.queries import progressive_rows
 from model.towers import TwoTower
@@ -220,6 +220,18 @@ def test_labels_are_predicted_for_users_and_days_that_were_not_trained_on(shop):
         found = second[name]
         assert found["labels"] == rows.num_rows - rows["_label"].null_count > 20
         assert found["rmse"] < 0.75 * found["rmse_of_mean"] and 1.2 < found["rmse_of_mean"] < 1.6
+
+
+def test_the_parents_labels_are_measured_with_its_own_head(shop):
+    """Once more, from the parent's files: raw columns through its towers, and the head by hand."""
+    kept = state.load(shop.train1 / bundle.STATE)
+    a, b, w, bias = (kept.dense[f"auxiliary/squared/{name}"][0] for name in ("query", "item", "product", "bias"))
+    examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
+    examples = examples.filter(pc.is_valid(examples["_label"]))
+    q, c = (load(shop.train1 / f"{side}_tower")(examples) for side in ("query", "item"))
+    x = bias + q @ a + c @ b + (q * c) @ w * len(a) ** 0.5
+    off = examples["_label"].to_numpy() - (kept.labels.mean + kept.labels.spread * x)
+    assert _metrics(shop.train2)["auxiliary"]["progressive"]["rmse"] == pytest.approx((off**2).mean() ** 0.5, rel=1e-4)
 
 
 def test_held_out_users_are_never_trained_on(shop):
