@@ -1,5 +1,6 @@
-"""Small synthetic logs, and pipeline files over them, for runs by a real Airflow."""
+"""Pipeline files as Airflow reads them, and small synthetic logs with pipeline files over them for real runs."""
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -8,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+ROOT = Path(__file__).parents[2]
+DAGS = ROOT / "dags"
 GROUPS = 6
 
 
@@ -102,3 +105,49 @@ def logs_of():
 def pipeline_of():
     """`pipeline_text`, flush left."""
     return lambda *args: "\n".join(line.strip() for line in pipeline_text(*args).splitlines())
+
+
+@pytest.fixture(scope="session")
+def write():
+    """Writes a pipeline file of which DAGs see all: its header."""
+    return _header
+
+
+def _header(file, **header):
+    file.write_text("[pipeline]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in header.items()))
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """A function from a pipelines folder to the DagBag that Airflow makes of it."""
+    home = tmp_path_factory.mktemp("airflow")
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.syspath_prepend(str(DAGS))
+        from airflow.dag_processing.dagbag import DagBag
+
+        def parse(pipelines):
+            patch.setenv("TWINSPIRE_PIPELINES", str(pipelines))
+            return DagBag(dag_folder=str(DAGS))
+
+        yield parse
+
+
+@pytest.fixture(scope="module")
+def bag(load, tmp_path_factory):
+    """Two pipelines of our own, and the shipped ones."""
+    folder = tmp_path_factory.mktemp("pipelines")
+    for shipped in (ROOT / "pipelines").glob("*.toml"):
+        (folder / shipped.name).write_text(shipped.read_text())
+    _header(folder / "tokyo.toml", name="tokyo", time_zone="Asia/Tokyo")
+    _header(folder / "late-riser.toml", name="late-riser", time_zone="Europe/Berlin", schedule="30 4 * * *", retries=7)
+    loaded = load(folder)
+    assert loaded.import_errors == {}
+    return loaded

@@ -1,20 +1,14 @@
 """Policies over all DAGs: clean and light imports, one DAG per pipeline file, no way around a stage."""
 
-import copy
 import itertools
-import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
 import tomllib
-from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
-from zoneinfo import ZoneInfo
 
-import pendulum
 import pytest
 
 from twinspire import errors
@@ -22,53 +16,6 @@ from twinspire import errors
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
 ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summary", "close"]
-
-
-@pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    """A function from a pipelines folder to the DagBag that Airflow makes of it."""
-    home = tmp_path_factory.mktemp("airflow")
-    settings = {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        patch.syspath_prepend(str(DAGS))
-        from airflow.dag_processing.dagbag import DagBag
-
-        def parse(pipelines):
-            patch.setenv("TWINSPIRE_PIPELINES", str(pipelines))
-            return DagBag(dag_folder=str(DAGS))
-
-        yield parse
-
-
-@pytest.fixture(scope="module")
-def bag(load, tmp_path_factory):
-    """Two pipelines of our own, and the shipped ones."""
-    folder = tmp_path_factory.mktemp("pipelines")
-    for shipped in (ROOT / "pipelines").glob("*.toml"):
-        (folder / shipped.name).write_text(shipped.read_text())
-    write(folder / "tokyo.toml", name="tokyo", time_zone="Asia/Tokyo")
-    write(folder / "late-riser.toml", name="late-riser", time_zone="Europe/Berlin", schedule="30 4 * * *", retries=7)
-    loaded = load(folder)
-    assert loaded.import_errors == {}
-    return loaded
-
-
-def write(file, **header):
-    file.write_text("[pipeline]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in header.items()))
-
-
-def filled(bag, conf):
-    """The parameters of a run with this conf, as Airflow checks them at the trigger."""
-    params = copy.deepcopy(bag.dags["tokyo"].params)
-    params.update(conf)
-    return params.validate()
 
 
 def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
@@ -84,7 +31,7 @@ def test_a_dag_without_a_variable_set_reads_the_pipelines_beside_it(load):
         assert pipeline_files.folder().resolve() == ROOT / "pipelines"
 
 
-def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path):
+def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write):
     write(tmp_path / "one.toml", name="one")
     code = """
         import sys, time
@@ -158,96 +105,6 @@ def test_retries_come_from_the_file_and_grow(bag):
         assert task.max_retry_delay > task.retry_delay
 
 
-@pytest.mark.parametrize(
-    ("dag", "at", "day"),
-    [
-        ("tokyo", "2017-10-17T09:00+09:00", "2017-10-16"),  # 00:00 in Greenwich, where it is still the 17th
-        ("tokyo", "2017-10-17T00:00+09:00", "2017-10-16"),
-        ("late-riser", "2017-03-27T05:00+02:00", "2017-03-26"),  # a day of 23 hours
-        ("late-riser", "2017-10-30T05:00+01:00", "2017-10-29"),  # and one of 25
-    ],
-)
-def test_the_data_interval_starts_on_the_day_that_has_ended(bag, dag, at, day):
-    timetable = bag.dags[dag].timetable
-    interval = timetable.infer_manual_data_interval(run_after=pendulum.parse(at))
-    assert str(interval.start.astimezone(ZoneInfo(timetable._timezone.name)).date()) == day
-
-
-@pytest.mark.parametrize(
-    "conf",
-    [
-        {"day": "2017-10-16"},
-        {"day": None},
-        {"mode": "full", "force": True, "promote": "no"},
-        {"mode": "incremental", "promote": "yes"},
-    ],
-)
-def test_good_parameters_are_accepted(bag, conf):
-    assert filled(bag, conf).items() >= conf.items()
-
-
-@pytest.mark.parametrize(
-    "conf",
-    [
-        {"day": "16.10.2017"},
-        {"day": "2017-02-30"},
-        {"day": "2017-10-16; rm -rf /"},
-        {"day": 20171016},
-        {"mode": "fast"},
-        {"mode": None},
-        {"force": "yes"},
-        {"promote": True},
-    ],
-)
-def test_bad_parameters_are_refused(bag, conf):
-    from airflow.exceptions import ParamValidationError
-
-    with pytest.raises(ParamValidationError):
-        filled(bag, conf)
-
-
-@pytest.mark.parametrize(
-    ("run_type", "conf", "said"),
-    [
-        ("manual", {"dya": "2017-10-16"}, "dya"),
-        ("manual", {"day": "2017-10-16", "Force": True}, "Force"),
-        ("backfill", {"day": "2017-10-16"}, "backfill"),
-    ],
-)
-def test_the_first_task_refuses_what_airflow_lets_through(bag, run_type, conf, said):
-    from airflow.sdk.exceptions import AirflowFailException
-
-    first = bag.dags["tokyo"].get_task("day")
-    with pytest.raises(AirflowFailException, match=said):
-        first._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
-
-
-@pytest.mark.parametrize(
-    ("run_type", "conf"), [("backfill", {"mode": "full"}), ("manual", {"day": "2017-10-16"}), ("scheduled", None)]
-)
-def test_the_first_task_lets_good_parameters_pass(bag, run_type, conf):
-    bag.dags["tokyo"].get_task("day")._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
-
-
-@pytest.mark.parametrize(
-    ("run_type", "day", "ends"),
-    [
-        ("manual", "2017-10-16", "--date 2017-10-16"),
-        ("manual", None, ""),
-        ("scheduled", None, "--instant 2017-10-15T15:00:00+00:00"),
-        ("backfill", None, "--instant 2017-10-15T15:00:00+00:00"),
-    ],
-)
-def test_the_day_of_a_run(bag, run_type, day, ends):
-    dag = bag.dags["tokyo"]
-    line = dag.get_template_env().from_string(dag.get_task("day").bash_command)
-    start = datetime.fromisoformat("2017-10-15T15:00:00+00:00")
-    run = SimpleNamespace(run_type=run_type)
-    said = line.render(params={"day": day}, dag_run=run, data_interval_start=start, run_id="scheduled__2017")
-    chosen = said.partition("tokyo.toml")[2].partition("| tail")[0].split()
-    assert chosen == [*ends.split(), "--run", "'scheduled__2017'"]
-
-
 BROKEN = {
     "no TOML": ("[pipeline\nname = 'x'", "TOML|Expected"),
     "no table": ("name = 'x'", r"\[pipeline\]"),
@@ -262,7 +119,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, tmp_path, case):
+def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, tmp_path, case):
     text, said = BROKEN[case]
     write(tmp_path / "healthy.toml", name="healthy")
     (tmp_path / "zz_broken.toml").write_text(text)

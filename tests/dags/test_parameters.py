@@ -1,0 +1,106 @@
+"""What a run may be asked, and which day it is of."""
+
+import copy
+from datetime import datetime
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import pendulum
+import pytest
+
+
+def filled(bag, conf):
+    """The parameters of a run with this conf, as Airflow checks them at the trigger."""
+    params = copy.deepcopy(bag.dags["tokyo"].params)
+    params.update(conf)
+    return params.validate()
+
+
+@pytest.mark.parametrize(
+    ("dag", "at", "day"),
+    [
+        ("tokyo", "2017-10-17T09:00+09:00", "2017-10-16"),  # 00:00 in Greenwich, where it is still the 17th
+        ("tokyo", "2017-10-17T00:00+09:00", "2017-10-16"),
+        ("late-riser", "2017-03-27T05:00+02:00", "2017-03-26"),  # a day of 23 hours
+        ("late-riser", "2017-10-30T05:00+01:00", "2017-10-29"),  # and one of 25
+    ],
+)
+def test_the_data_interval_starts_on_the_day_that_has_ended(bag, dag, at, day):
+    timetable = bag.dags[dag].timetable
+    interval = timetable.infer_manual_data_interval(run_after=pendulum.parse(at))
+    assert str(interval.start.astimezone(ZoneInfo(timetable._timezone.name)).date()) == day
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"day": "2017-10-16"},
+        {"day": None},
+        {"mode": "full", "force": True, "promote": "no"},
+        {"mode": "incremental", "promote": "yes"},
+    ],
+)
+def test_good_parameters_are_accepted(bag, conf):
+    assert filled(bag, conf).items() >= conf.items()
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"day": "16.10.2017"},
+        {"day": "2017-02-30"},
+        {"day": "2017-10-16; rm -rf /"},
+        {"day": 20171016},
+        {"mode": "fast"},
+        {"mode": None},
+        {"force": "yes"},
+        {"promote": True},
+    ],
+)
+def test_bad_parameters_are_refused(bag, conf):
+    from airflow.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        filled(bag, conf)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "conf", "said"),
+    [
+        ("manual", {"dya": "2017-10-16"}, "dya"),
+        ("manual", {"day": "2017-10-16", "Force": True}, "Force"),
+        ("backfill", {"day": "2017-10-16"}, "backfill"),
+    ],
+)
+def test_the_first_task_refuses_what_airflow_lets_through(bag, run_type, conf, said):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    first = bag.dags["tokyo"].get_task("day")
+    with pytest.raises(AirflowFailException, match=said):
+        first._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
+
+
+@pytest.mark.parametrize(
+    ("run_type", "conf"), [("backfill", {"mode": "full"}), ("manual", {"day": "2017-10-16"}), ("scheduled", None)]
+)
+def test_the_first_task_lets_good_parameters_pass(bag, run_type, conf):
+    bag.dags["tokyo"].get_task("day")._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
+
+
+@pytest.mark.parametrize(
+    ("run_type", "day", "ends"),
+    [
+        ("manual", "2017-10-16", "--date 2017-10-16"),
+        ("manual", None, ""),
+        ("scheduled", None, "--instant 2017-10-15T15:00:00+00:00"),
+        ("backfill", None, "--instant 2017-10-15T15:00:00+00:00"),
+    ],
+)
+def test_the_day_of_a_run(bag, run_type, day, ends):
+    dag = bag.dags["tokyo"]
+    line = dag.get_template_env().from_string(dag.get_task("day").bash_command)
+    start = datetime.fromisoformat("2017-10-15T15:00:00+00:00")
+    run = SimpleNamespace(run_type=run_type)
+    said = line.render(params={"day": day}, dag_run=run, data_interval_start=start, run_id="scheduled__2017")
+    chosen = said.partition("tokyo.toml")[2].partition("| tail")[0].split()
+    assert chosen == [*ends.split(), "--run", "'scheduled__2017'"]
