@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from model import bundle, slices
 from model.evaluate import Measures, Ranked, compare
 from model.measure import DAY, HELD, Exam, exam
-from model.mix import DEPTH, Mix, fuse, pool
+from model.mix import DEPTH, Mix, pool
+from model.mix_lists import rank_mix
 from model.mix_weights import MOST_USERS, fit_weights
 from model.nominators import Nominators
 from model.split import Split
@@ -29,37 +30,6 @@ from twinspire.stages import StageContext
 
 PROGRESSIVE, HELD_OUT = "progressive", "held_out"
 """What weights were fitted on."""
-
-_CHUNK = 2048
-
-
-def rank_mix(mix: Mix, nominators: Nominators, split: Split, two_tower: Ranked, k: int) -> Ranked:
-    """The lists of a mix.
-
-    Args:
-      mix: its weights.
-      nominators: of the catalogue.
-      split: the queries.
-      two_tower: [U, L] its lists, at least `DEPTH` long.
-      k: length of the lists.
-    """
-    kept = _fused(mix, nominators, split, two_tower.kept, k, exclude=False)
-    fresh = two_tower.excluded
-    return Ranked(kept, _fused(mix, nominators, split, fresh, k, exclude=True) if fresh is not None else None)
-
-
-def _fused(
-    mix: Mix, nominators: Nominators, split: Split, two_tower: np.ndarray, k: int, *, exclude: bool
-) -> np.ndarray:
-    ranked, weights = np.full((len(two_tower), k), -1, np.int64), mix.of(split.past_events)
-    for start in range(0, len(ranked), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(ranked)))
-        past = split.past.part(part.start, part.stop)
-        without = past if exclude else None
-        lists = nominators.nominate(mix.sources, past, max(k, DEPTH), two_tower=two_tower[part], exclude=without)
-        fused = fuse(pool([lists[name] for name in mix.sources]), weights[part], k)
-        ranked[part] = nominators.filled(fused.items, k, exclude=without)
-    return ranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

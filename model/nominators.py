@@ -141,6 +141,16 @@ class Nominators:
         return np.full((past.rows, depth), -1, np.int64)
 
 
+def most_frequent_first(histories: Ragged) -> Ragged:
+    """What users had before, in the order of the source `past`, out of histories, oldest first: -1 is left out."""
+    known = histories.where(histories.values >= 0)
+    pairs, of, n = np.unique(np.stack([known.row, known.values]), axis=1, return_inverse=True, return_counts=True)
+    last = np.zeros(len(n), np.int64)
+    np.maximum.at(last, of.ravel(), np.arange(len(known.values)))
+    order = np.lexsort((-last, -n, pairs[0]))
+    return Ragged(pairs[1][order], pairs[0][order], histories.rows)
+
+
 def nearest(past: Ragged, near: Neighbours, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
     """The items that lie nearest to the first `SEEDS` of each past, by the sum of the similarities.
 

@@ -1,6 +1,7 @@
 """Scores recommendations against what was really taken: those of a version, or a file made by anything else."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.schema import query_columns
-from model.evaluate import Measures, evaluate_baselines, evaluate_split
+from model.evaluate import Measures, evaluate_ranked, rank, rank_baselines
 from model.exposure import exposure
 from model.intervals import interval, resampled_means
 from model.listfile import ITEM_COLUMNS, TRUTH_COLUMNS, Lists, as_text, distinct, read_keys, read_lists, read_table
 from model.metrics import by_user, means
+from model.mix import DEPTH, Mix
+from model.mix_lists import rank_mix, rank_together
+from model.nominators import CO_OCCURRENCE, MIX, TWO_TOWER, Nominators, most_frequent_first
 from model.ragged import positions
 from model.split import prepare
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
-
-TWO_TOWER = "two_tower"
 
 Embed = Callable[[pa.Table], np.ndarray]
 """Raw query features to vectors, [N, D] float32: `model.bundle.Tower`."""
@@ -76,8 +78,11 @@ def score_version(
     truth: pa.Table,
     pipeline: Pipeline,
     ks: Sequence[int],
+    *,
+    together: pa.Table | None = None,
+    mix: Mix | None = None,
 ) -> dict[str, Measures]:
-    """Scores a version's two towers by exact search, beside the lists that need no model.
+    """Scores a version's two towers by exact search, beside the lists that need no model, and the mix of all.
 
     Args:
       embed: the version's query tower.
@@ -88,9 +93,11 @@ def score_version(
       truth: true items per query. A query without a row in `queries` is asked with all features missing.
       pipeline: declares the features.
       ks: list lengths.
+      together: its table of co-occurrence, if it has one.
+      mix: its mix, if it has one.
 
-    Returns: measures by list (`two_tower`, `most_popular`, …), each with the number of queries `answered`. All queries
-    count; slices tell users apart by the number of items seen, as far as the queries tell it.
+    Returns: measures by list (`two_tower`, `mix`, `most_popular`, …), each with the number of queries `answered`. All
+    queries count; slices tell users apart by the number of items seen, as far as the queries tell it.
     """
     wanted = distinct(read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user))
     asked, found = _aligned(queries, wanted, pipeline)
@@ -100,8 +107,16 @@ def score_version(
         bounds=pipeline.evaluation.slices,
         resamples=pipeline.evaluation.resamples,
     )
-    matrix = _matrix(vectors, items.column("_item"))
-    measured = {TWO_TOWER: evaluate_split(split, embed(asked), matrix, ks), **evaluate_baselines(split, ks)}
+    if asked.column("_past").null_count == len(asked):  # histories are oldest first
+        split = replace(split, past=most_frequent_first(split.past))
+    nominators, k = Nominators.of(items, together), max(ks)
+    ranked = {TWO_TOWER: rank(split, embed(asked), _matrix(vectors, items.column("_item")), max(k, DEPTH))}
+    if mix:
+        ranked[MIX] = rank_mix(mix, nominators, split, ranked[TWO_TOWER], k)
+    ranked |= rank_baselines(split, k)
+    if together is not None:
+        ranked[CO_OCCURRENCE] = rank_together(nominators, split, k)
+    measured = {name: evaluate_ranked(split, lists.first(k), ks) for name, lists in ranked.items()}
     return {name: {"answered": found, **measures} for name, measures in measured.items()}
 
 

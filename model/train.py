@@ -23,6 +23,7 @@ from model.learn import Trained, learn, write
 from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, metrics, rank_all
 from model.mix import DEPTH, Mix
 from model.mix import FILE as MIX_FILE
+from model.mix_lists import rank_together
 from model.mixing import Mixing
 from model.nominators import CO_OCCURRENCE, Nominators
 from twinspire import storage, workdir
@@ -142,10 +143,8 @@ def _others(
     if ctx.pipeline.evaluation.als:
         others[DAY][als.ALS] = _als(ctx, features, asked[DAY], corpus)
     for name in (DAY, HELD) if nominators.neighbours else ():
-        split, k = asked[name].split, max(ctx.pipeline.evaluation.ks)
-        if split.days == 1:  # of earlier days, the answers themselves were paired meanwhile
-            kept, fresh = (nominators.alone(CO_OCCURRENCE, split.past, k, exclude=x) for x in (None, split.past))
-            others[name][CO_OCCURRENCE] = Ranked(kept, fresh)
+        if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:  # earlier days' answers were paired meanwhile
+            others[name][CO_OCCURRENCE] = rank_together(nominators, asked[name].split, max(ctx.pipeline.evaluation.ks))
     return others
 
 

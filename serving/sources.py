@@ -9,7 +9,16 @@ import pyarrow.compute as pc
 
 from index_builder.index import NONE
 from model.mix import CONSTANT, DEPTH, fuse, pool
-from model.nominators import CO_OCCURRENCE, MIX, MOST_POPULAR, PAST, POPULAR_LATELY, TWO_TOWER, Nominators
+from model.nominators import (
+    CO_OCCURRENCE,
+    MIX,
+    MOST_POPULAR,
+    PAST,
+    POPULAR_LATELY,
+    TWO_TOWER,
+    Nominators,
+    most_frequent_first,
+)
 from model.ragged import Ragged
 from serving import request
 from serving.search import Seen, search_without
@@ -121,8 +130,8 @@ def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
     asked = table[request.SEEN].combine_chunks()
     given = asked.is_valid().to_numpy(zero_copy_only=False)
     events = pc.list_value_length(asked).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    query, row = np.repeat(np.arange(len(table)), events), version.rows(asked.flatten())
-    own = _most_frequent_first(query, row, len(table))
+    query, row = np.repeat(np.arange(len(table)), events), version.rows(asked.flatten()).astype(np.int64)
+    own = most_frequent_first(Ragged(row, query, len(table)))
     if request.PAST not in table.column_names:
         return own, events
     stored = table[request.PAST].combine_chunks()
@@ -133,18 +142,6 @@ def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
         lengths = table[request.PAST_EVENTS].fill_null(0).to_numpy()
     both = _ragged(np.concatenate([own.row, query[theirs]]), np.concatenate([own.values, row[theirs]]), len(table))
     return both, np.where(given, events, lengths)
-
-
-def _most_frequent_first(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
-    """Distinct items of histories, oldest first: the most frequent first, then the most recent; none unknown."""
-    known = row != NONE
-    place = np.flatnonzero(known)
-    key = np.stack([query[known], row[known]])
-    pairs, of, n = np.unique(key, axis=1, return_inverse=True, return_counts=True)
-    last = np.zeros(len(n), np.int64)
-    np.maximum.at(last, of.ravel(), place)
-    order = np.lexsort((-last, -n, pairs[0]))
-    return Ragged(pairs[1][order].astype(np.int64), pairs[0][order].astype(np.int64), queries)
 
 
 def _ragged(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
+from model.mix import Mix
 from model.score import score_file, score_version
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
@@ -252,3 +253,30 @@ def test_the_command_scores_a_file(tmp_path, truth):
     assert "No slices: a file of recommendations does not tell users' pasts." in " ".join(result.stderr.split())
     with pytest.raises(UsageError, match="--queries to score a version, or --recs"):
         _run(str(tmp_path / "tiny.toml"), "--truth", truth)
+
+
+def test_a_mix_is_scored_beside_its_sources(tiny):
+    """One user had b twice and then c, another had a once; a and d go together. Past: b, then c. The towers say d."""
+    items = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0, 0, 0, 1]})
+    vectors = pa.table({"_item": list("abcd"), "vector": np.eye(4, dtype=np.float32).tolist()})
+    lists = {"_rows": pa.array([[3]], pa.list_(pa.int32())), "_similarities": pa.array([[0.5]], pa.list_(pa.float32()))}
+    together = pa.table({"_item": ["a"], **lists})
+    mix = Mix(sources=("past", "two_tower"), bounds=(2,), weights=np.array([[0.01, 1], [1, 0.01]]), fitted={})
+    queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
+    truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})
+
+    def towers_say_d(asked):
+        return np.tile(np.array([[0, 0.1, 0.2, 1]], np.float32), (asked.num_rows, 1))
+
+    given = (towers_say_d, items, vectors, queries, truth, tiny.pipeline(tiny.features))
+    found = score_version(*given, [1], together=together, mix=mix)
+    recalls = {name: measures["recall@1"] for name, measures in found.items()}
+    assert recalls == {
+        "two_tower": 0.5,
+        "mix": 1.0,
+        "most_popular": 0.0,
+        "popular_lately": 0.5,
+        "past": 0.5,
+        "co_occurrence": 0.5,
+    }
+    assert list(found)[:2] == ["two_tower", "mix"]

@@ -73,5 +73,17 @@ def _score_version(
     with console.status("encoding the queries"):
         with unheard():  # TensorFlow greets at length
             embed = import_module("model.measure").load(home / import_module("model.bundle").QUERY_TOWER)
-        measured = import_module("model.score").score_version(embed, items, vectors, asked, taken, pipeline, ks)
+        mixes = import_module("model.mix")
+        together, mix = home / publish.CO_OCCURRENCE, home / mixes.FILE
+        measured = import_module("model.score").score_version(
+            embed,
+            items,
+            vectors,
+            asked,
+            taken,
+            pipeline,
+            ks,
+            together=read_table(str(together)) if together.exists() else None,
+            mix=mixes.Mix.parse(mix.read_bytes()) if mix.exists() else None,
+        )
     return home.name, measured
