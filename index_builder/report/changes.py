@@ -25,6 +25,7 @@ def verdict(facts: Facts) -> Part:
         [f"{facts.metric}, this version", measured(candidate, facts.metric), NONE],
         [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric), NONE],
         ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
+        *_mix(figures.get("mix") or {}, limits),
         *([name, measured(candidate, name), f"≥ {least:g}"] for name, least in limits.get("floors", {}).items()),
         *([name, measured(candidate, name), f"≤ {most:g}"] for name, most in limits.get("ceilings", {}).items()),
         ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
@@ -34,6 +35,13 @@ def verdict(facts: Facts) -> Part:
     caption = "What was judged, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
     return Part(anchor="gate", title="The gate", text=text, tables=[table, *_slices(facts, limits)], half=True)
+
+
+def _mix(mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The same of the mix, where both versions have one."""
+    if mix.get("candidate") is not None and mix.get("baseline") is not None:
+        told = f"{number(mix['candidate'])}, before {number(mix['baseline'])}: {_change(mix)}"
+        yield [f"the mix, {count(mix['users'])} users", told, _limit(limits.get("max_drop"), "−{:.0%}")]
 
 
 def _slices(facts: Facts, limits: Mapping[str, Any]) -> Iterator[Table]:

@@ -127,7 +127,7 @@ def test_the_gate_shows_slices_and_limits(facts):
     gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25}}
     one = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5, "low": -0.6, "high": -0.4, "differ": 99}
     slices = {"users:0": one, "users:1-4": {**one, "low": None, "high": None}, "users:5+": {**one, "baseline": None}}
-    judged = {**facts.gate, "figures": {"slices": slices}}
+    judged = {**facts.gate, "figures": {"slices": slices, "mix": one}}
     settings = {**facts.manifest.settings, "gate": gate}
     part = shown(replace(facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings}))).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
@@ -135,6 +135,7 @@ def test_the_gate_shows_slices_and_limits(facts):
     assert "beyond −20%, in slices of 200 users or more" in part["gate"]
     assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
     assert "overlap@50 0.125 ≤ 0.25" in part["gate"]
+    assert "the mix, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%" in part["gate"]
 
 
 def test_users_are_named_only_where_versions_carry_them(facts):
