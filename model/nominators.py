@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model import baselines
-from model.metrics import first_distinct
+from model.metrics import best_of, first_distinct
 from model.ragged import Ragged
 
 TWO_TOWER, CO_OCCURRENCE, MIX = "two_tower", "co_occurrence", "mix"
@@ -179,10 +179,16 @@ def _nearest(past: Ragged, near: Neighbours, k: int) -> np.ndarray:
     user = np.repeat(seeds.row, there.sum(axis=1))
     item, similarity = near.rows[seeds.values][there].astype(np.int64), near.similarities[seeds.values][there]
     key = user * len(near.rows) + item
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key)  # in any order among equals: sums of a few floats are exact in doubles
     key = key[order]
     first = np.flatnonzero(np.diff(key, prepend=-1))
-    sums = np.add.reduceat(similarity[order].astype(np.float64), first) if len(first) else np.zeros(0)
+    if not len(first):
+        return np.full((past.rows, k), -1, np.int64)
+    sums = np.add.reduceat(similarity[order].astype(np.float64), first)
     user, item = np.divmod(key[first], len(near.rows))
-    order = np.lexsort((item, -sums, user))
-    return Ragged(item[order], user[order], past.rows).padded(k)
+    candidates = Ragged(item, user, past.rows).padded()
+    scores = np.full(candidates.shape, -np.inf)
+    scores[candidates >= 0] = sums
+    column = best_of(scores, min(k, scores.shape[1]))
+    found = np.where(column >= 0, np.take_along_axis(candidates, column, axis=1), -1)
+    return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
