@@ -49,13 +49,14 @@ class StreamingFrequency(tf.Module):
         super().__init__()
         self.buckets, self.hashes, self.alpha, self.initial_gap = buckets, hashes, alpha, initial_gap
         size = buckets * hashes
-        self.last = tf.Variable(tf.zeros([size], tf.int64), trainable=False, name="last")
-        self.gap = tf.Variable(tf.fill([size], tf.constant(initial_gap, tf.float32)), trainable=False, name="gap")
-        self.hits = tf.Variable(tf.zeros([size], tf.int32), trainable=False, name="hits")
-        self.seen = tf.Variable(tf.constant(0, tf.int64), trainable=False, name="seen")
+        self.last = _variable("last", tf.zeros([size], tf.int64))
+        self.gap = _variable("gap", tf.fill([size], tf.constant(initial_gap, tf.float32)))
+        self.hits = _variable("hits", tf.zeros([size], tf.int32))
+        self.seen = _variable("seen", tf.constant(0, tf.int64))
 
     def update(self, items: tf.Tensor) -> tf.Tensor:
-        """Counts one global batch; call it once per step with the ids of all replicas.
+        """Counts one batch. Of several replicas of a `tf.distribute` strategy all call it, each with its own part of
+        the batch: the parts are put together first and counted once.
 
         Args:
           items: [B] int64 fingerprints, duplicates included.
@@ -63,16 +64,16 @@ class StreamingFrequency(tf.Module):
         Returns: [B] float32, log q of each row's item after the update, q = its share of the rows (pairing A of
           duplicates: q times B is the item's expected count in a batch).
         """
-        now = self.seen.assign_add(tf.size(items, tf.int64))
-        places = self._places(items)
-        hit, _, count = tf.unique_with_counts(tf.reshape(places, [-1]))
-        old, gap, hits, gaps = self._before(hit, count, now, tf.size(items, tf.int64))
+        every = _of_all_replicas(items)
+        now = self.seen.assign_add(tf.size(every, tf.int64))
+        hit, _, count = tf.unique_with_counts(tf.reshape(self._places(every), [-1]))
+        old, gap, hits, gaps = self._before(hit, count, now, tf.size(every, tf.int64))
         kept = self._retained(hits, gaps)
         mean = kept * old + (1 - kept) * gap / tf.cast(count, tf.float32)
         self.gap.scatter_update(tf.IndexedSlices(mean, hit))
         self.last.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(hit), now), hit))
         self.hits.scatter_update(tf.IndexedSlices(hits + gaps, hit))
-        return -tf.math.log(tf.reduce_max(tf.gather(self.gap, places), axis=0))
+        return -tf.math.log(tf.reduce_max(tf.gather(self.gap, self._places(items)), axis=0))
 
     def log_q(self, items: tf.Tensor) -> tf.Tensor:
         """Log q of any items, whether in the current batch or not.
@@ -152,6 +153,19 @@ class StreamingFrequency(tf.Module):
         mixed = _mix(items[None, :] ^ tf.constant(salts, tf.int64)[:, None])
         start = tf.range(self.hashes, dtype=tf.int64)[:, None] * self.buckets
         return start + _shift(mixed, 1) % self.buckets
+
+
+def _variable(name: str, values: tf.Tensor) -> tf.Variable:
+    """Of replicas, which all write the same, the first one writes to every copy."""
+    return tf.Variable(values, trainable=False, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+
+def _of_all_replicas(items: tf.Tensor) -> tf.Tensor:
+    """[B] of each replica -> the same of all, one behind the other."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return items
+    return replica.all_gather(items, axis=0)
 
 
 def _mix(x: tf.Tensor) -> tf.Tensor:
