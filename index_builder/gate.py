@@ -130,8 +130,7 @@ def _drop(whole: Compared, gate: Gate) -> Iterator[Finding]:
 def _slice_drops(slices: list[Compared], gate: Gate) -> Iterator[Finding]:
     few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
     if few:
-        less = f"fewer users than gate.min_users = {gate.min_users}"
-        yield Finding(False, f"not compared in slices of {less}: {', '.join(few)}")
+        yield Finding(False, f"slices of fewer than gate.min_users = {gate.min_users} are not judged: {', '.join(few)}")
     for one in slices:
         if one.users >= gate.min_users and one.change is not None and one.change < -gate.max_slice_drop:
             sure = one.high is not None and one.high < -gate.max_slice_drop and one.differ >= _LEAST_DIFFERENT

@@ -64,7 +64,8 @@ def versions(registry: Registry, console: Console) -> list[Status]:
     console.print("\n[bold]Versions[/]")
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
     for one in found:
-        table.add_row(one.version, one.status, one.reason, style="green" if one.status == "live" else "")
+        reason = "accepted" if one.reason.startswith("accepted") else one.reason  # `show` has the gate's notes
+        table.add_row(one.version, one.status, reason, style="green" if one.status == "live" else "")
     console.print(table)
     return found
 
