@@ -39,7 +39,7 @@ Sketches = dict[str, Sketch]
 
 
 def columns(p: Pipeline) -> list[str]:
-    """Columns of the examples that are looked at: features, the reward, and ids that are no feature."""
+    """Columns of the examples that are looked at: features, reward and label, and ids that are no feature."""
     features = {name for name, f in p.features.items() if f.kind == "id"}
     ids = {"_user": "query", "_item": "item"}
     known = {column for column, side in ids.items() if features & p.tower(side).keys()}

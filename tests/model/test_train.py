@@ -20,6 +20,7 @@ from shop import lay_out
 from beam_jobs import features
 from model import bundle, state, train
 from model import rows as training_rows
+from model.export import export
 from model.layout import design
 from model.measure import exam, examine, load
 from model.mix import Mix
@@ -27,7 +28,7 @@ from model.mix_lists import rank_mix
 from model.nominators import Nominators
 from model.queries import progressive_rows
 from model.towers import TwoTower
-from model.transform import vocabularies
+from model.transform import Transform, vocabularies
 from model.warm_start import warm_start
 from twinspire import pipeline as pipeline_file
 from twinspire import storage
@@ -232,6 +233,19 @@ def test_the_parents_labels_are_measured_with_its_own_head(shop):
     x = bias + q @ a + c @ b + (q * c) @ w * len(a) ** 0.5
     off = examples["_label"].to_numpy() - (kept.labels.mean + kept.labels.spread * x)
     assert _metrics(shop.train2)["auxiliary"]["progressive"]["rmse"] == pytest.approx((off**2).mean() ** 0.5, rel=1e-4)
+
+
+def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp_path):
+    models = {"with": _in_memory(shop.pipeline, shop.features2, shop.train2)}
+    models["without"] = _in_memory(_with(shop.pipeline, auxiliary=Auxiliary()), shop.features2, shop.train2)
+    assert models["with"].head and not models["without"].head
+    for side in ("query", "item"):
+        found = []
+        for name, model in models.items():
+            export(model, Transform(shop.features2 / "transform", shop.pipeline, side), side, tmp_path / name / side)
+            files = sorted(path for path in (tmp_path / name / side).rglob("*") if path.is_file())
+            found.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+        assert found[0] == found[1] and len(found[0]) > 3
 
 
 def test_held_out_users_are_never_trained_on(shop):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from twinspire.errors import UsageError
+from twinspire.keys import STAGES, config_digest
 from twinspire.pipeline import load
 
 SHIPPED = sorted((Path(__file__).parents[2] / "pipelines").glob("*.toml"))
@@ -187,6 +188,19 @@ def test_objectives_are_read(read):
     with pytest.raises(UsageError, match=r"columns\.weights go by event type, but columns\.event does not say"):
         read(SHOP_TYPES, "weights = { buy = 2 }\n", GOOD.replace('types = ["view"]\n', ""))
     assert read("[train]", "[train]\nauxiliary.weight = 0.5", GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'x'"))
+
+
+def test_only_the_stages_that_use_an_objective_depend_on_it(read):
+    labelled = GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'stars'")
+    plain, label = read(), read(text=labelled)
+    weights = read(POSITIVES, f"{POSITIVES}\nweights = {{ buy = 2 }}")
+    learned = read("[train]", "[train]\nauxiliary.weight = 0.5", labelled)
+
+    def stages(one, other):
+        return {name for name, s in STAGES.items() if config_digest(one, s) != config_digest(other, s)}
+
+    assert stages(plain, label) == stages(plain, weights) == {"features"}  # the others see its output
+    assert stages(label, learned) == {"train"}
 
 
 def test_all_broken_rules_are_listed_at_once(read):
