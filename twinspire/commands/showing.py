@@ -19,10 +19,11 @@ from twinspire.pipeline import Pipeline
 
 out = Console(highlight=False)
 _STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}
-_NOTES = """\
-{metric}. Held out: users of the day that no version was trained on, by this
-version and by its parent. Next day: all users of the next day that was run,
-before it was trained on: by this version, its mix of sources, the best baseline."""
+_NOTES = (
+    "{metric}. Held out: users of the day that no version was trained on, by this version and by its parent. Next day: "
+    "all users of the next day that was run, before it was trained on, by this version, its mix of sources, the best "
+    "baseline."
+)
 
 
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
@@ -39,7 +40,8 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     if not rows:
         out.print(f"{p.name} has no version in {p.registry.root} yet.", soft_wrap=True)
         return
-    out.print(_table(rows, p.gate.metric))
+    out.print(_table(rows))
+    out.print(_NOTES.format(metric=p.gate.metric), style="dim")
     for row in rows:
         if row["status"] != "accepted" and not row["reason"].startswith("accepted"):
             out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
@@ -80,9 +82,8 @@ def _verdict(gate: Mapping[str, Any]) -> str | None:
     return ("accepted" if gate["accepted"] else "refused") if "accepted" in gate else None
 
 
-def _table(rows: list[dict[str, Any]], metric: str) -> Table:
-    note = _NOTES.format(metric=metric)
-    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), caption=note, caption_justify="left")
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("version", no_wrap=True)
     table.add_column("status")
     table.add_column("gate", no_wrap=True)
