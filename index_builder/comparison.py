@@ -77,7 +77,8 @@ class Compared(NamedTuple):
 
     def figures(self) -> dict[str, Any]:
         """As JSON can hold them."""
-        return {name: finite(value) for name, value in self._asdict().items() if name != "name"}
+        told = {name: finite(value) for name, value in self._asdict().items() if name != "name"}
+        return told if self.change is not None else {**told, "differ": None}
 
 
 def figure(measures: Measures | None, name: str) -> float | None:

@@ -170,6 +170,7 @@ def test_too_few_users_are_not_compared_and_that_is_said():
 def test_the_first_version_has_nothing_to_be_compared_with():
     found = verdict(baseline=None, baseline_items=None)
     assert found.accepted and "no earlier version" in found.notes[0]
+    assert [found.figures[x] for x in ("baseline", "change", "low", "high", "differ")] == [None] * 5
 
 
 def test_as_many_users_as_needed_are_enough():
