@@ -116,9 +116,7 @@ def _weights(facts: Facts) -> Table:
     fitted = facts.mix["fitted"].get("day", facts.manifest.date)
     # Told a row per source, so that a phone has room for it.
     rows = [[called(name), *(number(row[name], 2) for row in weights.values())] for name in facts.mix["sources"]]
-    caption = (
-        f"Weights of the sources in the mix that this version serves, by the user’s earlier events; of {fitted}"
-    )
+    caption = f"Weights of the sources in the mix that this version serves, by the user’s earlier events; of {fitted}"
     return Table(head=["source", *(name.replace("-", "–") for name in weights)], rows=rows, caption=caption)
 
 
