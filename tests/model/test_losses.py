@@ -108,6 +108,34 @@ def test_what_the_user_took_besides_is_no_negative():
     np.testing.assert_allclose(np.exp(loss[0]) - 1, 2 / (2 * 0.3 / 0.6), rtol=3e-6)
 
 
+@pytest.mark.parametrize("added", [[], [1, 2]], ids=["batch", "batch and uniform"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_some_negatives_stand_for_all_four_items(k, added):
+    """All four items are equally likely, in the batch and among those added, and all cosines 0: ln 4 each time."""
+    items = np.array([0, 1, 2, 3, *added])
+    vectors = tf.zeros([len(items), 2])
+    columns = Columns(vectors, tf.constant(items), tf.fill([len(items)], 3 / 4), tf.fill([len(items)], len(added) / 4))
+    loss = sampled_softmax_loss(
+        vectors[:4], columns, tf.ones(4), temperature=1.0, correction="expected_count",
+        negatives=Negatives(in_batch="random", k=k), seed=tf.constant([1, 2]),
+    ).rows  # fmt: skip
+    np.testing.assert_allclose(loss, [np.log(4)] * 4, rtol=3e-6)
+
+
+def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_by_being_added():
+    """By hand: row 0 draws one of three columns of cosine .5 in the band; item 4, of -.9, and item 1 were added."""
+    cosine = np.array([1, 0.5, 0.5, 0.5, -0.9, -0.9, 0.5])
+    vectors = tf.constant(np.stack([cosine, np.sqrt(1 - cosine**2)], 1), tf.float32)
+    columns = Columns(vectors, tf.constant([0, 1, 2, 3, 4, 4, 1]), tf.fill([7], 0.8), tf.fill([7], 0.4))
+    loss = sampled_softmax_loss(
+        vectors[:5], columns, tf.ones(5), temperature=1.0, correction="batch",
+        negatives=Negatives(in_batch="semi_hard", scores=(0.4, 0.6), k=1), seed=tf.constant([1, 2]),
+    ).rows  # fmt: skip
+    inside, outside = 0.8 / 3 + 0.4, 0.4
+    parts = [np.exp(1) / inside, np.exp(0.5) / inside, np.exp(0.5) / inside, np.exp(-0.9) / outside]
+    np.testing.assert_allclose(loss[0], np.log(sum(parts) / parts[0]), rtol=3e-6)
+
+
 def slow(query, vectors, items, batch, added, weight, temperature, correction, user=None):
     """Losses, and gradients of their weighted sum, in float64, one pair at a time."""
     losses, to_query, to_vectors = [], np.zeros_like(query), np.zeros_like(vectors)

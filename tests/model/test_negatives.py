@@ -70,6 +70,20 @@ def test_columns_expect_every_way_that_their_item_can_come():
     np.testing.assert_allclose(late.added[1], 3 * now, rtol=1e-5)
 
 
+def test_without_a_memory_columns_expect_batch_and_draws():
+    pool = Pool(Negatives(uniform=2), 2, counted([1, 2, 1, 3]))
+    columns = pool.columns(entries([1, 2, 1, 3], [0.25, 0.25, 0.25, 0]), entries([2, 9], 0.25), tf.constant(0))
+    np.testing.assert_allclose(columns.batch[:5], [1.5, 0.75, 1.5, 0.75, 0.75], rtol=1e-5)
+    np.testing.assert_allclose(columns.added, [0.5, 0.5, 0.5, 0, 0.5, 0.5], rtol=1e-6)
+
+
+def test_a_memory_waits_for_its_step():
+    pool = Pool(Negatives(memory=3, memory_after=5), 2, None)
+    found = [pool.columns(entries([step, 7]), None, tf.constant(step)).item.numpy().tolist() for step in (3, 4, 5)]
+    assert found[:2] == [[3, 7], [4, 7]]
+    assert found[2][:2] == [5, 7] and sorted(found[2][2:]) == [4, 7, 7]
+
+
 def test_what_is_remembered_is_as_it_was():
     pool, vector = Pool(Negatives(memory=4, memory_after=0), 2, None), tf.Variable([[1.0, 0.0], [0.0, 1.0]])
     batch = Entries(vector, tf.constant([1, 2], tf.int64), tf.zeros(2))
