@@ -92,7 +92,7 @@ def test_each_slice_has_its_own_weights_if_it_has_the_users():
     assert [best(mix, events) for events in (0, 3, 30)] == ["most_popular", "most_popular", "past"]
     everybody = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0), min_users=500).fit()
     assert mix.of(np.array([10])).tolist() == everybody.of(np.array([10])).tolist()
-    assert everybody.fitted["own_weights"] == []
+    assert everybody.fitted["own_weights"] == [] and len(np.unique(everybody.weights, axis=0)) == 1
 
 
 def test_held_out_users_are_not_fitted_on():

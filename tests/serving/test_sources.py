@@ -70,6 +70,7 @@ def test_the_past_is_the_requests_own_where_it_tells_one(opened):
     requests = [{"user": "anna", "history": ["i07", "i01", "gone", "i02", "i01"]}, {"history": []}, {"user": "who"}]
     answer = recommend(version, requests, 3)
     assert ids(version, answer, 0) == ["i01", "i02", "i07"]
+    assert ids(version, recommend(version, requests, 4, source="past"), 0)[3] == "i11", "nothing of the stored past"
     assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], "newcomers, by their weights"
 
 
