@@ -189,6 +189,6 @@ def _nearest(past: Ragged, near: Neighbours, k: int) -> np.ndarray:
     candidates = Ragged(item, user, past.rows).padded()
     scores = np.full(candidates.shape, -np.inf)
     scores[candidates >= 0] = sums
-    column = best_of(scores, min(k, scores.shape[1]))
+    column = best_of(scores, min(k, candidates.shape[1]))
     found = np.where(column >= 0, np.take_along_axis(candidates, column, axis=1), -1)
     return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
