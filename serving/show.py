@@ -145,8 +145,8 @@ def _any(items: list[dict[str, Any]], name: str) -> bool:
 
 def _cell(value: Any) -> Text:
     # Text, because names may hold what rich takes for markup.
-    if isinstance(value, list):  # sources
-        return Text(", ".join(value).replace("_", " "))
+    if isinstance(value, list):  # sources: JSON has them all, a table has room for the one that gave most
+        return Text(value[0].replace("_", " "))
     return Text("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
 
 
