@@ -54,6 +54,6 @@ def _print(version: Version, kind: str, household: dict, about: list[str], conso
         table.add_column(no_wrap=True, max_width=width)
     for rank, item in enumerate(found["items"], 1):
         again = "bought before" if item["item"] in set(household["_past"] or ()) else ""
-        details = [v for name, v in item.items() if v and name not in ("item", "name", "score")]
+        details = [item[name] for name in version.pipeline.corpus.display[1:] if item.get(name)]
         table.add_row(f"{rank:2}", Text(item["name"] or item["item"]), Text(", ".join(details)), again)
     console.print(table)
