@@ -1,5 +1,6 @@
 """Days of the made-up shop: what they make, what is skipped, and what is done with the versions."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -8,9 +9,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent))
 from days import FIRST, ROOT, SECOND, STAGES, THIRD, attempt, registry_of, result, twinspire
+
+from twinspire import pipeline
+from twinspire.demo import households
 
 
 def test_each_day_is_a_version_that_continues_the_one_before(two_days):
@@ -68,6 +73,16 @@ def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_p
     line = json.loads((tmp_path / "recs.jsonl").read_text())
     assert line["items"] == [item["item"] for item in told["items"]]
     assert line["sources"] == [item["sources"][0] for item in told["items"]]
+
+
+def test_the_demo_shows_what_is_recommended(two_days):
+    shop, text = str(two_days[0] / "shop.toml"), io.StringIO()
+    chosen = households.show(pipeline.load(shop), Console(file=text, width=80))
+    shown = text.getvalue()
+    for user in chosen:
+        assert f"Household {user}, " in shown
+        titles = [item["name"] for item in twinspire("recommend", shop, "--user", user, "-k", "10", "--json")["items"]]
+        assert len(titles) == 10 and all(title[:32] in shown for title in titles)
 
 
 def test_the_report_shows_what_was_measured(two_days):
