@@ -149,6 +149,7 @@ def _lists_of_items(corpus: str | pa.Table) -> pa.Array:
 
 def _aligned(queries: pa.Table, wanted: Lists, pipeline: Pipeline) -> tuple[pa.Table, int]:
     """The queries in the order of the truth, typed; and how many of them were there."""
+    queries = _named_history(queries, pipeline)
     place = _places(wanted.key, read_keys(queries, place="the queries", user=pipeline.columns.user), "the queries")
     asked = conform(queries, pipeline).append_column("_past", _past_column(queries)).take(place)
     return _with_user_id(asked, wanted.key, pipeline), len(place) - place.null_count
@@ -163,6 +164,14 @@ def _places(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
             f"{there.slice(0, 3).to_pylist()} in {name}. They may be of another split, or the ids written differently."
         )
     return place
+
+
+def _named_history(queries: pa.Table, pipeline: Pipeline) -> pa.Table:
+    """Requests may call the history `history`, whatever its feature is called (docs/requests.md)."""
+    own = next(iter(pipeline.kinds("history")), None)
+    if own is None or own in queries.column_names:
+        return queries
+    return queries.rename_columns([own if name == "history" else name for name in queries.column_names])
 
 
 def _past_column(queries: pa.Table) -> Any:

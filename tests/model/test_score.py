@@ -148,6 +148,15 @@ def test_a_version_is_asked_raw_features(tiny):
     assert found["popular_lately"]["recall@1"] == pytest.approx(1 / 3)
 
 
+def test_a_history_goes_by_the_name_that_requests_give_it(tiny):
+    truth = pa.table({"user": ["u", "v"], "items": [["a"], ["b"]]})
+    lists = {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a"]]}
+    named = score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2])
+    lists["history"] = lists.pop("recent")
+    assert score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2]) == named
+    assert named["past"]["recall@1"] == 1
+
+
 def test_a_feature_of_the_wrong_type_is_named(tiny):
     queries = pa.table({"user": ["u"], "recent": ["a"]})
     with pytest.raises(BadData, match=r"Feature recent is list<.*the queries hold string"):
