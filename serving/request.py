@@ -36,11 +36,20 @@ class Refused(ValueError):
 
     Attributes:
       row: its place among the others, from 0.
+      kind: `unknown_key`, `wrong_type`, `out_of_range` or `given_twice`.
+      key: the key that it is about; None if it is about the whole request.
+      near: the known key that looks most like an unknown one.
     """
 
-    def __init__(self, row: int, reason: str) -> None:
+    def __init__(
+        self, row: int, reason: str, kind: str = "wrong_type", key: str | None = None, near: str | None = None
+    ) -> None:
         super().__init__(reason)
-        self.row = row
+        self.row, self.kind, self.key, self.near = row, kind, key, near
+
+
+class OutOfRange(ValueError):
+    """A value of the right type that is too small, too large or not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +84,53 @@ class Requests:
         self.keys["exclude"] = Column(EXCLUDE, _texts)
 
     def table(self, requests: Sequence[dict[str, Any]]) -> pa.Table:
-        """Checks requests and lays them out as columns.
+        """Checks requests and lays them out as columns; see `parse` and `lay_out`."""
+        return self.lay_out([self.parse(request, row) for row, request in enumerate(requests)])
+
+    def parse(self, request: dict[str, Any], row: int = 0) -> dict[str, Any]:
+        """Checks one request.
+
+        Args:
+          request: a JSON object.
+          row: its place among others, for the error.
+
+        Returns: values by column; what is left out, or null, is not there.
+
+        Raises:
+          Refused: it has an unknown key, or a value of the wrong type.
+        """
+        if not isinstance(request, dict):
+            raise Refused(row, f"a request is a JSON object, found {_shown(request)}")
+        parsed = dict[str, Any]()
+        for key, value in request.items():
+            if value is not None:
+                column = self.keys.get(key) or self._unknown(row, key)
+                self._set(parsed, column, row, key, value)
+        return parsed
+
+    def lay_out(self, parsed: Sequence[dict[str, Any]]) -> pa.Table:
+        """Lays out what `parse` made of requests.
 
         Returns: [N] rows of `_user`, `_seen` (the whole history), `_exclude` and the query features; null is left out.
 
         Raises:
-          Refused: a request has an unknown key, or a value of the wrong type.
+          Refused: a text cannot be stored as UTF-8.
         """
         meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS)]
         schema = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
-        columns: dict[str, list] = {name: [None] * len(requests) for name in schema.names}
-        for row, request in enumerate(requests):
-            if not isinstance(request, dict):
-                raise Refused(row, f"a request is a JSON object, found {_shown(request)}")
-            for key, value in request.items():
-                if value is not None:
-                    column = self.keys.get(key) or self._unknown(row, key)
-                    self._set(columns, column, row, key, value)
+        columns = {name: [one.get(name) for one in parsed] for name in schema.names}
         self._share(columns)
         return pa.table({f.name: _array(columns[f.name], f) for f in schema}, schema=schema)
 
-    def _set(self, columns: dict[str, list], column: Column, row: int, key: str, value: Any) -> None:
+    def _set(self, parsed: dict[str, Any], column: Column, row: int, key: str, value: Any) -> None:
         try:
-            parsed = column.parse(value)
+            found = column.parse(value)
         except (ValueError, TypeError, OverflowError) as e:
-            raise Refused(row, f"{key} {e}") from e
-        if columns[column.name][row] is not None and columns[column.name][row] != parsed:
-            raise Refused(row, f"{key} is given twice, under two names, with two values")
-        columns[column.name][row] = parsed
+            kind = "out_of_range" if isinstance(e, OutOfRange) else "wrong_type"
+            raise Refused(row, f"{key} {e}", kind, key) from e
+        if parsed.get(column.name, found) != found:
+            raise Refused(row, f"{key} is given twice, under two names, with two values", "given_twice", key)
+        parsed[column.name] = found
 
     def _share(self, columns: dict[str, list]) -> None:
         """The user's id and the history are features as well, where the pipeline declares them so."""
@@ -115,7 +143,8 @@ class Requests:
     def _unknown(self, row: int, key: str) -> NoReturn:
         near = get_close_matches(key, self.keys, 1)
         known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.keys)}"
-        raise Refused(row, f"{key!r} is no feature of the query tower; {known}")
+        message = f"{key!r} is no feature of the query tower; {known}"
+        raise Refused(row, message, "unknown_key", key, near[0] if near else None)
 
     def example(self, user: str | None = None) -> dict[str, Any]:
         """A request that shows all keys."""
@@ -213,13 +242,15 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"is a number, found {_shown(value)}")
     if not abs(value) <= _LARGEST:  # nor is NaN
-        raise ValueError(f"is a finite number, found {_shown(value)}")
+        raise OutOfRange(f"is a finite number, found {_shown(value)}")
     return float(value)
 
 
 def _whole(value: Any, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"is a whole number from 0 to {most}, found {_shown(value)}")
+    if not 0 <= value <= most:
+        raise OutOfRange(f"is a whole number from 0 to {most}, found {_shown(value)}")
     return value
 
 
