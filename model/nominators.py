@@ -11,7 +11,7 @@ followed by the most popular items; in a mix (model/mix.py) it falls silent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -73,11 +73,13 @@ class Nominators:
       popular: [C] int64, the catalogue by events in the count window.
       lately: [C] int64, the catalogue by events of the last days.
       neighbours: of each item; None if they were not counted.
+      passing: [C] bool, what may be listed; None for everything.
     """
 
     popular: np.ndarray
     lately: np.ndarray
     neighbours: Neighbours | None
+    passing: np.ndarray | None = None
 
     @classmethod
     def of(cls, corpus: pa.Table, together: pa.Table | None) -> Self:
@@ -92,6 +94,11 @@ class Nominators:
             lately=baselines.popular_order(corpus, "_lately"),
             neighbours=Neighbours.of(together, corpus["_item"]) if together is not None else None,
         )
+
+    def among(self, passing: np.ndarray) -> Self:
+        """The same sources, with nothing to say of items that do not pass, [C] bool. A past may still name these."""
+        kept = {"popular": self.popular[passing[self.popular]], "lately": self.lately[passing[self.lately]]}
+        return replace(self, passing=passing, **kept)
 
     def nominate(
         self,
@@ -132,12 +139,13 @@ class Nominators:
         if name == TWO_TOWER and two_tower is not None:
             return two_tower[:, :depth]
         if name == PAST:
-            return baselines.past_then(past, _NOTHING, depth, exclude=exclude)
+            own = past if self.passing is None else past.where((past.values >= 0) & self.passing[past.values])
+            return baselines.past_then(own, _NOTHING, depth, exclude=exclude)
         if name in (MOST_POPULAR, POPULAR_LATELY):
             order = self.popular if name == MOST_POPULAR else self.lately
             return baselines.same_for_all(order, past.rows, depth, exclude=exclude)
         if name == CO_OCCURRENCE and self.neighbours is not None:
-            return nearest(past, self.neighbours, depth, exclude=exclude)
+            return nearest(past, self.neighbours, depth, exclude=exclude, passing=self.passing)
         return np.full((past.rows, depth), -1, np.int64)
 
 
@@ -151,7 +159,9 @@ def most_frequent_first(histories: Ragged) -> Ragged:
     return Ragged(pairs[1][order], pairs[0][order], histories.rows)
 
 
-def nearest(past: Ragged, near: Neighbours, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
+def nearest(
+    past: Ragged, near: Neighbours, k: int, *, exclude: Ragged | None = None, passing: np.ndarray | None = None
+) -> np.ndarray:
     """The items that lie nearest to the first `SEEDS` of each past, by the sum of the similarities.
 
     Args:
@@ -159,6 +169,7 @@ def nearest(past: Ragged, near: Neighbours, k: int, *, exclude: Ragged | None = 
       near: the neighbours.
       k: length of the lists.
       exclude: U lists of positions that must not be listed.
+      passing: [C] bool, what may be listed.
 
     Returns: [U, k] int64, best first, equal ones by position, -1 behind the end.
     """
@@ -168,14 +179,15 @@ def nearest(past: Ragged, near: Neighbours, k: int, *, exclude: Ragged | None = 
     known = past.where(past.values >= 0)
     for start in range(0, past.rows, _CHUNK):
         stop = min(start + _CHUNK, past.rows)
-        ranked[start:stop] = _nearest(known.part(start, stop), near, most)
+        ranked[start:stop] = _nearest(known.part(start, stop), near, most, passing)
     return ranked if exclude is None else first_distinct(ranked, k, exclude=exclude)
 
 
-def _nearest(past: Ragged, near: Neighbours, k: int) -> np.ndarray:
+def _nearest(past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None) -> np.ndarray:
     place = np.arange(len(past.values)) - np.repeat(np.cumsum(past.lengths) - past.lengths, past.lengths)
     seeds = past.where(place < SEEDS)
     there = near.rows[seeds.values] >= 0
+    there &= True if passing is None else passing[near.rows[seeds.values]]
     user = np.repeat(seeds.row, there.sum(axis=1))
     item, similarity = near.rows[seeds.values][there].astype(np.int64), near.similarities[seeds.values][there]
     key = user * len(near.rows) + item

@@ -1,7 +1,7 @@
 """Answers: the items for users, and the items like an item."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
@@ -12,11 +12,16 @@ import pyarrow.compute as pc
 
 from index_builder.index import NONE
 from model.nominators import MOST_POPULAR, TWO_TOWER
-from serving.request import EXCLUDE, PAST, SEEN, Requests, complete
+from serving.filters import Filter, Groups, Selected, both, condition
+from serving.notes import Notes
+from serving.request import ALLOW, DENY, EXCLUDE, PAST, SEEN, Refused, Requests, complete
 from serving.search import Seen, search_without
 from serving.sources import chosen, find
 from serving.version import Version
 from twinspire.errors import UsageError
+
+Values = Mapping[str, Any]
+"""Values, or lists of values, by attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ class Answer:
         otherwise as serving/sources.py says.
       known: [B] bool, whether the user was found among the version's users; None if it carries none.
       history: [B] lists of item ids, oldest first, that the answers are based on; None without a history feature.
-      notes: what the asker should know.
+      widened: [B] bool, lists for which the first search found too few items that were not seen and pass the filter.
+      told: what the asker should know.
       source: where the items come from.
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score; None where there is but one.
@@ -37,9 +43,10 @@ class Answer:
 
     rows: np.ndarray
     scores: np.ndarray
+    widened: np.ndarray
+    told: Notes
     known: np.ndarray | None = None
     history: pa.ChunkedArray | None = None
-    notes: tuple[str, ...] = field(default_factory=tuple)
     source: str = TWO_TOWER
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
@@ -48,6 +55,15 @@ class Answer:
     def counts(self) -> np.ndarray:
         """Items per query, [B] int64."""
         return (self.rows != NONE).sum(1)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the asker of all queries should know."""
+        return self.told.all()
+
+    def notes_of(self, query: int) -> tuple[str, ...]:
+        """What the asker of one query should know."""
+        return self.told.of(query)
 
     def sources(self, query: int) -> list[list[str]]:
         """The sources of each item of a list, the one that gave most to its score first."""
@@ -84,7 +100,9 @@ def recommend(
     requests: Sequence[dict[str, Any]] | pa.Table,
     k: int,
     *,
-    exclude_seen: bool = False,
+    exclude_seen: bool | Sequence[bool] = False,
+    allow: Values | None = None,
+    deny: Values | None = None,
     source: str | None = None,
     now: datetime | None = None,
 ) -> Answer:
@@ -94,40 +112,50 @@ def recommend(
       version: what answers.
       requests: [B] JSON objects (serving/request.py), or what `Requests.table` makes of them.
       k: items per request; with k above the catalogue all of it comes back, and a note says so.
-      exclude_seen: leave out the history, and what the version knows the user to have taken. The ids under `exclude`
-        never come back.
+      exclude_seen: leave out the history, and what the version knows the user to have taken; for all requests, or for
+        each. The ids under `exclude` never come back.
+      allow: values by attribute; items must have one of them (serving/filters.py), besides what each request says.
+      deny: values by attribute; items must have none of them, likewise.
       source: of `serving.sources.SOURCES`; by default the mix where the version carries one, else the two-tower.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
-      Refused: a request is not understood. UsageError: k is below 1, or the version has no such source.
+      Refused: a request is not understood. UsageError: k is below 1, a filter of all requests is not understood, or
+        the version has no such source.
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
     table = requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
-    seen = _seen(version, table, [EXCLUDE, *([SEEN, _history(version), PAST] if exclude_seen else [])])
-    source = chosen(version, source)
-    found = find(version, table, k, source, seen)
+    seen = _seen(version, table, [EXCLUDE])
+    if np.any(exclude_seen):
+        past = _seen(version, table, [SEEN, _history(version), PAST])
+        asked = np.broadcast_to(exclude_seen, len(table))[past.query]
+        seen = Seen(np.concatenate([seen.query, past.query[asked]]), np.concatenate([seen.row, past.row[asked]]))
+    source, groups = chosen(version, source), _groups(version, table, _common(version, allow, deny))
+    found = find(version, table, k, source, seen, groups)
     history = table[_history(version)] if _history(version) else None
     return Answer(
         rows=found.rows,
         scores=found.scores,
+        widened=found.widened,
+        told=_notes(version, found.rows, k, len(version.index), groups),
         known=known,
         history=history,
-        notes=_notes(version, found.rows, k, len(version.index)),
         source=source,
         names=found.names,
         shares=found.shares,
     )
 
 
-def similar(version: Version, item: str, k: int) -> Answer:
-    """The items whose vectors are nearest to an item's own, the item itself aside.
+def similar(version: Version, item: str, k: int, *, allow: Values | None = None, deny: Values | None = None) -> Answer:
+    """The items whose vectors are nearest to an item's own, the item itself aside. Filters as for `recommend`.
 
     Raises:
-      UsageError: the item is not in the catalogue, or k is below 1.
+      UsageError: the item is not in the catalogue, k is below 1, or a filter is not understood.
     """
+    if k < 1:
+        raise UsageError(f"k is at least 1, found {k}.")
     row = int(version.rows([item])[0])
     if row == NONE:
         near = get_close_matches(item, version.items["_item"].to_pylist(), 3)
@@ -136,8 +164,11 @@ def similar(version: Version, item: str, k: int) -> Answer:
             f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"
         )
     own = Seen(np.zeros(1, np.int64), np.array([row]))
-    rows, scores = search_without(version.index, np.array(version.index.vectors[[row]]), k, own)
-    return Answer(rows, scores, notes=_notes(version, rows, k, len(version.index) - 1))
+    selected = _common(version, allow, deny)
+    passing = selected.passing if selected else None
+    found = search_without(version.index, np.array(version.index.vectors[[row]]), k, own, passing)
+    groups = Groups((selected,), np.zeros(1, np.int64))
+    return Answer(*found, told=_notes(version, found.rows, k, len(version.index) - 1, groups))
 
 
 def _history(version: Version) -> str | None:
@@ -161,10 +192,44 @@ def _pairs(version: Version, table: pa.Table, columns: list[str | None]) -> Iter
         yield query[rows != NONE], rows[rows != NONE].astype(np.int64)
 
 
-def _notes(version: Version, rows: np.ndarray, k: int, most: int) -> tuple[str, ...]:
-    if k > most:
-        return (f"{k} items were asked for, and the catalogue of {version.id} has {most} to offer: all are here",)
-    short = int(((rows != NONE).sum(1) < k).sum())
-    if short:
-        return (f"{short} of {len(rows)} lists are shorter than {k}: the rest of the catalogue was seen or excluded",)
-    return ()
+def _common(version: Version, allow: Values | None, deny: Values | None) -> Selected | None:
+    """What filters given beside requests let through; None if there are none."""
+    attributes = version.pipeline.corpus.attributes
+    given = dict[str, str]()
+    try:
+        for key, value in (("allow", allow), ("deny", deny)):
+            if value is not None:
+                given[key] = condition(attributes, value)
+    except ValueError as e:
+        raise UsageError(f"{key} {e}.") from e
+    try:
+        return version.attributes.select(Filter(**given)) if given else None
+    except ValueError as e:
+        raise UsageError(f"{e}.") from e
+
+
+def _groups(version: Version, table: pa.Table, common: Selected | None) -> Groups:
+    """The requests by what they let through, together with what all of them do.
+
+    Raises:
+      Refused: the version cannot tell what a request lets through.
+    """
+    if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
+        return Groups((common,), np.zeros(len(table), np.int64))
+    number = dict[Filter, int]()
+    of = [
+        number.setdefault(Filter(*one), len(number))
+        for one in zip(table[ALLOW].to_pylist(), table[DENY].to_pylist(), strict=True)
+    ]
+    selected = list[Selected | None]()
+    for wanted, n in number.items():
+        try:
+            own = version.attributes.select(wanted) if wanted != Filter() else None
+        except ValueError as e:
+            raise Refused(of.index(n), str(e)) from e
+        selected.append(both(own, common))
+    return Groups(tuple(selected), np.array(of))
+
+
+def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups) -> Notes:
+    return Notes(version=version.id, k=k, items=items, counts=(rows != NONE).sum(1), groups=groups)

@@ -1,10 +1,11 @@
 """Requests, as JSON objects, become rows of raw query features.
 
-    {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20, "when_weekday": 4}
+    {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20, "when_weekday": 4,
+     "allow": {"category": ["shoes", "bags"]}, "deny": {"brand": "acme"}}
 
 Every key may be left out. `user` is also the value of the user's id feature, `history` (oldest first) that of the
-history feature; all others are features by their names. A left-out time is now; any other left-out feature is missing.
-docs/requests.md explains them.
+history feature; serving/filters.py says what `allow` and `deny` hold; all others are features by their names. A
+left-out time is now; any other left-out feature is missing. docs/requests.md explains them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.schema import feature_columns
+from serving.filters import condition
 from serving.users import UserStore
 from twinspire.errors import TwinspireError, UsageError
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 
 USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", "_past_events"
+ALLOW, DENY = "_allow", "_deny"
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
 _LARGEST = float(np.finfo(np.float32).max)
+_FILTERS = {"allow": ALLOW, "deny": DENY}
 Parse = Callable[[Any], Any]
 
 
@@ -82,6 +86,8 @@ class Requests:
         self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, _text))
         self.keys |= dict.fromkeys(["history", *([self._history] if self._history else [])], Column(SEEN, _texts))
         self.keys["exclude"] = Column(EXCLUDE, _texts)
+        attributes = pipeline.corpus.attributes
+        self.keys |= {key: Column(name, lambda value: condition(attributes, value)) for key, name in _FILTERS.items()}
 
     def table(self, requests: Sequence[dict[str, Any]]) -> pa.Table:
         """Checks requests and lays them out as columns; see `parse` and `lay_out`."""
@@ -111,12 +117,13 @@ class Requests:
     def lay_out(self, parsed: Sequence[dict[str, Any]]) -> pa.Table:
         """Lays out what `parse` made of requests.
 
-        Returns: [N] rows of `_user`, `_seen` (the whole history), `_exclude` and the query features; null is left out.
+        Returns: [N] rows of `_user`, `_seen` (the whole history), `_exclude`, `_allow` and `_deny` (JSON, in one form),
+        and the query features; null is left out.
 
         Raises:
           Refused: a text cannot be stored as UTF-8.
         """
-        meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS)]
+        meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS), (ALLOW, pa.string()), (DENY, pa.string())]
         schema = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
         columns = {name: [one.get(name) for one in parsed] for name in schema.names}
         self._share(columns)

@@ -21,6 +21,7 @@ from model.nominators import (
 )
 from model.ragged import Ragged
 from serving import request
+from serving.filters import Groups, Selected
 from serving.search import Seen, search_without
 from serving.version import Version
 from twinspire.errors import UsageError
@@ -34,14 +35,41 @@ class Found(NamedTuple):
     Attributes:
       rows: [B, K] int32, rows of the catalogue, best first, `NONE` behind the end.
       scores: [B, K] float32, NaN there: the two-tower's cosines, the mix's scores, else 1 / (1 + place / CONSTANT).
+      widened: [B] bool, whether the two-tower's first search found too few.
       names: S sources.
       shares: [B, K, S] float32, what each of them gave to the score; None if all is the two-tower's.
     """
 
     rows: np.ndarray
     scores: np.ndarray
+    widened: np.ndarray
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
+
+
+class _Asked(NamedTuple):
+    """What a list goes by.
+
+    Attributes:
+      vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
+      past: B lists of what users had before, in the order of the source `past`.
+      events: how many events that were, [B] int64.
+    """
+
+    vectors: np.ndarray
+    past: Ragged
+    events: np.ndarray
+
+    def of(self, queries: np.ndarray) -> "_Asked":
+        return _Asked(self.vectors[queries], self.past.take(queries), self.events[queries])
+
+
+def available(version: Version) -> list[str]:
+    """The sources that a version carries."""
+    there = [TWO_TOWER, *([MIX] if version.mix else [])]
+    if version.nominators:
+        there += [PAST, POPULAR_LATELY, MOST_POPULAR, *([CO_OCCURRENCE] if version.nominators.neighbours else [])]
+    return there
 
 
 def chosen(version: Version, source: str | None) -> str:
@@ -52,9 +80,7 @@ def chosen(version: Version, source: str | None) -> str:
     """
     if source is None:
         return MIX if version.mix else TWO_TOWER
-    there = [TWO_TOWER, *([MIX] if version.mix else [])]
-    if version.nominators:
-        there += [PAST, POPULAR_LATELY, MOST_POPULAR, *([CO_OCCURRENCE] if version.nominators.neighbours else [])]
+    there = available(version)
     if source not in there:
         raise UsageError(
             f"A list comes from one of the sources that a version carries; {version.id} has {', '.join(there)}, not "
@@ -64,7 +90,7 @@ def chosen(version: Version, source: str | None) -> str:
     return source
 
 
-def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen) -> Found:
+def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen, groups: Groups) -> Found:
     """The best k items of each query.
 
     Args:
@@ -73,34 +99,74 @@ def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen) -> 
       k: how many.
       source: of `chosen`.
       seen: what must not be listed.
+      groups: what may be.
     """
+    asked = _asked(version, table, source)
+    parts = [
+        (queries, _find(version, asked.of(queries), k, source, seen.of(queries), selected))
+        for queries, selected in groups.queries()
+    ]
+    return parts[0][1] if len(parts) == 1 else _together(parts, len(table))
+
+
+def _asked(version: Version, table: pa.Table, source: str) -> _Asked:
+    by_vectors = source == TWO_TOWER or (source == MIX and version.mix is not None and TWO_TOWER in version.mix.sources)
+    vectors = version.encode(table) if by_vectors else np.zeros((len(table), 0), np.float32)
     if source == TWO_TOWER:
-        return Found(*search_without(version.index, version.encode(table), k, seen))
+        nothing = np.zeros(0, np.int64)
+        return _Asked(vectors, Ragged(nothing, nothing, len(table)), np.zeros(len(table), np.int64))
+    return _Asked(vectors, *_past(version, table))
+
+
+def _together(parts: Sequence[tuple[np.ndarray, Found]], queries: int) -> Found:
+    """Puts the lists of groups of queries in their places."""
+
+    def placed(values: Sequence[np.ndarray]) -> np.ndarray:
+        whole = np.empty((queries, *values[0].shape[1:]), values[0].dtype)
+        for (of, _), part in zip(parts, values, strict=True):
+            whole[of] = part
+        return whole
+
+    found = [part for _, part in parts]
+    shares = [part.shares for part in found if part.shares is not None]
+    return Found(
+        rows=placed([part.rows for part in found]),
+        scores=placed([part.scores for part in found]),
+        widened=placed([part.widened for part in found]),
+        names=found[0].names,
+        shares=placed(shares) if shares else None,
+    )
+
+
+def _find(version: Version, asked: _Asked, k: int, source: str, seen: Seen, selected: Selected | None) -> Found:
+    passing = selected.passing if selected else None
+    if source == TWO_TOWER:
+        return Found(*search_without(version.index, asked.vectors, k, seen, passing))
     nominators, k = version.nominators, min(k, len(version.index))
     assert nominators is not None, "of `chosen`"
-    past, events = _past(version, table)
-    exclude = _ragged(seen.query, seen.row, len(table)) if len(seen.query) else None
+    nominators = nominators.among(passing) if passing is not None else nominators
+    exclude = _ragged(seen.query, seen.row, asked.past.rows) if len(seen.query) else None
     if source == MIX:
-        return _mixed(version, table, k, seen, past, events, exclude)
-    own = nominators.nominate([source], past, k, exclude=exclude)[source]
+        return _mixed(version, nominators, asked, k, seen, exclude)
+    own = nominators.nominate([source], asked.past, k, exclude=exclude)[source]
     rows = nominators.filled(own, k, exclude=exclude)
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
     said = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
     shares = np.stack([said, ~said], axis=2) * scores[:, :, None]
-    return _found(rows, scores, (source, MOST_POPULAR), shares)
+    return _found(rows, scores, np.zeros(len(rows), bool), (source, MOST_POPULAR), shares)
 
 
 def _mixed(
-    version: Version, table: pa.Table, k: int, seen: Seen, past: Ragged, events: np.ndarray, exclude: Ragged | None
+    version: Version, nominators: Nominators, asked: _Asked, k: int, seen: Seen, exclude: Ragged | None
 ) -> Found:
-    mix, nominators = version.mix, version.nominators
-    assert mix is not None and nominators is not None, "of `chosen`"
-    depth, two_tower = max(k, DEPTH), None
+    mix, depth, two_tower = version.mix, max(k, DEPTH), None
+    assert mix is not None, "of `chosen`"
+    widened = np.zeros(asked.past.rows, bool)
     if TWO_TOWER in mix.sources:
-        two_tower, _ = search_without(version.index, version.encode(table), depth, seen)
-    lists = nominators.nominate(mix.sources, past, depth, two_tower=two_tower, exclude=exclude)
-    fused = fuse(pool([lists[name] for name in mix.sources]), mix.of(events), k)
-    return _found(*_filled(nominators, fused.items, fused.scores, exclude), mix.sources, fused.shares)
+        two_tower, _, widened = search_without(version.index, asked.vectors, depth, seen, nominators.passing)
+    lists = nominators.nominate(mix.sources, asked.past, depth, two_tower=two_tower, exclude=exclude)
+    fused = fuse(pool([lists[name] for name in mix.sources]), mix.of(asked.events), k)
+    return _found(*_filled(nominators, fused.items, fused.scores, exclude), widened, mix.sources, fused.shares)
 
 
 def _filled(
@@ -112,11 +178,14 @@ def _filled(
     return nominators.filled(items, items.shape[1], exclude=exclude), np.where(items >= 0, scores, 0)
 
 
-def _found(rows: np.ndarray, scores: np.ndarray, names: Sequence[str], shares: np.ndarray) -> Found:
+def _found(
+    rows: np.ndarray, scores: np.ndarray, widened: np.ndarray, names: Sequence[str], shares: np.ndarray
+) -> Found:
     there = rows >= 0
     return Found(
         np.where(there, rows, NONE).astype(np.int32),
         np.where(there, scores, np.nan).astype(np.float32),
+        widened,
         tuple(names),
         shares.astype(np.float32),
     )

@@ -18,6 +18,7 @@ from model.bundle import QUERY_TOWER, Tower
 from model.mix import FILE as MIX
 from model.mix import Mix
 from model.nominators import Nominators
+from serving.filters import Attributes
 from serving.lookup import IdTable
 from serving.users import UserStore
 from twinspire.errors import BadData
@@ -68,6 +69,11 @@ class Version:
         return pq.read_table(self.home / ITEMS).combine_chunks()
 
     @cached_property
+    def ids(self) -> np.ndarray:
+        """Item ids by row, [N] objects: a list of them is made without Arrow."""
+        return self.items["_item"].to_numpy()
+
+    @cached_property
     def index(self) -> indexes.Index:
         """Nearest neighbours among the items' vectors."""
         index = indexes.load(self.home / INDEX)
@@ -96,6 +102,11 @@ class Version:
             return None
         place = self.home / CO_OCCURRENCE
         return Nominators.of(self.items, pq.read_table(place) if place.exists() else None)
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        """What requests may filter by."""
+        return Attributes(self.items, self.id)
 
     @cached_property
     def _tower(self) -> Tower:

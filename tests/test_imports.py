@@ -39,6 +39,7 @@ CONTRACTS = {
     "model.ragged",  # lists of differing length, as these take them
     "index_builder.manifest",  # a version's files
     "index_builder.registry",  # which version is live
+    "index_builder.exact",  # comparing all vectors
     "index_builder.index",  # an index's files, and how to search them
 }
 OURS = (*MIDDLE, "twinspire")

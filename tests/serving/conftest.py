@@ -20,6 +20,16 @@ ITEMS = [f"i{n:02d}" for n in range(12)]
 ANGLES = np.arange(12) * np.pi / 6
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1).astype(np.float32)
 
+# Of item n; each holds another type.
+ATTRIBUTES = {
+    "kind": ["even", "odd"] * 6,
+    "stock": [n < 6 if n != 3 else None for n in range(12)],
+    "tags": [[name for name, by in (("two", 2), ("three", 3)) if n % by == 0] for n in range(12)],
+    "size": [n // 4 for n in range(12)],
+    "weight": pa.array([n / 10 for n in range(12)], pa.float32()),
+    "since": [date(2024, 1, 1 + n // 6) for n in range(12)],
+}
+
 
 @pytest.fixture(scope="session")
 def towers(tmp_path_factory) -> Path:
@@ -69,7 +79,7 @@ PIPELINE = """
 pipeline = { name = "circle", time_zone = "Asia/Tokyo" }
 source = { events = "events/dt={date}/", items = "items/dt={date}/" }
 columns = { user = "user", item = "item", time = "time" }
-corpus = { display = ["title", "colour"] }
+corpus = { display = ["title", "colour"], attributes = ["kind", "stock", "tags", "size", "weight", "since"] }
 registry = { root = "registry" }
 [features]
 user = { kind = "id", tower = "query" }
@@ -106,6 +116,7 @@ def publish(
     build.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
     titles = [f"Item [{n}]" for n in range(12)]
     columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
+    columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}
     if nominators is not None:  # without, as a release before the mix wrote it
         columns |= {"_popular": [*range(12)], "_lately": [5, *[0] * 10, 4]}
     pq.write_table(pa.table(columns), staged / "items.parquet")

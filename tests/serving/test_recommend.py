@@ -97,7 +97,7 @@ def test_search_without_seen_items_is_search_with_them_struck_out(seed):
     # Heavy users have seen nearly all, and just the best of it.
     heads = [order[q, : rng.choice([0, 3, 30, 200, 290, 300])] for q in range(queries)]
     seen = Seen(np.repeat(np.arange(queries), [len(h) for h in heads]), np.concatenate(heads).astype(np.int64))
-    rows, scores = search_without(ExactIndex(vectors, Settings(kind="exact", k=k)), asked, k, seen)
+    rows, scores, _ = search_without(ExactIndex(vectors, Settings(kind="exact", k=k)), asked, k, seen)
     for q, head in enumerate(heads):
         expected = [row for row in order[q] if row not in set(head)][:k]
         assert rows[q, : len(expected)].tolist() == expected
