@@ -32,9 +32,18 @@ class UserStore:
         Returns: [N] rows of the table, null where a user is unknown, and whether each is known, [N] bool.
         """
         wanted = pa.array(users, pa.string())
-        table, ids = self._few(wanted) if len(users) <= _FEW else (self._table, self._ids)
+        few = len(users) <= _FEW and "_ids" not in self.__dict__
+        table, ids = self._few(wanted) if few else (self._table, self._ids)
         rows = ids.rows(wanted)
         return table.take(pa.array(rows, mask=rows == UNKNOWN)), rows != UNKNOWN
+
+    def load(self) -> None:
+        """Loads the whole table, so that no later call reads a file."""
+        assert self._ids is not None
+
+    def count(self) -> int:
+        """How many users there are; loads the table."""
+        return len(self._ids)
 
     def _few(self, wanted: pa.Array) -> tuple[pa.Table, IdTable]:
         found = self._files.to_table(filter=ds.field("_user").isin(wanted))

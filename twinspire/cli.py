@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinspire import __version__
-from twinspire.commands import daily, data, evaluating, reading, report, showing, summary, versions
+from twinspire.commands import daily, data, evaluating, reading, report, serving, showing, summary, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
 from twinspire.wording import said
@@ -25,7 +25,7 @@ PANELS = {
         daily.publish,
         summary.summary,
     ),
-    "Read": (reading.recommend, reading.similar, evaluating.evaluate),
+    "Read": (reading.recommend, reading.similar, serving.serve, evaluating.evaluate),
     "Versions": (
         showing.versions,
         showing.show,

@@ -1,0 +1,90 @@
+"""What a client is told when something is wrong: `{"error": {"type", "message", …}}`, never a traceback."""
+
+import logging
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+JSON = "application/json"
+TYPES = {
+    "bad_json": (400, "the body is not JSON, or not an object"),
+    "unauthorized": (401, "the token is missing or wrong"),
+    "not_found": (404, "there is no such path"),
+    "unknown_item": (404, "the item is not in the live version's catalogue"),
+    "method_not_allowed": (405, "the path is asked by another method"),
+    "no_such_source": (409, "the live version carries no such source"),
+    "body_too_large": (413, "the body has more bytes than the server takes"),
+    "unknown_key": (422, "a key is no option, or no feature of the query tower; `did_you_mean` names the nearest one"),
+    "wrong_type": (422, "a value is of another type than its key takes"),
+    "out_of_range": (422, "a value is too small, too large, too long or not finite"),
+    "given_twice": (422, "a value is given under two names"),
+    "missing": (422, "a key that is needed is not there"),
+    "internal": (500, "the server has a fault; its log says more"),
+    "not_ready": (503, "no version has been loaded yet: try again"),
+    "overloaded": (503, "too many queries wait: try again"),
+}
+"""Status and meaning of each type."""
+
+log = logging.getLogger("twinspire.serve")
+
+
+class Problem(Exception):  # noqa: N818: it is the client's
+    """A request that cannot be answered as it is.
+
+    Attributes:
+      type: of `TYPES`.
+      detail: further fields of the error: `where`, `did_you_mean`, …
+    """
+
+    def __init__(self, kind: str, message: str, **detail: Any) -> None:
+        super().__init__(message)
+        self.type = kind
+        self.detail = {name: value for name, value in detail.items() if value is not None}
+
+    def response(self) -> Response:
+        """What is sent."""
+        status = TYPES[self.type][0]
+        content = orjson.dumps({"error": {"type": self.type, "message": str(self), **self.detail}})
+        return Response(content, status, _headers(self.type), JSON)
+
+
+def _headers(kind: str) -> dict[str, str]:
+    if kind in ("not_ready", "overloaded"):
+        return {"Retry-After": "1"}
+    # Browsers ask for a password, and send it as Basic; see edge.py.
+    return {"WWW-Authenticate": 'Bearer, Basic realm="twinspire"'} if kind == "unauthorized" else {}
+
+
+def install(app: FastAPI, mark: Any) -> None:
+    """Answers every exception of the app's routes in this form.
+
+    Args:
+      app: whose.
+      mark: called with the request and the type of each error.
+    """
+
+    async def problem(request: Request, error: Problem) -> Response:
+        mark(request, error.type)
+        return error.response()
+
+    async def http(request: Request, error: HTTPException) -> Response:
+        kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_json")
+        said = {
+            "not_found": f"There is nothing at {request.url.path}; /docs lists what there is.",
+            "method_not_allowed": f"{request.url.path} is not asked by {request.method}; /docs says how.",
+        }
+        mark(request, kind)
+        response = Problem(kind, said.get(kind, str(error.detail))).response()
+        response.headers.update(error.headers or {})
+        return response
+
+    async def fault(request: Request, error: Exception) -> Response:
+        mark(request, "internal")
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return Problem("internal", "The server has a fault; its log says more.").response()
+
+    app.add_exception_handler(Problem, problem)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, http)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, fault)

@@ -1,0 +1,103 @@
+"""What the routes share: the live version, the batches, the figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.request import Requests
+from serving.server.answers import answer
+from serving.server.batching import Batcher, Outcome
+from serving.server.bodies import Asked
+from serving.server.errors import Problem
+from serving.server.live import Live
+from serving.server.metrics import Metrics
+from serving.server.settings import Settings
+from serving.server.warming import warm
+from serving.sources import available
+from serving.version import Version
+from twinspire.pipeline import Pipeline
+
+
+class Service:
+    """One recommender's live version, and what answers from it.
+
+    Attributes:
+      requests: what the pipeline's queries may hold.
+      live: follows the registry; `live.current` is what answers.
+    """
+
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        self.pipeline, self.settings = pipeline, settings
+        self.metrics = Metrics()
+        self.requests = Requests(pipeline)
+        self.live = Live(pipeline, self.open, warm, self.metrics, settings.poll)
+        self.batcher = Batcher(
+            self._work, self.metrics, most=settings.max_batch, pending=settings.max_pending
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Starts to follow the registry and to answer."""
+        self.live.start()
+        self.batcher.start()
+
+    def stop(self) -> None:
+        """Answers what waits, then ends."""
+        self.batcher.stop()
+        self.live.stop()
+
+    def open(self, version: str) -> Version:
+        """Opens any version of the pipeline, its digests verified."""
+        cache = self.settings.cache
+        return Version.open(self.pipeline, version, Path(cache) if cache else None)
+
+    @property
+    def version(self) -> Version:
+        """The version that answers now. Take it once per answer: the next look may give another one.
+
+        Raises:
+          Problem: none is ready.
+        """
+        if self.live.current is None:
+            raise Problem("not_ready", f"No version of {self.pipeline.name} answers yet: {self.waiting()}.")
+        return self.live.current.version
+
+    def check_ready(self) -> None:
+        """Raises as `version` does."""
+        assert self.version
+
+    def waiting(self) -> str:
+        """Why no version answers."""
+        if self.live.loading:
+            return f"{self.live.loading} is being loaded"
+        if self.live.failure:
+            return f"{self.live.failure.version or 'the registry'} cannot be read: {self.live.failure.error}"
+        return "none is live. `twinspire run PIPELINE --date DATE` makes one, `twinspire versions PIPELINE` lists all"
+
+    def _work(self, asked: Sequence[Asked]) -> list[Outcome]:
+        return answer(self.version, self.requests, asked, self.metrics)
+
+    def about(self) -> dict[str, Any]:
+        """What `/v1/version` tells."""
+        served, failure = self.live.current, self.live.failure
+        told: dict[str, Any] = {"pipeline": self.pipeline.name, "version": None}
+        if served:
+            version = served.version
+            told |= {
+                "version": version.id,
+                "day": str(version.manifest.date),
+                "since": served.since.isoformat(timespec="seconds"),
+                "items": version.manifest.items,
+                "dimension": version.manifest.dimension,
+                "parent": version.manifest.parent,
+                "users": version.users.count() if version.users is not None else None,
+                "sources": available(version),
+                "index": version.index.settings.kind,
+            }
+        told["loading"] = self.live.loading
+        told["failure"] = failure and {
+            "version": failure.version,
+            "error": failure.error,
+            "at": failure.at.isoformat(timespec="seconds"),
+            "tries": failure.tries,
+        }
+        return told

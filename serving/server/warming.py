@@ -1,0 +1,36 @@
+"""What a version is asked before it answers anybody: everything is loaded, and proven to work, by then."""
+
+import numpy as np
+
+from model.nominators import TWO_TOWER
+from serving.recommend import recommend, similar
+from serving.request import Requests
+from serving.server.bodies import K
+from serving.version import Version
+from twinspire.errors import BadData
+
+_SIZES = (1, 8, 64, 1)
+
+
+def warm(version: Version) -> None:
+    """Loads all of a version and asks it for lists of several sizes, from every source that answers by default.
+
+    Raises:
+      BadData: its lists are empty or its scores are not numbers.
+    """
+    if version.users is not None:
+        version.users.load()
+    requests = Requests(version.pipeline)
+    items = version.ids[: max(_SIZES)].tolist()
+    asked = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]
+    for source in {TWO_TOWER, None}:
+        for size in _SIZES:
+            table = requests.table(asked[:size])
+            found = recommend(version, table, K, source=source)
+            if not len(found.counts) or found.counts.min() < min(K, len(version.ids)):
+                raise BadData(
+                    f"A version lists items for everybody; {version.id} answers warm-up queries with too few."
+                )
+            if not np.isfinite(found.scores[found.rows >= 0]).all():
+                raise BadData(f"Scores are finite; those of {version.id} are not. Its towers are damaged: roll back.")
+    similar(version, items[0], K)
