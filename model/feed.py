@@ -35,29 +35,29 @@ class Batch(NamedTuple):
     features: dict[str, np.ndarray | Bags]
 
 
-def feed(rows: Rows, layout: Layout, settings: Train, day: date) -> Iterator[Batch]:
-    """The batches of a day, one epoch after the other.
+def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0) -> Iterator[Batch]:
+    """The batches of a day.
 
     Args:
       rows: the day's, in order of time.
       layout: tells which histories are read as sequences. If any is, a user's neighbouring rows stay together.
       settings: the pipeline file's `train`.
-      day: seeds the shuffles.
+      day: seeds the shuffle, together with `epoch`.
+      epoch: number of the pass.
     """
     sequences = [part.column for part in layout.parts["query"] if part.attention]
     packing = Packing(rows, sequences) if sequences else None
     plain = [name for name in rows.features if name not in sequences]
     lists = layout.lists
     most = max(1, settings.batch_size // RUNS)
-    for epoch in range(settings.epochs):
-        rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
-        block = blocks(rows, settings)
-        together = packing.runs(block, most, rng) if packing else np.arange(len(rows))
-        for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
-            features = bagged(training_rows.take(rows, batch, plain), lists)
-            for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():
-                features |= {name: ids, last_of(name): last}
-            yield Batch(batch, features)
+    rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
+    block = blocks(rows, settings)
+    together = packing.runs(block, most, rng) if packing else np.arange(len(rows))
+    for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
+        features = bagged(training_rows.take(rows, batch, plain), lists)
+        for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():
+            features |= {name: ids, last_of(name): last}
+        yield Batch(batch, features)
 
 
 def blocks(rows: Rows, settings: Train) -> np.ndarray:

@@ -24,8 +24,8 @@ from twinspire.tables import Train
 
 CURVE_POINTS = 200
 _AHEAD = 4  # batches laid out while a step is taken
-Report = Callable[[date, int, int, float, float], None]
-"""Called as training goes: day, rows done, rows of the day in all epochs, mean loss, examples per second."""
+Report = Callable[[str, int, int, float, float], None]
+"""Called as training goes: the day and pass, rows done, rows of the day, mean loss, examples per second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,8 @@ def fit(
     Args:
       model: the towers.
       frequency: the streaming estimate that corrects the loss.
-      days: oldest first; each is gone through `settings.epochs` times before the next.
+      days: oldest first. All of them are gone through, `settings.epochs` times over: passes over one day before the
+        next would fit the few hundred users of that day, not the window. Each pass reads them anew.
       settings: the pipeline file's `train`.
       catalogue: what uniform negatives are drawn from, where `settings.negatives` asks for some.
       step: steps taken by earlier days; it seeds dropout and what is drawn.
@@ -78,8 +79,9 @@ def fit(
       UsageError: the loss is no longer a number.
     """
     run = _Run(compile_step(model, frequency, settings), model, settings, catalogue, report, step)
-    for day, rows in days:
-        run.day(day, rows)
+    for epoch in range(settings.epochs):
+        for day, rows in days:
+            run.day(day, rows, epoch)
     return run.learned()
 
 
@@ -103,31 +105,35 @@ class _Run:
         self._compiling = (0, 0.0)  # rows and seconds of the first step
         self._losses: list[tf.Tensor] = []
 
-    def day(self, day: date, rows: Rows) -> None:
-        """Goes through a day, all its epochs."""
+    def day(self, day: date, rows: Rows, epoch: int) -> None:
+        """Goes through a day."""
         begin = told = perf_counter()
-        done, total, of_day = 0, self._settings.epochs * len(rows), len(self._losses)
+        done, of_day = 0, len(self._losses)
         chance = self._catalogue.chance(rows.item) if self._catalogue else np.zeros(len(rows), np.float32)
         whole = {"user": rows.user, "item": rows.item, "reward": rows.reward, "chance": chance}
         if self._head and rows.label is not None:
-            self._head.see(self._head.seen.and_of(rows.label))
-            self._labels += len(known(rows.label))
+            if not epoch:
+                self._head.see(self._head.seen.and_of(rows.label))
+                self._labels += len(known(rows.label))
             whole["label"] = rows.label
-        for size, inputs in ahead(self._inputs(day, rows, whole), _AHEAD):
+        for size, inputs in ahead(self._inputs(day, rows, epoch, whole), _AHEAD):
             self._losses.append(self._take_step(*inputs))
             self._step += 1
             done += size
             if len(self._losses) == 1:
                 self._compiling = (done, perf_counter() - begin)
-            if perf_counter() - told > 1 or done == total:
+            if perf_counter() - told > 1 or done == len(rows):
                 told = perf_counter()
-                self._report(day, done, total, _mean(self._losses[of_day:][-50:]), done / (told - begin))
+                what = f"{day}, pass {epoch + 1} of {self._settings.epochs}" if self._settings.epochs > 1 else str(day)
+                self._report(what, done, len(rows), _mean(self._losses[of_day:][-50:]), done / (told - begin))
         self._rows += done
         self._seconds += perf_counter() - begin
 
-    def _inputs(self, day: date, rows: Rows, whole: Mapping[str, np.ndarray]) -> Iterator[tuple[int, Sequence[Any]]]:
+    def _inputs(
+        self, day: date, rows: Rows, epoch: int, whole: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
         """The rows of each step and its arguments as tensors."""
-        for step, (batch, features) in enumerate(feed(rows, self._layout, self._settings, day), self._step):
+        for step, (batch, features) in enumerate(feed(rows, self._layout, self._settings, day, epoch), self._step):
             taken = {name: column[batch] for name, column in whole.items()}
             arguments = features, taken, self._drawn(step), np.int32(step)
             yield len(batch), tf.nest.map_structure(tf.constant, arguments)

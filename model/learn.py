@@ -1,6 +1,6 @@
 """From a features attempt to trained towers: lays them out, warm-starts or not, trains the days, writes the result."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -159,12 +159,23 @@ def _catalogue(pipeline: Pipeline, features: Path, layout: Layout) -> Catalogue:
     return catalogue.read(features / schema.CORPUS_START, transform, layout.parts["item"])
 
 
-def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Layout) -> Iterator[tuple[date, Rows]]:
-    parts: list[Part] = [part for side in layout.parts.values() for part in side]
-    days = ((day, _read(pipeline, folder, parts, str(day))) for day, folder in folders.items())
+@dataclass(frozen=True, slots=True)
+class _Days:
+    """The days to train on, oldest first, read anew in each pass: only one is held at a time."""
+
+    pipeline: Pipeline
+    folders: Mapping[date, Path]
+    parts: Sequence[Part]
+
+    def __iter__(self) -> Iterator[tuple[date, Rows]]:
+        return ((day, _read(self.pipeline, folder, self.parts, str(day))) for day, folder in self.folders.items())
+
+
+def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Layout) -> Iterable[tuple[date, Rows]]:
+    days = _Days(pipeline, folders, [part for side in layout.parts.values() for part in side])
     if pipeline.train.order == "shuffled":
-        return iter([(max(folders), training_rows.join([rows for _, rows in days]))])
-    return days
+        return [(max(folders), training_rows.join([rows for _, rows in days]))]
+    return list(days) if len(folders) == 1 else days
 
 
 def _read(pipeline: Pipeline, folder: Path, parts: Sequence[Part], day: str) -> Rows:

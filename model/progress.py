@@ -5,7 +5,6 @@ And warns where there was hardly any.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from time import monotonic
 
 from rich.console import Console
@@ -55,8 +54,8 @@ def _bar(console: Console) -> Iterator[Report]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=1, state="")
 
-        def report(day: date, done: int, rows: int, loss: float, rate: float) -> None:
-            progress.update(task, description=str(day), completed=done, total=rows, state=_state(loss, rate))
+        def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
+            progress.update(task, description=what, completed=done, total=rows, state=_state(loss, rate))
 
         yield report
 
@@ -65,9 +64,9 @@ def _bar(console: Console) -> Iterator[Report]:
 def _lines(console: Console) -> Iterator[Report]:
     told, last = monotonic(), ""
 
-    def report(day: date, done: int, rows: int, loss: float, rate: float) -> None:
+    def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
         nonlocal told, last
-        last = f"{day}  {done / rows:4.0%}  {_state(loss, rate)}"
+        last = f"{what}  {done / rows:4.0%}  {_state(loss, rate)}"
         if monotonic() - told >= SECONDS_BETWEEN_LINES:
             told = monotonic()
             console.print(last, highlight=False)

@@ -201,7 +201,7 @@ class Train(Strict):
     batch_size: int = Field(
         256, ge=2, description="Examples, and so negatives, per step. Large logs want thousands, and train faster so."
     )
-    epochs: int = Field(3, ge=1, description="Passes over each day before the next. Large logs need one.")
+    epochs: int = Field(3, ge=1, description="Passes over the day, or from scratch over all days. Large logs need one.")
     shuffle_minutes: int = Field(60, ge=0, description="Rows are shuffled within blocks of so many minutes.")
     order: Literal["time", "shuffled"] = Field(
         "time", description="`shuffled`: for logs that are not daily; full only."

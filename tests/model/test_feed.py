@@ -26,8 +26,9 @@ def rows(tiny):
 def _orders(tiny, rows, day, **train):
     """The order of each epoch, [epochs, N]."""
     pipeline = tiny.pipeline(train=train)
-    batches = [batch.rows for batch in feed(rows, tiny.layout(pipeline), pipeline.train, day)]
-    return np.concatenate(batches).reshape(-1, len(rows))
+    layout, settings = tiny.layout(pipeline), pipeline.train
+    epochs = range(settings.epochs)
+    return np.stack([np.concatenate([b.rows for b in feed(rows, layout, settings, day, epoch)]) for epoch in epochs])
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])

@@ -1,6 +1,7 @@
 """Histories of many rows as few sequences: what comes out is what each row would have had alone."""
 
 from datetime import date
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def _pipeline(tiny, **train):
 
 @pytest.mark.parametrize("order", ["time", "shuffled"])
 def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
-    """Row by row, over the epochs of a day; where the oldest items are missing, as that shorter history is."""
+    """Row by row, over two passes; where the oldest items are missing, as that shorter history is."""
     pipeline, rows = _pipeline(tiny, order=order, epochs=2), _clicks()
     model = TwoTower(tiny.layout(pipeline), seed=1)
     rng = np.random.default_rng(0)
@@ -134,7 +135,8 @@ def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)
         assert name
     done, whole = 0, 0
-    for batch, features in feed(rows, model.layout, pipeline.train, MONDAY):
+    epochs = (feed(rows, model.layout, pipeline.train, MONDAY, epoch) for epoch in range(2))
+    for batch, features in chain.from_iterable(epochs):
         packed = model("query", features).numpy()
         width = features["recent"].shape[1]
         kept = np.where(features[last_of("recent")] < 0, 0, features[last_of("recent")] % width + 1)
