@@ -17,6 +17,7 @@ from model.metrics import by_user, means
 from model.mix import DEPTH, Mix
 from model.mix_lists import rank_mix, rank_together
 from model.nominators import CO_OCCURRENCE, MIX, TWO_TOWER, Nominators, most_frequent_first
+from model.part import Part
 from model.ragged import positions
 from model.split import prepare
 from twinspire.errors import BadData
@@ -81,6 +82,7 @@ def score_version(
     *,
     together: pa.Table | None = None,
     mix: Mix | None = None,
+    passing: np.ndarray | None = None,
 ) -> dict[str, Measures]:
     """Scores a version's two towers by exact search, beside the lists that need no model, and the mix of all.
 
@@ -95,11 +97,18 @@ def score_version(
       ks: list lengths.
       together: its table of co-occurrence, if it has one.
       mix: its mix, if it has one.
+      passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes counts.
 
     Returns: measures by list (`two_tower`, `mix`, `most_popular`, …), each with the number of queries `answered`. All
-    queries count; slices tell users apart by the number of items seen, as far as the queries tell it.
+    queries count; slices tell users apart by the number of items seen, as far as the queries tell it. With `passing`,
+    measures are of the part of the catalogue that passes, and queries with no true item in it are `left_out`.
+
+    Raises:
+      BadData: files do not fit each other, or no true item passes.
     """
-    wanted = distinct(read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user))
+    given = distinct(read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user))
+    part = Part(np.ones(len(items), bool) if passing is None else passing)
+    wanted = given if passing is None else _among(given, items.column("_item").take(part.rows))
     asked, found = _aligned(queries, wanted, pipeline)
     split = prepare(
         pa.table({"_user": wanted.key, "_truth": wanted.items, "_past": _seen(asked, pipeline)}),
@@ -109,15 +118,16 @@ def score_version(
     )
     if asked.column("_past").null_count == len(asked):  # histories are oldest first
         split = replace(split, past=most_frequent_first(split.past))
-    nominators, k = Nominators.of(items, together), max(ks)
-    ranked = {TWO_TOWER: rank(split, embed(asked), _matrix(vectors, items.column("_item")), max(k, DEPTH))}
+    own, nominators, k = part.split(split), Nominators.of(items, together).among(part.passing), max(ks)
+    vectors_of = _matrix(vectors, items.column("_item"))[part.rows]
+    ranked = {TWO_TOWER: rank(own, embed(asked), vectors_of, max(k, DEPTH))}
     if mix:
-        ranked[MIX] = rank_mix(mix, nominators, split, ranked[TWO_TOWER], k)
-    ranked |= rank_baselines(split, k)
+        ranked[MIX] = part.inside(rank_mix(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k))
+    ranked |= rank_baselines(own, k)
     if together is not None:
-        ranked[CO_OCCURRENCE] = rank_together(nominators, split, k)
-    measured = {name: evaluate_ranked(split, lists.first(k), ks) for name, lists in ranked.items()}
-    return {name: {"answered": found, **measures} for name, measures in measured.items()}
+        ranked[CO_OCCURRENCE] = part.inside(rank_together(nominators, split, k))
+    told = {"answered": found} | ({} if passing is None else {"left_out": len(given.key) - len(wanted.key)})
+    return {name: {**told, **evaluate_ranked(own, lists.first(k), ks)} for name, lists in ranked.items()}
 
 
 def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
@@ -134,6 +144,19 @@ def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
             raise BadData(f"Feature {field.name} is {field.type}; the queries hold {given.type}: {e}.") from e
     return pa.table(columns)
+
+
+def _among(lists: Lists, items: pa.ChunkedArray) -> Lists:
+    """What the lists hold of these items, without lists that are empty then."""
+    values, lengths = lists.items.flatten(), pc.list_value_length(lists.items).to_numpy(zero_copy_only=False)
+    kept = pc.is_in(values, value_set=items.combine_chunks())
+    table = pa.table({"user": lists.key.take(pa.array(np.repeat(np.arange(len(lengths)), lengths))), "item": values})
+    if not pc.any(kept).as_py():
+        raise BadData(
+            f"Lists are measured by the true items that pass the filter; none of {len(values):,} does. Take a wider "
+            "filter, or a truth of users who took such items."
+        )
+    return read_lists(table.filter(kept), ITEM_COLUMNS, place="the truth")
 
 
 def _lists(source: str | pa.Table, columns: Sequence[str]) -> Lists:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, Unpack
 
 import polars as pl
 import pyarrow as pa
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.nominators import TWO_TOWER
-from serving.recommend import Answer, recommend
+from serving.recommend import Answer, Asked, recommend
 from serving.request import USER, Refused, Requests
 from serving.sources import chosen
 from serving.version import Version
@@ -31,6 +31,7 @@ from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
 BATCH = 2048  # lines answered at a time
+_NOTES = 5  # the most that are kept
 _ENDINGS = (".jsonl", ".parquet")
 _GZIP = b"\x1f\x8b"
 
@@ -64,9 +65,8 @@ def recommend_lines(
     out: str | None,
     k: int,
     *,
-    exclude_seen: bool = False,
-    source: str | None = None,
     now: datetime | None = None,
+    **asked: Unpack[Asked],
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
 
@@ -78,18 +78,17 @@ def recommend_lines(
       out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It appears when it is
         complete.
       k: items per line.
-      exclude_seen: see `recommend`.
-      source: see `recommend`.
       now: see `recommend`.
+      asked: see `recommend`.
 
-    Returns: counts and speed.
+    Returns: counts and speed, and notes on filters.
 
     Raises:
       BadData: a line is malformed; nothing is written. UsageError: a file cannot be used as asked.
     """
     started = time.monotonic()
-    counts = {"queries": 0, "short": 0, "unknown_users": 0}
-    requests, source = Requests(version.pipeline), chosen(version, source)
+    counts, notes = {"queries": 0, "short": 0, "widened": 0, "unknown_users": 0}, dict[str, None]()
+    requests, source = Requests(version.pipeline), chosen(version, asked.get("source"))
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with _local(queries) as file, _target(out) as target, _progress(file) as tell:
@@ -97,19 +96,21 @@ def recommend_lines(
         try:
             for lines in _batches(file):
                 table = _parse(requests, lines, queries)
-                answer = recommend(version, table, k, exclude_seen=exclude_seen, source=source, now=now)
+                with _naming(lines, queries):
+                    answer = recommend(version, table, k, now=now, **asked)
                 items, scores = answer.lists(ids)
                 columns = {"user": table[USER], "items": items, "scores": scores}
                 columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
                 writer.write(pa.table(columns))
                 _count(counts, answer, table[USER], k)
+                notes |= dict.fromkeys(answer.told.of_filters) if len(notes) < _NOTES else {}
                 tell(lines.offset, counts["queries"])
         finally:
             writer.close()
     seconds = time.monotonic() - started
     speed = {"seconds": round(seconds, 1), "users_per_s": round(counts["queries"] / max(seconds, 1e-9))}
     told = {"version": version.id, "source": source, "out": out or "standard output", "k": k}
-    return {**told, **counts, **speed}
+    return {**told, **counts, **speed, "notes": list(notes)[:_NOTES]}
 
 
 def _parse(requests: Requests, lines: Lines, file: str) -> pa.Table:
@@ -120,8 +121,15 @@ def _parse(requests: Requests, lines: Lines, file: str) -> pa.Table:
             objects.append(json.loads(text))
         except ValueError as e:
             raise _malformed(file, number, f"it is not JSON ({e})", text) from e
-    try:
+    with _naming(lines, file):
         return requests.table(objects)
+
+
+@contextmanager
+def _naming(lines: Lines, file: str) -> Iterator[None]:
+    """Names the line of a request that is refused."""
+    try:
+        yield
     except Refused as e:
         raise _malformed(file, lines.numbers[e.row], str(e), lines.texts[e.row]) from e
 
@@ -137,6 +145,7 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
 
 def _count(counts: dict[str, int], answer: Answer, users: pa.ChunkedArray, k: int) -> None:
     counts["queries"] += len(answer.rows)
+    counts["widened"] += int(answer.widened.sum())
     counts["short"] += int((answer.counts < k).sum())
     if answer.known is not None:
         counts["unknown_users"] += int((users.is_valid().to_numpy() & ~answer.known).sum())

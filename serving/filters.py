@@ -17,6 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.schema import attribute_name
+from twinspire.errors import UsageError
+
+Values = Mapping[str, Any]
+"""Values, or lists of values, by attribute."""
 
 _KEPT = 64  # filters whose rows are remembered: a byte per item each
 _COMPARED = 10_000  # distinct values; among more, none is proposed
@@ -84,6 +88,33 @@ def condition(attributes: Sequence[str], value: Any) -> str:
     if not isinstance(value, Mapping):
         raise ValueError(f"is an object with values by attribute, found {_shown(value)}")
     return json.dumps({name: _values(attributes, name, given) for name, given in sorted(value.items())})
+
+
+def select(
+    declared: Sequence[str], attributes: "Attributes", allow: Values | None = None, deny: Values | None = None
+) -> Selected | None:
+    """What a filter lets through that is given as an argument; None if there is no condition.
+
+    Args:
+      declared: that requests may filter by, `corpus.attributes`.
+      attributes: the version's.
+      allow: values by attribute.
+      deny: values by attribute.
+
+    Raises:
+      UsageError: it is not understood.
+    """
+    given = {key: value for key, value in (("allow", allow), ("deny", deny)) if value is not None}
+    wanted = dict[str, str]()
+    for key, value in given.items():
+        try:
+            wanted[key] = condition(declared, value)
+        except ValueError as e:
+            raise UsageError(f"{key} {e}.") from e
+    try:
+        return attributes.select(Filter(**wanted)) if wanted else None
+    except ValueError as e:
+        raise UsageError(f"{e}.") from e
 
 
 def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:

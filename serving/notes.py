@@ -32,7 +32,7 @@ class Notes:
         if count == self.k:
             return said
         if self.k > self.items:
-            return (*said, self._all_there)
+            return (*said, self._all_there(filtered=selected is not None))
         passing = int(np.count_nonzero(selected.passing)) if selected else self.items
         if passing < self.k:
             return (
@@ -43,9 +43,9 @@ class Notes:
 
     def all(self) -> tuple[str, ...]:
         """Of all lists together."""
-        said = tuple(dict.fromkeys(note for one in self.groups.selected if one for note in one.notes))
+        said = self.of_filters
         if self.k > self.items:
-            return (*said, self._all_there)
+            return (*said, self._all_there(filtered=any(self.groups.selected)))
         short = int((self.counts < self.k).sum())
         if not short:
             return said
@@ -54,6 +54,10 @@ class Notes:
         return (*said, f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}")
 
     @property
-    def _all_there(self) -> str:
+    def of_filters(self) -> tuple[str, ...]:
+        """Values in filters that no item has."""
+        return tuple(dict.fromkeys(note for one in self.groups.selected if one for note in one.notes))
+
+    def _all_there(self, *, filtered: bool) -> str:
         asked = f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items} to offer"
-        return f"{asked}: all that pass are here" if any(self.groups.selected) else f"{asked}: all are here"
+        return f"{asked}: all that pass are here" if filtered else f"{asked}: all are here"

@@ -1,10 +1,10 @@
 """Answers: the items for users, and the items like an item."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from index_builder.index import NONE
 from model.nominators import MOST_POPULAR, TWO_TOWER
-from serving.filters import Filter, Groups, Selected, both, condition
+from serving.filters import Filter, Groups, Selected, Values, both, select
 from serving.notes import Notes
 from serving.request import ALLOW, DENY, EXCLUDE, PAST, SEEN, Refused, Requests, complete
 from serving.search import Seen, search_without
@@ -20,8 +20,14 @@ from serving.sources import chosen, find
 from serving.version import Version
 from twinspire.errors import UsageError
 
-Values = Mapping[str, Any]
-"""Values, or lists of values, by attribute."""
+
+class Asked(TypedDict, total=False):
+    """How lists are made for all requests; `recommend` explains it."""
+
+    exclude_seen: bool
+    allow: Values | None
+    deny: Values | None
+    source: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,8 @@ def recommend(
         past = _seen(version, table, [SEEN, _history(version), PAST])
         asked = np.broadcast_to(exclude_seen, len(table))[past.query]
         seen = Seen(np.concatenate([seen.query, past.query[asked]]), np.concatenate([seen.row, past.row[asked]]))
-    source, groups = chosen(version, source), _groups(version, table, _common(version, allow, deny))
+    common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
+    source, groups = chosen(version, source), _groups(version, table, common)
     found = find(version, table, k, source, seen, groups)
     history = table[_history(version)] if _history(version) else None
     return Answer(
@@ -164,7 +171,7 @@ def similar(version: Version, item: str, k: int, *, allow: Values | None = None,
             f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"
         )
     own = Seen(np.zeros(1, np.int64), np.array([row]))
-    selected = _common(version, allow, deny)
+    selected = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     passing = selected.passing if selected else None
     found = search_without(version.index, np.array(version.index.vectors[[row]]), k, own, passing)
     groups = Groups((selected,), np.zeros(1, np.int64))
@@ -190,22 +197,6 @@ def _pairs(version: Version, table: pa.Table, columns: list[str | None]) -> Iter
         rows = version.rows(lists.flatten())
         query = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy())
         yield query[rows != NONE], rows[rows != NONE].astype(np.int64)
-
-
-def _common(version: Version, allow: Values | None, deny: Values | None) -> Selected | None:
-    """What filters given beside requests let through; None if there are none."""
-    attributes = version.pipeline.corpus.attributes
-    given = dict[str, str]()
-    try:
-        for key, value in (("allow", allow), ("deny", deny)):
-            if value is not None:
-                given[key] = condition(attributes, value)
-    except ValueError as e:
-        raise UsageError(f"{key} {e}.") from e
-    try:
-        return version.attributes.select(Filter(**given)) if given else None
-    except ValueError as e:
-        raise UsageError(f"{e}.") from e
 
 
 def _groups(version: Version, table: pa.Table, common: Selected | None) -> Groups:

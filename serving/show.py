@@ -1,7 +1,7 @@
 """What the commands `recommend` and `similar` print."""
 
 import json
-from typing import Any
+from typing import Any, Unpack
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.bulk import recommend_lines
-from serving.recommend import Answer, recommend, similar
+from serving.filters import Values
+from serving.recommend import Answer, Asked, recommend, similar
 from serving.request import user_error
 from serving.version import Version
 from twinspire.pipeline import Pipeline
@@ -23,9 +24,8 @@ def recommend_user(
     user: str,
     k: int = 10,
     version: str | None = None,
-    exclude_seen: bool = False,
     as_json: bool = False,
-    source: str | None = None,
+    **asked: Unpack[Asked],
 ) -> None:
     """Prints a user's history and the items recommended to them.
 
@@ -35,7 +35,7 @@ def recommend_user(
     opened = Version.open(pipeline, version)
     if opened.users is None:
         raise user_error(pipeline, opened.id, user)
-    found = user_result(opened, user, k, exclude_seen=exclude_seen, source=source)
+    found = user_result(opened, user, k, **asked)
     if as_json:
         _print_json(found)
         return
@@ -57,13 +57,12 @@ def recommend_file(
     out_file: str | None,
     k: int = 100,
     version: str | None = None,
-    exclude_seen: bool = False,
     as_json: bool = False,
-    source: str | None = None,
+    **asked: Unpack[Asked],
 ) -> None:
     """Answers a file of requests and prints how it went: to standard error if the lists go to standard output."""
     opened = Version.open(pipeline, version)
-    done = recommend_lines(opened, queries, out_file, k, exclude_seen=exclude_seen, source=source)
+    done = recommend_lines(opened, queries, out_file, k, **asked)
     told = out if out_file else Console(stderr=True)
     if as_json:
         told.print(json.dumps(done, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
@@ -75,17 +74,27 @@ def recommend_file(
         soft_wrap=True,
     )
     if done["short"]:
-        told.print(f"{done['short']:,} lists are shorter: the catalogue had no more to offer.", highlight=False)
+        told.print(f"{done['short']:,} lists are shorter: no more items were left.", highlight=False)
+    if done["widened"]:
+        told.print(f"{done['widened']:,} lists took a wider search.", highlight=False)
+    for note in done["notes"]:
+        told.print(note, style="yellow", highlight=False)
     if done["unknown_users"]:
         told.print(f"{done['unknown_users']:,} users are not in the version's users.", highlight=False)
 
 
 def similar_items(
-    pipeline: Pipeline, item: str, k: int = 10, version: str | None = None, as_json: bool = False
+    pipeline: Pipeline,
+    item: str,
+    k: int = 10,
+    version: str | None = None,
+    as_json: bool = False,
+    allow: Values | None = None,
+    deny: Values | None = None,
 ) -> None:
     """Prints the items whose vectors are nearest to an item's own."""
     opened = Version.open(pipeline, version)
-    answer = similar(opened, item, k)
+    answer = similar(opened, item, k, allow=allow, deny=deny)
     own = opened.describe(opened.rows([item]))[0]
     items = _items(opened, answer, 0)
     found = {"version": opened.id, "item": own, "items": items, "notes": list(answer.notes)}
@@ -97,18 +106,17 @@ def similar_items(
     _print_notes(found)
 
 
-def user_result(
-    version: Version, user: str, k: int, *, exclude_seen: bool = False, source: str | None = None
-) -> dict[str, Any]:
+def user_result(version: Version, user: str, k: int, **asked: Unpack[Asked]) -> dict[str, Any]:
     """A user's history (newest first) and recommendations, as JSON-able values."""
-    answer = recommend(version, [{"user": user}], k, exclude_seen=exclude_seen, source=source)
+    answer = recommend(version, [{"user": user}], k, **asked)
     past = (answer.history[0].as_py() if answer.history is not None else None) or []
     return {
         "version": version.id,
         "user": user,
         "known": bool(answer.known[0]) if answer.known is not None else None,
         "source": answer.source,
-        "exclude_seen": exclude_seen,
+        "exclude_seen": asked.get("exclude_seen", False),
+        **{key: value for key, value in asked.items() if key in ("allow", "deny") and value},
         "history": _described(version, past[::-1]),
         "items": [
             {**item, "sources": names}

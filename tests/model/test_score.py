@@ -172,6 +172,54 @@ def test_an_item_without_a_vector_is_an_error(tiny):
         score_version(by_device, ITEMS, SHUFFLED.slice(1), queries, truth, tiny.pipeline(), [1])
 
 
+def test_of_what_passes_a_filter(tiny):
+    """Of a and b: u likes a, v likes b; w took d alone and does not count. u had c: its neighbour a, but not d."""
+    queries = pa.table({"user": ["v", "u", "w"], "device": ["tv", "phone", None], "recent": [[], ["c", "b"], ["a"]]})
+    truth = pa.table({"user": ["u", "v", "w"], "items": [["a", "c", "gone"], ["b"], ["d"]]})
+    lists = {"_rows": [[3, 0]], "_similarities": pa.array([[0.5, 0.25]], pa.list_(pa.float32()))}
+    together = pa.table({"_item": ["c"], **lists | {"_rows": pa.array(lists["_rows"], pa.list_(pa.int32()))}})
+    mix = Mix(sources=("co_occurrence", "two_tower"), bounds=(1,), weights=np.array([[1, 0.1]] * 2), fitted={})
+    given, passing = (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()), np.array([True, True, False, False])
+    found = score_version(*given, [1], together=together, mix=mix, passing=passing)
+    assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
+    recalls = {name: measures["recall@1"] for name, measures in found.items()}
+    popular = {"most_popular": 0.5, "popular_lately": 0.5, "past": 0.0, "co_occurrence": 0.5}
+    assert recalls == {"two_tower": 1.0, "mix": 1.0, **popular}
+    assert found["two_tower"]["coverage@1"] == 1.0
+    with pytest.raises(BadData, match="none of 5 does"):
+        score_version(*given, [1], passing=np.zeros(4, bool))
+
+
+def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
+    rng = np.random.default_rng(0)
+    ids, users = [f"i{n:02d}" for n in range(40)], [f"u{n}" for n in range(30)]
+    items = pa.table({"_item": ids, "_popular": rng.integers(0, 9, 40), "_lately": rng.integers(0, 9, 40)})
+    vectors = pa.table({"_item": ids, "vector": rng.normal(size=(40, 4)).astype(np.float32).tolist()})
+    asked = rng.normal(size=(30, 4)).astype(np.float32)
+    passing = rng.random(40) < 0.4
+    took = [list(rng.choice(ids, 6)) for _ in users]
+    queries = pa.table({"user": users, "recent": [list(rng.choice(ids, rng.integers(0, 9))) for _ in users]})
+    kept = [[item for item in own if passing[ids.index(item)]] for own in took]
+    left = [n for n, own in enumerate(kept) if own]
+
+    def score(items, vectors, took, **filtered):
+        given = (items, vectors, queries, pa.table({"user": users, "items": took}), tiny.pipeline(tiny.features))
+        return score_version(lambda _: asked[left], *given, [1, 5], **filtered)
+
+    mask = pa.array(passing)
+    smaller = score(items.filter(mask), vectors.filter(mask), kept)
+    for name, measures in score(items, vectors, took, passing=passing).items():
+        assert measures.pop("left_out") == 30 - len(left)
+        assert _alike(measures) == _alike(smaller[name]), name
+
+
+def _alike(measures: dict) -> dict:
+    """What a smaller catalogue does not change: in it nobody has had anything else, and other items are popular."""
+    kept = {key: x for key, x in measures.items() if not key.startswith("popular_share") and "/users:" not in key}
+    kept |= {key: _alike(x) for key, x in kept.items() if isinstance(x, dict) and key != "slices"}
+    return kept | ({"slices": kept["slices"]["items"]} if "slices" in kept else {})
+
+
 PIPELINE = """
 [pipeline]
 name = "tiny"
@@ -184,6 +232,8 @@ time = "time"
 [features]
 device = { kind = "category", tower = "query" }
 item = { kind = "id", tower = "item" }
+[corpus]
+attributes = ["kind"]
 [evaluation]
 ks = [1, 2]
 [gate]
@@ -205,7 +255,7 @@ def _publish(tmp_path, registry: Registry) -> str:
     tf.saved_model.save(tower, str(staged / "query_tower"), {"serving_default": tower.serve})
     (staged / "vectors").mkdir()
     pq.write_table(SHUFFLED, staged / "vectors" / "0.parquet")
-    pq.write_table(ITEMS, staged / "items.parquet")
+    pq.write_table(ITEMS.append_column("_attribute_kind", [["old"] * 3 + ["new"]]), staged / "items.parquet")
     files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(staged))}
     manifest = Manifest.create(pipeline="tiny", day=date(2024, 5, 20), files=files, items=4, dimension=4)
     registry.publish(str(staged), manifest, accepted=True, reason="test", promote="auto")
@@ -238,6 +288,12 @@ def test_the_command_scores_the_live_version(tmp_path):
     sliced = _run(str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--slices", "--version", version)
     assert {"two tower", "users, 0", "true items, 1-4"} <= _cells(sliced.stderr) and sliced.stdout == ""
     assert max(map(len, (result.stderr + sliced.stderr).splitlines())) <= 80
+    command = [str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--deny", "kind=new", "--json"]
+    filtered = _run(*command)
+    assert json.loads(filtered.stdout)["deny"] == {"kind": ["new"]}
+    assert json.loads(filtered.stdout)["measures"]["two_tower"]["items"] == 3
+    assert "Of the 3 items that pass" in filtered.stderr and "0 users took none" in " ".join(filtered.stderr.split())
+    assert "has kind" in _run(*command, "--allow", "kind=odd", "--allow", "kind=old").stderr
 
 
 def test_nothing_but_the_command_speaks(tmp_path):
@@ -260,6 +316,8 @@ def test_the_command_scores_a_file(tmp_path, truth):
     assert json.loads(result.stdout.splitlines()[-1])["measures"]["file"]["recall@2"] == pytest.approx(1 / 2)
     result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--slices")
     assert "No slices: a file of recommendations does not tell users' pasts." in " ".join(result.stderr.split())
+    with pytest.raises(UsageError, match="file of recommendations is scored as it is"):
+        _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--allow", "kind=x")
     with pytest.raises(UsageError, match="--queries to score a version, or --recs"):
         _run(str(tmp_path / "tiny.toml"), "--truth", truth)
 

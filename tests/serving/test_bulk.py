@@ -71,9 +71,21 @@ def test_a_zipped_file_with_blank_lines_and_k_beyond_the_catalogue(version, tmp_
     assert done["short"] == 2
 
 
+def test_filters_of_lines_and_of_the_file(version, tmp_path):
+    lines = [{"place": 3, "allow": {"kind": "odd"}}, {"place": 3}, {"place": 3, "deny": {"size": [0, 9]}}]
+    queries = write(tmp_path / "queries.jsonl", lines)
+    done = recommend_lines(version, queries, str(tmp_path / "recs.jsonl"), 6, allow={"stock": ["true", "false"]})
+    found = [{int(item[1:]) for item in line["items"]} for line in read(tmp_path / "recs.jsonl")]
+    assert found[0] == {1, 5, 7, 9, 11} and 3 not in found[1] and not found[2] & {0, 1, 2, 3}
+    assert (done["short"], done["widened"]) == (1, 0)
+    assert done["notes"] == [f"no item of {version.id} has size 9"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ('{"allow": {"kid": 1}}', "allow names an attribute of items, found 'kid'; did you mean 'kind'"),
+        ('{"deny": {"size": "big"}}', "deny holds numbers for size"),
         ('{"user": "x"', "not JSON"),
         ("[1, 2]", "JSON object"),
         ('{"plaice": 1}', "did you mean 'place'"),

@@ -1,9 +1,12 @@
 """Filters by attributes, against brute force, on the circle of twelve items and on random ones."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from index_builder.exact import ExactIndex
 from index_builder.index import Settings
@@ -14,6 +17,7 @@ from serving.search import Seen, search_without
 from serving.version import Version
 from tests.serving.conftest import ATTRIBUTES, publish
 from tests.serving.test_sources import ALL, files, mix
+from twinspire.cli import app
 from twinspire.errors import UsageError
 
 ITEMS = range(12)
@@ -106,6 +110,25 @@ def test_similar_items_among_those_that_pass(version):
 def test_seen_items_stay_out_of_the_lists_of_those_who_want_that(version):
     answer = recommend(version, [{"user": "anna"}] * 2, 12, exclude_seen=[False, True])
     assert set(listed(answer)) - set(listed(answer, 1)) == {3, 4, 5}
+
+
+def test_the_commands_filter(version, pipeline_file, tmp_path):
+    def told(*arguments: str) -> dict:
+        done = CliRunner().invoke(app, [arguments[0], str(pipeline_file), "--json", *arguments[1:]])
+        return json.loads(done.stdout) if done.exit_code == 0 else {"error": str(done.exception)}
+
+    filters = ["--allow", "tags=two", "--allow", "tags=three", "--deny", "size=0", "-k", "12"]
+    found = told("recommend", "--user", "anna", *filters)
+    assert {item["item"] for item in found["items"]} == {"i04", "i06", "i08", "i09", "i10"}
+    assert found["allow"] == {"tags": ["two", "three"]} and found["deny"] == {"size": ["0"]}
+    assert {item["item"] for item in told("similar", "--item", "i05", *filters)["items"]} == {
+        "i04", "i06", "i08", "i09", "i10"
+    }  # fmt: skip
+    (tmp_path / "q.jsonl").write_text('{"user": "anna"}\n')
+    done = told("recommend", "--queries", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "r.jsonl"), *filters)
+    assert done["short"] == 1
+    assert told("recommend", "--user", "anna", "--allow", "tags")["error"].startswith("A filter is written as ATTR")
+    assert "did you mean 'tags'" in told("recommend", "--user", "anna", "--deny", "tag=two")["error"]
 
 
 values = st.fixed_dictionaries({}, optional={

@@ -30,6 +30,18 @@ Run = Annotated[
     str | None,
     typer.Option("--run", metavar="NAME", help="Name of the run, for later days to wait for. Schedulers set it."),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="ATTRIBUTE=VALUE",
+        help="Only items with this value (corpus.attributes). Repeated: any value of an attribute, every attribute.",
+    ),
+]
+Deny = Annotated[
+    list[str] | None,
+    typer.Option("--deny", metavar="ATTRIBUTE=VALUE", help="No item with this value. May be repeated."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 OneVersion = Annotated[
     str | None, typer.Argument(metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one.")
@@ -74,6 +86,21 @@ def parse_date(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as e:
         raise UsageError(f"A day is written as 2017-10-16, found {text!r}.") from e
+
+
+def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
+    """The values of `--allow` or `--deny` by attribute; None if there are none.
+
+    Raises:
+      UsageError: one is not written as `ATTRIBUTE=VALUE`.
+    """
+    values = dict[str, list[str]]()
+    for text in given or []:
+        attribute, equals, value = text.partition("=")
+        if not (attribute and equals):
+            raise UsageError(f"A filter is written as ATTRIBUTE=VALUE, such as --allow category=shoes; found {text!r}.")
+        values.setdefault(attribute, []).append(value)
+    return values or None
 
 
 def print_json(value: Any) -> None:

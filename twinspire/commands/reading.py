@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from twinspire.commands.options import AsJson, PipelineFile, VersionOption, open_pipeline
+from twinspire.commands.options import (
+    Allow,
+    AsJson,
+    Deny,
+    PipelineFile,
+    VersionOption,
+    by_attribute,
+    open_pipeline,
+)
 from twinspire.errors import UsageError
 
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
@@ -26,6 +34,8 @@ def recommend(
     ] = None,
     k: K = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out items of the history.")] = False,
+    allow: Allow = None,
+    deny: Deny = None,
     source: Annotated[
         Literal["mix", "two_tower", "past", "popular_lately", "most_popular", "co_occurrence"] | None,
         typer.Option(help="Whose items: by default of the mix, where the version carries one, else of the two-tower."),
@@ -41,21 +51,25 @@ def recommend(
     if (user is None) == (queries is None) or (out and not queries):
         raise UsageError("Give --user, or --queries, which --out belongs to.")
     show, opened = _show(), open_pipeline(pipeline)
+    asked = {"exclude_seen": exclude_seen, "source": source, "allow": by_attribute(allow), "deny": by_attribute(deny)}
     if queries:
-        show.recommend_file(opened, queries, out, k, version, exclude_seen, as_json, source)
+        show.recommend_file(opened, queries, out, k, version, as_json, **asked)
     else:
-        show.recommend_user(opened, user, k, version, exclude_seen, as_json, source)
+        show.recommend_user(opened, user, k, version, as_json, **asked)
 
 
 def similar(
     pipeline: PipelineFile,
     item: Annotated[str, typer.Option(help="An item's id.")],
     k: K = 10,
+    allow: Allow = None,
+    deny: Deny = None,
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the items nearest to an item."""
-    _show().similar_items(open_pipeline(pipeline), item, k, version, as_json)
+    filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
+    _show().similar_items(open_pipeline(pipeline), item, k, version, as_json, **filters)
 
 
 def _show() -> Any:
