@@ -7,10 +7,14 @@ the window of d and, besides, what came before it on d itself. So training, meas
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from twinspire.pipeline import Pipeline
 from twinspire.stages import Mode
+
+Scope = Mode | Literal["catalogue"]
+"""What a run makes: the examples of a day, those of the training window too, or only what is served at its end."""
 
 EVALUATED_DAYS = 7
 """Days that held-out users are measured on: the day and six before it."""
@@ -29,6 +33,7 @@ class Plan:
       evaluation: days that get queries to measure by.
       analysis: days whose rows the transform graph is fitted on.
       counted_from: the first of those days whose counts are known in both modes.
+      corpora: days at whose start the corpus is made: the day itself, to measure it, and the next, to serve.
     """
 
     day: date
@@ -37,6 +42,7 @@ class Plan:
     evaluation: tuple[date, ...]
     analysis: tuple[date, ...]
     counted_from: date
+    corpora: tuple[date, ...]
 
     @property
     def read(self) -> list[date]:
@@ -44,8 +50,10 @@ class Plan:
         return list(_days(self.first, self.day))
 
 
-def make_plan(p: Pipeline, day: date, mode: Mode) -> Plan:
+def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
     """Derives the days of a run from the pipeline file's windows."""
+    if mode == "catalogue":
+        return _catalogue_plan(p, day)
     w = p.window
     measured = EVALUATED_DAYS - 1 + w.history_days
     paired = w.train_days if p.mix.pairs else 0
@@ -59,6 +67,17 @@ def make_plan(p: Pipeline, day: date, mode: Mode) -> Plan:
         evaluation=tuple(_days(day - timedelta(days=EVALUATED_DAYS - 1), day)),
         analysis=tuple(_days(day - timedelta(days=w.vocabulary_days - 1), day)),
         counted_from=day - timedelta(days=back - counted_days(p)),
+        corpora=(day, after(day)),
+    )
+
+
+def _catalogue_plan(p: Pipeline, day: date) -> Plan:
+    """Only the windows that end with the day."""
+    paired = p.window.train_days if p.mix.pairs else 0
+    back = max(p.window.history_days, counted_days(p), p.window.count_days, p.corpus.days, p.evaluation.lately_days)
+    first = after(day) - timedelta(days=max(back, paired))
+    return Plan(
+        day=day, first=first, examples=(), evaluation=(), analysis=(), counted_from=after(day), corpora=(after(day),)
     )
 
 

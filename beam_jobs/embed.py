@@ -3,6 +3,9 @@
     items/part-*.parquet     `_item`, `vector` [D]: the corpus as of the end of the day, by the item tower
     queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by the query tower
 
+Of a catalogue that is refreshed, only the rows that are new or changed are embedded; the others keep their vectors, bit
+for bit (`items/reused.parquet`).
+
 Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in the input, so the
 order does not depend on who works when.
 """
@@ -15,27 +18,32 @@ from apache_beam.io.filesystems import FileSystems
 from rich.console import Console
 
 from beam_jobs import engine, schema
+from beam_jobs.point_in_time.corpus import FILE_ROWS
+from beam_jobs.vectors.known import Known, compare
 from beam_jobs.vectors.rows import Part, ReadBatches
 from beam_jobs.vectors.sample import ACTIVE_DAYS, SampleUsers, active_since
-from beam_jobs.vectors.tower import Embed
+from beam_jobs.vectors.tower import Embed, write_plain
 from model import bundle
 from twinspire import storage
 from twinspire.errors import BadData
 from twinspire.stages import StageContext
 
-ITEMS, QUERIES = "items", "queries"
+ITEMS, QUERIES, ANEW = "items", "queries", "anew"
 MOST_QUERIES = 20_000
 _NAMED = 5
 
 console = Console(stderr=True)
 
 
-def run(ctx: StageContext) -> dict:
-    """Embeds the day's corpus and up to `MOST_QUERIES` users."""
+def run(ctx: StageContext, known: Known | None = None) -> dict:
+    """Embeds the day's corpus, but for what is known of it, and up to `MOST_QUERIES` users."""
     features, train, p = ctx.inputs["features"], ctx.inputs["train"], ctx.pipeline
     corpus, users = (_parts(storage.join(features, name)) for name in (schema.CORPUS_END, schema.USERS))
-    items = _check_corpus(corpus)
-    console.print(f"embed: {items:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …")
+    items, told = _check_corpus(corpus), dict[str, int]()
+    if known:
+        corpus, told = _unknown(ctx, known)
+    anew = items - told.get("reused", 0)
+    console.print(f"embed: {anew:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …")
 
     def build(job: beam.Pipeline) -> None:
         columns = ["_item", *(column.name for column in schema.item_columns(p))]
@@ -49,7 +57,19 @@ def run(ctx: StageContext) -> dict:
         sample | "EmbedQueries" >> to_queries
 
     engine.run(p.beam.options, build)
-    return _summary(ctx.out, items)
+    return _summary(ctx.out, items) | told
+
+
+def _unknown(ctx: StageContext, known: Known) -> tuple[list[Part], dict[str, int]]:
+    """Writes known vectors to the output, and the other rows of the corpus to files to be embedded; counts them."""
+    columns = [column.name for column in schema.item_columns(ctx.pipeline)]
+    found = compare(storage.join(ctx.inputs["features"], schema.CORPUS_END), known, columns)
+    if len(found.reused):
+        write_plain(storage.join(ctx.out, ITEMS, "reused.parquet"), found.reused)
+    for number, start in enumerate(range(0, len(found.anew), FILE_ROWS)):
+        write_plain(storage.join(ctx.out, ANEW, f"{number:05d}.parquet"), found.anew.slice(start, FILE_ROWS))
+    counts = {"new": found.new, "changed": found.changed, "withdrawn": found.withdrawn, "reused": len(found.reused)}
+    return _parts(storage.join(ctx.out, ANEW)), counts
 
 
 def _parts(folder: str) -> list[Part]:

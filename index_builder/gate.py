@@ -14,7 +14,7 @@ nothing is concluded; that is noted.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -46,6 +46,11 @@ class Verdict:
     def accepted(self) -> bool:
         """Whether nothing speaks against the version."""
         return not self.refused
+
+    @property
+    def reason(self) -> str:
+        """All of it in a line, for the log."""
+        return "; ".join(self.refused) or "; ".join(("accepted", *self.notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,58 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
             "items": measured.items,
         },
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """What the gate judges of a refresh. Its towers are unchanged, and so is what users get from them.
+
+    Attributes:
+      trained: the version whose towers it has.
+      index_recall: share of the exact neighbours that the index finds.
+      items: size of the catalogue.
+      before: size of the catalogue that it is compared with.
+      new: items that are not in that one.
+      withdrawn: items of that one that are gone.
+    """
+
+    trained: str
+    index_recall: float | None
+    items: int
+    before: int
+    new: int
+    withdrawn: int
+
+
+def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: Gate, index: Index) -> Verdict:
+    """Holds a refresh to the limits of the index and of changes to the catalogue.
+
+    Args:
+      refreshed: what was measured.
+      quality: the figures by which the gate judged the towers.
+      gate: limits.
+      index: limits.
+    """
+    found = [
+        *_below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
+        *_exchanged("not in", refreshed.new, refreshed, gate),
+        *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
+        Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
+    ]
+    measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
+    return Verdict(
+        refused=tuple(text for refuses, text in found if refuses),
+        notes=tuple(text for refuses, text in found if not refuses),
+        figures={**quality, **measured},
+    )
+
+
+def _exchanged(how: str, items: int, refreshed: Refreshed, gate: Gate) -> Iterator[Finding]:
+    """Sizes alone would not tell a catalogue that was replaced by another one."""
+    share = items / max(1, refreshed.before)
+    if share > gate.max_corpus_change:
+        limit = f"above gate.max_corpus_change = {gate.max_corpus_change:.0%}"
+        yield Finding(True, f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, {limit}")
 
 
 def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:

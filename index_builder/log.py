@@ -21,6 +21,8 @@ class Entry(BaseModel):
       version: the version that the action is about; for a rollback, the one gone back to.
       live: the live version after this entry.
       rolled_back: versions that no later day may inherit from.
+      refreshes: the version whose towers this one has, where it was not trained itself.
+      corpus_date: the day of its catalogue, where that is not the version's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +35,8 @@ class Entry(BaseModel):
     reason: str
     live: str | None
     rolled_back: tuple[str, ...] = ()
+    refreshes: str | None = None
+    corpus_date: date | None = None
 
 
 def version_date(version: str) -> date:
@@ -51,6 +55,8 @@ class State:
       pinned: versions that must not be pruned.
       pruned: versions whose files are gone, or are going. Their ids are not used again.
       last: the last entry about each version but pins.
+      refreshes: of versions that were not trained themselves, the one whose towers they have.
+      corpus_dates: days of catalogues that are not their version's.
     """
 
     number: int = 0
@@ -59,6 +65,8 @@ class State:
     pinned: set[str] = field(default_factory=set)
     pruned: set[str] = field(default_factory=set)
     last: dict[str, Entry] = field(default_factory=dict)
+    refreshes: dict[str, str] = field(default_factory=dict)
+    corpus_dates: dict[str, date] = field(default_factory=dict)
 
     @classmethod
     def of(cls, log: Iterable[Entry]) -> "State":
@@ -71,6 +79,10 @@ class State:
     def _take(self, entry: Entry) -> None:
         self.number, self.live = entry.number, entry.live
         version = entry.version
+        if entry.refreshes:
+            self.refreshes[version] = entry.refreshes
+        if entry.corpus_date:
+            self.corpus_dates[version] = entry.corpus_date
         if entry.action in ("publish", "promote") and self.fate.get(version) != "accepted":
             self.fate.pop(version, None)  # to the end: it is the newest of its day now
             self.fate[version] = "accepted"
@@ -92,22 +104,52 @@ class State:
         return [version for version, fate in self.fate.items() if fate == "accepted" and version not in self.pruned]
 
     def accepted_before(self, day: date) -> str | None:
-        """The newest accepted version of an earlier day; of two of one day, the one accepted later."""
+        """The newest accepted version of an earlier day; of two of one day, the one accepted later.
+
+        A version that was only refreshed is no day's parent while the one that was trained is there: whatever happens
+        to the catalogue, days go on from each other.
+        """
         earlier = [version for version in self.by_day() if version_date(version) < day]
-        return earlier[-1] if earlier else None
+        of_day = [version for version in earlier if version_date(version) == version_date(earlier[-1])]
+        trained = [version for version in of_day if version not in self.refreshes]
+        return (trained or of_day)[-1] if earlier else None
+
+    def trained(self, version: str) -> str:
+        """The version that was trained: the one whose towers it has, or itself."""
+        return self.refreshes.get(version, version)
+
+    def corpus_date(self, version: str) -> date:
+        """The day of its catalogue."""
+        return self.corpus_dates.get(version, version_date(version))
 
     def by_day(self) -> list[str]:
         """Accepted versions in the order of their days, then of their acceptance."""
         return sorted(self.accepted, key=version_date)
 
-    def goes_live(self, version: str, promote: Promote) -> bool:
+    def goes_live(self, version: str, promote: Promote, corpus_date: date | None = None) -> bool:
         """Whether an accepted version goes live when it is published; one rolled back, only when promoted by name."""
         if promote == "no" or self.fate.get(version) == "rolled back":
             return False
-        return promote == "yes" or self.live is None or version_date(version) >= version_date(self.live)
+        return promote == "yes" or self.live is None or not self.behind(version, corpus_date)
+
+    def behind(self, version: str, corpus_date: date | None = None) -> str | None:
+        """What of a version is of an earlier day than the live one's: its `training`, its `catalogue`, or nothing."""
+        if self.live is None:
+            return None
+        if version_date(version) < version_date(self.live):
+            return "training"
+        return "catalogue" if (corpus_date or self.corpus_date(version)) < self.corpus_date(self.live) else None
 
     def next(
-        self, action: Action, version: str, reason: str, live: str | None, rolled_back: Iterable[str] = ()
+        self,
+        action: Action,
+        version: str,
+        reason: str,
+        live: str | None,
+        *,
+        rolled_back: Iterable[str] = (),
+        refreshes: str | None = None,
+        corpus_date: date | None = None,
     ) -> Entry:
         """The entry that would come next."""
         return Entry(
@@ -119,17 +161,19 @@ class State:
             reason=reason,
             live=live,
             rolled_back=tuple(rolled_back),
+            refreshes=refreshes,
+            corpus_date=corpus_date,
         )
 
 
 def parents(log: Iterable[Entry]) -> dict[str, str | None]:
-    """By version, the parent that it was measured against: the newest accepted version of an earlier day at that time.
+    """By trained version, the one that it was measured against: the newest accepted of an earlier day at that time.
 
     Its manifest names it only where it was also trained on from there.
     """
     state, found = State(), dict[str, str | None]()
     for entry in log:
-        if entry.action in ("publish", "refuse") and entry.version not in found:
+        if entry.action in ("publish", "refuse") and entry.version not in found and not entry.refreshes:
             found[entry.version] = state.accepted_before(version_date(entry.version))
         state._take(entry)
     return found

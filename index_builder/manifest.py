@@ -37,6 +37,8 @@ class Manifest(BaseModel):
       date: the day it was trained up to.
       version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but the report>`.
       parent: the version it was warm-started from, or None.
+      refreshes: the version whose towers it has, where it was not trained itself.
+      corpus_date: the day of its catalogue, where that is not `date`.
       files: every file but the manifest, by path.
       settings: what the pipeline file said, but for places, by table.
       quality: the figures that the gate judged.
@@ -53,6 +55,8 @@ class Manifest(BaseModel):
     date: datetime.date
     version: str
     parent: str | None = None
+    refreshes: str | None = None
+    corpus_date: datetime.date | None = None
     files: dict[str, File]
     settings: dict[str, Any] = {}
     quality: dict[str, Any] = {}

@@ -78,16 +78,17 @@ def measured(versions: Versions, log: Sequence[Entry], wanted: Collection[str]) 
       log: all its entries.
       wanted: versions that are stored.
     """
-    pruned, next_of = State.of(log).pruned, dict[str, str]()
+    state, next_of = State.of(log), dict[str, str]()
+    towers = {version: state.trained(version) for version in wanted}  # what the next day's run measures
     for version, parent in parents(log).items():
-        if parent in wanted and parent and version not in pruned:
+        if parent in towers.values() and parent and version not in state.pruned:
             # The nearest day; of two versions of a day, the one that came later.
             next_of[parent] = min(version, next_of.get(parent, version), key=version_date)
     metrics = _read(versions, bundle.METRICS, {*wanted, *next_of.values()})
     gates = _read(versions, GATE, wanted)
     return {
         version: Measured(
-            metrics=metrics[version], gate=gates[version], next_day=_next_day(next_of.get(version), metrics)
+            metrics=metrics[version], gate=gates[version], next_day=_next_day(next_of.get(towers[version]), metrics)
         )
         for version in wanted
     }

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from beam_jobs import schema
 from index_builder.comparison import Pair
 from index_builder.gate import Measured, Verdict, judge
+from index_builder.log import Entry
 from index_builder.manifest import File, Manifest
+from index_builder.measured import GATE
 from index_builder.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
@@ -46,24 +48,28 @@ def run(ctx: StageContext) -> dict:
     registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
     with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
         staged = Path(scratch)
-        _assemble(ctx, staged)
+        assemble(ctx, staged)
         measured = _measured(ctx, staged, registry)
         verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
-        (staged / "gate.json").write_text(json.dumps(_verdict(verdict), indent=1))
-        manifest = _describe(ctx, staged, verdict, registry.state().pruned)
-        reason = "; ".join(verdict.refused) or "; ".join(("accepted", *verdict.notes))
+        write_verdict(verdict, staged)
+        manifest = describe(ctx, staged, verdict, registry.state().pruned, **_origin(ctx))
         entry = registry.publish(
             str(staged),
             manifest,
             accepted=verdict.accepted,
-            reason=reason,
+            reason=verdict.reason,
             promote=ctx.promote,
             about={REPORT: render(gather(ctx, staged, manifest, registry))},
         )
-    storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(manifest.version).dump())
+    return summarise(ctx, registry, manifest.version, entry, verdict)
+
+
+def summarise(ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: Verdict) -> dict:
+    """Keeps the manifest among the working files; what the stage reports."""
+    storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(version).dump())
     return {
-        "version": manifest.version,
-        "live": registry.live() == manifest.version,
+        "version": version,
+        "live": registry.live() == version,
         "log_entry": entry.number,
         "refused": list(verdict.refused),
         "notes": list(verdict.notes),
@@ -71,7 +77,7 @@ def run(ctx: StageContext) -> dict:
     }
 
 
-def _assemble(ctx: StageContext, staged: Path) -> None:
+def assemble(ctx: StageContext, staged: Path) -> None:
     """Copies what a version holds out of the stages' working files."""
     train, embed = ctx.inputs["train"], ctx.inputs["embed"]
     for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER):
@@ -137,8 +143,17 @@ def _pair(held: dict[str, Any]) -> Pair:
     return Pair(**who, users=held.get("users", 0))
 
 
-def _describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str]) -> Manifest:
-    """The manifest, under an id that was not pruned."""
+def _origin(ctx: StageContext) -> dict[str, Any]:
+    """What the manifest says of a version that was trained."""
+    return {
+        "day": ctx.day,
+        "parent": ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
+        "sources": {stage: workdir.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
+    }
+
+
+def describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str], **origin: Any) -> Manifest:
+    """The manifest, under an id that was not pruned; `origin` are the fields that say where the version comes from."""
     files = {
         file.path: File(sha256=storage.file_digest(file.uri), size=file.size)
         for file in storage.list_files(str(staged))
@@ -146,29 +161,29 @@ def _describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str
     editions = (
         Manifest.create(
             pipeline=ctx.pipeline.name,
-            day=ctx.day,
             files=files,
             edition=edition,
-            parent=ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
             settings=ctx.pipeline.model_dump(mode="json", by_alias=True, exclude=_PLACES),
             quality=verdict.figures,
             items=verdict.figures["items"],
             dimension=json.loads((staged / INDEX_FIGURES).read_text())["dimension"],
-            sources={stage: workdir.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
             software=_software(),
+            **origin,
         )
         for edition in count(1)
     )
     return next(manifest for manifest in editions if manifest.version not in pruned)
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {
+def write_verdict(verdict: Verdict, staged: Path) -> None:
+    """Writes `gate.json`."""
+    told = {
         "accepted": verdict.accepted,
         "refused": verdict.refused,
         "notes": verdict.notes,
         "figures": verdict.figures,
     }
+    (staged / GATE).write_text(json.dumps(told, indent=1))
 
 
 def _software() -> dict[str, str]:

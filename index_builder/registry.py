@@ -12,6 +12,7 @@ Readers take no lock. Writers race for the next number; the loser reads the winn
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from index_builder import manifest
 from index_builder.files import verify_files
@@ -19,7 +20,7 @@ from index_builder.log import Entry, Promote, State, version_date
 from index_builder.manifest import File, Manifest
 from index_builder.versions import Status, Versions
 from twinspire import storage
-from twinspire.errors import UsageError
+from twinspire.errors import TryAgain, UsageError
 
 __all__ = ["Entry", "Registry", "Status", "version_date"]
 
@@ -38,6 +39,7 @@ class Registry(Versions):
         reason: str,
         promote: Promote = "auto",
         about: Mapping[str, bytes] = MappingProxyType({}),
+        while_live: str | None = None,
     ) -> Entry:
         """Stores a version and logs it; live if accepted and the rule allows.
 
@@ -48,24 +50,32 @@ class Registry(Versions):
           described: its manifest.
           accepted: the gate's verdict.
           reason: why.
-          promote: `auto` goes live unless a later day is live or the version was rolled back; `yes` always; `no` never.
+          promote: `auto` goes live unless the live one, or its catalogue, is of a later day or the version was rolled
+            back; `yes` always; `no` never.
           about: files by name that tell of the version and are no part of its content: of equal versions, the first
             one's stay.
+          while_live: a trained version; logged only while the live version has its towers.
 
         Raises:
           BadData: the folder does not match the manifest. Nothing is logged.
-          UsageError: a version of this id was pruned. TryAgain: the store did not answer.
+          UsageError: a version of this id was pruned. TryAgain: the store did not answer, or other towers are live.
         """
         version = described.version
+        origin: dict[str, Any] = {"refreshes": described.refreshes, "corpus_date": described.corpus_date}
 
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
+            if while_live and (state.live is None or state.trained(state.live) != while_live):
+                raise TryAgain(
+                    f"A refresh replaces a version of the towers that were live when it began, {while_live}'s; "
+                    f"{state.live} went live meanwhile. Refresh again."
+                )
             fate = state.fate.get(version)
             if not accepted:
-                return None if fate else state.next("refuse", version, reason, state.live)
-            live = version if state.goes_live(version, promote) else state.live
+                return None if fate else state.next("refuse", version, reason, state.live, **origin)
+            live = version if state.goes_live(version, promote, described.corpus_date) else state.live
             if fate in (None, "refused"):
-                return state.next("publish", version, reason, live)
+                return state.next("publish", version, reason, live, **origin)
             return None if live == state.live else state.next("promote", version, reason, live)
 
         self._store(staged, described, about)
@@ -117,7 +127,7 @@ class Registry(Versions):
             newer = state.by_day()[state.by_day().index(target) + 1 :]
             if target == state.live and not newer:
                 return None  # done, perhaps by somebody else meanwhile: once is enough
-            return state.next("rollback", target, reason, target, newer)
+            return state.next("rollback", target, reason, target, rolled_back=newer)
 
         decide(before)
         self.verify(str(target))

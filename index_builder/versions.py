@@ -13,6 +13,7 @@ from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
 _AT_ONCE = 8
+_Date = date  # which the fields called `date` hide
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Status:
     Attributes:
       status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
       stored: whether its files are still there.
+      corpus_date: the day of its catalogue: a later one, if it was refreshed.
     """
 
     version: str
@@ -31,6 +33,7 @@ class Status:
     reason: str
     pinned: bool
     stored: bool
+    corpus_date: _Date
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class Versions:
                 reason=entry.reason,
                 pinned=version in state.pinned,
                 stored=version in stored and version not in state.pruned,
+                corpus_date=state.corpus_date(version),
             )
             for version, entry in state.last.items()
         ]

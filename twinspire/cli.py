@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinspire import __version__
-from twinspire.commands import daily, data, evaluating, reading, report, serving, showing, summary, versions
+from twinspire.commands import daily, data, evaluating, reading, refreshing, report, serving, showing, summary, versions
 from twinspire.commands.options import console
 from twinspire.errors import TwinspireError
 from twinspire.wording import said
@@ -23,6 +23,7 @@ PANELS = {
         daily.embed,
         daily.index,
         daily.publish,
+        refreshing.refresh,
         summary.summary,
     ),
     "Read": (reading.recommend, reading.similar, serving.serve, evaluating.evaluate),

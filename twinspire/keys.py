@@ -63,6 +63,16 @@ STAGES = {
         ),
     )
 }
+REFRESH = Stage(
+    name="refresh",
+    module="index_builder.refresh",
+    after=None,
+    config=(
+        *("pipeline.time_zone", "source", "columns", "features", "window", "corpus", "evaluation.lately_days", "mix"),
+        *("beam.shards", "index", "gate", "serving", "registry.root"),
+    ),
+)
+"""Not one of a day's stages: it takes the towers of a version, and makes all else anew as of some later day."""
 # When or where the logs are found does not change a result: their digests stand in the key. An embedding's width is the
 # model's affair alone.
 _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
@@ -77,9 +87,9 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
         value = tables[table][key] if key else tables[table]
         if table in _WITHOUT_EFFECT and not key:
             value = {k: v for k, v in value.items() if k not in _WITHOUT_EFFECT[table]}
-        if table == "features" and stage.name == "features":
+        if table == "features" and stage.after is None:
             value = {name: {k: v for k, v in f.items() if k != "dimension"} for name, f in value.items()}
-        if table == "mix" and stage.name == "features":  # which looks at pairs of items, and at nothing else of it
+        if table == "mix" and stage.after is None:  # which looks at pairs of items, and at nothing else of it
             value = value["neighbours"] if pipeline.mix.pairs else 0
         used[path] = value
     return digest(used)

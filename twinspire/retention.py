@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from twinspire import storage, workdir
-from twinspire.keys import STAGES
+from twinspire.keys import REFRESH, STAGES
 from twinspire.pipeline import Pipeline
 
 
@@ -22,7 +22,7 @@ def spare_working_files(pipeline: Pipeline, needed: set[str], *, keep_days: int,
     spare = []
     for day in workdir.days(pipeline):
         old = (today - day).days > keep_days
-        for stage in STAGES:
+        for stage in (*STAGES, REFRESH.name):
             home = storage.join(workdir.day_uri(pipeline, day), stage)
             newest = workdir.latest(pipeline, day, stage)
             attempts = [storage.join(home, name) for name in storage.list_names(home)]

@@ -132,7 +132,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         )
         done = _make(stage, context, key=key, config=config)
     if name == "publish":
-        _raise_if_refused(done)
+        raise_if_refused(done)
     told = {**done.summary, "live": is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary
     return {
         "stage": name,
@@ -217,7 +217,12 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
         )
 
 
-def _raise_if_refused(attempt: Attempt) -> None:
+def raise_if_refused(attempt: Attempt) -> None:
+    """Tells the gate's reasons, also when the stage was already done.
+
+    Raises:
+      GateRefused: the version was stored, and is not live.
+    """
     if reasons := attempt.summary.get("refused"):
         version = attempt.summary.get("version")
         raise GateRefused(

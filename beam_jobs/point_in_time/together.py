@@ -38,10 +38,11 @@ _CHUNK = 50_000
 def moments(job: Job) -> dict[str, tuple[str, date]]:
     """By folder of the output: the corpus whose rows its neighbours are, and the day at whose start they are known."""
     day = job.plan.day
-    return {
+    both = {
         schema.CO_OCCURRENCE_START: (schema.CORPUS_START, day),
         schema.CO_OCCURRENCE_END: (schema.CORPUS_END, days.after(day)),
     }
+    return {folder: found for folder, found in both.items() if found[1] in job.plan.corpora}
 
 
 def baskets(positives: pl.DataFrame, moment: date, train_days: int) -> pa.RecordBatch:

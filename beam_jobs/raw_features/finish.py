@@ -94,12 +94,13 @@ class FinishPasts(Finish):
 
 
 class FinishCorpus(Finish):
-    """Any element -> both corpora; their `MEMBERS`; `NUMBERS`, `REJECTED` records of the items."""
+    """Any element -> the corpora; their `MEMBERS`; `NUMBERS`, `REJECTED` records of the items."""
 
     def process(self, _: None, table: pa.RecordBatch) -> Iterator:
         """Writes the files."""
         day, known = self._job.plan.day, _frame(table)
-        for folder, moment in ((schema.CORPUS_START, day), (schema.CORPUS_END, days.after(day))):
+        for moment in self._job.plan.corpora:
+            folder = schema.CORPUS_START if moment == day else schema.CORPUS_END
             rows = corpus.corpus(self._job, moment, known)
             kind = corpus.schema_of(self._job, rows)
             for part, start in enumerate(range(0, max(1, len(rows)), corpus.FILE_ROWS)):

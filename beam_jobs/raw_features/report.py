@@ -69,7 +69,7 @@ def _snapshots(job: Job, numbers: Numbers, table: str) -> dict:
 
 def _missing(job: Job) -> list[str]:
     """Days without logs, between the first that has any and the day."""
-    oldest = min(job.inputs.events)
+    oldest = min(job.inputs.events, default=job.plan.day)
     return [str(d) for d in job.plan.read if d > oldest and d not in job.inputs.events]
 
 
@@ -77,11 +77,9 @@ def check(job: Job, numbers: Numbers) -> None:
     """Raises BadData if too much was set aside, a column was never there, or nothing is left."""
     day = str(job.plan.day)
     _check_columns(job, numbers)
-    checked = {("events", str(d)) for d in job.plan.examples} | {
-        (t, str(at)) for t in ("items", "users") for at in getattr(job.inputs, t)
-    }
-    for table, at in sorted(checked):
-        _check_rejected(job, numbers, table, at)
+    for example_day in job.plan.examples:
+        _check_rejected(job, numbers, "events", str(example_day))
+    check_snapshots(job, numbers)
     if not numbers.get(("examples", "events", day)):
         types: Mapping[str, int] = numbers.get(("type", "events", day), {})
         found = ", ".join(f"{kind or 'none'}: {n:,}" for kind, n in sorted(types.items(), key=lambda t: -t[1])[:10])
@@ -90,6 +88,13 @@ def check(job: Job, numbers: Numbers) -> None:
             f"none; its events are of the types {found or '(it has no good records)'}. Mend columns.positives, or skip "
             "the day."
         )
+
+
+def check_snapshots(job: Job, numbers: Numbers) -> None:
+    """Raises BadData if too many of their rows were set aside."""
+    for table in ("items", "users"):
+        for at in getattr(job.inputs, table):
+            _check_rejected(job, numbers, table, str(at))
 
 
 def _check_rejected(job: Job, numbers: Numbers, table: str, at: str) -> None:

@@ -7,7 +7,7 @@ import apache_beam as beam
 from rich.console import Console
 
 from beam_jobs import engine, schema
-from beam_jobs.days import make_plan
+from beam_jobs.days import Scope, make_plan
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.raw_features import report
 from beam_jobs.raw_features.flow import RawFeatures
@@ -23,6 +23,10 @@ MOST_HELD_OUT = 10_000
 """The most users held out of a day. Fixed: who was held out on a day may depend on `evaluation.holdout` alone."""
 _BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
 _GZIP = 6
+_OF_CATALOGUE = (
+    *("rows", "rejected", "duplicates", "users", "items", "known_users", "corpus_end", "unlisted_items"),
+    *("unlisted_events", "snapshots", "days"),
+)
 
 console = Console(stderr=True)
 
@@ -61,9 +65,34 @@ def write_raw(ctx: StageContext, analyse: Callable[[beam.PCollection], None]) ->
     return found
 
 
-def plan_job(ctx: StageContext) -> Job:
+def write_catalogue(ctx: StageContext) -> dict:
+    """Writes only what is served after the day and needs no training: corpus, co-occurrence, users, as of its end.
+
+    Days of events that are not there, the last one included, are done without.
+
+    Returns:
+      The report, as far as it is about these.
+
+    Raises:
+      BadData: a snapshot breaks a rule of the pipeline file, or there is none that is old enough.
+    """
+    job = plan_job(ctx, "catalogue")
+    console.print(f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | "Raw features" >> RawFeatures(job)
+
+    engine.run(ctx.pipeline.beam.options, build)
+    numbers = report.read_numbers(job)
+    report.check_snapshots(job, numbers)
+    found = {name: value for name, value in report.make_report(job, numbers).items() if name in _OF_CATALOGUE}
+    storage.write_bytes(storage.join(ctx.out, schema.REPORT), json.dumps(found, indent=1).encode())
+    return found
+
+
+def plan_job(ctx: StageContext, scope: Scope | None = None) -> Job:
     """Finds out what the run reads and how it is laid out."""
-    plan = make_plan(ctx.pipeline, ctx.day, ctx.mode)
+    plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
     inputs = source.inputs(ctx.pipeline, plan)
     hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
     return Job(p=ctx.pipeline, plan=plan, inputs=inputs, out=ctx.out, block_hours=hours, most_held_out=MOST_HELD_OUT)

@@ -121,19 +121,25 @@ class Work(beam.DoFn):
         p = self._job.p
         for file, rows in events.examples():
             yield TaggedOutput(EXAMPLES, (file, batches.to_batch(rows, half_made(p))))
-        yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
-        asked = schema.evaluation_schema(p).append(pa.field(LOT, pa.uint64()))
-        asked = asked.remove(asked.get_field_index("_holdout"))
-        yield TaggedOutput(EVALUATION, (f"{schema.EVALUATION}/{name}", batches.to_batch(events.evaluation(), asked)))
+        if self._job.plan.analysis:
+            yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
+        if self._job.plan.evaluation:
+            yield from self._asked(events, name)
         users = batches.to_batch(events.users(), schema.users_schema(p))
         yield TaggedOutput(USERS, (f"{schema.USERS}/{name}", users))
-        if p.evaluation.als:
-            pasts = batches.to_batch(events.pasts(), schema.pasts_schema())
-            yield TaggedOutput(PASTS, (f"{schema.PASTS}/{name}", pasts))
         if p.mix.pairs:
             taken = events.positives()
             for folder, (_, moment) in together.moments(self._job).items():
                 yield TaggedOutput(BASKETS, (folder, together.baskets(taken, moment, p.window.train_days)))
+
+    def _asked(self, events: Shard, name: str) -> Iterator:
+        """What versions are measured by."""
+        kind = schema.evaluation_schema(self._job.p).append(pa.field(LOT, pa.uint64()))
+        kind = kind.remove(kind.get_field_index("_holdout"))
+        yield TaggedOutput(EVALUATION, (f"{schema.EVALUATION}/{name}", batches.to_batch(events.evaluation(), kind)))
+        if self._job.p.evaluation.als:
+            pasts = batches.to_batch(events.pasts(), schema.pasts_schema())
+            yield TaggedOutput(PASTS, (f"{schema.PASTS}/{name}", pasts))
 
 
 def half_made(p: Pipeline) -> pa.Schema:

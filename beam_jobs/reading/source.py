@@ -21,7 +21,6 @@ from beam_jobs.reading.files import format_of, open_text, readable
 from twinspire import storage
 from twinspire.errors import BadData, NothingToDo, TryAgain
 from twinspire.pipeline import Pipeline
-from twinspire.stages import Mode
 
 Table = Literal["events", "items", "users"]
 
@@ -94,7 +93,7 @@ def inputs(p: Pipeline, plan: days.Plan) -> Inputs:
         )
     asked = {*plan.examples, *plan.evaluation, plan.day, days.after(plan.day)}
     # A training day older than all snapshots has no item features; that is no reason not to train on it.
-    items_of = {day: at for day in plan.examples if (at := items.at(day))}
+    items_of = {day: at for day in {*plan.examples, plan.day} if (at := items.at(day))}
     users_of = {day: at for day in asked if (at := users.at(day - timedelta(days=1)))}
     return Inputs(
         events=events,
@@ -105,7 +104,7 @@ def inputs(p: Pipeline, plan: days.Plan) -> Inputs:
     )
 
 
-def fingerprint(p: Pipeline, day: date, mode: Mode) -> dict:
+def fingerprint(p: Pipeline, day: date, mode: days.Scope) -> dict:
     """Digests of all files that a run of the day reads, by table, folder date and name."""
     found = inputs(p, days.make_plan(p, day, mode))
     tables = [found.events, found.items, found.users]

@@ -41,9 +41,14 @@ class Embed(beam.DoFn):
         assert self._tower is not None
         vectors = self._tower(pa.Table.from_batches([batch.rows]))
         table = with_vectors(batch.rows.column(self._key), self._key, vectors)
-        sink = io.BytesIO()
-        pq.write_table(table, sink, compression="none", use_dictionary=False)
-        storage.write_bytes(storage.join(self._out, f"{batch.name}.parquet"), sink.getvalue())
+        write_plain(storage.join(self._out, f"{batch.name}.parquet"), table)
+
+
+def write_plain(uri: str, table: pa.Table) -> None:
+    """Writes a Parquet file of columns that hardly compress."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none", use_dictionary=False)
+    storage.write_bytes(uri, sink.getvalue())
 
 
 def load_tower(uri: str) -> Tower:

@@ -151,6 +151,8 @@ def origin(facts: Facts) -> Part:
     """What the version was made from and with."""
     m = facts.manifest
     rows = [["version", m.version], ["parent", m.parent or "none: trained from scratch"]]
+    if m.refreshes:
+        rows += [["towers of", m.refreshes], ["catalogue of", str(m.corpus_date)]]
     rows += [[f"{stage}, working files", place] for stage, place in m.sources.items()]
     rows += [[name, text] for name, text in m.software.items()]
     settings = Table(

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import embed
+from beam_jobs.vectors.known import Known, compare
 from beam_jobs.vectors.rows import compact
 from beam_jobs.vectors.sample import Sample
 from twinspire import storage
@@ -170,6 +172,66 @@ def test_a_run_repeated_writes_the_same_bytes(tmp_path, features, towers):
         embed.run(context(features, str(towers), str(tmp_path / name), batch_rows=10))
         digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
     assert digests[0] == digests[1]
+
+
+@pytest.fixture
+def refreshed(tmp_path, features, towers):
+    """The corpus of the day after: two items are new, three changed in one feature each, and two are gone."""
+    embed.run(context(features, str(towers), str(tmp_path / "before"), batch_rows=10))
+    rows = corpus([*range(102, 137), *range(200, 208), 500, 501]).to_pylist()
+    changes = {"i102": {"week": 99.0}, "i103": {"tags": ["y", "x", "x"]}, "i207": {"tags": []}}
+    rows = [row | {"_popular": 9} | changes.get(row["_item"], {}) for row in rows]
+    home = str(tmp_path / "later")
+    write(f"{home}/corpus/end/part-0.parquet", pa.Table.from_pylist(rows, corpus([]).schema))
+    write(f"{home}/users/part-0.parquet", users(range(50, 80), hours_ago=1))
+    return home
+
+
+def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(tmp_path, features, refreshed, towers):
+    """Known vectors are marked, so that one that was made again would show."""
+    before, known = vectors(f"{tmp_path}/before/items", tmp_path), str(tmp_path / "known")
+    marked = pa.FixedSizeListArray.from_arrays(
+        pc.add(before["vector"].combine_chunks().flatten(), pa.scalar(0.25, pa.float32())), 4
+    )
+    write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
+    out = str(tmp_path / "out")
+    told = embed.run(context(refreshed, str(towers), out, batch_rows=10), Known(f"{features}/corpus/end", known))
+    changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
+    assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
+    found = dict(
+        zip(*(vectors(f"{out}/items", tmp_path)[name].to_pylist() for name in ("_item", "vector")), strict=True)
+    )
+    made = {"i102": [102, 99, 2, 1], "i103": [103, 51.5, 3, 1], "i207": [207, 103.5, 0, 1]}
+    made |= {f"i{n}": [n, n / 2, n % 4, 1] for n in (500, 501)}
+    kept = [*range(104, 137), *range(200, 207)]
+    assert found == made | {f"i{n}": [x + 0.25 for x in (n, n / 2, n % 4, 1)] for n in kept}
+
+
+def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
+    kinds = pa.schema({"_item": pa.string(), "word": pa.string(), "x": pa.float32(), "tags": pa.list_(pa.string())})
+    pairs = {  # the row before, the row now, whether that is a change
+        "same": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t", "u"]), False),
+        "both missing": ((None, None, []), (None, None, []), False),
+        "both not a number": (("a", float("nan"), []), ("a", float("nan"), []), False),
+        "word": (("a", 1.5, []), ("b", 1.5, []), True),
+        "now missing": (("a", 1.5, []), (None, 1.5, []), True),
+        "number was missing": (("a", None, []), ("a", 0.0, []), True),
+        "order of tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["u", "t"]), True),
+        "fewer tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t"]), True),
+    }
+    for folder, side in (("before", 0), ("now", 1)):
+        rows = [dict(zip(kinds.names, (name, *pair[side]), strict=True)) for name, pair in pairs.items()]
+        write(f"{tmp_path}/{folder}/part-0.parquet", pa.Table.from_pylist(rows, kinds))
+    items = pa.array(sorted(pairs))
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2)
+    write(f"{tmp_path}/vectors/part-0.parquet", pa.table({"_item": items, "vector": flat}))
+    known = Known(f"{tmp_path}/before", f"{tmp_path}/vectors")
+    found = compare(f"{tmp_path}/now", known, ["word", "x", "tags"])
+    assert set(found.anew["_item"].to_pylist()) == {name for name, (*_, changed) in pairs.items() if changed}
+    for item, vector in zip(*(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True):
+        assert vector[0] == 2 * sorted(pairs).index(item), "each item its own vector"
+    gone = compare(f"{tmp_path}/now", known._replace(corpus=f"{tmp_path}/nowhere"), ["word", "x", "tags"])
+    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0), "what it was made of is not known any more"
 
 
 def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index_builder.comparison import Pair
-from index_builder.gate import Measured, judge
+from index_builder.gate import Measured, Refreshed, judge, judge_refresh
 from model.intervals import interval, resampled_means
 from twinspire.tables import Gate, Index
 
@@ -338,3 +338,32 @@ def test_chance_alone_is_seldom_refused():
         large += change < -0.1
         assert verdict(**changed(change, low, high, before=found[1].mean(), users=250, where="0")).accepted
     assert refused < 0.05 * 400 and large > 0.15 * 400
+
+
+def refreshed(**changes):
+    told = {"index_recall": 0.99, "items": 1000, "before": 1000, "new": 10, "withdrawn": 10}
+    quality = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5, "index_recall": 0.5, "items": 7}
+    return judge_refresh(Refreshed(trained="2017-10-01-abc", **{**told, **changes}), quality, GATE, INDEX)
+
+
+def test_a_refresh_is_not_judged_by_what_its_towers_were():
+    found = refreshed()
+    assert found.accepted and "2017-10-01-abc" in found.reason
+    told = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5, "index_recall": 0.99, "items": 1000}
+    assert found.figures == told, "the towers' figures, and its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"index_recall": 0.979}, "index recall"),
+        ({"index_recall": None}, "index recall"),
+        ({"withdrawn": 501, "items": 509}, "501 items are gone from the 1,000 before"),
+        ({"new": 501, "items": 1491}, "501 items are not in the 1,000 before"),
+        ({"withdrawn": 501, "new": 501}, "gone from"),  # of the same size, and another one
+    ],
+)
+def test_a_refresh_is_held_to_its_index_and_to_how_much_is_exchanged(changes, said):
+    found = refreshed(**changes)
+    assert not found.accepted and any(said in reason for reason in found.refused) and said in found.reason
+    assert refreshed(withdrawn=500, new=500).accepted

@@ -24,6 +24,7 @@ from twinspire.commands.options import (
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire.keys import STAGES
 from twinspire.pipeline import Pipeline
+from twinspire.refresh import catch_up
 from twinspire.wording import said
 
 
@@ -42,13 +43,16 @@ def day(
     close: Annotated[
         bool, typer.Option(help="End what is open of the day, or only --run (on any day), so that later days go on.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Without: only tell which day it is; open nothing.")
+    ] = True,
     run: Run = None,
 ) -> None:
     """Resolve the day of a run, check that its logs are there, and open it.
 
     Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
     """
-    with _json_on_error("day") as told:
+    with json_on_error("day") as told:
         p = open_pipeline(pipeline)
         if close and run and not (date or instant):
             print_json({"closed": claims.end_runs(p, workdir.days(p), run)})
@@ -59,7 +63,7 @@ def day(
             found["closed"] = claims.end_runs(p, [chosen], run)
         elif turn:
             turns.ask_turn(p, chosen, run, timedelta(seconds=wait))
-        else:
+        elif check:
             found["input"] = runner.check_source(p, chosen, run)
         print_json({"day": str(chosen), "state": claims.state(p, chosen), **found})
 
@@ -114,13 +118,20 @@ def publish(
 
 
 def _stage(name: str, file: str, date: str, **options: Any) -> None:
-    with _json_on_error(name) as told:
+    with json_on_error(name) as told:
         told["day"] = date
-        print_json(runner.run_stage(open_pipeline(file), parse_date(date), name, **options))
+        print_json(_run_stage(open_pipeline(file), parse_date(date), name, **options))
+
+
+def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict:
+    """Runs a stage; a version that only its older catalogue keeps from going live gets the live one's."""
+    told = runner.run_stage(pipeline, day, name, **options)
+    caught_up = name == "publish" and options["promote"] == "auto" and not told["live"]
+    return told | (catch_up(pipeline, told["version"]) if caught_up else {})
 
 
 @contextmanager
-def _json_on_error(stage: str) -> Iterator[dict]:
+def json_on_error(stage: str) -> Iterator[dict]:
     """A stage's standard output ends with a JSON line whatever happens; what is put into the dictionary is added."""
     told: dict = {"stage": stage}
     try:
@@ -174,7 +185,7 @@ def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
     last: dict[str, Any] = {}
     for name in STAGES:
         try:
-            last = runner.run_stage(pipeline, day, name, **options)
+            last = _run_stage(pipeline, day, name, **options)
         except KeyboardInterrupt:
             console.print(f"Interrupted in {name} of {day}. What is done is kept: the same command goes on from there.")
             raise

@@ -53,6 +53,7 @@ def _row(one: Status, found: Measured | None, metric: str) -> dict[str, Any]:
     return {
         "version": one.version,
         "day": str(one.date),
+        "corpus_date": str(one.corpus_date),
         "live": one.status == "live",
         "status": one.status,
         "gate": _verdict(gate),
@@ -92,6 +93,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         later = row["next_day"] or {}
         marks = [row["status"], *(["pinned"] if row["pinned"] else []), *([] if row["stored"] else ["deleted"])]
+        if row["corpus_date"] != row["day"]:
+            marks.append(f"catalogue {row['corpus_date'][5:]}")
         best = (later.get("best_baseline") or (None, None))[1]
         figures = [row["value"], row["baseline"], later.get("value"), later.get("mix"), best]
         cells = ["" if x is None else f"{x:.3f}" for x in figures]
@@ -143,6 +146,8 @@ def _about(manifest: Manifest, found: Measured) -> Iterator[tuple[str, str]]:
     size = sum(file.size for file in manifest.files.values()) / 1e6
     yield "day", f"{manifest.date:%A %Y-%m-%d}"
     yield "parent", manifest.parent or "none: trained from scratch"
+    if manifest.refreshes:
+        yield "refresh", f"catalogue of {manifest.corpus_date:%A %Y-%m-%d}, towers of {manifest.refreshes}"
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
     yield "gate", _verdict(found.gate) or "its verdict is not there"
     for reason in found.gate.get("refused", []):

@@ -8,7 +8,7 @@ from twinspire import claims, storage, workdir
 from twinspire.commands.figures import quality_table
 from twinspire.commands.options import Date, PipelineFile, console, open_pipeline, parse_date, print_json
 from twinspire.errors import NothingToDo
-from twinspire.keys import STAGES
+from twinspire.keys import REFRESH, STAGES
 from twinspire.lineage import lineage
 from twinspire.pipeline import Pipeline
 from twinspire.wording import said
@@ -17,7 +17,7 @@ from twinspire.wording import said
 def summary(pipeline: PipelineFile, date: Date) -> None:
     """Tell how a day ended: its version, its figures beside the baselines', what it cost."""
     p, chosen = open_pipeline(pipeline), parse_date(date)
-    attempts = {name: workdir.latest(p, chosen, name) for name in STAGES}
+    attempts = {name: workdir.latest(p, chosen, name) for name in (*STAGES, REFRESH.name)}
     done = {name: attempt.summary for name, attempt in attempts.items() if attempt}
     state = claims.state(p, chosen)
     told = {"day": str(chosen), "state": state, "stages": done, **_inheritance(p, chosen)}

@@ -1,6 +1,7 @@
 """The raw features, row for row against slow.py; the same bytes again, from other formats, on other runners."""
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 from beam_jobs import hashing, schema
 from beam_jobs.raw_features import run as raw_features
-from beam_jobs.raw_features.run import write_raw
+from beam_jobs.raw_features.run import write_catalogue, write_raw
 from tests.beam_jobs.raw_features import world as worlds
 from tests.beam_jobs.raw_features.slow import Slow, float32
 from twinspire import storage
@@ -174,6 +175,28 @@ def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
     added = {name for name in full if name not in one}
     assert {name.split("/")[1] for name in added} == {f"dt={DAY - timedelta(days=n)}" for n in (1, 2)}
     assert one == {name: full[name] for name in one}
+
+
+def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
+    """What a refresh makes, without examples: nothing is read or counted otherwise."""
+    world, out = one
+    report = write_catalogue(world.context(tmp_path / "alone"))
+    alone, all_of_it = digests(tmp_path / "alone", "report.json"), digests(out, "report.json")
+    served = ("corpus/end", "co_occurrence/end", "users")
+    assert alone == {name: all_of_it[name] for name in all_of_it if name.startswith(("rejected", *served))}
+    assert {name.rsplit("/", 1)[0] for name in alone} >= set(served)
+    found = json.loads((out / "report.json").read_text())
+    same = ("corpus_end", "known_users", "rows", "users", "items")
+    assert {name: report[name] for name in same} == {name: found[name] for name in same}
+
+
+def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_path):
+    world = worlds.make(tmp_path / "world", 6)
+    shutil.rmtree(world.folder / f"events/dt={DAY}")
+    report = write_catalogue(world.context(tmp_path / "out"))
+    [snapshot] = report["snapshots"]["items"]
+    assert snapshot == "2017-11-07" and report["corpus_end"] == len(rows(tmp_path / "out/corpus/end")) > 5
+    assert any(row["_popular"] for row in rows(tmp_path / "out/corpus/end"))
 
 
 def test_later_days_change_nothing(one, tmp_path):

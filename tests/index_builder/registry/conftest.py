@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import staged
 
+from index_builder.log import version_date
 from index_builder.registry import Registry
 
 
@@ -21,9 +22,20 @@ def registry(place):
 def publish(registry, tmp_path):
     """Publishes a version of a day; its id."""
 
-    def publish(day, text="x", *, accepted=True, promote="auto"):
-        folder, manifest = staged(tmp_path / f"staged-{random.random()}", day, text)
-        registry.publish(folder, manifest, accepted=accepted, reason="because", promote=promote)
+    def publish(day, text="x", *, accepted=True, promote="auto", while_live=None, **fields):
+        folder, manifest = staged(tmp_path / f"staged-{random.random()}", day, text, **fields)
+        registry.publish(folder, manifest, accepted=accepted, reason="because", promote=promote, while_live=while_live)
         return manifest.version
 
     return publish
+
+
+@pytest.fixture
+def refresh(publish, registry):
+    """Publishes a refresh of a trained version with the catalogue of a later day; its id."""
+
+    def refresh(trained, corpus_date, text="", **options):
+        fields = {"refreshes": trained, "corpus_date": corpus_date, **options}
+        return publish(version_date(trained), text or f"catalogue of {corpus_date}", **fields)
+
+    return refresh

@@ -11,13 +11,13 @@ from twinspire import storage
 ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
 
 
-def staged(folder: Path, day: date, text: str) -> tuple[str, Manifest]:
-    """A folder with two files that both say `text`, and its manifest."""
+def staged(folder: Path, day: date, text: str, **fields) -> tuple[str, Manifest]:
+    """A folder with two files that both say `text`, and its manifest with such fields."""
     (folder / "index").mkdir(parents=True)
     for name in ("items.txt", "index/data.txt"):
         (folder / name).write_text(text)
     files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(folder))}
-    return str(folder), Manifest.create(pipeline="p", day=day, files=files, items=1, dimension=2)
+    return str(folder), Manifest.create(pipeline="p", day=day, files=files, items=1, dimension=2, **fields)
 
 
 def contents(registry: Registry, cache: Path) -> set[str]:

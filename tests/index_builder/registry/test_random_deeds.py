@@ -27,22 +27,38 @@ class Deeds(RuleBasedStateMachine):
         self.registry = Registry(f"{self.home.name}/registry", "p")
         self.live, self.accepted, self.day, self.count = None, [], {}, 0
         self.stored, self.pinned = set(), set()
+        self.corpus, self.trained = {}, {}
 
     def teardown(self):
         self.home.cleanup()
 
     @rule(day=st.integers(1, 9), accepted=st.booleans(), promote=st.sampled_from(["auto", "yes", "no"]))
     def publish(self, day, accepted, promote):
+        self.store(day, day, accepted, promote)
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data(), later=st.integers(0, 3), accepted=st.booleans())
+    def refresh(self, data, later, accepted):
+        trained = self.trained.get(version := data.draw(st.sampled_from(self.accepted)), version)
+        fields = {"refreshes": trained, "corpus_date": date(2017, 10, self.day[trained] + later)}
+        made = self.store(self.day[trained], self.day[trained] + later, accepted, "auto", **fields)
+        self.trained[made] = trained
+
+    def store(self, day, corpus, accepted, promote, **fields):
         self.count += 1
-        folder, manifest = staged(Path(self.home.name, str(self.count)), date(2017, 10, day), str(self.count))
+        home = Path(self.home.name, str(self.count))
+        folder, manifest = staged(home, date(2017, 10, day), str(self.count), **fields)
         self.registry.publish(folder, manifest, accepted=accepted, reason="", promote=promote)
-        self.day[manifest.version] = day
-        self.stored.add(manifest.version)
+        version = manifest.version
+        self.day[version], self.corpus[version] = day, corpus
+        self.stored.add(version)
         if accepted:
-            self.accepted.append(manifest.version)
-            newer = self.live is None or day >= self.day[self.live]
+            self.accepted.append(version)
+            live = self.live
+            newer = live is None or (day >= self.day[live] and corpus >= self.corpus[live])
             if promote == "yes" or (promote == "auto" and newer):
-                self.live = manifest.version
+                self.live = version
+        return version
 
     @precondition(lambda self: self.stored)
     @rule(data=st.data(), despite=st.booleans())
@@ -96,6 +112,9 @@ class Deeds(RuleBasedStateMachine):
             found = self.registry.accepted_before(date(2017, 10, day))
             days = [self.day[v] for v in self.accepted if self.day[v] < day]
             assert (found.date.day if found else None) == (max(days) if days else None)
+            if found:
+                same = [v for v in self.accepted if self.day[v] == max(days)]
+                assert found.version == ([v for v in same if v not in self.trained] or same)[-1]
         for version in self.stored:
             self.registry.verify(version)
 
