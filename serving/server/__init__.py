@@ -6,6 +6,7 @@ What is where:
     settings.py   what a deployment chooses
     bodies.py     request bodies, checked
     openapi.py    the same bodies, described
+    reference.py  that description as a page
     live.py       the live version: picked up, warmed up, swapped
     warming.py    what a version is asked before it answers anybody
     batching.py   requests of one moment, answered as one batch by a worker thread

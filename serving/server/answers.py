@@ -52,17 +52,18 @@ def _together(version: Version, requests: Requests, asked: list[Asked], metrics:
         results = iter(_results(version, requests, queries, asked[0].options, metrics))
     except Exception as e:
         if len(asked) == 1:
-            return [_told(e)]
+            return [_told(e, asked[0])]
         # One of them is at fault: the others are answered without it.
         return [_together(version, requests, [one], metrics)[0] for one in asked]
     return [_dump(version, one, results) for one in asked]
 
 
-def _told(error: Exception) -> Exception:
+def _told(error: Exception, asked: Asked) -> Exception:
     """The client's part of an error; what remains is the server's."""
-    if isinstance(error, Refused):
-        return Problem(error.kind, str(error), where=error.key)
-    return error
+    if not isinstance(error, Refused):
+        return error
+    query = "query" if asked.single else f"queries[{error.row}]"
+    return Problem(error.kind, f"{error}.", where=f"{query}.{error.key}" if error.key else query)
 
 
 def _dump(version: Version, asked: Asked, results: Iterator[dict[str, Any]]) -> bytes:
@@ -163,16 +164,21 @@ def alike(version: Version, asked: Like) -> bytes:
     """The body of the answer to `/v1/similar`.
 
     Raises:
-      Problem: the item is not in the catalogue.
+      Problem: the item is not in the catalogue, or a filter is not understood.
     """
     if version.rows([asked.item])[0] < 0:
         message = f"An item is one of the {len(version.items):,} of version {version.id}; {asked.item!r} is not."
         raise Problem("unknown_item", message, where="item")
-    found = similar(version, asked.item, asked.k)
+    try:
+        found = similar(version, asked.item, asked.k, allow=asked.allow, deny=asked.deny)
+    except UsageError as e:
+        raise Problem("wrong_type", str(e)) from e
     count = int(found.counts[0])
     rows = found.rows[0, :count]
     told: dict[str, Any] = {"version": version.id, "item": asked.item}
     told |= {"items": version.ids[rows].tolist(), "scores": found.scores[0, :count]}
     if asked.display:
         told["display"] = version.describe(rows)
+    if notes := found.notes_of(0):
+        told["notes"] = notes
     return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)

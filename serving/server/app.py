@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from serving.server import bodies, errors, openapi
 from serving.server.answers import alike
 from serving.server.edge import Edge
 from serving.server.metrics import CONTENT_TYPE
+from serving.server.reference import page
 from serving.server.service import Service
 from serving.server.settings import Settings
 from twinspire.pipeline import Pipeline
@@ -42,12 +43,18 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         version=__version__,
         description=ABOUT.format(name=pipeline.name),
         lifespan=lifespan,
+        docs_url=None,  # theirs loads its script from the network
+        redoc_url=None,
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
     )
     app.state.service = service
     _ask(app, service)
     _watch(app, service)
     # Further routers belong here: app.include_router(…), with `request.app.state.service` for what they need.
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(page(app.openapi(), str(request.base_url).rstrip("/")))
 
     @app.get("/", include_in_schema=False)
     async def home() -> Response:
@@ -91,7 +98,7 @@ def _ask(app: FastAPI, service: Service) -> None:
         "/v1/similar",
         tags=["ask"],
         summary="Items like an item",
-        openapi_extra=openapi.similar_body(settings),
+        openapi_extra=openapi.similar_body(service.pipeline, settings),
         responses=openapi.similar_answers(),
         response_class=Response,
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from serving.request import Refused, Requests
 from serving.server.errors import Problem
@@ -15,7 +16,7 @@ from serving.sources import SOURCES
 K = 10
 """Items of a list, unless `k` says otherwise."""
 OPTIONS = ("query", "queries", "k", "source", "exclude_seen", "display")
-SIMILAR_OPTIONS = ("item", "k", "display")
+SIMILAR_OPTIONS = ("item", "k", "allow", "deny", "display")
 
 
 class Options(NamedTuple):
@@ -49,10 +50,12 @@ class Asked(NamedTuple):
 
 
 class Like(NamedTuple):
-    """The body of `/v1/similar`."""
+    """The body of `/v1/similar`. Its filters are checked where they are used."""
 
     item: str
     k: int
+    allow: Any
+    deny: Any
     display: bool
 
 
@@ -63,13 +66,16 @@ async def read(request: Request, most: int) -> dict[str, Any]:
       Problem: it is too large, or no JSON object. NaN and numbers beyond a double are no JSON.
     """
     told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told) > most:
+    if told.isdecimal() and int(told) > most:
         raise _too_large(most)
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > most:
-            raise _too_large(most)
+    try:
+        async for part in request.stream():
+            content += part
+            if len(content) > most:
+                raise _too_large(most)
+    except ClientDisconnect as e:
+        raise Problem("bad_json", "The connection was closed before the end of the body.") from e
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError as e:
@@ -124,7 +130,7 @@ def like(body: Mapping[str, Any], settings: Settings) -> Like:
         raise Problem("missing", "A body has the id of an item.", where="item")
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise Problem("wrong_type", f"item is text, found {_shown(item)}.", where="item")
-    return Like(str(item), _k(body, settings), _flag(body, "display"))
+    return Like(str(item), _k(body, settings), body.get("allow"), body.get("deny"), _flag(body, "display"))
 
 
 def _query(requests: Requests, query: Any, row: int, where: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+import logging
 import time
 from collections.abc import Mapping
 
@@ -15,8 +16,11 @@ OPEN = ("/healthz", "/readyz")
 """Paths that need no token: an orchestrator asks them."""
 
 
+log = logging.getLogger("twinspire.serve")
+
+
 class Edge:
-    """Checks the token, and measures.
+    """Checks the token, measures, and answers for faults of the server: logged once, the connection kept.
 
     Args:
       app: what comes next.
@@ -33,7 +37,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), 0
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -49,6 +53,13 @@ class Edge:
                 self._metrics.errors.labels(path, "unauthorized").inc()
                 said = "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
                 await Problem("unauthorized", said).response()(scope, receive, sending)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            self._metrics.errors.labels(path, "internal").inc()
+            if status:  # half an answer is out: only a broken connection tells that it is none
+                raise
+            said = "The server has a fault; its log says more."
+            await Problem("internal", said).response()(scope, receive, sending)
         finally:
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)

@@ -1,6 +1,5 @@
 """What a client is told when something is wrong: `{"error": {"type", "message", …}}`, never a traceback."""
 
-import logging
 from typing import Any
 
 import orjson
@@ -26,8 +25,6 @@ TYPES = {
     "overloaded": (503, "too many queries wait: try again"),
 }
 """Status and meaning of each type."""
-
-log = logging.getLogger("twinspire.serve")
 
 
 class Problem(Exception):  # noqa: N818: it is the client's
@@ -58,7 +55,7 @@ def _headers(kind: str) -> dict[str, str]:
 
 
 def install(app: FastAPI, mark: Any) -> None:
-    """Answers every exception of the app's routes in this form.
+    """Answers what routes raise for clients in this form; all else is a fault, which edge.py answers.
 
     Args:
       app: whose.
@@ -80,11 +77,5 @@ def install(app: FastAPI, mark: Any) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    async def fault(request: Request, error: Exception) -> Response:
-        mark(request, "internal")
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return Problem("internal", "The server has a fault; its log says more.").response()
-
     app.add_exception_handler(Problem, problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, http)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, fault)

@@ -31,10 +31,7 @@ def query_schema(pipeline: Pipeline) -> Schema:
         },
         "exclude": {**_ITEMS, "description": "Item ids that must not come back."},
     }
-    attributes = pipeline.corpus.attributes
-    if attributes:
-        for key, text in (("allow", "has one of the values"), ("deny", "has none of the values")):
-            properties[key] = _filter(attributes, f"An item is listed only if it {text}, of every attribute named.")
+    properties |= _filters(pipeline)
     for name, f in pipeline.tower("query").items():
         properties |= _feature(name, f)
     nullable = {name: _or_null(schema) for name, schema in properties.items()}
@@ -75,6 +72,16 @@ def _feature(name: str, f: Feature) -> dict[str, Schema]:
 
 _NUMBER: Schema = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
 _TEXT: Schema = {"type": ["string", "integer", "boolean"], "minimum": -(2**63), "maximum": 2**64 - 1}
+
+
+def _filters(pipeline: Pipeline) -> dict[str, Schema]:
+    attributes = pipeline.corpus.attributes
+    if not attributes:
+        return {}
+    return {
+        "allow": _filter(attributes, "Of every attribute named, an item that is listed has one of the values."),
+        "deny": _filter(attributes, "Of every attribute named, an item that is listed has none of the values."),
+    }
 
 
 def _filter(attributes: tuple[str, ...], description: str) -> Schema:
@@ -123,11 +130,12 @@ def recommend_body(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
     return _json_body({"oneOf": [{**one, "title": "One"}, {**many, "title": "Several"}]}, examples)
 
 
-def similar_body(settings: Settings) -> dict[str, Any]:
+def similar_body(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
     """`requestBody` of `/v1/similar`."""
     properties = {
         "item": {**_ID, "description": "An item of the live version's catalogue."},
         "k": _k(settings),
+        **{key: _or_null(schema) for key, schema in _filters(pipeline).items()},
         "display": _flag("Send display columns along."),
     }
     return _json_body(_object(properties, "item"), {"nearest to an item": {"item": "item1", "k": 10}})
@@ -191,7 +199,7 @@ def recommend_answers() -> dict[int | str, dict[str, Any]]:
 
 def similar_answers() -> dict[int | str, dict[str, Any]]:
     """`responses` of `/v1/similar`."""
-    properties = {name: _RESULT[name] for name in ("items", "scores", "display")}
+    properties = {name: _RESULT[name] for name in ("items", "scores", "display", "notes")}
     schema = _object({"version": _VERSION, "item": {"type": "string"}, **properties}, "version", "item", "items")
     return {200: _answer("The nearest items, best first.", schema), **problems(400, 401, 404, 413, 422, 503)}
 
