@@ -4,6 +4,9 @@
 `features`, `train`, `embed`, `index` and `publish` make one version, and `summary` says what came of it. `close` comes
 last however the run ends, so that a run that was killed keeps no later day waiting.
 
+With the parameter `refresh`, a run does not train: `refresh` alone publishes the live version's towers with the
+catalogue as of the end of the day, which need not have ended. It keeps no other day waiting, and waits for none.
+
 The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A manual run works
 on the parameter `day`, or on yesterday when it is left empty.
 
@@ -65,6 +68,12 @@ PARAMETERS = {
         title="Promote",
         description="auto: live if the gate accepts it and no later day is live. yes: also an older day. no: not live.",
     ),
+    "refresh": Param(
+        False,
+        type="boolean",
+        title="Refresh",
+        description="Do not train: bring the live version's catalogue up to the day. Not for backfills.",
+    ),
 }
 DAY = "{{ ti.xcom_pull('day')['day'] }}"
 WHICH_DAY = (
@@ -72,6 +81,8 @@ WHICH_DAY = (
     "{% elif dag_run.run_type in ('scheduled', 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
 )
 MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
+NO_CHECK = "{% if params.refresh %}--no-check{% endif %}"
+UNLESS_REFRESH = "{% if params.refresh %}exit 0; {% endif %}"
 FORCE = "{% if params.force %}--force{% endif %}"
 RUN = "--run '{{ run_id }}'"
 STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
@@ -116,6 +127,18 @@ def refuse_unknown_parameters(context):
             f"A backfill takes its days from its range of dates; found the parameter day = {given['day']}, "
             "which would make every run the same day. Leave it out, or trigger a manual run."
         )
+    if given.get("refresh") and run.run_type == "backfill":
+        raise AirflowFailException("A backfill makes versions of past days; with the parameter refresh none is made.")
+
+
+def skip_if(refresh: bool):
+    """Before a task: skips it in runs that only refresh, or in all others."""
+
+    def check(context):
+        if context["params"]["refresh"] is refresh:
+            raise AirflowSkipException("this run only refreshes the catalogue" if refresh else "this run trains")
+
+    return check
 
 
 def dag(recommender: Recommender) -> DAG:
@@ -136,11 +159,11 @@ def dag(recommender: Recommender) -> DAG:
         tags=["twinspire", "recommender"],
         default_args=defaults,
     ) as made:
-        day = stage("day", recommender, f"{WHICH_DAY} {RUN}", pre_execute=refuse_unknown_parameters)
+        day = stage("day", recommender, f"{WHICH_DAY} {NO_CHECK} {RUN}", pre_execute=refuse_unknown_parameters)
         # However many days wait, only the next one holds a slot, and while it does the others do not even ask.
         turn = BashSensor(
             task_id="turn",
-            bash_command=command("day", recommender, f"--date {DAY} --turn --wait 300 {RUN}"),
+            bash_command=UNLESS_REFRESH + command("day", recommender, f"--date {DAY} --turn --wait 300 {RUN}"),
             retry_exit_code=TRY_AGAIN,
             mode="reschedule",
             poke_interval=timedelta(seconds=10),
@@ -149,16 +172,31 @@ def dag(recommender: Recommender) -> DAG:
         )
         # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.
         alone = {"train": 1, "publish": 1}
+        first = {"features": skip_if(refresh=True)}
         work = [
-            stage(name, recommender, f"--date {DAY} {options} {FORCE} {RUN}", max_active_tis_per_dag=alone.get(name))
+            stage(
+                name,
+                recommender,
+                f"--date {DAY} {options} {FORCE} {RUN}",
+                max_active_tis_per_dag=alone.get(name),
+                pre_execute=first.get(name),
+            )
             for name, options in STAGES.items()
         ]
+        refresh = stage(
+            "refresh",
+            recommender,
+            f"--date {DAY} {PROMOTE} {FORCE}",
+            max_active_tis_per_dag=1,
+            pre_execute=skip_if(refresh=False),
+        )
         # none_failed: also after a skipped day, to say why; a failed one stays red.
         summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")
         # A teardown comes last also when a task was killed, gave up, or the whole run was marked as failed by hand; it
         # does not make a failed run green.
         close = stage("close", recommender, f"--close {RUN}", name="day").as_teardown()
         chain(day, turn, *work, summary, close)
+        chain(day, refresh, summary)
     return made
 
 

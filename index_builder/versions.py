@@ -87,13 +87,19 @@ class Versions:
         """
         place = self._place("versions", version, manifest.FILE)
         try:
-            return Manifest.parse(storage.read_bytes(place), place)
+            described = Manifest.parse(storage.read_bytes(place), place)
         except FileNotFoundError as e:
             known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
             raise UsageError(
                 f"A version is one of those that `twinspire versions PIPELINE` lists; {version!r} of {self.pipeline} "
                 f"is not stored in {self.root}. The newest are: {known}."
             ) from e
+        if described.version != version:
+            raise BadData(
+                f"A manifest lies in the folder of its version; {place} is that of {described.version}. Somebody "
+                "copied it there: restore it, or roll back."
+            )
+        return described
 
     def place(self, version: str, path: str) -> str:
         """Where a file of a version lies, whether or not it is there."""
@@ -176,7 +182,10 @@ class Versions:
     def _entry(self, number: int) -> Entry:
         place = self._place("log", f"{number:08d}.json")
         try:
-            return Entry.model_validate_json(storage.read_bytes(place))
+            entry = Entry.model_validate_json(storage.read_bytes(place))
+            if entry.number != number:
+                raise ValueError(f"it is entry {entry.number}")
+            return entry
         except (FileNotFoundError, ValueError) as e:
             raise BadData(
                 f"The log's entries are numbered without gaps and never change; {place} cannot be read: {e}. "

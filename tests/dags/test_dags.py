@@ -16,6 +16,7 @@ from twinspire import errors
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"
 ORDER = ["day", "turn", "features", "train", "embed", "index", "publish", "summary", "close"]
+ALONE = {"turn", "train", "publish", "refresh"}
 
 
 def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
@@ -54,9 +55,10 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
 
 def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
     for dag in bag.dags.values():
-        assert [task.task_id for task in dag.topological_sort()] == ORDER
+        assert [task.task_id for task in dag.topological_sort() if task.task_id != "refresh"] == ORDER
         for before, after in itertools.pairwise(ORDER):
-            assert dag.get_task(after).upstream_task_ids == {before}, f"{dag.dag_id}.{after}"
+            # only `summary` comes after something else, too
+            assert dag.get_task(after).upstream_task_ids - {"refresh"} == {before}, f"{dag.dag_id}.{after}"
         for name in ORDER[:-2]:
             assert dag.get_task(name).trigger_rule == "all_success", f"{dag.dag_id}.{name} would run after a failure"
 
@@ -68,6 +70,14 @@ def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
         [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
         # only a teardown may come after it, whose own end says nothing of the run's
         assert leaf.is_teardown and not leaf.on_failure_fail_dagrun and leaf.upstream_task_ids == {"summary"}
+
+
+def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
+    for dag in bag.dags.values():
+        refresh = dag.get_task("refresh")
+        assert (refresh.upstream_task_ids, refresh.downstream_task_ids) == ({"day"}, {"summary"})
+        assert refresh.max_active_tis_per_dag == 1 and refresh.trigger_rule == "all_success"
+        assert dag.get_task("summary").upstream_task_ids == {"publish", "refresh"}
 
 
 def test_a_run_is_closed_however_it_ends(bag):
@@ -82,7 +92,7 @@ def test_days_go_in_order_without_depending_on_the_run_before(bag):
     for dag in bag.dags.values():
         assert not dag.catchup
         assert not any(task.depends_on_past or task.wait_for_downstream for task in dag.tasks)
-        assert {task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1} == {"turn", "train", "publish"}
+        assert {task.task_id for task in dag.tasks if task.max_active_tis_per_dag == 1} == ALONE
         # Otherwise ten waiting days would fill the slots, and the first day starve.
         assert dag.get_task("turn").mode == "reschedule"
 

@@ -38,6 +38,7 @@ def test_the_data_interval_starts_on_the_day_that_has_ended(bag, dag, at, day):
         {"day": None},
         {"mode": "full", "force": True, "promote": "no"},
         {"mode": "incremental", "promote": "yes"},
+        {"refresh": True, "day": "2017-10-16"},
     ],
 )
 def test_good_parameters_are_accepted(bag, conf):
@@ -55,6 +56,7 @@ def test_good_parameters_are_accepted(bag, conf):
         {"mode": None},
         {"force": "yes"},
         {"promote": True},
+        {"refresh": "yes"},
     ],
 )
 def test_bad_parameters_are_refused(bag, conf):
@@ -70,6 +72,7 @@ def test_bad_parameters_are_refused(bag, conf):
         ("manual", {"dya": "2017-10-16"}, "dya"),
         ("manual", {"day": "2017-10-16", "Force": True}, "Force"),
         ("backfill", {"day": "2017-10-16"}, "backfill"),
+        ("backfill", {"refresh": True}, "refresh"),
     ],
 )
 def test_the_first_task_refuses_what_airflow_lets_through(bag, run_type, conf, said):
@@ -101,6 +104,42 @@ def test_the_day_of_a_run(bag, run_type, day, ends):
     line = dag.get_template_env().from_string(dag.get_task("day").bash_command)
     start = datetime.fromisoformat("2017-10-15T15:00:00+00:00")
     run = SimpleNamespace(run_type=run_type)
-    said = line.render(params={"day": day}, dag_run=run, data_interval_start=start, run_id="scheduled__2017")
+    said = line.render(
+        params={"day": day, "refresh": False}, dag_run=run, data_interval_start=start, run_id="scheduled__2017"
+    )
     chosen = said.partition("tokyo.toml")[2].partition("| tail")[0].split()
     assert chosen == [*ends.split(), "--run", "'scheduled__2017'"]
+
+
+def rendered(dag, task, **params):
+    line = dag.get_template_env().from_string(dag.get_task(task).bash_command)
+    ti = SimpleNamespace(xcom_pull=lambda task: {"day": "2017-10-16"})
+    run = SimpleNamespace(run_type="manual")
+    params = {"day": None, "mode": "incremental", "force": False, "promote": "auto", "refresh": False} | params
+    return line.render(params=params, ti=ti, dag_run=run, run_id="manual__1")
+
+
+@pytest.mark.parametrize(
+    ("refresh", "skipped", "runs"), [(True, "features", "refresh"), (False, "refresh", "features")]
+)
+def test_a_run_trains_or_refreshes_and_not_both(bag, refresh, skipped, runs):
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    dag, context = bag.dags["tokyo"], {"params": {"refresh": refresh}}
+    with pytest.raises(AirflowSkipException):
+        dag.get_task(skipped)._pre_execute_hook(context)
+    assert dag.get_task(runs)._pre_execute_hook(context) is None
+    later = dag.get_task("features").downstream_list
+    while later:  # what is skipped takes all stages after it along
+        assert later[0].trigger_rule == ("none_failed" if later[0].task_id == "summary" else "all_success")
+        later = [] if later[0].task_id == "summary" else later[0].downstream_list
+
+
+def test_a_refresh_opens_no_day_and_waits_for_none(bag):
+    dag = bag.dags["tokyo"]
+    assert "--no-check" in rendered(dag, "day", refresh=True).split()
+    assert rendered(dag, "turn", refresh=True).startswith("exit 0; ")
+    assert "exit 0" not in rendered(dag, "turn") and "--no-check" not in rendered(dag, "day")
+    line = rendered(dag, "refresh", refresh=True, promote="no", force=True)
+    [options] = [line.partition("tokyo.toml")[2].partition("| tail")[0].split()]
+    assert "-m twinspire refresh" in line and options == ["--date", "2017-10-16", "--promote", "no", "--force"]

@@ -82,3 +82,46 @@ def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkey
     registry.open(cache=tmp_path / "cache")
     monkeypatch.setattr(storage.gcs, "download", lambda *_: pytest.fail("downloaded"))
     registry.open(cache=tmp_path / "cache")
+
+
+def _flipped(data):
+    return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
+
+
+DAMAGES = {
+    "half": lambda data, other: data[: len(data) // 2],
+    "one byte short": lambda data, other: data[:-1],
+    "longer": lambda data, other: data + b"}",
+    "empty": lambda data, other: b"",
+    "one bit": lambda data, other: _flipped(data),
+    "another's": lambda data, other: other,
+}
+
+
+@pytest.mark.parametrize("place", ["disk"], indirect=True)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_any_damage_to_any_file_is_found(publish, registry, tmp_path, damage):
+    """But for one bit of a manifest's figures, which no digest covers."""
+    other, version = publish(ONE, "other text"), publish(TWO, "twelve bytes")
+    home = Path(registry.root, "p/versions", version)
+    files = [f for f in home.rglob("*") if f.is_file() and not (f.name == "manifest.json" and damage == "one bit")]
+    for file in files:
+        kept = file.read_bytes()
+        file.write_bytes(DAMAGES[damage](kept, (home.parent / other / file.relative_to(home)).read_bytes()))
+        for use in (registry.open, lambda: registry.verify(version), lambda: registry.promote(version, reason="")):
+            with pytest.raises(BadData, match=version):
+                use()
+        file.write_bytes(kept)
+    assert len(files) in (2, 3) and registry.verify(version)
+
+
+@pytest.mark.parametrize("place", ["disk"], indirect=True)
+@pytest.mark.parametrize("damage", ["half", "longer", "empty", "another's"])
+def test_a_damaged_entry_stops_everything(publish, registry, damage):
+    publish(ONE)
+    publish(TWO)
+    first, last = (Path(registry.root, f"p/log/0000000{n}.json") for n in (1, 2))
+    last.write_bytes(DAMAGES[damage](last.read_bytes(), first.read_bytes()))
+    for use in (registry.live, registry.open, registry.log, lambda: publish(THREE)):
+        with pytest.raises(BadData, match=r"00000002\.json"):
+            use()
