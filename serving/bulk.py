@@ -10,11 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, Unpack
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, Unpack
 
 import polars as pl
 import pyarrow as pa
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.nominators import TWO_TOWER
+from serving.lines import PlainLines
 from serving.recommend import Answer, Asked, recommend
 from serving.request import USER, Refused, Requests
 from serving.sources import chosen
@@ -34,6 +36,7 @@ BATCH = 2048  # lines answered at a time
 _NOTES = 5  # the most that are kept
 _ENDINGS = (".jsonl", ".parquet")
 _GZIP = b"\x1f\x8b"
+_T = TypeVar("_T")
 
 
 class Lines(NamedTuple):
@@ -91,30 +94,57 @@ def recommend_lines(
     requests, source = Requests(version.pipeline), chosen(version, asked.get("source"))
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
-    with _local(queries) as file, _target(out) as target, _progress(file) as tell:
-        writer = _writer(target, source)
-        try:
-            for lines in _batches(file):
-                table = _parse(requests, lines, queries)
-                with _naming(lines, queries):
-                    answer = recommend(version, table, k, now=now, **asked)
-                items, scores = answer.lists(ids)
-                columns = {"user": table[USER], "items": items, "scores": scores}
-                columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
-                writer.write(pa.table(columns))
-                _count(counts, answer, table[USER], k)
-                notes |= dict.fromkeys(answer.told.of_filters) if len(notes) < _NOTES else {}
-                tell(lines.offset, counts["queries"])
-        finally:
-            writer.close()
+    with (
+        _local(queries) as file,
+        _target(out) as target,
+        _progress(file) as tell,
+        closing(_writer(target, source)) as writer,
+        ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
+    ):
+        written: Future | None = None
+        for lines, table in _ahead(_parsed(requests, file, queries)):
+            with _naming(lines, queries):
+                answer = recommend(version, table, k, now=now, **asked)
+            if written:
+                written.result()
+            written = aside.submit(_write, writer, table[USER], answer, ids)
+            _count(counts, answer, table[USER], k)
+            notes |= dict.fromkeys(answer.told.of_filters) if len(notes) < _NOTES else {}
+            tell(lines.offset, counts["queries"])
+        if written:
+            written.result()
     seconds = time.monotonic() - started
     speed = {"seconds": round(seconds, 1), "users_per_s": round(counts["queries"] / max(seconds, 1e-9))}
     told = {"version": version.id, "source": source, "out": out or "standard output", "k": k}
     return {**told, **counts, **speed, "notes": list(notes)[:_NOTES]}
 
 
-def _parse(requests: Requests, lines: Lines, file: str) -> pa.Table:
-    """Checks the lines; see `Requests.table`."""
+def _write(writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
+    items, scores = answer.lists(ids)
+    columns = {"user": users, "items": items, "scores": scores}
+    columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
+    writer.write(pa.table(columns))
+
+
+def _ahead(made: Iterator[_T]) -> Iterator[_T]:
+    """The same, each made in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as aside:
+        coming = aside.submit(next, made, None)
+        while (one := coming.result()) is not None:
+            coming = aside.submit(next, made, None)
+            yield one
+
+
+def _parsed(requests: Requests, source: Path, file: str) -> Iterator[tuple[Lines, pa.Table]]:
+    """Lines, and the requests that they are, thousands at a time."""
+    plain = PlainLines(requests)
+    for lines in _batches(source):
+        table = plain.table(lines.texts)
+        yield lines, table if table is not None else _looked_at(requests, lines, file)
+
+
+def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
+    """Checks the lines one by one; see `Requests.table`."""
     objects = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:

@@ -30,7 +30,7 @@ USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", 
 ALLOW, DENY = "_allow", "_deny"
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 _FILTERS = {"allow": ALLOW, "deny": DENY}
 Parse = Callable[[Any], Any]
 
@@ -69,6 +69,9 @@ class Requests:
 
     Attributes:
       keys: what a request may hold.
+      layout: columns of a table of requests: `_user`, `_seen` (the whole history), `_exclude`, `_allow` and `_deny`
+        (JSON, in one form), and the query features.
+      sizes: lengths of vectors, by column.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -82,6 +85,9 @@ class Requests:
             for name, f in query.items()
             for column in feature_columns(name, f)
         }
+        meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS), (ALLOW, pa.string()), (DENY, pa.string())]
+        self.layout = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
+        self.sizes = {name: f.size for name, f in query.items() if f.kind == "vector"}
         # Last, so that these names mean the same in every pipeline; the features' own names are as good.
         self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, _text))
         self.keys |= dict.fromkeys(["history", *([self._history] if self._history else [])], Column(SEEN, _texts))
@@ -117,17 +123,33 @@ class Requests:
     def lay_out(self, parsed: Sequence[dict[str, Any]]) -> pa.Table:
         """Lays out what `parse` made of requests.
 
-        Returns: [N] rows of `_user`, `_seen` (the whole history), `_exclude`, `_allow` and `_deny` (JSON, in one form),
-        and the query features; null is left out.
+        Returns: [N] rows of `layout`; null is left out.
 
         Raises:
           Refused: a text cannot be stored as UTF-8.
         """
-        meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS), (ALLOW, pa.string()), (DENY, pa.string())]
-        schema = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
-        columns = {name: [one.get(name) for one in parsed] for name in schema.names}
-        self._share(columns)
-        return pa.table({f.name: _array(columns[f.name], f) for f in schema}, schema=schema)
+        there = [field for field in self.layout if field.name not in (self._id, self._history)]
+        columns = {field.name: _array([one.get(field.name) for one in parsed], field) for field in there}
+        return self.share(columns, len(parsed))
+
+    def share(self, columns: dict[str, pa.Array], rows: int) -> pa.Table:
+        """The whole table: the user's id and the history are features as well, where the pipeline declares them so.
+
+        Args:
+          columns: the others, in any order; what is not there is null.
+          rows: how many.
+        """
+        if self._id:
+            columns[self._id] = columns[USER]
+        if self._history:
+            columns[self._history] = _newest(columns[SEEN], self._p.features[self._history].length)
+        whole = {f.name: columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in self.layout}
+        return pa.table(whole, schema=self.layout)
+
+    @staticmethod
+    def most(column: str) -> int:
+        """The largest value of a column of a time."""
+        return 23 if column.endswith("_hour") else 6
 
     def _set(self, parsed: dict[str, Any], column: Column, row: int, key: str, value: Any) -> None:
         try:
@@ -138,14 +160,6 @@ class Requests:
         if parsed.get(column.name, found) != found:
             raise Refused(row, f"{key} is given twice, under two names, with two values", "given_twice", key)
         parsed[column.name] = found
-
-    def _share(self, columns: dict[str, list]) -> None:
-        """The user's id and the history are features as well, where the pipeline declares them so."""
-        if self._id:
-            columns[self._id] = columns[USER]
-        if self._history:
-            length = self._p.features[self._history].length
-            columns[self._history] = [seen and seen[-length:] for seen in columns[SEEN]]
 
     def _unknown(self, row: int, key: str) -> NoReturn:
         near = get_close_matches(key, self.keys, 1)
@@ -213,6 +227,17 @@ def _array(values: list, field: pa.Field) -> pa.Array:
         raise
 
 
+def _newest(lists: pa.Array, length: int) -> pa.Array:
+    """The last so many entries of each list; null stays null."""
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    if lengths.max(initial=0) <= length:
+        return lists
+    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    kept = lists.flatten().filter(pa.array(place >= np.repeat(lengths - length, lengths)))
+    ends = np.concatenate([[0], np.cumsum(np.minimum(lengths, length))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), kept, mask=lists.is_null())
+
+
 def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     at = table.schema.get_field_index(name)
     return table.set_column(at, table.schema.field(at), values)
@@ -220,8 +245,7 @@ def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) 
 
 def _parser(f: Feature, column: str) -> Parse:
     if f.kind == "time":
-        most = 23 if column.endswith("_hour") else 6
-        return lambda value: _whole(value, most)
+        return lambda value: _whole(value, Requests.most(column))
     if f.kind == "number":
         return _number
     if f.kind == "categories":
@@ -236,6 +260,8 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, bool | int):
         return str(value).lower() if isinstance(value, bool) else str(value)
+    if _is_whole(value):
+        return str(int(value))
     raise ValueError(f"is text, found {_shown(value)}")
 
 
@@ -248,17 +274,22 @@ def _texts(value: Any) -> list[str]:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"is a number, found {_shown(value)}")
-    if not abs(value) <= _LARGEST:  # nor is NaN
+    if not abs(value) <= LARGEST:  # nor is NaN
         raise OutOfRange(f"is a finite number, found {_shown(value)}")
     return float(value)
 
 
 def _whole(value: Any, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not (isinstance(value, int) or _is_whole(value)):
         raise ValueError(f"is a whole number from 0 to {most}, found {_shown(value)}")
     if not 0 <= value <= most:
         raise OutOfRange(f"is a whole number from 0 to {most}, found {_shown(value)}")
-    return value
+    return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number written as 7.0: JSON knows no difference."""
+    return isinstance(value, float) and -(2**63) <= value < 2**64 and value.is_integer()
 
 
 def _vector(value: Any, size: int) -> list[float]:
