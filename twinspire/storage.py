@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from twinspire import gcs
-from twinspire.errors import UsageError
+from twinspire.errors import TryAgain, UsageError
 
 T = TypeVar("T")
 
@@ -210,12 +210,23 @@ def _copy(pair: tuple[str, str]) -> None:
 
 @contextlib.contextmanager
 def _scratch(uri: str) -> Iterator[str]:
-    """Name of a file to be written beside `uri`; what is left of it afterwards is removed."""
+    """Name of a file to be written beside `uri`; what is left of it afterwards is removed.
+
+    Raises:
+      TryAgain: the disk is full.
+    """
     folder = os.path.dirname(uri) or "."
-    os.makedirs(folder, exist_ok=True)
     scratch = f"{folder}/{_SCRATCH}{secrets.token_hex(8)}"
     try:
+        os.makedirs(folder, exist_ok=True)
         yield scratch
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TryAgain(
+            f"A file is written whole or not at all, and {uri} was not: {e.strerror}. What was there before is as it "
+            "was. Make room (`twinspire prune PIPELINE --yes` deletes what is old), then run the same command again."
+        ) from e
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(scratch)
