@@ -1,5 +1,7 @@
 """Random deeds on a registry against a plain model of what should come of them."""
 
+import contextlib
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 sys.path.insert(0, str(Path(__file__).parent))
-from staging import staged
+from staging import cut_at, staged
+from test_races import before
 
 from index_builder.registry import Registry
 from twinspire.errors import UsageError
@@ -32,9 +35,16 @@ class Deeds(RuleBasedStateMachine):
     def teardown(self):
         self.home.cleanup()
 
-    @rule(day=st.integers(1, 9), accepted=st.booleans(), promote=st.sampled_from(["auto", "yes", "no"]))
-    def publish(self, day, accepted, promote):
-        self.store(day, day, accepted, promote)
+    @rule(
+        day=st.integers(1, 9),
+        accepted=st.booleans(),
+        promote=st.sampled_from(["auto", "yes", "no"]),
+        cut=st.none() | st.tuples(st.sampled_from(["mkdir", "fsync", "replace", "link", "unlink"]), st.integers(0, 30)),
+        rival=st.none() | st.integers(1, 9),
+    )
+    def publish(self, day, accepted, promote, cut, rival):
+        """Perhaps cut off at some operation and begun again, perhaps overtaken by another publisher."""
+        self.store(day, day, accepted, promote, cut, rival)
 
     @precondition(lambda self: self.accepted)
     @rule(data=st.data(), later=st.integers(0, 3), accepted=st.booleans())
@@ -44,12 +54,20 @@ class Deeds(RuleBasedStateMachine):
         made = self.store(self.day[trained], self.day[trained] + later, accepted, "auto", **fields)
         self.trained[made] = trained
 
-    def store(self, day, corpus, accepted, promote, **fields):
+    def store(self, day, corpus, accepted, promote, cut=None, rival=None, **fields):
         self.count += 1
         home = Path(self.home.name, str(self.count))
-        folder, manifest = staged(home, date(2017, 10, day), str(self.count), **fields)
-        self.registry.publish(folder, manifest, accepted=accepted, reason="", promote=promote)
-        version = manifest.version
+        made = staged(home, date(2017, 10, day), str(self.count), **fields)
+        version, asked = made[1].version, {"accepted": accepted, "reason": "", "promote": promote}
+        if cut:
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
+                cut_at(patch, os, *cut)
+                self.registry.publish(*made, **asked)
+            assert self.registry.live() in (self.live, version), "the old version or the new one"
+        with pytest.MonkeyPatch.context() as patch:
+            if rival is not None:
+                before(patch, ".json", lambda: self.store(rival, rival, True, "auto"))
+            self.registry.publish(*made, **asked)
         self.day[version], self.corpus[version] = day, corpus
         self.stored.add(version)
         if accepted:
