@@ -10,9 +10,10 @@ Written below the stage's folder:
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from index_builder.exact import ExactIndex
-from index_builder.index import Index, Kind, Settings
+from index_builder.index import EXACT_SHARE, Index, Kind, Settings
 from index_builder.timing import timings
 from index_builder.tuning import Point, Truth, recall, tune, work
 from twinspire import storage, workdir
@@ -34,6 +35,8 @@ INDEX, FIGURES = "index", "index.json"
 SEED = 0
 
 _LEAST_CODED = 1_000  # items; fewer do not train a codebook, and comparing them all takes microseconds
+_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"quantised": (2,), "tree": (2, 1)}  # dimensions, in order of trying
+_WORTH = 0.8  # share of exact search's work that is worth an index
 _LEAST_QUERIES = 200  # fewer do not tell .97 from .98
 _MOST_TUNING = 2_000
 _MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
@@ -96,33 +99,36 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted) -> Built:
       tuning: [Q, D] float32, queries to choose the settings by.
       wanted: `[index]` of the pipeline file.
     """
-    kind, reason = strategy(len(vectors), wanted)
+    if not len(vectors):
+        raise BadData("An index needs items, and there are none.")
+    kinds, reason = strategy(len(vectors), wanted)
     k = min(wanted.k, len(vectors))
     tried: list[Point] = []
     reasons = [reason]
-    truth = Truth.of(vectors, tuning, k) if kind != "exact" else None
-    while kind != "exact" and truth is not None:
-        index = _tuned(vectors, kind, truth, wanted.recall_target, tried)
-        if index is not None:
-            return Built(index, tried, reasons)
-        simpler: Kind = "quantised" if kind == "tree" else "exact"
-        reasons.append(f"no settings of {kind} reach recall@{k} {wanted.recall_target} with less work than {simpler}")
-        kind = simpler
-    return Built(ExactIndex(vectors, Settings(kind="exact", k=k)), tried, reasons)
+    best: Index = ExactIndex(vectors, Settings(kind="exact", k=k))
+    truth = Truth.of(vectors, tuning, k) if kinds else None
+    while kinds and truth is not None:
+        for kind in kinds:
+            best = _tuned(best, kind, truth, wanted.recall_target, tried, reasons)
+        # What falls into no leaves may be worth a scan of all its codes.
+        kinds = ("quantised",) if "quantised" not in kinds and best.settings.kind == "exact" else ()
+    return Built(best, tried, reasons)
 
 
-def strategy(items: int, wanted: Wanted) -> tuple[Kind, str]:
-    """The kind of index for a corpus of so many items, and why."""
-    if items < max(wanted.exact_below, _LEAST_CODED):
-        return "exact", f"{items:,} items, below {max(wanted.exact_below, _LEAST_CODED):,}: comparing all is fastest"
-    if wanted.k * 4 > items:
-        return "exact", f"k = {wanted.k} is more than a quarter of {items:,} items"
+def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
+    """The kinds of index to try for a corpus of so many items, besides comparing all, and why."""
+    least = max(wanted.exact_below, _LEAST_CODED)
+    if items < least:
+        return (), f"{items:,} items, below {least:,}: comparing all is fastest"
+    if wanted.k * EXACT_SHARE > items:
+        return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
     if items <= wanted.tree_above:
-        return "quantised", f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
-    return "tree", f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
+        return ("quantised", "tree"), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
+    return ("tree",), f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
 
 
-def _tuned(vectors: np.ndarray, kind: Kind, truth: Truth, target: float, tried: list[Point]) -> Index | None:
+def _tuned(best: Index, kind: Kind, truth: Truth, target: float, tried: list[Point], reasons: list[str]) -> Index:
+    """The index of a kind with the least work, or the best so far where that does less."""
     from index_builder.scann_index import ScannIndex
 
     def note(point: Point) -> None:
@@ -131,15 +137,20 @@ def _tuned(vectors: np.ndarray, kind: Kind, truth: Truth, target: float, tried: 
         leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
         console.print(f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False)
 
+    vectors, k = best.vectors, truth.k
     leaves = round(len(vectors) ** 0.5) if kind == "tree" else 0
-    start = Settings(kind=kind, k=truth.k, rescored=2 * truth.k, leaves=leaves, leaves_searched=min(leaves, 1))
-    console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
-    index = ScannIndex.build(vectors, start)
-    best = tune(index, truth, target, note)
-    simplest = Settings(kind="exact", k=truth.k)
-    if best is None or work(best, len(vectors)) >= work(simplest, len(vectors)):
-        return None
-    return index.with_settings(best)
+    for dimensions in _CODES[kind]:
+        start = Settings(kind=kind, k=k, rescored=k, leaves=leaves, leaves_searched=leaves, code_dimensions=dimensions)
+        console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
+        index = ScannIndex.build(vectors, start)
+        rival = best.settings.kind
+        below = work(best.settings, len(vectors)) * (_WORTH if rival == "exact" else 1)
+        if point := tune(index, truth, target, note, below):
+            best = index.with_settings(point.settings)
+        else:
+            what = f"{kind} with codes of {dimensions} dimensions"
+            reasons.append(f"no settings of {what} reach recall@{k} {target} with less work than {rival}")
+    return best
 
 
 def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
@@ -198,8 +209,18 @@ def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
 
 
 def read_queries(embed: str) -> np.ndarray:
-    """Query vectors in order of user, [Q, D] float32."""
+    """Query vectors in order of user, [Q, D] float32.
+
+    Raises:
+      BadData: one is not finite.
+    """
     ids, vectors = _read(embed, QUERIES, "_user")
+    broken = int((~np.isfinite(vectors).all(1)).sum())
+    if broken:
+        raise BadData(
+            f"A user's vector is finite; found NaN or infinity for {broken:,} of {len(ids):,}. The model diverged, "
+            "probably: lower train.learning_rate and train again."
+        )
     return vectors[pc.sort_indices(ids).to_numpy()]
 
 

@@ -18,6 +18,7 @@ CONFIG = "config.json"
 VECTORS = "vectors.npy"
 FORMAT = 1
 NONE = -1  # stands for a row where there is none
+EXACT_SHARE = 4  # to rescore more than a quarter of the corpus is slower than comparing all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Settings:
       rescored: items compared exactly after the scan; costs a random read each.
       leaves: partitions of the corpus.
       leaves_searched: partitions scanned per query.
+      code_dimensions: dimensions that share a code of 4 bits; 1 scans twice as much, and misses less. For one vector
+        of 64 dimensions that is 16 or 32 bytes.
     """
 
     kind: Kind
@@ -38,6 +41,7 @@ class Settings:
     rescored: int = 0
     leaves: int = 0
     leaves_searched: int = 0
+    code_dimensions: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
         if self.k < 1:

@@ -4,6 +4,7 @@ ScaNN 1.4.2 is linked against another TensorFlow than the one that trains, and c
 interface needs no TensorFlow, so that is hidden while scann is imported; afterwards both work in one process.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Self
@@ -11,17 +12,15 @@ from typing import Any, Self
 import numpy as np
 
 from index_builder import exact
-from index_builder.index import NONE, Settings, checked, write_config
+from index_builder.index import EXACT_SHARE, NONE, Settings, checked, write_config
 from twinspire.quiet import unheard
 
 ASSETS = "scann"
 STORED_VECTORS = "dataset.npy"  # ScaNN keeps them for rescoring
-LEAST_ITEMS = 1_000  # codebooks need points to be trained on
-CODED_TOGETHER = 2  # dimensions per 4-bit code
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
 _TRAINING_SAMPLE = 100_000
-_PARALLEL_ABOVE = 256  # queries; ScaNN hands a thread so many at a time
-_EXACT_SHARE = 4  # to rescore more than a quarter of the corpus is slower than comparing all
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_LEAST_TOGETHER, _MOST_TOGETHER = 8, 32  # queries that a thread answers at a time
 
 
 def _import_scann() -> Any:
@@ -40,7 +39,7 @@ scann = _import_scann()
 
 
 class ScannIndex:
-    """Codes of 4 bits per two dimensions, scanned; the best are rescored exactly."""
+    """Codes of 4 bits per dimension or two, scanned; the best are rescored exactly."""
 
     def __init__(self, searcher: Any, vectors: np.ndarray, settings: Settings) -> None:
         self._searcher = searcher
@@ -60,7 +59,7 @@ class ScannIndex:
                 random_init=False,
             )
         builder.score_ah(
-            min(CODED_TOGETHER, vectors.shape[1]),
+            min(settings.code_dimensions, vectors.shape[1]),
             anisotropic_quantization_threshold=ANISOTROPY,
             training_sample_size=_TRAINING_SAMPLE,
         )
@@ -86,7 +85,7 @@ class ScannIndex:
         """See `Index.search`. A k near N is answered exactly, and so is a query whose leaves hold fewer than k."""
         queries, k = checked(queries, k, self.vectors)
         rescored, _ = self._scaled(k)
-        if rescored * _EXACT_SHARE > len(self) or len(queries) == 0:
+        if rescored * EXACT_SHARE > len(self) or len(queries) == 0:
             return exact.search(self.vectors, queries, k)
         rows, scores = self.scan(queries, k)
         short = (rows == NONE).any(1)
@@ -98,11 +97,22 @@ class ScannIndex:
         """What the codes alone give: like `search`, but `NONE` and NaN where a query's leaves hold fewer than k."""
         queries, k = checked(queries, k, self.vectors)
         rescored, leaves = self._scaled(k)
-        parallel = len(queries) > _PARALLEL_ABOVE
-        run = self._searcher.search_batched_parallel if parallel else self._searcher.search_batched
-        rows, scores = run(queries, k, rescored, leaves or None)
+        rows, scores = self._ask(queries, k, rescored, leaves or -1)
         # ScaNN fills up with row 0 and NaN.
-        return np.where(np.isnan(scores), NONE, rows.astype(np.int32)), np.array(scores)
+        return np.where(np.isnan(scores), NONE, rows.astype(np.int32)), scores
+
+    def _ask(self, queries: np.ndarray, k: int, rescored: int, leaves: int) -> tuple[np.ndarray, np.ndarray]:
+        if len(queries) == 1:  # a quarter to a third faster than as a batch
+            rows, scores = np.zeros((1, k), np.uint32), np.full((1, k), np.nan, np.float32)
+            found, values = self._searcher.search(queries[0], k, rescored, leaves)
+            rows[0, : len(found)], scores[0, : len(found)] = found, values
+            return rows, scores
+        if len(queries) < 2 * _LEAST_TOGETHER:
+            rows, scores = self._searcher.search_batched(queries, k, rescored, leaves)
+        else:
+            together = min(_MOST_TOGETHER, max(_LEAST_TOGETHER, -(-len(queries) // _CORES)))
+            rows, scores = self._searcher.search_batched_parallel(queries, k, rescored, leaves, together)
+        return rows, np.array(scores)
 
     def save(self, folder: Path) -> None:
         """See `Index.save`."""

@@ -303,8 +303,12 @@ class Index(Strict):
 
     k: int = Field(100, ge=1, description="Neighbours at which recall is measured.")
     recall_target: float = Field(0.98, gt=0, le=1, description="Share of the exact neighbours that must be found.")
-    exact_below: int = Field(20_000, ge=0, description="Smaller corpora are searched exactly.")
-    tree_above: int = Field(100_000, ge=0, description="Larger ones are partitioned as well as quantised.")
+    exact_below: int = Field(10_000, ge=0, description="Smaller corpora are searched exactly.")
+    tree_above: int = Field(
+        100_000,
+        ge=0,
+        description="Larger ones are always partitioned; for smaller ones a scan of all codes is tried too.",
+    )
 
 
 class Registry(Strict):

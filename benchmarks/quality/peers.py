@@ -20,6 +20,7 @@ from quality.prepare import Prepared, slug
 HERE = Path(__file__).resolve().parent
 NEEDS = {
     "tfrs": ("tensorflow-recommenders==0.7.7", "tensorflow==2.21.0", "tf-keras==2.21.0"),
+    "neighbours": ("hnswlib==0.8.0", "faiss-cpu==1.15.1", "numpy==2.4.6"),
     "implicit": ("implicit==0.7.3", "scipy==1.17.1", "numpy==2.4.6"),
 }
 """What each environment holds."""

@@ -170,9 +170,11 @@ def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str
 def tradeoff(
     name: str, x: Sequence[float], y: Sequence[float], chosen: int | None, target: float, labels: tuple[str, str]
 ) -> str:
-    """Points, perhaps one of them chosen, and the height that they had to reach."""
+    """Points, the line of those that no other beats, perhaps a chosen one, and the height that they had to reach."""
     with _chart(name) as (axes, svg):
         axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
+        best = frontier(x, y)
+        axes.plot([x[i] for i in best], [y[i] for i in best], lw=1.2, color=COLOURS["parent"])
         axes.plot(x, y, ls="", marker="o", color=COLOURS["parent"])
         if chosen is not None:
             axes.plot([x[chosen]], [y[chosen]], ls="", marker="o", ms=8, color=COLOURS["two_tower"])
@@ -181,6 +183,15 @@ def tradeoff(
         axes.set_xlabel(labels[0])
         _top_label(axes, labels[1])
     return svg[0]
+
+
+def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
+    """The points that none at or left of them is as high as, from left to right."""
+    best: list[int] = []
+    for i in sorted(range(len(x)), key=lambda i: (x[i], -y[i])):
+        if not best or y[i] > y[best[-1]]:
+            best.append(i)
+    return best
 
 
 def _line(one: Series) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[fl
     recalls = [p["recall"] for p in tried]
     rows = [
         [
-            str(p["leaves_searched"]) if p.get("leaves") else "all",
+            str(p.get("code_dimensions", 2)),
+            f"{p['leaves_searched']} of {p['leaves']}" if p.get("leaves") else "all",
             count(p["rescored"]),
             number(p["recall"], 4),
             count(p["work"]),
@@ -60,9 +61,9 @@ def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[fl
         + ("" if chosen is not None else " None of these was cheaper than comparing all items."),
         legend=[*([Mark("two_tower", "chosen", "dot")] if chosen is not None else []), *marks],
         table=Table(
-            head=["leaves", "rescored", "recall", "work", "ms"],
+            head=["code", "leaves", "rescored", "recall", "work", "ms"],
             rows=rows,
-            caption="Settings tried, in the order of trying; work in scans of one code",
+            caption="Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of one code",
             strong=[chosen] if chosen is not None else [],
         ),
     )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import build, exact, tuning
-from index_builder.index import Index, Settings, load
+from index_builder.index import NONE, Index, Settings, load
 from index_builder.scann_index import ScannIndex
 from twinspire.errors import BadData, UsageError
 from twinspire.pipeline import Pipeline
@@ -79,9 +79,10 @@ def test_exact_search_is_a_full_sort_in_double_precision():
 
 
 @pytest.mark.parametrize("kind", ["quantised", "tree"])
-def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind):
+def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(build, "strategy", lambda items, wanted: ((kind,), "asked for"))
     vectors, queries = clustered(12_000), clustered(1_000, seed=1)
-    ctx = stage(tmp_path, vectors, queries, exact_below=0, tree_above=20_000 if kind == "quantised" else 0, k=50)
+    ctx = stage(tmp_path, vectors, queries, exact_below=0, k=50)
     summary = build.run(ctx)
 
     figures = json.loads((tmp_path / "index" / "index.json").read_text())
@@ -98,11 +99,87 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind):
 
 def test_a_higher_target_costs_more_work(tmp_path):
     vectors, queries = clustered(12_000), clustered(600, seed=1)
-    rescored = []
+    costs = []
     for target in (0.8, 0.99):
-        built = build.build(vectors, queries, Wanted(exact_below=0, k=50, recall_target=target))
-        rescored.append(built.index.settings.rescored)
-    assert rescored[0] < rescored[1]
+        settings = build.build(vectors, queries, Wanted(exact_below=0, k=50, recall_target=target)).index.settings
+        costs.append(tuning.work(settings, len(vectors)))
+    assert costs[0] < costs[1]
+
+
+class Ladder:
+    """An index whose recall is known: it finds the first so many of the true neighbours, by leaves and rescoring."""
+
+    def __init__(self, vectors: np.ndarray, settings: Settings, found: np.ndarray, truth: np.ndarray) -> None:
+        self.vectors, self.settings, self.found, self.truth = vectors, settings, found, truth
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def with_settings(self, settings: Settings) -> "Ladder":
+        return Ladder(self.vectors, settings, self.found, self.truth)
+
+    def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        share = self.found[self.settings.leaves_searched, self.settings.rescored // k]
+        rows = np.where(np.arange(k) < round(share * k), self.truth, NONE)
+        return rows, np.zeros(rows.shape, np.float32)
+
+
+def test_the_search_finds_the_least_work_that_trying_everything_finds():
+    rng = np.random.default_rng(5)
+    vectors, k, leaves = clustered(4_000), 20, 60
+    queries = clustered(30, seed=1)
+    truth = tuning.Truth.of(vectors, queries, k)
+    rows, _ = exact.search(vectors, queries, k)
+    start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
+    for _ in range(20):
+        # Recall that grows with leaves and with rescoring, as it does.
+        steps = rng.random((leaves + 1, 60)) * rng.random((leaves + 1, 1)) ** 3
+        found = steps.cumsum(0).cumsum(1)
+        index = Ladder(vectors, start, found / found.max(), rows)
+        tried: list[tuning.Point] = []
+        best = tuning.tune(index, truth, 0.6, tried.append)
+        everything = [s for each in tuning._candidates(start, len(index)) for s in each]
+        enough = [
+            tuning.work(s, len(index))
+            for s in everything
+            if tuning.recall(vectors, truth, index.with_settings(s).scan(queries, k)[0]).sure >= 0.6
+        ]
+        assert (best.work if best else None) == min(enough, default=None)
+        assert len(tried) < len(everything) / 3
+        if best:
+            assert tuning.tune(index, truth, 0.6, tried.append, below=best.work) is None
+
+
+def test_the_kind_with_the_least_work_is_taken():
+    vectors, queries = clustered(12_000), clustered(400, seed=1)
+    built = build.build(vectors, queries, Wanted(exact_below=0, k=50))
+    assert {point.settings.kind for point in built.tried} == {"quantised", "tree"}
+    sure = [point.work for point in built.tried if point.recall.sure >= 0.98]
+    assert tuning.work(built.index.settings, len(vectors)) == min(sure) < 0.8 * 2 * len(vectors)
+
+
+def test_one_query_and_many_are_answered_alike():
+    queries = clustered(100, seed=1)
+    for kind in ("quantised", "tree"):
+        index = make(kind, clustered(3_000), 10)
+        rows, scores = index.search(queries, 10)
+        for size in (1, 5, 16, 33):
+            parts = [index.search(queries[i : i + size], 10) for i in range(0, 100, size)]
+            # ScaNN groups queries; which of two items with equal codes is rescored depends on the group.
+            assert overlap(np.concatenate([part[0] for part in parts]), rows) > 0.99
+            others = np.concatenate([part[1] for part in parts])
+            np.testing.assert_allclose(others[:, 0], scores[:, 0], atol=1e-6)
+            assert np.isclose(others, scores, atol=1e-6).mean() > 0.95
+
+
+@pytest.mark.parametrize("dimension", [1, 3, 7])
+def test_odd_widths_are_coded(dimension):
+    vectors, queries = clustered(2_000, dimension), clustered(50, dimension, seed=1)
+    for code in (1, 2):
+        settings = Settings(kind="tree", k=5, rescored=200, leaves=10, leaves_searched=10, code_dimensions=code)
+        _, scores = ScannIndex.build(vectors, settings).search(queries, 5)
+        best = np.sort(queries @ vectors.T, 1)[:, ::-1][:, :5]
+        assert (scores >= best - 0.01).mean() > 0.95
 
 
 def test_the_same_vectors_give_the_same_files(tmp_path):
@@ -179,6 +256,7 @@ def test_leaves_that_hold_too_few_are_made_up():
     rows, scores = index.search(corner, 200)  # the leaf of the second holds 100
     np.testing.assert_array_equal(rows[1], neighbours(vectors, corner, 200)[1])
     assert (scores[0] > 0.9).all()
+    np.testing.assert_array_equal(index.search(corner[1:], 200)[0], rows[1:])  # one query takes another way
     # Nor do they count as found when settings are chosen: the exact answer would hide that they are too few.
     truth = tuning.Truth.of(vectors, corner[1:], 200)
     assert tuning.recall(vectors, truth, index.scan(corner[1:], 200)[0]).mean == 0.5
@@ -196,8 +274,8 @@ def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
 
 
 def test_k_near_the_corpus_is_exact():
-    assert build.strategy(1_500, Wanted(exact_below=0, k=400))[0] == "exact"
-    assert build.strategy(1_600, Wanted(exact_below=0, k=400))[0] == "quantised"
+    assert build.strategy(1_500, Wanted(exact_below=0, k=400))[0] == ()
+    assert build.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("quantised", "tree")
 
 
 @pytest.mark.parametrize("limit", [0, 10_000])
@@ -230,7 +308,8 @@ def test_a_target_out_of_reach_ends_in_exact_search():
     ]
     built = build.build(*noise, Wanted(exact_below=0, tree_above=0, k=400, recall_target=1))
     assert built.index.settings.kind == "exact"
-    assert [reason for reason in built.reasons if "tree" in reason and "quantised" in reason]
+    assert [reason for reason in built.reasons if "settings of tree" in reason]
+    assert [reason for reason in built.reasons if "settings of quantised" in reason], "not skipped because of the tree"
 
 
 def test_broken_vectors_are_named(tmp_path):
@@ -238,6 +317,24 @@ def test_broken_vectors_are_named(tmp_path):
     vectors[3, 5] = np.nan
     with pytest.raises(BadData, match=r"i0000003\b"):
         build.run(stage(tmp_path, vectors, clustered(3)))
+
+
+def test_broken_queries_are_counted(tmp_path):
+    queries = clustered(30)
+    queries[3, 5], queries[9, 0] = np.nan, np.inf
+    with pytest.raises(BadData, match="2 of 30"):
+        build.run(stage(tmp_path, clustered(30), queries))
+
+
+def test_no_vectors_at_all_are_refused():
+    with pytest.raises(BadData, match="there are none"):
+        build.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
+
+
+def test_vectors_of_zeros_are_as_good_as_one_another():
+    built = build.build(np.zeros((3_000, 8), np.float32), clustered(50, 8, seed=1), Wanted(exact_below=0, k=10))
+    rows, scores = built.index.search(clustered(3, 8, seed=2), 10)
+    assert all(len(set(row)) == 10 for row in rows.tolist()) and not scores.any()
 
 
 def test_ids_found_twice_are_named(tmp_path):

@@ -1,0 +1,175 @@
+"""Queries per second of indexes that find as much: recall .98 of the 100 nearest neighbours.
+
+    python benchmarks/index.py --json index.json            item vectors of groceries, and 1,000,000 made ones
+    python benchmarks/index.py --quick --json index.json    20,000 made ones
+    python benchmarks/index.py --sizes                      our index against exact search, 1,000 to 300,000 items
+    python benchmarks/index.py --items 200000               made ones, so many
+
+Contenders:
+
+    twinspire/exact    what an index of this project is where comparing all is fastest
+    twinspire/index    the index that the index stage builds and tunes
+    hnswlib/hnsw       a graph, 16 links, breadth 200 while building
+    faiss/hnsw         the same by FAISS
+    faiss/ivf-pq       lists and codes of 8 bits per two dimensions, the best rescored exactly
+    faiss/ivf-pq-fs    the same with codes of 4 bits, scanned fast
+
+All choose their settings on the same sample of queries, by the same rule: the fastest (ours: the one with the least
+counted work) whose recall lies three standard errors above the target. Recall, queries per second and memory are
+measured on other queries, after the index was stored and opened again in a fresh process, all contenders in turns:
+`batch` asks 256 at once, `one` one after the other. `cpu_ms` is processor time of a query of a batch, all cores
+together, the fairer figure where the machine has other work. `memory_mb` is what opening the index and asking it takes.
+Where no settings reach the target there are no figures.
+
+Built indexes are kept in work/index (or --work), and a stopped benchmark goes on where it was; --anew builds again.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from neighbours import corpora  # noqa: E402
+from quality.command import machine, write_whole  # noqa: E402
+
+K, TARGET = 100, 0.98
+OURS = ("twinspire/exact", "twinspire/index")
+PEERS = ("hnswlib/hnsw", "faiss/hnsw", "faiss/ivf-pq", "faiss/ivf-pq-fs")
+MADE, QUICK = 1_000_000, 20_000
+SIZES = (1_000, 3_000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000, 100_000, 300_000)
+WORKER = Path(__file__).resolve().parent / "neighbours" / "worker.py"
+UNITS = {"recall@100": "share", "batch": "queries/s", "one": "queries/s", "cpu_ms": "ms", "memory_mb": "MB"}
+UNITS |= {"build_s": "s", "tuned_s": "s", "build_cpu_s": "s", "build_peak_mb": "MB"}
+
+
+def python_of(name: str, work: Path) -> str:
+    """The Python that has a contender's libraries."""
+    if name in OURS:
+        return sys.executable
+    from quality.peers import environment
+
+    return str(environment("neighbours", work))
+
+
+def built(name: str, corpus: Path, work: Path) -> dict[str, Any]:
+    """Builds and tunes a contender unless that was done before; what worker.py tells of it."""
+    home = corpus / name.replace("/", "-")
+    told = home / "built.json"
+    if not told.exists():
+        print(f"{corpus.name}: building {name}", flush=True)
+        command = [python_of(name, work), str(WORKER), "build", name, str(corpus), str(home), str(K), str(TARGET)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+    return json.loads(told.read_text())
+
+
+Ask = Callable[[str], dict[str, float]]
+
+
+@contextmanager
+def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
+    """A contender's open index, to be asked."""
+    home = corpus / name.replace("/", "-")
+    command = [python_of(name, work), str(WORKER), "serve", name, str(corpus), str(home), str(K)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+
+        def ask(what: str) -> dict[str, float]:
+            print(what, file=process.stdin, flush=True)
+            answer = process.stdout.readline() if process.stdout else ""
+            if not answer:
+                sys.exit(f"{name} ended while it was asked for {what}.")
+            return json.loads(answer)
+
+        yield ask
+        process.stdin.close()
+
+
+def compared(case: str, corpus: Path, names: Sequence[str], rounds: int, work: Path) -> list[dict[str, Any]]:
+    """Measures contenders on a corpus, in turns; prints as it goes."""
+    figures: dict[str, dict[str, list[float]]] = {}
+    with ExitStack() as stack:
+        asks: dict[str, Ask] = {}
+        for name in names:
+            told = built(name, corpus, work)
+            print(f"{name:18} {told['settings'] or f'no settings reach {TARGET}'}", flush=True)
+            figures[name] = {
+                "build_s": [told["build_seconds"]],
+                "tuned_s": [told["tuned_seconds"]],
+                "build_cpu_s": [told["cpu_seconds"]],
+                "build_peak_mb": [told["peak_mb"]],
+            }
+            if told["settings"] is not None:
+                asks[name] = stack.enter_context(serving(name, corpus, work))
+                first = asks[name]("recall")
+                figures[name] |= {"recall@100": [first["recall"]], "memory_mb": [first["memory_mb"]]}
+        for _ in range(rounds):
+            for name, ask in asks.items():
+                batch, one = ask("batch"), ask("one")
+                for metric, value in {
+                    "batch": batch["queries"] / batch["seconds"],
+                    "one": one["queries"] / one["seconds"],
+                    "cpu_ms": batch["cpu_seconds"] / batch["queries"] * 1e3,
+                }.items():
+                    figures[name].setdefault(metric, []).append(value)
+    rows = [_row(case, name, metric, values) for name, of in figures.items() for metric, values in of.items()]
+    for row in rows:
+        spread = f"{row['low']:.4g} to {row['high']:.4g}" if row["low"] < row["high"] else ""
+        print(f"{case:28} {row['contender']:18} {row['metric']:14} {row['value']:10.4g} {row['unit']:10} {spread}")
+    return rows
+
+
+def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, Any]:
+    """The median, and the range."""
+    row = {"case": case, "contender": name, "metric": metric, "unit": UNITS[metric]}
+    return {**row, "value": median(values), "low": min(values), "high": max(values)}
+
+
+def prepared(name: str, vectors: Callable[[], corpora.Vectors], work: Path, anew: bool) -> Path:
+    """The folder of a corpus, laid out if it is not there."""
+    folder = work / name
+    if anew:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not (folder / "kth-measuring.npy").exists():
+        corpora.write(vectors(), folder, K)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} made items and one round")
+    parser.add_argument("--sizes", action="store_true", help="exact search and ours alone, by size")
+    parser.add_argument("--items", type=int, help="made items, so many, and no others")
+    parser.add_argument("--only", action="append", choices=(*OURS, *PEERS), help="only this one; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each is asked")
+    parser.add_argument("--anew", action="store_true", help="build all again")
+    parser.add_argument("--work", type=Path, default=ROOT / "work" / "index", help="where built indexes are kept")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    sizes = SIZES if options.sizes else [options.items or (QUICK if options.quick else MADE)]
+    cases = {f"made, {n:,} items": (f"made-{n}", lambda n=n: corpora.made(n)) for n in sizes}
+    if not (options.quick or options.sizes or options.items):
+        cases = {"groceries": ("groceries", lambda: corpora.groceries(options.work)), **cases}
+    names = options.only or (OURS if options.sizes else OURS + PEERS)
+    rounds = 1 if options.quick else options.rounds
+    rows = []
+    for case, (folder, vectors) in cases.items():
+        corpus = prepared(folder, vectors, options.work, options.anew)
+        rows += compared(case, corpus, names, rounds, options.work)
+        if options.json:
+            write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

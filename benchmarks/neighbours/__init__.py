@@ -1,0 +1,1 @@
+"""What benchmarks/index.py compares, each contender in processes of its own."""

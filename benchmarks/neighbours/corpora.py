@@ -1,0 +1,81 @@
+"""Item and query vectors to search: those of this project's own towers, and made ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from index_builder import exact
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DIMENSION, DAY, DAYS = 64, "2017-10-04", 14
+TUNING, MEASURING = 1_000, 2_048
+_PER_KIND, _SKEW, _COMMON, _OWN, _OFF = 200, 0.7, 1.2, 0.8, 0.35
+
+
+class Vectors(NamedTuple):
+    """Of length 1.
+
+    Attributes:
+      items: [N, D] float32.
+      queries: [Q, D] float32, in no order.
+    """
+
+    items: np.ndarray
+    queries: np.ndarray
+
+
+def made(items: int, queries: int = TUNING + MEASURING, seed: int = 0) -> Vectors:
+    """Makes vectors as two towers give them.
+
+    An item is the sum of a direction that all share (towers trained with in-batch negatives push all items away from
+    all queries), of its department, of its kind within it, and of something of its own; kinds have 200 items on
+    average and sizes by a power law. All but the first have a spectrum that falls like 1/sqrt(rank), as item vectors'
+    do. A query is the average of four items of any kinds, off the shared direction, with something of its own, so its
+    neighbours are spread over many clusters.
+    """
+    rng = np.random.default_rng(seed)
+    spectrum = (np.arange(1, DIMENSION + 1) ** -0.5).astype(np.float32)
+    spectrum /= np.linalg.norm(spectrum)
+
+    def drawn(count: int) -> np.ndarray:
+        return rng.standard_normal((count, DIMENSION), np.float32) * spectrum
+
+    kinds = max(50, items // _PER_KIND)
+    departments = max(10, int(kinds**0.5))
+    kind = drawn(departments)[rng.integers(0, departments, kinds)] + drawn(kinds)
+    sizes = 1 / np.arange(1, kinds + 1) ** _SKEW
+    common = drawn(1)
+    vectors = _unit(_COMMON * common + kind[rng.choice(kinds, items, p=sizes / sizes.sum())] + _OWN * drawn(items))
+    liked = vectors[rng.integers(0, items, (queries, 4))].mean(1)
+    return Vectors(vectors, _unit(liked + _OFF * drawn(queries) - 0.2 * common))
+
+
+def groceries(work: Path) -> Vectors:
+    """Trains the demo's recommender on two weeks of purchases, and takes its items' and households' vectors."""
+    kept = work / "groceries.npz"
+    if not kept.exists():
+        print(f"Training the recommender of pipelines/groceries.toml on {DAYS} days", flush=True)
+        subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("groceries.py")), str(work), str(kept)], check=True
+        )
+    found = np.load(kept)
+    order = np.random.default_rng(0).permutation(len(found["queries"]))
+    return Vectors(found["items"], found["queries"][order])
+
+
+def write(vectors: Vectors, folder: Path, k: int) -> None:
+    """Lays a corpus out as worker.py reads it, with what exact search finds. A third of the queries tune."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "vectors.npy", vectors.items)
+    tuning = min(TUNING, len(vectors.queries) // 3)
+    parts = {"tuning": vectors.queries[:tuning], "measuring": vectors.queries[tuning : tuning + MEASURING]}
+    for name, queries in parts.items():
+        np.save(folder / f"{name}.npy", queries)
+        np.save(folder / f"kth-{name}.npy", exact.search(vectors.items, queries, k)[1][:, -1])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,0 +1,31 @@
+"""Trains the recommender of pipelines/groceries.toml for a day: `groceries.py WORK OUT` writes its vectors to OUT."""
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
+
+from quality.data import groceries  # noqa: E402
+from quality.prepare import override  # noqa: E402
+
+from index_builder.build import read_items, read_queries  # noqa: E402
+from neighbours.corpora import DAY, DAYS, ROOT  # noqa: E402
+from twinspire import pipeline, runner  # noqa: E402
+
+
+def main(work: Path, out: Path) -> None:
+    places = {f"source.{table}": place for table, place in groceries(work).items()}
+    places |= {"pipeline.work_root": str(work / "stages"), "registry.root": str(work / "registry")}
+    window = {"window.train_days": DAYS, "window.history_days": DAYS, "window.vocabulary_days": DAYS}
+    p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
+    for stage in ("features", "train", "embed"):
+        told = runner.run_stage(p, date.fromisoformat(DAY), stage, mode="full")
+    _, items = read_items(told["attempt"])
+    np.savez(out, items=items, queries=read_queries(told["attempt"]))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
