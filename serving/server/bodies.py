@@ -128,6 +128,8 @@ def like(body: Mapping[str, Any], settings: Settings) -> Like:
     item = body.get("item")
     if item is None:
         raise Problem("missing", "A body has the id of an item.", where="item")
+    if isinstance(item, float) and item.is_integer():
+        item = int(item)
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise Problem("wrong_type", f"item is text, found {_shown(item)}.", where="item")
     return Like(str(item), _k(body, settings), body.get("allow"), body.get("deny"), _flag(body, "display"))
@@ -153,6 +155,8 @@ def _k(body: Mapping[str, Any], settings: Settings) -> int:
     k = body.get("k")
     if k is None:
         return K
+    if isinstance(k, float) and k.is_integer():
+        k = int(k)  # JSON knows no difference
     if isinstance(k, bool) or not isinstance(k, int):
         raise Problem("wrong_type", f"k is a whole number from 1 to {settings.max_k}, found {_shown(k)}.", where="k")
     if not 1 <= k <= settings.max_k:

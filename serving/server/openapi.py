@@ -15,7 +15,8 @@ from twinspire.pipeline import Pipeline
 
 Schema = dict[str, Any]
 _LARGEST = float(np.finfo(np.float32).max)
-_ID: Schema = {"type": ["string", "integer"], "examples": ["u7"], "minimum": -(2**63), "maximum": 2**64 - 1}
+_WHOLE: Schema = {"minimum": -(2**63), "maximum": 2**63}  # larger numbers lose digits
+_ID: Schema = {"type": ["string", "integer"], "examples": ["u7"], **_WHOLE}
 _ITEMS: Schema = {"type": "array", "items": {**_ID, "examples": ["i3"]}}
 _STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
 _NULL = "null"
@@ -71,7 +72,7 @@ def _feature(name: str, f: Feature) -> dict[str, Schema]:
 
 
 _NUMBER: Schema = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
-_TEXT: Schema = {"type": ["string", "integer", "boolean"], "minimum": -(2**63), "maximum": 2**64 - 1}
+_TEXT: Schema = {"type": ["string", "integer", "boolean"], **_WHOLE}
 
 
 def _filters(pipeline: Pipeline) -> dict[str, Schema]:

@@ -84,7 +84,7 @@ def _kind(schema: Document) -> str:
     if named == ["array"]:
         return f"list of {_kind(schema['items'])}"
     if named == ["integer"] and "maximum" in schema:
-        text += f" from {schema['minimum']} to {schema['maximum']}"
+        text += f" from {schema['minimum']:g} to {schema['maximum']:g}"
     return text + (f" (<code>{json.dumps(schema['default'])}</code>)" if "default" in schema else "")
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from model.nominators import TWO_TOWER
 from serving.recommend import recommend, similar
 from serving.request import Requests
 from serving.server.bodies import K
+from serving.sources import available
 from serving.version import Version
 from twinspire.errors import BadData
 
@@ -13,7 +13,7 @@ _SIZES = (1, 8, 64, 1)
 
 
 def warm(version: Version) -> None:
-    """Loads all of a version and asks it for lists of several sizes, from every source that answers by default.
+    """Loads all of a version and asks it for lists of several sizes, from every source: no file is read afterwards.
 
     Raises:
       BadData: its lists are empty or its scores are not numbers.
@@ -23,7 +23,7 @@ def warm(version: Version) -> None:
     requests = Requests(version.pipeline)
     items = version.ids[: max(_SIZES)].tolist()
     asked = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]
-    for source in {TWO_TOWER, None}:
+    for source in available(version):
         for size in _SIZES:
             table = requests.table(asked[:size])
             found = recommend(version, table, K, source=source)

@@ -7,7 +7,7 @@ import pytest
 from index_builder.exact import ExactIndex
 from index_builder.index import Settings
 from serving.recommend import recommend, similar
-from serving.request import Refused
+from serving.request import Refused, Requests
 from serving.search import Seen, search_without
 from serving.show import recommend_user, similar_items
 from serving.version import Version
@@ -145,6 +145,9 @@ def test_requests_that_make_no_sense_are_refused(version, request_, said):
 
 def test_ids_may_be_written_as_numbers(version):
     assert recommend(version, [{"user": 7, "history": [12, "i03"]}], 3).counts[0] == 3
+    parsed = [Requests(version.pipeline).parse({"user": one, "history": [one], "when_hour": 3.0}) for one in (7, 7.0)]
+    assert parsed[0] == parsed[1]
+    assert (parsed[1]["_user"], parsed[1]["when_hour"]) == ("7", 3)
 
 
 def test_k_is_at_least_one(version):

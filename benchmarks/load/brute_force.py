@@ -1,0 +1,67 @@
+"""The same server with TensorFlow Recommenders' BruteForce layer in place of the index.
+
+    python brute_force.py PIPELINE SITE_PACKAGES --port PORT
+
+SITE_PACKAGES is of the environment that holds TensorFlow Recommenders (quality/peers.py) for the TensorFlow that is
+installed here; only what is missing here is taken from there.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders needs Keras 2
+for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(name, "1")  # as `twinspire serve` does
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np  # noqa: E402
+
+from serving.server.run import serve  # noqa: E402
+from serving.server.service import Service  # noqa: E402
+from serving.server.settings import Settings  # noqa: E402
+from serving.version import Version  # noqa: E402
+from twinspire.pipeline import load  # noqa: E402
+
+
+class BruteForceIndex:
+    """TFRS's layer behind `index_builder.index.Index`."""
+
+    def __init__(self, vectors: np.ndarray, settings: object) -> None:
+        import tensorflow as tf
+        import tensorflow_recommenders as tfrs
+
+        self.vectors, self.settings = vectors, settings
+        layer = tfrs.layers.factorized_top_k.BruteForce()
+        layer.index(tf.constant(np.array(vectors)), tf.range(len(vectors)))
+        self._call = tf.function(
+            lambda queries, k: layer(queries, k=k),
+            input_signature=[tf.TensorSpec([None, vectors.shape[1]], tf.float32), tf.TensorSpec([], tf.int32)],
+        )
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        import tensorflow as tf
+
+        scores, rows = self._call(tf.constant(queries), tf.constant(min(k, len(self))))
+        return rows.numpy(), scores.numpy()
+
+
+def main() -> None:
+    pipeline, packages, port = load(Path(sys.argv[1])), sys.argv[2], int(sys.argv[4])
+    sys.path.append(packages)
+    open_version = Service.open
+
+    def opened(self: Service, version: str) -> Version:
+        found = open_version(self, version)
+        found.__dict__["index"] = BruteForceIndex(found.index.vectors, found.index.settings)
+        return found
+
+    Service.open = opened  # type: ignore[method-assign]
+    serve(pipeline, Settings(poll=60), "127.0.0.1", port)
+
+
+if __name__ == "__main__":
+    main()
