@@ -40,6 +40,7 @@ sys.path.insert(0, str(ROOT))
 
 from neighbours import corpora  # noqa: E402
 from quality.command import machine, write_whole  # noqa: E402
+from quality.environments import environment  # noqa: E402
 
 K, TARGET = 100, 0.98
 OURS = ("twinspire/exact", "twinspire/index")
@@ -55,8 +56,6 @@ def python_of(name: str, work: Path) -> str:
     """The Python that has a contender's libraries."""
     if name in OURS:
         return sys.executable
-    from quality.peers import environment
-
     return str(environment("neighbours", work))
 
 

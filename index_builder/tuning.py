@@ -116,7 +116,7 @@ def tune(
     """Searches for the least work with which recall is surely at or above the target.
 
     More rescoring needs fewer leaves. So for each number of rescored items the fewest leaves are found by bisection,
-    among those that would beat the best so far.
+    among those that would beat the best so far. The dearest of all come first: where they fail, all do.
 
     Args:
       index: built, with any settings.
@@ -137,10 +137,15 @@ def tune(
         tried(point)
         return point if point.recall.sure >= target else None
 
+    ladders = _candidates(index.settings, len(index))
     best: Point | None = None
-    for candidates in _candidates(index.settings, len(index)):
+    if ladders and work(ladders[-1][-1], len(index)) < below:
+        best = reaches(ladders[-1][-1])
+        if best is None:
+            return None
+    for ladder in ladders:
         least = best.work if best else below
-        best = _first([s for s in candidates if work(s, len(index)) < least], reaches) or best
+        best = _first([s for s in ladder if work(s, len(index)) < least], reaches) or best
     return best
 
 

@@ -1,6 +1,5 @@
-"""Other projects' recommenders, each called in a virtual environment of its own that is made on first use."""
+"""Other projects' recommenders, each called in a virtual environment of its own."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,29 +12,12 @@ from typing import Any
 import numpy as np
 
 from quality import arrays
+from quality.environments import environment
 from quality.lists import popular
 from quality.ours import Fitted
 from quality.prepare import Prepared, slug
 
 HERE = Path(__file__).resolve().parent
-NEEDS = {
-    "tfrs": ("tensorflow-recommenders==0.7.7", "tensorflow==2.21.0", "tf-keras==2.21.0"),
-    "neighbours": ("hnswlib==0.8.0", "faiss-cpu==1.15.1", "numpy==2.4.6"),
-    "implicit": ("implicit==0.7.3", "scipy==1.17.1", "numpy==2.4.6"),
-}
-"""What each environment holds."""
-
-
-def environment(name: str, work: Path) -> Path:
-    """The Python of an environment, made if it is not there."""
-    home = work / f"env-{name}"
-    mark, wanted = home / "ready", hashlib.sha256(" ".join(NEEDS[name]).encode()).hexdigest()
-    if not mark.exists() or mark.read_text() != wanted:
-        print(f"Making an environment for {', '.join(NEEDS[name])}", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        subprocess.run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
-        mark.write_text(wanted)
-    return home / "bin" / "python"
 
 
 def fit_tfrs(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:

@@ -91,7 +91,7 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkey
     rows, _ = load(tmp_path / "index" / "index").search(measuring, 50)
     assert figures["recall"] == pytest.approx(overlap(rows, neighbours(vectors, measuring, 50)), abs=1e-4)
     assert figures["recall"] >= figures["recall_target"] == ctx.pipeline.index.recall_target
-    assert figures["tried"][0]["recall"] < 1, "the search starts where something is missed"
+    assert min(point["recall"] for point in figures["tried"]) < 0.98, "the curve goes below the target"
     assert figures["queries"] == {"tuning": 500, "measuring": 500, "source": "users"}
     speed = json.loads((tmp_path / "index" / "timings.json").read_text())
     assert len(speed["tried_ms"]) == len(figures["tried"]) and min(speed["tried_ms"]) > 0
@@ -131,23 +131,23 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
     truth = tuning.Truth.of(vectors, queries, k)
     rows, _ = exact.search(vectors, queries, k)
     start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
-    for _ in range(20):
+    for _ in range(10):
         # Recall that grows with leaves and with rescoring, as it does.
         steps = rng.random((leaves + 1, 60)) * rng.random((leaves + 1, 1)) ** 3
         found = steps.cumsum(0).cumsum(1)
         index = Ladder(vectors, start, found / found.max(), rows)
-        tried: list[tuning.Point] = []
-        best = tuning.tune(index, truth, 0.6, tried.append)
         everything = [s for each in tuning._candidates(start, len(index)) for s in each]
+        costs = {s: tuning.work(s, len(index)) for s in everything}
         enough = [
-            tuning.work(s, len(index))
+            costs[s]
             for s in everything
             if tuning.recall(vectors, truth, index.with_settings(s).scan(queries, k)[0]).sure >= 0.6
         ]
-        assert (best.work if best else None) == min(enough, default=None)
-        assert len(tried) < len(everything) / 3
-        if best:
-            assert tuning.tune(index, truth, 0.6, tried.append, below=best.work) is None
+        for below in (np.inf, np.median(list(costs.values())), min(enough, default=0)):
+            tried: list[tuning.Point] = []
+            best = tuning.tune(index, truth, 0.6, tried.append, below)
+            assert (best.work if best else None) == min((cost for cost in enough if cost < below), default=None)
+            assert len(tried) < len(everything) / 3
 
 
 def test_the_kind_with_the_least_work_is_taken():

@@ -1,0 +1,25 @@
+"""Virtual environments of other projects' libraries, made on first use."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDS = {
+    "tfrs": ("tensorflow-recommenders==0.7.7", "tensorflow==2.21.0", "tf-keras==2.21.0"),
+    "neighbours": ("hnswlib==0.8.0", "faiss-cpu==1.15.1", "numpy==2.4.6"),
+    "implicit": ("implicit==0.7.3", "scipy==1.17.1", "numpy==2.4.6"),
+}
+"""What each environment holds."""
+
+
+def environment(name: str, work: Path) -> Path:
+    """The Python of an environment, made if it is not there."""
+    home = work / f"env-{name}"
+    mark, wanted = home / "ready", hashlib.sha256(" ".join(NEEDS[name]).encode()).hexdigest()
+    if not mark.exists() or mark.read_text() != wanted:
+        print(f"Making an environment for {', '.join(NEEDS[name])}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+        subprocess.run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
+        mark.write_text(wanted)
+    return home / "bin" / "python"
