@@ -8,11 +8,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs import schema
+from index_builder.build import read_items
 from index_builder.comparison import Pair
 from index_builder.gate import Measured, Verdict, judge
 from index_builder.log import Entry
@@ -25,6 +27,7 @@ from model import bundle
 from model.mix import FILE as MIX
 from twinspire import __version__, storage, workdir
 from twinspire.errors import BadData
+from twinspire.quiet import unheard
 from twinspire.stages import StageContext
 
 # What a version holds; docs/artifact-format.md describes each.
@@ -90,6 +93,15 @@ def assemble(ctx: StageContext, staged: Path) -> None:
     _add_nominators(ctx, staged)
     if ctx.pipeline.serving.user_store:
         storage.copy_tree(storage.join(ctx.inputs["features"], schema.USERS), str(staged / USERS))
+    if ctx.pipeline.serving.tensorflow:
+        _add_saved_model(staged, *read_items(embed))
+
+
+def _add_saved_model(staged: Path, ids: pa.Array, vectors: np.ndarray) -> None:
+    with unheard():  # TensorFlow greets at length
+        from index_builder import tensorflow_serving
+
+        tensorflow_serving.write(staged / tensorflow_serving.FOLDER, staged / bundle.QUERY_TOWER, ids, vectors)
 
 
 def _add_nominators(ctx: StageContext, staged: Path) -> None:

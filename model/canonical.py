@@ -11,11 +11,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf import saved_model_pb2
-
 _GRAPH = "saved_model.pb"
 _FINGERPRINT = "fingerprint.pb"  # digests of the graph as it was before; readers do without
 _COUNTED = re.compile("_[0-9]+$")
+_LOADED = re.compile(rb"_load(_[0-9]+)+$")  # what TensorFlow adds to the name of a table in a model that it loads
 _LABEL = "_user_specified_name"
 
 
@@ -28,13 +27,15 @@ def canonicalise(folder: Path) -> None:
 
 def canonical(graph: bytes) -> bytes:
     """The same `saved_model.pb`: functions numbered as they are met, tables named after the vocabulary's file alone."""
+    from tensorflow.core.protobuf import saved_model_pb2  # here, as a contract imports no TensorFlow
+
     saved = saved_model_pb2.SavedModel.FromString(graph)
     for meta in saved.meta_graphs:
         library = meta.graph_def.library
         new = {name: f"{_COUNTED.sub('', name)}_{n}" for n, name in enumerate(_order(meta))}
         for node in _nodes(meta):
             if node.op == "HashTableV2":
-                node.attr["shared_name"].s = node.attr["shared_name"].s.split(b"/")[-1]
+                node.attr["shared_name"].s = _LOADED.sub(b"", node.attr["shared_name"].s.split(b"/")[-1])
             for called in _calls(node):
                 called.name = new[called.name]
         for function in library.function:

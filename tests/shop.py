@@ -96,6 +96,7 @@ min_users = 10
 k = 10
 [serving]
 user_store = true
+tensorflow = false
 [beam]
 shards = 4
 """

@@ -33,6 +33,7 @@ BOTTOM = {
 MIDDLE = ("beam_jobs", "model", "index_builder", "serving")
 CONTRACTS = {
     "beam_jobs.schema",  # columns of examples and corpus
+    "model.canonical",  # SavedModels whose bytes follow from what they hold
     "model.bundle",  # a trained bundle's files
     "model.nominators",  # sources of candidates, besides the towers
     "model.mix",  # how they become one list

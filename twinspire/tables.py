@@ -323,6 +323,9 @@ class Serving(Strict):
     """What a version carries for serving."""
 
     user_store: bool = Field(False, description="Carry users' features and last items. Personal data, hence a switch.")
+    tensorflow: bool = Field(
+        True, description="Carry a SavedModel for TensorFlow Serving: the query tower and the vectors once more."
+    )
 
 
 class Statistics(Strict):

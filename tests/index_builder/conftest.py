@@ -33,6 +33,7 @@ def make_pipeline(place, **tables):
             "columns": {"user": "user", "item": "item", "time": "time"},
             "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
             "registry": {"root": f"{place}/registry"},
+            "serving": {"tensorflow": False},  # the towers are made up
             **tables,
         }
     )

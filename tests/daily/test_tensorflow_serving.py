@@ -1,0 +1,56 @@
+"""What the real towers become for TensorFlow Serving."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from days import SECOND, registry_of, twinspire
+
+from model.bundle import Tower, arrays
+from serving.recommend import recommend
+from serving.request import Requests, complete
+from serving.version import Version
+from tests.index_builder.test_tensorflow_serving import ask
+from twinspire.pipeline import load
+
+NOON = datetime(2024, 3, 11, 12)
+ASKED = [
+    {"user": "u001"},
+    {"user": "u002", "device": "tv", "exclude": ["i000", "i001", "i002", "i003"]},
+    {"user": "a newcomer", "history": ["i007", "i011"], "when_hour": 3},
+    {},
+]
+
+
+def test_a_published_model_answers_as_its_index_does(shop):
+    """In a process that knows TensorFlow alone; made twice, in processes of their own, the files are the same."""
+    shop.write_text(shop.read_text().replace("tensorflow = false", "tensorflow = true"))
+    made = []
+    for again in ([], ["--force"]):
+        twinspire("publish", str(shop), "--date", SECOND, *again)
+        made.append(registry_of(shop).accepted()[-1])
+    assert made[0] == made[1]
+    version = Version.open(load(shop))
+    assert version.id == made[0] and version.index.settings.kind == "exact"
+    table, _ = complete(Requests(version.pipeline).table(ASKED), version.users, NOON)
+    tower = version._tower
+    assert isinstance(tower, Tower)
+    raw = {name: _plain(values) for name, values in arrays(table, tower.inputs).items()}
+    exclude = [one.get("exclude", [""] * 4) for one in ASKED]
+    encoded, found = ask(
+        version.home / "tensorflow_serving",
+        {"signature": "encode", "inputs": raw},
+        {"signature": "recommend", "inputs": {**raw, "k": 10, "exclude": exclude}},
+    )
+    np.testing.assert_allclose(encoded["vector"], version.encode(table), atol=1e-6)
+    expected = recommend(version, ASKED, 10, source="two_tower", now=NOON)
+    items, scores = expected.lists(version.items["_item"].combine_chunks())
+    assert found["items"] == items.to_pylist()
+    np.testing.assert_allclose(found["scores"], scores.to_pylist(), atol=1e-6)
+
+
+def _plain(values: np.ndarray) -> list:
+    return np.vectorize(lambda one: one.decode() if isinstance(one, bytes) else one, otypes=[object])(values).tolist()
