@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 from load import client, servers, world  # noqa: E402
 from quality.command import machine, write_whole  # noqa: E402
+from quality.environments import environment  # noqa: E402
 
 K, CONNECTIONS, COMPARED = 50, 32, 200
 UNITS = {"requests/s": "1/s", "p50_ms": "ms", "p99_ms": "ms", "errors": "answers", "batch": "queries", "peak_mb": "MB"}
@@ -51,8 +52,6 @@ WHOLE, QUICK = Size(50_000, 3, 20), Size(5_000, 1, 3)
 
 def contenders(size: Size, names: list[str], folder: Path) -> dict[str, tuple[list[str], str | None]]:
     """The command and the source of each."""
-    from quality.peers import environment  # TensorFlow comes with it
-
     mean = world.published(folder, "mean", size.items)
     found: dict[str, tuple[list[str], str | None]] = {}
     for name in names:

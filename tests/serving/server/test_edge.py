@@ -135,9 +135,26 @@ def test_too_many_are_turned_away_at_once_and_the_others_answered():
     batcher.stop()
 
 
+def test_who_has_gone_meanwhile_spoils_no_other_answer():
+    slow = Slow()
+    batcher = Batcher(slow.work, Metrics(), most=4, pending=100)
+    batcher.start()
+
+    async def leave() -> list:
+        tasks = [asyncio.create_task(batcher.submit(one(name))) for name in "abcd"]
+        await asyncio.sleep(0.05)
+        tasks[1].cancel()
+        slow.go.set()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+    found = asyncio.run(leave())
+    assert [f for f in found if isinstance(f, bytes)] == [b"a", b"c", b"d"]
+    batcher.stop()
+
+
 def test_what_waits_at_the_end_is_answered():
     slow = Slow()
-    batcher = Batcher(slow.work, Metrics(), most=1, pending=100)
+    batcher = Batcher(slow.work, Metrics(), most=100, pending=100)
     batcher.start()
 
     async def end() -> list:
@@ -145,6 +162,6 @@ def test_what_waits_at_the_end_is_answered():
         await asyncio.sleep(0.05)
         slow.go.set()
         await asyncio.to_thread(batcher.stop)
-        return await asyncio.gather(*tasks)
+        return await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
     assert asyncio.run(end()) == [b"0", b"1", b"2", b"3", b"4"]
