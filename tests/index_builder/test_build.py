@@ -135,7 +135,7 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
         # Recall that grows with leaves and with rescoring, as it does.
         steps = rng.random((leaves + 1, 60)) * rng.random((leaves + 1, 1)) ** 3
         found = steps.cumsum(0).cumsum(1)
-        index = Ladder(vectors, start, found / found.max(), rows)
+        index = Ladder(vectors, start, np.minimum(found / found[leaves // 2, 20], 1), rows)
         everything = [s for each in tuning._candidates(start, len(index)) for s in each]
         costs = {s: tuning.work(s, len(index)) for s in everything}
         enough = [
@@ -143,11 +143,12 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
             for s in everything
             if tuning.recall(vectors, truth, index.with_settings(s).scan(queries, k)[0]).sure >= 0.6
         ]
-        for below in (np.inf, np.median(list(costs.values())), min(enough, default=0)):
+        for below in (np.inf, np.median(list(costs.values())), min(enough)):
             tried: list[tuning.Point] = []
             best = tuning.tune(index, truth, 0.6, tried.append, below)
             assert (best.work if best else None) == min((cost for cost in enough if cost < below), default=None)
             assert len(tried) < len(everything) / 3
+        assert 1 < len(enough) < len(everything) / 2
 
 
 def test_the_kind_with_the_least_work_is_taken():
