@@ -2,7 +2,7 @@
 
     python brute_force.py PIPELINE SITE_PACKAGES --port PORT
 
-SITE_PACKAGES is of the environment of TensorFlow Recommenders (quality/environments.py), made for the TensorFlow that is
+SITE_PACKAGES is of TensorFlow Recommenders' own environment (quality/environments.py), made for the TensorFlow that is
 installed here; only what is missing here is taken from there.
 """
 
