@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -157,6 +158,31 @@ def test_the_kind_with_the_least_work_is_taken():
     assert {point.settings.kind for point in built.tried} == {"quantised", "tree"}
     sure = [point.work for point in built.tried if point.recall.sure >= 0.98]
     assert tuning.work(built.index.settings, len(vectors)) == min(sure) < 0.8 * 2 * len(vectors)
+
+
+@pytest.mark.parametrize(
+    ("rescored", "winner"),
+    [
+        # Work of 2,000 + 40 each; of 324 + 40 each; of 369 + 40 each. That of exact search is 4,000.
+        ((10, 90, 90), ("quantised", 2)),
+        ((10, 50, 60), ("tree", 2)),
+        ((40, 60, 55), ("tree", 1)),
+        ((31, 75, 80), ("exact", 2)),  # a fifth has to be saved
+    ],
+)
+def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(monkeypatch, rescored, winner):
+    found = dict(zip([("quantised", 2), ("tree", 2), ("tree", 1)], rescored, strict=True))
+
+    def tune(index, truth, target, tried, below):
+        s = index.settings
+        settings = replace(s, rescored=found[s.kind, s.code_dimensions], leaves_searched=1 if s.kind == "tree" else 0)
+        point = tuning.Point(settings, tuning.Recall(1, 0), tuning.work(settings, len(index)), 0)
+        return point if point.work < below else None
+
+    monkeypatch.setattr(build, "tune", tune)
+    vectors = clustered(2_000, 8)
+    built = build.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
+    assert (built.index.settings.kind, built.index.settings.code_dimensions) == winner
 
 
 def test_one_query_and_many_are_answered_alike():
