@@ -38,6 +38,7 @@ def test_it_ends_when_it_is_told_to_after_the_answers_in_flight(towers, tmp_path
             time.sleep(0.2)
             process.send_signal(signal.SIGTERM)
             until(lambda: refused(port))
+            time.sleep(0.5)  # long enough for one who does not wait to have gone
             flight.sendall(body[10:])
             answer = b"".join(iter(lambda: flight.recv(1 << 16), b""))
         assert answer.startswith(b"HTTP/1.1 200")
