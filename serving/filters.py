@@ -62,11 +62,6 @@ class Groups(NamedTuple):
         for number, selected in enumerate(self.selected):
             yield np.flatnonzero(self.of == number), selected
 
-    def offered(self, items: int) -> np.ndarray:
-        """How many items each query's filter lets through, [B] int64, of so many."""
-        counts = [items if one is None else int(np.count_nonzero(one.passing)) for one in self.selected]
-        return np.array(counts, np.int64)[self.of]
-
 
 def both(one: Selected | None, other: Selected | None) -> Selected | None:
     """What two filters let through; None is everything."""
@@ -232,10 +227,10 @@ class _Column:
         if pa.types.is_boolean(kind):
             return self._truth(value)
         number = self._number(value)
-        if not pa.types.is_integer(kind):
-            return float(number)
         try:
-            return pa.scalar(int(number), kind).as_py() if number == int(number) else None
+            if pa.types.is_integer(kind):
+                return pa.scalar(int(number), kind).as_py() if number == int(number) else None
+            return float(number)
         except (OverflowError, pa.ArrowInvalid):  # beyond the type
             return None
 
@@ -246,10 +241,12 @@ class _Column:
         return truth
 
     def _number(self, value: Any) -> int | float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
         for parse in (int, float):
             try:
-                if not isinstance(value, bool):
-                    return value if isinstance(value, int | float) else parse(value)
+                if isinstance(value, str) and (number := parse(value)) == number:  # nor is NaN
+                    return number
             except ValueError:
                 continue
         raise ValueError(f"holds numbers for {self._name}, found {_shown(value)}")

@@ -44,6 +44,8 @@ def listed(answer, query: int = 0) -> list[int]:
         ({"allow": {"kind": "even", "size": [0, 1]}, "deny": {"tags": "three"}}, {2, 4}),
         ({"allow": {"size": 2.5}}, set()),
         ({"allow": {"size": 10**30}}, set()),
+        ({"allow": {"weight": 10**400}}, set()),
+        ({"allow": {"size": float("inf")}}, set()),
         ({}, set(ITEMS)),
     ],
 )
@@ -72,6 +74,7 @@ def test_filters_of_all_and_of_one_request_add_up(version):
         ({"deny": {"stock": "maybe"}}, "deny holds true or false for stock, found 'maybe'"),
         ({"allow": {"size": "large"}}, "allow holds numbers for size, found 'large'"),
         ({"allow": {"size": True}}, "numbers for size"),
+        ({"allow": {"size": "nan"}}, "numbers for size, found 'nan'"),
         ({"allow": {"weight": float("nan")}}, "text, numbers, true or false"),
         ({"allow": {"kind": "\ud800"}}, "allow"),
     ],
