@@ -152,6 +152,13 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
         assert 1 < len(enough) < len(everything) / 2
 
 
+def test_bisection_finds_the_first_of_any_number():
+    for count in range(9):
+        for first in range(count + 1):
+            found = tuning._first(range(count), lambda n, first=first: (n,) if n >= first else None)
+            assert found == ((first,) if first < count else None)
+
+
 def test_the_kind_with_the_least_work_is_taken():
     vectors, queries = clustered(12_000), clustered(400, seed=1)
     built = build.build(vectors, queries, Wanted(exact_below=0, k=50))
