@@ -1,6 +1,6 @@
 """Train on from yesterday's model, or make a new one every day: which is better, and what does it cost?
 
-    python benchmarks/freshness.py --json freshness.json            9 days of Globo, 14 of groceries
+    python benchmarks/freshness.py --json freshness.json            7 days of Globo, 14 of groceries
     python benchmarks/freshness.py --quick --json freshness.json    3 days each, of fewer users and shorter windows
     python benchmarks/freshness.py --case globo --set train.learning_rate=0.05
 
@@ -64,12 +64,12 @@ class Series:
 
 
 def globo(work: Path, *, quick: bool) -> Series:
-    """Clicks: trained on 7 days, then 9 more, or 3."""
+    """Clicks: trained on 7 days, then 7 more, or 3."""
     place = data.globo(work / "globo", sample=16 if quick else 1)
     less = {"window.train_days": 3} if quick else {}
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     p = override(p, {"source.events": place, "pipeline.work_root": str(work), **less})
-    return Series(name="globo", p=p, first=date(2017, 10, 7), days=3 if quick else 9, folder=work / "globo")
+    return Series(name="globo", p=p, first=date(2017, 10, 7), days=3 if quick else 7, folder=work / "globo")
 
 
 def groceries(work: Path, *, quick: bool) -> Series:
