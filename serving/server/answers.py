@@ -77,20 +77,19 @@ def _results(
 ) -> list[dict[str, Any]]:
     source = _source(version, options.source)
     now = datetime.now(version.pipeline.zone)
-    found = _ask(version, requests, queries, options, source, now)
+    found, mains = _ask(version, requests, queries, options, source, now)
     bases = [_basis(version, requests, query, found, n) for n, query in enumerate(queries)]
-    answers = [(found, n) for n in range(len(queries))]
+    answers = [(found, mains, n) for n in range(len(queries))]
     if options.source is None and source == TWO_TOWER and version.nominators is not None:
         # The mix has weights for users of whom nothing is known; the two-tower alone has not.
         bare = [n for n, basis in enumerate(bases) if basis == "nothing"]
         if bare:
-            popular = _ask(version, requests, [queries[n] for n in bare], options, POPULAR_LATELY, now)
+            popular, mains = _ask(version, requests, [queries[n] for n in bare], options, POPULAR_LATELY, now)
             for place, n in enumerate(bare):
-                answers[n] = (popular, place)
-    mains = {id(one): one.main_sources().to_pylist() for one, _ in answers if one.shares is not None}
+                answers[n] = (popular, mains, place)
     results = [
-        _result(version, query, one, row, basis, options, mains.get(id(one)))
-        for query, (one, row), basis in zip(queries, answers, bases, strict=True)
+        _result(version, query, one, row, basis, options, of)
+        for query, (one, of, row), basis in zip(queries, answers, bases, strict=True)
     ]
     metrics.unknown_users.inc(sum(one["known"] is False and one["user"] is not None for one in results))
     metrics.short_lists.inc(sum(len(one["items"]) < options.k for one in results))
@@ -106,9 +105,11 @@ def _source(version: Version, source: str | None) -> str:
 
 def _ask(
     version: Version, requests: Requests, queries: list[dict[str, Any]], options: Options, source: str, now: datetime
-) -> Answer:
+) -> tuple[Answer, list[list[str]] | None]:
+    """The answer, and the main source of each item where there are several."""
     table = requests.lay_out(queries)
-    return recommend(version, table, options.k, exclude_seen=options.exclude_seen, source=source, now=now)
+    found = recommend(version, table, options.k, exclude_seen=options.exclude_seen, source=source, now=now)
+    return found, found.main_sources().to_pylist() if found.shares is not None else None
 
 
 def _basis(version: Version, requests: Requests, query: dict[str, Any], found: Answer, row: int) -> str:
@@ -140,7 +141,7 @@ def _result(
         "based_on": basis,
         "source": found.source,
         "items": version.ids[rows].tolist(),
-        "scores": found.scores[row, :count],
+        "scores": np.ascontiguousarray(found.scores[row, :count]),  # as orjson needs it
     }
     if mains is not None:
         told["sources"] = mains[row]
