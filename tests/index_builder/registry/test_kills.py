@@ -78,6 +78,7 @@ def test_killed_between_any_two_operations(template, tmp_path, name):
             break
         found = contents(registry, home)
         assert found in ({"two"}, {after}), f"operation {moment}: whole, and of the one version or the other"
+        assert all(registry.verify(version) for version in registry.accepted()), "what is accepted is whole"
         log = registry.log()
         assert len(log) in (2, 3) and [e.number for e in log] == list(range(1, len(log) + 1))
         if not (name == "roll back" and len(log) == 3):  # once more would go back further
