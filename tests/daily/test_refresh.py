@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from days import FIRST, SECOND, THIRD, registry_of, twinspire
+from days import FIRST, SECOND, THIRD, registry_of
 
 from index_builder import build, exact, index
 from index_builder.manifest import Manifest
+from serving.show import user_result
+from serving.sources import SOURCES
+from serving.version import Version
 from twinspire import storage, workdir
 from twinspire.errors import GateRefused, TryAgain, UsageError
 from twinspire.lineage import find_parent
@@ -86,15 +89,17 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     fresh = embedded_anew(home / "item_tower", pq.read_table(features / "corpus/end"))
     found = index.load(home / "index")
     assert np.allclose(found.vectors, fresh, atol=1e-6)
-    queries = build.read_queries(f"{told['attempt']}/embed")
+    queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
     _, scores = found.search(queries, 20)
     _, best = exact.search(fresh, queries, 20)
     assert np.allclose(scores, best, atol=1e-5) and len(queries) > 100, "the same neighbours, found at the same recall"
     near = pq.read_table(home / "co_occurrence.parquet")
     assert pc.max(pc.list_flatten(near["_rows"])).as_py() < len(names), "neighbours are rows of the new catalogue"
-    shown = twinspire("recommend", str(changed), "--user", "u001", "-k", "112", "--json")
-    listed = {item["item"] for item in shown["items"]}
-    assert shown["version"] == version and not listed & set(GONE) and listed >= set(NEW)
+    user = next(u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE))
+    for source in SOURCES:
+        shown = user_result(Version.open(p), user, 112, source=source)
+        listed = {item["item"] for item in shown["items"]}
+        assert shown["version"] == version and not listed & set(GONE) and listed >= set(NEW), source
 
     # Once more is nothing more; done over, it is the same version.
     assert refresh(p, AT)["status"] == "already done"
@@ -102,9 +107,9 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     assert (again["status"], again["version"]) == ("done", version) and len(registry.log()) == len(log) + 1
     with pytest.raises(UsageError, match="twinspire rollback"):
         refresh(p, date.fromisoformat(FIRST))
-    [live, other, _] = twinspire("versions", str(changed), "--json")
-    assert (live["version"], live["day"], live["corpus_date"]) == (version, SECOND, THIRD)
-    assert (other["version"], live["value"]) == (trained, other["value"])
+    live, other, _ = registry.statuses()
+    assert (live.version, str(live.date), live.corpus_date) == (version, SECOND, AT)
+    assert (other.version, other.corpus_date, other.status) == (trained, other.date, "accepted")
 
 
 def embedded_anew(tower, corpus):
