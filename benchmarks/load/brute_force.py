@@ -9,6 +9,7 @@ installed here; only what is missing here is taken from there.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders needs Keras 2
 for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -24,13 +25,26 @@ from serving.version import Version  # noqa: E402
 from twinspire.pipeline import load  # noqa: E402
 
 
+def _import_tfrs() -> Any:
+    """TFRS asks for ScaNN's TensorFlow operations, which were built for another TensorFlow: it does without them."""
+    kept = sys.modules.get("scann")
+    sys.modules["scann"] = None  # type: ignore[assignment]
+    try:
+        import tensorflow_recommenders
+    finally:
+        del sys.modules["scann"]
+        if kept is not None:
+            sys.modules["scann"] = kept
+    return tensorflow_recommenders
+
+
 class BruteForceIndex:
     """TFRS's layer behind `index_builder.index.Index`."""
 
     def __init__(self, vectors: np.ndarray, settings: object) -> None:
         import tensorflow as tf
-        import tensorflow_recommenders as tfrs
 
+        tfrs = _import_tfrs()
         self.vectors, self.settings = vectors, settings
         layer = tfrs.layers.factorized_top_k.BruteForce()
         layer.index(tf.constant(np.array(vectors)), tf.range(len(vectors)))

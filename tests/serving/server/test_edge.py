@@ -158,10 +158,15 @@ def test_what_waits_at_the_end_is_answered():
     batcher.start()
 
     async def end() -> list:
-        tasks = [asyncio.create_task(batcher.submit(one(f"{n}"))) for n in range(5)]
+        tasks = [asyncio.create_task(batcher.submit(one("0")))]
+        while not slow.batches:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(batcher.submit(one(f"{n}"))) for n in range(1, 5)]
+        await asyncio.sleep(0.05)
+        stopped = asyncio.create_task(asyncio.to_thread(batcher.stop))
         await asyncio.sleep(0.05)
         slow.go.set()
-        await asyncio.to_thread(batcher.stop)
+        await stopped
         return await asyncio.wait_for(asyncio.gather(*tasks), 10)
 
     assert asyncio.run(end()) == [b"0", b"1", b"2", b"3", b"4"]
