@@ -3,15 +3,19 @@
 import json
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from index_builder import exact, tensorflow_serving
+from index_builder import exact, index, publish, tensorflow_serving
+from index_builder.registry import Registry
 from model.canonical import canonicalise
+from twinspire import storage
 
 IDS = [f"i{n:03d}" for n in range(200)]
 VECTORS = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
@@ -35,12 +39,12 @@ assert not strangers, strangers
 class Query(tf.Module):
     """A tower with what real ones have: a table of a vocabulary, weights, a list that may be empty."""
 
-    def __init__(self, vocabulary: Path) -> None:
+    def __init__(self, vocabulary: Path, width: int = 5) -> None:
         super().__init__()
         whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
         lines = tf.lookup.TextFileInitializer(str(vocabulary), tf.string, whole, tf.int64, number)
         self.table = tf.lookup.StaticHashTable(lines, -1)
-        self.rows = tf.Variable(np.random.default_rng(1).normal(size=(5, 5)).astype(np.float32))
+        self.rows = tf.Variable(np.random.default_rng(1).normal(size=(5, width)).astype(np.float32))
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.string, "user"), tf.TensorSpec([None, None], tf.string, "recent")]
@@ -50,15 +54,26 @@ class Query(tf.Module):
         return {"vector": tf.reduce_mean(tf.gather(self.rows, self.table.lookup(words) + 1), 1)}
 
 
-def made(home: Path) -> Path:
-    """Writes a tower, and the model around it: its folder."""
+def save_tower(home: Path, width: int = 5) -> None:
+    """Writes `home`/query_tower/."""
     home.mkdir()
     (home / "words").write_text("\n".join(WORDS) + "\n")
-    tower = Query(home / "words")
+    tower = Query(home / "words", width)
     tf.saved_model.save(tower, str(home / "query_tower"), signatures={"serving_default": tower.serve})
     canonicalise(home / "query_tower")
+
+
+def made(home: Path) -> Path:
+    """Writes a tower, and the model around it: its folder."""
+    save_tower(home)
     tensorflow_serving.write(home / "tensorflow_serving", home / "query_tower", pa.array(IDS), VECTORS)
     return home / "tensorflow_serving"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Copying to and from a store is tested with other files: a disk is enough."""
+    return str(tmp_path / "place")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +109,22 @@ def test_it_answers_as_the_index_does_with_exact_search(model):
     assert everything["items"] == [one + [""] * 100 for one in odd]
     assert np.array(everything["scores"])[:, 100:].tolist() == [[-2.0] * 100] * 3
     assert nothing["items"] == [[], [], []]
+
+
+def test_it_is_published_beside_the_index(context, pipeline, tmp_path):
+    save_tower(tmp_path / "tower", width=4)
+    serving = pipeline.serving.model_copy(update={"tensorflow": True})
+    day = context(date(2024, 5, 20), pipeline=pipeline.model_copy(update={"serving": serving}))
+    storage.upload_tree(tmp_path / "tower" / "query_tower", f"{day.inputs['train']}/query_tower")
+    version = publish.run(day)["version"]
+    home = Registry(pipeline.registry.root, pipeline.name).open(version)
+    model = tf.saved_model.load(str(home / "tensorflow_serving" / "1"))
+    raw = {"user": tf.constant(["ann", "bob"]), "recent": tf.constant([["cid"], [""]])}
+    found = model.signatures["recommend"](k=tf.constant(5), exclude=tf.constant([[""]]), **raw)
+    vectors = model.signatures["encode"](**raw)["vector"].numpy()
+    rows, _ = index.load(home / "index").search(vectors, 5)
+    ids = pq.read_table(home / "items.parquet")["_item"].to_pylist()
+    assert found["items"].numpy().astype(str).tolist() == [[ids[row] for row in one] for one in rows]
 
 
 def test_equal_content_is_equal_files(model, tmp_path):
