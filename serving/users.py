@@ -45,6 +45,11 @@ class UserStore:
         """How many users there are; loads the table."""
         return len(self._ids)
 
+    def some(self, most: int) -> list[str]:
+        """Ids of users, at most so many, spread over the table; loads it."""
+        count = len(self._ids)
+        return self._ids.ids[[n * count // most for n in range(most)] if count > most else list(range(count))].to_list()
+
     def _few(self, wanted: pa.Array) -> tuple[pa.Table, IdTable]:
         found = self._files.to_table(filter=ds.field("_user").isin(wanted))
         return found, IdTable(found["_user"])

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse
 
+from serving.inspector.router import router
 from serving.server import bodies, errors, openapi
 from serving.server.answers import alike
 from serving.server.edge import Edge
@@ -50,15 +51,11 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     app.state.service = service
     _ask(app, service)
     _watch(app, service)
-    # Further routers belong here: app.include_router(…), with `request.app.state.service` for what they need.
+    app.include_router(router(service))
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         return HTMLResponse(page(app.openapi(), str(request.base_url).rstrip("/")))
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> Response:
-        return RedirectResponse("/docs")
 
     paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
     metrics = service.metrics

@@ -108,13 +108,14 @@ def publish(
     day: str = "2024-01-01",
     user_store: bool = True,
     nominators: dict[str, bytes] | None = None,
+    titles: list[str] | None = None,
 ) -> str:
     """Publishes a version in the documented layout; its id. `nominators` are files for sources beside the towers."""
     from twinspire import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
     build.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
-    titles = [f"Item [{n}]" for n in range(12)]
+    titles = titles or [f"Item [{n}]" for n in range(12)]
     columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
     columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}
     if nominators is not None:  # without, as a release before the mix wrote it

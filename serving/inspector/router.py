@@ -1,0 +1,153 @@
+"""Addresses of the inspector: `/`, `/item` and `/report`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse
+
+from index_builder.registry import Registry
+from serving.inspector import page
+from serving.inspector.form import Form
+from serving.inspector.live import Log
+from serving.inspector.panel import Panel, compared, like, recommended
+from serving.inspector.shelf import Shelf
+from serving.server import bodies
+from serving.server.errors import TYPES, Problem
+from serving.server.live import Served
+from serving.server.service import Service
+from serving.server.warming import warm
+from serving.version import Version
+from twinspire import storage
+from twinspire.errors import TwinspireError, UsageError
+
+Ask = Callable[[Version, bool], Panel]
+"""Asks a version, which is the live one or is not."""
+REPORT = "report.html"
+_HEADERS = {
+    "Cache-Control": "no-store",  # it shows what people took
+    "Referrer-Policy": "no-referrer",  # and so do its addresses
+    "X-Content-Type-Options": "nosniff",
+}
+_REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+
+
+class Inspector:
+    """Answers with pages. All of it runs in worker threads.
+
+    Args:
+      service: what the server's routes share.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
+        self._log = Log(self._registry)
+        self._shelf = Shelf(service.open, warm)
+
+    def user(self, request: Request) -> Response:
+        """What is recommended to a user, or users to choose from."""
+        form = Form.read(request.query_params.multi_items())
+        return self._answer(request, form, self._recommended if form.asks else None)
+
+    def item(self, request: Request) -> Response:
+        """Items like an item."""
+        form = Form.read(request.query_params.multi_items())
+        return self._answer(request, form, self._like)
+
+    def report(self, request: Request) -> Response:
+        """The report in a version's folder."""
+        try:
+            named = request.query_params.get("version")
+            version = self._named(named) if named else self._service.version.id
+            if REPORT not in self._registry.manifest(version).files:
+                raise Problem(
+                    "not_found", f"A version carries a report; {version} has none: an earlier release made it."
+                )
+            content = storage.read_bytes(self._registry.place(version, REPORT))
+        except (Problem, TwinspireError) as e:
+            return self._problem(request, e)
+        return HTMLResponse(content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY})
+
+    def _answer(self, request: Request, form: Form, checked: Callable[[Form], Ask] | None) -> Response:
+        served = self._service.live.current
+        try:
+            self._service.check_ready()
+            assert served is not None
+            version, against = (text and self._named(text) for text in (form.version, form.against))
+        except (Problem, TwinspireError) as e:
+            return self._problem(request, e)
+        form = replace(form, version=version, against=against)
+        shown = dict.fromkeys([version or served.version.id, *([against] if against else [])])
+        panels, problem = list[Panel](), None
+        try:
+            if checked:
+                ask = checked(form)
+                panels = compared([self._panel(name, served, ask) for name in shown])
+        except Problem as e:
+            problem = e
+            self._count(request, e.type)
+        status = TYPES[problem.type][0] if problem else min((one.status for one in panels), default=200)
+        return _html(page.view(self._service, served, form, self._choices(served), panels, problem), status)
+
+    def _recommended(self, form: Form) -> Ask:
+        requests = self._service.requests
+        asked = bodies.asked(form.recommend_body(requests) | {"display": True}, requests, self._service.settings)
+        return lambda version, live: recommended(version, live, requests, asked)
+
+    def _like(self, form: Form) -> Ask:
+        asked = bodies.like(form.similar_body() | {"display": True}, self._service.settings)
+        return lambda version, live: like(version, live, asked)
+
+    def _panel(self, name: str, served: Served, ask: Ask) -> Panel:
+        if name == served.version.id:
+            return ask(served.version, True)
+        try:
+            version = self._shelf.get(name)
+        except Exception as e:  # whatever is wrong with it, the page says so
+            return Panel(version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409)
+        return ask(version, False) if version else Panel(version=name, live=False, loading=True, status=202)
+
+    def _named(self, text: str) -> str:
+        return self._registry.find(text)
+
+    def _choices(self, served: Served) -> list[page.Choice]:
+        live = page.Choice("", f"live: {served.version.id}")
+        return [live, *(page.Choice(one.version, f"{one.version}, {one.status}") for one in self._log.stored())]
+
+    def _problem(self, request: Request, error: Problem | TwinspireError) -> Response:
+        """A page that says what is wrong, and nothing else."""
+        if isinstance(error, Problem):
+            kind, status = error.type, TYPES[error.type][0]
+        else:
+            kind, status = ("not_found", 404) if isinstance(error, UsageError) else ("not_ready", 503)
+        self._count(request, kind)
+        wait = kind == "not_ready"
+        return _html(page.render("problem", self._service.pipeline, message=str(error), wait=wait), status)
+
+    def _count(self, request: Request, kind: str) -> None:
+        self._service.metrics.errors.labels(request.url.path, kind).inc()
+
+
+def _html(text: str, status: int) -> Response:
+    return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": page.policy()})
+
+
+def router(service: Service) -> APIRouter:
+    """The inspector's routes."""
+    inspector, routes = Inspector(service), APIRouter(include_in_schema=False)
+
+    @routes.get("/")
+    async def user(request: Request) -> Response:
+        return await run_in_threadpool(inspector.user, request)
+
+    @routes.get("/item")
+    async def item(request: Request) -> Response:
+        return await run_in_threadpool(inspector.item, request)
+
+    @routes.get("/report")
+    async def report(request: Request) -> Response:
+        return await run_in_threadpool(inspector.report, request)
+
+    return routes

@@ -1,0 +1,221 @@
+"""What the pages say, as a program reads them."""
+
+import base64
+import hashlib
+import re
+from html import unescape
+
+import pytest
+
+from serving.server.app import create_app
+from serving.server.settings import Settings
+from tests.serving.inspector.conftest import EVIL, ITEMS, TITLES, Shop
+from tests.serving.server.conftest import running, shop, until
+
+RANKED = re.compile(r'<li>\s*<span class="rank">(.*?)</li>', re.S)
+
+
+def get(asked: Shop, address: str, status: int = 200) -> str:
+    response = asked.ask.get(address)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].startswith("text/html")
+    return response.text
+
+
+def loaded(asked: Shop, address: str) -> str:
+    """The page, once all of its versions are there."""
+    until(lambda: "It is being loaded" not in asked.ask.get(address).text)
+    return get(asked, address)
+
+
+def text(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
+
+
+def items(page: str) -> list[str]:
+    """Ids of a list, in its order."""
+    return [unescape(re.findall(r"<code>(.*?)</code>", row)[0]) for row in RANKED.findall(page)]
+
+
+def row(page: str, item: str) -> str:
+    return next(text(found) for found in RANKED.findall(page) if f"<code>{item}</code>" in found)
+
+
+def panels(page: str) -> list[str]:
+    return re.split(r"<h2>Recommended", page)[1:]
+
+
+def test_it_opens_with_the_live_version_and_users_to_take(asked):
+    page = get(asked, "/")
+    assert asked.live in text(page) and "report" in page
+    for user in ("anna", "ben", "cat"):
+        assert f'<a href="/?user={user}">{user}</a>' in page
+    assert "items 12 vectors of 2 numbers" in text(page)
+    assert "quality – was not measured" in text(page)
+    assert items(page) == []
+
+
+def test_a_list_is_what_a_program_gets(asked):
+    body = {"query": {"user": "anna"}, "k": 7}
+    said = asked.ask.post("/v1/recommend", json=body).json()
+    page = get(asked, "/?user=anna&k=7")
+    assert items(page) == said["items"]
+    for item, score in zip(said["items"], said["scores"], strict=True):
+        assert f"{score:.4f}" in next(found for found in RANKED.findall(page) if item[:3] in found)
+    assert '{"query": {"user": "anna"}, "k": 7}' in unescape(page)
+
+
+def test_the_reasons_by_hand(asked):
+    """Anna came from i03 to i05, by i04; i00 alone has half of the last day's events, and none before."""
+    page = get(asked, "/?user=anna&k=12")
+    assert "mix, from what the version knows of the user" in text(page)
+    seen = {item for item in ITEMS if "seen before" in text(next(r for r in RANKED.findall(page) if item[:3] in r))}
+    assert seen == {"i03", "i04", "i05"}
+    assert re.search(r"seen before source: taken before 1\.500\d$", row(page, "i05")), "first of both: 1 + 0.5"
+    assert row(page, "i04").startswith("2 ") and "source: taken before" in row(page, "i04")
+    assert "popular new or rare" in row(page, "i00") and "two-tower" in row(page, "i00")
+    assert text(page).count("popular new or rare") == 1
+    history = page[page.index("history, newest first") : page.index("Recommended")]
+    assert re.findall(r"<code>(\w+)</code>", history) == ["i05", "i03"]
+
+
+def test_what_stands_beside_an_item(asked):
+    page = get(asked, "/?user=ben&k=12")
+    assert "place 9" in text(page), "what the version knows of ben"
+    assert TITLES[0] in row(page, "i00") and "red · i00" in row(page, "i00")
+    assert "red" not in row(page, "i01")
+
+
+def test_filters_source_and_seen_items_act(asked):
+    page = get(asked, "/?user=anna&k=12&source=two_tower&exclude_seen=1&allow.kind=odd&deny.size=2&deny.size=0")
+    assert items(page) == ["i07"]
+    assert "two-tower" in text(page)
+    assert 'name="allow.kind" value="odd"' in page and 'name="deny.size" value="2"' in page
+    assert "2 of 12 items" in text(page), "the note on a short list"
+    assert '<option value="even">' in page and '<option value="2024-01-02">' in page, "values to choose from"
+
+
+def test_somebody_who_is_described(asked):
+    page = get(asked, "/?history=i02%0D%0Ai09&k=1&source=two_tower")
+    assert items(page) == ["i09"] and "from the history" in text(page)
+    assert items(get(asked, "/?feature.place=3.1&k=1&source=two_tower")) == ["i03"]
+    assert items(get(asked, "/?feature.when_hour=7&k=1&source=two_tower")) == ["i07"]
+    assert "i77 · not in the catalogue" in text(get(asked, "/?history=i02%0Ai77"))
+
+
+def test_items_like_an_item(asked):
+    page = get(asked, "/item?item=i02&k=4&user=anna")
+    assert set(items(page)) == {"i00", "i01", "i03", "i04"} and set(items(page)[:2]) == {"i01", "i03"}
+    assert "kind even" in text(page) and "tags two" in text(page)
+    assert re.search(r"events in \d+ days 2 lately 0", text(page))
+    assert 'href="/?user=anna&amp;k=4">Back to anna' in page
+    assert '<a href="/item?user=anna&amp;k=4&amp;item=i03">' in page
+
+
+def test_two_versions_side_by_side_and_the_live_one_answers_meanwhile(asked):
+    address = f"/?user=anna&k=4&version={asked.early}&against={asked.live}"
+    first = asked.ask.get(address)
+    assert first.status_code == 200, "the live one is there"
+    assert "http-equiv" in first.text or len(panels(first.text)) == 2
+    page = loaded(asked, address)
+    early, live = panels(page)
+    assert asked.early in early and asked.live in live
+    assert items(early)[0] == "i05" and items(live)[:3] == ["i05", "i04", "i03"]
+    assert set(items(early)[1:3]) == {"i04", "i06"}
+    shared = len(set(items(early)) & set(items(live)))
+    assert f"{shared} of 4 are in both lists." in text(early)
+    alone = {item for item in items(early) if item not in items(live)}
+    assert text(early).count("only here") == len(alone) > 0
+    assert "mix" not in text(early) and asked.ask.get("/v1/version").json()["version"] == asked.live
+    day = loaded(asked, "/?user=anna&version=2024-01-01")
+    assert asked.early in panels(day)[0] and f'<option value="{asked.early}" selected>' in day
+
+
+def test_a_version_that_cannot_be_loaded_is_told(asked):
+    address = f"/?user=anna&version={asked.damaged}"
+    until(lambda: asked.ask.get(address).status_code != 202)
+    told = asked.ask.get(address)
+    until(lambda: asked.ask.get(address).status_code == 409)
+    assert told.status_code in (202, 409)
+    assert items(get(asked, "/?user=anna&k=1")) == ["i05"]
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "said"),
+    [
+        ("/?user=who", 404, "knows no user who"),
+        (f"/?user={EVIL}", 404, f"knows no user {EVIL}"),
+        ("/item?item=i99", 404, "'i99' is not"),
+        ("/item", 422, "has the id of an item"),
+        ("/?k=abc", 422, "k is a whole number from 1 to 100, found 'abc'"),
+        ("/?k=0", 422, "found 0"),
+        ("/?k=101", 422, "found 101"),
+        ("/?k=1e999", 422, "k is a whole number"),
+        ("/?k=nan", 422, "k is a whole number"),
+        ("/item?item=i01&k=-1", 422, "found -1"),
+        ("/?feature.place=here", 422, "Place is a number, found 'here'"),
+        ("/?feature.place=inf", 422, "finite"),
+        ("/?feature.when_hour=24", 422, "from 0 to 23"),
+        ("/?feature.plaice=1", 422, "did you mean 'place'"),
+        ("/?source=astrology", 422, "source is one of"),
+        ("/?allow.colour=red", 422, "names an attribute of items"),
+        ("/?allow.size=big", 422, "holds numbers for size"),
+        ("/item?item=i01&deny.stock=maybe", 422, "true or false"),
+        ("/?version=nowhere", 404, "no version of circle is named"),
+        ("/?against=../../log", 404, "no version of circle is named"),
+        ("/report?version=nowhere", 404, "no version of circle is named"),
+        ("/report?version=../..", 404, "no version of circle is named"),
+        ("/report", 404, "has none: an earlier release"),
+        ("/?user=%00%ff%f0&history=%20&allow.tags=%ff", 404, "knows no user"),
+    ],
+)
+def test_what_is_wrong_is_said_on_a_page(asked, address, status, said):
+    page = get(asked, address, status)
+    assert said in text(page).replace("place is", "Place is")
+    assert 'role="alert"' in page and EVIL not in page
+
+
+def test_an_unknown_user_sees_what_anybody_does_and_one_described_is_no_error(asked):
+    anybody = items(get(asked, "/?k=5"))
+    assert items(get(asked, "/?user=who&k=5", 404)) == anybody
+    assert items(get(asked, "/?user=who&history=i07&k=1&source=two_tower")) == ["i07"]
+
+
+def test_nothing_of_the_logs_is_markup(asked):
+    for address in ("/?user=anna&k=12", f"/item?item={ITEMS[6].replace(chr(34), '%22')}&k=12", f"/?history=i01{EVIL}"):
+        page = get(asked, address)
+        assert "<script" not in page and "<b>Item" not in page
+        assert "&lt;script&gt;alert" in page
+
+
+def test_a_browser_is_told_to_run_nothing(asked):
+    for address in ("/", "/item?item=i01", "/?k=x"):
+        response = asked.ask.get(address)
+        policy = response.headers["content-security-policy"]
+        style = re.search(r"<style>(.*?)</style>", response.text, re.S)[1]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
+        assert "script-src" not in policy and "unsafe" not in policy and "style=" not in response.text
+        assert (response.headers["cache-control"], response.headers["referrer-policy"]) == ("no-store", "no-referrer")
+
+
+def test_the_report_of_any_version(asked):
+    response = asked.ask.get(f"/report?version={asked.early}")
+    assert response.status_code == 200 and "<b>early</b>" in response.text
+    assert response.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert asked.ask.get("/report?version=2024-01-01").text == response.text
+
+
+def test_the_pages_are_counted_under_their_paths(asked):
+    asked.ask.get("/item?item=i99")
+    figures = asked.ask.get("/metrics").text
+    assert 'twinspire_requests_total{path="/item",status="404"}' in figures
+    assert "twinspire_unknown_users_total 0.0" in figures, "who looks is no traffic"
+
+
+def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
+    with running(create_app(shop(tmp_path), Settings(poll=60, token="secret"))) as ask:
+        response = ask.get("/", auth=("anybody", "secret"))
+        assert response.status_code == 503 and 'http-equiv="refresh"' in response.text
+        assert "No version of circle answers yet" in response.text
+        assert ask.get("/").status_code == ask.get("/report").status_code == 401
