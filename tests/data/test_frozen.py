@@ -1,0 +1,31 @@
+"""Versions written by earlier releases are opened, verified, and answer as they did."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from freeze import HERE, answers
+
+from index_builder.manifest import FORMAT_VERSION
+from index_builder.registry import Registry
+
+FROZEN = sorted(HERE.glob("artifact_v*"))
+
+
+def test_every_format_has_a_frozen_version():
+    assert [home.name for home in FROZEN] == [f"artifact_v{n + 1}" for n in range(FORMAT_VERSION)]
+
+
+@pytest.mark.parametrize("home", FROZEN, ids=lambda home: home.name)
+def test_a_frozen_version_is_whole_and_answers_as_it_did(home):
+    registry = Registry(str(home / "registry"), "shop")
+    described = registry.verify(registry.live())
+    assert f"artifact_v{described.format_version}" == home.name and described.items == 120
+    found, known = answers(home / "shop.toml"), json.loads((home / "answers.json").read_text())
+    assert found.keys() == known.keys()
+    for name, expected in known.items():
+        assert [item for item, _ in found[name]] == [item for item, _ in expected], name
+        assert [score for _, score in found[name]] == pytest.approx([score for _, score in expected], abs=1e-4), name
