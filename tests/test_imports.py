@@ -38,6 +38,7 @@ CONTRACTS = {
     "model.nominators",  # sources of candidates, besides the towers
     "model.mix",  # how they become one list
     "model.ragged",  # lists of differing length, as these take them
+    "model.exposure",  # which items are popular
     "index_builder.manifest",  # a version's files
     "index_builder.registry",  # which version is live
     "index_builder.exact",  # comparing all vectors
