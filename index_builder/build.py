@@ -16,21 +16,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from index_builder.exact import ExactIndex
 from index_builder.index import EXACT_SHARE, Index, Kind, Settings
 from index_builder.timing import timings
 from index_builder.tuning import Point, Truth, recall, tune, work
+from index_builder.vectors import read_items, read_queries
 from twinspire import storage, workdir
 from twinspire.errors import BadData
 from twinspire.stages import StageContext
 from twinspire.tables import Index as Wanted
 
-ITEMS, QUERIES = "items", "queries"  # folders of the embed stage
 INDEX, FIGURES = "index", "index.json"
 SEED = 0
 
@@ -40,7 +37,6 @@ _WORTH = 0.8  # share of exact search's work that is worth an index
 _LEAST_QUERIES = 200  # fewer do not tell .97 from .98
 _MOST_TUNING = 2_000
 _MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
-_NAMED = 5
 _SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "reasons")
 
 console = Console(stderr=True)
@@ -188,76 +184,3 @@ def _figures(built: Built, queries: Halves, wanted: Wanted) -> dict:
         "queries": {"tuning": len(queries.tuning), "measuring": len(queries.measuring), "source": queries.source},
         "tried": [{**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)} for p in built.tried],
     }
-
-
-def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
-    """Ids and vectors of the corpus, in order of id.
-
-    Returns: [N] string and [N, D] float32.
-
-    Raises:
-      BadData: there are none, an id occurs twice, or a vector is not finite.
-    """
-    ids, vectors = _read(embed, ITEMS, "_item")
-    if not len(ids):
-        raise BadData(
-            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and the items snapshot."
-        )
-    check(ids, vectors)
-    order = pc.sort_indices(ids).to_numpy()
-    return ids.take(order), np.ascontiguousarray(vectors[order])
-
-
-def read_queries(embed: str) -> np.ndarray:
-    """Query vectors in order of user, [Q, D] float32.
-
-    Raises:
-      BadData: one is not finite.
-    """
-    ids, vectors = _read(embed, QUERIES, "_user")
-    broken = int((~np.isfinite(vectors).all(1)).sum())
-    if broken:
-        raise BadData(
-            f"A user's vector is finite; found NaN or infinity for {broken:,} of {len(ids):,}. The model diverged, "
-            "probably: lower train.learning_rate and train again."
-        )
-    return vectors[pc.sort_indices(ids).to_numpy()]
-
-
-def check(ids: pa.Array, vectors: np.ndarray) -> None:
-    """Refuses ids that occur twice and vectors that are not finite.
-
-    Raises:
-      BadData: naming them.
-    """
-    counts = pc.value_counts(ids)
-    doubles = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    if doubles:
-        raise BadData(
-            f"An item is in the corpus once; found more than once: {_some(doubles)}. The items snapshot probably "
-            "repeats rows: remove the duplicates and run the features stage again."
-        )
-    broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
-    if broken:
-        raise BadData(
-            f"An item's vector is finite; found NaN or infinity for {_some(broken)}. The model diverged, probably: "
-            "lower train.learning_rate and train again."
-        )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more
-
-
-def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
-    with tempfile.TemporaryDirectory(prefix="twinspire-vectors-") as scratch:
-        folder = storage.localize(storage.join(embed, name), Path(scratch))
-        files = sorted(Path(folder).glob("*.parquet"))
-        if not files:
-            return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
-        table = pa.concat_tables(pq.read_table(file) for file in files).combine_chunks()
-    vectors = table["vector"].combine_chunks()
-    width = vectors.type.list_size
-    values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return table[key].combine_chunks(), values.astype(np.float32, copy=False)

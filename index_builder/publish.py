@@ -14,7 +14,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs import schema
-from index_builder.build import read_items
 from index_builder.comparison import Pair
 from index_builder.gate import Measured, Verdict, judge
 from index_builder.log import Entry
@@ -23,6 +22,7 @@ from index_builder.measured import GATE
 from index_builder.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
+from index_builder.vectors import read_items
 from model import bundle
 from model.mix import FILE as MIX
 from twinspire import __version__, storage, workdir
