@@ -1,0 +1,24 @@
+"""What is not Python is installed too."""
+
+from pathlib import Path
+from runpy import run_path
+from unittest.mock import patch
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_file_of_the_packages_is_installed():
+    with patch("setuptools.setup") as setup:
+        said = run_path(str(ROOT / "setup.py"))
+    patterns = setup.call_args.kwargs["package_data"]
+    homes = {package: ROOT / package.replace(".", "/") for package in patterns}
+    installed = {
+        path for package, home in homes.items() for pattern in patterns[package] for path in home.glob(pattern)
+    }
+    there = {
+        path
+        for package in said["PACKAGES"]
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert there == installed
