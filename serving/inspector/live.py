@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 from index_builder.registry import Registry, Status
+from serving.inspector.panel import SOURCES
 from serving.server.live import Served
 from serving.sources import available
 
@@ -65,7 +66,7 @@ def cards(served: Served, zone: tzinfo) -> list[Card]:
         Card("items", f"{manifest.items:,}", f"vectors of {manifest.dimension} numbers"),
         Card("users", f"{version.users.count():,}" if version.users is not None else "none", "carried with it"),
         Card("index", version.index.settings.kind.replace("_", " "), _recall(quality)),
-        Card("sources", str(len(available(version))), ", ".join(available(version)).replace("_", " ")),
+        Card("sources", str(len(available(version))), ", ".join(SOURCES[one] for one in available(version))),
     ]
     return [card for card in found if card.value]
 

@@ -44,14 +44,19 @@ class Problem(Exception):  # noqa: N818: it is the client's
         """What is sent."""
         status = TYPES[self.type][0]
         content = orjson.dumps({"error": {"type": self.type, "message": str(self), **self.detail}})
-        return Response(content, status, _headers(self.type), JSON)
+        response = Response(content, status, media_type=JSON)
+        for name, value in _headers(self.type):
+            response.headers.append(name, value)
+        return response
 
 
-def _headers(kind: str) -> dict[str, str]:
+def _headers(kind: str) -> list[tuple[str, str]]:
     if kind in ("not_ready", "overloaded"):
-        return {"Retry-After": "1"}
-    # Browsers ask for a password, and send it as Basic; see edge.py.
-    return {"WWW-Authenticate": 'Bearer, Basic realm="twinspire"'} if kind == "unauthorized" else {}
+        return [("Retry-After", "1")]
+    if kind == "unauthorized":
+        # Browsers ask for a password, and send it as Basic; see edge.py. Chromium reads one scheme of each line only.
+        return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="twinspire"')]
+    return []
 
 
 def install(app: FastAPI, mark: Any) -> None:
