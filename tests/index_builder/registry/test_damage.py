@@ -125,3 +125,13 @@ def test_a_damaged_entry_stops_everything(publish, registry, damage):
     for use in (registry.live, registry.open, registry.log, lambda: publish(THREE)):
         with pytest.raises(BadData, match=r"00000002\.json"):
             use()
+
+
+def test_a_manifest_of_another_version_is_found(publish, registry):
+    """Also where it describes equal files."""
+    one, two = publish(ONE, "same"), publish(TWO, "same")
+    first, second = (storage.join(registry.root, "p/versions", version, "manifest.json") for version in (one, two))
+    storage.write_bytes(second, storage.read_bytes(first))
+    for use in (registry.open, lambda: registry.verify(two), lambda: registry.manifest(two)):
+        with pytest.raises(BadData, match=one):
+            use()
