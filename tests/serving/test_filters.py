@@ -208,7 +208,7 @@ def searches(draw):
     asked = rng.integers(-3, 4, (queries, 3)).astype(np.float32)
     passing = rng.random(items) < draw(st.sampled_from([0, 0.05, 0.5, 0.95, 1]))
     seen = np.argwhere(rng.random((queries, items)) < draw(st.sampled_from([0, 0.1, 0.9])))
-    return vectors, asked, passing, Seen(seen[:, 0], seen[:, 1]), draw(st.integers(1, 70))
+    return vectors, asked, passing, Seen(seen[:, 0], seen[:, 1]), draw(st.integers(1, 5) | st.integers(1, 70))
 
 
 @pytest.mark.parametrize("few", [0, 20_000])
