@@ -1,5 +1,6 @@
 """The live version, and the others of the registry, as they are shown."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from serving.inspector.panel import SOURCES
 from serving.server.live import Served
 from serving.sources import available
 
-_FRESH = 5.0  # seconds that a reading of the log is good for
+log = logging.getLogger("twinspire.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +32,26 @@ class Card:
 
 
 class Log:
-    """Which versions there are; the log is read at most every few seconds.
+    """Which versions there are: the log is read at most every few seconds, and what it said last holds if it cannot be.
 
     Args:
       registry: whose.
+      fresh: seconds that a reading is good for.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry, self._lock = registry, Lock()
-        self._read, self._found = -_FRESH, list[Status]()
+    def __init__(self, registry: Registry, fresh: float = 5.0) -> None:
+        self._registry, self._fresh, self._lock = registry, fresh, Lock()
+        self._next, self._found = 0.0, list[Status]()
 
     def stored(self) -> list[Status]:
         """Versions whose files are there, the newest day first."""
         with self._lock:
-            if time.monotonic() >= self._read + _FRESH:
-                self._found = [one for one in self._registry.statuses() if one.stored]
-                self._read = time.monotonic()
+            if time.monotonic() >= self._next:
+                try:
+                    self._found = [one for one in self._registry.statuses() if one.stored]
+                except Exception as e:  # the live version is shown whatever is wrong with the store
+                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
+                self._next = time.monotonic() + self._fresh
             return self._found
 
 

@@ -110,7 +110,8 @@ class Inspector:
         return ask(version, False) if version else Panel(version=name, live=False, loading=True, status=202)
 
     def _named(self, text: str) -> str:
-        return self._registry.find(text)
+        live = self._service.version.id
+        return live if text == live else self._registry.find(text)  # the store need not answer for the live one
 
     def _choices(self, served: Served) -> list[page.Choice]:
         live = page.Choice("", f"live: {served.version.id}")

@@ -22,7 +22,7 @@ class _Place:
 class Shelf:
     """Keeps the versions that were asked for last.
 
-    They are loaded one after the other by threads of their own; the live version is none of them, and answers
+    They are loaded one after the other by a thread of its own; the live version is none of them, and answers
     meanwhile. A version that was dropped while somebody shows it goes when that is done.
 
     Args:
@@ -34,7 +34,7 @@ class Shelf:
     def __init__(self, opened: Callable[[str], Version], warm: Callable[[Version], None], most: int = 2) -> None:
         self._open, self._warm, self._most = opened, warm, most
         self._places: OrderedDict[str, _Place] = OrderedDict()
-        self._lock, self._loading = Lock(), Lock()
+        self._lock, self._busy = Lock(), False
 
     def get(self, version: str) -> Version | None:
         """The version; None while it is being loaded, which begins now if it has not.
@@ -46,24 +46,33 @@ class Shelf:
             place = self._places.pop(version, None)
             if place is not None and place.failure:
                 raise place.failure
-            if place is None:
-                place = _Place()
-                Thread(target=self._load, args=(version, place), name=f"twinspire-{version}", daemon=True).start()
-            self._places[version] = place
+            self._places[version] = place = place or _Place()
             while len(self._places) > self._most:
                 self._places.popitem(last=False)
+            if not self._busy and self._waiting():
+                self._busy = True
+                Thread(target=self._load_all, name="twinspire-shelf", daemon=True).start()
             return place.version
 
-    def _load(self, version: str, place: _Place) -> None:
-        with self._loading:
+    def _waiting(self) -> list[tuple[str, _Place]]:
+        """What is not there yet, what was asked for last at the end."""
+        return [(name, place) for name, place in self._places.items() if not (place.version or place.failure)]
+
+    def _load_all(self) -> None:
+        while True:
             with self._lock:
-                if self._places.get(version) is not place:  # others were asked for since
-                    return
-            try:
-                opened = self._open(version)
-                self._warm(opened)
-            except Exception as e:
-                log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
-                place.failure = e
-            else:
-                place.version = opened
+                waiting = self._waiting()
+                self._busy = bool(waiting)
+            if not waiting:
+                return
+            self._load(*waiting[-1])
+
+    def _load(self, version: str, place: _Place) -> None:
+        try:
+            opened = self._open(version)
+            self._warm(opened)
+        except Exception as e:
+            log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
+            place.failure = e
+        else:
+            place.version = opened

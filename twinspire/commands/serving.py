@@ -35,7 +35,8 @@ def serve(
 
     `curl 127.0.0.1:8000/v1/recommend -d '{"query": {"user": "1"}, "k": 10}'` asks for a user that the version knows;
     `{"query": {"history": ["981760", "1029743"], "age_group": "35-44"}}` describes one. `/docs` lists all paths and
-    the keys of this pipeline's queries.
+    the keys of this pipeline's queries. `/` is a page for people: any user's history beside the list, and why each item
+    is in it.
 
     A version that goes live (`run`, `promote`, `rollback`) is picked up by itself: it is loaded and warmed up beside
     the one that answers, and takes over between two answers. One that is damaged is told in `/v1/version`, and the

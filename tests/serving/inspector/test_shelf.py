@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from serving.inspector.live import Log
 from serving.inspector.shelf import Shelf
 from tests.serving.server.conftest import until
 from twinspire.errors import BadData
@@ -77,3 +78,10 @@ def test_what_went_wrong_is_told_once_and_tried_again(store):
         with pytest.raises(BadData):
             until(lambda: shelf.get("bad"))
     assert store.opened == ["bad", "bad"]
+
+
+def test_the_versions_that_were_known_last_are_offered_while_the_registry_cannot_be_read():
+    answers = [[SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]]
+    log = Log(SimpleNamespace(statuses=lambda: answers.pop()), fresh=0)
+    assert [one.version for one in log.stored()] == ["a"]
+    assert [one.version for one in log.stored()] == ["a"], "pop fails by now"
