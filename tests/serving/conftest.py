@@ -49,7 +49,8 @@ def towers(tmp_path_factory) -> Path:
         def serve(self, user, recent, place, when_hour, when_weekday):
             last = tf.maximum(0, tf.reduce_sum(tf.cast(recent != "", tf.int32), 1) - 1)
             item = tf.gather(recent, last, batch_dims=1)
-            number = tf.strings.to_number(tf.strings.substr(tf.where(item == "", "i00", item), 1, 2))
+            # Whatever the id: its first two digits, 0 without any.
+            number = tf.strings.to_number(tf.strings.regex_replace(item, r"(?s)^[^0-9]*([0-9]{0,2}).*$", r"0\1"))
             elsewhere = tf.where(tf.math.is_nan(place), tf.cast(when_hour, tf.float32), place)
             angle = tf.where(item == "", elsewhere, number) * (np.pi / 6)
             nothing = tf.cast(tf.strings.length(user), tf.float32) * 0 + tf.cast(when_weekday, tf.float32) * 0
