@@ -1,6 +1,15 @@
-"""Two lists, compared."""
+"""Answers as they are shown: of old versions, and compared."""
 
-from serving.inspector.panel import Panel, Row, compared
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+from serving.inspector import page
+from serving.inspector.form import Form
+from serving.inspector.panel import Panel, Row, compared, recommended
+from serving.request import Requests
+from serving.server import bodies
+from serving.server.live import Served
+from serving.server.settings import Settings
 
 
 def panel(items: str, **more) -> Panel:
@@ -25,3 +34,17 @@ def test_how_items_moved():
 def test_one_list_is_compared_with_nothing():
     for other in ([], [panel("", loading=True)], [panel("", problem="it is damaged")]):
         assert compared([panel("ab"), *other]) == [panel("ab"), *other]
+
+
+def test_a_version_without_users_and_popularity_is_shown_too(without_users):
+    requests, settings = Requests(without_users.pipeline), Settings()
+    asked = bodies.asked({"query": {"user": "anna", "place": 4}, "k": 3, "display": True}, requests, settings)
+    found = recommended(without_users, True, requests, asked)
+    assert (found.status, found.basis, found.history) == (200, "the features", [])
+    assert found.rows[0].item == "i04" and [row.tags for row in found.rows] == [[], [], []]
+
+    service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
+    served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
+    landing = page.view(service, served, Form(), [], [], None)
+    assert "This version carries no users" in landing and "3 Jan 2024, 00:00 JST" in landing
+    assert "Item [4]" in page.view(service, served, Form(user="anna"), [], [found], None)
