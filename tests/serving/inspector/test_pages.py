@@ -6,6 +6,8 @@ import re
 from html import unescape
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from serving.server.app import create_app
 from serving.server.settings import Settings
@@ -173,6 +175,45 @@ def test_what_is_wrong_is_said_on_a_page(asked, address, status, said):
     page = get(asked, address, status)
     assert said in text(page).replace("place is", "Place is")
     assert 'role="alert"' in page and EVIL not in page
+
+
+NAMES = st.sampled_from(
+    [
+        "user",
+        "history",
+        "k",
+        "source",
+        "exclude_seen",
+        "version",
+        "against",
+        "item",
+        "feature.place",
+        "feature.when_hour",
+        "feature.user",
+        "feature.recent",
+        "feature.",
+        "allow.kind",
+        "allow.size",
+        "allow.since",
+        "allow.weight",
+        "deny.stock",
+        "deny.tags",
+        "deny",
+        "x",
+    ]
+)
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.sampled_from(["7", "-0", "1e400", "i05", "anna", "two_tower", "past", "2024", "2024-01-03", "true", "12" * 20]),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["/", "/item", "/report"]), st.lists(st.tuples(NAMES, TEXTS), max_size=5))
+def test_no_address_is_too_much(asked, path, pairs):
+    response = asked.ask.get(path, params=pairs)
+    assert response.status_code in (200, 202, 404, 409, 422), response.text
+    assert response.headers["content-type"].startswith("text/html")
 
 
 def test_an_unknown_user_sees_what_anybody_does_and_one_described_is_no_error(asked):
