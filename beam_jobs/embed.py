@@ -18,7 +18,6 @@ from apache_beam.io.filesystems import FileSystems
 from rich.console import Console
 
 from beam_jobs import engine, schema
-from beam_jobs.point_in_time.corpus import FILE_ROWS
 from beam_jobs.vectors.known import Known, compare
 from beam_jobs.vectors.rows import Part, ReadBatches
 from beam_jobs.vectors.sample import ACTIVE_DAYS, SampleUsers, active_since
@@ -66,8 +65,10 @@ def _unknown(ctx: StageContext, known: Known) -> tuple[list[Part], dict[str, int
     found = compare(storage.join(ctx.inputs["features"], schema.CORPUS_END), known, columns)
     if len(found.reused):
         write_plain(storage.join(ctx.out, ITEMS, "reused.parquet"), found.reused)
-    for number, start in enumerate(range(0, len(found.anew), FILE_ROWS)):
-        write_plain(storage.join(ctx.out, ANEW, f"{number:05d}.parquet"), found.anew.slice(start, FILE_ROWS))
+    for number, start in enumerate(range(0, len(found.anew), schema.CORPUS_FILE_ROWS)):
+        write_plain(
+            storage.join(ctx.out, ANEW, f"{number:05d}.parquet"), found.anew.slice(start, schema.CORPUS_FILE_ROWS)
+        )
     counts = {"new": found.new, "changed": found.changed, "withdrawn": found.withdrawn, "reused": len(found.reused)}
     return _parts(storage.join(ctx.out, ANEW)), counts
 

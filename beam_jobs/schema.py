@@ -39,6 +39,8 @@ STRINGS = pa.list_(pa.string())
 LABEL = "_label"
 PAST_LENGTH = 500
 """The most items in `_past`."""
+CORPUS_FILE_ROWS = 1 << 18
+"""The most rows of a file of the corpus, so that the bulk embedding can share the work out."""
 
 _EVENT = {"_user": pa.string(), "_item": pa.string(), "_time": TIME, "_reward": pa.float32(), LABEL: pa.float32()}
 """What examples keep of their event, besides features."""

@@ -11,9 +11,6 @@ from beam_jobs.point_in_time import counts, items
 from beam_jobs.point_in_time.job import Job
 from twinspire.errors import BadData
 
-FILE_ROWS = 1 << 18
-"""Rows of a file, so that the bulk embedding can share the work out."""
-
 
 def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     """The corpus of the job's day.

@@ -103,8 +103,8 @@ class FinishCorpus(Finish):
             folder = schema.CORPUS_START if moment == day else schema.CORPUS_END
             rows = corpus.corpus(self._job, moment, known)
             kind = corpus.schema_of(self._job, rows)
-            for part, start in enumerate(range(0, max(1, len(rows)), corpus.FILE_ROWS)):
-                self._write(f"{folder}/{part:05d}.parquet", rows[start : start + corpus.FILE_ROWS], kind)
+            for part, start in enumerate(range(0, max(1, len(rows)), schema.CORPUS_FILE_ROWS)):
+                self._write(f"{folder}/{part:05d}.parquet", rows[start : start + schema.CORPUS_FILE_ROWS], kind)
             yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
             yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
         yield from (TaggedOutput(NUMBERS, number) for number in self._numbers(known))
