@@ -69,7 +69,8 @@ def fit(
       model: the towers.
       frequency: the streaming estimate that corrects the loss.
       days: oldest first. All of them are gone through, `settings.epochs` times over: passes over one day before the
-        next would fit the few hundred users of that day, not the window. Each pass reads them anew.
+        next would fit the few hundred users of that day, not the window. Each pass reads them anew:
+        no iterator.
       settings: the pipeline file's `train`.
       catalogue: what uniform negatives are drawn from, where `settings.negatives` asks for some.
       step: steps taken by earlier days; it seeds dropout and what is drawn.
@@ -79,7 +80,10 @@ def fit(
       UsageError: the loss is no longer a number.
     """
     run = _Run(compile_step(model, frequency, settings), model, settings, catalogue, report, step)
+    seen = int(frequency.seen.numpy())
     for epoch in range(settings.epochs):
+        if epoch:
+            frequency.rewind(seen)
         for day, rows in days:
             run.day(day, rows, epoch)
     return run.learned()

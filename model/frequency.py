@@ -3,7 +3,7 @@
 Three things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
 rows, not steps, so that a changed batch size needs no conversion: the mean gap between two hits of an item *is* 1 / q.
 The c hits of one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing. And what lies
-before an item's first hit is no gap: it may not have existed.
+before an item's first hit is no gap: it may not have existed. Nor is what lies between two passes over the same rows.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from model.fingerprint import GAMMA
 from twinspire.errors import UsageError
+
+_OPEN = -1
 
 
 class StreamingFrequency(tf.Module):
@@ -24,7 +26,8 @@ class StreamingFrequency(tf.Module):
     does not keep its start value for ever.
 
     Attributes:
-      last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A).
+      last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A); 0 for never, `_OPEN` if
+        that is in rows about to come again.
       gap: [hashes * buckets] float32, mean rows between two hits (the paper's B).
       hits: [hashes * buckets] int32, gaps that the mean is made of.
       seen: scalar int64, rows seen so far.
@@ -86,8 +89,21 @@ class StreamingFrequency(tf.Module):
         Returns: [N] float32.
         """
         places = self._places(items)
-        silent = tf.cast(self.seen - tf.gather(self.last, places), tf.float32)
+        last = tf.gather(self.last, places)
+        silent = tf.cast(tf.where(last == _OPEN, tf.zeros_like(last), self.seen - last), tf.float32)
         return -tf.math.log(tf.reduce_max(tf.maximum(tf.gather(self.gap, places), silent), axis=0))
+
+    def rewind(self, seen: int) -> None:
+        """Turns the clock back, as the rows since then come once more.
+
+        What was learned of them stays. How long an item is silent between its last hit in one pass and its first in the
+        next says nothing: of an item that is new on the last of many days it would make a rare one.
+
+        Args:
+          seen: rows seen when those to come began.
+        """
+        self.last.assign(tf.where(self.last > seen, tf.constant(_OPEN, tf.int64), self.last))
+        self.seen.assign(seen)
 
     def state(self) -> dict[str, np.ndarray]:
         """The buckets ever hit and the clock, as arrays that `restore` takes."""
@@ -132,8 +148,8 @@ class StreamingFrequency(tf.Module):
         last = tf.gather(self.last, hit)
         old, hits = tf.gather(self.gap, hit), tf.gather(self.hits, hit)
         gap = tf.cast(now - last, tf.float32)
-        new = last == 0  # its hits in this batch lie batch / count rows apart; the first of them follows no gap
-        old = tf.where(new, tf.minimum(gap, self.initial_gap), old)
+        new = last <= 0  # its hits in this batch lie batch / count rows apart; the first of them follows no gap
+        old = tf.where(last == 0, tf.minimum(gap, self.initial_gap), old)
         gap = tf.where(new, tf.cast(batch, tf.float32), gap)
         return old, gap, hits, tf.where(new, count - 1, count)
 

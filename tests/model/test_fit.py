@@ -58,11 +58,12 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
     told = []
     pipeline = tiny.pipeline(train={"epochs": 2})
     days = [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31, seed=1))]
+    frequency = StreamingFrequency(buckets=100)
     learned = fitting.fit(
-        TwoTower(tiny.layout(), 0), StreamingFrequency(buckets=100), days, pipeline.train,
+        TwoTower(tiny.layout(), 0), frequency, days, pipeline.train,
         step=10, report=lambda day, done, total, *_: told.append((day, done, total)),
     )  # fmt: skip
-    assert learned.rows == 2 * 81
+    assert learned.rows == 2 * 81 and int(frequency.seen.numpy()) == 81  # its clock is the logs'
     assert learned.steps == 2 * 3 + 2 * 1 and learned.step == 10 + learned.steps
     assert [t for t in told if t[1] == t[2]] == [
         ("2024-05-06, pass 1 of 2", 50, 50), ("2024-05-07, pass 1 of 2", 31, 31),

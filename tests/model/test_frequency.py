@@ -275,3 +275,50 @@ def test_replicas_count_their_common_batch_once():
     """
     done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _in_one_pass(estimate, days, item):
+    """Estimated shares of an item after each batch of the last day that holds it."""
+    found = []
+    for day in days:
+        for batch in day:
+            log_q = estimate.update(ids_of(batch)).numpy()
+            if day is days[-1] and item in batch:
+                found.append(np.exp(log_q[list(batch).index(item)]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05])
+def test_what_is_new_on_the_last_day_is_no_rare_item_in_the_second_pass(alpha):
+    rng, new, batch = np.random.default_rng(5), 999, 256
+    days = [list(rng.integers(0, 500, (40, batch))) for _ in range(7)]
+    for rows in days[-1]:
+        rows[rng.random(batch) < 0.02] = new
+    estimate = StreamingFrequency(buckets=100_000, alpha=alpha)
+    first = _in_one_pass(estimate, days, new)
+    estimate.rewind(0)
+    _in_one_pass(estimate, days[:-1], new)
+    before = np.exp(estimate.log_q(ids_of([new])).numpy()[0])  # as of a negative drawn from the catalogue
+    second = _in_one_pass(estimate, days[-1:], new)
+    assert first[-1] == pytest.approx(0.02, rel=0.5) and before == pytest.approx(first[-1])
+    assert second == pytest.approx(0.02, rel=0.5)
+    assert int(estimate.seen.numpy()) == 7 * 40 * batch
+
+
+def test_a_second_pass_leaves_what_it_does_not_hold_as_it_was():
+    """Items of the parent's days are as long silent after two passes over a day as after one."""
+    rng = np.random.default_rng(6)
+    before, day = list(rng.integers(0, 50, (30, 64))), list(rng.integers(50, 100, (30, 64)))
+    once, twice = (StreamingFrequency(buckets=10_000, alpha=0.05) for _ in range(2))
+    for rows in before:
+        once.update(ids_of(rows)), twice.update(ids_of(rows))
+    seen = int(twice.seen.numpy())
+    for estimate, passes in ((once, 1), (twice, 2)):
+        for number in range(passes):
+            if number:
+                estimate.rewind(seen)
+            for rows in day:
+                estimate.update(ids_of(rows))
+    of_parent = ids_of(range(50))
+    np.testing.assert_allclose(twice.log_q(of_parent), once.log_q(of_parent))
+    assert (twice.state()["last"] > 0).all()
