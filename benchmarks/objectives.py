@@ -6,7 +6,8 @@
 Every rating is an event, whatever its stars, and the stars are the label of `train.auxiliary`. Asked is the last fifth
 of each user's events: lists of 50 films not seen before, for all of them (`recall@50`) and for those of four stars or
 more (`recall@50 of liked`); and the stars of each (`rmse`, root mean square error). `mean` is the mean of all stars in
-training, `twinspire/auxiliary=W` has the weight W. Both towers are linear, with a history, at 32 dimensions.
+training, `twinspire/auxiliary=W` has the weight W. Both towers are linear, with a history, at 32 dimensions. Split by
+user, the log shows the model other users' future: good for comparing weights, not for what a new day would give.
 """
 
 import argparse

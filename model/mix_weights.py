@@ -9,7 +9,9 @@ from model.mix import Pool
 from model.ragged import Ragged
 
 STEPS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0)
-"""Weights that are tried. The least one lets a source fill up what the others leave, and no more."""
+"""Weights that are tried."""
+FILLS = 1e-5
+"""Weight of a source that fills up what another leaves, and no more: neighbouring places differ by a hundredfold."""
 MOST_USERS = 3_000
 """Queries that weights are fitted on at the most, evenly out of all."""
 
@@ -56,7 +58,7 @@ def fit_weights(pooled: Pool, truth: Ragged, ks: Sequence[int]) -> np.ndarray:
 def _starts(sources: int) -> Iterator[np.ndarray]:
     yield np.ones(sources)
     for source in range(sources):
-        yield np.where(np.arange(sources) == source, 1.0, STEPS[0])
+        yield np.where(np.arange(sources) == source, 1.0, FILLS)
 
 
 def _found(pooled: Pool, relevant: np.ndarray, wanted: np.ndarray, weights: np.ndarray, ks: Sequence[int]) -> float:

@@ -228,7 +228,9 @@ class Evaluation(Strict):
     )
     resamples: int = Field(200, ge=0, description="Bootstrap resamples behind the intervals; 0 for none.")
     als: bool = Field(
-        False, description="Also measure matrix factorisation, implicit's ALS. Needs `pip install 'twinspire[als]'`."
+        False,
+        description="Also measure matrix factorisation: implicit's ALS as it comes, untuned. Needs `pip install "
+        "'twinspire[als]'`.",
     )
 
     @field_validator("slices")

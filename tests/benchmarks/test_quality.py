@@ -263,8 +263,8 @@ def test_a_run_that_is_done_is_not_done_again(ready: Prepared, tmp_path: Path, m
 
 @pytest.mark.parametrize("split", splits.SPLITS)
 def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
-    file = "benchmarks/pipelines/movielens.toml" if split.startswith("ml-") else "pipelines/news.toml"
-    p = pipeline.load(ROOT / file)
+    files = {"globo": "pipelines/news.toml", "groceries": "pipelines/groceries.toml"}
+    p = pipeline.load(ROOT / files.get(split, "benchmarks/pipelines/movielens.toml"))
     for name in contenders.VARIANTS:
         prepare.override(p, contenders.chosen(name, split))
     for name in contenders.ENCODERS:

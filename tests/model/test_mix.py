@@ -107,3 +107,27 @@ def test_what_nobody_lists_decides_nothing():
     lists, _ = world(0)
     nothing = Ragged(np.full(300, -1), np.arange(300), 300)
     assert fit_weights(pool(lists), nothing, [10, 5]) == pytest.approx([1 / 3] * 3)
+
+
+def test_a_mix_finds_no_less_than_the_source_that_finds_most():
+    """What is taken stands last in the list of one source; the others agree on what stands just behind it."""
+    own = np.arange(100)[np.newaxis]
+    others = np.roll(own, -50, axis=1)  # the places 50 to 99 of the first one come first
+    lists = [own, others, others, others, others]
+    weights = fit_weights(pool(lists), Ragged(np.array([49]), np.array([0]), 1), [50])
+    assert 49 in fuse(pool(lists), weights[np.newaxis], 50).items
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mix_finds_no_less_than_each_source_does(seed):
+    rng = np.random.default_rng(seed)
+    lists = [np.stack([rng.permutation(200)[:100] for _ in range(20)]) for _ in range(3)]
+    truth = Ragged(rng.integers(0, 200, 100), np.repeat(np.arange(20), 5), 20)
+    weights = fit_weights(pool(lists), truth, [20])
+    ranked = fuse(pool(lists), np.broadcast_to(weights, (20, 3)), 20).items
+
+    def found(lists):
+        taken = [set(truth.values[truth.row == u]) for u in range(20)]
+        return sum(len(set(own) & those) / len(those) for own, those in zip(lists, taken, strict=True))
+
+    assert found(ranked) >= max(found(own[:, :20]) for own in lists) - 1e-9
