@@ -166,11 +166,13 @@ def localize(uri: str, folder: Path | None = None) -> Path:
 
 
 def delete_tree(uri: str) -> None:
-    """Deletes a folder with all that is in it; nothing if there is none."""
+    """Deletes a folder with all that is in it; nothing if there is none. Others may be deleting it too."""
     if is_remote(uri):
         _all(gcs.delete, [found.uri for found in gcs.objects(uri)])
-    elif os.path.isdir(uri):
-        shutil.rmtree(uri)
+        return
+    while os.path.isdir(uri):
+        with contextlib.suppress(FileNotFoundError):  # another was faster with a part of it
+            shutil.rmtree(uri)
 
 
 def delete_file(uri: str) -> None:

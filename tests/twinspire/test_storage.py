@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,14 @@ def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="hard link"):
         storage.put_if_absent(f"{tmp_path}/f", b"1")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_be_deleted_by_several_at_once(tmp_path):
+    for n in range(30):
+        for part in range(8):
+            (tmp_path / "x" / str(part)).mkdir(parents=True)
+            for file in range(8):
+                (tmp_path / "x" / str(part) / str(file)).write_text(str(n))
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(storage.delete_tree, [str(tmp_path / "x")] * 4))
+        assert not (tmp_path / "x").exists()
