@@ -68,17 +68,18 @@ def fit(
     Args:
       model: the towers.
       frequency: the streaming estimate that corrects the loss.
-      days: oldest first. All of them are gone through, `settings.epochs` times over: passes over one day before the
-        next would fit the few hundred users of that day, not the window. Each pass reads them anew:
-        no iterator.
+      days: oldest first; not an iterator, as all of them are gone through `settings.epochs` times. (Several passes
+        over one day before the next would fit that day's few users, not the window.)
       settings: the pipeline file's `train`.
       catalogue: what uniform negatives are drawn from, where `settings.negatives` asks for some.
       step: steps taken by earlier days; it seeds dropout and what is drawn.
       report: told every second or so.
 
     Raises:
-      UsageError: the loss is no longer a number.
+      UsageError: the loss is no longer a number. TypeError: the days can be gone through only once.
     """
+    if iter(days) is days:
+        raise TypeError("Days are gone through once per epoch: pass a list, not an iterator.")
     run = _Run(compile_step(model, frequency, settings), model, settings, catalogue, report, step)
     seen = int(frequency.seen.numpy())
     for epoch in range(settings.epochs):
