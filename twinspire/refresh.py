@@ -168,7 +168,7 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
     with unheard():  # TensorFlow greets at length
         features, embed, index, publish = map(import_module, steps)
     features.write_catalogue(context("features"))
-    corpus = storage.join(workdir.place(pipeline, holder.sources["features"]), "corpus/end")
+    corpus = storage.join(workdir.place(pipeline, holder.sources["features"]), embed.schema.CORPUS_END)
     embedded = embed.run(context("embed"), embed.Known(corpus, storage.join(home, "vectors")))
     changes = {name: embedded[name] for name in ("new", "changed", "withdrawn", "reused")}
     indexed = index.run(context("index"))
