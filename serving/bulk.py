@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, Unpack
+from typing import Any, BinaryIO, NamedTuple, Protocol, Unpack
 
 import polars as pl
 import pyarrow as pa
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from model.ahead import ahead
 from model.nominators import TWO_TOWER
 from serving.lines import PlainLines
 from serving.recommend import Answer, Asked, recommend
@@ -36,7 +37,6 @@ BATCH = 2048  # lines answered at a time
 _NOTES = 5  # the most that are kept
 _ENDINGS = (".jsonl", ".parquet")
 _GZIP = b"\x1f\x8b"
-_T = TypeVar("_T")
 
 
 class Lines(NamedTuple):
@@ -102,7 +102,7 @@ def recommend_lines(
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
         written: Future | None = None
-        for lines, table in _ahead(_parsed(requests, file, queries)):
+        for lines, table in ahead(_parsed(requests, file, queries), 1):
             with _naming(lines, queries):
                 answer = recommend(version, table, k, now=now, **asked)
             if written:
@@ -124,15 +124,6 @@ def _write(writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array
     columns = {"user": users, "items": items, "scores": scores}
     columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
     writer.write(pa.table(columns))
-
-
-def _ahead(made: Iterator[_T]) -> Iterator[_T]:
-    """The same, each made in a thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as aside:
-        coming = aside.submit(next, made, None)
-        while (one := coming.result()) is not None:
-            coming = aside.submit(next, made, None)
-            yield one
 
 
 def _parsed(requests: Requests, source: Path, file: str) -> Iterator[tuple[Lines, pa.Table]]:

@@ -39,6 +39,7 @@ CONTRACTS = {
     "model.mix",  # how they become one list
     "model.ragged",  # lists of differing length, as these take them
     "model.exposure",  # which items are popular
+    "model.ahead",  # one batch made while another is used
     "index_builder.manifest",  # a version's files
     "index_builder.registry",  # which version is live
     "index_builder.exact",  # comparing all vectors
