@@ -1,0 +1,96 @@
+"""The search for settings: which are tried, and which kind of index is taken."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from index_builder import build, exact, tuning
+from index_builder.index import NONE, Settings
+from tests.index_builder.vectors import clustered
+from twinspire.tables import Index as Wanted
+
+
+class Ladder:
+    """An index whose recall is known: it finds the first so many of the true neighbours, by leaves and rescoring."""
+
+    def __init__(self, vectors: np.ndarray, settings: Settings, found: np.ndarray, truth: np.ndarray) -> None:
+        self.vectors, self.settings, self.found, self.truth = vectors, settings, found, truth
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def with_settings(self, settings: Settings) -> "Ladder":
+        return Ladder(self.vectors, settings, self.found, self.truth)
+
+    def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        share = self.found[self.settings.leaves_searched, self.settings.rescored // k]
+        rows = np.where(np.arange(k) < round(share * k), self.truth, NONE)
+        return rows, np.zeros(rows.shape, np.float32)
+
+
+def test_the_search_finds_the_least_work_that_trying_everything_finds():
+    rng = np.random.default_rng(5)
+    vectors, k, leaves = clustered(4_000), 20, 60
+    queries = clustered(30, seed=1)
+    truth = tuning.Truth.of(vectors, queries, k)
+    rows, _ = exact.search(vectors, queries, k)
+    start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
+    for _ in range(10):
+        # Recall that grows with leaves and with rescoring, as it does.
+        steps = rng.random((leaves + 1, 60)) * rng.random((leaves + 1, 1)) ** 3
+        found = steps.cumsum(0).cumsum(1)
+        index = Ladder(vectors, start, np.minimum(found / found[leaves // 2, 20], 1), rows)
+        everything = [s for each in tuning._candidates(start, len(index)) for s in each]
+        costs = {s: tuning.work(s, len(index)) for s in everything}
+        enough = [
+            costs[s]
+            for s in everything
+            if tuning.recall(vectors, truth, index.with_settings(s).scan(queries, k)[0]).sure >= 0.6
+        ]
+        for below in (np.inf, np.median(list(costs.values())), min(enough)):
+            tried: list[tuning.Point] = []
+            best = tuning.tune(index, truth, 0.6, tried.append, below)
+            assert (best.work if best else None) == min((cost for cost in enough if cost < below), default=None)
+            assert len(tried) < len(everything) / 3
+        assert 1 < len(enough) < len(everything) / 2
+
+
+def test_bisection_finds_the_first_of_any_number():
+    for count in range(9):
+        for first in range(count + 1):
+            found = tuning._first(range(count), lambda n, first=first: (n,) if n >= first else None)
+            assert found == ((first,) if first < count else None)
+
+
+def test_the_kind_with_the_least_work_is_taken():
+    vectors, queries = clustered(12_000), clustered(400, seed=1)
+    built = build.build(vectors, queries, Wanted(exact_below=0, k=50))
+    assert {point.settings.kind for point in built.tried} == {"quantised", "tree"}
+    sure = [point.work for point in built.tried if point.recall.sure >= 0.98]
+    assert tuning.work(built.index.settings, len(vectors)) == min(sure) < 0.8 * 2 * len(vectors)
+
+
+@pytest.mark.parametrize(
+    ("rescored", "winner"),
+    [
+        # Work of 2,000 + 40 each; of 324 + 40 each; of 369 + 40 each. That of exact search is 4,000.
+        ((10, 90, 90), ("quantised", 2)),
+        ((10, 50, 60), ("tree", 2)),
+        ((40, 60, 55), ("tree", 1)),
+        ((31, 75, 80), ("exact", 2)),  # a fifth has to be saved
+    ],
+)
+def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(monkeypatch, rescored, winner):
+    found = dict(zip([("quantised", 2), ("tree", 2), ("tree", 1)], rescored, strict=True))
+
+    def tune(index, truth, target, tried, below):
+        s = index.settings
+        settings = replace(s, rescored=found[s.kind, s.code_dimensions], leaves_searched=1 if s.kind == "tree" else 0)
+        point = tuning.Point(settings, tuning.Recall(1, 0), tuning.work(settings, len(index)), 0)
+        return point if point.work < below else None
+
+    monkeypatch.setattr(build, "tune", tune)
+    vectors = clustered(2_000, 8)
+    built = build.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
+    assert (built.index.settings.kind, built.index.settings.code_dimensions) == winner
