@@ -22,68 +22,89 @@ LISTS = {"most_popular": lists.popular, "popular_lately": lists.popular_lately, 
 ENCODERS = ("tfrs", "twinspire/mean")
 """The same encoder twice: mean of the history, layers, the same widths, features, epochs and batches."""
 IMPLICIT = ("als", "bpr", "item_to_item")
-TUNED = (*ENCODERS, *IMPLICIT)
+OURS_TUNED = ("twinspire/none",)
+"""Ours without a correction: what the loss's temperature does is another thing there."""
+TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
 NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *LISTS)
 WITHOUT_SEEDS = ("item_to_item", *LISTS)
 """Those whose result involves no chance: one run is enough."""
 
-# Where both encoders start from. What is chosen for `tfrs` holds for `twinspire/mean` too, but for the temperature and
-# the learning rate, which mean something else to each.
+# Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs` holds for
+# `twinspire/mean` too, but for the temperature and the learning rate, which mean something else to each.
 _ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate": 0.1}
 _BY_SPLIT = {
-    "globo": {"batch_size": 1024, "epochs": 1, "order": "time"},
-    "groceries": {"batch_size": 256, "epochs": 3, "order": "time"},
+    "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
+    "groceries": {
+        "dimension": 128,
+        "layers": [],
+        "temperature": 0.05,
+        "learning_rate": 0.03,
+        "batch_size": 256,
+        "epochs": 6,
+        "order": "shuffled",
+    },
     "ml-100k/global-time": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
     "ml-100k/last-item": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
 }
-_DAYS = {"globo": [3, 1], "groceries": [28, 7]}
-"""Instead of all: the last days that a peer without a notion of time is trained on."""
+_DAYS = {"globo": [0, 3, 1], "groceries": [0, 28, 7]}
+"""The last days that a peer without a notion of time is trained on; 0 is all."""
+_TEMPERATURES, _RATES = [0.025, 0.05, 0.1, 0.2, 0.4], [0.01, 0.03, 0.1, 0.3, 1.0]
+_OWN_RATES = [0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
 
 
-def start(name: str, split: str) -> dict[str, Any]:
+def start(name: str, ready: Prepared) -> dict[str, Any]:
     """Settings that a contender's tuning starts from."""
+    split, train = ready.split.name, ready.pipeline.train
     if name == "twinspire/mean":
         return dict(chosen("tfrs", split))
+    if name in OURS_TUNED:
+        own = {"train.temperature": train.temperature, "train.learning_rate": train.learning_rate}
+        return {**VARIANTS[name], **own}
+    return _start(name, split)
+
+
+def _start(name: str, split: str) -> dict[str, Any]:
+    factors = {"factors": 64, "regularization": 0.01, "days": 0}
     return {
         "tfrs": {**_ENCODER, **_BY_SPLIT[split]},
-        "als": {"model": "als", "factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 15, "days": 0},
-        "bpr": {
-            "model": "bpr",
-            "factors": 64,
-            "regularization": 0.01,
-            "learning_rate": 0.01,
-            "iterations": 100,
-            "days": 0,
-        },
+        "als": {"model": "als", **factors, "alpha": 1.0, "iterations": 15},
+        "bpr": {"model": "bpr", **factors, "learning_rate": 0.01, "iterations": 100},
         "item_to_item": {"model": "item_to_item", "similarity": "cosine", "neighbours": 100, "decay": 1.0, "days": 0},
     }[name]
 
 
-def axes(name: str, split: str) -> dict[str, list[Any]]:
-    """What is tried instead, one key after the other, each with the best of the keys before it."""
-    shared = {"temperature": [0.05, 0.2], "learning_rate": [0.03, 0.3]}
-    if name == "twinspire/mean":
-        return shared
-    if name == "tfrs":
-        passes = {"epochs": [5, 20]} if split.startswith("ml-") else {"order": ["shuffled"]}
-        return {**passes, **shared, "layers": [[]]}
+def ladders(name: str, split: str) -> dict[str, list[Any]]:
+    """The values of each setting that may be tried, in order; see quality/tune.py."""
+    shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
     days = {"days": _DAYS[split]} if split in _DAYS else {}
+    factors = {"regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "factors": [16, 32, 64, 128, 256, 512]}
+    passes = {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
     return {
-        "als": {**days, "alpha": [10.0, 40.0], "regularization": [1.0, 10.0], "factors": [32, 128]},
-        "bpr": {**days, "learning_rate": [0.03, 0.1], "regularization": [0.001, 0.1], "factors": [32, 128]},
-        "item_to_item": {**days, "similarity": ["bm25"], "neighbours": [20, 500], "decay": [0.9, 0.7]},
+        "tfrs": {"layers": [[], [128]], **passes, **shared},
+        "twinspire/mean": shared,
+        "twinspire/none": {"train.temperature": _TEMPERATURES, "train.learning_rate": _OWN_RATES},
+        "als": {**days, "alpha": [0.1, 1.0, 10.0, 40.0, 100.0], **factors},
+        "bpr": {**days, "learning_rate": [0.003, 0.01, 0.03, 0.1], **factors},
+        "item_to_item": {
+            **days,
+            "similarity": ["cosine", "bm25"],
+            "neighbours": [5, 10, 20, 50, 100, 200, 500],
+            "decay": [0.5, 0.7, 0.8, 0.9, 1.0],
+        },
     }[name]
 
 
 def chosen(name: str, split: str) -> Settings:
     """The settings of a contender: from settings.json, else what tuning starts from."""
-    if name in VARIANTS:
-        return VARIANTS[name]
     if name in LISTS:
         return {}
     found = json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
-    return found.get(split, {}).get(name, {}).get("settings") or start(name, split)
+    if kept := found.get(split, {}).get(name, {}).get("settings"):
+        return kept
+    if name in VARIANTS:
+        return VARIANTS[name]
+    return _start("tfrs" if name == "twinspire/mean" else name, split)
 
 
 def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path) -> Fitted:

@@ -74,9 +74,8 @@ class Clock(tf.keras.callbacks.Callback):
     """Rows and seconds, the first step (which compiles) left out."""
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.perf_counter()
-        self.first = getattr(self, "first", now)
-        self.last, self.steps = now, getattr(self, "steps", -1) + 1
+        self.last = time.perf_counter()
+        self.first = getattr(self, "first", self.last)
 
 
 def orders(moments, settings, seed):
@@ -92,7 +91,7 @@ def orders(moments, settings, seed):
 def batches(rows, moments, settings, seed):
     size = settings["batch_size"]
     for order in orders(moments, settings, seed):
-        for start in range(0, len(order) - size + 1, size):
+        for start in range(0, len(order), size):
             chosen = order[start : start + size]
             yield {name: column[chosen] for name, column in rows.items()}
 
@@ -126,7 +125,8 @@ def main():
     clock, begin = Clock(), time.perf_counter()
     model.fit(source.prefetch(4), callbacks=[clock], verbose=0)
     seconds = time.perf_counter() - begin
-    rate = clock.steps * settings["batch_size"] / max(clock.last - clock.first, 1e-9)
+    trained = settings["epochs"] * len(moments) - settings["batch_size"]
+    rate = trained / max(clock.last - clock.first, 1e-9)
     corpus = dict(np.load(folder / "corpus.npz"))
     ranked = {name: top(model, corpus, dict(np.load(folder / f"queries-{name}.npz"))) for name in settings["cases"]}
     np.savez(out, _seconds=seconds, _rate=rate, **ranked)

@@ -24,17 +24,21 @@ def tune(plan: bench.Plan) -> None:
 
 
 def _best(plan: bench.Plan, ready: Prepared, name: str) -> dict[str, Any]:
-    best = contenders.start(name, ready.split.name)
-    score, tried = _try(plan, ready, name, best), []
-    tried.append({"settings": dict(best), HEADLINE: score})
-    for key, alternatives in contenders.axes(name, ready.split.name).items():
-        here = best
-        for value in alternatives:
-            other = {**here, key: value}
-            found = _try(plan, ready, name, other)
-            tried.append({"settings": {key: value}, HEADLINE: found})
-            if found > score:
-                best, score = other, found
+    """Goes up and down each setting's ladder, one after the other, for as long as a step makes it better."""
+    best = contenders.start(name, ready)
+    score = _try(plan, ready, name, best)
+    tried = [{"settings": dict(best), HEADLINE: score}]
+    for key, ladder in contenders.ladders(name, ready.split.name).items():
+        first = ladder.index(best[key])
+        for step in (1, -1):
+            there = first + step
+            while ladder.index(best[key]) == there - step and 0 <= there < len(ladder):
+                other = {**best, key: ladder[there]}
+                found = _try(plan, ready, name, other)
+                tried.append({"settings": {key: ladder[there]}, HEADLINE: found})
+                if found > score:
+                    best, score = other, found
+                there += step
     return {"settings": best, HEADLINE: score, "tried": tried}
 
 
