@@ -24,6 +24,10 @@ from twinspire.tables import Train
 
 CURVE_POINTS = 200
 _AHEAD = 4  # batches laid out while a step is taken
+_DIVERGED = (
+    "The learning rate is too high, the temperature too low, or a feature holds huge numbers: lower "
+    "train.learning_rate, raise train.temperature, or set log = true on numbers with a long tail."
+)
 Report = Callable[[str, int, int, float, float], None]
 """Called as training goes: the day and pass, rows done, rows of the day, mean loss, examples per second."""
 
@@ -76,7 +80,7 @@ def fit(
       report: told every second or so.
 
     Raises:
-      UsageError: the loss is no longer a number. TypeError: the days can be gone through only once.
+      UsageError: the loss or a weight is no longer a number. TypeError: the days can be gone through only once.
     """
     if iter(days) is days:
         raise TypeError("Days are gone through once per epoch: pass a list, not an iterator.")
@@ -102,7 +106,8 @@ class _Run:
         report: Report,
         step: int,
     ) -> None:
-        self._take_step, self._layout, self._settings, self._report = take_step, model.layout, settings, report
+        self._take_step, self._settings, self._report = take_step, settings, report
+        self._model, self._layout = model, model.layout
         self._head, self._labels = model.head, 0
         self._catalogue = catalogue if settings.negatives.uniform else None
         self._first = self._step = step
@@ -152,7 +157,13 @@ class _Run:
         return {"features": bagged(features, self._layout.lists), "item": item, "chance": self._catalogue.chance(item)}
 
     def learned(self) -> Learned:
-        """What was done."""
+        """What was done.
+
+        Raises:
+          UsageError: it ended in weights that are no numbers.
+        """
+        curve = _curve(self._losses, self._first)
+        _check_weights(self._model)
         rows, seconds = self._compiling if len(self._losses) > 1 else (0, 0.0)
         return Learned(
             step=self._step,
@@ -160,7 +171,7 @@ class _Run:
             rows=self._rows,
             seconds=self._seconds,
             rate=(self._rows - rows) / max(self._seconds - seconds, 1e-9),
-            curve=_curve(self._losses, self._first),
+            curve=curve,
             labels=self._labels,
             auxiliary=_auxiliary(self._losses, self._first),
         )
@@ -174,12 +185,19 @@ def _mean(losses: Sequence[tf.Tensor]) -> float:
     """
     values = np.array([loss.numpy()[0] for loss in losses])
     if not np.isfinite(values).all():
-        raise UsageError(
-            f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. The learning rate is too high, the "
-            "temperature too low, or a feature holds huge numbers: lower train.learning_rate, raise train.temperature, "
-            "or set log = true on numbers with a long tail."
-        )
+        raise UsageError(f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. {_DIVERGED}")
     return float(values.mean())
+
+
+def _check_weights(model: TwoTower) -> None:
+    """Looks at what the last step has left, which no loss tells of; slots that overflowed would never move again.
+
+    Raises:
+      UsageError: something in it is no number.
+    """
+    for name, weight in {**model.tables, **model.dense}.items():
+        if not all(tf.reduce_all(tf.math.is_finite(x)).numpy() for x in (weight.values, weight.slots)):
+            raise UsageError(f"Weights must stay numbers; those of {name} are none after the last step. {_DIVERGED}")
 
 
 def _curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:

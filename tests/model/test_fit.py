@@ -94,6 +94,13 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny):
         _train(tiny, [(MONDAY, rows)])
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_last_step_that_leaves_no_numbers_stops_the_run(tiny):
+    """Of a single step the loss is a number; it is what the step leaves that is none, and nobody asks again."""
+    with pytest.raises(UsageError, match=r"Weights must stay numbers.*train.learning_rate"):
+        _train(tiny, [(MONDAY, _rows(tiny, 64))], batch_size=64, epochs=1, learning_rate=1e39)
+
+
 TWICE = """
 import sys
 import numpy as np, tensorflow as tf
