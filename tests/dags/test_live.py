@@ -2,7 +2,7 @@
 
 One Airflow serves the whole file, and everything is started at once; each test waits for its own runs.
 
-`shop`    real stages. A backfill of three days and the scheduled run of yesterday, then a manual run of an older day.
+`shop`    real stages. A backfill of three days, the scheduled run of yesterday, a manual run of an old day, a refresh.
 `ten`     nine days at once, one of which is killed, and the scheduled one, over stages that take no time.
 `corner`  days that are late, empty or suspiciously small, and parameters that are wrong.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import httpx
+import polars as pl
 import pytest
 
 from index_builder.log import version_date
@@ -227,6 +228,26 @@ def test_what_is_done_is_not_done_again(airflow, runs, folder):
     finish(rest, "shop")
     assert {rest.result("shop", run, stage)["status"] for stage in ("features", "train", "publish")} == {"already done"}
     assert registry(folder, "shop").log() == before
+
+
+def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, runs, folder):
+    rest, book = airflow.rest, registry(folder, "shop")
+    trained, (old,) = book.live(), (folder / "shop" / "logs" / "items").glob("dt=*/part.parquet")
+    new = old.parents[1] / f"dt={ago(1)}" / "part.parquet"
+    new.parent.mkdir()
+    catalogue = pl.read_parquet(old).filter(pl.col("item") != "i0")
+    pl.concat([catalogue, pl.DataFrame({"item": ["fresh"], "group": ["g3"]})]).write_parquet(new)
+    run = rest.trigger("shop", day=str(ago(1)), refresh=True)
+    finish(rest, "shop")
+    told, states = rest.result("shop", run, "refresh"), {n: t["state"] for n, t in rest.tasks("shop", run).items()}
+    assert (told["new"], told["withdrawn"], told["version"]) == (1, 1, book.live())
+    assert {states[stage] for stage in ("features", "train", "embed", "index", "publish")} == {"skipped"}
+    assert {states[task] for task in ("day", "refresh", "summary")} == {"success"}
+    towers = ("query_tower/", "item_tower/")
+    held = [{p: f for p, f in book.manifest(v).files.items() if p.startswith(towers)} for v in (trained, book.live())]
+    assert trained != book.live() and held[0] == held[1]
+    items = pl.read_parquet(Path(book.open(), "items.parquet"))["_item"]
+    assert "fresh" in items and "i0" not in items
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
