@@ -8,7 +8,6 @@ attribute that holds a list has all of its entries; a missing value is none.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,12 +17,13 @@ import pyarrow.compute as pc
 
 from beam_jobs.schema import attribute_name
 from twinspire.errors import UsageError
+from twinspire.wording import COMPARED, nearest, shown
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
 
 _KEPT = 64  # filters whose rows are remembered: a byte per item each
-_COMPARED = 10_000  # distinct values; among more, none is proposed
+_TOLD, _LONGEST = 5, 60  # values of a filter that no item has, and their characters; the others are counted
 _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
@@ -81,7 +81,7 @@ def condition(attributes: Sequence[str], value: Any) -> str:
       ValueError: it is something else, an attribute is unknown, or a list is empty.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"is an object with values by attribute, found {_shown(value)}")
+        raise ValueError(f"is an object with values by attribute, found {shown(value)}")
     return json.dumps({name: _values(attributes, name, given) for name, given in sorted(value.items())})
 
 
@@ -114,13 +114,13 @@ def select(
 
 def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
     if name not in attributes:
-        raise ValueError(f"names an attribute of items, found {name!r}; {_proposal(name, attributes)}")
+        raise ValueError(f"names an attribute of items, found {shown(name)}; {_proposal(name, attributes)}")
     values = given if isinstance(given, list | tuple) else [given]
     if not values:
         raise ValueError(f"has at least one value for {name}, found none; leave {name} out for no condition")
     for one in values:
         if not isinstance(one, str | bool | int | float) or one != one:
-            raise ValueError(f"holds text, numbers, true or false; found {_shown(one)} for {name}")
+            raise ValueError(f"holds text, numbers, true or false; found {shown(one)} for {name}")
     distinct = {(type(one).__name__, one): one for one in values}
     return [distinct[key] for key in sorted(distinct)]
 
@@ -128,7 +128,7 @@ def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
 def _proposal(name: str, attributes: Sequence[str]) -> str:
     if not attributes:
         return "the pipeline file declares none: list columns of the items under corpus.attributes"
-    near = get_close_matches(name, attributes, 1)
+    near = nearest(name, attributes)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(attributes)}"
 
 
@@ -152,7 +152,7 @@ class Attributes:
         Raises:
           ValueError: the version has no such attribute, or it is of another type than the values.
         """
-        passing, notes = np.ones(len(self._items), bool), list[str]()
+        passing, missing = np.ones(len(self._items), bool), list[tuple[str, Any]]()
         for key, text in wanted._asdict().items():
             for name, values in json.loads(text or "{}").items():
                 try:
@@ -160,9 +160,9 @@ class Attributes:
                 except ValueError as e:
                     raise ValueError(f"{key} {e}") from e
                 passing &= has if key == "allow" else ~has
-                notes += [self._missing(name, value) for value in nowhere]
+                missing += [(name, value) for value in nowhere]
         passing.flags.writeable = False
-        return Selected(passing, tuple(notes))
+        return Selected(passing, tuple(self._notes(missing)))
 
     def _column(self, name: str) -> "_Column":
         stored = attribute_name(name)
@@ -175,10 +175,16 @@ class Attributes:
             self._columns[name] = _Column(name, self._items[stored])
         return self._columns[name]
 
-    def _missing(self, name: str, value: Any) -> str:
-        near = self._columns[name].near(value)
-        hint = f"; did you mean {near!r}?" if near else ""
-        return f"no item of {self._version} has {name} {json.dumps(value, ensure_ascii=False)}{hint}"
+    def _notes(self, missing: list[tuple[str, Any]]) -> Iterator[str]:
+        for place, (name, value) in enumerate(missing[:_TOLD]):
+            text = json.dumps(value, ensure_ascii=False)
+            text = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+            # Looking for the nearest one takes longer than the search itself: once is enough.
+            near = self._columns[name].near(value) if place == 0 else None
+            hint = f"; did you mean {near!r}?" if near else ""
+            yield f"no item of {self._version} has {name} {text}{hint}"
+        if len(missing) > _TOLD:
+            yield f"nor has any item {len(missing) - _TOLD:,} other values of the filter"
 
 
 class _Column:
@@ -215,9 +221,9 @@ class _Column:
 
     def near(self, value: Any) -> str | None:
         """A value like this one."""
-        if not pa.types.is_string(self._distinct.type) or len(self._distinct) > _COMPARED:
+        if not pa.types.is_string(self._distinct.type) or len(self._distinct) > COMPARED:
             return None
-        return next(iter(get_close_matches(str(value), self._distinct.to_pylist(), 1)), None)
+        return next(iter(nearest(str(value), self._distinct.to_pylist())), None)
 
     def _parse(self, value: Any) -> Any:
         """The value in the attribute's type; None where no item can have it."""
@@ -237,7 +243,7 @@ class _Column:
     def _truth(self, value: Any) -> bool:
         truth = {"true": True, "false": False}.get(str(value).lower())
         if truth is None:
-            raise ValueError(f"holds true or false for {self._name}, found {_shown(value)}")
+            raise ValueError(f"holds true or false for {self._name}, found {shown(value)}")
         return truth
 
     def _number(self, value: Any) -> int | float:
@@ -249,9 +255,4 @@ class _Column:
                     return number
             except ValueError:
                 continue
-        raise ValueError(f"holds numbers for {self._name}, found {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+        raise ValueError(f"holds numbers for {self._name}, found {shown(value)}")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any, TypedDict
 
 import numpy as np
@@ -19,6 +18,9 @@ from serving.search import Seen, search_without
 from serving.sources import chosen, find
 from serving.version import Version
 from twinspire.errors import UsageError
+from twinspire.wording import nearest
+
+_COMPARED = 100_000  # ids of items, seconds
 
 
 class Asked(TypedDict, total=False):
@@ -126,8 +128,8 @@ def recommend(
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
-      Refused: a request is not understood. UsageError: k is below 1, a filter of all requests is not understood, or
-        the version has no such source.
+      Refused: a request is not understood, or a number in it is too much for the query tower. UsageError: k is below
+        1, a filter of all requests is not understood, or the version has no such source.
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
@@ -165,7 +167,7 @@ def similar(version: Version, item: str, k: int, *, allow: Values | None = None,
         raise UsageError(f"k is at least 1, found {k}.")
     row = int(version.rows([item])[0])
     if row == NONE:
-        near = get_close_matches(item, version.items["_item"].to_pylist(), 3)
+        near = nearest(item, version.ids, 3, compared=_COMPARED)
         hint = f"Did you mean {', '.join(near)}?" if near else "Ids are those of the items in the logs."
         raise UsageError(
             f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"

@@ -11,7 +11,6 @@ left-out time is now; any other left-out feature is missing. docs/requests.md ex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from json import dumps
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from serving.users import UserStore
 from twinspire.errors import TwinspireError, UsageError
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
+from twinspire.wording import nearest, shown
 
 USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", "_past_events"
 ALLOW, DENY = "_allow", "_deny"
@@ -35,7 +35,7 @@ _FILTERS = {"allow": ALLOW, "deny": DENY}
 Parse = Callable[[Any], Any]
 
 
-class Refused(ValueError):
+class Refused(UsageError):
     """A request that cannot be answered as it is.
 
     Attributes:
@@ -112,7 +112,7 @@ class Requests:
           Refused: it has an unknown key, or a value of the wrong type.
         """
         if not isinstance(request, dict):
-            raise Refused(row, f"a request is a JSON object, found {_shown(request)}")
+            raise Refused(row, f"a request is a JSON object, found {shown(request)}")
         parsed = dict[str, Any]()
         for key, value in request.items():
             if value is not None:
@@ -162,9 +162,9 @@ class Requests:
         parsed[column.name] = found
 
     def _unknown(self, row: int, key: str) -> NoReturn:
-        near = get_close_matches(key, self.keys, 1)
+        near = nearest(key, self.keys)
         known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.keys)}"
-        message = f"{key!r} is no feature of the query tower; {known}"
+        message = f"{shown(key)} is no feature of the query tower; {known}"
         raise Refused(row, message, "unknown_key", key, near[0] if near else None)
 
     def example(self, user: str | None = None) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _array(values: list, field: pa.Field) -> pa.Array:
             try:
                 pa.array([value], field.type)
             except UnicodeEncodeError as e:
-                raise Refused(row, f"{field.name.strip('_')} is text, found {_shown(value)}: {e.reason}") from e
+                raise Refused(row, f"{field.name.strip('_')} is text, found {shown(value)}: {e.reason}") from e
         raise
 
 
@@ -262,28 +262,28 @@ def _text(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if _is_whole(value):
         return str(int(value))
-    raise ValueError(f"is text, found {_shown(value)}")
+    raise ValueError(f"is text, found {shown(value)}")
 
 
 def _texts(value: Any) -> list[str]:
     if not isinstance(value, list):
-        raise ValueError(f"is a list of text, found {_shown(value)}")
+        raise ValueError(f"is a list of text, found {shown(value)}")
     return value if all(type(one) is str for one in value) else [_text(one) for one in value]
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"is a number, found {_shown(value)}")
+        raise ValueError(f"is a number, found {shown(value)}")
     if not abs(value) <= LARGEST:  # nor is NaN
-        raise OutOfRange(f"is a finite number, found {_shown(value)}")
+        raise OutOfRange(f"is a finite number, found {shown(value)}")
     return float(value)
 
 
 def _whole(value: Any, most: int) -> int:
     if isinstance(value, bool) or not (isinstance(value, int) or _is_whole(value)):
-        raise ValueError(f"is a whole number from 0 to {most}, found {_shown(value)}")
+        raise ValueError(f"is a whole number from 0 to {most}, found {shown(value)}")
     if not 0 <= value <= most:
-        raise OutOfRange(f"is a whole number from 0 to {most}, found {_shown(value)}")
+        raise OutOfRange(f"is a whole number from 0 to {most}, found {shown(value)}")
     return int(value)
 
 
@@ -294,10 +294,5 @@ def _is_whole(value: Any) -> bool:
 
 def _vector(value: Any, size: int) -> list[float]:
     if not isinstance(value, list) or len(value) != size:
-        raise ValueError(f"is a list of {size} numbers, found {_shown(value)}")
+        raise ValueError(f"is a list of {size} numbers, found {shown(value)}")
     return [_number(one) for one in value]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -111,11 +111,29 @@ def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen, gro
 
 def _asked(version: Version, table: pa.Table, source: str) -> _Asked:
     by_vectors = source == TWO_TOWER or (source == MIX and version.mix is not None and TWO_TOWER in version.mix.sources)
-    vectors = version.encode(table) if by_vectors else np.zeros((len(table), 0), np.float32)
+    vectors = _encoded(version, table) if by_vectors else np.zeros((len(table), 0), np.float32)
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
         return _Asked(vectors, Ragged(nothing, nothing, len(table)), np.zeros(len(table), np.int64))
     return _Asked(vectors, *_past(version, table))
+
+
+def _encoded(version: Version, table: pa.Table) -> np.ndarray:
+    """The query tower's vectors, [B, D] float32.
+
+    Raises:
+      Refused: one is not finite.
+    """
+    vectors = version.encode(table)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+    if len(bad):
+        raise request.Refused(
+            int(bad[0]),
+            "the query tower makes finite vectors of features; of these it does not: one is a number far beyond those "
+            "that it was trained on",
+            "out_of_range",
+        )
+    return vectors
 
 
 def _together(parts: Sequence[tuple[np.ndarray, Found]], queries: int) -> Found:

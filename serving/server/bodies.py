@@ -1,7 +1,6 @@
 """Request bodies, checked: what is wrong is told before it waits with others in a batch."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,6 +11,7 @@ from serving.request import Refused, Requests
 from serving.server.errors import Problem
 from serving.server.settings import Settings
 from serving.sources import SOURCES
+from twinspire.wording import nearest, shown
 
 K = 10
 """Items of a list, unless `k` says otherwise."""
@@ -81,7 +81,7 @@ async def read(request: Request, most: int) -> dict[str, Any]:
     except orjson.JSONDecodeError as e:
         raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
     if not isinstance(found, dict):
-        raise Problem("bad_json", f"A body is a JSON object, found {_shown(found)}.")
+        raise Problem("bad_json", f"A body is a JSON object, found {shown(found)}.")
     return found
 
 
@@ -104,10 +104,10 @@ def asked(body: Mapping[str, Any], requests: Requests, settings: Settings) -> As
         queries = _list_of_queries(queries, settings.max_queries)
     source = body.get("source")
     if source is not None and source not in SOURCES:
-        near = get_close_matches(source, SOURCES, 1) if isinstance(source, str) else []
+        near = nearest(source, SOURCES) if isinstance(source, str) else []
         raise Problem(
             "out_of_range" if isinstance(source, str) else "wrong_type",
-            f"source is one of {', '.join(SOURCES)}; found {_shown(source)}.",
+            f"source is one of {', '.join(SOURCES)}; found {shown(source)}.",
             where="source",
             did_you_mean=near[0] if near else None,
         )
@@ -131,7 +131,7 @@ def like(body: Mapping[str, Any], settings: Settings) -> Like:
     if isinstance(item, float) and item.is_integer():
         item = int(item)
     if isinstance(item, bool) or not isinstance(item, str | int):
-        raise Problem("wrong_type", f"item is text, found {_shown(item)}.", where="item")
+        raise Problem("wrong_type", f"item is text, found {shown(item)}.", where="item")
     return Like(str(item), _k(body, settings), body.get("allow"), body.get("deny"), _flag(body, "display"))
 
 
@@ -145,7 +145,7 @@ def _query(requests: Requests, query: Any, row: int, where: str) -> dict[str, An
 
 def _list_of_queries(queries: Any, most: int) -> list[Any]:
     if not isinstance(queries, list):
-        raise Problem("wrong_type", f"queries is a list of objects, found {_shown(queries)}.", where="queries")
+        raise Problem("wrong_type", f"queries is a list of objects, found {shown(queries)}.", where="queries")
     if not 1 <= len(queries) <= most:
         raise Problem("out_of_range", f"queries has 1 to {most} objects, found {len(queries)}.", where="queries")
     return queries
@@ -158,7 +158,7 @@ def _k(body: Mapping[str, Any], settings: Settings) -> int:
     if isinstance(k, float) and k.is_integer():
         k = int(k)  # JSON knows no difference
     if isinstance(k, bool) or not isinstance(k, int):
-        raise Problem("wrong_type", f"k is a whole number from 1 to {settings.max_k}, found {_shown(k)}.", where="k")
+        raise Problem("wrong_type", f"k is a whole number from 1 to {settings.max_k}, found {shown(k)}.", where="k")
     if not 1 <= k <= settings.max_k:
         raise Problem("out_of_range", f"k is a whole number from 1 to {settings.max_k}, found {k}.", where="k")
     return k
@@ -167,23 +167,18 @@ def _k(body: Mapping[str, Any], settings: Settings) -> int:
 def _flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise Problem("wrong_type", f"{name} is true or false, found {_shown(value)}.", where=name)
+        raise Problem("wrong_type", f"{name} is true or false, found {shown(value)}.", where=name)
     return bool(value)
 
 
 def _unknown(key: str, options: tuple[str, ...], requests: Requests | None = None) -> Problem:
-    near = get_close_matches(key, options, 1)
+    near, text = nearest(key, options), shown(key)
     if requests is not None and key in requests.keys:
         hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-    return Problem("unknown_key", f"{key!r} is no option; {hint}", where=key, did_you_mean=near[0] if near else None)
+    return Problem("unknown_key", f"{text} is no option; {hint}", where=key, did_you_mean=near[0] if near else None)
 
 
 def _too_large(most: int) -> Problem:
     return Problem("body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time.")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

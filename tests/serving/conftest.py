@@ -51,10 +51,11 @@ def towers(tmp_path_factory) -> Path:
             item = tf.gather(recent, last, batch_dims=1)
             # Whatever the id: its first two digits, 0 without any.
             number = tf.strings.to_number(tf.strings.regex_replace(item, r"(?s)^[^0-9]*([0-9]{0,2}).*$", r"0\1"))
+            overflow = tf.where(tf.abs(place) > 1e30, np.nan, 0.0)  # as layers do
             elsewhere = tf.where(tf.math.is_nan(place), tf.cast(when_hour, tf.float32), place)
             angle = tf.where(item == "", elsewhere, number) * (np.pi / 6)
             nothing = tf.cast(tf.strings.length(user), tf.float32) * 0 + tf.cast(when_weekday, tf.float32) * 0
-            return {"vector": tf.stack([tf.cos(angle), tf.sin(angle)], 1) + nothing[:, None]}
+            return {"vector": tf.stack([tf.cos(angle), tf.sin(angle)], 1) + (nothing + overflow)[:, None]}
 
     home = tmp_path_factory.mktemp("towers")
     tower = Query()

@@ -91,6 +91,7 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
         ('{"plaice": 1}', "did you mean 'place'"),
         ('{"place": "far"}', "place is a number, found 'far'"),
         ('{"user": "\\ud800"}', "user"),
+        ('{"place": 3e38}', "finite vectors"),
         ("\x00", "not JSON"),
     ],
 )

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from index_builder.exact import ExactIndex
 from index_builder.index import Settings
-from serving import search
+from serving import filters, search
+from serving.filters import Attributes, Filter
 from serving.recommend import recommend, similar
 from serving.request import Refused
 from serving.search import Seen, search_without
@@ -103,6 +104,22 @@ def test_notes_say_what_a_filter_leaves(version):
     assert "2 of 4 lists are shorter than 6" in answer.notes[1]
     short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)
     assert short.notes_of(0) == ("3 items instead of 4: the rest was seen or excluded",)
+
+
+def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
+    looked = []
+    real = filters.nearest
+    monkeypatch.setattr(filters, "nearest", lambda *given: looked.append(given) or real(*given))
+    values = ["od" + "d" * n for n in range(2, 300)]
+    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).notes
+    assert len(said) == 6 and all(len(note) < 150 for note in said)
+    assert "did you mean 'odd'" in said[0] and said[-1] == "nor has any item 293 other values of the filter"
+    assert len(looked) == 1, "each one takes as long as a search"
+    version.items = version.items.set_column(
+        version.items.schema.get_field_index("_attribute_kind"), "_attribute_kind", [[f"k{n}" for n in range(12)]]
+    )
+    monkeypatch.setattr(filters, "COMPARED", 11)
+    assert "mean" not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).notes[0]
 
 
 def test_similar_items_among_those_that_pass(version):

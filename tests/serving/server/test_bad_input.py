@@ -5,6 +5,7 @@ import json
 import pytest
 
 BIG = json.dumps({"query": {"history": ["i01"] * 5000}})
+DEEP = "[" * 1010 + "]" * 1010  # as deep as the reader of JSON goes
 
 
 def error(response) -> dict:
@@ -34,6 +35,8 @@ def error(response) -> dict:
         ('{"queries": [{}, {"place": "x"}]}', 422, "wrong_type", "queries[1].place", "found 'x'"),
         ('{"query": {"plaice": 1}}', 422, "unknown_key", "query.plaice", "did you mean 'place'"),
         ('{"query": {"place": 1e39}}', 422, "out_of_range", "query.place", "finite"),
+        ('{"query": {"place": 3e38}}', 422, "out_of_range", "query", "finite vectors"),
+        ('{"queries": [{}, {"place": -3e38}, {}]}', 422, "out_of_range", "queries[1]", "finite vectors"),
         ('{"query": {"when_hour": 24}}', 422, "out_of_range", "query.when_hour", "0 to 23"),
         ('{"query": {"when_hour": "7"}}', 422, "wrong_type", "query.when_hour", "found '7'"),
         ('{"query": {"history": "i01"}}', 422, "wrong_type", "query.history", "list of text"),
@@ -55,10 +58,17 @@ def error(response) -> dict:
         ('{"query": {}, "source": 3}', 422, "wrong_type", "source", "found 3"),
         ('{"query": {}, "source": "mix"}', 409, "no_such_source", "source", "two_tower"),
         (BIG, 413, "body_too_large", None, "20,000 bytes"),
+        ("DEEP", 400, "bad_json", None, "found [["),
+        ('{"query": DEEP}', 422, "wrong_type", "query", "found [["),
+        ('{"queries": [{}, DEEP]}', 422, "wrong_type", "queries[1]", "found [["),
+        ('{"query": {"history": [DEEP]}}', 422, "wrong_type", "query.history", "found [["),
+        ('{"query": {"deny": {"size": DEEP}}}', 422, "wrong_type", "query.deny", "found [["),
+        ('{"query": {}, "k": DEEP}', 422, "wrong_type", "k", "found [["),
     ],
 )  # fmt: skip
 def test_recommend(client, body, status, kind, where, said):
-    response = client.post("/v1/recommend", content=body)
+    content = body.replace("DEEP", DEEP) if isinstance(body, str) else body
+    response = client.post("/v1/recommend", content=content)
     found = error(response)
     assert (response.status_code, found["type"], found.get("where")) == (status, kind, where)
     assert said in found["message"]
@@ -104,6 +114,11 @@ def test_paths_and_methods_that_there_are_not(client):
     response = client.get("/v1/recommend")
     assert (response.status_code, error(response)["type"]) == (405, "method_not_allowed")
     assert response.headers["allow"] == "POST"
+
+
+def test_a_message_is_short_whatever_was_sent(client):
+    for body in ({"query": {}, "k": ["x" * 9000]}, {"query": {"place": {"y" * 9000: 1}}}, {"query": {"z" * 9000: 1}}):
+        assert len(error(client.post("/v1/recommend", json=body))["message"]) < 300
 
 
 def test_a_fault_of_the_server_is_told_without_its_inside(client, monkeypatch):
