@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from twinspire import storage
 from twinspire.errors import BadData
 
 _AT_ONCE = 8
+_FOR_OTHERS = ("tensorflow_serving/",)  # folders that nothing here reads
+_UNUSED = 24 * 3600  # seconds; copies that nobody opened for so long are deleted
 
 
 def verify_files(place: str, described: Manifest) -> None:
@@ -41,7 +45,7 @@ def fetched(place: str, described: Manifest, home: Path) -> Path:
     """A local folder with a version's files, verified: the place itself if it is local, else a copy at `home`.
 
     The copy is downloaded beside `home` and moved there whole, so a killed download leaves nothing that looks like
-    one. A damaged copy is replaced.
+    one. A damaged copy is replaced; those that nobody uses any more go.
 
     Raises:
       BadData: the stored files do not match the manifest.
@@ -49,18 +53,47 @@ def fetched(place: str, described: Manifest, home: Path) -> Path:
     if not storage.is_remote(place):
         verify_files(place, described)
         return Path(place)
-    if _is_whole(home, described):
-        return home
     home.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(home)  # it is used: `_forget` leaves it
+    if not _is_whole(home, described):
+        _download(place, described, home)
+    _forget(home.parent)
+    return home
+
+
+def own_files(described: Manifest) -> Manifest:
+    """The manifest without what is there for other readers."""
+    own = {path: file for path, file in described.files.items() if not path.startswith(_FOR_OTHERS)}
+    return described.model_copy(update={"files": own})
+
+
+def _download(place: str, described: Manifest, home: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=home.parent, ignore_cleanup_errors=True) as scratch:
-        fresh = storage.localize(place, Path(scratch, "fresh"))
+        fresh = Path(scratch, "fresh")
+        try:
+            storage.download(place, fresh, described.files)
+        except FileNotFoundError as e:
+            raise BadData(
+                f"A version's files are those of its manifest; {e} is not there. It was deleted: open another version."
+            ) from e
         verify_files(str(fresh), described)
         if home.exists() and not _is_whole(home, described):
             os.rename(home, Path(scratch, "damaged"))
         # Another process may have put its whole copy there meanwhile; then that one stays.
         with contextlib.suppress(OSError):
             os.rename(fresh, home)
-    return home
+
+
+def _forget(cache: Path) -> None:
+    """Deletes copies that are not used, and what killed downloads left: a server may run for years.
+
+    Whoever has a copy loaded needs its files no more, or has them open.
+    """
+    for copy in cache.iterdir():
+        with contextlib.suppress(OSError):
+            if copy.is_dir() and time.time() - copy.stat().st_mtime > _UNUSED:
+                shutil.rmtree(copy)
 
 
 def _is_whole(home: Path, described: Manifest) -> bool:

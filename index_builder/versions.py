@@ -1,16 +1,18 @@
 """The versions of a recommender, read. index_builder/registry.py says how they lie, and changes them."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
 from index_builder import manifest, naming
-from index_builder.files import fetched, verify_files
+from index_builder.files import fetched, own_files, verify_files
 from index_builder.log import Entry, State, version_date
 from index_builder.manifest import Manifest
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
+from twinspire.wording import shown
 
 _AT_ONCE = 8
 _Date = date  # which the fields called `date` hide
@@ -75,7 +77,7 @@ class Versions:
                 f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run PIPELINE --date DATE, "
                 "or look at `twinspire versions PIPELINE` for what was refused."
             )
-        if text and storage.exists(self._place("versions", text, manifest.FILE)):  # saves reading the log
+        if naming.is_id(text) and storage.exists(self._place("versions", text, manifest.FILE)):  # saves reading the log
             return text
         return naming.find(text, self.state(), self.pipeline)
 
@@ -87,13 +89,16 @@ class Versions:
         """
         place = self._place("versions", version, manifest.FILE)
         try:
-            described = Manifest.parse(storage.read_bytes(place), place)
-        except FileNotFoundError as e:
+            data = storage.read_bytes(place) if naming.is_id(version) else None
+        except FileNotFoundError:
+            data = None
+        if data is None:
             known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
             raise UsageError(
-                f"A version is one of those that `twinspire versions PIPELINE` lists; {version!r} of {self.pipeline} "
-                f"is not stored in {self.root}. The newest are: {known}."
-            ) from e
+                f"A version is one of those that `twinspire versions PIPELINE` lists; {shown(version)} of "
+                f"{self.pipeline} is not stored in {self.root}. The newest are: {known}."
+            )
+        described = Manifest.parse(data, place)
         if described.version != version:
             raise BadData(
                 f"A manifest lies in the folder of its version; {place} is that of {described.version}. Somebody "
@@ -152,26 +157,47 @@ class Versions:
         verify_files(self._place("versions", version), described)
         return described
 
-    def open(self, version: str | None = None, cache: Path | None = None) -> Path:
+    def read(self, version: str, path: str) -> bytes:
+        """A file of a version, its digest verified.
+
+        Raises:
+          UsageError: there is no such version, or it has no such file. BadData: it is damaged.
+        """
+        described = self.manifest(version).files.get(path)
+        if described is None:
+            raise UsageError(f"A version has the files that its manifest lists; {version} has no {path}.")
+        try:
+            content = storage.read_bytes(self.place(version, path))
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != described.sha256:
+            raise BadData(
+                f"A version's files are those of its manifest; {self.place(version, path)} is missing, or differs from "
+                "its digest. It was altered after it was written: restore it."
+            )
+        return content
+
+    def open(self, version: str | None = None, cache: Path | None = None, *, whole: bool = True) -> Path:
         """A local folder with a version's files, its digests verified.
 
         Args:
           version: as `find` takes it; by default the live one.
           cache: where versions on `gs://` are downloaded to; a second call finds them there.
+          whole: also what is there for other readers than this project's.
 
         Raises:
           UsageError: nothing is live, or no such version. BadData: a file does not match the manifest.
         """
         wanted = self.find(version)
         try:
-            return self._open(wanted, cache or Path.home() / ".cache" / "twinspire")
+            return self._open(wanted, cache or Path.home() / ".cache" / "twinspire", whole)
         except (BadData, UsageError):
             if version is None and self.live() != wanted:  # it was replaced and deleted while it was read
-                return self.open(None, cache)
+                return self.open(None, cache, whole=whole)
             raise
 
-    def _open(self, version: str, cache: Path) -> Path:
-        described = self.manifest(version)
+    def _open(self, version: str, cache: Path, whole: bool) -> Path:
+        described = self.manifest(version) if whole else own_files(self.manifest(version))
         return fetched(self._place("versions", version), described, cache / self.pipeline / version)
 
     def _last(self) -> int:

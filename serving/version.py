@@ -54,7 +54,7 @@ class Version:
         Raises:
           UsageError: nothing is live, or the name fits no version or several. BadData: it is damaged.
         """
-        home = Registry(pipeline.registry.root, pipeline.name).open(version, cache)
+        home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / manifest.FILE
         return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
 

@@ -165,6 +165,15 @@ def localize(uri: str, folder: Path | None = None) -> Path:
     return folder
 
 
+def download(uri: str, folder: Path, paths: Iterable[str]) -> None:
+    """Copies some of the files below a place into a local folder.
+
+    Raises:
+      FileNotFoundError: one is not there.
+    """
+    _all(_copy, [(join(uri, path), str(folder / path)) for path in paths])
+
+
 def delete_tree(uri: str) -> None:
     """Deletes a folder with all that is in it; nothing if there is none. Others may be deleting it too."""
     if is_remote(uri):

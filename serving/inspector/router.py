@@ -19,7 +19,6 @@ from serving.server.live import Served
 from serving.server.service import Service
 from serving.server.warming import warm
 from serving.version import Version
-from twinspire import storage
 from twinspire.errors import TwinspireError, UsageError
 
 Ask = Callable[[Version, bool], Panel]
@@ -65,7 +64,7 @@ class Inspector:
                 raise Problem(
                     "not_found", f"A version carries a report; {version} has none: an earlier release made it."
                 )
-            content = storage.read_bytes(self._registry.place(version, REPORT))
+            content = self._registry.read(version, REPORT)
         except (Problem, TwinspireError) as e:
             return self._problem(request, e)
         return HTMLResponse(content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY})

@@ -93,7 +93,8 @@ def _score_version(
     """The version's id, and the measures of its towers beside the baselines'."""
     read_table, publish = import_module("model.listfile").read_table, import_module("index_builder.publish")
     asked, taken = read_table(queries), read_table(truth)
-    home = import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name).open(version)
+    registry = import_module("index_builder.registry").Registry(pipeline.registry.root, pipeline.name)
+    home = registry.open(version, whole=False)
     items, vectors = (read_table(str(home / name)) for name in (publish.ITEMS, publish.VECTORS))
     chosen = import_module("serving.filters")
     attributes = chosen.Attributes(items.combine_chunks(), home.name)

@@ -1,6 +1,5 @@
 """The report of a version: where it is, and how to get at it."""
 
-import hashlib
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ import typer
 from index_builder.registry import Registry
 from twinspire import storage
 from twinspire.commands.options import OneVersion, PipelineFile, VersionOption, console, open_pipeline
-from twinspire.errors import BadData, UsageError
+from twinspire.errors import UsageError
 
 FILE = "report.html"
 
@@ -33,7 +32,12 @@ def report(
     registry = Registry(p.registry.root, p.name)
     chosen = registry.find(version or named)
     place = registry.place(chosen, FILE)
-    content = _read(registry, chosen)
+    if FILE not in registry.manifest(chosen).files:
+        raise UsageError(
+            f"Versions carry a report since {FILE} became a part of them; {chosen} was published before. Later ones "
+            "have it."
+        )
+    content = registry.read(chosen, FILE)
     if out:
         place = str(Path(out) / f"{p.name}-{chosen}.html") if Path(out).is_dir() else out
     elif show and storage.is_remote(place):
@@ -43,24 +47,3 @@ def report(
     print(place, flush=True)
     if show and not webbrowser.open(Path(place).resolve().as_uri()):
         console.print("No browser was found; open the file in one.", highlight=False)
-
-
-def _read(registry: Registry, version: str) -> bytes:
-    """The report's content, as it was published."""
-    described = registry.manifest(version).files.get(FILE)
-    if described is None:
-        raise UsageError(
-            f"Versions carry a report since {FILE} became a part of them; {version} was published before. Later ones "
-            "have it."
-        )
-    place = registry.place(version, FILE)
-    try:
-        content = storage.read_bytes(place)
-    except FileNotFoundError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != described.sha256:
-        raise BadData(
-            f"A version's files are those of its manifest; {place} is missing, or differs from its digest. It was "
-            "altered after it was written: restore it."
-        )
-    return content

@@ -1,6 +1,8 @@
 """What is published stays as it is; what is damaged or foreign, there or in a copy, is found."""
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, contents, staged
 
+from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
 from twinspire import storage
-from twinspire.errors import BadData
+from twinspire.errors import BadData, UsageError
 
 
 def test_a_published_version_is_never_altered(publish, registry, tmp_path):
@@ -74,6 +77,46 @@ def test_a_damaged_local_copy_is_replaced(gs_place, tmp_path, damage):
         victim.write_text("twelve" if damage == "truncated" else "TWELVE BYTES")
     assert contents(registry, cache) == {"twelve bytes"}
     assert [p.name for p in (cache / "p").iterdir()] == [copy.name], "nothing is left over"
+
+
+def test_one_file_is_read_as_it_was_published(publish, registry):
+    version = publish(ONE, "twelve bytes")
+    assert registry.read(version, "index/data.txt") == b"twelve bytes"
+    place = registry.place(version, "index/data.txt")
+    for damage in (lambda: storage.write_bytes(place, b"TWELVE BYTES"), lambda: storage.delete_file(place)):
+        damage()
+        with pytest.raises(BadData, match=r"index/data\.txt"):
+            registry.read(version, "index/data.txt")
+    with pytest.raises(UsageError, match=r"has no \.\./manifest"):
+        registry.read(version, "../manifest.json")
+
+
+def test_copies_that_nobody_opens_and_killed_downloads_are_forgotten(gs_place, tmp_path, monkeypatch):
+    registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
+    made = []
+    for day in (ONE, TWO, THREE):
+        made.append(registry.publish(*staged(tmp_path / str(day), day, "x"), accepted=True, reason="").version)
+        registry.open(cache=cache)
+    (cache / "p/.tmp-killed").mkdir()
+    (cache / "p/kept.html").touch()
+    for name in (made[0], made[1], ".tmp-killed", "kept.html"):
+        os.utime(cache / "p" / name, (time.time() - 90_000,) * 2)
+    registry.open(made[1], cache=cache)
+    assert sorted(p.name for p in (cache / "p").iterdir()) == [*made[1:], "kept.html"]
+
+
+def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
+    registry, cache = Registry(place, "p"), tmp_path / "cache"
+    folder, _ = staged(tmp_path / "new", ONE, "x")
+    storage.write_bytes(f"{folder}/tensorflow_serving/1/saved_model.pb", b"large")
+    found = storage.list_files(folder)
+    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in found}
+    described = Manifest.create(pipeline="p", day=ONE, files=files, items=1, dimension=2)
+    registry.publish(folder, described, accepted=True, reason="")
+    own = registry.open(cache=cache, whole=False)
+    assert (own / "items.txt").exists() and (own / "tensorflow_serving").exists() == (not storage.is_remote(place))
+    assert (registry.open(cache=cache) / "tensorflow_serving/1/saved_model.pb").read_bytes() == b"large"
+    assert (registry.open(cache=cache, whole=False) / "tensorflow_serving").exists(), "nor is it deleted"
 
 
 def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkeypatch):

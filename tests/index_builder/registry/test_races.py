@@ -82,6 +82,20 @@ def test_a_reader_who_was_overtaken_starts_again(publish, registry, tmp_path, mo
         registry.open(one, cache=tmp_path / "cache")
 
 
+def test_a_reader_whose_files_go_while_they_are_copied_starts_again(gs_place, tmp_path, monkeypatch):
+    registry, real, waiting = Registry(gs_place, "p"), storage.gcs.download, [True]
+    one = registry.publish(*staged(tmp_path / "1", ONE, "1"), accepted=True, reason="").version
+
+    def slow(uri, path):
+        if waiting and waiting.pop():
+            registry.publish(*staged(tmp_path / "2", TWO, "2"), accepted=True, reason="")
+            registry.delete(one)
+        return real(uri, path)
+
+    monkeypatch.setattr(storage.gcs, "download", slow)
+    assert registry.open(cache=tmp_path / "cache").name == registry.live() != one
+
+
 def test_readers_see_whole_versions_while_writers_work(tmp_path):
     registry = Registry(str(tmp_path / "registry"), "p")
     registry.publish(*staged(tmp_path / "0", ONE, "0"), accepted=True, reason="")

@@ -21,6 +21,17 @@ def test_what_is_published_is_live_and_whole(registry, publish, tmp_path):
     assert registry.open(cache=tmp_path / "cache") == home
 
 
+def test_only_versions_of_the_registry_have_names(registry, publish):
+    """Not whatever has a manifest, wherever a path leads."""
+    publish(ONE)
+    storage.write_bytes(f"{registry.root}/p/versions/elsewhere/manifest.json", b"{}")
+    storage.write_bytes(f"{registry.root}/q/versions/2017-10-01-00000000/manifest.json", b"{}")
+    for text in ("elsewhere", ".", "../versions/elsewhere", "../../q/versions/2017-10-01-00000000", "x" * 5000, "\0"):
+        for use in (registry.find, registry.manifest, registry.open):
+            with pytest.raises(UsageError):
+                use(text)
+
+
 def test_without_a_live_version_the_remedy_is_named(registry):
     with pytest.raises(UsageError, match="twinspire run"):
         registry.open()
