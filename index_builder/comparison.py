@@ -1,13 +1,23 @@
 """Figures of a version beside its baseline's, as the gate judges them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from twinspire.measures import USERS, key, part
 
 Measures = Mapping[str, Any]
+
+LEAST_DIFFERENT = 10
+"""Users whose two lists fare differently: of fewer, a bootstrap interval claims more than is known."""
+
+
+class Finding(NamedTuple):
+    """A sentence of the verdict, and whether it is a reason to refuse or a note."""
+
+    refuses: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +28,16 @@ class Pair:
       candidate: measures of the version, None where it has no such lists or there was nobody to ask.
       baseline: measures of the newest accepted version before, None on the first day.
       change: how the former differs from the latter, by measure, as `model.evaluate.compare` tells it.
+      lead: how far the version is ahead of what was popular on the day, by measure, as `model.lead.lead` tells it.
+      leads_before: the leads of the versions before, by measure, the oldest first.
       users: how many users were asked.
     """
 
     candidate: Measures | None
     baseline: Measures | None
     change: Mapping[str, Mapping[str, float]] | None = None
+    lead: Mapping[str, Mapping[str, float]] | None = None
+    leads_before: Sequence[Mapping[str, float]] = ()
     users: int
 
     def compared(self, measure: str) -> "Compared":

@@ -5,25 +5,24 @@
              lose a tenth by chance
     slices   the same of users by their earlier events. Refused when the whole interval is beyond `gate.max_slice_drop`:
              several are looked at day after day, so that only what is sure counts
+    lead     over what was popular on the day, beside those of the versions before (index_builder/lead.py)
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
     index    its recall
     corpus   its size
 
-Drop and slices are judged of the two-tower's lists and of the mix's, limits of the two-tower's. Of too few users
+Drop, slices and lead are judged of the two-tower's lists and of the mix's, limits of the two-tower's. Of too few users
 nothing is concluded; that is noted.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from index_builder.comparison import Compared, Pair, figure, finite
+from index_builder.comparison import LEAST_DIFFERENT, Compared, Finding, Pair, figure, finite
+from index_builder.lead import Led, judge_lead
 from twinspire.measures import part
 from twinspire.tables import Gate, Index
-
-_LEAST_DIFFERENT = 10
-"""Users whose two lists fare differently: of fewer in a slice, a bootstrap interval claims more than is known."""
 
 _CHANCE = "; this may be chance"
 
@@ -70,13 +69,6 @@ class Measured:
     index_recall: float | None
     items: int
     baseline_items: int | None
-
-
-class Finding(NamedTuple):
-    """A sentence of the verdict, and whether it is a reason to refuse or a note."""
-
-    refuses: bool
-    text: str
 
 
 def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
@@ -163,6 +155,7 @@ def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:
     else:
         yield from _drop(pair.compared(gate.metric), gate)
         yield from _slice_drops(pair.slices(gate.metric), gate)
+        yield from judge_lead(pair, gate)
 
 
 def _mix_against_baseline(mix: Pair | None, gate: Gate) -> Iterator[Finding]:
@@ -190,7 +183,7 @@ def _slice_drops(slices: list[Compared], gate: Gate) -> Iterator[Finding]:
         yield Finding(False, f"slices of fewer than gate.min_users = {gate.min_users} are not judged: {', '.join(few)}")
     for one in slices:
         if one.users >= gate.min_users and one.change is not None and one.change < -gate.max_slice_drop:
-            sure = one.high is not None and one.high < -gate.max_slice_drop and one.differ >= _LEAST_DIFFERENT
+            sure = one.high is not None and one.high < -gate.max_slice_drop and one.differ >= LEAST_DIFFERENT
             limit = f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's {one.baseline:.4f}"
             text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.told}"
             yield Finding(sure, text + ("" if sure else _CHANCE))
@@ -240,4 +233,5 @@ def _corpus_change(measured: Measured, gate: Gate) -> Iterator[Finding]:
 
 def _figures(pair: Pair, metric: str) -> dict[str, Any]:
     whole, slices = pair.compared(metric).figures(), pair.slices(metric)
-    return {**whole, "slices": {one.slice: one.figures() for one in slices}}
+    lead = Led.of(pair, metric).figures()
+    return {**whole, "slices": {one.slice: one.figures() for one in slices}, "lead": lead}

@@ -25,6 +25,7 @@ from index_builder.report.page import render
 from index_builder.vectors import read_items
 from model import bundle
 from model.mix import FILE as MIX
+from model.nominators import TWO_TOWER
 from twinspire import __version__, storage, workdir
 from twinspire.errors import BadData
 from twinspire.quiet import unheard
@@ -139,20 +140,21 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
     metrics = json.loads((staged / bundle.METRICS).read_text())
     mix = (metrics.get(bundle.MIX) or {}).get(bundle.HOLDOUT)
+    leads = [of_day for day, of_day in metrics.get(bundle.LEADS, {}).items() if day != str(ctx.day)]
     figures = json.loads((staged / INDEX_FIGURES).read_text())
     return Measured(
-        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}),
-        mix=_pair(mix) if mix else None,
+        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}, [of_day.get(TWO_TOWER, {}) for of_day in leads]),
+        mix=_pair(mix, [of_day.get(bundle.MIX, {}) for of_day in leads]) if mix else None,
         index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
     )
 
 
-def _pair(held: dict[str, Any]) -> Pair:
+def _pair(held: dict[str, Any], leads_before: list[dict[str, float]]) -> Pair:
     """What metrics.json tells of lists on held-out users."""
-    who = {name: held.get(name) for name in ("candidate", "baseline", "change")}
-    return Pair(**who, users=held.get("users", 0))
+    who = {name: held.get(name) for name in ("candidate", "baseline", "change", "lead")}
+    return Pair(**who, leads_before=leads_before, users=held.get("users", 0))
 
 
 def _origin(ctx: StageContext) -> dict[str, Any]:

@@ -13,12 +13,15 @@ beam_jobs/schema.py, any number of rows, and the result `{"vector": [B, D] float
 `[B]` and lists `[B, L]`, padded at the end; L is the longest list of the call, or the declared size of a vector.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from twinspire import storage
 
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
@@ -32,14 +35,16 @@ VECTOR = "vector"
 # Keys of metrics.json; measures are as model/evaluate.py says.
 PROGRESSIVE = "progressive"  # measures of the parent on the day, before the day was trained on; null without a parent
 BASELINES = "baselines"  # measures by list that needs no model, on the same queries
-HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "baselines"}: this version, its parent (or
-# null), how the former differs from the latter, and the lists that need no model, on users held out of training
+HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "lead", "baselines"}: this version, its
+# parent (or null), how the former differs from the latter, how far it is ahead of what was popular on the day
+# (model/lead.py; or null), and the lists that need no model, on users held out of training
 NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
-MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's mix on
-# the day; this version's and the parent's on users held out of the day; what this version's weights were fitted on.
-# Null where there is no such mix, and the candidate of a mix that was fitted on these very users
+MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "change", "lead"}, "fitted"}: the parent's
+# mix on the day; this version's and the parent's on users held out of the day; what this version's weights were fitted
+# on. Null where there is no such mix, and the candidate of a mix that was fitted on these very users
 FITTED = "fitted"
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
+LEADS = "leads"  # {day: {list: {measure: lead}}} of this version and of those before it in its line (model/lead.py)
 GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
 AUXILIARY = "auxiliary"  # {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head
 # that learns labels; the last two, of the parent on the day and of this version on users held out, are as
@@ -97,6 +102,16 @@ class Tower:
         """
         parts = [self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
+
+
+def read_metrics(home: str) -> dict[str, Any]:
+    """metrics.json of a train attempt or a version, empty where there is none.
+
+    Args:
+      home: its folder, local or `gs://`.
+    """
+    place = storage.join(home, METRICS)
+    return json.loads(storage.read_bytes(place)) if storage.exists(place) else {}
 
 
 def batches(table: pa.Table, inputs: Mapping[str, Input], rows: int) -> Iterator[dict[str, np.ndarray]]:

@@ -5,13 +5,11 @@ a smaller share are among those of a larger one, and whoever today's share holds
 version only if the share was no smaller each time that it, or a version before it, was trained on that day.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 
 from model import bundle
 from model.queries import HOLDOUT_DAYS
-from twinspire import storage
 from twinspire.stages import StageContext
 
 Shares = Mapping[str, float]
@@ -41,9 +39,8 @@ def _of_parent(ctx: StageContext) -> Shares:
     """The parent's record. Of a version that has none it is unknown on whom it was trained: nobody is a stranger."""
     if ctx.parent is None:
         return {}
-    place = storage.join(ctx.parent.home, bundle.METRICS)
-    metrics = json.loads(storage.read_bytes(place)) if storage.exists(place) else {}
-    return metrics.get(bundle.SHARES, {str(day): 0.0 for day in _recent(ctx.day)})
+    unknown = {str(day): 0.0 for day in _recent(ctx.day)}
+    return bundle.read_metrics(ctx.parent.home).get(bundle.SHARES, unknown)
 
 
 def _recent(day: date) -> list[date]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import tensorflow as tf
 from rich.console import Console
@@ -19,13 +20,14 @@ from model.events import write_events
 from model.figures import draw, pick_examples
 from model.heldout import shares_after
 from model.labels import LABEL, Labelled, labelled, measures
+from model.lead import lead, leads_after, popular_today
 from model.learn import Trained, learn, write
 from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, metrics, rank_all
 from model.mix import DEPTH, Mix
 from model.mix import FILE as MIX_FILE
 from model.mix_lists import rank_together
 from model.mixing import Mixing
-from model.nominators import CO_OCCURRENCE, Nominators
+from model.nominators import CO_OCCURRENCE, TWO_TOWER, Nominators
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -103,6 +105,9 @@ def _train(
     nominators = Nominators.of(corpus, together)
     others = _others(ctx, features, asked, corpus, nominators)
     measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
+    trained = examples.filter(pc.invert(examples.column("_holdout")))
+    today = popular_today(asked[HELD].split, corpus, trained.column("_item"))
+    measured[bundle.HOLDOUT]["lead"] = lead(ctx, asked[HELD], after[HELD], today)
     measured[bundle.MIX] = _mix(
         Mixing(
             ctx=ctx,
@@ -112,10 +117,13 @@ def _train(
             before=before,
             after=after,
             inherited=_inherited(ctx),
+            today=today,
         ),
         out,
     )
-    measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
+    leads = {TWO_TOWER: measured[bundle.HOLDOUT]["lead"], bundle.MIX: measured[bundle.MIX][bundle.HOLDOUT]["lead"]}
+    measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.LEADS: leads_after(ctx, leads)}
+    measured[bundle.GAPS] = _gaps(ctx)
     measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries[HELD], encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)

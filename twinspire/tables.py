@@ -285,6 +285,14 @@ class Gate(Strict):
         description="The same in each slice of users (`evaluation.slices`); refused when the whole interval is beyond. "
         "1 for never.",
     )
+    max_lead_drop: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="The same of the lead over the items that the day's other users took most, against the median of "
+        "up to seven versions before; refused when the whole interval is also below all of theirs. It finds what a "
+        "baseline that saw nothing of the day hides. 1 for never.",
+    )
     min_users: int = Field(
         200, ge=1, description="Held-out users needed for a comparison, and in a slice to judge that: of fewer, a note."
     )

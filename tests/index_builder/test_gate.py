@@ -19,6 +19,8 @@ GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
     "baseline": {"recall@50": 0.2},
     "users": 500,
+    "lead": {"recall@50": {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}},
+    "leads_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
     "index_recall": 0.99,
     "items": 1000,
     "baseline_items": 1000,
@@ -28,7 +30,8 @@ GOOD = {
 def verdict(gate=GATE, mix=None, **changes):
     """Of a good day with some figures changed; `mix` are those that are changed of the mix."""
     told = {**GOOD, **changes}
-    lists = {name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users")}
+    lists = {name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")}
+    lists["leads_before"] = told.pop("leads_before")
     return judge(Measured(two_tower=Pair(**lists), mix=Pair(**{**lists, **mix}) if mix else None, **told), gate, INDEX)
 
 
@@ -140,6 +143,7 @@ def test_the_figures_tell_what_was_compared():
                 "differ": 1,
             }
         },
+        "lead": {**GOOD["lead"]["recall@50"], "before": [0.9, 1.0, 1.1]},
         "mix": None,
         "index_recall": 0.99,
         "items": 1000,

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from index_builder import publish
 from index_builder.measured import measured
 from index_builder.registry import Registry
+from twinspire import storage
 from twinspire.cli import app
 
 FIRST, SECOND, THIRD, FOURTH = (date(2024, 5, day) for day in (1, 2, 3, 4))
@@ -151,6 +152,22 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     assert found["version"] == two and found["next_day"]["baselines"]["past"] == {"recall@50": 0.2}
     assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {"recall@50": 0.215}
     assert found["gate"]["accepted"] and found["status"] == "live" and found["log"][0]["action"] == "publish"
+
+
+def test_the_lead_is_shown_beside_those_before(context, told):
+    made = context(FIRST)
+    place = storage.join(made.inputs["train"], "metrics.json")
+    metrics = json.loads(storage.read_bytes(place))
+    lead = {"lead": 0.5, "low": 0.4, "high": 0.6, "popular_today": 0.4, "differ": 9}
+    metrics["holdout"]["lead"] = {"recall@50": lead}
+    metrics["leads"] = {
+        "2024-04-30": {"two_tower": {"recall@50": 0.625}},
+        str(FIRST): {"two_tower": {"recall@50": 0.5}},
+    }
+    storage.write_bytes(place, json.dumps(metrics).encode())
+    publish.run(made)
+    (line,) = [line for line in told("show").splitlines() if line.startswith("lead")]
+    assert "recall@50 is 0.50 times the 0.4000 of" in line and line.endswith("versions before: 0.62")
 
 
 def test_where_nothing_was_published_it_says_so(told):

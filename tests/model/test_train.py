@@ -187,6 +187,35 @@ def test_the_change_against_the_parent_is_told_with_its_interval(shop):
     assert _metrics(shop.train1)["holdout"]["change"] is None
 
 
+def test_the_lead_is_over_what_the_users_trained_on_took_that_day(shop):
+    """By hand: the ten items that they took most, beside what each held-out user took."""
+    taken = [row["_item"] for row in _rows_trained_on(shop)]
+    corpus = pq.read_table(shop.features2 / "corpus/start", columns=["_item", "_lately", "_popular"]).to_pylist()
+    ranked = sorted(corpus, key=lambda x: (-taken.count(x["_item"]), -(x["_lately"] or 0), -(x["_popular"] or 0)))
+    first = {x["_item"] for x in ranked[:10]}
+    held = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    truths = [x["_truth"] for x in held.to_pylist() if x["_holdout"] and x["_past_events"]]
+    metrics, parent = _metrics(shop.train2), _metrics(shop.train1)
+    found = metrics["holdout"]["lead"]["recall@10"]
+    assert found["popular_today"] == pytest.approx(np.mean([len(first & set(x)) / len(set(x)) for x in truths]))
+    assert found["lead"] == pytest.approx(metrics["holdout"]["candidate"]["recall@10"] / found["popular_today"])
+    of_mix = metrics["mix"]["holdout"]
+    assert of_mix["lead"]["recall@10"]["lead"] == pytest.approx(
+        of_mix["candidate"]["recall@10"] / found["popular_today"]
+    )
+    own = {
+        name: {m: x["lead"] for m, x in told["lead"].items()}
+        for name, told in (("two_tower", metrics["holdout"]), ("mix", of_mix))
+    }
+    assert metrics["leads"] == parent["leads"] | {str(SECOND): own} and list(parent["leads"]) == [str(FIRST)]
+    assert "mix" not in parent["leads"][str(FIRST)], "it was fitted on these users"
+
+
+def _rows_trained_on(shop):
+    examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}", columns=["_item", "_holdout"])
+    return [row for row in examples.to_pylist() if not row["_holdout"]]
+
+
 def test_the_second_day_goes_on_from_the_first(shop):
     first, second = _metrics(shop.train1)["train"], _metrics(shop.train2)["train"]
     assert second["days"] == 1 and second["total_steps"] == first["total_steps"] + second["steps"]

@@ -154,6 +154,11 @@ def _about(manifest: Manifest, found: Measured) -> Iterator[tuple[str, str]]:
         yield "", f"- {reason}"
     for note in found.gate.get("notes", []):
         yield "", f"note: {note}"
+    figures = found.gate.get("figures") or {}
+    if lead := figures.get("lead"):
+        before = ", ".join(f"{x:.2f}" for x in lead["before"]) or "none known"
+        told = f"{lead['lead']:.2f} times the {lead['popular_today']:.4f} of what the day's other users took most"
+        yield "lead", f"{figures['metric']} is {told}; versions before: {before}"
 
 
 def _line(name: str, text: str) -> None:

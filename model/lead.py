@@ -1,0 +1,89 @@
+"""How far a version is ahead of `popular_today`: the items by how often the day's other users took them.
+
+Those users are whom the version was trained on, so both lists know the same of the day; the version's baseline knows
+nothing of it. Where what is taken changes by the day, that alone may double a measure, whatever else the version is
+worth. A day that is easy is so for both lists, hence their ratio, unlike the measure, may be compared between days:
+
+    lead = measure of the version / measure of popular_today, for the same users held out of training
+
+It is measured on users of the day itself, where these are `gate.min_users` or more.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model import bundle
+from model.baselines import same_for_all
+from model.evaluate import Ranked, by_query, compare
+from model.measure import Exam
+from model.metrics import means
+from model.split import Split
+from twinspire.stages import StageContext
+
+KEPT = 7
+"""Days before whose leads a version's line remembers."""
+
+Lead = Mapping[str, Mapping[str, float]]
+"""By measure, what `lead` tells."""
+
+
+def popular_today(split: Split, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Positions of the corpus by how often the day's other users took them, [C] int64; ties as `popular_lately`.
+
+    Args:
+      split: prepared for the corpus.
+      corpus: `_item`.
+      taken: ids, the item of each row of the day that is trained on.
+    """
+    place = pc.index_in(taken, value_set=corpus.column("_item").combine_chunks()).drop_null().to_numpy()
+    times = np.bincount(place, minlength=split.items)
+    return split.lately[np.argsort(-times[split.lately], kind="stable")]
+
+
+def lead(ctx: StageContext, asked: Exam, ranked: Ranked | None, today: np.ndarray) -> Lead | None:
+    """The lead of lists, by measure: `lead` with its paired interval, `low` and `high`; `popular_today`, the measure of
+    that list; and the number of users whose two lists `differ` in it. What that list finds nothing by is left out.
+
+    Args:
+      ctx: pipeline and day.
+      asked: users held out of training.
+      ranked: the version's lists for them.
+      today: from `popular_today`.
+
+    Returns: None without lists, or where too few users were asked or some about another day.
+    """
+    p, split = ctx.pipeline, asked.split
+    days = asked.queries.column("_day").unique().to_pylist()
+    if ranked is None or split.users < p.gate.min_users or days != [ctx.day]:
+        return None
+    ks = p.evaluation.ks
+    other = same_for_all(today, split.truth.rows, max(ks))
+    changes = compare(split, ranked.kept[:, : max(ks)], other, ks)
+    theirs = means(by_query(split, other, ks))
+    ratios = {"change": "lead", "low": "low", "high": "high"}
+    return {
+        name: {
+            **{ratio: 1 + told[change] for change, ratio in ratios.items() if change in told},
+            "popular_today": theirs[name],
+            "differ": told["differ"],
+        }
+        for name, told in changes.items()
+        if "/" not in name
+    }
+
+
+def leads_after(ctx: StageContext, own: Mapping[str, Lead | None]) -> dict[str, dict[str, dict[str, float]]]:
+    """What the version of the day remembers: its line's leads of up to `KEPT` days before, and its own.
+
+    Args:
+      ctx: day and parent.
+      own: from `lead`, by list: `two_tower`, `mix`.
+
+    Returns: leads by day, list and measure.
+    """
+    before = bundle.read_metrics(ctx.parent.home).get(bundle.LEADS, {}) if ctx.parent else {}
+    told = {which: {name: x["lead"] for name, x in found.items()} for which, found in own.items() if found}
+    return {day: before[day] for day in sorted(before)[-KEPT:]} | ({str(ctx.day): told} if told else {})
