@@ -6,12 +6,12 @@
     slices   the same of users by their earlier events. Refused when the whole interval is beyond `gate.max_slice_drop`:
              several are looked at day after day, so that only what is sure counts
     lead     over what was popular on the day, beside those of the versions before (index_builder/lead.py)
-    limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
+    limits   `gate.floors` and `gate.ceilings`, whatever the baseline has (index_builder/limits.py)
     index    its recall
     corpus   its size
 
-Drop, slices and lead are judged of the two-tower's lists and of the mix's, limits of the two-tower's. Of too few users
-nothing is concluded; that is noted.
+Drop, slices, lead and limits are judged of the two-tower's lists and of the mix's. Of too few users nothing is
+concluded; that is noted.
 """
 
 import math
@@ -21,7 +21,7 @@ from typing import Any
 
 from index_builder.comparison import LEAST_DIFFERENT, Compared, Finding, Pair, figure, finite
 from index_builder.lead import Led, judge_lead
-from twinspire.measures import part
+from index_builder.limits import below, judge_limits, judge_mix_limits
 from twinspire.tables import Gate, Index
 
 _CHANCE = "; this may be chance"
@@ -58,7 +58,7 @@ class Measured:
 
     Attributes:
       two_tower: its lists.
-      mix: lists of the mix of sources; None where it was not measured.
+      mix: lists of the mix of sources; None where the version carries none.
       index_recall: share of the exact neighbours that the index finds, or None if that was not measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
@@ -76,8 +76,9 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
     found = [
         *_against_baseline(measured.two_tower, gate),
         *_mix_against_baseline(measured.mix, gate),
-        *_limits(measured.two_tower, gate),
-        *_below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
+        *judge_limits(measured.two_tower, gate),
+        *judge_mix_limits(measured.mix, gate),
+        *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
         *_corpus_change(measured, gate),
     ]
     return Verdict(
@@ -124,7 +125,7 @@ def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: Gate, 
       index: limits.
     """
     found = [
-        *_below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
+        *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
         *_exchanged("not in", refreshed.new, refreshed, gate),
         *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
         Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
@@ -151,7 +152,7 @@ def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:
         yield Finding(False, f"not compared with the baseline: {few}")
     elif pair.baseline is None:
         yield Finding(False, "not compared with a baseline: no earlier version was accepted")
-        yield from _below(gate.metric, figure(pair.candidate, gate.metric), 0.0, "to be compared with later")
+        yield from below(gate.metric, figure(pair.candidate, gate.metric), 0.0, "to be compared with later")
     else:
         yield from _drop(pair.compared(gate.metric), gate)
         yield from _slice_drops(pair.slices(gate.metric), gate)
@@ -173,7 +174,7 @@ def _drop(whole: Compared, gate: Gate) -> Iterator[Finding]:
         return
     chance = finite(after) is not None and whole.high is not None and whole.high >= 0
     meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
-    for _, text in _below(whole.name, after, before * (1 - gate.max_drop), meaning):
+    for _, text in below(whole.name, after, before * (1 - gate.max_drop), meaning):
         yield Finding(not chance, text + whole.told + (_CHANCE if chance else ""))
 
 
@@ -187,35 +188,6 @@ def _slice_drops(slices: list[Compared], gate: Gate) -> Iterator[Finding]:
             limit = f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's {one.baseline:.4f}"
             text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.told}"
             yield Finding(sure, text + ("" if sure else _CHANCE))
-
-
-def _limits(pair: Pair, gate: Gate) -> Iterator[Finding]:
-    for kind, limits, beyond in (("floor", gate.floors, _below), ("ceiling", gate.ceilings, _above)):
-        for name, limit in limits.items():
-            users = part(pair.candidate, name)[0].get("users", 0)
-            if "/" in name and users < gate.min_users:
-                few = f"{users} users, gate.min_users is {gate.min_users}"
-                yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
-            else:
-                yield from beyond(name, figure(pair.candidate, name), limit, f"its {kind} in gate.{kind}s")
-
-
-def _below(name: str, value: float | None, least: float, meaning: str) -> Iterator[Finding]:
-    if value is None or not math.isfinite(value):
-        yield Finding(True, f"{name} is {_missing(value)}; it must reach {least:.4f}, {meaning}")
-    elif value < least:
-        yield Finding(True, f"{name} is {value:.4f}, below {least:.4f}, {meaning}")
-
-
-def _above(name: str, value: float | None, most: float, meaning: str) -> Iterator[Finding]:
-    if value is None or not math.isfinite(value):
-        yield Finding(True, f"{name} is {_missing(value)}; it must not exceed {most:.4f}, {meaning}")
-    elif value > most:
-        yield Finding(True, f"{name} is {value:.4f}, above {most:.4f}, {meaning}")
-
-
-def _missing(value: float | None) -> str:
-    return "missing" if value is None else f"{value}, not a number"
 
 
 def _corpus_change(measured: Measured, gate: Gate) -> Iterator[Finding]:

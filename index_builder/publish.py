@@ -139,12 +139,12 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
     metrics = json.loads((staged / bundle.METRICS).read_text())
-    mix = (metrics.get(bundle.MIX) or {}).get(bundle.HOLDOUT)
+    mix = metrics.get(bundle.MIX) or {}
     leads = [of_day for day, of_day in metrics.get(bundle.LEADS, {}).items() if day != str(ctx.day)]
     figures = json.loads((staged / INDEX_FIGURES).read_text())
     return Measured(
-        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}, [of_day.get(TWO_TOWER, {}) for of_day in leads]),
-        mix=_pair(mix, [of_day.get(bundle.MIX, {}) for of_day in leads]) if mix else None,
+        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}, [x.get(TWO_TOWER, {}) for x in leads]),
+        mix=_pair(mix[bundle.HOLDOUT], [x.get(bundle.MIX, {}) for x in leads]) if mix.get(bundle.FITTED) else None,
         index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 USERS, ITEMS = "users", "items"
+OF_MIX = "mix/"
+"""What the name of a limit starts with that holds for the mix alone."""
 
 
 def names(bounds: Sequence[int]) -> list[str]:

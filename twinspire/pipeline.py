@@ -142,8 +142,8 @@ class Pipeline(Strict):
         ks, bounds = self.evaluation.ks, self.evaluation.slices
         for key, names, known in (
             ("gate.metric", [self.gate.metric], measures.headline(ks)),
-            ("gate.floors", self.gate.floors, measures.with_floors(ks, bounds)),
-            ("gate.ceilings", self.gate.ceilings, measures.with_ceilings(ks, bounds)),
+            ("gate.floors", self._limited(self.gate.floors), measures.with_floors(ks, bounds)),
+            ("gate.ceilings", self._limited(self.gate.ceilings), measures.with_ceilings(ks, bounds)),
         ):
             for name in names:
                 if name not in known:
@@ -152,6 +152,13 @@ class Pipeline(Strict):
                     raise ValueError(
                         f"{key} names a measure with a k of evaluation.ks = {list(ks)}{slices}, found {name!r}{hint}"
                     )
+
+    def _limited(self, limits: dict[str, float]) -> list[str]:
+        """The measures that limits are of."""
+        of_mix = next((name for name in limits if name.startswith(measures.OF_MIX)), None)
+        if of_mix and not self.mix.sources:
+            raise ValueError(f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave {of_mix!r} out")
+        return [name.removeprefix(measures.OF_MIX) for name in limits]
 
     def _check_sides(self) -> None:
         for side in ("query", "item"):

@@ -298,12 +298,13 @@ class Gate(Strict):
     )
     floors: dict[str, Share] = Field(
         default_factory=dict,
-        description="Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' = 0.01 }`.",
+        description="Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' = 0.01 }`. "
+        "They hold for the two-tower and for the mix; one named `mix/recall@50` for the mix alone, in place of that.",
     )
     ceilings: dict[str, Share] = Field(
         default_factory=dict,
         description="Largest values of what should be small: `{ 'gini@50' = 0.95, 'overlap@50' = 0.5, "
-        "'popular_share@50' = 0.6 }`.",
+        "'mix/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`.",
     )
     max_corpus_change: float = Field(0.5, ge=0, description="Relative change of the corpus size that is put up with.")
 

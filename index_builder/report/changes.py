@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from index_builder.limits import of_mix
 from index_builder.report.blocks import NONE, Part, Table, change, count, measured, number
-from index_builder.report.exams import change_of
+from index_builder.report.exams import change_of, mixed
 from index_builder.report.facts import Facts, Previous
 from model import bundle
+from twinspire.measures import OF_MIX
 
 _NAMED = 8
 
@@ -27,8 +29,7 @@ def verdict(facts: Facts) -> Part:
         ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
         *_lead(figures, limits, f"{facts.metric} beside what the day’s other users took most"),
         *_mix(figures.get("mix") or {}, limits),
-        *([name, measured(candidate, name), f"≥ {least:g}"] for name, least in limits.get("floors", {}).items()),
-        *([name, measured(candidate, name), f"≤ {most:g}"] for name, most in limits.get("ceilings", {}).items()),
+        *_limits(candidate, mixed(facts.metrics).get(bundle.HOLDOUT) or {}, limits),
         ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
         ["index recall", number(figures.get("index_recall"), 4), _limit(target, "≥ {:g}")],
         ["items", count(figures.get("items")), _limit(limits.get("max_corpus_change"), "±{:.0%}")],
@@ -36,6 +37,17 @@ def verdict(facts: Facts) -> Part:
     caption = "What was judged, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
     return Part(anchor="gate", title="The gate", text=text, tables=[table, *_slices(facts, limits)], half=True)
+
+
+def _limits(two_tower: Mapping[str, Any], mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:
+    """What has floors and ceilings, of the two-tower and then of the mix, where that was measured."""
+    for kind, sign in (("floors", "≥"), ("ceilings", "≤")):
+        of_both = limits.get(kind, {})
+        for name, limit in of_both.items():
+            if not name.startswith(OF_MIX):
+                yield [name, measured(two_tower, name), f"{sign} {limit:g}"]
+        for name, limit in of_mix(of_both).items() if mix.get("candidate") else ():
+            yield [f"{name} of the mix", measured(mix["candidate"], name), f"{sign} {limit:g}"]
 
 
 def _mix(mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:

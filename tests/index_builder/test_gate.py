@@ -217,6 +217,53 @@ def test_limits_of_a_slice(limits, users, refused, noted):
     assert all(str(users) in text or "0 users" in text for text in about)
 
 
+@pytest.mark.parametrize(
+    ("limits", "changes", "refused"),
+    [
+        ({"floors": {"coverage@50": 0.1}}, {}, []),
+        (
+            {"floors": {"coverage@50": 0.2}},
+            {},
+            ["the mix: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
+        ),
+        ({"floors": {"coverage@50": 0.2, "mix/coverage@50": 0.1}}, {}, []),
+        (
+            {"floors": {"mix/coverage@50": 0.2}},
+            {},
+            ["the mix: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
+        ),
+        (
+            {"ceilings": {"overlap@50": 0.5}},
+            {},
+            ["the mix: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
+        ),
+        ({"ceilings": {"overlap@50": 0.5, "mix/overlap@50": 0.7}}, {}, []),
+        ({"floors": {"mix/recall@50/users:0": 0.2}}, {}, ["the mix: recall@50/users:0 is 0.1000, below"]),
+        ({"floors": {"mix/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
+        ({"floors": {"gini@50": 0.2}}, {}, ["gini@50 is missing", "the mix: gini@50 is missing"]),
+        ({"floors": {"coverage@50": 0.2}}, {"users": 199}, []),
+        ({"floors": {"coverage@50": 0.2}}, {"candidate": None}, []),
+    ],
+)
+def test_limits_hold_for_the_mix_too(limits, changes, refused):
+    """Its lists cover less than the two-tower's, and have more in common."""
+    slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
+    own = {"recall@50": 0.3, "coverage@50": 0.15, "overlap@50": 0.6, "slices": slices}
+    candidate = {"recall@50": 0.2, "coverage@50": 0.3, "overlap@50": 0.2}
+    found = verdict(gate(**limits), candidate=candidate, mix={"candidate": own, "users": 500, **changes})
+    assert len(found.refused) == len(refused)
+    assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
+    why = {"users": "199 held-out users of the day itself", "candidate": "fitted on the users held out"}
+    for what in changes:
+        assert any(why[what] in text for text in found.notes), "what was not judged is said"
+
+
+def test_without_limits_or_a_mix_there_is_nothing_to_say_of_them():
+    assert (
+        verdict(mix={"users": 199, "candidate": None}).notes == verdict(gate(floors={"coverage@50": 0.2})).notes == ()
+    )
+
+
 @pytest.mark.parametrize("candidate", [{"recall@50": nan}, {"recall@50": inf}, {}, None])
 @pytest.mark.parametrize("baseline", [{"recall@50": 0.2}, None])
 @pytest.mark.parametrize("change", [{}, {"recall@50": {"change": -0.5, "low": -0.9, "high": 0.1}}])

@@ -180,7 +180,14 @@ def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, 
     told["lead"] = {"recall@50": {"lead": 0.5, "low": 0.4, "high": 0.55, "popular_today": 0.4, "differ": 80}}
     days = [str(SECOND - timedelta(days=n)) for n in (3, 2, 1)]
     leads = {day: {which: {"recall@50": before}} for day in days} | {str(SECOND): {which: {"recall@50": 0.5}}}
-    metrics = {"holdout": told, "leads": leads} if lists == "holdout" else {"mix": {"holdout": told}, "leads": leads}
+    metrics = (
+        {"holdout": told, "leads": leads}
+        if lists == "holdout"
+        else {
+            "mix": {"holdout": told, "fitted": {"on": "progressive"}},
+            "leads": leads,
+        }
+    )
     storage.write_bytes(storage.join(made.inputs["train"], "metrics.json"), json.dumps(metrics).encode())
     summary = publish.run(made)
     assert (summary["refused"] == []) == accepted
@@ -199,7 +206,7 @@ def test_the_gate_reads_how_sure_a_loss_is(context, pipeline, registry, parent, 
     told = json.loads(storage.read_bytes(place))
     change = {"recall@50": {"change": -0.2, "differ": 80, "low": -0.4, "high": high}}
     lost = {"users": 500, "candidate": {"recall@50": 0.16}, "baseline": {"recall@50": 0.2}, "change": change}
-    told |= {"holdout": lost} if lists == "holdout" else {"mix": {"holdout": lost}}
+    told |= {"holdout": lost} if lists == "holdout" else {"mix": {"holdout": lost, "fitted": {"on": "progressive"}}}
     storage.write_bytes(place, json.dumps(told).encode())
     summary = publish.run(made)
     assert (summary["refused"] == []) == accepted

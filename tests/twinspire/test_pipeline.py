@@ -82,13 +82,14 @@ metric = "recall@2"
 [gate.floors]
 "recall@2" = 0.1
 "mrr/users:0" = 0.1
+"mix/recall@2/users:0" = 0.1
 "hit_rate@2/users:1-4" = 0.1
 "recall@2/items:5+" = 0.1
 [gate.ceilings]
 "gini@2" = 0.9
 "popular_share@2/users:5+" = 0.9
 [train]"""
-    assert len(read("[train]", limits).gate.floors) == 4
+    assert len(read("[train]", limits).gate.floors) == 5
 
 
 def test_it_cannot_be_changed(read):
@@ -130,6 +131,8 @@ def test_the_environment_is_read(read, monkeypatch):
         ("[train]", "[gate.floors]\n'gini@50' = 0.9\n[train]", "found 'gini@50'; that can stand in gate.ceilings"),
         ("[train]", "[gate.ceilings]\n'ginny@50' = 0.9\n[train]", "did you mean 'gini@50'?"),
         ("[train]", "[gate.floors]\n'recall@50/users:1-9' = 0.1\n[train]", "a slice of evaluation.slices = [1, 5, 20]"),
+        ("[train]", "[gate.floors]\n'mix/recal@50' = 0.1\n[train]", "found 'recal@50'; did you mean 'recall@50'?"),
+        ("[train]", "[mix]\nsources = []\n[gate.floors]\n'mix/recall@50' = 0.1\n[train]", "leave 'mix/recall@50' out"),
         ("[train]", "[gate.floors]\n'ndcg@50/items:0' = 0.1\n[train]", "found 'ndcg@50/items:0'; did you mean"),
         ("[train]", "[gate.floors]\n'recall@50' = 5\n[train]", "less than or equal to 1"),
         ("[train]", "[gate.ceilings]\n'gini@50' = nan\n[train]", "gate.ceilings.gini@50: Input should be"),

@@ -124,7 +124,7 @@ def test_reasons_of_a_refusal(facts):
 def test_the_gate_shows_slices_and_limits(facts):
     limits = {"max_drop": 0.1, "max_slice_drop": 0.2, "max_lead_drop": 0.3, "min_users": 200}
     floors = {"recall@50/users:0": 0.0625}
-    gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25}}
+    gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25, "mix/overlap@50": 0.75}}
     one = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5, "low": -0.6, "high": -0.4, "differ": 99}
     slices = {"users:0": one, "users:1-4": {**one, "low": None, "high": None}, "users:5+": {**one, "baseline": None}}
     lead = {"lead": 0.5, "low": 0.4, "high": 0.625, "popular_today": 0.5, "differ": 99, "before": [1.25, 0.75]}
@@ -135,7 +135,7 @@ def test_the_gate_shows_slices_and_limits(facts):
     assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
     assert "beyond −20%, in slices of 200 users or more" in part["gate"]
     assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
-    assert "overlap@50 0.125 ≤ 0.25" in part["gate"]
+    assert "overlap@50 0.125 ≤ 0.25" in part["gate"] and "overlap@50 of the mix 0.125 ≤ 0.75" in part["gate"]
     said = "0.50 times 0.500 (0.40 to 0.62); before 0.75 to 1.25 −30% of the median before"
     assert f"recall@50 beside what the day’s other users took most {said}" in part["gate"]
     assert "the mix beside what the day’s other users took most 0.50 times 0.500; before 0.75" in part["gate"]
