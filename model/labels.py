@@ -47,14 +47,33 @@ def measures(head: Head, clicks: Labelled) -> dict[str, Any] | None:
     """How far predictions are from labels, beside always predicting the mean of the labels trained on.
 
     Returns: `labels`, how many there are; `rmse` and `rmse_of_mean`, or of a logistic head `log_loss` and
-      `log_loss_of_mean` in nats. None without a label, or of a head that was never trained on one.
+      `log_loss_of_mean` in nats, and `auc` where all labels are 0 or 1 and there are both. None without a label, or of
+      a head that was never trained on one.
     """
     if not len(clicks.label) or not head.seen.n:
         return None
     name, error = ("log_loss", _log_loss) if head.kind == "logistic" else ("rmse", _rmse)
     predicted = head.predict(tf.constant(clicks.query), tf.constant(clicks.item)).numpy()
     found = {name: error(clicks.label, predicted), f"{name}_of_mean": error(clicks.label, np.float64(head.seen.mean))}
+    if head.kind == "logistic" and set(np.unique(clicks.label)) == {0, 1}:
+        found["auc"] = auc(clicks.label, predicted)
     return {"labels": len(clicks.label), **found}
+
+
+def auc(label: np.ndarray, predicted: np.ndarray) -> float:
+    """The chance that of two labels 1 and 0 the former is predicted higher; a tie counts one half.
+
+    By the sum of ranks (Mann and Whitney, 1947).
+
+    Args:
+      label: [N] 0 or 1, both of them.
+      predicted: [N].
+    """
+    _, place, times = np.unique(predicted, return_inverse=True, return_counts=True)
+    rank = np.cumsum(times) - (times - 1) / 2  # the mean one of equals, from 1
+    ones = label == 1
+    n = int(ones.sum())
+    return float((rank[place[ones]].sum() - n * (n + 1) / 2) / (n * (len(label) - n)))
 
 
 def _rmse(label: np.ndarray, predicted: np.ndarray | np.float64) -> float:

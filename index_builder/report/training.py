@@ -40,9 +40,12 @@ def _labels(found: dict[str, Any] | None) -> list[str]:
     name, error = ("log_loss", "log loss") if found["loss"] == "logistic" else ("rmse", "root mean square error")
     for key, whose in asked.items():
         if told := found[key]:
+            of_pairs = (
+                f" Of a label 1 and a label 0, the former is higher in {share(told['auc'])}." if "auc" in told else ""
+            )
             text.append(
                 f"Labels of {whose} ({count(told['labels'])}): {error} {number(told[name])}; always saying the mean, "
-                f"{number(told[f'{name}_of_mean'])}."
+                f"{number(told[f'{name}_of_mean'])}.{of_pairs}"
             )
     return text
 

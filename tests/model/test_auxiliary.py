@@ -13,7 +13,7 @@ from model.adagrad import START
 from model.auxiliary import PREFIX, Head, Moments, check
 from model.fit import fit
 from model.frequency import StreamingFrequency
-from model.labels import Labelled, labelled, measures
+from model.labels import Labelled, auc, labelled, measures
 from model.layout import design
 from model.ragged import Ragged
 from model.rows import Rows
@@ -237,7 +237,24 @@ def test_shares_are_predicted_by_a_logistic_head(tiny, world):
     share = np.where(np.isnan(world.label), NAN, world.label > 3.0)
     found = _learn_world(tiny, world, share, 1.0, "logistic")
     assert found["log_loss_of_mean"] == pytest.approx(np.log(2), rel=0.01)
-    assert found["log_loss"] < 0.4 * found["log_loss_of_mean"]
+    assert found["log_loss"] < 0.4 * found["log_loss_of_mean"] and found["auc"] > 0.9
+
+
+def test_the_auc_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(3)
+    label, predicted = (rng.random(200) < 0.3).astype(np.float32), rng.integers(0, 20, 200) / 20  # with many ties
+    ones, zeros = predicted[label == 1], predicted[label == 0]
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in ones for b in zeros]
+    assert auc(label, predicted) == pytest.approx(np.mean(pairs))
+    assert auc(label, label) == 1 and auc(label, -label) == 0 and auc(label, np.zeros(200)) == 0.5
+
+
+@pytest.mark.parametrize("label", [[1, 1, 1], [0, 0.5, 1], [0, 0, 0]])
+def test_there_is_no_auc_unless_labels_are_0_and_1_and_both(label):
+    head = Head("logistic", 2)
+    head.see(Moments().and_of(np.array([0.0, 1.0])))
+    clicks = Labelled(*np.ones((2, 3, 2), np.float32), np.array(label, np.float32))
+    assert "auc" not in measures(head, clicks)
 
 
 # From day to day.
