@@ -3,7 +3,8 @@
 Three things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
 rows, not steps, so that a changed batch size needs no conversion: the mean gap between two hits of an item *is* 1 / q.
 The c hits of one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing. And what lies
-before an item's first hit is no gap: it may not have existed. Nor is what lies between two passes over the same rows.
+before an item's first hit is no gap: it may not have existed. Nor is it in another pass over the same rows, but from its
+last hit to their end an item was there and was not drawn.
 """
 
 from collections.abc import Mapping
@@ -96,13 +97,20 @@ class StreamingFrequency(tf.Module):
     def rewind(self, seen: int) -> None:
         """Turns the clock back, as the rows since then come once more.
 
-        What was learned of them stays. How long an item is silent between its last hit in one pass and its first in the
-        next says nothing: of an item that is new on the last of many days it would make a rare one.
+        What was learned of them stays, and an item's silence from its last hit to their end now counts: c hits in n
+        rows since the first are a mean gap of n / (c - 1), which is the most likely one if the gaps are exponential.
+        The silence before its first hit, then and in the next pass, does not: of an item that is new on the last of
+        many days it would make a rare one.
 
         Args:
           seen: rows seen when those to come began.
         """
-        self.last.assign(tf.where(self.last > seen, tf.constant(_OPEN, tf.int64), self.last))
+        hit = self.last > seen
+        silent = tf.cast(self.seen - self.last, tf.float32)
+        longer = self.gap + silent / tf.clip_by_value(tf.cast(self.hits, tf.float32), 1, 1 / self.alpha)
+        once = tf.maximum(self.gap, silent)
+        self.gap.assign(tf.where(hit, tf.where(self.hits > 0, longer, once), self.gap))
+        self.last.assign(tf.where(hit, tf.constant(_OPEN, tf.int64), self.last))
         self.seen.assign(seen)
 
     def state(self) -> dict[str, np.ndarray]:
