@@ -3,8 +3,8 @@
 Three things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
 rows, not steps, so that a changed batch size needs no conversion: the mean gap between two hits of an item *is* 1 / q.
 The c hits of one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing. And what lies
-before an item's first hit is no gap: it may not have existed. Nor is it in another pass over the same rows, but from its
-last hit to their end an item was there and was not drawn.
+before an item's first hit is no gap: it may not have existed. Nor is it in another pass over the same rows, but from
+its last hit to their end an item was there and was not drawn.
 """
 
 from collections.abc import Mapping
