@@ -1,0 +1,40 @@
+"""What libraries write to standard error is kept back, and nothing else is lost."""
+
+import os
+import threading
+
+import pytest
+
+from twinspire.quiet import unheard
+
+
+def test_nothing_is_heard_unless_it_fails(capfd):
+    with unheard(), unheard():
+        os.write(2, b"greetings\n")
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+    with pytest.raises(ValueError), unheard():
+        os.write(2, b"the reason\n")
+        raise ValueError
+    os.write(2, b"heard again\n")
+    assert capfd.readouterr().err == "the reason\nheard again\n"
+
+
+def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
+    """One begins, another begins, the first ends, then the other: as versions are loaded for pages and for answers."""
+    inside, end = threading.Event(), threading.Event()
+
+    def other():
+        with unheard():
+            inside.set()
+            end.wait(10)
+
+    with unheard():
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert inside.wait(10)
+    os.write(2, b"not yet\n")
+    end.set()
+    thread.join()
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
