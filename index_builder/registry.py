@@ -162,6 +162,22 @@ class Registry(Versions):
             return None if version in state.pruned else state.next("prune", version, reason, state.live)
 
         self._append(decide)
+        self._delete_files(version)
+
+    def discard(self, version: str) -> None:
+        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it was finished meanwhile.
+
+        The log says so, as of any other version: whoever is at work on it after all finds its id used up.
+        """
+
+        def decide(state: State) -> Entry | None:
+            known = version in state.fate or version in state.pruned
+            return None if known else state.next("prune", version, "it was never published", state.live)
+
+        if self._append(decide):
+            self._delete_files(version)
+
+    def _delete_files(self, version: str) -> None:
         storage.delete_file(self._place("versions", version, manifest.FILE))
         storage.delete_tree(self._place("versions", version))
 

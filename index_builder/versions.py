@@ -147,6 +147,23 @@ class Versions:
         begun = self.state().pruned & set(storage.list_names(self._place("versions")))
         return [s.version for s in spare] + sorted(begun)
 
+    def unpublished(self, *, before: float) -> list[str]:
+        """Folders of versions that the log does not know, and that nobody has written to lately.
+
+        A publication was killed before it was logged, or gave up because other towers went live meanwhile.
+
+        Args:
+          before: seconds since 1970; folders with a file written since are left out, as somebody may be at work there.
+        """
+        names = [name for name in storage.list_names(self._place("versions")) if naming.is_id(name)]
+        state = self.state()  # read after the names: what is logged meanwhile is known
+        unknown = [name for name in names if name not in state.fate and name not in state.pruned]
+        return [
+            name
+            for name in unknown
+            if all(file.written < before for file in storage.list_files(self._place("versions", name)))
+        ]
+
     def verify(self, version: str) -> Manifest:
         """Compares every stored file with the manifest.
 

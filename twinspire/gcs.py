@@ -20,10 +20,11 @@ R = TypeVar("R")
 
 
 class Object(NamedTuple):
-    """An object as a listing has it; the digest is `crc32c:…`."""
+    """An object as a listing has it; `written` in seconds since 1970, the digest is `crc32c:…`."""
 
     uri: str
     size: int
+    written: float
     digest: str
 
 
@@ -76,7 +77,7 @@ def is_object(uri: str) -> bool:
 def objects(uri: str) -> list[Object]:
     """All objects below a folder."""
     found = [(f"gs://{b.bucket.name}/{b.name}", b) for b in _below(uri) if not b.name.endswith("/")]
-    return [Object(place, b.size, f"crc32c:{b.crc32c}") for place, b in found]
+    return [Object(place, b.size, b.updated.timestamp(), f"crc32c:{b.crc32c}") for place, b in found]
 
 
 @_translated

@@ -10,6 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ class FileInfo:
       uri: where it is.
       path: relative to the folder, with `/`.
       size: in bytes.
+      written: when, in seconds since 1970.
       digest: a digest of its content when the store keeps one; else None.
     """
 
     uri: str
     path: str
     size: int
+    written: float
     digest: str | None = None
 
 
@@ -61,12 +64,19 @@ def list_files(uri: str) -> list[FileInfo]:
     """All files below a folder, sorted by path; none if there is no such folder."""
     if is_remote(uri):
         start = len(uri.rstrip("/")) + 1
-        files = [FileInfo(found.uri, found.uri[start:], found.size, found.digest) for found in gcs.objects(uri)]
+        files = [FileInfo(f.uri, f.uri[start:], f.size, f.written, f.digest) for f in gcs.objects(uri)]
     else:
-        root = Path(uri)
-        paths = (p for p in root.rglob("*") if not p.name.startswith(_SCRATCH) and p.is_file())
-        files = [FileInfo(str(p), p.relative_to(root).as_posix(), p.stat().st_size) for p in paths]
+        files = list(_local_files(Path(uri)))
     return sorted(files, key=lambda file: file.path)
+
+
+def _local_files(root: Path) -> Iterator[FileInfo]:
+    for folder, _, names in os.walk(root):  # which passes over folders that are deleted meanwhile
+        for path in (Path(folder, name) for name in names if not name.startswith(_SCRATCH)):
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield FileInfo(str(path), path.relative_to(root).as_posix(), found.st_size, found.st_mtime)
 
 
 def list_names(uri: str) -> list[str]:

@@ -1,9 +1,11 @@
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +33,26 @@ def test_nothing_is_listed_where_nothing_is(place):
         storage.read_bytes(f"{place}/x")
     storage.delete_tree(f"{place}/x")
     storage.delete_file(f"{place}/x")
+
+
+def test_a_folder_is_listed_while_it_is_deleted(tmp_path):
+    def come_and_go():
+        while not ended.is_set():
+            for n in range(20):
+                (tmp_path / f"tree/{n}").mkdir(parents=True)
+                (tmp_path / f"tree/{n}/file").touch()
+            shutil.rmtree(tmp_path / "tree")
+
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(come_and_go)
+        end = time.monotonic() + 0.5
+        try:
+            while time.monotonic() < end:
+                assert all(file.size == 0 for file in storage.list_files(str(tmp_path)))
+        finally:
+            ended.set()
+        going.result()
 
 
 def test_a_file_is_created_only_once(place):

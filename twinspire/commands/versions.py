@@ -1,5 +1,6 @@
 """Changes to published versions: which is live, which are kept."""
 
+import time
 from datetime import date, datetime
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from twinspire.commands.options import PipelineFile, console, open_pipeline, pri
 from twinspire.pipeline import Pipeline
 from twinspire.retention import delete_working_files, spare_working_files
 
+_LEFT = 24 * 3600  # seconds since the last file was written; a publication takes minutes
 VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")]
 Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")]
 
@@ -78,7 +80,8 @@ def prune(
 ) -> None:
     """Delete old versions and working files; a dry run unless --yes.
 
-    Never the live or a pinned version, nor the training state that a kept version was made from.
+    Never the live or a pinned version, nor the training state that a kept version was made from. What publications that
+    were killed or gave up have left in the registry goes once it is a day old.
     """
     p = open_pipeline(pipeline)
     registry = registry_of(p)
@@ -86,13 +89,16 @@ def prune(
     days = p.registry.keep_days if keep_days is None else keep_days
     spare = registry.prunable(keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today)
     files = spare_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
-    for place in [*spare, *files]:
+    left = registry.unpublished(before=time.time() - _LEFT)
+    for place in [*spare, *left, *files]:
         console.print(("deleting " if yes else "would delete ") + place, highlight=False)
     if yes:
         for version in spare:
             registry.delete(version)
+        for version in left:
+            registry.discard(version)
         delete_working_files(files)
-    print_json({"deleted": yes, "versions": spare, "working_files": files})
+    print_json({"deleted": yes, "versions": spare, "unpublished": left, "working_files": files})
 
 
 def _needed(pipeline: Pipeline, registry: Registry, spare: list[str]) -> set[str]:

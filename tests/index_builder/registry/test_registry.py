@@ -1,6 +1,7 @@
 """The registry as a reader sees it, whatever happens to writers."""
 
 import sys
+import time
 from datetime import date
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, staged
 
+from index_builder.registry import Registry
 from twinspire import storage
-from twinspire.errors import BadData, UsageError
+from twinspire.errors import BadData, TryAgain, UsageError
 
 
 def test_what_is_published_is_live_and_whole(registry, publish, tmp_path):
@@ -184,6 +186,35 @@ def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
     for kept in made[:2]:
         with pytest.raises(UsageError, match="pinned"):
             registry.delete(kept)
+
+
+def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp_path, monkeypatch):
+    one = publish(ONE)
+    with monkeypatch.context() as patch, pytest.raises(TryAgain):
+        patch.setattr(Registry, "_append", _give_up)
+        publish(TWO, "given up")
+    storage.write_bytes(f"{registry.root}/p/versions/2017-10-03-00000000/half", b"killed before its manifest")
+    [left] = [name for name in storage.list_names(f"{registry.root}/p/versions") if name[:10] == "2017-10-02"]
+    now = time.time()
+    assert registry.unpublished(before=now - 60) == [], "somebody may be at work there"
+    assert registry.unpublished(before=now + 60) == [left, "2017-10-03-00000000"]
+    for name in registry.unpublished(before=now + 60):
+        registry.discard(name)
+    assert registry.unpublished(before=now + 60) == [] and storage.list_names(f"{registry.root}/p/versions") == [one]
+    assert registry.live() == one == registry.accepted()[0] and [s.version for s in registry.statuses()] == [one]
+    with pytest.raises(UsageError, match="pruned"):
+        publish(TWO, "given up")
+    assert registry.live() == one
+
+
+def _give_up(*_):
+    raise TryAgain("other towers went live")
+
+
+def test_what_is_published_meanwhile_is_not_discarded(registry, publish):
+    one = publish(ONE)
+    registry.discard(one)
+    assert registry.verify(registry.live()).version == one and len(registry.log()) == 1
 
 
 def test_a_pruned_id_is_not_used_again(publish, registry):
