@@ -5,7 +5,6 @@ interface needs no TensorFlow, so that is hidden while scann is imported; afterw
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from index_builder import exact
 from index_builder.index import EXACT_SHARE, NONE, Settings, checked, write_config
+from twinspire.hiding import hidden
 from twinspire.quiet import unheard
 
 ASSETS = "scann"
@@ -23,19 +23,8 @@ _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 _LEAST_TOGETHER, _MOST_TOGETHER = 8, 32  # queries that a thread answers at a time
 
 
-def _import_scann() -> Any:
-    hidden = sys.modules.get("tensorflow")
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # importing it fails, which scann puts up with
-    try:
-        from scann.scann_ops.py import scann_ops_pybind
-    finally:
-        del sys.modules["tensorflow"]
-        if hidden is not None:
-            sys.modules["tensorflow"] = hidden
-    return scann_ops_pybind
-
-
-scann = _import_scann()
+with hidden("tensorflow"):  # which scann puts up with
+    from scann.scann_ops.py import scann_ops_pybind as scann
 
 
 class ScannIndex:

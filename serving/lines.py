@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from serving.request import ALLOW, DENY, LARGEST, TIME, Requests
+from serving.request import ALLOW, DENY, TIME, Requests
+from serving.values import LARGEST, most
 
 _WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}  # until it is known that they fit
 
@@ -82,8 +83,7 @@ class PlainLines:
                 return False
         known = values.drop_null()
         if values.type == TIME:
-            most = self._requests.most(name)
-            return bool(((known.to_numpy() >= 0) & (known.to_numpy() <= most)).all())
+            return bool(((known.to_numpy() >= 0) & (known.to_numpy() <= most(name))).all())
         if pa.types.is_floating(values.type):
             return bool((np.abs(known.to_numpy()) <= LARGEST).all())  # nor is NaN
         return True

@@ -8,7 +8,7 @@ history feature; serving/filters.py says what `allow` and `deny` hold; all other
 left-out time is now; any other left-out feature is missing. docs/requests.md explains them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from json import dumps
@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from beam_jobs.schema import feature_columns
 from serving.filters import condition
 from serving.users import UserStore
+from serving.values import OutOfRange, Parse, parser, text, texts
 from twinspire.errors import TwinspireError, UsageError
-from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 from twinspire.wording import nearest, shown
 
@@ -30,9 +30,7 @@ USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", 
 ALLOW, DENY = "_allow", "_deny"
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
-LARGEST = float(np.finfo(np.float32).max)
 _FILTERS = {"allow": ALLOW, "deny": DENY}
-Parse = Callable[[Any], Any]
 
 
 class Refused(UsageError):
@@ -50,10 +48,6 @@ class Refused(UsageError):
     ) -> None:
         super().__init__(reason)
         self.row, self.kind, self.key, self.near = row, kind, key, near
-
-
-class OutOfRange(ValueError):
-    """A value of the right type that is too small, too large or not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class Requests:
         self._id = next((name for name, f in query.items() if f.kind == "id"), None)
         self._history = next((name for name, f in query.items() if f.kind == "history"), None)
         self.keys = {
-            column.name: Column(column.name, _parser(f, column.name))
+            column.name: Column(column.name, parser(f, column.name))
             for name, f in query.items()
             for column in feature_columns(name, f)
         }
@@ -89,9 +83,9 @@ class Requests:
         self.layout = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
         self.sizes = {name: f.size for name, f in query.items() if f.kind == "vector"}
         # Last, so that these names mean the same in every pipeline; the features' own names are as good.
-        self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, _text))
-        self.keys |= dict.fromkeys(["history", *([self._history] if self._history else [])], Column(SEEN, _texts))
-        self.keys["exclude"] = Column(EXCLUDE, _texts)
+        self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, text))
+        self.keys |= dict.fromkeys(["history", *([self._history] if self._history else [])], Column(SEEN, texts))
+        self.keys["exclude"] = Column(EXCLUDE, texts)
         attributes = pipeline.corpus.attributes
         self.keys |= {key: Column(name, lambda value: condition(attributes, value)) for key, name in _FILTERS.items()}
 
@@ -145,11 +139,6 @@ class Requests:
             columns[self._history] = _newest(columns[SEEN], self._p.features[self._history].length)
         whole = {f.name: columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in self.layout}
         return pa.table(whole, schema=self.layout)
-
-    @staticmethod
-    def most(column: str) -> int:
-        """The largest value of a column of a time."""
-        return 23 if column.endswith("_hour") else 6
 
     def _set(self, parsed: dict[str, Any], column: Column, row: int, key: str, value: Any) -> None:
         try:
@@ -241,58 +230,3 @@ def _newest(lists: pa.Array, length: int) -> pa.Array:
 def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
     at = table.schema.get_field_index(name)
     return table.set_column(at, table.schema.field(at), values)
-
-
-def _parser(f: Feature, column: str) -> Parse:
-    if f.kind == "time":
-        return lambda value: _whole(value, Requests.most(column))
-    if f.kind == "number":
-        return _number
-    if f.kind == "categories":
-        return lambda value: _texts(value.split(f.separator) if f.separator and isinstance(value, str) else value)
-    if f.kind == "vector":
-        return lambda value: _vector(value, f.size)
-    return _text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | int):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    if _is_whole(value):
-        return str(int(value))
-    raise ValueError(f"is text, found {shown(value)}")
-
-
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise ValueError(f"is a list of text, found {shown(value)}")
-    return value if all(type(one) is str for one in value) else [_text(one) for one in value]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"is a number, found {shown(value)}")
-    if not abs(value) <= LARGEST:  # nor is NaN
-        raise OutOfRange(f"is a finite number, found {shown(value)}")
-    return float(value)
-
-
-def _whole(value: Any, most: int) -> int:
-    if isinstance(value, bool) or not (isinstance(value, int) or _is_whole(value)):
-        raise ValueError(f"is a whole number from 0 to {most}, found {shown(value)}")
-    if not 0 <= value <= most:
-        raise OutOfRange(f"is a whole number from 0 to {most}, found {shown(value)}")
-    return int(value)
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether it is a whole number written as 7.0: JSON knows no difference."""
-    return isinstance(value, float) and -(2**63) <= value < 2**64 and value.is_integer()
-
-
-def _vector(value: Any, size: int) -> list[float]:
-    if not isinstance(value, list) or len(value) != size:
-        raise ValueError(f"is a list of {size} numbers, found {shown(value)}")
-    return [_number(one) for one in value]

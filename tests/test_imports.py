@@ -20,6 +20,7 @@ BOTTOM = {
         "errors",
         "feature",
         "gcs",
+        "hiding",
         "measures",
         "pipeline",
         "quiet",
@@ -27,6 +28,7 @@ BOTTOM = {
         "storage",
         "tables",
         "version",
+        "wording",
         "workdir",
     )
 }
@@ -44,6 +46,7 @@ CONTRACTS = {
     "index_builder.registry",  # which version is live
     "index_builder.exact",  # comparing all vectors
     "index_builder.index",  # an index's files, and how to search them
+    "index_builder.report.blocks",  # what figures and lists are called where people read them
 }
 OURS = (*MIDDLE, "twinspire")
 

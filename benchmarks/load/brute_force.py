@@ -22,20 +22,16 @@ from serving.server.run import serve  # noqa: E402
 from serving.server.service import Service  # noqa: E402
 from serving.server.settings import Settings  # noqa: E402
 from serving.version import Version  # noqa: E402
+from twinspire.hiding import hidden  # noqa: E402
 from twinspire.pipeline import load  # noqa: E402
 
 
 def _import_tfrs() -> Any:
     """TFRS asks for ScaNN's TensorFlow operations, which were built for another TensorFlow: it does without them."""
-    kept = sys.modules.get("scann")
-    sys.modules["scann"] = None  # type: ignore[assignment]
-    try:
+    with hidden("scann"):
         import tensorflow_recommenders
-    finally:
-        del sys.modules["scann"]
-        if kept is not None:
-            sys.modules["scann"] = kept
-    return tensorflow_recommenders
+
+        return tensorflow_recommenders
 
 
 class BruteForceIndex:

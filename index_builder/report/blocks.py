@@ -22,6 +22,21 @@ LISTS = {
 """What lists are called, by their names in metrics.json."""
 
 
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A figure to see first.
+
+    Attributes:
+      label: what it is.
+      value: the figure.
+      note: what to hold it against.
+    """
+
+    label: str
+    value: str
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Rows of text; the first cell of each is its heading.

@@ -1,14 +1,13 @@
 """The page: its parts in order, and what stands above them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, Template
 
 from index_builder.report import changes, data, examples, quality, search, training, trend
-from index_builder.report.blocks import count, number, share
+from index_builder.report.blocks import Card, count, number, share
 from index_builder.report.exams import called, mixed
 from index_builder.report.facts import Facts
 from model import bundle
@@ -28,21 +27,6 @@ _PARTS = (
     data.data,
     changes.origin,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A figure to see first.
-
-    Attributes:
-      label: what it is.
-      value: the figure.
-      note: what to hold it against.
-    """
-
-    label: str
-    value: str
-    note: str
 
 
 def render(facts: Facts) -> bytes:

@@ -3,32 +3,17 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from threading import Lock
 from typing import Any
 
 from index_builder.registry import Registry, Status
+from index_builder.report.blocks import Card
 from serving.inspector.panel import SOURCES
 from serving.server.live import Served
 from serving.sources import available
 
 log = logging.getLogger("twinspire.serve")
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A figure.
-
-    Attributes:
-      label: what it is.
-      value: the figure.
-      note: what to hold it against.
-    """
-
-    label: str
-    value: str
-    note: str = ""
 
 
 class Log:

@@ -16,10 +16,11 @@ from serving.inspector.catalogue import Catalogue
 from serving.inspector.form import Form, query_features
 from serving.inspector.live import cards, headline, moment
 from serving.inspector.panel import SOURCES, Panel
-from serving.request import STRINGS, TIME, Requests
+from serving.request import STRINGS, TIME
 from serving.server.live import Served
 from serving.server.service import Service
 from serving.sources import available
+from serving.values import most
 from twinspire.pipeline import Pipeline
 from twinspire.version import __version__
 
@@ -110,7 +111,7 @@ def view(
 def _hint(column: pa.Field) -> str:
     """What may be typed."""
     if column.type == TIME:
-        return f"0 to {Requests.most(column.name)}; now, if empty"
+        return f"0 to {most(column.name)}; now, if empty"
     if column.type == STRINGS:
         return "texts, with commas between"
     return "numbers" if pa.types.is_list(column.type) else "a number" if pa.types.is_floating(column.type) else "a text"

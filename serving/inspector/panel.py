@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from beam_jobs.schema import attribute_name
+from index_builder.report.blocks import LISTS
+from serving import sources
 from serving.inspector.catalogue import Catalogue
 from serving.inspector.form import query_features
 from serving.request import PAST, TIME, Requests
@@ -16,14 +18,7 @@ from serving.server.errors import TYPES, Problem
 from serving.server.metrics import Metrics
 from serving.version import Version
 
-SOURCES = {
-    "mix": "mix",
-    "two_tower": "two-tower",
-    "past": "taken before",
-    "popular_lately": "popular lately",
-    "most_popular": "most popular",
-    "co_occurrence": "taken together",
-}
+SOURCES = {name: LISTS[name] for name in sources.SOURCES}
 _BASIS = {
     "stored_user": "what the version knows of the user",
     "history": "the history",

@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from serving.request import Requests
 from serving.server import errors
 from serving.server.bodies import K
 from serving.server.settings import Settings
 from serving.sources import SOURCES
+from serving.values import LARGEST
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 
 Schema = dict[str, Any]
-_LARGEST = float(np.finfo(np.float32).max)
 _WHOLE: Schema = {"minimum": -(2**63), "maximum": 2**63}  # larger numbers lose digits
 _ID: Schema = {"type": ["string", "integer"], "examples": ["u7"], **_WHOLE}
 _ITEMS: Schema = {"type": "array", "items": {**_ID, "examples": ["i3"]}}
@@ -71,7 +69,7 @@ def _feature(name: str, f: Feature) -> dict[str, Schema]:
     return {name: {**_TEXT, "description": told}}
 
 
-_NUMBER: Schema = {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST}
+_NUMBER: Schema = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
 _TEXT: Schema = {"type": ["string", "integer", "boolean"], **_WHOLE}
 
 
