@@ -253,6 +253,7 @@ def test_limits_hold_for_the_mix_too(limits, changes, refused):
     found = verdict(gate(**limits), candidate=candidate, mix={"candidate": own, "users": 500, **changes})
     assert len(found.refused) == len(refused)
     assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
+    assert not any("mix/" in text for text in (*found.refused, *found.notes)), "that is no measure of the two-tower"
     why = {"users": "199 held-out users of the day itself", "candidate": "fitted on the users held out"}
     for what in changes:
         assert any(why[what] in text for text in found.notes), "what was not judged is said"
