@@ -3,28 +3,24 @@
 import gzip
 import io
 import json
-import os
-import secrets
-import shutil
-import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, Unpack
+from typing import Any, BinaryIO, NamedTuple, Unpack
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.ahead import ahead
 from model.nominators import TWO_TOWER
+from serving import output
 from serving.lines import PlainLines
 from serving.recommend import Answer, Asked, recommend
 from serving.request import USER, Refused, Requests
@@ -35,7 +31,6 @@ from twinspire.errors import BadData, UsageError
 
 BATCH = 2048  # lines answered at a time
 _NOTES = 5  # the most that are kept
-_ENDINGS = (".jsonl", ".parquet")
 _GZIP = b"\x1f\x8b"
 
 
@@ -50,16 +45,6 @@ class Lines(NamedTuple):
     numbers: list[int]
     texts: list[bytes]
     offset: int
-
-
-class Writer(Protocol):
-    """Takes one batch of results after the other."""
-
-    def write(self, results: pa.Table) -> None:
-        """Appends rows of `user`, `items`, `scores`, and perhaps `sources`."""
-
-    def close(self) -> None:
-        """Ends the file."""
 
 
 def recommend_lines(
@@ -96,9 +81,9 @@ def recommend_lines(
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
-        _target(out) as target,
+        output.target(out) as target,
         _progress(file) as tell,
-        closing(_writer(target, source)) as writer,
+        closing(output.opened(target, sources=source != TWO_TOWER)) as writer,
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
         written: Future | None = None
@@ -119,7 +104,7 @@ def recommend_lines(
     return {**told, **counts, **speed, "notes": list(notes)[:_NOTES]}
 
 
-def _write(writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
+def _write(writer: output.Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
     items, scores = answer.lists(ids)
     columns = {"user": users, "items": items, "scores": scores}
     columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
@@ -140,7 +125,7 @@ def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:
             objects.append(json.loads(text))
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise _malformed(file, number, f"it is not JSON ({e})", text) from e
     with _naming(lines, file):
         return requests.table(objects)
@@ -182,8 +167,10 @@ def _batches(source: Path) -> Iterator[Lines]:
             while batch := list(islice(numbered, BATCH)):
                 numbers, texts = map(list, zip(*batch, strict=True))
                 yield Lines(numbers, texts, _offset(raw))
-        except (EOFError, gzip.BadGzipFile) as e:
-            raise BadData(f"{source} cannot be unzipped: {e}. It was cut off, probably: copy it again.") from e
+        except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+            raise BadData(
+                f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it again."
+            ) from e
 
 
 def _offset(raw: BinaryIO) -> int:
@@ -201,84 +188,9 @@ def _local(uri: str) -> Iterator[Path]:
         yield path
 
 
-def _target(out: str | None) -> AbstractContextManager[Path]:
-    return _appearing(out) if out else _to_standard_output()
-
-
-@contextmanager
-def _to_standard_output() -> Iterator[Path]:
-    """A local file that is copied there if the block ends well: whoever reads gets all lists or none."""
-    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-        target = Path(scratch, "recs.jsonl")
-        yield target
-        try:
-            with target.open("rb") as lines:
-                shutil.copyfileobj(lines, sys.stdout.buffer)
-            sys.stdout.flush()
-        except BrokenPipeError:  # `head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _appearing(uri: str) -> Iterator[Path]:
-    """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
-    if not uri.endswith(_ENDINGS):
-        raise UsageError(f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}.")
-    if storage.is_remote(uri):
-        folder, name = uri.rsplit("/", 1)
-        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
-            yield Path(scratch, name)
-            storage.upload_tree(Path(scratch), folder)
-        return
-    target = Path(uri)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch_file = target.with_name(f".tmp-{secrets.token_hex(4)}-{target.name}")
-    try:
-        yield scratch_file
-        os.replace(scratch_file, target)
-    finally:
-        scratch_file.unlink(missing_ok=True)
-
-
 @contextmanager
 def _progress(source: Path) -> Iterator[Any]:
     columns = (TextColumn("recommend"), BarColumn(), TextColumn("{task.fields[done]:,} lines"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=source.stat().st_size, done=0)
         yield lambda offset, done: progress.update(task, completed=offset, done=done)
-
-
-def _writer(target: Path, source: str) -> Writer:
-    schema = _SCHEMA if source == TWO_TOWER else _SCHEMA.append(pa.field("sources", pa.list_(pa.string())))
-    return _ParquetWriter(target, schema) if target.suffix == ".parquet" else _JsonWriter(target)
-
-
-_SCHEMA = pa.schema(
-    [
-        ("user", pa.string()),
-        ("items", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
-    ]
-)
-
-
-class _ParquetWriter:
-    def __init__(self, target: Path, schema: pa.Schema) -> None:
-        self._file = pq.ParquetWriter(target, schema, compression="zstd")
-
-    def write(self, results: pa.Table) -> None:
-        self._file.write_table(results.cast(self._file.schema))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _JsonWriter:
-    def __init__(self, target: Path) -> None:
-        self._file = target.open("wb")
-
-    def write(self, results: pa.Table) -> None:
-        pl.DataFrame(pl.from_arrow(results)).write_ndjson(self._file)
-
-    def close(self) -> None:
-        self._file.close()

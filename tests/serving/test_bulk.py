@@ -93,6 +93,8 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
         ('{"user": "\\ud800"}', "user"),
         ('{"place": 3e38}', "finite vectors"),
         ("\x00", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"history": ' + "[" * 100_000 + "]" * 100_000 + "}", "not JSON"),
     ],
 )
 def test_a_malformed_line_is_named_and_nothing_is_left(version, tmp_path, monkeypatch, line, said):
@@ -119,6 +121,14 @@ def test_files_that_cannot_be_used(version, tmp_path):
     (tmp_path / "cut.gz").write_bytes((tmp_path / "cut.gz").read_bytes()[:-20])
     with pytest.raises(BadData, match="unzipped"):
         recommend_lines(version, str(tmp_path / "cut.gz"), str(tmp_path / "recs.jsonl"), 3)
+    altered = bytearray((tmp_path / "cut.gz").read_bytes())
+    altered[20] ^= 0xFF
+    (tmp_path / "altered.gz").write_bytes(altered)
+    with pytest.raises(BadData, match="unzipped"):
+        recommend_lines(version, str(tmp_path / "altered.gz"), str(tmp_path / "recs.jsonl"), 3)
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        recommend_lines(version, queries, str(tmp_path / "folder.jsonl"), 3)
 
 
 def test_an_empty_file_gives_an_empty_file(version, tmp_path):
