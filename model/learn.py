@@ -91,6 +91,8 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
     """
     settings = ctx.pipeline.train
     start = state.load(parent) if parent else None
+    if start:
+        settings = settings.model_copy(update={"epochs": settings.warm_epochs})
     tokens = vocabularies(features / schema.TRANSFORM, ctx.pipeline)
     model = TwoTower(design(ctx.pipeline, tokens, start.widths if start else None), settings.seed)
     frequency = StreamingFrequency(**settings.frequency.model_dump())

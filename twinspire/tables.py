@@ -201,7 +201,10 @@ class Train(Strict):
     batch_size: int = Field(
         256, ge=2, description="Examples, and so negatives, per step. Large logs want thousands, and train faster so."
     )
-    epochs: int = Field(3, ge=1, description="Passes over the day, or from scratch over all days. Large logs need one.")
+    epochs: int = Field(3, ge=1, description="Passes from scratch over the window's days. Large logs need one.")
+    warm_epochs: int = Field(
+        1, ge=1, description="Passes over the day when training goes on. More fit its few users at everybody's cost."
+    )
     shuffle_minutes: int = Field(60, ge=0, description="Rows are shuffled within blocks of so many minutes.")
     order: Literal["time", "shuffled"] = Field(
         "time", description="`shuffled`: for logs that are not daily; full only."

@@ -223,6 +223,13 @@ def test_the_second_day_goes_on_from_the_first(shop):
     assert (before.day, after.day) == (FIRST, SECOND)
     assert after.frequency["seen"] > before.frequency["seen"]
     assert second["loss"][0][1] < first["loss"][0][1]
+    assert second["rows"] == len(_rows_trained_on(shop)), "once, however often a training from scratch goes through all"
+
+
+def test_a_day_is_gone_through_again_where_that_is_asked_for(shop, tmp_path):
+    p = _with(shop.pipeline, warm_epochs=2)
+    train.run(_context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1))
+    assert _metrics(tmp_path / "t")["train"]["rows"] == 2 * len(_rows_trained_on(shop))
 
 
 def test_the_parent_is_measured_as_it_was_before_the_day(shop):
