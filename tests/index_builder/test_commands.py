@@ -1,7 +1,10 @@
 """The commands about versions, as they are typed."""
 
 import json
+import os
+import time
 from datetime import date
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -78,3 +81,31 @@ def test_a_name_of_none_or_several_changes_nothing_and_lists_them(command, three
             assert [version for version in three if version in str(error.value)] == candidates
             assert text in str(error.value)
     assert registry.log() == before
+
+
+def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(command, three, registry, pipeline):
+    """The second is live and the third is pinned; an old attempt is spare, but not what the two were made from."""
+    one, two, refused = three
+    command("pin", refused)
+    versions, working = Path(registry.root, "tiny/versions"), Path(pipeline.pipeline.work_root, "tiny")
+    unfinished, spare = "2024-05-04-00000000", working / "dt=2024-04-01/index/0001-aaaaaaaa"
+    needed = working / registry.manifest(two).sources["train"]
+    for folder in (versions / unfinished, versions / "2024-05-05-00000000", spare, needed):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "half").touch()
+    os.utime(versions / unfinished / "half", (time.time() - 90_000,) * 2)  # nobody is at work there any more
+
+    def names() -> set[str]:
+        return set(os.listdir(versions))
+
+    told, before = command("prune", "--keep", 0, "--keep-days", 3), names()
+    assert (told["deleted"], told["versions"], told["unpublished"]) == (False, [one], [unfinished])
+    assert str(spare) in told["working_files"] and str(needed) not in told["working_files"]
+    assert spare.exists() and registry.log()[-1].action == "pin"
+    assert command("prune", "--keep", 3, "--keep-days", 3)["versions"] == []
+    assert command("prune", "--keep", 0, "--keep-days", 100_000)["versions"] == []
+    assert command("prune", "--keep", 0, "--keep-days", 3, "--yes") == told | {"deleted": True}
+    assert names() == before - {one, unfinished} and registry.live() == two and registry.verify(refused)
+    assert needed.exists() and not spare.exists()
+    again = command("prune", "--keep", 0, "--keep-days", 3, "--yes")
+    assert again == {"deleted": True, "versions": [], "unpublished": [], "working_files": []}
