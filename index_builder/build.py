@@ -160,7 +160,8 @@ def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
     if len(queries) < _LEAST_QUERIES:
         source = f"{len(queries)} users and items, because fewer than {_LEAST_QUERIES} users were active"
         drawn = np.random.default_rng(SEED).choice(len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False)
-        queries = np.concatenate([queries, vectors[np.sort(drawn)]])
+        items = vectors[np.sort(drawn)]
+        queries = np.concatenate([queries, items]) if len(queries) else items  # of no width where there was no file
     measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
     tuning, measuring = queries[::2], queries[1::2]
     return Halves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)

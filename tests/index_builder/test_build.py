@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -234,8 +235,13 @@ def test_duplicates_do_not_lower_the_measured_recall(tmp_path):
     assert summary["recall"] == pytest.approx(1, abs=0.02)
 
 
-def test_without_queries_items_stand_in(tmp_path):
-    summary = build.run(stage(tmp_path, clustered(3_000), np.zeros((0, 32)), exact_below=0, k=10))
+@pytest.mark.parametrize("files", [True, False])
+def test_without_queries_items_stand_in(tmp_path, files):
+    """Nobody was there in the last days, as before a refresh in a week without logs: the embed stage writes no file."""
+    context = stage(tmp_path, clustered(3_000), np.zeros((0, 32)), exact_below=0, k=10)
+    if not files:
+        shutil.rmtree(tmp_path / "embed" / "queries")
+    summary = build.run(context)
     assert summary["recall"] > 0.9
     source = json.loads((tmp_path / "index" / "index.json").read_text())["queries"]["source"]
     assert source.startswith("0 users and items")
