@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from index_builder.manifest import File, Manifest
+from index_builder.naming import is_id
 from twinspire import storage
 from twinspire.errors import BadData
 
 _AT_ONCE = 8
+_SCRATCH = ".tmp-"
 _FOR_OTHERS = ("tensorflow_serving/",)  # folders that nothing here reads
 _UNUSED = 24 * 3600  # seconds; copies that nobody opened for so long are deleted
 
@@ -69,7 +71,7 @@ def own_files(described: Manifest) -> Manifest:
 
 
 def _download(place: str, described: Manifest, home: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=home.parent, ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True) as scratch:
         fresh = Path(scratch, "fresh")
         try:
             storage.download(place, fresh, described.files)
@@ -91,8 +93,9 @@ def _forget(cache: Path) -> None:
     Whoever has a copy loaded needs its files no more, or has them open.
     """
     for copy in cache.iterdir():
+        ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)
         with contextlib.suppress(OSError):
-            if copy.is_dir() and time.time() - copy.stat().st_mtime > _UNUSED:
+            if ours and time.time() - copy.stat().st_mtime > _UNUSED:
                 shutil.rmtree(copy)
 
 

@@ -99,10 +99,11 @@ def test_copies_that_nobody_opens_and_killed_downloads_are_forgotten(gs_place, t
         registry.open(cache=cache)
     (cache / "p/.tmp-killed").mkdir()
     (cache / "p/kept.html").touch()
-    for name in (made[0], made[1], ".tmp-killed", "kept.html"):
+    (cache / "p/notes").mkdir()
+    for name in (made[0], made[1], ".tmp-killed", "kept.html", "notes"):
         os.utime(cache / "p" / name, (time.time() - 90_000,) * 2)
     registry.open(made[1], cache=cache)
-    assert sorted(p.name for p in (cache / "p").iterdir()) == [*made[1:], "kept.html"]
+    assert sorted(p.name for p in (cache / "p").iterdir()) == [*made[1:], "kept.html", "notes"]
 
 
 def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
