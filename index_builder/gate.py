@@ -5,13 +5,13 @@
              lose a tenth by chance
     slices   the same of users by their earlier events. Refused when the whole interval is beyond `gate.max_slice_drop`:
              several are looked at day after day, so that only what is sure counts
-    lead     over what was popular on the day, beside those of the versions before (index_builder/lead.py)
+    lead     of the two-tower over what was popular on the day, beside those of the versions before; of no mix, as
+             index_builder/lead.py says
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has (index_builder/limits.py)
     index    its recall
     corpus   its size
 
-Drop, slices, lead and limits are judged of the two-tower's lists and of the mix's. Of too few users nothing is
-concluded; that is noted.
+The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is concluded; that is noted.
 """
 
 import math
@@ -75,6 +75,7 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
     found = [
         *_against_baseline(measured.two_tower, gate),
+        *judge_lead(measured.two_tower, gate),
         *_mix_against_baseline(measured.mix, gate),
         *judge_limits(measured.two_tower, gate),
         *judge_mix_limits(measured.mix, gate),
@@ -87,6 +88,7 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
         figures={
             "metric": gate.metric,
             **_figures(measured.two_tower, gate.metric),
+            "lead": Led.of(measured.two_tower, gate.metric).figures(),
             "mix": _figures(measured.mix, gate.metric) if measured.mix else None,
             "index_recall": finite(measured.index_recall),
             "items": measured.items,
@@ -156,7 +158,6 @@ def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:
     else:
         yield from _drop(pair.compared(gate.metric), gate)
         yield from _slice_drops(pair.slices(gate.metric), gate)
-        yield from judge_lead(pair, gate)
 
 
 def _mix_against_baseline(mix: Pair | None, gate: Gate) -> Iterator[Finding]:
@@ -205,5 +206,4 @@ def _corpus_change(measured: Measured, gate: Gate) -> Iterator[Finding]:
 
 def _figures(pair: Pair, metric: str) -> dict[str, Any]:
     whole, slices = pair.compared(metric).figures(), pair.slices(metric)
-    lead = Led.of(pair, metric).figures()
-    return {**whole, "slices": {one.slice: one.figures() for one in slices}, "lead": lead}
+    return {**whole, "slices": {one.slice: one.figures() for one in slices}}

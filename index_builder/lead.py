@@ -5,6 +5,9 @@ lead has no such help, and is compared with the leads of the versions before: re
 
     far below   more than `gate.max_lead_drop` below their median
     surely      its whole interval is below the least of them: days differ too, as these tell
+
+A mix has no such rule. Its weights are fitted for a two-tower that is a day old, beside sources that never saw the day;
+its lead tells how much the former counts in it.
 """
 
 import math
@@ -54,9 +57,12 @@ class Led(NamedTuple):
 
 
 def judge_lead(pair: Pair, gate: Gate) -> Iterator[Finding]:
-    """Compares a version's lead with those of the versions before; notes what cannot be compared."""
+    """Compares the two-tower's lead with those of the versions before; notes what cannot be compared.
+
+    Of too few users, or of a first version, the comparison with the baseline has said so.
+    """
     led = Led.of(pair, gate.metric)
-    if gate.max_lead_drop >= 1:
+    if gate.max_lead_drop >= 1 or pair.users < gate.min_users or pair.baseline is None:
         return
     if led.lead is None:
         needed = f"it takes gate.min_users = {gate.min_users} held-out users of the day itself"

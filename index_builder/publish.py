@@ -3,6 +3,7 @@
 import json
 import platform
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,6 @@ from index_builder.report.page import render
 from index_builder.vectors import read_items
 from model import bundle
 from model.mix import FILE as MIX
-from model.nominators import TWO_TOWER
 from twinspire import __version__, storage, workdir
 from twinspire.errors import BadData
 from twinspire.quiet import unheard
@@ -143,15 +143,15 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
     leads = [of_day for day, of_day in metrics.get(bundle.LEADS, {}).items() if day != str(ctx.day)]
     figures = json.loads((staged / INDEX_FIGURES).read_text())
     return Measured(
-        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}, [x.get(TWO_TOWER, {}) for x in leads]),
-        mix=_pair(mix[bundle.HOLDOUT], [x.get(bundle.MIX, {}) for x in leads]) if mix.get(bundle.FITTED) else None,
+        two_tower=_pair(metrics.get(bundle.HOLDOUT) or {}, leads),
+        mix=_pair(mix[bundle.HOLDOUT]) if mix.get(bundle.FITTED) else None,
         index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
     )
 
 
-def _pair(held: dict[str, Any], leads_before: list[dict[str, float]]) -> Pair:
+def _pair(held: dict[str, Any], leads_before: Sequence[dict[str, float]] = ()) -> Pair:
     """What metrics.json tells of lists on held-out users."""
     who = {name: held.get(name) for name in ("candidate", "baseline", "change", "lead")}
     return Pair(**who, leads_before=leads_before, users=held.get("users", 0))

@@ -39,12 +39,12 @@ HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "lea
 # parent (or null), how the former differs from the latter, how far it is ahead of what was popular on the day
 # (model/lead.py; or null), and the lists that need no model, on users held out of training
 NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
-MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "change", "lead"}, "fitted"}: the parent's
-# mix on the day; this version's and the parent's on users held out of the day; what this version's weights were fitted
-# on. Null where there is no such mix, and the candidate of a mix that was fitted on these very users
+MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's mix on
+# the day; this version's and the parent's on users held out of the day; what this version's weights were fitted on.
+# Null where there is no such mix, and the candidate of a mix that was fitted on these very users
 FITTED = "fitted"
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
-LEADS = "leads"  # {day: {list: {measure: lead}}} of this version and of those before it in its line (model/lead.py)
+LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it in its line (model/lead.py)
 GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
 AUXILIARY = "auxiliary"  # {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head
 # that learns labels; the last two, of the parent on the day and of this version on users held out, are as

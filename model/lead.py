@@ -43,7 +43,7 @@ def popular_today(split: Split, corpus: pa.Table, taken: pa.Array | pa.ChunkedAr
     return split.lately[np.argsort(-times[split.lately], kind="stable")]
 
 
-def lead(ctx: StageContext, asked: Exam, ranked: Ranked | None, today: np.ndarray) -> Lead | None:
+def lead(ctx: StageContext, asked: Exam, ranked: Ranked, today: np.ndarray) -> Lead | None:
     """The lead of lists, by measure: `lead` with its paired interval, `low` and `high`; `popular_today`, the measure of
     that list; and the number of users whose two lists `differ` in it. What that list finds nothing by is left out.
 
@@ -53,11 +53,11 @@ def lead(ctx: StageContext, asked: Exam, ranked: Ranked | None, today: np.ndarra
       ranked: the version's lists for them.
       today: from `popular_today`.
 
-    Returns: None without lists, or where too few users were asked or some about another day.
+    Returns: None where too few users were asked, or some about another day.
     """
     p, split = ctx.pipeline, asked.split
     days = asked.queries.column("_day").unique().to_pylist()
-    if ranked is None or split.users < p.gate.min_users or days != [ctx.day]:
+    if split.users < p.gate.min_users or days != [ctx.day]:
         return None
     ks = p.evaluation.ks
     other = same_for_all(today, split.truth.rows, max(ks))
@@ -75,15 +75,15 @@ def lead(ctx: StageContext, asked: Exam, ranked: Ranked | None, today: np.ndarra
     }
 
 
-def leads_after(ctx: StageContext, own: Mapping[str, Lead | None]) -> dict[str, dict[str, dict[str, float]]]:
+def leads_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, float]]:
     """What the version of the day remembers: its line's leads of up to `KEPT` days before, and its own.
 
     Args:
       ctx: day and parent.
-      own: from `lead`, by list: `two_tower`, `mix`.
+      own: from `lead`.
 
-    Returns: leads by day, list and measure.
+    Returns: leads by day and measure.
     """
     before = bundle.read_metrics(ctx.parent.home).get(bundle.LEADS, {}) if ctx.parent else {}
-    told = {which: {name: x["lead"] for name, x in found.items()} for which, found in own.items() if found}
+    told = {name: x["lead"] for name, x in own.items()} if own else {}
     return {day: before[day] for day in sorted(before)[-KEPT:]} | ({str(ctx.day): told} if told else {})

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 
 from model import bundle, slices
 from model.evaluate import Measures, Ranked, compare
-from model.lead import lead
 from model.measure import DAY, HELD, Exam, exam
 from model.mix import DEPTH, Mix, pool
 from model.mix_lists import rank_mix
@@ -45,7 +44,6 @@ class Mixing:
       before: the parent's lists by exam, at least `DEPTH` long; none without a parent.
       after: this version's lists of those held out.
       inherited: the parent's mix, if it has one.
-      today: the catalogue by how often the day's other users took it (model/lead.py).
     """
 
     ctx: StageContext
@@ -55,7 +53,6 @@ class Mixing:
     before: Mapping[str, Ranked]
     after: Mapping[str, Ranked]
     inherited: Mix | None
-    today: np.ndarray
 
     def fit(self) -> Mix | None:
         """The mix that the day's version carries: with too few users to fit on the parent's, if its sources are these.
@@ -91,11 +88,11 @@ class Mixing:
         Args:
           mix: what `fit` returned.
         """
-        ks, held = self.ctx.pipeline.evaluation.ks, self._held_today()
+        ks, today = self.ctx.pipeline.evaluation.ks, self._today()
         day = self._ranked(self.inherited, self.asked[DAY].split, self.before.get(DAY))
         new = None if mix and mix.fitted["on"] == HELD_OUT and mix.fitted["day"] == str(self.ctx.day) else mix
         candidate, baseline = (
-            self._ranked(which, held.split, lists[HELD].of(self._is_today()) if HELD in lists else None)
+            self._ranked(which, today.split, lists[HELD].of(self._is_today()) if HELD in lists else None)
             for which, lists in ((new, self.after), (self.inherited, self.before))
         )
 
@@ -105,11 +102,10 @@ class Mixing:
         return {
             bundle.PROGRESSIVE: measures(self.asked[DAY], day),
             bundle.HOLDOUT: {
-                "users": held.split.users,
-                "candidate": measures(held, candidate),
-                "baseline": measures(held, baseline),
-                "change": compare(held.split, candidate.kept, baseline.kept, ks) if candidate and baseline else None,
-                "lead": lead(self.ctx, held, candidate, self.today),
+                "users": today.split.users,
+                "candidate": measures(today, candidate),
+                "baseline": measures(today, baseline),
+                "change": compare(today.split, candidate.kept, baseline.kept, ks) if candidate and baseline else None,
             },
             bundle.FITTED: mix.fitted if mix else None,
         }
@@ -123,7 +119,7 @@ class Mixing:
         days = self.asked[HELD].queries.column("_day")
         return pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
 
-    def _held_today(self) -> Exam:
+    def _today(self) -> Exam:
         rows = self.asked[HELD].queries.filter(pa.array(self._is_today()))
         return exam(rows, self.corpus, self.ctx.pipeline.evaluation)
 

@@ -27,7 +27,7 @@ from model.mix import DEPTH, Mix
 from model.mix import FILE as MIX_FILE
 from model.mix_lists import rank_together
 from model.mixing import Mixing
-from model.nominators import CO_OCCURRENCE, TWO_TOWER, Nominators
+from model.nominators import CO_OCCURRENCE, Nominators
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -106,8 +106,8 @@ def _train(
     others = _others(ctx, features, asked, corpus, nominators)
     measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
     trained = examples.filter(pc.invert(examples.column("_holdout")))
-    today = popular_today(asked[HELD].split, corpus, trained.column("_item"))
-    measured[bundle.HOLDOUT]["lead"] = lead(ctx, asked[HELD], after[HELD], today)
+    own = lead(ctx, asked[HELD], after[HELD], popular_today(asked[HELD].split, corpus, trained.column("_item")))
+    measured[bundle.HOLDOUT]["lead"], measured[bundle.LEADS] = own, leads_after(ctx, own)
     measured[bundle.MIX] = _mix(
         Mixing(
             ctx=ctx,
@@ -117,13 +117,10 @@ def _train(
             before=before,
             after=after,
             inherited=_inherited(ctx),
-            today=today,
         ),
         out,
     )
-    leads = {TWO_TOWER: measured[bundle.HOLDOUT]["lead"], bundle.MIX: measured[bundle.MIX][bundle.HOLDOUT]["lead"]}
-    measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.LEADS: leads_after(ctx, leads)}
-    measured[bundle.GAPS] = _gaps(ctx)
+    measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
     measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries[HELD], encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)

@@ -27,7 +27,7 @@ def verdict(facts: Facts) -> Part:
         [f"{facts.metric}, this version", measured(candidate, facts.metric), NONE],
         [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric), NONE],
         ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
-        *_lead(figures, limits, f"{facts.metric} beside what the day’s other users took most"),
+        *_lead(figures, limits, facts.metric),
         *_mix(figures.get("mix") or {}, limits),
         *_limits(candidate, mixed(facts.metrics).get(bundle.HOLDOUT) or {}, limits),
         ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
@@ -55,16 +55,16 @@ def _mix(mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str
     if mix.get("candidate") is not None and mix.get("baseline") is not None:
         told = f"{number(mix['candidate'])}, before {number(mix['baseline'])}: {_change(mix)}"
         yield [f"the mix, {count(mix['users'])} users", told, _limit(limits.get("max_drop"), "−{:.0%}")]
-        yield from _lead(mix, limits, "the mix beside what the day’s other users took most")
 
 
-def _lead(figures: Mapping[str, Any], limits: Mapping[str, Any], name: str) -> Iterator[list[str]]:
+def _lead(figures: Mapping[str, Any], limits: Mapping[str, Any], metric: str) -> Iterator[list[str]]:
     """How many times as much is found as by a list that saw the same day, and what it was for the versions before."""
     if lead := figures.get("lead"):
         before = lead["before"]
         line = f"; before {min(before):.2f} to {max(before):.2f}" if before else ""
         span = f" ({lead['low']:.2f} to {lead['high']:.2f})" if lead["low"] is not None else ""
         told = f"{lead['lead']:.2f} times {number(lead['popular_today'])}{span}{line}"
+        name = f"{metric} beside what the day’s other users took most"
         yield [name, told, _limit(limits.get("max_lead_drop"), "−{:.0%} of the median before")]
 
 

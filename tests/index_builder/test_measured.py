@@ -160,10 +160,7 @@ def test_the_lead_is_shown_beside_those_before(context, told):
     metrics = json.loads(storage.read_bytes(place))
     lead = {"lead": 0.5, "low": 0.4, "high": 0.6, "popular_today": 0.4, "differ": 9}
     metrics["holdout"]["lead"] = {"recall@50": lead}
-    metrics["leads"] = {
-        "2024-04-30": {"two_tower": {"recall@50": 0.625}},
-        str(FIRST): {"two_tower": {"recall@50": 0.5}},
-    }
+    metrics["leads"] = {"2024-04-30": {"recall@50": 0.625}, str(FIRST): {"recall@50": 0.5}}
     storage.write_bytes(place, json.dumps(metrics).encode())
     publish.run(made)
     (line,) = [line for line in told("show").splitlines() if line.startswith("lead")]

@@ -168,31 +168,19 @@ def test_the_gates_verdict_is_in_the_version(context, registry, tmp_path):
     assert found["accepted"] and found["figures"]["index_recall"] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("lists", "before", "accepted"), [("holdout", 1.0, False), ("mix", 1.0, False), ("holdout", 0.6, True)]
-)
-def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, lists, before, accepted):
+@pytest.mark.parametrize(("before", "accepted"), [(1.0, False), (0.6, True)])
+def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, before, accepted):
     """A version that is better than its parent by what it saw, and half of what it should be."""
     publish.run(context(FIRST))
     made = context(SECOND, parent=parent(pipeline, SECOND))
-    which = {"holdout": "two_tower", "mix": "mix"}[lists]
     told = {"users": 500, "candidate": {"recall@50": 0.2}, "baseline": {"recall@50": 0.1}}
     told["lead"] = {"recall@50": {"lead": 0.5, "low": 0.4, "high": 0.55, "popular_today": 0.4, "differ": 80}}
-    days = [str(SECOND - timedelta(days=n)) for n in (3, 2, 1)]
-    leads = {day: {which: {"recall@50": before}} for day in days} | {str(SECOND): {which: {"recall@50": 0.5}}}
-    metrics = (
-        {"holdout": told, "leads": leads}
-        if lists == "holdout"
-        else {
-            "mix": {"holdout": told, "fitted": {"on": "progressive"}},
-            "leads": leads,
-        }
-    )
+    leads = {str(SECOND - timedelta(days=n)): {"recall@50": before} for n in (3, 2, 1)}
+    metrics = {"holdout": told, "leads": {**leads, str(SECOND): {"recall@50": 0.5}}}
     storage.write_bytes(storage.join(made.inputs["train"], "metrics.json"), json.dumps(metrics).encode())
     summary = publish.run(made)
     assert (summary["refused"] == []) == accepted
-    figures = summary["gate"] if lists == "holdout" else summary["gate"]["mix"]
-    assert figures["lead"]["before"] == [before] * 3, "without its own"
+    assert summary["gate"]["lead"]["before"] == [before] * 3, "without its own"
 
 
 @pytest.mark.parametrize(

@@ -59,24 +59,23 @@ def test_a_list_that_finds_nothing_gives_no_lead():
     assert "recall@2" not in lead(context(), asked(["d"]), Ranked(np.array([[3, 0]]), None), np.array([0, 1, 2, 3, 4]))
 
 
-def test_there_is_no_lead_without_lists_or_enough_users_of_the_day():
+def test_there_is_no_lead_without_enough_users_of_the_day():
     order, lists = np.arange(5), Ranked(np.array([[0, 1], [0, 1]]), None)
     two = asked(["a", "a"])
     assert lead(context(2), two, lists, order)["recall@1"]["lead"] == 1
     assert lead(context(3), two, lists, order) is None
-    assert lead(context(2), two, None, order) is None
     assert lead(context(2), asked(["a", "a"], date(2024, 5, 19)), lists, order) is None
 
 
 def test_a_line_remembers_a_week_of_leads(tmp_path):
     parent = SimpleNamespace(home=str(tmp_path))
-    before = {f"2024-05-{n}": {"two_tower": {"recall@2": n / 10}} for n in range(10, 20)}
+    before = {f"2024-05-{n}": {"recall@2": n / 10} for n in range(10, 20)}
     (tmp_path / bundle.METRICS).write_text(json.dumps({bundle.LEADS: before}))
-    own = {"two_tower": {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}, "mix": None}
+    own = {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}
     told = leads_after(context(parent=parent), own)
     assert list(told) == [f"2024-05-{n}" for n in range(13, 21)]
-    assert told["2024-05-13"] == before["2024-05-13"] and told["2024-05-20"] == {"two_tower": {"recall@2": 1.5}}
-    assert list(leads_after(context(parent=parent), {"two_tower": None, "mix": None}))[-1] == "2024-05-19"
+    assert told["2024-05-13"] == before["2024-05-13"] and told["2024-05-20"] == {"recall@2": 1.5}
+    assert list(leads_after(context(parent=parent), None))[-1] == "2024-05-19"
     assert leads_after(context(), own) == {"2024-05-20": told["2024-05-20"]}
     (tmp_path / bundle.METRICS).write_text("{}")  # of before there were leads
     assert list(leads_after(context(parent=parent), own)) == ["2024-05-20"]

@@ -199,16 +199,8 @@ def test_the_lead_is_over_what_the_users_trained_on_took_that_day(shop):
     found = metrics["holdout"]["lead"]["recall@10"]
     assert found["popular_today"] == pytest.approx(np.mean([len(first & set(x)) / len(set(x)) for x in truths]))
     assert found["lead"] == pytest.approx(metrics["holdout"]["candidate"]["recall@10"] / found["popular_today"])
-    of_mix = metrics["mix"]["holdout"]
-    assert of_mix["lead"]["recall@10"]["lead"] == pytest.approx(
-        of_mix["candidate"]["recall@10"] / found["popular_today"]
-    )
-    own = {
-        name: {m: x["lead"] for m, x in told["lead"].items()}
-        for name, told in (("two_tower", metrics["holdout"]), ("mix", of_mix))
-    }
+    own = {name: x["lead"] for name, x in metrics["holdout"]["lead"].items()}
     assert metrics["leads"] == parent["leads"] | {str(SECOND): own} and list(parent["leads"]) == [str(FIRST)]
-    assert "mix" not in parent["leads"][str(FIRST)], "it was fitted on these users"
 
 
 def _rows_trained_on(shop):

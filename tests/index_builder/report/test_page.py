@@ -131,7 +131,7 @@ def test_the_gate_shows_slices_and_limits(facts):
     one = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5, "low": -0.6, "high": -0.4, "differ": 99}
     slices = {"users:0": one, "users:1-4": {**one, "low": None, "high": None}, "users:5+": {**one, "baseline": None}}
     lead = {"lead": 0.5, "low": 0.4, "high": 0.625, "popular_today": 0.5, "differ": 99, "before": [1.25, 0.75]}
-    judged = {**facts.gate, "figures": {"slices": slices, "lead": lead, "mix": {**one, "lead": {**lead, "low": None}}}}
+    judged = {**facts.gate, "figures": {"slices": slices, "lead": lead, "mix": one}}
     settings = {**facts.manifest.settings, "gate": gate}
     part = shown(replace(facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings}))).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
@@ -141,7 +141,8 @@ def test_the_gate_shows_slices_and_limits(facts):
     assert "overlap@50 0.125 ≤ 0.25" in part["gate"] and "overlap@50 of the mix 0.125 ≤ 0.75" in part["gate"]
     said = "0.50 times 0.500 (0.40 to 0.62); before 0.75 to 1.25 −30% of the median before"
     assert f"recall@50 beside what the day’s other users took most {said}" in part["gate"]
-    assert "the mix beside what the day’s other users took most 0.50 times 0.500; before 0.75" in part["gate"]
+    judged = {**judged, "figures": {"lead": {**lead, "low": None, "before": []}}}
+    assert "took most 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
     assert "the mix, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%" in part["gate"]
 
 
