@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from index_builder.manifest import File, Manifest
+from index_builder.manifest import FILE, File, Manifest
 from index_builder.naming import is_id
 from twinspire import storage
 from twinspire.errors import BadData
@@ -74,7 +74,7 @@ def _download(place: str, described: Manifest, home: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True) as scratch:
         fresh = Path(scratch, "fresh")
         try:
-            storage.download(place, fresh, described.files)
+            storage.download(place, fresh, [*described.files, FILE])
         except FileNotFoundError as e:
             raise BadData(
                 f"A version's files are those of its manifest; {e} is not there. It was deleted: open another version."
