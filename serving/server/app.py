@@ -139,5 +139,9 @@ def _watch(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
+        app.head(path, include_in_schema=False)(answer)
+
+
 def _json(content: bytes) -> Response:
     return Response(content, media_type=errors.JSON)

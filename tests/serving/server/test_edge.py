@@ -40,7 +40,8 @@ def test_everything_needs_the_token(guarded, path):
 
 def test_but_health(guarded):
     assert guarded.get("/healthz").status_code == 200
-    assert guarded.get("/readyz").status_code == 503
+    assert (guarded.head("/healthz").status_code, guarded.head("/healthz").content) == (200, b"")
+    assert guarded.get("/readyz").status_code == guarded.head("/readyz").status_code == 503
 
 
 @pytest.mark.parametrize(
