@@ -138,7 +138,6 @@ def _watch(app: FastAPI, service: Service) -> None:
         """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus' text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-
     for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
         app.head(path, include_in_schema=False)(answer)
 
