@@ -147,6 +147,7 @@ def of_pipeline(settings: Settings) -> dict[str, Any]:
         "train.negatives": {},
         "train.auxiliary": {},
         "train.correction": "batch",
+        "train.id_dropout": 0.0,  # the peer has none
         **{f"train.{key}": value for key, value in settings.items() if key != "layers"},
     }
 
