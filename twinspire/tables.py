@@ -289,12 +289,12 @@ class Gate(Strict):
         "1 for never.",
     )
     max_lead_drop: float = Field(
-        0.3,
+        1.0,
         ge=0,
         le=1,
         description="The same of the lead over the items that the day's other users took most, against the median of "
-        "up to seven versions before; refused when the whole interval is also below all of theirs. It finds what a "
-        "baseline that saw nothing of the day hides. 1 for never.",
+        "up to seven versions before; refused when the whole interval is also below all of theirs. For logs that "
+        "change by the day, like news, where a baseline that saw nothing of it is easily beaten: 0.3. 1 for never.",
     )
     min_users: int = Field(
         200, ge=1, description="Held-out users needed for a comparison, and in a slice to judge that: of fewer, a note."
