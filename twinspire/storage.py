@@ -71,12 +71,18 @@ def list_files(uri: str) -> list[FileInfo]:
 
 
 def _local_files(root: Path) -> Iterator[FileInfo]:
-    for folder, _, names in os.walk(root):  # which passes over folders that are deleted meanwhile
+    for folder, _, names in os.walk(root, onerror=_unless_gone):
         for path in (Path(folder, name) for name in names if not name.startswith(_SCRATCH)):
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 found = path.stat()
                 if stat.S_ISREG(found.st_mode):
                     yield FileInfo(str(path), path.relative_to(root).as_posix(), found.st_size, found.st_mtime)
+
+
+def _unless_gone(error: OSError) -> None:
+    """Passes over folders that are deleted meanwhile, or are none; what cannot be listed is not taken for empty."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def list_names(uri: str) -> list[str]:

@@ -55,6 +55,26 @@ def test_a_folder_is_listed_while_it_is_deleted(tmp_path):
         going.result()
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeypatch, code):
+    real = os.scandir
+
+    def fail(path):
+        if Path(path).name == "sub":
+            raise OSError(code, os.strerror(code))
+        return real(path)
+
+    storage.write_bytes(f"{tmp_path}/sub/f", b"1")
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        storage.list_files(str(tmp_path))
+
+
+def test_below_a_file_is_no_file(place):
+    storage.write_bytes(f"{place}/f", b"1")
+    assert storage.list_files(f"{place}/f") == []
+
+
 def test_a_file_is_created_only_once(place):
     assert storage.put_if_absent(f"{place}/f", b"first")
     assert not storage.put_if_absent(f"{place}/f", b"second")
