@@ -4,16 +4,17 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
 from threading import Lock
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 
 class _Aside(NamedTuple):
     """Where standard error went, and where it goes meanwhile."""
 
     kept: int
-    file: BinaryIO
+    file: FileIO
 
 
 _lock, _inside = Lock(), 0
@@ -22,8 +23,9 @@ _aside: _Aside | None = None
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Keeps back what is written to standard error, by whatever means; it is told if the block fails.
+    """Keeps back what is written to standard error, by whatever means; it is told, once, if the block fails.
 
+    Where it cannot be kept back, on a full disk say, it is heard at once.
     It holds for the whole process, until the last of several blocks has ended, of whatever thread: so use it around
     loading a library, not around work that reports progress.
     """
@@ -40,24 +42,37 @@ def unheard() -> Iterator[None]:
 def _begin() -> None:
     global _inside, _aside
     with _lock:
+        if not _inside:
+            _aside = _put_aside()
         _inside += 1
-        if _inside > 1:
-            return
+
+
+def _put_aside() -> _Aside | None:
+    """None where there is no standard error, or no file to keep it in."""
+    _flush()
+    with suppress(OSError), ExitStack() as opened:
+        kept = os.dup(2)
+        opened.callback(os.close, kept)
+        file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+        os.dup2(file.fileno(), 2)
+        opened.pop_all()
+        return _Aside(kept, file)
+    return None
+
+
+def _flush() -> None:
+    with suppress(AttributeError, OSError, ValueError):  # it may be None, be on a full disk, or be closed
         sys.stderr.flush()
-        try:
-            kept = os.dup(2)
-        except OSError:  # there is no standard error
-            return
-        _aside = _Aside(kept, tempfile.TemporaryFile())  # noqa: SIM115
-        os.dup2(_aside.file.fileno(), 2)
 
 
 def _tell() -> None:
     with _lock:
         if _aside:
-            sys.stderr.flush()
+            _flush()
             _aside.file.seek(0)
             os.write(_aside.kept, _aside.file.read())
+            _aside.file.seek(0)  # a block around this one, or beside it, may fail too
+            _aside.file.truncate()
 
 
 def _end() -> None:
@@ -66,7 +81,7 @@ def _end() -> None:
         _inside -= 1
         if _inside or not _aside:
             return
-        sys.stderr.flush()
+        _flush()
         os.dup2(_aside.kept, 2)
         os.close(_aside.kept)
         _aside.file.close()
