@@ -164,15 +164,21 @@ class Registry(Versions):
         self._append(decide)
         self._delete_files(version)
 
-    def discard(self, version: str) -> None:
-        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it was finished meanwhile.
+    def discard(self, version: str, *, before: float) -> None:
+        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it goes on, or was finished.
 
         The log says so, as of any other version: whoever is at work on it after all finds its id used up.
+
+        Args:
+          version: its id.
+          before: as `unpublished` takes it; looked at again, as its day may be run again meanwhile.
         """
 
         def decide(state: State) -> Entry | None:
             known = version in state.fate or version in state.pruned
-            return None if known else state.next("prune", version, "it was never published", state.live)
+            if known or not self._abandoned(version, before):
+                return None
+            return state.next("prune", version, "it was never published", state.live)
 
         if self._append(decide):
             self._delete_files(version)

@@ -153,16 +153,12 @@ class Versions:
         A publication was killed before it was logged, or gave up because other towers went live meanwhile.
 
         Args:
-          before: seconds since 1970; folders with a file written since are left out, as somebody may be at work there.
+          before: seconds since 1970; folders written to since are left out, as somebody may be at work there.
         """
         names = [name for name in storage.list_names(self._place("versions")) if naming.is_id(name)]
         state = self.state()  # read after the names: what is logged meanwhile is known
         unknown = [name for name in names if name not in state.fate and name not in state.pruned]
-        return [
-            name
-            for name in unknown
-            if all(file.written < before for file in storage.list_files(self._place("versions", name)))
-        ]
+        return [name for name in unknown if self._abandoned(name, before)]
 
     def verify(self, version: str) -> Manifest:
         """Compares every stored file with the manifest.
@@ -216,6 +212,10 @@ class Versions:
     def _open(self, version: str, cache: Path, whole: bool) -> Path:
         described = self.manifest(version) if whole else own_files(self.manifest(version))
         return fetched(self._place("versions", version), described, cache / self.pipeline / version)
+
+    def _abandoned(self, version: str, before: float) -> bool:
+        written = storage.last_written(self._place("versions", version))
+        return written is not None and written < before
 
     def _last(self) -> int:
         """Number of the last entry. The listing need not be complete: it may be made while entries are added."""

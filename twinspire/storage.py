@@ -79,6 +79,21 @@ def _local_files(root: Path) -> Iterator[FileInfo]:
                     yield FileInfo(str(path), path.relative_to(root).as_posix(), found.st_size, found.st_mtime)
 
 
+def last_written(uri: str) -> float | None:
+    """When anything below a folder was last written, in seconds since 1970; None if there is nothing.
+
+    On a disk, files that are still being written and the folders themselves count.
+    """
+    if is_remote(uri):
+        return max((file.written for file in gcs.objects(uri)), default=None)
+    times = []
+    for folder, _, names in os.walk(uri, onerror=_unless_gone):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):  # deleted, or finished, since it was listed
+                times.append(os.stat(path).st_mtime)
+    return max(times, default=None)
+
+
 def _unless_gone(error: OSError) -> None:
     """Passes over folders that are deleted meanwhile, or are none; what cannot be listed is not taken for empty."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):

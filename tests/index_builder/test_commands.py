@@ -93,7 +93,8 @@ def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(comma
     for folder in (versions / unfinished, versions / "2024-05-05-00000000", spare, needed):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "half").touch()
-    os.utime(versions / unfinished / "half", (time.time() - 90_000,) * 2)  # nobody is at work there any more
+    for place in (versions / unfinished / "half", versions / unfinished):  # nobody is at work there any more
+        os.utime(place, (time.time() - 90_000,) * 2)
 
     def names() -> set[str]:
         return set(os.listdir(versions))

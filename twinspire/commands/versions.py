@@ -89,14 +89,15 @@ def prune(
     days = p.registry.keep_days if keep_days is None else keep_days
     spare = registry.prunable(keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today)
     files = spare_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
-    left = registry.unpublished(before=time.time() - _LEFT)
+    before = time.time() - _LEFT
+    left = registry.unpublished(before=before)
     for place in [*spare, *left, *files]:
         console.print(("deleting " if yes else "would delete ") + place, highlight=False)
     if yes:
         for version in spare:
             registry.delete(version)
         for version in left:
-            registry.discard(version)
+            registry.discard(version, before=before)
         delete_working_files(files)
     print_json({"deleted": yes, "versions": spare, "unpublished": left, "working_files": files})
 

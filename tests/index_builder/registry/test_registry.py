@@ -1,5 +1,6 @@
 """The registry as a reader sees it, whatever happens to writers."""
 
+import os
 import sys
 import time
 from datetime import date
@@ -199,7 +200,7 @@ def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp
     assert registry.unpublished(before=now - 60) == [], "somebody may be at work there"
     assert registry.unpublished(before=now + 60) == [left, "2017-10-03-00000000"]
     for name in registry.unpublished(before=now + 60):
-        registry.discard(name)
+        registry.discard(name, before=now + 60)
     assert registry.unpublished(before=now + 60) == [] and storage.list_names(f"{registry.root}/p/versions") == [one]
     assert registry.live() == one == registry.accepted()[0] and [s.version for s in registry.statuses()] == [one]
     with pytest.raises(UsageError, match="pruned"):
@@ -213,8 +214,27 @@ def _give_up(*_):
 
 def test_what_is_published_meanwhile_is_not_discarded(registry, publish):
     one = publish(ONE)
-    registry.discard(one)
+    registry.discard(one, before=time.time() + 60)
     assert registry.verify(registry.live()).version == one and len(registry.log()) == 1
+
+
+def test_what_goes_on_being_published_is_neither_listed_nor_discarded(tmp_path):
+    """No file of a new folder is finished yet; one that a killed publication left is being finished."""
+    registry, before = Registry(str(tmp_path), "p"), time.time() - 60
+    new, again = (tmp_path / "p/versions" / name for name in ("2017-10-02-00000000", "2017-10-03-00000000"))
+    for folder, name in ((new, ".tmp-0123"), (again, "items.txt")):
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    for place in (new, again, again / "items.txt"):
+        os.utime(place, (before - 60,) * 2)
+    assert registry.unpublished(before=before) == [again.name]
+    (again / ".tmp-4567").touch()
+    registry.discard(again.name, before=before)
+    assert (again / "items.txt").exists() and registry.log() == []
+    assert registry.unpublished(before=before) == []
+    for place in (new / ".tmp-0123", again / ".tmp-4567", again):
+        os.utime(place, (before - 60,) * 2)
+    assert registry.unpublished(before=before) == [new.name, again.name], "their writers were killed"
 
 
 def test_a_pruned_id_is_not_used_again(publish, registry):
