@@ -3,7 +3,7 @@
 import numpy as np
 
 from serving.recommend import recommend, similar
-from serving.request import Requests
+from serving.request import Refused, Requests
 from serving.server.bodies import K
 from serving.sources import available
 from serving.version import Version
@@ -16,7 +16,7 @@ def warm(version: Version) -> None:
     """Loads all of a version and asks it for lists of several sizes, from every source: no file is read afterwards.
 
     Raises:
-      BadData: its lists are empty or its scores are not numbers.
+      BadData: its lists are empty, or its vectors or scores are not numbers.
     """
     if version.users is not None:
         version.users.load()
@@ -26,11 +26,18 @@ def warm(version: Version) -> None:
     for source in available(version):
         for size in _SIZES:
             table = requests.table(asked[:size])
-            found = recommend(version, table, K, source=source)
+            try:
+                found = recommend(version, table, K, source=source)
+            except Refused as e:  # of a request of ours, which no towers that work refuse
+                raise _damaged(version, "Vectors") from e
             if not len(found.counts) or found.counts.min() < min(K, len(version.ids)):
                 raise BadData(
                     f"A version lists items for everybody; {version.id} answers warm-up queries with too few."
                 )
             if not np.isfinite(found.scores[found.rows >= 0]).all():
-                raise BadData(f"Scores are finite; those of {version.id} are not. Its towers are damaged: roll back.")
+                raise _damaged(version, "Scores")
     similar(version, items[0], K)
+
+
+def _damaged(version: Version, what: str) -> BadData:
+    return BadData(f"{what} are finite; those of {version.id} are not. Its towers are damaged: roll back.")

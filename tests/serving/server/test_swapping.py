@@ -1,5 +1,6 @@
 """Live versions come and go while the server answers."""
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from serving.version import Version
 from tests.serving import conftest as circle
 from tests.serving.server.conftest import FAST, publish_named, ready, running, shop, until
 from tests.serving.test_sources import files, mix
-from twinspire.errors import UsageError
+from twinspire.errors import BadData, UsageError
 from twinspire.pipeline import Pipeline
 
 CLIENTS = 6
@@ -163,7 +164,7 @@ def test_warm_up_finds_towers_that_do_not_work(pipeline, towers, tmp_path, monke
     circle.publish(pipeline, towers, tmp_path / "staged")
     version = Version.open(pipeline)
     monkeypatch.setattr(Version, "encode", lambda self, queries: np.full((len(queries), 2), np.nan, np.float32))
-    with pytest.raises(UsageError, match="finite"):
+    with pytest.raises(BadData, match="towers are damaged: roll back"):
         warm(version)
     monkeypatch.setattr(Version, "encode", lambda self, queries: np.ones((len(queries), 3), np.float32))
     with pytest.raises(UsageError, match="another version's query tower"):
@@ -220,6 +221,20 @@ def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(pip
     clock[0] += 8
     live.look()
     assert (live.current.version.id, live.failure) == (second, None)
+
+
+def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
+    monkeypatch.setattr(circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{gs_place}"'))
+    pipeline = shop(tmp_path)
+    circle.publish(pipeline, towers, tmp_path / "staged")
+    live = Live(
+        pipeline, lambda id: Version.open(pipeline, id, tmp_path / "cache"), lambda _: None, Metrics(), poll=2
+    )  # fmt: skip
+    live.look()
+    home = live.current.version.home
+    os.utime(home, (1, 1))
+    live.look()
+    assert home.stat().st_mtime > 1 and live.failure is None
 
 
 def test_a_registry_that_cannot_be_read_changes_nothing(pipeline, towers, tmp_path):
