@@ -16,7 +16,7 @@ from twinspire.errors import BadData
 _AT_ONCE = 8
 _SCRATCH = ".tmp-"
 _FOR_OTHERS = ("tensorflow_serving/",)  # folders that nothing here reads
-_UNUSED = 24 * 3600  # seconds; copies that nobody opened for so long are deleted
+_UNUSED = 7 * 24 * 3600  # seconds; copies that nobody opened or kept for so long are deleted
 
 
 def verify_files(place: str, described: Manifest) -> None:
@@ -56,12 +56,17 @@ def fetched(place: str, described: Manifest, home: Path) -> Path:
         verify_files(place, described)
         return Path(place)
     home.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(home)  # it is used: `_forget` leaves it
+    keep(home)
     if not _is_whole(home, described):
         _download(place, described, home)
     _forget(home.parent)
     return home
+
+
+def keep(home: Path) -> None:
+    """Says that a copy is used: for a week from now on it is not forgotten."""
+    with contextlib.suppress(OSError):
+        os.utime(home)
 
 
 def own_files(described: Manifest) -> Manifest:
@@ -90,7 +95,8 @@ def _download(place: str, described: Manifest, home: Path) -> None:
 def _forget(cache: Path) -> None:
     """Deletes copies that are not used, and what killed downloads left: a server may run for years.
 
-    Whoever has a copy loaded needs its files no more, or has them open.
+    Whoever has one open may read its files at any time, users by and by: a server keeps what it serves (`keep`); who
+    uses one for longer than `_UNUSED` otherwise, in a notebook say, opens it again.
     """
     for copy in cache.iterdir():
         ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)

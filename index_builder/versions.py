@@ -7,7 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from index_builder import manifest, naming
-from index_builder.files import fetched, own_files, verify_files
+from index_builder.files import fetched, keep, own_files, verify_files
 from index_builder.log import Entry, State, version_date
 from index_builder.manifest import Manifest
 from twinspire import storage
@@ -208,6 +208,11 @@ class Versions:
             if version is None and self.live() != wanted:  # it was replaced and deleted while it was read
                 return self.open(None, cache, whole=whole)
             raise
+
+    def keep(self, home: Path) -> None:
+        """Says that a folder of `open` is still used: a copy of `gs://` is deleted a week after that was said last."""
+        if storage.is_remote(self.root):
+            keep(home)
 
     def _open(self, version: str, cache: Path, whole: bool) -> Path:
         described = self.manifest(version) if whole else own_files(self.manifest(version))

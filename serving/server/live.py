@@ -93,6 +93,8 @@ class Live:
         """Looks which version is live, and takes it if it is another one than the present."""
         wanted: str | None = None
         try:
+            if self.current:
+                self._registry.keep(self.current.version.home)
             wanted = self._registry.live()
             present = self.current.version.id if self.current else None
             if wanted is None or wanted == present:

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -94,16 +95,27 @@ def test_one_file_is_read_as_it_was_published(publish, registry):
 def test_copies_that_nobody_opens_and_killed_downloads_are_forgotten(gs_place, tmp_path, monkeypatch):
     registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
     made = []
-    for day in (ONE, TWO, THREE):
+    for day in (ONE, TWO, THREE, date(2017, 10, 4)):
         made.append(registry.publish(*staged(tmp_path / str(day), day, "x"), accepted=True, reason="").version)
         registry.open(cache=cache)
     (cache / "p/.tmp-killed").mkdir()
     (cache / "p/kept.html").touch()
     (cache / "p/notes").mkdir()
-    for name in (made[0], made[1], ".tmp-killed", "kept.html", "notes"):
-        os.utime(cache / "p" / name, (time.time() - 90_000,) * 2)
+    for name in (*made, ".tmp-killed", "kept.html", "notes"):
+        os.utime(cache / "p" / name, (time.time() - 8 * 86_400,) * 2)
+    os.utime(cache / "p" / made[3], (time.time() - 6 * 86_400,) * 2)
+    registry.keep(cache / "p" / made[2])  # a server answers from it
     registry.open(made[1], cache=cache)
     assert sorted(p.name for p in (cache / "p").iterdir()) == [*made[1:], "kept.html", "notes"]
+
+
+def test_a_published_folder_that_is_used_in_place_is_not_touched(tmp_path):
+    registry = Registry(str(tmp_path / "registry"), "p")
+    registry.publish(*staged(tmp_path / "new", ONE, "x"), accepted=True, reason="")
+    home = registry.open()
+    os.utime(home, (1, 1))
+    registry.keep(home)
+    assert home.stat().st_mtime == 1
 
 
 def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
