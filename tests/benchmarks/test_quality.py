@@ -4,11 +4,12 @@ import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
-from quality import bench, contenders, data, figures, lists, peers, prepare, runs, splits, targets
+from quality import bench, contenders, data, figures, lists, peers, prepare, runs, splits, targets, tune
 from quality.ours import Fitted
 from quality.prepare import Prepared
 from quality.splits import Case, Split
@@ -269,8 +270,7 @@ def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
         prepare.override(p, contenders.chosen(name, split))
     for name in contenders.ENCODERS:
         settings = contenders.chosen(name, split)
-        axes = contenders.axes(name, split)
-        for key, values in axes.items():
+        for key, values in contenders.ladders(name, split).items():
             for value in values:
                 trained = prepare.override(p, contenders.of_pipeline({**settings, key: value})).train
                 assert trained.history.pooling == "mean" and not trained.skip
@@ -282,4 +282,25 @@ def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.Mon
     file.write_text(json.dumps({"globo": {"als": {"settings": {"model": "als", "factors": 7}}}}))
     monkeypatch.setattr(contenders, "CHOSEN", file)
     assert contenders.chosen("als", "globo")["factors"] == 7
-    assert contenders.chosen("als", "groceries") == contenders.start("als", "groceries")
+    untuned = contenders.chosen("als", "groceries")
+    assert untuned["model"] == "als" and untuned["factors"] in contenders.ladders("als", "groceries")["factors"]
+
+
+@pytest.mark.parametrize(("from_a", "tries"), [(1, 4 + 2), (5, 2 + 2), (3, 2 + 2)])
+def test_tuning_climbs_each_ladder_from_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch, from_a: int, tries: int
+) -> None:
+    """Of `a` 4 is best and of `b` 20: on until a step makes it worse, and down only if none up made it better."""
+    tried: list[dict[str, int]] = []
+
+    def score(plan: object, ready: object, name: str, settings: dict[str, int]) -> float:
+        tried.append(dict(settings))
+        return -abs(settings["a"] - 4) - abs(settings["b"] - 20) / 100
+
+    monkeypatch.setattr(tune, "_try", score)
+    monkeypatch.setattr(contenders, "start", lambda name, ready: {"a": from_a, "b": 20})
+    monkeypatch.setattr(contenders, "ladders", lambda name, split: {"a": [1, 2, 3, 4, 5], "b": [10, 20, 30]})
+    ready = SimpleNamespace(split=SimpleNamespace(name="s"))
+    found = tune._best(None, ready, "als")  # type: ignore[arg-type]
+    assert found["settings"] == {"a": 4, "b": 20} and found["recall@50"] == 0
+    assert len(tried) == 1 + tries == len(found["tried"])
