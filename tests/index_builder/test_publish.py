@@ -172,7 +172,8 @@ def test_the_gates_verdict_is_in_the_version(context, registry, tmp_path):
 def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, before, accepted):
     """A version that is better than its parent by what it saw, and half of what it should be."""
     publish.run(context(FIRST))
-    made = context(SECOND, parent=parent(pipeline, SECOND))
+    judged = pipeline.model_copy(update={"gate": pipeline.gate.model_copy(update={"max_lead_drop": 0.3})})
+    made = context(SECOND, pipeline=judged, parent=parent(pipeline, SECOND))
     told = {"users": 500, "candidate": {"recall@50": 0.2}, "baseline": {"recall@50": 0.1}}
     told["lead"] = {"recall@50": {"lead": 0.5, "low": 0.4, "high": 0.55, "popular_today": 0.4, "differ": 80}}
     leads = {str(SECOND - timedelta(days=n)): {"recall@50": before} for n in (3, 2, 1)}
