@@ -93,7 +93,7 @@ class Registry(Versions):
             self._not_pruned(state, version)
             if version not in state.accepted and not despite_gate:
                 raise UsageError(
-                    f"Only an accepted version goes live; {version} was refused or rolled back. "
+                    f"Only an accepted version goes live; {version} was {state.fate[version]}. "
                     f'To overrule that: twinspire promote PIPELINE {version} --despite-gate "REASON".'
                 )
             return None if version == state.live else state.next("promote", version, reason, version)

@@ -22,6 +22,7 @@ from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.runner import raise_if_refused
 from twinspire.stages import Promote, StageContext
+from twinspire.wording import said
 from twinspire.workdir import Attempt
 
 console = Console(stderr=True, highlight=False, markup=False)
@@ -82,6 +83,10 @@ def refresh(
         registry.verify(towers.holder.version)
         done = _make(pipeline, day, towers, promote, key=key, config=config)
     raise_if_refused(done)
+    made = done.summary["version"]
+    if registry.state().fate.get(made) == "rolled back":
+        again = said(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
+        console.print(f"{made} was rolled back and stays so. To make it live again: {again}")
     return {
         "stage": REFRESH.name,
         "day": str(day),
@@ -89,7 +94,7 @@ def refresh(
         "attempt": done.uri,
         "seconds": round(time.monotonic() - started, 1),
         **done.summary,
-        "live": is_live(pipeline, done.summary["version"]),
+        "live": is_live(pipeline, made),
     }
 
 

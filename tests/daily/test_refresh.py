@@ -59,7 +59,7 @@ def cut(monkeypatch, owner, name, *, meanwhile=None):
     monkeypatch.setattr(owner, name, step)
 
 
-def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monkeypatch):
+def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monkeypatch, capsys):
     p, registry = load(changed), registry_of(changed)
     trained, parent, log = registry.live(), find_parent(p, AT), registry.log()
     for owner, name, entries in ((build, "run", 0), (workdir, "commit", 1)):
@@ -110,6 +110,12 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     live, other, _ = registry.statuses()
     assert (live.version, str(live.date), live.corpus_date) == (version, SECOND, AT)
     assert (other.version, other.corpus_date, other.status) == (trained, other.date, "accepted")
+
+    registry.rollback(trained, reason="not wanted")
+    capsys.readouterr()
+    assert not refresh(p, AT)["live"], "what was rolled back does not come back by itself"
+    said = capsys.readouterr().err
+    assert f"{version} was rolled back" in said and "--despite-gate" in said
 
 
 def embedded_anew(tower, corpus):
