@@ -92,8 +92,9 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
             if version not in state.accepted and not despite_gate:
+                fate = state.fate.get(version, "never published")  # it was killed before it was logged
                 raise UsageError(
-                    f"Only an accepted version goes live; {version} was {state.fate[version]}. "
+                    f"Only an accepted version goes live; {version} was {fate}. "
                     f'To overrule that: twinspire promote PIPELINE {version} --despite-gate "REASON".'
                 )
             return None if version == state.live else state.next("promote", version, reason, version)

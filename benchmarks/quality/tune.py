@@ -29,16 +29,17 @@ def _best(plan: bench.Plan, ready: Prepared, name: str) -> dict[str, Any]:
     score = _try(plan, ready, name, best)
     tried = [{"settings": dict(best), HEADLINE: score}]
     for key, ladder in contenders.ladders(name, ready.split.name).items():
-        first = ladder.index(best[key])
+        start = best
         for step in (1, -1):
-            there = first + step
-            while ladder.index(best[key]) == there - step and 0 <= there < len(ladder):
+            while 0 <= (there := ladder.index(best[key]) + step) < len(ladder):
                 other = {**best, key: ladder[there]}
                 found = _try(plan, ready, name, other)
                 tried.append({"settings": {key: ladder[there]}, HEADLINE: found})
-                if found > score:
-                    best, score = other, found
-                there += step
+                if found <= score:
+                    break
+                best, score = other, found
+            if best is not start:
+                break  # it came from the other side
     return {"settings": best, HEADLINE: score, "tried": tried}
 
 

@@ -277,6 +277,15 @@ def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
                 assert trained.query_layers == trained.item_layers
 
 
+@pytest.mark.parametrize("split", sorted(set(splits.CASES.values())))
+def test_what_was_chosen_stands_on_its_ladder(split: str) -> None:
+    """So that tuning can go on from there."""
+    for name in contenders.TUNED:
+        settings = contenders.chosen(name, split)
+        for key, ladder in contenders.ladders(name, split).items():
+            assert key not in settings or settings[key] in ladder, (name, key)
+
+
 def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"globo": {"als": {"settings": {"model": "als", "factors": 7}}}}))

@@ -196,6 +196,8 @@ def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp
         publish(TWO, "given up")
     storage.write_bytes(f"{registry.root}/p/versions/2017-10-03-00000000/half", b"killed before its manifest")
     [left] = [name for name in storage.list_names(f"{registry.root}/p/versions") if name[:10] == "2017-10-02"]
+    with pytest.raises(UsageError, match="never published"):
+        registry.promote(left, reason="it looks whole")
     now = time.time()
     assert registry.unpublished(before=now - 60) == [], "somebody may be at work there"
     assert registry.unpublished(before=now + 60) == [left, "2017-10-03-00000000"]
