@@ -46,8 +46,10 @@ class Inspector:
         self._shelf = Shelf(service.open, warm)
 
     def user(self, request: Request) -> Response:
-        """What is recommended to a user, or users to choose from."""
+        """What is recommended to a user, or users to choose from; of an address that names an item, what `item` shows."""
         form = Form.read(request.query_params.multi_items())
+        if form.item:
+            return self._answer(request, form, self._like)
         return self._answer(request, form, self._recommended if form.asks else None)
 
     def item(self, request: Request) -> Response:

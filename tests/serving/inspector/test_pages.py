@@ -112,6 +112,7 @@ def test_items_like_an_item(asked):
     assert re.search(r"events in \d+ days 2 lately 0", text(page))
     assert 'href="/?user=anna&amp;k=4">Back to anna' in page
     assert '<a href="/item?user=anna&amp;k=4&amp;item=i03">' in page
+    assert get(asked, "/?item=i02&k=4&user=anna") == page, "also where somebody left out the path"
 
 
 def test_two_versions_side_by_side_and_the_live_one_answers_meanwhile(asked):
