@@ -28,6 +28,7 @@ from serving.sources import chosen
 from serving.version import Version
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
+from twinspire.wording import ended
 
 BATCH = 2048  # lines answered at a time
 _NOTES = 5  # the most that are kept
@@ -144,8 +145,8 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     shown = text.decode(errors="replace").strip()
     shown = shown if len(shown) <= 200 else shown[:200] + "…"
     return BadData(
-        f"Every line of the queries is one JSON object, as in serving requests; line {number} of {file}: {reason}.\n"
-        f"  {shown}\nNothing was written. Mend the line and run again."
+        f"Every line of the queries is one JSON object, as in serving requests; line {number} of {file}: "
+        f"{ended(reason)}\n  {shown}\nNothing was written. Mend the line and run again."
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from beam_jobs.schema import attribute_name
 from twinspire.errors import UsageError
-from twinspire.wording import COMPARED, nearest, shown
+from twinspire.wording import COMPARED, ended, nearest, shown
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
@@ -105,11 +105,11 @@ def select(
         try:
             wanted[key] = condition(declared, value)
         except ValueError as e:
-            raise UsageError(f"{key} {e}.") from e
+            raise UsageError(ended(f"{key} {e}")) from e
     try:
         return attributes.select(Filter(**wanted)) if wanted else None
     except ValueError as e:
-        raise UsageError(f"{e}.") from e
+        raise UsageError(ended(e)) from e
 
 
 def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:

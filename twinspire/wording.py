@@ -28,6 +28,12 @@ def said(message: object) -> str:
     return re.sub(r"(twinspire [a-z]+ )PIPELINE\b", lambda found: found[1] + _typed, str(message))
 
 
+def ended(message: object) -> str:
+    """The message with a full stop, where it does not end in a mark of its own."""
+    text = str(message)
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
 def shown(value: object) -> str:
     """A value from outside as it stands in a message: short, whatever it is."""
     text = _brief.repr(value)

@@ -46,7 +46,7 @@ class Inspector:
         self._shelf = Shelf(service.open, warm)
 
     def user(self, request: Request) -> Response:
-        """What is recommended to a user, or users to choose from; of an address that names an item, what `item` shows."""
+        """What is recommended to a user, or users to choose from; where an item is named, items like it."""
         form = Form.read(request.query_params.multi_items())
         if form.item:
             return self._answer(request, form, self._like)

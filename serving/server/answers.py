@@ -26,6 +26,7 @@ from serving.server.metrics import Metrics
 from serving.sources import chosen
 from serving.version import Version
 from twinspire.errors import UsageError
+from twinspire.wording import ended
 
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 
@@ -63,7 +64,7 @@ def _told(error: Exception, asked: Asked) -> Exception:
     if not isinstance(error, Refused):
         return error
     query = "query" if asked.single else f"queries[{error.row}]"
-    return Problem(error.kind, f"{error}.", where=f"{query}.{error.key}" if error.key else query)
+    return Problem(error.kind, ended(error), where=f"{query}.{error.key}" if error.key else query)
 
 
 def _dump(version: Version, asked: Asked, results: Iterator[dict[str, Any]]) -> bytes:

@@ -11,7 +11,7 @@ from serving.request import Refused, Requests
 from serving.server.errors import Problem
 from serving.server.settings import Settings
 from serving.sources import SOURCES
-from twinspire.wording import nearest, shown
+from twinspire.wording import ended, nearest, shown
 
 K = 10
 """Items of a list, unless `k` says otherwise."""
@@ -140,7 +140,7 @@ def _query(requests: Requests, query: Any, row: int, where: str) -> dict[str, An
         return requests.parse(query, row)
     except Refused as e:
         where = f"{where}.{e.key}" if e.key else where
-        raise Problem(e.kind, f"{str(e)[0].upper()}{str(e)[1:]}.", where=where, did_you_mean=e.near) from e
+        raise Problem(e.kind, ended(f"{str(e)[0].upper()}{str(e)[1:]}"), where=where, did_you_mean=e.near) from e
 
 
 def _list_of_queries(queries: Any, most: int) -> list[Any]:
@@ -177,7 +177,8 @@ def _unknown(key: str, options: tuple[str, ...], requests: Requests | None = Non
         hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-    return Problem("unknown_key", f"{text} is no option; {hint}", where=key, did_you_mean=near[0] if near else None)
+    message = ended(f"{text} is no option; {hint}")
+    return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 
 
 def _too_large(most: int) -> Problem:

@@ -1,6 +1,7 @@
 """Bad input is told as what it is, and never as a fault of the server."""
 
 import json
+import re
 
 import pytest
 
@@ -11,6 +12,7 @@ DEEP = "[" * 1010 + "]" * 1010  # as deep as the reader of JSON goes
 def error(response) -> dict:
     assert response.headers["content-type"] == "application/json"
     assert set(response.json()) == {"error"}
+    assert re.search(r"[^.?\s][.?]$", response.json()["error"]["message"]), "it ends as a sentence does"
     return response.json()["error"]
 
 
