@@ -94,6 +94,7 @@ class Part:
       width: numbers that it gives the first layer.
       dropout: whether ids are now and then replaced by shared rows in training.
       skip: whether it is also added to what comes out of the layers. Its width is the vectors' then.
+      root: of a list that is summed, over the root of its entries' number.
       half_life: of a list whose newest entries weigh more, the entries after which a weight has halved; 0: all alike.
       attention: the encoder of a list that is read as a sequence.
     """
@@ -106,6 +107,7 @@ class Part:
     table: str = ""
     dropout: bool = False
     skip: bool = False
+    root: bool = False
     half_life: float = 0.0
     attention: Attention | None = None
 
@@ -206,6 +208,7 @@ def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: Ta
         dropout=f.kind == "id" and not table.hashed,
         # Both towers then give vectors in the space of the items' embedding.
         skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
+        root=f.kind == "history" and train.history.pooling == "sqrtn",
         half_life=train.history.half_life if f.kind == "history" and train.history.pooling == "recency" else 0.0,
         attention=_attention(pipeline, f, table) if f.kind == "history" else None,
     )

@@ -13,7 +13,7 @@ from model.auxiliary import Head
 from model.bags import Bags
 from model.encoder import fresh_encoder
 from model.layout import SIDES, Layout, Part, TableSpec
-from model.pooling import attended, encoder_prefix, mean_of_bags, mean_of_present, recent_mean
+from model.pooling import attended, encoder_prefix, lengthened, mean_of_bags, mean_of_present, recent_mean
 from model.start import glorot, normal
 
 SMALL = 0.1
@@ -104,11 +104,16 @@ def _read(
         return tf.ensure_shape(column, [None, part.width])
     if part.attention:
         return attended(part.column, part.attention, tables[part.table], dense, features, seed)
-    if isinstance(column, Bags):
-        return mean_of_bags(tables[part.table], column, part.half_life)
-    rows = tf.gather(tables[part.table], column)
     if part.form == "id":
-        return rows
+        return tf.gather(tables[part.table], column)
+    mean = _mean(part, tables[part.table], column)
+    return lengthened(mean, column) if part.root else mean
+
+
+def _mean(part: Part, table: tf.Variable, column: tf.Tensor | Bags) -> tf.Tensor:
+    if isinstance(column, Bags):
+        return mean_of_bags(table, column, part.half_life)
+    rows = tf.gather(table, column)
     return recent_mean(rows, column, part.half_life) if part.half_life else mean_of_present(rows, column)
 
 

@@ -69,11 +69,6 @@ def _check(ctx: StageContext) -> None:
         als.check()
     if ctx.mode == "full":
         return
-    if ctx.pipeline.train.order == "shuffled":
-        raise UsageError(
-            'A warm start goes on in the order of time; train.order is "shuffled", which is for logs that are not '
-            'daily. Train from scratch with --mode full, or set train.order = "time".'
-        )
     if ctx.parent and not storage.exists(storage.join(ctx.parent.train, bundle.STATE)):
         raise UsageError(
             f"A warm start needs its parent's training state; that of {ctx.parent.version} is no longer at "

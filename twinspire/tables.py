@@ -151,8 +151,10 @@ class Negatives(Strict):
 class HistoryEncoder(Strict):
     """How a history becomes one vector."""
 
-    pooling: Literal["mean", "recency", "attention"] = Field(
-        "mean", description="`recency`: newer items weigh more; `attention`: causal self-attention, order matters."
+    pooling: Literal["mean", "sqrtn", "recency", "attention"] = Field(
+        "mean",
+        description="`sqrtn`: the sum over the root of their number, so that what long histories hold weighs more; "
+        "`recency`: newer items weigh more; `attention`: causal self-attention, order matters.",
     )
     half_life: float = Field(10.0, gt=0, description="`recency`: items after which a weight has halved.")
     layers: int = Field(2, ge=1, description="`attention`: its layers.")
@@ -207,7 +209,9 @@ class Train(Strict):
     )
     shuffle_minutes: int = Field(60, ge=0, description="Rows are shuffled within blocks of so many minutes.")
     order: Literal["time", "shuffled"] = Field(
-        "time", description="`shuffled`: for logs that are not daily; full only."
+        "time",
+        description="Of the days trained on together. `shuffled`: where what is wanted hardly changes over the window; "
+        "all of it is held in memory.",
     )
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of ids replaced by their shared row, so that it suits newcomers."

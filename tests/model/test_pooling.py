@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from model import bundle
+from model.bags import bagged
 from model.export import export
-from model.pooling import mean_of_present, recent_mean
+from model.pooling import lengthened, mean_of_present, recent_mean
 from model.towers import TwoTower
 
 ATTENTION = {"pooling": "attention", "layers": 2, "heads": 2}
@@ -28,6 +29,17 @@ def test_recent_entries_weigh_twice_as_much_as_those_a_half_life_older():
     np.testing.assert_allclose(slow[0], [(weights * [8, 4, 1]).sum() / weights.sum()], rtol=1e-6)
 
 
+def test_sums_are_divided_by_the_root_of_their_number():
+    """By hand: four rows that are at right angles add up to length 1 again, and an empty list to nothing."""
+    lists = np.array([[1, 2, 0, 3, 4, 0], [0, 5, 0, 0, 0, 0], [0] * 6], np.int32)
+    rows = tf.gather(tf.eye(6), lists)
+    expected = [[0, 0.5, 0.5, 0.5, 0.5, 0], [0, 0, 0, 0, 0, 1], [0] * 6]
+    mean = mean_of_present(rows, tf.constant(lists))
+    np.testing.assert_allclose(lengthened(mean, tf.constant(lists)), expected, rtol=1e-6)
+    laid_out = bagged({"recent": lists}, ["recent"])["recent"]
+    np.testing.assert_allclose(lengthened(mean, laid_out), expected, rtol=1e-6)
+
+
 class _Plain(tf.Module):
     """Stands for a transform graph whose raw ids are the rows' numbers."""
 
@@ -37,7 +49,7 @@ class _Plain(tf.Module):
         return dict(raw)
 
 
-@pytest.fixture(scope="module", params=["mean", "recency", "attention"])
+@pytest.fixture(scope="module", params=["mean", "sqrtn", "recency", "attention"])
 def tower(request, tiny, tmp_path_factory):
     """A trained tower as it is served: histories, [B, L] -> vectors. And the same from the training code."""
     features = {name: tiny.features[name] for name in ("recent", "item")}
@@ -75,9 +87,14 @@ def test_served_vectors_are_the_trained_ones_however_far_histories_are_padded(to
 
 def test_order_counts_unless_it_is_a_mean(tower):
     one, other = tower([[3, 9, 4], [9, 4, 3]])
-    assert np.allclose(one, other, atol=1e-6) == (tower.pooling == "mean")
+    assert np.allclose(one, other, atol=1e-6) == (tower.pooling in ("mean", "sqrtn"))
 
 
 def test_attention_reads_the_newest_of_a_history_that_is_too_long(tower):
     if tower.pooling == "attention":
         np.testing.assert_allclose(tower([[8, 8, 1, 2, 3, 4, 5]]), tower([[1, 2, 3, 4, 5]]), atol=1e-6)
+
+
+def test_how_many_there_were_counts_unless_it_is_a_mean(tower):
+    once, twice = tower([[3, 9]]), tower([[3, 3, 9, 9]])
+    assert np.allclose(once, twice, atol=1e-4) == (tower.pooling == "mean")

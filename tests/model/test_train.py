@@ -348,12 +348,20 @@ def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
     assert found >= expected
 
 
-def test_shuffled_days_cannot_be_gone_on_from(shop, tmp_path):
-    ctx = _context(
-        _with(shop.pipeline, order="shuffled"), SECOND, tmp_path, features_at=shop.features2, parent=shop.train1
+def test_a_day_that_goes_on_is_shuffled_as_one_block(shop, tmp_path):
+    def trained(name, **settings):
+        p = _with(shop.pipeline, deterministic=True, **settings)
+        train.run(_context(p, SECOND, tmp_path / name, features_at=shop.features2, parent=shop.train1))
+        return state.load(tmp_path / name / bundle.STATE)
+
+    shuffled, block, hours = (
+        trained("shuffled", order="shuffled"),
+        trained("block", shuffle_minutes=1_000_000),
+        trained("hours", shuffle_minutes=60),
     )
-    with pytest.raises(UsageError, match=r"train.order is .shuffled.*--mode full"):
-        train.run(ctx)
+    for name, table in shuffled.tables.items():
+        np.testing.assert_array_equal(table.values, block.tables[name].values)
+    assert any((table.values != hours.tables[name].values).any() for name, table in shuffled.tables.items())
 
 
 def test_a_parent_whose_state_is_gone_is_named(shop, tmp_path):
