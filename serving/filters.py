@@ -27,6 +27,24 @@ _TOLD, _LONGEST = 5, 60  # values of a filter that no item has, and their charac
 _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
+class UnknownAttribute(ValueError):
+    """Requests may not filter by an attribute of this name.
+
+    Attributes:
+      name: as it was given.
+      near: the attribute that looks most like it.
+    """
+
+    def __init__(self, name: str, attributes: Sequence[str]) -> None:
+        near = nearest(name, attributes)
+        if not attributes:
+            hint = "the pipeline file declares none: list columns of the items under corpus.attributes"
+        else:
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(attributes)}"
+        super().__init__(f"names an attribute of items, found {shown(name)}; {hint}")
+        self.name, self.near = name, near[0] if near else None
+
+
 class Filter(NamedTuple):
     """What may be listed, as canonical JSON, so that equal filters are equal; None is no condition."""
 
@@ -78,7 +96,7 @@ def condition(attributes: Sequence[str], value: Any) -> str:
       value: an object with a value, or a list of values, by attribute.
 
     Raises:
-      ValueError: it is something else, an attribute is unknown, or a list is empty.
+      UnknownAttribute: it names another one. ValueError: it is something else, or a list is empty.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"is an object with values by attribute, found {shown(value)}")
@@ -114,7 +132,7 @@ def select(
 
 def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
     if name not in attributes:
-        raise ValueError(f"names an attribute of items, found {shown(name)}; {_proposal(name, attributes)}")
+        raise UnknownAttribute(name, attributes)
     values = given if isinstance(given, list | tuple) else [given]
     if not values:
         raise ValueError(f"has at least one value for {name}, found none; leave {name} out for no condition")
@@ -123,13 +141,6 @@ def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
             raise ValueError(f"holds text, numbers, true or false; found {shown(one)} for {name}")
     distinct = {(type(one).__name__, one): one for one in values}
     return [distinct[key] for key in sorted(distinct)]
-
-
-def _proposal(name: str, attributes: Sequence[str]) -> str:
-    if not attributes:
-        return "the pipeline file declares none: list columns of the items under corpus.attributes"
-    near = nearest(name, attributes)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(attributes)}"
 
 
 class Attributes:

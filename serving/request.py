@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.schema import feature_columns
-from serving.filters import condition
+from serving.filters import UnknownAttribute, condition
 from serving.users import UserStore
 from serving.values import OutOfRange, Parse, parser, text, texts
 from twinspire.errors import TwinspireError, UsageError
@@ -143,6 +143,8 @@ class Requests:
     def _set(self, parsed: dict[str, Any], column: Column, row: int, key: str, value: Any) -> None:
         try:
             found = column.parse(value)
+        except UnknownAttribute as e:
+            raise Refused(row, f"{key} {e}", "unknown_key", f"{key}.{e.name}", e.near) from e
         except (ValueError, TypeError, OverflowError) as e:
             kind = "out_of_range" if isinstance(e, OutOfRange) else "wrong_type"
             raise Refused(row, f"{key} {e}", kind, key) from e

@@ -98,7 +98,8 @@ class Inspector:
         return lambda version, live: recommended(version, live, requests, asked)
 
     def _like(self, form: Form) -> Ask:
-        asked = bodies.like(form.similar_body() | {"display": True}, self._service.settings)
+        requests = self._service.requests
+        asked = bodies.like(form.similar_body() | {"display": True}, requests, self._service.settings)
         return lambda version, live: like(version, live, asked)
 
     def _panel(self, name: str, served: Served, ask: Ask) -> Panel:

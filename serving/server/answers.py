@@ -20,13 +20,12 @@ from model.nominators import POPULAR_LATELY, TWO_TOWER
 from serving.recommend import Answer, recommend, similar
 from serving.request import ALLOW, DENY, EXCLUDE, SEEN, TIME, USER, Refused, Requests
 from serving.server.batching import Outcome
-from serving.server.bodies import Asked, Like, Options
+from serving.server.bodies import Asked, Like, Options, refused
 from serving.server.errors import Problem
 from serving.server.metrics import Metrics
 from serving.sources import chosen
 from serving.version import Version
 from twinspire.errors import UsageError
-from twinspire.wording import ended
 
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 
@@ -63,8 +62,7 @@ def _told(error: Exception, asked: Asked) -> Exception:
     """The client's part of an error; what remains is the server's."""
     if not isinstance(error, Refused):
         return error
-    query = "query" if asked.single else f"queries[{error.row}]"
-    return Problem(error.kind, ended(error), where=f"{query}.{error.key}" if error.key else query)
+    return refused(error, "query" if asked.single else f"queries[{error.row}]")
 
 
 def _dump(version: Version, asked: Asked, results: Iterator[dict[str, Any]]) -> bytes:

@@ -101,7 +101,7 @@ def _ask(app: FastAPI, service: Service) -> None:
     )
     async def similar(request: Request) -> Response:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are cosines."""
-        asked = bodies.like(await bodies.read(request, settings.max_body), settings)
+        asked = bodies.like(await bodies.read(request, settings.max_body), requests, settings)
         return _json(await run_in_threadpool(alike, service.version, asked))
 
     @app.get(

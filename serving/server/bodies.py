@@ -50,7 +50,7 @@ class Asked(NamedTuple):
 
 
 class Like(NamedTuple):
-    """The body of `/v1/similar`. Its filters are checked where they are used."""
+    """The body of `/v1/similar`."""
 
     item: str
     k: int
@@ -117,7 +117,7 @@ def asked(body: Mapping[str, Any], requests: Requests, settings: Settings) -> As
     return Asked([_query(requests, one, n, f"queries[{n}]") for n, one in enumerate(queries)], options, single=False)
 
 
-def like(body: Mapping[str, Any], settings: Settings) -> Like:
+def like(body: Mapping[str, Any], requests: Requests, settings: Settings) -> Like:
     """Checks the body of `/v1/similar`.
 
     Raises:
@@ -132,15 +132,28 @@ def like(body: Mapping[str, Any], settings: Settings) -> Like:
         item = int(item)
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise Problem("wrong_type", f"item is text, found {shown(item)}.", where="item")
-    return Like(str(item), _k(body, settings), body.get("allow"), body.get("deny"), _flag(body, "display"))
+    filters = {key: body.get(key) for key in ("allow", "deny")}
+    _query(requests, filters, 0, "")  # which says what is wrong with them
+    return Like(str(item), _k(body, settings), **filters, display=_flag(body, "display"))
 
 
 def _query(requests: Requests, query: Any, row: int, where: str) -> dict[str, Any]:
     try:
         return requests.parse(query, row)
     except Refused as e:
-        where = f"{where}.{e.key}" if e.key else where
-        raise Problem(e.kind, ended(f"{str(e)[0].upper()}{str(e)[1:]}"), where=where, did_you_mean=e.near) from e
+        raise refused(e, where) from e
+
+
+def refused(error: Refused, where: str) -> Problem:
+    """What is told of a query that is refused.
+
+    Args:
+      error: why.
+      where: the query's key; empty where its keys are the body's own.
+    """
+    message = ended(f"{str(error)[0].upper()}{str(error)[1:]}")
+    place = ".".join(filter(None, (where, error.key)))
+    return Problem(error.kind, message, where=place or None, did_you_mean=error.near)
 
 
 def _list_of_queries(queries: Any, most: int) -> list[Any]:

@@ -15,7 +15,7 @@ TYPES = {
     "method_not_allowed": (405, "the path is asked by another method"),
     "no_such_source": (409, "the live version carries no such source"),
     "body_too_large": (413, "the body has more bytes than the server takes"),
-    "unknown_key": (422, "a key is no option, or no feature of the query tower; `did_you_mean` names the nearest one"),
+    "unknown_key": (422, "a key is no option, query feature or attribute; `did_you_mean` names the nearest one"),
     "wrong_type": (422, "a value is of another type than its key takes"),
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
     "given_twice": (422, "a value is given under two names"),

@@ -44,7 +44,7 @@ def error(response) -> dict:
         ('{"query": {"history": "i01"}}', 422, "wrong_type", "query.history", "list of text"),
         ('{"query": {"history": [["i01"]]}}', 422, "wrong_type", "query.history", "is text"),
         ('{"query": {"history": ["i1"], "recent": ["i2"]}}', 422, "given_twice", "query.recent", "two names"),
-        ('{"query": {"allow": {"knd": "odd"}}}', 422, "wrong_type", "query.allow", "did you mean 'kind'"),
+        ('{"query": {"allow": {"knd": "odd"}}}', 422, "unknown_key", "query.allow.knd", "did you mean 'kind'?"),
         ('{"query": {"allow": {"size": "x"}}}', 422, "wrong_type", "query", "size"),
         ('{"queries": [{}, {"deny": {"size": "x"}}]}', 422, "wrong_type", "queries[1]", "size"),
         ('{"query": {}, "kay": 1}', 422, "unknown_key", "kay", "no option"),
@@ -81,8 +81,11 @@ def test_the_nearest_name_is_a_field_of_its_own(client):
         ({"query": {"histroy": []}}, "history"),
         ({"query": {}, "exclude_sen": True}, "exclude_seen"),
         ({"query": {}, "source": "popular_latly"}, "popular_lately"),
+        ({"query": {"deny": {"knd": "odd"}}}, "kind"),
     ):
         assert error(client.post("/v1/recommend", json=body))["did_you_mean"] == near
+    found = error(client.post("/v1/similar", json={"item": "i04", "allow": {"tgs": "two"}}))
+    assert (found["where"], found["did_you_mean"]) == ("allow.tgs", "tags")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_the_nearest_name_is_a_field_of_its_own(client):
         ({"item": 1.5}, 422, "wrong_type"),
         ({"item": "i04", "k": 0}, 422, "out_of_range"),
         ({"item": "i04", "history": []}, 422, "unknown_key"),
-        ({"item": "i04", "allow": {"knd": "odd"}}, 422, "wrong_type"),
+        ({"item": "i04", "allow": {"knd": "odd"}}, 422, "unknown_key"),
         ({"item": "i04", "deny": 3}, 422, "wrong_type"),
     ],
 )
