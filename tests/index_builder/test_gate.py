@@ -1,4 +1,4 @@
-"""The gate's rules as cases, and as properties of any figures."""
+"""The gate on what a version finds, as cases and as properties of any figures."""
 
 import json
 from math import inf, nan
@@ -8,48 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.comparison import Pair
-from index_builder.gate import Measured, Refreshed, judge, judge_refresh
+from index_builder.gate import Refreshed, judge_refresh
 from model.intervals import interval, resampled_means
-from twinspire.tables import Gate, Index
-
-GATE = Gate(metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5)
-INDEX = Index(recall_target=0.98)
-GOOD = {
-    "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
-    "baseline": {"recall@50": 0.2},
-    "users": 500,
-    "lead": {"recall@50": {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}},
-    "leads_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
-    "index_recall": 0.99,
-    "items": 1000,
-    "baseline_items": 1000,
-}
-
-
-def verdict(gate=GATE, mix=None, **changes):
-    """Of a good day with some figures changed; `mix` are those that are changed of the mix."""
-    told = {**GOOD, **changes}
-    lists = {name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")}
-    lists["leads_before"] = told.pop("leads_before")
-    return judge(Measured(two_tower=Pair(**lists), mix=Pair(**{**lists, **mix}) if mix else None, **told), gate, INDEX)
-
-
-def gate(**changes):
-    return Gate.model_validate({**GATE.model_dump(), **changes})
-
-
-def changed(change, low, high, *, before=0.2, users=500, differ=100, where=""):
-    """A version whose recall, of all or of a slice of users, is another than its baseline's."""
-
-    def measures(recall):
-        part = {"users": users, "recall@50": recall}
-        return {"recall@50": 0.2, "slices": {"users": {where: part}}} if where else part
-
-    told = {"change": change, "differ": differ, **({} if low is None else {"low": low, "high": high})}
-    name = f"recall@50/users:{where}" if where else "recall@50"
-    after, before = measures(before * (1 + change)), measures(before)
-    return {"candidate": after, "baseline": before, "change": {name: told}}
+from tests.index_builder.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
 
 
 def test_a_version_as_good_as_its_baseline_is_accepted():
@@ -181,90 +142,6 @@ def test_as_many_users_as_needed_are_enough():
     assert not verdict(candidate={"recall@50": 0.01}, users=200).accepted
 
 
-@pytest.mark.parametrize(("floor", "accepted"), [(0.29, True), (0.3, True), (0.31, False)])
-def test_floors_hold_even_with_few_users(floor, accepted):
-    assert verdict(gate(floors={"coverage@50": floor}), users=3).accepted == accepted
-
-
-@pytest.mark.parametrize(("ceiling", "accepted"), [(0.8, True), (0.79, False)])
-def test_ceilings_hold_what_is_shown_to_all(ceiling, accepted):
-    candidate = {"recall@50": 0.2, "gini@50": 0.8, "overlap@50": 0.3}
-    found = verdict(gate(ceilings={"gini@50": ceiling, "overlap@50": 0.3}), candidate=candidate, users=3)
-    assert found.accepted == accepted
-    if not accepted:
-        assert found.refused == ("gini@50 is 0.8000, above 0.7900, its ceiling in gate.ceilings",)
-
-
-@pytest.mark.parametrize(
-    ("limits", "users", "refused", "noted"),
-    [
-        ({"floors": {"recall@50/users:0": 0.05}}, 200, 0, 0),
-        ({"floors": {"recall@50/users:0": 0.07}}, 200, 1, 0),
-        ({"floors": {"recall@50/users:0": 0.07}}, 199, 0, 1),
-        ({"floors": {"recall@50/items:0": 0.02}}, 200, 1, 0),
-        ({"floors": {"recall@50/items:1-4": 0.02}}, 200, 0, 1),  # of whom there are none
-        ({"ceilings": {"popular_share@50/users:0": 0.5}}, 200, 1, 0),
-        ({"ceilings": {"popular_share@50/users:0": 0.6}}, 200, 0, 0),
-        ({"ceilings": {"popular_share@50/users:0": 0.5}}, 199, 0, 1),
-    ],
-)
-def test_limits_of_a_slice(limits, users, refused, noted):
-    newcomers = {"users": users, "recall@50": 0.06, "popular_share@50": 0.55}
-    slices = {"users": {"0": newcomers}, "items": {"0": {"users": users, "recall@50": 0.01}}}
-    found = verdict(gate(**limits, min_users=200), candidate={"recall@50": 0.2, "slices": slices}, baseline=None)
-    about = [text for text in found.notes if "/" in text]
-    assert (len(found.refused), len(about)) == (refused, noted)
-    assert all(str(users) in text or "0 users" in text for text in about)
-
-
-@pytest.mark.parametrize(
-    ("limits", "changes", "refused"),
-    [
-        ({"floors": {"coverage@50": 0.1}}, {}, []),
-        (
-            {"floors": {"coverage@50": 0.2}},
-            {},
-            ["the mix: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
-        ),
-        ({"floors": {"coverage@50": 0.2, "mix/coverage@50": 0.1}}, {}, []),
-        (
-            {"floors": {"mix/coverage@50": 0.2}},
-            {},
-            ["the mix: coverage@50 is 0.1500, below 0.2000, its floor in gate.floors"],
-        ),
-        (
-            {"ceilings": {"overlap@50": 0.5}},
-            {},
-            ["the mix: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
-        ),
-        ({"ceilings": {"overlap@50": 0.5, "mix/overlap@50": 0.7}}, {}, []),
-        ({"floors": {"mix/recall@50/users:0": 0.2}}, {}, ["the mix: recall@50/users:0 is 0.1000, below"]),
-        ({"floors": {"mix/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
-        ({"floors": {"gini@50": 0.2}}, {}, ["gini@50 is missing", "the mix: gini@50 is missing"]),
-        ({"floors": {"coverage@50": 0.2}}, {"users": 199}, []),
-        ({"floors": {"coverage@50": 0.2}}, {"candidate": None}, []),
-    ],
-)
-def test_limits_hold_for_the_mix_too(limits, changes, refused):
-    """Its lists cover less than the two-tower's, and have more in common."""
-    slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
-    own = {"recall@50": 0.3, "coverage@50": 0.15, "overlap@50": 0.6, "slices": slices}
-    candidate = {"recall@50": 0.2, "coverage@50": 0.3, "overlap@50": 0.2}
-    found = verdict(gate(**limits), candidate=candidate, mix={"candidate": own, "users": 500, **changes})
-    assert len(found.refused) == len(refused)
-    assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
-    assert not any("mix/" in text for text in (*found.refused, *found.notes)), "that is no measure of the two-tower"
-    why = {"users": "199 held-out users of the day itself", "candidate": "fitted on the users held out"}
-    for what in changes:
-        assert any(why[what] in text for text in found.notes), "what was not judged is said"
-
-
-def test_without_limits_or_a_mix_there_is_nothing_to_say_of_them():
-    assert (
-        verdict(mix={"users": 199, "candidate": None}).notes == verdict(gate(floors={"coverage@50": 0.2})).notes == ()
-    )
-
-
 @pytest.mark.parametrize("candidate", [{"recall@50": nan}, {"recall@50": inf}, {}, None])
 @pytest.mark.parametrize("baseline", [{"recall@50": 0.2}, None])
 @pytest.mark.parametrize("change", [{}, {"recall@50": {"change": -0.5, "low": -0.9, "high": 0.1}}])
@@ -272,13 +149,6 @@ def test_what_was_not_measured_is_not_accepted(candidate, baseline, change):
     found = verdict(candidate=candidate, baseline=baseline, change=change)
     assert len(found.refused) == 1 and "recall@50" in found.refused[0]
     json.dumps(found.figures, allow_nan=False)
-
-
-@pytest.mark.parametrize("candidate", [{"gini@50": nan}, {}, None])
-@pytest.mark.parametrize("kind", ["floors", "ceilings"])
-def test_a_limit_of_what_was_not_measured_is_not_kept(candidate, kind):
-    (reason,) = verdict(gate(**{kind: {"gini@50": 0.5}}), candidate=candidate, users=0).refused
-    assert "gini@50 is " in reason and f"gate.{kind}" in reason
 
 
 @pytest.mark.parametrize("baseline", [{"recall@50": nan}, {"recall@10": 1.0}])
@@ -300,31 +170,6 @@ def test_all_reasons_are_given():
     limits = gate(floors={"recall@50": 0.1}, ceilings={"gini@50": 0.1})
     found = verdict(limits, candidate={"recall@50": 0.0, "gini@50": 0.9}, index_recall=0.5, items=1)
     assert len(found.refused) == 5
-
-
-share = st.floats(0, 1)
-sizes = st.sampled_from([0, 150, 199, 200, 5000])
-
-
-@st.composite
-def any_day(draw):
-    """A version, its baseline and how sure the difference is, with one slice; and the limits."""
-
-    def difference():
-        low, change, high = sorted(draw(st.tuples(*[st.floats(-1, 1)] * 3)))
-        return change, low, high
-
-    of_all, users, differ = changed(*difference(), before=draw(share)), draw(sizes), draw(st.integers(0, 50))
-    part = changed(*difference(), before=draw(share), users=draw(sizes), differ=differ, where="0")
-    day = {
-        "candidate": {**of_all["candidate"], "gini@50": draw(share), "slices": part["candidate"]["slices"]},
-        "baseline": {**of_all["baseline"], "slices": part["baseline"]["slices"]},
-        "change": {**of_all["change"], **part["change"]},
-        "users": users,
-    }
-    limits = {"max_drop": draw(share), "max_slice_drop": draw(share)}
-    floors = {"recall@50": draw(share), "recall@50/users:0": draw(share)}
-    return day, {**limits, "floors": floors, "ceilings": {"gini@50": draw(share)}}
 
 
 def worse(day, factor, where=""):
@@ -351,21 +196,6 @@ def test_losing_more_never_turns_a_refusal_into_acceptance(day_and_limits, facto
     day, limits = day_and_limits
     before, after = verdict(gate(**limits), **day), verdict(gate(**limits), **worse(day, factor, where))
     assert len(after.refused) >= len(before.refused)
-
-
-@settings(deadline=None, max_examples=200)
-@given(any_day(), st.sampled_from(["max_drop", "max_slice_drop", "floor", "slice floor", "ceiling"]), share)
-def test_a_stricter_limit_never_accepts_more(day_and_limits, which, by):
-    day, limits = day_and_limits
-    stricter = {**limits, "floors": {**limits["floors"]}, "ceilings": {**limits["ceilings"]}}
-    if which in limits:
-        stricter[which] = limits[which] * by
-    elif which == "ceiling":
-        stricter["ceilings"]["gini@50"] *= by
-    else:
-        name = "recall@50" if which == "floor" else "recall@50/users:0"
-        stricter["floors"][name] += (1 - stricter["floors"][name]) * by
-    assert len(verdict(gate(**stricter), **day).refused) >= len(verdict(gate(**limits), **day).refused)
 
 
 @settings(deadline=None, max_examples=200)
