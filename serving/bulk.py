@@ -23,7 +23,7 @@ from model.nominators import TWO_TOWER
 from serving import output
 from serving.lines import PlainLines
 from serving.recommend import Answer, Asked, recommend
-from serving.request import USER, Refused, Requests
+from serving.request import USER, Refused, Requests, distinct
 from serving.sources import chosen
 from serving.version import Version
 from twinspire import storage
@@ -125,9 +125,11 @@ def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
     objects = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:
-            objects.append(json.loads(text))
+            objects.append(json.loads(text, object_pairs_hook=distinct))
         except (ValueError, RecursionError) as e:
             raise _malformed(file, number, f"it is not JSON ({e})", text) from e
+        except Refused as e:
+            raise _malformed(file, number, str(e), text) from e
     with _naming(lines, file):
         return requests.table(objects)
 

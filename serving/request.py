@@ -8,6 +8,7 @@ history feature; serving/filters.py says what `allow` and `deny` hold; all other
 left-out time is now; any other left-out feature is missing. docs/requests.md explains them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,19 @@ class Column:
 
     name: str
     parse: Parse
+
+
+def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object out of its keys and values, for `json.loads` as `object_pairs_hook`.
+
+    Raises:
+      Refused: a key is given twice. JSON leaves open which one counts.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise Refused(0, f"a key stands once in an object; {shown(key)} is given twice", "given_twice", key)
+    return found
 
 
 class Requests:

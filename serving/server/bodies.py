@@ -1,5 +1,6 @@
 """Request bodies, checked: what is wrong is told before it waits with others in a batch."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from serving.request import Refused, Requests
+from serving.request import Refused, Requests, distinct
 from serving.server.errors import Problem
 from serving.server.settings import Settings
 from serving.sources import SOURCES
@@ -63,7 +64,7 @@ async def read(request: Request, most: int) -> dict[str, Any]:
     """The body as an object.
 
     Raises:
-      Problem: it is too large, or no JSON object. NaN and numbers beyond a double are no JSON.
+      Problem: it is too large, no JSON object, or has a key twice. NaN and numbers beyond a double are no JSON.
     """
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > most:
@@ -78,8 +79,11 @@ async def read(request: Request, most: int) -> dict[str, Any]:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
     try:
         found = orjson.loads(content)
-    except orjson.JSONDecodeError as e:
+        json.loads(content, object_pairs_hook=distinct)  # orjson takes the last of keys that are the same
+    except (ValueError, RecursionError) as e:
         raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
+    except Refused as e:
+        raise refused(e, "") from e
     if not isinstance(found, dict):
         raise Problem("bad_json", f"A body is a JSON object, found {shown(found)}.")
     return found

@@ -18,7 +18,7 @@ TYPES = {
     "unknown_key": (422, "a key is no option, query feature or attribute; `did_you_mean` names the nearest one"),
     "wrong_type": (422, "a value is of another type than its key takes"),
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
-    "given_twice": (422, "a value is given under two names"),
+    "given_twice": (422, "a key is given twice, or a value under two names"),
     "missing": (422, "a key that is needed is not there"),
     "internal": (500, "the server has a fault; its log says more"),
     "not_ready": (503, "no version has been loaded yet: try again"),

@@ -88,6 +88,7 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
         ('{"deny": {"size": "big"}}', "deny holds numbers for size"),
         ('{"user": "x"', "not JSON"),
         ("[1, 2]", "JSON object"),
+        ('{"user": "a", "place": 1, "user": "a"}', "'user' is given twice.\n"),
         ('{"plaice": 1}', "did you mean 'place'?\n"),
         ('{"place": "far"}', "place is a number, found 'far'"),
         ('{"user": "\\ud800"}', "user"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.lines import PlainLines
-from serving.request import Refused, Requests
+from serving.request import Refused, Requests, distinct
 from twinspire.pipeline import Pipeline
 
 PIPELINE = Pipeline.model_validate(
@@ -36,7 +36,7 @@ PLAIN = PlainLines(REQUESTS)
 
 def looked_at(lines: list[bytes]) -> pa.Table | None:
     try:
-        return REQUESTS.table([json.loads(line) for line in lines])
+        return REQUESTS.table([json.loads(line, object_pairs_hook=distinct) for line in lines])
     except (ValueError, Refused):
         return None
 
