@@ -1,6 +1,7 @@
 """What the commands `recommend` and `similar` print."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, Unpack
 
 from rich.columns import Columns
@@ -17,6 +18,7 @@ from twinspire.pipeline import Pipeline
 
 out = Console()
 _SHOWN = 10  # items of a history
+_DRAWN = 500  # rows of a table, a millisecond each; a longer list is lines of values with tabs between
 
 
 def recommend_user(
@@ -47,7 +49,7 @@ def recommend_user(
         out.print(f"{user} has no history in version {opened.id}.", highlight=False)
     shown = f"the newest {_SHOWN} of {len(history)}" if len(history) > _SHOWN else "newest first"
     tables = [_table(history[:_SHOWN], f"History of {user}, {shown}")] if history else []
-    out.print(Columns([*tables, _table(found["items"], title)], padding=(0, 3)))  # side by side where there is room
+    _print_list(found["items"], title, *tables)
     _print_notes(found)
 
 
@@ -102,7 +104,7 @@ def similar_items(
         _print_json(found)
         return
     name = f"{item} ({own['name']})" if own.get("name") else item
-    out.print(_table(items, f"Like {name}, by {opened.id}"))
+    _print_list(items, f"Like {name}, by {opened.id}")
     _print_notes(found)
 
 
@@ -139,23 +141,40 @@ def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
     return [next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)]
 
 
+def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
+    """Prints a list, whatever its length, with tables on its left where there is room."""
+    if len(items) <= _DRAWN:
+        out.print(Columns([*beside, _table(items, title)], padding=(0, 3)))
+        return
+    out.print(*beside, Text(title, style="bold"), sep="\n")
+    for row in _cells(items):
+        print(*(" ".join(cell.split()) for cell in row), sep="\t")  # noqa: T201
+
+
 def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
-    columns = [name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)]
-    table = Table("", *columns)
-    for rank, item in enumerate(items, 1):
-        table.add_row(str(rank), *(_cell(item.get(name)) for name in columns))
+    header, *rows = _cells(items)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*map(Text, row))  # names may hold what rich takes for markup
     return Group(Text(title, style="bold"), table)
+
+
+def _cells(items: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Names of the columns that say something, and a row per item, its rank first."""
+    columns = [name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)]
+    yield ["", *columns]
+    for rank, item in enumerate(items, 1):
+        yield [str(rank), *(_cell(item.get(name)) for name in columns)]
 
 
 def _any(items: list[dict[str, Any]], name: str) -> bool:
     return any(item.get(name) is not None for item in items)
 
 
-def _cell(value: Any) -> Text:
-    # Text, because names may hold what rich takes for markup.
+def _cell(value: Any) -> str:
     if isinstance(value, list):  # sources: JSON has them all, a table has room for the one that gave most
-        return Text(value[0].replace("_", " "))
-    return Text("" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value))
+        return value[0].replace("_", " ")
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _print_notes(found: dict[str, Any]) -> None:

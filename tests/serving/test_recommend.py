@@ -11,6 +11,7 @@ from serving.request import Refused, Requests
 from serving.search import Seen, search_without
 from serving.show import recommend_user, similar_items
 from serving.version import Version
+from tests.serving.conftest import publish
 from twinspire.errors import BadData, UsageError
 
 NOON = datetime(2024, 1, 3, 7)
@@ -190,6 +191,21 @@ def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "Like i04 (Item [4])" in said
     assert "all are here" in said
+
+
+def test_a_list_too_long_to_be_drawn_is_a_line_per_item(pipeline, towers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("serving.show._DRAWN", 11)
+    more = " and more" * 20  # than a line of a terminal has room for
+    publish(pipeline, towers, tmp_path / "staged", titles=[f"Item\n[{n}]{more}" for n in range(12)])
+    recommend_user(pipeline, "anna", 12)
+    said = capsys.readouterr().out
+    assert "History of anna" in said
+    rows = [line.split("\t") for line in said.splitlines() if "\t" in line]
+    assert rows[0] == ["", "item", "name", "colour", "score", "sources"]
+    assert rows[1] == ["1", "i05", f"Item [5]{more}", "", "1.0000", "two tower"]
+    assert sorted(row[1] for row in rows[1:]) == [f"i{n:02d}" for n in range(12)]
+    similar_items(pipeline, "i04", 11)
+    assert "\t" not in capsys.readouterr().out, "a table"
 
 
 def test_the_answer_as_json(version, pipeline, capsys):
