@@ -36,7 +36,7 @@ _ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate
 _BY_SPLIT = {
     "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
     "groceries": {
-        "dimension": 128,
+        "dimension": 256,
         "layers": [],
         "temperature": 0.05,
         "learning_rate": 0.03,
