@@ -133,8 +133,8 @@ def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any
 
 
 def differs(name: str, prepared: Prepared) -> bool:
-    """Whether a contender is one of its own here: where histories are averaged anyway, `twinspire/pooled` is not."""
-    return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling != "mean"
+    """Whether a contender is one of its own here: `twinspire/pooled` is what attention is held against."""
+    return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling == "attention"
 
 
 def of_pipeline(settings: Settings) -> dict[str, Any]:
