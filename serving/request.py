@@ -68,7 +68,7 @@ def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise Refused(0, f"a key stands once in an object; {shown(key)} is given twice", "given_twice", key)
+        raise Refused(0, f"A key stands once in an object; {shown(key)} is given twice", "given_twice", key)
     return found
 
 
@@ -120,7 +120,7 @@ class Requests:
           Refused: it has an unknown key, or a value of the wrong type.
         """
         if not isinstance(request, dict):
-            raise Refused(row, f"a request is a JSON object, found {shown(request)}")
+            raise Refused(row, f"A request is a JSON object, found {shown(request)}")
         parsed = dict[str, Any]()
         for key, value in request.items():
             if value is not None:

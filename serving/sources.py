@@ -129,7 +129,7 @@ def _encoded(version: Version, table: pa.Table) -> np.ndarray:
     if len(bad):
         raise request.Refused(
             int(bad[0]),
-            "the query tower makes finite vectors of features; of these it does not: one is a number far beyond those "
+            "The query tower makes finite vectors of features; of these it does not: one is a number far beyond those "
             "that it was trained on",
             "out_of_range",
         )

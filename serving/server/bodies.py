@@ -155,9 +155,8 @@ def refused(error: Refused, where: str) -> Problem:
       error: why.
       where: the query's key; empty where its keys are the body's own.
     """
-    message = ended(f"{str(error)[0].upper()}{str(error)[1:]}")
     place = ".".join(filter(None, (where, error.key)))
-    return Problem(error.kind, message, where=place or None, did_you_mean=error.near)
+    return Problem(error.kind, ended(error), where=place or None, did_you_mean=error.near)
 
 
 def _list_of_queries(queries: Any, most: int) -> list[Any]:
