@@ -205,7 +205,26 @@ def similar_answers() -> dict[int | str, dict[str, Any]]:
 
 def version_answers() -> dict[int | str, dict[str, Any]]:
     """`responses` of `/v1/version`."""
-    schema = {"type": "object", "required": ["pipeline", "version", "loading", "failure"]}
+    properties: dict[str, Schema] = {
+        "pipeline": {"type": "string"},
+        "version": {"type": ["string", _NULL], "description": "What answers; null: nothing yet."},
+        "day": {"type": "string", "format": "date", "description": "The day its towers were trained up to."},
+        "corpus_date": {"type": "string", "format": "date", "description": "The day of its catalogue."},
+        "refreshes": {
+            "type": ["string", _NULL],
+            "description": "The version whose towers it has, with a later catalogue; null: it was trained itself.",
+        },
+        "since": {"type": "string", "format": "date-time", "description": "When it began to answer."},
+        "items": {"type": "integer"},
+        "dimension": {"type": "integer", "description": "Width of the vectors."},
+        "parent": {"type": ["string", _NULL], "description": "The version it was trained on from."},
+        "users": {"type": ["integer", _NULL], "description": "Users that it knows; null: it carries none."},
+        "sources": {**_STRINGS, "description": "What `source` may name."},
+        "index": {"type": "string", "description": "Kind of its index."},
+        "loading": {"type": ["string", _NULL], "description": "The version that is being loaded."},
+        "failure": {"type": ["object", _NULL], "description": "Why the newest live version could not be loaded."},
+    }
+    schema = _object(properties, "pipeline", "version", "loading", "failure")
     return {200: _answer("What answers, and what is wrong with what should.", schema), **problems(401)}
 
 

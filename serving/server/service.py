@@ -85,6 +85,8 @@ class Service:
             told |= {
                 "version": version.id,
                 "day": str(version.manifest.date),
+                "corpus_date": str(version.manifest.corpus_date or version.manifest.date),
+                "refreshes": version.manifest.refreshes,
                 "since": served.since.isoformat(timespec="seconds"),
                 "items": version.manifest.items,
                 "dimension": version.manifest.dimension,

@@ -111,8 +111,12 @@ def publish(
     user_store: bool = True,
     nominators: dict[str, bytes] | None = None,
     titles: list[str] | None = None,
+    **told: object,
 ) -> str:
-    """Publishes a version in the documented layout; its id. `nominators` are files for sources beside the towers."""
+    """Publishes a version in the documented layout; its id.
+
+    `nominators` are files for sources beside the towers, `told` further fields of the manifest.
+    """
     from twinspire import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
@@ -136,8 +140,8 @@ def publish(
         if p.is_file()
     }
     described = Manifest.create(
-        pipeline=pipeline.name, day=date.fromisoformat(day), files=files, items=12, dimension=2
-    )  # fmt: skip
+        pipeline=pipeline.name, day=date.fromisoformat(day), files=files, items=12, dimension=2, **told
+    )
     Registry(pipeline.registry.root, pipeline.name).publish(str(staged), described, accepted=True, reason="test")
     return described.version
 

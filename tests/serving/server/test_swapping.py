@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import date
 from types import SimpleNamespace
 
 import httpx
@@ -126,6 +127,22 @@ def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, tow
         until(lambda: told(client)["failure"] is None)
         assert told(client)["version"] == first
         assert metric(client, "twinspire_swaps_total") == 1, "it has answered all the time"
+
+
+def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
+    first = circle.publish(pipeline, towers, tmp_path / "staged")
+    origin = ("day", "corpus_date", "refreshes")
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        said = told(client)
+        assert [said[name] for name in origin] == ["2024-01-01", "2024-01-01", None]
+        later = {"titles": ["New"] * 12, "refreshes": first, "corpus_date": date(2024, 1, 5)}
+        again = circle.publish(pipeline, towers, tmp_path / "again", **later)
+        until(lambda: told(client)["version"] == again)
+        said = told(client)
+        assert [said[name] for name in origin] == ["2024-01-01", "2024-01-05", first]
+        document = client.get("/openapi.json").json()["paths"]["/v1/version"]["get"]["responses"]["200"]
+        assert set(document["content"]["application/json"]["schema"]["properties"]) == set(said)
 
 
 def publish_damaged(pipeline: Pipeline, towers, folder) -> str:
