@@ -95,7 +95,7 @@ def recommend_lines(
                 written.result()
             written = aside.submit(_write, writer, table[USER], answer, ids)
             _count(counts, answer, table[USER], k)
-            notes |= dict.fromkeys(answer.told.of_filters) if len(notes) < _NOTES else {}
+            notes |= dict.fromkeys(answer.told.of_values) if len(notes) < _NOTES else {}
             tell(lines.offset, counts["queries"])
         if written:
             written.result()

@@ -1,10 +1,12 @@
-"""What whoever asks should know of the lists: why they are short, and which filters say nothing."""
+"""What whoever asks should know of the lists: why they are short, and which features and filters say nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from serving.filters import Groups
+from serving.vocabulary import Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,7 @@ class Notes:
       items: that there are without a filter.
       counts: items found, [B] int64.
       groups: the queries' filters.
+      unknown: of the queries' features.
     """
 
     version: str
@@ -24,11 +27,12 @@ class Notes:
     items: int
     counts: np.ndarray
     groups: Groups
+    unknown: Unknown = field(default_factory=dict)
 
     def of(self, query: int) -> tuple[str, ...]:
         """Of one list."""
         selected = self.groups.selected[self.groups.of[query]]
-        count, said = int(self.counts[query]), selected.notes if selected else ()
+        count, said = int(self.counts[query]), (*self.unknown.get(query, ()), *(selected.notes if selected else ()))
         if count == self.k:
             return said
         if self.k > self.items:
@@ -43,7 +47,7 @@ class Notes:
 
     def all(self) -> tuple[str, ...]:
         """Of all lists together."""
-        said = self.of_filters
+        said = self.of_values
         if self.k > self.items:
             return (*said, self._all_there(filtered=any(self.groups.selected)))
         short = int((self.counts < self.k).sum())
@@ -54,9 +58,10 @@ class Notes:
         return (*said, f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}")
 
     @property
-    def of_filters(self) -> tuple[str, ...]:
-        """Values in filters that no item has."""
-        return tuple(dict.fromkeys(note for one in self.groups.selected if one for note in one.notes))
+    def of_values(self) -> tuple[str, ...]:
+        """Values of features that the version was trained without, and values in filters that no item has."""
+        of_filters = (one.notes for one in self.groups.selected if one)
+        return tuple(dict.fromkeys(chain(*self.unknown.values(), *of_filters)))
 
     def _all_there(self, *, filtered: bool) -> str:
         asked = f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items} to offer"

@@ -17,6 +17,7 @@ from serving.request import ALLOW, DENY, EXCLUDE, PAST, SEEN, Refused, Requests,
 from serving.search import Seen, search_without
 from serving.sources import chosen, find
 from serving.version import Version
+from serving.vocabulary import Unknown
 from twinspire.errors import UsageError
 from twinspire.wording import nearest
 
@@ -134,6 +135,7 @@ def recommend(
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
     table = requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
+    unknown = version.vocabularies.unknown(table)
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
     seen = _seen(version, table, [EXCLUDE])
     if np.any(exclude_seen):
@@ -148,7 +150,7 @@ def recommend(
         rows=found.rows,
         scores=found.scores,
         widened=found.widened,
-        told=_notes(version, found.rows, k, len(version.index), groups),
+        told=_notes(version, found.rows, k, len(version.index), groups, unknown),
         known=known,
         history=history,
         source=source,
@@ -177,7 +179,7 @@ def similar(version: Version, item: str, k: int, *, allow: Values | None = None,
     passing = selected.passing if selected else None
     found = search_without(version.index, np.array(version.index.vectors[[row]]), k, own, passing)
     groups = Groups((selected,), np.zeros(1, np.int64))
-    return Answer(*found, told=_notes(version, found.rows, k, len(version.index) - 1, groups))
+    return Answer(*found, told=_notes(version, found.rows, k, len(version.index) - 1, groups, {}))
 
 
 def _history(version: Version) -> str | None:
@@ -224,5 +226,6 @@ def _groups(version: Version, table: pa.Table, common: Selected | None) -> Group
     return Groups(tuple(selected), np.array(of))
 
 
-def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups) -> Notes:
-    return Notes(version=version.id, k=k, items=items, counts=(rows != NONE).sum(1), groups=groups)
+def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups, unknown: Unknown) -> Notes:
+    counts = (rows != NONE).sum(1)
+    return Notes(version=version.id, k=k, items=items, counts=counts, groups=groups, unknown=unknown)

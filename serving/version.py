@@ -21,6 +21,7 @@ from model.nominators import Nominators
 from serving.filters import Attributes
 from serving.lookup import IdTable
 from serving.users import UserStore
+from serving.vocabulary import Vocabularies
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
@@ -107,6 +108,11 @@ class Version:
     def attributes(self) -> Attributes:
         """What requests may filter by."""
         return Attributes(self.items, self.id)
+
+    @cached_property
+    def vocabularies(self) -> Vocabularies:
+        """The values of category features that the query tower knows."""
+        return Vocabularies(self.pipeline, self.home / QUERY_TOWER, self.id)
 
     @cached_property
     def _tower(self) -> Tower:

@@ -180,7 +180,7 @@ _RESULT: dict[str, Schema] = {
     "sources": {**_STRINGS, "description": "The source that gave most to each item's score; not with `two_tower`."},
     "display": {**_RECORDS, "description": "With `display`: the items' display columns."},
     "history": {**_RECORDS, "description": "With `display`: what the answer goes out from, newest first."},
-    "notes": {**_STRINGS, "description": "What the asker should know: why a list is short."},
+    "notes": {**_STRINGS, "description": "What the asker should know: why a list is short, which values are unknown."},
 }
 _ALWAYS = ("user", "known", "based_on", "source", "items", "scores")
 _VERSION: Schema = {"type": "string", "description": "The version that all of the answer comes from."}
