@@ -1,7 +1,8 @@
 """The order in which a day's rows are trained on, and the batches it is cut into.
 
 Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one user's clicks; beyond it
-the order of time is kept, because what is popular changes by the hour. No batch is smaller than asked for.
+the order of time is kept, because what is popular changes by the hour. With `order = "shuffled"` all rows are one
+block. No batch is smaller than asked for.
 """
 
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0)
     """The batches of a day.
 
     Args:
-      rows: the day's, in order of time.
+      rows: the day's, or the window's, in order of time.
       layout: tells which histories are read as sequences. If any is, a user's neighbouring rows stay together.
       settings: the pipeline file's `train`.
       day: seeds the shuffle, together with `epoch`.

@@ -89,12 +89,13 @@ class Part:
       column: its name.
       feature: the feature it comes from, as the pipeline file names it.
       kind: that feature's kind.
-      form: `id` [B] and `ids` [B, L] are looked up (and averaged), `number` [B] and `vector` [B, W] enter as they are.
+      form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector` [B, W] enter as they
+        are.
       table: the embedding table of an id form, else empty.
       width: numbers that it gives the first layer.
       dropout: whether ids are now and then replaced by shared rows in training.
       skip: whether it is also added to what comes out of the layers. Its width is the vectors' then.
-      root: of a list that is summed, over the root of its entries' number.
+      root: whether a list's sum is divided by the root of its length instead of its length.
       half_life: of a list whose newest entries weigh more, the entries after which a weight has halved; 0: all alike.
       attention: the encoder of a list that is read as a sequence.
     """
@@ -130,7 +131,7 @@ class Layout:
 
     @property
     def lists(self) -> list[str]:
-        """Columns of lists that are averaged."""
+        """Columns of lists that are summed or averaged."""
         parts = [part for side in SIDES for part in self.parts[side]]
         return [part.column for part in parts if part.form == "ids" and not part.attention]
 

@@ -66,8 +66,9 @@ def mean_of_bags(table: tf.Variable, bags: Bags, half_life: float = 0.0) -> tf.T
 def lengthened(mean: tf.Tensor, lists: tf.Tensor | Bags) -> tf.Tensor:
     """Sums over the root of their number of entries, from means.
 
-    A mean of many different rows is short, so that what is the same for everybody drowns it; this stays as long. It is
-    FISM's normalisation (Kabbur et al., KDD 2013) with the exponent 1/2 that does best there, and that of SVD++.
+    A mean of many different rows is short, and what all lists share drowns the rest. This is longer by the root of the
+    count: of rows at right angles to each other it is as long as one of them. It is FISM's normalisation (Kabbur et
+    al., KDD 2013) with the exponent 1/2, and that of SVD++ (Koren, KDD 2008).
 
     Args:
       mean: [B, W] float32, of each list's rows.

@@ -99,7 +99,9 @@ def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     if arrays[0].ndim == 1:
         return np.concatenate(arrays)
     width = max(a.shape[1] for a in arrays)
-    return np.concatenate([np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays])
+    # Padding by nothing copies: of a window's histories that is as much as they are.
+    padded = (a if a.shape[1] == width else np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays)
+    return np.concatenate(list(padded))
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:

@@ -140,7 +140,7 @@ def _encoder(shapes: Mapping[str, tuple[int, ...]], column: str, feature: str) -
     """What a column's encoder is like, by key of the pipeline file."""
     prefix = encoder_prefix(column)
     own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-    found: dict[str, object] = {"train.history.pooling": "attention" if own else "an average"}
+    found: dict[str, object] = {"train.history.pooling": "attention" if own else "a sum or mean"}
     if own:
         found["train.history.layers"] = len({name.split("/")[0] for name in own if name[0].isdigit()})
         found["train.history.heads"] = own["0/attention/query/kernel"][1]

@@ -153,8 +153,8 @@ class HistoryEncoder(Strict):
 
     pooling: Literal["mean", "sqrtn", "recency", "attention"] = Field(
         "mean",
-        description="`sqrtn`: the sum over the root of their number, so that what long histories hold weighs more; "
-        "`recency`: newer items weigh more; `attention`: causal self-attention, order matters.",
+        description="`sqrtn`: the sum over the root of its length, so that long histories are not drowned by what all "
+        "users share; `recency`: newer items weigh more; `attention`: causal self-attention, order matters.",
     )
     half_life: float = Field(10.0, gt=0, description="`recency`: items after which a weight has halved.")
     layers: int = Field(2, ge=1, description="`attention`: its layers.")
@@ -207,11 +207,11 @@ class Train(Strict):
     warm_epochs: int = Field(
         1, ge=1, description="Passes over the day when training goes on. More fit its few users at everybody's cost."
     )
-    shuffle_minutes: int = Field(60, ge=0, description="Rows are shuffled within blocks of so many minutes.")
+    shuffle_minutes: int = Field(60, ge=0, description="`time`: rows are shuffled within blocks of so many minutes.")
     order: Literal["time", "shuffled"] = Field(
         "time",
-        description="Of the days trained on together. `shuffled`: where what is wanted hardly changes over the window; "
-        "all of it is held in memory.",
+        description="`shuffled`: from scratch over the whole window, which is then held in memory, else over the day; "
+        "for wishes that hardly change meanwhile.",
     )
     id_dropout: float = Field(
         0.1, ge=0, lt=1, description="Share of ids replaced by their shared row, so that it suits newcomers."

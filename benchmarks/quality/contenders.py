@@ -36,7 +36,7 @@ _ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate
 _BY_SPLIT = {
     "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
     "groceries": {
-        "dimension": 256,
+        "dimension": 128,
         "layers": [],
         "temperature": 0.05,
         "learning_rate": 0.03,
@@ -78,10 +78,11 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
     """The values of each setting that may be tried, in order; see quality/tune.py."""
     shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
     days = {"days": _DAYS[split]} if split in _DAYS else {}
+    widths = {"dimension": [64, 128, 256]} if split == "groceries" else {}
     factors = {"regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "factors": [16, 32, 64, 128, 256, 512]}
     passes = {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
     return {
-        "tfrs": {"layers": [[], [128]], **passes, **shared},
+        "tfrs": {"layers": [[], [128]], **passes, **shared, **widths},
         "twinspire/mean": shared,
         "twinspire/none": {"train.temperature": _TEMPERATURES, "train.learning_rate": _OWN_RATES},
         "als": {**days, "alpha": [0.1, 1.0, 10.0, 40.0, 100.0], **factors},

@@ -5,6 +5,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from model.bags import bagged
 from model.fit import fit
 from model.frequency import StreamingFrequency
 from model.rows import Rows
@@ -24,7 +25,7 @@ def _columns(tiny, rows):
     return {**columns, "city": rng.integers(1, 9, rows, dtype=np.int32)}
 
 
-@pytest.fixture(scope="module", params=["mean", "attention"])
+@pytest.fixture(scope="module", params=["mean", "sqrtn", "attention"])
 def trained(request, tiny):
     """Towers before and after an epoch, and the rows."""
     train = {"history": {"pooling": request.param}, "id_dropout": 0.0, "epochs": 1}
@@ -69,3 +70,18 @@ def test_training_moves_every_columns_weights(trained):
         columns = [part.column for parts in after.layout.parts.values() for part in parts if part.table == name]
         used = set(np.concatenate([rows.features[column].ravel() for column in columns])) - {0}
         assert set(np.flatnonzero(moved)) - {0} == used and len(used) > 1, name
+
+
+def test_lists_laid_out_for_training_give_the_vectors_of_padded_ones(trained):
+    _, model, rows = trained
+    for side in model.layout.parts:
+        laid_out = bagged(rows.features, model.layout.lists)
+        np.testing.assert_allclose(model(side, laid_out), model(side, rows.features), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sqrtn", "recency", "attention"])
+def test_only_histories_are_pooled_as_asked(tiny, pooling):
+    pipeline = tiny.pipeline({**tiny.features, **KINDS}, train={"history": {"pooling": pooling}})
+    parts = [part for parts in tiny.layout(pipeline).parts.values() for part in parts]
+    asked = {part.kind for part in parts if part.root or part.half_life or part.attention}
+    assert asked == (set() if pooling == "mean" else {"history"})

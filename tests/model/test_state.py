@@ -181,7 +181,7 @@ def test_a_change_of_the_encoder_names_its_key_and_the_way_out(tiny, key):
 
 
 def test_attention_where_the_parent_had_an_average_names_its_key(tiny):
-    with pytest.raises(UsageError, match=r"train.history.pooling now gives attention, the parent has an average"):
+    with pytest.raises(UsageError, match=r"train.history.pooling now gives attention, the parent has a sum or mean"):
         _next(tiny, _captured(_marked(tiny.layout())), pipeline=_attentive(tiny))
 
 

@@ -1,8 +1,9 @@
 """The stage on a made-up shop's real features: a first day from scratch, a second that goes on from it."""
 
 import json
+import shutil
 import sys
-from datetime import date
+from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,11 @@ import tensorflow as tf
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from shop import lay_out
 
-from beam_jobs import features
-from model import bundle, state, train
+from beam_jobs import features, schema
+from model import bundle, learn, state, train
 from model import rows as training_rows
 from model.export import export
+from model.feed import blocks
 from model.layout import design
 from model.measure import exam, examine, load
 from model.mix import Mix
@@ -348,20 +350,44 @@ def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
     assert found >= expected
 
 
-def test_a_day_that_goes_on_is_shuffled_as_one_block(shop, tmp_path):
-    def trained(name, **settings):
-        p = _with(shop.pipeline, deterministic=True, **settings)
-        train.run(_context(p, SECOND, tmp_path / name, features_at=shop.features2, parent=shop.train1))
-        return state.load(tmp_path / name / bundle.STATE)
+@pytest.mark.parametrize("order", ["time", "shuffled"])
+def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself(shop, tmp_path, monkeypatch, order):
+    p = _with(shop.pipeline, order=order, shuffle_minutes=60)
+    both = tmp_path / "features"
+    shutil.copytree(shop.features2 / schema.TRANSFORM, both / schema.TRANSFORM)
+    for day, folder in ((FIRST, shop.features1), (SECOND, shop.features2)):
+        there = Path(schema.TRANSFORMED) / schema.day_folder(day)
+        shutil.copytree(folder / there, both / there)
 
-    shuffled, block, hours = (
-        trained("shuffled", order="shuffled"),
-        trained("block", shuffle_minutes=1_000_000),
-        trained("hours", shuffle_minutes=60),
-    )
-    for name, table in shuffled.tables.items():
-        np.testing.assert_array_equal(table.values, block.tables[name].values)
-    assert any((table.values != hours.tables[name].values).any() for name, table in shuffled.tables.items())
+    def local(time):
+        return datetime.fromtimestamp(time / 1e6, p.zone).date()
+
+    def given(parent):
+        """What a pass consists of: the day that each part goes by, how many blocks it has, and the days in it."""
+        ctx = _context(p, SECOND, tmp_path / "out", parent=parent)
+        with monkeypatch.context() as patch:
+            patch.setattr(learn, "fit", lambda model, frequency, days, settings, **_: _stop([days, days, settings]))
+            with pytest.raises(_Stopped) as stopped:
+                learn.learn(ctx, both, parent / bundle.STATE if parent else None)
+        first, second, settings = stopped.value.args[0]
+        assert [len(rows) for _, rows in first] == [len(rows) for _, rows in second]
+        return [(day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in first]
+
+    scratch, warm = given(None), given(shop.train1)
+    assert [day for day, _, _ in warm] == [SECOND] and warm[0][2] == {SECOND}
+    if order == "shuffled":
+        assert scratch == [(SECOND, 1, {FIRST, SECOND})] and warm[0][1] == 1
+    else:
+        assert [(day, held) for day, _, held in scratch] == [(FIRST, {FIRST}), (SECOND, {SECOND})]
+        assert min(blocks for _, blocks, _ in [*scratch, *warm]) > 1
+
+
+class _Stopped(Exception):
+    """Training was about to begin."""
+
+
+def _stop(what):
+    raise _Stopped(what)
 
 
 def test_a_parent_whose_state_is_gone_is_named(shop, tmp_path):
