@@ -219,7 +219,6 @@ def test_other_formats_give_the_same_bytes(tmp_path, format):
 
 RUNNERS = {
     "several processes": ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"],
-    "several threads": ["--direct_running_mode=multi_threading", "--direct_num_workers=2"],
     "prism": pytest.param(
         ["--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=LOOPBACK"],
         marks=pytest.mark.skipif(PRISM is None, reason=NOWHERE),
