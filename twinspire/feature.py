@@ -12,6 +12,13 @@ Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
 
 
+ADDED = {"added": True}
+"""Marks a key of the pipeline file that came after release 0.1.0: `Field(7, json_schema_extra=ADDED, …)`.
+
+While it holds its default no stage's digest has it, so that the days made before it came stay done (twinspire/keys.py).
+"""
+
+
 class Strict(BaseModel):
     """Base of every table of the pipeline file: frozen, unknown keys are errors."""
 

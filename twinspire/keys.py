@@ -1,11 +1,25 @@
-"""What a stage's result depends on, as digests: its part of the pipeline file, and the files that it wrote."""
+"""What a stage's result depends on, as digests: its key, its part of the pipeline file, and the files that it wrote.
+
+A release, or a move of files, makes no past day stale: a key carries the stage's `format`, which is raised when what
+the stage writes comes to mean something else, and only then. Two things keep what was committed done:
+  1. Format 1 is spelled as release 0.1.0 spelled it, which put its own version in that place.
+  2. A key of the pipeline file that came later is marked `ADDED` (twinspire/feature.py), and is left out of digests
+     while it holds its default. With another value it counts as any other key. Whoever changes such a default changes
+     what past days mean without a trace in their keys: then the stage's format is raised too.
+docs/decisions/0034-keys-with-formats.md
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from twinspire import storage
+from twinspire.feature import ADDED
 from twinspire.pipeline import Pipeline
 
 
@@ -18,6 +32,7 @@ class Stage:
       after: the stage whose output it reads; that stage's own inputs are handed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
       inherits: whether its output depends on the parent version.
+      format: of what it writes; raised when that comes to mean something else, and past days are to be made again.
       derived: paths whose content follows from its other files, or is for people; their bytes may differ between two
         runs of the same inputs, so no key depends on them.
     """
@@ -27,6 +42,7 @@ class Stage:
     after: str | None
     config: tuple[str, ...]
     inherits: bool = False
+    format: int = 1
     derived: tuple[str, ...] = ()
 
 
@@ -78,12 +94,20 @@ REFRESH = Stage(
 _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
 
 
+def stage_key(stage: Stage, **facts: Any) -> str:
+    """Digest of all that a stage's output is a function of: its format, and what the caller knows of its inputs."""
+    made_by = {"software": "0.1.0"} if stage.format == 1 else {"format": stage.format}
+    return digest({"stage": stage.name, **made_by, **facts})
+
+
 def config_digest(pipeline: Pipeline, stage: Stage) -> str:
     """Digest of the keys of the pipeline file that the stage uses."""
-    tables = pipeline.model_dump(mode="json", by_alias=True)
+    tables = _without_added(pipeline, pipeline.model_dump(mode="json", by_alias=True))
     used: dict[str, object] = {}
     for path in stage.config:
         table, _, key = path.partition(".")
+        if table not in tables or (key and key not in tables[table]):
+            continue  # added since, and at its default
         value = tables[table][key] if key else tables[table]
         if table in _WITHOUT_EFFECT and not key:
             value = {k: v for k, v in value.items() if k not in _WITHOUT_EFFECT[table]}
@@ -93,6 +117,22 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
             value = value["neighbours"] if pipeline.mix.pairs else 0
         used[path] = value
     return digest(used)
+
+
+def _without_added(value: object, dumped: Any) -> Any:
+    """A part of the pipeline file as it was dumped, but for keys that came later and hold their default."""
+    if isinstance(value, dict):
+        return {key: _without_added(value[key], part) for key, part in dumped.items()}
+    if not isinstance(value, BaseModel):
+        return dumped
+    fields = type(value).model_fields.items()
+    kept = {field.alias or name: getattr(value, name) for name, field in fields if not _is_new(value, name, field)}
+    return {key: _without_added(part, dumped[key]) for key, part in kept.items()}
+
+
+def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
+    default = field.get_default(call_default_factory=True)
+    return field.json_schema_extra == ADDED and getattr(table, name) == default
 
 
 def output_digest(place: str, left_out: tuple[str, ...]) -> str:

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from index_builder.manifest import Manifest
 from index_builder.registry import Registry
-from twinspire import __version__, storage, workdir
+from twinspire import storage, workdir
 from twinspire.errors import UsageError
-from twinspire.keys import REFRESH, config_digest, digest
+from twinspire.keys import REFRESH, config_digest, digest, stage_key
 from twinspire.lineage import is_kept, is_live
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
@@ -65,17 +65,14 @@ def refresh(
     towers = _towers(registry, version)
     _check(pipeline, day, towers.holder)
     config = config_digest(pipeline, REFRESH)
-    key = digest(
-        {
-            "stage": REFRESH.name,
-            "software": __version__,
-            "day": str(day),
-            "config": config,
-            "trained": towers.trained,
-            "holder": towers.holder.version,
-            "promote": promote,
-            "source": digest(import_module("beam_jobs.reading.source").fingerprint(pipeline, day, "catalogue")),
-        }
+    key = stage_key(
+        REFRESH,
+        day=str(day),
+        config=config,
+        trained=towers.trained,
+        holder=towers.holder.version,
+        promote=promote,
+        source=digest(import_module("beam_jobs.reading.source").fingerprint(pipeline, day, "catalogue")),
     )
     done = workdir.latest(pipeline, day, REFRESH.name)
     fresh = force or done is None or done.key != key or not is_kept(pipeline, done.summary["version"])

@@ -10,9 +10,9 @@ from importlib import import_module
 
 from rich.console import Console
 
-from twinspire import __version__, claims, workdir
+from twinspire import claims, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
-from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest
+from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest, stage_key
 from twinspire.lineage import find_parent, is_kept, is_live, missing
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
@@ -99,18 +99,15 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     elif name == "train":
         _check_mode(day, mode, before["features"])
     config = config_digest(pipeline, stage)
-    key = digest(
-        {
-            "stage": name,
-            "software": __version__,
-            "day": str(day),
-            "config": config,
-            "inputs": {stage: attempt.output for stage, attempt in before.items()},
-            "mode": mode if name in ("features", "train") else None,
-            "parent": parent.version if parent and stage.inherits else None,
-            "promote": promote if name == "publish" else None,
-            "source": _source_digest(pipeline, day, mode) if name == "features" else None,
-        }
+    key = stage_key(
+        stage,
+        day=str(day),
+        config=config,
+        inputs={stage: attempt.output for stage, attempt in before.items()},
+        mode=mode if name in ("features", "train") else None,
+        parent=parent.version if parent and stage.inherits else None,
+        promote=promote if name == "publish" else None,
+        source=_source_digest(pipeline, day, mode) if name == "features" else None,
     )
     done = workdir.latest(pipeline, day, name)
     fresh = (

@@ -1,9 +1,21 @@
-"""Which stages the settings of the mix concern."""
+"""What makes a stage stale, and what does not: settings, releases, formats."""
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
 import pytest
+from pydantic import Field
 
-from twinspire.keys import STAGES, config_digest
+from twinspire import refresh, runner, workdir
+from twinspire.feature import ADDED
+from twinspire.keys import STAGES, config_digest, stage_key
 from twinspire.pipeline import Pipeline
+from twinspire.tables import Frequency, Source, Train
+
+RELEASES = sorted(Path(__file__).parents[1].glob("data/work_*"))
 
 
 def pipeline(**mix) -> Pipeline:
@@ -34,3 +46,64 @@ TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
 def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
     before, after = pipeline(**one), pipeline(**other)
     assert {name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)} == stages
+
+
+class LaterFrequency(Frequency):
+    patience: int = Field(7, json_schema_extra=ADDED)
+
+
+class LaterTrain(Train):
+    frequency: LaterFrequency = Field(default_factory=LaterFrequency)
+    warmth: tuple[float, ...] = Field((0.5,), json_schema_extra=ADDED)
+
+
+class LaterSource(Source):
+    late_days: int = Field(0, json_schema_extra=ADDED)
+
+
+class Later(Pipeline):
+    """A pipeline file of a release to come."""
+
+    source: LaterSource
+    train: LaterTrain = Field(default_factory=LaterTrain)
+    weather: LaterTrain = Field(default_factory=LaterTrain, json_schema_extra=ADDED)
+
+
+@pytest.mark.parametrize(
+    ("tables", "stages"),
+    [
+        ({}, set()),
+        ({"train": {"warmth": [0.5], "frequency": {"patience": 7}}, "weather": {}}, set()),
+        ({"train": {"warmth": [0.5, 0.5]}}, {"train"}),
+        ({"train": {"frequency": {"patience": 8}}}, {"train"}),
+        ({"source": {"events": "/none/dt={date}/", "late_days": 1}}, {"features", "embed"}),
+        ({"weather": {"epochs": 7}}, {"embed"}),
+    ],
+)
+def test_a_key_that_came_later_concerns_a_stage_only_when_it_is_set(tables, stages):
+    before = pipeline()
+    after = Later.model_validate(before.model_dump(exclude_unset=True) | tables)
+    uses = {**STAGES, "embed": replace(STAGES["embed"], config=("weather", "source.late_days"))}
+    then = {name: config_digest(before, stage) for name, stage in STAGES.items()}
+    assert {name for name, stage in uses.items() if config_digest(after, stage) != then[name]} == stages
+
+
+@pytest.fixture(params=RELEASES, ids=lambda home: home.name)
+def left_behind(request, tmp_path, monkeypatch):
+    """The working files and the registry of an earlier release, and its pipeline file with every key written out."""
+    shutil.copytree(request.param, tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    return Pipeline.model_validate(json.loads(Path("pipeline.json").read_text()))
+
+
+def test_what_an_earlier_release_committed_stays_done(left_behind):
+    days = workdir.days(left_behind)
+    told = [runner.run_stage(left_behind, day, name) for day in days for name in STAGES]
+    told.append(refresh.refresh(left_behind, days[-1]))
+    assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
+
+
+def test_a_stage_of_another_format_is_done_again():
+    stage = STAGES["embed"]
+    keys = {stage_key(replace(stage, format=n), day=str(date(2024, 3, d))) for n in (1, 2, 3) for d in (1, 2)}
+    assert len(keys) == 6
