@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -79,6 +80,14 @@ def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline,
     assert (second.items, second.dimension, second.quality["candidate"]) == (300, 4, 0.2)
     assert second.software["twinspire"] and second.software["numpy"] == np.__version__
     assert storage.read_bytes(f"{made.out}/manifest.json") == second.dump()
+
+
+def test_a_version_from_scratch_has_no_parent_and_is_judged_beside_the_one_before(context, pipeline, registry, parent):
+    first = publish.run(context(FIRST))["version"]
+    made = replace(context(SECOND, recall=0.15, parent=parent(pipeline, SECOND)), mode="full")
+    second = publish.run(made)
+    assert made.parent.version == first and registry.manifest(second["version"]).parent is None
+    assert second["refused"] and second["gate"]["baseline"] == 0.2
 
 
 def test_a_worse_version_is_stored_and_not_live(context, pipeline, registry, parent):

@@ -48,17 +48,32 @@ def by_chance(rows: int, seed: int = 9) -> Ranked:
     return Ranked(ranked, ranked)
 
 
-def mixing(day: pa.Table, held: pa.Table, *, parent: bool = True, inherited: Mix | None = None, **settings) -> Mixing:
+def knowing(asked: pa.Table) -> Ranked:
+    """What a two-tower lists that knows what will be taken."""
+    taken = [[ITEMS.index(item) for item in row] for row in asked["_truth"].to_pylist()]
+    ranked = np.array([[*own, *(i for i in range(110) if i not in own)][:100] for own in taken])
+    return Ranked(ranked, ranked)
+
+
+def mixing(
+    day: pa.Table, held: pa.Table, *, parent: bool = True, inherited: Mix | None = None, knows: str = "", **settings
+) -> Mixing:
+    """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others list by chance."""
     asked = {DAY: exam(day, CORPUS, EVALUATION), HELD: exam(held, CORPUS, EVALUATION)}
     pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
-    lists = {DAY: by_chance(day.num_rows), HELD: by_chance(held.num_rows)}
+    before, after = (
+        {DAY: knowing(day), HELD: knowing(held)}
+        if knows == which
+        else {DAY: by_chance(day.num_rows), HELD: by_chance(held.num_rows)}
+        for which in ("before", "after")
+    )
     return Mixing(
         ctx=SimpleNamespace(pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None),
         corpus=CORPUS,
         nominators=Nominators.of(CORPUS, None),
         asked=asked,
-        before=lists if parent else {},
-        after={HELD: lists[HELD]},
+        before=before if parent else {},
+        after={HELD: after[HELD]},
         inherited=inherited,
     )
 
@@ -80,7 +95,7 @@ def test_the_right_source_wins_and_finds_all(right):
     assert mix.fitted["on"] == "progressive" and mix.fitted["two_tower"] == "v1"
     assert mix.fitted["users"] == {"0": 0, "1-4": 0, "5-19": 200, "20+": 0} and mix.fitted["own_weights"] == ["5-19"]
     figures = fitted.figures(mix)
-    assert figures["holdout"]["candidate"]["recall@10"] == 1 > figures["holdout"]["users"] * 0
+    assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["users"] == 50
     assert figures["progressive"] is None and figures["holdout"]["baseline"] is None, "the parent has no mix"
 
 
@@ -110,6 +125,18 @@ def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
     assert figures["progressive"]["recall@10"] < 0.05, "of a mix that bets on what is popular"
     assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["baseline"]["recall@10"] < 0.05
     assert figures["fitted"]["day"] == str(TODAY)
+
+
+@pytest.mark.parametrize("knows", ["before", "after"])
+def test_each_mix_is_measured_with_the_two_tower_of_its_own_version(knows):
+    """Both mixes trust their two-tower; only one of the two is right."""
+    held, trusting = queries("past", 10, 50, seed=3, held=True), mix_of(1, 0.0001, 0.0001)
+    found = mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows).figures(trusting)
+    recall = {who: found["holdout"][who]["recall@10"] for who in ("candidate", "baseline")}
+    right, wrong = ("baseline", "candidate") if knows == "before" else ("candidate", "baseline")
+    assert recall[right] == 1 and recall[wrong] < 0.1
+    assert (found["holdout"]["change"]["recall@10"]["change"] > 0) == (knows == "after")
+    assert (found["progressive"]["recall@10"] == 1) == (knows == "before"), "the day is the parent's"
 
 
 def test_a_first_mix_is_not_measured_on_whom_it_was_fitted_on():
