@@ -4,8 +4,8 @@
     summary row -> transform/                           make_graph, in this process
     examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
 
-TFT analyses the summary row, not the rows of the window, so that its analysis takes seconds whatever the window holds,
-and needs local files only: TensorFlow cannot write where `twinspire.storage` can.
+All that TFT's analysers could find stands in the summary row, so the graph has none: TFT traces it and writes it, in
+this process, without a job. It needs local files: TensorFlow cannot write where `twinspire.storage` can.
 """
 
 import io
@@ -22,16 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
-import tensorflow_transform.beam as tft_beam
 from apache_beam.pvalue import PCollection
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.utils.shared import Shared
+from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
 from beam_jobs import schema
-from beam_jobs.transform.analysis import SUMMARY, read_summary, summary_fields, write_summary
-from beam_jobs.transform.preprocessing import make_preprocessing_fn
+from beam_jobs.transform import analysis
+from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
 from beam_jobs.transform.tensors import adapter_config, to_tft
 from twinspire import storage
 from twinspire.pipeline import Pipeline
@@ -39,6 +38,8 @@ from twinspire.pipeline import Pipeline
 _GRAPH = "transform_fn"
 _PASSED = ("_time", "_user", "_item", "_reward", schema.LABEL)
 _IDS = ("id", "category", "time")
+NO_VALUE = b"\x1fempty"
+"""The only line of an empty vocabulary: a table needs one. TFT does the same, with another value."""
 
 
 def make_graph(p: Pipeline, out: str) -> None:
@@ -48,8 +49,8 @@ def make_graph(p: Pipeline, out: str) -> None:
       p: the pipeline.
       out: URI of the stage's output.
     """
-    summary = storage.join(out, SUMMARY)
-    row = read_summary(summary)
+    summary = storage.join(out, analysis.SUMMARY)
+    row = analysis.read_summary(summary)
     with tempfile.TemporaryDirectory() as local:
         fit(p, row, Path(local))
         storage.upload_tree(Path(local), storage.join(out, schema.TRANSFORM))
@@ -64,15 +65,26 @@ def fit(p: Pipeline, row: pa.RecordBatch, folder: Path) -> None:
       row: the summary row.
       folder: an empty local folder.
     """
-    config = adapter_config(p, summary_fields(p))
-    with _quiet(), tempfile.TemporaryDirectory() as temp, beam.Pipeline(runner=FnApiRunner()) as pipeline:
-        # Through a file: Beam would press the elements of Create into the job's description, and that takes a while.
-        file = f"{temp}/{SUMMARY}"
-        write_summary(to_tft(row, config), file)
-        data = pipeline | beam.Create([file]) | "Read" >> beam.Map(read_summary).with_output_types(pa.RecordBatch)
-        with tft_beam.Context(temp_dir=temp):
-            graph = (data, config) | "Analyse" >> tft_beam.AnalyzeDataset(make_preprocessing_fn(p))
-            _ = graph | "Write graph" >> tft_beam.WriteTransformFn(str(folder))
+    with _quiet(), tempfile.TemporaryDirectory() as scratch:
+        impl_helper.analyze_in_place(
+            make_preprocessing_fn(p, _analysis(p, row, Path(scratch))),
+            force_tf_compat_v1=False,
+            feature_specs=None,  # of TensorFlow 1
+            type_specs=TensorAdapter(adapter_config(p)).TypeSpecs(),
+            transform_output_path=str(folder),
+        )
+
+
+def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
+    """Writes the vocabularies of the summary row to a folder."""
+    vocabularies = {}
+    for name in analysis.vocabulary_features(p):
+        values = row[analysis.vocabulary_column(name)][0].values.cast(pa.binary()).to_pylist()
+        file = folder / name
+        file.write_bytes(b"".join(value + b"\n" for value in values or [NO_VALUE]))
+        vocabularies[name] = str(file)
+    moments = {name: tuple(row[analysis.moments_column(name)][0].as_py()) for name in analysis.scaled_features(p)}
+    return Analysis(vocabularies, moments)
 
 
 class _quiet:

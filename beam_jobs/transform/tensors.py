@@ -4,8 +4,6 @@ TFT takes every column as a list: a scalar is a list of one. Nulls become what t
 strings, NaN in floats, -1 in integers.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,20 +15,14 @@ from twinspire.errors import BadData
 from twinspire.feature import VectorFeature
 from twinspire.pipeline import Pipeline
 
-MISSING = {pa.string(): "", pa.float32(): np.nan, pa.float64(): np.nan, pa.int64(): -1}
+MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 
 
-def adapter_config(p: Pipeline, extra: Sequence[pa.Field] = ()) -> TensorAdapterConfig:
-    """How TFT turns batches made by `to_tft` into tensors.
-
-    Args:
-      p: the pipeline.
-      extra: further columns: scalars, lists, or vectors (lists of a fixed size).
-    """
+def adapter_config(p: Pipeline) -> TensorAdapterConfig:
+    """How TFT turns batches made by `to_tft` into tensors."""
     sizes = {name: f.size for name, f in p.features.items() if isinstance(f, VectorFeature)}
     raw = schema.query_columns(p) + schema.item_columns(p)
-    features = [pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f for f in raw]
-    fields = [*features, *extra]
+    fields = [pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f for f in raw]
     return TensorAdapterConfig(
         pa.schema([pa.field(f.name, pa.list_(_value_type(f.type))) for f in fields]),
         {f.name: _representation(f) for f in fields},
