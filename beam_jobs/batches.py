@@ -78,11 +78,10 @@ def to_frame(batches: Iterable[pa.RecordBatch | pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(frames, rechunk=True)
 
 
-def parquet(frame: pl.DataFrame, schema: pa.Schema) -> bytes:
-    """A Parquet file of a frame's rows. Equal rows in equal order give equal bytes."""
-    table = pa.Table.from_batches([to_batch(frame, schema)])
+def parquet(batch: pa.RecordBatch) -> bytes:
+    """A Parquet file of a batch's rows. Equal rows in equal order give equal bytes."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
+    pq.write_table(pa.Table.from_batches([batch]), sink, compression="zstd", row_group_size=_ROW_GROUP)
     return sink.getvalue()
 
 

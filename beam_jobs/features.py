@@ -1,7 +1,7 @@
 """The stage `features`: events and snapshots -> all that the later stages read (schema.py lists it).
 
-One Beam job writes the raw features and sums up what the transform graph has to know; then the graph is made, and a
-second job applies it to the training rows and takes the day's statistics.
+One Beam job writes the raw features, takes the day's statistics and sums up what the transform graph has to know; then
+the graph is made, and a second job applies it to the training rows.
 """
 
 import json
@@ -11,6 +11,7 @@ import apache_beam as beam
 from rich.console import Console
 
 from beam_jobs import engine, schema
+from beam_jobs.raw_features.flow import Rows
 from beam_jobs.raw_features.run import write_raw
 from beam_jobs.statistics import anomalies, statistics
 from beam_jobs.transform import analysis, graph
@@ -27,18 +28,17 @@ def run(ctx: StageContext) -> dict:
       BadData: input breaks a rule of the pipeline file.
     """
     p, out = ctx.pipeline, ctx.out
-    report = write_raw(ctx, lambda rows: rows | "Summary" >> analysis.WriteSummary(p, ctx.day, out))
+
+    def look(rows: Rows) -> None:
+        _ = rows.analysis | "Summary" >> analysis.WriteSummary(p, ctx.day, out)
+        _ = rows.examples | "Statistics" >> statistics.WriteStatistics(p, out)
+
+    report = write_raw(ctx, look)
     console.print(f"features {ctx.day}: making the transform graph")
     graph.make_graph(p, out)
     examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(out, schema.EXAMPLES))]
-    of_day = [name for name in examples if name.startswith(f"{schema.EXAMPLES}/{schema.day_folder(ctx.day)}/")]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
-
-    def build(pipeline: beam.Pipeline) -> None:
-        _ = pipeline | "Examples" >> beam.Create(examples) | graph.ApplyGraph(p, out)
-        _ = pipeline | "Of the day" >> beam.Create(of_day) | statistics.WriteStatistics(p, out)
-
-    engine.run(p.beam.options, build)
+    engine.run(p.beam.options, lambda job: job | "Examples" >> beam.Create(examples) | graph.ApplyGraph(p, out))
     # No key holds this: docs/decisions/0018-what-statistics-are-compared-with.md
     day, earlier = _earlier(ctx)
     compared = {"day": str(day), "attempt": workdir.name(p, earlier)} if earlier else None

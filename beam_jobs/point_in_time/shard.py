@@ -1,4 +1,4 @@
-"""All that is made of one shard of the users: whole users, all their events, whole columns at a time.
+"""All that is made of some shards of the users: whole users, all their events, whole columns at a time.
 
 The frames that come out still lack what only all shards together know: item features, and who is held out.
 """
@@ -19,6 +19,8 @@ LOT = "_lot"
 """A number drawn for the user and the day; the smallest are held out."""
 TAIL = "_tail"
 """The user's last items, oldest first."""
+SHARD = "_shard"
+"""The user's shard."""
 _ORDERED = ["_user", "_time", "_item"]
 
 
@@ -33,11 +35,11 @@ def history_types(p: Pipeline) -> tuple[str, ...]:
 
 
 class Shard:
-    """One shard.
+    """One shard, or several.
 
     Attributes:
       events: sorted by user, time, item; no two with the same user, item, time and type (the first in the logs stays).
-        Columns of `columns.events`, `_day`, `_code` (number of the user), `_positive`.
+        Columns of `columns.events`, `_shard`, `_day`, `_code` (number of the user), `_positive`.
       past: those that enter histories.
       doubles: copies dropped, by number of the day.
     """
@@ -47,7 +49,7 @@ class Shard:
 
         Args:
           job: the job.
-          events: columns of `columns.events`, `_order`, `_day`, in any order.
+          events: columns of `columns.events`, `_order`, `_day`, `_shard`, in any order.
           users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any order.
         """
         self._job, self._p = job, job.p
@@ -64,6 +66,7 @@ class Shard:
         self.past = self.events.filter(_of_type(history_types(self._p)))
         self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
         self._length = next((f.length for f in self._p.kinds("history").values()), 0)
+        self._lots: dict[date, pl.DataFrame] = {}
 
     def positives(self, day: date | None = None) -> pl.DataFrame:
         """The positives, of one day or of all."""
@@ -72,8 +75,19 @@ class Shard:
 
     def lots(self, day: date) -> pl.DataFrame:
         """Draws a lot for each user with a positive on the day: `_user`, `_lot`."""
-        users = self.positives(day)["_user"].unique(maintain_order=True)
-        return pl.DataFrame([users, pl.Series(LOT, hashing.lots(users, str(day)), pl.UInt64)])
+        if day not in self._lots:
+            users = self.positives(day)["_user"].unique(maintain_order=True)
+            drawn = pl.Series(LOT, hashing.lots(users, str(day)), pl.UInt64)
+            self._lots[day] = pl.DataFrame([users, drawn])
+        return self._lots[day]
+
+    def by_shard(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows with `_user` of each shard, in their order; none, too, of a shard that has only events."""
+        of = self.events.select("_user", SHARD).unique("_user")
+        numbers = rows.select("_user").join(of, on="_user", how="left", maintain_order="left")[SHARD]
+        found = dict(batches.slices(numbers, rows))
+        for number in of[SHARD].unique().sort():
+            yield number, found.get(number, rows.clear())
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Examples without item features, by the file that they go to."""

@@ -12,7 +12,7 @@ from beam_jobs import batches, days, schema
 from beam_jobs.point_in_time import corpus, counts, items
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.point_in_time.shard import LOT
-from beam_jobs.raw_features.steps import MEMBERS, NUMBERS, REJECTED
+from beam_jobs.raw_features.steps import EXAMPLES, MEMBERS, NUMBERS, REJECTED
 from beam_jobs.reading.records import ORDER
 from twinspire import storage
 
@@ -23,16 +23,16 @@ class Finish(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job, self._p = job, job.p
 
-    def _write(self, name: str, rows: pl.DataFrame, kind: pa.Schema) -> None:
-        storage.write_bytes(storage.join(self._job.out, name), batches.parquet(rows, kind))
+    def _write(self, name: str, rows: pa.RecordBatch) -> None:
+        storage.write_bytes(storage.join(self._job.out, name), batches.parquet(rows))
 
 
 class FinishExamples(Finish):
-    """(file, batches of its rows) -> the file, sorted by time, user, item."""
+    """(file, batches of its rows) -> the file, sorted by time, user, item; `NUMBERS`, `EXAMPLES` of the day's own."""
 
     def process(
         self, element: tuple[str, Iterable[pa.RecordBatch]], table: pa.RecordBatch, held_out: Mapping[int, int]
-    ) -> Iterator[tuple[str, int]]:
+    ) -> Iterator:
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
@@ -40,10 +40,12 @@ class FinishExamples(Finish):
         rows = rows.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
         rows = counts.add(rows, items.known_at(self._job, day, _frame(table)))
-        rows = items.dress(self._job, rows, at, day)
-        self._write(name, rows, schema.example_schema(self._p))
-        yield f"examples|events|{day}|", len(rows)
-        yield f"held out examples|events|{day}|", int(rows["_holdout"].sum())
+        batch = batches.to_batch(items.dress(self._job, rows, at, day), schema.example_schema(self._p))
+        self._write(name, batch)
+        yield TaggedOutput(NUMBERS, (f"examples|events|{day}|", len(rows)))
+        yield TaggedOutput(NUMBERS, (f"held out examples|events|{day}|", int(rows["_holdout"].sum())))
+        if day == self._job.plan.day:
+            yield TaggedOutput(EXAMPLES, batch)
 
 
 class FinishAnalysis(Finish):
@@ -70,7 +72,7 @@ class FinishQueries(Finish):
             parts.append(asked if day == self._job.plan.day else asked.filter("_holdout"))
             yield f"queries|events|{day}|", len(parts[-1])
             yield f"held out queries|events|{day}|", int(parts[-1]["_holdout"].sum())
-        self._write(element[0], pl.concat(parts), schema.evaluation_schema(self._p))
+        self._write(element[0], batches.to_batch(pl.concat(parts), schema.evaluation_schema(self._p)))
 
 
 class FinishUsers(Finish):
@@ -78,9 +80,8 @@ class FinishUsers(Finish):
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        rows = batches.to_frame([element[1]])
-        self._write(element[0], rows, schema.users_schema(self._p))
-        yield f"known users|events|{self._job.plan.day}|", len(rows)
+        self._write(*element)
+        yield f"known users|events|{self._job.plan.day}|", len(element[1])
 
 
 class FinishPasts(Finish):
@@ -88,9 +89,8 @@ class FinishPasts(Finish):
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        rows = batches.to_frame([element[1]])
-        self._write(element[0], rows, schema.pasts_schema())
-        yield f"pasts|events|{self._job.plan.day}|", len(rows)
+        self._write(*element)
+        yield f"pasts|events|{self._job.plan.day}|", len(element[1])
 
 
 class FinishCorpus(Finish):
@@ -104,7 +104,8 @@ class FinishCorpus(Finish):
             rows = corpus.corpus(self._job, moment, known)
             kind = corpus.schema_of(self._job, rows)
             for part, start in enumerate(range(0, max(1, len(rows)), schema.CORPUS_FILE_ROWS)):
-                self._write(f"{folder}/{part:05d}.parquet", rows[start : start + schema.CORPUS_FILE_ROWS], kind)
+                of_file = batches.to_batch(rows[start : start + schema.CORPUS_FILE_ROWS], kind)
+                self._write(f"{folder}/{part:05d}.parquet", of_file)
             yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
             yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
         yield from (TaggedOutput(NUMBERS, number) for number in self._numbers(known))

@@ -6,7 +6,7 @@ shards have to know together, the count table and the lots of the held-out -> fi
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -33,19 +33,29 @@ _WORK = {
     steps.PASTS: _Named,
     steps.BASKETS: _Named,
 }
+_EXAMPLES = {steps.NUMBERS: _Counted, steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {steps.REJECTED: Rejected, steps.NUMBERS: _Counted, steps.MEMBERS: _Named}
+
+
+class Rows(NamedTuple):
+    """Record batches that others look at.
+
+    Attributes:
+      analysis: what the transform graph is fitted on, `schema.analysis_schema`.
+      examples: those of the day, `schema.example_schema`.
+    """
+
+    analysis: PCollection
+    examples: PCollection
 
 
 @dataclass
 class RawFeatures(beam.PTransform):
-    """Writes all of the stage's output that needs no transform graph, and the numbers of the report.
-
-    Returns the rows that the graph is fitted on: record batches with `schema.analysis_schema`.
-    """
+    """Writes all of the stage's output that needs no transform graph, and the numbers of the report; returns `Rows`."""
 
     job: Job
 
-    def expand(self, begin: PBegin) -> PCollection:
+    def expand(self, begin: PBegin) -> Any:
         """Connects the steps."""
         job = self.job
         read = begin | "Read" >> ReadRecords(job)
@@ -53,12 +63,13 @@ class RawFeatures(beam.PTransform):
         table = AsSingleton(made[steps.COUNTS] | "Count table" >> CountTable())
         held_out = AsDict(made[steps.LOTS] | "Held out" >> HeldOut(job.most_held_out))
         files = made[steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
+        examples = files | "Examples" >> _tagged(finish.FinishExamples(job), _EXAMPLES, table, held_out)
         corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> _tagged(finish.FinishCorpus(job), _CORPUS, table)
         numbers = [
             read[steps.NUMBERS],
             made[steps.NUMBERS],
             corpora[steps.NUMBERS],
-            files | "Examples" >> _count(finish.FinishExamples(job), table, held_out),
+            examples[steps.NUMBERS],
             made[steps.EVALUATION] | "Evaluation" >> _count(finish.FinishQueries(job), held_out),
             made[steps.USERS] | "Users" >> _count(finish.FinishUsers(job)),
             made[steps.PASTS] | "Pasts" >> _count(finish.FinishPasts(job)),
@@ -70,7 +81,7 @@ class RawFeatures(beam.PTransform):
         _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
         analysis = beam.ParDo(finish.FinishAnalysis(job), table).with_output_types(pa.RecordBatch)
-        return made[steps.ANALYSIS] | "Analysis" >> analysis
+        return Rows(made[steps.ANALYSIS] | "Analysis" >> analysis, examples[steps.EXAMPLES])
 
 
 @dataclass
@@ -80,10 +91,10 @@ class ReadRecords(beam.PTransform):
     job: Job
 
     def expand(self, begin: PBegin) -> Any:
-        """Files are cut into parts, and these are spread over the workers."""
+        """Small files are put together, large ones cut into parts, and these spread over the workers."""
         tables = (self.job.inputs.events, self.job.inputs.users)
         files = [(f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))]
-        parts = begin | beam.Create(files) | "Cut" >> beam.FlatMap(steps.cut, self.job.p.source.format)
+        parts = begin | beam.Create(steps.pack(files)) | "Cut" >> beam.FlatMap(steps.cut, self.job.p.source.format)
         return parts | beam.Reshuffle() | "Parse" >> _tagged(steps.Read(self.job), _READ)
 
 

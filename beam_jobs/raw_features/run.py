@@ -10,7 +10,7 @@ from beam_jobs import engine, schema
 from beam_jobs.days import Scope, make_plan
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.raw_features import report
-from beam_jobs.raw_features.flow import RawFeatures
+from beam_jobs.raw_features.flow import RawFeatures, Rows
 from beam_jobs.reading import source
 from beam_jobs.reading.files import format_of
 from twinspire import storage
@@ -31,12 +31,12 @@ _OF_CATALOGUE = (
 console = Console(stderr=True)
 
 
-def write_raw(ctx: StageContext, analyse: Callable[[beam.PCollection], None]) -> dict:
+def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     """Writes examples, corpora, queries, users, rejected records and the report.
 
     Args:
       ctx: the stage's.
-      analyse: adds the steps that look at the rows which the transform graph is fitted on.
+      look: adds the steps that look at the rows on their way.
 
     Returns:
       The report.
@@ -55,7 +55,7 @@ def write_raw(ctx: StageContext, analyse: Callable[[beam.PCollection], None]) ->
     )
 
     def build(pipeline: beam.Pipeline) -> None:
-        analyse(pipeline | "Raw features" >> RawFeatures(job))
+        look(pipeline | "Raw features" >> RawFeatures(job))
 
     engine.run(ctx.pipeline.beam.options, build)
     numbers = report.read_numbers(job)

@@ -1,19 +1,21 @@
 """What the workers of the feature job do with one element. The thinking is done in the modules that these call."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 
 import apache_beam as beam
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import batches, days, hashing, schema
 from beam_jobs.point_in_time import counts, shard, together
 from beam_jobs.point_in_time.job import Job
-from beam_jobs.point_in_time.shard import LOT, Shard
+from beam_jobs.point_in_time.shard import LOT, SHARD, Shard
 from beam_jobs.reading import blocks, columns
 from beam_jobs.reading.records import ORDER, Judge
 from beam_jobs.reading.rejected import KEPT_PER_FILE, Rejected, to_json_lines
@@ -36,25 +38,59 @@ EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = "examples", "analysis", "evaluati
 BASKETS = "baskets"
 """(folder of co-occurrence, what the users of a shard took before its moment)."""
 
+NumberedFile = tuple[SourceFile, int]
+"""A file, and its number among those of its table."""
 Part = tuple[SourceFile, int, int | None]
-"""A file, its number among those of its table, and a part of it."""
+"""The same, and a part of the file."""
+
+WORKED_ROWS = 500_000
+"""Shards are worked on together up to about so many events: operations on columns have a price a call."""
+_PACKED_BYTES = 4 << 20
 
 
-def cut(numbered: tuple[SourceFile, int], given: str) -> Iterator[Part]:
-    """Parts of a file that has this number."""
-    file, place = numbered
-    return ((file, place, part) for part in blocks.parts(given, file))
+def pack(files: Iterable[NumberedFile]) -> list[list[NumberedFile]]:
+    """Puts small files together, so that many days of few events are not many batches of few rows."""
+    packs: list[list[NumberedFile]] = []
+    room = 0
+    for numbered in files:
+        size = numbered[0].size
+        if not packs or size > room or packs[-1][0][0].table != numbered[0].table:
+            packs.append([])
+            room = _PACKED_BYTES
+        packs[-1].append(numbered)
+        room -= size
+    return packs
+
+
+def cut(packed: Sequence[NumberedFile], given: str) -> Iterator[list[Part]]:
+    """Parts that are read together: all of several small files, or one of a large file."""
+    parts = [(file, place, part) for file, place in packed for part in blocks.parts(given, file)]
+    return iter([[part] for part in parts] if len(packed) == 1 else [parts])
 
 
 class Read(beam.DoFn):
-    """Part of a file -> `RECORDS`, `NUMBERS`, `REJECTED`."""
+    """Parts of files of one table -> `RECORDS`, `NUMBERS`, `REJECTED`."""
 
     def __init__(self, job: Job) -> None:
         self._job, self._p = job, job.p
         self._types = shard.relevant_types(job.p)
 
-    def process(self, part: Part) -> Iterator:
+    def process(self, parts: Sequence[Part]) -> Iterator:
         """Reads, or raises BadData."""
+        waiting: list[pl.DataFrame] = []
+        for found in chain.from_iterable(map(self._read, parts)):
+            if isinstance(found, TaggedOutput):
+                yield found
+                continue
+            waiting.append(found)
+            if sum(map(len, waiting)) >= self._p.beam.batch_rows:
+                yield from self._by_shard(waiting)
+                waiting = []
+        if waiting:
+            yield from self._by_shard(waiting)
+
+    def _read(self, part: Part) -> Iterator[TaggedOutput | pl.DataFrame]:
+        """Outputs, and frames of good records."""
         file, place, group = part
         wanted = columns.events(self._p) if file.table == "events" else columns.users(self._p)
         judge, kept = Judge(self._p, file, place, wanted), 0
@@ -65,7 +101,7 @@ class Read(beam.DoFn):
                 judged = judge.take(block)
                 rejected, reasons = judged.rejected, judged.reasons
                 yield _about(file, "good", len(judged.good))
-                yield from self._by_shard(file, judged.good)
+                yield from self._relevant(file, judged.good)
             yield from (_about(file, "rejected", n, reason) for reason, n in reasons.items())
             if file.table != "events" or file.day in self._job.plan.examples:
                 yield from (TaggedOutput(REJECTED, r) for r in rejected[: max(0, KEPT_PER_FILE - kept)])
@@ -73,13 +109,17 @@ class Read(beam.DoFn):
         yield from (_about(file, "absent", 1, f"{c.use}\t{c.source}") for c in judge.close())
         yield _about(file, "parts", 1)
 
-    def _by_shard(self, file: SourceFile, rows: pl.DataFrame) -> Iterator:
+    def _relevant(self, file: SourceFile, rows: pl.DataFrame) -> Iterator[TaggedOutput | pl.DataFrame]:
         mark = "_day" if file.table == "events" else "_snapshot"
         rows = rows.with_columns(pl.lit(days.number(file.day), pl.Int32).alias(mark))
         if "_type" in rows.columns and file.day == self._job.plan.day:
             yield from (_about(file, "type", n, kind or "") for kind, n in rows["_type"].value_counts().iter_rows())
         if "_type" in rows.columns and self._types:
             rows = rows.filter(pl.col("_type").is_in(list(self._types)))
+        yield rows
+
+    def _by_shard(self, frames: list[pl.DataFrame]) -> Iterator[TaggedOutput]:
+        rows = pl.concat(frames)
         for number, part in batches.slices(hashing.shards(rows["_user"], self._p.beam.shards), rows):
             yield TaggedOutput(RECORDS, (number, batches.to_batch(part)))
 
@@ -92,19 +132,38 @@ class Work(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job = job
 
+    def start_bundle(self) -> None:
+        """Has no shards yet."""
+        self._waiting: list[tuple[int, list[pa.RecordBatch]]] = []
+        self._rows = 0
+
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator:
-        """Works on a shard."""
-        number, mixed = element
-        tables: dict[bool, list[pa.RecordBatch]] = {True: [], False: []}
-        for batch in mixed:
-            tables["_day" in batch.schema.names].append(batch)
+        """Works on the shards so far, once they are many events."""
+        number, found = element[0], list(element[1])
+        self._waiting.append((number, found))
+        self._rows += sum(batch.num_rows for batch in found)
+        if self._rows >= WORKED_ROWS:
+            yield from self._work()
+
+    def finish_bundle(self) -> Iterator:
+        """Works on the rest."""
+        for made in self._work():
+            yield TaggedOutput(made.tag, GlobalWindows.windowed_value(made.value))
+
+    def _work(self) -> Iterator[TaggedOutput]:
+        shards, self._waiting, self._rows = self._waiting, [], 0
+        tables: dict[bool, list[pl.DataFrame]] = {True: [], False: []}
+        for number, found in shards:
+            for batch in found:
+                frame = batches.to_frame([batch]).with_columns(pl.lit(number, pl.Int32).alias(SHARD))
+                tables["_day" in batch.schema.names].append(frame)
         if not tables[True]:
             return
-        users = batches.to_frame(tables[False]) if tables[False] else None
-        events = Shard(self._job, batches.to_frame(tables[True]), users)
+        users = pl.concat(tables[False]).drop(SHARD) if tables[False] else None
+        events = Shard(self._job, pl.concat(tables[True]), users)
         yield TaggedOutput(COUNTS, (0, counts.partial(events.positives())))
         yield from self._lots(events)
-        yield from self._tables(events, f"{number:05d}.parquet")
+        yield from self._tables(events)
         for day, n in events.doubles.items():
             yield TaggedOutput(NUMBERS, (f"doubles|events|{_day(day)}|", n))
         today = events.positives(self._job.plan.day)
@@ -117,29 +176,27 @@ class Work(beam.DoFn):
             if len(lots):
                 yield TaggedOutput(LOTS, (days.number(day), lots.tobytes()))
 
-    def _tables(self, events: Shard, name: str) -> Iterator:
+    def _tables(self, events: Shard) -> Iterator:
         p = self._job.p
         for file, rows in events.examples():
             yield TaggedOutput(EXAMPLES, (file, batches.to_batch(rows, half_made(p))))
         if self._job.plan.analysis:
             yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
         if self._job.plan.evaluation:
-            yield from self._asked(events, name)
-        users = batches.to_batch(events.users(), schema.users_schema(p))
-        yield TaggedOutput(USERS, (f"{schema.USERS}/{name}", users))
+            yield from self._asked(events)
+        yield from _files(USERS, schema.USERS, events.by_shard(events.users()), schema.users_schema(p))
         if p.mix.pairs:
             taken = events.positives()
             for folder, (_, moment) in together.moments(self._job).items():
                 yield TaggedOutput(BASKETS, (folder, together.baskets(taken, moment, p.window.train_days)))
 
-    def _asked(self, events: Shard, name: str) -> Iterator:
+    def _asked(self, events: Shard) -> Iterator:
         """What versions are measured by."""
         kind = schema.evaluation_schema(self._job.p).append(pa.field(LOT, pa.uint64()))
         kind = kind.remove(kind.get_field_index("_holdout"))
-        yield TaggedOutput(EVALUATION, (f"{schema.EVALUATION}/{name}", batches.to_batch(events.evaluation(), kind)))
+        yield from _files(EVALUATION, schema.EVALUATION, events.by_shard(events.evaluation()), kind)
         if self._job.p.evaluation.als:
-            pasts = batches.to_batch(events.pasts(), schema.pasts_schema())
-            yield TaggedOutput(PASTS, (f"{schema.PASTS}/{name}", pasts))
+            yield from _files(PASTS, schema.PASTS, events.by_shard(events.pasts()), schema.pasts_schema())
 
 
 def half_made(p: Pipeline) -> pa.Schema:
@@ -162,6 +219,12 @@ def write_numbers(job: Job, sums: Mapping[str, int]) -> None:
 def write_rejected(job: Job, records: Iterable[Rejected]) -> None:
     """Writes down what was set aside."""
     storage.write_bytes(storage.join(job.out, schema.REJECTED, "records.jsonl"), to_json_lines(records))
+
+
+def _files(tag: str, folder: str, shards: Iterable[tuple[int, pl.DataFrame]], kind: pa.Schema) -> Iterator:
+    """One file a shard."""
+    for number, rows in shards:
+        yield TaggedOutput(tag, (f"{folder}/{number:05d}.parquet", batches.to_batch(rows, kind)))
 
 
 def _about(file: SourceFile, what: str, n: int, detail: str = "") -> TaggedOutput:

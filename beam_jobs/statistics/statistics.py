@@ -7,14 +7,12 @@
 Numbers carry their quantile sketch as a custom statistic, by which two days are compared.
 """
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.pvalue import PCollection
 from google.protobuf import json_format
 from google.protobuf.wrappers_pb2 import BytesValue
@@ -48,21 +46,15 @@ def columns(p: Pipeline) -> list[str]:
 
 @dataclass
 class WriteStatistics(beam.PTransform):
-    """Names of files of examples, below the stage's output, -> `statistics/stats.*`."""
+    """Batches of examples -> `statistics/stats.*`."""
 
     p: Pipeline
     out: str
 
-    def expand(self, names: PCollection) -> PCollection:
-        """Summarises file by file, adds up and writes."""
-        batches = names | "Read" >> beam.FlatMap(_read, self.p, self.out).with_output_types(pa.RecordBatch)
-        sketches = batches | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p)))
+    def expand(self, examples: PCollection) -> PCollection:
+        """Summarises batch by batch, adds up and writes."""
+        sketches = examples | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p)))
         return sketches | "Write" >> beam.Map(_write, self.p, self.out)
-
-
-def _read(name: str, p: Pipeline, out: str) -> Iterator[pa.RecordBatch]:
-    file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(out, name))))
-    yield from file.iter_batches(p.beam.batch_rows, columns=columns(p))
 
 
 def _write(sketches: Sketches, p: Pipeline, out: str) -> None:

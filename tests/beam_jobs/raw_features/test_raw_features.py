@@ -18,7 +18,10 @@ import pytest
 
 from beam_jobs import hashing, schema
 from beam_jobs.raw_features import run as raw_features
+from beam_jobs.raw_features import steps
 from beam_jobs.raw_features.run import write_catalogue, write_raw
+from beam_jobs.reading import source
+from beam_jobs.reading.source import SourceFile
 from tests.beam_jobs.raw_features import world as worlds
 from tests.beam_jobs.raw_features.slow import Slow, float32
 from twinspire import storage
@@ -145,7 +148,7 @@ def test_rows_for_the_transform_graph(tmp_path):
     world = worlds.make(tmp_path, 4)
     slow, kept = Slow(world, DAY), tmp_path / "analysis"
     kept.mkdir()
-    write_raw(world.context(tmp_path / "out"), lambda batches: batches | beam.Map(keep, str(kept)))
+    write_raw(world.context(tmp_path / "out"), lambda rows: rows.analysis | beam.Map(keep, str(kept)))
     found = rows(kept)
     expected = []
     for day in [DAY - timedelta(days=n) for n in range(6)]:
@@ -166,6 +169,35 @@ def test_a_rerun_gives_the_same_bytes(one, tmp_path):
     world, out = one
     run(world, tmp_path / "again", mode="full")
     assert digests(tmp_path / "again") == digests(out)
+
+
+def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
+    world, out = one
+    monkeypatch.setattr(steps, "WORKED_ROWS", 1)
+    monkeypatch.setattr(steps, "_PACKED_BYTES", 0)
+    run(world, tmp_path / "alone", mode="full")
+    assert digests(tmp_path / "alone") == digests(out)
+
+
+def test_small_files_of_a_table_are_read_together(monkeypatch):
+    monkeypatch.setattr(steps, "_PACKED_BYTES", 10)
+    sizes = {"events": [4, 4, 4, 11, 3, 7, 1], "users": [1, 1]}
+    files = [
+        (SourceFile(table, DAY, f"/none/{n}", str(n), size, None), n)
+        for table, of_table in sizes.items()
+        for n, size in enumerate(of_table)
+    ]
+    packs = steps.pack(files)
+    assert [found for packed in packs for found in packed] == files
+    assert [[file.size for file, _ in packed] for packed in packs] == [[4, 4], [4], [11], [3, 7], [1], [1, 1]]
+
+
+def test_a_large_file_is_read_in_parts_and_small_ones_whole(one):
+    world, _ = one
+    numbered = [(file, n) for n, file in enumerate(source.files(world.pipeline, "events", DAY))]
+    alone = [list(steps.cut([file], "auto")) for file in numbered]
+    assert [len(parts) for cuts in alone for parts in cuts] == [1] * sum(map(len, alone)) and max(map(len, alone)) > 1
+    assert list(steps.cut(numbered, "auto")) == [[part for cuts in alone for [part] in cuts]]
 
 
 def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
@@ -71,15 +70,16 @@ def day(n=400, seed=0, **columns):
     return [{**row, **{name: make_value(i) for name, make_value in columns.items()}} for i, row in enumerate(rows)]
 
 
-def write_day(p, rows, out, options=(), files=3):
-    """Examples in some files -> the stage's statistics."""
-    names, kind = [], schema.example_schema(p)
-    for i in range(files):
-        names.append(f"{schema.EXAMPLES}/dt=2024-03-10/{i:02d}.parquet")
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(rows[i::files], kind), sink)
-        storage.write_bytes(storage.join(str(out), names[-1]), sink.getvalue().to_pybytes())
-    engine.run(options, lambda pipeline: pipeline | beam.Create(names) | statistics.WriteStatistics(p, str(out)))
+def write_day(p, rows, out, options=(), parts=9):
+    """Examples in some batches -> the stage's statistics."""
+    kind = schema.example_schema(p)
+    found = [pa.RecordBatch.from_pylist(rows[i::parts], kind) for i in range(parts)]
+
+    def build(pipeline):
+        made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
+        _ = made | beam.Reshuffle() | statistics.WriteStatistics(p, str(out))
+
+    engine.run(options, build)
     return str(out)
 
 
