@@ -46,8 +46,8 @@ def gini(counts: np.ndarray) -> float:
     Args:
       counts: [C] numbers >= 0, not all 0.
     """
-    n, ascending = len(counts), np.sort(counts).astype(np.float64)
-    return float((2 * np.arange(1, n + 1) - n - 1) @ ascending / (n * ascending.sum()))
+    n, shown = len(counts), np.sort(counts[counts > 0]).astype(np.float64)  # zeros come first, and weigh nothing
+    return float((2 * np.arange(n - len(shown) + 1, n + 1) - n - 1) @ shown / (n * shown.sum()))
 
 
 def overlap(counts: np.ndarray, lists: int, k: int) -> float:

@@ -5,7 +5,8 @@ and the number of users alone, so that two lists measured on the same queries ar
 common cancels in their difference. Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ LEVEL = 0.95
 
 _SEED = 20190916
 _CHUNK_BYTES = 64 << 20
+_KEPT = 16 << 20  # draws, of 2 bytes each
 
 
 def resampled_means(values: Mapping[str, np.ndarray], user: np.ndarray, resamples: int) -> dict[str, np.ndarray]:
@@ -30,16 +32,27 @@ def resampled_means(values: Mapping[str, np.ndarray], user: np.ndarray, resample
     if not users or not resamples or not values:
         return {name: np.full(resamples, np.nan) for name in values}
     sums, numbers, kind = _per_user(values, user, users)
-    means = np.empty((resamples, len(values)))
+    means = list[np.ndarray]()
+    for drawn in _kept(users, resamples) if users * resamples <= _KEPT else _draws(users, resamples):
+        times = drawn.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means.append((times @ sums) / (times @ numbers)[:, kind])
+    return dict(zip(values, np.concatenate(means).T, strict=True))
+
+
+def _draws(users: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each user is drawn, [n, users] uint16, n of the resamples at a time."""
     draw = np.random.default_rng(_SEED)
     chunk = max(1, _CHUNK_BYTES // (8 * users))
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
         drawn = draw.integers(users, size=(n, users)) + np.arange(n)[:, None] * users
-        times = np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means[start : start + n] = (times @ sums) / (times @ numbers)[:, kind]
-    return dict(zip(values, means.T, strict=True))
+        yield np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users).astype(np.uint16)
+
+
+@lru_cache(maxsize=4)  # the exams of a day, each of which measures many lists
+def _kept(users: int, resamples: int) -> tuple[np.ndarray, ...]:
+    return tuple(_draws(users, resamples))
 
 
 def _per_user(
