@@ -2,7 +2,7 @@
 
 As SASRec (Kang and McAuley, ICDM 2018), with the normalisation in front of each part instead of behind it. The output
 at a place depends on the items up to it and on no later one, so that one pass encodes every beginning of a sequence.
-Keras describes the computation only: weights are the towers' own, by name, like all others.
+Keras describes the computation only (model/encoder_layers.py): weights are the towers' own, by name, like all others.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,6 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from model.layout import Attention
@@ -64,48 +63,12 @@ def _fresh(name: str, shape: list[int], seed: int) -> tf.Tensor:
     return tf.zeros(shape)
 
 
-class _Block(keras.layers.Layer):
-    """x + attention(x), then x + feed-forward(x)."""
-
-    def __init__(self, spec: Attention, name: str) -> None:
-        super().__init__(name=name)
-        layers, width = keras.layers, spec.width
-        self.before_attention = layers.LayerNormalization(epsilon=1e-6, name="before_attention")
-        self.attention = layers.MultiHeadAttention(spec.heads, width // spec.heads, name="attention")
-        self.before_forward = layers.LayerNormalization(epsilon=1e-6, name="before_forward")
-        self.up = layers.Dense(width, activation="relu", name="up")
-        self.down = layers.Dense(width, name="down")
-        self.dropouts = [layers.Dropout(spec.dropout, name=f"dropout_{part}") for part in ("attention", "forward")]
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        y = self.before_attention(x)
-        x = x + self.dropouts[0](self.attention(y, y, use_causal_mask=True), training=training)
-        y = self.down(self.up(self.before_forward(x)))
-        return x + self.dropouts[1](y, training=training)
-
-
-class _Encoder(keras.layers.Layer):
-    """Positions, blocks, a last normalisation. Padding needs no mask: nothing before it looks at it."""
-
-    def __init__(self, spec: Attention) -> None:
-        super().__init__(name="encoder")
-        self.scale = spec.width**0.5  # embeddings have length 1; the blocks want values around 1
-        self.positions = self.add_weight(shape=(spec.length, spec.width), name="positions")
-        self.dropout = keras.layers.Dropout(spec.dropout, name="dropout")
-        self.blocks = [_Block(spec, str(number)) for number in range(spec.layers)]
-        self.last = keras.layers.LayerNormalization(epsilon=1e-6, name="last")
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        x = self.dropout(x * self.scale + self.positions[: keras.ops.shape(x)[1]], training=training)
-        for block in self.blocks:
-            x = block(x, training=training)
-        return self.last(x)
-
-
 @lru_cache
-def _layer(spec: Attention) -> _Encoder:
+def _layer(spec: Attention) -> Any:
+    from model.encoder_layers import Encoder  # only here: loading Keras takes a second, and few histories need it
+
     with tf.init_scope():
-        layer = _Encoder(spec)
+        layer = Encoder(spec)
         layer(tf.zeros([1, 1, spec.width]))
     return layer
 
