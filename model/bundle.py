@@ -25,6 +25,7 @@ from twinspire import storage
 
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
+TOWERS = {"query": QUERY_TOWER, "item": ITEM_TOWER}
 STATE = "state"
 METRICS = "metrics.json"
 EXAMPLES = "examples.json"
@@ -71,23 +72,25 @@ class Input(NamedTuple):
     width: int | None = None
 
 
-class Loaded(Protocol):
-    """What `tf.saved_model.load` returns, as far as it is used here."""
+class Signatures(Protocol):
+    """What `tf.saved_model.load` returns, or what is about to be saved, as far as it is used here."""
 
-    signatures: Mapping[str, Any]
+    @property
+    def signatures(self) -> Mapping[str, Any]:
+        """Callables by name."""
 
 
 class Tower:
-    """A loaded tower, called with Arrow tables.
+    """A tower, called with Arrow tables.
 
     Examples:
       >>> tower = Tower(tf.saved_model.load(f"{attempt}/{ITEM_TOWER}"))  # doctest: +SKIP
       >>> vectors = tower(corpus)  # doctest: +SKIP
     """
 
-    def __init__(self, loaded: Loaded) -> None:
-        self._loaded = loaded  # its variables live as long as this reference does
-        self._call = loaded.signatures[SIGNATURE]
+    def __init__(self, model: Signatures) -> None:
+        self._model = model  # its variables live as long as this reference does
+        self._call = model.signatures[SIGNATURE]
         self.inputs = {name: input_of(spec) for name, spec in self._call.structured_input_signature[1].items()}
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
 

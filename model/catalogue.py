@@ -53,7 +53,7 @@ def read(corpus: Path, transform: Transform, parts: Sequence[Part]) -> Catalogue
     """
     table = ds.dataset(corpus, format="parquet").to_table()
     inputs = {name: bundle.input_of(spec) for name, spec in transform.inputs.items()}
-    call = tf.function(lambda **raw: transform(raw)).get_concrete_function(**transform.inputs)
+    call = tf.function(lambda **raw: transform(raw), autograph=False).get_concrete_function(**transform.inputs)
     batches = list(bundle.batches(table, inputs, _ROWS)) or [bundle.arrays(table, inputs)]
     found = [call(**batch) for batch in batches]
     columns = {part.column: [_kept(batch[part.column].numpy()) for batch in found] for part in parts}

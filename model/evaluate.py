@@ -24,6 +24,7 @@ from model import baselines, slices
 from model.exposure import exposure, popular_share
 from model.intervals import interval, resampled_means
 from model.metrics import by_place, distinct, first_distinct, hits, means, top_k
+from model.ragged import Ragged
 from model.split import Split
 
 Measures = dict[str, Any]
@@ -58,11 +59,30 @@ def rank(split: Split, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked
       items: [C, D] float32, a vector per item of the corpus.
       k: length of the lists.
     """
-    # What is excluded from most lists cannot use up twice their length: one search for both.
-    more = top_k(queries, items, k + min(k, int(split.past.lengths.max(initial=0))))
-    fresh, heavy = first_distinct(more, k, exclude=split.past), np.flatnonzero(split.past.lengths > k)
-    fresh[heavy] = top_k(queries[heavy], items, k, exclude=split.past.take(heavy))
-    return Ranked(more[:, :k], fresh)
+    return with_and_without(nearest(queries, items, k, split.past.lengths), split.past, k)
+
+
+def nearest(queries: np.ndarray, items: np.ndarray, k: int, more: np.ndarray) -> np.ndarray:
+    """So many of each query's best items that k are left whatever is excluded: one search for both kinds of lists.
+
+    Args:
+      queries: [U, D] float32.
+      items: [C, D] float32.
+      k: length of the lists to come.
+      more: [U] int64, the most items that are excluded for each query.
+
+    Returns: [U, L] int64, best first, -1 behind the end.
+    """
+    found = np.full((len(queries), k + int(more.max(initial=0))), -1, np.int64)
+    for some in (np.flatnonzero(more <= k), np.flatnonzero(more > k)):  # few have had more than a whole list
+        length = k + int(more[some].max(initial=0))
+        found[some, :length] = top_k(queries[some], items, length)
+    return found
+
+
+def with_and_without(found: np.ndarray, past: Ragged, k: int) -> Ranked:
+    """Lists of k items out of `nearest`, [U, L], and the same without what each user had before."""
+    return Ranked(found[:, :k], first_distinct(found, k, exclude=past))
 
 
 def rank_baselines(split: Split, k: int) -> dict[str, Ranked]:

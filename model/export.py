@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -32,14 +33,25 @@ class RawTower(tf.Module):
         return encode(self.layout, self.side, self.tables, self.dense, self.transform(raw))
 
 
-def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> None:
-    """Writes the SavedModel that model/bundle.py describes; equal models are equal files."""
+class _InMemory(NamedTuple):
+    """What is saved, as `bundle.Tower` takes it."""
+
+    tower: RawTower
+    signatures: Mapping[str, Any]
+
+
+def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> bundle.Tower:
+    """Writes the SavedModel that model/bundle.py describes; equal models are equal files.
+
+    Returns: the tower that was written, from memory.
+    """
     tower = RawTower(model, transform, side)
 
-    @tf.function
+    @tf.function(autograph=False)
     def serve(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
         return {bundle.VECTOR: tower(raw)}
 
-    signature = serve.get_concrete_function(**transform.inputs)
-    tf.saved_model.save(tower, str(folder), signatures={bundle.SIGNATURE: signature})
+    signatures = {bundle.SIGNATURE: serve.get_concrete_function(**transform.inputs)}
+    tf.saved_model.save(tower, str(folder), signatures=signatures)
     canonicalise(folder)
+    return bundle.Tower(_InMemory(tower, signatures))

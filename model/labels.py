@@ -40,7 +40,7 @@ def labelled(asked: Exam, name: str, encoded: Encoded) -> Labelled:
     label = asked.queries.column(LABEL).to_numpy()
     item = asked.split.truth.values
     there = np.flatnonzero(np.isfinite(label) & (item >= 0))
-    return Labelled(encoded.queries[name][there], encoded.items[item[there]], label[there])
+    return Labelled(encoded.queries(name)[there], encoded.items[item[there]], label[there])
 
 
 def measures(head: Head, clicks: Labelled) -> dict[str, Any] | None:

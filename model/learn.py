@@ -10,7 +10,7 @@ from beam_jobs import schema
 from model import bundle, catalogue, progress, state
 from model import rows as training_rows
 from model.auxiliary import Head, check
-from model.catalogue import Catalogue
+from model.bundle import Tower
 from model.export import export
 from model.fit import Learned, fit
 from model.frequency import StreamingFrequency
@@ -18,7 +18,7 @@ from model.layout import Layout, Part, design
 from model.rows import Rows
 from model.state import TableState
 from model.towers import TwoTower
-from model.transform import Transform, vocabularies
+from model.transform import Transform, transforms, vocabularies
 from model.warm_start import warm_start
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
@@ -27,8 +27,6 @@ from twinspire.stages import StageContext
 ARCHIVED_ROWS = 1_000_000
 """The most rows kept per table for ids that have left, in case they come back."""
 
-_TOWERS = {"query": bundle.QUERY_TOWER, "item": bundle.ITEM_TOWER}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
@@ -36,6 +34,7 @@ class Trained:
 
     Attributes:
       model: the towers.
+      transforms: what turns raw features into theirs, by side.
       frequency: the frequency estimate.
       archive: rows of ids that have left, by table.
       learned: what training did.
@@ -45,6 +44,7 @@ class Trained:
     """
 
     model: TwoTower
+    transforms: Mapping[str, Transform]
     frequency: StreamingFrequency
     archive: Mapping[str, TableState]
     learned: Learned
@@ -93,7 +93,8 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
     start = state.load(parent) if parent else None
     if start:
         settings = settings.model_copy(update={"epochs": settings.warm_epochs})
-    tokens = vocabularies(features / schema.TRANSFORM, ctx.pipeline)
+    transform = features / schema.TRANSFORM
+    tokens, raw = vocabularies(transform, ctx.pipeline), transforms(transform, ctx.pipeline)
     model = TwoTower(design(ctx.pipeline, tokens, start.widths if start else None), settings.seed)
     frequency = StreamingFrequency(**settings.frequency.model_dump())
     archive: Mapping[str, TableState] = {}
@@ -102,7 +103,9 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         if settings.correction != "none":
             frequency.restore(start.frequency)
     inherited = model.head.copy() if model.head and start else None
-    drawn_from = _catalogue(ctx.pipeline, features, model.layout) if settings.negatives.uniform else None
+    drawn_from = None
+    if settings.negatives.uniform:
+        drawn_from = catalogue.read(features / schema.CORPUS_START, raw["item"], model.layout.parts["item"])
     folders = _day_folders(ctx, features / schema.TRANSFORMED)
     with progress.shown(len(folders)) as report:
         days = _days(ctx.pipeline, folders, model.layout)
@@ -113,6 +116,7 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         progress.warn(warning)
     return Trained(
         model=model,
+        transforms=raw,
         frequency=frequency,
         archive=archive,
         learned=learned,
@@ -122,17 +126,19 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
     )
 
 
-def write(ctx: StageContext, trained: Trained, transform: Path, out: Path) -> None:
+def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
     """Writes both towers and the state.
 
     Args:
-      ctx: pipeline and day.
+      ctx: the day.
       trained: what is written.
-      transform: the transform graph that goes into the towers.
       out: local folder.
+
+    Returns: the towers by side, from memory.
     """
-    for side, name in _TOWERS.items():
-        export(trained.model, Transform(transform, ctx.pipeline, side), side, out / name)
+    towers = {
+        side: export(trained.model, trained.transforms[side], side, out / name) for side, name in bundle.TOWERS.items()
+    }
     learned = state.capture(
         trained.model,
         trained.frequency.state(),
@@ -141,6 +147,7 @@ def write(ctx: StageContext, trained: Trained, transform: Path, out: Path) -> No
         archive=trained.archive,
     )
     state.save(learned, out / bundle.STATE)
+    return towers
 
 
 def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
@@ -154,11 +161,6 @@ def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
             "lower evaluation.holdout; or run the features stage again."
         )
     return {day: found[day] for day in wanted}
-
-
-def _catalogue(pipeline: Pipeline, features: Path, layout: Layout) -> Catalogue:
-    transform = Transform(features / schema.TRANSFORM, pipeline, "item")
-    return catalogue.read(features / schema.CORPUS_START, transform, layout.parts["item"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +11,23 @@ import tensorflow as tf
 
 from model import bundle
 from model.bundle import Tower
-from model.evaluate import Measures, Ranked, compare, evaluate_baselines, evaluate_ranked, rank
+from model.evaluate import (
+    Measures,
+    Ranked,
+    compare,
+    evaluate_baselines,
+    evaluate_ranked,
+    nearest,
+    with_and_without,
+)
 from model.heldout import strangers_on
-from model.queries import holdout_rows, next_click_rows, progressive_rows
+from model.queries import distinct_rows, holdout_rows, next_click_rows, progressive_rows
 from model.split import Split, prepare
 from twinspire.stages import StageContext
 from twinspire.tables import Evaluation
+
+Towers = Mapping[str, Tower]
+"""Both towers, by side."""
 
 DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
 """The exams of a day: next-day of all users and of those held out of training; next-click of both."""
@@ -43,16 +54,23 @@ class Exam:
         return evaluate_ranked(self.split, ranked, ks)
 
 
-class Encoded(NamedTuple):
-    """What two towers make of exams.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """What two towers make of exams, each distinct query once: many exams share some, and a basket's events are one.
 
     Attributes:
-      queries: [U, D] float32 by exam.
+      distinct: [Q, D] float32, the queries.
+      place: which of them each query of an exam is, [U] int64 by exam.
       items: [C, D] float32.
     """
 
-    queries: Mapping[str, np.ndarray]
+    distinct: np.ndarray
+    place: Mapping[str, np.ndarray]
     items: np.ndarray
+
+    def queries(self, name: str) -> np.ndarray:
+        """Those of an exam, [U, D] float32."""
+        return self.distinct[self.place[name]]
 
 
 def exam(queries: pa.Table, corpus: pa.Table, settings: Evaluation | None = None) -> Exam:
@@ -61,29 +79,41 @@ def exam(queries: pa.Table, corpus: pa.Table, settings: Evaluation | None = None
     return Exam(queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples))
 
 
-def examine(attempt: Path, corpus: pa.Table, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
-    """What the two towers of a train attempt list, from raw features, the corpus encoded once.
+def examine(towers: Towers, corpus: pa.Table, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
+    """What two towers list, from raw features, the corpus encoded once.
 
     Args:
-      attempt: local folder that holds both towers.
+      towers: by side.
       corpus: rows of `corpus/start/`, the one that the exams were prepared for.
       exams: what is asked, by name.
       k: length of the lists.
 
     Returns: lists, one set per exam.
     """
-    return rank_all(encode(attempt, corpus, exams), exams, k)
+    return rank_all(encode(towers, corpus, exams), exams, k)
 
 
-def encode(attempt: Path, corpus: pa.Table, exams: Mapping[str, Exam]) -> Encoded:
+def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, Exam]) -> Encoded:
     """The vectors of the corpus and of all queries; arguments as those of `examine`."""
-    query, item = (load(attempt / name) for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER))
-    return Encoded({name: query(exam.queries) for name, exam in exams.items()}, item(corpus))
+    read = {"_user", *towers["query"].inputs}
+    parts = [exam.queries.select([c for c in exam.queries.column_names if c in read]) for exam in exams.values()]
+    every = pa.concat_tables(parts, promote_options="default")
+    first, place = distinct_rows(every)
+    ends = np.cumsum([part.num_rows for part in parts])[:-1]
+    return Encoded(
+        distinct=towers["query"](every.take(first)),
+        place=dict(zip(exams, np.split(place, ends), strict=True)),
+        items=towers["item"](corpus),
+    )
 
 
 def rank_all(encoded: Encoded, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
-    """Lists of k items, one set per exam, out of their vectors."""
-    return {name: rank(exam.split, encoded.queries[name], encoded.items, k) for name, exam in exams.items()}
+    """Lists of k items, one set per exam, out of their vectors; each distinct query is searched for once."""
+    most = np.zeros(len(encoded.distinct), np.int64)
+    for name, place in encoded.place.items():
+        np.maximum.at(most, place, exams[name].split.past.lengths)
+    found = nearest(encoded.distinct, encoded.items, k, most)
+    return {name: with_and_without(found[place], exams[name].split.past, k) for name, place in encoded.place.items()}
 
 
 def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus: pa.Table) -> dict[str, Exam]:
@@ -155,3 +185,8 @@ def metrics(
 def load(folder: Path) -> Tower:
     """Loads a tower."""
     return Tower(tf.saved_model.load(str(folder)))
+
+
+def load_both(attempt: Path) -> Towers:
+    """Loads the towers of a train attempt from its local folder."""
+    return {side: load(attempt / name) for side, name in bundle.TOWERS.items()}

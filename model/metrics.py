@@ -11,10 +11,11 @@ import numpy as np
 from model.ragged import Ragged
 
 _CHUNK_BYTES = 64 << 20
+_MARKS = 8 << 20  # bytes that mark the items of some lists: they stay in the processor's cache
 _FOLDS = 16
 
 
-def top_k(queries: np.ndarray, items: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
+def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """The k items of the highest inner product with each query, by exact search.
 
     Memory beyond the arguments and the result stays within a few times 64 MiB. Equal scores go by position.
@@ -23,7 +24,6 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int, *, exclude: Ragged | N
       queries: [U, D] float32.
       items: [C, D] float32.
       k: length of the lists; may exceed C.
-      exclude: U lists of positions that must not be listed.
 
     Returns: [U, k] int64, best first, -1 where the corpus is used up.
 
@@ -36,10 +36,6 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int, *, exclude: Ragged | N
     chunk = max(1, _CHUNK_BYTES // (4 * max(1, len(items))))
     for start in range(0, len(queries), chunk):
         scores = queries[start : start + chunk] @ items.T
-        if exclude is not None:
-            seen = exclude.part(start, start + len(scores))
-            seen = seen.where(seen.values >= 0)
-            scores[seen.row, seen.values] = -np.inf
         best = best_of(scores, min(k, len(items)))
         ranked[start : start + chunk, : best.shape[1]] = best
     return ranked
@@ -106,14 +102,18 @@ def is_first(ranked: np.ndarray) -> np.ndarray:
 
 def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: whether `ranked`'s item is in the same user's list."""
-    width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 1
+    width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2  # the last is none's
     known = lists.where(lists.values >= 0)
-    keys = np.unique(known.row * width + known.values)
-    asked = np.arange(len(ranked))[:, None] * width + ranked
-    if len(keys) == 0:
-        return np.zeros(ranked.shape, bool)
-    found = keys[np.minimum(np.searchsorted(keys, asked), len(keys) - 1)] == asked
-    return found & (ranked >= 0)
+    rows = min(len(ranked), max(1, _MARKS // width))
+    marked = np.zeros((rows, width), bool)
+    found = np.zeros(ranked.shape, bool)
+    for start in range(0, len(ranked), max(1, rows)):
+        asked = ranked[start : start + rows]
+        part = known.part(start, start + len(asked))
+        marked[part.row, part.values] = True
+        found[start : start + rows] = np.take_along_axis(marked[: len(asked)], asked, axis=1)
+        marked[part.row, part.values] = False
+    return found
 
 
 def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, np.ndarray]:

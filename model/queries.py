@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.fingerprint import fingerprint
+from model.ragged import Ragged
 
 HOLDOUT_DAYS = 7
 """Days of held-out users that are put together at most."""
@@ -66,6 +67,33 @@ def next_click_rows(examples: pa.Table, history: str | None, max_events: int) ->
     past = examples.column(history).combine_chunks() if history else pa.nulls(len(items), pa.list_(pa.string()))
     truth = pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)
     return examples.append_column("_truth", truth).append_column("_past", _reversed(past))
+
+
+def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Tells equal rows, for what is asked several times.
+
+    Args:
+      rows: N of them; a list may be null, which is as good as empty.
+
+    Returns: the first row of each kind, [Q] int64; and which of these each row equals, [N] int64.
+    """
+    codes = np.ascontiguousarray(np.concatenate([_codes(column.combine_chunks()) for column in rows.columns], axis=1))
+    whole = codes.view(np.dtype((np.void, codes.itemsize * codes.shape[1])))
+    _, first, place = np.unique(whole.ravel(), return_index=True, return_inverse=True)
+    return first, place
+
+
+def _codes(column: pa.Array) -> np.ndarray:
+    """A column's values as numbers, equal ones as equal numbers: [N, 1] int32, or of lists [N, L]; -1 is none."""
+    if not pa.types.is_list(column.type):
+        return _numbered(column)[:, None]
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    lists = Ragged(_numbered(column.flatten()), np.repeat(np.arange(len(column)), lengths), len(column))
+    return lists.padded().astype(np.int32)
+
+
+def _numbered(values: pa.Array) -> np.ndarray:
+    return values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def has_past(rows: pa.Table) -> np.ndarray:

@@ -36,7 +36,8 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
     corrected = settings.correction != "none"
     pool = Pool(settings.negatives, settings.dimension, frequency if corrected else None)
 
-    @tf.function
+    # Nothing here branches on tensors; translating it as if something did takes longer than a small day's steps.
+    @tf.function(autograph=False)
     def take_step(features: Features, batch: Features, drawn: Mapping[str, Any], step: tf.Tensor) -> tf.Tensor:
         if corrected:
             frequency.update(batch["item"])

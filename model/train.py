@@ -22,7 +22,7 @@ from model.heldout import shares_after
 from model.labels import LABEL, Labelled, labelled, measures
 from model.lead import lead, leads_after, popular_today
 from model.learn import Trained, learn, write
-from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, metrics, rank_all
+from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, load_both, metrics, rank_all
 from model.mix import DEPTH, Mix
 from model.mix import FILE as MIX_FILE
 from model.mix_lists import rank_together
@@ -33,7 +33,6 @@ from twinspire.errors import UsageError
 from twinspire.stages import StageContext
 
 _FEATURES = (schema.TRANSFORM, schema.TRANSFORMED, schema.EVALUATION, schema.CORPUS_START)
-_TOWERS = (bundle.QUERY_TOWER, bundle.ITEM_TOWER)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         parts += [schema.PASTS] if ctx.pipeline.evaluation.als else []
         parts += [schema.CO_OCCURRENCE_START] if ctx.pipeline.mix.pairs else []
         features = _local(ctx.inputs["features"], parts, Path(scratch) / "features")
-        parent = _local(ctx.parent.home, _TOWERS, Path(scratch) / "parent") if ctx.parent else None
+        parent = _local(ctx.parent.home, [*bundle.TOWERS.values()], Path(scratch) / "parent") if ctx.parent else None
         warm = ctx.parent and ctx.mode == "incremental"
         start = _local(ctx.parent.train, (bundle.STATE,), Path(scratch) / "state") / bundle.STATE if warm else None
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
@@ -84,14 +83,14 @@ def _train(
     examples = _examples(ctx, features)
     asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
     # Before training: these are figures of a model that never saw the day.
-    seen = encode(parent, corpus, asked) if parent else None
+    seen = encode(load_both(parent), corpus, asked) if parent else None
     before = rank_all(seen, asked, max(*ks, DEPTH)) if seen else {}
     liked_before = _labelled(ctx, asked, CLICKS, seen) if seen else None
     del seen
     learned = learn(ctx, features, start)
-    write(ctx, learned, features / schema.TRANSFORM, out)
+    towers = write(ctx, learned, out)
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
-    encoded = encode(out, corpus, held)
+    encoded = encode(towers, corpus, held)
     after = rank_all(encoded, held, max(*ks, DEPTH))
     (out / bundle.EXAMPLES).write_text(
         json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
@@ -117,7 +116,7 @@ def _train(
     )
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
     measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
-    vectors = (encoded.queries[HELD], encoded.items)
+    vectors = (encoded.queries(HELD), encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
     return {**measured, **figures}, learned.timings()
 

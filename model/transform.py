@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import tensorflow as tf
 
+from model.layout import SIDES
 from twinspire.feature import Feature
 from twinspire.pipeline import Pipeline
 
@@ -49,17 +50,18 @@ class Transform(tf.Module):
       {'item': <[B] int64>, 'tags': <[B, L] int64>}
     """
 
-    def __init__(self, folder: str | Path, pipeline: Pipeline, side: str) -> None:
-        """Reads the graph.
+    def __init__(self, folder: str | Path, pipeline: Pipeline, side: str, graph: "_Graph | None" = None) -> None:
+        """Takes one tower's part of the graph.
 
         Args:
           folder: TFT's output, on a local disk.
           pipeline: the pipeline file that it was made from.
           side: `query` or `item`.
+          graph: that of the folder, if it is read already.
         """
         super().__init__()
         features = pipeline.tower(side)
-        graph = _Graph(Path(folder) / _GRAPH)
+        graph = graph or _Graph(Path(folder) / _GRAPH)
         columns = {name: _columns(name, feature) for name, feature in features.items()}
         inputs = {column: _spec(column, graph.inputs[column]) for of in columns.values() for column in of}
         # tf.Module would take plain dicts, and what they hold, for a part of the SavedModel.
@@ -85,6 +87,12 @@ class Transform(tf.Module):
                 table = self._tables.get(name)
                 outputs |= self._graph.apply({c: raw[c] for c in columns}, table and table.resource_handle)
         return outputs
+
+
+def transforms(folder: str | Path, pipeline: Pipeline) -> dict[str, Transform]:
+    """Both towers' parts by side, of a graph that is read once; arguments as those of `Transform`."""
+    graph = _Graph(Path(folder) / _GRAPH)
+    return {side: Transform(folder, pipeline, side, graph) for side in SIDES}
 
 
 class _Graph:

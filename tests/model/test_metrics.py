@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.metrics import best_of, by_user, first_distinct, means, top_k
+from model.metrics import best_of, by_user, contains, first_distinct, means, top_k
 from model.ragged import Ragged, positions
 
 NONE = -1
@@ -97,22 +97,15 @@ def test_a_list_that_starts_with_the_truth_is_perfect_at_every_k():
 def test_top_k_equals_a_full_sort():
     rng = np.random.default_rng(1)
     queries, items = rng.normal(size=(40, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
-    seen = [rng.choice(300, n).tolist() for n in rng.integers(0, 30, 40)]
-    scores = queries @ items.T
-    np.testing.assert_array_equal(top_k(queries, items, 20), np.argsort(-scores, axis=1)[:, :20])
-    for user, one in enumerate(seen):
-        scores[user, one] = -np.inf
-    found = top_k(queries, items, 20, exclude=ragged([[*one, NONE] for one in seen]))
-    np.testing.assert_array_equal(found, np.argsort(-scores, axis=1)[:, :20])
+    np.testing.assert_array_equal(top_k(queries, items, 20), np.argsort(-(queries @ items.T), axis=1)[:, :20])
 
 
 def test_chunks_do_not_change_the_lists(monkeypatch):
     rng = np.random.default_rng(2)
     queries, items = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(99, 4)).astype(np.float32)
-    seen = ragged([[u, u + 1] for u in range(50)])
-    whole = top_k(queries, items, 10, exclude=seen)
+    whole = top_k(queries, items, 10)
     monkeypatch.setattr("model.metrics._CHUNK_BYTES", 7 * 4 * 99)
-    np.testing.assert_array_equal(top_k(queries, items, 10, exclude=seen), whole)
+    np.testing.assert_array_equal(top_k(queries, items, 10), whole)
 
 
 def test_equal_scores_go_by_position():
@@ -133,10 +126,9 @@ def test_the_best_equal_a_stable_sort_whatever_ties(data):
     assert best_of(scores, k).tolist() == expected
 
 
-def test_k_beyond_the_corpus_and_excluded_items_leave_nothing_behind():
+def test_k_beyond_the_corpus_leaves_nothing_behind():
     items = np.eye(3, dtype=np.float32)
-    found = top_k(items[:2], items, 5, exclude=ragged([[0], [0, 1, 2]]))
-    assert found.tolist() == [[1, 2, NONE, NONE, NONE], [NONE] * 5]
+    assert top_k(items[:2], items, 5).tolist() == [[0, 1, 2, NONE, NONE], [1, 0, 2, NONE, NONE]]
     assert top_k(items, np.zeros((0, 3), np.float32), 2).tolist() == [[NONE, NONE]] * 3
     assert top_k(np.zeros((0, 3), np.float32), items, 2).shape == (0, 2)
 
@@ -150,6 +142,18 @@ def test_first_distinct_keeps_order_drops_copies_and_the_excluded():
     ranked = np.array([[5, 5, NONE, 2, 9, 2, 7], [1, NONE, NONE, NONE, 1, 1, 1]])
     assert first_distinct(ranked, 3).tolist() == [[5, 2, 9], [1, NONE, NONE]]
     assert first_distinct(ranked, 3, exclude=ragged([[2, 4], [1]])).tolist() == [[5, 9, 7], [NONE] * 3]
+
+
+@pytest.mark.parametrize("marks", [1, 13, 8 << 20])  # a list at a time, two, all
+def test_contains_equals_sets(monkeypatch, marks):
+    monkeypatch.setattr("model.metrics._MARKS", marks)
+    rng = np.random.default_rng(4)
+    lists = [rng.integers(NONE, 5, n).tolist() for n in (3, 0, 7, 1, 4)]
+    ranked = rng.integers(NONE, 6, (5, 9))
+    expected = [[x in {*one} - {NONE} for x in row] for one, row in zip(lists, ranked.tolist(), strict=True)]
+    assert contains(ragged(lists), ranked).tolist() == expected
+    assert not contains(ragged([[]] * 5), np.full((5, 2), NONE)).any()
+    assert contains(ragged([]), np.zeros((0, 4), np.int64)).shape == (0, 4)
 
 
 def test_positions_of_items():

@@ -5,7 +5,7 @@ from datetime import date, datetime
 import pyarrow as pa
 import pytest
 
-from model.queries import has_past, holdout_rows, next_click_rows, progressive_rows
+from model.queries import distinct_rows, has_past, holdout_rows, next_click_rows, progressive_rows
 
 DAY = date(2024, 5, 20)
 WEEK = [date.fromordinal(DAY.toordinal() - n) for n in range(1, 8)]
@@ -101,3 +101,20 @@ def test_many_events_are_sampled_the_same_whatever_their_order(order):
     assert found == sorted(found, reverse=order < 0)  # in the table's order
     every = next_click_rows(pa.table(columns), None, 20).column("_time").to_pylist()
     assert set(found) == set(every)
+
+
+def test_equal_rows_are_told_by_all_of_their_columns():
+    table = pa.table(
+        {
+            "user": ["u", "u", "u", "u", "v", None, "u"],
+            "history": pa.array([["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]),
+            "hour": [1, 1, 1, 1, 1, None, 2],
+            "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
+        }
+    )
+    table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])  # chunks, each with offsets of its own
+    first, place = distinct_rows(table)
+    assert len(first) == 6
+    assert table.take(first).take(place).to_pylist() == table.to_pylist()
+    empty, nowhere = distinct_rows(table.slice(0, 0))
+    assert (len(empty), len(nowhere)) == (0, 0)

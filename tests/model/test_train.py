@@ -24,11 +24,11 @@ from model import rows as training_rows
 from model.export import export
 from model.feed import blocks
 from model.layout import design
-from model.measure import exam, examine, load
+from model.measure import encode, exam, examine, load, load_both
 from model.mix import Mix
 from model.mix_lists import rank_mix
 from model.nominators import Nominators
-from model.queries import progressive_rows
+from model.queries import next_click_rows, progressive_rows
 from model.towers import TwoTower
 from model.transform import Transform, vocabularies
 from model.warm_start import warm_start
@@ -129,7 +129,7 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
-    towers = examine(shop.train1, corpus, {"day": asked}, 100)["day"]
+    towers = examine(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
     nominators = Nominators.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
     before, after = (Mix.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2))
     again = {
@@ -232,7 +232,7 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
     before, after = (
-        asked.measures(examine(attempt, corpus, {"day": asked}, max(ks))["day"], ks)
+        asked.measures(examine(load_both(attempt), corpus, {"day": asked}, max(ks))["day"], ks)
         for attempt in (shop.train1, shop.train2)
     )
     assert len(_flat(before)) > 100
@@ -269,13 +269,28 @@ def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp
     models = {"with": _in_memory(shop.pipeline, shop.features2, shop.train2)}
     models["without"] = _in_memory(_with(shop.pipeline, auxiliary=Auxiliary()), shop.features2, shop.train2)
     assert models["with"].head and not models["without"].head
+    raw = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
     for side in ("query", "item"):
         found = []
         for name, model in models.items():
-            export(model, Transform(shop.features2 / "transform", shop.pipeline, side), side, tmp_path / name / side)
+            transform = Transform(shop.features2 / "transform", shop.pipeline, side)
+            in_memory = export(model, transform, side, tmp_path / name / side)
+            np.testing.assert_allclose(in_memory(raw), load(tmp_path / name / side)(raw), atol=1e-6)
             files = sorted(path for path in (tmp_path / name / side).rglob("*") if path.is_file())
             found.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
         assert found[0] == found[1] and len(found[0]) > 3
+
+
+def test_what_several_exams_ask_is_encoded_once(shop):
+    """Events of one moment, and of users held out: the same vectors as of each exam by itself."""
+    corpus, towers = pq.read_table(shop.features2 / "corpus/start"), load_both(shop.train2)
+    clicks = next_click_rows(pq.read_table(shop.features2 / "examples" / f"dt={SECOND}"), "history", 10_000)
+    rows = {"clicks": clicks, "held": clicks.filter(clicks["_holdout"]), "again": pa.concat_tables([clicks, clicks])}
+    encoded = encode(towers, corpus, {name: exam(table, corpus) for name, table in rows.items()})
+    for name, table in rows.items():
+        np.testing.assert_allclose(encoded.queries(name), towers["query"](table), atol=1e-6)
+    assert len(encoded.distinct) <= clicks.num_rows
+    np.testing.assert_allclose(encoded.items, towers["item"](corpus), atol=1e-6)
 
 
 def test_held_out_users_are_never_trained_on(shop):
