@@ -15,7 +15,7 @@ The others are judged of the two-tower's lists and of the mix's. Of too few user
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,7 @@ class Measured:
       index_recall: share of the exact neighbours that the index finds, or None if that was not measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
+      unread: features that are missing for the baseline, as the pipeline file has them in another form now.
     """
 
     two_tower: Pair
@@ -69,6 +70,7 @@ class Measured:
     index_recall: float | None
     items: int
     baseline_items: int | None
+    unread: Sequence[str] = ()
 
 
 def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
@@ -81,6 +83,7 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
         *judge_mix_limits(measured.mix, gate),
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
         *_corpus_change(measured, gate),
+        *_unread(measured),
     ]
     return Verdict(
         refused=tuple(text for refuses, text in found if refuses),
@@ -202,6 +205,12 @@ def _corpus_change(measured: Measured, gate: Gate) -> Iterator[Finding]:
                 f"the corpus has {measured.items} items, the baseline's {measured.baseline_items}: "
                 f"a change of {change:.0%}, above gate.max_corpus_change = {gate.max_corpus_change:.0%}",
             )
+
+
+def _unread(measured: Measured) -> Iterator[Finding]:
+    if measured.two_tower.baseline and measured.unread:
+        told = "the pipeline file was edited, and these features are missing for the baseline"
+        yield Finding(False, f"{told}: {', '.join(measured.unread)}")
 
 
 def _figures(pair: Pair, metric: str) -> dict[str, Any]:

@@ -148,6 +148,7 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
         index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
+        unread=metrics.get(bundle.UNREAD) or (),
     )
 
 

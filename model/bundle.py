@@ -11,6 +11,9 @@
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns of
 beam_jobs/schema.py, any number of rows, and the result `{"vector": [B, D] float32}`, each row of length 1. Scalars are
 `[B]` and lists `[B, L]`, padded at the end; L is the longest list of the call, or the declared size of a vector.
+
+The rows may be of another day's pipeline file, whose features have changed: a column that is not there, or has another
+form than the tower was trained with (a list for a text, a text for a number, a vector of another size), is missing.
 """
 
 import json
@@ -44,6 +47,8 @@ MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "ch
 # the day; this version's and the parent's on users held out of the day; what this version's weights were fitted on.
 # Null where there is no such mix, and the candidate of a mix that was fitted on these very users
 FITTED = "fitted"
+UNREAD = "parent_unread"  # features that the parent reads and the day has not, or has in another form: what is missing
+# for it in all that is measured of it (model/inputs.py)
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on (model/heldout.py)
 LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it in its line (model/lead.py)
 GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
@@ -95,7 +100,7 @@ class Tower:
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
 
     def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
-        """Encodes rows; columns that the tower does not know are ignored, those it misses are missing values.
+        """Encodes rows; columns that the tower does not know are ignored, those that it cannot read are missing values.
 
         Args:
           table: raw features, as the feature job writes them.
@@ -129,12 +134,21 @@ def arrays(table: pa.Table, inputs: Mapping[str, Input]) -> dict[str, np.ndarray
 
 
 def _array(table: pa.Table, name: str, spec: Input) -> np.ndarray:
-    if name not in table.column_names:
+    if name not in table.column_names or not _has_form(table.schema.field(name).type, spec):
         shape = (table.num_rows, spec.width or 1) if spec.listed else (table.num_rows,)
         return np.full(shape, MISSING[spec.dtype], _numpy_type(spec))
     column = table.column(name)
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return _padded(column, spec) if spec.listed else _values(column, spec)
+
+
+def _has_form(kind: pa.DataType, spec: Input) -> bool:
+    """Whether values of an Arrow type can be read as an argument; the size of vectors is looked at row by row."""
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    value = kind.value_type if listed or pa.types.is_dictionary(kind) else kind
+    text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_binary(value)
+    fits = {"string": text, "int64": pa.types.is_integer(value), "float32": not text}
+    return listed == spec.listed and fits[spec.dtype]
 
 
 def _values(column: pa.Array, spec: Input) -> np.ndarray:
@@ -152,7 +166,7 @@ def _padded(column: pa.Array, spec: Input) -> np.ndarray:
     padded = np.full((len(lengths), width), MISSING[spec.dtype], _numpy_type(spec))
     row = np.repeat(np.arange(len(lengths)), lengths)
     place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    fits = place < width
+    fits = np.repeat(lengths == width, lengths) if spec.width else place < width
     padded[row[fits], place[fits]] = _values(column.flatten(), spec)[fits]
     return padded
 

@@ -19,6 +19,7 @@ from model.evaluate import Measures, Ranked, headline
 from model.events import write_events
 from model.figures import draw, pick_examples
 from model.heldout import shares_after
+from model.inputs import unread
 from model.labels import LABEL, Labelled, labelled, measures
 from model.lead import lead, leads_after, popular_today
 from model.learn import Trained, learn, write
@@ -83,7 +84,7 @@ def _train(
     examples = _examples(ctx, features)
     asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
     # Before training: these are figures of a model that never saw the day.
-    seen = encode(load_both(parent), corpus, asked) if parent else None
+    seen, missed = _seen(ctx, parent, corpus, asked)
     before = rank_all(seen, asked, max(*ks, DEPTH)) if seen else {}
     liked_before = _labelled(ctx, asked, CLICKS, seen) if seen else None
     del seen
@@ -114,11 +115,22 @@ def _train(
         ),
         out,
     )
+    measured[bundle.UNREAD] = missed
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
     measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries(HELD), encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
     return {**measured, **figures}, learned.timings()
+
+
+def _seen(
+    ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, Exam]
+) -> tuple[Encoded | None, list[str]]:
+    """What the parent makes of the exams, and what is missing for it."""
+    if parent is None:
+        return None, []
+    towers = load_both(parent)
+    return encode(towers, corpus, asked), unread({side: x.inputs for side, x in towers.items()}, ctx.pipeline)
 
 
 def _mix(mixing: Mixing, out: Path) -> dict[str, Any]:

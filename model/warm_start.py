@@ -6,12 +6,14 @@
 - A key that is gone is archived.
 - A new column enters the first layer with zero weight, and goes past the layers with zero weight, so that today's model
   begins as yesterday's; an encoder of its own starts as it would from scratch. So does `train.skip`, where the parent
-  was without. A column that is gone is dropped. Any other change of shape is an error.
+  was without. A column that is gone is dropped. Any other change of shape is an error, which names all of them.
 - An auxiliary head that the parent had not, or had with another loss, starts from scratch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,12 +43,11 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
     Raises:
       UsageError: a shape differs that cannot be carried over; names the key of the pipeline file.
     """
-    _check_layers(model.layout.layers, parent.layers)
+    _check(model, parent)
     archives = {}
     for name, spec in model.layout.tables.items():
         if name in parent.tables:
             archives[name] = _carry_rows(model, spec, parent.tables[name], day, keep)
-    _check_columns(model, parent.dense)
     for name, weight in model.dense.items():
         values, slots = _carry_weight(model, name, parent.dense)
         weight.values.assign(values)
@@ -57,7 +58,6 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
 
 
 def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:
-    _check_table(spec, parent)
     source = pc.index_in(spec.keys, value_set=parent.keys)
     new = source.is_null().to_numpy(zero_copy_only=False)
     row = source.fill_null(0).to_numpy().copy()
@@ -105,35 +105,69 @@ def _carry_weight(
         if isinstance(weight, AdamWeight):
             return weight.values.numpy(), weight.slots.numpy()
         return np.zeros(shape, np.float32), np.full(shape, START, np.float32)
-    values, slots = parent[name]
-    if values.shape != shape:  # of a first layer: the others were checked
-        side, _, column = name.split("/")
-        part = next(part for part in model.layout.parts[side] if part.column == column)
-        key = f"features.{part.feature}" + (".size" if part.kind == "vector" else "")
-        raise _shape_error(key, values.shape[0], shape[0], "numbers into the first layer")
-    return values, slots
+    return parent[name]
 
 
-def _check_layers(layers: Mapping, parent: Mapping) -> None:
+class _Change(NamedTuple):
+    """A shape that cannot be carried over: the key of the pipeline file that it follows from, then and now."""
+
+    key: str
+    parent: object
+    now: object
+    what: str
+
+
+def _check(model: TwoTower, parent: State) -> None:
+    both = [(spec, parent.tables[name]) for name, spec in model.layout.tables.items() if name in parent.tables]
+    changes = chain(
+        _changed_layers(model.layout.layers, parent.layers),
+        *(_changed_table(spec, table) for spec, table in both),
+        _changed_columns(model, parent),
+    )
+    found = {change.key: change for change in changes}
+    if found:
+        told = "; ".join(f"{key} now gives {x.now}, the parent has {x.parent} ({x.what})" for key, x in found.items())
+        raise UsageError(
+            f"A warm start needs the parent's shapes; {told}. Set {', '.join(found)} back, or train from scratch with "
+            "--mode full."
+        )
+
+
+def _changed_layers(layers: Mapping, parent: Mapping) -> Iterator[_Change]:
     for side, widths in layers.items():
         if list(widths[:-1]) != list(parent[side][:-1]):
-            raise _shape_error(f"train.{side}_layers", parent[side][:-1], list(widths[:-1]), "as widths of layers")
+            yield _Change(f"train.{side}_layers", parent[side][:-1], list(widths[:-1]), "as widths of layers")
         if widths[-1] != parent[side][-1]:
-            raise _shape_error("train.dimension", parent[side][-1], widths[-1], "as the width of the vectors")
+            yield _Change("train.dimension", parent[side][-1], widths[-1], "as the width of the vectors")
 
 
-def _check_columns(model: TwoTower, parent: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Columns that the parent had too must go the same ways."""
-    was = {name: values.shape for name, (values, _) in parent.items()}
+def _changed_table(spec: TableSpec, parent: TableState) -> Iterator[_Change]:
+    if parent.hashed != spec.hashed:
+        key, kinds = f"features.{spec.name}.hash_buckets", {True: "hashed", False: "a vocabulary"}
+        yield _Change(key, kinds[parent.hashed], kinds[spec.hashed], "ids; or its kind")
+    elif parent.shared != spec.shared:
+        yield _Change(spec.setting, parent.shared, spec.shared, "shared rows")
+    if parent.values.shape[1] != spec.dimension:
+        width = parent.values.shape[1]
+        yield _Change(f"features.{spec.name}.dimension", width, spec.dimension, "as the width of its embedding")
+
+
+def _changed_columns(model: TwoTower, parent: State) -> Iterator[_Change]:
+    """Columns that the parent had too must be as wide, and go the same ways."""
+    was = {name: values.shape for name, (values, _) in parent.dense.items()}
     now = {name: tuple(weight.values.shape) for name, weight in model.dense.items()}
     for side, parts in model.layout.parts.items():
         for part in (part for part in parts if f"{side}/first/{part.column}" in was):
+            first = f"{side}/first/{part.column}"
+            if part.table not in parent.tables and was[first][0] != now[first][0]:  # or the table tells of it
+                key = f"features.{part.feature}" + (".size" if part.kind == "vector" else "")
+                yield _Change(key, was[first][0], now[first][0], "numbers into the first layer")
             if (skip := f"{side}/skip/{part.column}") in was and skip not in now:
-                raise _shape_error("train.skip", True, False, f"{part.column} goes past the layers")
+                yield _Change("train.skip", True, False, f"{part.column} goes past the layers")
             before, after = (_encoder(shapes, part.column, part.feature) for shapes in (was, now))
             for key in before:
-                if before[key] != after[key]:
-                    raise _shape_error(key, before[key], after[key], f"encoder of {part.column}")
+                if key in after and before[key] != after[key]:
+                    yield _Change(key, before[key], after[key], f"encoder of {part.column}")
 
 
 def _encoder(shapes: Mapping[str, tuple[int, ...]], column: str, feature: str) -> dict[str, object]:
@@ -146,21 +180,3 @@ def _encoder(shapes: Mapping[str, tuple[int, ...]], column: str, feature: str) -
         found["train.history.heads"] = own["0/attention/query/kernel"][1]
         found[f"features.{feature}.length"] = own["positions"][0]
     return found
-
-
-def _check_table(spec: TableSpec, parent: TableState) -> None:
-    if parent.hashed != spec.hashed:
-        kinds = {True: "hashed", False: "a vocabulary"}
-        raise _shape_error(f"features.{spec.name}.hash_buckets", kinds[parent.hashed], kinds[spec.hashed], "ids")
-    if parent.shared != spec.shared:
-        raise _shape_error(spec.setting, parent.shared, spec.shared, "shared rows")
-    if parent.values.shape[1] != spec.dimension:
-        key = f"features.{spec.name}.dimension"
-        raise _shape_error(key, parent.values.shape[1], spec.dimension, "as the width of its embedding")
-
-
-def _shape_error(key: str, parent: object, now: object, what: str) -> UsageError:
-    return UsageError(
-        f"A warm start needs the parent's shapes; {key} now gives {now}, the parent has {parent} ({what}). "
-        f"Set {key} back, or train from scratch with --mode full."
-    )

@@ -195,10 +195,10 @@ def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[p
     if store is not None:
         stored, known = store.find(table[USER].to_pylist())
         for field in table.schema:
-            if field.name in stored.column_names and field.name != USER and field.type != TIME:
-                table = _set_column(
-                    table, field.name, pc.coalesce(table[field.name], stored[field.name].cast(field.type))
-                )
+            there = stored[field.name] if field.name in stored.column_names else None
+            # What the pipeline file has in another form by now is missing, as it is for the towers (model/bundle.py).
+            if there is not None and there.type == field.type and field.name != USER and field.type != TIME:
+                table = _set_column(table, field.name, pc.coalesce(table[field.name], there))
         for name in (PAST, PAST_EVENTS):
             if name in stored.column_names:
                 table = table.append_column(name, stored[name])

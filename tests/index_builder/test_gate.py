@@ -132,6 +132,12 @@ def test_too_few_users_are_not_compared_and_that_is_said():
     assert verdict(**changed(-1.0, -1.0, -1.0, where="0"), users=199).accepted
 
 
+def test_a_baseline_that_cannot_read_a_feature_is_noted():
+    found = verdict(unread=["tags (now a text, was a list of texts)", "week (now gone, was a number)"])
+    assert found.accepted and "missing for the baseline: tags (now a text" in found.reason and "week" in found.reason
+    assert verdict(unread=[]).notes == () == verdict().notes
+
+
 def test_the_first_version_has_nothing_to_be_compared_with():
     found = verdict(baseline=None, baseline_items=None)
     assert found.accepted and "no earlier version" in found.notes[0]

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import tensorflow as tf
 
 from model import bundle
@@ -51,6 +52,36 @@ def test_lists_of_nothing_still_have_a_column():
 def test_absent_columns_are_missing_in_every_row():
     found = bundle.arrays(pa.table({"a": [1, 2]}), {"b": Input("float32"), "c": Input("string", True)})
     assert np.isnan(found["b"]).all() and found["c"].tolist() == [[b""], [b""]]
+
+
+STRINGS, NUMBERS = pa.list_(pa.string()), pa.list_(pa.float32())
+FORMS = {
+    "text": (Input("string"), pa.array(["a"])),
+    "texts": (Input("string", True), pa.array([["a"]], STRINGS)),
+    "number": (Input("float32"), pa.array([1.5], pa.float32())),
+    "hour": (Input("int64"), pa.array([3], pa.int64())),
+    "pair": (Input("float32", True, 2), pa.array([[1.0, 2.0]], NUMBERS)),
+    "triple": (Input("float32", True, 3), pa.array([[1.0, 2.0, 3.0]], NUMBERS)),
+}
+ALIKE = {("number", "hour")}  # a whole number is a number
+
+
+@pytest.mark.parametrize("read", FORMS)
+@pytest.mark.parametrize("given", FORMS)
+def test_a_column_of_another_form_is_missing(read, given):
+    spec, column = FORMS[read][0], FORMS[given][1]
+    nothing = bundle.arrays(pa.table({"other": column}), {"x": spec})["x"]
+    found = bundle.arrays(pa.table({"x": column}), {"x": spec})["x"]
+    if read == given or (read, given) in ALIKE:
+        assert found.tolist() != nothing.tolist()
+    else:
+        np.testing.assert_array_equal(found, nothing)
+
+
+def test_a_vector_of_another_size_is_missing_and_the_others_of_its_column_are_not():
+    column = pa.array([[1.0, 2.0, 3.0], [1.0], [], [4.0, 5.0]], NUMBERS)
+    found = bundle.arrays(pa.table({"x": column}), {"x": Input("float32", True, 2)})["x"]
+    np.testing.assert_array_equal(found, [[np.nan] * 2] * 3 + [[4, 5]])
 
 
 class _Doubler(tf.Module):

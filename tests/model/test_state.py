@@ -233,3 +233,32 @@ def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):
         return design(tiny.pipeline(train={"dimension": 32}), tokens).tables["device"].dimension
 
     assert width(3) < width(300) < width(3000) <= 32 == width(100_000)
+
+
+def test_all_changes_of_shape_are_named_at_once(tiny):
+    parent = _captured(_marked(tiny.layout()))
+    features = {
+        **tiny.features,
+        "title": {"kind": "text", "tower": "item", "hash_buckets": 60},
+        "shape": {"kind": "vector", "tower": "item", "size": 4},
+        "week": {"kind": "category", "tower": "item"},
+    }
+    keys = "features.title.hash_buckets, features.shape.size, features.week"
+    with pytest.raises(UsageError, match=rf"Set {keys} back, or train from scratch with --mode full"):
+        _next(tiny, parent, pipeline=tiny.pipeline(features), week=["a", "b"])
+
+
+def test_a_category_that_becomes_several_keeps_its_rows(tiny):
+    parent = _marked(tiny.layout())
+    features = {**tiny.features, "device": {"kind": "categories", "tower": "query"}}
+    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
+    for key in ("=phone", "=tv", "missing"):
+        np.testing.assert_array_equal(_row(child, "device", key), _row(parent, "device", key))
+    np.testing.assert_array_equal(child.dense["query/first/device"].values, parent.dense["query/first/device"].values)
+
+
+def test_a_feature_that_moves_to_the_other_tower_starts_there_without_effect(tiny):
+    parent = _marked(tiny.layout())
+    features = {**tiny.features, "device": {"kind": "category", "tower": "item"}}
+    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
+    assert not child.dense["item/first/device"].values.numpy().any() and "query/first/device" not in child.dense
