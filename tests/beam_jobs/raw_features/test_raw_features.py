@@ -60,6 +60,7 @@ def by_event(row):
     return row["_time"], row["_user"], row["_item"], str(row)
 
 
+ONE = 9  # seed of the world of `one`
 WORLDS = {
     1: {"zone": "America/New_York"},
     2: {"zone": "Asia/Tokyo", "unlisted": "true"},
@@ -80,7 +81,7 @@ def done(request, tmp_path_factory):
 def one(tmp_path_factory):
     """A world, and what the job made of it."""
     folder = tmp_path_factory.mktemp("one")
-    world = worlds.make(folder, 9)
+    world = worlds.make(folder, ONE)
     run(world, folder / "out", mode="full")
     return world, folder / "out"
 
@@ -124,9 +125,8 @@ def test_users(done):
     assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
 
 
-def test_pasts_are_written_for_those_who_ask(tmp_path, done):
-    _, _, out, _ = done
-    assert not (out / "pasts").exists()
+def test_pasts_are_written_for_those_who_ask(tmp_path, one):
+    assert not (one[1] / "pasts").exists()
     world = worlds.make(tmp_path, 5, als="true")
     run(world, tmp_path / "out")
     same(rows(tmp_path / "out" / "pasts"), Slow(world, DAY).pasts(), lambda r: r["_user"])
@@ -163,12 +163,6 @@ def test_rows_for_the_transform_graph(tmp_path):
 
 def keep(batch, folder):
     pq.write_table(pa.Table.from_batches([batch]), f"{folder}/{secrets.token_hex(8)}.parquet")
-
-
-def test_a_rerun_gives_the_same_bytes(one, tmp_path):
-    world, out = one
-    run(world, tmp_path / "again", mode="full")
-    assert digests(tmp_path / "again") == digests(out)
 
 
 def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
@@ -231,7 +225,7 @@ def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_pa
     assert any(row["_popular"] for row in rows(tmp_path / "out/corpus/end"))
 
 
-def test_later_days_change_nothing(one, tmp_path):
+def test_a_rerun_when_later_days_have_come_gives_the_same_bytes(one, tmp_path):
     world, out = one
     for table in ("events", "items", "users"):
         later = world.folder / table / f"dt={DAY + timedelta(days=1)}"
@@ -241,12 +235,11 @@ def test_later_days_change_nothing(one, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
-def test_other_formats_give_the_same_bytes(tmp_path, format):
-    world = worlds.make(tmp_path, 5)
-    run(world, tmp_path / "parquet")
+def test_other_formats_give_the_same_bytes(one, tmp_path, format):
+    world = worlds.make(tmp_path, ONE)
     worlds.write(world, format)
-    run(world, tmp_path / format)
-    assert digests(tmp_path / format) == digests(tmp_path / "parquet")
+    run(world, tmp_path / format, mode="full")
+    assert digests(tmp_path / format) == digests(one[1])
 
 
 RUNNERS = {
@@ -260,12 +253,11 @@ RUNNERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", RUNNERS.values(), ids=RUNNERS)
-def test_other_runners_give_the_same_bytes(tmp_path, options, monkeypatch):
+def test_other_runners_give_the_same_bytes(one, tmp_path, options, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own
-    world = worlds.make(tmp_path, 6)
-    run(world, tmp_path / "here", mode="full")
+    world, here = one
     run(world, tmp_path / "there", mode="full", options=options)
-    assert digests(tmp_path / "there") == digests(tmp_path / "here")
+    assert digests(tmp_path / "there") == digests(here)
 
 
 def test_held_out_users_are_drawn_anew_each_day():
@@ -288,12 +280,11 @@ def test_the_cap_of_held_out_users_holds(tmp_path):
 
 
 @pytest.mark.live
-def test_an_object_store_holds_the_same_bytes(gs_place, tmp_path):
-    world = worlds.make(tmp_path, 8)
-    run(world, tmp_path / "disk")
+def test_an_object_store_holds_the_same_bytes(one, gs_place, tmp_path):
+    world = worlds.make(tmp_path, ONE)
     for table in ("events", "items", "users"):
         storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
     remote = replace(world, settings={"root": f"{gs_place}/"})
-    write_raw(replace(remote.context(tmp_path), out=f"{gs_place}/out"), lambda rows: None)
+    write_raw(replace(remote.context(tmp_path, mode="full"), out=f"{gs_place}/out"), lambda rows: None)
     storage.localize(f"{gs_place}/out", tmp_path / "remote")
-    assert digests(tmp_path / "remote") == digests(tmp_path / "disk")
+    assert digests(tmp_path / "remote") == digests(one[1])
