@@ -3,14 +3,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo airflow test lint docs lock clean
+.PHONY: help setup demo airflow test test-system lint docs lock clean
 
 WORKERS ?= 2
 # With bytecode TensorFlow imports in a third of the time, so no target inherits the switch that turns it off.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 setup: ## make .venv from requirements.lock; does nothing while that file, setup.py and the place are the same
 	@key=$$({ cat requirements.lock setup.py twinspire/version.py; pwd; } | sha256sum)
@@ -45,8 +45,11 @@ demo: setup ## lay out the grocery data, run five days through Airflow, show ver
 airflow: setup ## start Airflow's UI on 127.0.0.1, to stay; Ctrl-C ends it
 	@exec .venv/bin/python -m twinspire.demo --airflow $(ARGS)
 
-test: setup ## run the whole test suite (ARGS='-k partition' narrows it)
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: setup ## run the test suite (ARGS='-k partition' narrows it)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not system" $(ARGS)
+
+test-system: setup ## run what takes minutes, a live Airflow say, and write docs/system-tests.md
+	@.venv/bin/python tests/system.py $(ARGS)
 
 lint: setup ## ruff and mypy
 	@.venv/bin/ruff check .

