@@ -11,8 +11,9 @@ work. Source: Sarwar et al., *Item-Based Collaborative Filtering Recommendation 
 Items are numbers here: places in the sorted items of the count table, N of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -27,12 +28,24 @@ SHRINKAGE = 5.0
 """Users in common that an item of few users lacks, in a manner of speaking."""
 
 TAKEN = pa.schema([("_code", pa.int64()), ("_item", pa.string())])
-PAIRS = pa.schema([("item", pa.int64()), ("other", pa.int64()), ("n", pa.int64())])
+BASKETS = pa.schema([("user", pa.int32()), ("item", pa.int32())])
 TAKERS = pa.schema([("item", pa.int64()), ("n", pa.int64())])
-NO_PAIRS = pa.RecordBatch.from_pylist([], schema=PAIRS)
+NO_BASKETS = pa.RecordBatch.from_pylist([], schema=BASKETS)
 
-_CHUNK = 50_000
-"""Rows of baskets paired at a time: at most `BASKET` times as many pairs."""
+_CHUNK = 1 << 22
+"""Pairs made at a time, roughly."""
+
+
+class Pairs(NamedTuple):
+    """Pairs of items, each in both orders.
+
+    Attributes:
+      pair: [P] int64, item * N + other, ascending.
+      users: [P] int64, who have both.
+    """
+
+    pair: np.ndarray
+    users: np.ndarray
 
 
 def moments(job: Job) -> dict[str, tuple[str, date]]:
@@ -59,49 +72,83 @@ def baskets(positives: pl.DataFrame, moment: date, train_days: int) -> pa.Record
     return batches.to_batch(taken.group_by("_code", maintain_order=True).tail(BASKET), TAKEN)
 
 
-def pairs(user: np.ndarray, item: np.ndarray) -> Iterator[pl.DataFrame]:
-    """Counts the pairs of the same user.
+def of_part(user: np.ndarray, item: np.ndarray, part: range) -> np.ndarray:
+    """Which rows of baskets the pairs of a part's items are made of, [R] bool: whole baskets of two items or more.
 
     Args:
-      user: [R] int64, ascending.
-      item: [R] int64, none twice for a user.
-
-    Yields: `item`, `other`, `n`: users who have both, in both orders. One pair may come in several frames.
+      user: [R] int64, numbers from 0.
+      item: [R] int64.
+      part: items.
     """
-    ends = np.flatnonzero(np.diff(user, append=-1)) + 1
-    start = 0
-    while start < len(user):
-        stop = int(ends[np.searchsorted(ends, min(start + _CHUNK, len(user)))])
-        yield _counted(user[start:stop], item[start:stop])
-        start = stop
+    touched = np.zeros(user.max(initial=-1) + 1, bool)
+    touched[user[(item >= part.start) & (item < part.stop)]] = True
+    touched &= np.bincount(user, minlength=len(touched)) > 1
+    return touched[user]
 
 
-def _counted(user: np.ndarray, item: np.ndarray) -> pl.DataFrame:
-    found = []
-    for apart in range(1, len(user)):
-        same = user[apart:] == user[:-apart]
-        if not same.any():
-            break
-        one, other = item[:-apart][same], item[apart:][same]
-        found += [pl.DataFrame({"item": one, "other": other}), pl.DataFrame({"item": other, "other": one})]
-    none = pl.DataFrame(schema={"item": pl.Int64, "other": pl.Int64})
-    return pl.concat([none, *found]).group_by("item", "other").agg(pl.len().cast(pl.Int64).alias("n"))
+def pairs(user: np.ndarray, item: np.ndarray, part: range, items: int) -> Pairs:
+    """Counts the pairs of the same user whose first item is one of a part.
+
+    Args:
+      user: [R] int64, each user's rows beside each other.
+      item: [R] int64, none twice for a user.
+      part: items.
+      items: N, of all.
+    """
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    sizes = np.diff(starts, append=len(user))
+    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)  # of the basket that a row is in
+    mine = np.flatnonzero((item >= part.start) & (item < part.stop))
+    chunks = np.split(mine, np.flatnonzero(np.diff(np.cumsum(size[mine]) // _CHUNK)) + 1)
+    return added([_paired(rows, first[rows], size[rows], item, items) for rows in chunks])
 
 
-def nearest(counted: pl.DataFrame, takers: np.ndarray, row: np.ndarray, n: int) -> pl.DataFrame:
+def _paired(rows: np.ndarray, first: np.ndarray, size: np.ndarray, item: np.ndarray, items: int) -> Pairs:
+    """Pairs some rows with all others of their baskets."""
+    ends = np.cumsum(size)
+    other = np.repeat(first - (ends - size), size) + np.arange(size.sum())
+    one = np.repeat(rows, size)
+    apart = one != other
+    pair = np.sort(item[one[apart]].astype(np.int64) * items + item[other[apart]])
+    heads = np.flatnonzero(np.diff(pair, prepend=-1))
+    return Pairs(pair[heads], np.diff(heads, append=len(pair)))
+
+
+def added(several: Sequence[Pairs]) -> Pairs:
+    """The same pairs of different users, added up."""
+    if len(several) == 1:
+        return several[0]
+    pair = np.concatenate([np.zeros(0, np.int64), *(found.pair for found in several)])
+    users = np.concatenate([np.zeros(0, np.int64), *(found.users for found in several)])
+    order = np.argsort(pair)
+    heads = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    return Pairs(pair[order][heads], np.add.reduceat(users[order], heads) if len(heads) else users)
+
+
+def nearest(counted: Pairs, takers: np.ndarray, row: np.ndarray, n: int) -> pl.DataFrame:
     """Each item's nearest others.
 
     Args:
-      counted: `item`, `other`, `n`, each pair of items with all its users.
+      counted: each pair with all its users.
       takers: [N] int64, users who have each item.
-      row: [N] int64, its row in the corpus, -1 where it has none: only items of the corpus are anybody's neighbours.
+      row: [N] int64, its row in the corpus, which has the items in the same order; -1 where it has none: only items of
+        the corpus are anybody's neighbours.
       n: the most neighbours of an item.
 
     Returns: `item`, `_rows` (the neighbours' rows, nearest first, then by row), `_similarities`; sorted by item.
     """
-    known = counted.filter(pl.Series(row[counted["other"].to_numpy()] >= 0))
-    one, other = known["item"].to_numpy(), known["other"].to_numpy()
-    similarity = known["n"].to_numpy() / (np.sqrt(takers[one].astype(np.float64) * takers[other]) + SHRINKAGE)
-    found = known.select("item", _rows=pl.Series(row[other]), _similarities=pl.Series(similarity).cast(pl.Float32))
-    found = found.sort("item", "_similarities", "_rows", descending=[False, True, False])
-    return found.group_by("item", maintain_order=True).agg(pl.col("_rows", "_similarities").head(n))
+    one, other = np.divmod(counted.pair, len(takers))
+    known = row[other] >= 0
+    one, other, both = one[known], other[known], counted.users[known]
+    similarity = both / (np.sqrt(takers[one].astype(np.float64) * takers[other]) + SHRINKAGE)
+    similarity = similarity.astype(np.float32)
+    # Positive floats sort like their bits: item and nearness in one integer. Rows ascend, and the sort is stable.
+    far = 0xFFFFFFFF - similarity.view(np.uint32).astype(np.int64)
+    order = np.argsort((one << 32) | far, kind="stable")
+    starts = np.flatnonzero(np.diff(one, prepend=-1))
+    sizes = np.diff(starts, append=len(one))
+    order = order[np.arange(len(one)) - np.repeat(starts, sizes) < n]
+    lists = {"_rows": row[other[order]], "_similarities": similarity[order]}
+    offsets = pa.array(np.concatenate([[0], np.cumsum(np.minimum(sizes, n))]))
+    columns = {name: pa.LargeListArray.from_arrays(offsets, pa.array(values)) for name, values in lists.items()}
+    return pl.DataFrame(pl.from_arrow(pa.table({"item": one[starts], **columns})))

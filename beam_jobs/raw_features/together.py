@@ -1,4 +1,6 @@
-"""Item-to-item co-occurrence as steps of the job: baskets of users -> pairs by part of the items -> neighbours.
+"""Item-to-item co-occurrence as steps of the job: baskets by part of the items -> its pairs -> neighbours.
+
+A basket goes to every part that it has an item of, and is paired there: baskets are far fewer rows than their pairs.
 
 At two moments, as the corpora: at the start of the day, to measure by, and at its end, to be published.
 """
@@ -18,7 +20,7 @@ from beam_jobs.point_in_time import together
 from beam_jobs.point_in_time.job import Job
 from twinspire import storage
 
-_PAIRS, _TAKERS = "pairs", "takers"
+_BASKETS, _TAKERS = "baskets", "takers"
 Place = tuple[str, int]
 """Folder of the output, and a part of the items."""
 
@@ -39,46 +41,53 @@ class CoOccurrence(beam.PTransform):
 
     def expand(self, baskets: PCollection) -> PCollection:
         """Connects the steps."""
-        job, kinds = self.job, {_PAIRS: tuple[Place, pa.RecordBatch], _TAKERS: tuple[str, pa.RecordBatch]}
-        step = beam.ParDo(Pair(job), self.table).with_output_types(tuple, **kinds)
-        paired = baskets | "Pair" >> step.with_outputs(*kinds)
+        job, kinds = self.job, {_BASKETS: tuple[Place, pa.RecordBatch], _TAKERS: tuple[str, pa.RecordBatch]}
+        step = beam.ParDo(Spread(job), self.table).with_output_types(tuple, **kinds)
+        spread = baskets | "Spread" >> step.with_outputs(*kinds)
         summed = beam.MapTuple(lambda folder, parts: (folder, merged(parts)))
         takers = (
-            paired[_TAKERS]
+            spread[_TAKERS]
             | "By moment" >> beam.GroupByKey()
             | "Sum takers" >> summed.with_output_types(tuple[str, pa.RecordBatch])
         )
-        nothing = [((folder, 0), together.NO_PAIRS) for folder in together.moments(job)]
+        nothing = [((folder, 0), together.NO_BASKETS) for folder in together.moments(job)]
         empty = baskets.pipeline | beam.Create(nothing).with_output_types(tuple[Place, pa.RecordBatch])
         near = beam.ParDo(Nearest(job), self.table, AsDict(takers), self.members).with_output_types(tuple[str, int])
-        parts = (paired[_PAIRS], empty) | beam.Flatten() | "By part" >> beam.GroupByKey()
+        parts = (spread[_BASKETS], empty) | beam.Flatten() | "By part" >> beam.GroupByKey()
         return parts | "Nearest" >> near
 
 
-class Pair(beam.DoFn):
-    """(folder, baskets) -> `_PAIRS`, counted pairs by part of the items; `_TAKERS`, users of each item."""
+class Spread(beam.DoFn):
+    """(folder, baskets) -> `_BASKETS` by part of the items; `_TAKERS`, users of each item."""
 
     def __init__(self, job: Job) -> None:
         self._parts = job.p.beam.shards
 
-    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
-        """Pairs a shard's baskets."""
+    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[TaggedOutput]:
+        """Sends baskets to where they are paired."""
         folder, taken = element
-        items = _items(table)
+        items, user = _items(table), taken.column("_code").to_numpy()
         item = items.search_sorted(pl.Series(pl.from_arrow(taken.column("_item")))).to_numpy().astype(np.int64)
         number, n = np.unique(item, return_counts=True)
         yield TaggedOutput(_TAKERS, (folder, pa.RecordBatch.from_arrays([number, n], schema=together.TAKERS)))
-        for counted in together.pairs(taken.column("_code").to_numpy(), item):
-            part = counted["item"] * self._parts // len(items)
-            for number, rows in batches.slices(part, counted):
-                yield TaggedOutput(_PAIRS, ((folder, number), batches.to_batch(rows, together.PAIRS)))
+        for part in range(self._parts):
+            kept = together.of_part(user, item, _part(part, self._parts, len(items)))
+            if kept.any():
+                columns = [user[kept].astype(np.int32), item[kept].astype(np.int32)]
+                yield TaggedOutput(
+                    _BASKETS, ((folder, part), pa.RecordBatch.from_arrays(columns, schema=together.BASKETS))
+                )
 
 
 class Nearest(beam.DoFn):
-    """((folder, part), counted pairs) -> the file; yields how many items have neighbours."""
+    """((folder, part), baskets) -> the file; yields how many items have neighbours."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
+
+    def start_bundle(self) -> None:
+        """Forgets what the side inputs of another bundle were."""
+        self._known: dict[str, tuple[pl.Series, np.ndarray, np.ndarray]] = {}
 
     def process(
         self,
@@ -88,19 +97,36 @@ class Nearest(beam.DoFn):
         members: Mapping[str, pa.RecordBatch],
     ) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        (folder, part), counted = element
-        items = _items(table)
-        corpus = members[together.moments(self._job)[folder][0]].column("_item").cast(pa.string())
-        row = pc.index_in(items.to_arrow().cast(pa.string()), corpus).fill_null(-1).to_numpy(False).astype(np.int64)
-        users = np.zeros(len(items), np.int64)
-        if folder in takers:
-            users[takers[folder].column("item").to_numpy()] = takers[folder].column("n").to_numpy()
-        pairs = batches.to_frame(counted).group_by("item", "other").agg(pl.col("n").sum())
+        (folder, number), baskets = element
+        if folder not in self._known:
+            corpus = members[together.moments(self._job)[folder][0]]
+            self._known[folder] = _numbered(table, takers.get(folder), corpus)
+        items, users, row = self._known[folder]
+        part = _part(number, self._job.p.beam.shards, len(items))
+        found = [(batch.column("user").to_numpy(), batch.column("item").to_numpy()) for batch in baskets]
+        pairs = together.added([together.pairs(user, item, part, len(items)) for user, item in found])
         near = together.nearest(pairs, users, row, self._job.p.mix.neighbours)
         rows = near.with_columns(_item=items.gather(near["item"]))
-        name = storage.join(self._job.out, folder, f"{part:05d}.parquet")
+        name = storage.join(self._job.out, folder, f"{number:05d}.parquet")
         storage.write_bytes(name, batches.parquet(batches.to_batch(rows, schema.co_occurrence_schema())))
         yield f"{folder}|items|{self._job.plan.day}|", len(rows)
+
+
+def _numbered(
+    table: pa.RecordBatch, takers: pa.RecordBatch | None, corpus: pa.RecordBatch
+) -> tuple[pl.Series, np.ndarray, np.ndarray]:
+    """The items, [N]; users of each, [N] int64; the row of each in the corpus, [N] int64, -1 where it has none."""
+    items = _items(table)
+    users = np.zeros(len(items), np.int64)
+    if takers is not None:
+        users[takers.column("item").to_numpy()] = takers.column("n").to_numpy()
+    row = pc.index_in(items.to_arrow().cast(pa.string()), corpus.column("_item").cast(pa.string()))
+    return items, users, row.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _part(number: int, parts: int, items: int) -> range:
+    """Items of a part."""
+    return range(-(-number * items // parts), -(-(number + 1) * items // parts))
 
 
 def merged(parts: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
@@ -109,5 +135,6 @@ def merged(parts: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _items(table: pa.RecordBatch) -> pl.Series:
-    """The distinct items of the count table, sorted."""
-    return pl.Series(pl.from_arrow(table.column("_item")), dtype=pl.String).unique().sort()
+    """The distinct items of the count table, which is sorted by item."""
+    items = pl.Series(pl.from_arrow(table.column("_item")), dtype=pl.String)
+    return items.filter(items.ne_missing(items.shift()))

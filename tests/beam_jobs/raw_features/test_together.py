@@ -73,11 +73,33 @@ def test_the_two_moments_differ_by_the_day(done):
 
 
 def test_only_the_nearest_are_kept():
-    counted = pl.DataFrame({"item": [0] * 4 + [2], "other": [1, 2, 3, 4, 0], "n": [1, 5, 3, 3, 5]})
-    near = together.nearest(counted, np.array([9, 4, 9, 4, 4]), np.array([0, 1, -1, 3, 2]), 2)
+    counted = {(0, 1): 1, (0, 2): 5, (0, 3): 3, (0, 4): 3, (2, 0): 5}
+    pairs = together.Pairs(np.array([one * 5 + other for one, other in counted]), np.array([*counted.values()]))
+    near = together.nearest(pairs, np.array([9, 4, 9, 4, 4]), np.array([0, 1, -1, 2, 3]), 2)
     assert near["item"].to_list() == [0, 2]
     assert near["_rows"].to_list() == [[2, 3], [0]], "2 is outside the corpus; 3 and 4 are as near, by row"
     assert near["_similarities"].to_list()[0] == pytest.approx([3 / (6 + together.SHRINKAGE)] * 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 10**6])
+def test_parts_count_all_pairs_between_them(chunk, monkeypatch):
+    monkeypatch.setattr(together, "_CHUNK", chunk)
+    draw = np.random.default_rng(0)
+    baskets = {user: draw.permutation(9)[: draw.integers(1, 7)] for user in range(12)}
+    user = np.repeat([*baskets], [len(b) for b in baskets.values()])
+    item = np.concatenate([*baskets.values()])
+    expected = Counter(pair for b in baskets.values() for pair in permutations(b.tolist(), 2))
+    found = {}
+    for part in (range(0), range(4), range(4, 5), range(5, 9)):
+        kept = together.of_part(user, item, part)
+        alone = together.pairs(user[kept], item[kept], part, 9)
+        assert np.array_equal(alone.pair, together.pairs(user, item, part, 9).pair)
+        halves = [kept & (user % 2 == n) for n in (0, 1)]
+        parts = together.added([together.pairs(user[half], item[half], part, 9) for half in halves])
+        assert np.array_equal(parts.pair, alone.pair) and np.array_equal(parts.users, alone.users)
+        found |= dict(zip(zip(*np.divmod(alone.pair.tolist(), 9), strict=True), alone.users.tolist(), strict=True))
+    assert found == expected
+    assert not together.of_part(np.array([0, 1, 1]), np.array([3, 3, 4]), range(9))[0], "one item is no pair"
 
 
 def test_nothing_is_counted_where_it_is_no_source(tmp_path):
