@@ -137,7 +137,9 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     feature.custom_stats.add(name=SKETCH).any.Pack(BytesValue(value=found.quantiles.serialize()))
     if n:
         stats.std_dev = (squares / n) ** 0.5
-        marks = found.quantiles.get_quantiles([i / _BUCKETS for i in range(_BUCKETS + 1)])
+        inner = found.quantiles.get_quantiles([i / _BUCKETS for i in range(1, _BUCKETS)])
+        # Of the ends a sketch keeps the values themselves; as quantiles they would be some value near them.
+        marks = [found.quantiles.get_min_value(), *inner, found.quantiles.get_max_value()]
         stats.min, stats.median, stats.max = marks[0], marks[_BUCKETS // 2], marks[-1]
         histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
         for low, high in pairwise(marks):

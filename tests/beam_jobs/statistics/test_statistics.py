@@ -126,6 +126,11 @@ def test_quantiles_and_distinct_counts_are_near():
         total.merge(pickle.loads(pickle.dumps(Numbers(pa.chunked_array([pa.array(values[start : start + 1000])])))))
     for q in (0.01, 0.25, 0.5, 0.75, 0.99):
         assert np.mean(values <= total.quantiles.get_quantile(q)) == pytest.approx(q, abs=0.005)
+    stats = statistics.to_proto(make(), {"price": total}).datasets[0].features[0].num_stats
+    assert (stats.min, stats.max) == (values.min(), values.max()), "the ends are exact"
+    buckets = stats.histograms[0].buckets
+    assert (buckets[0].low_value, buckets[9].high_value, len(buckets)) == (stats.min, stats.max, 10)
+    assert buckets[4].high_value == stats.median == pytest.approx(np.median(values), rel=0.02)
     names = [f"user{i}" for i in range(40_000)]
     parts = [Strings(pa.chunked_array([pa.array([*names[i : i + 20_000], "me", "me"])])) for i in (0, 10_000, 20_000)]
     parts[0].merge(parts[1])
