@@ -24,9 +24,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from rich.table import Table
 
-from twinspire import __version__, storage
-from twinspire.errors import UsageError
+from twinspire import __version__, storage, workdir
+from twinspire.errors import TwinspireError, UsageError
+from twinspire.lineage import unread
 from twinspire.pipeline import Pipeline
+from twinspire.wording import said
 
 State = Literal["ok", "warning", "failure", "absent"]
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]", "absent": "[dim]–[/]"}
@@ -47,7 +49,7 @@ class Check:
     """One line of the report.
 
     Attributes:
-      group: `system`, `version`, `import` or `store`.
+      group: `system`, `version`, `import`, `store` or `day`.
       name: what was looked at.
       state: `absent` is a part that is not installed, and not a fault.
       found: what was seen.
@@ -96,6 +98,7 @@ def examine(pipeline: Pipeline | None = None) -> Report:
     checks = [*_system(), *_versions(), *imports]
     if pipeline is not None:
         checks += [_source(name, place) for name, place in _sources(pipeline)]
+        checks += [check for day in workdir.days(pipeline) if (check := _late(pipeline, day))]
         checks += [_writable("work_root", pipeline.pipeline.work_root), _writable("registry", pipeline.registry.root)]
     return Report(tuple(checks))
 
@@ -182,6 +185,16 @@ def _source(name: str, template: str) -> Check:
         remedy = "Lay the logs out there: twinspire partition --help"
         return Check("store", name, "warning", f"no days at {template}", remedy)
     return Check("store", name, "ok", f"{len(days)} days, {days[0]} to {days[-1]}, at {template}")
+
+
+def _late(pipeline: Pipeline, day: date) -> Check | None:
+    try:
+        events = unread(pipeline, day)
+    except TwinspireError as e:
+        return Check("day", str(day), "failure", str(e), "Mend the logs.")
+    found = f"{events:,} late events, others than the day was run with"
+    remedy = said(f"To learn from them: twinspire run PIPELINE --date {day} --force")
+    return Check("day", str(day), "warning", found, remedy) if events else None
 
 
 def _is_day(text: str) -> bool:

@@ -80,6 +80,15 @@ def missing(pipeline: Pipeline, parent: date | None, day: date) -> list[Gap]:
     return stretches(d for d in _between(parent, day) if d not in accepted and source.files(pipeline, "events", d))
 
 
+def unread(pipeline: Pipeline, day: date) -> int:
+    """A day's late events (`source.late_days`), if they are others than those that its features were made with."""
+    done = workdir.latest(pipeline, day, "features") if pipeline.source.late_days else None
+    if done is None:
+        return 0
+    came = import_module("beam_jobs.reading.late").stragglers(pipeline, day)
+    return came.events if came.digest != done.summary.get("late", {}).get("digest", "") else 0
+
+
 def stretches(days: Iterable[date]) -> list[Gap]:
     """Days, oldest first, as unbroken stretches."""
     found: list[Gap] = []

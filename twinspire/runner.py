@@ -13,7 +13,7 @@ from rich.console import Console
 from twinspire import claims, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest, stage_key
-from twinspire.lineage import find_parent, is_kept, is_live, missing
+from twinspire.lineage import find_parent, is_kept, is_live, missing, unread
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.stages import Gap, Mode, Parent, Promote, StageContext
@@ -128,6 +128,10 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
             gaps=_gaps(pipeline, day, parent, mode) if name == "train" else (),
         )
         done = _make(stage, context, key=key, config=config)
+    elif name == "features" and (late := unread(pipeline, day)):
+        again = said(f"twinspire run PIPELINE --date {day} --force")
+        text = f"{late:,} events of {day} came late, others than it was run with; it stays as it is. To run it anew:"
+        console.print(f"{text} {again}", soft_wrap=True)
     if name == "publish":
         raise_if_refused(done)
     told = {**done.summary, "live": is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary

@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from twinspire.feature import Strict
+from twinspire.feature import ADDED, Strict
 
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d)$")
 
@@ -42,6 +42,13 @@ class Source(Strict):
         0.2, ge=0, le=1, description="A day with fewer rows than this share of the last 7 same weekdays' median stops."
     )
     max_rejected: float = Field(0.01, ge=0, le=1, description="The share of malformed records that is put up with.")
+    late_days: int = Field(
+        0,
+        ge=0,
+        json_schema_extra=ADDED,
+        description="How many days late events may come: a day's events are those of its folder and, of its calendar "
+        "day, those of so many folders after it that are there when the day is run. Others are counted and left out.",
+    )
 
     @field_validator("events", "items", "users")
     @classmethod

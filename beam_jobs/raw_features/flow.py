@@ -92,7 +92,8 @@ class ReadRecords(beam.PTransform):
 
     def expand(self, begin: PBegin) -> Any:
         """Small files are put together, large ones cut into parts, and these spread over the workers."""
-        tables = (self.job.inputs.events, self.job.inputs.users)
+        inputs = self.job.inputs
+        tables = ({**inputs.events, **inputs.later}, inputs.users)
         files = [(f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))]
         parts = begin | beam.Create(steps.pack(files)) | "Cut" >> beam.FlatMap(steps.cut, self.job.p.source.format)
         return parts | beam.Reshuffle() | "Parse" >> _tagged(steps.Read(self.job), _READ)

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from beam_jobs import schema
 from beam_jobs.point_in_time.job import Job
@@ -32,9 +33,17 @@ def make_report(job: Job, numbers: Numbers) -> dict:
         return numbers.get((what, table, at), {}).get("", 0)
 
     rejected = {d: reasons for d in read if (reasons := numbers.get(("rejected", "events", d)))}
+    left_out = of("too late") + of("early")
     return {
-        "rows": of("good") + sum(numbers.get(("rejected", "events", day), {}).values()),
+        "rows": of("good") + left_out + sum(numbers.get(("rejected", "events", day), {}).values()),
         "rejected": numbers.get(("rejected", "events", day), {}),
+        "late": {
+            "of_earlier_days": of("late"),
+            "of_later_days": of("early"),
+            "left_out": left_out,
+            "left_out_of_other_days": sum(of("too late", at=d) + of("early", at=d) for d in read if d != day),
+            "stragglers": of("stragglers"),
+        },
         "duplicates": of("doubles"),
         "positives": of("examples"),
         "users": of("users"),
@@ -86,8 +95,20 @@ def check(job: Job, numbers: Numbers) -> None:
         raise BadData(
             f"A day has positives: events of the types {list(job.p.columns.positives)} (columns.positives). {day} has "
             f"none; its events are of the types {found or '(it has no good records)'}. Mend columns.positives, or skip "
-            "the day."
+            "the day." + (f" {warning}" if (warning := misplaced(job, make_report(job, numbers))) else "")
         )
+
+
+def misplaced(job: Job, found: Mapping[str, Any]) -> str:
+    """What is odd about the times of a day's events, empty if nothing: more of them are of other days than may be."""
+    late, rows = found["late"], found["rows"]
+    if late["left_out"] <= job.p.source.max_rejected * rows:
+        return ""
+    return (
+        f"{late['left_out']:,} of the {rows:,} events in the folder ({late['left_out'] / rows:.1%}) are of other days "
+        f"and left out; {late['of_earlier_days']:,} are of earlier days, {late['of_later_days']:,} of later ones. If "
+        "events come late, set source.late_days; if not, check pipeline.time_zone and columns.time_unit."
+    )
 
 
 def check_snapshots(job: Job, numbers: Numbers) -> None:

@@ -11,7 +11,7 @@ from beam_jobs.days import Scope, make_plan
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.raw_features import report
 from beam_jobs.raw_features.flow import RawFeatures, Rows
-from beam_jobs.reading import source
+from beam_jobs.reading import late, source
 from beam_jobs.reading.files import format_of
 from twinspire import storage
 from twinspire.errors import NothingToDo
@@ -57,11 +57,15 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     def build(pipeline: beam.Pipeline) -> None:
         look(pipeline | "Raw features" >> RawFeatures(job))
 
+    came = late.stragglers(ctx.pipeline, ctx.day)
     engine.run(ctx.pipeline.beam.options, build)
     numbers = report.read_numbers(job)
     found = report.make_report(job, numbers)
+    found["late"]["digest"] = came.digest
     storage.write_bytes(storage.join(ctx.out, schema.REPORT), json.dumps(found, indent=1).encode())
     report.check(job, numbers)
+    if warning := report.misplaced(job, found):
+        console.print(f"features {ctx.day}: {warning}", soft_wrap=True)
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from itertools import chain
 
 import apache_beam as beam
@@ -101,6 +101,7 @@ class Read(beam.DoFn):
                 judged = judge.take(block)
                 rejected, reasons = judged.rejected, judged.reasons
                 yield _about(file, "good", len(judged.good))
+                yield from (_about(file, what, n) for what, n in judged.misplaced.items())
                 yield from self._relevant(file, judged.good)
             yield from (_about(file, "rejected", n, reason) for reason, n in reasons.items())
             if file.table != "events" or file.day in self._job.plan.examples:
@@ -112,6 +113,10 @@ class Read(beam.DoFn):
     def _relevant(self, file: SourceFile, rows: pl.DataFrame) -> Iterator[TaggedOutput | pl.DataFrame]:
         mark = "_day" if file.table == "events" else "_snapshot"
         rows = rows.with_columns(pl.lit(days.number(file.day), pl.Int32).alias(mark))
+        if file.table == "events" and self._p.source.late_days:
+            rows = self._on_its_day(file, rows)
+            late = rows.filter(pl.col("_day") < days.number(file.day))["_day"].value_counts()
+            yield from (TaggedOutput(NUMBERS, (f"stragglers|events|{_day(n)}|", m)) for n, m in late.iter_rows())
         if "_type" in rows.columns and file.day == self._job.plan.day:
             yield from (_about(file, "type", n, kind or "") for kind, n in rows["_type"].value_counts().iter_rows())
         if "_type" in rows.columns and self._types:
@@ -122,6 +127,14 @@ class Read(beam.DoFn):
         rows = pl.concat(frames)
         for number, part in batches.slices(hashing.shards(rows["_user"], self._p.beam.shards), rows):
             yield TaggedOutput(RECORDS, (number, batches.to_batch(part)))
+
+    def _on_its_day(self, file: SourceFile, rows: pl.DataFrame) -> pl.DataFrame:
+        """The events of days that the run reads, `_day` being each one's calendar day."""
+        plan, back = self._job.plan, range(self._p.source.late_days, -1, -1)
+        starts = [days.start_of(file.day - timedelta(days=n), self._p.zone) for n in back]
+        day = np.searchsorted(starts, rows["_time"].to_numpy(), side="right") - len(starts) + days.number(file.day)
+        inside = pl.col("_day").is_between(days.number(plan.first), days.number(plan.day))
+        return rows.with_columns(pl.Series("_day", day, pl.Int32)).filter(inside)
 
 
 class Work(beam.DoFn):

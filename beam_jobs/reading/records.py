@@ -1,6 +1,7 @@
 """Blocks of raw columns -> records with the feature job's columns; those that break a rule are set aside."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import polars as pl
@@ -26,13 +27,17 @@ class Judged(NamedTuple):
 
     Attributes:
       good: records, with the columns' names and `_order`.
-      rejected: the first of the others.
-      reasons: how many others there are, by reason.
+      rejected: the first of those that break a rule.
+      reasons: how many of these there are, by reason.
+      misplaced: how many events have a time of another day than their folder's: `late`, those of earlier days;
+        `too late`, those among them that came after `source.late_days` and are left out; `early`, those of later days,
+        which are left out too.
     """
 
     good: pl.DataFrame
     rejected: list[Rejected]
     reasons: dict[str, int]
+    misplaced: dict[str, int]
 
 
 class Judge:
@@ -48,8 +53,9 @@ class Judge:
           columns: what to read.
         """
         self._file, self._place, self._columns = file, place, columns
-        day = (days.start_of(file.day, p.zone), days.start_of(days.after(file.day), p.zone))
-        self._day = day if file.table == "events" else None
+        oldest = file.day - timedelta(days=p.source.late_days)
+        moments = [days.start_of(day, p.zone) for day in (oldest, file.day, days.after(file.day))]
+        self._moments = moments if file.table == "events" else None
         self._clip = p.columns.reward_clip
         self._kept = 0
         self._present: set[str] = set()
@@ -69,10 +75,6 @@ class Judge:
         rules = [
             (nonsense, reason, RAW + c.source) for (_, nonsense, reason), c in zip(reads, self._columns, strict=True)
         ]
-        if self._day:
-            other = ~pl.col("_time").is_between(*self._day, closed="left")
-            time = next(RAW + c.source for c in self._columns if c.name == "_time")
-            rules.append((other, "timestamp of another day", time))
         frame = rows.with_columns(values for values, _, _ in reads)
         broken = pl.coalesce(*(pl.when(n).then(pl.lit(i)) for i, (n, _, _) in enumerate(rules)), pl.lit(None, pl.Int32))
         frame = frame.with_columns(broken.alias(_RULE), (pl.Series(ORDER, block.numbers) + (self._place << _FILE_BITS)))
@@ -80,7 +82,18 @@ class Judge:
         if "_reward" in good.columns:
             good = good.with_columns(pl.col("_reward").clip(*self._clip).cast(pl.Float32))
         bad = frame.filter(pl.col(_RULE).is_not_null())
-        return Judged(good, self._explain(bad, rules), _tally(bad, rules))
+        good, misplaced = self._of_day(good)
+        return Judged(good, self._explain(bad, rules), _tally(bad, rules), misplaced)
+
+    def _of_day(self, good: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+        """The events that may be used, and how many are of other days than their folder."""
+        if not self._moments:
+            return good, {}
+        oldest, start, end = self._moments
+        time = good["_time"]
+        found = {"late": time < start, "too late": time < oldest, "early": time >= end}
+        kept = good.filter(time.is_between(oldest, end, closed="left"))
+        return kept, {what: n for what, of in found.items() if (n := int(of.sum()))}
 
     def _read_as(self, column: Column, kind: pl.DataType, text: bool) -> tuple[pl.Expr, pl.Expr, str]:
         try:

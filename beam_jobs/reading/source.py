@@ -55,6 +55,7 @@ class Inputs:
 
     Attributes:
       events: files of the days that are read and have any, oldest first.
+      later: files of the days after these that may hold late events of them (`source.late_days`).
       items: snapshots by their day.
       users: the same.
       items_of: snapshot day valid on each day of examples, and on the day of the run.
@@ -62,6 +63,7 @@ class Inputs:
     """
 
     events: Mapping[date, tuple[SourceFile, ...]]
+    later: Mapping[date, tuple[SourceFile, ...]]
     items: Mapping[date, tuple[SourceFile, ...]]
     users: Mapping[date, tuple[SourceFile, ...]]
     items_of: Mapping[date, date]
@@ -97,6 +99,7 @@ def inputs(p: Pipeline, plan: days.Plan) -> Inputs:
     users_of = {day: at for day in asked if (at := users.at(day - timedelta(days=1)))}
     return Inputs(
         events=events,
+        later=later_files(p, plan.day),
         items={at: files(p, "items", at) for at in sorted(set(items_of.values()))},
         users={at: files(p, "users", at) for at in sorted(set(users_of.values()))},
         items_of=items_of,
@@ -104,8 +107,23 @@ def inputs(p: Pipeline, plan: days.Plan) -> Inputs:
     )
 
 
+def later_files(p: Pipeline, day: date) -> dict[date, tuple[SourceFile, ...]]:
+    """Files of the days after `day` that may hold late events of it, of those days that are complete."""
+    after = (day + timedelta(days=n) for n in range(1, p.source.late_days + 1))
+    return {later: found for later in after if is_complete(p, later) and (found := files(p, "events", later))}
+
+
+def is_complete(p: Pipeline, day: date) -> bool:
+    """Whether a day's folder has its `source.done_marker`, if one is declared."""
+    marker = p.source.done_marker
+    return marker is None or storage.exists(storage.join(_folder(p.source.events, day), marker))
+
+
 def fingerprint(p: Pipeline, day: date, mode: days.Scope) -> dict:
-    """Digests of all files that a run of the day reads, by table, folder date and name."""
+    """Digests of all files that a run of the day reads, by table, folder date and name.
+
+    But for the days after it: late events that come when a day has been run leave it done, see late.py.
+    """
     found = inputs(p, days.make_plan(p, day, mode))
     tables = [found.events, found.items, found.users]
     used = (file for table in tables for group in table.values() for file in group)

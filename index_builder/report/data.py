@@ -26,7 +26,12 @@ def data(facts: Facts) -> Part:
         text = ["The working files of the features stage are gone, and its counts with them."]
         return Part(anchor="data", title="The data", text=text, half=True)
     rejected, rows = found.get("rejected") or {}, found.get("rows") or 0
-    text = [_rejected(rejected, rows), *_days(found.get("days") or {}), *_unusual(found.get("statistics") or {})]
+    text = [
+        _rejected(rejected, rows),
+        *_late(found.get("late") or {}),
+        *_days(found.get("days") or {}),
+        *_unusual(found.get("statistics") or {}),
+    ]
     counts = [[label, count(found[name])] for name, label in _COUNTS.items() if found.get(name) is not None]
     tables = [Table(head=["", str(facts.manifest.date)], rows=counts, caption="Counts")]
     if rejected:
@@ -39,6 +44,15 @@ def data(facts: Facts) -> Part:
 def _rejected(rejected: Mapping[str, int], rows: int) -> str:
     bad = sum(rejected.values())
     return f"{count(bad)} of {count(rows)} records were set aside as malformed ({share(bad / max(1, rows), 2)})."
+
+
+def _late(late: Mapping[str, int]) -> list[str]:
+    told = {
+        "left_out": "of other days than the folder that they lay in were left out",
+        "stragglers": "of the day came late, in folders of later days",
+    }
+    found = [f"{count(late[name])} events {what}." for name, what in told.items() if late.get(name)]
+    return [" ".join(found)] if found else []
 
 
 def _days(days: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ time_zone = "{zone}"
 events = "{root}events/dt={{date}}/"
 items = "{root}items/dt={{date}}/"
 users = "{root}users/dt={{date}}/"
+{source}
 [columns]
 user = "who"
 item = "what"
@@ -135,7 +136,7 @@ class World:
 
     @property
     def pipeline(self) -> Pipeline:
-        values = {"zone": self.zone, "unlisted": "false", "als": "false", "root": ""} | self.settings
+        values = {"zone": self.zone, "unlisted": "false", "als": "false", "root": "", "source": ""} | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))
         return load(path)

@@ -95,20 +95,18 @@ BAD = [
     (dict(GOOD, i=""), "item is missing or empty"),
     (dict(GOOD, t=None), "time is missing or not a time"),
     (dict(GOOD, t=2**62), "time is missing or not a time"),
-    (dict(GOOD, t=NOON - 86_400), "timestamp of another day"),
-    (dict(GOOD, t=NOON - 13 * 3600 - 1), "timestamp of another day"),
-    (dict(GOOD, t=NOON + 11 * 3600), "timestamp of another day"),
     (dict(GOOD, r=-0.5), "reward is missing or not a number of 0 or more"),
     (dict(GOOD, r=float("nan")), "reward is missing or not a number of 0 or more"),
     (dict(GOOD, r=None), "reward is missing or not a number of 0 or more"),
 ]
 EDGES = [dict(GOOD, u=100, t=NOON - 13 * 3600), dict(GOOD, u=100, t=NOON + 11 * 3600 - 1)]
+MISPLACED = [dict(GOOD, t=NOON - 86_400), dict(GOOD, t=NOON - 13 * 3600 - 1), dict(GOOD, t=NOON + 11 * 3600)]
 
 
 @pytest.mark.parametrize("format", ["parquet", "jsonl", "csv.gz"])
 def test_records_that_break_a_rule_are_set_aside(shop, format):
     shop.lines = ["max_rejected = 0.2"]
-    rows = [row for row, _ in BAD] + good(60) + EDGES
+    rows = [row for row, _ in BAD] + good(60) + EDGES + MISPLACED
     if format == "parquet":
         shop.parquet(rows)
         first = 1
@@ -122,7 +120,8 @@ def test_records_that_break_a_rule_are_set_aside(shop, format):
     expected = [(f"a.{format}", n, reason) for n, (_, reason) in enumerate(BAD, first)]
     assert shop.rejected() == expected
     assert (report["rows"], report["positives"], report["users"]) == (73, 62, 8)
-    assert report["rejected"]["timestamp of another day"] == 3 and sum(report["rejected"].values()) == len(BAD)
+    assert report["rejected"]["user is missing or empty"] == 1 and sum(report["rejected"].values()) == len(BAD)
+    assert {"of_earlier_days": 2, "of_later_days": 1, "left_out": 3, "stragglers": 0}.items() <= report["late"].items()
 
 
 def test_lines_that_are_no_records(shop):
@@ -170,12 +169,23 @@ def test_rows_of_a_csv_that_have_no_place(shop):
 
 
 def test_too_many_of_them_stop_the_day(shop):
-    shop.parquet([row for row, _ in BAD[5:8]] + good(200))
+    shop.parquet([row for row, _ in BAD[5:8]] + MISPLACED * 50 + good(200))
     with pytest.raises(BadData) as e:
         shop.run()
     assert "source.max_rejected = 0.01" in str(e.value) and "3 of 203 are (1.5%)" in str(e.value)
-    assert "timestamp of another day: 3" in str(e.value) and f"{shop.out}/rejected" in str(e.value)
+    assert "not a number of 0 or more: 3" in str(e.value) and f"{shop.out}/rejected" in str(e.value)
     assert len(shop.rejected()) == 3
+
+
+def test_events_of_other_days_do_not_stop_the_day_but_many_are_told(shop, capsys):
+    shop.parquet(MISPLACED + good(200))
+    assert shop.run()["positives"] == 200
+    told = capsys.readouterr().err
+    assert "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are of earlier days" in told
+    assert "set source.late_days; if not, check pipeline.time_zone" in told
+    shop.parquet(MISPLACED)
+    with pytest.raises(BadData, match=r"has none; .*Mend columns\.positives, or skip the day\. 3 of the 3 events"):
+        shop.run()
 
 
 def test_bad_records_of_earlier_days_are_left_out_and_reported(shop):

@@ -1,0 +1,110 @@
+"""Events that come late, in folders of later days: the day is made as if they had come in time, and no other day is."""
+
+from collections import Counter
+from datetime import timedelta
+from random import Random
+
+import pytest
+
+from beam_jobs.raw_features.run import plan_job, write_raw
+from beam_jobs.reading import source
+from beam_jobs.reading.late import stragglers
+from tests.beam_jobs.raw_features import world as worlds
+from tests.beam_jobs.raw_features.test_raw_features import digests
+from twinspire import doctor, workdir
+from twinspire.lineage import unread
+from twinspire.workdir import Attempt
+
+DAY = worlds.DAY
+
+
+def on(day):
+    """A time in the middle of a day."""
+    return round(worlds.datetime(day.year, day.month, day.day, 17, tzinfo=worlds.UTC).timestamp() * 1000)
+
+
+def delay(world, most, share=0.3):
+    """Moves some events into folders of later days, but none that has a copy: of copies the first in the logs stays."""
+    draw, moved = Random(1), Counter()
+    seen = Counter((r["who"], r["what"], r["at"], r["kind"]) for rows in world.events.values() for r in rows)
+    later = {}
+    for day, rows in world.events.items():
+        for row in list(rows):
+            if seen[row["who"], row["what"], row["at"], row["kind"]] == 1 and draw.random() < share:
+                to = day + timedelta(days=draw.randint(1, most))
+                later.setdefault(to, []).append(row)
+                rows.remove(row)
+                moved[day, to] += 1
+    for to, rows in later.items():
+        world.events.setdefault(to, []).extend(rows)
+    return moved
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    """What the job makes of a world, and of the same with late events, and others that are of no use."""
+    folder = tmp_path_factory.mktemp("late")
+    world = worlds.make(folder, 9)
+    write_raw(world.context(folder / "in time", mode="full"), lambda rows: None)
+    moved = delay(world, most=2)
+    tomorrow = DAY + timedelta(days=1)
+    rows, some = world.events[DAY], world.events[DAY][0]
+    rows += [dict(some, at=on(DAY - timedelta(days=3))), dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow) + 1)]
+    world.events[tomorrow] += [dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow - timedelta(days=3)))]
+    world.settings["source"] = "late_days = 2"
+    worlds.write(world, "parquet")
+    report = write_raw(world.context(folder / "late", mode="full"), lambda rows: None)
+    return world, moved, folder, report
+
+
+def test_the_bytes_are_those_of_logs_in_time(late):
+    _, _, folder, _ = late
+    assert digests(folder / "late", "report.json") == digests(folder / "in time", "report.json")
+
+
+def test_they_are_counted(late):
+    world, moved, _, report = late
+    assert report["late"] == {
+        "of_earlier_days": sum(n for (day, to), n in moved.items() if to == DAY) + 1,
+        "of_later_days": 2,
+        "left_out": 3,
+        "left_out_of_other_days": 0,
+        "stragglers": (n := sum(n for (day, _), n in moved.items() if day == DAY)),
+        "digest": stragglers(world.pipeline, DAY).digest,
+    }
+    assert n > 5 and report["rows"] == len(world.events[DAY]) and report["rejected"] == {}
+
+
+def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeypatch):
+    """The last test of the module: it adds to the logs."""
+    world, _, _, report = late
+    p, key = world.pipeline, source.fingerprint(world.pipeline, DAY, "full")
+    uri = workdir.begin(p, DAY, "features")
+    done = Attempt(uri=uri, key="", config="", output="", mode="full", parent=None, inputs={}, summary=report)
+    workdir.commit(done)
+    assert unread(p, DAY) == 0
+    day, other = DAY + timedelta(days=2), DAY - timedelta(days=1)
+    some = world.events[DAY][0]
+    world.events[day] += [dict(some, at=on(day)), dict(some, at=on(other))]
+    worlds.write(world, "jsonl")
+    assert unread(p, DAY) == 0, "they lie in other files and another format, and are the same"
+    world.events[day] += [dict(some, who=59, at=on(DAY))]
+    worlds.write(world, "jsonl")
+    assert unread(p, DAY) == report["late"]["stragglers"] + 1
+    assert {name.split("/")[1] for name in key} == {
+        name.split("/")[1] for name in source.fingerprint(p, DAY, "full")
+    }, "files of later days are in no key"
+    monkeypatch.setattr(doctor, "IMPORTS", {})
+    check = next(check for check in doctor.examine(p).checks if check.group == "day")
+    assert (check.name, check.state) == (str(DAY), "warning") and f"--date {DAY} --force" in check.remedy
+
+
+def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
+    world = worlds.make(tmp_path, 9, source='late_days = 1\ndone_marker = "_SUCCESS"')
+    later = DAY + timedelta(days=1)
+    world.events = {later: [dict(world.events[DAY][0], at=on(DAY))]}
+    worlds.write(world, "parquet")
+    assert stragglers(world.pipeline, DAY).events == 0 and not plan_job(world.context(tmp_path / "out")).inputs.later
+    (tmp_path / "events" / f"dt={later}" / "_SUCCESS").touch()
+    assert stragglers(world.pipeline, DAY).events == 1
+    assert list(plan_job(world.context(tmp_path / "out")).inputs.later) == [later]
