@@ -1,20 +1,23 @@
 """Files that hold a list of items per user: recommendations made by anything, or what was really taken.
 
-Parquet, JSON Lines or CSV (`.gz` is understood). One row per user with a list, or one row per user and item, best
-first. List elements are ids, or objects with a field `item`.
+Parquet, JSON Lines or CSV (`.gz` is understood), read as logs are: a CSV's columns are text. One row per user with a
+list, or one row per user and item, best first. List elements are ids, or objects with a field `item`.
 """
 
 import io
+import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
+from beam_jobs.reading.csvlines import Unreadable, csv_blocks, header
+from beam_jobs.reading.files import kind_of, open_text
+from beam_jobs.reading.jsonlines import frame, read_objects
 from twinspire import storage
 from twinspire.errors import BadData, UsageError
 
@@ -22,8 +25,6 @@ USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Who asked, by preference: several queries of one user are told apart by a column `query`."""
 ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
 TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
-
-_BLOCK = 64 << 20  # bytes; a JSON line must fit
 
 
 class Lists(NamedTuple):
@@ -49,7 +50,7 @@ def read_table(place: str) -> pa.Table:
     files = [f.uri for f in storage.list_files(place) if f.path.endswith(".parquet")] or [place]
     try:
         return pa.concat_tables([_read(file) for file in files], promote_options="default")
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as e:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError, zlib.error, ValueError) as e:
         raise BadData(
             f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {place} failed: {e}. "
             "It may be truncated, or of another format."
@@ -118,16 +119,40 @@ def as_text(column: pa.Array, place: str) -> pa.Array:
 
 
 def _read(place: str) -> pa.Table:
-    content = storage.read_bytes(place)
-    name = place.lower()
-    if name.endswith(".gz"):
-        content, name = pa.CompressedInputStream(io.BytesIO(content), "gzip").read(), name.removesuffix(".gz")
-    source = io.BytesIO(content)
-    if name.endswith((".jsonl", ".json", ".ndjson")):
-        return pyarrow.json.read_json(source, pyarrow.json.ReadOptions(block_size=_BLOCK))
-    if name.endswith(".csv"):
-        return pyarrow.csv.read_csv(source)
-    return pq.read_table(source)
+    kind = kind_of(place.lower()) or "parquet"
+    if kind == "parquet":
+        return pq.read_table(io.BytesIO(storage.read_bytes(place)))
+    with open_text(place) as text:
+        return _json_lines(text) if kind == "jsonl" else _csv(text, "\t" if ".tsv" in place.lower() else ",")
+
+
+def _json_lines(text: BinaryIO) -> pa.Table:
+    records: list[dict[str, Any]] = []
+    for objects in read_objects(text):
+        if objects.unreadable:
+            bad = objects.unreadable[0]
+            raise ValueError(f"line {bad.number} is {bad.reason} ({bad.why})")
+        records += [{name: _ids(value) for name, value in record.items()} for record in objects.records]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return frame(records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _ids(value: Any) -> Any:
+    """Items alone, of a list of objects that tell more of them."""
+    if not isinstance(value, list):
+        return value
+    return [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
+
+
+def _csv(text: BinaryIO, delimiter: str) -> pa.Table:
+    names = header(text, delimiter)
+    columns = [pa.table({name: pa.array([], pa.string()) for name in names})]
+    for found in csv_blocks(text, names, first=2, delimiter=delimiter):
+        if isinstance(found, Unreadable):
+            raise ValueError(f"row {found.number} has {found.why}, {found.reason}")
+        columns.append(pa.Table.from_batches([found[0]]))
+    table = pa.concat_tables(columns)
+    return pa.table([pc.if_else(pc.equal(c, ""), pa.scalar(None, pa.string()), c) for c in table.columns], names)
 
 
 def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:

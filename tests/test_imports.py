@@ -35,6 +35,9 @@ BOTTOM = {
 MIDDLE = ("beam_jobs", "model", "index_builder", "serving")
 CONTRACTS = {
     "beam_jobs.schema",  # columns of examples and corpus
+    "beam_jobs.reading.csvlines",  # text files as they are written, whoever reads them
+    "beam_jobs.reading.files",
+    "beam_jobs.reading.jsonlines",
     "model.canonical",  # SavedModels whose bytes follow from what they hold
     "model.bundle",  # a trained bundle's files
     "model.nominators",  # sources of candidates, besides the towers

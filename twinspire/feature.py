@@ -7,12 +7,13 @@ the towers' inputs and the serving signature.
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
 
 
-ADDED = {"added": True}
+ADDED: JsonDict = {"added": True}
 """Marks a key of the pipeline file that came after release 0.1.0: `Field(7, json_schema_extra=ADDED, …)`.
 
 While it holds its default no stage's digest has it, so that the days made before it came stay done (twinspire/keys.py).

@@ -1,15 +1,13 @@
 """Reads raw log files of any kind as Arrow tables of bounded size.
 
 Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column of a CSV is text,
-since one table cannot tell whether `7` stands beside a `007`. What is no record is handed over with its place.
+since one table cannot tell whether `7` stands beside a `007`. Text is read as the feature job reads it. What is no
+record is handed over with its place.
 """
 
-import csv
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -17,11 +15,13 @@ from typing import BinaryIO, Literal
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_jobs.logs.malformed import Malformed
+from beam_jobs.reading.csvlines import Unreadable, csv_blocks, header
 from beam_jobs.reading.files import ENDINGS, Kind, kind_of
+from beam_jobs.reading.jsonlines import frame, read_objects
 from twinspire.errors import BadData, UsageError
 
 Format = Literal["auto", "parquet", "jsonl", "csv"]
@@ -126,111 +126,43 @@ def _parquet(raw: BinaryIO) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
-def _json_lines(file: Text, path: Path, malformed: Callable[[Malformed], None]) -> Iterator[pa.Table]:
-    line = 1
-    while block := file.read(BLOCK_BYTES):
-        block += file.readline()
-        try:
-            yield _objects(block)
-        except pl.exceptions.PolarsError as e:
-            # Which lines are to blame is asked only now: most blocks are good, and Python reads them slowly.
-            lines = enumerate(block.split(b"\n"), line)
-            good = [text for number, text in lines if _is_object(text, f"line {number}", path, malformed)]
-            yield from _good_objects(good, path, e)
-        line += block.count(b"\n")
-
-
-def _objects(block: bytes) -> pa.Table:
-    return pl.read_ndjson(block, infer_schema_length=None).to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def _good_objects(lines: list[bytes], path: Path, error: Exception) -> Iterator[pa.Table]:
-    if not lines:
-        return
-    try:
-        yield _objects(b"\n".join(lines))
-    except pl.exceptions.PolarsError as e:
-        raise BadData(
-            f"A column holds values of one type, but in {path}: {str(e).splitlines()[0]}. "
-            "Write that column with one type, or leave it out."
-        ) from error
-
-
-def _is_object(line: bytes, place: str, path: Path, malformed: Callable[[Malformed], None]) -> bool:
-    if not line.strip():
-        return False
-    try:
-        if isinstance(json.loads(line), dict):
-            return True
-        reason = "a record is a JSON object"
-    except ValueError as e:  # also bytes that are no text
-        reason = f"not JSON: {e}"
-    malformed(Malformed(str(path), place, reason, line[:500].decode(errors="replace")))
-    return False
+def _json_lines(text: Text, path: Path, malformed: Callable[[Malformed], None]) -> Iterator[pa.Table]:
+    for objects in read_objects(text, BLOCK_BYTES):
+        for line in objects.unreadable:
+            malformed(_malformed(path, "line", line))
+        names = list(dict.fromkeys(name for record in objects.records for name in record))
+        if names:
+            yield frame(objects.records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions) -> Iterator[pa.Table]:
     delimiter = options.delimiter or ("\t" if ".tsv" in path.suffixes[-2:] else ",")
     names = list(options.columns) or _header(text, path, delimiter, options.encoding)
-
-    def set_aside(row: pa.csv.InvalidRow) -> str:
-        if source.ended:
-            return "skip"
-        reason = f"{row.actual_columns} fields where {row.expected_columns} are expected"
-        number = row.number + (0 if options.columns else 1)
-        malformed(Malformed(str(path), f"row {number}", reason, row.text[:500]))
-        return "skip"
-
     if not text.peek(1):  # a header and no rows
         yield pa.schema([(name, pa.string()) for name in names]).empty_table()
         return
-    source = _Endable(text)
-    reader = pa.csv.open_csv(
-        source,
-        # One thread, as only then are malformed rows numbered.
-        read_options=pa.csv.ReadOptions(
-            use_threads=False, block_size=BLOCK_BYTES, column_names=names, encoding=options.encoding
-        ),
-        parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-        ),
-    )
-    with _drained(reader, source):
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
+    first, encoding = 1 if options.columns else 2, options.encoding
+    for found in csv_blocks(text, names, first=first, delimiter=delimiter, encoding=encoding, block_bytes=BLOCK_BYTES):
+        if isinstance(found, Unreadable):
+            malformed(_malformed(path, "row", found))
+        else:
+            yield pa.table([_present(column) for column in found[0].columns], names=names)
 
 
-class _Endable:
-    """A file that can be brought to its end early."""
-
-    closed = False
-
-    def __init__(self, file: Text) -> None:
-        self._file, self.ended = file, False
-
-    def read(self, size: int = -1) -> bytes:
-        return b"" if self.ended else self._file.read(size)
+def _malformed(path: Path, what: str, found: Unreadable) -> Malformed:
+    return Malformed(str(path), f"{what} {found.number}", f"{found.reason}: {found.why}", found.text[:500])
 
 
-@contextmanager
-def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[None]:
-    """Leaves no thread of the reader behind: one that still reads from Python when the process ends aborts it."""
-    try:
-        yield
-    finally:
-        source.ended = True
-        with suppress(pa.ArrowInvalid), reader:  # cut off anywhere, the text may end inside quotes
-            for _ in reader:
-                pass
+def _present(column: pa.Array) -> pa.Array:
+    """The column with null for what is empty."""
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
 
 def _header(text: Text, path: Path, delimiter: str, encoding: str) -> list[str]:
-    first = text.readline().decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
-    names = next(csv.reader([first], delimiter=delimiter), [])
-    if not all(names) or len(set(names)) < len(names):
+    names = header(text, delimiter, encoding)
+    if not names or not all(names) or len(set(names)) < len(names):
         raise BadData(
-            f"The first line of a CSV names its columns, each once; in {path} it is {first[:200]!r}. "
+            f"The first line of a CSV names its columns, each once; in {path} it is {delimiter.join(names)[:200]!r}. "
             "For a file without a header line give the names: --columns user,item,time."
         )
     return names

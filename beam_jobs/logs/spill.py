@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.logs.types import TextNumbers, common_schema, conform
+from beam_jobs.logs.types import TextNumbers, common_schema, conform, long_integers
 
 ROW_GROUP = 1 << 17
 
@@ -25,6 +25,7 @@ class Spill:
         self._bytes = 0
         self._files: dict[date, list[Path]] = defaultdict(list)
         self._schemas: list[pa.Schema] = []
+        self._long: set[str] = set()
 
     def add(self, table: pa.Table, days: pl.Series, keep: pl.Series) -> None:
         """Takes a table's rows; writes everything that waits to disk when it outgrows the bound.
@@ -36,6 +37,7 @@ class Spill:
         """
         if self._numbers:
             self._numbers.see(table)
+        self._long |= long_integers(table)
         if not any(table.schema.equals(known) for known in self._schemas):
             self._schemas.append(table.schema)
         for day, rows in _split(table, days, keep):
@@ -71,7 +73,7 @@ class Spill:
         Returns: rows written.
         """
         types = self._numbers.types() if self._numbers else {}
-        schema = pa.schema([f.with_type(types.get(f.name, f.type)) for f in common_schema(self._schemas)])
+        schema = pa.schema([f.with_type(types.get(f.name, f.type)) for f in common_schema(self._schemas, self._long)])
         rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for table in _even(conform(table, schema) for table in self._tables(day)):

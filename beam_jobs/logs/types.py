@@ -1,7 +1,10 @@
 """Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of all files, one."""
 
+from collections.abc import Collection
+
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from twinspire.errors import BadData
 
@@ -58,8 +61,23 @@ def _number_type(kinds: set[str]) -> pa.DataType | None:
     return pa.float64() if "decimal" in kinds else pa.int64()
 
 
-def common_schema(schemas: list[pa.Schema]) -> pa.Schema:
-    """The types that hold every file's values: all columns, widest number; text where integers meet text.
+def long_integers(table: pa.Table) -> set[str]:
+    """Columns of integers with one that a double cannot hold."""
+    found = set()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_integer(field.type) and field.type.bit_width == 64:
+            least, most = pc.min_max(column).as_py().values()
+            if most is not None and max(most, -least) > 1 << 53:
+                found.add(field.name)
+    return found
+
+
+def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Schema:
+    """The types that hold every file's values: all columns, widest number; text where numbers meet text.
+
+    Args:
+      schemas: of all files.
+      long: columns with integers that a double cannot hold; text, where they meet decimals.
 
     Raises:
       BadData: a column has types that do not fit one another.
@@ -67,24 +85,42 @@ def common_schema(schemas: list[pa.Schema]) -> pa.Schema:
     fields: dict[str, pa.Field] = {}
     for field in (field for schema in schemas for field in schema):
         seen = fields.get(field.name)
-        fields[field.name] = _common(seen, field) if seen is not None else field
+        fields[field.name] = _common(seen, field, field.name in long) if seen is not None else field
     return pa.schema([field.with_nullable(True) for field in fields.values()])
 
 
-def _common(a: pa.Field, b: pa.Field) -> pa.Field:
-    if a.type == b.type:
-        return a
-    texts = [f for f in (a, b) if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    if len(texts) == 1 and any(pa.types.is_integer(f.type) for f in (a, b)):
-        return texts[0]
+def _common(a: pa.Field, b: pa.Field, long: bool) -> pa.Field:
     try:
-        schemas = [pa.schema([f]) for f in (a, b)]
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0)
+        return pa.field(a.name, _common_type(a.type, b.type, long))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
         raise BadData(
             f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type} in others. "
             "Write the files with one type, or lay them out one by one."
         ) from e
+
+
+def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
+    if a == b:
+        return a
+    if _is_list(a) and _is_list(b):
+        return pa.large_list(_common_type(a.value_type, b.value_type, long))
+    texts = [kind for kind in (a, b) if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    if len(texts) == 1 and (_is_scalar(a) or _is_scalar(b)):
+        return texts[0]
+    if _is_scalar(a) and _is_scalar(b):
+        one_is_true = pa.types.is_boolean(a) or pa.types.is_boolean(b)
+        if one_is_true or (long and pa.types.is_floating(a) != pa.types.is_floating(b)):
+            return pa.large_string()
+    schemas = [pa.schema([pa.field("v", kind)]) for kind in (a, b)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -4,25 +4,22 @@ Records are numbered for people, from 1: Parquet rows, lines of JSON Lines, reco
 first (blank lines and line breaks inside quotes do not count).
 """
 
-import csv
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from beam_jobs.reading.columns import RAW, Column
+from beam_jobs.reading.csvlines import Unreadable, csv_blocks, header
 from beam_jobs.reading.files import format_of, open_text, readable
 from beam_jobs.reading.jsonlines import json_blocks
 from beam_jobs.reading.rejected import Rejected
 from beam_jobs.reading.source import SourceFile
 from twinspire import storage
 from twinspire.errors import BadData
-
-_CSV_BLOCK = 4 << 20
 
 
 class Block(NamedTuple):
@@ -101,63 +98,15 @@ def _json_lines(
 def _csv(file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int) -> Iterator[Block | Rejected]:
     delimiter = "\t" if file.uri.removesuffix(".gz").lower().endswith(".tsv") else ","
     with open_text(file.uri) as text:
-        header = text.readline().decode("utf-8-sig").rstrip("\r\n")
-        there = next(csv.reader([header], delimiter=delimiter), [])
-        if not header:
+        there = header(text, delimiter)
+        if not there:
             return
         names = _require(file, columns, there)
-        skipped: list[pa.csv.InvalidRow] = []
-
-        def skip(row: pa.csv.InvalidRow) -> str:
-            skipped.append(row)
-            return "skip"
-
-        reader = pa.csv.open_csv(
-            text,
-            # Malformed rows are numbered only if one thread reads.
-            pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK, column_names=there),
-            pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
-            # Text stays text, since 007 and 1.50 may be ids; as bytes, so that a stray one costs a record, not the day.
-            pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), include_columns=names),
-        )
-        number, seen = 2, 0
-        for batch in reader:
-            gone = {row.number + 1 for row in skipped}
-            numbers = _numbers(number, len(batch), gone)
-            number = int(numbers[-1]) + 1 if len(numbers) else number
-            yield from _decoded(file, batch, numbers)
-            for row in skipped[seen:]:
-                reason = f"not {row.expected_columns} fields"
-                yield Rejected.of(file, row.number + 1, reason, f"{row.actual_columns} fields: {row.text}")
-            seen = len(skipped)
-
-
-def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
-    """The next `size` numbers from `first` on that are not in `gone`."""
-    numbers = np.arange(first, first + size + len(gone))
-    return numbers[~np.isin(numbers, list(gone))][:size] if gone else numbers
-
-
-def _decoded(file: SourceFile, batch: pa.RecordBatch, numbers: np.ndarray) -> Iterator[Block | Rejected]:
-    good = np.ones(len(batch), bool)
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            column.cast(pa.string())
-        except pa.ArrowInvalid:
-            for i in range(len(batch)):
-                if good[i] and not _is_utf8(column[i].as_py()):
-                    good[i] = False
-                    yield Rejected.of(file, int(numbers[i]), "not UTF-8", f"{name}: {column[i].as_py()!r}")
-    kept = batch.filter(pa.array(good))
-    text = pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in kept.columns], names=kept.schema.names)
-    yield Block(_frame(text), numbers[good], text=True)
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        return value is None or bool(value.decode() or True)
-    except UnicodeDecodeError:
-        return False
+        for found in csv_blocks(text, there, first=2, wanted=names, delimiter=delimiter):
+            if isinstance(found, Unreadable):
+                yield Rejected.of(file, found.number, found.reason, f"{found.why}: {found.text}")
+            else:
+                yield Block(_frame(found[0]), found[1], text=True)
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:

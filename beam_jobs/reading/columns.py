@@ -18,7 +18,7 @@ from twinspire.pipeline import Pipeline
 RAW = "="
 """Before the name of a raw column, since a feature may be named like the column it is read from."""
 Kind = Literal["key", "time", "reward", "category", "categories", "number", "vector", "instant", "words", "raw"]
-_SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date)
+_SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
 
 
 class WrongType(Exception):
@@ -144,7 +144,10 @@ _Read = tuple[pl.Expr, pl.Expr, str]
 
 def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
     if kind.is_float():
-        raise WrongType("a string or an integer; decimals are often integers that pandas made room for nulls in")
+        raise WrongType(
+            "a string or an integer; decimals are often integers that pandas made room for nulls in, "
+            "or stood in a CSV, of which `twinspire partition --text COLUMN` keeps them"
+        )
     if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
         raise WrongType("a string or an integer")
     return _filled(raw.cast(pl.String)), pl.lit(False), "empty"
@@ -159,7 +162,7 @@ def _as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
         whole = (raw == raw.floor()) & (raw.abs() < 2**53)
         digits = pl.when(whole).then(raw.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(raw.cast(pl.String))
         return pl.when(raw.is_finite()).then(digits)
-    if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:
+    if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:  # pl.Null: of lists that are all empty
         return raw.cast(pl.String)
     raise WrongType("a string, an integer or true/false")
 
@@ -214,9 +217,11 @@ def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> 
 
 
 def _vector(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    if not (isinstance(kind, pl.List | pl.Array) and kind.inner.is_numeric()):
+    # Text are numbers that no type holds beside each other; null, those of lists that are all empty.
+    inner = cast(pl.DataType, kind.inner) if isinstance(kind, pl.List | pl.Array) else pl.Boolean()
+    if not (inner.is_numeric() or inner == pl.Null or (inner == pl.String and text)):
         raise WrongType(f"a list of {column.size} numbers" + (" (CSV cannot hold one)" if text else ""))
-    values = raw.cast(pl.List(pl.Float32)).fill_null(pl.lit([], pl.List(pl.Float32)))
+    values = raw.cast(pl.List(pl.Float32), strict=False).fill_null(pl.lit([], pl.List(pl.Float32)))
     length = pl.col(column.name).list.len()
     return values, (length != 0) & (length != column.size), f"not {column.size} numbers"
 

@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import PurePosixPath
 from typing import BinaryIO, Literal, cast
 
@@ -13,6 +14,8 @@ from twinspire import storage
 from twinspire.errors import BadData
 
 Kind = Literal["parquet", "jsonl", "csv"]
+Bytes = BinaryIO | BufferedReader | gzip.GzipFile
+"""A file opened to read bytes."""
 ENDINGS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".pq": "parquet",

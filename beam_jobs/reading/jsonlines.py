@@ -1,51 +1,88 @@
 """JSON Lines -> blocks of raw columns, one line at a time: a line can hold anything."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, BinaryIO
+from math import isfinite
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from beam_jobs.reading.columns import RAW, Column
-from beam_jobs.reading.files import open_text
+from beam_jobs.reading.csvlines import Unreadable
+from beam_jobs.reading.files import Bytes, open_text
 from beam_jobs.reading.rejected import Rejected
 from beam_jobs.reading.source import SourceFile
 
 _BLOCK = 8 << 20
+_EXACT = 1 << 53
+"""Whole numbers up to this one are decimals without loss."""
 _NAMES = {str: "a string", int: "an integer", float: "a decimal", bool: "true/false", list: "a list", dict: "an object"}
 
 
 def json_blocks(
-    file: SourceFile, text: BinaryIO, columns: Sequence[Column]
+    file: SourceFile, text: Bytes, columns: Sequence[Column]
 ) -> Iterator[Rejected | tuple[pl.DataFrame, np.ndarray]]:
     """Yields records in order, in blocks of some megabytes: raw columns and line numbers.
 
     A key that no line of a block has gives no column. Values of a type that the column's use does not allow reject
     their line; what else is mixed becomes text.
     """
+    names = list(dict.fromkeys(column.source for column in columns))
+    for objects in read_objects(text):
+        yield from (Rejected.of(file, *bad[:2], f"{bad.why}: {bad.text}") for bad in objects.unreadable)
+        reasons = [_problem(record, columns) for record in objects.records]
+        for record, number, reason in zip(objects.records, objects.numbers, reasons, strict=True):
+            if reason:
+                yield Rejected.of(file, number, reason, json.dumps(record, ensure_ascii=False))
+        good = [i for i, reason in enumerate(reasons) if not reason]
+        if good:
+            records, numbers = [objects.records[i] for i in good], [objects.numbers[i] for i in good]
+            yield frame(records, names).rename(lambda name: RAW + name), np.array(numbers, np.int64)
+
+
+class Objects(NamedTuple):
+    """Some consecutive lines.
+
+    Attributes:
+      records: the objects.
+      numbers: of their lines.
+      unreadable: lines that hold none; blank ones do not count.
+    """
+
+    records: list[dict[str, Any]]
+    numbers: list[int]
+    unreadable: list[Unreadable]
+
+
+def read_objects(text: Bytes, block_bytes: int = _BLOCK) -> Iterator[Objects]:
+    """Yields the objects of a file, in blocks."""
     line = 1
-    while block := text.read(_BLOCK):
+    while block := text.read(block_bytes):
         lines = (block + text.readline()).split(b"\n")
-        records, numbers = [], []
+        found = Objects([], [], [])
         for number, written in enumerate(lines, line):
             if not written.strip():
                 continue
             try:
                 record = json.loads(written)
+                why = "" if isinstance(record, dict) else f"{_NAMES.get(type(record), 'null')}"
             except ValueError as e:  # no JSON, or no UTF-8
-                yield Rejected.of(file, number, "not a JSON object", f"{e}: {written.decode(errors='replace')}")
-                continue
-            reason = _problem(record, columns)
-            if reason:
-                yield Rejected.of(file, number, reason, written.decode(errors="replace"))
-                continue
-            records.append(record)
-            numbers.append(number)
+                why = str(e)
+            if why:
+                found.unreadable.append(Unreadable(number, "not a JSON object", why, written.decode(errors="replace")))
+            else:
+                found.records.append(record)
+                found.numbers.append(number)
         line += len(lines) - 1
-        if records:
-            yield _frame(records, columns), np.array(numbers, np.int64)
+        yield found
+
+
+def frame(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pl.DataFrame:
+    """Columns of the keys that any of the records has."""
+    there = [name for name in names if any(name in record for record in records)]
+    return pl.DataFrame([_series(name, [record.get(name) for record in records]) for name in there])
 
 
 def first_keys(uri: str) -> list[str]:
@@ -84,36 +121,54 @@ def _fits(value: Any, column: Column) -> bool:
     return kind in (str, int, float, bool)
 
 
-def _frame(records: list[dict], columns: Sequence[Column]) -> pl.DataFrame:
-    names = [name for name in dict.fromkeys(c.source for c in columns) if any(name in record for record in records)]
-    return pl.DataFrame([_series(name, [record.get(name) for record in records]) for name in names])
-
-
 def _series(name: str, values: list) -> pl.Series:
+    """A column of one type; of text, where values are of several, or of a number that no type holds exactly."""
     kinds = set(map(type, values)) - {type(None)}
-    name = RAW + name
     if kinds == {list}:
         return _lists(name, values)
-    if kinds == {int, float}:
-        return pl.Series(name, values, pl.Float64, strict=False)
-    if kinds == {bool}:
-        return pl.Series(name, values, pl.Boolean)
-    if kinds == {float}:
-        return pl.Series(name, values, pl.Float64)
-    if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
-        return pl.Series(name, values, pl.Int64)
-    text = [v if v is None else _clean(v) if type(v) is str else json.dumps(v) for v in values]
-    return pl.Series(name, text, pl.String if kinds else pl.Null)
-
-
-def _clean(text: str) -> str:
-    """JSON can escape halves of characters, which no UTF-8 column can hold."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
+    if kinds == {dict} and (found := _nested(name, values)) is not None:
+        return found
+    kind = _type_of(kinds, values)
+    written = values if kind is not pl.String else list(map(_written, values))
+    return pl.Series(name, written, kind, strict=False)
 
 
 def _lists(name: str, values: list) -> pl.Series:
-    kinds = {type(x) for value in values if value for x in value}
-    if kinds <= {int, float}:
-        return pl.Series(name, values, pl.List(pl.Float64), strict=False)
-    text = [value and [x if x is None else _clean(str(x)) for x in value] for value in values]
-    return pl.Series(name, text, pl.List(pl.String))
+    inside = [x for value in values if value for x in value]
+    kinds = set(map(type, inside)) - {type(None)}
+    if kinds and kinds <= {dict, list} and (found := _nested(name, values)) is not None:
+        return found
+    kind = _type_of(kinds, inside)
+    if kind is pl.String:
+        values = [value and list(map(_written, value)) for value in values]
+    return pl.Series(name, values, pl.List(kind), strict=False)
+
+
+def _nested(name: str, values: list) -> pl.Series | None:
+    with suppress(TypeError, OverflowError, pl.exceptions.PolarsError):
+        found = pl.Series(name, values)
+        return found if "128" not in str(found.dtype) else None  # a number that Arrow cannot hold
+    return None
+
+
+def _type_of(kinds: set[type], values: Sequence) -> Any:
+    """The Polars type that holds all values of these types as they are; text, if there is none."""
+    if not kinds:
+        return pl.Null
+    if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
+        return pl.Int64
+    if kinds == {float} or (kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values)):
+        return pl.Float64
+    return pl.Boolean if kinds == {bool} else pl.String
+
+
+def _written(value: Any) -> str | None:
+    """A value as text: whole numbers without a decimal point, as `columns.py` reads categories."""
+    if type(value) is str:
+        # JSON can escape halves of characters, which no UTF-8 column can hold.
+        return value if value.isascii() else value.encode(errors="replace").decode()
+    if type(value) is float:
+        if not isfinite(value):
+            return None
+        value = int(value) if value.is_integer() and abs(value) < _EXACT else value
+    return value if value is None else json.dumps(value)

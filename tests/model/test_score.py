@@ -99,6 +99,17 @@ def test_numbers_as_ids_meet_the_same_ids_as_text(tmp_path):
     assert score_file(recs, pa.table({"user": ["7"], "items": [["11"]]}), [2])["recall@2"] == 1
 
 
+def test_ids_of_a_csv_are_text(tmp_path):
+    """As those of the logs are: 0012 is no 12, and a blank is none."""
+    truth = jsonl(tmp_path / "truth.jsonl", [{"user": "007", "item": "0012"}, {"user": "8", "item": "1.50"}])
+    (tmp_path / "recs.csv").write_text("user,item\n007,0012\n007,12\n8,1.5\n8,1.50\n")
+    found = score_file(str(tmp_path / "recs.csv"), truth, [1, 2])
+    assert (found["recall@1"], found["recall@2"]) == (1 / 2, 1)
+    long = jsonl(tmp_path / "long.jsonl", [{"user": "007", "items": [2**64]}, {"user": 8, "items": ["1.50", 3]}])
+    assert score_file(long, truth, [1])["recall@1"] == 1 / 2
+    assert score_file(long, pa.table({"user": ["007"], "items": [[str(2**64)]]}), [1])["recall@1"] == 1
+
+
 def test_several_queries_of_one_user_are_told_apart(tmp_path):
     recs = pa.table({"query": ["1", "2"], "user": ["u", "u"], "items": [["a"], ["b"]]})
     truth = pa.table({"query": ["2", "1"], "user": ["u", "u"], "item": ["b", "c"]})

@@ -10,6 +10,7 @@ import pytest
 
 from beam_jobs.logs import files
 from beam_jobs.logs.files import CsvOptions
+from beam_jobs.reading import csvlines
 from tests.beam_jobs.logs.lay import lay_out
 from twinspire.errors import BadData
 
@@ -66,8 +67,8 @@ def test_csv_rows_of_another_width_are_bad_records(tmp_path):
     assert [row["n"] for row in found["dt=2017-10-15"]] == ["1", "two\nlines"]
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert [(b["place"], b["reason"]) for b in bad] == [
-        ("row 3", "1 fields where 2 are expected"),
-        ("row 5", "3 fields where 2 are expected"),
+        ("row 3", "not 2 fields: 1 fields"),
+        ("row 5", "not 2 fields: 3 fields"),
     ]
 
 
@@ -121,14 +122,14 @@ def test_a_csv_left_early_leaves_no_reader_behind(tmp_path, monkeypatch):
     (tmp_path / "log.csv").write_text("a,b\n" + "1,2\n" * 20_000)
     reads = []
 
-    class Slow(files._Endable):
+    class Slow(csvlines._Endable):
         def read(self, size=-1):
             if not self.ended:
                 time.sleep(0.02)
                 reads.append(size)
             return super().read(size)
 
-    monkeypatch.setattr(files, "_Endable", Slow)
+    monkeypatch.setattr(csvlines, "_Endable", Slow)
     monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
     tables = files.read(tmp_path / "log.csv", lambda malformed: None)
     next(tables)

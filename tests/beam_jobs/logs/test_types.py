@@ -1,10 +1,14 @@
 """`partition`: columns keep their types, and those that differ between files are joined without loss."""
 
+from datetime import date
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.logs import files
+from beam_jobs.reading import blocks, columns
+from beam_jobs.reading.source import SourceFile
 from tests.beam_jobs.logs.lay import lay_out, write
 from twinspire.errors import BadData
 
@@ -68,6 +72,42 @@ def test_types_that_differ_between_files_are_joined_without_loss(tmp_path):
         {"t": "2017-10-15", "id": "x7", "price": 1.5, "new": [1]},
         {"t": "2017-10-15", "id": "8", "price": None, "new": None},
     ]
+
+
+MIXED = {
+    "above 64 bits": [2**63, 7, 10**30],
+    "decimals beside long ones": [9_007_199_254_740_993, 1.5, 2.0],
+    "true beside a number": [True, 1, 0.5, False],
+    "text beside anything": ["0012", 12, 1.0, True, None, ""],
+    "whole decimals": [1.0, 2.5, None],
+    "lists": [[1, 2**63], ["a", None], [], None],
+    "lists of long numbers": [[2**53 + 1], ["1.50"], [1]],
+}
+
+
+@pytest.mark.parametrize("values", MIXED.values(), ids=MIXED)
+@pytest.mark.parametrize("apart", [False, True], ids=["in one file", "in files of their own"])
+def test_json_is_laid_out_as_the_feature_job_reads_it(tmp_path, values, apart):
+    kind = "categories" if any(isinstance(v, list) for v in values) else "category"
+    rows = [{"t": f"2017-10-{10 + n}", "v": value} for n, value in enumerate(values)]
+    for n, part in enumerate([[row] for row in rows] if apart else [rows]):
+        write(tmp_path / f"{n}.jsonl", *part)
+    direct = [value for file in sorted(tmp_path.glob("*.jsonl")) for value in as_read(file, kind)]
+    lay_out(tmp_path, tmp_path / "*.jsonl", time="t")
+    laid = [value for file in sorted((tmp_path / "out").rglob("*.parquet")) for value in as_read(file, kind)]
+    plain = [v for v in values if isinstance(v, str | int) and v is not True and v is not False]
+    assert laid == direct and {str(v) for v in plain if v} <= set(map(str, laid))
+
+
+def as_read(file, kind):
+    """Values of the column `v` as the feature job reads them."""
+    column = columns.Column(name="v", source="v", kind=kind, use="features.v")
+    found = SourceFile("events", date(2017, 10, 10), str(file), file.name, 0, None)
+    values = []
+    for block in blocks.read("auto", found, None, [column], 100):
+        read, _, _ = columns.read_as(column, block.rows.schema["=v"], text=block.text)
+        values += block.rows.select(read)["v"].to_list()
+    return values
 
 
 def test_types_that_do_not_fit_are_an_error_that_names_the_column(tmp_path):
