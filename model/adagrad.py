@@ -7,6 +7,8 @@ touches the rows that the batch used and no others: time does not grow with the 
 and divides the whole slot array.)
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 EPSILON = 1e-7
@@ -28,17 +30,43 @@ class Weight(tf.Module):
         self.values = tf.Variable(values)
         self.slots = tf.Variable(tf.fill(tf.shape(values), START) if slots is None else slots, trainable=False)
 
-    def update(self, gradient: tf.Tensor | tf.IndexedSlices, rate: float) -> None:
-        """Applies a gradient; one of a lookup touches only the rows looked up, whose occurrences are added up first."""
-        if isinstance(gradient, tf.IndexedSlices):
-            rows, place = tf.unique(gradient.indices)
-            summed = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
-            # On a processor this takes half as long as ResourceSparseApplyAdagradV2, which goes row by row.
-            slots = tf.gather(self.slots, rows) + tf.square(summed)
-            values = tf.gather(self.values, rows) - rate * summed / (tf.sqrt(slots) + EPSILON)
-            self.slots.scatter_update(tf.IndexedSlices(slots, rows))
-            self.values.scatter_update(tf.IndexedSlices(values, rows))
-        else:
-            tf.raw_ops.ResourceApplyAdagradV2(
-                var=self.values.handle, accum=self.slots.handle, lr=rate, epsilon=EPSILON, grad=gradient
-            )
+    def update(
+        self, gradient: tf.Tensor | tf.IndexedSlices | None, rate: float, lists: Sequence[tf.IndexedSlices] = ()
+    ) -> None:
+        """Applies a gradient; one of a lookup touches only the rows looked up, whose occurrences are added up first.
+
+        Args:
+          gradient: of the values' shape, or of rows of it, which may be named several times; None for none.
+          rate: learning rate.
+          lists: further gradients of rows; each names its rows once and in ascending order.
+        """
+        variables = {"var": self.values.handle, "accum": self.slots.handle, "lr": rate, "epsilon": EPSILON}
+        if isinstance(gradient, tf.Tensor):
+            tf.raw_ops.ResourceApplyAdagradV2(**variables, grad=gradient)
+            return
+        for part in _apart([*lists], [gradient] if gradient is not None else []):
+            tf.raw_ops.ResourceSparseApplyAdagradV2(**variables, grad=part.values, indices=part.indices)
+
+
+def _apart(lists: list[tf.IndexedSlices], others: list[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
+    """Gradients of rows, added up so that no row is named twice.
+
+    The first of the lists is by far the largest part of a batch, so that the others are added to what it has: summing
+    all of them anew would copy it twice.
+    """
+    first, rest = lists[:1], [*lists[1:], *others]
+    if not rest:
+        return first
+    rows, place = tf.unique(tf.concat([part.indices for part in rest], 0))
+    summed = tf.math.unsorted_segment_sum(tf.concat([part.values for part in rest], 0), place, tf.size(rows))
+    if not first:
+        return [tf.IndexedSlices(summed, rows)]
+    ids = first[0].indices
+    place = tf.searchsorted(ids, rows)
+    there = tf.gather(tf.concat([ids, [-1]], 0), place) == rows
+    more = tf.boolean_mask(summed, there)
+    together = tf.tensor_scatter_nd_add(first[0].values, tf.boolean_mask(place, there)[:, tf.newaxis], more)
+    return [
+        tf.IndexedSlices(together, ids),
+        tf.IndexedSlices(tf.boolean_mask(summed, ~there), tf.boolean_mask(rows, ~there)),
+    ]

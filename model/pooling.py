@@ -44,17 +44,17 @@ def _weighted(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.linalg.matvec(rows, tf.math.divide_no_nan(weights, total), transpose_a=True)
 
 
-def mean_of_bags(table: tf.Variable, bags: Bags, half_life: float = 0.0) -> tf.Tensor:
+def mean_of_bags(rows: tf.Tensor, bags: Bags, half_life: float = 0.0) -> tf.Tensor:
     """`mean_of_present` of a table's rows, or `recent_mean` if there is a half-life, of lists laid out for training.
 
     Args:
-      table: [rows, W] float32.
+      rows: [U, W] float32, those of `bags.ids`.
       bags: B lists, each with its newest entry last.
       half_life: in entries; 0 is none.
 
     Returns: [B, W] float32.
     """
-    rows, count = tf.gather(table, bags.ids), tf.size(bags.count)
+    count = tf.size(bags.count)
     if not half_life:
         return tf.math.divide_no_nan(_summed(rows, bags), tf.cast(bags.count, rows.dtype)[:, tf.newaxis])
     behind = tf.gather(tf.cumsum(bags.count), bags.row) - 1 - tf.range(tf.size(bags.row))
@@ -151,6 +151,11 @@ def _newest(ids: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
 def last_of(column: str) -> str:
     """Name that the ends of a packed history go by, beside its own."""
     return f"{column}:last"
+
+
+def rows_of(column: str) -> str:
+    """Name that the rows of a list's ids go by, beside its own."""
+    return f"{column}:rows"
 
 
 def encoder_prefix(column: str) -> str:

@@ -10,9 +10,10 @@ import tensorflow as tf
 from model.adam import AdamWeight
 from model.bags import Bags
 from model.frequency import StreamingFrequency
+from model.layout import SIDES
 from model.losses import sampled_softmax_loss
 from model.negatives import Entries, Pool
-from model.pooling import last_of
+from model.pooling import last_of, rows_of
 from model.towers import TwoTower, drop_ids
 from twinspire.tables import Train
 
@@ -31,8 +32,9 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
     The items drawn are `{"features": item features by column, "item": [U] int64, "chance": [U] float32}`, and `{}` if
     `settings.negatives.uniform` is 0.
     """
-    weights = [*model.tables.values(), *model.dense.values()]
-    variables = [weight.values for weight in weights]
+    weights = {**model.tables, **model.dense}
+    variables = {name: weight.values for name, weight in weights.items()}
+    lists = [part for side in SIDES for part in model.layout.parts[side] if part.column in model.layout.lists]
     corrected = settings.correction != "none"
     pool = Pool(settings.negatives, settings.dimension, frequency if corrected else None)
 
@@ -42,8 +44,10 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
         if corrected:
             frequency.update(batch["item"])
         features = _with_dropped_ids(model, features, settings, step)
+        rows = {part.column: tf.gather(model.tables[part.table].values, features[part.column].ids) for part in lists}
+        features |= {rows_of(column): x for column, x in rows.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
+            tape.watch([variables, rows])
             own = Entries(model("item", features), batch["item"], batch["chance"])
             query = model("query", features, tf.stack([_salted(settings.seed, "history"), step]))
             loss = sampled_softmax_loss(
@@ -61,11 +65,14 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
                 mean, labels = model.head.loss(query, own.vector, batch["label"])
                 total += settings.auxiliary.weight * mean
                 auxiliary = tf.where(labels > 0, mean, auxiliary)
-        for weight, gradient in zip(weights, tape.gradient(total, variables), strict=True):
+        gradients, of_rows = tape.gradient(total, (variables, rows))
+        for name, weight in weights.items():
             if isinstance(weight, AdamWeight):
-                weight.update(gradient, settings.history.learning_rate, step)
-            elif gradient is not None:
-                weight.update(gradient, settings.learning_rate)
+                weight.update(gradients[name], settings.history.learning_rate, step)
+            else:
+                columns = [part.column for part in lists if part.table == name]
+                of_lists = [tf.IndexedSlices(of_rows[column], features[column].ids) for column in columns]
+                weight.update(gradients[name], settings.learning_rate, of_lists)
         return tf.stack([loss.total, auxiliary])
 
     # One trace for all batch sizes and lengths of lists, taken now.

@@ -13,7 +13,7 @@ from model.auxiliary import Head
 from model.bags import Bags
 from model.encoder import fresh_encoder
 from model.layout import SIDES, Layout, Part, TableSpec
-from model.pooling import attended, encoder_prefix, lengthened, mean_of_bags, mean_of_present, recent_mean
+from model.pooling import attended, encoder_prefix, lengthened, mean_of_bags, mean_of_present, recent_mean, rows_of
 from model.start import glorot, normal
 
 SMALL = 0.1
@@ -70,8 +70,9 @@ def encode(
       side: `query` or `item`.
       tables: embedding tables by name; those of the side are enough.
       dense: weights by name; those of the side are enough.
-      features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers; and, of histories that are
-        packed (model/packing.py), what `model.pooling.attended` takes.
+      features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers; of lists that are laid out
+        (model/bags.py) maybe the rows of their ids too, as `rows_of` names them; and of histories that are packed
+        (model/packing.py), what `model.pooling.attended` takes.
       seed: [2] int32, what dropout is a function of; None is without dropout.
 
     Returns: [B, D] float32, every row of length 1.
@@ -106,13 +107,13 @@ def _read(
         return attended(part.column, part.attention, tables[part.table], dense, features, seed)
     if part.form == "id":
         return tf.gather(tables[part.table], column)
-    mean = _mean(part, tables[part.table], column)
+    mean = _mean(part, tables[part.table], column, features.get(rows_of(part.column)))
     return lengthened(mean, column) if part.root else mean
 
 
-def _mean(part: Part, table: tf.Variable, column: tf.Tensor | Bags) -> tf.Tensor:
+def _mean(part: Part, table: tf.Variable, column: tf.Tensor | Bags, rows: tf.Tensor | None) -> tf.Tensor:
     if isinstance(column, Bags):
-        return mean_of_bags(table, column, part.half_life)
+        return mean_of_bags(tf.gather(table, column.ids) if rows is None else rows, column, part.half_life)
     rows = tf.gather(table, column)
     return recent_mean(rows, column, part.half_life) if part.half_life else mean_of_present(rows, column)
 

@@ -44,7 +44,7 @@ def test_means_and_their_gradients_are_those_of_padded_lists(lists, half_life):
         with tf.GradientTape(persistent=True) as tape:
             rows = tf.gather(table, ids)
             padded = recent_mean(rows, ids, half_life) if half_life else mean_of_present(rows, ids)
-            mean = mean_of_bags(table, laid_out, half_life)
+            mean = mean_of_bags(tf.gather(table, laid_out.ids), laid_out, half_life)
             losses = [tf.reduce_sum(upstream * x) for x in (padded, mean)]
         return padded, mean, *(tf.convert_to_tensor(tape.gradient(loss, table)) for loss in losses)
 
