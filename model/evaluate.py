@@ -22,7 +22,7 @@ import numpy as np
 
 from model import baselines, slices
 from model.exposure import exposure, popular_share
-from model.intervals import interval, resampled_means
+from model.intervals import intervals, resampled_means
 from model.metrics import by_place, distinct, first_distinct, hits, means, top_k
 from model.ragged import Ragged
 from model.split import Split
@@ -134,8 +134,7 @@ def evaluate_lists(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> Measu
         measured["slices"] = _slices(split, values)
     if split.resamples:
         resampled = resampled_means(values, split.user, split.resamples)
-        found = {name: interval(x) for name, x in resampled.items()}
-        measured["intervals"] = {name: list(x) for name, x in found.items() if x}
+        measured["intervals"] = {name: list(span) for name, span in intervals(resampled).items()}
     return measured
 
 
@@ -162,11 +161,11 @@ def compare(split: Split, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence
     if split.resamples:
         sums = (resampled_means({n: x[n] for n in found}, split.user, split.resamples) for x in (ours, theirs))
         ours_again, theirs_again = sums
-        for name, told in found.items():
-            one, two = ours_again[name], theirs_again[name]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                span = interval(np.where(one == two, 0.0, one / two - 1))
-            told |= {"low": span[0], "high": span[1]} if span else {}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pairs = {name: (ours_again[name], theirs_again[name]) for name in found}
+            changes = {name: np.where(one == two, 0.0, one / two - 1) for name, (one, two) in pairs.items()}
+        for name, (low, high) in intervals(changes).items():
+            found[name] |= {"low": low, "high": high}
     return found
 
 

@@ -74,6 +74,15 @@ def _per_user(
     return np.stack(sums, 1), np.stack(numbers, 1), kind
 
 
+def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """The `interval` of each measure that has one, by name: most are told at once."""
+    whole = [name for name, x in resampled.items() if len(x) and not np.isnan(x).any()]
+    found = {name: interval(x) for name, x in resampled.items() if name not in set(whole)}
+    if whole:
+        found |= zip(whole, map(_finite, _quantiles(np.stack([resampled[name] for name in whole]))), strict=True)
+    return {name: span for name in resampled if (span := found[name])}
+
+
 def interval(resampled: np.ndarray) -> tuple[float, float] | None:
     """The range that holds 95% of the resamples, or None if there is none.
 
@@ -83,6 +92,15 @@ def interval(resampled: np.ndarray) -> tuple[float, float] | None:
     known = resampled[~np.isnan(resampled)]
     if len(known) == 0:
         return None
+    return _finite(_quantiles(known))
+
+
+def _quantiles(resampled: np.ndarray) -> np.ndarray:
+    """[…, R] -> […, 2]."""
     with np.errstate(invalid="ignore"):
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return (float(low), float(high)) if np.isfinite(low) and np.isfinite(high) else None
+        return np.moveaxis(np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1), 0, -1)
+
+
+def _finite(span: np.ndarray) -> tuple[float, float] | None:
+    low, high = map(float, span)
+    return (low, high) if np.isfinite(low) and np.isfinite(high) else None

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from beam_jobs.schema import query_columns
 from model.evaluate import Measures, evaluate_ranked, rank, rank_baselines
 from model.exposure import exposure
-from model.intervals import interval, resampled_means
+from model.intervals import intervals, resampled_means
 from model.listfile import ITEM_COLUMNS, TRUTH_COLUMNS, Lists, as_text, distinct, read_keys, read_lists, read_table
 from model.metrics import by_user, means
 from model.mix import DEPTH, Mix
@@ -67,7 +67,7 @@ def score_file(
     }
     if resamples:
         resampled = resampled_means(values, np.arange(len(wanted.key)), resamples)
-        measured["intervals"] = {name: list(x) for name, each in resampled.items() if (x := interval(each))}
+        measured["intervals"] = {name: list(span) for name, span in intervals(resampled).items()}
     return measured
 
 

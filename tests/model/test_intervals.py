@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.intervals import interval, resampled_means
+from model.intervals import interval, intervals, resampled_means
 
 
 def spread(values, user, resamples=2000):
@@ -68,3 +68,15 @@ def test_without_users_or_resamples_there_is_no_interval():
     assert interval(resampled_means({"x": np.full(3, np.nan)}, np.arange(3), 10)["x"]) is None
     assert interval(resampled_means({"x": np.ones(3)}, np.arange(3), 0)["x"]) is None
     assert interval(np.array([1.0, np.inf])) is None
+
+
+def test_many_intervals_are_those_of_each():
+    rng = np.random.default_rng(6)
+    drawn = {
+        "a": rng.random(500),
+        "some": np.where(rng.random(500) < 0.2, np.nan, rng.random(500)),
+        "b": rng.random(500),
+    }
+    drawn |= {"none": np.full(500, np.nan), "endless": np.where(rng.random(500) < 0.5, np.inf, 1.0)}
+    assert intervals(drawn) == {name: interval(x) for name, x in drawn.items() if interval(x)}
+    assert list(intervals(drawn)) == ["a", "some", "b"] and intervals({}) == intervals({"x": np.zeros(0)}) == {}
