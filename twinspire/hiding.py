@@ -1,4 +1,4 @@
-"""Libraries that another one would import, and crash on."""
+"""Libraries that another one would import, and crash on, or load for nothing."""
 
 import sys
 from collections.abc import Iterator

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from twinspire import claims, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
+from twinspire.hiding import hidden
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest, stage_key
 from twinspire.lineage import find_parent, is_kept, is_live, missing, unread
 from twinspire.pipeline import Pipeline
@@ -172,7 +173,7 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
-    with unheard():  # TensorFlow greets at length
+    with unheard(), hidden("keras"):  # TensorFlow greets at length, and would load all of Keras, which few runs need
         module = import_module(stage.module)
     summary = module.run(context)
     attempt = Attempt(
