@@ -3,8 +3,10 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -83,13 +85,12 @@ def _train(
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
     examples = _examples(ctx, features)
     asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
-    # Before training: these are figures of a model that never saw the day.
-    seen, missed = _seen(ctx, parent, corpus, asked)
-    before = rank_all(seen, asked, max(*ks, DEPTH)) if seen else {}
-    liked_before = _labelled(ctx, asked, CLICKS, seen) if seen else None
-    del seen
-    learned = learn(ctx, features, start)
-    towers = write(ctx, learned, out)
+    with ThreadPoolExecutor(1) as beside:  # on one core the parent is measured while the other lays out the graphs
+        judging = beside.submit(_judge, ctx, parent, corpus, asked)
+        learned = learn(ctx, features, start)
+        towers = write(ctx, learned, out)
+        judged = judging.result()
+    before = judged.lists
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
     encoded = encode(towers, corpus, held)
     after = rank_all(encoded, held, max(*ks, DEPTH))
@@ -115,22 +116,38 @@ def _train(
         ),
         out,
     )
-    measured[bundle.UNREAD] = missed
+    measured[bundle.UNREAD] = judged.unread
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
-    measured[bundle.AUXILIARY] = _auxiliary(learned, liked_before, _labelled(ctx, asked, HELD_CLICKS, encoded))
+    measured[bundle.AUXILIARY] = _auxiliary(learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries(HELD), encoded.items)
     figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
     return {**measured, **figures}, learned.timings()
 
 
-def _seen(
-    ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, Exam]
-) -> tuple[Encoded | None, list[str]]:
-    """What the parent makes of the exams, and what is missing for it."""
+class _Judged(NamedTuple):
+    """What the parent makes of the day, on which it was never trained.
+
+    Attributes:
+      lists: by exam.
+      clicks: that its head is measured on.
+      unread: features that are missing for it.
+    """
+
+    lists: Mapping[str, Ranked] = MappingProxyType({})
+    clicks: Labelled | None = None
+    unread: Sequence[str] = ()
+
+
+def _judge(ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, Exam]) -> _Judged:
     if parent is None:
-        return None, []
+        return _Judged()
     towers = load_both(parent)
-    return encode(towers, corpus, asked), unread({side: x.inputs for side, x in towers.items()}, ctx.pipeline)
+    seen = encode(towers, corpus, asked)
+    return _Judged(
+        lists=rank_all(seen, asked, max(*ctx.pipeline.evaluation.ks, DEPTH)),
+        clicks=_labelled(ctx, asked, CLICKS, seen),
+        unread=unread({side: tower.inputs for side, tower in towers.items()}, ctx.pipeline),
+    )
 
 
 def _mix(mixing: Mixing, out: Path) -> dict[str, Any]:
