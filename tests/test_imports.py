@@ -121,6 +121,20 @@ def test_the_command_line_starts_light():
     assert not {"tensorflow", "apache_beam", "scann", "airflow", "tensorflow_transform"} & set(loaded)
 
 
+def test_keras_is_loaded_only_where_it_is_asked_for():
+    """It takes a third as long as TensorFlow itself: only a function may import the module that needs it."""
+
+    def at_the_top(name):
+        body = [
+            node for node in ast.parse(MODULES[name].read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        of = [getattr(node, "module", None) or node.names[0].name for node in body]
+        return {module for module in of if module in ("model.encoder_layers", "keras") or module.startswith("keras.")}
+
+    found = {name: at_the_top(name) for name in MODULES}
+    assert {name: x for name, x in found.items() if x} == {"model.encoder_layers": {"keras"}}
+
+
 def test_imports_inside_functions_and_by_name_are_seen(tmp_path):
     file = tmp_path / "odd.py"
     file.write_text(
