@@ -30,6 +30,10 @@ class BatchCoder(coders.Coder):
         with pa.ipc.open_stream(encoded) as stream:
             return stream.read_next_batch()
 
+    def estimate_size(self, value: pa.RecordBatch) -> int:
+        """Bytes, about; Beam asks for its metrics, and would encode the batch to know."""
+        return value.nbytes
+
     def is_deterministic(self) -> bool:
         """Whether equal values have equal bytes."""
         return False

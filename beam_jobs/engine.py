@@ -22,6 +22,17 @@ _BEAM_LOG = logging.getLogger("apache_beam.runners.common")
 _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
 
 
+class _Options(PipelineOptions):
+    """Beam's options. Beam asks for a view of them at each step that it adds, and would parse them anew each time."""
+
+    def view_as(self, cls: type[PipelineOptions]) -> PipelineOptions:
+        """The options of one of Beam's classes; all views share their values."""
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
+
+
 def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
     """Builds a job, runs it, and waits for its end.
 
@@ -32,7 +43,7 @@ def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
     Raises:
       TwinspireError: as raised by a step.
     """
-    parsed = PipelineOptions(list(options))
+    parsed = _Options(list(options))
     name = parsed.view_as(StandardOptions).runner
     pipeline = beam.Pipeline(runner=FnApiRunner() if name in _LOCAL else None, options=parsed)
     build(pipeline)

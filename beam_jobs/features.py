@@ -38,7 +38,8 @@ def run(ctx: StageContext) -> dict:
     graph.make_graph(p, out)
     examples = [f"{schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(out, schema.EXAMPLES))]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
-    engine.run(p.beam.options, lambda job: job | "Examples" >> beam.Create(examples) | graph.ApplyGraph(p, out))
+    names = beam.Create(examples, reshuffle=False)
+    engine.run(p.beam.options, lambda job: job | "Examples" >> names | graph.ApplyGraph(p, out))
     # No key holds this: docs/decisions/0018-what-statistics-are-compared-with.md
     day, earlier = _earlier(ctx)
     compared = {"day": str(day), "attempt": workdir.name(p, earlier)} if earlier else None

@@ -95,7 +95,8 @@ class ReadRecords(beam.PTransform):
         inputs = self.job.inputs
         tables = ({**inputs.events, **inputs.later}, inputs.users)
         files = [(f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))]
-        parts = begin | beam.Create(steps.pack(files)) | "Cut" >> beam.FlatMap(steps.cut, self.job.p.source.format)
+        packs = begin | beam.Create(steps.pack(files), reshuffle=False)
+        parts = packs | "Cut" >> beam.FlatMap(steps.cut, self.job.p.source.format)
         return parts | beam.Reshuffle() | "Parse" >> _tagged(steps.Read(self.job), _READ)
 
 

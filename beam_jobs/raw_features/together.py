@@ -51,7 +51,7 @@ class CoOccurrence(beam.PTransform):
             | "Sum takers" >> summed.with_output_types(tuple[str, pa.RecordBatch])
         )
         nothing = [((folder, 0), together.NO_BASKETS) for folder in together.moments(job)]
-        empty = baskets.pipeline | beam.Create(nothing).with_output_types(tuple[Place, pa.RecordBatch])
+        empty = baskets.pipeline | beam.Create(nothing, reshuffle=False).with_output_types(tuple[Place, pa.RecordBatch])
         near = beam.ParDo(Nearest(job), self.table, AsDict(takers), self.members).with_output_types(tuple[str, int])
         parts = (spread[_BASKETS], empty) | beam.Flatten() | "By part" >> beam.GroupByKey()
         return parts | "Nearest" >> near
