@@ -3,15 +3,17 @@
 Written below the stage's folder:
 
     index/        the index (index_builder/index.py); row i is the i-th item in order of id
-    index.json    settings, recall against exact search, every setting that was tried
+    index.json    settings, whether they were inherited or tuned, recall against exact search, all that were tried
     timings.json  how fast it was on this machine, and each setting tried (`tried_ms`, a query of a batch, in the order
                   of index.json), kept apart because it differs from run to run
 """
 
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,24 +22,25 @@ from rich.console import Console
 
 from index_builder.exact import ExactIndex
 from index_builder.index import EXACT_SHARE, Index, Kind, Settings
+from index_builder.inherit import Origin, take_over, unfit
 from index_builder.timing import timings
-from index_builder.tuning import Point, Truth, recall, tune, work
+from index_builder.tuning import Point, Truth, affordable, leaves_suffice, recall, tune, untuned, work
 from index_builder.vectors import read_items, read_queries
 from twinspire import storage, workdir
 from twinspire.errors import BadData
-from twinspire.stages import StageContext
+from twinspire.stages import NOBODY, StageContext, Start
 from twinspire.tables import Index as Wanted
 
 INDEX, FIGURES = "index", "index.json"
 SEED = 0
 
 _LEAST_CODED = 1_000  # items; fewer do not train a codebook, and comparing them all takes microseconds
-_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"quantised": (2,), "tree": (2, 1)}  # dimensions, in order of trying
+_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}  # dimensions, in order of trying
 _WORTH = 0.8  # share of exact search's work that is worth an index
 _LEAST_QUERIES = 200  # fewer do not tell .97 from .98
 _MOST_TUNING = 2_000
 _MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
-_SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "reasons")
+_SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "tuning", "reasons")
 
 console = Console(stderr=True)
 
@@ -50,11 +53,13 @@ class Built:
       index: tuned.
       tried: settings that were measured on the tuning queries.
       reasons: why it is of its kind.
+      origin: whether its settings were inherited or tuned.
     """
 
     index: Index
     tried: list[Point]
     reasons: list[str]
+    origin: Origin
 
 
 class Halves(NamedTuple):
@@ -69,8 +74,8 @@ def run(ctx: StageContext) -> dict:
     """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned on."""
     _, vectors = read_items(ctx.inputs["embed"])
     queries = halves(read_queries(ctx.inputs["embed"]), vectors)
-    built = build(vectors, queries.tuning, ctx.pipeline.index)
-    figures = _figures(built, queries, ctx.pipeline.index)
+    built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
+    figures = _figures(built, queries, ctx.pipeline.index, ctx.day)
     speed = timings(built.index, queries.measuring, figures["k"])
     tried = {"tried_ms": [round(point.seconds * 1e3, 4) for point in built.tried]}
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
@@ -87,28 +92,34 @@ def run(ctx: StageContext) -> dict:
     return {key: figures[key] for key in _SUMMARISED} | speed
 
 
-def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted) -> Built:
-    """Builds an index of the kind that suits the corpus, with the least work that surely reaches the recall target.
+def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NOBODY) -> Built:
+    """Builds an index of the kind that suits the corpus, with little work that surely reaches the recall target.
+
+    Its settings are those of an earlier version, as long as they reach it too; else those of the least work.
 
     Args:
       vectors: [N, D] float32, finite.
       tuning: [Q, D] float32, queries to choose the settings by.
       wanted: `[index]` of the pipeline file.
+      start: the earlier version.
     """
     if not len(vectors):
         raise BadData("An index needs items, and there are none.")
     kinds, reason = strategy(len(vectors), wanted)
-    k = min(wanted.k, len(vectors))
-    tried: list[Point] = []
-    reasons = [reason]
-    best: Index = ExactIndex(vectors, Settings(kind="exact", k=k))
-    truth = Truth.of(vectors, tuning, k) if kinds else None
-    while kinds and truth is not None:
-        for kind in kinds:
-            best = _tuned(best, kind, truth, wanted.recall_target, tried, reasons)
-        # What falls into no leaves may be worth a scan of all its codes.
-        kinds = ("quantised",) if "quantised" not in kinds and best.settings.kind == "exact" else ()
-    return Built(best, tried, reasons)
+    exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
+    if not kinds:
+        return Built(exact, [], [reason], _searched(exact, kinds, reason))
+    truth, tried = Truth.of(vectors, tuning, exact.settings.k), list[Point]()
+    if not (why := unfit(start, vectors, truth.k, kinds, wanted)):
+        index, why = take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
+        if index:
+            origin = replace(
+                Origin(**start.index["tuning"]), how="tuned" if why else "inherited", version=start.version, why=why
+            )
+            return Built(index, tried, [reason, *start.index["reasons"][1:]], origin)
+    console.print(f"index: searching for settings anew: {why}", highlight=False)
+    best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
+    return Built(best, tried, [reason, *reasons], _searched(best, kinds, why))
 
 
 def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
@@ -119,34 +130,60 @@ def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
     if wanted.k * EXACT_SHARE > items:
         return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
     if items <= wanted.tree_above:
-        return ("quantised", "tree"), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
+        return ("tree", "quantised"), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
     return ("tree",), f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
 
 
-def _tuned(best: Index, kind: Kind, truth: Truth, target: float, tried: list[Point], reasons: list[str]) -> Index:
+def _least(
+    exact: ExactIndex, kinds: Sequence[Kind], truth: Truth, target: float, tried: Callable[[Point], None]
+) -> tuple[Index, list[str]]:
+    """The index with the least work of all kinds, and what speaks against the others."""
+    best: Index = exact
+    reasons = list[str]()
+    for kind in kinds:
+        best = _least_of_kind(best, kind, truth, target, tried, reasons)
+    if best is exact and "quantised" not in kinds:  # what falls into no leaves may be worth a scan of all its codes
+        best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
+    return best, reasons
+
+
+def _least_of_kind(
+    best: Index, kind: Kind, truth: Truth, target: float, tried: Callable[[Point], None], reasons: list[str]
+) -> Index:
     """The index of a kind with the least work, or the best so far where that does less."""
     from index_builder.scann_index import ScannIndex
-
-    def note(point: Point) -> None:
-        tried.append(point)
-        s, mean = point.settings, point.recall.mean
-        leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
-        console.print(f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False)
 
     vectors, k = best.vectors, truth.k
     leaves = round(len(vectors) ** 0.5) if kind == "tree" else 0
     for dimensions in _CODES[kind]:
-        start = Settings(kind=kind, k=k, rescored=k, leaves=leaves, leaves_searched=leaves, code_dimensions=dimensions)
-        console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
-        index = ScannIndex.build(vectors, start)
-        rival = best.settings.kind
+        first, rival = untuned(kind, dimensions, k, leaves), best.settings.kind
+        what = f"{kind} with codes of {dimensions} dimensions"
         below = work(best.settings, len(vectors)) * (_WORTH if rival == "exact" else 1)
-        if point := tune(index, truth, target, note, below):
+        cheaper = affordable(first, len(vectors), below)
+        tree = best if isinstance(best, ScannIndex) and rival == kind else None
+        if not cheaper or (tree and not leaves_suffice(tree, cheaper, truth, target, tried)):
+            reasons.append(f"no settings of {what} can do less work than {rival}")
+            continue
+        console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
+        index = ScannIndex.build(vectors, first)
+        if point := tune(index, truth, target, tried, below):
             best = index.with_settings(point.settings)
         else:
-            what = f"{kind} with codes of {dimensions} dimensions"
             reasons.append(f"no settings of {what} reach recall@{k} {target} with less work than {rival}")
     return best
+
+
+def _note(tried: list[Point], point: Point) -> None:
+    """Keeps and tells a point."""
+    tried.append(point)
+    s, mean = point.settings, point.recall.mean
+    leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
+    console.print(f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False)
+
+
+def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> Origin:
+    items = len(index)
+    return Origin(how="tuned", why=why, items=items, kinds=kinds, work=round(work(index.settings, items)))
 
 
 def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
@@ -167,7 +204,7 @@ def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
     return Halves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)
 
 
-def _figures(built: Built, queries: Halves, wanted: Wanted) -> dict:
+def _figures(built: Built, queries: Halves, wanted: Wanted, day: date) -> dict:
     index = built.index
     truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)
@@ -182,6 +219,7 @@ def _figures(built: Built, queries: Halves, wanted: Wanted) -> dict:
         "recall_target": wanted.recall_target,
         "settings": asdict(index.settings),
         "reasons": built.reasons,
+        "tuning": asdict(replace(built.origin, searched=built.origin.searched or str(day))),
         "queries": {"tuning": len(queries.tuning), "measuring": len(queries.measuring), "source": queries.source},
         "tried": [{**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)} for p in built.tried],
     }

@@ -1,11 +1,12 @@
 """Exact nearest neighbours in NumPy: the index of small corpora, and the yardstick of all others."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from index_builder.index import VECTORS, Settings, checked, write_config
+from index_builder.index import CORES, VECTORS, Settings, checked, write_config
 
 QUERY_BLOCK = 128
 ITEM_BLOCK = 1 << 16  # a block of scores is 32 MB
@@ -50,9 +51,17 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     """
     queries, k = checked(queries, k, vectors)
     rows, scores = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
-    for start in range(0, len(queries), QUERY_BLOCK):
+
+    def fill(start: int) -> None:
         block = slice(start, start + QUERY_BLOCK)
         rows[block], scores[block] = _search_block(vectors, queries[block], k)
+
+    starts = range(0, len(queries), QUERY_BLOCK)
+    if len(starts) < 2:
+        list(map(fill, starts))
+    else:  # NumPy multiplies on all cores, and picks the largest on one
+        with ThreadPoolExecutor(CORES) as pool:
+            list(pool.map(fill, starts))
     return rows, scores
 
 

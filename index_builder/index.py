@@ -5,6 +5,7 @@ of the items table that lies beside the folder; ids are not part of the index.
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,6 +19,7 @@ CONFIG = "config.json"
 VECTORS = "vectors.npy"
 FORMAT = 1
 NONE = -1  # stands for a row where there is none
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 EXACT_SHARE = 4  # to rescore more than a quarter of the corpus is slower than comparing all
 
 

@@ -4,22 +4,22 @@ ScaNN 1.4.2 is linked against another TensorFlow than the one that trains, and c
 interface needs no TensorFlow, so that is hidden while scann is imported; afterwards both work in one process.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from index_builder import exact
-from index_builder.index import EXACT_SHARE, NONE, Settings, checked, write_config
+from index_builder.index import CORES, EXACT_SHARE, NONE, Settings, checked, write_config
 from twinspire.hiding import hidden
 from twinspire.quiet import unheard
 
 ASSETS = "scann"
 STORED_VECTORS = "dataset.npy"  # ScaNN keeps them for rescoring
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
-_TRAINING_SAMPLE = 100_000
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_SAMPLE, _PER_LEAF = 10_000, 100  # vectors that codebooks and leaves are trained on, and for many leaves, each
+_ITERATIONS = 5  # of k-means; more find no better leaves or codes
+_ALIKE = 300_000  # vectors up to which training in several threads is repeatable
 _LEAST_TOGETHER, _MOST_TOGETHER = 8, 32  # queries that a thread answers at a time
 
 
@@ -37,24 +37,25 @@ class ScannIndex:
 
     @classmethod
     def build(cls, vectors: np.ndarray, settings: Settings) -> Self:
-        """Trains codebooks, and leaves for a tree. The same vectors give the same index."""
+        """Trains codebooks, and leaves for a tree. The same vectors give the same index, on any number of cores."""
         builder = scann.builder(vectors, settings.k, "dot_product")
         if settings.kind == "tree":
-            # Random initial centres ignore every seed; k-means++ does not, and summing in one thread is repeatable.
             builder.tree(
                 settings.leaves,
                 settings.leaves_searched,
-                training_sample_size=_TRAINING_SAMPLE,
-                random_init=False,
+                training_sample_size=max(_SAMPLE, _PER_LEAF * settings.leaves),
+                training_iterations=_ITERATIONS,
+                random_init=False,  # random initial centres ignore every seed; k-means++ does not
             )
         builder.score_ah(
             min(settings.code_dimensions, vectors.shape[1]),
             anisotropic_quantization_threshold=ANISOTROPY,
-            training_sample_size=_TRAINING_SAMPLE,
+            training_sample_size=_SAMPLE,
+            training_iterations=_ITERATIONS,
         )
         builder.reorder(settings.rescored)
         with unheard():  # ScaNN tells how it trains, whatever one asks
-            searcher = builder.set_n_training_threads(1).build()
+            searcher = builder.set_n_training_threads(CORES if len(vectors) <= _ALIKE else 1).build()
         return cls(searcher, vectors, settings)
 
     @classmethod
@@ -99,7 +100,7 @@ class ScannIndex:
         if len(queries) < 2 * _LEAST_TOGETHER:
             rows, scores = self._searcher.search_batched(queries, k, rescored, leaves)
         else:
-            together = min(_MOST_TOGETHER, max(_LEAST_TOGETHER, -(-len(queries) // _CORES)))
+            together = min(_MOST_TOGETHER, max(_LEAST_TOGETHER, -(-len(queries) // CORES)))
             rows, scores = self._searcher.search_batched_parallel(queries, k, rescored, leaves, together)
         return rows, np.array(scores)
 

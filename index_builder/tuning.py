@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from index_builder import exact
-from index_builder.index import EXACT_SHARE, NONE, Settings
+from index_builder.index import EXACT_SHARE, NONE, Kind, Settings
 
 # Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item vectors. A rescoring
 # reads a random row and keeps a heap; a leaf starts a scan of its own.
@@ -22,6 +22,7 @@ RESCORE_WORK = 40
 CENTRE_WORK = 4
 LEAF_WORK = 100
 _RESCORED = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24)  # times k
+_MIDDLE = 4  # times k, where a search begins
 _LEAF_STEP = 1.15
 _MOST_LEAVES = 0.5  # share of the corpus; beyond it a tree does not pay
 _SURE = 3  # standard errors between the tuned recall and the target, as the other half of the queries decides
@@ -110,13 +111,33 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
     return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))
 
 
+def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:
+    """What an index is built with: an index of the same vectors is the same, whatever it is tuned to."""
+    return Settings(kind=kind, k=k, rescored=k, leaves=leaves, leaves_searched=leaves, code_dimensions=code_dimensions)
+
+
+def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
+    """What settings find, and what they cost."""
+    # Not `search`, which answers exactly where the leaves hold too little: that would look like recall.
+    set_up, began = index.with_settings(settings), time.perf_counter()
+    rows, _ = set_up.scan(truth.queries, truth.k)
+    seconds = (time.perf_counter() - began) / len(truth.queries)
+    return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)), seconds)
+
+
 def tune(
-    index: Tunable, truth: Truth, target: float, tried: Callable[[Point], None], below: float = math.inf
+    index: Tunable,
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
+    below: float = math.inf,
+    missed: Settings | None = None,
 ) -> Point | None:
     """Searches for the least work with which recall is surely at or above the target.
 
     More rescoring needs fewer leaves. So for each number of rescored items the fewest leaves are found by bisection,
-    among those that would beat the best so far. The dearest of all come first: where they fail, all do.
+    among those that would beat the best so far. The search begins in the middle and goes outwards: a good start leaves
+    few to try. What rescores no more and looks at no more leaves than something that missed the target misses it too.
 
     Args:
       index: built, with any settings.
@@ -124,29 +145,36 @@ def tune(
       target: recall, in [0, 1].
       tried: is told every point.
       below: work that has to be beaten, in scans of one code.
+      missed: settings that are known to miss the target; the search begins beside them.
 
     Returns: the best point, or None if none reaches the target with less work than `below`.
     """
+    failed = [missed] if missed else []
 
     def reaches(settings: Settings) -> Point | None:
-        # Not `search`, which answers exactly where the leaves hold too little: that would look like recall.
-        set_up, began = index.with_settings(settings), time.perf_counter()
-        rows, _ = set_up.scan(truth.queries, truth.k)
-        seconds = (time.perf_counter() - began) / len(truth.queries)
-        point = Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)), seconds)
-        tried(point)
-        return point if point.recall.sure >= target else None
-
-    ladders = _candidates(index.settings, len(index))
-    best: Point | None = None
-    if ladders and work(ladders[-1][-1], len(index)) < below:
-        best = reaches(ladders[-1][-1])
-        if best is None:
+        if any(_finds_no_more(settings, other) for other in failed):
             return None
-    for ladder in ladders:
+        point = measure(index, truth, settings)
+        tried(point)
+        if point.recall.sure >= target:
+            return point
+        failed.append(settings)
+        return None
+
+    begin = missed.rescored if missed else index.settings.k * _MIDDLE
+    best: Point | None = None
+    for ladder in sorted(candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)):
         least = best.work if best else below
         best = _first([s for s in ladder if work(s, len(index)) < least], reaches) or best
     return best
+
+
+def _finds_no_more(one: Settings, other: Settings) -> bool:
+    return one.rescored <= other.rescored and one.leaves_searched <= other.leaves_searched
+
+
+def _steps(one: int, other: int) -> float:
+    return abs(math.log(one / other))
 
 
 def _first(candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]) -> Point | None:
@@ -165,7 +193,7 @@ def _first(candidates: Sequence[Settings], reaches: Callable[[Settings], Point |
     return found
 
 
-def _candidates(start: Settings, items: int) -> list[list[Settings]]:
+def candidates(start: Settings, items: int) -> list[list[Settings]]:
     """Settings to try, from cheap to dear: one list per number of rescored items, by leaves within it."""
     numbers = [math.ceil(start.k * factor) for factor in _RESCORED]
     leaves = _leaf_numbers(start.leaves) if start.kind == "tree" else [0]
@@ -174,6 +202,33 @@ def _candidates(start: Settings, items: int) -> list[list[Settings]]:
         for rescored in numbers
         if rescored * EXACT_SHARE <= items  # others are answered exactly
     ]
+
+
+def affordable(start: Settings, items: int, below: float) -> list[Settings]:
+    """Those of the settings to try that do less work."""
+    return [s for ladder in candidates(start, items) for s in ladder if work(s, items) < below]
+
+
+def leaves_suffice(
+    tree: Tunable, cheaper: Sequence[Settings], truth: Truth, target: float, tried: Callable[[Point], None]
+) -> bool:
+    """Whether other codes in the same leaves could reach the target with some of these settings.
+
+    Leaves are trained apart from codes. So what is missed with as many leaves and by far the most rescoring lies in
+    none of them, and finer codes would not find it.
+
+    Args:
+      tree: tuned: its codes are good enough for its own settings.
+      cheaper: settings of the other index.
+      truth: the queries to tune on.
+      target: recall, in [0, 1].
+      tried: is told the point.
+    """
+    rescored = candidates(tree.settings, len(tree))[-1][0].rescored
+    leaves = max(settings.leaves_searched for settings in cheaper)
+    point = measure(tree, truth, replace(tree.settings, rescored=rescored, leaves_searched=leaves))
+    tried(point)
+    return point.recall.sure >= target
 
 
 def work(settings: Settings, items: int) -> float:

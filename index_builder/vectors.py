@@ -1,6 +1,7 @@
 """Item and query vectors as the embed stage leaves them."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from index_builder.index import CORES
 from twinspire import storage
 from twinspire.errors import BadData
 
@@ -81,7 +83,8 @@ def _read(embed: str, name: str, key: str) -> tuple[pa.Array, np.ndarray]:
         files = sorted(Path(folder).glob("*.parquet"))
         if not files:
             return pa.array([], pa.string()), np.zeros((0, 1), np.float32)
-        table = pa.concat_tables(pq.read_table(file) for file in files).combine_chunks()
+        with ThreadPoolExecutor(CORES) as pool:  # of a file's few columns one is nearly all of it
+            table = pa.concat_tables(pool.map(pq.read_table, files)).combine_chunks()
     vectors = table["vector"].combine_chunks()
     width = vectors.type.list_size
     values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)

@@ -12,6 +12,7 @@ docs/decisions/0034-keys-with-formats.md
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +95,9 @@ REFRESH = Stage(
 _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
 
 
+_AT_ONCE = 8  # files that are digested
+
+
 def stage_key(stage: Stage, **facts: Any) -> str:
     """Digest of all that a stage's output is a function of: its format, and what the caller knows of its inputs."""
     made_by = {"software": "0.1.0"} if stage.format == 1 else {"format": stage.format}
@@ -137,8 +141,10 @@ def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
 
 def output_digest(place: str, left_out: tuple[str, ...]) -> str:
     """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
-    files = (file for file in storage.list_files(place) if not file.path.startswith(left_out))
-    return digest({file.path: file.digest or storage.file_digest(file.uri) for file in files})
+    files = [file for file in storage.list_files(place) if not file.path.startswith(left_out)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        digests = pool.map(lambda file: file.digest or storage.file_digest(file.uri), files)
+        return digest({file.path: found for file, found in zip(files, digests, strict=True)})
 
 
 def digest(value: Mapping) -> str:

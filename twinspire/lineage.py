@@ -1,5 +1,6 @@
 """What the registry's log makes of a day: its parent, what became of its version, which days it did not learn from."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -9,8 +10,10 @@ from index_builder.log import version_date
 from index_builder.registry import Registry
 from twinspire import storage, workdir
 from twinspire.pipeline import Pipeline
-from twinspire.stages import Gap, Parent
+from twinspire.stages import NOBODY, Gap, Parent, Start
 
+SEARCH_DAYS = 28
+"""After so many days the settings of an index are searched for anew: what was best may not be any more."""
 _DAY = timedelta(days=1)
 
 
@@ -42,6 +45,32 @@ def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
         home=storage.join(pipeline.registry.root, pipeline.name, "versions", manifest.version),
         train=workdir.place(pipeline, manifest.sources["train"]),
     )
+
+
+def find_start(pipeline: Pipeline, day: date) -> Start:
+    """The version whose index settings a day's index starts from: the parent, unless they are to be searched for anew.
+
+    That is so after a rollback: a day between the two had a version that went wrong.
+    """
+    registry = _registry(pipeline)
+    state = registry.state()
+    version = state.accepted_before(day)
+    if version is None:
+        return NOBODY
+    between = [v for v, fate in state.fate.items() if fate == "rolled back" and version_date(version) < version_date(v)]
+    undone = max((v for v in between if version_date(v) < day), default=None)
+    return Start(why=f"{undone} was rolled back") if undone else settings_of(pipeline, version, day)
+
+
+def settings_of(pipeline: Pipeline, version: str, day: date) -> Start:
+    """A version's index settings as a start, unless they were searched for long before the day."""
+    told = json.loads(storage.read_bytes(_registry(pipeline).place(version, "index.json")))
+    searched = told.get("tuning", {}).get("searched")
+    if searched is None:
+        return Start(why=f"{version} does not tell when its settings were searched for")
+    if (day - date.fromisoformat(searched)).days >= SEARCH_DAYS:
+        return Start(why=f"the settings of {version} were searched for on {searched}, {SEARCH_DAYS} days ago or more")
+    return Start(version=version, index=told)
 
 
 def is_live(pipeline: Pipeline, version: str) -> bool:

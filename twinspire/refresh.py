@@ -6,6 +6,7 @@ so that days go on from each other as if it had never been. docs/decisions/0025-
 """
 
 import time
+from dataclasses import replace
 from datetime import date
 from importlib import import_module
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from index_builder.registry import Registry
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.keys import REFRESH, config_digest, digest, stage_key
-from twinspire.lineage import is_kept, is_live
+from twinspire.lineage import is_kept, is_live, settings_of
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.runner import raise_if_refused
@@ -173,7 +174,7 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
     corpus = storage.join(workdir.place(pipeline, holder.sources["features"]), embed.schema.CORPUS_END)
     embedded = embed.run(context("embed"), embed.Known(corpus, storage.join(home, "vectors")))
     changes = {name: embedded[name] for name in ("new", "changed", "withdrawn", "reused")}
-    indexed = index.run(context("index"))
+    indexed = index.run(replace(context("index"), start=settings_of(pipeline, holder.version, day)))
     published = publish.run(context(""), holder, towers.trained, towers.live, changes)
     attempt = Attempt(
         uri=out,

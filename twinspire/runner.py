@@ -14,10 +14,10 @@ from twinspire import claims, workdir
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.hiding import hidden
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest, stage_key
-from twinspire.lineage import find_parent, is_kept, is_live, missing, unread
+from twinspire.lineage import find_parent, find_start, is_kept, is_live, missing, unread
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
-from twinspire.stages import Gap, Mode, Parent, Promote, StageContext
+from twinspire.stages import NOBODY, Gap, Mode, Parent, Promote, StageContext
 from twinspire.turns import await_turn
 from twinspire.wording import said
 from twinspire.workdir import Attempt
@@ -100,6 +100,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     elif name == "train":
         _check_mode(day, mode, before["features"])
     config = config_digest(pipeline, stage)
+    start = find_start(pipeline, day) if name == "index" else NOBODY
     key = stage_key(
         stage,
         day=str(day),
@@ -109,6 +110,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         parent=parent.version if parent and stage.inherits else None,
         promote=promote if name == "publish" else None,
         source=_source_digest(pipeline, day, mode) if name == "features" else None,
+        **({"settings": start.version} if start.version else {}),
     )
     done = workdir.latest(pipeline, day, name)
     fresh = (
@@ -127,6 +129,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
             out=workdir.begin(pipeline, day, name),
             promote=promote,
             gaps=_gaps(pipeline, day, parent, mode) if name == "train" else (),
+            start=start,
         )
         done = _make(stage, context, key=key, config=config)
     elif name == "features" and (late := unread(pipeline, day)):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from twinspire.pipeline import Pipeline
 
@@ -26,6 +26,24 @@ class Parent:
     version: str
     home: str
     train: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the index stage starts from.
+
+    Attributes:
+      version: an earlier version, whose settings are tried first; None to search for settings anew.
+      index: that version's index.json.
+      why: why there is none; empty if there is one.
+    """
+
+    version: str | None = None
+    index: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+
+
+NOBODY = Start(why="there is no earlier version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,7 @@ class StageContext:
       out: URI of this stage's fresh folder. Whoever runs the stage commits it afterwards.
       promote: whether publication makes the version live.
       gaps: days with logs, between the parent that is trained on from and the day, that nobody trained on.
+      start: of the index stage: whose settings it starts from.
     """
 
     pipeline: Pipeline
@@ -64,3 +83,4 @@ class StageContext:
     inputs: Mapping[str, str] = field(default_factory=dict)
     promote: Promote = "auto"
     gaps: tuple[Gap, ...] = ()
+    start: Start = NOBODY

@@ -1,6 +1,7 @@
 """What the index finds, and what it costs."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 from index_builder.report import charts
@@ -16,6 +17,7 @@ def search(facts: Facts) -> Part:
         f"{number(index.get('recall'), 4)} of the {index['k']} exact neighbours; "
         f"{index.get('recall_target')} was asked for."
     ]
+    text += _origin(index.get("tuning"))
     if speed:
         text.append(
             f"On the machine that built it: {_ms(speed.get('single_ms_median'))} for one query (99th percentile "
@@ -25,8 +27,20 @@ def search(facts: Facts) -> Part:
     tried = index.get("tried") or []
     if not tried:
         text.append("No settings were tried: all items are compared, and there is nothing to trade.")
-    figures = [_tradeoff(index, tried, speed.get("tried_ms"))] if tried else []
+    figures = [_tradeoff(index, tried, speed.get("tried_ms"))] if len(tried) > 1 else []
     return Part(anchor="index", title="Search: recall against latency", text=text, figures=figures, half=True)
+
+
+def _origin(tuning: Mapping[str, Any] | None) -> list[str]:
+    """Whether the settings were inherited or tuned; versions of release 0.1.0 do not tell."""
+    if not tuning or not tuning["kinds"]:
+        return []
+    searched = f"searched for on {date.fromisoformat(tuning['searched']):%-d %B %Y}"
+    if tuning["how"] == "inherited":
+        return [f"Its settings are inherited from {tuning['version']}; they were {searched}, and still reach it."]
+    if tuning["version"]:
+        return [f"Its settings were {searched} and tuned again for this version: {tuning['why']}."]
+    return [f"Its settings were searched for anew: {tuning['why']}."]
 
 
 def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[float] | None) -> Figure:

@@ -20,7 +20,7 @@ from twinspire.runner import run_stage
 
 DAYS = (date(2024, 3, 1), date(2024, 3, 2))
 KEPT = ("pipeline.json", "events/**/*.csv", "items/**/*.csv", "work/**/DONE.json", "registry/**/log/*.json")
-KEPT += ("registry/**/manifest.json",)
+KEPT += ("registry/**/manifest.json", "registry/**/index.json")
 USERS, ITEMS, EVENTS = 30, 20, 120
 TABLES = {
     "pipeline": {"name": "tiny"},

@@ -217,7 +217,7 @@ def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
 
 def test_k_near_the_corpus_is_exact():
     assert build.strategy(1_500, Wanted(exact_below=0, k=400))[0] == ()
-    assert build.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("quantised", "tree")
+    assert build.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("tree", "quantised")
 
 
 @pytest.mark.parametrize("limit", [0, 10_000])

@@ -7,6 +7,7 @@ import pytest
 
 from index_builder import build, exact, tuning
 from index_builder.index import NONE, Settings
+from index_builder.scann_index import ScannIndex
 from tests.index_builder.vectors import clustered
 from twinspire.tables import Index as Wanted
 
@@ -41,7 +42,7 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
         steps = rng.random((leaves + 1, 60)) * rng.random((leaves + 1, 1)) ** 3
         found = steps.cumsum(0).cumsum(1)
         index = Ladder(vectors, start, np.minimum(found / found[leaves // 2, 20], 1), rows)
-        everything = [s for each in tuning._candidates(start, len(index)) for s in each]
+        everything = [s for each in tuning.candidates(start, len(index)) for s in each]
         costs = {s: tuning.work(s, len(index)) for s in everything}
         enough = [
             costs[s]
@@ -66,7 +67,9 @@ def test_bisection_finds_the_first_of_any_number():
 def test_the_kind_with_the_least_work_is_taken():
     vectors, queries = clustered(12_000), clustered(400, seed=1)
     built = build.build(vectors, queries, Wanted(exact_below=0, k=50))
-    assert {point.settings.kind for point in built.tried} == {"quantised", "tree"}
+    # A scan of all codes is more work than the tree: it is not even trained.
+    assert {point.settings.kind for point in built.tried} == {"tree"}
+    assert "no settings of quantised with codes of 2 dimensions can do less work than tree" in built.reasons
     sure = [point.work for point in built.tried if point.recall.sure >= 0.98]
     assert tuning.work(built.index.settings, len(vectors)) == min(sure) < 0.8 * 2 * len(vectors)
 
@@ -91,6 +94,25 @@ def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(monkeypat
         return point if point.work < below else None
 
     monkeypatch.setattr(build, "tune", tune)
+    monkeypatch.setattr(build, "leaves_suffice", lambda *_: True)
     vectors = clustered(2_000, 8)
     built = build.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
     assert (built.index.settings.kind, built.index.settings.code_dimensions) == winner
+
+
+def test_finer_codes_are_left_out_only_where_they_would_not_win():
+    k, told = 20, set()
+    for items, target in ((3_000, 0.7), (3_000, 0.9), (6_000, 0.97)):
+        vectors, queries = clustered(items), clustered(300, seed=1)
+        truth, leaves = tuning.Truth.of(vectors, queries, k), round(items**0.5)
+        coarse, fine = (ScannIndex.build(vectors, tuning.untuned("tree", n, k, leaves)) for n in (2, 1))
+        best = tuning.tune(coarse, truth, target, lambda point: None)
+        won = tuning.tune(fine, truth, target, lambda point: None)
+        for below in (best.work / 1.3, best.work, best.work * 1.3):
+            cheaper = tuning.affordable(fine.settings, items, below)
+            if cheaper:
+                tree = coarse.with_settings(best.settings)
+                suffice = tuning.leaves_suffice(tree, cheaper, truth, target, lambda point: None)
+                assert suffice or won.work >= below
+                told.add(suffice)
+    assert told == {True, False}

@@ -13,6 +13,7 @@ from twinspire import refresh, runner, workdir
 from twinspire.feature import ADDED
 from twinspire.keys import STAGES, config_digest, stage_key
 from twinspire.pipeline import Pipeline
+from twinspire.stages import Start
 from twinspire.tables import Frequency, Source, Train
 
 RELEASES = sorted(Path(__file__).parents[1].glob("data/work_*"))
@@ -107,3 +108,18 @@ def test_a_stage_of_another_format_is_done_again():
     stage = STAGES["embed"]
     keys = {stage_key(replace(stage, format=n), day=str(date(2024, 3, d))) for n in (1, 2, 3) for d in (1, 2)}
     assert len(keys) == 6
+
+
+def test_an_index_is_made_again_when_it_would_start_from_another_version(left_behind, monkeypatch):
+    keys = dict[str | None, str]()
+
+    def make(stage, context, *, key, config):
+        keys[context.start.version] = key
+        return workdir.latest(left_behind, context.day, stage.name)
+
+    monkeypatch.setattr(runner, "_make", make)
+    for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
+        monkeypatch.setattr(runner, "find_start", lambda *_, version=version: Start(version=version))
+        assert runner.run_stage(left_behind, date(2024, 3, 1), "index")["status"] == "done"
+        assert runner.run_stage(left_behind, date(2024, 3, 1), "embed")["status"] == "already done"
+    assert len(set(keys.values())) == 2

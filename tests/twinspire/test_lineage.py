@@ -1,7 +1,9 @@
 """Which days did not learn from which, over a registry of versions that hold nothing."""
 
 import hashlib
+import json
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from index_builder.manifest import File, Manifest
 from index_builder.registry import Registry
 from twinspire import lineage
-from twinspire.stages import Gap
+from twinspire.stages import Gap, Start
 
 
 def day(n):
@@ -72,3 +74,57 @@ def test_heirs_of_a_filled_day_are_all_that_descend_from_those_that_passed_it_by
     assert lineage.lineage(pipeline, day(21)).heirs == [Gap(day(22), day(23))]
     publish(22, filled)
     assert lineage.lineage(pipeline, day(21)).heirs == [Gap(day(23), day(23))]
+
+
+@pytest.fixture
+def searched(shop):
+    """Publishes a version whose index settings were searched for on a day; also the registry."""
+    pipeline, publish = shop
+    registry = Registry(pipeline.registry.root, "shop")
+
+    def make(n, searched=None):
+        version = publish(n)
+        told = {"k": 7} | ({"tuning": {"searched": str(searched)}} if searched else {})
+        Path(registry.place(version, "index.json")).write_text(json.dumps(told))
+        return version
+
+    return pipeline, make, registry
+
+
+def test_a_day_starts_from_the_settings_of_the_newest_accepted_version_before_it(searched):
+    pipeline, make, _ = searched
+    assert lineage.find_start(pipeline, day(20)).version is None
+    one, two, three = make(20, day(20)), make(22, day(20)), make(24, day(24))
+    starts = {n: lineage.find_start(pipeline, day(n)) for n in (20, 21, 22, 23, 25)}
+    assert {n: start.version for n, start in starts.items()} == {20: None, 21: one, 22: one, 23: two, 25: three}
+    assert starts[25].index == {"k": 7, "tuning": {"searched": "2024-02-24"}} and not starts[25].why
+    assert starts[20].why == "there is no earlier version"
+
+
+def test_settings_are_searched_for_anew_every_28_days(searched):
+    pipeline, make, _ = searched
+    version = make(20, date(2024, 1, 25))
+    assert lineage.find_start(pipeline, day(21)).version == version
+    start = lineage.find_start(pipeline, day(22))
+    assert start.version is None and f"settings of {version} were searched for on 2024-01-25" in start.why
+
+
+def test_settings_that_nobody_dated_are_searched_for_anew(searched):
+    pipeline, make, _ = searched
+    version = make(20)
+    assert lineage.find_start(pipeline, day(21)) == Start(
+        why=f"{version} does not tell when its settings were searched for"
+    )
+
+
+def test_settings_are_searched_for_anew_after_a_rollback_and_inherited_again_from_there(searched):
+    pipeline, make, registry = searched
+    one, two, three = (make(n, day(20)) for n in (20, 21, 22))
+    before = lineage.find_start(pipeline, day(21))
+    registry.rollback(one, reason="bad")
+    assert lineage.find_start(pipeline, day(23)) == Start(why=f"{three} was rolled back")
+    assert lineage.find_start(pipeline, day(22)) == Start(why=f"{two} was rolled back")
+    # The day itself is done as it was: run again, it must not become another version and go live.
+    assert lineage.find_start(pipeline, day(21)) == before and before.version == one
+    again = make(23, day(23))
+    assert lineage.find_start(pipeline, day(24)).version == again
