@@ -15,6 +15,7 @@ from model.fit import fit
 from model.frequency import StreamingFrequency
 from model.labels import Labelled, auc, labelled, measures
 from model.layout import design
+from model.measure import Encoded
 from model.ragged import Ragged
 from model.rows import Rows
 from model.towers import TwoTower
@@ -342,7 +343,8 @@ def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
     truth = Ragged(np.array([1, -1, 0, 1]), np.arange(4), 4)
     table = pa.table({"_label": pa.array([2.0, 3.0, None, 5.0], pa.float32())})
     asked = SimpleNamespace(queries=table, split=SimpleNamespace(truth=truth))
-    encoded = SimpleNamespace(queries={"clicks": np.arange(8).reshape(4, 2)}, items=np.array([[10, 11], [20, 21]]))
+    queries, items = np.arange(8).reshape(4, 2), np.array([[10, 11], [20, 21]])
+    encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
     found = labelled(asked, "clicks", encoded)
     assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
     assert found.item.tolist() == [[20, 21], [20, 21]]
