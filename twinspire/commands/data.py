@@ -11,11 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from beam_jobs.logs import partition as logs
-from beam_jobs.logs.files import CsvOptions
-from beam_jobs.logs.layout import Layout
-from beam_jobs.pipeline_file import draft
-from beam_jobs.pipeline_file import validate as checks
 from twinspire import doctor as diagnosis
 from twinspire.commands.options import AsJson, PipelineFile, console, open_pipeline, parse_date, print_json
 from twinspire.errors import BadData, UsageError
@@ -59,6 +54,11 @@ def partition(
     rejected: Annotated[str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")] = None,
 ) -> None:
     """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left alone."""
+    # Here and below: what reads logs is not for every command to load.
+    from beam_jobs.logs import partition as logs
+    from beam_jobs.logs.files import CsvOptions
+    from beam_jobs.logs.layout import Layout
+
     pairs = [pair.partition("=") for pair in rename or []]
     if bad := [old for old, sign, new in pairs if not (sign and new)]:
         raise UsageError(f"--rename is written OLD=NEW, found {bad[0]!r}.")
@@ -101,6 +101,8 @@ def init(
     ] = None,
 ) -> None:
     """Draft a pipeline file from a sample of the logs: columns guessed, features proposed, for you to finish."""
+    from beam_jobs.pipeline_file import draft
+
     text = draft.draft(name, events, items, users, time_zone, to.parent if to else None)
     if to is None:
         typer.echo(text, nl=False)
@@ -117,6 +119,8 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a pipeline file against real data, in seconds; exit 3 when a column is missing or unfit."""
+    from beam_jobs.pipeline_file import validate as checks
+
     p = open_pipeline(pipeline)
     day = parse_date(date) if date else datetime.now(p.zone).date() - timedelta(days=1)
     with tempfile.TemporaryDirectory(prefix="twinspire-validate-") as scratch:

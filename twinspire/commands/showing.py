@@ -1,7 +1,8 @@
 """Published versions: which there are, and all about one."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -9,13 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from index_builder.manifest import Manifest
-from index_builder.measured import Measured, measured
 from index_builder.registry import Registry
 from index_builder.versions import Status
 from twinspire.commands.figures import lists_table
 from twinspire.commands.options import AsJson, OneVersion, PipelineFile, VersionOption, open_pipeline, print_json
 from twinspire.commands.report import FILE as REPORT
 from twinspire.pipeline import Pipeline
+
+if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
+    from index_builder.measured import Measured
 
 out = Console(highlight=False)
 _STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}
@@ -31,7 +34,9 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
-    found = measured(registry, registry.log(), [one.version for one in statuses if one.stored])
+    found = import_module("index_builder.measured").measured(
+        registry, registry.log(), [one.version for one in statuses if one.stored]
+    )
     rows = [_row(one, found.get(one.version), p.gate.metric) for one in statuses]
     if as_json:
         items = {version: registry.manifest(version).items for version in found}
@@ -47,7 +52,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
             out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
 
 
-def _row(one: Status, found: Measured | None, metric: str) -> dict[str, Any]:
+def _row(one: Status, found: "Measured | None", metric: str) -> dict[str, Any]:
     """What JSON says of a version in a list."""
     held, gate, later = (found.holdout, found.gate, found.next_day) if found else ({}, {}, None)
     return {
@@ -112,7 +117,7 @@ def show(
     chosen = registry.find(version or named)
     manifest, log = registry.manifest(chosen), registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
-    found = measured(registry, log, [chosen])[chosen]
+    found = import_module("index_builder.measured").measured(registry, log, [chosen])[chosen]
     report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     entries = [e for e in log if chosen == e.version or chosen in e.rolled_back]
     if as_json:
@@ -142,7 +147,7 @@ def show(
         _line(f"log {e.number}", f"{e.at:%Y-%m-%d %H:%M} {e.action}: {e.reason}")
 
 
-def _about(manifest: Manifest, found: Measured) -> Iterator[tuple[str, str]]:
+def _about(manifest: Manifest, found: "Measured") -> Iterator[tuple[str, str]]:
     size = sum(file.size for file in manifest.files.values()) / 1e6
     yield "day", f"{manifest.date:%A %Y-%m-%d}"
     yield "parent", manifest.parent or "none: trained from scratch"
@@ -166,7 +171,7 @@ def _line(name: str, text: str) -> None:
     out.print(f"{name:8} {text}", markup=False, soft_wrap=True)
 
 
-def _quality(pipeline: Pipeline, manifest: Manifest, found: Measured) -> Table:
+def _quality(pipeline: Pipeline, manifest: Manifest, found: "Measured") -> Table:
     held, later = found.holdout, found.next_day
     splits: dict[str, Any] = {
         "held out": {
