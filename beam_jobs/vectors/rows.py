@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 class ReadBatches(beam.PTransform):
-    """Parquet files -> batches of at most `rows` rows, spread over the workers."""
+    """Parquet files, spread over the workers -> batches of at most `rows` rows."""
 
     def __init__(self, parts: list[Part], columns: list[str], rows: int) -> None:
         super().__init__()
@@ -35,10 +35,9 @@ class ReadBatches(beam.PTransform):
         """Wires the steps."""
         return (
             begin
-            | "Files" >> beam.Create(self._parts)
+            | "Files" >> beam.Create(self._parts, reshuffle=False)
             | "SpreadFiles" >> beam.Reshuffle()
             | "Read" >> beam.FlatMap(read_batches, self._columns, self._rows).with_output_types(Batch)
-            | "SpreadBatches" >> beam.Reshuffle()
         )
 
 

@@ -32,7 +32,6 @@ class SampleUsers(beam.PTransform):
             | "Active" >> beam.Map(active, self._since)
             | "Draw" >> beam.CombineGlobally(Sample("_user", self._most))
             | "Cut" >> beam.FlatMap(cut, self._rows).with_output_types(Batch)
-            | "SpreadSample" >> beam.Reshuffle()
         )
 
 

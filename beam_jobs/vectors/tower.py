@@ -14,6 +14,7 @@ from beam_jobs.vectors.rows import Batch
 from model.bundle import VECTOR, Tower
 from twinspire import storage
 from twinspire.errors import BadData
+from twinspire.hiding import hidden
 from twinspire.quiet import unheard
 
 _NAMED = 5
@@ -53,7 +54,7 @@ def write_plain(uri: str, table: pa.Table) -> None:
 
 def load_tower(uri: str) -> Tower:
     """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
-    with unheard(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
+    with unheard(), hidden("keras"), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
