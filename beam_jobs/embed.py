@@ -47,9 +47,9 @@ def run(ctx: StageContext, known: Known | None = None) -> dict:
     def build(job: beam.Pipeline) -> None:
         columns = ["_item", *(column.name for column in schema.item_columns(p))]
         batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)
-        batches |= "SpreadBatches" >> beam.Reshuffle()  # a file of the corpus holds batches for many workers
+        spread = batches | "SpreadBatches" >> beam.Reshuffle()  # a file of the corpus holds batches for many workers
         to_items = beam.ParDo(Embed(storage.join(train, bundle.ITEM_TOWER), storage.join(ctx.out, ITEMS), "_item"))
-        batches | "EmbedItems" >> to_items
+        spread | "EmbedItems" >> to_items
         columns = ["_user", "_last_time", *(column.name for column in schema.query_columns(p))]
         seen = job | "Users" >> ReadBatches(users, columns, p.beam.batch_rows)
         sample = seen | "Sample" >> SampleUsers(active_since(ctx.day, p.zone), MOST_QUERIES, p.beam.batch_rows)

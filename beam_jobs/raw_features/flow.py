@@ -129,9 +129,9 @@ class WriteNumbers(beam.PTransform):
     job: Job
 
     def expand(self, numbers: PCollection) -> PCollection:
-        """There always are some."""
-        write = beam.Map(lambda _, sums: steps.write_numbers(self.job, sums), AsDict(numbers | beam.CombinePerKey(sum)))
-        return numbers.pipeline | beam.Create([None]) | "Write" >> write
+        """Brings them together; there always are some."""
+        write = beam.MapTuple(lambda _, numbers: steps.write_numbers(self.job, numbers))
+        return numbers | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What the workers of the feature job do with one element. The thinking is done in the modules that these call."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from itertools import chain
 
@@ -224,9 +224,12 @@ def last_lot(lots: Iterable[bytes], most: int) -> int:
     return int(np.sort(np.frombuffer(b"".join(lots), np.uint64))[:most][-1])
 
 
-def write_numbers(job: Job, sums: Mapping[str, int]) -> None:
-    """Writes the added-up numbers for report.py."""
-    storage.write_bytes(storage.join(job.out, schema.REPORT), json.dumps(dict(sums)).encode())
+def write_numbers(job: Job, numbers: Iterable[tuple[str, int]]) -> None:
+    """Adds numbers of the same name up and writes them for report.py."""
+    sums: dict[str, int] = {}
+    for name, n in numbers:
+        sums[name] = sums.get(name, 0) + n
+    storage.write_bytes(storage.join(job.out, schema.REPORT), json.dumps(sums).encode())
 
 
 def write_rejected(job: Job, records: Iterable[Rejected]) -> None:

@@ -53,7 +53,7 @@ class WriteStatistics(beam.PTransform):
 
     def expand(self, examples: PCollection) -> PCollection:
         """Summarises batch by batch, adds up and writes."""
-        sketches = examples | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p)))
+        sketches = examples | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
         return sketches | "Write" >> beam.Map(_write, self.p, self.out)
 
 

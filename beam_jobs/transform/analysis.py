@@ -86,7 +86,7 @@ class WriteSummary(beam.PTransform):
 
     def expand(self, rows: PCollection) -> PCollection:
         """Adds up and writes."""
-        row = rows | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day))
+        row = rows | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
         return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
 
 
