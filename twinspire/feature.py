@@ -101,7 +101,7 @@ class CountFeature(_Feature):
 
 class AgeFeature(_Feature):
     """Days since the item first appeared, log(1 + n), scaled: since its first event in
-    `window.count_days`, or since a date column of the items snapshot.
+    `window.count_days`, or since a date column of the items snapshot. Without either it is missing.
     """
 
     kind: Literal["age"]

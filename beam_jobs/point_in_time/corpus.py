@@ -39,7 +39,7 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
             f"passes {job.p.corpus.filter}. Compare it with the values of these columns."
         )
     shown = kept.select("_item", *(name for name in kept.columns if name.startswith(("_display_", "_attribute_"))))
-    rows = counts.add(shown, known)
+    rows = counts.add(job.p, shown, known)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
     return _named(job, items.dress(job, rows, at, moment))

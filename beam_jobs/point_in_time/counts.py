@@ -58,10 +58,14 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     return found.with_columns(ages).with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
 
 
-def add(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Joins to rows with `_item` what `as_of` knows. An item that had no events has zeros, ages too: it is new."""
+def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Joins to rows with `_item` what `as_of` knows.
+
+    An item without events has counts of 0 and no age: nobody knows since when it is there, and 0 would call it new.
+    """
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
-    return joined.with_columns(pl.col(name).fill_null(0) for name in known.columns if name != "_item")
+    counted = [name for name in known.columns if name != "_item" and name not in p.kinds("age")]
+    return joined.with_columns(pl.col(name).fill_null(0) for name in counted)
 
 
 def _window(length: int, day: date) -> pl.Expr:

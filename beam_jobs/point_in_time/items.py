@@ -73,7 +73,7 @@ def _known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
     table = table.with_columns(pl.col("_item").rle_id())
     for day in job.plan.analysis:
         taken = table.filter(pl.col("_day") == days.number(day)).select("_item", "_day")
-        rows = counts.add(taken, counts.as_of(job.p, table, day))
+        rows = counts.add(job.p, taken, counts.as_of(job.p, table, day))
         if day < job.plan.counted_from:
             rows = rows.with_columns(pl.lit(None, pl.Float32).alias(name) for name in counts.computed(job.p))
         found.append(rows)

@@ -39,7 +39,7 @@ class FinishExamples(Finish):
         rows = batches.to_frame(parts).sort("_time", "_user", "_item", ORDER)
         rows = rows.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
-        rows = counts.add(rows, items.known_at(self._job, day, _frame(table)))
+        rows = counts.add(self._job.p, rows, items.known_at(self._job, day, _frame(table)))
         batch = batches.to_batch(items.dress(self._job, rows, at, day), schema.example_schema(self._p))
         self._write(name, batch)
         yield TaggedOutput(NUMBERS, (f"examples|events|{day}|", len(rows)))

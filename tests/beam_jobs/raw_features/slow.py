@@ -98,7 +98,7 @@ class Slow:
             "price": float32(row.get("price")),
             "sold_1": float(self.count(item, day, 1)),
             "sold_4": float(self.count(item, day, 4)),
-            "seen_for": float32((cut - min(window)) / ONE if window else 0.0),
+            "seen_for": float32((cut - min(window)) / ONE) if window else None,
             "listed_for": float32(max(0.0, (cut - self.start(listed)) / ONE)) if listed else None,
         }
 
