@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from model.fingerprint import GAMMA
-from twinspire.errors import UsageError
 
 _OPEN = -1
 
@@ -127,18 +126,9 @@ class StreamingFrequency(tf.Module):
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a `state`.
-
-        Raises:
-          UsageError: the state has other buckets or hashes.
-        """
-        if list(state["shape"]) != [self.hashes, self.buckets]:
-            found = dict(zip(("hashes", "buckets"), map(int, state["shape"]), strict=True))
-            raise UsageError(
-                f"A frequency estimate goes on with its own arrays; train.frequency asks for hashes = {self.hashes}, "
-                f"buckets = {self.buckets}, and the parent was trained with {found}. Set them back, or train from "
-                "scratch with --mode full."
-            )
+        """Goes on from a `state` of as many buckets and hashes."""
+        if not self.fits(state):
+            raise ValueError(f"The state has the shape {state['shape']}, not {[self.hashes, self.buckets]}.")
         for variable, name, empty in (
             (self.hits, "hits", 0),
             (self.last, "last", 0),
@@ -148,6 +138,42 @@ class StreamingFrequency(tf.Module):
             full[state["bucket"]] = state[name]
             variable.assign(full)
         self.seen.assign(int(state["seen"]))
+
+    def fits(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Whether a `state` has as many buckets and hashes."""
+        return list(state["shape"]) == [self.hashes, self.buckets]
+
+    def adopt(self, state: Mapping[str, np.ndarray], items: np.ndarray) -> None:
+        """Goes on from a `state` of other buckets or hashes, as far as it tells of some items; others start anew.
+
+        Each item is as frequent as it was taken for. Those that now share a bucket are as frequent as all of them.
+
+        Args:
+          state: of any shape.
+          items: [N] int64 fingerprints, distinct.
+        """
+        hashes, buckets = map(int, state["shape"])
+        old = StreamingFrequency(buckets=buckets, hashes=hashes, alpha=self.alpha, initial_gap=self.initial_gap)
+        old.restore(state)
+        last, gap, hits = (variable.numpy() for variable in (old.last, old.gap, old.hits))
+        places = old._places(tf.constant(items)).numpy()
+        met = (last[places] > 0).all(0)
+        rarest = gap[places[:, met]].argmax(0)
+        place = places[rarest, np.flatnonzero(met)]
+        size = self.buckets * self.hashes
+        new_last, new_hits, rate = np.zeros(size, np.int64), np.zeros(size, np.int32), np.zeros(size)
+        for own in self._places(tf.constant(items[met])).numpy():
+            np.maximum.at(new_last, own, last[place])
+            np.maximum.at(new_hits, own, hits[place])
+            np.add.at(rate, own, 1 / gap[place])
+        self.last.assign(new_last)
+        self.hits.assign(new_hits)
+        self.gap.assign(np.divide(1, rate, out=np.full(size, float(self.initial_gap)), where=rate > 0))
+        self.seen.assign(int(state["seen"]))
+
+    def filled(self) -> float:
+        """Share of the buckets ever hit."""
+        return float(tf.reduce_mean(tf.cast(self.last != 0, tf.float64)))
 
     def _before(
         self, hit: tf.Tensor, count: tf.Tensor, now: tf.Tensor, batch: tf.Tensor

@@ -6,26 +6,33 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow.dataset as ds
+
 from beam_jobs import schema
 from model import bundle, catalogue, progress, state
 from model import rows as training_rows
 from model.auxiliary import Head, check
 from model.bundle import Tower
 from model.export import export
+from model.fingerprint import fingerprint
 from model.fit import Learned, fit
 from model.frequency import StreamingFrequency
 from model.layout import Layout, Part, design
 from model.rows import Rows
-from model.state import TableState
+from model.state import State, TableState
 from model.towers import TwoTower
 from model.transform import Transform, transforms, vocabularies
 from model.warm_start import warm_start
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
 from twinspire.stages import StageContext
+from twinspire.tables import Train
 
 ARCHIVED_ROWS = 1_000_000
 """The most rows kept per table for ids that have left, in case they come back."""
+
+LEAST_GAP = 100_000
+"""Examples between two hits that are assumed of an item met once, at the least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +47,7 @@ class Trained:
       learned: what training did.
       days: the days trained on.
       inherited: the auxiliary head as the parent left it; None without a parent or a head.
-      warning: what to say of training that was over too soon.
+      warning: what to say of training that was over too soon, or of a frequency estimate that is too small.
     """
 
     model: TwoTower
@@ -96,23 +103,22 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
     transform = features / schema.TRANSFORM
     tokens, raw = vocabularies(transform, ctx.pipeline), transforms(transform, ctx.pipeline)
     model = TwoTower(design(ctx.pipeline, tokens, start.widths if start else None), settings.seed)
-    frequency = StreamingFrequency(**settings.frequency.model_dump())
+    folders = _day_folders(ctx, features / schema.TRANSFORMED)
+    frequency = _frequency(settings, folders, start, features)
     archive: Mapping[str, TableState] = {}
     if start:
         archive = warm_start(model, start, day=ctx.day, keep=ARCHIVED_ROWS)
-        if settings.correction != "none":
-            frequency.restore(start.frequency)
     inherited = model.head.copy() if model.head and start else None
     drawn_from = None
     if settings.negatives.uniform:
         drawn_from = catalogue.read(features / schema.CORPUS_START, raw["item"], model.layout.parts["item"])
-    folders = _day_folders(ctx, features / schema.TRANSFORMED)
     with progress.shown(len(folders)) as report:
         days = _days(ctx.pipeline, folders, model.layout)
         learned = fit(
             model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
         )
-    if warning := progress.few_steps(learned, settings):
+    warnings = [w for w in (progress.few_steps(learned, settings), progress.full_buckets(frequency)) if w]
+    for warning in warnings:
         progress.warn(warning)
     return Trained(
         model=model,
@@ -122,7 +128,7 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         learned=learned,
         days=list(folders),
         inherited=inherited,
-        warning=warning,
+        warning=" ".join(warnings) or None,
     )
 
 
@@ -148,6 +154,25 @@ def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
     )
     state.save(learned, out / bundle.STATE)
     return towers
+
+
+def _frequency(
+    settings: Train, folders: Mapping[date, Path], start: State | None, features: Path
+) -> StreamingFrequency:
+    """The frequency estimate, which goes on from the parent's."""
+    asked = settings.frequency
+    rows = sum(training_rows.count(folder) for folder in folders.values())
+    gap = asked.initial_gap or max(LEAST_GAP, rows // len(folders))
+    frequency = StreamingFrequency(
+        buckets=asked.buckets, hashes=asked.hashes, alpha=asked.alpha, initial_gap=float(gap)
+    )
+    if start and settings.correction != "none":
+        if frequency.fits(start.frequency):
+            frequency.restore(start.frequency)
+        else:
+            items = ds.dataset(features / schema.CORPUS_START, format="parquet").to_table(columns=["_item"])["_item"]
+            frequency.adopt(start.frequency, fingerprint(items))
+    return frequency
 
 
 def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:

@@ -5,15 +5,19 @@ And warns where there was hardly any.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil, log
 from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from model.fit import Learned, Report
+from model.frequency import StreamingFrequency
 from twinspire.tables import Train
 
 SECONDS_BETWEEN_LINES = 5.0
+FULL = 0.2
+"""Share of the frequency estimate's buckets in use, from which on it is to be told."""
 FEW_STEPS = 50
 """From scratch, fewer steps than these leave vectors near where they began."""
 
@@ -27,6 +31,19 @@ def few_steps(learned: Learned, settings: Train) -> str | None:
         f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds; these were "
         f"{learned.steps}: {rows:,} examples, {settings.epochs} times, in batches of {settings.batch_size}. Expect "
         "poor lists. Lower train.batch_size, raise train.epochs, or train on more days: window.train_days."
+    )
+
+
+def full_buckets(frequency: StreamingFrequency) -> str | None:
+    """What to say of a frequency estimate whose items share buckets; None of one with room."""
+    share = frequency.filled()
+    if share < FULL:
+        return None
+    items = -frequency.buckets * log(max(1 - share, 1 / frequency.buckets))
+    return (
+        f"The frequency estimate needs 5 times as many buckets as there are items, or many look more frequent than "
+        f"they are; {share:.0%} of its {frequency.buckets:,} are in use, by about {items:,.0f} items. Set "
+        f"train.frequency.buckets to {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
     )
 
 

@@ -41,6 +41,11 @@ class Rows:
         return len(self.time)
 
 
+def count(folder: Path) -> int:
+    """How many rows a day has."""
+    return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
+
+
 def read(folder: Path, parts: Sequence[Part], *, label: bool = False) -> Rows:
     """Reads one day's rows, sorted by time, user, item, whatever the files' order; labels only if asked for.
 

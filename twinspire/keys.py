@@ -1,11 +1,12 @@
 """What a stage's result depends on, as digests: its key, its part of the pipeline file, and the files that it wrote.
 
 A release, or a move of files, makes no past day stale: a key carries the stage's `format`, which is raised when what
-the stage writes comes to mean something else, and only then. Two things keep what was committed done:
+the stage writes comes to mean something else, and only then. Three things keep what was committed done:
   1. Format 1 is spelled as release 0.1.0 spelled it, which put its own version in that place.
   2. A key of the pipeline file that came later is marked `ADDED` (twinspire/feature.py), and is left out of digests
      while it holds its default. With another value it counts as any other key. Whoever changes such a default changes
      what past days mean without a trace in their keys: then the stage's format is raised too.
+  3. A default that has changed is marked `was`, and stands in digests as it was where the file leaves the key out.
 docs/decisions/0034-keys-with-formats.md
 """
 
@@ -20,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from twinspire import storage
-from twinspire.feature import ADDED
+from twinspire.feature import ADDED, WAS
 from twinspire.pipeline import Pipeline
 
 
@@ -130,13 +131,20 @@ def _without_added(value: object, dumped: Any) -> Any:
     if not isinstance(value, BaseModel):
         return dumped
     fields = type(value).model_fields.items()
-    kept = {field.alias or name: getattr(value, name) for name, field in fields if not _is_new(value, name, field)}
-    return {key: _without_added(part, dumped[key]) for key, part in kept.items()}
+    kept = {field.alias or name: name for name, field in fields if not _is_new(value, name, field)}
+    parts = {key: _without_added(getattr(value, name), dumped[key]) for key, name in kept.items()}
+    return parts | {name: was for name, field in fields if (was := _old_default(value, name, field)) is not None}
 
 
 def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
     default = field.get_default(call_default_factory=True)
     return field.json_schema_extra == ADDED and getattr(table, name) == default
+
+
+def _old_default(table: BaseModel, name: str, field: FieldInfo) -> object:
+    """What a key that the file leaves out was by default, if that has changed."""
+    extra = field.json_schema_extra
+    return extra.get(WAS) if isinstance(extra, dict) and name not in table.model_fields_set else None
 
 
 def output_digest(place: str, left_out: tuple[str, ...]) -> str:

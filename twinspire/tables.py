@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from twinspire.feature import ADDED, Strict
+from twinspire.feature import ADDED, Strict, was
 
 _DURATION = re.compile(r"^(\d+)\s*(s|m|h|d)$")
 
@@ -132,8 +132,21 @@ class Frequency(Strict):
     """The streaming estimate of how often an item is in a batch (section 3 of the paper)."""
 
     buckets: int = Field(1_000_000, ge=1, description="Size of each array; at least 5 times the items.")
-    hashes: int = Field(1, ge=1, le=8, description="Independent hash functions.")
+    hashes: int = Field(
+        2,
+        json_schema_extra=was(1),
+        ge=1,
+        le=8,
+        description="Independent hash functions, each with an array; the rarest of their answers counts.",
+    )
     alpha: float = Field(0.01, gt=0, le=1, description="Learning rate: larger follows faster and is noisier.")
+    initial_gap: int | None = Field(
+        None,
+        json_schema_extra=ADDED,
+        ge=1,
+        description="Examples between two hits that are assumed of an item met once; by default as many as a day has, "
+        "and at least 100,000.",
+    )
 
 
 class Negatives(Strict):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model.fingerprint import fingerprint
 from model.frequency import StreamingFrequency
-from twinspire.errors import UsageError
+from twinspire.tables import Frequency
 
 
 class OneByOne:
@@ -175,10 +175,48 @@ def test_the_state_grows_with_the_items_met():
     assert sum(x.nbytes for x in estimate.state().values()) < 1000
 
 
-def test_a_state_of_another_shape_is_refused():
-    state = StreamingFrequency(buckets=100, hashes=2).state()
-    with pytest.raises(UsageError, match=r"buckets = 200.*'buckets': 100.*--mode full"):
-        StreamingFrequency(buckets=200, hashes=2).restore(state)
+@pytest.mark.parametrize(("before", "after"), [((1 << 20, 1), (1 << 17, 2)), ((1 << 17, 2), (1 << 20, 1))])
+def test_an_estimate_goes_on_with_other_buckets_or_hashes(before, after):
+    """As that of one who had them from the start, but for items that nobody named."""
+    (buckets, hashes), (more, other) = before, after
+    estimates = [StreamingFrequency(buckets=buckets, hashes=hashes), StreamingFrequency(buckets=more, hashes=other)]
+    for estimate in estimates:
+        _trained(50, estimate, seed=4)
+    old, expected = estimates
+    new = StreamingFrequency(buckets=more, hashes=other)
+    assert old.fits(old.state()) and not new.fits(old.state())
+    new.adopt(old.state(), ids_of(range(5, 400)).numpy())  # of which a hundred were never met
+    known = ids_of(range(5, 400))
+    np.testing.assert_allclose(new.log_q(known), expected.log_q(known), rtol=1e-5)
+    np.testing.assert_allclose(new.log_q(ids_of([0, 1])), new.log_q(ids_of([398, 399])))
+    assert int(new.seen.numpy()) == int(old.seen.numpy())
+    ahead = [_trained(20, estimate, seed=5) for estimate in (new, expected)]
+    assert np.abs(ahead[0] - ahead[1]).mean() < 0.02 * np.abs(ahead[1]).mean()
+
+
+def test_items_that_come_to_share_a_bucket_are_as_frequent_as_all_of_them():
+    old = StreamingFrequency(buckets=1 << 16)
+    for _ in range(200):
+        old.update(tf.constant([1, 1, 2, 3], tf.int64))
+    new = StreamingFrequency(buckets=1)
+    new.adopt(old.state(), np.array([1, 2]))
+    np.testing.assert_allclose(new.log_q(tf.constant([1, 2], tf.int64)), np.log(0.75), rtol=1e-4)
+
+
+def test_two_hashes_of_the_usual_size_tell_half_a_million_items_apart():
+    """One item in five looks more than twice as frequent as it is with a single hash of a million buckets."""
+    asked, (rng, items) = Frequency(), (np.random.default_rng(0), 500_000)
+    gap = 1 / rng.permutation(zipf(items))
+
+    def too_high(hashes, buckets):
+        """What the estimate converges to: a bucket's hits are those of all of its items."""
+        estimate, places = StreamingFrequency(buckets=buckets, hashes=hashes), []
+        places = estimate._places(tf.constant(fingerprint(np.arange(items).astype(str)))).numpy()
+        rate = np.bincount(places.ravel(), np.tile(1 / gap, hashes), hashes * buckets)
+        return ((1 / rate[places]).max(0) < gap / 2).mean()
+
+    assert too_high(1, asked.buckets) > 0.2
+    assert too_high(asked.hashes, asked.buckets) < 0.07
 
 
 @pytest.mark.parametrize(

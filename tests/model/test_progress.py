@@ -1,9 +1,11 @@
 """What is said of training that is over too soon."""
 
 import pytest
+import tensorflow as tf
 
 from model.fit import Learned
-from model.progress import few_steps
+from model.frequency import StreamingFrequency
+from model.progress import few_steps, full_buckets
 from twinspire.tables import Train
 
 
@@ -22,3 +24,16 @@ def test_few_steps_from_scratch_are_told_with_what_to_do():
 @pytest.mark.parametrize("enough", [learned(50), learned(23, before=500)])
 def test_enough_steps_and_days_trained_on_from_a_parent_are_not(enough):
     assert few_steps(enough, Train()) is None
+
+
+@pytest.mark.parametrize("hashes", [1, 2])
+def test_a_frequency_estimate_with_too_few_buckets_is_told_with_how_many_it_needs(hashes):
+    """Of 1,000 buckets 200 items hit 181, 250 hit 221; as often as there are hashes."""
+    estimate = StreamingFrequency(buckets=100_000, hashes=hashes)
+    estimate.update(tf.range(20_000, dtype=tf.int64))
+    assert full_buckets(estimate) is None
+    estimate.update(tf.range(30_000, dtype=tf.int64))
+    told = full_buckets(estimate)
+    assert "26% of its 100,000" in told and "train.frequency.buckets to 200,000 or more" in told
+    items = int(told.split("about ")[1].split(" items")[0].replace(",", ""))
+    assert abs(items - 30_000) < 600

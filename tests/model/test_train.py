@@ -23,6 +23,7 @@ from model import bundle, learn, state, train
 from model import rows as training_rows
 from model.export import export
 from model.feed import blocks
+from model.fingerprint import fingerprint
 from model.layout import design
 from model.measure import encode, exam, examine, load, load_both
 from model.mix import Mix
@@ -218,6 +219,24 @@ def test_the_second_day_goes_on_from_the_first(shop):
     assert after.frequency["seen"] > before.frequency["seen"]
     assert second["loss"][0][1] < first["loss"][0][1]
     assert second["rows"] == len(_rows_trained_on(shop)), "once, however often a training from scratch goes through all"
+
+
+def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypatch):
+    """As one of a parent from before a default changed, or after train.frequency was edited."""
+    parent, folders = state.load(shop.train1 / bundle.STATE), {SECOND: shop.features2 / "transformed" / f"dt={SECOND}"}
+    items = fingerprint(pq.read_table(shop.features2 / "corpus/start")["_item"])
+
+    def estimate(**settings):
+        p = _with(shop.pipeline, frequency=shop.pipeline.train.frequency.model_copy(update=settings))
+        return learn._frequency(p.train, folders, parent, shop.features2)
+
+    same, other = estimate(), estimate(hashes=3, buckets=5000)
+    assert int(other.seen.numpy()) == int(same.seen.numpy()) == parent.frequency["seen"] > 0
+    known, carried = same.log_q(items).numpy(), other.log_q(items).numpy()
+    assert np.median(np.abs(carried - known)) < 1e-4 and np.ptp(known) > 2
+    assert [estimate(initial_gap=gap).initial_gap for gap in (7, None)] == [7, 100_000]
+    monkeypatch.setattr(learn, "LEAST_GAP", 10)
+    assert estimate().initial_gap == len(_rows_trained_on(shop)), "a day's"
 
 
 def test_a_day_is_gone_through_again_where_that_is_asked_for(shop, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from twinspire import refresh, runner, workdir
-from twinspire.feature import ADDED
+from twinspire.feature import ADDED, was
 from twinspire.keys import STAGES, config_digest, stage_key
 from twinspire.pipeline import Pipeline
 from twinspire.stages import Start
@@ -58,6 +58,27 @@ class LaterTrain(Train):
     warmth: tuple[float, ...] = Field((0.5,), json_schema_extra=ADDED)
 
 
+class OtherTrain(Train):
+    batch_size: int = Field(512, json_schema_extra=was(256))
+
+
+class Other(Pipeline):
+    """A pipeline file of a release that has changed a default."""
+
+    train: OtherTrain = Field(default_factory=OtherTrain)
+
+
+@pytest.mark.parametrize(("set_to", "stages"), [(None, set()), (256, set()), (512, {"train"}), (128, {"train"})])
+def test_a_default_that_has_changed_leaves_past_days_done(set_to, stages):
+    """What the release before had as 256, set or not, is as it was; a file that sets another value has changed."""
+    before = pipeline()
+    tables = before.model_dump(exclude_unset=True) | {"train": {"batch_size": set_to} if set_to else {}}
+    after = Other.model_validate(tables)
+    assert after.train.batch_size == (set_to or 512)
+    found = {name for name, s in STAGES.items() if config_digest(after, s) != config_digest(before, s)}
+    assert found == stages
+
+
 class LaterSource(Source):
     late_days: int = Field(0, json_schema_extra=ADDED)
 
@@ -102,6 +123,15 @@ def test_what_an_earlier_release_committed_stays_done(left_behind):
     told = [runner.run_stage(left_behind, day, name) for day in days for name in STAGES]
     told.append(refresh.refresh(left_behind, days[-1]))
     assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
+
+
+def test_days_trained_with_one_hash_stay_done_where_the_file_named_none(left_behind):
+    """The frequency estimate has two by default since."""
+    train = left_behind.train.model_dump(exclude={"frequency": {"hashes"}})
+    unnamed = left_behind.model_copy(update={"train": Train.model_validate(train)})
+    assert unnamed.train.frequency.hashes == 2 and left_behind.train.frequency.hashes == 1
+    for stage in STAGES.values():
+        assert config_digest(unnamed, stage) == config_digest(left_behind, stage)
 
 
 def test_a_stage_of_another_format_is_done_again():
