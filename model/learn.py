@@ -22,6 +22,7 @@ from model.rows import Rows
 from model.state import State, TableState
 from model.towers import TwoTower
 from model.transform import Transform, transforms, vocabularies
+from model.untrained import settle
 from model.warm_start import warm_start
 from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
@@ -117,6 +118,7 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         learned = fit(
             model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
         )
+    settle(model, settings.seed, [name for name in model.tables if not start or name not in start.tables])
     warnings = [w for w in (progress.few_steps(learned, settings), progress.full_buckets(frequency)) if w]
     for warning in warnings:
         progress.warn(warning)

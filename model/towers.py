@@ -38,7 +38,7 @@ class TwoTower(tf.Module):
     def __init__(self, layout: Layout, seed: int) -> None:
         super().__init__()
         self.layout = layout
-        self.tables = {spec.name: Weight(_fresh_rows(spec, seed)) for spec in layout.tables.values()}
+        self.tables = {spec.name: Weight(fresh_rows(spec, seed)) for spec in layout.tables.values()}
         plain = {name: values for side in SIDES for name, values in _fresh_weights(layout, side, seed).items()}
         self.head = Head(layout.auxiliary, layout.layers["item"][-1]) if layout.auxiliary else None
         encoders = {name: w for part in layout.parts["query"] for name, w in _fresh_attention(part, seed).items()}
@@ -132,7 +132,8 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
     return tf.where((drawn < share) & (ids > 0), shared, ids)
 
 
-def _fresh_rows(spec: TableSpec, seed: int) -> tf.Tensor:
+def fresh_rows(spec: TableSpec, seed: int) -> tf.Tensor:
+    """What a table starts from, [rows, width] float32, each of about length 1."""
     return normal([spec.rows, spec.dimension], spec.dimension**-0.5, seed, spec.name)
 
 

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 
 from model.adagrad import START
 from model.adam import AdamWeight
@@ -26,6 +25,7 @@ from model.layout import TableSpec
 from model.pooling import encoder_prefix
 from model.state import State, TableState
 from model.towers import TwoTower
+from model.untrained import shared_buckets
 from twinspire.errors import UsageError
 
 
@@ -71,13 +71,11 @@ def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, day: date,
 
 
 def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
-    """Rows of the parent that unknown tokens were hashed to, [N]. The hash is that of TensorFlow's lookup tables."""
-    tokens = pc.utf8_slice_codeunits(keys, 1).cast(pa.binary()).to_numpy(zero_copy_only=False)
-    if not len(tokens):
-        return np.zeros(0, np.int32)
-    bucket = tf.strings.to_hash_bucket_fast(tf.constant(tokens, tf.string), parent.shared).numpy()
+    """Rows of the parent that unknown tokens were hashed to, [N]."""
+    if not len(keys):  # as in a hashed table, which has no shared rows of this name
+        return np.zeros(0, np.int64)
     first = pc.index_in(pa.scalar("oov:0"), value_set=parent.keys).as_py()
-    return (first + bucket).astype(np.int32)
+    return first + shared_buckets(keys, parent.shared)
 
 
 def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:

@@ -1,5 +1,6 @@
 """Items and users that came after training, in a made-up world of six tastes: content and context speak for them."""
 
+from copy import copy
 from datetime import date
 
 import numpy as np
@@ -11,6 +12,7 @@ from model.frequency import StreamingFrequency
 from model.layout import design
 from model.rows import Rows
 from model.towers import TwoTower
+from model.untrained import settle
 
 TASTES, USERS, ITEMS, NEW, EVENTS, SHARED = 6, 240, 120, 48, 24, 4
 FEATURES = {
@@ -80,7 +82,7 @@ def world():
     return world
 
 
-def _trained(tiny, world, without=()):
+def _trained(tiny, world, without=(), settled=True):
     features = {name: f for name, f in FEATURES.items() if name not in without}
     train = {
         "dimension": 16,
@@ -98,6 +100,8 @@ def _trained(tiny, world, without=()):
     kept = {name: column for name, column in clicks.features.items() if name in features}
     rows = Rows(features=kept, user=clicks.user, item=clicks.item, reward=clicks.reward, time=clicks.time)
     fit(model, StreamingFrequency(buckets=1000), [(date(2024, 5, 6), rows)], pipeline.train)
+    if settled:
+        settle(model, 0, list(model.tables))
     return model
 
 
@@ -134,6 +138,23 @@ def test_new_items_hold_their_own_among_known_ones(world, model):
     query = model("query", world.users(user, world.clicks.features["recent"][newest])).numpy()
     best = np.argsort(-query @ model("item", world.items(item)).numpy().T, axis=1)[:, :20]
     assert 0.24 < (best >= ITEMS).mean() < 0.45  # 48 of 168 is .29; without id dropout it was .18
+
+
+def test_values_that_nobody_had_take_nothing_from_what_the_others_say(tiny, world, model):
+    """Genres, cities and words of which no example told: without their random rows what is known is heard."""
+    raw, unseen = _trained(tiny, world, settled=False), copy(world)
+    unseen.city = np.full_like(world.city, TASTES + 1 + 2)
+    unseen.genre = np.where(np.arange(ITEMS + NEW) < ITEMS, world.genre, TASTES + 1 + np.arange(ITEMS + NEW) % SHARED)
+    unseen.title = world.title.copy()
+    unseen.title[ITEMS:, 2] = 37 + np.arange(NEW) % 4
+    newest = slice(-USERS, None)
+    user, recent, new = (
+        world.clicks.user[newest],
+        world.clicks.features["recent"][newest],
+        np.arange(ITEMS, ITEMS + NEW),
+    )
+    found, by_chance = (_share_to_taste(unseen, one, user, new, recent) for one in (model, raw))
+    assert found > 0.35 and found > by_chance + 0.1
 
 
 def test_new_users_get_lists_to_their_taste_from_context_alone(tiny, world, model):
