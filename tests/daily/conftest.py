@@ -8,8 +8,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
-from days import FIRST, SECOND, twinspire
+from days import FIRST, SECOND, typed
 from shop import lay_out
+
+from tests import warm
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +19,7 @@ def two_days(tmp_path_factory):
     """The shop after two days; not to be changed by tests."""
     folder = tmp_path_factory.mktemp("shop")
     pipeline = lay_out(folder)
-    told = twinspire("run", str(pipeline), "--from", FIRST, "--to", SECOND)
+    told = typed("run", str(pipeline), "--from", FIRST, "--to", SECOND)
     return folder, told
 
 
@@ -26,3 +28,7 @@ def shop(two_days, tmp_path):
     """A copy of it to work on: its pipeline file."""
     shutil.copytree(two_days[0], tmp_path / "shop")
     return tmp_path / "shop/shop.toml"
+
+
+def pytest_sessionfinish():
+    warm.stop()

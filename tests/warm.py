@@ -1,0 +1,62 @@
+"""`twinspire …` in processes that need not import TensorFlow, Beam and the rest first.
+
+Imports are most of what a command of the made-up shop takes. So a server imports once, and is forked for each command.
+What comes of that is a process like any other: it has an exit code, can be killed, and leaves nothing to the next one.
+It differs from a command that is typed in two things, so a few are typed still (`days.typed`): what a stage may have
+forgotten to import is there, and all processes order their sets alike.
+"""
+
+import gc
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from twinspire.keys import STAGES
+
+ROOT = Path(__file__).parents[1]
+_forked = multiprocessing.get_context("forkserver")
+_forked.set_forkserver_preload([*(stage.module for stage in STAGES.values()), "serving.show", "serving.bulk"])
+
+
+def start(*arguments: str, out: str = os.devnull, err: str = os.devnull) -> BaseProcess:
+    """Starts a command in the repository's folder and in a session of its own; its streams go to files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # as the command line sets it before it imports anything
+        forkserver.ensure_running()
+    process = _forked.Process(target=_run, args=(arguments, dict(os.environ), out, err))
+    process.start()
+    return process
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Runs a command: its exit code, standard output and standard error."""
+    with tempfile.TemporaryDirectory() as home:
+        out, err = Path(home, "out"), Path(home, "err")
+        process = start(*arguments, out=str(out), err=str(err))
+        process.join()
+        return process.exitcode, out.read_text(), err.read_text()
+
+
+def stop() -> None:
+    """Ends the server, so that what it and its commands took counts as the tests'."""
+    forkserver._forkserver._stop()
+
+
+def _run(arguments: tuple[str, ...], environment: Mapping[str, str], out: str, err: str) -> None:
+    os.setsid()
+    gc.freeze()  # what the server imported need not be gone through again
+    for handle, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), handle)
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = ["twinspire", *arguments]
+    from twinspire.cli import main
+
+    main()
