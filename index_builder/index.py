@@ -17,6 +17,7 @@ from twinspire.errors import BadData, UsageError
 Kind = Literal["exact", "quantised", "tree"]
 CONFIG = "config.json"
 VECTORS = "vectors.npy"
+ASSETS, STORED_VECTORS = "scann", "dataset.npy"  # ScaNN's own files; it keeps the vectors for rescoring
 FORMAT = 1
 NONE = -1  # stands for a row where there is none
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -100,6 +101,12 @@ def load(folder: str | Path) -> Index:
     from index_builder.scann_index import ScannIndex
 
     return ScannIndex.load(folder, settings)
+
+
+def stored_vectors(folder: Path) -> np.ndarray:
+    """The items' vectors of a stored index in row order, [N, D] float32, mapped from disk."""
+    exact = _read_config(folder).kind == "exact"
+    return np.load(folder / VECTORS if exact else folder / ASSETS / STORED_VECTORS, mmap_mode="r")
 
 
 def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:

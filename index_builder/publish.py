@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -17,13 +16,13 @@ import pyarrow.parquet as pq
 from beam_jobs import schema
 from index_builder.comparison import Pair
 from index_builder.gate import Measured, Verdict, judge
+from index_builder.index import stored_vectors
 from index_builder.log import Entry
 from index_builder.manifest import File, Manifest
 from index_builder.measured import GATE
 from index_builder.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
-from index_builder.vectors import read_items
 from model import bundle
 from model.mix import FILE as MIX
 from twinspire import __version__, storage, workdir
@@ -82,27 +81,25 @@ def summarise(ctx: StageContext, registry: Registry, version: str, entry: Entry,
 
 
 def assemble(ctx: StageContext, staged: Path) -> None:
-    """Copies what a version holds out of the stages' working files."""
-    train, embed = ctx.inputs["train"], ctx.inputs["embed"]
+    """Brings together what a version holds: what the stages have made is linked, not copied."""
+    train, index = ctx.inputs["train"], ctx.inputs["index"]
     for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER):
-        storage.copy_tree(storage.join(train, name), str(staged / name))
-    storage.copy_tree(storage.join(embed, "items"), str(staged / VECTORS))
-    storage.copy_tree(storage.join(ctx.inputs["index"], INDEX), str(staged / INDEX))
-    for source, name in ((train, bundle.METRICS), (ctx.inputs["index"], INDEX_FIGURES)):
+        storage.link_tree(storage.join(train, name), staged / name)
+    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / VECTORS)
+    storage.link_tree(storage.join(index, INDEX), staged / INDEX)
+    for source, name in ((train, bundle.METRICS), (index, INDEX_FIGURES)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
-    pq.write_table(_items(ctx, staged / VECTORS), staged / ITEMS, compression="zstd")
+    items = _items(ctx, staged / VECTORS)
+    pq.write_table(items, staged / ITEMS, compression="zstd")
     _add_nominators(ctx, staged)
     if ctx.pipeline.serving.user_store:
-        storage.copy_tree(storage.join(ctx.inputs["features"], schema.USERS), str(staged / USERS))
+        storage.link_tree(storage.join(ctx.inputs["features"], schema.USERS), staged / USERS)
     if ctx.pipeline.serving.tensorflow:
-        _add_saved_model(staged, *read_items(embed))
+        with unheard():  # TensorFlow greets at length
+            from index_builder import tensorflow_serving
 
-
-def _add_saved_model(staged: Path, ids: pa.Array, vectors: np.ndarray) -> None:
-    with unheard():  # TensorFlow greets at length
-        from index_builder import tensorflow_serving
-
-        tensorflow_serving.write(staged / tensorflow_serving.FOLDER, staged / bundle.QUERY_TOWER, ids, vectors)
+            tower, ids = staged / bundle.QUERY_TOWER, items.column("_item").combine_chunks()
+            tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, stored_vectors(staged / INDEX))
 
 
 def _add_nominators(ctx: StageContext, staged: Path) -> None:
@@ -169,10 +166,9 @@ def _origin(ctx: StageContext) -> dict[str, Any]:
 
 def describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str], **origin: Any) -> Manifest:
     """The manifest, under an id that was not pruned; `origin` are the fields that say where the version comes from."""
-    files = {
-        file.path: File(sha256=storage.file_digest(file.uri), size=file.size)
-        for file in storage.list_files(str(staged))
-    }
+    found = storage.list_files(str(staged))
+    digests = storage.file_digests(found)
+    files = {file.path: File(sha256=digests[file.path], size=file.size) for file in found}
     editions = (
         Manifest.create(
             pipeline=ctx.pipeline.name,

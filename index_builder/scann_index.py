@@ -10,12 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from index_builder import exact
-from index_builder.index import CORES, EXACT_SHARE, NONE, Settings, checked, write_config
+from index_builder.index import ASSETS, CORES, EXACT_SHARE, NONE, Settings, checked, stored_vectors, write_config
 from twinspire.hiding import hidden
 from twinspire.quiet import unheard
 
-ASSETS = "scann"
-STORED_VECTORS = "dataset.npy"  # ScaNN keeps them for rescoring
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
 _SAMPLE, _PER_LEAF = 10_000, 100  # vectors that codebooks and leaves are trained on, and for many leaves, each
 _ITERATIONS = 5  # of k-means; more find no better leaves or codes
@@ -62,7 +60,7 @@ class ScannIndex:
     def load(cls, folder: Path, settings: Settings) -> Self:
         """Opens a stored index."""
         searcher = scann.load_searcher(str(folder / ASSETS))
-        return cls(searcher, np.load(folder / ASSETS / STORED_VECTORS, mmap_mode="r"), settings)
+        return cls(searcher, stored_vectors(folder), settings)
 
     def with_settings(self, settings: Settings) -> Self:
         """The same codes searched otherwise: `rescored`, `leaves_searched` and `k` may differ."""

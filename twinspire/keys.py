@@ -13,7 +13,6 @@ docs/decisions/0034-keys-with-formats.md
 import hashlib
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +95,6 @@ REFRESH = Stage(
 _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
 
 
-_AT_ONCE = 8  # files that are digested
-
-
 def stage_key(stage: Stage, **facts: Any) -> str:
     """Digest of all that a stage's output is a function of: its format, and what the caller knows of its inputs."""
     made_by = {"software": "0.1.0"} if stage.format == 1 else {"format": stage.format}
@@ -150,9 +146,8 @@ def _old_default(table: BaseModel, name: str, field: FieldInfo) -> object:
 def output_digest(place: str, left_out: tuple[str, ...]) -> str:
     """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
     files = [file for file in storage.list_files(place) if not file.path.startswith(left_out)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        digests = pool.map(lambda file: file.digest or storage.file_digest(file.uri), files)
-        return digest({file.path: found for file, found in zip(files, digests, strict=True)})
+    kept = {file.path: file.digest for file in files if file.digest}
+    return digest(kept | storage.file_digests([file for file in files if not file.digest]))
 
 
 def digest(value: Mapping) -> str:

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +180,17 @@ def copy_tree(source: str, target: str) -> None:
             _sync(folder)
 
 
+def link_tree(source: str, folder: Path) -> None:
+    """Puts all files below a place into a local folder, to be read there: links to local ones, copies of others."""
+    if is_remote(source):
+        localize(source, folder)
+        return
+    for file in list_files(source):
+        link = folder / file.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(Path(file.uri).absolute())
+
+
 def localize(uri: str, folder: Path | None = None) -> Path:
     """A local folder or file with the content of `uri`: itself when it is local, else downloaded into `folder`.
 
@@ -233,6 +244,12 @@ def file_digest(uri: str) -> str:
         return gcs.sha256(uri)
     with open(uri, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digests(files: Sequence[FileInfo]) -> dict[str, str]:
+    """`sha256` of each file's content by its path, a few at once."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return dict(pool.map(lambda file: (file.path, file_digest(file.uri)), files))
 
 
 def _copy(pair: tuple[str, str]) -> None:

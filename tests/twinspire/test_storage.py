@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -109,6 +110,20 @@ def test_trees_move_between_stores(place, tmp_path):
     assert storage.file_digest(f"{place}/u/x.bin") == storage.file_digest(str(tmp_path / "tree/x.bin"))
     storage.delete_tree(f"{place}/u")
     assert not storage.exists(f"{place}/u") and storage.exists(f"{place}/t/x.bin")
+
+
+def test_a_tree_is_linked_where_it_is_local(place, tmp_path):
+    for name in ("a.txt", "below/b.txt"):
+        storage.write_bytes(storage.join(place, "there", name), name.encode())
+    storage.link_tree(storage.join(place, "there"), tmp_path / "here")
+    found = storage.list_files(str(tmp_path / "here"))
+    assert [(file.path, file.size) for file in found] == [("a.txt", 5), ("below/b.txt", 11)]
+    assert storage.file_digests(found) == {n: hashlib.sha256(n.encode()).hexdigest() for n in ("a.txt", "below/b.txt")}
+    assert (tmp_path / "here/a.txt").is_symlink() != storage.is_remote(place)
+    storage.copy_tree(str(tmp_path / "here"), str(tmp_path / "copy"))
+    assert not (tmp_path / "copy/a.txt").is_symlink()
+    storage.delete_tree(str(tmp_path / "here"))
+    assert storage.read_bytes(storage.join(place, "there", "below/b.txt")) == b"below/b.txt"
 
 
 def test_a_single_file_is_made_local(place, tmp_path):
