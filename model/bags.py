@@ -12,17 +12,19 @@ import numpy as np
 
 
 class Bags(NamedTuple):
-    """B lists with E entries in all, of U distinct ids. Arrays, tensors, or what describes them.
+    """The lists of B rows: L lists with E entries in all, of U distinct ids. Arrays, tensors, or what describes them.
 
     Attributes:
       ids: [U] int32, ascending.
-      count: [B] int32, entries of each list.
+      of: [B] int32, the list of each row. Rows that follow each other with the same list share it.
+      count: [L] int32, entries of each list.
       row: [E] int32, the list of each entry, ascending.
       place: [E] int32, where in `ids` each entry's id is.
       by_id: [E] int32, the entries in the order of their ids, and of lists where ids are equal.
     """
 
     ids: Any
+    of: Any
     count: Any
     row: Any
     place: Any
@@ -35,6 +37,9 @@ def bags(lists: np.ndarray) -> Bags:
     Args:
       lists: [B, L] int32, 0 is padding, wherever it lies.
     """
+    first = np.ones(len(lists), bool)
+    first[1:] = (lists[1:] != lists[:-1]).any(1)
+    lists = lists[first]
     row, at = np.nonzero(lists)
     entries = lists[row, at]
     by_id = _order(entries)
@@ -43,7 +48,7 @@ def bags(lists: np.ndarray) -> Bags:
     place = np.empty(len(entries), np.int32)
     place[by_id] = np.cumsum(new) - 1
     count = np.bincount(row, minlength=len(lists))
-    return Bags(ordered[new], *(x.astype(np.int32) for x in (count, row, place, by_id)))
+    return Bags(ordered[new], *(x.astype(np.int32) for x in (np.cumsum(first) - 1, count, row, place, by_id)))
 
 
 def bagged(features: Mapping[str, np.ndarray], columns: Sequence[str]) -> dict[str, np.ndarray | Bags]:

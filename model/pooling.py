@@ -54,13 +54,13 @@ def mean_of_bags(rows: tf.Tensor, bags: Bags, half_life: float = 0.0) -> tf.Tens
 
     Returns: [B, W] float32.
     """
-    count = tf.size(bags.count)
     if not half_life:
-        return tf.math.divide_no_nan(_summed(rows, bags), tf.cast(bags.count, rows.dtype)[:, tf.newaxis])
+        mean = tf.math.divide_no_nan(_summed(rows, bags), tf.cast(bags.count, rows.dtype)[:, tf.newaxis])
+        return tf.gather(mean, bags.of)
     behind = tf.gather(tf.cumsum(bags.count), bags.row) - 1 - tf.range(tf.size(bags.row))
     weights = 0.5 ** (tf.cast(behind, rows.dtype) / half_life)
-    total = _segments(weights[:, tf.newaxis], tf.range(tf.size(bags.row)), bags.row, count)
-    return tf.math.divide_no_nan(_summed(rows, bags, weights), total)
+    total = _segments(weights[:, tf.newaxis], tf.range(tf.size(bags.row)), bags.row, tf.size(bags.count))
+    return tf.gather(tf.math.divide_no_nan(_summed(rows, bags, weights), total), bags.of)
 
 
 def lengthened(mean: tf.Tensor, lists: tf.Tensor | Bags) -> tf.Tensor:
@@ -76,7 +76,7 @@ def lengthened(mean: tf.Tensor, lists: tf.Tensor | Bags) -> tf.Tensor:
 
     Returns: [B, W] float32.
     """
-    count = lists.count if isinstance(lists, Bags) else tf.math.count_nonzero(lists, 1)
+    count = tf.gather(lists.count, lists.of) if isinstance(lists, Bags) else tf.math.count_nonzero(lists, 1)
     return mean * tf.sqrt(tf.cast(count, mean.dtype))[:, tf.newaxis]
 
 
