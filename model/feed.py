@@ -3,6 +3,10 @@
 Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one user's clicks; beyond it
 the order of time is kept, because what is popular changes by the hour. With `order = "shuffled"` all rows are one
 block. No batch is smaller than asked for.
+
+Rows that share a history share its work, so that some stand together: a user's neighbouring rows where histories are
+read as sequences; and parts of a basket, what a user took at one time, where a user's rows are no negatives of each
+other (`mask_positives`).
 """
 
 from collections.abc import Iterator
@@ -20,7 +24,7 @@ from model.rows import Rows
 from twinspire.tables import Train
 
 RUNS = 32
-"""Fewest runs of a full batch, where the rows of a user stand together: their items are each other's negatives."""
+"""Fewest runs of a full batch, where rows of a user stand together: negatives are to be other users' too."""
 
 
 class Batch(NamedTuple):
@@ -41,7 +45,7 @@ def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0)
 
     Args:
       rows: the day's, or the window's, in order of time.
-      layout: tells which histories are read as sequences. If any is, a user's neighbouring rows stay together.
+      layout: tells which histories are read as sequences.
       settings: the pipeline file's `train`.
       day: seeds the shuffle, together with `epoch`.
       epoch: number of the pass.
@@ -53,7 +57,10 @@ def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0)
     most = max(1, settings.batch_size // RUNS)
     rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
     block = blocks(rows, settings)
-    together = packing.runs(block, most, rng) if packing else np.arange(len(rows))
+    if packing:
+        together = packing.runs(block, most, rng)
+    else:
+        together = baskets(rows, most, rng) if settings.negatives.mask_positives else np.arange(len(rows))
     for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
         features = bagged(training_rows.take(rows, batch, plain), lists)
         for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():
@@ -68,6 +75,27 @@ def blocks(rows: Rows, settings: Train) -> np.ndarray:
     if not settings.shuffle_minutes:
         return np.arange(len(rows))
     return rows.time // (settings.shuffle_minutes * 60_000_000)
+
+
+def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Cuts what a user took at one time into parts of up to `most` rows, drawn at random and about equally large.
+
+    Args:
+      rows: in order of time; rows of a user and a time are only found where they stand together.
+      most: rows of a part.
+      rng: draws who is with whom.
+
+    Returns: [N] int64, the number of each row's part, from 0.
+    """
+    basket = np.zeros(len(rows), np.int64)
+    basket[1:] = np.cumsum((np.diff(rows.time) != 0) | (np.diff(rows.user) != 0))
+    size = np.bincount(basket)
+    order = np.lexsort((rng.random(len(rows)), basket))
+    place = np.arange(len(rows)) - (np.cumsum(size) - size)[basket]
+    parts = -(-size // most)
+    part = np.empty(len(rows), np.int64)
+    part[order] = (np.cumsum(parts) - parts)[basket] + place * parts[basket] // size[basket]
+    return part
 
 
 def shuffled(block: np.ndarray, together: np.ndarray, rng: np.random.Generator) -> np.ndarray:

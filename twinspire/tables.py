@@ -164,7 +164,9 @@ class Negatives(Strict):
     memory: int = Field(0, ge=0, description="Items of earlier batches, as they were encoded then; the newest so many.")
     memory_after: int = Field(1_000, ge=0, description="Steps before `memory` sets in: young vectors age fast.")
     mask_positives: bool = Field(
-        False, description="What the same user took elsewhere in the batch is no negative. For baskets and playlists."
+        False,
+        description="What the same user took elsewhere in the batch is no negative. For baskets and playlists: rows of "
+        "one user and time then stand together, up to a 32nd of a batch, and share the work of their history.",
     )
 
 

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
 
 from model.bags import Bags
-from model.feed import feed, shuffled
+from model.feed import RUNS, baskets, feed, shuffled
 from model.rows import Rows
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
@@ -57,6 +58,36 @@ def test_rows_are_shuffled_within_their_block_and_those_of_a_run_stay_together()
     assert (order.reshape(-1, 3) - order[::3, np.newaxis] == [0, 1, 2]).all() and (order[::3] % 3 == 0).all()
 
 
+@pytest.mark.parametrize("most", [1, 4, 1000])
+def test_a_basket_is_cut_into_parts_that_are_about_equally_large(rows, most):
+    basket = np.random.default_rng(3).integers(0, 30, 200)  # 30 times and users, some twenty of them large
+    basket[50:100], basket = 7, np.sort(basket)
+    rows = replace(rows, time=basket // 2, user=basket % 2)
+    first, second = (baskets(rows, most, np.random.default_rng(seed)) for seed in (0, 1))
+    assert sorted(set(first)) == list(range(first.max() + 1))
+    for number in np.unique(basket):
+        size = np.bincount(first[basket == number])
+        size = size[size > 0]
+        assert len(size) == -(-size.sum() // most) and size.max() - size.min() <= 1
+    assert all(len(set(basket[first == part])) == 1 for part in first)
+    assert (first != second).any() == (most < 1000)  # who is with whom is drawn
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(tiny, rows, masked):
+    """And so a batch holds few lists, each for several rows."""
+    basket = np.arange(200) // 10
+    history = tiny.columns(20)["recent"][basket]
+    rows = replace(rows, time=basket, user=basket % 3, features={**rows.features, "recent": history})
+    pipeline = tiny.pipeline(
+        train={"batch_size": 2 * RUNS, "order": "shuffled", "negatives": {"mask_positives": masked}}
+    )
+    for batch, features in feed(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
+        pairs = np.mean(basket[batch[1:]] == basket[batch[:-1]])
+        assert 0.4 < pairs < 0.7 if masked else pairs < 0.2
+        assert len(features["recent"].count) < 0.7 * len(batch) if masked else True
+
+
 def test_features_are_those_of_the_rows(tiny, rows):
     pipeline = tiny.pipeline(train={"epochs": 1})
     for batch, features in feed(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
@@ -64,6 +95,6 @@ def test_features_are_those_of_the_rows(tiny, rows):
         for name, column in features.items():
             expected = rows.features[name][batch]
             if isinstance(column, Bags):
-                assert column.count.tolist() == (expected > 0).sum(1).tolist()
-                column, expected = column.ids[column.place], expected[expected > 0]
+                lists = np.split(column.ids[column.place], np.cumsum(column.count)[:-1])
+                column, expected = np.concatenate([lists[n] for n in column.of]), expected[expected > 0]
             np.testing.assert_array_equal(column, expected)
