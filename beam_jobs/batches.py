@@ -1,7 +1,7 @@
 """Arrow record batches as Beam elements: how they travel, and how they change to and from Polars frames."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,8 @@ from apache_beam import coders
 from twinspire.errors import UsageError
 
 _TRAVEL = pa.ipc.IpcWriteOptions(compression="lz4")
-_ROW_GROUP = 1 << 16
+ROW_GROUP = 1 << 16
+_TOO_LARGE = "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
 
 
 class BatchCoder(coders.Coder):
@@ -53,18 +54,35 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
 
     With a schema, it has that one's columns in its order and types: null where the frame has none, and lists that are
     null are empty.
+
+    Raises:
+      UsageError: a column has more text than Arrow's 32-bit offsets can address.
     """
     if schema:
         frame = frame.select(_column(frame, field) for field in schema)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-    table = table.cast(schema) if schema else table
-    batches = table.combine_chunks().to_batches()
+    try:
+        table = table.cast(schema) if schema else table
+        batches = table.combine_chunks().to_batches()
+    except pa.ArrowInvalid as e:
+        if "too large" not in str(e):
+            raise
+        raise UsageError(_TOO_LARGE.format(len(table))) from e
     if len(batches) > 1:
-        raise UsageError(
-            f"A shard's text fits into 2 GiB a column; of {len(table):,} rows only {len(batches[0]):,} do. "
-            "Raise beam.shards."
-        )
+        raise UsageError(_TOO_LARGE.format(len(table)))
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def to_batches(frame: pl.DataFrame, schema: pa.Schema, rows: int = ROW_GROUP) -> Iterator[pa.RecordBatch]:
+    """Batches of a frame's rows, at least one: of `rows`, or fewer where their text takes more room than one has."""
+    for part in frame.iter_slices(rows) if len(frame) else [frame]:
+        try:
+            found: Iterable[pa.RecordBatch] = [to_batch(part, schema)]
+        except UsageError:
+            if len(part) < 2:
+                raise
+            found = to_batches(part, schema, -(-len(part) // 2))
+        yield from found
 
 
 def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
@@ -82,10 +100,12 @@ def to_frame(batches: Iterable[pa.RecordBatch | pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(frames, rechunk=True)
 
 
-def parquet(batch: pa.RecordBatch) -> bytes:
-    """A Parquet file of a batch's rows. Equal rows in equal order give equal bytes."""
+def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
+    """A Parquet file of the rows of batches, one at least. Equal rows in equal order give equal bytes."""
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_batches([batch]), sink, compression="zstd", row_group_size=_ROW_GROUP)
+    with pq.ParquetWriter(sink, batches[0].schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)
     return sink.getvalue()
 
 

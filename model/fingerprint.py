@@ -45,9 +45,10 @@ def _words(data: np.ndarray, start: np.ndarray, left: np.ndarray) -> np.ndarray:
 def _bytes(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 bytes of all ids, with 8 to spare, and [N + 1] int64 offsets into them."""
     array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
+    array = array.cast(pa.large_string())  # before chunks are combined: strings of 32-bit offsets end at 2 GiB
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    array = array.cast(pa.large_string()).fill_null("").cast(pa.large_binary())
+    array = array.fill_null("").cast(pa.large_binary())
     _, offsets, content = array.buffers()
     bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1] if len(array) else [0]
     data = np.frombuffer(content, np.uint8) if content is not None else np.zeros(0, np.uint8)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from twinspire.errors import UsageError
 from twinspire.feature import Feature
@@ -57,7 +57,7 @@ class TableSpec:
     def keys(self) -> pa.Array:
         """Keys in row order, [rows] string."""
         shared = "bucket" if self.hashed else "oov"
-        own = pa.array(np.char.add("=", self.tokens.to_numpy(zero_copy_only=False).astype(str)), pa.string())
+        own = pc.binary_join_element_wise("=", self.tokens.cast(pa.string()), "")
         parts = [pa.array([_MISSING]), own, pa.array([f"{shared}:{i}" for i in range(self.shared)], pa.string())]
         return pa.concat_arrays(parts)
 

@@ -21,8 +21,9 @@ from model.evaluate import (
     with_and_without,
 )
 from model.heldout import strangers_on
-from model.queries import distinct_rows, holdout_rows, next_click_rows, progressive_rows
+from model.queries import at_most_events, distinct_rows, holdout_rows, next_click_rows, progressive_rows
 from model.split import Split, prepare
+from model.wide import Wide
 from twinspire.stages import StageContext
 from twinspire.tables import Evaluation
 
@@ -116,7 +117,7 @@ def rank_all(encoded: Encoded, exams: Mapping[str, Exam], k: int) -> dict[str, R
     return {name: with_and_without(found[place], exams[name].split.past, k) for name, place in encoded.place.items()}
 
 
-def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus: pa.Table) -> dict[str, Exam]:
+def exams_of(ctx: StageContext, evaluation: Wide, examples: Wide, corpus: pa.Table) -> dict[str, Exam]:
     """What a version of the day is measured on, by name.
 
     Args:
@@ -128,10 +129,13 @@ def exams_of(ctx: StageContext, evaluation: pa.Table, examples: pa.Table, corpus
     p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
     history = next(iter(p.kinds("history")), None)
     earlier = strangers_on(ctx)
-    held = holdout_rows(evaluation, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit)
-    asked = {DAY: progressive_rows(evaluation, ctx.day, limit), HELD: held}
-    clicks = {CLICKS: examples, HELD_CLICKS: examples.filter(examples.column("_holdout"))}
-    asked |= {name: next_click_rows(rows, history, limit) for name, rows in clicks.items()}
+    users, events = evaluation.narrow, examples.narrow
+    held = holdout_rows(users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit)
+    chosen = {DAY: progressive_rows(users, ctx.day, limit), HELD: held}
+    asked = {name: evaluation.whole(rows) for name, rows in chosen.items()}
+    clicks = {CLICKS: events, HELD_CLICKS: events.filter(events.column("_holdout"))}
+    chosen = {name: at_most_events(rows, limit) for name, rows in clicks.items()}
+    asked |= {name: next_click_rows(examples.whole(rows), history) for name, rows in chosen.items()}
     return {name: exam(rows, corpus, p.evaluation) for name, rows in asked.items()}
 
 

@@ -51,18 +51,22 @@ def holdout_rows(
     return _at_most(chosen, max_users)
 
 
-def next_click_rows(examples: pa.Table, history: str | None, max_events: int) -> pa.Table:
+def at_most_events(examples: pa.Table, max_events: int) -> pa.Table:
+    """`max_events` rows at the most: those whose hash of user, time and item comes first, in the table's order."""
+    if examples.num_rows <= max_events:
+        return examples
+    parts = (examples.column(name) for name in ("_user", "_time", "_item"))
+    text = (part.cast(pa.int64()).cast(pa.string()) if pa.types.is_timestamp(part.type) else part for part in parts)
+    return examples.take(_first(pc.binary_join_element_wise(*text, "|"), max_events))
+
+
+def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
     """A query per event: `_user`, `_truth` (its one item), `_past` (its history, newest first), and all other columns.
 
     Args:
       examples: rows of `examples/dt=D/`.
       history: the column that holds the events before, oldest first; None if there is none.
-      max_events: beyond so many, those whose hash of user, time and item comes first, in the table's order.
     """
-    if examples.num_rows > max_events:
-        parts = (examples.column(name) for name in ("_user", "_time", "_item"))
-        text = (part.cast(pa.int64()).cast(pa.string()) if pa.types.is_timestamp(part.type) else part for part in parts)
-        examples = examples.take(_first(pc.binary_join_element_wise(*text, "|"), max_events))
     items = examples.column("_item").combine_chunks()
     past = examples.column(history).combine_chunks() if history else pa.nulls(len(items), pa.list_(pa.string()))
     truth = pa.ListArray.from_arrays(pa.array(np.arange(len(items) + 1, dtype=np.int32)), items)

@@ -1,11 +1,13 @@
 """Training rows: a day's transformed Parquet as arrays, in time order."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model import bundle
@@ -15,6 +17,8 @@ from twinspire.errors import BadData
 
 _META = ("_time", "_user", "_item", "_reward")
 _LABEL = "_label"
+_PIECE = 1 << 15
+"""Rows converted at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +67,12 @@ def read(folder: Path, parts: Sequence[Part], *, label: bool = False) -> Rows:
             f"Training rows need a column per input of the towers; {files[0]} has no {', '.join(missing)}. The "
             "pipeline file was probably edited after the features stage: run that stage again."
         )
-    table = pa.concat_tables(pq.read_table(file, columns=[*meta, *columns]) for file in files)
-    table = table.sort_by([(name, "ascending") for name in meta[:3]])
+    table = pa.concat_tables(pq.read_table(file, columns=list(meta)) for file in files)
+    order = pc.sort_indices(table, [(name, "ascending") for name in meta[:3]])
+    table, place = table.take(order), np.empty(len(table), np.int64)
+    place[order.to_numpy()] = np.arange(len(table))
     return Rows(
-        features={part.column: _feature(table, part) for part in parts},
+        features={part.column: _feature(files, part, place) for part in parts},
         user=fingerprint(table["_user"]),
         item=fingerprint(table["_item"]),
         reward=table["_reward"].to_numpy(),
@@ -75,12 +81,34 @@ def read(folder: Path, parts: Sequence[Part], *, label: bool = False) -> Rows:
     )
 
 
-def _feature(table: pa.Table, part: Part) -> np.ndarray:
-    column = table[part.column]
+def _feature(files: Sequence[Path], part: Part, place: np.ndarray) -> np.ndarray:
+    """A column, each row at its place: converted piece by piece, as the conversion takes many times its result."""
+    pieces = deque(
+        _values(batch, part)
+        for file in files
+        for batch in pq.ParquetFile(file).iter_batches(_PIECE, columns=[part.column])
+    )
+    kind = np.int32 if part.form in ("id", "ids") else np.float32
+    width = max((piece.shape[1] for piece in pieces if piece.ndim > 1), default=0)
+    listed, first = part.form in ("ids", "vector"), 0
+    found = np.zeros((len(place), width) if listed else len(place), kind)
+    while pieces:
+        piece = pieces.popleft()
+        rows = place[first : first + len(piece)]
+        if listed:
+            found[rows, : piece.shape[1]] = piece
+        else:
+            found[rows] = piece
+        first += len(piece)
+    return found
+
+
+def _values(batch: pa.RecordBatch, part: Part) -> np.ndarray:
+    column = batch.column(part.column)
     if part.form == "number":
-        return column.cast(pa.float32()).to_numpy()
+        return column.cast(pa.float32()).to_numpy(zero_copy_only=False)
     if part.form == "id":
-        return column.cast(pa.int32()).to_numpy()
+        return column.cast(pa.int32()).to_numpy(zero_copy_only=False)
     spec = bundle.Input("float32", True, part.width) if part.form == "vector" else bundle.Input("int64", True)
     padded = bundle.arrays(pa.table({part.column: column}), {part.column: spec})[part.column]
     return padded if part.form == "vector" else np.maximum(padded, 0).astype(np.int32)

@@ -31,6 +31,7 @@ from model.mix import FILE as MIX_FILE
 from model.mix_lists import rank_together
 from model.mixing import Mixing
 from model.nominators import CO_OCCURRENCE, Nominators
+from model.wide import Wide
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.stages import StageContext
@@ -84,7 +85,7 @@ def _train(
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
     examples = _examples(ctx, features)
-    asked = exams_of(ctx, _read(features / schema.EVALUATION), examples, corpus)
+    asked = exams_of(ctx, _evaluation(ctx, features), examples, corpus)
     with ThreadPoolExecutor(1) as beside:  # on one core the parent is measured while the other lays out the graphs
         judging = beside.submit(_judge, ctx, parent, corpus, asked)
         learned = learn(ctx, features, start)
@@ -101,7 +102,8 @@ def _train(
     nominators = Nominators.of(corpus, together)
     others = _others(ctx, features, asked, corpus, nominators)
     measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
-    trained = examples.filter(pc.invert(examples.column("_holdout")))
+    events = examples.narrow
+    trained = events.filter(pc.invert(events.column("_holdout")))
     own = lead(ctx, asked[HELD], after[HELD], popular_today(asked[HELD].split, corpus, trained.column("_item")))
     measured[bundle.HOLDOUT]["lead"], measured[bundle.LEADS] = own, leads_after(ctx, own)
     measured[bundle.MIX] = _mix(
@@ -120,7 +122,7 @@ def _train(
     measured |= {bundle.SHARES: shares_after(ctx, learned.days), bundle.GAPS: _gaps(ctx)}
     measured[bundle.AUXILIARY] = _auxiliary(learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded))
     vectors = (encoded.queries(HELD), encoded.items)
-    figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, examples, learned.frequency)
+    figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, events, learned.frequency)
     return {**measured, **figures}, learned.timings()
 
 
@@ -199,15 +201,21 @@ def _gaps(ctx: StageContext) -> list[dict[str, str]]:
     return [gap.told(ctx.pipeline.name) for gap in ctx.gaps]
 
 
-def _examples(ctx: StageContext, features: Path) -> pa.Table:
+def _evaluation(ctx: StageContext, features: Path) -> Wide:
+    kind, narrow = schema.evaluation_schema(ctx.pipeline), ["_user", "_day", "_holdout", "_past_events"]
+    return Wide(features / schema.EVALUATION, narrow, kind.names, kind.empty_table())
+
+
+def _examples(ctx: StageContext, features: Path) -> Wide:
     """The day's examples, without what is known of the items; none if there are none."""
     kind, folder = schema.example_schema(ctx.pipeline), features / schema.EXAMPLES / schema.day_folder(ctx.day)
     auxiliary, label = ctx.pipeline.train.auxiliary, [LABEL] if ctx.pipeline.train.auxiliary.weight else []
+    narrow = ["_user", "_item", "_time", "_holdout", *label]
     columns = [column.name for column in schema.query_columns(ctx.pipeline)]
-    names = ["_user", "_item", "_time", "_holdout", *label, *columns]
-    found = _read(folder, names) if folder.exists() else kind.empty_table().select(names)
+    found = Wide(folder, narrow, [*narrow, *columns], kind.empty_table())
     if label:
-        check(found.column(LABEL).to_numpy(), auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
+        labels = found.narrow.column(LABEL).to_numpy()
+        check(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
     return found
 
 

@@ -42,6 +42,13 @@ class Source(Strict):
         0.2, ge=0, le=1, description="A day with fewer rows than this share of the last 7 same weekdays' median stops."
     )
     max_rejected: float = Field(0.01, ge=0, le=1, description="The share of malformed records that is put up with.")
+    max_user_events: int = Field(
+        10_000,
+        ge=1,
+        json_schema_extra=ADDED,
+        description="Events of one user and day that are read, the first in the logs; more, of a crawler, are counted "
+        "and left out.",
+    )
     late_days: int = Field(
         0,
         ge=0,

@@ -45,20 +45,24 @@ def spans(
     return np.minimum(np.maximum(low, high - length), high), high
 
 
-def gather(items: pa.Array, low: np.ndarray, high: np.ndarray) -> pa.ListArray:
+def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
     """Lists of the items from low[i] up to high[i].
 
+    Polars' strings are views into one buffer and its lists have 64-bit offsets: an entry takes 16 bytes, however long
+    its id is, and there is no end at 2 GiB.
+
     Args:
-      items: [M] string.
+      items: [M] String.
       low: [N] int64.
       high: [N] int64, at least `low`.
 
-    Returns: [N] list<string>.
+    Returns: [N] List(String).
     """
     lengths = high - low
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     index = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items.take(pa.array(index)))
+    views = items.gather(index).to_arrow(compat_level=pl.CompatLevel.newest())
+    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), views)))
 
 
 def pasts(past: pl.DataFrame, most: int) -> pl.DataFrame:

@@ -3,22 +3,25 @@
 The frames that come out still lack what only all shards together know: item features, and who is held out.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from beam_jobs import batches, days, hashing, schema
 from beam_jobs.point_in_time import history
 from beam_jobs.point_in_time.job import Job
+from beam_jobs.reading.excess import within
 from twinspire.pipeline import Pipeline
 
 LOT = "_lot"
 """A number drawn for the user and the day; the smallest are held out."""
 TAIL = "_tail"
 """The user's last items, oldest first."""
+_LOW, _HIGH = "_low", "_high"
+"""Of an example, where the user's last items before it stand among the past events."""
 SHARD = "_shard"
 """The user's shard."""
 _ORDERED = ["_user", "_time", "_item"]
@@ -42,6 +45,7 @@ class Shard:
         Columns of `columns.events`, `_shard`, `_day`, `_code` (number of the user), `_positive`.
       past: those that enter histories.
       doubles: copies dropped, by number of the day.
+      excess: events dropped that are beyond `source.max_user_events`, by number of the day.
     """
 
     def __init__(self, job: Job, events: pl.DataFrame, users: pl.DataFrame | None) -> None:
@@ -53,6 +57,9 @@ class Shard:
           users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any order.
         """
         self._job, self._p = job, job.p
+        few = within(events, self._p.source.max_user_events)
+        self.excess = _by_day(events) - _by_day(few) if len(few) < len(events) else Counter()
+        events = few
         same = [*_ORDERED, *(["_type"] if "_type" in events.columns else [])]
         events = events.sort(*same, "_order")
         copy = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in same)
@@ -90,21 +97,24 @@ class Shard:
             yield number, found.get(number, rows.clear())
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        """Examples without item features, by the file that they go to."""
-        items = self.past["_item"].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+        """Examples without item features, by the file that they go to, some thousands at a time."""
+        histories = list(self._p.kinds("history"))
         for day in self._job.plan.examples:
             rows = self.positives(day)
             if rows.is_empty():
                 continue
             start = days.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
             low, high = history.spans(self.past, rows, start, self._length)
-            tails = pl.Series(TAIL, pl.from_arrow(history.gather(items, low, high)), pl.List(pl.String))
-            rows = rows.with_columns(tails).join(self.lots(day), on="_user", how="left", maintain_order="left")
+            rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
+            rows = rows.join(self.lots(day), on="_user", how="left", maintain_order="left")
             rows = self._query(rows, day).with_columns(_reward(self._p, rows).alias("_reward"))
             hours = self._job.block_hours[day]
             block = rows.select(self._clock().dt.hour() // hours * hours).to_series()
             for hour, part in batches.slices(block, rows):
-                yield f"{schema.EXAMPLES}/{schema.day_folder(day)}/{hour:02d}.parquet", part
+                file = f"{schema.EXAMPLES}/{schema.day_folder(day)}/{hour:02d}.parquet"
+                for some in part.iter_slices(batches.ROW_GROUP):
+                    tails = history.gather(self.past["_item"], some[_LOW].to_numpy(), some[_HIGH].to_numpy())
+                    yield file, some.with_columns(tails.alias(name) for name in histories)
 
     def analysis(self) -> pl.DataFrame:
         """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query features."""
@@ -172,7 +182,7 @@ class Shard:
         for name, f in self._p.tower("query").items():
             if f.kind == "id":
                 added.append(pl.col("_user").alias(name))
-            elif f.kind == "history":
+            elif f.kind == "history" and TAIL in rows.columns:
                 added.append(pl.col(TAIL).alias(name))
             elif f.kind == "time":
                 added.append(self._clock().dt.hour().cast(pl.Int64).alias(f"{name}_hour"))
@@ -190,6 +200,10 @@ class Shard:
     def _clock(self) -> pl.Expr:
         instant = pl.col("_time").cast(pl.Datetime("us", "UTC"))
         return instant.dt.convert_time_zone(self._p.pipeline.time_zone)
+
+
+def _by_day(events: pl.DataFrame) -> Counter[int]:
+    return Counter(dict(events.group_by("_day").len().iter_rows()))
 
 
 def _of_type(types: Sequence[str]) -> pl.Expr:

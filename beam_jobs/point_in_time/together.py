@@ -6,7 +6,9 @@ With n_a the users who have item a in their basket and n_ab those who have both 
 
 the cosine of the two items' columns in the table of users by items, drawn towards 0 where few users tell. A basket is
 what a user took in the training window, the last `BASKET` items at the most: it bounds the pairs of a user, and so the
-work. Source: Sarwar et al., *Item-Based Collaborative Filtering Recommendation Algorithms*, WWW 2001.
+work. Where all users together would have more than `MOST_PAIRS`, baskets are cut to as many items as that allows: a
+user's pairs grow with the square of the basket, so that a few long ones are most of the work and have most of the say.
+Source: Sarwar et al., *Item-Based Collaborative Filtering Recommendation Algorithms*, WWW 2001.
 
 Items are numbers here: places in the sorted items of the count table, N of them.
 """
@@ -24,6 +26,8 @@ from beam_jobs.point_in_time.job import Job
 
 BASKET = 50
 """The most items of a user that are paired, the last taken."""
+MOST_PAIRS = 100_000_000
+"""The most pairs of all users, each in both orders."""
 SHRINKAGE = 5.0
 """Users in common that an item of few users lacks, in a manner of speaking."""
 
@@ -58,18 +62,41 @@ def moments(job: Job) -> dict[str, tuple[str, date]]:
     return {folder: found for folder, found in both.items() if found[1] in job.plan.corpora}
 
 
-def baskets(positives: pl.DataFrame, moment: date, train_days: int) -> pa.RecordBatch:
+def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -> pa.RecordBatch:
     """What each user took in the training window that ends at the start of a day: `TAKEN`, sorted by user.
 
     Args:
-      positives: `_code`, `_item`, `_time`, `_day`.
+      positives: `_code`, `_shard`, `_item`, `_time`, `_day`.
       moment: the day.
       train_days: length of the window.
+      most: pairs of a shard's users.
     """
     first = days.number(moment - timedelta(days=train_days))
     window = positives.filter(pl.col("_day").is_between(first, days.number(moment), closed="left"))
-    taken = window.group_by("_code", "_item").agg(pl.col("_time").max()).sort("_code", "_time", "_item")
-    return batches.to_batch(taken.group_by("_code", maintain_order=True).tail(BASKET), TAKEN)
+    taken = window.group_by("_code", "_item").agg(pl.col("_time").max(), pl.col("_shard").first())
+    last = taken.sort("_code", "_time", "_item").group_by("_code", maintain_order=True).tail(BASKET)
+    user, shard = last["_code"].to_numpy(), last["_shard"].to_numpy()
+    kept = np.ones(len(last), bool)
+    for number in np.unique(shard):
+        kept[shard == number] = cut(user[shard == number], most)
+    return batches.to_batch(last.filter(pl.Series(kept)), TAKEN)
+
+
+def cut(user: np.ndarray, most: float) -> np.ndarray:
+    """Which items of baskets are paired: all, or the last of each user, as many as make up to `most` pairs.
+
+    Args:
+      user: [R] int64, ascending, each user's items in the order taken.
+      most: pairs, each in both orders.
+
+    Returns: [R] bool.
+    """
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    sizes = np.diff(starts, append=len(user))
+    longest = sizes.max(initial=0)
+    while longest > 2 and (kept := np.minimum(sizes, longest).astype(np.float64)) @ (kept - 1) > most:
+        longest -= 1
+    return np.arange(len(user)) >= np.repeat(starts + sizes - longest, sizes)
 
 
 def of_part(user: np.ndarray, item: np.ndarray, part: range) -> np.ndarray:

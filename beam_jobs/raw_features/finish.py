@@ -23,8 +23,8 @@ class Finish(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._job, self._p = job, job.p
 
-    def _write(self, name: str, rows: pa.RecordBatch) -> None:
-        storage.write_bytes(storage.join(self._job.out, name), batches.parquet(rows))
+    def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
+        storage.write_bytes(storage.join(self._job.out, name), batches.parquet(list(rows)))
 
 
 class FinishExamples(Finish):
@@ -40,12 +40,12 @@ class FinishExamples(Finish):
         rows = rows.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
         rows = counts.add(self._job.p, rows, items.known_at(self._job, day, _frame(table)))
-        batch = batches.to_batch(items.dress(self._job, rows, at, day), schema.example_schema(self._p))
-        self._write(name, batch)
+        made = list(batches.to_batches(items.dress(self._job, rows, at, day), schema.example_schema(self._p)))
+        self._write(name, made)
         yield TaggedOutput(NUMBERS, (f"examples|events|{day}|", len(rows)))
         yield TaggedOutput(NUMBERS, (f"held out examples|events|{day}|", int(rows["_holdout"].sum())))
         if day == self._job.plan.day:
-            yield TaggedOutput(EXAMPLES, batch)
+            yield from (TaggedOutput(EXAMPLES, batch) for batch in made)
 
 
 class FinishAnalysis(Finish):
@@ -72,7 +72,7 @@ class FinishQueries(Finish):
             parts.append(asked if day == self._job.plan.day else asked.filter("_holdout"))
             yield f"queries|events|{day}|", len(parts[-1])
             yield f"held out queries|events|{day}|", int(parts[-1]["_holdout"].sum())
-        self._write(element[0], batches.to_batch(pl.concat(parts), schema.evaluation_schema(self._p)))
+        self._write(element[0], batches.to_batches(pl.concat(parts), schema.evaluation_schema(self._p)))
 
 
 class FinishUsers(Finish):
@@ -80,7 +80,7 @@ class FinishUsers(Finish):
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        self._write(*element)
+        self._write(element[0], [element[1]])
         yield f"known users|events|{self._job.plan.day}|", len(element[1])
 
 
@@ -89,7 +89,7 @@ class FinishPasts(Finish):
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        self._write(*element)
+        self._write(element[0], [element[1]])
         yield f"pasts|events|{self._job.plan.day}|", len(element[1])
 
 
@@ -104,7 +104,7 @@ class FinishCorpus(Finish):
             rows = corpus.corpus(self._job, moment, known)
             kind = corpus.schema_of(self._job, rows)
             for part, start in enumerate(range(0, max(1, len(rows)), schema.CORPUS_FILE_ROWS)):
-                of_file = batches.to_batch(rows[start : start + schema.CORPUS_FILE_ROWS], kind)
+                of_file = batches.to_batches(rows[start : start + schema.CORPUS_FILE_ROWS], kind)
                 self._write(f"{folder}/{part:05d}.parquet", of_file)
             yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
             yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))

@@ -45,6 +45,7 @@ def make_report(job: Job, numbers: Numbers) -> dict:
             "stragglers": of("stragglers"),
         },
         "duplicates": of("doubles"),
+        "excess": of("excess"),
         "positives": of("examples"),
         "users": of("users"),
         "items": of("items"),

@@ -66,6 +66,11 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     report.check(job, numbers)
     if warning := report.misplaced(job, found):
         console.print(f"features {ctx.day}: {warning}", soft_wrap=True)
+    if found["excess"]:
+        most = ctx.pipeline.source.max_user_events
+        console.print(
+            f"features {ctx.day}: {found['excess']:,} events beyond source.max_user_events = {most:,} left out"
+        )
     return found
 
 

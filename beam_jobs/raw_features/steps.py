@@ -17,6 +17,7 @@ from beam_jobs.point_in_time import counts, shard, together
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.point_in_time.shard import LOT, SHARD, Shard
 from beam_jobs.reading import blocks, columns
+from beam_jobs.reading.excess import Limit
 from beam_jobs.reading.records import ORDER, Judge
 from beam_jobs.reading.rejected import KEPT_PER_FILE, Rejected, to_json_lines
 from beam_jobs.reading.source import SourceFile
@@ -46,6 +47,8 @@ Part = tuple[SourceFile, int, int | None]
 WORKED_ROWS = 500_000
 """Shards are worked on together up to about so many events: operations on columns have a price a call."""
 _PACKED_BYTES = 4 << 20
+_FILE_ROWS = 1 << 18
+"""The most rows of a file of queries or users."""
 
 
 def pack(files: Iterable[NumberedFile]) -> list[list[NumberedFile]]:
@@ -93,7 +96,7 @@ class Read(beam.DoFn):
         """Outputs, and frames of good records."""
         file, place, group = part
         wanted = columns.events(self._p) if file.table == "events" else columns.users(self._p)
-        judge, kept = Judge(self._p, file, place, wanted), 0
+        judge, kept, limit = Judge(self._p, file, place, wanted), 0, Limit(self._p.source.max_user_events)
         for block in blocks.read(self._p.source.format, file, group, wanted, self._p.beam.batch_rows):
             if isinstance(block, Rejected):
                 rejected, reasons = [block], {block.reason: 1}
@@ -102,7 +105,7 @@ class Read(beam.DoFn):
                 rejected, reasons = judged.rejected, judged.reasons
                 yield _about(file, "good", len(judged.good))
                 yield from (_about(file, what, n) for what, n in judged.misplaced.items())
-                yield from self._relevant(file, judged.good)
+                yield from self._relevant(file, judged.good, limit)
             yield from (_about(file, "rejected", n, reason) for reason, n in reasons.items())
             if file.table != "events" or file.day in self._job.plan.examples:
                 yield from (TaggedOutput(REJECTED, r) for r in rejected[: max(0, KEPT_PER_FILE - kept)])
@@ -110,7 +113,7 @@ class Read(beam.DoFn):
         yield from (_about(file, "absent", 1, f"{c.use}\t{c.source}") for c in judge.close())
         yield _about(file, "parts", 1)
 
-    def _relevant(self, file: SourceFile, rows: pl.DataFrame) -> Iterator[TaggedOutput | pl.DataFrame]:
+    def _relevant(self, file: SourceFile, rows: pl.DataFrame, limit: Limit) -> Iterator[TaggedOutput | pl.DataFrame]:
         mark = "_day" if file.table == "events" else "_snapshot"
         rows = rows.with_columns(pl.lit(days.number(file.day), pl.Int32).alias(mark))
         if file.table == "events" and self._p.source.late_days:
@@ -121,6 +124,10 @@ class Read(beam.DoFn):
             yield from (_about(file, "type", n, kind or "") for kind, n in rows["_type"].value_counts().iter_rows())
         if "_type" in rows.columns and self._types:
             rows = rows.filter(pl.col("_type").is_in(list(self._types)))
+        if file.table == "events":
+            every, rows = len(rows), limit.take(rows)
+            if len(rows) < every:
+                yield _about(file, "excess", every - len(rows))
         yield rows
 
     def _by_shard(self, frames: list[pl.DataFrame]) -> Iterator[TaggedOutput]:
@@ -177,8 +184,9 @@ class Work(beam.DoFn):
         yield TaggedOutput(COUNTS, (0, counts.partial(events.positives())))
         yield from self._lots(events)
         yield from self._tables(events)
-        for day, n in events.doubles.items():
-            yield TaggedOutput(NUMBERS, (f"doubles|events|{_day(day)}|", n))
+        for what, dropped in (("doubles", events.doubles), ("excess", events.excess)):
+            for day, n in dropped.items():
+                yield TaggedOutput(NUMBERS, (f"{what}|events|{_day(day)}|", n))
         today = events.positives(self._job.plan.day)
         yield TaggedOutput(NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique()))
 
@@ -192,7 +200,8 @@ class Work(beam.DoFn):
     def _tables(self, events: Shard) -> Iterator:
         p = self._job.p
         for file, rows in events.examples():
-            yield TaggedOutput(EXAMPLES, (file, batches.to_batch(rows, half_made(p))))
+            for batch in batches.to_batches(rows, half_made(p)):
+                yield TaggedOutput(EXAMPLES, (file, batch))
         if self._job.plan.analysis:
             yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
         if self._job.plan.evaluation:
@@ -201,7 +210,8 @@ class Work(beam.DoFn):
         if p.mix.pairs:
             taken = events.positives()
             for folder, (_, moment) in together.moments(self._job).items():
-                yield TaggedOutput(BASKETS, (folder, together.baskets(taken, moment, p.window.train_days)))
+                most = together.MOST_PAIRS // p.beam.shards
+                yield TaggedOutput(BASKETS, (folder, together.baskets(taken, moment, p.window.train_days, most)))
 
     def _asked(self, events: Shard) -> Iterator:
         """What versions are measured by."""
@@ -238,9 +248,11 @@ def write_rejected(job: Job, records: Iterable[Rejected]) -> None:
 
 
 def _files(tag: str, folder: str, shards: Iterable[tuple[int, pl.DataFrame]], kind: pa.Schema) -> Iterator:
-    """One file a shard."""
+    """One file a shard, unless its rows are too many for a batch."""
     for number, rows in shards:
-        yield TaggedOutput(tag, (f"{folder}/{number:05d}.parquet", batches.to_batch(rows, kind)))
+        for part, batch in enumerate(batches.to_batches(rows, kind, _FILE_ROWS)):
+            name = f"{number:05d}-{part:03d}" if part else f"{number:05d}"
+            yield TaggedOutput(tag, (f"{folder}/{name}.parquet", batch))
 
 
 def _about(file: SourceFile, what: str, n: int, detail: str = "") -> TaggedOutput:

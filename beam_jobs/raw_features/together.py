@@ -108,7 +108,7 @@ class Nearest(beam.DoFn):
         near = together.nearest(pairs, users, row, self._job.p.mix.neighbours)
         rows = near.with_columns(_item=items.gather(near["item"]))
         name = storage.join(self._job.out, folder, f"{number:05d}.parquet")
-        storage.write_bytes(name, batches.parquet(batches.to_batch(rows, schema.co_occurrence_schema())))
+        storage.write_bytes(name, batches.parquet([batches.to_batch(rows, schema.co_occurrence_schema())]))
         yield f"{folder}|items|{self._job.plan.day}|", len(rows)
 
 

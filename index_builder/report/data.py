@@ -9,6 +9,7 @@ from index_builder.report.facts import Facts
 _COUNTS = {
     "rows": "events in the logs",
     "duplicates": "exact duplicates, dropped",
+    "excess": "events beyond source.max_user_events, left out",
     "positives": "events that count as taken",
     "users": "users",
     "items": "items",

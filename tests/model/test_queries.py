@@ -5,7 +5,7 @@ from datetime import date, datetime
 import pyarrow as pa
 import pytest
 
-from model.queries import distinct_rows, has_past, holdout_rows, next_click_rows, progressive_rows
+from model.queries import at_most_events, distinct_rows, has_past, holdout_rows, next_click_rows, progressive_rows
 
 DAY = date(2024, 5, 20)
 WEEK = [date.fromordinal(DAY.toordinal() - n) for n in range(1, 8)]
@@ -77,18 +77,18 @@ EXAMPLES = pa.table(
 
 
 def test_a_query_per_event_knows_what_was_before_it():
-    found = next_click_rows(EXAMPLES, "recent", 10)
+    found = next_click_rows(EXAMPLES, "recent")
     assert found.column("_truth").to_pylist() == [["a"], ["b"], ["c"]]
     assert found.column("_past").to_pylist() == [["y", "x"], [], ["a", "y", "x"]]
     assert found.column("device").to_pylist() == ["tv", None, "phone"]
     assert has_past(found).all()
-    parts = next_click_rows(EXAMPLES.slice(1), "recent", 10)
+    parts = next_click_rows(EXAMPLES.slice(1), "recent")
     assert parts.column("_past").to_pylist() == [[], ["a", "y", "x"]]
-    assert next_click_rows(EXAMPLES.slice(0, 0), "recent", 10).num_rows == 0
+    assert next_click_rows(EXAMPLES.slice(0, 0), "recent").num_rows == 0
 
 
 def test_without_a_history_nothing_was_before_it():
-    assert next_click_rows(EXAMPLES, None, 10).column("_past").to_pylist() == [[], [], []]
+    assert next_click_rows(EXAMPLES, None).column("_past").to_pylist() == [[], [], []]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -96,10 +96,10 @@ def test_many_events_are_sampled_the_same_whatever_their_order(order):
     n = 200
     times = [datetime(2024, 5, 20, i // 10, i % 10) for i in range(n)]
     columns = {"_user": ["u"] * n, "_item": ["a"] * n, "_time": pa.array(times, pa.timestamp("us", tz="UTC"))}
-    found = next_click_rows(pa.table(columns).take(list(range(n))[::order]), None, 20).column("_time").to_pylist()
+    found = at_most_events(pa.table(columns).take(list(range(n))[::order]), 20).column("_time").to_pylist()
     assert len(set(found)) == 20
     assert found == sorted(found, reverse=order < 0)  # in the table's order
-    every = next_click_rows(pa.table(columns), None, 20).column("_time").to_pylist()
+    every = at_most_events(pa.table(columns), 20).column("_time").to_pylist()
     assert set(found) == set(every)
 
 

@@ -303,7 +303,7 @@ def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp
 def test_what_several_exams_ask_is_encoded_once(shop):
     """Events of one moment, and of users held out: the same vectors as of each exam by itself."""
     corpus, towers = pq.read_table(shop.features2 / "corpus/start"), load_both(shop.train2)
-    clicks = next_click_rows(pq.read_table(shop.features2 / "examples" / f"dt={SECOND}"), "history", 10_000)
+    clicks = next_click_rows(pq.read_table(shop.features2 / "examples" / f"dt={SECOND}"), "history")
     rows = {"clicks": clicks, "held": clicks.filter(clicks["_holdout"]), "again": pa.concat_tables([clicks, clicks])}
     encoded = encode(towers, corpus, {name: exam(table, corpus) for name, table in rows.items()})
     for name, table in rows.items():

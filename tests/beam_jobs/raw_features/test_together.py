@@ -109,3 +109,22 @@ def test_nothing_is_counted_where_it_is_no_source(tmp_path):
     object.__setattr__(context, "pipeline", context.pipeline.model_copy(update={"mix": mix}))
     write_raw(context, lambda rows: None)
     assert not (tmp_path / "out/co_occurrence").exists()
+
+
+@pytest.mark.parametrize("most", [0, 10, 60, 200, 10_000])
+def test_long_baskets_are_cut_where_all_pairs_would_be_too_many(most):
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(1, 12, 20)
+    user = np.repeat(np.arange(20) * 3, sizes)
+    kept = together.cut(user, most)
+    left = [kept[user == u].sum() for u in np.unique(user)]
+    assert all(kept[user == u][-n:].all() for u, n in zip(np.unique(user), left, strict=True)), "the last ones"
+    longest = max(left)
+    assert left == [min(n, longest) for n in sizes]
+    pairs = [sum(min(n, length) * (min(n, length) - 1) for n in sizes) for length in range(13)]
+    assert longest == max([length for length in range(2, 12) if pairs[length] <= most and length <= max(sizes)] or [2])
+    assert kept.all() or pairs[max(sizes)] > most
+
+
+def test_no_baskets_have_no_pairs():
+    assert together.cut(np.zeros(0, np.int64), 5).tolist() == []
