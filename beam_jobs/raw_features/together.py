@@ -63,7 +63,7 @@ class Spread(beam.DoFn):
     def __init__(self, job: Job) -> None:
         self._parts = job.p.beam.shards
 
-    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[TaggedOutput]:
+    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
         """Sends baskets to where they are paired."""
         folder, taken = element
         items, user = _items(table), taken.column("_code").to_numpy()
