@@ -36,6 +36,10 @@ def same_for_all(order: np.ndarray, users: int, k: int, *, exclude: Ragged | Non
 
     Returns: [U, k] int64, -1 behind the end.
     """
+    if exclude is None:
+        first = np.full(k, -1, np.int64)
+        first[: len(order)] = order[:k]
+        return np.tile(first, (users, 1))
     nothing = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), users)
     return past_then(nothing, order, k, exclude=exclude)
 

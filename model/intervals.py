@@ -75,32 +75,26 @@ def _per_user(
 
 
 def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """The `interval` of each measure that has one, by name: most are told at once."""
-    whole = [name for name, x in resampled.items() if len(x) and not np.isnan(x).any()]
-    found = {name: interval(x) for name, x in resampled.items() if name not in set(whole)}
-    if whole:
-        found |= zip(whole, map(_finite, _quantiles(np.stack([resampled[name] for name in whole]))), strict=True)
-    return {name: span for name in resampled if (span := found[name])}
+    """The range that holds 95% of the resamples of each measure that has one, by name.
+
+    Args:
+      resampled: [R] float64 by measure; nan is left out, an infinite one makes the range meaningless.
+    """
+    alike: dict[bytes, list[str]] = {}  # measures that apply to the same resamples, for a quantile of all at once
+    for name, x in resampled.items():
+        alike.setdefault(np.isnan(x).tobytes(), []).append(name)
+    found: dict[str, np.ndarray] = {}
+    for names in alike.values():
+        known = np.stack([resampled[name] for name in names])
+        known = known[:, ~np.isnan(known[0])]
+        if known.shape[1]:
+            with np.errstate(invalid="ignore"):
+                spans = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+            found |= zip(names, spans.T, strict=True)
+    told = {name: found[name].tolist() for name in resampled if name in found and np.isfinite(found[name]).all()}
+    return {name: (low, high) for name, (low, high) in told.items()}
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | None:
-    """The range that holds 95% of the resamples, or None if there is none.
-
-    Args:
-      resampled: [R] float64; nan is left out, an infinite one makes the range meaningless.
-    """
-    known = resampled[~np.isnan(resampled)]
-    if len(known) == 0:
-        return None
-    return _finite(_quantiles(known))
-
-
-def _quantiles(resampled: np.ndarray) -> np.ndarray:
-    """[…, R] -> […, 2]."""
-    with np.errstate(invalid="ignore"):
-        return np.moveaxis(np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1), 0, -1)
-
-
-def _finite(span: np.ndarray) -> tuple[float, float] | None:
-    low, high = map(float, span)
-    return (low, high) if np.isfinite(low) and np.isfinite(high) else None
+    """That of one measure, or None if there is none."""
+    return intervals({"": resampled}).get("")

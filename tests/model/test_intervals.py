@@ -78,5 +78,9 @@ def test_many_intervals_are_those_of_each():
         "b": rng.random(500),
     }
     drawn |= {"none": np.full(500, np.nan), "endless": np.where(rng.random(500) < 0.5, np.inf, 1.0)}
-    assert intervals(drawn) == {name: interval(x) for name, x in drawn.items() if interval(x)}
-    assert list(intervals(drawn)) == ["a", "some", "b"] and intervals({}) == intervals({"x": np.zeros(0)}) == {}
+    drawn["too"] = drawn["some"] ** 2
+    found = intervals(drawn)
+    assert list(found) == ["a", "some", "b", "too"] and intervals({}) == intervals({"x": np.zeros(0)}) == {}
+    for name, span in found.items():
+        np.testing.assert_allclose(span, np.nanquantile(drawn[name], [0.025, 0.975]))
+        assert span == interval(drawn[name])
