@@ -44,7 +44,7 @@ def page(report: ElementTree.Element) -> str:
 Written by `make test-system`. It runs before a release what `make test` leaves out because it takes minutes: tests that
 are marked `system`.
 
-{date.today()}, commit `{commit()}`, Python {platform.python_version()}, {os.cpu_count()} cores:
+{date.today()}, commit {commit()}, Python {platform.python_version()}, {os.cpu_count()} cores:
 
 | File | {" | ".join(OUTCOMES)} | seconds |
 |---|---:|---:|---:|---:|
@@ -57,7 +57,7 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return git("rev-parse", "--short", "HEAD") + (" and changes" if changes else "")
+    return f"`{git('rev-parse', '--short', 'HEAD')}`" + (" and uncommitted changes" if changes else "")
 
 
 if __name__ == "__main__":
