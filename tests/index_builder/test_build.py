@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder import build, exact, tuning
+from index_builder import build, exact, scann_index, tuning
 from index_builder.index import Index, Settings, load
 from index_builder.scann_index import ScannIndex
 from tests.index_builder.vectors import clustered
@@ -124,10 +124,11 @@ def test_odd_widths_are_coded(dimension):
         assert (scores >= best - 0.01).mean() > 0.95
 
 
-def test_the_same_vectors_give_the_same_files(tmp_path):
+def test_the_same_vectors_give_the_same_files_on_any_number_of_cores(tmp_path, monkeypatch):
     vectors, queries = clustered(8_000), clustered(400, seed=1)
     files = []
-    for name in ("first", "second"):
+    for name, cores in (("first", 1), ("second", 3)):
+        monkeypatch.setattr(scann_index, "CORES", cores)
         build.run(stage(tmp_path / name, vectors, queries, exact_below=0, tree_above=0, k=20))
         folder = tmp_path / name / "index"
         files.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
