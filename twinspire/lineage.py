@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
+from typing import Any
 
 from index_builder.log import version_date
 from index_builder.registry import Registry
@@ -64,7 +66,9 @@ def find_start(pipeline: Pipeline, day: date) -> Start:
 
 def settings_of(pipeline: Pipeline, version: str, day: date) -> Start:
     """A version's index settings as a start, unless they were searched for long before the day."""
-    told = json.loads(storage.read_bytes(_registry(pipeline).place(version, "index.json")))
+    told: dict[str, Any] = {}
+    with suppress(FileNotFoundError):  # then there is nothing to start from, which is no reason not to go on
+        told = json.loads(storage.read_bytes(_registry(pipeline).place(version, "index.json")))
     searched = told.get("tuning", {}).get("searched")
     if searched is None:
         return Start(why=f"{version} does not tell when its settings were searched for")

@@ -110,11 +110,12 @@ def test_settings_are_searched_for_anew_every_28_days(searched):
 
 
 def test_settings_that_nobody_dated_are_searched_for_anew(searched):
-    pipeline, make, _ = searched
+    pipeline, make, registry = searched
     version = make(20)
-    assert lineage.find_start(pipeline, day(21)) == Start(
-        why=f"{version} does not tell when its settings were searched for"
-    )
+    unknown = Start(why=f"{version} does not tell when its settings were searched for")
+    assert lineage.find_start(pipeline, day(21)) == unknown
+    Path(registry.place(version, "index.json")).unlink()
+    assert lineage.find_start(pipeline, day(21)) == unknown
 
 
 def test_settings_are_searched_for_anew_after_a_rollback_and_inherited_again_from_there(searched):
