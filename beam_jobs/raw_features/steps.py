@@ -44,6 +44,8 @@ NumberedFile = tuple[SourceFile, int]
 Part = tuple[SourceFile, int, int | None]
 """The same, and a part of the file."""
 
+SHUFFLED_ROWS = 100_000
+"""Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
 WORKED_ROWS = 500_000
 """Shards are worked on together up to about so many events: operations on columns have a price a call."""
 _PACKED_BYTES = 4 << 20
@@ -86,7 +88,7 @@ class Read(beam.DoFn):
                 yield found
                 continue
             waiting.append(found)
-            if sum(map(len, waiting)) >= self._p.beam.batch_rows:
+            if sum(map(len, waiting)) >= SHUFFLED_ROWS:
                 yield from self._by_shard(waiting)
                 waiting = []
         if waiting:

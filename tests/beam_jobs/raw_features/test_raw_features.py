@@ -168,6 +168,7 @@ def keep(batch, folder):
 def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
     world, out = one
     monkeypatch.setattr(steps, "WORKED_ROWS", 1)
+    monkeypatch.setattr(steps, "SHUFFLED_ROWS", 50)
     monkeypatch.setattr(steps, "_PACKED_BYTES", 0)
     run(world, tmp_path / "alone", mode="full")
     assert digests(tmp_path / "alone") == digests(out)
