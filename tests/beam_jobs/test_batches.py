@@ -64,3 +64,10 @@ def test_lists_of_items_have_no_end_at_32_bits():
     entries = 100_000
     many = history.gather(longest, np.zeros(entries, np.int64), np.full(entries, 2))
     assert many.list.len().sum() == 2 * entries and many[-1].to_list() == longest.to_list()
+
+
+@pytest.mark.parametrize("rows", [10, 100_000])
+def test_a_batch_travels_whole_however_it_is_pressed(rows):
+    batch, coder = batches.to_batch(frame(rows), SCHEMA), batches.BatchCoder()
+    assert coder.decode(coder.encode(batch)).equals(batch)
+    assert (batch.nbytes > 1 << 20) == (rows > 10), "both kinds are tried"
