@@ -224,9 +224,9 @@ def _chart(name: str, height: int = HEIGHT) -> Iterator[tuple[Axes, list[str]]]:
         axes = figure.subplots()
         axes.patch.set_alpha(0)
         yield axes, svg
-        FigureCanvasSVG(figure)
         written = io.StringIO()
-        figure.savefig(written, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        # Not `savefig`, which draws all twice, once only for the layout.
+        FigureCanvasSVG(figure).print_svg(written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg.append(_inline(written.getvalue()))
 
 
