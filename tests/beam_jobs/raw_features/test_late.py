@@ -4,18 +4,20 @@ from collections import Counter
 from datetime import timedelta
 from random import Random
 
+import apache_beam as beam
 import pytest
 
 from beam_jobs.raw_features.run import plan_job, write_raw
 from beam_jobs.reading import source
 from beam_jobs.reading.late import stragglers
 from tests.beam_jobs.raw_features import world as worlds
-from tests.beam_jobs.raw_features.test_raw_features import digests
+from tests.beam_jobs.raw_features.test_raw_features import digests, keep, rows, same
 from twinspire import doctor, workdir
 from twinspire.lineage import unread
 from twinspire.workdir import Attempt
 
 DAY = worlds.DAY
+ROWS = ("late rows", "rows in time")
 
 
 def on(day):
@@ -26,17 +28,17 @@ def on(day):
 def delay(world, most, share=0.3):
     """Moves some events into folders of later days, but none that has a copy: of copies the first in the logs stays."""
     draw, moved = Random(1), Counter()
-    seen = Counter((r["who"], r["what"], r["at"], r["kind"]) for rows in world.events.values() for r in rows)
+    seen = Counter((r["who"], r["what"], r["at"], r["kind"]) for came in world.events.values() for r in came)
     later = {}
-    for day, rows in world.events.items():
-        for row in list(rows):
+    for day, came in world.events.items():
+        for row in list(came):
             if seen[row["who"], row["what"], row["at"], row["kind"]] == 1 and draw.random() < share:
                 to = day + timedelta(days=draw.randint(1, most))
                 later.setdefault(to, []).append(row)
-                rows.remove(row)
+                came.remove(row)
                 moved[day, to] += 1
-    for to, rows in later.items():
-        world.events.setdefault(to, []).extend(rows)
+    for to, came in later.items():
+        world.events.setdefault(to, []).extend(came)
     return moved
 
 
@@ -45,21 +47,29 @@ def late(tmp_path_factory):
     """What the job makes of a world, and of the same with late events, and others that are of no use."""
     folder = tmp_path_factory.mktemp("late")
     world = worlds.make(folder, 9)
-    write_raw(world.context(folder / "in time", mode="full"), lambda rows: None)
+    for name in ROWS:
+        (folder / name).mkdir()
+    rows_to = {name: lambda rows, to=str(folder / name): rows.analysis | beam.Map(keep, to) for name in ROWS}
+    write_raw(world.context(folder / "in time", mode="full"), rows_to["rows in time"])
     moved = delay(world, most=2)
     tomorrow = DAY + timedelta(days=1)
-    rows, some = world.events[DAY], world.events[DAY][0]
-    rows += [dict(some, at=on(DAY - timedelta(days=3))), dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow) + 1)]
+    some = world.events[DAY][0]
+    world.events[DAY] += [
+        dict(some, at=on(DAY - timedelta(days=3))),
+        dict(some, at=on(tomorrow)),
+        dict(some, at=on(tomorrow) + 1),
+    ]
     world.events[tomorrow] += [dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow - timedelta(days=3)))]
     world.settings["source"] = "late_days = 2"
     worlds.write(world, "parquet")
-    report = write_raw(world.context(folder / "late", mode="full"), lambda rows: None)
+    report = write_raw(world.context(folder / "late", mode="full"), rows_to["late rows"])
     return world, moved, folder, report
 
 
 def test_the_bytes_are_those_of_logs_in_time(late):
     _, _, folder, _ = late
     assert digests(folder / "late", "report.json") == digests(folder / "in time", "report.json")
+    same(*(rows(folder / name) for name in ROWS), str)  # what the transform graph is fitted on
 
 
 def test_they_are_counted(late):
