@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.mix import CONSTANT, Mix, fuse, pool
-from model.mix_weights import fit_weights
+from model.mix_weights import FILLS, STEPS, fit_weights
 from model.ragged import Ragged
 from twinspire.errors import BadData
 
@@ -131,3 +131,28 @@ def test_a_mix_finds_no_less_than_each_source_does(seed):
         return sum(len(set(own) & those) / len(those) for own, those in zip(lists, taken, strict=True))
 
     assert found(ranked) >= max(found(own[:, :20]) for own in lists) - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatch):
+    """Each weighting's lists fused and compared with what was taken; of few items, so that many scores are equal."""
+    monkeypatch.setattr("model.mix_weights._BLOCK", 7)
+    rng = np.random.default_rng(seed)
+    lists = [np.stack([np.append(rng.permutation(30)[:12], -1) for _ in range(12)]) for _ in range(3)]
+    truth = Ragged(rng.integers(-1, 30, 36), np.repeat(np.arange(12), 3), 12)
+    pooled, taken = pool(lists), [truth.values[truth.row == u] for u in range(12)]
+
+    def value(weights):
+        ranked = fuse(pooled, np.broadcast_to(weights, (12, 3)), 8).items
+        wanted = [len(set(own[own >= 0])) + (own < 0).sum() for own in taken]
+        far, close = (
+            sum(len(set(own) & set(row[:k]) - {-1}) / n for own, row, n in zip(taken, ranked, wanted, strict=True))
+            for k in (8, 4)
+        )
+        return round(far + 1e-3 * close, 9)
+
+    weights = max([np.ones(3), *np.where(np.eye(3), 1.0, FILLS)], key=value)
+    for source in [0, 1, 2] * 4:
+        tried = [np.where(np.arange(3) == source, step, weights) for step in STEPS]
+        weights = max([weights, *tried], key=value)
+    assert fit_weights(pooled, truth, [8, 4]) == pytest.approx(weights / weights.sum())
