@@ -26,6 +26,8 @@ CONSTANT = 60.0
 DEPTH = 100
 """Items of each source that are looked at; as many as are asked for, if that is more."""
 
+_NONE = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mix:
@@ -115,25 +117,23 @@ class Fused(NamedTuple):
 
 def pool(lists: Sequence[np.ndarray]) -> Pool:
     """Puts the lists of S sources together, [U, L] int64 each, best first, each item once, -1 behind the end."""
-    row, source, place, item = (np.concatenate(part) for part in zip(*_entries(lists), strict=True))
-    width = int(item.max(initial=0)) + 1
-    key, entry = np.unique(row * width + item, return_inverse=True)
-    row = key // width
-    lengths = np.bincount(row, minlength=len(lists[0]))
-    column = np.arange(len(key)) - (np.cumsum(lengths) - lengths)[row]
-    items = np.full((len(lists[0]), int(lengths.max(initial=0))), -1, np.int64)
-    items[row, column] = key % width
+    length = [ranked.shape[1] for ranked in lists]
+    source, place = np.repeat(np.arange(len(lists)), length), np.concatenate([np.arange(n) for n in length])
+    entries = max(1, len(source))
+    # An entry's item, then its number in the row: sorting these brings what is said of an item together.
+    key = np.concatenate(lists, axis=1) * entries + np.arange(len(source))
+    key[key < 0] = _NONE
+    key.sort(axis=1)
+    item, number = np.divmod(key, entries)
+    new = np.diff(item, axis=1, prepend=-1) != 0
+    row, at = np.nonzero(key < _NONE)
+    column, number = (np.cumsum(new, axis=1) - 1)[row, at], number[row, at]
+    width = int(column.max(initial=-1)) + 1
+    items = np.full((len(key), width), -1, np.int64)
+    items[row, column] = item[row, at]
     gains = np.zeros((*items.shape, len(lists)), np.float32)
-    gains[row[entry], column[entry], source] = 1 / (1 + place / CONSTANT)
+    gains[row, column, source[number]] = 1 / (1 + place[number] / CONSTANT)
     return Pool(items, gains)
-
-
-def _entries(lists: Sequence[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-    found = list[tuple[np.ndarray, ...]]()
-    for source, ranked in enumerate(lists):
-        row, place = np.nonzero(ranked >= 0)
-        found.append((row, np.full(len(row), source), place, ranked[row, place]))
-    return found
 
 
 def fuse(pooled: Pool, weights: np.ndarray, k: int) -> Fused:
@@ -144,12 +144,24 @@ def fuse(pooled: Pool, weights: np.ndarray, k: int) -> Fused:
       weights: [U, S].
       k: length of the lists.
     """
-    scores = pooled.scores(weights)
-    column = best_of(scores, min(k, scores.shape[1]))
-    column = np.pad(column, ((0, 0), (0, k - column.shape[1])), constant_values=-1)
+    column, scores = _best(pooled, weights, k)
     found = np.arange(len(column))[:, None], column
     there = column >= 0
     if not there.any():
         return Fused(column, np.full(column.shape, -np.inf, np.float32), np.zeros((*column.shape, weights.shape[1])))
     shares = np.where(there[:, :, None], pooled.gains[found] * weights[:, None, :], 0).astype(np.float32)
     return Fused(np.where(there, pooled.items[found], -1), np.where(there, scores[found], -np.inf), shares)
+
+
+def fused_items(pooled: Pool, weights: np.ndarray, k: int) -> np.ndarray:
+    """The items that `fuse` finds, without their scores: [U, k] int64."""
+    column, _ = _best(pooled, weights, k)
+    items = np.pad(pooled.items, ((0, 0), (0, 1)), constant_values=-1)  # the last is none's
+    return np.take_along_axis(items, column, axis=1)
+
+
+def _best(pooled: Pool, weights: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the best k candidates, [U, k] int64, -1 behind the end; and the scores of all."""
+    scores = pooled.scores(weights)
+    column = best_of(scores, min(k, scores.shape[1]))
+    return np.pad(column, ((0, 0), (0, k - column.shape[1])), constant_values=-1), scores

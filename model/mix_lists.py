@@ -3,14 +3,35 @@
 import numpy as np
 
 from model.evaluate import Ranked
-from model.mix import DEPTH, Mix, fuse, pool
+from model.metrics import first_distinct
+from model.mix import DEPTH, Mix, fused_items, pool
 from model.nominators import CO_OCCURRENCE, Nominators
 from model.split import Split
 
 _CHUNK = 2048
 
 
-def rank_mix(mix: Mix, nominators: Nominators, split: Split, two_tower: Ranked, k: int) -> Ranked:
+def rank_near(nominators: Nominators, split: Split, k: int) -> Ranked:
+    """What co-occurrence says, and no more: one look at the neighbours for lists with seen items and without.
+
+    Args:
+      nominators: of the catalogue.
+      split: the queries.
+      k: length of the lists.
+    """
+    kept, fresh = (np.full((split.past.rows, k), -1, np.int64) for _ in range(2))
+    for part in _parts(split):
+        past = split.past.part(part.start, part.stop)
+        # What is excluded cannot use up more than its own number of places.
+        most = k + int(past.lengths.max(initial=0))
+        found = nominators.nominate([CO_OCCURRENCE], past, most)[CO_OCCURRENCE]
+        kept[part], fresh[part] = found[:, :k], first_distinct(found, k, exclude=past)
+    return Ranked(kept, fresh)
+
+
+def rank_mix(
+    mix: Mix, nominators: Nominators, split: Split, two_tower: Ranked, k: int, *, near: Ranked | None = None
+) -> Ranked:
     """The lists of a mix.
 
     Args:
@@ -19,27 +40,44 @@ def rank_mix(mix: Mix, nominators: Nominators, split: Split, two_tower: Ranked, 
       split: the queries.
       two_tower: [U, L] its lists, at least `DEPTH` long.
       k: length of the lists.
+      near: from `rank_near`, at least `DEPTH` and k long, where somebody has it already.
     """
-    kept = _fused(mix, nominators, split, two_tower.kept, k, exclude=False)
-    fresh = two_tower.excluded
-    return Ranked(kept, _fused(mix, nominators, split, fresh, k, exclude=True) if fresh is not None else None)
+    near = near or rank_near(nominators, split, max(k, DEPTH))
+    kept = _fused(mix, nominators, split, two_tower.kept, near.kept, k, exclude=False)
+    if two_tower.excluded is None or near.excluded is None:
+        return Ranked(kept, None)
+    return Ranked(kept, _fused(mix, nominators, split, two_tower.excluded, near.excluded, k, exclude=True))
 
 
-def rank_together(nominators: Nominators, split: Split, k: int) -> Ranked:
-    """The lists of co-occurrence alone."""
-    kept, fresh = (nominators.alone(CO_OCCURRENCE, split.past, k, exclude=x) for x in (None, split.past))
-    return Ranked(kept, fresh)
+def rank_together(nominators: Nominators, split: Split, k: int, near: Ranked) -> Ranked:
+    """The lists of co-occurrence alone, followed by the most popular items.
+
+    Args:
+      nominators: of the catalogue.
+      split: the queries.
+      k: length of the lists.
+      near: from `rank_near`, at least k long.
+    """
+    kept, fresh = near.first(k)
+    assert fresh is not None, "of `rank_near`"
+    return Ranked(nominators.filled(kept, k), nominators.filled(fresh, k, exclude=split.past))
 
 
 def _fused(
-    mix: Mix, nominators: Nominators, split: Split, two_tower: np.ndarray, k: int, *, exclude: bool
+    mix: Mix, nominators: Nominators, split: Split, two_tower: np.ndarray, near: np.ndarray, k: int, *, exclude: bool
 ) -> np.ndarray:
     ranked, weights = np.full((len(two_tower), k), -1, np.int64), mix.of(split.past_events)
-    for start in range(0, len(ranked), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(ranked)))
+    for part in _parts(split):
         past = split.past.part(part.start, part.stop)
         without = past if exclude else None
-        lists = nominators.nominate(mix.sources, past, max(k, DEPTH), two_tower=two_tower[part], exclude=without)
-        fused = fuse(pool([lists[name] for name in mix.sources]), weights[part], k)
-        ranked[part] = nominators.filled(fused.items, k, exclude=without)
+        lists = nominators.nominate(
+            mix.sources, past, max(k, DEPTH), two_tower=two_tower[part], near=near[part], exclude=without
+        )
+        items = fused_items(pool([lists[name] for name in mix.sources]), weights[part], k)
+        ranked[part] = nominators.filled(items, k, exclude=without)
     return ranked
+
+
+def _parts(split: Split) -> list[slice]:
+    rows = split.past.rows
+    return [slice(start, min(start + _CHUNK, rows)) for start in range(0, rows, _CHUNK)]

@@ -11,7 +11,7 @@ held-out users. They are then no test of them: nothing is measured of that mix b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Mixing:
       before: the parent's lists by exam, at least `DEPTH` long; none without a parent.
       after: this version's lists of those held out.
       inherited: the parent's mix, if it has one.
+      near: what co-occurrence says, by exam, at least `DEPTH` long; worked out where it is not given.
     """
 
     ctx: StageContext
@@ -53,6 +54,7 @@ class Mixing:
     before: Mapping[str, Ranked]
     after: Mapping[str, Ranked]
     inherited: Mix | None
+    near: Mapping[str, Ranked] = field(default_factory=dict)
 
     def fit(self) -> Mix | None:
         """The mix that the day's version carries: with too few users to fit on the parent's, if its sources are these.
@@ -60,17 +62,18 @@ class Mixing:
         None where there is none; the two-tower is then served alone.
         """
         settings, bounds = self.ctx.pipeline.mix, self.ctx.pipeline.evaluation.slices
-        exam_of, lists = (self.asked[DAY], self.before[DAY]) if self.before else (self.asked[HELD], self.after[HELD])
+        name, lists = (DAY, self.before[DAY]) if self.before else (HELD, self.after[HELD])
+        exam_of = self.asked[name]
         chosen = _by_slice(self._told(), exam_of.split.past_events, bounds)
         if not settings.sources or sum(map(len, chosen)) < settings.min_users:
             old = self.inherited
             return old if old and (old.sources, old.bounds) == (settings.sources, bounds) else None
-        everybody = self._weights(exam_of.split, lists.kept, np.sort(np.concatenate(chosen)))
         enough = [len(rows) >= settings.min_users for rows in chosen]
-        weights = [
-            self._weights(exam_of.split, lists.kept, rows) if own else everybody
-            for rows, own in zip(chosen, enough, strict=True)
-        ]
+        asked = [rows for rows, own in zip(chosen, enough, strict=True) if own]
+        asked += [np.sort(np.concatenate(chosen))] if not all(enough) else []  # the weights of small slices
+        found = [self._weights(name, lists.kept, rows) for rows in asked]
+        own_weights = iter(found)
+        weights = [next(own_weights) if own else found[-1] for own in enough]
         names = slices.names(bounds)
         fitted = {
             "on": PROGRESSIVE if self.before else HELD_OUT,
@@ -88,11 +91,11 @@ class Mixing:
         Args:
           mix: what `fit` returned.
         """
-        ks, today = self.ctx.pipeline.evaluation.ks, self._today()
-        day = self._ranked(self.inherited, self.asked[DAY].split, self.before.get(DAY))
+        ks, today, rows = self.ctx.pipeline.evaluation.ks, self._today(), self._is_today()
+        day = self._ranked(self.inherited, self.asked[DAY].split, self.before.get(DAY), self.near.get(DAY))
         new = None if mix and mix.fitted["on"] == HELD_OUT and mix.fitted["day"] == str(self.ctx.day) else mix
         candidate, baseline = (
-            self._ranked(which, today.split, lists[HELD].of(self._is_today()) if HELD in lists else None)
+            self._ranked(which, today.split, *(x[HELD].of(rows) if HELD in x else None for x in (lists, self.near)))
             for which, lists in ((new, self.after), (self.inherited, self.before))
         )
 
@@ -123,19 +126,20 @@ class Mixing:
         rows = self.asked[HELD].queries.filter(pa.array(self._is_today()))
         return exam(rows, self.corpus, self.ctx.pipeline.evaluation)
 
-    def _ranked(self, mix: Mix | None, split: Split, two_tower: Ranked | None) -> Ranked | None:
+    def _ranked(self, mix: Mix | None, split: Split, two_tower: Ranked | None, near: Ranked | None) -> Ranked | None:
         k = max(self.ctx.pipeline.evaluation.ks)
-        return rank_mix(mix, self.nominators, split, two_tower, k) if mix and two_tower else None
+        return rank_mix(mix, self.nominators, split, two_tower, k, near=near) if mix and two_tower else None
 
     def _ks(self) -> list[int]:
         ks = sorted(self.ctx.pipeline.evaluation.ks)
         return [ks[len(ks) // 2], ks[0]]
 
-    def _weights(self, split: Split, two_tower: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Weights fitted on the queries of these places, ascending."""
-        rows, names = _some(rows), self.ctx.pipeline.mix.sources
-        lists = self.nominators.nominate(names, split.past.take(rows), DEPTH, two_tower=two_tower[rows])
-        return fit_weights(pool([lists[name] for name in names]), split.truth.take(rows), self._ks())
+    def _weights(self, name: str, two_tower: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Weights fitted on the queries of an exam at these places, ascending."""
+        rows, split, sources = _some(rows), self.asked[name].split, self.ctx.pipeline.mix.sources
+        near = self.near[name].kept[rows] if name in self.near else None
+        lists = self.nominators.nominate(sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near)
+        return fit_weights(pool([lists[source] for source in sources]), split.truth.take(rows), self._ks())
 
 
 def _by_slice(told: np.ndarray, events: np.ndarray, bounds: tuple[int, ...]) -> list[np.ndarray]:

@@ -29,6 +29,7 @@ SEEDS = 20
 
 _NOTHING = np.zeros(0, np.int64)
 _CHUNK = 1024
+_PAIRS = 2**31  # of a user and an item, that fit beside a float into 64 bits
 
 
 class Neighbours(NamedTuple):
@@ -107,6 +108,7 @@ class Nominators:
         depth: int,
         *,
         two_tower: np.ndarray | None = None,
+        near: np.ndarray | None = None,
         exclude: Ragged | None = None,
     ) -> Mapping[str, np.ndarray]:
         """What the sources have to say, each for itself.
@@ -116,11 +118,13 @@ class Nominators:
           past: U lists of what users had before, in the order of the source `past`.
           depth: items of a list at the most.
           two_tower: [U, L] int64, the two-tower's lists, without what is excluded.
+          near: those of co-occurrence, likewise, where they are known already.
           exclude: U lists of items that must not be listed.
 
         Returns: [U, depth] int64 by name, best first, -1 behind the end.
         """
-        return {name: self._list(name, past, depth, two_tower, exclude) for name in names}
+        given = {TWO_TOWER: two_tower, CO_OCCURRENCE: near}
+        return {name: self._list(name, past, depth, given.get(name), exclude) for name in names}
 
     def alone(self, name: str, past: Ragged, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
         """The lists of one source that needs no model, followed by the most popular items: [U, k] int64."""
@@ -128,16 +132,21 @@ class Nominators:
         return self.filled(own, k, exclude=exclude)
 
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-        """Lists, [U, L] int64, followed by the most popular items: [U, k] int64, each item once."""
-        there = ranked >= 0
-        own = Ragged(ranked[there], np.nonzero(there)[0], len(ranked))
-        return baselines.past_then(own, self.popular, k, exclude=exclude)
+        """Lists, [U, L] int64, each item once and none excluded, followed by the most popular items: [U, k] int64."""
+        full = ranked[:, :k].copy() if ranked.shape[1] >= k else np.full((len(ranked), k), -1, np.int64)
+        short = np.flatnonzero((full < 0).any(axis=1))
+        if len(short):
+            row, place = np.nonzero(ranked[short] >= 0)
+            own = Ragged(ranked[short][row, place], row, len(short))
+            without = exclude.take(short) if exclude is not None else None
+            full[short] = baselines.past_then(own, self.popular, k, exclude=without)
+        return full
 
     def _list(
-        self, name: str, past: Ragged, depth: int, two_tower: np.ndarray | None, exclude: Ragged | None
+        self, name: str, past: Ragged, depth: int, given: np.ndarray | None, exclude: Ragged | None
     ) -> np.ndarray:
-        if name == TWO_TOWER and two_tower is not None:
-            return two_tower[:, :depth]
+        if given is not None:
+            return given[:, :depth]
         if name == PAST:
             own = past if self.passing is None else past.where((past.values >= 0) & self.passing[past.values])
             return baselines.past_then(own, _NOTHING, depth, exclude=exclude)
@@ -177,8 +186,9 @@ def nearest(
     most = k + (int(exclude.lengths.max(initial=0)) if exclude is not None else 0)
     ranked = np.full((past.rows, most), -1, np.int64)
     known = past.where(past.values >= 0)
-    for start in range(0, past.rows, _CHUNK):
-        stop = min(start + _CHUNK, past.rows)
+    chunk = max(1, min(_CHUNK, _PAIRS // max(1, len(near.rows))))
+    for start in range(0, past.rows, chunk):
+        stop = min(start + chunk, past.rows)
         ranked[start:stop] = _nearest(known.part(start, stop), near, most, passing)
     return ranked if exclude is None else first_distinct(ranked, k, exclude=exclude)
 
@@ -190,14 +200,16 @@ def _nearest(past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None)
     there &= True if passing is None else passing[near.rows[seeds.values]]
     user = np.repeat(seeds.row, there.sum(axis=1))
     item, similarity = near.rows[seeds.values][there].astype(np.int64), near.similarities[seeds.values][there]
-    key = user * len(near.rows) + item
-    order = np.argsort(key)  # in any order among equals: sums of a few floats are exact in doubles
-    key = key[order]
-    first = np.flatnonzero(np.diff(key, prepend=-1))
+    # Sorted as one number, the pair and the bits of its similarity: those of one pair come together, and sums of a few
+    # floats are exact in doubles, in whatever order.
+    key = (user * len(near.rows) + item) << 32 | similarity.view(np.uint32)
+    key.sort()
+    pair = key >> 32
+    first = np.flatnonzero(np.diff(pair, prepend=-1))
     if not len(first):
         return np.full((past.rows, k), -1, np.int64)
-    sums = np.add.reduceat(similarity[order].astype(np.float64), first)
-    user, item = np.divmod(key[first], len(near.rows))
+    sums = np.add.reduceat((key & 0xFFFFFFFF).astype(np.uint32).view(np.float32).astype(np.float64), first)
+    user, item = np.divmod(pair[first], len(near.rows))
     candidates = Ragged(item, user, past.rows).padded()
     scores = np.full(candidates.shape, -np.inf)
     scores[candidates >= 0] = sums

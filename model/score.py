@@ -15,7 +15,7 @@ from model.intervals import intervals, resampled_means
 from model.listfile import ITEM_COLUMNS, TRUTH_COLUMNS, Lists, as_text, distinct, read_keys, read_lists, read_table
 from model.metrics import by_user, means
 from model.mix import DEPTH, Mix
-from model.mix_lists import rank_mix, rank_together
+from model.mix_lists import rank_mix, rank_near, rank_together
 from model.nominators import CO_OCCURRENCE, MIX, TWO_TOWER, Nominators, most_frequent_first
 from model.part import Part
 from model.ragged import positions
@@ -121,11 +121,12 @@ def score_version(
     own, nominators, k = part.split(split), Nominators.of(items, together).among(part.passing), max(ks)
     vectors_of = _matrix(vectors, items.column("_item"))[part.rows]
     ranked = {TWO_TOWER: rank(own, embed(asked), vectors_of, max(k, DEPTH))}
+    near = rank_near(nominators, split, max(k, DEPTH)) if mix or together is not None else None
     if mix:
-        ranked[MIX] = part.inside(rank_mix(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k))
+        ranked[MIX] = part.inside(rank_mix(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k, near=near))
     ranked |= rank_baselines(own, k)
-    if together is not None:
-        ranked[CO_OCCURRENCE] = part.inside(rank_together(nominators, split, k))
+    if near and together is not None:
+        ranked[CO_OCCURRENCE] = part.inside(rank_together(nominators, split, k, near))
     told = {"answered": found} | ({} if passing is None else {"left_out": len(given.key) - len(wanted.key)})
     return {name: {**told, **evaluate_ranked(own, lists.first(k), ks)} for name, lists in ranked.items()}
 

@@ -28,7 +28,7 @@ from model.learn import Trained, learn, write
 from model.measure import CLICKS, DAY, HELD, HELD_CLICKS, Encoded, Exam, encode, exams_of, load_both, metrics, rank_all
 from model.mix import DEPTH, Mix
 from model.mix import FILE as MIX_FILE
-from model.mix_lists import rank_together
+from model.mix_lists import rank_near, rank_together
 from model.mixing import Mixing
 from model.nominators import CO_OCCURRENCE, Nominators
 from model.wide import Wide
@@ -100,7 +100,8 @@ def _train(
     )
     together = _read(features / schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
     nominators = Nominators.of(corpus, together)
-    others = _others(ctx, features, asked, corpus, nominators)
+    near = {name: rank_near(nominators, asked[name].split, max(*ks, DEPTH)) for name in (DAY, HELD)}
+    others = _others(ctx, features, asked, corpus, near if together is not None else {}, nominators)
     measured = {**metrics(asked, before, after, others, ks), bundle.TRAIN: learned.figures()}
     events = examples.narrow
     trained = events.filter(pc.invert(events.column("_holdout")))
@@ -115,6 +116,7 @@ def _train(
             before=before,
             after=after,
             inherited=_inherited(ctx),
+            near=near,
         ),
         out,
     )
@@ -166,15 +168,21 @@ def _inherited(ctx: StageContext) -> Mix | None:
 
 
 def _others(
-    ctx: StageContext, features: Path, asked: Mapping[str, Exam], corpus: pa.Table, nominators: Nominators
+    ctx: StageContext,
+    features: Path,
+    asked: Mapping[str, Exam],
+    corpus: pa.Table,
+    near: Mapping[str, Ranked],
+    nominators: Nominators,
 ) -> dict[str, dict[str, Ranked]]:
     """Further lists that the two-tower is held against, by exam."""
     others: dict[str, dict[str, Ranked]] = {DAY: {}, HELD: {}}
     if ctx.pipeline.evaluation.als:
         others[DAY][als.ALS] = _als(ctx, features, asked[DAY], corpus)
-    for name in (DAY, HELD) if nominators.neighbours else ():
+    k = max(ctx.pipeline.evaluation.ks)
+    for name, lists in near.items():
         if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:  # earlier days' answers were paired meanwhile
-            others[name][CO_OCCURRENCE] = rank_together(nominators, asked[name].split, max(ctx.pipeline.evaluation.ks))
+            others[name][CO_OCCURRENCE] = rank_together(nominators, asked[name].split, k, lists)
     return others
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from model.measure import DAY, HELD, exam
+from model.mix_lists import rank_near
 from model.nominators import Nominators
 from model.train import _others
 from twinspire.tables import Evaluation
@@ -37,6 +38,8 @@ def asked(*days: date):
 def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, there):
     ctx = SimpleNamespace(day=TODAY, pipeline=SimpleNamespace(evaluation=EVALUATION))
     exams = {DAY: asked(TODAY), HELD: asked(*held)}
-    others = _others(ctx, Path("none"), exams, CORPUS, Nominators.of(CORPUS, TOGETHER))
+    nominators = Nominators.of(CORPUS, TOGETHER)
+    near = {name: rank_near(nominators, exam_of.split, 2) for name, exam_of in exams.items()}
+    others = _others(ctx, Path("none"), exams, CORPUS, near, nominators)
     assert others[DAY]["co_occurrence"].kept.tolist() == [[2, 0]], "filled up with what is popular"
     assert ("co_occurrence" in others[HELD]) == there

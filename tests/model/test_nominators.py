@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model import nominators
+from model import mix_lists, nominators
+from model.mix_lists import rank_near
 from model.nominators import Neighbours, Nominators, nearest
 from model.ragged import Ragged, positions
+from model.split import prepare
 
 ITEMS = list("abcdef")
 CORPUS = pa.table({"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]})
@@ -94,3 +96,25 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
                         score[row] = score.get(row, 0.0) + float(similarity)
             expected = sorted(score, key=lambda i: (-score[i], i))[:10]
             assert [i for i in found[user] if i >= 0] == expected
+
+
+def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):
+    monkeypatch.setattr(mix_lists, "_CHUNK", 2)
+    past = ["ca", "", "fb", "a", "c"]
+    rows = pa.table(
+        {"_user": past, "_truth": [["c"]] * 5, "_past": pa.array([list(x) for x in past], pa.list_(pa.string()))}
+    )
+    near = rank_near(sources, prepare(rows, CORPUS), 2)
+    for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
+        alone = sources.nominate(["co_occurrence"], lists(*past), 2, exclude=exclude)["co_occurrence"]
+        assert found.tolist() == alone.tolist()
+    given = sources.nominate(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
+    assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
+
+
+def test_only_short_lists_are_filled(sources):
+    ranked = np.array([[3, 5], [0, -1], [-1, -1]])
+    assert read(sources.filled(ranked, 2)) == ["df", "ab", "be"]
+    assert read(sources.filled(ranked, 2, exclude=lists("a", "b", "e"))) == ["df", "ae", "bc"]
+    assert read(sources.filled(ranked, 3)) == ["dfb", "abe", "bec"]
+    assert read(sources.filled(ranked, 1)) == ["d", "a", "b"]
