@@ -1,105 +1,161 @@
-"""Seconds and peak memory of each stage of one Globo day, with its parent in place.
+"""What one day costs, with its parent in place: seconds, CPU seconds and peak memory of each stage and of the whole.
 
-    python benchmarks/day.py --json day.json            the day 2017-10-16, the 15 days before it as history
-    python benchmarks/day.py --quick --json day.json    the day 2017-10-04, the 3 days before it
-    python benchmarks/day.py --repeat 3                 the day three times: medians, with the least and the most
+    python benchmarks/day.py --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
+    python benchmarks/day.py --case grocery --repeat 3    one of them, three times: medians, with the least and the most
+    python benchmarks/day.py --beside ../before           the same of another checkout, in turns with this one
+    python benchmarks/day.py --quick                      fewer users and days, under 3 minutes; how ratios moved
 
-The clicks are found by TWINSPIRE_CLICKS, or beside the checkout. The parent, the day before, is trained first and is
-not timed. Every stage is a process of its own, as Airflow runs it.
+`run` is `twinspire run`, one process for the whole day; `features` to `publish` are processes of their own, as Airflow
+starts them, and `stages` is their sum. The clicks are found by TWINSPIRE_CLICKS, or beside the checkout; the purchases
+are those of the demo. `cores` is the share of all cores that was in use.
+
+A ratio is a stage's CPU seconds divided by those of a fixed piece of work (daily/yardstick.py), so that ratios of
+different machines can be compared, roughly. benchmarks/day.json holds those of `--quick`; `--quick --json
+benchmarks/day.json` measures them again.
 """
 
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-CLICKS = Path(os.environ.get("TWINSPIRE_CLICKS", ROOT.parent / "shared" / "data" / "globo_clicks.parquet"))
+sys.path.insert(0, str(ROOT))
+
+from daily import cases  # noqa: E402
+from daily.cases import Case  # noqa: E402
+from daily.processes import Checkout, Taken, timed  # noqa: E402
+from quality.command import machine, write_whole  # noqa: E402
+
 STAGES = ("features", "train", "embed", "index", "publish")
+COMMITTED = Path(__file__).with_suffix(".json")
+NOTABLE = 0.3
+"""A ratio that rose by more than this share is marked."""
+UNITS = {"seconds": "s", "cpu_seconds": "s", "peak_mb": "MB", "cores": "", "cpu_ratio": ""}
+
+Rounds = dict[tuple[str, str], list[Taken]]
+"""What was measured, by contender and what was run."""
 
 
-def twinspire(*arguments: str, env: dict[str, str]) -> tuple[dict, float, float]:
-    """Runs a command; its JSON line, seconds and peak memory in MB (largest process)."""
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "twinspire", *arguments], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Path) -> list[dict]:
+    """Trains the parents, then times the day, the contenders in turns; returns rows.
+
+    Args:
+      case: the day.
+      contenders: whose code.
+      repeat: how many times each is timed.
+      folder: an empty folder to work in.
+    """
+    print(f"{case.name}: laying out {case.history + 1} days", flush=True)
+    cases.lay_out(case, folder / "logs")
+    files = {}
+    for number, one in enumerate(contenders):
+        print(f"{case.name}: {one.name} trains the parent, {case.parent}", flush=True)
+        files[one.name] = cases.prepare(case, folder / "logs", one, folder / str(number))
+    rounds: Rounds = defaultdict(list)
+    for _ in range(repeat):
+        for one in contenders:
+            for name, taken in _round(case, one, files[one.name]):
+                rounds[one.name, name].append(taken)
+                print(_line(case, one.name, name, taken), flush=True)
+    return [row for (who, name), taken in rounds.items() for row in _rows(f"{case.name}/{name}", who, taken)]
+
+
+def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Taken]]:
+    """The day as a whole, then stage by stage."""
+    when = ("--date", str(case.day), "--force")
+    yield "run", checkout.twinspire("run", str(file), *when)
+    stages = []
+    for stage in STAGES:
+        stages.append(checkout.twinspire(stage, str(file), *when))
+        yield stage, stages[-1]
+    seconds, cpu, peaks = zip(*stages, strict=True)
+    yield "stages", Taken(sum(seconds), sum(cpu), max(peaks))
+
+
+def _line(case: Case, who: str, name: str, taken: Taken) -> str:
+    return (
+        f"{case.name:8} {who:24} {name:9} {taken.seconds:7.1f} s {taken.cpu_seconds:7.1f} CPU s "
+        f"{taken.peak_mb:7,.0f} MB {_cores(taken):4.0%} of the cores"
     )
-    output = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"twinspire {' '.join(arguments)} ended with {process.returncode}")
-    return json.loads(output.splitlines()[-1]), time.monotonic() - started, usage.ru_maxrss / 1024
 
 
-def measure(day: date, history: int, repeat: int, folder: Path) -> list[dict]:
-    """Lays out the clicks, trains the parent, then times each stage of the day, all of them `repeat` times."""
-    env = {**os.environ, "TWINSPIRE_NEWS": str(folder)}
-    first = day - timedelta(days=history)
-    layout = ("--out", f"{folder}/events/dt={{date}}/", "--time", "click_timestamp", "--time-unit", "ms")
-    span = ("--time-zone", "Etc/GMT+3", "--from", str(first), "--to", str(day))
-    twinspire("partition", str(CLICKS), *layout, *span, env=env)
-    pipeline = str(ROOT / "pipelines" / "news.toml")
-    twinspire("run", pipeline, "--date", str(day - timedelta(days=1)), env=env)
-    twinspire("day", pipeline, "--date", str(day), env=env)
-    seconds, peaks = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    for number in range(repeat):
-        if repeat > 1:
-            print(f"{number + 1} of {repeat}", flush=True)
-        for stage in STAGES:
-            _, taken, peak = twinspire(stage, pipeline, "--date", str(day), "--force", env=env)
-            seconds[stage].append(taken)
-            peaks[stage].append(peak)
-            print(f"{stage:10} {taken:7.1f} s {peak:8.0f} MB", flush=True)
-        seconds["all"].append(sum(seconds[stage][number] for stage in STAGES))
-        print(f"{'all':10} {seconds['all'][-1]:7.1f} s", flush=True)
-    rows = [_row(case, "seconds", times, "s") for case, times in seconds.items()]
-    rows += [_row(case, "peak_mb", found, "MB") for case, found in peaks.items()]
-    if repeat > 1:
-        for row in rows:
-            print(
-                f"{row['case']:10} {row['metric']:8} median {row['value']:.1f}, {row['low']:.1f} to {row['high']:.1f}"
-            )
-    return rows
+def _cores(taken: Taken) -> float:
+    return taken.cpu_seconds / taken.seconds / (os.cpu_count() or 1)
 
 
-def _row(case: str, metric: str, values: Sequence[float], unit: str) -> dict:
-    """The median, and the range."""
+def _rows(case: str, contender: str, rounds: Sequence[Taken]) -> list[dict]:
+    """Medians with the range, by metric."""
+    values = {name: [getattr(taken, name) for taken in rounds] for name in Taken._fields}
+    values["cores"] = [_cores(taken) for taken in rounds]
+    return [row(case, contender, metric, found) for metric, found in values.items()]
+
+
+def row(case: str, contender: str, metric: str, values: Sequence[float]) -> dict:
+    """A row of the benchmark's file."""
+    digits = 1 if UNITS[metric] else 3
+    rounded = {"value": median(values), "low": min(values), "high": max(values)}
     return {
         "case": case,
-        "contender": "twinspire/batch",
+        "contender": contender,
         "metric": metric,
-        "value": round(median(values), 1),
-        "low": round(min(values), 1),
-        "high": round(max(values), 1),
-        "unit": unit,
+        **{name: round(value, digits) for name, value in rounded.items()},
+        "unit": UNITS[metric],
     }
+
+
+def ratios(rows: Sequence[dict], yardstick: float) -> list[dict]:
+    """CPU seconds as multiples of the yardstick's."""
+    own = [found for found in rows if found["metric"] == "cpu_seconds"]
+    values = [[found[name] / yardstick for name in ("value", "low", "high")] for found in own]
+    return [row(r["case"], r["contender"], "cpu_ratio", v) for r, v in zip(own, values, strict=True)]
+
+
+def moved(now: Sequence[dict], before: Sequence[dict]) -> list[str]:
+    """How ratios moved, a line each; what rose by more than `NOTABLE` is marked."""
+    known = {r["case"]: r["value"] for r in before if r["metric"] == "cpu_ratio"}
+    lines = []
+    for found in now:
+        was = known.get(found["case"])
+        change = found["value"] / was - 1 if was else None
+        mark = f"  <-- rose by more than {NOTABLE:.0%}" if change is not None and change > NOTABLE else ""
+        told = "new" if change is None else f"{was:8.3f} {change:+7.0%}{mark}"
+        lines.append(f"{found['case']:18} {found['value']:8.3f} {told}")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smaller day")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run the day so many times")
+    parser.add_argument("--quick", action="store_true", help="fewer users and days, and how the ratios moved")
+    parser.add_argument("--case", choices=[case.name for case in cases.WHOLE], help="one of the days; all by default")
+    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="time each so many times")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    if not CLICKS.exists():
-        sys.exit(f"The Globo clicks are needed; nothing at {CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet.")
-    day, history = (date(2017, 10, 4), 3) if options.quick else (date(2017, 10, 16), 15)
-    with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
-        rows = measure(day, history, max(1, options.repeat), Path(folder))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "memory_gb": memory}
+    os.environ.pop("TWINSPIRE_NEWS", None)  # the pipeline file of news would look there
+    contenders = [Checkout.own(), *([Checkout.at(options.beside)] if options.beside else [])]
+    rows: list[dict] = []
+    for case in cases.QUICK if options.quick else cases.WHOLE:
+        if options.case not in (None, case.name):
+            continue
+        if reason := cases.missing(case):
+            print(f"{case.name} is left out: {reason}")
+            continue
+        with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
+            rows += measure(case, contenders, max(1, options.repeat), Path(folder))
+    if options.quick:
+        yardstick = timed([sys.executable, str(ROOT / "benchmarks" / "daily" / "yardstick.py")], ROOT, {})
+        print(f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now and as committed:")
+        found = ratios([r for r in rows if r["contender"] == contenders[0].name], yardstick.cpu_seconds)
+        print("\n".join(moved(found, json.loads(COMMITTED.read_text())["rows"] if COMMITTED.exists() else [])))
+        rows += found
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+        write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

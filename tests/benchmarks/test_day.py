@@ -1,32 +1,79 @@
-"""The day's benchmark: what it tells of several rounds."""
+"""The day's benchmark: the commands that it runs, what it tells of several rounds, and of how ratios moved."""
 
+import json
+import sys
 from datetime import date
 
 import day
 import pytest
+from daily import cases, processes
+
+STUB = """#!{python}
+import json, os, pathlib, sys
+log = pathlib.Path(os.environ["PYTHONPATH"]) / "log.jsonl"
+with log.open("a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+if sys.argv[3] == os.environ.get("FAILING"):
+    sys.exit("what went wrong")
+"""
+CASE = cases.Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=3)
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The commands that the benchmark runs: they do nothing, and what each took is made up."""
-    rounds, asked = {stage: iter((3.0, 1.0, 5.0)) for stage in day.STAGES}, []
+def checkout(tmp_path):
+    """A checkout whose interpreter only notes what it was asked for."""
+    root = tmp_path / "before"
+    (root / "pipelines").mkdir(parents=True)
+    (root / "pipelines" / "groceries.toml").write_text("its own")
+    python = root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STUB.format(python=sys.executable))
+    python.chmod(0o755)
+    return processes.Checkout.at(root)
 
-    def twinspire(command, *arguments, env):
-        asked.append((command, "--force" in arguments))
-        seconds = next(rounds[command]) if command in rounds else 99.0
-        return {}, seconds, 100 * seconds
 
-    monkeypatch.setattr(day, "twinspire", twinspire)
-    return asked
+def asked(checkout):
+    return [json.loads(line) for line in (checkout.root / "log.jsonl").read_text().splitlines()]
 
 
-def test_rounds_are_told_by_their_median_and_range(asked, tmp_path):
-    rows = day.measure(date(2017, 10, 4), 3, 3, tmp_path)
-    told = {(row["case"], row["metric"]): (row["value"], row["low"], row["high"]) for row in rows}
-    assert told == {
-        **{(stage, "seconds"): (3.0, 1.0, 5.0) for stage in day.STAGES},
-        **{(stage, "peak_mb"): (300.0, 100.0, 500.0) for stage in day.STAGES},
-        ("all", "seconds"): (15.0, 5.0, 25.0),
-    }
-    before = [("partition", False), ("run", False), ("day", False)]
-    assert asked == before + 3 * [(stage, True) for stage in day.STAGES], "each round does all stages over"
+def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stages(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True))
+    day.measure(CASE, [checkout], 2, tmp_path / "work")
+    file = str(tmp_path / "work" / "0" / "pipelines" / "groceries.toml")
+    forced = [["-m", "twinspire", name, file, "--date", "2017-10-06", "--force"] for name in ("run", *day.STAGES)]
+    assert asked(checkout) == [["-m", "twinspire", "run", file, "--date", "2017-10-05"], *forced, *forced]
+
+
+def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, monkeypatch):
+    monkeypatch.setenv("FAILING", "train")
+    with pytest.raises(SystemExit, match=r"what went wrong\n.*-m twinspire train.* ended with 1"):
+        checkout.twinspire("train")
+
+
+def test_a_process_is_charged_for_its_children_too(tmp_path):
+    burn = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(20_000_000))'], check=True)"
+    idle = "import time; time.sleep(0.5)"
+    busy, sleeping = (processes.timed([sys.executable, "-c", code], tmp_path, {}) for code in (burn, idle))
+    assert sleeping.seconds >= 0.5 > sleeping.cpu_seconds
+    assert busy.cpu_seconds > sleeping.cpu_seconds + 0.1
+
+
+def test_rounds_are_told_by_their_median_and_range():
+    rounds = [processes.Taken(seconds, 2 * seconds, 100 * seconds) for seconds in (3.0, 1.0, 5.0)]
+    told = {r["metric"]: (r["value"], r["low"], r["high"]) for r in day._rows("grocery/train", "twinspire", rounds)}
+    assert told["seconds"] == (3.0, 1.0, 5.0)
+    assert told["cpu_seconds"] == (6.0, 2.0, 10.0)
+    assert told["peak_mb"] == (300.0, 100.0, 500.0)
+
+
+def test_ratios_are_cpu_seconds_in_yardsticks_and_a_rise_by_a_third_is_marked():
+    rows = [
+        day.row(f"grocery/{stage}", "twinspire", "cpu_seconds", [cpu]) for stage, cpu in (("run", 20), ("train", 9))
+    ]
+    now = day.ratios(rows, 4.0)
+    assert [r["value"] for r in now] == [5.0, 2.25]
+    before = [day.row("grocery/run", "twinspire", "cpu_ratio", [3.75]), day.row("grocery/train", "x", "cpu_ratio", [2])]
+    marked, unmarked = day.moved(now, before)
+    assert "+33%" in marked and "rose" in marked
+    assert "+12%" in unmarked and "rose" not in unmarked
+    assert day.moved(now[:1], [])[0].endswith("new")

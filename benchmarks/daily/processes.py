@@ -1,0 +1,79 @@
+"""Commands as processes of their own: what each took of the clock, of the processors and of memory."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class Taken(NamedTuple):
+    """What a process took.
+
+    Attributes:
+      seconds: of the clock.
+      cpu_seconds: of all processors together, user and system, its children's included.
+      peak_mb: memory of the largest process, in MB.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout of the project with its own environment.
+
+    Attributes:
+      name: how tables call it.
+      root: its folder.
+      python: its interpreter.
+    """
+
+    name: str
+    root: Path
+    python: Path
+
+    @classmethod
+    def own(cls) -> "Checkout":
+        """The one that this file belongs to."""
+        return cls("twinspire", ROOT, Path(sys.executable))
+
+    @classmethod
+    def at(cls, folder: Path) -> "Checkout":
+        """Another one, after `make setup` there."""
+        python = folder / ".venv" / "bin" / "python"
+        if not python.exists():
+            sys.exit(f"A checkout to compare with has its environment in .venv; there is none at {python}.")
+        return cls(f"twinspire at {folder.name}", folder.resolve(), python.absolute())
+
+    def twinspire(self, *arguments: str, env: Mapping[str, str] | None = None) -> Taken:
+        """Runs a command of this checkout."""
+        return timed([str(self.python), "-m", "twinspire", *arguments], cwd=self.root, env=env or {})
+
+
+def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Taken:
+    """Runs a command; one that fails ends the benchmark with what it said.
+
+    Args:
+      command: the program and its arguments.
+      cwd: its folder, whose packages it imports.
+      env: variables besides those of this process.
+    """
+    started = time.monotonic()
+    whole = {**os.environ, **env, "PYTHONPATH": str(cwd)}
+    with subprocess.Popen(
+        command, env=whole, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        output = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{output.rstrip()}\n`{' '.join(command)}` in {cwd} ended with {process.returncode}.")
+    return Taken(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
