@@ -3,6 +3,7 @@
     python benchmarks/day.py --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
     python benchmarks/day.py --case grocery --repeat 3    one of them, three times: medians, with the least and the most
     python benchmarks/day.py --beside ../before           the same of another checkout, in turns with this one
+    python benchmarks/day.py --case large --scale 0.1     a tenth of a made day of 10 million events, from scratch
     python benchmarks/day.py --quick                      fewer users and days, under 3 minutes; how ratios moved
 
 `run` is `twinspire run`, one process for the whole day; `features` to `publish` are processes of their own, as Airflow
@@ -27,6 +28,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import large_world  # noqa: E402
 from daily import cases  # noqa: E402
 from daily.cases import Case  # noqa: E402
 from daily.processes import Checkout, Taken, timed  # noqa: E402
@@ -62,8 +64,20 @@ def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Pat
         for one in contenders:
             for name, taken in _round(case, one, files[one.name]):
                 rounds[one.name, name].append(taken)
-                print(_line(case, one.name, name, taken), flush=True)
+                print(_line(case.name, one.name, name, taken), flush=True)
     return [row for (who, name), taken in rounds.items() for row in _rows(f"{case.name}/{name}", who, taken)]
+
+
+def measure_large(checkout: Checkout, scale: float, folder: Path) -> list[dict]:
+    """Times each stage of the made day, which has no parent, once; returns rows."""
+    size = round(scale * large_world.EVENTS)
+    print(f"large: a made day of {size:,} events", flush=True)
+    rows = []
+    run = large_world.run_stages(folder, lambda arguments, env: checkout.twinspire(*arguments, env=env), scale)
+    for stage, taken in run:
+        print(_line("large", checkout.name, stage, taken), flush=True)
+        rows += _rows(f"large/{stage}", checkout.name, [taken])
+    return rows
 
 
 def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Taken]]:
@@ -78,9 +92,9 @@ def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Ta
     yield "stages", Taken(sum(seconds), sum(cpu), max(peaks))
 
 
-def _line(case: Case, who: str, name: str, taken: Taken) -> str:
+def _line(case: str, who: str, name: str, taken: Taken) -> str:
     return (
-        f"{case.name:8} {who:24} {name:9} {taken.seconds:7.1f} s {taken.cpu_seconds:7.1f} CPU s "
+        f"{case:8} {who:24} {name:9} {taken.seconds:7.1f} s {taken.cpu_seconds:7.1f} CPU s "
         f"{taken.peak_mb:7,.0f} MB {_cores(taken):4.0%} of the cores"
     )
 
@@ -132,7 +146,9 @@ def moved(now: Sequence[dict], before: Sequence[dict]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer users and days, and how the ratios moved")
-    parser.add_argument("--case", choices=[case.name for case in cases.WHOLE], help="one of the days; all by default")
+    names = [case.name for case in cases.WHOLE]
+    parser.add_argument("--case", choices=[*names, "large"], help="one of the days; by default all but large")
+    parser.add_argument("--scale", type=float, default=1.0, metavar="S", help="size of the large day, 1 for the whole")
     parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="time each so many times")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -148,6 +164,9 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
             rows += measure(case, contenders, max(1, options.repeat), Path(folder))
+    if options.case == "large":
+        with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
+            rows += measure_large(contenders[0], options.scale, Path(folder))
     if options.quick:
         yardstick = timed([sys.executable, str(ROOT / "benchmarks" / "daily" / "yardstick.py")], ROOT, {})
         print(f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now and as committed:")

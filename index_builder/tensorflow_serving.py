@@ -61,11 +61,11 @@ def write(folder: Path, query_tower: Path, ids: pa.Array, vectors: np.ndarray) -
     """
     served = _Served(tf.saved_model.load(str(query_tower)), ids, vectors)
     raw = dict(served.encode.structured_input_signature[1])
-    encode = tf.function(lambda **raw: {VECTOR: served.encode(**raw)[VECTOR]})
+    encode = tf.function(lambda **raw: {VECTOR: served.encode(**raw)[VECTOR]}, autograph=False)
     asked = {"k": tf.TensorSpec(None, tf.int32, "k"), "exclude": tf.TensorSpec([None, None], tf.string, "exclude")}
     signatures = {
         ENCODE: encode.get_concrete_function(**raw),
-        RECOMMEND: tf.function(served.recommend).get_concrete_function(**asked, **raw),
+        RECOMMEND: tf.function(served.recommend, autograph=False).get_concrete_function(**asked, **raw),
     }
     tf.saved_model.save(served, str(folder / NUMBER), signatures)
     canonicalise(folder / NUMBER)
