@@ -38,8 +38,8 @@ WHOLE = (
     Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=90),
 )
 QUICK = (
-    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=4),
-    Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=10, sample=4),
+    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16),
+    Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=5, sample=8),
 )
 
 
