@@ -23,6 +23,7 @@ from serving.lookup import IdTable
 from serving.users import UserStore
 from serving.vocabulary import Vocabularies
 from twinspire.errors import BadData
+from twinspire.hiding import hidden
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 
@@ -116,7 +117,7 @@ class Version:
 
     @cached_property
     def _tower(self) -> Tower:
-        with unheard():  # TensorFlow greets at length
+        with unheard(), hidden("keras"):  # TensorFlow greets at length, and would load all of Keras
             import tensorflow as tf
 
             return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
