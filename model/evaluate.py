@@ -74,7 +74,8 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, more: np.ndarray) ->
     Returns: [U, L] int64, best first, -1 behind the end.
     """
     found = np.full((len(queries), k + int(more.max(initial=0))), -1, np.int64)
-    for some in (np.flatnonzero(more <= k), np.flatnonzero(more > k)):  # few have had more than a whole list
+    size = np.searchsorted([k // 8, k // 2, k], more)  # most have had little, few more than a whole list
+    for some in (np.flatnonzero(size == number) for number in range(4)):
         length = k + int(more[some].max(initial=0))
         found[some, :length] = top_k(queries[some], items, length)
     return found

@@ -118,7 +118,7 @@ def test_equal_scores_go_by_position():
 def test_the_best_equal_a_stable_sort_whatever_ties(data):
     """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of columns."""
     rows, width, k = (data.draw(st.integers(*span)) for span in ((1, 3), (1, 90), (1, 12)))
-    score = st.sampled_from([-np.inf, 0.0, 0.5, 1.0, 2.0])
+    score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
     scores = np.array(data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32)
     scores, k = scores.reshape(rows, width), min(k, width)
     expected = [sorted(range(width), key=lambda c: (-row[c], c))[:k] for row in scores]

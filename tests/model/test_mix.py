@@ -156,3 +156,9 @@ def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatc
         tried = [np.where(np.arange(3) == source, step, weights) for step in STEPS]
         weights = max([weights, *tried], key=value)
     assert fit_weights(pooled, truth, [8, 4]) == pytest.approx(weights / weights.sum())
+
+
+def test_of_equal_scores_the_first_in_the_catalogue_counts():
+    """All alike, 3 comes before 5, which is taken: so the second source must weigh more."""
+    weights = fit_weights(pool([np.array([[3]]), np.array([[5]])]), Ragged(np.array([5]), np.array([0]), 1), [1])
+    assert weights[1] > 0.99

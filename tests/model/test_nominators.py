@@ -5,7 +5,9 @@ import pyarrow as pa
 import pytest
 
 from model import mix_lists, nominators
-from model.mix_lists import rank_near
+from model.evaluate import Ranked
+from model.mix import Mix
+from model.mix_lists import rank_mix, rank_near, rank_together
 from model.nominators import Neighbours, Nominators, nearest
 from model.ragged import Ragged, positions
 from model.split import prepare
@@ -104,12 +106,20 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     rows = pa.table(
         {"_user": past, "_truth": [["c"]] * 5, "_past": pa.array([list(x) for x in past], pa.list_(pa.string()))}
     )
-    near = rank_near(sources, prepare(rows, CORPUS), 2)
+    split = prepare(rows, CORPUS)
+    near = rank_near(sources, split, 2)
     for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
         alone = sources.nominate(["co_occurrence"], lists(*past), 2, exclude=exclude)["co_occurrence"]
         assert found.tolist() == alone.tolist()
     given = sources.nominate(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
+    mix = Mix(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted={})
+    silent = np.full((5, 100), -1)
+    mixed = rank_mix(mix, sources, split, Ranked(silent, silent), 2)
+    together = rank_together(sources, split, 2, near)
+    for found in (mixed, together):  # without neighbours b, e and c are what is popular
+        assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
+        assert read(found.excluded) == ["be", "be", "ec", "cb", "ae"]
 
 
 def test_only_short_lists_are_filled(sources):
