@@ -11,7 +11,7 @@ import numpy as np
 
 from index_builder.exact import ExactIndex
 from index_builder.index import Index, Kind, Settings
-from index_builder.tuning import Point, Truth, measure, tune, untuned
+from index_builder.tuning import Point, Truth, measure, step_up, untuned
 from twinspire.stages import Start
 from twinspire.tables import Index as Wanted
 
@@ -70,7 +70,7 @@ def unfit(start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wa
 def take_over(
     vectors: np.ndarray, truth: Truth, target: float, start: Start, tried: Callable[[Point], None]
 ) -> tuple[Index | None, str]:
-    """Builds an index with an earlier version's settings. Where they miss the target, tunes it, starting from them.
+    """Builds an index with an earlier version's settings. Where they miss the target, steps up from them.
 
     Args:
       vectors: [N, D] float32.
@@ -93,5 +93,5 @@ def take_over(
         return index.with_settings(settings), ""
     why = f"with the settings of {start.version} recall was {point.recall.mean:.4f} ± {point.recall.error:.4f}"
     most = start.index["tuning"]["work"] * (1 + CHANGE)
-    better = tune(index, truth, target, tried, most, missed=settings)
+    better = step_up(index, truth, target, tried, settings, most)
     return (index.with_settings(better.settings) if better else None), why

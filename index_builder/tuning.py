@@ -131,7 +131,6 @@ def tune(
     target: float,
     tried: Callable[[Point], None],
     below: float = math.inf,
-    missed: Settings | None = None,
 ) -> Point | None:
     """Searches for the least work with which recall is surely at or above the target.
 
@@ -145,11 +144,10 @@ def tune(
       target: recall, in [0, 1].
       tried: is told every point.
       below: work that has to be beaten, in scans of one code.
-      missed: settings that are known to miss the target; the search begins beside them.
 
     Returns: the best point, or None if none reaches the target with less work than `below`.
     """
-    failed = [missed] if missed else []
+    failed: list[Settings] = []
 
     def reaches(settings: Settings) -> Point | None:
         if any(_finds_no_more(settings, other) for other in failed):
@@ -161,12 +159,36 @@ def tune(
         failed.append(settings)
         return None
 
-    begin = missed.rescored if missed else index.settings.k * _MIDDLE
+    begin = index.settings.k * _MIDDLE
     best: Point | None = None
     for ladder in sorted(candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)):
         least = best.work if best else below
         best = _first([s for s in ladder if work(s, len(index)) < least], reaches) or best
     return best
+
+
+def step_up(
+    index: Tunable, truth: Truth, target: float, tried: Callable[[Point], None], missed: Settings, below: float
+) -> Point | None:
+    """Goes from settings that miss the target to dearer ones, step by step, until one surely reaches it.
+
+    Args:
+      index: built, with any settings.
+      truth: the queries to tune on.
+      target: recall, in [0, 1].
+      tried: is told every point.
+      missed: the settings; what is tried rescores no less and looks at no fewer leaves.
+      below: work at which the search ends, in scans of one code.
+
+    Returns: the first point that does, None if there is none with less work than `below`.
+    """
+    dearer = [s for s in affordable(index.settings, len(index), below) if s != missed and _finds_no_more(missed, s)]
+    for settings in sorted(dearer, key=lambda s: work(s, len(index))):
+        point = measure(index, truth, settings)
+        tried(point)
+        if point.recall.sure >= target:
+            return point
+    return None
 
 
 def _finds_no_more(one: Settings, other: Settings) -> bool:

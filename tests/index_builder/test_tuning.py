@@ -44,17 +44,43 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
         index = Ladder(vectors, start, np.minimum(found / found[leaves // 2, 20], 1), rows)
         everything = [s for each in tuning.candidates(start, len(index)) for s in each]
         costs = {s: tuning.work(s, len(index)) for s in everything}
-        enough = [
-            costs[s]
+        reaching = [
+            s
             for s in everything
             if tuning.recall(vectors, truth, index.with_settings(s).scan(queries, k)[0]).sure >= 0.6
         ]
+        enough = [costs[s] for s in reaching]
         for below in (np.inf, np.median(list(costs.values())), min(enough)):
             tried: list[tuning.Point] = []
             best = tuning.tune(index, truth, 0.6, tried.append, below)
             assert (best.work if best else None) == min((cost for cost in enough if cost < below), default=None)
             assert len(tried) < len(everything) / 3
         assert 1 < len(enough) < len(everything) / 2
+        for missed in rng.choice([s for s in everything if s not in reaching], 5):
+            above = [
+                costs[s]
+                for s in reaching
+                if s.rescored >= missed.rescored and s.leaves_searched >= missed.leaves_searched
+            ]
+            for below in (np.inf, np.median(enough), min(above, default=0)):
+                best = tuning.step_up(index, truth, 0.6, lambda point: None, missed, below)
+                assert (best.work if best else None) == min((cost for cost in above if cost < below), default=None)
+
+
+def test_settings_that_miss_step_up_to_the_least_work_that_does():
+    """Of 20 neighbours 11 are wanted. 28 leaves find them alone, some more rescoring finds them with less work."""
+    vectors, k, leaves = clustered(4_000), 20, 60
+    queries = clustered(30, seed=1)
+    rows, _ = exact.search(vectors, queries, k)
+    start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
+    found = np.arange(leaves + 1)[:, None] * 0.01 + np.arange(60)[None, :] * 0.0625
+    index = Ladder(vectors, start, found.clip(max=1), rows)
+    tried: list[tuning.Point] = []
+    missed = replace(start, rescored=4 * k, leaves_searched=10)
+    best = tuning.step_up(index, tuning.Truth.of(vectors, queries, k), 0.55, tried.append, missed, np.inf)
+    assert best and (best.settings.rescored, best.settings.leaves_searched) == (6 * k, 17)
+    assert best.work < tuning.work(replace(missed, leaves_searched=28), len(index))
+    assert [point.work for point in tried] == sorted(point.work for point in tried) and tried[-1] is best
 
 
 def test_bisection_finds_the_first_of_any_number():
