@@ -25,6 +25,8 @@ from twinspire.tables import Train
 
 RUNS = 32
 """Fewest runs of a full batch, where rows of a user stand together: negatives are to be other users' too."""
+BASKET_PARTS = 64
+"""Fewest parts of baskets of a full batch: with half as many recall was somewhat lower (docs/decisions/0032)."""
 
 
 class Batch(NamedTuple):
@@ -54,13 +56,14 @@ def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0)
     packing = Packing(rows, sequences) if sequences else None
     plain = [name for name in rows.features if name not in sequences]
     lists = layout.lists
-    most = max(1, settings.batch_size // RUNS)
     rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
     block = blocks(rows, settings)
     if packing:
-        together = packing.runs(block, most, rng)
+        together = packing.runs(block, max(1, settings.batch_size // RUNS), rng)
+    elif settings.negatives.mask_positives:
+        together = baskets(rows, max(1, settings.batch_size // BASKET_PARTS), rng)
     else:
-        together = baskets(rows, most, rng) if settings.negatives.mask_positives else np.arange(len(rows))
+        together = np.arange(len(rows))
     for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
         features = bagged(training_rows.take(rows, batch, plain), lists)
         for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():

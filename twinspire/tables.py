@@ -173,7 +173,7 @@ class Negatives(Strict):
     mask_positives: bool = Field(
         False,
         description="What the same user took elsewhere in the batch is no negative. For baskets and playlists: rows of "
-        "one user and time then stand together, up to a 32nd of a batch, and share the work of their history.",
+        "one user and time then stand together, up to a 64th of a batch, and share the work of their history.",
     )
 
 

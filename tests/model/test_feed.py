@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from model.bags import Bags
-from model.feed import RUNS, baskets, feed, shuffled
+from model.feed import BASKET_PARTS, baskets, feed, shuffled
 from model.rows import Rows
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
@@ -80,7 +80,7 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
     history = tiny.columns(20)["recent"][basket]
     rows = replace(rows, time=basket, user=basket % 3, features={**rows.features, "recent": history})
     pipeline = tiny.pipeline(
-        train={"batch_size": 2 * RUNS, "order": "shuffled", "negatives": {"mask_positives": masked}}
+        train={"batch_size": 2 * BASKET_PARTS, "order": "shuffled", "negatives": {"mask_positives": masked}}
     )
     for batch, features in feed(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
         pairs = np.mean(basket[batch[1:]] == basket[batch[:-1]])
