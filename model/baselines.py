@@ -56,10 +56,17 @@ def past_then(past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None
     Returns: [U, k] int64, -1 behind the end.
     """
     ranked = np.full((past.rows, k), -1, np.int64)
-    for start in range(0, past.rows, _CHUNK):
-        stop = min(start + _CHUNK, past.rows)
-        own, without = past.part(start, stop).padded(), exclude.part(start, stop) if exclude is not None else None
-        gone = own.shape[1] + (int(without.lengths.max(initial=0)) if without is not None else 0)
-        common = np.broadcast_to(order[: k + gone], (stop - start, len(order[: k + gone])))
-        ranked[start:stop] = first_distinct(np.concatenate([own, common], axis=1), k, exclude=without)
+    more = past.lengths + (exclude.lengths if exclude is not None else 0)
+    for rows in _alike(more, k):
+        own, without = past.take(rows).padded(), exclude.take(rows) if exclude is not None else None
+        common = order[: k + int(more[rows].max())]
+        common = np.broadcast_to(common, (len(rows), len(common)))
+        ranked[rows] = first_distinct(np.concatenate([own, common], axis=1), k, exclude=without)
     return ranked
+
+
+def _alike(more: np.ndarray, k: int) -> list[np.ndarray]:
+    """Rows in parts, those apart that need much more than k: most have had little, and few more than a whole list."""
+    size = np.searchsorted([0, k // 8, k // 2, k], more)
+    kinds = (np.flatnonzero(size == number) for number in range(5))
+    return [rows[start : start + _CHUNK] for rows in kinds for start in range(0, len(rows), _CHUNK)]

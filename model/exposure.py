@@ -85,7 +85,7 @@ def popular_share(ranked: np.ndarray, popular: np.ndarray, ks: Sequence[int]) ->
       ks: list lengths.
     """
     listed = ranked >= 0
-    hot = listed & popular[np.where(listed, ranked, 0)] if len(popular) else np.zeros_like(listed)
+    hot = np.append(popular, False)[ranked]  # -1, no item, is the last
     shares = {}
     for k in ks:
         n = listed[:, :k].sum(axis=1)
