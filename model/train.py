@@ -86,11 +86,14 @@ def _train(
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / schema.CORPUS_START)
     examples = _examples(ctx, features)
     asked = exams_of(ctx, _evaluation(ctx, features), examples, corpus)
-    with ThreadPoolExecutor(1) as beside:  # on one core the parent is measured while the other lays out the graphs
+    beside = ThreadPoolExecutor(1)  # on one core the parent is measured while the other lays out the graphs
+    try:
         judging = beside.submit(_judge, ctx, parent, corpus, asked)
         learned = learn(ctx, features, start)
         towers = write(ctx, learned, out)
         judged = judging.result()
+    finally:
+        beside.shutdown(wait=False)  # whoever stops the stage is not kept waiting: its day has to be closed first
     before = judged.lists
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
     encoded = encode(towers, corpus, held)

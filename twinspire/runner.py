@@ -11,7 +11,7 @@ from importlib import import_module
 from rich.console import Console
 
 from twinspire import claims, workdir
-from twinspire.errors import GateRefused, NothingToDo, TryAgain, UsageError
+from twinspire.errors import BadData, GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.hiding import hidden
 from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest, stage_key
 from twinspire.lineage import find_parent, find_start, is_kept, is_live, missing, unread
@@ -132,10 +132,8 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
             start=start,
         )
         done = _make(stage, context, key=key, config=config)
-    elif name == "features" and (late := unread(pipeline, day)):
-        again = said(f"twinspire run PIPELINE --date {day} --force")
-        text = f"{late:,} events of {day} came late, others than it was run with; it stays as it is. To run it anew:"
-        console.print(f"{text} {again}", soft_wrap=True)
+    elif name == "features":
+        _tell_late(pipeline, day)
     if name == "publish":
         raise_if_refused(done)
     told = {**done.summary, "live": is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary
@@ -191,6 +189,19 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
     )
     workdir.commit(attempt)
     return attempt
+
+
+def _tell_late(pipeline: Pipeline, day: date) -> None:
+    """Says that events of a day that is done have come since. What is wrong with a later day's logs does not matter."""
+    try:
+        late = unread(pipeline, day)
+    except BadData as e:
+        console.print(f"Whether events of {day} came late since cannot be told: {said(e)}", soft_wrap=True)
+        return
+    if late:
+        again = said(f"twinspire run PIPELINE --date {day} --force")
+        text = f"{late:,} events of {day} came late, others than it was run with; it stays as it is. To run it anew:"
+        console.print(f"{text} {again}", soft_wrap=True)
 
 
 def _gaps(pipeline: Pipeline, day: date, parent: Parent | None, mode: Mode) -> tuple[Gap, ...]:
