@@ -162,10 +162,13 @@ class Work(beam.DoFn):
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator:
         """Works on the shards so far, once they are many events."""
         number, found = element[0], list(element[1])
-        self._waiting.append((number, found))
-        self._rows += sum(batch.num_rows for batch in found)
-        if self._rows >= WORKED_ROWS:
+        rows = sum(batch.num_rows for batch in found)
+        # Each row may be a user of its own, and users times the window must stay a number of 63 bits (history.spans).
+        most = min(WORKED_ROWS, (1 << 62) // (len(self._job.plan.read) * days.MICROSECONDS_OF_A_DAY))
+        if self._waiting and self._rows + rows > most:
             yield from self._work()
+        self._waiting.append((number, found))
+        self._rows += rows
 
     def finish_bundle(self) -> Iterator:
         """Works on the rest."""

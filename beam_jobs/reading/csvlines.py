@@ -1,7 +1,7 @@
 """CSV -> blocks of text columns, a record at a time: nothing is converted, since 007 and 1.50 may be ids."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -86,10 +86,16 @@ def csv_blocks(
             numbers = _numbers(number, len(batch), {row.number + first - 1 for row in bad})
             number = int(numbers[-1]) + 1 if len(numbers) else number
             yield from _decoded(batch, numbers)
-            for row in bad[told:]:
-                rule, why = f"not {row.expected_columns} fields", f"{row.actual_columns} fields"
-                yield Unreadable(row.number + first - 1, rule, why, row.text)
+            yield from _malformed(bad[told:], first)
             told = len(bad)
+        yield from _malformed(bad[told:], first)  # behind the last good row, or of a file that has none
+
+
+def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unreadable]:
+    """Rows with too few or too many fields; Arrow counts them from 1, from the record `first` on."""
+    for row in rows:
+        rule, why = f"not {row.expected_columns} fields", f"{row.actual_columns} fields"
+        yield Unreadable(row.number + first - 1, rule, why, row.text)
 
 
 def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:

@@ -137,3 +137,10 @@ def test_a_csv_left_early_leaves_no_reader_behind(tmp_path, monkeypatch):
     after = len(reads)
     time.sleep(0.2)
     assert 0 < after == len(reads) < 80
+
+
+def test_rows_that_are_malformed_to_the_last_are_told_all_the_same(tmp_path):
+    (tmp_path / "log.csv").write_text("user,t\nonly\nlonely\n")
+    with pytest.raises(BadData) as e:
+        lay_out(tmp_path, tmp_path / "log.csv", time="t")
+    assert all(part in str(e.value) for part in ("2 cannot be read", "not 2 fields", "--rejected"))
