@@ -4,8 +4,9 @@ Records are numbered for people, from 1: Parquet rows, lines of JSON Lines, reco
 first (blank lines and line breaks inside quotes do not count).
 """
 
+import json
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from beam_jobs.reading.columns import RAW, Column
 from beam_jobs.reading.csvlines import Unreadable, csv_blocks, header
 from beam_jobs.reading.files import format_of, open_text, readable
-from beam_jobs.reading.jsonlines import json_blocks
+from beam_jobs.reading.jsonlines import JSON_TYPES, frame, read_objects
 from beam_jobs.reading.rejected import Rejected
 from beam_jobs.reading.source import SourceFile
 from twinspire import storage
@@ -90,9 +91,50 @@ def _parquet(
 def _json_lines(
     file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
 ) -> Iterator[Block | Rejected]:
+    """Blocks of some megabytes.
+
+    A key that no line of a block has gives no column. Values of a type that the column's use does not allow reject
+    their line; what else is mixed becomes text.
+    """
+    names = list(dict.fromkeys(column.source for column in columns))
     with open_text(file.uri) as text:
-        for found in json_blocks(file, text, columns):
-            yield found if isinstance(found, Rejected) else Block(*found, text=True)
+        for objects in read_objects(text):
+            yield from (Rejected.of(file, *bad[:2], f"{bad.why}: {bad.text}") for bad in objects.unreadable)
+            good = []
+            for i, (record, number) in enumerate(zip(objects.records, objects.numbers, strict=True)):
+                reason = _problem(record, columns)
+                if reason:
+                    yield Rejected.of(file, number, reason, json.dumps(record, ensure_ascii=False))
+                else:
+                    good.append(i)
+            if good:
+                rows = frame([objects.records[i] for i in good], names).rename(lambda name: RAW + name)
+                yield Block(rows, np.array([objects.numbers[i] for i in good], np.int64), text=True)
+
+
+def _problem(record: Any, columns: Sequence[Column]) -> str | None:
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    for column in columns:
+        value = record.get(column.source)
+        if value is not None and not _fits(value, column):
+            return f"{column.use} is {JSON_TYPES[type(value)]}"
+    return None
+
+
+def _fits(value: Any, column: Column) -> bool:
+    kind = type(value)
+    if column.kind == "key":
+        return kind in (str, int)
+    if column.kind == "categories" and column.separator:
+        return kind is str
+    if column.kind == "categories":
+        return kind is list and all(type(x) in (str, int, type(None)) for x in value)
+    if column.kind == "vector":
+        return kind is list and all(type(x) in (int, float) for x in value)
+    if column.kind in ("words", "raw") and kind is list:
+        return all(type(x) in (str, int, float, bool) for x in value)
+    return kind in (str, int, float, bool)
 
 
 def _csv(file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int) -> Iterator[Block | Rejected]:

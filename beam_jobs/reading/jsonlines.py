@@ -1,4 +1,4 @@
-"""JSON Lines -> blocks of raw columns, one line at a time: a line can hold anything."""
+"""JSON Lines -> objects and columns, one line at a time: a line can hold anything. Nothing is judged but form."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,40 +6,23 @@ from contextlib import suppress
 from math import isfinite
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
-from beam_jobs.reading.columns import RAW, Column
 from beam_jobs.reading.csvlines import Unreadable
 from beam_jobs.reading.files import Bytes, open_text
-from beam_jobs.reading.rejected import Rejected
-from beam_jobs.reading.source import SourceFile
 
 _BLOCK = 8 << 20
 _EXACT = 1 << 53
 """Whole numbers up to this one are decimals without loss."""
-_NAMES = {str: "a string", int: "an integer", float: "a decimal", bool: "true/false", list: "a list", dict: "an object"}
-
-
-def json_blocks(
-    file: SourceFile, text: Bytes, columns: Sequence[Column]
-) -> Iterator[Rejected | tuple[pl.DataFrame, np.ndarray]]:
-    """Yields records in order, in blocks of some megabytes: raw columns and line numbers.
-
-    A key that no line of a block has gives no column. Values of a type that the column's use does not allow reject
-    their line; what else is mixed becomes text.
-    """
-    names = list(dict.fromkeys(column.source for column in columns))
-    for objects in read_objects(text):
-        yield from (Rejected.of(file, *bad[:2], f"{bad.why}: {bad.text}") for bad in objects.unreadable)
-        reasons = [_problem(record, columns) for record in objects.records]
-        for record, number, reason in zip(objects.records, objects.numbers, reasons, strict=True):
-            if reason:
-                yield Rejected.of(file, number, reason, json.dumps(record, ensure_ascii=False))
-        good = [i for i, reason in enumerate(reasons) if not reason]
-        if good:
-            records, numbers = [objects.records[i] for i in good], [objects.numbers[i] for i in good]
-            yield frame(records, names).rename(lambda name: RAW + name), np.array(numbers, np.int64)
+JSON_TYPES = {
+    str: "a string",
+    int: "an integer",
+    float: "a decimal",
+    bool: "true/false",
+    list: "a list",
+    dict: "an object",
+}
+"""What values of JSON are called in messages; `None` is null."""
 
 
 class Objects(NamedTuple):
@@ -67,7 +50,7 @@ def read_objects(text: Bytes, block_bytes: int = _BLOCK) -> Iterator[Objects]:
                 continue
             try:
                 record = json.loads(written)
-                why = "" if isinstance(record, dict) else f"{_NAMES.get(type(record), 'null')}"
+                why = "" if isinstance(record, dict) else f"{JSON_TYPES.get(type(record), 'null')}"
             except ValueError as e:  # no JSON, or no UTF-8
                 why = str(e)
             if why:
@@ -94,31 +77,6 @@ def first_keys(uri: str) -> list[str]:
                 if isinstance(record, dict):
                     return list(record)
     return []
-
-
-def _problem(record: Any, columns: Sequence[Column]) -> str | None:
-    if not isinstance(record, dict):
-        return "not a JSON object"
-    for column in columns:
-        value = record.get(column.source)
-        if value is not None and not _fits(value, column):
-            return f"{column.use} is {_NAMES[type(value)]}"
-    return None
-
-
-def _fits(value: Any, column: Column) -> bool:
-    kind = type(value)
-    if column.kind == "key":
-        return kind in (str, int)
-    if column.kind == "categories" and column.separator:
-        return kind is str
-    if column.kind == "categories":
-        return kind is list and all(type(x) in (str, int, type(None)) for x in value)
-    if column.kind == "vector":
-        return kind is list and all(type(x) in (int, float) for x in value)
-    if column.kind in ("words", "raw") and kind is list:
-        return all(type(x) in (str, int, float, bool) for x in value)
-    return kind in (str, int, float, bool)
 
 
 def _series(name: str, values: list) -> pl.Series:
