@@ -11,6 +11,7 @@ from typing import Any
 from index_builder.log import version_date
 from index_builder.registry import Registry
 from twinspire import storage, workdir
+from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
 from twinspire.stages import NOBODY, Gap, Parent, Start
 
@@ -114,11 +115,17 @@ def missing(pipeline: Pipeline, parent: date | None, day: date) -> list[Gap]:
 
 
 def unread(pipeline: Pipeline, day: date) -> int:
-    """A day's late events (`source.late_days`), if they are others than those that its features were made with."""
+    """A day's late events (`source.late_days`), if they are others than those that its features were made with.
+
+    Raises:
+      BadData: the folder of a later day cannot be read.
+    """
     done = workdir.latest(pipeline, day, "features") if pipeline.source.late_days else None
     if done is None:
         return 0
-    came = import_module("beam_jobs.reading.late").stragglers(pipeline, day)
+    came = import_module("beam_jobs.reading.late").look(pipeline, day)
+    if came.unreadable:
+        raise BadData("\n".join(came.unreadable.values()))
     return came.events if came.digest != done.summary.get("late", {}).get("digest", "") else 0
 
 

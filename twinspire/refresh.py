@@ -74,6 +74,7 @@ def refresh(
         holder=towers.holder.version,
         promote=promote,
         source=digest(import_module("beam_jobs.reading.source").fingerprint(pipeline, day, "catalogue")),
+        **_late(pipeline, day),
     )
     done = workdir.latest(pipeline, day, REFRESH.name)
     fresh = force or done is None or done.key != key or not is_kept(pipeline, done.summary["version"])
@@ -145,6 +146,12 @@ def _check(pipeline: Pipeline, day: date, holder: Manifest) -> None:
             f"A refresh gives towers the features that they were trained with; {', '.join(changed)} changed since "
             f"{holder.version} was. Train a day with the new pipeline file: twinspire run PIPELINE --date {day}"
         )
+
+
+def _late(pipeline: Pipeline, day: date) -> dict[str, str]:
+    """Late events count in a catalogue, and no later day goes on from it: with others it is made again."""
+    came = import_module("beam_jobs.reading.late").look(pipeline, day) if pipeline.source.late_days else None
+    return {"late": came.digest_of_all} if came and came.digest_of_all else {}
 
 
 def _features(table: dict) -> dict[str, tuple]:

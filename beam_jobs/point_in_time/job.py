@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from beam_jobs.days import Plan
+from beam_jobs.reading.late import Late
 from beam_jobs.reading.source import Inputs
 from twinspire.pipeline import Pipeline
 
@@ -17,6 +18,7 @@ class Job:
       p: the pipeline.
       plan: its days.
       inputs: its files.
+      late: what of `inputs.later` is read with them.
       out: URI of the folder that it writes to.
       block_hours: by day of examples, hours of the day that share a file.
       most_held_out: the most users held out of a day.
@@ -26,6 +28,7 @@ class Job:
     p: Pipeline
     plan: Plan
     inputs: Inputs
+    late: Late
     out: str
     block_hours: dict[date, int]
     most_held_out: int

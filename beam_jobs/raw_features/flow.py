@@ -93,7 +93,7 @@ class ReadRecords(beam.PTransform):
     def expand(self, begin: PBegin) -> Any:
         """Small files are put together, large ones cut into parts, and these spread over the workers."""
         inputs = self.job.inputs
-        tables = ({**inputs.events, **inputs.later}, inputs.users)
+        tables = ({**inputs.events, **self.job.late.files}, inputs.users)
         files = [(f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))]
         packs = begin | beam.Create(steps.pack(files), reshuffle=False)
         parts = packs | "Cut" >> beam.FlatMap(steps.cut, self.job.p.source.format)

@@ -16,6 +16,7 @@ from beam_jobs.reading.files import format_of
 from twinspire import storage
 from twinspire.errors import NothingToDo
 from twinspire.stages import StageContext
+from twinspire.wording import said
 
 BLOCK_ROWS = 50_000
 """Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
@@ -57,11 +58,10 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     def build(pipeline: beam.Pipeline) -> None:
         look(pipeline | "Raw features" >> RawFeatures(job))
 
-    came = late.stragglers(ctx.pipeline, ctx.day)
     engine.run(ctx.pipeline.beam.options, build)
     numbers = report.read_numbers(job)
     found = report.make_report(job, numbers)
-    found["late"]["digest"] = came.digest
+    found["late"]["digest"] = job.late.digest
     storage.write_bytes(storage.join(ctx.out, schema.REPORT), json.dumps(found, indent=1).encode())
     report.check(job, numbers)
     if warning := report.misplaced(job, found):
@@ -103,8 +103,21 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> Job:
     """Finds out what the run reads and how it is laid out."""
     plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
     inputs = source.inputs(ctx.pipeline, plan)
+    came = late.look(ctx.pipeline, ctx.day, inputs.later)
+    for at, why in came.unreadable.items():
+        again = f"refresh PIPELINE --date {ctx.day}" if scope else f"run PIPELINE --date {ctx.day} --force"
+        text = f"Late events of {ctx.day} in the folder of {at} are left out: {why}"
+        console.print(said(f"{text} To take them in then: twinspire {again}"), soft_wrap=True, markup=False)
     hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
-    return Job(p=ctx.pipeline, plan=plan, inputs=inputs, out=ctx.out, block_hours=hours, most_held_out=MOST_HELD_OUT)
+    return Job(
+        p=ctx.pipeline,
+        plan=plan,
+        inputs=inputs,
+        late=came,
+        out=ctx.out,
+        block_hours=hours,
+        most_held_out=MOST_HELD_OUT,
+    )
 
 
 def _block_hours(given: str, files: tuple[source.SourceFile, ...]) -> int:

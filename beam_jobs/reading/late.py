@@ -6,7 +6,7 @@ with --force. docs/decisions/0039-late-events.md
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -17,48 +17,98 @@ from beam_jobs.reading import blocks, columns
 from beam_jobs.reading.records import ORDER, Judge
 from beam_jobs.reading.rejected import Rejected
 from beam_jobs.reading.source import SourceFile, later_files
+from twinspire.errors import BadData
 from twinspire.pipeline import Pipeline
 
+_BITS = 256
 
-class Stragglers(NamedTuple):
-    """A day's events in the folders of later days.
+
+class Digest:
+    """Number and digest of events, in whatever order and files they lie; nothing of them is kept."""
+
+    def __init__(self) -> None:
+        """Of no events."""
+        self.events = 0
+        self._sum = 0
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Adds events. Hashes are summed, so that their order does not matter, and a copy counts."""
+        for line in rows.write_ndjson().encode().splitlines():
+            self._sum += int.from_bytes(hashlib.sha256(line).digest())
+        self._sum %= 1 << _BITS
+        self.events += len(rows)
+
+    def merge(self, other: "Digest") -> None:
+        """Adds the events of another."""
+        self._sum = (self._sum + other._sum) % (1 << _BITS)
+        self.events += other.events
+
+    def __str__(self) -> str:
+        """The digest, empty without events."""
+        return f"{self._sum:0{_BITS // 4}x}" if self.events else ""
+
+
+class Late(NamedTuple):
+    """What the folders of later days hold of a day, and of those before it.
 
     Attributes:
-      events: how many.
-      digest: of their values, in whatever order and files they lie; empty without any.
+      files: those that hold any, by the day of their folder.
+      events: how many are of the day.
+      digest: of these; empty without any.
+      digest_of_all: of these and of those of earlier days.
+      unreadable: why a folder is left out, by its day.
     """
 
+    files: Mapping[date, tuple[SourceFile, ...]]
     events: int
     digest: str
+    digest_of_all: str
+    unreadable: Mapping[date, str]
 
 
-def stragglers(p: Pipeline, day: date) -> Stragglers:
+def look(p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None) -> Late:
     """Finds a day's stragglers. Of files without any, only the column of times is read.
 
-    Raises:
-      BadData: a file cannot be read, or lacks a column.
+    A folder with a file that cannot be read is left out as a whole: it may be half written, and is not the day's own.
+
+    Args:
+      p: the pipeline.
+      day: whose.
+      later: files of the days after it, if they have been listed.
     """
+    files, unreadable, own, every = dict[date, tuple[SourceFile, ...]](), dict[date, str](), Digest(), Digest()
+    for at, listed in (later_files(p, day) if later is None else later).items():
+        try:
+            holding = [(file, *found) for file in listed if (found := _look_into(p, file, day))[1].events]
+        except BadData as e:
+            unreadable[at] = str(e)
+            continue
+        for _, of_day, of_all in holding:
+            own.merge(of_day)
+            every.merge(of_all)
+        if holding:
+            files[at] = tuple(file for file, *_ in holding)
+    return Late(files, own.events, str(own), str(every), unreadable)
+
+
+def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest]:
+    """The file's events of the day, and of all days up to it."""
     wanted = columns.events(p)
     time = [column for column in wanted if column.name == "_time"]
-    lines: list[bytes] = []
-    for files in later_files(p, day).values():
-        for file in files:
-            if any(len(rows) for rows in _of_day(p, file, time, day)):
-                lines += [line for rows in _of_day(p, file, wanted, day) for line in _lines(rows)]
-    digest = hashlib.sha256(b"".join(sorted(lines))).hexdigest() if lines else ""
-    return Stragglers(len(lines), digest)
+    own, every, start = Digest(), Digest(), days.start_of(day, p.zone)
+    if any(len(rows) for rows in _until(p, file, time, day)):
+        for rows in _until(p, file, wanted, day):
+            own.add(rows.filter(pl.col("_time") >= start))
+            every.add(rows)
+    return own, every
 
 
-def _of_day(p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date) -> Iterator[pl.DataFrame]:
-    """The file's events of the day, with some of their columns."""
-    judge = Judge(p, file, 0, wanted)
-    start, end = days.start_of(day, p.zone), days.start_of(days.after(day), p.zone)
+def _until(p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date) -> Iterator[pl.DataFrame]:
+    """The file's events up to the end of the day, with some of their columns."""
+    judge, end = Judge(p, file, 0, wanted), days.start_of(days.after(day), p.zone)
     for part in blocks.parts(p.source.format, file):
         for block in blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
             if not isinstance(block, Rejected):
                 good = judge.take(block).good
-                yield good.filter(good["_time"].is_between(start, end, closed="left")).drop(ORDER)
-
-
-def _lines(rows: pl.DataFrame) -> list[bytes]:
-    return rows.write_ndjson().encode().splitlines(keepends=True)
+                yield good.filter(pl.col("_time") < end).drop(ORDER)
+    judge.close()

@@ -153,3 +153,55 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
         assert runner.run_stage(left_behind, date(2024, 3, 1), "index")["status"] == "done"
         assert runner.run_stage(left_behind, date(2024, 3, 1), "embed")["status"] == "already done"
     assert len(set(keys.values())) == 2
+
+
+@pytest.fixture
+def waiting(left_behind):
+    """The same with `source.late_days`, and a function that lays out a folder of the day after the last."""
+    lines = Path("events/dt=2024-03-02/part.csv").read_text().splitlines()
+    later = Path("events/dt=2024-03-03/part.csv")
+    later.parent.mkdir()
+
+    def come(late):
+        later.write_text("\n".join(lines[: late + 1]) + "\n")
+
+    return left_behind.model_copy(update={"source": left_behind.source.model_copy(update={"late_days": 1})}), come
+
+
+def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
+    """Nothing goes on from a refresh, so a few late events cost nothing more than another one."""
+    (p, come), day, keys = waiting, date(2024, 3, 2), list[str]()
+
+    def make(p, day, *_, key, config):
+        keys.append(key)
+        return replace(workdir.latest(p, day, "refresh"), key=key)
+
+    monkeypatch.setattr(refresh, "_make", make)
+    monkeypatch.setattr(refresh.Registry, "verify", lambda *_: None)
+    for late in (0, 1, 2, 2):
+        come(late)
+        assert refresh.refresh(p, day)["status"] == "done"
+    assert keys[2] == keys[3] and len(set(keys)) == 3
+
+
+def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(waiting, monkeypatch, capsys):
+    (p, come), day = waiting, date(2024, 3, 2)
+
+    def make(stage, context, *, key, config):
+        made = replace(workdir.latest(p, day, stage.name), uri=context.out, key=key, config=config)
+        workdir.commit(made)
+        return made
+
+    monkeypatch.setattr(runner, "_make", make)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def told(status="already done"):
+        assert runner.run_stage(p, day, "features")["status"] == status
+        return capsys.readouterr().err
+
+    assert told("done") == told() == ""
+    come(3)
+    assert f"3 events of {day} came late" in (text := told())
+    assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --force")
+    Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
+    assert f"Whether events of {day} came late since cannot be told: " in told()

@@ -9,14 +9,17 @@ import pytest
 
 from beam_jobs.raw_features.run import plan_job, write_raw
 from beam_jobs.reading import source
-from beam_jobs.reading.late import stragglers
+from beam_jobs.reading.late import look
 from tests.beam_jobs.raw_features import world as worlds
 from tests.beam_jobs.raw_features.test_raw_features import digests, keep, rows, same
 from twinspire import doctor, workdir
+from twinspire.errors import BadData
 from twinspire.lineage import unread
 from twinspire.workdir import Attempt
 
 DAY = worlds.DAY
+HALF = DAY + timedelta(days=3)
+"""Day of a folder that is half written when the day is run."""
 ROWS = ("late rows", "rows in time")
 
 
@@ -53,15 +56,18 @@ def late(tmp_path_factory):
     write_raw(world.context(folder / "in time", mode="full"), rows_to["rows in time"])
     moved = delay(world, most=2)
     tomorrow = DAY + timedelta(days=1)
-    some = world.events[DAY][0]
+    some = dict(world.events[DAY][0], kind="buy")
     world.events[DAY] += [
-        dict(some, at=on(DAY - timedelta(days=3))),
+        dict(some, at=on(DAY - timedelta(days=4))),
         dict(some, at=on(tomorrow)),
         dict(some, at=on(tomorrow) + 1),
     ]
-    world.events[tomorrow] += [dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow - timedelta(days=3)))]
-    world.settings["source"] = "late_days = 2"
+    world.events[tomorrow] += [dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow - timedelta(days=4)))]
+    world.settings["source"] = "late_days = 3"
+    world.events[HALF] = [dict(some, who=59, at=on(DAY)), dict(some, at=on(HALF))]
     worlds.write(world, "parquet")
+    file = world.folder / f"events/dt={HALF}/part-1.parquet"
+    file.write_bytes(file.read_bytes()[:-99])  # what is still being copied
     report = write_raw(world.context(folder / "late", mode="full"), rows_to["late rows"])
     return world, moved, folder, report
 
@@ -80,7 +86,7 @@ def test_they_are_counted(late):
         "left_out": 3,
         "left_out_of_other_days": 0,
         "stragglers": (n := sum(n for (day, _), n in moved.items() if day == DAY)),
-        "digest": stragglers(world.pipeline, DAY).digest,
+        "digest": look(world.pipeline, DAY).digest,
     }
     assert n > 5 and report["rows"] == len(world.events[DAY]) and report["rejected"] == {}
 
@@ -92,13 +98,18 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
     uri = workdir.begin(p, DAY, "features")
     done = Attempt(uri=uri, key="", config="", output="", mode="full", parent=None, inputs={}, summary=report)
     workdir.commit(done)
+    with pytest.raises(BadData, match=f"dt={HALF}/part-1"):
+        unread(p, DAY)
+    half = world.events.pop(HALF)
+    world.events[HALF] = half[1:]
+    worlds.write(world, "parquet")
     assert unread(p, DAY) == 0
     day, other = DAY + timedelta(days=2), DAY - timedelta(days=1)
     some = world.events[DAY][0]
     world.events[day] += [dict(some, at=on(day)), dict(some, at=on(other))]
     worlds.write(world, "jsonl")
     assert unread(p, DAY) == 0, "they lie in other files and another format, and are the same"
-    world.events[day] += [dict(some, who=59, at=on(DAY))]
+    world.events[HALF] = half
     worlds.write(world, "jsonl")
     assert unread(p, DAY) == report["late"]["stragglers"] + 1
     assert {name.split("/")[1] for name in key} == {
@@ -114,7 +125,7 @@ def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
     later = DAY + timedelta(days=1)
     world.events = {later: [dict(world.events[DAY][0], at=on(DAY))]}
     worlds.write(world, "parquet")
-    assert stragglers(world.pipeline, DAY).events == 0 and not plan_job(world.context(tmp_path / "out")).inputs.later
+    assert look(world.pipeline, DAY).events == 0 and not plan_job(world.context(tmp_path / "out")).late.files
     (tmp_path / "events" / f"dt={later}" / "_SUCCESS").touch()
-    assert stragglers(world.pipeline, DAY).events == 1
-    assert list(plan_job(world.context(tmp_path / "out")).inputs.later) == [later]
+    assert look(world.pipeline, DAY).events == 1
+    assert list(plan_job(world.context(tmp_path / "out")).late.files) == [later]
