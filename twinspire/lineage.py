@@ -1,19 +1,20 @@
 """What the registry's log makes of a day: its parent, what became of its version, which days it did not learn from."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import import_module
 from typing import Any
 
-from index_builder.log import version_date
+from index_builder.log import State, version_date
 from index_builder.registry import Registry
 from twinspire import storage, workdir
-from twinspire.errors import BadData
+from twinspire.errors import BadData, UsageError
 from twinspire.pipeline import Pipeline
 from twinspire.stages import NOBODY, Gap, Parent, Start
+from twinspire.workdir import Attempt
 
 SEARCH_DAYS = 28
 """After so many days the settings of an index are searched for anew: what was best may not be any more."""
@@ -50,19 +51,80 @@ def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
     )
 
 
-def find_start(pipeline: Pipeline, day: date) -> Start:
+def find_start(pipeline: Pipeline, day: date, vectors: str) -> Start:
     """The version whose index settings a day's index starts from: the parent, unless they are to be searched for anew.
 
-    That is so after a rollback: a day between the two had a version that went wrong.
+    Args:
+      pipeline: whose.
+      day: the day.
+      vectors: digest of what the stage embed made.
     """
-    registry = _registry(pipeline)
-    state = registry.state()
-    version = state.accepted_before(day)
+
+    def again(state: State, version: str) -> bool | None:
+        made = None if version in state.refreshes else _made(pipeline, version)
+        return made.output == vectors if made else None
+
+    return _start(pipeline, day, lambda state: state.accepted_before(day), again)
+
+
+def find_start_of_refresh(pipeline: Pipeline, trained: str, day: date, key: str) -> Start:
+    """The same for a refresh: its version's settings, unless a version up to the day was rolled back.
+
+    Args:
+      pipeline: whose.
+      trained: the version that is refreshed.
+      day: of the later catalogue.
+      key: of the refresh.
+    """
+
+    def again(state: State, version: str) -> bool | None:
+        made = _made(pipeline, version) if version in state.refreshes else None
+        return made.key == key if made else None if version in state.refreshes else False
+
+    return _start(pipeline, day, lambda _: trained, again)
+
+
+def _start(
+    pipeline: Pipeline,
+    day: date,
+    choose: Callable[[State], str | None],
+    again: Callable[[State, str], bool | None],
+) -> Start:
+    """The settings of the version chosen by the log, but none if one between it and the day was rolled back.
+
+    What was rolled back, and is run again on the same inputs, is made as it was, by the log as it was then: it must not
+    become another version and go live.
+
+    Args:
+      pipeline: whose.
+      day: of the catalogue.
+      choose: the version.
+      again: whether a version of the day that was rolled back had the same inputs; None where that does not matter.
+    """
+    log = _registry(pipeline).log()
+    state = State.of(log)
+    back = [version for version, fate in state.fate.items() if fate == "rolled back"]
+    own = {version: again(state, version) for version in back if state.corpus_date(version) == day}
+    if same := [version for version, is_same in own.items() if is_same]:
+        entered = {entry.version: number for number, entry in reversed([*enumerate(log)])}
+        state = State.of(log[: max(entered[version] for version in same)])
+    version = choose(state)
     if version is None:
         return NOBODY
-    between = [v for v, fate in state.fate.items() if fate == "rolled back" and version_date(version) < version_date(v)]
-    undone = max((v for v in between if version_date(v) < day), default=None)
-    return Start(why=f"{undone} was rolled back") if undone else settings_of(pipeline, version, day)
+    wrong = [
+        v
+        for v, fate in state.fate.items()
+        if fate == "rolled back" and (version_date(version) < state.corpus_date(v) < day or own.get(v) is False)
+    ]
+    return Start(why=f"{max(wrong)} was rolled back") if wrong else settings_of(pipeline, version, day)
+
+
+def _made(pipeline: Pipeline, version: str) -> Attempt | None:
+    """The attempt that embedded a version's items: of a refresh, the refresh. None if it is gone."""
+    with suppress(UsageError, FileNotFoundError, KeyError):
+        name = _registry(pipeline).manifest(version).sources["embed"]
+        return workdir.read(workdir.place(pipeline, name.removesuffix("/embed")))
+    return None
 
 
 def settings_of(pipeline: Pipeline, version: str, day: date) -> Start:

@@ -18,7 +18,7 @@ from index_builder.registry import Registry
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
 from twinspire.keys import REFRESH, config_digest, digest, stage_key
-from twinspire.lineage import is_kept, is_live, settings_of
+from twinspire.lineage import find_start_of_refresh, is_kept, is_live
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 from twinspire.runner import raise_if_refused
@@ -181,7 +181,8 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
     corpus = storage.join(workdir.place(pipeline, holder.sources["features"]), embed.schema.CORPUS_END)
     embedded = embed.run(context("embed"), embed.Known(corpus, storage.join(home, "vectors")))
     changes = {name: embedded[name] for name in ("new", "changed", "withdrawn", "reused")}
-    indexed = index.run(replace(context("index"), start=settings_of(pipeline, holder.version, day)))
+    start = find_start_of_refresh(pipeline, holder.version, day, key)
+    indexed = index.run(replace(context("index"), start=start))
     published = publish.run(context(""), holder, towers.trained, towers.live, changes)
     attempt = Attempt(
         uri=out,

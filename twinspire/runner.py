@@ -100,7 +100,7 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     elif name == "train":
         _check_mode(day, mode, before["features"])
     config = config_digest(pipeline, stage)
-    start = find_start(pipeline, day) if name == "index" else NOBODY
+    start = find_start(pipeline, day, before["embed"].output) if name == "index" else NOBODY
     key = stage_key(
         stage,
         day=str(day),

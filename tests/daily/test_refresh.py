@@ -116,6 +116,8 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     assert not refresh(p, AT)["live"], "what was rolled back does not come back by itself"
     said = capsys.readouterr().err
     assert f"{version} was rolled back" in said and "--despite-gate" in said
+    over = refresh(p, AT, force=True)
+    assert over["version"] == version and not over["live"], "nor done over: it is the same version"
 
 
 def embedded_anew(tower, corpus):

@@ -149,7 +149,9 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
 
     monkeypatch.setattr(runner, "_make", make)
     for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
-        monkeypatch.setattr(runner, "find_start", lambda *_, version=version: Start(version=version))
+        vectors = workdir.latest(left_behind, date(2024, 3, 1), "embed").output
+        starts = {vectors: Start(version=version)}
+        monkeypatch.setattr(runner, "find_start", lambda _, day, vectors, starts=starts: starts[vectors])
         assert runner.run_stage(left_behind, date(2024, 3, 1), "index")["status"] == "done"
         assert runner.run_stage(left_behind, date(2024, 3, 1), "embed")["status"] == "already done"
     assert len(set(keys.values())) == 2
