@@ -26,8 +26,8 @@ WAS = "was"
 def was(default: int) -> JsonDict:
     """Marks a key of release 0.1.0 that had another default there: `Field(2, json_schema_extra=was(1), …)`.
 
-    Where the pipeline file leaves it out, digests have it as it was then: the next training takes the new default, and
-    the days before stay done. So has a file that sets it to the old default the same digests as one that leaves it out.
+    Where the pipeline file leaves it out, the next training takes the new default, and days that were made with the
+    defaults of then stay done (twinspire/keys.py).
     """
     return {WAS: default}
 

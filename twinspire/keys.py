@@ -6,7 +6,8 @@ the stage writes comes to mean something else, and only then. Three things keep 
   2. A key of the pipeline file that came later is marked `ADDED` (twinspire/feature.py), and is left out of digests
      while it holds its default. With another value it counts as any other key. Whoever changes such a default changes
      what past days mean without a trace in their keys: then the stage's format is raised too.
-  3. A default that has changed is marked `was`, and stands in digests as it was where the file leaves the key out.
+  3. A default that has changed is marked `was`. Where the file leaves the key out, an attempt that was made with the
+     defaults of then is compared with a key that has them.
 docs/decisions/0034-keys-with-formats.md
 """
 
@@ -22,6 +23,9 @@ from pydantic.fields import FieldInfo
 from twinspire import storage
 from twinspire.feature import ADDED, WAS
 from twinspire.pipeline import Pipeline
+
+DEFAULTS = 1
+"""Which defaults of the pipeline file stages are made with now. Attempts say so, but for those of release 0.1.0: 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +105,15 @@ def stage_key(stage: Stage, **facts: Any) -> str:
     return digest({"stage": stage.name, **made_by, **facts})
 
 
-def config_digest(pipeline: Pipeline, stage: Stage) -> str:
-    """Digest of the keys of the pipeline file that the stage uses."""
-    tables = _without_added(pipeline, pipeline.model_dump(mode="json", by_alias=True))
+def config_digest(pipeline: Pipeline, stage: Stage, defaults: int = DEFAULTS) -> str:
+    """Digest of the keys of the pipeline file that the stage uses.
+
+    Args:
+      pipeline: the file.
+      stage: the stage.
+      defaults: what stands for the keys that the file leaves out: 0 for the defaults of release 0.1.0.
+    """
+    tables = _without_added(pipeline, pipeline.model_dump(mode="json", by_alias=True), defaults)
     used: dict[str, object] = {}
     for path in stage.config:
         table, _, key = path.partition(".")
@@ -120,15 +130,17 @@ def config_digest(pipeline: Pipeline, stage: Stage) -> str:
     return digest(used)
 
 
-def _without_added(value: object, dumped: Any) -> Any:
+def _without_added(value: object, dumped: Any, defaults: int) -> Any:
     """A part of the pipeline file as it was dumped, but for keys that came later and hold their default."""
     if isinstance(value, dict):
-        return {key: _without_added(value[key], part) for key, part in dumped.items()}
+        return {key: _without_added(value[key], part, defaults) for key, part in dumped.items()}
     if not isinstance(value, BaseModel):
         return dumped
     fields = type(value).model_fields.items()
     kept = {field.alias or name: name for name, field in fields if not _is_new(value, name, field)}
-    parts = {key: _without_added(getattr(value, name), dumped[key]) for key, name in kept.items()}
+    parts = {key: _without_added(getattr(value, name), dumped[key], defaults) for key, name in kept.items()}
+    if defaults:
+        return parts
     return parts | {name: was for name, field in fields if (was := _old_default(value, name, field)) is not None}
 
 
@@ -138,7 +150,7 @@ def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
 
 
 def _old_default(table: BaseModel, name: str, field: FieldInfo) -> object:
-    """What a key that the file leaves out was by default, if that has changed."""
+    """What a key that the file leaves out was by default at release 0.1.0, if that has changed."""
     extra = field.json_schema_extra
     return extra.get(WAS) if isinstance(extra, dict) and name not in table.model_fields_set else None
 

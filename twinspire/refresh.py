@@ -17,7 +17,7 @@ from index_builder.manifest import Manifest
 from index_builder.registry import Registry
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
-from twinspire.keys import REFRESH, config_digest, digest, stage_key
+from twinspire.keys import DEFAULTS, REFRESH, config_digest, digest, stage_key
 from twinspire.lineage import find_start_of_refresh, is_kept, is_live
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
@@ -193,6 +193,7 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
         parent=towers.trained,
         inputs={},
         summary={"trained": towers.trained, **changes, "index": indexed, **published},
+        defaults=DEFAULTS,
     )
     workdir.commit(attempt)
     return attempt

@@ -13,7 +13,7 @@ from rich.console import Console
 from twinspire import claims, workdir
 from twinspire.errors import BadData, GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire.hiding import hidden
-from twinspire.keys import STAGES, Stage, config_digest, digest, output_digest, stage_key
+from twinspire.keys import DEFAULTS, STAGES, Stage, config_digest, digest, output_digest, stage_key
 from twinspire.lineage import find_parent, find_start, is_kept, is_live, missing, unread
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
@@ -99,24 +99,21 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
             _check_parent(day, trained, parent)
     elif name == "train":
         _check_mode(day, mode, before["features"])
-    config = config_digest(pipeline, stage)
     start = find_start(pipeline, day, before["embed"].output) if name == "index" else NOBODY
-    key = stage_key(
-        stage,
-        day=str(day),
-        config=config,
-        inputs={stage: attempt.output for stage, attempt in before.items()},
-        mode=mode if name in ("features", "train") else None,
-        parent=parent.version if parent and stage.inherits else None,
-        promote=promote if name == "publish" else None,
-        source=_source_digest(pipeline, day, mode) if name == "features" else None,
+    facts = {
+        "day": str(day),
+        "inputs": {stage: attempt.output for stage, attempt in before.items()},
+        "mode": mode if name in ("features", "train") else None,
+        "parent": parent.version if parent and stage.inherits else None,
+        "promote": promote if name == "publish" else None,
+        "source": _source_digest(pipeline, day, mode) if name == "features" else None,
         **({"settings": start.version} if start.version else {}),
-    )
+    }
     done = workdir.latest(pipeline, day, name)
     fresh = (
         force
         or done is None
-        or done.key != key
+        or done.key != stage_key(stage, config=config_digest(pipeline, stage, done.defaults), **facts)
         or (name == "publish" and not is_kept(pipeline, done.summary["version"]))
     )
     if fresh or done is None:  # the second for the type checker
@@ -131,7 +128,8 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
             gaps=_gaps(pipeline, day, parent, mode) if name == "train" else (),
             start=start,
         )
-        done = _make(stage, context, key=key, config=config)
+        config = config_digest(pipeline, stage)
+        done = _make(stage, context, key=stage_key(stage, config=config, **facts), config=config)
     elif name == "features":
         _tell_late(pipeline, day)
     if name == "publish":
@@ -165,7 +163,7 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
         name: workdir.read(workdir.place(pipeline, attempt)) for name, attempt in nearest.inputs.items()
     }
     for name, attempt in chain.items():
-        if attempt.config != config_digest(pipeline, STAGES[name]):
+        if attempt.config != config_digest(pipeline, STAGES[name], attempt.defaults):
             raise UsageError(
                 f"{stage.name} of {day} needs an output of {name} made from this pipeline file; {attempt.uri} was "
                 f"made before the file changed. Run `twinspire {name} PIPELINE --date {day}` and what follows it again."
@@ -186,6 +184,7 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
         parent=context.parent.version if context.parent else None,
         inputs={s: workdir.name(context.pipeline, uri) for s, uri in context.inputs.items()},
         summary=summary,
+        defaults=DEFAULTS,
     )
     workdir.commit(attempt)
     return attempt

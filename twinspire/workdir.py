@@ -33,6 +33,7 @@ class Attempt:
       parent: the version that was the newest accepted one before the day when it was made.
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
+      defaults: which defaults of the pipeline file it was made with, as twinspire/keys.py numbers them.
     """
 
     uri: str
@@ -43,6 +44,7 @@ class Attempt:
     parent: str | None
     inputs: dict[str, str]
     summary: dict
+    defaults: int = 0
 
 
 def place(pipeline: Pipeline, name: str = "") -> str:

@@ -167,6 +167,7 @@ def commit(pipeline, made):
     for stage, uri in made.inputs.items():
         config = keys.config_digest(pipeline, keys.STAGES[stage])
         told = {"mode": made.mode, "parent": made.parent.version, "inputs": dict(before), "summary": {}}
+        told["defaults"] = keys.DEFAULTS
         workdir.commit(Attempt(uri=uri, key=stage, config=config, output=stage, **told))
         before[stage] = workdir.name(pipeline, uri)
 

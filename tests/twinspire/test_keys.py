@@ -11,7 +11,7 @@ from pydantic import Field
 
 from twinspire import refresh, runner, workdir
 from twinspire.feature import ADDED, was
-from twinspire.keys import STAGES, config_digest, stage_key
+from twinspire.keys import DEFAULTS, STAGES, config_digest, stage_key
 from twinspire.pipeline import Pipeline
 from twinspire.stages import Start
 from twinspire.tables import Frequency, Source, Train
@@ -68,15 +68,20 @@ class Other(Pipeline):
     train: OtherTrain = Field(default_factory=OtherTrain)
 
 
-@pytest.mark.parametrize(("set_to", "stages"), [(None, set()), (256, set()), (512, {"train"}), (128, {"train"})])
-def test_a_default_that_has_changed_leaves_past_days_done(set_to, stages):
-    """What the release before had as 256, set or not, is as it was; a file that sets another value has changed."""
+@pytest.mark.parametrize(
+    ("set_to", "then", "now"),
+    [(None, set(), {"train"}), (256, set(), set()), (512, {"train"}, {"train"}), (128, {"train"}, {"train"})],
+)
+def test_a_default_that_has_changed_leaves_past_days_done(set_to, then, now):
+    """What was made when it was 256 is done where the file has 256 or nothing; what is made now, by what it has now."""
     before = pipeline()
     tables = before.model_dump(exclude_unset=True) | {"train": {"batch_size": set_to} if set_to else {}}
     after = Other.model_validate(tables)
     assert after.train.batch_size == (set_to or 512)
-    found = {name for name, s in STAGES.items() if config_digest(after, s) != config_digest(before, s)}
-    assert found == stages
+    for old, stages in ((0, then), (DEFAULTS, now)):
+        assert {
+            name for name, s in STAGES.items() if config_digest(after, s, old) != config_digest(before, s, old)
+        } == stages
 
 
 class LaterSource(Source):
@@ -118,6 +123,19 @@ def left_behind(request, tmp_path, monkeypatch):
     return Pipeline.model_validate(json.loads(Path("pipeline.json").read_text()))
 
 
+@pytest.fixture
+def remade(left_behind, monkeypatch):
+    """Stages that are run commit what their newest attempt has, as if it were new."""
+
+    def make(stage, context, *, key, config):
+        last = workdir.latest(left_behind, context.day, stage.name)
+        made = replace(last, uri=context.out, key=key, config=config, defaults=DEFAULTS)
+        workdir.commit(made)
+        return made
+
+    monkeypatch.setattr(runner, "_make", make)
+
+
 def test_what_an_earlier_release_committed_stays_done(left_behind):
     days = workdir.days(left_behind)
     told = [runner.run_stage(left_behind, day, name) for day in days for name in STAGES]
@@ -125,13 +143,22 @@ def test_what_an_earlier_release_committed_stays_done(left_behind):
     assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
 
 
-def test_days_trained_with_one_hash_stay_done_where_the_file_named_none(left_behind):
+def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_number(left_behind, remade):
     """The frequency estimate has two by default since."""
-    train = left_behind.train.model_dump(exclude={"frequency": {"hashes"}})
-    unnamed = left_behind.model_copy(update={"train": Train.model_validate(train)})
-    assert unnamed.train.frequency.hashes == 2 and left_behind.train.frequency.hashes == 1
-    for stage in STAGES.values():
-        assert config_digest(unnamed, stage) == config_digest(left_behind, stage)
+    day = workdir.days(left_behind)[-1]
+
+    def status(hashes):
+        train = left_behind.train.model_dump(exclude={"frequency": {"hashes"}})
+        train["frequency"] |= {"hashes": hashes} if hashes else {}
+        p = left_behind.model_copy(update={"train": Train.model_validate(train)})
+        assert p.train.frequency.hashes == (hashes or 2)
+        done = [runner.run_stage(p, day, name)["status"] for name in ("train", "embed")]
+        assert done[1] == "already done", "it reads what train made"
+        return done[0]
+
+    assert [status(n) for n in (None, 1, 2)] == ["already done", "already done", "done"]
+    assert [status(n) for n in (None, 1, 1)] == ["already done", "done", "already done"], "two by default is not one"
+    assert [status(n) for n in (None, 2)] == ["done", "already done"]
 
 
 def test_a_stage_of_another_format_is_done_again():
@@ -186,15 +213,8 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
     assert keys[2] == keys[3] and len(set(keys)) == 3
 
 
-def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(waiting, monkeypatch, capsys):
+def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(waiting, remade, monkeypatch, capsys):
     (p, come), day = waiting, date(2024, 3, 2)
-
-    def make(stage, context, *, key, config):
-        made = replace(workdir.latest(p, day, stage.name), uri=context.out, key=key, config=config)
-        workdir.commit(made)
-        return made
-
-    monkeypatch.setattr(runner, "_make", make)
     monkeypatch.setenv("COLUMNS", "300")
 
     def told(status="already done"):
