@@ -8,6 +8,7 @@ registry's log and manifests: `tests/data/work_<release>/`. Made once for a rele
 
 import json
 import shutil
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -41,12 +42,12 @@ TABLES = {
 }
 
 
-def lay_out() -> Pipeline:
+def lay_out(days: Sequence[date] = DAYS) -> Pipeline:
     """Writes the logs, and the tables with all their keys."""
     draw = np.random.default_rng(0)
     rows = [f"i{n},{'ab'[n % 2]}" for n in range(ITEMS)]
-    _write(Path(f"items/dt={DAYS[0]}/part.csv"), ["item,brand", *rows])
-    for day in DAYS:
+    _write(Path(f"items/dt={days[0]}/part.csv"), ["item,brand", *rows])
+    for day in days:
         who, what = draw.integers(USERS, size=EVENTS), draw.integers(ITEMS, size=EVENTS)
         times = [f"{day}T{n // 10:02d}:{n % 10:02d}:00Z" for n in range(EVENTS)]
         rows = [f"u{user},i{item},{time}" for user, item, time in zip(who, what, times, strict=True)]

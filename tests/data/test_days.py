@@ -1,0 +1,55 @@
+"""Days that earlier code made are gone on from: what is done stays done, and the next day has the same parent."""
+
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from freeze_days import DAYS, LAST
+
+from index_builder.registry import Registry
+from twinspire import runner
+from twinspire.keys import STAGES
+from twinspire.pipeline import Pipeline
+
+PACKED = sorted(Path(__file__).parent.glob("days_*.tar.gz"))
+
+
+@pytest.fixture(scope="module", params=PACKED, ids=lambda path: path.name.removesuffix(".tar.gz"))
+def shop(request, tmp_path_factory):
+    """The pipeline of three days that an earlier release ran, in the folder that it ran in."""
+    home = tmp_path_factory.mktemp("days")
+    with tarfile.open(request.param) as packed:
+        packed.extractall(home, filter="data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        yield Pipeline.model_validate(json.loads((home / "pipeline.json").read_text()))
+
+
+def test_there_are_such_days():
+    assert PACKED
+
+
+def test_what_is_done_stays_done(shop):
+    found = {(str(day), name): runner.run_stage(shop, day, name)["status"] for day in DAYS[:-1] for name in STAGES}
+    assert set(found.values()) == {"already done"}, found
+
+
+def test_the_next_day_starts_from_the_last_one(shop):
+    registry = Registry(shop.registry.root, shop.name)
+    before = registry.live()
+    for name in STAGES:
+        assert runner.run_stage(shop, LAST, name)["status"] == "done", name
+    made = registry.manifest(registry.live())
+    assert before.startswith(str(DAYS[-2])) and str(made.date) == str(LAST) and made.parent == before
+    assert registry.verify(made.version)
+
+
+def test_their_reports_open(shop):
+    registry = Registry(shop.registry.root, shop.name)
+    for version in registry.accepted():
+        page = (Path(registry.root) / shop.name / "versions" / version / "report.html").read_text()
+        assert version in page
