@@ -11,7 +11,7 @@ from apache_beam import coders
 
 from twinspire.errors import UsageError
 
-_LARGE = 1 << 20
+LARGE = 1 << 20
 """Bytes of a batch that travels pressed well instead of fast: Beam's own runner keeps a whole shuffle in memory."""
 ROW_GROUP = 1 << 16
 _TOO_LARGE = "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
@@ -23,7 +23,7 @@ class BatchCoder(coders.Coder):
     def encode(self, value: pa.RecordBatch) -> bytes:
         """The stream's bytes."""
         sink = pa.BufferOutputStream()
-        pressed = pa.ipc.IpcWriteOptions(compression="zstd" if value.nbytes > _LARGE else "lz4")
+        pressed = pa.ipc.IpcWriteOptions(compression="zstd" if value.nbytes > LARGE else "lz4")
         with pa.ipc.new_stream(sink, value.schema, options=pressed) as stream:
             stream.write_batch(value)
         return sink.getvalue().to_pybytes()

@@ -1,8 +1,8 @@
 """A made day of a large shop, to see what a day of millions of events costs in memory: nobody ever took any of it.
 
 Users and items have UUIDs. A few users take hundreds of items, most take a few: activity is log-normal. Each user leans
-to one of the items' groups, within which a few items are taken often. A day before it, a quarter as large, gives users
-a past.
+to one of the items' groups, within which a few items are taken often. A day before it, as large, gives users a past:
+an example's history holds 34 items on average, and half of them are full with 50.
 """
 
 import uuid
@@ -21,9 +21,9 @@ PIPELINE = Path(__file__).parent / "pipelines" / "large.toml"
 EVENTS, USERS, ITEMS = 10_000_000, 1_000_000, 500_000
 """Of the whole world; a scale makes it smaller."""
 T = TypeVar("T")
-_BEFORE = 4
-"""How many times as large the day is as the day before."""
-_ACTIVITY = 1.2
+_BEFORE = 1
+"""How many times as large the day before is as the day."""
+_ACTIVITY = 1.5
 """Standard deviation of the logarithm of users' events."""
 _LOYAL = 0.6
 """Share of events in the user's own group."""
@@ -64,7 +64,7 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
     activity = rng.lognormal(0, _ACTIVITY, users)
     bounds = np.cumsum(activity / activity.sum())
     home = rng.integers(0, groups, users)
-    for day, size in ((DAY - timedelta(days=1), events // _BEFORE), (DAY, events)):
+    for day, size in ((DAY - timedelta(days=1), events * _BEFORE), (DAY, events)):
         place = _place(folder, "events", day)
         start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000_000)
         time = np.sort(rng.integers(start, start + 86_400_000_000, size))

@@ -12,6 +12,7 @@ from beam_jobs import batches, days, schema
 from beam_jobs.point_in_time import corpus, counts, items
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.point_in_time.shard import LOT
+from beam_jobs.raw_features.byfile import received
 from beam_jobs.raw_features.steps import EXAMPLES, MEMBERS, NUMBERS, REJECTED
 from beam_jobs.reading.records import ORDER
 from twinspire import storage
@@ -36,7 +37,7 @@ class FinishExamples(Finish):
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
-        rows = batches.to_frame(parts).sort("_time", "_user", "_item", ORDER)
+        rows = batches.to_frame(map(received, parts)).sort("_time", "_user", "_item", ORDER)
         rows = rows.with_columns(_is_held_out(held_out.get(days.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
         rows = counts.add(self._job.p, rows, items.known_at(self._job, day, _frame(table)))
@@ -54,7 +55,7 @@ class FinishAnalysis(Finish):
     def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Adds item features: counts of each day, all else from the snapshot of the last."""
         known = items.known_on(self._job, _frame(table))
-        rows = _frame(batch).join(known, on=["_item", "_day"], how="left", maintain_order="left")
+        rows = _frame(received(batch)).join(known, on=["_item", "_day"], how="left", maintain_order="left")
         rows = items.dress(self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day"))
         yield batches.to_batch(rows, schema.analysis_schema(self._p))
 
@@ -64,7 +65,7 @@ class FinishQueries(Finish):
 
     def process(self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        rows = batches.to_frame([element[1]])
+        rows = batches.to_frame([received(element[1])])
         parts = []
         for day in self._job.plan.evaluation:
             asked = rows.filter(pl.col("_day") == day).sort("_user")

@@ -9,7 +9,7 @@ from rich.console import Console
 from beam_jobs import engine, schema
 from beam_jobs.days import Scope, make_plan
 from beam_jobs.point_in_time.job import Job
-from beam_jobs.raw_features import report
+from beam_jobs.raw_features import byfile, report
 from beam_jobs.raw_features.flow import RawFeatures, Rows
 from beam_jobs.reading import late, source
 from beam_jobs.reading.files import format_of
@@ -58,7 +58,7 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     def build(pipeline: beam.Pipeline) -> None:
         look(pipeline | "Raw features" >> RawFeatures(job))
 
-    engine.run(ctx.pipeline.beam.options, build)
+    _run(ctx, build)
     numbers = report.read_numbers(job)
     found = report.make_report(job, numbers)
     found["late"]["digest"] = job.late.digest
@@ -91,12 +91,20 @@ def write_catalogue(ctx: StageContext) -> dict:
     def build(pipeline: beam.Pipeline) -> None:
         _ = pipeline | "Raw features" >> RawFeatures(job)
 
-    engine.run(ctx.pipeline.beam.options, build)
+    _run(ctx, build)
     numbers = report.read_numbers(job)
     report.check_snapshots(job, numbers)
     found = {name: value for name, value in report.make_report(job, numbers).items() if name in _OF_CATALOGUE}
     storage.write_bytes(storage.join(ctx.out, schema.REPORT), json.dumps(found, indent=1).encode())
     return found
+
+
+def _run(ctx: StageContext, build: Callable[[beam.Pipeline], None]) -> None:
+    """Runs the job; what went through it by file is removed, however it ends."""
+    try:
+        engine.run(ctx.pipeline.beam.options, build)
+    finally:
+        byfile.clear(ctx.out)
 
 
 def plan_job(ctx: StageContext, scope: Scope | None = None) -> Job:

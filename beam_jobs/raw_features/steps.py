@@ -16,6 +16,7 @@ from beam_jobs import batches, days, hashing, schema
 from beam_jobs.point_in_time import counts, shard, together
 from beam_jobs.point_in_time.job import Job
 from beam_jobs.point_in_time.shard import LOT, SHARD, Shard
+from beam_jobs.raw_features import byfile
 from beam_jobs.reading import blocks, columns
 from beam_jobs.reading.excess import Limit
 from beam_jobs.reading.records import ORDER, Judge
@@ -206,9 +207,9 @@ class Work(beam.DoFn):
         p = self._job.p
         for file, rows in events.examples():
             for batch in batches.to_batches(rows, half_made(p)):
-                yield TaggedOutput(EXAMPLES, (file, batch))
+                yield TaggedOutput(EXAMPLES, (file, self._sent(batch)))
         if self._job.plan.analysis:
-            yield TaggedOutput(ANALYSIS, batches.to_batch(events.analysis()))
+            yield TaggedOutput(ANALYSIS, self._sent(batches.to_batch(events.analysis())))
         if self._job.plan.evaluation:
             yield from self._asked(events)
         yield from _files(USERS, schema.USERS, events.by_shard(events.users()), schema.users_schema(p))
@@ -216,15 +217,21 @@ class Work(beam.DoFn):
             taken = events.positives()
             for folder, (_, moment) in together.moments(self._job).items():
                 most = together.MOST_PAIRS // p.beam.shards
-                yield TaggedOutput(BASKETS, (folder, together.baskets(taken, moment, p.window.train_days, most)))
+                found = together.baskets(taken, moment, p.window.train_days, most)
+                yield TaggedOutput(BASKETS, (folder, self._sent(found)))
 
     def _asked(self, events: Shard) -> Iterator:
         """What versions are measured by."""
         kind = schema.evaluation_schema(self._job.p).append(pa.field(LOT, pa.uint64()))
         kind = kind.remove(kind.get_field_index("_holdout"))
-        yield from _files(EVALUATION, schema.EVALUATION, events.by_shard(events.evaluation()), kind)
+        for made in _files(EVALUATION, schema.EVALUATION, events.by_shard(events.evaluation()), kind):
+            file, batch = made.value
+            yield TaggedOutput(EVALUATION, (file, self._sent(batch)))
         if self._job.p.evaluation.als:
             yield from _files(PASTS, schema.PASTS, events.by_shard(events.pasts()), schema.pasts_schema())
+
+    def _sent(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return byfile.sent(batch, self._job.out)
 
 
 def half_made(p: Pipeline) -> pa.Schema:

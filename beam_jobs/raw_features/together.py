@@ -18,6 +18,7 @@ from apache_beam.pvalue import AsDict, AsSideInput, PCollection, TaggedOutput
 from beam_jobs import batches, schema
 from beam_jobs.point_in_time import together
 from beam_jobs.point_in_time.job import Job
+from beam_jobs.raw_features.byfile import received
 from twinspire import storage
 
 _BASKETS, _TAKERS = "baskets", "takers"
@@ -65,7 +66,7 @@ class Spread(beam.DoFn):
 
     def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
         """Sends baskets to where they are paired."""
-        folder, taken = element
+        folder, taken = element[0], received(element[1])
         items, user = _items(table), taken.column("_code").to_numpy()
         item = items.search_sorted(pl.Series(pl.from_arrow(taken.column("_item")))).to_numpy().astype(np.int64)
         number, n = np.unique(item, return_counts=True)
