@@ -3,12 +3,14 @@
 Imports are most of what a command of the made-up shop takes. So a server imports once, and is forked for each command.
 What comes of that is a process like any other: it has an exit code, can be killed, and leaves nothing to the next one.
 It differs from a command that is typed in two things, so a few are typed still (`days.typed`): what a stage may have
-forgotten to import is there, and all processes order their sets alike.
+forgotten to import is there, and all processes order their sets alike. None outlives the tests.
 """
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -18,11 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from twinspire.keys import STAGES
+from twinspire.processes import die_with_parent
 
+LIMIT = 600
+"""Seconds after which a command is taken to hang."""
 ROOT = Path(__file__).parents[1]
 _forked = multiprocessing.get_context("forkserver")
-_forked.set_forkserver_preload([*(stage.module for stage in STAGES.values()), "serving.show", "serving.bulk"])
+_forked.set_forkserver_preload(["tests.preloaded"])
 
 
 def start(*arguments: str, out: str = os.devnull, err: str = os.devnull) -> BaseProcess:
@@ -39,9 +43,19 @@ def run(*arguments: str) -> tuple[int, str, str]:
     """Runs a command: its exit code, standard output and standard error."""
     with tempfile.TemporaryDirectory() as home:
         out, err = Path(home, "out"), Path(home, "err")
-        process = start(*arguments, out=str(out), err=str(err))
-        process.join()
-        return process.exitcode, out.read_text(), err.read_text()
+        code = join(start(*arguments, out=str(out), err=str(err)))
+        return code, out.read_text(), err.read_text()
+
+
+def join(process: BaseProcess, limit: float = LIMIT) -> int:
+    """Waits for a command, which fails the test if it hangs: its exit code."""
+    process.join(limit)
+    if process.exitcode is None:
+        with contextlib.suppress(ProcessLookupError):  # it has not begun its session yet
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        raise TimeoutError(f"A command did not end within {limit} s.")
+    return process.exitcode
 
 
 def stop() -> None:
@@ -51,9 +65,12 @@ def stop() -> None:
 
 def _run(arguments: tuple[str, ...], environment: Mapping[str, str], out: str, err: str) -> None:
     os.setsid()
+    die_with_parent()  # the server, which ends with the tests unless somebody else holds this
+    os.close(forkserver._forkserver._forkserver_alive_fd)
     gc.freeze()  # what the server imported need not be gone through again
     for handle, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), handle)
+    os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
     sys.argv = ["twinspire", *arguments]

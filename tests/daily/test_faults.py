@@ -40,11 +40,18 @@ def output(pipeline_file, stage):
     return workdir.latest(load(pipeline_file), date.fromisoformat(THIRD), stage).output
 
 
+def test_forked_commands_have_what_typed_ones_import():
+    """TensorFlow without Keras."""
+    warm.run("--version")
+    code = "import sys; sys.exit(10 * ('model.train' in sys.modules) + ('keras' in sys.modules))"
+    process = warm._forked.Process(target=exec, args=(code,))
+    process.start()
+    assert warm.join(process) == 10
+
+
 def test_two_runs_of_a_day_at_once(shop, undisturbed):
     both = [warm.start("run", str(shop), "--date", THIRD) for _ in range(2)]
-    for one in both:
-        one.join()
-    assert [one.exitcode for one in both] == [0, 0]
+    assert [warm.join(one) for one in both] == [0, 0]
     assert result(shop, THIRD) == undisturbed.result, "equal content is one version and one entry of the log"
 
 
@@ -58,8 +65,7 @@ def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, 
             time.sleep(undisturbed.seconds[stage] * (share + chance.uniform(-0.1, 0.05)))
             with contextlib.suppress(ProcessLookupError):  # it was sooner this time
                 os.killpg(process.pid, signal.SIGKILL)
-            process.join()
-            ends.append(process.exitcode)
+            ends.append(warm.join(process))
             found = registry_of(shop).log()
             assert found[: len(log)] == log and len(found) <= len(log) + 1
             registry_of(shop).open(found[-1].live)
@@ -91,7 +97,7 @@ def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
         time.sleep(0.1)
     assert THIRD in twinspire(*waiting, check=75)["reason"]
     process.kill()
-    process.join()
+    warm.join(process)
     assert state(shop, THIRD) == "killed"
     twinspire(*waiting)
 
@@ -120,5 +126,4 @@ def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
         time.sleep(0.1)
     twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
     (shop.parent / "kept").rename(shop.parent / f"events/dt={THIRD}")
-    process.join(60)
-    assert process.exitcode == 0
+    assert warm.join(process) == 0
