@@ -6,9 +6,11 @@
     python benchmarks/day.py --case large --scale 0.1     a tenth of a made day of 10 million events, from scratch
     python benchmarks/day.py --quick                      fewer users and days, under 3 minutes; how ratios moved
 
-`run` is `twinspire run`, one process for the whole day; `features` to `publish` are processes of their own, as Airflow
-starts them, and `stages` is their sum. The clicks are found by TWINSPIRE_CLICKS, or beside the checkout; the purchases
-are those of the demo. `cores` is the share of all cores that was in use.
+`first` is `twinspire run` of the parent, the day before, which is trained from scratch; it is timed once. `run` is
+`twinspire run`, one process for the whole day; `--quick` leaves it out, as the stages tell more. `features` to
+`publish` are processes of their own, as Airflow starts them, and `stages` is their sum. The clicks are found by
+TWINSPIRE_CLICKS, or beside the checkout; the purchases are those of the demo. `cores` is the share of all cores that
+was in use.
 
 A ratio is a stage's CPU seconds divided by those of a fixed piece of work (daily/yardstick.py), so that ratios of
 different machines can be compared, roughly. benchmarks/day.json holds those of `--quick`; `--quick --json
@@ -45,26 +47,30 @@ Rounds = dict[tuple[str, str], list[Taken]]
 
 
 def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Path) -> list[dict]:
-    """Trains the parents, then times the day, the contenders in turns; returns rows.
+    """Times the parents, then the day, the contenders in turns; returns rows.
 
     Args:
       case: the day.
       contenders: whose code.
-      repeat: how many times each is timed.
+      repeat: how many times each contender's day is timed.
       folder: an empty folder to work in.
     """
     print(f"{case.name}: laying out {case.history + 1} days", flush=True)
     cases.lay_out(case, folder / "logs")
-    files = {}
-    for number, one in enumerate(contenders):
-        print(f"{case.name}: {one.name} trains the parent, {case.parent}", flush=True)
-        files[one.name] = cases.prepare(case, folder / "logs", one, folder / str(number))
+    files: dict[str, Path] = {}
     rounds: Rounds = defaultdict(list)
+
+    def note(one: Checkout, name: str, taken: Taken) -> None:
+        rounds[one.name, name].append(taken)
+        print(_line(case.name, one.name, name, taken), flush=True)
+
+    for number, one in enumerate(contenders):
+        files[one.name], first = cases.prepare(case, folder / "logs", one, folder / str(number))
+        note(one, "first", first)
     for _ in range(repeat):
         for one in contenders:
             for name, taken in _round(case, one, files[one.name]):
-                rounds[one.name, name].append(taken)
-                print(_line(case.name, one.name, name, taken), flush=True)
+                note(one, name, taken)
     return [row for (who, name), taken in rounds.items() for row in _rows(f"{case.name}/{name}", who, taken)]
 
 
@@ -81,9 +87,10 @@ def measure_large(checkout: Checkout, scale: float, folder: Path) -> list[dict]:
 
 
 def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Taken]]:
-    """The day as a whole, then stage by stage."""
+    """The day as a whole, if that is asked for, then stage by stage."""
     when = ("--date", str(case.day), "--force")
-    yield "run", checkout.twinspire("run", str(file), *when)
+    if case.as_one:
+        yield "run", checkout.twinspire("run", str(file), *when)
     stages = []
     for stage in STAGES:
         stages.append(checkout.twinspire(stage, str(file), *when))

@@ -61,6 +61,8 @@ def _about(version: Annotated[bool, typer.Option("--version", help="Print the ve
 def main() -> None:
     """Entry point: errors that are the user's to mend are told without a traceback."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no part of a stage's progress
+    # After each matrix product NumPy's threads spin, on every core, for longer than until the next one: let them sleep.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     signal.signal(signal.SIGTERM, _end)
     try:
         app()

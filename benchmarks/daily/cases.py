@@ -5,13 +5,13 @@ from datetime import date, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
-from daily.processes import Checkout
+from daily.processes import Checkout, Taken
 from quality import data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A day to time. Its parent, the day before, is trained first and is not timed.
+    """A day to time. Its parent, the day before, is trained first, from scratch.
 
     Attributes:
       name: how the command line calls it.
@@ -19,6 +19,7 @@ class Case:
       day: the day.
       history: days before it that have logs.
       sample: one user of so many is kept.
+      as_one: whether the day is timed in one process too, not only stage by stage.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Case:
     day: date
     history: int
     sample: int = 1
+    as_one: bool = True
 
     @property
     def parent(self) -> date:
@@ -38,8 +40,8 @@ WHOLE = (
     Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=90),
 )
 QUICK = (
-    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16),
-    Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=5, sample=8),
+    Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16, as_one=False),
+    Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=5, sample=8, as_one=False),
 )
 
 
@@ -59,8 +61,8 @@ def lay_out(case: Case, folder: Path) -> None:
     lay(folder, sample=case.sample, first=first, last=case.day)
 
 
-def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> Path:
-    """Puts a checkout's pipeline file beside the logs and trains the parent; returns the file.
+def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> tuple[Path, Taken]:
+    """Puts a checkout's pipeline file beside the logs and trains the parent; returns the file and what that took.
 
     Args:
       case: what is timed.
@@ -75,5 +77,4 @@ def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> Path:
     home.mkdir(parents=True)
     for table in logs.iterdir():
         (home / table.name).symlink_to(table)
-    checkout.twinspire("run", str(file), "--date", str(case.parent))
-    return file
+    return file, checkout.twinspire("run", str(file), "--date", str(case.parent))

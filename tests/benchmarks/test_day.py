@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from datetime import date
 
 import day
@@ -42,6 +43,13 @@ def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stag
     file = str(tmp_path / "work" / "0" / "pipelines" / "groceries.toml")
     forced = [["-m", "twinspire", name, file, "--date", "2017-10-06", "--force"] for name in ("run", *day.STAGES)]
     assert asked(checkout) == [["-m", "twinspire", "run", file, "--date", "2017-10-05"], *forced, *forced]
+
+
+def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True))
+    rows = day.measure(replace(CASE, as_one=False), [checkout], 1, tmp_path / "work")
+    assert [arguments[2] for arguments in asked(checkout)] == ["run", *day.STAGES]
+    assert {r["case"].removeprefix("grocery/") for r in rows} == {"first", *day.STAGES, "stages"}
 
 
 def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, monkeypatch):
