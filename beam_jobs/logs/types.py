@@ -1,11 +1,13 @@
 """Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of all files, one."""
 
 from collections.abc import Collection
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_jobs.reading.columns import as_string
 from twinspire.errors import BadData
 
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
@@ -104,7 +106,7 @@ def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
         return a
     if _is_list(a) and _is_list(b):
         return pa.large_list(_common_type(a.value_type, b.value_type, long))
-    texts = [kind for kind in (a, b) if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    texts = [kind for kind in (a, b) if _is_text(kind)]
     if len(texts) == 1 and (_is_scalar(a) or _is_scalar(b)):
         return texts[0]
     if _is_scalar(a) and _is_scalar(b):
@@ -124,14 +126,37 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the schema's columns and types; missing columns are null."""
+    """The table with the schema's columns and types; missing columns are null, and decimals beside text as read."""
     if table.schema.equals(schema):
         return table
     try:
         columns = [
-            table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+            _cast(table[field.name], field.type)
+            if field.name in table.column_names
+            else pa.nulls(len(table), field.type)
             for field in schema
         ]
     except pa.ArrowInvalid as e:
         raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
     return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):  # Arrow writes 1e+15 for 1000000000000000.0
+        values = pl.DataFrame(pa.table({"v": column}))
+        column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
+    return column.cast(kind)
+
+
+def _as_text(values: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    if isinstance(kind, pl.List):
+        return values.list.eval(_as_text(pl.element(), cast(pl.DataType, kind.inner)))
+    return as_string(values, kind)
+
+
+def _leaf(kind: pa.DataType) -> pa.DataType:
+    return _leaf(kind.value_type) if _is_list(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -154,10 +154,15 @@ def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
 
 
 def _category(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    return _filled(_as_string(raw, kind)), pl.lit(False), ""
+    return _filled(as_string(raw, kind)), pl.lit(False), ""
 
 
-def _as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
+def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Values of a type as the text that they stand for, whole decimals without a point; what is not finite is null.
+
+    Raises:
+      WrongType: no value of that type stands for one text.
+    """
     if kind.is_float():
         whole = (raw == raw.floor()) & (raw.abs() < 2**53)
         digits = pl.when(whole).then(raw.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(raw.cast(pl.String))
@@ -205,7 +210,7 @@ def _as_number(raw: pl.Expr, kind: pl.DataType, text: bool) -> pl.Expr:
 def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
     if isinstance(kind, pl.List | pl.Array):
         inner = cast(pl.DataType, kind.inner)
-        values = raw.cast(pl.List(inner)).list.eval(_as_string(pl.element(), inner))
+        values = raw.cast(pl.List(inner)).list.eval(as_string(pl.element(), inner))
     elif kind in (pl.String, pl.Categorical) and column.separator:
         values = raw.cast(pl.String).str.split(column.separator).list.eval(pl.element().str.strip_chars())
     elif kind == pl.String:

@@ -80,6 +80,7 @@ MIXED = {
     "true beside a number": [True, 1, 0.5, False],
     "text beside anything": ["0012", 12, 1.0, True, None, ""],
     "whole decimals": [1.0, 2.5, None],
+    "decimals of many digits beside text": [1e15, 2.0**53 - 1, 2.0**53, 1e15 + 0.5, 1e22, 1e-7, float("nan"), "x"],
     "lists": [[1, 2**63], ["a", None], [], None],
     "lists of long numbers": [[2**53 + 1], ["1.50"], [1]],
 }
@@ -97,6 +98,19 @@ def test_json_is_laid_out_as_the_feature_job_reads_it(tmp_path, values, apart):
     laid = [value for file in sorted((tmp_path / "out").rglob("*.parquet")) for value in as_read(file, kind)]
     plain = [v for v in values if isinstance(v, str | int) and v is not True and v is not False]
     assert laid == direct and {str(v) for v in plain if v} <= set(map(str, laid))
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_decimals_of_parquet_keep_their_digits_beside_text(tmp_path, listed):
+    decimals, texts = [1e15, 2.0**53 - 1, 2.0**53, 1e15 + 0.5, 1e-7, float("nan"), None], ["x", "1e15"]
+    kind = "categories" if listed else "category"
+    for n, values in enumerate((decimals, texts)):
+        column = [[value, value] for value in values] + [None] if listed else values
+        pq.write_table(pa.table({"t": ["2017-10-15"] * len(column), "v": column}), tmp_path / f"{n}.parquet")
+    direct = [value for n in (0, 1) for value in as_read(tmp_path / f"{n}.parquet", kind)]
+    lay_out(tmp_path, tmp_path / "*.parquet", time="t")
+    [laid] = (tmp_path / "out").rglob("*.parquet")
+    assert as_read(laid, kind) == direct and direct[0] in ("1000000000000000", ["1000000000000000"] * 2)
 
 
 def as_read(file, kind):
