@@ -6,6 +6,7 @@ import sys
 from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,6 +102,26 @@ def test_training_beats_what_needs_no_model(shop):
 
 
 @pytest.mark.skipif(find_spec("implicit") is None, reason="implicit, an optional extra, is not installed")
+def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent(shop, tmp_path, monkeypatch):
+    """Its day has to be closed first, which whoever stops it may not wait long for."""
+    go_on, measured = Event(), Event()
+
+    def judge(*_):
+        go_on.wait(10)
+        measured.set()
+
+    def stop(*_):
+        raise SystemExit(143)  # what SIGTERM is turned into
+
+    monkeypatch.setattr(train, "_judge", judge)
+    monkeypatch.setattr(train, "learn", stop)
+    with pytest.raises(SystemExit):
+        train.run(_context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1))
+    waited = measured.is_set()
+    go_on.set()
+    assert not waited
+
+
 def test_matrix_factorisation_is_measured_beside(shop):
     found = _metrics(shop.train2)["baselines"]
     assert found["als"]["queries"] == found["past"]["queries"]
