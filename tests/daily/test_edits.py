@@ -115,6 +115,26 @@ def baseline(shop):
     return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["holdout"]["baseline"]
 
 
+def score(shop, **more):
+    """The live version's measures for queries with these features more."""
+    people = [f"u{n:03d}" for n in range(100)]
+    context = {"when_hour": 9, "when_weekday": 2, **more}
+    asked = [{"user_id": user, "history": ["i001", f"i{user[1:]}"], **context} for user in people]
+    taken = [{"user_id": user, "items": [f"i{user[1:]}", f"i{user[1:3]}0"]} for user in people]
+    for name, rows in (("asked", asked), ("taken", taken)):
+        (shop.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [shop.parent / f"{name}.jsonl" for name in ("asked", "taken")]
+    return twinspire("evaluate", shop, "--queries", files[0], "--truth", files[1], "--json")["measures"]["two_tower"]
+
+
+def test_what_was_edited_is_missing_when_a_version_is_evaluated_and_no_refresh_gives_it_to_its_towers(shop):
+    without = score(shop)
+    write(shop, **GENTLE)
+    assert score(shop, device=["phone"], city="Rome") == without and without["recall@10"] > 0
+    with pytest.raises(UsageError, match=r"city, cost, device, item_age, price changed since .* was. Train a day"):
+        twinspire("refresh", shop, "--date", PARENT)
+
+
 def test_training_goes_on_where_shapes_allow_it(shop):
     write(shop, **GENTLE)
     before = registry_of(shop).live()
