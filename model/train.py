@@ -38,6 +38,9 @@ from twinspire.stages import StageContext
 
 _FEATURES = (schema.TRANSFORM, schema.TRANSFORMED, schema.EVALUATION, schema.CORPUS_START)
 
+MOST_BESIDE = 200_000
+"""Items up to which the parent is measured while its child is trained: memory then holds the tables of both."""
+
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Runs the stage; model/bundle.py says what it leaves under `ctx.out`.
@@ -89,6 +92,8 @@ def _train(
     beside = ThreadPoolExecutor(1)  # on one core the parent is measured while the other lays out the graphs
     try:
         judging = beside.submit(_judge, ctx, parent, corpus, asked)
+        if corpus.num_rows > MOST_BESIDE:
+            judging.result()
         learned = learn(ctx, features, start)
         towers = write(ctx, learned, out)
         judged = judging.result()

@@ -122,6 +122,29 @@ def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent
     assert not waited
 
 
+@pytest.mark.parametrize(("most", "first"), [(1, True), (1_000, False)])
+def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(shop, tmp_path, monkeypatch, most, first):
+    """What both hold would be in memory at once otherwise."""
+    measured, learning = Event(), Event()
+
+    def judge(*_):
+        learning.wait(0.5)
+        measured.set()
+
+    def learn(*_):
+        found.append(measured.is_set())
+        learning.set()
+        raise SystemExit
+
+    found = []
+    monkeypatch.setattr(train, "MOST_BESIDE", most)
+    monkeypatch.setattr(train, "_judge", judge)
+    monkeypatch.setattr(train, "learn", learn)
+    with pytest.raises(SystemExit):
+        train.run(_context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1))
+    assert found == [first]
+
+
 def test_matrix_factorisation_is_measured_beside(shop):
     found = _metrics(shop.train2)["baselines"]
     assert found["als"]["queries"] == found["past"]["queries"]
