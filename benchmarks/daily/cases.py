@@ -19,6 +19,7 @@ class Case:
       day: the day.
       history: days before it that have logs.
       sample: one user of so many is kept.
+      products: so many are known, of the groceries; None for all.
       as_one: whether the day is timed in one process too, not only stage by stage.
     """
 
@@ -27,6 +28,7 @@ class Case:
     day: date
     history: int
     sample: int = 1
+    products: int | None = None
     as_one: bool = True
 
     @property
@@ -41,7 +43,16 @@ WHOLE = (
 )
 QUICK = (
     Case(name="globo", pipeline="news", day=date(2017, 10, 4), history=2, sample=16, as_one=False),
-    Case(name="grocery", pipeline="groceries", day=date(2017, 10, 6), history=5, sample=8, as_one=False),
+    # Just enough products for an index with a tree: the parent tries settings for them.
+    Case(
+        name="grocery",
+        pipeline="groceries",
+        day=date(2017, 10, 6),
+        history=5,
+        sample=8,
+        products=51_000,
+        as_one=False,
+    ),
 )
 
 
@@ -57,8 +68,10 @@ def missing(case: Case) -> str | None:
 def lay_out(case: Case, folder: Path) -> None:
     """Writes the logs of a case below a folder."""
     first = case.day - timedelta(days=case.history)
-    lay = data.globo if case.name == "globo" else data.groceries
-    lay(folder, sample=case.sample, first=first, last=case.day)
+    if case.name == "globo":
+        data.globo(folder, sample=case.sample, first=first, last=case.day)
+    else:
+        data.groceries(folder, sample=case.sample, products=case.products, first=first, last=case.day)
 
 
 def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> tuple[Path, Taken]:

