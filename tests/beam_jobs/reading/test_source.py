@@ -77,8 +77,9 @@ def test_a_day_without_files_is_late(shop, tmp_path):
 
 def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):
     monkeypatch.setattr(source, "_POLL_SECONDS", 0.05)
-    timer = threading.Timer(0.4, lay, (tmp_path, DAY, 3))
-    timer.start()
+    lay(tmp_path / "elsewhere", DAY, 3)
+    come = (tmp_path / "elsewhere/events").rename  # whole, at once
+    threading.Timer(0.4, come, (tmp_path / "events",)).start()
     assert source.check(shop('wait = "20s"'), DAY)["rows"] == 3
     began = time.monotonic()
     with pytest.raises(TryAgain, match=f"after a wait of 0:00:01; the newest day that is there is {DAY}"):
