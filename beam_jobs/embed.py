@@ -2,6 +2,7 @@
 
     items/part-*.parquet     `_item`, `vector` [D]: the corpus as of the end of the day, by the item tower
     queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by the query tower
+    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, here where TensorFlow is loaded
 
 Of a catalogue that is refreshed, only the rows that are new or changed are embedded; the others keep their vectors, bit
 for bit (`items/reused.parquet`).
@@ -10,11 +11,13 @@ Elements are Arrow record batches of `beam.batch_rows` rows. File names say the 
 order does not depend on who works when.
 """
 
+import tempfile
+from pathlib import Path
+
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 from rich.console import Console
 
 from beam_jobs import engine, schema
@@ -22,7 +25,10 @@ from beam_jobs.vectors.known import Known, compare
 from beam_jobs.vectors.rows import Part, ReadBatches
 from beam_jobs.vectors.sample import ACTIVE_DAYS, SampleUsers, active_since
 from beam_jobs.vectors.tower import Embed, write_plain
+from index_builder import tensorflow_serving
+from index_builder.vectors import read_items
 from model import bundle
+from model.bundle import Tower
 from twinspire import storage
 from twinspire.errors import BadData
 from twinspire.stages import StageContext
@@ -53,10 +59,13 @@ def run(ctx: StageContext, known: Known | None = None) -> dict:
         columns = ["_user", "_last_time", *(column.name for column in schema.query_columns(p))]
         seen = job | "Users" >> ReadBatches(users, columns, p.beam.batch_rows)
         sample = seen | "Sample" >> SampleUsers(active_since(ctx.day, p.zone), MOST_QUERIES, p.beam.batch_rows)
-        to_queries = beam.ParDo(Embed(storage.join(train, bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user"))
-        sample | "EmbedQueries" >> to_queries
+        sample | "EmbedQueries" >> beam.ParDo(to_queries)
 
+    to_queries = Embed(storage.join(train, bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user")
+    served = to_queries.tower() if p.serving.tensorflow else None  # the job, if it runs here, uses the same
     engine.run(p.beam.options, build)
+    if served:
+        _write_served(ctx.out, served)
     return _summary(ctx.out, items) | told
 
 
@@ -72,6 +81,14 @@ def _unknown(ctx: StageContext, known: Known) -> tuple[list[Part], dict[str, int
         )
     counts = {"new": found.new, "changed": found.changed, "withdrawn": found.withdrawn, "reused": len(found.reused)}
     return _parts(storage.join(ctx.out, ANEW)), counts
+
+
+def _write_served(out: str, tower: Tower) -> None:
+    """Writes the model that the version will hold for TensorFlow Serving."""
+    ids, vectors = read_items(out)
+    with tempfile.TemporaryDirectory(prefix="twinspire-served-") as scratch:
+        tensorflow_serving.write(Path(scratch, "made"), tower.model, ids, vectors)
+        storage.upload_tree(Path(scratch, "made"), storage.join(out, tensorflow_serving.FOLDER))
 
 
 def _parts(folder: str) -> list[Part]:
@@ -103,7 +120,7 @@ def _check_corpus(parts: list[Part]) -> int:
 
 
 def _column(uri: str, name: str) -> pa.Array:
-    with FileSystems.open(uri) as source, pq.ParquetFile(source) as file:
+    with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
         return file.read([name])[name].combine_chunks()
 
 
@@ -112,7 +129,7 @@ def _summary(out: str, items: int) -> dict:
     for name in (ITEMS, QUERIES):
         counts[name] = 0
         for part in _parts(storage.join(out, name)):
-            with FileSystems.open(part.uri) as source, pq.ParquetFile(source) as file:
+            with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
                 counts[name] += file.metadata.num_rows
                 dimension = file.schema_arrow.field("vector").type.list_size
     if counts[ITEMS] != items:

@@ -7,6 +7,8 @@ remote ones as text; here it becomes itself again.
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -45,6 +47,9 @@ def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
     """
     parsed = _Options(list(options))
     name = parsed.view_as(StandardOptions).runner
+    if name not in _LOCAL:
+        with suppress(ImportError):  # left out where Beam was loaded for a job of this process
+            import_module("apache_beam.io.gcp.gcsfilesystem")
     pipeline = beam.Pipeline(runner=FnApiRunner() if name in _LOCAL else None, options=parsed)
     build(pipeline)
     _BEAM_LOG.addFilter(_unforeseen)

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs import schema
+from index_builder import tensorflow_serving
 from index_builder.comparison import Pair
 from index_builder.gate import Measured, Verdict, judge
 from index_builder.index import stored_vectors
@@ -27,6 +28,7 @@ from model import bundle
 from model.mix import FILE as MIX
 from twinspire import __version__, storage, workdir
 from twinspire.errors import BadData
+from twinspire.hiding import light
 from twinspire.quiet import unheard
 from twinspire.stages import StageContext
 
@@ -95,11 +97,20 @@ def assemble(ctx: StageContext, staged: Path) -> None:
     if ctx.pipeline.serving.user_store:
         storage.link_tree(storage.join(ctx.inputs["features"], schema.USERS), staged / USERS)
     if ctx.pipeline.serving.tensorflow:
-        with unheard():  # TensorFlow greets at length
-            from index_builder import tensorflow_serving
+        _add_served(ctx, staged, items.column("_item").combine_chunks())
 
-            tower, ids = staged / bundle.QUERY_TOWER, items.column("_item").combine_chunks()
-            tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, stored_vectors(staged / INDEX))
+
+def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
+    """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked to."""
+    made = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
+    if storage.list_files(made):
+        storage.link_tree(made, staged / tensorflow_serving.FOLDER)
+        return
+    with unheard(), light():  # TensorFlow greets at length
+        import tensorflow as tf
+
+        tower, vectors = tf.saved_model.load(str(staged / bundle.QUERY_TOWER)), stored_vectors(staged / INDEX)
+        tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
 
 
 def _add_nominators(ctx: StageContext, staged: Path) -> None:

@@ -1,4 +1,4 @@
-"""A version as one SavedModel for TensorFlow Serving: query tower, items' vectors, exact search. Imports TensorFlow.
+"""A version as one SavedModel for TensorFlow Serving: query tower, items' vectors, exact search. Loads TensorFlow late.
 
 Stock operations only, so that a server with nothing of this project's can load it. Signatures, of columns named like
 the raw query features (model/bundle.py says in which form):
@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 
-from model.bundle import SIGNATURE, VECTOR
+from model.bundle import SIGNATURE, VECTOR, Signatures
 from model.canonical import canonicalise
 
 FOLDER = "tensorflow_serving"
@@ -28,44 +27,42 @@ END = -2.0
 """A score below every cosine."""
 
 
-class _Served(tf.Module):
-    def __init__(self, tower: Any, ids: pa.Array, vectors: np.ndarray) -> None:
-        super().__init__()
-        self.tower = tower  # owns tables and weights
-        self.encode = tower.signatures[SIGNATURE]
-        self.vectors = tf.Variable(vectors, trainable=False)
-        self.ids = tf.Variable(ids.cast(pa.binary()).to_pylist(), trainable=False, dtype=tf.string)
+def write(folder: Path, query_tower: Signatures, ids: pa.Array, vectors: np.ndarray) -> None:
+    """Writes `folder`/1/. Equal arguments give equal files.
 
-    def recommend(self, k: tf.Tensor, exclude: tf.Tensor, **raw: tf.Tensor) -> dict[str, tf.Tensor]:
+    Args:
+      folder: local; must not exist.
+      query_tower: a SavedModel (model/bundle.py) as TensorFlow loads it.
+      ids: [N] string.
+      vectors: [N, D] float32, in the order of the ids.
+    """
+    import tensorflow as tf
+
+    served = tf.Module()
+    served.tower = query_tower  # owns tables and weights
+    served.encode = query_tower.signatures[SIGNATURE]
+    served.vectors = tf.Variable(vectors, trainable=False)
+    served.ids = tf.Variable(ids.cast(pa.binary()).to_pylist(), trainable=False, dtype=tf.string)
+
+    def recommend(k: Any, exclude: Any, **raw: Any) -> dict[str, Any]:
         """The k nearest items of each row, without the excluded ones."""
-        items = tf.shape(self.vectors)[0]
+        items = tf.shape(served.vectors)[0]
         k = tf.clip_by_value(tf.reduce_max(k), 0, items)
-        scores = tf.matmul(self.encode(**raw)[VECTOR], self.vectors, transpose_b=True)
+        scores = tf.matmul(served.encode(**raw)[VECTOR], served.vectors, transpose_b=True)
         # What is excluded cannot use up more than its own number of places.
         near = tf.math.top_k(scores, tf.minimum(k + tf.shape(exclude)[1], items))
-        ids = tf.gather(self.ids, near.indices)
+        ids = tf.gather(served.ids, near.indices)
         out = tf.reduce_any(ids[:, :, tf.newaxis] == exclude[:, tf.newaxis, :], 2)
         best = tf.math.top_k(tf.where(out, near.values.dtype.min, near.values), k)
         ids = tf.gather(tf.where(out, "", ids), best.indices, batch_dims=1)
         return {"items": ids, "scores": tf.where(ids == "", END, best.values)}
 
-
-def write(folder: Path, query_tower: Path, ids: pa.Array, vectors: np.ndarray) -> None:
-    """Writes `folder`/1/. Equal arguments give equal files.
-
-    Args:
-      folder: local; must not exist.
-      query_tower: a local SavedModel (model/bundle.py).
-      ids: [N] string.
-      vectors: [N, D] float32, in the order of the ids.
-    """
-    served = _Served(tf.saved_model.load(str(query_tower)), ids, vectors)
     raw = dict(served.encode.structured_input_signature[1])
     encode = tf.function(lambda **raw: {VECTOR: served.encode(**raw)[VECTOR]}, autograph=False)
     asked = {"k": tf.TensorSpec(None, tf.int32, "k"), "exclude": tf.TensorSpec([None, None], tf.string, "exclude")}
     signatures = {
         ENCODE: encode.get_concrete_function(**raw),
-        RECOMMEND: tf.function(served.recommend, autograph=False).get_concrete_function(**asked, **raw),
+        RECOMMEND: tf.function(recommend, autograph=False).get_concrete_function(**asked, **raw),
     }
     tf.saved_model.save(served, str(folder / NUMBER), signatures)
     canonicalise(folder / NUMBER)

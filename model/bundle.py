@@ -94,7 +94,7 @@ class Tower:
     """
 
     def __init__(self, model: Signatures) -> None:
-        self._model = model  # its variables live as long as this reference does
+        self.model = model  # its variables live as long as this reference does
         self._call = model.signatures[SIGNATURE]
         self.inputs = {name: input_of(spec) for name, spec in self._call.structured_input_signature[1].items()}
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])

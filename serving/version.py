@@ -23,7 +23,7 @@ from serving.lookup import IdTable
 from serving.users import UserStore
 from serving.vocabulary import Vocabularies
 from twinspire.errors import BadData
-from twinspire.hiding import hidden
+from twinspire.hiding import light
 from twinspire.pipeline import Pipeline
 from twinspire.quiet import unheard
 
@@ -117,7 +117,7 @@ class Version:
 
     @cached_property
     def _tower(self) -> Tower:
-        with unheard(), hidden("keras"):  # TensorFlow greets at length, and would load all of Keras
+        with unheard(), light():  # TensorFlow greets at length, and would load all of Keras
             import tensorflow as tf
 
             return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))

@@ -48,6 +48,8 @@ CONTRACTS = {
     "index_builder.manifest",  # a version's files
     "index_builder.registry",  # which version is live
     "index_builder.exact",  # comparing all vectors
+    "index_builder.tensorflow_serving",  # tower and vectors as one model
+    "index_builder.vectors",  # which the embed stage leaves
     "index_builder.index",  # an index's files, and how to search them
     "index_builder.report.blocks",  # what figures and lists are called where people read them
 }

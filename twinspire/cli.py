@@ -1,5 +1,6 @@
 """The command line's table of contents."""
 
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,9 @@ PANELS = {
     ),
 }
 
+_GARBAGE = 50_000
+"""New objects between two searches for cycles. Importing and tracing make millions that stay; Python's 700 are few."""
+
 app = typer.Typer(
     name="twinspire",
     help="Candidate generation, every day: from click logs to a two-tower recommender that can be served.",
@@ -63,6 +67,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no part of a stage's progress
     # After each matrix product NumPy's threads spin, on every core, for longer than until the next one: let them sleep.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGTERM, _end)
     try:
         app()
@@ -70,6 +75,8 @@ def main() -> None:
         console.print(f"[bold red]{type(e).__name__}[/]")
         console.print(said(e), markup=False, highlight=False, soft_wrap=True)
         sys.exit(e.exit_code)
+    finally:
+        gc.freeze()  # else Python searches all that was imported for cycles once more before it ends
 
 
 def _end(*_: object) -> None:

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib.abc import MetaPathFinder
 from threading import Lock
 from types import ModuleType
 
@@ -31,3 +32,37 @@ def hidden(name: str) -> Iterator[None]:
                 del _hiding[name], sys.modules[name]
                 if name in _kept:
                     sys.modules[name] = _kept.pop(name)
+
+
+@contextmanager
+def light(*more: str) -> Iterator[None]:
+    """Around the import of TensorFlow: Keras, and Google's client for machines that it might run on, are not loaded.
+
+    Args:
+      more: other modules that are hidden meanwhile.
+    """
+    with ExitStack() as stack:
+        for name in ("keras", "googleapiclient", *more):
+            stack.enter_context(hidden(name))
+        yield
+
+
+class _Absent(MetaPathFinder):
+    """Finds that modules are not there."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Ends the search for one of the modules; lets the others be looked for.
+
+        Raises:
+          ModuleNotFoundError: it is one of them.
+        """
+        if fullname in self._names:
+            raise ModuleNotFoundError(f"{fullname} is left out: this command does not use it", name=fullname)
+
+
+def leave_out(*names: str) -> None:
+    """From now on no library of this process loads these modules, compiled ones included; who has one keeps it."""
+    sys.meta_path.insert(0, _Absent(names))

@@ -73,7 +73,7 @@ STAGES = {
             inherits=True,
             derived=("query_tower/", "item_tower/", "tensorboard/"),
         ),
-        Stage(name="embed", module="beam_jobs.embed", after="train", config=()),
+        Stage(name="embed", module="beam_jobs.embed", after="train", config=(), derived=("tensorflow_serving/",)),
         Stage(name="index", module="index_builder.build", after="embed", config=("index",)),
         Stage(
             name="publish",

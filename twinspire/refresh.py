@@ -17,6 +17,7 @@ from index_builder.manifest import Manifest
 from index_builder.registry import Registry
 from twinspire import storage, workdir
 from twinspire.errors import UsageError
+from twinspire.hiding import light
 from twinspire.keys import DEFAULTS, REFRESH, config_digest, digest, stage_key
 from twinspire.lineage import find_start_of_refresh, is_kept, is_live
 from twinspire.pipeline import Pipeline
@@ -175,7 +176,8 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
         return found
 
     steps = ("beam_jobs.raw_features.run", "beam_jobs.embed", "index_builder.build", REFRESH.module)
-    with unheard():  # TensorFlow greets at length
+    clouds = () if pipeline.beam.options else ("google.cloud",)  # Beam's, which only remote workers need
+    with unheard(), light(*clouds):  # TensorFlow greets at length
         features, embed, index, publish = map(import_module, steps)
     features.write_catalogue(context("features"))
     corpus = storage.join(workdir.place(pipeline, holder.sources["features"]), embed.schema.CORPUS_END)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from twinspire import claims, workdir
 from twinspire.errors import BadData, GateRefused, NothingToDo, TryAgain, UsageError
-from twinspire.hiding import hidden
+from twinspire.hiding import light
 from twinspire.keys import DEFAULTS, STAGES, Stage, config_digest, digest, output_digest, stage_key
 from twinspire.lineage import find_parent, find_start, is_kept, is_live, missing, unread
 from twinspire.pipeline import Pipeline
@@ -172,7 +172,8 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
-    with unheard(), hidden("keras"):  # TensorFlow greets at length, and would load all of Keras, which few runs need
+    clouds = () if context.pipeline.beam.options else ("google.cloud",)  # Beam's, which only remote workers need
+    with unheard(), light(*clouds):  # TensorFlow greets at length
         module = import_module(stage.module)
     summary = module.run(context)
     attempt = Attempt(

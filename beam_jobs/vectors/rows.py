@@ -7,7 +7,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
+
+from twinspire import storage
 
 
 class Part(NamedTuple):
@@ -43,7 +44,7 @@ class ReadBatches(beam.PTransform):
 
 def read_batches(part: Part, columns: list[str], rows: int) -> Iterator[Batch]:
     """The file's rows in order; columns that it lacks are left out."""
-    with FileSystems.open(part.uri) as source, pq.ParquetFile(source) as file:
+    with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
         known = [name for name in columns if name in file.schema_arrow.names]
         tables = (pa.Table.from_batches([batch]) for batch in file.iter_batches(rows, columns=known))
         for number, table in enumerate(tables):

@@ -14,7 +14,7 @@ from beam_jobs.vectors.rows import Batch
 from model.bundle import VECTOR, Tower
 from twinspire import storage
 from twinspire.errors import BadData
-from twinspire.hiding import hidden
+from twinspire.hiding import light
 from twinspire.quiet import unheard
 
 _NAMED = 5
@@ -33,9 +33,13 @@ class Embed(beam.DoFn):
         self._shared = Shared()
         self._tower: Tower | None = None
 
+    def tower(self) -> Tower:
+        """The process's tower; whoever holds it spares others in the process, workers included, to load it."""
+        return self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+
     def setup(self) -> None:
         """Gets hold of the process's tower."""
-        self._tower = self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+        self._tower = self.tower()
 
     def process(self, batch: Batch) -> None:
         """Embeds and writes."""
@@ -54,7 +58,7 @@ def write_plain(uri: str, table: pa.Table) -> None:
 
 def load_tower(uri: str) -> Tower:
     """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
-    with unheard(), hidden("keras"), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
+    with unheard(), light(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))

@@ -1,5 +1,6 @@
 """What the real towers become for TensorFlow Serving."""
 
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -26,12 +27,15 @@ ASKED = [
 
 
 def test_a_published_model_answers_as_its_index_does(shop):
-    """In a process that knows TensorFlow alone; made twice, in processes of their own, the files are the same."""
+    """In a process that knows TensorFlow alone; made by publish and by embed, the files are the same."""
     shop.write_text(shop.read_text().replace("tensorflow = false", "tensorflow = true"))
-    made = []
-    for command, again in ((typed, []), (twinspire, ["--force"])):  # which order their sets otherwise
-        command("publish", str(shop), "--date", SECOND, *again)
-        made.append(registry_of(shop).accepted()[-1])
+    day, made = (str(shop), "--date", SECOND), []
+    typed("publish", *day)  # embed was not asked for it: publish makes it
+    made.append(registry_of(shop).accepted()[-1])
+    twinspire("embed", *day, "--force")  # a process that orders its sets otherwise
+    twinspire("index", *day, "--force")  # an index that is done names the attempt of embed that it was made from
+    without_tensorflow("publish", *day, "--force")
+    made.append(registry_of(shop).accepted()[-1])
     assert made[0] == made[1]
     version = Version.open(load(shop))
     assert version.id == made[0] and version.index.settings.kind == "exact"
@@ -50,6 +54,13 @@ def test_a_published_model_answers_as_its_index_does(shop):
     items, scores = expected.lists(version.items["_item"].combine_chunks())
     assert found["items"] == items.to_pylist()
     np.testing.assert_allclose(found["scores"], scores.to_pylist(), atol=1e-6)
+
+
+def without_tensorflow(*arguments: str) -> None:
+    """Runs a command in a process in which nothing can load TensorFlow."""
+    code = "from twinspire import cli, hiding; hiding.leave_out('tensorflow'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def _plain(values: np.ndarray) -> list:

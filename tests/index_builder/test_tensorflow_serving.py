@@ -66,7 +66,8 @@ def save_tower(home: Path, width: int = 5) -> None:
 def made(home: Path) -> Path:
     """Writes a tower, and the model around it: its folder."""
     save_tower(home)
-    tensorflow_serving.write(home / "tensorflow_serving", home / "query_tower", pa.array(IDS), VECTORS)
+    tower = tf.saved_model.load(str(home / "query_tower"))
+    tensorflow_serving.write(home / "tensorflow_serving", tower, pa.array(IDS), VECTORS)
     return home / "tensorflow_serving"
 
 

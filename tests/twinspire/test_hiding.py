@@ -2,6 +2,7 @@
 
 import colorsys
 import importlib
+import subprocess
 import sys
 import threading
 
@@ -34,3 +35,43 @@ def test_what_was_not_imported_can_be_imported_afterwards():
     with pytest.raises(ValueError), hidden("nobody_imported_this"), hidden("nobody_imported_this"):
         raise ValueError
     assert "nobody_imported_this" not in sys.modules
+
+
+def told(code: str) -> list[str]:
+    """What a Python process of its own prints, by lines."""
+    return subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+
+
+def test_compiled_libraries_do_without_what_is_left_out():
+    """Arrow asks for pandas from compiled code, and takes an entry None of sys.modules for a module."""
+    code = """
+import colorsys, sys
+from twinspire.hiding import leave_out
+leave_out("pandas", "colorsys", "sched")
+import pyarrow.dataset
+print(pyarrow.array([1, None]).sum(), "pandas" in sys.modules)
+import colorsys
+try:
+    import sched
+except ImportError as e:
+    print(e.name)
+"""
+    assert told(code) == ["1 False", "sched"]
+
+
+def test_beam_is_loaded_without_clouds_and_finds_them_when_a_job_asks_for_them():
+    code = """
+import sys
+from twinspire.hiding import light
+with light("google.cloud"):
+    import beam_jobs.embed
+print({"google.cloud.storage", "apache_beam.io.gcp.gcsfilesystem"} & set(sys.modules) or "light")
+from apache_beam.io.filesystems import FileSystems
+from beam_jobs import engine
+try:
+    engine.run(["--runner=TestDataflowRunner"], lambda job: None)
+except Exception:  # a job there needs more options
+    pass
+print(FileSystems.get_filesystem("gs://a").scheme())
+"""
+    assert told(code) == ["light", "gs"]

@@ -22,6 +22,7 @@ from twinspire.commands.options import (
     print_json,
 )
 from twinspire.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
+from twinspire.hiding import leave_out
 from twinspire.keys import STAGES
 from twinspire.pipeline import Pipeline
 from twinspire.refresh import catch_up
@@ -118,6 +119,8 @@ def publish(
 
 
 def _stage(name: str, file: str, date: str, **options: Any) -> None:
+    if name != "features":  # where TensorFlow Transform needs it
+        leave_out("pandas")  # Arrow, Beam and Matplotlib would load it
     with json_on_error(name) as told:
         told["day"] = date
         print_json(_run_stage(open_pipeline(file), parse_date(date), name, **options))
