@@ -122,7 +122,7 @@ def pool(lists: Sequence[np.ndarray]) -> Pool:
     key, bits = np.concatenate(lists, axis=1), len(source).bit_length()
     kind = np.int32 if key.max(initial=0) < 1 << (30 - bits) else np.int64  # half as wide sorts twice as fast
     none = np.iinfo(kind).max
-    key = key.astype(kind) << bits | np.arange(len(source), dtype=kind)
+    key = np.left_shift(key.astype(kind), bits) | np.arange(len(source), dtype=kind)
     key[key < 0] = none
     key.sort(axis=1)
     item = key >> bits
