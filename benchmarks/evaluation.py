@@ -26,9 +26,9 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from quality.command import machine, write_whole  # noqa: E402
 
-from model.evaluate import Ranked, compare, evaluate_baselines, evaluate_ranked, rank  # noqa: E402
-from model.ragged import Ragged  # noqa: E402
-from model.split import Split, prepare  # noqa: E402
+from model.evaluation.evaluate import Ranked, compare, evaluate_baselines, evaluate_ranked, rank  # noqa: E402
+from model.evaluation.evaluation_set import Split, prepare  # noqa: E402
+from twinspire_core.search.ragged import Ragged  # noqa: E402
 
 KS, BOUNDS, RESAMPLES, DIMENSION = (10, 50, 100), (1, 5, 20), 200, 64
 WHOLE = {"users": 10_000, "items": 50_000, "times": 3}

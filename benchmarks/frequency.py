@@ -70,13 +70,15 @@ class Paper:
 
 
 class Ours:
-    """`model.frequency.StreamingFrequency`, as it answers for items inside and outside of the batch."""
+    """`model.losses.sampling_probability.StreamingFrequency`, as it answers for items inside and outside of the
+    batch.
+    """
 
     def __init__(self, seed: int, *, alpha: float, buckets: int, hashes: int = 1) -> None:
         import tensorflow as tf
 
-        from model.fingerprint import fingerprint
-        from model.frequency import StreamingFrequency
+        from model.item_fingerprint import fingerprint
+        from model.losses.sampling_probability import StreamingFrequency
 
         self.estimate = StreamingFrequency(alpha=alpha, buckets=buckets, hashes=hashes, initial_gap=100.0 * BATCH)
         self.names = fingerprint([f"{seed}/{i}" for i in range(ITEMS)])

@@ -31,9 +31,10 @@ from quality import data  # noqa: E402
 from quality.command import machine, parse_setting, write_whole  # noqa: E402
 from quality.prepare import override  # noqa: E402
 
-from twinspire import keys, pipeline  # noqa: E402
-from twinspire.pipeline import Pipeline  # noqa: E402
-from twinspire.stages import Parent, StageContext  # noqa: E402
+from twinspire.runs import cache_keys  # noqa: E402
+from twinspire_core.config import pipeline  # noqa: E402
+from twinspire_core.config.pipeline import Pipeline  # noqa: E402
+from twinspire_core.contracts.stage_context import Parent, StageContext  # noqa: E402
 
 MODES = {"twinspire/warm": "incremental", "twinspire/scratch": "full"}
 METRICS = ("recall@50", "recall@10", "ndcg@10")
@@ -99,7 +100,7 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
     seconds = {}
     for stage, inputs in (("features", {}), ("train", {"features": str(home / "features")})):
         begin = time.monotonic()
-        module = import_module(keys.STAGES[stage].module)
+        module = import_module(cache_keys.STAGES[stage].module)
         summary = module.run(StageContext(**context, out=str(home / stage), inputs=inputs))
         seconds[stage] = time.monotonic() - begin
     seconds["training"] = summary["training_seconds"]
@@ -123,7 +124,7 @@ def _short(measures: Mapping[str, float] | None) -> dict[str, float] | None:
 def _home(series: Series, name: str, n: int) -> Path:
     """Where a day is kept: elsewhere if the pipeline file says something else. Both ways share the first day."""
     said = series.p.model_dump(mode="json", by_alias=True, exclude={"pipeline", "source", "registry"})
-    return series.folder / keys.digest(said)[:12] / (name.split("/")[1] if n else "start") / str(series.day(n))
+    return series.folder / cache_keys.digest(said)[:12] / (name.split("/")[1] if n else "start") / str(series.day(n))
 
 
 def measure(series: Series) -> dict[str, list[dict[str, Any]]]:

@@ -49,7 +49,7 @@ def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
     """A call that gives loss and gradients."""
     import tensorflow as tf
 
-    from model.losses import Columns, sampled_softmax_loss
+    from model.losses.corrected_softmax import Columns, sampled_softmax_loss
 
     query, vectors, item, expected = map(tf.constant, inputs(size))
 
@@ -78,7 +78,7 @@ def measure(contender: str, size: int) -> dict[str, float]:
     """Seconds and peak memory of one contender, in this process."""
     import training
 
-    import model.losses  # noqa: F401
+    import model.losses.corrected_softmax  # noqa: F401
 
     before = _memory("VmRSS")
     if contender == "twinspire/step":

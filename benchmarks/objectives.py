@@ -29,13 +29,13 @@ import pyarrow as pa  # noqa: E402
 from quality.command import machine, write_whole  # noqa: E402
 from quality.data import LIKED, movielens_ratings, movielens_raw  # noqa: E402
 
-from model.fit import fit  # noqa: E402
-from model.frequency import StreamingFrequency  # noqa: E402
-from model.labels import Labelled, measures  # noqa: E402
-from model.layout import design  # noqa: E402
-from model.rows import Rows  # noqa: E402
-from model.towers import TwoTower  # noqa: E402
-from twinspire.pipeline import Pipeline  # noqa: E402
+from model.data.training_rows import Rows  # noqa: E402
+from model.evaluation.auxiliary_labels import Labelled, measures  # noqa: E402
+from model.losses.sampling_probability import StreamingFrequency  # noqa: E402
+from model.towers.architecture import design  # noqa: E402
+from model.towers.two_tower import TwoTower  # noqa: E402
+from model.training.loop import fit  # noqa: E402
+from twinspire_core.config.pipeline import Pipeline  # noqa: E402
 
 WEIGHTS, LENGTH, K, ASKED = (0.0, 0.1, 0.3, 1.0), 20, 50, 0.2
 WHOLE, QUICK = {"seeds": 3, "epochs": 8}, {"seeds": 1, "epochs": 2}

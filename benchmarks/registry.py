@@ -26,10 +26,10 @@ sys.path.insert(0, str(ROOT))
 
 from quality.command import machine, write_whole  # noqa: E402
 
-from index_builder.manifest import File, Manifest  # noqa: E402
-from index_builder.registry import Entry, Registry  # noqa: E402
-from twinspire import storage  # noqa: E402
-from twinspire.errors import UsageError  # noqa: E402
+from index_builder.registry.registry import Entry, Registry  # noqa: E402
+from twinspire_core import storage  # noqa: E402
+from twinspire_core.contracts.manifest import File, Manifest  # noqa: E402
+from twinspire_core.errors import UsageError  # noqa: E402
 
 NAMES = ("items.txt", "index/data.txt")
 FIRST = date(2017, 1, 1)

@@ -28,12 +28,12 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from quality.command import machine, write_whole  # noqa: E402
 
-from model.fit import fit  # noqa: E402
-from model.frequency import StreamingFrequency  # noqa: E402
-from model.layout import Layout, design  # noqa: E402
-from model.rows import Rows  # noqa: E402
-from model.towers import TwoTower  # noqa: E402
-from twinspire.pipeline import Pipeline  # noqa: E402
+from model.data.training_rows import Rows  # noqa: E402
+from model.losses.sampling_probability import StreamingFrequency  # noqa: E402
+from model.towers.architecture import Layout, design  # noqa: E402
+from model.towers.two_tower import TwoTower  # noqa: E402
+from model.training.loop import fit  # noqa: E402
+from twinspire_core.config.pipeline import Pipeline  # noqa: E402
 
 WHOLE = {"steps": 100, "times": 5}
 QUICK = {"steps": 20, "times": 1}

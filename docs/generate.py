@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from twinspire.cli import PANELS, app
-from twinspire.errors import TwinspireError
-from twinspire.feature import KINDS
-from twinspire.pipeline import Pipeline
+from twinspire.cli.main import PANELS, app
+from twinspire_core.config.feature_kinds import KINDS
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import TwinspireError
 
 HERE = Path(__file__).parent
 STAMP = "<!-- Written by `make docs` from the code; edit {source} instead. -->\n"
@@ -89,7 +89,11 @@ place a user near the items that follow.
 
 def pipeline_file() -> str:
     """The text of docs/pipeline-file.md."""
-    page = [STAMP.format(source="twinspire/tables.py, twinspire/feature.py or docs/generate.py")]
+    page = [
+        STAMP.format(
+            source="twinspire_core/config/sections.py, twinspire_core/config/feature_kinds.py or docs/generate.py"
+        )
+    ]
     page.append(PIPELINE_FILE.format(example=EXAMPLE))
     for name, field in Pipeline.model_fields.items():
         page += _features() if name == "features" else _table(name, _model(field.annotation))

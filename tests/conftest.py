@@ -13,9 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Folders whose files share a costly set-up of the session: one worker runs them all.
-TOGETHER = ("tests/daily",)
+TOGETHER = ("tests/system",)
 # What takes longest begins first, so that the workers end at the same time.
-FIRST = ("tests/daily",)
+FIRST = ("tests/system",)
 
 
 @pytest.hookimpl(tryfirst=True)

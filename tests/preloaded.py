@@ -2,9 +2,9 @@
 
 from importlib import import_module
 
-from twinspire.hiding import hidden
-from twinspire.keys import STAGES
+from twinspire.runs.cache_keys import STAGES
+from twinspire_core.blocked_imports import hidden
 
 with hidden("keras"):
-    for module in (*(stage.module for stage in STAGES.values()), "serving.show", "serving.bulk"):
+    for module in (*(stage.module for stage in STAGES.values()), "twinspire.cli.show_lists", "serving.batch.bulk"):
         import_module(module)

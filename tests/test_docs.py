@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from twinspire.cli import app
-from twinspire.feature import KINDS
-from twinspire.pipeline import Pipeline, load
-from twinspire.tables import Strict
+from twinspire.cli.main import app
+from twinspire_core.config.feature_kinds import KINDS
+from twinspire_core.config.pipeline import Pipeline, load
+from twinspire_core.config.sections import Strict
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

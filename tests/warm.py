@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from twinspire.processes import die_with_parent
+from twinspire.runs.processes import die_with_parent
 
 LIMIT = 600
 """Seconds after which a command is taken to hang."""
@@ -74,6 +74,6 @@ def _run(arguments: tuple[str, ...], environment: Mapping[str, str], out: str, e
     os.environ.update(environment)
     os.chdir(ROOT)
     sys.argv = ["twinspire", *arguments]
-    from twinspire.cli import main
+    from twinspire.cli.main import main
 
     main()

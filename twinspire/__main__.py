@@ -1,6 +1,6 @@
 """`python -m twinspire` is the command `twinspire`."""
 
-from twinspire.cli import main
+from twinspire.cli.main import main
 
 if __name__ == "__main__":
     main()

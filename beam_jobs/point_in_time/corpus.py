@@ -6,10 +6,12 @@ from typing import cast
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs import batches, days, schema
-from beam_jobs.point_in_time import counts, items
+from beam_jobs import day_plan
+from beam_jobs.beam import batches
+from beam_jobs.point_in_time import item_counts, item_features
 from beam_jobs.point_in_time.job import Job
-from twinspire.errors import BadData
+from twinspire_core.contracts import feature_schema
+from twinspire_core.errors import BadData
 
 
 def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
@@ -27,11 +29,11 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
       BadData: there are items, and the filter lets none of them through.
     """
     at = job.inputs.items_of.get(job.plan.day)
-    known = items.known_at(job, moment, table)
+    known = item_features.known_at(job, moment, table)
     recent = known.filter(pl.col("_recent") > 0)
     if at is None:
-        return _named(job, items.dress(job, recent, None, moment))
-    listed = items.snapshot(job, at)
+        return _named(job, item_features.dress(job, recent, None, moment))
+    listed = item_features.snapshot(job, at)
     kept = listed.filter(_passes(listed, job.p.corpus.filter))
     if kept.is_empty() and not listed.is_empty():
         raise BadData(
@@ -39,25 +41,25 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
             f"passes {job.p.corpus.filter}. Compare it with the values of these columns."
         )
     shown = kept.select("_item", *(name for name in kept.columns if name.startswith(("_display_", "_attribute_"))))
-    rows = counts.add(job.p, shown, known)
+    rows = item_counts.add(job.p, shown, known)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
-    return _named(job, items.dress(job, rows, at, moment))
+    return _named(job, item_features.dress(job, rows, at, moment))
 
 
 def _named(job: Job, rows: pl.DataFrame) -> pl.DataFrame:
-    names = [schema.display_name(column) for column in job.p.corpus.display[:1]]
+    names = [feature_schema.display_name(column) for column in job.p.corpus.display[:1]]
     name = next((pl.col(n) for n in names if n in rows.columns), pl.lit(None, pl.String))
     return rows.with_columns(name.alias("_name")).sort("_item")
 
 
 def schema_of(job: Job, rows: pl.DataFrame) -> pa.Schema:
     """The schema of a corpus: attributes have the types of the snapshot."""
-    names = {column: schema.attribute_name(column) for column in job.p.corpus.attributes}
+    names = {column: feature_schema.attribute_name(column) for column in job.p.corpus.attributes}
     there = rows.select(name for name in names.values() if name in rows.columns)
     found = batches.to_batch(there).schema
     types = {column: _plain(found.field(name).type) for column, name in names.items() if name in found.names}
-    return schema.corpus_schema(job.p, types)
+    return feature_schema.corpus_schema(job.p, types)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -91,5 +93,5 @@ def _equal(value: pl.Expr, kind: pl.DataType, wanted: tuple[str | int | float | 
 def unlisted(job: Job, table: pl.DataFrame) -> pl.DataFrame:
     """Items with events on the job's day that the items snapshot lacks: `_item`, `n`."""
     at = job.inputs.items_of.get(job.plan.day)
-    taken = table.filter(pl.col("_day") == days.number(job.plan.day)).select("_item", "n")
-    return taken.join(items.snapshot(job, at), on="_item", how="anti") if at else taken.clear()
+    taken = table.filter(pl.col("_day") == day_plan.number(job.plan.day)).select("_item", "n")
+    return taken.join(item_features.snapshot(job, at), on="_item", how="anti") if at else taken.clear()

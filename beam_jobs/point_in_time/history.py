@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from twinspire.errors import UsageError
+from twinspire_core.errors import UsageError
 
 
 def spans(

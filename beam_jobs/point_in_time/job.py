@@ -4,10 +4,10 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import date
 
-from beam_jobs.days import Plan
-from beam_jobs.reading.late import Late
-from beam_jobs.reading.source import Inputs
-from twinspire.pipeline import Pipeline
+from beam_jobs.day_plan import Plan
+from beam_jobs.ingest.day_files import Inputs
+from beam_jobs.ingest.later_folders import Late
+from twinspire_core.config.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
-from beam_jobs.batches import BatchCoder
-from twinspire import storage
-from twinspire.feature import CategoriesFeature, CategoryFeature, IdFeature, NumberFeature
-from twinspire.pipeline import Pipeline
+from beam_jobs.beam.batches import BatchCoder
+from twinspire_core import storage
+from twinspire_core.config.feature_kinds import CategoriesFeature, CategoryFeature, IdFeature, NumberFeature
+from twinspire_core.config.pipeline import Pipeline
 
 SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""

@@ -5,7 +5,7 @@
     examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
 
 All that TFT's analysers could find stands in the summary row, so the graph has none: TFT traces it and writes it, in
-this process, without a job. It needs local files: TensorFlow cannot write where `twinspire.storage` can.
+this process, without a job. It needs local files: TensorFlow cannot write where `twinspire_core.storage` can.
 """
 
 import io
@@ -28,15 +28,15 @@ from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
-from beam_jobs import schema
 from beam_jobs.transform import analysis
 from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
 from beam_jobs.transform.tensors import adapter_config, to_tft
-from twinspire import storage
-from twinspire.pipeline import Pipeline
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
 
 _GRAPH = "transform_fn"
-_PASSED = ("_time", "_user", "_item", "_reward", schema.LABEL)
+_PASSED = ("_time", "_user", "_item", "_reward", feature_schema.LABEL)
 _IDS = ("id", "category", "time")
 NO_VALUE = b"\x1fempty"
 """The only line of an empty vocabulary: a table needs one. TFT does the same, with another value."""
@@ -53,7 +53,7 @@ def make_graph(p: Pipeline, out: str) -> None:
     row = analysis.read_summary(summary)
     with tempfile.TemporaryDirectory() as local:
         fit(p, row, Path(local))
-        storage.upload_tree(Path(local), storage.join(out, schema.TRANSFORM))
+        storage.upload_tree(Path(local), storage.join(out, feature_schema.TRANSFORM))
     storage.delete_file(summary)
 
 
@@ -119,7 +119,7 @@ class _Transform(beam.DoFn):
         self._p, self._out, self._shared = p, out, shared
 
     def process(self, name: str) -> Iterator[tuple[str, int]]:
-        graph = self._shared.acquire(lambda: Graph.download(self._p, storage.join(self._out, schema.TRANSFORM)))
+        graph = self._shared.acquire(lambda: Graph.download(self._p, storage.join(self._out, feature_schema.TRANSFORM)))
         file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(self._out, name))))
         sink, rows = io.BytesIO(), 0
         with pq.ParquetWriter(sink, transformed_schema(self._p), compression="zstd") as writer:
@@ -128,7 +128,7 @@ class _Transform(beam.DoFn):
                 if trained_on.num_rows:
                     writer.write_batch(graph(trained_on))
                     rows += trained_on.num_rows
-        written = name.replace(schema.EXAMPLES, schema.TRANSFORMED, 1)
+        written = name.replace(feature_schema.EXAMPLES, feature_schema.TRANSFORMED, 1)
         if rows:
             storage.write_bytes(storage.join(self._out, written), sink.getvalue())
             yield written, rows
@@ -150,7 +150,7 @@ class Graph:
     def download(cls, p: Pipeline, uri: str) -> "Graph":
         """Reads the graph from anywhere."""
         with tempfile.TemporaryDirectory() as local:
-            return cls(p, storage.localize(uri, Path(local) / schema.TRANSFORM))
+            return cls(p, storage.localize(uri, Path(local) / feature_schema.TRANSFORM))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Transforms examples: `example_schema` -> `transformed_schema`."""
@@ -167,12 +167,12 @@ def transformed_schema(p: Pipeline) -> pa.Schema:
 
     `_label` comes after `_reward` where `columns.label` is declared.
     """
-    examples = schema.example_schema(p)
+    examples = feature_schema.example_schema(p)
     fields = [examples.field(name) for name in _PASSED if name in examples.names]
     for name, feature in p.features.items():
         listed = feature.kind in ("categories", "text", "history")
         ids = pa.list_(pa.int64()) if listed else pa.int64() if feature.kind in _IDS else None
-        fields += [pa.field(c.name, ids or c.type) for c in schema.feature_columns(name, feature)]
+        fields += [pa.field(c.name, ids or c.type) for c in feature_schema.feature_columns(name, feature)]
     return pa.schema(fields)
 
 

@@ -16,8 +16,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from beam_jobs.transform.analysis import scaled_features
-from twinspire.feature import Feature, TextFeature
-from twinspire.pipeline import Pipeline
+from twinspire_core.config.feature_kinds import Feature, TextFeature
+from twinspire_core.config.pipeline import Pipeline
 
 Tensor: TypeAlias = "tf.Tensor | tf.SparseTensor"
 Inputs: TypeAlias = Mapping[str, Tensor]

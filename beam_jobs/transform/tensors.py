@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
-from beam_jobs import schema
-from twinspire.errors import BadData
-from twinspire.feature import VectorFeature
-from twinspire.pipeline import Pipeline
+from twinspire_core.config.feature_kinds import VectorFeature
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+from twinspire_core.errors import BadData
 
 MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 
@@ -21,7 +21,7 @@ MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 def adapter_config(p: Pipeline) -> TensorAdapterConfig:
     """How TFT turns batches made by `to_tft` into tensors."""
     sizes = {name: f.size for name, f in p.features.items() if isinstance(f, VectorFeature)}
-    raw = schema.query_columns(p) + schema.item_columns(p)
+    raw = feature_schema.query_columns(p) + feature_schema.item_columns(p)
     fields = [pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f for f in raw]
     return TensorAdapterConfig(
         pa.schema([pa.field(f.name, pa.list_(_value_type(f.type))) for f in fields]),

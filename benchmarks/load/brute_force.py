@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np  # noqa: E402
 
-from serving.server.run import serve  # noqa: E402
-from serving.server.service import Service  # noqa: E402
-from serving.server.settings import Settings  # noqa: E402
-from serving.version import Version  # noqa: E402
-from twinspire.hiding import hidden  # noqa: E402
-from twinspire.pipeline import load  # noqa: E402
+from serving.http.server_settings import Settings  # noqa: E402
+from serving.http.service import Service  # noqa: E402
+from serving.server_process import serve  # noqa: E402
+from serving.version.loaded_version import Version  # noqa: E402
+from twinspire_core.blocked_imports import hidden  # noqa: E402
+from twinspire_core.config.pipeline import load  # noqa: E402
 
 
 def _import_tfrs() -> Any:
@@ -35,7 +35,7 @@ def _import_tfrs() -> Any:
 
 
 class BruteForceIndex:
-    """TFRS's layer behind `index_builder.index.Index`."""
+    """TFRS's layer behind `twinspire_core.search.index.Index`."""
 
     def __init__(self, vectors: np.ndarray, settings: object) -> None:
         import tensorflow as tf

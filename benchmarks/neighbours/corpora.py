@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from index_builder import exact
+from twinspire_core.search import exact
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIMENSION, DAY, DAYS = 64, "2017-10-04", 14

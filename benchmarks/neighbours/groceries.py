@@ -11,9 +11,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 from quality.data import groceries  # noqa: E402
 from quality.prepare import override  # noqa: E402
 
-from index_builder.vectors import read_items, read_queries  # noqa: E402
 from neighbours.corpora import DAY, DAYS, ROOT  # noqa: E402
-from twinspire import pipeline, runner  # noqa: E402
+from twinspire.runs import runner  # noqa: E402
+from twinspire_core.config import pipeline  # noqa: E402
+from twinspire_core.contracts.embedded_vectors import read_items, read_queries  # noqa: E402
 
 
 def main(work: Path, out: Path) -> None:

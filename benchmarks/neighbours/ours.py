@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from index_builder import index
-from index_builder.build import build
-from index_builder.exact import ExactIndex
-from twinspire.tables import Index as Wanted
+from index_builder.index_stage import build
+from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.search import index
+from twinspire_core.search.exact import ExactIndex
 
 
 class Ours:

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from index_builder.tuning import Recall, Truth, recall  # noqa: E402
+from index_builder.tuning.settings_search import Recall, Truth, recall  # noqa: E402
 
 BATCH, SINGLES, BATCHES = 256, 500, 8
 _TIMED = 512

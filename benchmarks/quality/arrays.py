@@ -18,12 +18,12 @@ import polars as pl
 import pyarrow as pa
 import tensorflow as tf
 
-from beam_jobs import schema
-from model import bundle, rows
-from model.layout import SIDES, Layout, design
-from model.ragged import positions
-from model.transform import Transform, vocabularies
+from model.data import training_rows
+from model.towers.architecture import SIDES, Layout, design
+from model.towers.transform_module import Transform, vocabularies
 from quality.prepare import Prepared, override, slug
+from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.search.ragged import positions
 
 
 def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
@@ -38,7 +38,7 @@ def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     p = override(prepared.pipeline, {"train.dimension": dimension})
-    layout = design(p, vocabularies(prepared.features / schema.TRANSFORM, p))
+    layout = design(p, vocabularies(prepared.features / feature_schema.TRANSFORM, p))
     np.savez(folder / "train.npz", **_train(prepared, layout))
     np.savez(folder / "corpus.npz", **_transformed(prepared, "item", prepared.corpus().to_arrow()))
     for case in prepared.split.cases:
@@ -59,21 +59,23 @@ def _described(layout: Layout) -> dict:
 
 def _train(prepared: Prepared, layout: Layout) -> dict[str, np.ndarray]:
     parts = [part for side in SIDES for part in layout.parts[side]]
-    days = sorted((prepared.features / schema.TRANSFORMED).glob("dt=*"))
-    read = rows.join([rows.read(day, parts) for day in days])
+    days = sorted((prepared.features / feature_schema.TRANSFORMED).glob("dt=*"))
+    read = training_rows.join([training_rows.read(day, parts) for day in days])
     _, item, count = np.unique(read.item, return_inverse=True, return_counts=True)
     share = (count / len(item)).astype(np.float32)
     return {**read.features, "_time": read.time, "_item": item, "_share": share[item]}
 
 
 def _transformed(prepared: Prepared, side: str, raw: pa.Table) -> dict[str, np.ndarray]:
-    transform = Transform(prepared.features / schema.TRANSFORM, prepared.pipeline, side)
+    transform = Transform(prepared.features / feature_schema.TRANSFORM, prepared.pipeline, side)
     inputs = {
-        name: bundle.Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)
+        name: model_bundle.Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)
         for name, spec in transform.inputs.items()
     }
     graph = tf.function(lambda **columns: transform(columns)).get_concrete_function(**transform.inputs)
-    found = [graph(**{n: tf.constant(x) for n, x in batch.items()}) for batch in bundle.batches(raw, inputs, 4096)]
+    found = [
+        graph(**{n: tf.constant(x) for n, x in batch.items()}) for batch in model_bundle.batches(raw, inputs, 4096)
+    ]
     return {name: _stacked([part[name].numpy() for part in found]) for name in found[0]}
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model.intervals import interval, resampled_means
 from quality.splits import CASES
+from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 RESAMPLES = 1000
 METRICS = ("recall@10", "recall@50", "recall@100", "ndcg@10", "hit_rate@50", "mrr", "coverage@50", "coverage@100")

@@ -3,10 +3,10 @@
 import numpy as np
 import polars as pl
 
-from model.baselines import past_then, same_for_all
-from model.ragged import positions
 from quality.prepare import Prepared
 from quality.splits import Case
+from twinspire_core.search.ragged import positions
+from twinspire_core.sources.baselines import past_then, same_for_all
 
 LENGTH = 100
 """Items of a list."""

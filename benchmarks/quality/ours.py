@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model import bundle
-from model.measure import load
-from model.metrics import top_k
+from model.evaluation.tower_lists import load
 from quality.lists import LENGTH
 from quality.prepare import Prepared, override
-from twinspire import runner
+from twinspire.runs import runner
+from twinspire_core.contracts import model_bundle
+from twinspire_core.metrics.ranking import top_k
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "twinspire": {},
@@ -50,7 +50,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
     told = runner.run_stage(p, prepared.split.last, "train", mode="full", force=True)
     attempt = Path(told["attempt"])
     try:
-        query, item = (load(attempt / name) for name in (bundle.QUERY_TOWER, bundle.ITEM_TOWER))
+        query, item = (load(attempt / name) for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER))
         vectors = item(prepared.corpus().to_arrow())
         ranked = {
             case.name: top_k(query(prepared.queries(case).to_arrow()), vectors, LENGTH) for case in prepared.split.cases

@@ -19,11 +19,12 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from beam_jobs import schema
-from model.fingerprint import fingerprint
+from model.item_fingerprint import fingerprint
 from quality.splits import Case, Split
-from twinspire import keys, pipeline, runner, workdir
-from twinspire.pipeline import Pipeline
+from twinspire.runs import cache_keys, runner
+from twinspire_core.config import pipeline
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts, feature_schema
 
 MOST_QUERIES = 20_000
 """Beyond so many, those whose hash comes first."""
@@ -97,7 +98,7 @@ def prepare(split: Split, folder: Path) -> Prepared:
     trained, outputs = _features(p, split.last)
     asked, more = _asked(p, split)
     wanted = {case.name: case.wanted.hash_rows(1).sum() for case in split.cases}
-    digest = keys.digest({"features": outputs, "asked": more, "wanted": wanted})
+    digest = cache_keys.digest({"features": outputs, "asked": more, "wanted": wanted})
     done, prepared = folder / "DONE.json", folder / "prepared"
     if not done.exists() or json.loads(done.read_text())["digest"] != digest:
         done.unlink(missing_ok=True)
@@ -110,7 +111,7 @@ def prepare(split: Split, folder: Path) -> Prepared:
 def _features(p: Pipeline, day: date) -> tuple[Path, str]:
     """Runs the feature stage over the training window; its folder, and a digest of what it wrote."""
     told = runner.run_stage(p, day, "features", mode="full")
-    return Path(told["attempt"]), workdir.read(told["attempt"]).output
+    return Path(told["attempt"]), attempts.read(told["attempt"]).output
 
 
 def _asked(p: Pipeline, split: Split) -> tuple[Path | None, str | None]:
@@ -124,12 +125,12 @@ def _asked(p: Pipeline, split: Split) -> tuple[Path | None, str | None]:
 
 
 def _write(split: Split, p: Pipeline, trained: Path, asked: Path | None, out: Path) -> None:
-    pl.read_parquet(trained / schema.CORPUS_END / "*.parquet").write_parquet(out / "corpus.parquet")
+    pl.read_parquet(trained / feature_schema.CORPUS_END / "*.parquet").write_parquet(out / "corpus.parquet")
     events = _events(trained)
     events.write_parquet(out / "interactions.parquet")
     for case in split.cases:
         if case.frozen:
-            queries, truth = frozen_queries(case.wanted, pl.read_parquet(trained / schema.USERS / "*.parquet"))
+            queries, truth = frozen_queries(case.wanted, pl.read_parquet(trained / feature_schema.USERS / "*.parquet"))
             queries = with_before(queries, events)
         else:
             assert asked is not None
@@ -137,14 +138,14 @@ def _write(split: Split, p: Pipeline, trained: Path, asked: Path | None, out: Pa
             queries = with_before(queries, pl.concat([events, _events(asked)]).unique())
         kept = queries["_before"].list.len() > 0
         queries, truth = queries.filter(kept), truth.filter(kept)
-        columns = [column.name for column in schema.query_columns(p)]
+        columns = [column.name for column in feature_schema.query_columns(p)]
         queries.select("_query", "_user", "_before", *columns).write_parquet(out / f"queries-{slug(case.name)}.parquet")
         truth.write_parquet(out / f"truth-{slug(case.name)}.parquet")
 
 
 def _rows(features: Path) -> pl.DataFrame:
     """Examples of all days of a feature stage's output."""
-    files = sorted((features / schema.EXAMPLES).glob("dt=*/*.parquet"))
+    files = sorted((features / feature_schema.EXAMPLES).glob("dt=*/*.parquet"))
     return pl.concat(pl.from_arrow(pq.read_table(file)) for file in files)  # type: ignore[misc]
 
 

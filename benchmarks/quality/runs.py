@@ -19,19 +19,19 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from model.metrics import by_user
-from model.ragged import positions
-from model.score import score_file
+from model.score_lists import score_file
 from quality import contenders
 from quality.command import write_whole
 from quality.data import ROOT
 from quality.ours import Fitted
 from quality.prepare import Prepared, slug
 from quality.splits import Case
-from twinspire import keys
+from twinspire.runs import cache_keys
+from twinspire_core.metrics.ranking import by_user
+from twinspire_core.search.ragged import positions
 
 KS = (10, 50, 100)
-_SEEN_BY_OURS = ("model/*.py", "twinspire/tables.py", "twinspire/feature.py")
+_SEEN_BY_OURS = ("model/*.py", "twinspire_core/config/sections.py", "twinspire_core/config/feature_kinds.py")
 _SEEN_BY_PEERS = ("benchmarks/quality/*_peer.py", "benchmarks/quality/arrays.py")
 
 
@@ -61,7 +61,7 @@ def place(work: Path, prepared: Prepared, name: str, settings: Mapping[str, Any]
         "code": _code(*(_SEEN_BY_OURS if ours else _SEEN_BY_PEERS)),
     }
     home = work / "runs" / slug(prepared.split.name)
-    return home / f"{'twinspire' if ours else name}-{seed}-{keys.digest(what)[:12]}"
+    return home / f"{'twinspire' if ours else name}-{seed}-{cache_keys.digest(what)[:12]}"
 
 
 def find(folder: Path) -> Run | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.intervals import interval
 from quality.figures import Result, by_case
+from twinspire_core.metrics.bootstrap import interval
 
 CORRECTED = ("twinspire/batch", "twinspire/expected_count")
 PEERS = ("tfrs", "als", "bpr", "item_to_item", "most_popular", "popular_lately")

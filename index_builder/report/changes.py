@@ -4,19 +4,19 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from index_builder.limits import of_mix
-from index_builder.report.blocks import NONE, Part, Table, change, count, measured, number
-from index_builder.report.exams import change_of, mixed
+from index_builder.gate.limits import of_mix
+from index_builder.report.evaluation_sets import change_of, mixed
 from index_builder.report.facts import Facts, Previous
-from model import bundle
-from twinspire.measures import OF_MIX
+from index_builder.report.report_blocks import NONE, Part, Table, change, count, measured, number
+from twinspire_core.contracts import model_bundle
+from twinspire_core.metrics.measure_names import OF_MIX
 
 _NAMED = 8
 
 
 def verdict(facts: Facts) -> Part:
     """The gate's verdict, with reasons and numbers."""
-    gate, held = facts.gate, facts.metrics.get(bundle.HOLDOUT) or {}
+    gate, held = facts.gate, facts.metrics.get(model_bundle.HOLDOUT) or {}
     accepted = gate.get("accepted")
     text = ["The gate accepted this version." if accepted else "The gate refused this version, which is not live:"]
     text += [f"• {reason}" for reason in gate.get("refused") or []]
@@ -29,7 +29,7 @@ def verdict(facts: Facts) -> Part:
         ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
         *_lead(figures, limits, facts.metric),
         *_mix(figures.get("mix") or {}, limits),
-        *_limits(candidate, mixed(facts.metrics).get(bundle.HOLDOUT) or {}, limits),
+        *_limits(candidate, mixed(facts.metrics).get(model_bundle.HOLDOUT) or {}, limits),
         ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
         ["index recall", number(figures.get("index_recall"), 4), _limit(target, "≥ {:g}")],
         ["items", count(figures.get("items")), _limit(limits.get("max_corpus_change"), "±{:.0%}")],

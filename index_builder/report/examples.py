@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from index_builder.report.blocks import Example, Item, Part
 from index_builder.report.facts import Facts
+from index_builder.report.report_blocks import Example, Item, Part
 
 
 def examples(facts: Facts) -> Part:

@@ -12,12 +12,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from beam_jobs import schema
-from index_builder.manifest import Manifest
-from index_builder.versions import Status, Versions
-from model import bundle
-from twinspire import storage, workdir
-from twinspire.stages import StageContext
+from index_builder.registry.versions import Status, Versions
+from twinspire_core import storage
+from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.stage_context import StageContext
 
 _MOST_DAYS = 60
 _AT_ONCE = 8
@@ -97,7 +96,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
       versions: those published before.
     """
     metric = ctx.pipeline.gate.metric
-    metrics = json.loads((staged / bundle.METRICS).read_bytes())
+    metrics = json.loads((staged / model_bundle.METRICS).read_bytes())
     return Facts(
         manifest=described,
         metric=metric,
@@ -107,9 +106,9 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         gate=json.loads((staged / "gate.json").read_bytes()),
         index=json.loads((staged / "index.json").read_bytes()),
         mix=json.loads((staged / "mix.json").read_bytes()) if (staged / "mix.json").exists() else {},
-        speed=_json(ctx, "index", workdir.TIMINGS, {}),
-        data=_json(ctx, "features", schema.REPORT, {}),
-        examples=_json(ctx, "train", bundle.EXAMPLES, []),
+        speed=_json(ctx, "index", attempts.TIMINGS, {}),
+        data=_json(ctx, "features", feature_schema.REPORT, {}),
+        examples=_json(ctx, "train", model_bundle.EXAMPLES, []),
         days=[*_days(versions, described), Day(described.date, described.version, "this", metrics)],
         previous=_previous(ctx, described, versions),
         items=_names((staged / "items.parquet").read_bytes()),
@@ -131,7 +130,7 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
 
     def read(one: Status) -> Day | None:
         with suppress(FileNotFoundError):  # it was pruned since it was listed
-            metrics = json.loads(storage.read_bytes(versions.place(one.version, bundle.METRICS)))
+            metrics = json.loads(storage.read_bytes(versions.place(one.version, model_bundle.METRICS)))
             return Day(one.date, one.version, one.status, metrics)
         return None
 

@@ -6,11 +6,11 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from index_builder.report import changes, data, examples, quality, search, training, trend
-from index_builder.report.blocks import Card, count, number, share
-from index_builder.report.exams import called, mixed
+from index_builder.report import changes, day_data, examples, quality, search, training, trend
+from index_builder.report.evaluation_sets import called, mixed
 from index_builder.report.facts import Facts
-from model import bundle
+from index_builder.report.report_blocks import Card, count, number, share
+from twinspire_core.contracts import model_bundle
 
 _PARTS = (
     trend.trend,
@@ -24,7 +24,7 @@ _PARTS = (
     training.frequency,
     training.learning,
     search.search,
-    data.data,
+    day_data.data,
     changes.origin,
 )
 
@@ -52,8 +52,8 @@ def _template() -> Template:
 
 
 def _cards(facts: Facts) -> Iterator[Card]:
-    held = facts.metrics.get(bundle.HOLDOUT) or {}
-    asked = facts.metrics.get(bundle.PROGRESSIVE) or {}
+    held = facts.metrics.get(model_bundle.HOLDOUT) or {}
+    asked = facts.metrics.get(model_bundle.PROGRESSIVE) or {}
     yield Card(
         f"{facts.metric} on the day, by the version of the day before",
         number(asked.get(facts.metric)),
@@ -78,12 +78,12 @@ def _cards(facts: Facts) -> Iterator[Card]:
 
 def _beside(facts: Facts) -> str:
     """What to hold the two-tower's figure against: the mix that it is a part of, the best baseline."""
-    mix = mixed(facts.metrics).get(bundle.PROGRESSIVE)
+    mix = mixed(facts.metrics).get(model_bundle.PROGRESSIVE)
     return (f"its mix {number(mix.get(facts.metric))}; " if mix else "") + _best_baseline(facts)
 
 
 def _best_baseline(facts: Facts) -> str:
-    lists = [(m.get(facts.metric), name) for name, m in (facts.metrics.get(bundle.BASELINES) or {}).items()]
+    lists = [(m.get(facts.metric), name) for name, m in (facts.metrics.get(model_bundle.BASELINES) or {}).items()]
     known = [(value, name) for value, name in lists if value is not None]
     if not known:
         return "no baseline was measured"

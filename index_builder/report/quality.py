@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from index_builder.report import charts
-from index_builder.report.blocks import Figure, Mark, Part, Table, count, interval, measured, number, share
 from index_builder.report.charts import Series
-from index_builder.report.exams import Exam, Listed, baselines, called, held_out, on_the_day
+from index_builder.report.evaluation_sets import Exam, Listed, baselines, called, held_out, on_the_day
 from index_builder.report.facts import Facts
-from model import bundle
+from index_builder.report.report_blocks import Figure, Mark, Part, Table, count, interval, measured, number, share
+from twinspire_core.contracts import model_bundle
 
 _VARIETY = {"coverage": "items reached", "gini": "Gini", "overlap": "overlap", "popular_share": "popular share"}
 
@@ -16,7 +16,7 @@ _VARIETY = {"coverage": "items reached", "gini": "Gini", "overlap": "overlap", "
 def lists(facts: Facts) -> Part:
     """Every list that was measured, by several measures."""
     exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
-    held = facts.metrics.get(bundle.HOLDOUT) or {}
+    held = facts.metrics.get(model_bundle.HOLDOUT) or {}
     text = [
         "Variety is of all lists together. Items reached: the part of the catalogue that is in any list. Gini: 0% when "
         "all items are shown alike. Overlap: what two users’ lists have in common. Popular share: of the few items "
@@ -72,11 +72,11 @@ def _fresh(exams: list[Exam]) -> Iterator[Table]:
 
 
 def _next_click(facts: Facts) -> Iterator[Table]:
-    clicks = facts.metrics.get(bundle.NEXT_CLICK) or {}
-    held = clicks.get(bundle.HOLDOUT) or {}
+    clicks = facts.metrics.get(model_bundle.NEXT_CLICK) or {}
+    held = clicks.get(model_bundle.HOLDOUT) or {}
     asked = [
-        ("two-tower of the day before, all events", clicks.get(bundle.PROGRESSIVE)),
-        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.get(bundle.BASELINES))),
+        ("two-tower of the day before, all events", clicks.get(model_bundle.PROGRESSIVE)),
+        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.get(model_bundle.BASELINES))),
         ("this version, held-out users", held.get("candidate")),
         ("the version before, held-out users", held.get("baseline")),
     ]

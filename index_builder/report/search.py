@@ -5,8 +5,8 @@ from datetime import date
 from typing import Any
 
 from index_builder.report import charts
-from index_builder.report.blocks import NONE, Figure, Mark, Part, Table, count, number
 from index_builder.report.facts import Facts
+from index_builder.report.report_blocks import NONE, Figure, Mark, Part, Table, count, number
 
 
 def search(facts: Facts) -> Part:

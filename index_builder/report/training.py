@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from index_builder.report import charts
-from index_builder.report.blocks import LISTS, Figure, Mark, Part, Table, count, number, share
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
-from model import bundle
+from index_builder.report.report_blocks import LISTS, Figure, Mark, Part, Table, count, number, share
+from twinspire_core.contracts import model_bundle
 
 _POPULARITY = {**LISTS, "uncorrected": "two-tower, correction taken out"}
 
 
 def learning(facts: Facts) -> Part:
     """The learning curve."""
-    train = facts.metrics.get(bundle.TRAIN) or {}
+    train = facts.metrics.get(model_bundle.TRAIN) or {}
     loss = train.get("loss") or []
     days = (
         f"{count(train.get('days'))} days, {train.get('first_day')} to {train.get('last_day')}"
@@ -23,7 +23,7 @@ def learning(facts: Facts) -> Part:
     )
     begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
     text = [f"Trained {begun} on {days}: {count(train.get('rows'))} examples in {count(train.get('steps'))} steps."]
-    text += _labels(facts.metrics.get(bundle.AUXILIARY))
+    text += _labels(facts.metrics.get(model_bundle.AUXILIARY))
     if train.get("warning"):
         text.append(f"Warning: {train['warning']}")
     if not loss:
@@ -36,7 +36,7 @@ def _labels(found: dict[str, Any] | None) -> list[str]:
     if not found:
         return []
     text = [f"Beside it, a head learned from {count(found['labels'])} labels; their mean is {number(found['mean'])}."]
-    asked = {bundle.HOLDOUT: "users held out", bundle.PROGRESSIVE: "the day, by the version before it"}
+    asked = {model_bundle.HOLDOUT: "users held out", model_bundle.PROGRESSIVE: "the day, by the version before it"}
     name, error = ("log_loss", "log loss") if found["loss"] == "logistic" else ("rmse", "root mean square error")
     for key, whose in asked.items():
         if told := found[key]:
@@ -65,7 +65,7 @@ def _loss(loss: list[list[float]]) -> Figure:
 
 def popularity(facts: Facts) -> Part:
     """How popular the recommended items are, beside those that were taken."""
-    found = facts.metrics.get(bundle.POPULARITY)
+    found = facts.metrics.get(model_bundle.POPULARITY)
     title, anchor = "Popularity: offered and taken", "popularity"
     if not found or not sum(found["clicks"]):
         text = ["This was not measured: no user was held out, or none of their items was in the catalogue."]
@@ -119,7 +119,7 @@ def _popularity(found: dict[str, Any]) -> Figure:
 
 def frequency(facts: Facts) -> Part:
     """The streaming estimate against the day's true shares."""
-    found = facts.metrics.get(bundle.FREQUENCY)
+    found = facts.metrics.get(model_bundle.FREQUENCY)
     title, anchor = "Frequencies: estimated and true", "frequency"
     if not found or not found["pairs"]:
         text = ["Nothing was estimated: train.correction is none, or the day had no rows."]

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from index_builder.report import charts
-from index_builder.report.blocks import Figure, Mark, Part, Table, interval, measured, number
 from index_builder.report.charts import Series
-from index_builder.report.exams import Measures, called, mixed
+from index_builder.report.evaluation_sets import Measures, called, mixed
 from index_builder.report.facts import Day, Facts
-from model import bundle
+from index_builder.report.report_blocks import Figure, Mark, Part, Table, interval, measured, number
+from twinspire_core.contracts import model_bundle
 
 
 def trend(facts: Facts) -> Part:
     """Each day's figures, with those of the lists that need no model."""
-    known = [day for day in facts.days if day.metrics.get(bundle.PROGRESSIVE)]
+    known = [day for day in facts.days if day.metrics.get(model_bundle.PROGRESSIVE)]
     text = [
         f"{facts.metric} of each day, by the version of the day before: it never saw the day. This is what users "
         "would have got, from the mix of sources where there is one, and the headline to watch."
@@ -31,7 +31,7 @@ def trend(facts: Facts) -> Part:
 
 
 def _progressive(facts: Facts, days: list[Day]) -> Figure:
-    series = [_series("two_tower", [d.metrics[bundle.PROGRESSIVE] for d in days], facts.metric)]
+    series = [_series("two_tower", [d.metrics[model_bundle.PROGRESSIVE] for d in days], facts.metric)]
     marks = [Mark("two_tower", "two-tower of the day before")]
     if any(map(_mix, days)):
         series.append(_series("mix", [_mix(day) for day in days], facts.metric))
@@ -51,15 +51,15 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
 
 
 def _names(days: list[Day]) -> list[str]:
-    return list(dict.fromkeys(name for day in days for name in day.metrics.get(bundle.BASELINES) or {}))
+    return list(dict.fromkeys(name for day in days for name in day.metrics.get(model_bundle.BASELINES) or {}))
 
 
 def _mix(day: Day) -> Measures | None:
-    return mixed(day.metrics).get(bundle.PROGRESSIVE)
+    return mixed(day.metrics).get(model_bundle.PROGRESSIVE)
 
 
 def _baseline(day: Day, name: str) -> Measures | None:
-    return (day.metrics.get(bundle.BASELINES) or {}).get(name)
+    return (day.metrics.get(model_bundle.BASELINES) or {}).get(name)
 
 
 def _series(colour: str, lists: list[Measures | None], metric: str, dashed: bool = False) -> Series:
@@ -74,7 +74,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
     rows = [
         [
             str(day.day),
-            number(day.metrics[bundle.PROGRESSIVE].get(facts.metric)),
+            number(day.metrics[model_bundle.PROGRESSIVE].get(facts.metric)),
             *([number((_mix(day) or {}).get(facts.metric))] if any(map(_mix, days)) else []),
             *(number((_baseline(day, name) or {}).get(facts.metric)) for name in names),
         ]
@@ -89,7 +89,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
 
 def _held_out(facts: Facts) -> Iterator[Figure]:
     """Each day's version beside its parent on the held-out users: what a day of training brings."""
-    held = [(day, day.metrics.get(bundle.HOLDOUT) or {}) for day in facts.days]
+    held = [(day, day.metrics.get(model_bundle.HOLDOUT) or {}) for day in facts.days]
     days = [(day, h) for day, h in held if h.get("candidate")]
     if len(days) < 2:
         return

@@ -7,19 +7,19 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
-from index_builder.registry import Registry
-from serving.inspector import page
-from serving.inspector.form import Form
-from serving.inspector.live import Log
-from serving.inspector.panel import Panel, compared, like, recommended
-from serving.inspector.shelf import Shelf
-from serving.server import bodies
-from serving.server.errors import TYPES, Problem
-from serving.server.live import Served
-from serving.server.service import Service
-from serving.server.warming import warm
-from serving.version import Version
-from twinspire.errors import TwinspireError, UsageError
+from index_builder.registry.registry import Registry
+from serving.http import bodies
+from serving.http.hot_swap import Served
+from serving.http.http_errors import TYPES, Problem
+from serving.http.service import Service
+from serving.http.warm_up import warm
+from serving.inspector import templating
+from serving.inspector.address import Form
+from serving.inspector.live_view import Log
+from serving.inspector.version_cache import Shelf
+from serving.inspector.version_view import Panel, compared, like, recommended
+from serving.version.loaded_version import Version
+from twinspire_core.errors import TwinspireError, UsageError
 
 Ask = Callable[[Version, bool], Panel]
 """Asks a version, which is the live one or is not."""
@@ -90,7 +90,7 @@ class Inspector:
             problem = e
             self._count(request, e.type)
         status = TYPES[problem.type][0] if problem else min((one.status for one in panels), default=200)
-        return _html(page.view(self._service, served, form, self._choices(served), panels, problem), status)
+        return _html(templating.view(self._service, served, form, self._choices(served), panels, problem), status)
 
     def _recommended(self, form: Form) -> Ask:
         requests = self._service.requests
@@ -115,9 +115,9 @@ class Inspector:
         live = self._service.version.id
         return live if text == live else self._registry.find(text)  # the store need not answer for the live one
 
-    def _choices(self, served: Served) -> list[page.Choice]:
-        live = page.Choice("", f"live: {served.version.id}")
-        return [live, *(page.Choice(one.version, f"{one.version}, {one.status}") for one in self._log.stored())]
+    def _choices(self, served: Served) -> list[templating.Choice]:
+        live = templating.Choice("", f"live: {served.version.id}")
+        return [live, *(templating.Choice(one.version, f"{one.version}, {one.status}") for one in self._log.stored())]
 
     def _problem(self, request: Request, error: Problem | TwinspireError) -> Response:
         """A page that says what is wrong, and nothing else."""
@@ -127,14 +127,14 @@ class Inspector:
             kind, status = ("not_found", 404) if isinstance(error, UsageError) else ("not_ready", 503)
         self._count(request, kind)
         wait = kind == "not_ready"
-        return _html(page.render("problem", self._service.pipeline, message=str(error), wait=wait), status)
+        return _html(templating.render("problem", self._service.pipeline, message=str(error), wait=wait), status)
 
     def _count(self, request: Request, kind: str) -> None:
         self._service.metrics.errors.labels(request.url.path, kind).inc()
 
 
 def _html(text: str, status: int) -> Response:
-    return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": page.policy()})
+    return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": templating.policy()})
 
 
 def router(service: Service) -> APIRouter:

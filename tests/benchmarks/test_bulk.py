@@ -8,9 +8,9 @@ import bulk
 import pytest
 from load import world
 
-from serving.lines import PlainLines
-from serving.request import Requests
-from twinspire.pipeline import load
+from serving.requests.query_rows import Requests
+from serving.requests.request_lines import PlainLines
+from twinspire_core.config.pipeline import load
 
 
 def test_its_requests_are_plain_and_have_a_history_of_20(tmp_path: Path) -> None:

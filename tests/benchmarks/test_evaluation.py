@@ -8,7 +8,7 @@ import evaluation
 import numpy as np
 import pytest
 
-from model.evaluate import evaluate_ranked, rank
+from model.evaluation.evaluate import evaluate_ranked, rank
 
 
 def test_the_world_is_one_that_vectors_know_something_of() -> None:

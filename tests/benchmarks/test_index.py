@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from neighbours import corpora, worker
 
-from index_builder.index import NONE
-from index_builder.tuning import Truth
+from index_builder.tuning.settings_search import Truth
+from twinspire_core.search.index import NONE
 
 
 def test_made_vectors_are_clustered_and_the_same_again() -> None:

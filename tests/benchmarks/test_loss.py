@@ -9,9 +9,9 @@ import pytest
 
 
 def test_blocked_and_plain_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    from model import softmax
+    from model.losses import blockwise_softmax
 
-    monkeypatch.setattr(softmax, "TILE", 300 * 64)  # blocks of 64 rows
+    monkeypatch.setattr(blockwise_softmax, "TILE", 300 * 64)  # blocks of 64 rows
     assert loss.difference(300)["difference"] < 1e-5
 
 

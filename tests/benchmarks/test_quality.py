@@ -14,7 +14,7 @@ from quality.ours import Fitted
 from quality.prepare import Prepared
 from quality.splits import Case, Split
 
-from twinspire import pipeline
+from twinspire_core.config import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DAY = date(2017, 10, 10)

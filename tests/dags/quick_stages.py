@@ -13,7 +13,13 @@ from datetime import date
 from pathlib import Path
 from types import ModuleType
 
-STAGES = ("beam_jobs.features", "model.train", "beam_jobs.embed", "index_builder.build", "index_builder.publish")
+STAGES = (
+    "beam_jobs.features_stage",
+    "model.train_stage",
+    "beam_jobs.embed_stage",
+    "index_builder.index_stage",
+    "index_builder.publish_stage",
+)
 
 
 def make(ctx):
@@ -36,8 +42,8 @@ def train(ctx):
 
 def publish(ctx):
     """Publishes that file."""
-    from index_builder.manifest import File, Manifest
-    from index_builder.registry import Registry
+    from index_builder.registry.registry import Registry
+    from twinspire_core.contracts.manifest import File, Manifest
 
     summary = make(ctx)
     data = (Path(ctx.out) / "made.txt").read_bytes()
@@ -61,7 +67,7 @@ for name in STAGES:
     module.run = {"train": train, "publish": publish}.get(name.split(".")[1], make)
 
 if __name__ == "__main__":
-    from twinspire.cli import main
+    from twinspire.cli.main import main
 
     sys.argv = ["twinspire", *sys.argv[3:]]
     main()

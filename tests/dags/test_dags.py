@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from twinspire import errors
+from twinspire_core import errors
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"

@@ -20,10 +20,10 @@ import httpx
 import polars as pl
 import pytest
 
-from index_builder.log import version_date
-from index_builder.registry import Registry
-from twinspire.airflow_local import LocalAirflow
-from twinspire.errors import UsageError
+from examples.local_airflow.server import LocalAirflow
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import version_date
+from twinspire_core.errors import UsageError
 
 pytestmark = pytest.mark.system
 
@@ -254,7 +254,7 @@ def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, r
 def test_no_process_outlives_whoever_started_it(tmp_path, sign):
     code = f"""if True:
         import pathlib, time
-        from twinspire.airflow_local import LocalAirflow
+        from examples.local_airflow.server import LocalAirflow
         home = pathlib.Path({str(tmp_path / "home")!r})
         with LocalAirflow(home, home):
             time.sleep(600)

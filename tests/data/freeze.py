@@ -16,9 +16,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from index_builder.manifest import FILE, FORMAT_VERSION
-from index_builder.registry import Registry
-from twinspire.cli import app
+from index_builder.registry.registry import Registry
+from twinspire.cli.main import app
+from twinspire_core.contracts.manifest import FILE, FORMAT_VERSION
 
 HERE = Path(__file__).parent
 # Both a stored user and one who is only described, by the mix and by the two-tower; and what goes together.

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twinspire.keys import STAGES
-from twinspire.pipeline import Pipeline
-from twinspire.refresh import refresh
-from twinspire.runner import run_stage
+from twinspire.runs.cache_keys import STAGES
+from twinspire.runs.refresh import refresh
+from twinspire.runs.runner import run_stage
+from twinspire_core.config.pipeline import Pipeline
 
 DAYS = (date(2024, 3, 1), date(2024, 3, 2))
 KEPT = ("pipeline.json", "events/**/*.csv", "items/**/*.csv", "work/**/DONE.json", "registry/**/log/*.json")

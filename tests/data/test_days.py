@@ -10,10 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from freeze_days import DAYS, LAST
 
-from index_builder.registry import Registry
-from twinspire import runner
-from twinspire.keys import STAGES
-from twinspire.pipeline import Pipeline
+from index_builder.registry.registry import Registry
+from twinspire.runs import runner
+from twinspire.runs.cache_keys import STAGES
+from twinspire_core.config.pipeline import Pipeline
 
 PACKED = sorted(Path(__file__).parent.glob("days_*.tar.gz"))
 

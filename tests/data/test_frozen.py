@@ -9,8 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from freeze import HERE, answers
 
-from index_builder.manifest import FORMAT_VERSION
-from index_builder.registry import Registry
+from index_builder.registry.registry import Registry
+from twinspire_core.contracts.manifest import FORMAT_VERSION
 
 FROZEN = sorted(HERE.glob("artifact_v*"))
 

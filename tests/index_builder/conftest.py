@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs import schema
-from index_builder import build
-from index_builder.registry import Registry
-from model.mix import Mix
-from twinspire import storage
-from twinspire.pipeline import Pipeline
-from twinspire.stages import Parent, StageContext
+from index_builder import index_stage
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.stage_context import Parent, StageContext
+from twinspire_core.fusion.fuse import Mix
 
 ITEMS = 300
 
@@ -61,7 +61,7 @@ def context(pipeline, tmp_path):
         for stage, uri in inputs.items():
             storage.upload_tree(local / stage, uri)
         index = f"{home}/index/0001-{seed:08x}"
-        build.run(StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index))
+        index_stage.run(StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index))
         return StageContext(
             pipeline=pipeline,
             day=day,
@@ -110,7 +110,7 @@ def _features(folder, items):
     # i1 and i10 go together: rows of the corpus in order of id, where i10 is the third.
     rows = pa.array([[sorted(ids).index("i10")], [sorted(ids).index("i1")]], pa.list_(pa.int32()))
     near = pa.table({"_item": ["i1", "i10"], "_rows": rows, "_similarities": [[0.5], [0.5]]})
-    _shards(folder / "co_occurrence/end", near.cast(schema.co_occurrence_schema()))
+    _shards(folder / "co_occurrence/end", near.cast(feature_schema.co_occurrence_schema()))
     (folder / "users").mkdir()
     pq.write_table(pa.table({"_user": ["u"], "user": ["u"]}), folder / "users/part-0.parquet")
 

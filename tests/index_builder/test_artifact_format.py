@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from index_builder.manifest import FORMAT_VERSION, Manifest
-from index_builder.registry import Entry
+from index_builder.registry.registry import Entry
+from twinspire_core.contracts.manifest import FORMAT_VERSION, Manifest
 
 TEXT = (Path(__file__).parents[2] / "docs/artifact-format.md").read_text()
 

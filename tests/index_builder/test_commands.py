@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from index_builder import publish
-from index_builder.registry import Registry
-from twinspire.cli import app
-from twinspire.errors import UsageError
+from index_builder import publish_stage
+from index_builder.registry.registry import Registry
+from twinspire.cli.main import app
+from twinspire_core.errors import UsageError
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 
@@ -57,7 +57,7 @@ def command(pipeline, tmp_path):
 def three(context, pipeline, registry, parent):
     """Two days of which the second is live, and a third that the gate refused."""
     return [
-        publish.run(context(day, recall=recall, parent=parent(pipeline, day)))["version"]
+        publish_stage.run(context(day, recall=recall, parent=parent(pipeline, day)))["version"]
         for day, recall in ((FIRST, 0.2), (SECOND, 0.21), (THIRD, 0.1))
     ]
 

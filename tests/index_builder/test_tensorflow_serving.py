@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from index_builder import exact, index, publish, tensorflow_serving
-from index_builder.registry import Registry
-from model.canonical import canonicalise
-from twinspire import storage
+from beam_jobs.embedding import tensorflow_serving
+from index_builder import publish_stage
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.contracts.canonical_saved_model import canonicalise
+from twinspire_core.search import exact, index
 
 IDS = [f"i{n:03d}" for n in range(200)]
 VECTORS = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
@@ -117,7 +119,7 @@ def test_it_is_published_beside_the_index(context, pipeline, tmp_path):
     serving = pipeline.serving.model_copy(update={"tensorflow": True})
     day = context(date(2024, 5, 20), pipeline=pipeline.model_copy(update={"serving": serving}))
     storage.upload_tree(tmp_path / "tower" / "query_tower", f"{day.inputs['train']}/query_tower")
-    version = publish.run(day)["version"]
+    version = publish_stage.run(day)["version"]
     home = Registry(pipeline.registry.root, pipeline.name).open(version)
     model = tf.saved_model.load(str(home / "tensorflow_serving" / "1"))
     raw = {"user": tf.constant(["ann", "bob"]), "recent": tf.constant([["cid"], [""]])}

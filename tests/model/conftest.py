@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from twinspire.pipeline import Pipeline
+from twinspire_core.config.pipeline import Pipeline
 
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
@@ -40,7 +40,7 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
 
 
 def _layout(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
-    from model.layout import design
+    from model.towers.architecture import design
 
     tokens = {name: pa.array(v, pa.string()) for name, v in {**VOCABULARIES, **vocabularies}.items()}
     return design(pipeline or _pipeline(), tokens, widths)

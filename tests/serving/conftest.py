@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder import build
-from index_builder.manifest import File, Manifest
-from index_builder.registry import Registry
-from serving.version import Version
-from twinspire.pipeline import Pipeline, load
-from twinspire.tables import Index
+from index_builder import index_stage
+from index_builder.registry.registry import Registry
+from serving.version.loaded_version import Version
+from twinspire_core.config.pipeline import Pipeline, load
+from twinspire_core.config.sections import Index
+from twinspire_core.contracts.manifest import File, Manifest
 
 # Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the history.
 ITEMS = [f"i{n:02d}" for n in range(12)]
@@ -117,10 +117,10 @@ def publish(
 
     `nominators` are files for sources beside the towers, `told` further fields of the manifest.
     """
-    from twinspire import storage
+    from twinspire_core import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
-    build.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
+    index_stage.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
     titles = titles or [f"Item [{n}]" for n in range(12)]
     columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
     columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}

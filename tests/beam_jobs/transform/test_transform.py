@@ -17,12 +17,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from beam_jobs import engine, schema
+from beam_jobs.beam import engine
 from beam_jobs.transform import analysis, graph, preprocessing, tensors
-from model.transform import Transform, vocabularies
-from twinspire import storage
-from twinspire.errors import BadData
-from twinspire.pipeline import Pipeline
+from model.towers.transform_module import Transform, vocabularies
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+from twinspire_core.errors import BadData
 
 DAY = date(2024, 3, 10)
 OOV = 3
@@ -96,7 +97,7 @@ def log(seed=0, days=6, rows=60):
 
 def run(p, window, examples, out, options=(), batch=25):
     """The steps of the features stage that this module tests; examples are one file an hour."""
-    kind = schema.analysis_schema(p)
+    kind = feature_schema.analysis_schema(p)
     batches = [
         pa.RecordBatch.from_pylist([{n: row[n] for n in kind.names} for row in window[i : i + batch]], schema=kind)
         for i in range(0, len(window), batch)
@@ -108,12 +109,12 @@ def run(p, window, examples, out, options=(), batch=25):
 
     engine.run(options, fit)
     graph.make_graph(p, out)
-    names, kind = [], schema.example_schema(p)
+    names, kind = [], feature_schema.example_schema(p)
     for hour in sorted({row["_time"].hour for row in examples}):
         rows = [row for row in examples if row["_time"].hour == hour]
-        names.append(f"{schema.EXAMPLES}/dt={DAY}/{hour:02d}.parquet")
+        names.append(f"{feature_schema.EXAMPLES}/dt={DAY}/{hour:02d}.parquet")
         table = pa.Table.from_pylist(
-            [{n: r[n] for n in schema.example_schema(p).names} for r in rows], schema.example_schema(p)
+            [{n: r[n] for n in feature_schema.example_schema(p).names} for r in rows], feature_schema.example_schema(p)
         )
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
@@ -122,13 +123,13 @@ def run(p, window, examples, out, options=(), batch=25):
 
 
 def transformed(out):
-    files = storage.list_files(storage.join(out, schema.TRANSFORMED))
+    files = storage.list_files(storage.join(out, feature_schema.TRANSFORMED))
     return [row for f in files for row in pq.read_table(pa.BufferReader(storage.read_bytes(f.uri))).to_pylist()]
 
 
 def contents(out):
     """Bytes of what must be the same on every run: vocabularies and training rows."""
-    kept = (f for f in storage.list_files(out) if "/assets/" in f.path or f.path.startswith(schema.TRANSFORMED))
+    kept = (f for f in storage.list_files(out) if "/assets/" in f.path or f.path.startswith(feature_schema.TRANSFORMED))
     return {f.path: storage.read_bytes(f.uri) for f in kept}
 
 
@@ -376,7 +377,7 @@ def test_features_left_out_are_left_out(done):
 
 def test_parts_add_up_to_the_whole(window):
     p = make()
-    kind = schema.analysis_schema(p)
+    kind = feature_schema.analysis_schema(p)
     whole = pa.Table.from_pylist([{n: row[n] for n in kind.names} for row in window], kind)
     combine = analysis.Summarise(p, DAY)
     parts = [combine.compact(analysis.summarise(p, whole.slice(i, 13))) for i in range(0, len(whole), 13)]
@@ -390,7 +391,7 @@ def test_an_id_leaves_after_the_days_it_is_kept():
     times = {"on the 8th": (8, 5), "on the 7th": (8, 4), "today": (10, 20)}
     rows = [(name, datetime(2024, 3, d, h, minute, tzinfo=UTC)) for name, (d, h) in times.items() for minute in (0, 59)]
     users, at = zip(*rows, strict=True)
-    batch = pa.record_batch({"user": pa.array(users), "_time": pa.array(at, schema.TIME)})
+    batch = pa.record_batch({"user": pa.array(users), "_time": pa.array(at, feature_schema.TIME)})
     for keep, kept in ((3, ["today", "on the 8th"]), (1, ["today"]), (None, ["today", "on the 8th", "on the 7th"])):
         p = make(vocabulary={"keep_days": keep})
         row = analysis.summary_row(p, DAY, analysis.summarise(p, batch))
@@ -405,7 +406,7 @@ def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
     for _ in range(40):
         values = [f"d{i}" for i in rng.integers(0, 30, 12)]
         seen.update(values)
-        times = pa.array([datetime(2024, 3, 10, 12, tzinfo=UTC)] * 12, schema.TIME)
+        times = pa.array([datetime(2024, 3, 10, 12, tzinfo=UTC)] * 12, feature_schema.TIME)
         summary = combine.add_input(summary, pa.record_batch({"device": values, "_time": times}))
         assert sum(map(len, summary.counts["device"])) <= 2 * 30 + 10 + 12
     counts = analysis.added_up(summary.counts["device"]).to_pylist()

@@ -9,8 +9,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import staged
 
-from index_builder.log import version_date
-from index_builder.registry import Registry
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import version_date
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import threading
 from datetime import date
 from pathlib import Path
 
-from index_builder.manifest import File, Manifest
-from index_builder.registry import Registry
-from twinspire import storage
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.contracts.manifest import File, Manifest
 
 ONE, TWO, THREE = date(2017, 10, 1), date(2017, 10, 2), date(2017, 10, 3)
 

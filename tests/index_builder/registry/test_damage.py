@@ -11,10 +11,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, contents, staged
 
-from index_builder.manifest import File, Manifest
-from index_builder.registry import Registry
-from twinspire import storage
-from twinspire.errors import BadData, UsageError
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.errors import BadData, UsageError
 
 
 def test_a_published_version_is_never_altered(publish, registry, tmp_path):

@@ -16,9 +16,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, contents, staged
 
-from index_builder.registry import Registry
-from twinspire import storage
-from twinspire.errors import TryAgain
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.errors import TryAgain
 
 OPERATIONS = ("open", "mkdir", "fsync", "replace", "link", "unlink", "rmdir")
 DEEDS = {  # what is done, and what is live afterwards

@@ -11,8 +11,8 @@ import requests
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, contents, cut_at, staged
 
-from index_builder.registry import Registry
-from twinspire import storage
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
 
 
 def sweep(monkeypatch, tmp_path, place, owner, name, *, after=False) -> int:

@@ -19,9 +19,9 @@ PUBLISHER = """
     import sys
     from datetime import date, timedelta
     from pathlib import Path
-    from index_builder.manifest import File, Manifest
-    from index_builder.registry import Registry
-    from twinspire import storage
+    from twinspire_core.contracts.manifest import File, Manifest
+    from index_builder.registry.registry import Registry
+    from twinspire_core import storage
     root, scratch, first, step, count = sys.argv[1], Path(sys.argv[2]), *map(int, sys.argv[3:])
     print("ready", flush=True)
     sys.stdin.readline()

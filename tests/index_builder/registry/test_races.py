@@ -10,10 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, staged
 
-from index_builder import versions
-from index_builder.registry import Registry
-from twinspire import storage
-from twinspire.errors import UsageError
+from index_builder.registry import versions
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.errors import UsageError
 
 
 def before(monkeypatch, place, deed):

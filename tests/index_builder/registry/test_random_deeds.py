@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from staging import cut_at, staged
 from test_races import before
 
-from index_builder.registry import Registry
-from twinspire.errors import UsageError
+from index_builder.registry.registry import Registry
+from twinspire_core.errors import UsageError
 
 
 class Deeds(RuleBasedStateMachine):

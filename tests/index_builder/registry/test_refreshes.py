@@ -9,9 +9,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO
 from test_races import before
 
-from index_builder.measured import measured
-from twinspire import storage
-from twinspire.errors import TryAgain
+from index_builder.registry.quality_history import measured
+from twinspire_core import storage
+from twinspire_core.errors import TryAgain
 
 
 def test_days_go_on_from_what_was_trained_however_often_it_was_refreshed(publish, refresh, registry):

@@ -11,9 +11,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, staged
 
-from index_builder.registry import Registry
-from twinspire import storage
-from twinspire.errors import BadData, TryAgain, UsageError
+from index_builder.registry.registry import Registry
+from twinspire_core import storage
+from twinspire_core.errors import BadData, TryAgain, UsageError
 
 
 def test_what_is_published_is_live_and_whole(registry, publish, tmp_path):

@@ -3,15 +3,15 @@
 from datetime import date
 from html.parser import HTMLParser
 
-from index_builder.manifest import Manifest
 from index_builder.report.page import render
+from twinspire_core.contracts.manifest import Manifest
 
 FIRST = date(2024, 5, 1)
 VOID = {"meta", "br", "wbr", "link", "img", "input", "hr"}
 
 
 def measures(recall, **more):
-    """As model/evaluate.py leaves them."""
+    """As model/evaluation/evaluate.py leaves them."""
     sliced = {name: {"users": 10, "recall@50": recall / 2} for name in ("0", "1-4")}
     return {
         "seen": "kept",
@@ -31,7 +31,7 @@ def measures(recall, **more):
 
 
 def metrics(progressive, held, before=None):
-    """As model/bundle.py says; the mix finds a tenth more than the two-tower."""
+    """As twinspire_core/contracts/model_bundle.py says; the mix finds a tenth more than the two-tower."""
     lists = {"most_popular": measures(0.05), "popular_lately": measures(0.0625), "past": measures(0.03)}
     change = {"recall@50": {"change": held / before - 1, "low": -0.01, "high": 0.25}} if before else None
     return {

@@ -7,8 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from pages import FIRST, Page
 
-from index_builder import publish
-from index_builder.registry import Registry
+from index_builder import publish_stage
+from index_builder.registry.registry import Registry
 
 
 def test_the_days_before_are_in_it_and_those_after_are_not(context, pipeline, parent, tmp_path):
@@ -17,7 +17,7 @@ def test_the_days_before_are_in_it_and_those_after_are_not(context, pipeline, pa
     made = []
     for day, recall in zip(days, (0.2, 0.31, 0.05, 0.33), strict=True):
         made.append(context(day, recall=recall, parent=parent(pipeline, day)))
-        publish.run(made[-1])
+        publish_stage.run(made[-1])
     assert [e.action for e in registry.log()] == ["publish", "publish", "refuse", "publish"]
     last = page_of(registry, days[3], tmp_path)
     assert (
@@ -25,7 +25,7 @@ def test_the_days_before_are_in_it_and_those_after_are_not(context, pipeline, pa
     )
     assert f"Compared with {registry.accepted()[1]}, the live version" in last.parts["changes"]
     # Once more, with a later day published: the same day over again is another version if its content is.
-    publish.run(context(days[1], recall=0.32, parent=parent(pipeline, days[1]), seed=1))
+    publish_stage.run(context(days[1], recall=0.32, parent=parent(pipeline, days[1]), seed=1))
     again = page_of(registry, days[1], tmp_path)
     assert (
         "0.320" in again.parts["days"]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from serving.server.app import create_app
+from serving.app import create_app
 from tests.serving import conftest as circle
-from tests.serving.server.conftest import FAST, ready, running, shop
-from tests.serving.test_sources import files, mix
+from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.http.conftest import FAST, ready, running, shop
 
 EVIL = "<script>alert('i')</script>"
 LONG = "Donaudampfschifffahrtsgesellschaft" * 3

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from serving.server.app import create_app
-from serving.server.settings import Settings
+from serving.app import create_app
+from serving.http.server_settings import Settings
+from tests.serving.http.conftest import running, shop
 from tests.serving.inspector.conftest import EVIL, ITEMS, LONG, Shop
 from tests.serving.inspector.test_pages import loaded
-from tests.serving.server.conftest import running, shop
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.server.app import create_app
-from serving.server.settings import Settings
+from serving.app import create_app
+from serving.http.server_settings import Settings
+from tests.serving.http.conftest import running, shop, until
 from tests.serving.inspector.conftest import EVIL, ITEMS, TITLES, Shop
-from tests.serving.server.conftest import running, shop, until
 
 RANKED = re.compile(r'<li>\s*<span class="rank">(.*?)</li>', re.S)
 

@@ -1,0 +1,1 @@
+"""How Beam jobs are run, and how Arrow batches travel in them."""

@@ -1,0 +1,123 @@
+"""Arrow record batches as Beam elements: how they travel, and how they change to and from Polars frames."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam import coders
+
+from twinspire_core.errors import UsageError
+
+LARGE = 1 << 20
+"""Bytes of a batch that travels pressed well instead of fast: Beam's own runner keeps a whole shuffle in memory."""
+ROW_GROUP = 1 << 16
+_TOO_LARGE = "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
+
+
+class BatchCoder(coders.Coder):
+    """Encodes a batch as an Arrow stream; equal batches may differ in bytes, so it is no coder for keys."""
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        """The stream's bytes."""
+        sink = pa.BufferOutputStream()
+        pressed = pa.ipc.IpcWriteOptions(compression="zstd" if value.nbytes > LARGE else "lz4")
+        with pa.ipc.new_stream(sink, value.schema, options=pressed) as stream:
+            stream.write_batch(value)
+        return sink.getvalue().to_pybytes()
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        """The batch again."""
+        with pa.ipc.open_stream(encoded) as stream:
+            return stream.read_next_batch()
+
+    def estimate_size(self, value: pa.RecordBatch) -> int:
+        """Bytes, about; Beam asks for its metrics, and would encode the batch to know."""
+        return value.nbytes
+
+    def is_deterministic(self) -> bool:
+        """Whether equal values have equal bytes."""
+        return False
+
+    def to_type_hint(self) -> type:
+        """What it encodes."""
+        return pa.RecordBatch
+
+
+def register() -> None:
+    """Makes Beam use `BatchCoder` wherever a step declares record batches."""
+    coders.registry.register_coder(pa.RecordBatch, BatchCoder)
+
+
+def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordBatch:
+    """One batch of a frame's rows.
+
+    With a schema, it has that one's columns in its order and types: null where the frame has none, and lists that are
+    null are empty.
+
+    Raises:
+      UsageError: a column has more text than Arrow's 32-bit offsets can address.
+    """
+    if schema:
+        frame = frame.select(_column(frame, field) for field in schema)
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    try:
+        table = table.cast(schema) if schema else table
+        batches = table.combine_chunks().to_batches()
+    except pa.ArrowInvalid as e:
+        if "too large" not in str(e):
+            raise
+        raise UsageError(_TOO_LARGE.format(len(table))) from e
+    if len(batches) > 1:
+        raise UsageError(_TOO_LARGE.format(len(table)))
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def to_batches(frame: pl.DataFrame, schema: pa.Schema, rows: int = ROW_GROUP) -> Iterator[pa.RecordBatch]:
+    """Batches of a frame's rows, at least one: of `rows`, or fewer where their text takes more room than one has."""
+    for part in frame.iter_slices(rows) if len(frame) else [frame]:
+        try:
+            found: Iterable[pa.RecordBatch] = [to_batch(part, schema)]
+        except UsageError:
+            if len(part) < 2:
+                raise
+            found = to_batches(part, schema, -(-len(part) // 2))
+        yield from found
+
+
+def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
+    found = pl.col(field.name) if field.name in frame.columns else pl.lit(None).alias(field.name)
+    if not pa.types.is_list(field.type):
+        return found
+    inner = {pa.string(): pl.String, pa.int32(): pl.Int32}.get(field.type.value_type, pl.Float32)
+    kind = pl.List(inner)
+    return found.cast(kind).fill_null(pl.lit([], kind))
+
+
+def to_frame(batches: Iterable[pa.RecordBatch | pl.DataFrame]) -> pl.DataFrame:
+    """One frame of some batches of the same columns."""
+    frames = [b if isinstance(b, pl.DataFrame) else pl.DataFrame(pl.from_arrow(b)) for b in batches]
+    return pl.concat(frames, rechunk=True)
+
+
+def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
+    """A Parquet file of the rows of batches, one at least. Equal rows in equal order give equal bytes."""
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, batches[0].schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)
+    return sink.getvalue()
+
+
+def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
+    """The frame's rows by key, in their order, for keys that are integers; keys ascend."""
+    order = np.argsort(keys.to_numpy(), kind="stable")
+    found, sizes = np.unique(keys.to_numpy(), return_counts=True)
+    ordered = frame[order]
+    for key, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
+        yield key, ordered.slice(end - size, size)
+
+
+register()

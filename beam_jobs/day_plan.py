@@ -1,0 +1,114 @@
+"""Which days a run reads, and what it makes of each. Days are calendar days of the pipeline's zone.
+
+A window of n days always ends at a cut, the start of some day: it is the n days before it. An example of day d sees
+the window of d and, besides, what came before it on d itself. So training, measuring and serving see the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.stage_context import Mode
+
+Scope = Mode | Literal["catalogue"]
+"""What a run makes: the examples of a day, those of the training window too, or only what is served at its end."""
+
+EVALUATED_DAYS = 7
+"""Days that held-out users are measured on: the day and six before it."""
+EPOCH = date(1970, 1, 1)
+MICROSECONDS_OF_A_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The days of one run, each list oldest first.
+
+    Attributes:
+      day: the day of the run.
+      first: the oldest day whose events are read; `day` is the newest.
+      examples: days that get examples: the day itself, or in full mode the training window.
+      evaluation: days that get queries to measure by.
+      analysis: days whose rows the transform graph is fitted on.
+      counted_from: the first of those days whose counts are known in both modes.
+      corpora: days at whose start the corpus is made: the day itself, to measure it, and the next, to serve.
+    """
+
+    day: date
+    first: date
+    examples: tuple[date, ...]
+    evaluation: tuple[date, ...]
+    analysis: tuple[date, ...]
+    counted_from: date
+    corpora: tuple[date, ...]
+
+    @property
+    def read(self) -> list[date]:
+        """All days whose events are read."""
+        return list(_days(self.first, self.day))
+
+
+def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
+    """Derives the days of a run from the pipeline file's windows."""
+    if mode == "catalogue":
+        return _catalogue_plan(p, day)
+    w = p.window
+    measured = EVALUATED_DAYS - 1 + w.history_days
+    paired = w.train_days if p.mix.pairs else 0
+    back = max(measured, w.vocabulary_days - 1, w.count_days, p.corpus.days, p.evaluation.lately_days, paired)
+    trained = w.train_days - 1 if mode == "full" else 0
+    reach = max(w.history_days, counted_days(p))
+    return Plan(
+        day=day,
+        first=day - timedelta(days=max(back, trained + reach)),
+        examples=tuple(_days(day - timedelta(days=trained), day)),
+        evaluation=tuple(_days(day - timedelta(days=EVALUATED_DAYS - 1), day)),
+        analysis=tuple(_days(day - timedelta(days=w.vocabulary_days - 1), day)),
+        counted_from=day - timedelta(days=back - counted_days(p)),
+        corpora=(day, after(day)),
+    )
+
+
+def _catalogue_plan(p: Pipeline, day: date) -> Plan:
+    """Only the windows that end with the day."""
+    paired = p.window.train_days if p.mix.pairs else 0
+    back = max(p.window.history_days, counted_days(p), p.window.count_days, p.corpus.days, p.evaluation.lately_days)
+    first = after(day) - timedelta(days=max(back, paired))
+    return Plan(
+        day=day, first=first, examples=(), evaluation=(), analysis=(), counted_from=after(day), corpora=(after(day),)
+    )
+
+
+def counted_days(p: Pipeline) -> int:
+    """Days before an example that its counts and ages look at."""
+    counts = [f.days for f in p.kinds("count").values()]
+    ages = [p.window.count_days for f in p.kinds("age").values() if f.column is None]
+    return max(counts + ages, default=0)
+
+
+def number(day: date) -> int:
+    """Days since 1970-01-01."""
+    return (day - EPOCH).days
+
+
+def start_of(day: date, zone: ZoneInfo) -> int:
+    """The instant at which a day begins, in microseconds since 1970.
+
+    Where a clock change skips midnight, a day begins with the change: Python reads a skipped time by the offset that
+    held before it, which gives just that instant.
+    """
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    return (midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def after(day: date) -> date:
+    """The next day."""
+    return day + timedelta(days=1)
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    while first <= last:
+        yield first
+        first = after(first)

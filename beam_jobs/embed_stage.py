@@ -1,0 +1,141 @@
+"""The embed stage: vectors of the day's corpus and of a sample of its users, by Beam.
+
+    items/part-*.parquet     `_item`, `vector` [D]: the corpus as of the end of the day, by the item tower
+    queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by the query tower
+    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, here where TensorFlow is loaded
+
+Of a catalogue that is refreshed, only the rows that are new or changed are embedded; the others keep their vectors, bit
+for bit (`items/reused.parquet`).
+
+Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in the input, so the
+order does not depend on who works when.
+"""
+
+import tempfile
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from beam_jobs.beam import engine
+from beam_jobs.embedding import tensorflow_serving
+from beam_jobs.embedding.reused_vectors import Known, compare
+from beam_jobs.embedding.tower_calls import Embed, write_plain
+from beam_jobs.embedding.tower_rows import Part, ReadBatches
+from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_since
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.embedded_vectors import read_items
+from twinspire_core.contracts.model_bundle import Tower
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import BadData
+
+ITEMS, QUERIES, ANEW = "items", "queries", "anew"
+MOST_QUERIES = 20_000
+_NAMED = 5
+
+console = Console(stderr=True)
+
+
+def run(ctx: StageContext, known: Known | None = None) -> dict:
+    """Embeds the day's corpus, but for what is known of it, and up to `MOST_QUERIES` users."""
+    features, train, p = ctx.inputs["features"], ctx.inputs["train"], ctx.pipeline
+    corpus, users = (_parts(storage.join(features, name)) for name in (feature_schema.CORPUS_END, feature_schema.USERS))
+    items, told = _check_corpus(corpus), dict[str, int]()
+    if known:
+        corpus, told = _unknown(ctx, known)
+    anew = items - told.get("reused", 0)
+    console.print(f"embed: {anew:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …")
+
+    def build(job: beam.Pipeline) -> None:
+        columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
+        batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)
+        spread = batches | "SpreadBatches" >> beam.Reshuffle()  # a file of the corpus holds batches for many workers
+        to_items = beam.ParDo(
+            Embed(storage.join(train, model_bundle.ITEM_TOWER), storage.join(ctx.out, ITEMS), "_item")
+        )
+        spread | "EmbedItems" >> to_items
+        columns = ["_user", "_last_time", *(column.name for column in feature_schema.query_columns(p))]
+        seen = job | "Users" >> ReadBatches(users, columns, p.beam.batch_rows)
+        sample = seen | "Sample" >> SampleUsers(active_since(ctx.day, p.zone), MOST_QUERIES, p.beam.batch_rows)
+        sample | "EmbedQueries" >> beam.ParDo(to_queries)
+
+    to_queries = Embed(storage.join(train, model_bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user")
+    served = to_queries.tower() if p.serving.tensorflow else None  # the job, if it runs here, uses the same
+    engine.run(p.beam.options, build)
+    if served:
+        _write_served(ctx.out, served)
+    return _summary(ctx.out, items) | told
+
+
+def _unknown(ctx: StageContext, known: Known) -> tuple[list[Part], dict[str, int]]:
+    """Writes known vectors to the output, and the other rows of the corpus to files to be embedded; counts them."""
+    columns = [column.name for column in feature_schema.item_columns(ctx.pipeline)]
+    found = compare(storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), known, columns)
+    if len(found.reused):
+        write_plain(storage.join(ctx.out, ITEMS, "reused.parquet"), found.reused)
+    for number, start in enumerate(range(0, len(found.anew), feature_schema.CORPUS_FILE_ROWS)):
+        write_plain(
+            storage.join(ctx.out, ANEW, f"{number:05d}.parquet"),
+            found.anew.slice(start, feature_schema.CORPUS_FILE_ROWS),
+        )
+    counts = {"new": found.new, "changed": found.changed, "withdrawn": found.withdrawn, "reused": len(found.reused)}
+    return _parts(storage.join(ctx.out, ANEW)), counts
+
+
+def _write_served(out: str, tower: Tower) -> None:
+    """Writes the model that the version will hold for TensorFlow Serving."""
+    ids, vectors = read_items(out)
+    with tempfile.TemporaryDirectory(prefix="twinspire-served-") as scratch:
+        tensorflow_serving.write(Path(scratch, "made"), tower.model, ids, vectors)
+        storage.upload_tree(Path(scratch, "made"), storage.join(out, tensorflow_serving.FOLDER))
+
+
+def _parts(folder: str) -> list[Part]:
+    files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
+    return [Part(number, file.uri) for number, file in enumerate(files)]
+
+
+def _check_corpus(parts: list[Part]) -> int:
+    """Counts the corpus.
+
+    Raises:
+      BadData: it is empty, or an item is in it twice.
+    """
+    ids = pa.chunked_array([_column(part.uri, "_item") for part in parts], pa.string())
+    if not len(ids):
+        raise BadData(
+            "There are items to embed every day, and the corpus is empty. Look at corpus.filter, corpus.days and the "
+            "items snapshot."
+        )
+    counts = pc.value_counts(ids)
+    doubles = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if doubles:
+        more = f" and {len(doubles) - _NAMED:,} more" if len(doubles) > _NAMED else ""
+        raise BadData(
+            f"An item is in the corpus once; found more than once: {', '.join(doubles[:_NAMED])}{more}. The items "
+            "snapshot probably repeats rows: remove the duplicates and run the features stage again."
+        )
+    return len(ids)
+
+
+def _column(uri: str, name: str) -> pa.Array:
+    with storage.open_bytes(uri) as source, pq.ParquetFile(source) as file:
+        return file.read([name])[name].combine_chunks()
+
+
+def _summary(out: str, items: int) -> dict:
+    counts, dimension = {}, 0
+    for name in (ITEMS, QUERIES):
+        counts[name] = 0
+        for part in _parts(storage.join(out, name)):
+            with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
+                counts[name] += file.metadata.num_rows
+                dimension = file.schema_arrow.field("vector").type.list_size
+    if counts[ITEMS] != items:
+        raise RuntimeError(f"{items} items went into the job and {counts[ITEMS]} came out")
+    console.print(f"embed: {counts[ITEMS]:,} items and {counts[QUERIES]:,} users, {dimension} numbers each")
+    return {**counts, "dimension": dimension}

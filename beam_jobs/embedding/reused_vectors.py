@@ -1,0 +1,95 @@
+"""Vectors that are known: those of an earlier corpus, by the same tower, of the rows that have not changed since."""
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from twinspire_core import storage
+from twinspire_core.contracts.model_bundle import VECTOR
+
+
+class Known(NamedTuple):
+    """Folders of Parquet files.
+
+    Attributes:
+      corpus: raw features of the items that were embedded. It may be gone; then all are embedded anew.
+      vectors: `_item` and its vector.
+    """
+
+    corpus: str
+    vectors: str
+
+
+class Compared(NamedTuple):
+    """A corpus beside what is known.
+
+    Attributes:
+      anew: its rows that have to be embedded.
+      reused: `_item`, `vector` of all others.
+      new: items that were not there.
+      changed: items whose raw features differ.
+      withdrawn: items that are there no more.
+    """
+
+    anew: pa.Table
+    reused: pa.Table
+    new: int
+    changed: int
+    withdrawn: int
+
+
+def compare(corpus: str, known: Known, columns: list[str]) -> Compared:
+    """Tells the items whose vectors are known from those that are to be embedded.
+
+    Args:
+      corpus: folder of the corpus.
+      known: what there is.
+      columns: raw features that vectors depend on.
+    """
+    now, vectors = _read(corpus, ["_item", *columns]), _read(known.vectors, ["_item", VECTOR])
+    before = _read(known.corpus, ["_item", *columns])
+    row = _rows(now, vectors)
+    same = (row >= 0) & _unchanged(now, before, columns)
+    there = _rows(vectors, now) >= 0
+    return Compared(
+        anew=now.filter(pa.array(~same)),
+        reused=vectors.take(row[same]).combine_chunks(),
+        new=int((row < 0).sum()),
+        changed=int(((row >= 0) & ~same).sum()),
+        withdrawn=int((~there).sum()),
+    )
+
+
+def _unchanged(now: pa.Table, before: pa.Table, columns: list[str]) -> np.ndarray:
+    """Which rows of a corpus have the same raw features in an earlier one, [N] bool."""
+    row = _rows(now, before)
+    if set(before.column_names) != set(now.column_names):
+        return np.zeros(len(row), bool)
+    same = row >= 0
+    for name in columns:
+        new, old = (pl.Series(pl.from_arrow(t)) for t in (now[name].filter(same), before[name].take(row[same])))
+        same[same] = new.eq_missing(old).to_numpy() if new.dtype == old.dtype else False
+    return same
+
+
+def _rows(items: pa.Table, among: pa.Table) -> np.ndarray:
+    """Rows of the items in another table, [N] int64; -1 where it has none."""
+    if not len(among):
+        return np.full(len(items), -1)
+    found = pc.index_in(items["_item"].combine_chunks(), among["_item"].combine_chunks())
+    return found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _read(folder: str, columns: list[str]) -> pa.Table:
+    """All rows below a folder; columns that its files lack are left out, and without files there are no rows."""
+    with tempfile.TemporaryDirectory(prefix="twinspire-known-") as scratch:
+        if not storage.list_files(folder):
+            return pa.table({"_item": pa.array([], pa.string())})
+        found = ds.dataset(storage.localize(folder, Path(scratch)), format="parquet")
+        return found.to_table(columns=[name for name in columns if name in found.schema.names])

@@ -1,0 +1,86 @@
+"""Calls a tower on batches of rows, and writes their vectors."""
+
+import io
+import tempfile
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.utils.shared import Shared
+
+from beam_jobs.embedding.tower_rows import Batch
+from twinspire_core import storage
+from twinspire_core.blocked_imports import light
+from twinspire_core.contracts.model_bundle import VECTOR, Tower
+from twinspire_core.errors import BadData
+from twinspire_core.native_stderr import unheard
+
+_NAMED = 5
+
+
+class Embed(beam.DoFn):
+    """Writes the vectors of each batch to a file of its own.
+
+    A worker process loads the tower once, however many threads and bundles it has. A repeated bundle writes the same
+    bytes under the same name.
+    """
+
+    def __init__(self, tower: str, out: str, key: str) -> None:
+        super().__init__()
+        self._uri, self._out, self._key = tower, out, key
+        self._shared = Shared()
+        self._tower: Tower | None = None
+
+    def tower(self) -> Tower:
+        """The process's tower; whoever holds it spares others in the process, workers included, to load it."""
+        return self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+
+    def setup(self) -> None:
+        """Gets hold of the process's tower."""
+        self._tower = self.tower()
+
+    def process(self, batch: Batch) -> None:
+        """Embeds and writes."""
+        assert self._tower is not None
+        vectors = self._tower(pa.Table.from_batches([batch.rows]))
+        table = with_vectors(batch.rows.column(self._key), self._key, vectors)
+        write_plain(storage.join(self._out, f"{batch.name}.parquet"), table)
+
+
+def write_plain(uri: str, table: pa.Table) -> None:
+    """Writes a Parquet file of columns that hardly compress."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none", use_dictionary=False)
+    storage.write_bytes(uri, sink.getvalue())
+
+
+def load_tower(uri: str) -> Tower:
+    """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
+    with unheard(), light(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
+        import tensorflow as tf
+
+        return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
+
+
+def with_vectors(ids: pa.Array, key: str, vectors: np.ndarray) -> pa.Table:
+    """Ids beside their vectors.
+
+    Args:
+      ids: [N] string.
+      key: name of the ids' column.
+      vectors: [N, D] float32.
+
+    Raises:
+      BadData: a vector is not finite.
+    """
+    broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
+    if broken:
+        more = f" and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
+        raise BadData(
+            f"A vector is finite; found NaN or infinity for {key.strip('_')} {', '.join(broken[:_NAMED])}{more}. The "
+            "model diverged, probably: lower train.learning_rate and train again."
+        )
+    values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    return pa.table({key: ids, VECTOR: pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])})

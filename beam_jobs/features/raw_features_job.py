@@ -1,0 +1,140 @@
+"""The first job of the stage `features`: everything that needs no transform graph. Imports no TensorFlow."""
+
+import json
+from collections.abc import Callable
+
+import apache_beam as beam
+from rich.console import Console
+
+from beam_jobs.beam import engine
+from beam_jobs.day_plan import Scope, make_plan
+from beam_jobs.features import job_report, spilled_batches
+from beam_jobs.features.job_graph import RawFeatures, Rows
+from beam_jobs.ingest import day_files, later_folders
+from beam_jobs.point_in_time.job import Job
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import NothingToDo
+from twinspire_core.messages import said
+from twinspire_core.records.raw_files import format_of
+
+BLOCK_ROWS = 50_000
+"""Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
+MOST_HELD_OUT = 10_000
+"""The most users held out of a day. Fixed: who was held out on a day may depend on `evaluation.holdout` alone."""
+_BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
+_GZIP = 6
+_OF_CATALOGUE = (
+    *("rows", "rejected", "duplicates", "users", "items", "known_users", "corpus_end", "unlisted_items"),
+    *("unlisted_events", "snapshots", "days"),
+)
+
+console = Console(stderr=True)
+
+
+def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
+    """Writes examples, corpora, queries, users, rejected records and the report.
+
+    Args:
+      ctx: the stage's.
+      look: adds the steps that look at the rows on their way.
+
+    Returns:
+      The report.
+
+    Raises:
+      NothingToDo: the day has no events.
+      BadData: input breaks a rule of the pipeline file.
+    """
+    job = plan_job(ctx)
+    days = job.inputs.events
+    if ctx.day not in days:
+        raise NothingToDo(f"{ctx.day} has no files of events ({ctx.pipeline.source.events}).")
+    console.print(
+        f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
+        f"examples of {len(days.keys() & set(job.plan.examples))}"
+    )
+
+    def build(pipeline: beam.Pipeline) -> None:
+        look(pipeline | "Raw features" >> RawFeatures(job))
+
+    _run(ctx, build)
+    numbers = job_report.read_numbers(job)
+    found = job_report.make_report(job, numbers)
+    found["late"]["digest"] = job.late.digest
+    storage.write_bytes(storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode())
+    job_report.check(job, numbers)
+    if warning := job_report.misplaced(job, found):
+        console.print(f"features {ctx.day}: {warning}", soft_wrap=True)
+    if found["excess"]:
+        most = ctx.pipeline.source.max_user_events
+        console.print(
+            f"features {ctx.day}: {found['excess']:,} events beyond source.max_user_events = {most:,} left out"
+        )
+    return found
+
+
+def write_catalogue(ctx: StageContext) -> dict:
+    """Writes only what is served after the day and needs no training: corpus, co-occurrence, users, as of its end.
+
+    Days of events that are not there, the last one included, are done without.
+
+    Returns:
+      The report, as far as it is about these.
+
+    Raises:
+      BadData: a snapshot breaks a rule of the pipeline file, or there is none that is old enough.
+    """
+    job = plan_job(ctx, "catalogue")
+    console.print(f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | "Raw features" >> RawFeatures(job)
+
+    _run(ctx, build)
+    numbers = job_report.read_numbers(job)
+    job_report.check_snapshots(job, numbers)
+    found = {name: value for name, value in job_report.make_report(job, numbers).items() if name in _OF_CATALOGUE}
+    storage.write_bytes(storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode())
+    return found
+
+
+def _run(ctx: StageContext, build: Callable[[beam.Pipeline], None]) -> None:
+    """Runs the job; what went through it by file is removed, however it ends."""
+    try:
+        engine.run(ctx.pipeline.beam.options, build)
+    finally:
+        spilled_batches.clear(ctx.out)
+
+
+def plan_job(ctx: StageContext, scope: Scope | None = None) -> Job:
+    """Finds out what the run reads and how it is laid out."""
+    plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
+    inputs = day_files.inputs(ctx.pipeline, plan)
+    came = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
+    for at, why in came.unreadable.items():
+        again = f"refresh PIPELINE --date {ctx.day}" if scope else f"run PIPELINE --date {ctx.day} --force"
+        text = f"Late events of {ctx.day} in the folder of {at} are left out: {why}"
+        console.print(said(f"{text} To take them in then: twinspire {again}"), soft_wrap=True, markup=False)
+    hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
+    return Job(
+        p=ctx.pipeline,
+        plan=plan,
+        inputs=inputs,
+        late=came,
+        out=ctx.out,
+        block_hours=hours,
+        most_held_out=MOST_HELD_OUT,
+    )
+
+
+def _block_hours(given: str, files: tuple[day_files.SourceFile, ...]) -> int:
+    """Hours of a day that share a file, by the size of its logs."""
+    rows = sum(_rows(file.size, format_of(file.uri, given), file.uri.endswith(".gz")) for file in files)
+    blocks = min(24, max(1, rows // BLOCK_ROWS))
+    return -(-24 // blocks)
+
+
+def _rows(size: int, kind: str, zipped: bool) -> int:
+    return size * (_GZIP if zipped else 1) // _BYTES_PER_ROW[kind]

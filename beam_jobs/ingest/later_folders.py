@@ -1,0 +1,114 @@
+"""Stragglers: a day's events that lie in the folders of later days, as logs that arrive late do.
+
+A day that has been run stays done when more of them come: its next examples would be others, and all later days would
+have to be trained again for a few events. They enter later days' histories and counts; training on them takes a run
+with --force. docs/decisions/0039-late-events.md
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import NamedTuple
+
+import polars as pl
+
+from beam_jobs import day_plan
+from beam_jobs.ingest import columns, record_blocks
+from beam_jobs.ingest.day_files import SourceFile, later_files
+from beam_jobs.ingest.records import ORDER, Judge
+from beam_jobs.ingest.rejected import Rejected
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import BadData
+
+_BITS = 256
+
+
+class Digest:
+    """Number and digest of events, in whatever order and files they lie; nothing of them is kept."""
+
+    def __init__(self) -> None:
+        """Of no events."""
+        self.events = 0
+        self._sum = 0
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Adds events. Hashes are summed, so that their order does not matter, and a copy counts."""
+        for line in rows.write_ndjson().encode().splitlines():
+            self._sum += int.from_bytes(hashlib.sha256(line).digest())
+        self._sum %= 1 << _BITS
+        self.events += len(rows)
+
+    def merge(self, other: "Digest") -> None:
+        """Adds the events of another."""
+        self._sum = (self._sum + other._sum) % (1 << _BITS)
+        self.events += other.events
+
+    def __str__(self) -> str:
+        """The digest, empty without events."""
+        return f"{self._sum:0{_BITS // 4}x}" if self.events else ""
+
+
+class Late(NamedTuple):
+    """What the folders of later days hold of a day, and of those before it.
+
+    Attributes:
+      files: those that hold any, by the day of their folder.
+      events: how many are of the day.
+      digest: of these; empty without any.
+      digest_of_all: of these and of those of earlier days.
+      unreadable: why a folder is left out, by its day.
+    """
+
+    files: Mapping[date, tuple[SourceFile, ...]]
+    events: int
+    digest: str
+    digest_of_all: str
+    unreadable: Mapping[date, str]
+
+
+def look(p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None) -> Late:
+    """Finds a day's stragglers. Of files without any, only the column of times is read.
+
+    A folder with a file that cannot be read is left out as a whole: it may be half written, and is not the day's own.
+
+    Args:
+      p: the pipeline.
+      day: whose.
+      later: files of the days after it, if they have been listed.
+    """
+    files, unreadable, own, every = dict[date, tuple[SourceFile, ...]](), dict[date, str](), Digest(), Digest()
+    for at, listed in (later_files(p, day) if later is None else later).items():
+        try:
+            holding = [(file, *found) for file in listed if (found := _look_into(p, file, day))[1].events]
+        except BadData as e:
+            unreadable[at] = str(e)
+            continue
+        for _, of_day, of_all in holding:
+            own.merge(of_day)
+            every.merge(of_all)
+        if holding:
+            files[at] = tuple(file for file, *_ in holding)
+    return Late(files, own.events, str(own), str(every), unreadable)
+
+
+def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest]:
+    """The file's events of the day, and of all days up to it."""
+    wanted = columns.events(p)
+    time = [column for column in wanted if column.name == "_time"]
+    own, every, start = Digest(), Digest(), day_plan.start_of(day, p.zone)
+    if any(len(rows) for rows in _until(p, file, time, day)):
+        for rows in _until(p, file, wanted, day):
+            own.add(rows.filter(pl.col("_time") >= start))
+            every.add(rows)
+    return own, every
+
+
+def _until(p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date) -> Iterator[pl.DataFrame]:
+    """The file's events up to the end of the day, with some of their columns."""
+    judge, end = Judge(p, file, 0, wanted), day_plan.start_of(day_plan.after(day), p.zone)
+    for part in record_blocks.parts(p.source.format, file):
+        for block in record_blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
+            if not isinstance(block, Rejected):
+                good = judge.take(block).good
+                yield good.filter(pl.col("_time") < end).drop(ORDER)
+    judge.close()

@@ -1,0 +1,89 @@
+"""The calendar day, in a time zone, of a column of times in any of the forms that logs use."""
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pyarrow as pa
+
+from beam_jobs.ingest.timestamps import accepts, to_instants
+from twinspire_core.errors import UsageError
+
+UNITS = ("s", "ms", "us")
+_NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
+_OLDEST, _OLDEST_SECONDS = date(1990, 1, 1), 631_152_000
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_214_400_000_000  # what a date can hold, zones aside
+
+
+def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Series:
+    """The day on which each time falls, as the feature job will see it.
+
+    Args:
+      times: [N] timestamps (an instant with a zone, wall-clock time of `zone` without), dates, ISO 8601 strings (the
+        same, by whether they end in Z or an offset), or numbers since 1970 in UTC.
+      unit: `s`, `ms` or `us`, for numbers and for text that holds numbers.
+      zone: IANA name.
+
+    Returns: [N] Date; null where the time is missing or makes no sense.
+
+    Raises:
+      UsageError: the column is of another type, or holds numbers and there is no `unit`.
+    """
+    column = pl.Series("time", times)
+    if not accepts(column.dtype) or column.dtype in (pl.Time, pl.Duration):
+        raise UsageError(
+            f"A time is a timestamp, a date, an ISO 8601 string or a number; this column is {times.type}. "
+            "Name another one."
+        )
+    if unit is None:
+        column = _without_numbers(column)
+    instants = to_instants(column, unit or "s", ZoneInfo(zone))
+    sane = instants.set(~instants.is_between(_YEAR_1, _YEAR_9999), None)
+    return sane.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone).dt.date()
+
+
+def _without_numbers(column: pl.Series) -> pl.Series:
+    """The column as it is, if it holds no numbers; text that holds a few is malformed there."""
+    if column.dtype.is_numeric():
+        numbers = column.is_not_null()
+    elif column.dtype in (pl.String, pl.Categorical):
+        column = column.cast(pl.String)
+        numbers = column.str.contains(_NUMBER).fill_null(False)
+    else:
+        return column
+    if numbers.any() and numbers.sum() == column.is_not_null().sum():
+        raise UsageError(f"A time that is a number needs its unit: --time-unit {_guess(column)}?")
+    return column.set(numbers, None) if numbers.any() else column
+
+
+def _guess(column: pl.Series) -> str:
+    largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
+    return "s" if largest < 1e11 else "ms" if largest < 1e14 else "us"
+
+
+def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
+    """What is odd about days that were read from numbers: none of the logs anyone keeps are that old.
+
+    Args:
+      times: [N] as given to `calendar_days`.
+      unit: the same.
+      days: [N] what it gave.
+    """
+    early = days.filter(days < _OLDEST)
+    if unit is None or early.is_empty():
+        return None
+    column = pl.Series("time", times).cast(pl.String)
+    numbers = column.filter((days < _OLDEST).fill_null(False) & column.str.contains(_NUMBER).fill_null(False))
+    if numbers.is_empty():
+        return None
+    likely, recent = _guess(numbers), bool((numbers.cast(pl.Float64) > _OLDEST_SECONDS).any())
+    first = early.to_list()[early.arg_min() or 0]
+    return (
+        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {first}, when their time is read in "
+        f"{unit}. "
+        + (
+            f"It is probably in {likely}: --time-unit {likely}."
+            if likely != unit and recent
+            else "Check the column and its unit."
+        )
+    )

@@ -1,0 +1,162 @@
+"""Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of all files, one."""
+
+from collections.abc import Collection
+from typing import cast
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.ingest.columns import as_string
+from twinspire_core.errors import BadData
+
+_INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
+_DECIMAL = r"^-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][+-]?\d{1,3})?$"
+_MAX_DIGITS = 15  # what a double holds for sure
+
+
+class TextNumbers:
+    """Tells which text columns are numbers, as far as numbers can say what the text said; sees table by table.
+
+    `007` is text, as is a whole number that 64 bits cannot hold; `1.50` becomes 1.5.
+    """
+
+    def __init__(self, keep: tuple[str, ...] = ()) -> None:
+        """Args: keep: columns that stay text whatever they hold."""
+        self._keep = set(keep)
+        self._types: dict[str, set[str]] = {}
+
+    def see(self, table: pa.Table) -> None:
+        """Takes note of a table's values."""
+        for name in table.column_names:
+            found = self._types.setdefault(name, set())
+            if "text" in found:
+                continue
+            if name in self._keep or not pa.types.is_string(table.schema.field(name).type):
+                found.add("text")
+                continue
+            found |= _kinds(pl.Series("v", table[name]))
+
+    def types(self) -> dict[str, pa.DataType]:
+        """Columns that are numbers."""
+        return {name: kind for name, kinds in self._types.items() if (kind := _number_type(kinds)) is not None}
+
+
+def _kinds(values: pl.Series) -> set[str]:
+    """Of the kinds integer, long integer, decimal and text, those that occur. Nulls are of no kind."""
+    value = pl.col("v")
+    digits = value.str.replace(r"[eE].*", "").str.count_matches(r"\d")
+    integer = value.str.contains(_INTEGER)
+    decimal = value.str.contains(_DECIMAL) & (digits <= _MAX_DIGITS) & ~integer
+    occurs = values.to_frame("v").select(
+        integer=integer.any(),
+        long=(integer & (digits > _MAX_DIGITS)).any(),
+        decimal=decimal.any(),
+        text=(~integer & ~decimal).any(),
+    )
+    return {kind for kind, any_such in occurs.row(0, named=True).items() if any_such}
+
+
+def _number_type(kinds: set[str]) -> pa.DataType | None:
+    if not kinds or "text" in kinds or {"long", "decimal"} <= kinds:
+        return None
+    return pa.float64() if "decimal" in kinds else pa.int64()
+
+
+def long_integers(table: pa.Table) -> set[str]:
+    """Columns of integers with one that a double cannot hold."""
+    found = set()
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_integer(field.type) and field.type.bit_width == 64:
+            least, most = pc.min_max(column).as_py().values()
+            if most is not None and max(most, -least) > 1 << 53:
+                found.add(field.name)
+    return found
+
+
+def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Schema:
+    """The types that hold every file's values: all columns, widest number; text where numbers meet text.
+
+    Args:
+      schemas: of all files.
+      long: columns with integers that a double cannot hold; text, where they meet decimals.
+
+    Raises:
+      BadData: a column has types that do not fit one another.
+    """
+    fields: dict[str, pa.Field] = {}
+    for field in (field for schema in schemas for field in schema):
+        seen = fields.get(field.name)
+        fields[field.name] = _common(seen, field, field.name in long) if seen is not None else field
+    return pa.schema([field.with_nullable(True) for field in fields.values()])
+
+
+def _common(a: pa.Field, b: pa.Field, long: bool) -> pa.Field:
+    try:
+        return pa.field(a.name, _common_type(a.type, b.type, long))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
+        raise BadData(
+            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type} in others. "
+            "Write the files with one type, or lay them out one by one."
+        ) from e
+
+
+def _common_type(a: pa.DataType, b: pa.DataType, long: bool) -> pa.DataType:
+    if a == b:
+        return a
+    if _is_list(a) and _is_list(b):
+        return pa.large_list(_common_type(a.value_type, b.value_type, long))
+    texts = [kind for kind in (a, b) if _is_text(kind)]
+    if len(texts) == 1 and (_is_scalar(a) or _is_scalar(b)):
+        return texts[0]
+    if _is_scalar(a) and _is_scalar(b):
+        one_is_true = pa.types.is_boolean(a) or pa.types.is_boolean(b)
+        if one_is_true or (long and pa.types.is_floating(a) != pa.types.is_floating(b)):
+            return pa.large_string()
+    schemas = [pa.schema([pa.field("v", kind)]) for kind in (a, b)]
+    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the schema's columns and types; missing columns are null, and decimals beside text as read."""
+    if table.schema.equals(schema):
+        return table
+    try:
+        columns = [
+            _cast(table[field.name], field.type)
+            if field.name in table.column_names
+            else pa.nulls(len(table), field.type)
+            for field in schema
+        ]
+    except pa.ArrowInvalid as e:
+        raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
+    return pa.table(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):  # Arrow writes 1e+15 for 1000000000000000.0
+        values = pl.DataFrame(pa.table({"v": column}))
+        column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
+    return column.cast(kind)
+
+
+def _as_text(values: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    if isinstance(kind, pl.List):
+        return values.list.eval(_as_text(pl.element(), cast(pl.DataType, kind.inner)))
+    return as_string(values, kind)
+
+
+def _leaf(kind: pa.DataType) -> pa.DataType:
+    return _leaf(kind.value_type) if _is_list(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

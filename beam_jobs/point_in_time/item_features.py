@@ -1,0 +1,115 @@
+"""The item tower's raw features at some moment, from the snapshot that is valid then and from the count table."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from datetime import date
+
+import polars as pl
+
+from beam_jobs import day_plan
+from beam_jobs.ingest.item_snapshot import Account, read_items
+from beam_jobs.point_in_time import item_counts
+from beam_jobs.point_in_time.job import Job
+
+
+class Kept:
+    """Frames that are dear to make, up to a bound in bytes, the longest unused leaving first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._lock = most_bytes, threading.Lock()
+        self._frames: OrderedDict[Hashable, pl.DataFrame] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The frame of this key; made now if it is not kept."""
+        with self._lock:
+            if key in self._frames:
+                self._frames.move_to_end(key)
+                return self._frames[key]
+            frame = self._frames[key] = make()
+            while len(self._frames) > 1 and sum(f.estimated_size() for f in self._frames.values()) > self._most:
+                self._frames.popitem(last=False)
+            return frame
+
+
+_snapshots = Kept(1 << 30)
+_known = Kept(1 << 28)
+_accounts: dict[tuple[str, date], Account] = {}
+
+
+def snapshot(job: Job, at: date) -> pl.DataFrame:
+    """The items snapshot of a day, read once per process."""
+    key = (job.token, at)
+
+    def read() -> pl.DataFrame:
+        _accounts[key] = Account()
+        return read_items(job.p, job.inputs.items[at], _accounts[key])
+
+    return _snapshots.get(key, read)
+
+
+def account(job: Job, at: date) -> Account:
+    """What was found in the files of a snapshot."""
+    snapshot(job, at)
+    return _accounts[job.token, at]
+
+
+def known_at(job: Job, day: date, table: pl.DataFrame) -> pl.DataFrame:
+    """What `counts.as_of` knows at the start of a day, worked out once per process."""
+    return _known.get((job.token, day), lambda: item_counts.as_of(job.p, table, day))
+
+
+def known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+    """What is known at the start of each vocabulary day, of the items with events on it: columns as above and `_day`.
+
+    Counts and ages are null on days before which not enough was read.
+    """
+    return _known.get((job.token, "vocabulary"), lambda: _known_on(job, table))
+
+
+def _known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+    # Numbers of items are grouped and joined faster than their ids, day by day; the table is sorted by item.
+    items, found = table["_item"].unique(maintain_order=True), []
+    table = table.with_columns(pl.col("_item").rle_id())
+    for day in job.plan.analysis:
+        taken = table.filter(pl.col("_day") == day_plan.number(day)).select("_item", "_day")
+        rows = item_counts.add(job.p, taken, item_counts.as_of(job.p, table, day))
+        if day < job.plan.counted_from:
+            rows = rows.with_columns(pl.lit(None, pl.Float32).alias(name) for name in item_counts.computed(job.p))
+        found.append(rows)
+    known = pl.concat(found)
+    return known.with_columns(items.gather(known["_item"]).alias("_item"))
+
+
+def dress(job: Job, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr) -> pl.DataFrame:
+    """Adds to rows with `_item` the item features that are not counted.
+
+    Args:
+      job: the job.
+      rows: in any order; it is kept.
+      at: day of the snapshot to use, None if there is none. An item that it lacks has only its id.
+      moment: ages from a declared date are those at the start of this day (a date, or days since 1970).
+    """
+    if at is not None:
+        rows = rows.join(snapshot(job, at).select(_stored(job)), on="_item", how="left", maintain_order="left")
+        rows = rows.with_columns(_ages(job, moment))
+    return rows.with_columns(pl.col("_item").alias(job.p.item_id)) if job.p.item_id else rows
+
+
+def _stored(job: Job) -> list[str]:
+    """Columns of the snapshot that features come from."""
+    p = job.p
+    named = [name for name, f in p.tower("item").items() if f.kind not in ("id", "count", "age")]
+    return ["_item", *named, *(f"_born_{name}" for name, f in p.kinds("age").items() if f.column)]
+
+
+def _ages(job: Job, moment: date | pl.Expr) -> list[pl.Expr]:
+    """Ages since a declared date. One that lies ahead, later on the day itself, is 0."""
+    if isinstance(moment, date):
+        cut = pl.lit(day_plan.start_of(moment, job.p.zone))
+    else:
+        starts = {day_plan.number(day): day_plan.start_of(day, job.p.zone) for day in job.plan.read}
+        cut = moment.replace_strict(starts, return_dtype=pl.Int64)
+    born = {name: pl.col(f"_born_{name}") for name, f in job.p.kinds("age").items() if f.column}
+    ages = {name: (cut - column) / day_plan.MICROSECONDS_OF_A_DAY for name, column in born.items()}
+    return [age.cast(pl.Float32).clip(0).alias(name) for name, age in ages.items()]

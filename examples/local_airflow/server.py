@@ -1,0 +1,209 @@
+"""A whole Airflow on this machine: started, asked and stopped from one place. For the demo, `make airflow` and tests.
+
+It listens on 127.0.0.1 only, keeps everything in one folder (SQLite) and leaves no process behind.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from examples.local_airflow.rest import Rest
+from twinspire.runs import processes
+from twinspire_core.errors import TryAgain, UsageError
+
+MARK = "TWINSPIRE_LOCAL_AIRFLOW"
+DAGS = Path(__file__).parents[2] / "dags"
+
+
+class LocalAirflow:
+    """`airflow standalone` with its own home, as a context manager that starts and stops it.
+
+    Attributes:
+      home: AIRFLOW_HOME. Kept between starts, and with it the runs and their logs.
+      url: where the UI and the REST API are.
+      user, password: of the one administrator; new at every start.
+      rest: the client, of use once `wait_until_healthy` has returned.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        pipelines: Path,
+        *,
+        fresh: bool = False,
+        schedule: bool = True,
+        port: int | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        """Prepares the folder and the settings; starts nothing.
+
+        Args:
+          home: folder for Airflow's database, logs and settings; made if need be.
+          pipelines: folder of pipeline files; each becomes a DAG.
+          fresh: whether runs and logs of earlier starts are deleted.
+          schedule: whether unpaused DAGs run by their schedule. Off: only by hand and by backfill.
+          port: of the UI; a free one by default.
+          env: further variables for Airflow and its tasks.
+        """
+        self.home = home.absolute()
+        self.fresh = fresh
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.user, self.password = "admin", secrets.token_urlsafe(9)
+        self.log = self.home / "standalone.log"
+        self.rest = Rest(self.url, self.user, self.password)
+        self._process: subprocess.Popen | None = None
+        self._lock_file = self.home.with_name(f"{self.home.name}.lock")  # holds the pid of the session's first process
+        self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}
+
+    def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
+        passwords = self.home / "passwords.json"
+        return {
+            MARK: str(self.home),
+            "PATH": f"{self.home / 'bin'}:{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "TWINSPIRE_PYTHON": sys.executable,
+            "TWINSPIRE_PIPELINES": str(pipelines),
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",  # each slot is a process of 100 MB
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.user}:admin",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }
+
+    def __enter__(self) -> "LocalAirflow":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts the processes and returns at once.
+
+        Raises:
+          UsageError: Airflow is not installed in this environment, or one runs in this home already.
+        """
+        airflow = shutil.which("airflow", path=Path(sys.executable).parent)
+        if airflow is None:
+            raise UsageError(f"Airflow is needed, and is not installed beside {sys.executable}: run `make setup`.")
+        self._take_home()
+        self.rest = Rest(self.url, self.user, self.password)
+        if self.fresh:
+            shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "passwords.json").write_text(json.dumps({self.user: self.password}))
+        (self.home / "passwords.json").chmod(0o600)
+        self._without_log_servers(airflow)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["airflow", "standalone"],
+                env=self._env,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches only us, and we stop it in order
+                preexec_fn=processes.die_with_parent,
+            )
+        self._lock_file.write_text(str(self._process.pid))
+
+    def _take_home(self) -> None:
+        """Makes sure that nobody else uses the home; ends what an owner left that was killed."""
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = self._lock_file.open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when we die, however that is
+        except BlockingIOError as e:
+            self._lock.close()
+            raise UsageError(f"One Airflow at a time uses {self.home}, and one runs. Stop it first, by Ctrl-C.") from e
+        processes.end(self.processes, patience=0)
+
+    def _without_log_servers(self, airflow: str) -> None:
+        """Puts a front before `airflow`: its log servers listen on all interfaces, and one machine needs none."""
+        front = self.home / "bin" / "airflow"
+        front.parent.mkdir(exist_ok=True)
+        skip = 'case "$1" in scheduler|triggerer) set -- "$@" --skip-serve-logs;; esac'
+        front.write_text(f'#!/bin/sh\n{skip}\nexec "{airflow}" "$@"\n')
+        front.chmod(0o755)
+
+    def wait_until_healthy(self, tick: Callable[[float], None] = lambda seconds: None, timeout: float = 180) -> Rest:
+        """Waits for all parts of Airflow, then logs in.
+
+        Args:
+          tick: called about twice a second with the seconds waited.
+          timeout: in seconds.
+
+        Raises:
+          TryAgain: it stopped, or is not healthy in time; the end of its log is in the message.
+        """
+        began = time.monotonic()
+        while (waited := time.monotonic() - began) < timeout:
+            if not self.running():
+                raise TryAgain(f"Airflow stopped while starting. The end of {self.log}:\n{self.log_end()}")
+            if self.rest.healthy():
+                return self.rest
+            tick(waited)
+            time.sleep(0.5)
+        raise TryAgain(f"Airflow is not healthy after {timeout:.0f} s. The end of {self.log}:\n{self.log_end()}")
+
+    def running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def log_end(self, lines: int = 30) -> str:
+        """The last lines of the log of Airflow's own processes."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def stop(self) -> None:
+        """Stops Airflow and its tasks, and returns when no process of theirs is left."""
+        self.rest.close()
+        process = self._process
+        if process is None:
+            return
+        with processes.undisturbed():
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)  # SIGTERM would orphan its children
+            # An idle Airflow needs 3 to 12 s; a busy one would wait for its tasks.
+            processes.end(self.processes, patience=12)
+            process.wait()
+            self._process = None
+            self._lock.close()
+
+    def processes(self) -> list[int]:
+        """Pids of this Airflow and of everything that it started."""
+        session = self._lock_file.read_text() if self._lock_file.exists() else ""
+        return processes.find(f"{MARK}={self.home}", int(session) if session.isdigit() else None, "airflow")
+
+
+def free_port(preferred: int = 0) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on: the preferred one if it is free."""
+    for port in (preferred, 0):
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return s.getsockname()[1]
+    raise TryAgain("No port of 127.0.0.1 is free. Stop something that listens, and try again.")

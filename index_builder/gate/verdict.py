@@ -1,0 +1,218 @@
+"""The gate: whether a version may go live. A pure function of measured figures.
+
+    drop     `gate.metric` of the version against its baseline's, on the same users. Refused when the loss is beyond
+             `gate.max_drop`, unless its interval, a paired one, reaches up to no loss at all: of 200 users a recall may
+             lose a tenth by chance
+    slices   the same of users by their earlier events. Refused when the whole interval is beyond `gate.max_slice_drop`:
+             several are looked at day after day, so that only what is sure counts
+    lead     of the two-tower over what was popular on the day, beside those of the versions before; of no mix, as
+             index_builder/gate/popularity_lift_rule.py says
+    limits   `gate.floors` and `gate.ceilings`, whatever the baseline has (index_builder/gate/limits.py)
+    index    its recall
+    corpus   its size
+
+The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is concluded; that is noted.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from index_builder.gate.comparison import LEAST_DIFFERENT, Compared, Finding, Pair, figure, finite
+from index_builder.gate.limits import below, judge_limits, judge_mix_limits
+from index_builder.gate.popularity_lift_rule import Led, judge_lead
+from twinspire_core.config.sections import Gate, Index
+
+_CHANCE = "; this may be chance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the gate says of a version.
+
+    Attributes:
+      refused: reasons with their numbers; the version is accepted when there are none.
+      notes: what could not be judged, and why.
+      figures: what was compared; docs/artifact-format.md names them.
+    """
+
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing speaks against the version."""
+        return not self.refused
+
+    @property
+    def reason(self) -> str:
+        """All of it in a line, for the log."""
+        return "; ".join(self.refused) or "; ".join(("accepted", *self.notes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the gate judges.
+
+    Attributes:
+      two_tower: its lists.
+      mix: lists of the mix of sources; None where the version carries none.
+      index_recall: share of the exact neighbours that the index finds, or None if that was not measured.
+      items: size of the corpus.
+      baseline_items: size of the baseline's corpus.
+      unread: features that are missing for the baseline, as the pipeline file has them in another form now.
+    """
+
+    two_tower: Pair
+    mix: Pair | None = None
+    index_recall: float | None
+    items: int
+    baseline_items: int | None
+    unread: Sequence[str] = ()
+
+
+def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
+    """Compares a version with its baseline and with the limits of the pipeline file."""
+    found = [
+        *_against_baseline(measured.two_tower, gate),
+        *judge_lead(measured.two_tower, gate),
+        *_mix_against_baseline(measured.mix, gate),
+        *judge_limits(measured.two_tower, gate),
+        *judge_mix_limits(measured.mix, gate),
+        *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
+        *_corpus_change(measured, gate),
+        *_unread(measured),
+    ]
+    return Verdict(
+        refused=tuple(text for refuses, text in found if refuses),
+        notes=tuple(text for refuses, text in found if not refuses),
+        figures={
+            "metric": gate.metric,
+            **_figures(measured.two_tower, gate.metric),
+            "lead": Led.of(measured.two_tower, gate.metric).figures(),
+            "mix": _figures(measured.mix, gate.metric) if measured.mix else None,
+            "index_recall": finite(measured.index_recall),
+            "items": measured.items,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """What the gate judges of a refresh. Its towers are unchanged, and so is what users get from them.
+
+    Attributes:
+      trained: the version whose towers it has.
+      index_recall: share of the exact neighbours that the index finds.
+      items: size of the catalogue.
+      before: size of the catalogue that it is compared with.
+      new: items that are not in that one.
+      withdrawn: items of that one that are gone.
+    """
+
+    trained: str
+    index_recall: float | None
+    items: int
+    before: int
+    new: int
+    withdrawn: int
+
+
+def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: Gate, index: Index) -> Verdict:
+    """Holds a refresh to the limits of the index and of changes to the catalogue.
+
+    Args:
+      refreshed: what was measured.
+      quality: the figures by which the gate judged the towers.
+      gate: limits.
+      index: limits.
+    """
+    found = [
+        *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
+        *_exchanged("not in", refreshed.new, refreshed, gate),
+        *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
+        Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
+    ]
+    measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
+    return Verdict(
+        refused=tuple(text for refuses, text in found if refuses),
+        notes=tuple(text for refuses, text in found if not refuses),
+        figures={**quality, **measured},
+    )
+
+
+def _exchanged(how: str, items: int, refreshed: Refreshed, gate: Gate) -> Iterator[Finding]:
+    """Sizes alone would not tell a catalogue that was replaced by another one."""
+    share = items / max(1, refreshed.before)
+    if share > gate.max_corpus_change:
+        limit = f"above gate.max_corpus_change = {gate.max_corpus_change:.0%}"
+        yield Finding(True, f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, {limit}")
+
+
+def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:
+    if pair.users < gate.min_users:
+        few = f"{pair.users} held-out users, gate.min_users is {gate.min_users}"
+        yield Finding(False, f"not compared with the baseline: {few}")
+    elif pair.baseline is None:
+        yield Finding(False, "not compared with a baseline: no earlier version was accepted")
+        yield from below(gate.metric, figure(pair.candidate, gate.metric), 0.0, "to be compared with later")
+    else:
+        yield from _drop(pair.compared(gate.metric), gate)
+        yield from _slice_drops(pair.slices(gate.metric), gate)
+
+
+def _mix_against_baseline(mix: Pair | None, gate: Gate) -> Iterator[Finding]:
+    """A version or its baseline may have no mix, or none that these users say anything about: nothing to be judged."""
+    if mix and mix.candidate and mix.baseline:
+        for refuses, text in _against_baseline(mix, gate):
+            yield Finding(refuses, f"the mix: {text}")
+
+
+def _drop(whole: Compared, gate: Gate) -> Iterator[Finding]:
+    before, after = whole.baseline, whole.candidate
+    if before is None or not math.isfinite(before):
+        why = "evaluation.ks must hold the k of gate.metric"
+        yield Finding(True, f"{whole.name} of the baseline was not measured; {why}")
+        return
+    chance = finite(after) is not None and whole.high is not None and whole.high >= 0
+    meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
+    for _, text in below(whole.name, after, before * (1 - gate.max_drop), meaning):
+        yield Finding(not chance, text + whole.told + (_CHANCE if chance else ""))
+
+
+def _slice_drops(slices: list[Compared], gate: Gate) -> Iterator[Finding]:
+    few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
+    if few:
+        yield Finding(False, f"slices of fewer than gate.min_users = {gate.min_users} are not judged: {', '.join(few)}")
+    for one in slices:
+        if one.users >= gate.min_users and one.change is not None and one.change < -gate.max_slice_drop:
+            sure = one.high is not None and one.high < -gate.max_slice_drop and one.differ >= LEAST_DIFFERENT
+            limit = f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's {one.baseline:.4f}"
+            text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.told}"
+            yield Finding(sure, text + ("" if sure else _CHANCE))
+
+
+def _corpus_change(measured: Measured, gate: Gate) -> Iterator[Finding]:
+    if measured.items == 0:
+        yield Finding(True, "the corpus is empty")
+    elif measured.baseline_items:
+        change = abs(measured.items / measured.baseline_items - 1)
+        if change > gate.max_corpus_change:
+            yield Finding(
+                True,
+                f"the corpus has {measured.items} items, the baseline's {measured.baseline_items}: "
+                f"a change of {change:.0%}, above gate.max_corpus_change = {gate.max_corpus_change:.0%}",
+            )
+
+
+def _unread(measured: Measured) -> Iterator[Finding]:
+    if measured.two_tower.baseline and measured.unread:
+        told = "the pipeline file was edited, and these features are missing for the baseline"
+        yield Finding(False, f"{told}: {', '.join(measured.unread)}")
+
+
+def _figures(pair: Pair, metric: str) -> dict[str, Any]:
+    whole, slices = pair.compared(metric).figures(), pair.slices(metric)
+    return {**whole, "slices": {one.slice: one.figures() for one in slices}}

@@ -1,0 +1,226 @@
+"""The index stage: from the day's vectors to an index whose recall is known.
+
+Written below the stage's folder:
+
+    index/        the index (twinspire_core/search/index.py); row i is the i-th item in order of id
+    index.json    settings, whether they were inherited or tuned, recall against exact search, all that were tried
+    timings.json  how fast it was on this machine, and each setting tried (`tried_ms`, a query of a batch, in the order
+                  of index.json), kept apart because it differs from run to run
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from index_builder.tuning.inherited_settings import Origin, take_over, unfit
+from index_builder.tuning.latency import timings
+from index_builder.tuning.settings_search import Point, Truth, affordable, leaves_suffice, recall, tune, untuned, work
+from twinspire_core import storage
+from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.embedded_vectors import read_items, read_queries
+from twinspire_core.contracts.stage_context import NOBODY, StageContext, Start
+from twinspire_core.errors import BadData
+from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
+
+INDEX, FIGURES = "index", "index.json"
+SEED = 0
+
+_LEAST_CODED = 1_000  # items; fewer do not train a codebook, and comparing them all takes microseconds
+_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}  # dimensions, in order of trying
+_WORTH = 0.8  # share of exact search's work that is worth an index
+_LEAST_QUERIES = 200  # fewer do not tell .97 from .98
+_MOST_TUNING = 2_000
+_MOST_COMPARED = 20_000_000_000  # query-item pairs of exact search in measuring, about a minute
+_SUMMARISED = ("kind", "items", "dimension", "k", "recall", "settings", "tuning", "reasons")
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An index and how it came about.
+
+    Attributes:
+      index: tuned.
+      tried: settings that were measured on the tuning queries.
+      reasons: why it is of its kind.
+      origin: whether its settings were inherited or tuned.
+    """
+
+    index: Index
+    tried: list[Point]
+    reasons: list[str]
+    origin: Origin
+
+
+class Halves(NamedTuple):
+    """Query vectors, [Q, D] each: those that choose the settings, and those that say how well they do."""
+
+    tuning: np.ndarray
+    measuring: np.ndarray
+    source: str
+
+
+def run(ctx: StageContext) -> dict:
+    """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned on."""
+    _, vectors = read_items(ctx.inputs["embed"])
+    queries = halves(read_queries(ctx.inputs["embed"]), vectors)
+    built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
+    figures = _figures(built, queries, ctx.pipeline.index, ctx.day)
+    speed = timings(built.index, queries.measuring, figures["k"])
+    tried = {"tried_ms": [round(point.seconds * 1e3, 4) for point in built.tried]}
+    with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
+        folder = Path(scratch)
+        built.index.save(folder / INDEX)
+        (folder / FIGURES).write_text(json.dumps(figures, indent=1))
+        (folder / attempts.TIMINGS).write_text(json.dumps(speed | tried, indent=1))
+        storage.upload_tree(folder, ctx.out)
+    console.print(
+        f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']} {figures['recall']:.4f}, "
+        f"{speed['batch_queries_per_s']:,.0f} queries/s",
+        highlight=False,
+    )
+    return {key: figures[key] for key in _SUMMARISED} | speed
+
+
+def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NOBODY) -> Built:
+    """Builds an index of the kind that suits the corpus, with little work that surely reaches the recall target.
+
+    Its settings are those of an earlier version, as long as they reach it too; else those of the least work.
+
+    Args:
+      vectors: [N, D] float32, finite.
+      tuning: [Q, D] float32, queries to choose the settings by.
+      wanted: `[index]` of the pipeline file.
+      start: the earlier version.
+    """
+    if not len(vectors):
+        raise BadData("An index needs items, and there are none.")
+    kinds, reason = strategy(len(vectors), wanted)
+    exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
+    if not kinds:
+        return Built(exact, [], [reason], _searched(exact, kinds, reason))
+    truth, tried = Truth.of(vectors, tuning, exact.settings.k), list[Point]()
+    if not (why := unfit(start, vectors, truth.k, kinds, wanted)):
+        index, why = take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
+        if index:
+            origin = replace(
+                Origin(**start.index["tuning"]), how="tuned" if why else "inherited", version=start.version, why=why
+            )
+            return Built(index, tried, [reason, *start.index["reasons"][1:]], origin)
+    console.print(f"index: searching for settings anew: {why}", highlight=False)
+    best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
+    return Built(best, tried, [reason, *reasons], _searched(best, kinds, why))
+
+
+def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
+    """The kinds of index to try for a corpus of so many items, besides comparing all, and why."""
+    least = max(wanted.exact_below, _LEAST_CODED)
+    if items < least:
+        return (), f"{items:,} items, below {least:,}: comparing all is fastest"
+    if wanted.k * EXACT_SHARE > items:
+        return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
+    if items <= wanted.tree_above:
+        return ("tree", "quantised"), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
+    return ("tree",), f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
+
+
+def _least(
+    exact: ExactIndex, kinds: Sequence[Kind], truth: Truth, target: float, tried: Callable[[Point], None]
+) -> tuple[Index, list[str]]:
+    """The index with the least work of all kinds, and what speaks against the others."""
+    best: Index = exact
+    reasons = list[str]()
+    for kind in kinds:
+        best = _least_of_kind(best, kind, truth, target, tried, reasons)
+    if best is exact and "quantised" not in kinds:  # what falls into no leaves may be worth a scan of all its codes
+        best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
+    return best, reasons
+
+
+def _least_of_kind(
+    best: Index, kind: Kind, truth: Truth, target: float, tried: Callable[[Point], None], reasons: list[str]
+) -> Index:
+    """The index of a kind with the least work, or the best so far where that does less."""
+    from twinspire_core.search.scann_index import ScannIndex
+
+    vectors, k = best.vectors, truth.k
+    leaves = round(len(vectors) ** 0.5) if kind == "tree" else 0
+    for dimensions in _CODES[kind]:
+        first, rival = untuned(kind, dimensions, k, leaves), best.settings.kind
+        what = f"{kind} with codes of {dimensions} dimensions"
+        below = work(best.settings, len(vectors)) * (_WORTH if rival == "exact" else 1)
+        cheaper = affordable(first, len(vectors), below)
+        tree = best if isinstance(best, ScannIndex) and rival == kind else None
+        if not cheaper or (tree and not leaves_suffice(tree, cheaper, truth, target, tried)):
+            reasons.append(f"no settings of {what} can do less work than {rival}")
+            continue
+        console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
+        index = ScannIndex.build(vectors, first)
+        if point := tune(index, truth, target, tried, below):
+            best = index.with_settings(point.settings)
+        else:
+            reasons.append(f"no settings of {what} reach recall@{k} {target} with less work than {rival}")
+    return best
+
+
+def _note(tried: list[Point], point: Point) -> None:
+    """Keeps and tells a point."""
+    tried.append(point)
+    s, mean = point.settings, point.recall.mean
+    leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
+    console.print(f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False)
+
+
+def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> Origin:
+    items = len(index)
+    return Origin(how="tuned", why=why, items=items, kinds=kinds, work=round(work(index.settings, items)))
+
+
+def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
+    """Splits the query vectors in two, every other one. Too few are made up by item vectors.
+
+    Args:
+      queries: [Q, D] float32, in order of user.
+      vectors: [N, D] float32.
+    """
+    source = "users"
+    if len(queries) < _LEAST_QUERIES:
+        source = f"{len(queries)} users and items, because fewer than {_LEAST_QUERIES} users were active"
+        drawn = np.random.default_rng(SEED).choice(len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False)
+        items = vectors[np.sort(drawn)]
+        queries = np.concatenate([queries, items]) if len(queries) else items  # of no width where there was no file
+    measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
+    tuning, measuring = queries[::2], queries[1::2]
+    return Halves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)
+
+
+def _figures(built: Built, queries: Halves, wanted: Wanted, day: date) -> dict:
+    index = built.index
+    truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
+    rows, _ = index.search(queries.measuring, truth.k)
+    measured = recall(index.vectors, truth, rows)
+    return {
+        "kind": index.settings.kind,
+        "items": len(index),
+        "dimension": int(index.vectors.shape[1]),
+        "k": truth.k,
+        "recall": measured.mean,
+        "recall_error": measured.error,
+        "recall_target": wanted.recall_target,
+        "settings": asdict(index.settings),
+        "reasons": built.reasons,
+        "tuning": asdict(replace(built.origin, searched=built.origin.searched or str(day))),
+        "queries": {"tuning": len(queries.tuning), "measuring": len(queries.measuring), "source": queries.source},
+        "tried": [{**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)} for p in built.tried],
+    }

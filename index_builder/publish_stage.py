@@ -1,0 +1,220 @@
+"""Assembles the version of a day, has it judged by the gate, and publishes it."""
+
+import json
+import platform
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from beam_jobs.embedding import tensorflow_serving
+from index_builder.gate.comparison import Pair
+from index_builder.gate.verdict import Measured, Verdict, judge
+from index_builder.registry.quality_history import GATE
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import Entry
+from index_builder.report.facts import gather
+from index_builder.report.page import render
+from twinspire_core import storage
+from twinspire_core.blocked_imports import light
+from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import BadData
+from twinspire_core.fusion.fuse import FILE as MIX
+from twinspire_core.native_stderr import unheard
+from twinspire_core.search.index import stored_vectors
+from twinspire_core.version import __version__
+
+# What a version holds; docs/artifact-format.md describes each.
+VECTORS = "vectors"
+INDEX = "index"
+INDEX_FIGURES = "index.json"
+ITEMS = "items.parquet"
+CO_OCCURRENCE = "co_occurrence.parquet"
+USERS = "users"
+REPORT = "report.html"
+_PLACES = {"pipeline", "source", "registry", "beam"}  # tables of the pipeline file that say where, not what
+_LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
+
+
+def run(ctx: StageContext) -> dict:
+    """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date allow.
+
+    Returns:
+      The summary. `refused` lists the gate's reasons, if any; whoever called decides what that means.
+    """
+    registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
+    with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
+        staged = Path(scratch)
+        assemble(ctx, staged)
+        measured = _measured(ctx, staged, registry)
+        verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
+        write_verdict(verdict, staged)
+        manifest = describe(ctx, staged, verdict, registry.state().pruned, **_origin(ctx))
+        entry = registry.publish(
+            str(staged),
+            manifest,
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            promote=ctx.promote,
+            about={REPORT: render(gather(ctx, staged, manifest, registry))},
+        )
+    return summarise(ctx, registry, manifest.version, entry, verdict)
+
+
+def summarise(ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: Verdict) -> dict:
+    """Keeps the manifest among the working files; what the stage reports."""
+    storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(version).dump())
+    return {
+        "version": version,
+        "live": registry.live() == version,
+        "log_entry": entry.number,
+        "refused": list(verdict.refused),
+        "notes": list(verdict.notes),
+        "gate": verdict.figures,
+    }
+
+
+def assemble(ctx: StageContext, staged: Path) -> None:
+    """Brings together what a version holds: what the stages have made is linked, not copied."""
+    train, index = ctx.inputs["train"], ctx.inputs["index"]
+    for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):
+        storage.link_tree(storage.join(train, name), staged / name)
+    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / VECTORS)
+    storage.link_tree(storage.join(index, INDEX), staged / INDEX)
+    for source, name in ((train, model_bundle.METRICS), (index, INDEX_FIGURES)):
+        (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
+    items = _items(ctx, staged / VECTORS)
+    pq.write_table(items, staged / ITEMS, compression="zstd")
+    _add_nominators(ctx, staged)
+    if ctx.pipeline.serving.user_store:
+        storage.link_tree(storage.join(ctx.inputs["features"], feature_schema.USERS), staged / USERS)
+    if ctx.pipeline.serving.tensorflow:
+        _add_served(ctx, staged, items.column("_item").combine_chunks())
+
+
+def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
+    """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked to."""
+    made = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
+    if storage.list_files(made):
+        storage.link_tree(made, staged / tensorflow_serving.FOLDER)
+        return
+    with unheard(), light():  # TensorFlow greets at length
+        import tensorflow as tf
+
+        tower, vectors = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER)), stored_vectors(staged / INDEX)
+        tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
+
+
+def _add_nominators(ctx: StageContext, staged: Path) -> None:
+    """What the other sources of candidates need beside the items' popularity, and how all are mixed."""
+    mix = storage.join(ctx.inputs["train"], MIX)
+    if storage.exists(mix):
+        (staged / MIX).write_bytes(storage.read_bytes(mix))
+    together = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
+    if storage.list_files(together):
+        with tempfile.TemporaryDirectory() as scratch:
+            table = ds.dataset(storage.localize(together, Path(scratch)), format="parquet").to_table()
+            pq.write_table(table.sort_by("_item"), staged / CO_OCCURRENCE, compression="zstd")
+
+
+def _items(ctx: StageContext, vectors: Path) -> pa.Table:
+    """Ids, names, popularity, display and filter columns of the corpus, in the index's order.
+
+    Raises:
+      BadData: they are not the items that have vectors.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = ds.dataset(
+            storage.localize(storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), Path(scratch))
+        )
+        names = [name for name in corpus.schema.names if name.startswith("_")]
+        table = corpus.to_table(columns=names).sort_by("_item").combine_chunks()
+    embedded = ds.dataset(vectors).to_table(columns=["_item"]).sort_by("_item").column("_item").combine_chunks()
+    if not embedded.equals(table.column("_item").combine_chunks()):
+        raise BadData(
+            f"Every item of a version has one vector, and every vector an item; the corpus of {ctx.inputs['features']} "
+            f"has {len(table)} items, {ctx.inputs['embed']} has {len(embedded)} vectors, of other items. "
+            "They were made by different runs: run the embed stage again with --force, then index and publish."
+        )
+    return table
+
+
+def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
+    metrics = json.loads((staged / model_bundle.METRICS).read_text())
+    mix = metrics.get(model_bundle.MIX) or {}
+    leads = [of_day for day, of_day in metrics.get(model_bundle.LEADS, {}).items() if day != str(ctx.day)]
+    figures = json.loads((staged / INDEX_FIGURES).read_text())
+    return Measured(
+        two_tower=_pair(metrics.get(model_bundle.HOLDOUT) or {}, leads),
+        mix=_pair(mix[model_bundle.HOLDOUT]) if mix.get(model_bundle.FITTED) else None,
+        index_recall=figures.get("recall"),
+        items=figures["items"],
+        baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
+        unread=metrics.get(model_bundle.UNREAD) or (),
+    )
+
+
+def _pair(held: dict[str, Any], leads_before: Sequence[dict[str, float]] = ()) -> Pair:
+    """What metrics.json tells of lists on held-out users."""
+    who = {name: held.get(name) for name in ("candidate", "baseline", "change", "lead")}
+    return Pair(**who, leads_before=leads_before, users=held.get("users", 0))
+
+
+def _origin(ctx: StageContext) -> dict[str, Any]:
+    """What the manifest says of a version that was trained."""
+    return {
+        "day": ctx.day,
+        "parent": ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
+        "sources": {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
+    }
+
+
+def describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str], **origin: Any) -> Manifest:
+    """The manifest, under an id that was not pruned; `origin` are the fields that say where the version comes from."""
+    found = storage.list_files(str(staged))
+    digests = storage.file_digests(found)
+    files = {file.path: File(sha256=digests[file.path], size=file.size) for file in found}
+    editions = (
+        Manifest.create(
+            pipeline=ctx.pipeline.name,
+            files=files,
+            edition=edition,
+            settings=ctx.pipeline.model_dump(mode="json", by_alias=True, exclude=_PLACES),
+            quality=verdict.figures,
+            items=verdict.figures["items"],
+            dimension=json.loads((staged / INDEX_FIGURES).read_text())["dimension"],
+            software=_software(),
+            **origin,
+        )
+        for edition in count(1)
+    )
+    return next(manifest for manifest in editions if manifest.version not in pruned)
+
+
+def write_verdict(verdict: Verdict, staged: Path) -> None:
+    """Writes `gate.json`."""
+    told = {
+        "accepted": verdict.accepted,
+        "refused": verdict.refused,
+        "notes": verdict.notes,
+        "figures": verdict.figures,
+    }
+    (staged / GATE).write_text(json.dumps(told, indent=1))
+
+
+def _software() -> dict[str, str]:
+    found = {"twinspire": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

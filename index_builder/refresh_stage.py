@@ -1,0 +1,73 @@
+"""Publishes a refresh: the towers of a version with a later catalogue, without training.
+
+Catalogue, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what was measured of them
+and the weights of the mix are those of the version, whose day stays the version's day.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+from index_builder.gate.verdict import Refreshed, judge_refresh
+from index_builder.publish_stage import INDEX_FIGURES, REPORT, assemble, describe, summarise, write_verdict
+from index_builder.registry.registry import Registry
+from index_builder.report.facts import gather
+from index_builder.report.page import render
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.stage_context import StageContext
+
+
+def run(ctx: StageContext, before: Manifest, trained: str, live: str, changes: dict[str, int]) -> dict:
+    """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
+
+    Args:
+      ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the version `before`.
+      before: the version whose towers are taken, and whose catalogue this one is compared with.
+      trained: the version that these towers were trained for: `before`, unless that is a refresh itself.
+      live: the trained version whose towers were live when the refresh began.
+      changes: `new`, `changed`, `withdrawn`, `reused` items.
+
+    Returns:
+      The summary. `refused` lists the gate's reasons, if any.
+
+    Raises:
+      TryAgain: other towers went live meanwhile.
+    """
+    registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
+    with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
+        staged = Path(scratch)
+        assemble(ctx, staged)
+        figures = json.loads((staged / INDEX_FIGURES).read_text())
+        measured = Refreshed(
+            trained=trained,
+            index_recall=figures.get("recall"),
+            items=figures["items"],
+            before=before.items,
+            new=changes["new"],
+            withdrawn=changes["withdrawn"],
+        )
+        verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
+        write_verdict(verdict, staged)
+        own = {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items() if stage != "train"}
+        manifest = describe(
+            ctx,
+            staged,
+            verdict,
+            registry.state().pruned,
+            day=before.date,
+            parent=before.parent,
+            refreshes=trained,
+            corpus_date=ctx.day,
+            sources={**before.sources, **own},
+        )
+        entry = registry.publish(
+            str(staged),
+            manifest,
+            accepted=verdict.accepted,
+            reason=f"catalogue of {ctx.day}: {verdict.reason}",
+            promote=ctx.promote,
+            about={REPORT: render(gather(ctx, staged, manifest, registry))},
+            while_live=live,
+        )
+    return summarise(ctx, registry, manifest.version, entry, verdict)

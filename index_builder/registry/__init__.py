@@ -1,0 +1,1 @@
+"""Where versions are published, and what became of them."""

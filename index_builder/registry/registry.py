@@ -1,0 +1,222 @@
+"""Where versions are published: `<root>/<pipeline>/`, on a disk or on `gs://`.
+
+    versions/<version>/…      written once, never changed; its manifest last
+    log/00000042.json         one entry per change (index_builder/registry/version_log.py); created only if absent
+
+Invariants, which hold at any moment and whoever is killed:
+  1. An entry makes a version accepted or live only while all its files and its manifest are stored.
+  2. Entries are numbered without gaps and never change; the last one says which version is live.
+  3. So the order is: write files, manifest, entry; read entry, manifest, files; delete: entry, manifest, files.
+Readers take no lock. Writers race for the next number; the loser reads the winner's entry and decides anew.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from index_builder.registry.version_files import verify_files
+from index_builder.registry.version_log import Entry, Promote, State, version_date
+from index_builder.registry.versions import Status, Versions
+from twinspire_core import storage
+from twinspire_core.contracts import manifest
+from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.errors import TryAgain, UsageError
+
+__all__ = ["Entry", "Registry", "Status", "version_date"]
+
+
+class Registry(Versions):
+    """The versions of one recommender, and all that changes them."""
+
+    __slots__ = ()
+
+    def publish(
+        self,
+        staged: str,
+        described: Manifest,
+        *,
+        accepted: bool,
+        reason: str,
+        promote: Promote = "auto",
+        about: Mapping[str, bytes] = MappingProxyType({}),
+        while_live: str | None = None,
+    ) -> Entry:
+        """Stores a version and logs it; live if accepted and the rule allows.
+
+        Safe to repeat after any crash: what is stored is not written again, what is logged is not logged again.
+
+        Args:
+          staged: folder with the files that `described` lists.
+          described: its manifest.
+          accepted: the gate's verdict.
+          reason: why.
+          promote: `auto` goes live unless the live one, or its catalogue, is of a later day or the version was rolled
+            back; `yes` always; `no` never.
+          about: files by name that tell of the version and are no part of its content: of equal versions, the first
+            one's stay.
+          while_live: a trained version; logged only while the live version has its towers.
+
+        Raises:
+          BadData: the folder does not match the manifest. Nothing is logged.
+          UsageError: a version of this id was pruned. TryAgain: the store did not answer, or other towers are live.
+        """
+        version = described.version
+        origin: dict[str, Any] = {"refreshes": described.refreshes, "corpus_date": described.corpus_date}
+
+        def decide(state: State) -> Entry | None:
+            self._not_pruned(state, version)
+            if while_live and (state.live is None or state.trained(state.live) != while_live):
+                raise TryAgain(
+                    f"A refresh replaces a version of the towers that were live when it began, {while_live}'s; "
+                    f"{state.live} went live meanwhile. Refresh again."
+                )
+            fate = state.fate.get(version)
+            if not accepted:
+                return None if fate else state.next("refuse", version, reason, state.live, **origin)
+            live = version if state.goes_live(version, promote, described.corpus_date) else state.live
+            if fate in (None, "refused"):
+                return state.next("publish", version, reason, live, **origin)
+            return None if live == state.live else state.next("promote", version, reason, live)
+
+        self._store(staged, described, about)
+        return self._append(decide) or self.state().last[version]
+
+    def promote(self, version: str, *, reason: str, despite_gate: bool = False) -> Entry:
+        """Makes a stored version live; nothing changes if it is.
+
+        Raises:
+          UsageError: it is not stored, or it was refused or rolled back and `despite_gate` is not given.
+          BadData: a file of it is damaged.
+        """
+
+        def decide(state: State) -> Entry | None:
+            self._not_pruned(state, version)
+            if version not in state.accepted and not despite_gate:
+                fate = state.fate.get(version, "never published")  # it was killed before it was logged
+                raise UsageError(
+                    f"Only an accepted version goes live; {version} was {fate}. "
+                    f'To overrule that: twinspire promote PIPELINE {version} --despite-gate "REASON".'
+                )
+            return None if version == state.live else state.next("promote", version, reason, version)
+
+        self.verify(version)
+        return self._append(decide) or self.state().last[version]
+
+    def rollback(self, to: str | None = None, *, reason: str) -> Entry:
+        """Makes an earlier accepted version live again; the versions after it are not inherited from any more.
+
+        Everything accepted of a later day goes with it, as each was trained from the one before.
+
+        Args:
+          to: the version to go back to; by default the accepted one that was live before the present one.
+          reason: why.
+
+        Raises:
+          UsageError: there is no such version. BadData: a file of it is damaged.
+        """
+        log = self.log()
+        before = State.of(log)
+        past = [e.live for e in log if e.live in before.accepted and e.live != before.live]
+        target = to or (past[-1] if past else None)
+
+        def decide(state: State) -> Entry | None:
+            if target is None or target not in state.accepted:
+                raise UsageError(
+                    f"A rollback goes back to an accepted version, by default the one that was live before "
+                    f"{state.live}; found {target or 'none'}. `twinspire versions PIPELINE` lists them."
+                )
+            newer = state.by_day()[state.by_day().index(target) + 1 :]
+            if target == state.live and not newer:
+                return None  # done, perhaps by somebody else meanwhile: once is enough
+            return state.next("rollback", target, reason, target, rolled_back=newer)
+
+        decide(before)
+        self.verify(str(target))
+        return self._append(decide) or self._entry(self._last())
+
+    def pin(self, version: str, *, reason: str = "pinned by hand") -> None:
+        """Keeps a version from being pruned."""
+
+        def decide(state: State) -> Entry | None:
+            self._not_pruned(state, version)
+            return None if version in state.pinned else state.next("pin", version, reason, state.live)
+
+        self.manifest(version)
+        self._append(decide)
+
+    def unpin(self, version: str, *, reason: str = "unpinned by hand") -> None:
+        """Lets a version be pruned again."""
+        self._append(lambda s: s.next("unpin", version, reason, s.live) if version in s.pinned else None)
+
+    def delete(self, version: str, *, reason: str = "pruned") -> None:
+        """Deletes a version's files. The log keeps its entries, and its id is not used again.
+
+        Raises:
+          UsageError: it is live or pinned.
+        """
+
+        def decide(state: State) -> Entry | None:
+            if version == state.live or version in state.pinned:
+                raise UsageError(
+                    f"The live and the pinned versions are kept; {version} is one. Unpin it, or roll back first."
+                )
+            return None if version in state.pruned else state.next("prune", version, reason, state.live)
+
+        self._append(decide)
+        self._delete_files(version)
+
+    def discard(self, version: str, *, before: float) -> None:
+        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it goes on, or was finished.
+
+        The log says so, as of any other version: whoever is at work on it after all finds its id used up.
+
+        Args:
+          version: its id.
+          before: as `unpublished` takes it; looked at again, as its day may be run again meanwhile.
+        """
+
+        def decide(state: State) -> Entry | None:
+            known = version in state.fate or version in state.pruned
+            if known or not self._abandoned(version, before):
+                return None
+            return state.next("prune", version, "it was never published", state.live)
+
+        if self._append(decide):
+            self._delete_files(version)
+
+    def _delete_files(self, version: str) -> None:
+        storage.delete_file(self._place("versions", version, manifest.FILE))
+        storage.delete_tree(self._place("versions", version))
+
+    def _store(self, staged: str, described: Manifest, about: Mapping[str, bytes]) -> None:
+        home = self._place("versions", described.version)
+        if storage.exists(storage.join(home, manifest.FILE)):
+            verify_files(home, described)
+            return
+        verify_files(staged, described)
+        storage.copy_tree(staged, home)
+        # Two writers of equal content may bring different ones: whoever comes second describes what is there.
+        told = {name: _settle(storage.join(home, name), data) for name, data in about.items()}
+        whole = described.model_copy(update={"files": {**described.files, **told}})
+        storage.put_if_absent(storage.join(home, manifest.FILE), whole.dump())
+
+    def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
+        """Logs what `decide` says of the present state, or None if that needs no entry."""
+        while (entry := decide(self.state())) is not None:
+            place = self._place("log", f"{entry.number:08d}.json")
+            if storage.put_if_absent(place, entry.model_dump_json(indent=1).encode()):
+                return entry
+        return None
+
+    def _not_pruned(self, state: State, version: str) -> None:
+        if version in state.pruned:
+            raise UsageError(
+                f"A pruned version does not come back under its id; {version} was pruned from {self.root}. "
+                "Publish its day again."
+            )
+
+
+def _settle(place: str, data: bytes) -> File:
+    """Creates a file unless there is one; describes the one that is there."""
+    storage.put_if_absent(place, data)
+    return File(sha256=storage.file_digest(place), size=len(storage.read_bytes(place)))

@@ -1,0 +1,113 @@
+"""Files of a version: compared with its manifest, and brought to a local folder."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from index_builder.registry.version_lookup import is_id
+from twinspire_core import storage
+from twinspire_core.contracts.manifest import FILE, File, Manifest
+from twinspire_core.errors import BadData
+
+_AT_ONCE = 8
+_SCRATCH = ".tmp-"
+_FOR_OTHERS = ("tensorflow_serving/",)  # folders that nothing here reads
+_UNUSED = 7 * 24 * 3600  # seconds; copies that nobody opened or kept for so long are deleted
+
+
+def verify_files(place: str, described: Manifest) -> None:
+    """Compares the files below a place with a manifest.
+
+    Raises:
+      BadData: one is missing, truncated or altered.
+    """
+    found = {file.path: file for file in storage.list_files(place)}
+
+    def problem(path: str, expected: File) -> str | None:
+        file = found.get(path)
+        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+            if file and file.size == expected.size and storage.file_digest(file.uri) == expected.sha256:
+                return None
+        return f"{path} of {described.version} " + ("differs from its digest" if file else "is missing")
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        problems = [p for p in pool.map(lambda item: problem(*item), described.files.items()) if p]
+    if problems:
+        raise BadData(
+            f"A version's files are those of its manifest; {problems[0]} in {place}. "
+            "It was truncated or altered after it was written: restore it, or roll back."
+        )
+
+
+def fetched(place: str, described: Manifest, home: Path) -> Path:
+    """A local folder with a version's files, verified: the place itself if it is local, else a copy at `home`.
+
+    The copy is downloaded beside `home` and moved there whole, so a killed download leaves nothing that looks like
+    one. A damaged copy is replaced; those that nobody uses any more go.
+
+    Raises:
+      BadData: the stored files do not match the manifest.
+    """
+    if not storage.is_remote(place):
+        verify_files(place, described)
+        return Path(place)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    keep(home)
+    if not _is_whole(home, described):
+        _download(place, described, home)
+    _forget(home.parent)
+    return home
+
+
+def keep(home: Path) -> None:
+    """Says that a copy is used: for a week from now on it is not forgotten."""
+    with contextlib.suppress(OSError):
+        os.utime(home)
+
+
+def own_files(described: Manifest) -> Manifest:
+    """The manifest without what is there for other readers."""
+    own = {path: file for path, file in described.files.items() if not path.startswith(_FOR_OTHERS)}
+    return described.model_copy(update={"files": own})
+
+
+def _download(place: str, described: Manifest, home: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True) as scratch:
+        fresh = Path(scratch, "fresh")
+        try:
+            storage.download(place, fresh, [*described.files, FILE])
+        except FileNotFoundError as e:
+            raise BadData(
+                f"A version's files are those of its manifest; {e} is not there. It was deleted: open another version."
+            ) from e
+        verify_files(str(fresh), described)
+        if home.exists() and not _is_whole(home, described):
+            os.rename(home, Path(scratch, "damaged"))
+        # Another process may have put its whole copy there meanwhile; then that one stays.
+        with contextlib.suppress(OSError):
+            os.rename(fresh, home)
+
+
+def _forget(cache: Path) -> None:
+    """Deletes copies that are not used, and what killed downloads left: a server may run for years.
+
+    Whoever has one open may read its files at any time, users by and by: a server keeps what it serves (`keep`); who
+    uses one for longer than `_UNUSED` otherwise, in a notebook say, opens it again.
+    """
+    for copy in cache.iterdir():
+        ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)
+        with contextlib.suppress(OSError):
+            if ours and time.time() - copy.stat().st_mtime > _UNUSED:
+                shutil.rmtree(copy)
+
+
+def _is_whole(home: Path, described: Manifest) -> bool:
+    try:
+        verify_files(str(home), described)
+    except BadData:
+        return False
+    return True

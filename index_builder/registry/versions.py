@@ -1,0 +1,247 @@
+"""The versions of a recommender, read. index_builder/registry/registry.py says how they lie, and changes them."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from index_builder.registry import version_lookup
+from index_builder.registry.version_files import fetched, keep, own_files, verify_files
+from index_builder.registry.version_log import Entry, State, version_date
+from twinspire_core import storage
+from twinspire_core.contracts import manifest
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.errors import BadData, UsageError
+from twinspire_core.messages import shown
+
+_AT_ONCE = 8
+_Date = date  # which the fields called `date` hide
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A version as the log has it.
+
+    Attributes:
+      status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
+      stored: whether its files are still there.
+      corpus_date: the day of its catalogue: a later one, if it was refreshed.
+    """
+
+    version: str
+    date: date
+    status: str
+    at: datetime
+    reason: str
+    pinned: bool
+    stored: bool
+    corpus_date: _Date
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of one recommender.
+
+    Attributes:
+      root: local path or `gs://`.
+      pipeline: name of the recommender.
+    """
+
+    root: str
+    pipeline: str
+
+    def log(self) -> list[Entry]:
+        """All entries, oldest first."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self._entry, range(1, self._last() + 1)))
+
+    def state(self) -> State:
+        """What the log amounts to."""
+        return State.of(self.log())
+
+    def live(self) -> str | None:
+        """The live version: what the last entry says."""
+        last = self._last()
+        return self._entry(last).live if last else None
+
+    def find(self, text: str | None = None) -> str:
+        """The version that is meant by its id, by a beginning of it, or by its day; by default the live one.
+
+        Raises:
+          UsageError: nothing is live, or the text means no version or more than one.
+        """
+        if text is None:
+            if live := self.live():
+                return live
+            raise UsageError(
+                f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run PIPELINE --date DATE, "
+                "or look at `twinspire versions PIPELINE` for what was refused."
+            )
+        if version_lookup.is_id(text) and storage.exists(
+            self._place("versions", text, manifest.FILE)
+        ):  # saves reading the log
+            return text
+        return version_lookup.find(text, self.state(), self.pipeline)
+
+    def manifest(self, version: str) -> Manifest:
+        """The manifest of a stored version.
+
+        Raises:
+          UsageError: there is no such version. BadData: its manifest cannot be read.
+        """
+        place = self._place("versions", version, manifest.FILE)
+        try:
+            data = storage.read_bytes(place) if version_lookup.is_id(version) else None
+        except FileNotFoundError:
+            data = None
+        if data is None:
+            known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
+            raise UsageError(
+                f"A version is one of those that `twinspire versions PIPELINE` lists; {shown(version)} of "
+                f"{self.pipeline} is not stored in {self.root}. The newest are: {known}."
+            )
+        described = Manifest.parse(data, place)
+        if described.version != version:
+            raise BadData(
+                f"A manifest lies in the folder of its version; {place} is that of {described.version}. Somebody "
+                "copied it there: restore it, or roll back."
+            )
+        return described
+
+    def place(self, version: str, path: str) -> str:
+        """Where a file of a version lies, whether or not it is there."""
+        return self._place("versions", version, path)
+
+    def accepted(self) -> list[str]:
+        """Versions that a day may inherit from, in the order of their acceptance."""
+        return self.state().accepted
+
+    def accepted_before(self, day: date) -> Manifest | None:
+        """The newest accepted version of an earlier day: the parent of `day`, and the gate's baseline."""
+        version = self.state().accepted_before(day)
+        return self.manifest(version) if version else None
+
+    def statuses(self) -> list[Status]:
+        """Every version of the log, newest day first."""
+        state, stored = self.state(), set(storage.list_names(self._place("versions")))
+        found = [
+            Status(
+                version=version,
+                date=version_date(version),
+                status="live" if version == state.live else state.fate[version],
+                at=entry.at,
+                reason=entry.reason,
+                pinned=version in state.pinned,
+                stored=version in stored and version not in state.pruned,
+                corpus_date=state.corpus_date(version),
+            )
+            for version, entry in state.last.items()
+        ]
+        return sorted(found, key=lambda s: (s.date, s.at), reverse=True)
+
+    def prunable(self, *, keep: int, keep_days: int, today: date) -> list[str]:
+        """Stored versions beyond the newest `keep` and older than `keep_days`; never the live or a pinned one.
+
+        Among them are those whose deletion was begun and did not end.
+        """
+        found = [s for s in self.statuses() if s.stored]
+        spare = [s for s in found[keep:] if s.status != "live" and not s.pinned and (today - s.date).days > keep_days]
+        begun = self.state().pruned & set(storage.list_names(self._place("versions")))
+        return [s.version for s in spare] + sorted(begun)
+
+    def unpublished(self, *, before: float) -> list[str]:
+        """Folders of versions that the log does not know, and that nobody has written to lately.
+
+        A publication was killed before it was logged, or gave up because other towers went live meanwhile.
+
+        Args:
+          before: seconds since 1970; folders written to since are left out, as somebody may be at work there.
+        """
+        names = [name for name in storage.list_names(self._place("versions")) if version_lookup.is_id(name)]
+        state = self.state()  # read after the names: what is logged meanwhile is known
+        unknown = [name for name in names if name not in state.fate and name not in state.pruned]
+        return [name for name in unknown if self._abandoned(name, before)]
+
+    def verify(self, version: str) -> Manifest:
+        """Compares every stored file with the manifest.
+
+        Raises:
+          BadData: a file is missing, truncated or altered.
+        """
+        described = self.manifest(version)
+        verify_files(self._place("versions", version), described)
+        return described
+
+    def read(self, version: str, path: str) -> bytes:
+        """A file of a version, its digest verified.
+
+        Raises:
+          UsageError: there is no such version, or it has no such file. BadData: it is damaged.
+        """
+        described = self.manifest(version).files.get(path)
+        if described is None:
+            raise UsageError(f"A version has the files that its manifest lists; {version} has no {path}.")
+        try:
+            content = storage.read_bytes(self.place(version, path))
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != described.sha256:
+            raise BadData(
+                f"A version's files are those of its manifest; {self.place(version, path)} is missing, or differs from "
+                "its digest. It was altered after it was written: restore it."
+            )
+        return content
+
+    def open(self, version: str | None = None, cache: Path | None = None, *, whole: bool = True) -> Path:
+        """A local folder with a version's files, its digests verified.
+
+        Args:
+          version: as `find` takes it; by default the live one.
+          cache: where versions on `gs://` are downloaded to; a second call finds them there.
+          whole: also what is there for other readers than this project's.
+
+        Raises:
+          UsageError: nothing is live, or no such version. BadData: a file does not match the manifest.
+        """
+        wanted = self.find(version)
+        try:
+            return self._open(wanted, cache or Path.home() / ".cache" / "twinspire", whole)
+        except (BadData, UsageError):
+            if version is None and self.live() != wanted:  # it was replaced and deleted while it was read
+                return self.open(None, cache, whole=whole)
+            raise
+
+    def keep(self, home: Path) -> None:
+        """Says that a folder of `open` is still used: a copy of `gs://` is deleted a week after that was said last."""
+        if storage.is_remote(self.root):
+            keep(home)
+
+    def _open(self, version: str, cache: Path, whole: bool) -> Path:
+        described = self.manifest(version) if whole else own_files(self.manifest(version))
+        return fetched(self._place("versions", version), described, cache / self.pipeline / version)
+
+    def _abandoned(self, version: str, before: float) -> bool:
+        written = storage.last_written(self._place("versions", version))
+        return written is not None and written < before
+
+    def _last(self) -> int:
+        """Number of the last entry. The listing need not be complete: it may be made while entries are added."""
+        names = storage.list_names(self._place("log"))
+        return max((int(name[:8]) for name in names if name[:8].isdigit() and name[8:] == ".json"), default=0)
+
+    def _entry(self, number: int) -> Entry:
+        place = self._place("log", f"{number:08d}.json")
+        try:
+            entry = Entry.model_validate_json(storage.read_bytes(place))
+            if entry.number != number:
+                raise ValueError(f"it is entry {entry.number}")
+            return entry
+        except (FileNotFoundError, ValueError) as e:
+            raise BadData(
+                f"The log's entries are numbered without gaps and never change; {place} cannot be read: {e}. "
+                "Somebody deleted or altered it: restore it from a copy of the registry."
+            ) from e
+
+    def _place(self, *parts: str) -> str:
+        return storage.join(self.root, self.pipeline, *parts)

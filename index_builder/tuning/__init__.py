@@ -1,0 +1,1 @@
+"""Finds, or inherits, the settings of an index."""

@@ -1,0 +1,97 @@
+"""An index may take over the settings of an earlier version's, which spares the search for them.
+
+docs/decisions/0035-the-index-inherits.md
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from index_builder.tuning.settings_search import Point, Truth, measure, step_up, untuned
+from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.contracts.stage_context import Start
+from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.index import Index, Kind, Settings
+
+CHANGE = 1 / 3
+"""What is no small change: of the corpus since the settings were searched for, or of the work that they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """How an index came by its settings: `tuning` of index.json.
+
+    Attributes:
+      how: `inherited` as they were, or `tuned`.
+      version: whose settings they were, or were before they were tuned; None after a search for all of them anew.
+      why: why they were tuned; empty if they were not.
+      searched: day of the last search over all kinds; None for the day of the index itself.
+      items: size of the corpus then.
+      kinds: that were compared then.
+      work: of a query then, in scans of one code.
+    """
+
+    how: Literal["inherited", "tuned"]
+    version: str | None = None
+    why: str = ""
+    searched: str | None = None
+    items: int
+    kinds: tuple[Kind, ...]
+    work: int
+
+
+def unfit(start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wanted: Wanted) -> str:
+    """Why the settings of an earlier version are not tried; empty if they are.
+
+    Args:
+      start: the version.
+      vectors: [N, D] float32, of today's items.
+      k: neighbours asked for.
+      kinds: those that suit so many items.
+      wanted: `[index]` of the pipeline file.
+    """
+    if not start.version:
+        return start.why
+    told, items, width = start.index, len(vectors), vectors.shape[1]
+    then = told["tuning"]["items"]
+    if (told["k"], told["recall_target"]) != (k, wanted.recall_target):
+        return f"{start.version} was tuned for recall@{told['k']} {told['recall_target']}"
+    if told["dimension"] != width:
+        return f"vectors of {width} numbers; those of {start.version} have {told['dimension']}"
+    if tuple(told["tuning"]["kinds"]) != kinds:
+        return f"other kinds of index suit {items:,} items than were compared for {start.version}"
+    if abs(items - then) >= CHANGE * then:
+        return f"{items:,} items; there were {then:,} when the settings of {start.version} were searched for"
+    return ""
+
+
+def take_over(
+    vectors: np.ndarray, truth: Truth, target: float, start: Start, tried: Callable[[Point], None]
+) -> tuple[Index | None, str]:
+    """Builds an index with an earlier version's settings. Where they miss the target, steps up from them.
+
+    Args:
+      vectors: [N, D] float32.
+      truth: the queries that choose the settings.
+      target: recall, in [0, 1].
+      start: the version.
+      tried: is told every point.
+
+    Returns: the index, None if it would be too much work; and why it was tuned, empty if it was not.
+    """
+    from twinspire_core.search.scann_index import ScannIndex
+
+    settings = Settings(**start.index["settings"])
+    if settings.kind == "exact":
+        return ExactIndex(vectors, settings), ""
+    index = ScannIndex.build(vectors, untuned(settings.kind, settings.code_dimensions, settings.k, settings.leaves))
+    point = measure(index, truth, settings)
+    tried(point)
+    if point.recall.sure >= target:
+        return index.with_settings(settings), ""
+    why = f"with the settings of {start.version} recall was {point.recall.mean:.4f} ± {point.recall.error:.4f}"
+    most = start.index["tuning"]["work"] * (1 + CHANGE)
+    better = step_up(index, truth, target, tried, settings, most)
+    return (index.with_settings(better.settings) if better else None), why

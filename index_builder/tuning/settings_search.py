@@ -1,0 +1,273 @@
+"""Finds the settings that reach a recall with the least work, on real query vectors.
+
+Work is counted, not timed, so that the same vectors give the same settings on a busy machine. Its unit is the scan of
+one item's code of two dimensions per four bits.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from twinspire_core.search import exact
+from twinspire_core.search.index import EXACT_SHARE, NONE, Kind, Settings
+
+# Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item vectors. A rescoring
+# reads a random row and keeps a heap; a leaf starts a scan of its own.
+EXACT_WORK = 2
+RESCORE_WORK = 40
+CENTRE_WORK = 4
+LEAF_WORK = 100
+_RESCORED = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24)  # times k
+_MIDDLE = 4  # times k, where a search begins
+_LEAF_STEP = 1.15
+_MOST_LEAVES = 0.5  # share of the corpus; beyond it a tree does not pay
+_SURE = 3  # standard errors between the tuned recall and the target, as the other half of the queries decides
+_TIE = 1e-6  # scores this close to the k-th neighbour's are as good
+
+
+class Tunable(Protocol):
+    """An index whose search can be changed after it was built."""
+
+    settings: Settings
+    vectors: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def with_settings(self, settings: Settings) -> Self: ...  # noqa: D102
+
+    def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...  # noqa: D102
+
+
+class Recall(NamedTuple):
+    """Share of the exact neighbours that were found, averaged over queries.
+
+    Attributes:
+      mean: in [0, 1].
+      error: standard error of the mean.
+    """
+
+    mean: float
+    error: float
+
+    @property
+    def sure(self) -> float:
+        """A value that other queries of the same kind reach as well."""
+        return self.mean - _SURE * self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One setting that was tried.
+
+    Attributes:
+      work: per query, in scans of one code.
+      seconds: that answering one of many queries took on this machine; nothing is chosen by it.
+    """
+
+    settings: Settings
+    recall: Recall
+    work: float
+    seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Queries with their exact neighbours.
+
+    Attributes:
+      queries: [Q, D] float32.
+      kth: [Q] float32, score of the k-th exact neighbour.
+      k: neighbours asked for, at most the corpus.
+    """
+
+    queries: np.ndarray
+    kth: np.ndarray
+    k: int
+
+    @classmethod
+    def of(cls, vectors: np.ndarray, queries: np.ndarray, k: int) -> Self:
+        """Searches exactly."""
+        _, scores = exact.search(vectors, queries, k)
+        return cls(queries, scores[:, -1], scores.shape[1])
+
+
+def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
+    """Measures an answer. An item that ties with the k-th neighbour is as good as that: duplicates are no misses.
+
+    Args:
+      vectors: [N, D] float32.
+      truth: the queries and what exact search found.
+      rows: [Q, k] int, the items found, each at most once per query; `NONE` is a miss.
+    """
+    hits = np.empty(len(rows))
+    for start in range(0, len(rows), exact.QUERY_BLOCK):
+        block = slice(start, start + exact.QUERY_BLOCK)
+        scores = np.einsum("qd,qkd->qk", truth.queries[block], vectors[rows[block]])
+        hits[block] = ((scores >= truth.kth[block, None] - _TIE) & (rows[block] != NONE)).mean(1)
+    return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))
+
+
+def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:
+    """What an index is built with: an index of the same vectors is the same, whatever it is tuned to."""
+    return Settings(kind=kind, k=k, rescored=k, leaves=leaves, leaves_searched=leaves, code_dimensions=code_dimensions)
+
+
+def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
+    """What settings find, and what they cost."""
+    # Not `search`, which answers exactly where the leaves hold too little: that would look like recall.
+    set_up, began = index.with_settings(settings), time.perf_counter()
+    rows, _ = set_up.scan(truth.queries, truth.k)
+    seconds = (time.perf_counter() - began) / len(truth.queries)
+    return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)), seconds)
+
+
+def tune(
+    index: Tunable,
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
+    below: float = math.inf,
+) -> Point | None:
+    """Searches for the least work with which recall is surely at or above the target.
+
+    More rescoring needs fewer leaves. So for each number of rescored items the fewest leaves are found by bisection,
+    among those that would beat the best so far. The search begins in the middle and goes outwards: a good start leaves
+    few to try. What rescores no more and looks at no more leaves than something that missed the target misses it too.
+
+    Args:
+      index: built, with any settings.
+      truth: the queries to tune on.
+      target: recall, in [0, 1].
+      tried: is told every point.
+      below: work that has to be beaten, in scans of one code.
+
+    Returns: the best point, or None if none reaches the target with less work than `below`.
+    """
+    failed: list[Settings] = []
+
+    def reaches(settings: Settings) -> Point | None:
+        if any(_finds_no_more(settings, other) for other in failed):
+            return None
+        point = measure(index, truth, settings)
+        tried(point)
+        if point.recall.sure >= target:
+            return point
+        failed.append(settings)
+        return None
+
+    begin = index.settings.k * _MIDDLE
+    best: Point | None = None
+    for ladder in sorted(candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)):
+        least = best.work if best else below
+        best = _first([s for s in ladder if work(s, len(index)) < least], reaches) or best
+    return best
+
+
+def step_up(
+    index: Tunable, truth: Truth, target: float, tried: Callable[[Point], None], missed: Settings, below: float
+) -> Point | None:
+    """Goes from settings that miss the target to dearer ones, step by step, until one surely reaches it.
+
+    Args:
+      index: built, with any settings.
+      truth: the queries to tune on.
+      target: recall, in [0, 1].
+      tried: is told every point.
+      missed: the settings; what is tried rescores no less and looks at no fewer leaves.
+      below: work at which the search ends, in scans of one code.
+
+    Returns: the first point that does, None if there is none with less work than `below`.
+    """
+    dearer = [s for s in affordable(index.settings, len(index), below) if s != missed and _finds_no_more(missed, s)]
+    for settings in sorted(dearer, key=lambda s: work(s, len(index))):
+        point = measure(index, truth, settings)
+        tried(point)
+        if point.recall.sure >= target:
+            return point
+    return None
+
+
+def _finds_no_more(one: Settings, other: Settings) -> bool:
+    return one.rescored <= other.rescored and one.leaves_searched <= other.leaves_searched
+
+
+def _steps(one: int, other: int) -> float:
+    return abs(math.log(one / other))
+
+
+def _first(candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]) -> Point | None:
+    """The first that reaches the target, if each one finds at least what those before it find."""
+    found = reaches(candidates[-1]) if candidates else None
+    if found is None:
+        return None
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        point = reaches(candidates[middle])
+        if point:
+            found, high = point, middle
+        else:
+            low = middle + 1
+    return found
+
+
+def candidates(start: Settings, items: int) -> list[list[Settings]]:
+    """Settings to try, from cheap to dear: one list per number of rescored items, by leaves within it."""
+    numbers = [math.ceil(start.k * factor) for factor in _RESCORED]
+    leaves = _leaf_numbers(start.leaves) if start.kind == "tree" else [0]
+    return [
+        [replace(start, rescored=rescored, leaves_searched=n) for n in leaves]
+        for rescored in numbers
+        if rescored * EXACT_SHARE <= items  # others are answered exactly
+    ]
+
+
+def affordable(start: Settings, items: int, below: float) -> list[Settings]:
+    """Those of the settings to try that do less work."""
+    return [s for ladder in candidates(start, items) for s in ladder if work(s, items) < below]
+
+
+def leaves_suffice(
+    tree: Tunable, cheaper: Sequence[Settings], truth: Truth, target: float, tried: Callable[[Point], None]
+) -> bool:
+    """Whether other codes in the same leaves could reach the target with some of these settings.
+
+    Leaves are trained apart from codes. So what is missed with as many leaves and by far the most rescoring lies in
+    none of them, and finer codes would not find it.
+
+    Args:
+      tree: tuned: its codes are good enough for its own settings.
+      cheaper: settings of the other index.
+      truth: the queries to tune on.
+      target: recall, in [0, 1].
+      tried: is told the point.
+    """
+    rescored = candidates(tree.settings, len(tree))[-1][0].rescored
+    leaves = max(settings.leaves_searched for settings in cheaper)
+    point = measure(tree, truth, replace(tree.settings, rescored=rescored, leaves_searched=leaves))
+    tried(point)
+    return point.recall.sure >= target
+
+
+def work(settings: Settings, items: int) -> float:
+    """Work of one query of a batch, in scans of one code."""
+    if settings.kind == "exact":
+        return float(items * EXACT_WORK)
+    rescoring = settings.rescored * RESCORE_WORK
+    scan = 2 / settings.code_dimensions
+    if settings.kind == "quantised":
+        return items * scan + rescoring
+    share = settings.leaves_searched / settings.leaves
+    return settings.leaves * CENTRE_WORK + settings.leaves_searched * LEAF_WORK + items * share * scan + rescoring
+
+
+def _leaf_numbers(leaves: int) -> list[int]:
+    numbers, n = [], 1.0
+    while n <= max(1, leaves * _MOST_LEAVES):
+        numbers.append(math.ceil(n))
+        n *= _LEAF_STEP
+    return sorted(set(numbers))

@@ -1,0 +1,1 @@
+"""Training rows, batches and packed sequences."""

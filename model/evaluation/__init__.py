@@ -1,0 +1,1 @@
+"""What a version is measured on, and how."""

@@ -1,0 +1,187 @@
+"""Files that hold a list of items per user: recommendations made by anything, or what was really taken.
+
+Parquet, JSON Lines or CSV (`.gz` is understood), read as logs are: a CSV's columns are text. One row per user with a
+list, or one row per user and item, best first. List elements are ids, or objects with a field `item`.
+"""
+
+import io
+import zlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twinspire_core import storage
+from twinspire_core.errors import BadData, UsageError
+from twinspire_core.records.csv_lines import Unreadable, csv_blocks, header
+from twinspire_core.records.json_lines import frame, read_objects
+from twinspire_core.records.raw_files import kind_of, open_text
+
+USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
+"""Who asked, by preference: several queries of one user are told apart by a column `query`."""
+ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
+TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
+
+
+class Lists(NamedTuple):
+    """A list of items per query.
+
+    Attributes:
+      key: [N] distinct strings.
+      items: [N] lists of strings, never null.
+    """
+
+    key: pa.Array
+    items: pa.Array
+
+
+def read_table(place: str) -> pa.Table:
+    """Reads a file, or all Parquet files of a folder.
+
+    Raises:
+      UsageError: it is not there. BadData: it cannot be read as what its ending says.
+    """
+    if not storage.exists(place):
+        raise UsageError(f"A Parquet, JSON Lines or CSV file is needed; there is none at {place}.")
+    files = [f.uri for f in storage.list_files(place) if f.path.endswith(".parquet")] or [place]
+    try:
+        return pa.concat_tables([_read(file) for file in files], promote_options="default")
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError, zlib.error, ValueError) as e:
+        raise BadData(
+            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {place} failed: {e}. "
+            "It may be truncated, or of another format."
+        ) from e
+
+
+def read_lists(table: pa.Table, columns: Sequence[str], *, place: str = "the table", user: str | None = None) -> Lists:
+    """Takes the lists out of a table.
+
+    Args:
+      table: one row per query with a list column, or one per query and item.
+      columns: names of the item column, by preference.
+      place: where the table comes from, for messages.
+      user: a further name of the user column.
+
+    Raises:
+      BadData: a column is missing or of another type, or a query has two lists.
+    """
+    items = _column(table, columns, place, "the items")
+    if not _is_list(items.type):
+        return _gathered(_key(table, place, user), as_text(items, place))
+    lengths = pc.list_value_length(items).fill_null(0).to_numpy(zero_copy_only=False)
+    values = items.flatten()
+    if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
+        values = pc.struct_field(values, "item")
+    return Lists(read_keys(table, place=place, user=user), _lists(lengths, as_text(values, place)))
+
+
+def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = None) -> pa.Array:
+    """[N] who asked, distinct strings, of a table with one row per query.
+
+    Raises:
+      BadData: no column says so, or somebody has two rows.
+    """
+    key = _key(table, place, user)
+    twice = pc.value_counts(key).filter(pc.greater(pc.value_counts(key).field("counts"), 1))
+    if len(twice):
+        raise BadData(
+            f"A query has one row; {place} has {len(table)} rows, and {twice[0]['counts']} of {twice[0]['values']}. "
+            "Where a user has several queries, tell them apart by a column `query`."
+        )
+    return key
+
+
+def distinct(lists: Lists) -> Lists:
+    """The same lists with every item once, without those that are empty."""
+    rows = np.repeat(np.arange(len(lists.items)), pc.list_value_length(lists.items).to_numpy(zero_copy_only=False))
+    values = lists.items.flatten()
+    names = pc.unique(values)
+    _, first = np.unique(rows * (len(names) + 1) + pc.index_in(values, names).to_numpy(), return_index=True)
+    first.sort()
+    lengths = np.bincount(rows[first], minlength=len(lists.key))
+    kept = pa.array(lengths > 0)
+    return Lists(lists.key.filter(kept), _lists(lengths, values.take(first)).filter(kept))
+
+
+def as_text(column: pa.Array, place: str) -> pa.Array:
+    """Ids as strings: whole numbers in plain decimals."""
+    if pa.types.is_null(column.type) or pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
+    if not (
+        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    ):
+        raise BadData(f"Ids are strings or whole numbers; {place} has {column.type}.")
+    return column.cast(pa.string()).fill_null("")
+
+
+def _read(place: str) -> pa.Table:
+    kind = kind_of(place.lower()) or "parquet"
+    if kind == "parquet":
+        return pq.read_table(io.BytesIO(storage.read_bytes(place)))
+    with open_text(place) as text:
+        return _json_lines(text) if kind == "jsonl" else _csv(text, "\t" if ".tsv" in place.lower() else ",")
+
+
+def _json_lines(text: BinaryIO) -> pa.Table:
+    records: list[dict[str, Any]] = []
+    for objects in read_objects(text):
+        if objects.unreadable:
+            bad = objects.unreadable[0]
+            raise ValueError(f"line {bad.number} is {bad.reason} ({bad.why})")
+        records += [{name: _ids(value) for name, value in record.items()} for record in objects.records]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return frame(records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _ids(value: Any) -> Any:
+    """Items alone, of a list of objects that tell more of them."""
+    if not isinstance(value, list):
+        return value
+    return [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
+
+
+def _csv(text: BinaryIO, delimiter: str) -> pa.Table:
+    names = header(text, delimiter)
+    columns = [pa.table({name: pa.array([], pa.string()) for name in names})]
+    for found in csv_blocks(text, names, first=2, delimiter=delimiter):
+        if isinstance(found, Unreadable):
+            raise ValueError(f"row {found.number} has {found.why}, {found.reason}")
+        columns.append(pa.Table.from_batches([found[0]]))
+    table = pa.concat_tables(columns)
+    return pa.table([pc.if_else(pc.equal(c, ""), pa.scalar(None, pa.string()), c) for c in table.columns], names)
+
+
+def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:
+    found = next((name for name in names if name in table.column_names), None)
+    if found is None:
+        raise BadData(
+            f"A column must say {meaning}: one of {', '.join(names)}; {place} has {', '.join(table.column_names)}. "
+            "Rename the column."
+        )
+    column = table.column(found).combine_chunks()
+    return column.cast(pa.list_(pa.string())) if pa.types.is_null(column.type) else column
+
+
+def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
+    return as_text(_column(table, (*USER_COLUMNS, *([user] if user else [])), place, "who asked"), place)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _gathered(key: pa.Array, items: pa.Array) -> Lists:
+    """One row per query and item to one list per query, in the rows' order."""
+    encoded = key.dictionary_encode()
+    code = encoded.indices.to_numpy()
+    lengths = np.bincount(code, minlength=len(encoded.dictionary))
+    return Lists(encoded.dictionary, _lists(lengths, items.take(np.argsort(code, kind="stable"))))
+
+
+def _lists(lengths: np.ndarray, values: pa.Array) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -1,0 +1,1 @@
+"""Losses, negatives, and the sampling probabilities that correct them."""

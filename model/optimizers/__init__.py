@@ -1,0 +1,1 @@
+"""Optimizers on variables and on single rows of embedding tables."""

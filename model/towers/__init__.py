@@ -1,0 +1,1 @@
+"""The two towers: their architecture, layers and export."""

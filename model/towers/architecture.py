@@ -1,0 +1,234 @@
+"""What the towers are made of: columns, embedding tables and widths, from the pipeline file and the vocabularies.
+
+Rows of a table are: 0 for a missing value, then the vocabulary in the transform graph's order, then the shared rows of
+ids outside it (`oov`). A hashed feature has 0 and its buckets. Every row has a key, which outlives its number:
+
+    missing, =TOKEN, oov:I, bucket:I
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import UsageError
+
+Form = Literal["id", "ids", "number", "vector"]
+SIDES = ("query", "item")
+_MISSING = "missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """An embedding table.
+
+    Attributes:
+      name: of the feature, or of the time column, that it belongs to.
+      tokens: the vocabulary, in row order; empty for hashed features.
+      shared: rows that several values share: outside the vocabulary, or hash buckets.
+      hashed: whether all values are hashed.
+      dimension: width of a row.
+      setting: key of the pipeline file that decides `shared`.
+    """
+
+    name: str
+    tokens: pa.Array
+    shared: int
+    hashed: bool
+    dimension: int
+    setting: str
+
+    @property
+    def rows(self) -> int:
+        """Rows, the one for missing values included."""
+        return 1 + len(self.tokens) + self.shared
+
+    @property
+    def first_shared(self) -> int:
+        """Number of the first shared row."""
+        return 1 + len(self.tokens)
+
+    @cached_property
+    def keys(self) -> pa.Array:
+        """Keys in row order, [rows] string."""
+        shared = "bucket" if self.hashed else "oov"
+        own = pc.binary_join_element_wise("=", self.tokens.cast(pa.string()), "")
+        parts = [pa.array([_MISSING]), own, pa.array([f"{shared}:{i}" for i in range(self.shared)], pa.string())]
+        return pa.concat_arrays(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """A history's encoder; see model/towers/history_encoder.py.
+
+    Attributes:
+      width: of the items' embedding, W.
+      length: positions: the most items that it reads, the newest.
+      layers: blocks of attention and feed-forward.
+      heads: of attention; they divide the width.
+      dropout: share of values dropped in training.
+    """
+
+    width: int
+    length: int
+    layers: int
+    heads: int
+    dropout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One transformed column, as a tower reads it.
+
+    Attributes:
+      column: its name.
+      feature: the feature it comes from, as the pipeline file names it.
+      kind: that feature's kind.
+      form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector` [B, W] enter as they
+        are.
+      table: the embedding table of an id form, else empty.
+      width: numbers that it gives the first layer.
+      dropout: whether ids are now and then replaced by shared rows in training.
+      skip: whether it is also added to what comes out of the layers. Its width is the vectors' then.
+      root: whether a list's sum is divided by the root of its length instead of its length.
+      half_life: of a list whose newest entries weigh more, the entries after which a weight has halved; 0: all alike.
+      attention: the encoder of a list that is read as a sequence.
+    """
+
+    column: str
+    feature: str
+    kind: str
+    form: Form
+    width: int
+    table: str = ""
+    dropout: bool = False
+    skip: bool = False
+    root: bool = False
+    half_life: float = 0.0
+    attention: Attention | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Both towers.
+
+    Attributes:
+      tables: by name.
+      parts: by side, `query` and `item`, in the order of the pipeline file.
+      layers: by side, widths of the layers, the last of which is the vectors'.
+      auxiliary: the loss of a head that learns labels from the vectors (model/towers/auxiliary_head.py); None for no
+        head.
+    """
+
+    tables: Mapping[str, TableSpec]
+    parts: Mapping[str, Sequence[Part]]
+    layers: Mapping[str, Sequence[int]]
+    auxiliary: Literal["squared", "logistic"] | None = None
+
+    @property
+    def lists(self) -> list[str]:
+        """Columns of lists that are summed or averaged."""
+        parts = [part for side in SIDES for part in self.parts[side]]
+        return [part.column for part in parts if part.form == "ids" and not part.attention]
+
+
+def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None) -> Layout:
+    """Lays out the towers.
+
+    Args:
+      pipeline: its features and widths.
+      vocabularies: tokens by feature, in the transform graph's order, for the features that keep one.
+      widths: table widths of the parent by table, which undeclared ones keep: vocabularies grow, shapes must not.
+    """
+    tables: dict[str, TableSpec] = {}
+    parts: dict[str, list[Part]] = {side: [] for side in SIDES}
+    for name, feature in pipeline.features.items():
+        for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
+            tables[spec.name] = spec
+    for name, feature in pipeline.features.items():
+        parts[feature.tower] += _parts(pipeline, name, feature, tables)
+    top = pipeline.train.dimension
+    layers = {"query": (*pipeline.train.query_layers, top), "item": (*pipeline.train.item_layers, top)}
+    auxiliary = pipeline.train.auxiliary
+    return Layout(tables=tables, parts=parts, layers=layers, auxiliary=auxiliary.loss if auxiliary.weight else None)
+
+
+def _tables(
+    pipeline: Pipeline, name: str, f: Feature, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int]
+) -> list[TableSpec]:
+    none = pa.array([], pa.string())
+    if f.kind == "time":
+        return [
+            TableSpec(name=f"{name}_{unit}", tokens=none, shared=n, hashed=True, dimension=width, setting=name)
+            for unit, n, width in (("hour", 24, 8), ("weekday", 7, 4))
+        ]
+    if f.kind not in ("id", "category", "categories", "text"):
+        return []
+    buckets = getattr(f, "hash_buckets", None)
+    tokens = none if buckets else vocabularies[name]
+    shared = buckets or pipeline.vocabulary.oov_buckets
+    setting = f"features.{name}.hash_buckets" if buckets else "vocabulary.oov_buckets"
+    default = pipeline.train.dimension if f.kind == "id" else _usual_width(len(tokens) + shared, pipeline)
+    dimension = f.dimension or widths.get(name, default)
+    return [
+        TableSpec(name=name, tokens=tokens, shared=shared, hashed=bool(buckets), dimension=dimension, setting=setting)
+    ]
+
+
+def _usual_width(rows: int, pipeline: Pipeline) -> int:
+    """Fourth root of the size, as is the custom, times 4; not wider than the towers' vectors."""
+    return min(pipeline.train.dimension, round(4 * rows**0.25))
+
+
+def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]) -> list[Part]:
+    if f.kind == "vector":
+        return [Part(column=name, feature=name, kind=f.kind, form="vector", width=f.size)]
+    if f.kind in ("number", "count", "age"):
+        return [Part(column=name, feature=name, kind=f.kind, form="number", width=1)]
+    columns = [f"{name}_hour", f"{name}_weekday"] if f.kind == "time" else [name]
+    return [_looked_up(pipeline, c, name, f, tables[_table_of(pipeline, c, f)]) for c in columns]
+
+
+def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
+    return pipeline.item_id or "" if f.kind == "history" else column
+
+
+def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec) -> Part:
+    train = pipeline.train
+    return Part(
+        column=column,
+        feature=name,
+        kind=f.kind,
+        form="ids" if f.kind in ("categories", "text", "history") else "id",
+        table=table.name,
+        width=table.dimension,
+        dropout=f.kind == "id" and not table.hashed,
+        # Both towers then give vectors in the space of the items' embedding.
+        skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
+        root=f.kind == "history" and train.history.pooling == "sqrtn",
+        half_life=train.history.half_life if f.kind == "history" and train.history.pooling == "recency" else 0.0,
+        attention=_attention(pipeline, f, table) if f.kind == "history" else None,
+    )
+
+
+def _attention(pipeline: Pipeline, f: Feature, table: TableSpec) -> Attention | None:
+    history = pipeline.train.history
+    if history.pooling != "attention":
+        return None
+    if table.dimension % history.heads:
+        raise UsageError(
+            f"Heads divide the width of the items' embedding between them; train.history.heads is {history.heads}, "
+            f"features.{table.name}.dimension (by default train.dimension) {table.dimension}: make one fit the other."
+        )
+    return Attention(
+        width=table.dimension,
+        length=f.length,
+        layers=history.layers,
+        heads=history.heads,
+        dropout=history.dropout,
+    )

@@ -1,0 +1,57 @@
+"""SavedModels from raw features: the transform graph and one tower, without slots and the other side's tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from model.towers.transform_module import Transform
+from model.towers.two_tower import TwoTower, encode
+from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.canonical_saved_model import canonicalise
+
+
+class RawTower(tf.Module):
+    """A tower over raw features, with copies of the weights that it needs."""
+
+    def __init__(self, model: TwoTower, transform: Transform, side: str) -> None:
+        super().__init__()
+        used = {part.table for part in model.layout.parts[side] if part.table}
+        self.side = side
+        self.layout = model.layout
+        self.transform = transform
+        self.tables = {name: tf.Variable(model.tables[name].values, trainable=False) for name in sorted(used)}
+        self.dense = {
+            name: tf.Variable(weight.values, trainable=False)
+            for name, weight in model.dense.items()
+            if name.startswith(f"{side}/")
+        }
+
+    def __call__(self, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Encodes raw columns, as `Transform.inputs` describes them; [B, D] float32."""
+        return encode(self.layout, self.side, self.tables, self.dense, self.transform(raw))
+
+
+class _InMemory(NamedTuple):
+    """What is saved, as `bundle.Tower` takes it."""
+
+    tower: RawTower
+    signatures: Mapping[str, Any]
+
+
+def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> model_bundle.Tower:
+    """Writes the SavedModel that twinspire_core/contracts/model_bundle.py describes; equal models are equal files.
+
+    Returns: the tower that was written, from memory.
+    """
+    tower = RawTower(model, transform, side)
+
+    @tf.function(autograph=False)
+    def serve(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {model_bundle.VECTOR: tower(raw)}
+
+    signatures = {model_bundle.SIGNATURE: serve.get_concrete_function(**transform.inputs)}
+    tf.saved_model.save(tower, str(folder), signatures=signatures)
+    canonicalise(folder)
+    return model_bundle.Tower(_InMemory(tower, signatures))

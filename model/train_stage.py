@@ -1,0 +1,295 @@
+"""The train stage: measure the parent on the new day, train on it, measure the result on users held out of it."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import tensorflow as tf
+from rich.console import Console
+
+from model.data.parent_inputs import unread
+from model.data.selected_rows import Wide
+from model.evaluation import als_baseline
+from model.evaluation.auxiliary_labels import LABEL, Labelled, labelled, measures
+from model.evaluation.diagnostics import draw, pick_examples
+from model.evaluation.evaluate import Measures, Ranked, headline
+from model.evaluation.held_out_days import shares_after
+from model.evaluation.popularity_lift import lead, leads_after, popular_today
+from model.evaluation.tower_lists import (
+    CLICKS,
+    DAY,
+    HELD,
+    HELD_CLICKS,
+    Encoded,
+    Exam,
+    encode,
+    exams_of,
+    load_both,
+    metrics,
+    rank_all,
+)
+from model.fusion_fitting.day_fusion import Mixing
+from model.fusion_fitting.source_lists import rank_near, rank_together
+from model.towers.auxiliary_head import check
+from model.training.tensorboard import write_events
+from model.training.train import Trained, learn, write
+from twinspire_core import storage
+from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import UsageError
+from twinspire_core.fusion.fuse import DEPTH, Mix
+from twinspire_core.fusion.fuse import FILE as MIX_FILE
+from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, Nominators
+
+_FEATURES = (
+    feature_schema.TRANSFORM,
+    feature_schema.TRANSFORMED,
+    feature_schema.EVALUATION,
+    feature_schema.CORPUS_START,
+)
+
+MOST_BESIDE = 200_000
+"""Items up to which the parent is measured while its child is trained: memory then holds the tables of both."""
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Runs the stage; twinspire_core/contracts/model_bundle.py says what it leaves under `ctx.out`.
+
+    Raises:
+      UsageError: today's shapes are not the parent's, the parent's state is gone, or the loss is no number.
+      BadData: the features are not what the pipeline file declares.
+    """
+    _check(ctx)
+    if ctx.pipeline.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = [*_FEATURES, storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day))]
+        parts += [feature_schema.PASTS] if ctx.pipeline.evaluation.als else []
+        parts += [feature_schema.CO_OCCURRENCE_START] if ctx.pipeline.mix.pairs else []
+        features = _local(ctx.inputs["features"], parts, Path(scratch) / "features")
+        parent = (
+            _local(ctx.parent.home, [*model_bundle.TOWERS.values()], Path(scratch) / "parent") if ctx.parent else None
+        )
+        warm = ctx.parent and ctx.mode == "incremental"
+        start = (
+            _local(ctx.parent.train, (model_bundle.STATE,), Path(scratch) / "state") / model_bundle.STATE
+            if warm
+            else None
+        )
+        out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
+        measured, timings = _train(ctx, features, parent, start, out)
+        (out / model_bundle.METRICS).write_text(json.dumps(measured, indent=1))
+        write_events(out / model_bundle.TENSORBOARD, measured)
+        (out / attempts.TIMINGS).write_text(json.dumps(timings, indent=1))
+        if storage.is_remote(ctx.out):
+            storage.upload_tree(out, ctx.out)
+    return {**_summary(ctx, measured), **timings}
+
+
+def _check(ctx: StageContext) -> None:
+    if ctx.pipeline.evaluation.als:
+        als_baseline.check()
+    if ctx.mode == "full":
+        return
+    if ctx.parent and not storage.exists(storage.join(ctx.parent.train, model_bundle.STATE)):
+        raise UsageError(
+            f"A warm start needs its parent's training state; that of {ctx.parent.version} is no longer at "
+            f"{ctx.parent.train}. Its working files were probably removed: train from scratch with --mode full."
+        )
+
+
+def _train(
+    ctx: StageContext, features: Path, parent: Path | None, start: Path | None, out: Path
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Everything between local inputs and local outputs; returns the metrics and the timings."""
+    ks, corpus = ctx.pipeline.evaluation.ks, _read(features / feature_schema.CORPUS_START)
+    examples = _examples(ctx, features)
+    asked = exams_of(ctx, _evaluation(ctx, features), examples, corpus)
+    beside = ThreadPoolExecutor(1)  # on one core the parent is measured while the other lays out the graphs
+    try:
+        judging = beside.submit(_judge, ctx, parent, corpus, asked)
+        if corpus.num_rows > MOST_BESIDE:
+            judging.result()
+        learned = learn(ctx, features, start)
+        towers = write(ctx, learned, out)
+        judged = judging.result()
+    finally:
+        beside.shutdown(wait=False)  # whoever stops the stage is not kept waiting: its day has to be closed first
+    before = judged.lists
+    held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
+    encoded = encode(towers, corpus, held)
+    after = rank_all(encoded, held, max(*ks, DEPTH))
+    (out / model_bundle.EXAMPLES).write_text(
+        json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
+    )
+    together = _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
+    nominators = Nominators.of(corpus, together)
+    near = {name: rank_near(nominators, asked[name].split, max(*ks, DEPTH)) for name in (DAY, HELD)}
+    others = _others(ctx, features, asked, corpus, near if together is not None else {}, nominators)
+    measured = {**metrics(asked, before, after, others, ks), model_bundle.TRAIN: learned.figures()}
+    events = examples.narrow
+    trained = events.filter(pc.invert(events.column("_holdout")))
+    own = lead(ctx, asked[HELD], after[HELD], popular_today(asked[HELD].split, corpus, trained.column("_item")))
+    measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = own, leads_after(ctx, own)
+    measured[model_bundle.MIX] = _mix(
+        Mixing(
+            ctx=ctx,
+            corpus=corpus,
+            nominators=nominators,
+            asked=asked,
+            before=before,
+            after=after,
+            inherited=_inherited(ctx),
+            near=near,
+        ),
+        out,
+    )
+    measured[model_bundle.UNREAD] = judged.unread
+    measured |= {model_bundle.SHARES: shares_after(ctx, learned.days), model_bundle.GAPS: _gaps(ctx)}
+    measured[model_bundle.AUXILIARY] = _auxiliary(learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded))
+    vectors = (encoded.queries(HELD), encoded.items)
+    figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, events, learned.frequency)
+    return {**measured, **figures}, learned.timings()
+
+
+class _Judged(NamedTuple):
+    """What the parent makes of the day, on which it was never trained.
+
+    Attributes:
+      lists: by exam.
+      clicks: that its head is measured on.
+      unread: features that are missing for it.
+    """
+
+    lists: Mapping[str, Ranked] = MappingProxyType({})
+    clicks: Labelled | None = None
+    unread: Sequence[str] = ()
+
+
+def _judge(ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, Exam]) -> _Judged:
+    if parent is None:
+        return _Judged()
+    towers = load_both(parent)
+    seen = encode(towers, corpus, asked)
+    return _Judged(
+        lists=rank_all(seen, asked, max(*ctx.pipeline.evaluation.ks, DEPTH)),
+        clicks=_labelled(ctx, asked, CLICKS, seen),
+        unread=unread({side: tower.inputs for side, tower in towers.items()}, ctx.pipeline),
+    )
+
+
+def _mix(mixing: Mixing, out: Path) -> dict[str, Any]:
+    """Writes the day's mix, if there is one; its figures and its parent's."""
+    mix = mixing.fit()
+    if mix:
+        (out / MIX_FILE).write_bytes(mix.dump())
+    return mixing.figures(mix)
+
+
+def _inherited(ctx: StageContext) -> Mix | None:
+    place = storage.join(ctx.parent.home, MIX_FILE) if ctx.parent else None
+    return Mix.parse(storage.read_bytes(place)) if place and storage.exists(place) else None
+
+
+def _others(
+    ctx: StageContext,
+    features: Path,
+    asked: Mapping[str, Exam],
+    corpus: pa.Table,
+    near: Mapping[str, Ranked],
+    nominators: Nominators,
+) -> dict[str, dict[str, Ranked]]:
+    """Further lists that the two-tower is held against, by exam."""
+    others: dict[str, dict[str, Ranked]] = {DAY: {}, HELD: {}}
+    if ctx.pipeline.evaluation.als:
+        others[DAY][als_baseline.ALS] = _als(ctx, features, asked[DAY], corpus)
+    k = max(ctx.pipeline.evaluation.ks)
+    for name, lists in near.items():
+        if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:  # earlier days' answers were paired meanwhile
+            others[name][CO_OCCURRENCE] = rank_together(nominators, asked[name].split, k, lists)
+    return others
+
+
+def _als(ctx: StageContext, features: Path, day: Exam, corpus: pa.Table) -> Ranked:
+    k, dimension, pasts = (
+        max(ctx.pipeline.evaluation.ks),
+        ctx.pipeline.train.dimension,
+        _read(features / feature_schema.PASTS),
+    )
+    Console(stderr=True).print(f"Factorising what {pasts.num_rows:,} users had before the day")
+    return als_baseline.rank_als(pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension)
+
+
+def _labelled(ctx: StageContext, asked: Mapping[str, Exam], name: str, encoded: Encoded) -> Labelled | None:
+    """The clicks of an exam that a head is measured on, if there is one."""
+    return labelled(asked[name], name, encoded) if ctx.pipeline.train.auxiliary.weight else None
+
+
+def _auxiliary(learned: Trained, before: Labelled | None, held: Labelled | None) -> dict[str, Any] | None:
+    head, inherited = learned.model.head, learned.inherited
+    if not head or held is None:
+        return None
+    progressive = measures(inherited, before) if inherited and before else None
+    return {
+        **(learned.auxiliary() or {}),
+        model_bundle.PROGRESSIVE: progressive,
+        model_bundle.HOLDOUT: measures(head, held),
+    }
+
+
+def _gaps(ctx: StageContext) -> list[dict[str, str]]:
+    return [gap.told(ctx.pipeline.name) for gap in ctx.gaps]
+
+
+def _evaluation(ctx: StageContext, features: Path) -> Wide:
+    kind, narrow = feature_schema.evaluation_schema(ctx.pipeline), ["_user", "_day", "_holdout", "_past_events"]
+    return Wide(features / feature_schema.EVALUATION, narrow, kind.names, kind.empty_table())
+
+
+def _examples(ctx: StageContext, features: Path) -> Wide:
+    """The day's examples, without what is known of the items; none if there are none."""
+    kind, folder = (
+        feature_schema.example_schema(ctx.pipeline),
+        features / feature_schema.EXAMPLES / feature_schema.day_folder(ctx.day),
+    )
+    auxiliary, label = ctx.pipeline.train.auxiliary, [LABEL] if ctx.pipeline.train.auxiliary.weight else []
+    narrow = ["_user", "_item", "_time", "_holdout", *label]
+    columns = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
+    found = Wide(folder, narrow, [*narrow, *columns], kind.empty_table())
+    if label:
+        labels = found.narrow.column(LABEL).to_numpy()
+        check(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
+    return found
+
+
+def _read(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    return ds.dataset(folder, format="parquet").to_table(columns=columns)
+
+
+def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
+    """The place itself, or the folders named downloaded from it."""
+    if not storage.is_remote(uri):
+        return Path(uri)
+    for name in names:
+        storage.localize(storage.join(uri, name), folder / name)
+    return folder
+
+
+def _summary(ctx: StageContext, measured: dict[str, Any]) -> dict[str, Any]:
+    def short(measures: Measures | None) -> dict[str, float] | None:
+        return {k: round(v, 5) for k, v in headline(measures, ctx.pipeline.evaluation.ks).items()} if measures else None
+
+    figures, held = measured[model_bundle.TRAIN], measured[model_bundle.HOLDOUT]
+    return {
+        **{name: figures[name] for name in ("rows", "steps")},
+        "loss": figures["loss"][-1][1] if figures["loss"] else None,
+        "progressive": short(measured[model_bundle.PROGRESSIVE]),
+        "holdout": {"users": held["users"], **{who: short(held[who]) for who in ("candidate", "baseline")}},
+    }

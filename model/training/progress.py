@@ -1,0 +1,96 @@
+"""Shows training as it goes: a bar in a terminal, a line now and then in a log. Always on standard error.
+
+And warns where there was hardly any.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil, log
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from model.losses.sampling_probability import StreamingFrequency
+from model.training.loop import Learned, Report
+from twinspire_core.config.sections import Train
+
+SECONDS_BETWEEN_LINES = 5.0
+FULL = 0.2
+"""Share of the frequency estimate's buckets in use, from which on it is to be told."""
+FEW_STEPS = 50
+"""From scratch, fewer steps than these leave vectors near where they began."""
+
+
+def few_steps(learned: Learned, settings: Train) -> str | None:
+    """What to say of a training from scratch that was over too soon to learn much; None if it was not."""
+    if learned.step > learned.steps or learned.steps >= FEW_STEPS:
+        return None
+    rows = learned.rows // settings.epochs
+    return (
+        f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds; these were "
+        f"{learned.steps}: {rows:,} examples, {settings.epochs} times, in batches of {settings.batch_size}. Expect "
+        "poor lists. Lower train.batch_size, raise train.epochs, or train on more days: window.train_days."
+    )
+
+
+def full_buckets(frequency: StreamingFrequency) -> str | None:
+    """What to say of a frequency estimate whose items share buckets; None of one with room."""
+    share = frequency.filled()
+    if share < FULL:
+        return None
+    items = -frequency.buckets * log(max(1 - share, 1 / frequency.buckets))
+    return (
+        f"The frequency estimate needs 5 times as many buckets as there are items, or many look more frequent than "
+        f"they are; {share:.0%} of its {frequency.buckets:,} are in use, by about {items:,.0f} items. Set "
+        f"train.frequency.buckets to {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
+    )
+
+
+def warn(text: str) -> None:
+    """Prints a warning."""
+    Console(stderr=True).print(f"Warning: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def shown(days: int) -> Iterator[Report]:
+    """Yields what `fit` tells its progress to.
+
+    Args:
+      days: days that will be trained on.
+    """
+    console = Console(stderr=True)
+    with _bar(console) if console.is_terminal else _lines(console) as report:
+        console.print(f"Training on {days} day{'s' if days > 1 else ''}")
+        yield report
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Report]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=1, state="")
+
+        def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
+            progress.update(task, description=what, completed=done, total=rows, state=_state(loss, rate))
+
+        yield report
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[Report]:
+    told, last = monotonic(), ""
+
+    def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
+        nonlocal told, last
+        last = f"{what}  {done / rows:4.0%}  {_state(loss, rate)}"
+        if monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = monotonic()
+            console.print(last, highlight=False)
+
+    yield report
+    console.print(last, highlight=False)
+
+
+def _state(loss: float, rate: float) -> str:
+    return f"loss {loss:.3f}  {rate:,.0f} examples/s"

@@ -1,0 +1,1 @@
+"""Answers: lists of items, and why they are as they are."""

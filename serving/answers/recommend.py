@@ -1,0 +1,233 @@
+"""Answers: the items for users, and the items like an item."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypedDict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serving.answers.answer_warnings import Notes
+from serving.answers.filtered_search import Seen, search_without
+from serving.answers.retrieval import chosen, find
+from serving.requests.query_rows import ALLOW, DENY, EXCLUDE, PAST, SEEN, Refused, Requests, complete
+from serving.version.filters import Filter, Groups, Selected, Values, both, select
+from serving.version.loaded_version import Version
+from serving.version.unseen_values import Unknown
+from twinspire_core.errors import UsageError
+from twinspire_core.messages import nearest
+from twinspire_core.search.index import NONE
+from twinspire_core.sources.candidate_sources import MOST_POPULAR, TWO_TOWER
+
+_COMPARED = 100_000  # ids of items, seconds
+
+
+class Asked(TypedDict, total=False):
+    """How lists are made for all requests; `recommend` explains it."""
+
+    exclude_seen: bool
+    allow: Values | None
+    deny: Values | None
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Recommendations for B queries.
+
+    Attributes:
+      rows: [B, K] int32, rows of the catalogue, best first; -1 where there are no more.
+      scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`, cosines of two vectors;
+        otherwise as serving/answers/retrieval.py says.
+      known: [B] bool, whether the user was found among the version's users; None if it carries none.
+      history: [B] lists of item ids, oldest first, that the answers are based on; None without a history feature.
+      widened: [B] bool, lists for which the first search found too few items that were not seen and pass the filter.
+      told: what the asker should know.
+      source: where the items come from.
+      names: S sources that gave items.
+      shares: [B, K, S] float32, what each gave to an item's score; None where there is but one.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    widened: np.ndarray
+    told: Notes
+    known: np.ndarray | None = None
+    history: pa.ChunkedArray | None = None
+    source: str = TWO_TOWER
+    names: tuple[str, ...] = (TWO_TOWER,)
+    shares: np.ndarray | None = None
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Items per query, [B] int64."""
+        return (self.rows != NONE).sum(1)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the asker of all queries should know."""
+        return self.told.all()
+
+    def notes_of(self, query: int) -> tuple[str, ...]:
+        """What the asker of one query should know."""
+        return self.told.of(query)
+
+    def sources(self, query: int) -> list[list[str]]:
+        """The sources of each item of a list, the one that gave most to its score first."""
+        if self.shares is None:
+            return [list(self.names)] * int(self.counts[query])
+        given = self.shares[query, : self.counts[query]]
+        return [
+            [self.names[n] for n in np.argsort(-one, kind="stable") if one[n] > 0] or [MOST_POPULAR] for one in given
+        ]
+
+    def main_sources(self) -> pa.ListArray:
+        """The source that gave most to each item's score, as Arrow lists, [B]."""
+        there = self.rows != NONE
+        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
+        shares = self.shares if self.shares is not None else np.ones((*self.rows.shape, 1))
+        first = pa.array(shares[there].argmax(axis=1) if there.any() else np.zeros(0, np.int64))
+        return pa.ListArray.from_arrays(ends, pa.array(self.names, pa.string()).take(first))
+
+    def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
+        """Item ids and scores as Arrow lists, [B] each.
+
+        Args:
+          ids: the catalogue's, by row.
+        """
+        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
+        there = self.rows != NONE
+        items = ids.take(pa.array(self.rows[there]))
+        scores = pa.array(self.scores[there])
+        return pa.ListArray.from_arrays(ends, items), pa.ListArray.from_arrays(ends, scores)
+
+
+def recommend(
+    version: Version,
+    requests: Sequence[dict[str, Any]] | pa.Table,
+    k: int,
+    *,
+    exclude_seen: bool | Sequence[bool] = False,
+    allow: Values | None = None,
+    deny: Values | None = None,
+    source: str | None = None,
+    now: datetime | None = None,
+) -> Answer:
+    """Recommends items.
+
+    Args:
+      version: what answers.
+      requests: [B] JSON objects (serving/requests/query_rows.py), or what `Requests.table` makes of them.
+      k: items per request; with k above the catalogue all of it comes back, and a note says so.
+      exclude_seen: leave out the history, and what the version knows the user to have taken; for all requests, or for
+        each. The ids under `exclude` never come back.
+      allow: values by attribute; items must have one of them (serving/version/filters.py), besides what each request
+        says.
+      deny: values by attribute; items must have none of them, likewise.
+      source: of `serving.answers.retrieval.SOURCES`; by default the mix where the version carries one, else the
+        two-tower.
+      now: the time of the request, in the pipeline's zone; by default the present.
+
+    Raises:
+      Refused: a request is not understood, or a number in it is too much for the query tower. UsageError: k is below
+        1, a filter of all requests is not understood, or the version has no such source.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, found {k}.")
+    table = requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
+    unknown = version.vocabularies.unknown(table)
+    table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
+    seen = _seen(version, table, [EXCLUDE])
+    if np.any(exclude_seen):
+        past = _seen(version, table, [SEEN, _history(version), PAST])
+        asked = np.broadcast_to(exclude_seen, len(table))[past.query]
+        seen = Seen(np.concatenate([seen.query, past.query[asked]]), np.concatenate([seen.row, past.row[asked]]))
+    common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
+    source, groups = chosen(version, source), _groups(version, table, common)
+    found = find(version, table, k, source, seen, groups)
+    history = table[_history(version)] if _history(version) else None
+    return Answer(
+        rows=found.rows,
+        scores=found.scores,
+        widened=found.widened,
+        told=_notes(version, found.rows, k, len(version.index), groups, unknown),
+        known=known,
+        history=history,
+        source=source,
+        names=found.names,
+        shares=found.shares,
+    )
+
+
+def similar(version: Version, item: str, k: int, *, allow: Values | None = None, deny: Values | None = None) -> Answer:
+    """The items whose vectors are nearest to an item's own, the item itself aside. Filters as for `recommend`.
+
+    Raises:
+      UsageError: the item is not in the catalogue, k is below 1, or a filter is not understood.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, found {k}.")
+    row = int(version.rows([item])[0])
+    if row == NONE:
+        near = nearest(item, version.ids, 3, compared=_COMPARED)
+        hint = f"Did you mean {', '.join(near)}?" if near else "Ids are those of the items in the logs."
+        raise UsageError(
+            f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"
+        )
+    own = Seen(np.zeros(1, np.int64), np.array([row]))
+    selected = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
+    passing = selected.passing if selected else None
+    found = search_without(version.index, np.array(version.index.vectors[[row]]), k, own, passing)
+    groups = Groups((selected,), np.zeros(1, np.int64))
+    return Answer(*found, told=_notes(version, found.rows, k, len(version.index) - 1, groups, {}))
+
+
+def _history(version: Version) -> str | None:
+    return next((name for name, f in version.pipeline.tower("query").items() if f.kind == "history"), None)
+
+
+def _seen(version: Version, table: pa.Table, columns: list[str | None]) -> Seen:
+    """What the given columns of item ids hold, as far as it is in the catalogue."""
+    pairs = list(_pairs(version, table, [name for name in columns if name in table.column_names]))
+    if not pairs:
+        return Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    query, row = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return Seen(query, row)
+
+
+def _pairs(version: Version, table: pa.Table, columns: list[str | None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for name in columns:
+        lists = table[name].combine_chunks()
+        rows = version.rows(lists.flatten())
+        query = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy())
+        yield query[rows != NONE], rows[rows != NONE].astype(np.int64)
+
+
+def _groups(version: Version, table: pa.Table, common: Selected | None) -> Groups:
+    """The requests by what they let through, together with what all of them do.
+
+    Raises:
+      Refused: the version cannot tell what a request lets through.
+    """
+    if table[ALLOW].null_count + table[DENY].null_count == 2 * len(table):
+        return Groups((common,), np.zeros(len(table), np.int64))
+    number = dict[Filter, int]()
+    of = [
+        number.setdefault(Filter(*one), len(number))
+        for one in zip(table[ALLOW].to_pylist(), table[DENY].to_pylist(), strict=True)
+    ]
+    selected = list[Selected | None]()
+    for wanted, n in number.items():
+        try:
+            own = version.attributes.select(wanted) if wanted != Filter() else None
+        except ValueError as e:
+            raise Refused(of.index(n), str(e)) from e
+        selected.append(both(own, common))
+    return Groups(tuple(selected), np.array(of))
+
+
+def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups, unknown: Unknown) -> Notes:
+    counts = (rows != NONE).sum(1)
+    return Notes(version=version.id, k=k, items=items, counts=counts, groups=groups, unknown=unknown)

@@ -1,0 +1,146 @@
+"""The application: routes, put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse
+
+from serving.http import bodies, http_errors, openapi
+from serving.http.api_page import page
+from serving.http.handlers import alike
+from serving.http.middleware import Edge
+from serving.http.prometheus import CONTENT_TYPE
+from serving.http.server_settings import Settings
+from serving.http.service import Service
+from serving.inspector.router import router
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.version import __version__
+
+ABOUT = """
+Items for users, from the live version of **{name}**. Every answer names the version that all of it comes from.
+
+Errors are `{{"error": {{"type", "message", "where", "did_you_mean"}}}}`; `where` names the key.
+"""
+
+
+def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
+    """The server of one recommender, as an ASGI application.
+
+    It follows the registry from its startup event to its shutdown event. `app.state.service` is what routes share.
+    """
+    service = Service(pipeline, settings or Settings())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await run_in_threadpool(service.stop)
+
+    app = FastAPI(
+        title=f"Twinspire: {pipeline.name}",
+        version=__version__,
+        description=ABOUT.format(name=pipeline.name),
+        lifespan=lifespan,
+        docs_url=None,  # theirs loads its script from the network
+        redoc_url=None,
+        openapi_tags=[{"name": "ask"}, {"name": "watch"}],
+    )
+    app.state.service = service
+    _ask(app, service)
+    _watch(app, service)
+    app.include_router(router(service))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        return HTMLResponse(page(app.openapi(), str(request.base_url).rstrip("/")))
+
+    paths = frozenset(route.path for route in app.routes)  # type: ignore[attr-defined]
+    metrics = service.metrics
+
+    def mark(request: Request, kind: str) -> None:
+        path = request.url.path
+        metrics.errors.labels(path if path in paths else "other", kind).inc()
+
+    http_errors.install(app, mark)
+    app.add_middleware(Edge, token=service.settings.token, paths=paths, metrics=metrics)
+    return app
+
+
+def _ask(app: FastAPI, service: Service) -> None:
+    requests, settings = service.requests, service.settings
+
+    @app.post(
+        "/v1/recommend",
+        tags=["ask"],
+        summary="Items for a user, or for several",
+        openapi_extra=openapi.recommend_body(service.pipeline, settings),
+        responses=openapi.recommend_answers(),
+        response_class=Response,
+    )
+    async def recommend(request: Request) -> Response:
+        """Lists the best items for one `query`, or for each of several `queries`.
+
+        A query names a user that the version knows, or describes one by raw features and a history; every key may be
+        left out. A user that the version does not know is answered from what the query says alone: `known` is false,
+        and `based_on` says what was left to go by.
+        """
+        asked = bodies.asked(await bodies.read(request, settings.max_body), requests, settings)
+        service.check_ready()  # or it would wait first
+        return _json(await service.batcher.submit(asked))
+
+    @app.post(
+        "/v1/similar",
+        tags=["ask"],
+        summary="Items like an item",
+        openapi_extra=openapi.similar_body(service.pipeline, settings),
+        responses=openapi.similar_answers(),
+        response_class=Response,
+    )
+    async def similar(request: Request) -> Response:
+        """Lists the items whose vectors are nearest to an item's own, itself aside; scores are cosines."""
+        asked = bodies.like(await bodies.read(request, settings.max_body), requests, settings)
+        return _json(await run_in_threadpool(alike, service.version, asked))
+
+    @app.get(
+        "/v1/version",
+        tags=["watch"],
+        summary="What answers",
+        responses=openapi.version_answers(),
+        response_class=Response,
+    )
+    async def version() -> Response:
+        """The live version, what it can do, the one that is being loaded, and why the newest one could not be."""
+        return _json(orjson.dumps(service.about()))
+
+
+def _watch(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", tags=["watch"], summary="Is the process alive?", response_class=Response)
+    async def healthz() -> Response:
+        """Always 200 while the process runs. Restart it when this does not answer."""
+        return _json(b'{"status":"alive"}')
+
+    @app.get(
+        "/readyz",
+        tags=["watch"],
+        summary="Does it answer?",
+        responses=openapi.problems(503),
+        response_class=Response,
+    )
+    async def readyz() -> Response:
+        """200 once a version is loaded and has answered warm-up queries; send it traffic from then on."""
+        return _json(orjson.dumps({"status": "ready", "version": service.version.id}))
+
+    @app.get("/metrics", tags=["watch"], summary="Figures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus' text format."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask
+        app.head(path, include_in_schema=False)(answer)
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type=http_errors.JSON)

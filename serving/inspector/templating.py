@@ -1,0 +1,117 @@
+"""Views, put into the templates. Nothing here waits for another machine; it runs in worker threads."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from serving.answers.retrieval import available
+from serving.http.hot_swap import Served
+from serving.http.service import Service
+from serving.inspector.address import Form, query_features
+from serving.inspector.corpus_view import Catalogue
+from serving.inspector.live_view import cards, headline, moment
+from serving.inspector.version_view import SOURCES, Panel
+from serving.requests.query_rows import STRINGS, TIME
+from serving.requests.request_values import most
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.version import __version__
+
+_PROPOSED = 12  # users, as links
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An option of a list to choose from."""
+
+    value: str
+    label: str
+
+
+@cache
+def style() -> str:
+    """The style sheet."""
+    return files(__package__).joinpath("page.css").read_text()
+
+
+@cache
+def policy() -> str:
+    """What a browser may do with the page: show it in its own style, and send its forms here. No script runs."""
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+@cache
+def _templates() -> Environment:
+    # Names of items and users, and whatever stands in an address, may hold HTML: all is escaped but the style sheet.
+    loader = PackageLoader("serving.inspector")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
+    """A template of the folder, filled in."""
+    template = _templates().get_template(f"{name}.html.jinja")
+    return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
+
+
+def view(
+    service: Service,
+    served: Served,
+    form: Form,
+    choices: Sequence[Choice],
+    panels: Sequence[Panel],
+    problem: Exception | None,
+) -> str:
+    """A list, or two, with the form that asks for them.
+
+    Args:
+      service: whose.
+      served: the live version, and since when.
+      form: what was asked.
+      choices: versions to choose from.
+      panels: the answers; without one, users to choose from are shown.
+      problem: why there is no answer.
+    """
+    version, pipeline = served.version, service.pipeline
+    catalogue = Catalogue.of(version)
+    body = form.similar_body() if form.item else form.recommend_body(service.requests)
+    return render(
+        "item" if form.item else "user",
+        pipeline,
+        form=form,
+        fields=[(column.name, _hint(column)) for column in query_features(pipeline)],
+        attributes=[(name, catalogue.values.get(name, [])) for name in pipeline.corpus.attributes],
+        users=catalogue.users,
+        proposed=catalogue.users[:: max(1, len(catalogue.users) // _PROPOSED)][:_PROPOSED],
+        sources=[Choice(name, SOURCES[name]) for name in available(version)],
+        choices=choices,
+        panels=panels,
+        loading=any(one.loading for one in panels),
+        version=version,
+        cards=cards(served, pipeline.zone),
+        headline=headline(version.manifest.quality),
+        since=moment(served.since, pipeline.zone),
+        most=service.settings.max_k,
+        path="/v1/similar" if form.item else "/v1/recommend",
+        body=json.dumps(body, ensure_ascii=False),
+        problem=problem,
+    )
+
+
+def _hint(column: pa.Field) -> str:
+    """What may be typed."""
+    if column.type == TIME:
+        return f"0 to {most(column.name)}; now, if empty"
+    if column.type == STRINGS:
+        return "texts, with commas between"
+    return "numbers" if pa.types.is_list(column.type) else "a number" if pa.types.is_floating(column.type) else "a text"

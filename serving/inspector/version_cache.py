@@ -1,0 +1,78 @@
+"""Versions besides the live one: loaded when somebody looks at them, and a few of them kept."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock, Thread
+
+from serving.version.loaded_version import Version
+
+log = logging.getLogger("twinspire.serve")
+
+
+@dataclass(slots=True)
+class _Place:
+    """A version on the shelf: it is being loaded until it, or what went wrong, is there."""
+
+    version: Version | None = None
+    failure: Exception | None = None
+
+
+class Shelf:
+    """Keeps the versions that were asked for last.
+
+    They are loaded one after the other by a thread of its own; the live version is none of them, and answers
+    meanwhile. A version that was dropped while somebody shows it goes when that is done.
+
+    Args:
+      opened: opens a version by its id.
+      warm: asks it what users will ask; raises if it does not answer.
+      most: how many are kept: memory holds so many besides the live one.
+    """
+
+    def __init__(self, opened: Callable[[str], Version], warm: Callable[[Version], None], most: int = 2) -> None:
+        self._open, self._warm, self._most = opened, warm, most
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._lock, self._busy = Lock(), False
+
+    def get(self, version: str) -> Version | None:
+        """The version; None while it is being loaded, which begins now if it has not.
+
+        Raises:
+          Exception: why it could not be loaded. The next call tries again.
+        """
+        with self._lock:
+            place = self._places.pop(version, None)
+            if place is not None and place.failure:
+                raise place.failure
+            self._places[version] = place = place or _Place()
+            while len(self._places) > self._most:
+                self._places.popitem(last=False)
+            if not self._busy and self._waiting():
+                self._busy = True
+                Thread(target=self._load_all, name="twinspire-shelf", daemon=True).start()
+            return place.version
+
+    def _waiting(self) -> list[tuple[str, _Place]]:
+        """What is not there yet, what was asked for last at the end."""
+        return [(name, place) for name, place in self._places.items() if not (place.version or place.failure)]
+
+    def _load_all(self) -> None:
+        while True:
+            with self._lock:
+                waiting = self._waiting()
+                self._busy = bool(waiting)
+            if not waiting:
+                return
+            self._load(*waiting[-1])
+
+    def _load(self, version: str, place: _Place) -> None:
+        try:
+            opened = self._open(version)
+            self._warm(opened)
+        except Exception as e:
+            log.warning("%s cannot be shown: %s: %s", version, type(e).__name__, e)
+            place.failure = e
+        else:
+            place.version = opened

@@ -1,0 +1,1 @@
+"""Requests, checked and turned into rows of query features."""

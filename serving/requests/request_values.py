@@ -1,0 +1,79 @@
+"""Values of requests: from JSON to what a column holds, or the end of a sentence that says why not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.messages import shown
+
+LARGEST = float(np.finfo(np.float32).max)
+Parse = Callable[[Any], Any]
+
+
+class OutOfRange(ValueError):
+    """A value of the right type that is too small, too large or not finite."""
+
+
+def most(column: str) -> int:
+    """The largest value of a column of a time."""
+    return 23 if column.endswith("_hour") else 6
+
+
+def parser(f: Feature, column: str) -> Parse:
+    """What makes a column's value out of JSON; it raises ValueError or OutOfRange with the end of a sentence."""
+    if f.kind == "time":
+        return lambda value: _whole(value, most(column))
+    if f.kind == "number":
+        return _number
+    if f.kind == "categories":
+        return lambda value: texts(value.split(f.separator) if f.separator and isinstance(value, str) else value)
+    if f.kind == "vector":
+        return lambda value: _vector(value, f.size)
+    return text
+
+
+def text(value: Any) -> str:
+    """A text, also of an id that is written as a number."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if _is_whole(value):
+        return str(int(value))
+    raise ValueError(f"is text, found {shown(value)}")
+
+
+def texts(value: Any) -> list[str]:
+    """A list of texts."""
+    if not isinstance(value, list):
+        raise ValueError(f"is a list of text, found {shown(value)}")
+    return value if all(type(one) is str for one in value) else [text(one) for one in value]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"is a number, found {shown(value)}")
+    if not abs(value) <= LARGEST:  # nor is NaN
+        raise OutOfRange(f"is a finite number, found {shown(value)}")
+    return float(value)
+
+
+def _whole(value: Any, largest: int) -> int:
+    if isinstance(value, bool) or not (isinstance(value, int) or _is_whole(value)):
+        raise ValueError(f"is a whole number from 0 to {largest}, found {shown(value)}")
+    if not 0 <= value <= largest:
+        raise OutOfRange(f"is a whole number from 0 to {largest}, found {shown(value)}")
+    return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number written as 7.0: JSON knows no difference."""
+    return isinstance(value, float) and -(2**63) <= value < 2**64 and value.is_integer()
+
+
+def _vector(value: Any, size: int) -> list[float]:
+    if not isinstance(value, list) or len(value) != size:
+        raise ValueError(f"is a list of {size} numbers, found {shown(value)}")
+    return [_number(one) for one in value]

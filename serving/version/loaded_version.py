@@ -1,0 +1,143 @@
+"""A published version, opened for answering: towers, index, items and, where it carries them, users."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from index_builder.registry.registry import Registry
+from serving.version.filters import Attributes
+from serving.version.id_lookup import IdTable
+from serving.version.unseen_values import Vocabularies
+from serving.version.user_store import UserStore
+from twinspire_core.blocked_imports import light
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import manifest
+from twinspire_core.contracts.feature_schema import display_name
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
+from twinspire_core.errors import BadData
+from twinspire_core.fusion.fuse import FILE as MIX
+from twinspire_core.fusion.fuse import Mix
+from twinspire_core.native_stderr import unheard
+from twinspire_core.search import index as indexes
+from twinspire_core.sources.candidate_sources import Nominators
+
+INDEX, ITEMS, USERS, CO_OCCURRENCE = "index", "items.parquet", "users", "co_occurrence.parquet"
+
+
+class Version:
+    """One version. Its parts are loaded when they are first needed and then kept.
+
+    Attributes:
+      pipeline: what its features are.
+      home: local folder of its files.
+      manifest: what it says of itself.
+    """
+
+    def __init__(self, pipeline: Pipeline, home: Path, described: Manifest) -> None:
+        self.pipeline = pipeline
+        self.home = home
+        self.manifest = described
+
+    @classmethod
+    def open(cls, pipeline: Pipeline, version: str | None = None, cache: Path | None = None) -> Self:
+        """Opens a version of the pipeline's registry.
+
+        Args:
+          pipeline: whose.
+          version: its id, a beginning of it, or its day; by default the live one.
+          cache: where versions on `gs://` are downloaded to.
+
+        Raises:
+          UsageError: nothing is live, or the name fits no version or several. BadData: it is damaged.
+        """
+        home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
+        place = home / manifest.FILE
+        return cls(pipeline, home, Manifest.parse(place.read_bytes(), str(place)))
+
+    @property
+    def id(self) -> str:
+        """The version's id."""
+        return self.manifest.version
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """The catalogue: `_item`, `_name`, display and filter columns; row i is row i of the index."""
+        return pq.read_table(self.home / ITEMS).combine_chunks()
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Item ids by row, [N] objects: a list of them is made without Arrow."""
+        return self.items["_item"].to_numpy()
+
+    @cached_property
+    def index(self) -> indexes.Index:
+        """Nearest neighbours among the items' vectors."""
+        index = indexes.load(self.home / INDEX)
+        if len(index) != len(self.items):
+            raise BadData(
+                f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and {len(self.items)}. "
+                "It was put together from different runs: roll back, and run the day again with --force."
+            )
+        return index
+
+    @cached_property
+    def users(self) -> UserStore | None:
+        """The users it carries; None without `serving.user_store`."""
+        return UserStore(self.home / USERS) if (self.home / USERS).is_dir() else None
+
+    @cached_property
+    def mix(self) -> Mix | None:
+        """How sources are mixed; None in versions that carry none: the two-tower alone answers."""
+        place = self.home / MIX
+        return Mix.parse(place.read_bytes()) if place.exists() else None
+
+    @cached_property
+    def nominators(self) -> Nominators | None:
+        """The sources besides the two-tower; None where the items come without their popularity."""
+        if not {"_popular", "_lately"} <= set(self.items.column_names):
+            return None
+        place = self.home / CO_OCCURRENCE
+        return Nominators.of(self.items, pq.read_table(place) if place.exists() else None)
+
+    @cached_property
+    def attributes(self) -> Attributes:
+        """What requests may filter by."""
+        return Attributes(self.items, self.id)
+
+    @cached_property
+    def vocabularies(self) -> Vocabularies:
+        """The values of category features that the query tower knows."""
+        return Vocabularies(self.pipeline, self.home / QUERY_TOWER, self.id)
+
+    @cached_property
+    def _tower(self) -> Tower:
+        with unheard(), light():  # TensorFlow greets at length, and would load all of Keras
+            import tensorflow as tf
+
+            return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
+
+    @cached_property
+    def _rows(self) -> IdTable:
+        return IdTable(self.items["_item"])
+
+    def encode(self, queries: pa.Table) -> np.ndarray:
+        """The query tower's unit vectors of raw query features, [N, D] float32. Absent columns count as missing."""
+        return self._tower(queries)
+
+    def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
+        """Rows of items by id, [N] int32; -1 for those outside the catalogue."""
+        return self._rows.rows(ids if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids))
+
+    def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
+        """What people are shown of items: `item`, `name` and the display columns, by their own names."""
+        columns = {"item": "_item", "name": "_name"}  # the name is the first display column
+        columns |= {name: display_name(name) for name in self.pipeline.corpus.display[1:]}
+        chosen = self.items.take(np.asarray(rows, np.int64))
+        texts = {shown: chosen[name].to_pylist() for shown, name in columns.items() if name in chosen.column_names}
+        return [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)]

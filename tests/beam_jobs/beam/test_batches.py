@@ -1,0 +1,73 @@
+"""Frames to Arrow batches and files, also where one batch has no room for all their text."""
+
+import io
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.beam import batches
+from beam_jobs.point_in_time import history
+from twinspire_core.errors import UsageError
+
+SCHEMA = pa.schema([("n", pa.int64()), ("recent", pa.list_(pa.string()))])
+
+
+def frame(rows):
+    return pl.DataFrame(
+        {"n": range(rows), "recent": [[f"item {n % 7}"] * (n % 3) for n in range(rows)]},
+        {"n": pl.Int64, "recent": pl.List(pl.String)},
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 10, 65_536, 150_000])
+def test_a_file_is_that_of_all_rows_at_once(rows):
+    whole = pa.Table.from_batches([batches.to_batch(frame(rows), SCHEMA)])
+    sink = io.BytesIO()
+    pq.write_table(whole, sink, compression="zstd", row_group_size=65_536)
+    assert batches.parquet(list(batches.to_batches(frame(rows), SCHEMA))) == sink.getvalue()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Batches that have no room for more than 10 lists, as real ones have none beyond 2 GiB."""
+    real = batches.to_batch
+
+    def to_batch(rows, schema=None):
+        if len(rows) > 10:
+            raise UsageError("A batch has room for 10 rows.")
+        return real(rows, schema)
+
+    monkeypatch.setattr(batches, "to_batch", to_batch)
+
+
+def test_rows_that_are_too_many_for_a_batch_go_into_several(small):
+    for rows in (0, 1, 10, 11, 100):
+        found = list(batches.to_batches(frame(rows), SCHEMA, 64))
+        assert max(len(batch) for batch in found) <= 10 and len(found) == max(1, len(found))
+        assert pl.concat([pl.DataFrame(pl.from_arrow(batch)) for batch in found])["n"].to_list() == list(range(rows))
+    assert len(pq.read_table(io.BytesIO(batches.parquet(list(batches.to_batches(frame(100), SCHEMA)))))) == 100
+
+
+def test_lists_of_items_have_no_end_at_32_bits():
+    items = pl.Series([f"a long item, number {n}" for n in range(100)])
+    low, high = np.array([0, 7, 7, 96]), np.array([3, 7, 50, 100])
+    found = history.gather(items, low, high)
+    assert found.to_list() == [items[a:b].to_list() for a, b in zip(low, high, strict=True)]
+    assert found.dtype == pl.List(pl.String) and pa.types.is_large_list(found.to_arrow().type)
+    nothing = np.zeros(2, np.int64)
+    assert history.gather(items[:0], nothing, nothing).to_list() == [[], []]
+    # Views of the items, not copies: an entry costs 16 bytes whatever its id is.
+    longest = pl.Series(["x" * 100_000, "y" * 100_000])
+    entries = 100_000
+    many = history.gather(longest, np.zeros(entries, np.int64), np.full(entries, 2))
+    assert many.list.len().sum() == 2 * entries and many[-1].to_list() == longest.to_list()
+
+
+@pytest.mark.parametrize("rows", [10, 100_000])
+def test_a_batch_travels_whole_however_it_is_pressed(rows):
+    batch, coder = batches.to_batch(frame(rows), SCHEMA), batches.BatchCoder()
+    assert coder.decode(coder.encode(batch)).equals(batch)
+    assert (batch.nbytes > 1 << 20) == (rows > 10), "both kinds are tried"

@@ -1,0 +1,60 @@
+"""Shards that are worked on together: no more users than a number of 63 bits can tell apart in a long window."""
+
+from datetime import date
+
+import pytest
+
+from beam_jobs.day_plan import Plan
+from beam_jobs.features import worker_steps
+from beam_jobs.features.raw_features_job import MOST_HELD_OUT
+from beam_jobs.ingest.day_files import Inputs, SourceFile
+from beam_jobs.ingest.later_folders import Late
+from beam_jobs.point_in_time.job import Job
+from twinspire_core.config.pipeline import Pipeline
+
+BIRTH, DAY = date(1, 1, 2), date(2017, 11, 8)
+USERS = 240  # times the 6e16 microseconds of that window: more than 63 bits
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A day whose window is as long as the calendar."""
+    window = (DAY - BIRTH).days
+    p = Pipeline.model_validate(
+        {
+            "pipeline": {"name": "old"},
+            "source": {"events": f"{tmp_path}/dt={{date}}/"},
+            "columns": {"user": "user", "item": "item", "time": "time"},
+            "features": {
+                "user": {"kind": "id", "tower": "query"},
+                "history": {"kind": "history", "length": 3},
+                "item": {"kind": "id", "tower": "item"},
+            },
+            "window": {"history_days": window},
+            "beam": {"shards": 2},
+        }
+    )
+    plan = Plan(day=DAY, first=BIRTH, examples=(DAY,), evaluation=(), analysis=(), counted_from=DAY, corpora=(DAY,))
+    inputs = Inputs(events={}, later={}, items={}, users={}, items_of={}, users_of={})
+    late = Late({}, 0, "", "", {})
+    return Job(
+        p=p, plan=plan, inputs=inputs, late=late, out=str(tmp_path), block_hours={DAY: 24}, most_held_out=MOST_HELD_OUT
+    )
+
+
+def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
+    shards = {}
+    for n, day in enumerate((BIRTH, DAY)):
+        rows = [f"u{user},then{n},{day}T12:00:00Z\n" for user in range(USERS)]
+        file = tmp_path / f"{n}.csv"
+        file.write_text("user,item,time\n" + "".join(rows))
+        read = worker_steps.Read(job).process([(SourceFile("events", day, str(file), file.name, 0, None), n, None)])
+        for number, batch in (out.value for out in read if out.tag == worker_steps.RECORDS):
+            shards.setdefault(number, []).append(batch)
+    assert len(shards) == 2
+    work = worker_steps.Work(job)
+    work.start_bundle()
+    made = [out.value for shard in shards.items() for out in work.process(shard) if out.tag == worker_steps.EXAMPLES]
+    made += [out.value.value for out in work.finish_bundle() if out.tag == worker_steps.EXAMPLES]
+    histories = [row for _, batch in made for row in batch["history"].to_pylist()]
+    assert len(made) == 2 and histories == [["then0"]] * USERS

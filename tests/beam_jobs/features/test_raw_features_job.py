@@ -1,0 +1,299 @@
+"""The raw features, row for row against slow.py; the same bytes again, from other formats, on other runners."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs import user_hashing
+from beam_jobs.features import raw_features_job as raw_features
+from beam_jobs.features import worker_steps
+from beam_jobs.features.raw_features_job import write_catalogue, write_raw
+from beam_jobs.ingest import day_files
+from beam_jobs.ingest.day_files import SourceFile
+from tests.beam_jobs.features import world as worlds
+from tests.beam_jobs.features.slow import Slow, float32
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
+
+DAY = worlds.DAY
+PRISM = shutil.which("prism") or next((str(p) for p in [Path.home() / "go/bin/prism"] if p.exists()), None)
+NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0)"
+
+
+def run(world, out, **kwargs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw_features, "MOST_HELD_OUT", world.most)
+        return write_raw(world.context(out, **kwargs), lambda rows: None)
+
+
+def rows(folder):
+    """All rows below a folder as dicts, in order of file and row."""
+    files = sorted(Path(folder).rglob("*.parquet"))
+    found = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).to_dicts()
+    return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in found]
+
+
+def digests(folder, *without):
+    files = (p for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name not in without)
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def same(found, expected, key):
+    found, expected = sorted(found, key=key), sorted(expected, key=key)
+    assert [key(row) for row in found] == [key(row) for row in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one == other
+
+
+def by_event(row):
+    return row["_time"], row["_user"], row["_item"], str(row)
+
+
+ONE = 9  # seed of the world of `one`
+WORLDS = {
+    1: {"zone": "America/New_York"},
+    2: {"zone": "Asia/Tokyo", "unlisted": "true"},
+    3: {"zone": "Etc/GMT+3", "most": 2},
+}
+
+
+@pytest.fixture(scope="module", params=WORLDS)
+def done(request, tmp_path_factory):
+    """A world, its slow image, and what the job made of it with examples of several days."""
+    folder = tmp_path_factory.mktemp("world")
+    world = worlds.make(folder, request.param, **WORLDS[request.param])
+    report = run(world, folder / "out", mode="full")
+    return world, Slow(world, DAY), folder / "out", report
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A world, and what the job made of it."""
+    folder = tmp_path_factory.mktemp("one")
+    world = worlds.make(folder, ONE)
+    run(world, folder / "out", mode="full")
+    return world, folder / "out"
+
+
+def test_examples(done):
+    _, slow, out, report = done
+    for day in (DAY - timedelta(days=2), DAY - timedelta(days=1), DAY):
+        found = rows(out / "examples" / f"dt={day}")
+        same(found, slow.examples(day), by_event)
+        assert found == sorted(found, key=lambda r: (r["_time"], r["_user"], r["_item"])), "sorted across files"
+        assert report["examples"][str(day)] == len(found)
+    assert len(list((out / "examples").iterdir())) == 3
+    assert report["duplicates"] == slow.doubles[DAY] and sum(slow.doubles.values()) > 0
+
+
+def test_corpora(done):
+    world, slow, out, _ = done
+    for folder, moment in (("start", DAY), ("end", DAY + timedelta(days=1))):
+        found = rows(out / "corpus" / folder)
+        expected = slow.corpus(moment, world.settings.get("unlisted") == "true")
+        assert found == sorted(expected, key=lambda r: r["_item"])
+
+
+def test_evaluation(done):
+    _, slow, out, report = done
+    found = rows(out / "evaluation")
+    same(found, slow.evaluation(), lambda r: (r["_day"], r["_user"]))
+    days = {r["_day"] for r in found}
+    assert min(days) < DAY - timedelta(days=3), "held-out users of earlier days are there"
+    assert report["held_out_queries"][str(DAY)] == sum(r["_holdout"] for r in found if r["_day"] == DAY)
+    newcomers = [r for r in found if not r["_past_events"]]
+    assert any(r["_day"] == DAY for r in newcomers) and any(r["_day"] < DAY for r in newcomers)
+    assert all(not r["last"] and not r["_past"] for r in newcomers) and any(r["device"] for r in newcomers)
+
+
+def test_users(done):
+    _, slow, out, report = done
+    found = rows(out / "users")
+    same(found, slow.users(), lambda r: r["_user"])
+    assert report["known_users"] == len(found)
+    assert any(not r["_past"] for r in found) or any(r["city"] is None for r in found)
+
+
+def test_pasts_are_written_for_those_who_ask(tmp_path, one):
+    assert not (one[1] / "pasts").exists()
+    world = worlds.make(tmp_path, 5, als="true")
+    run(world, tmp_path / "out")
+    same(rows(tmp_path / "out" / "pasts"), Slow(world, DAY).pasts(), lambda r: r["_user"])
+    assert pq.read_schema(next((tmp_path / "out" / "pasts").iterdir())).equals(feature_schema.pasts_schema())
+
+
+def test_schemas(done):
+    world, _, out, _ = done
+    kinds = {
+        "examples": feature_schema.example_schema,
+        "evaluation": feature_schema.evaluation_schema,
+        "users": feature_schema.users_schema,
+    }
+    for folder, kind in kinds.items():
+        for file in (out / folder).rglob("*.parquet"):
+            assert pq.read_schema(file).equals(kind(world.pipeline)), file
+    types = {"aisle": pa.int64(), "tags": pa.list_(pa.string())}
+    for file in (out / "corpus").rglob("*.parquet"):
+        assert pq.read_schema(file).equals(feature_schema.corpus_schema(world.pipeline, types))
+
+
+def test_rows_for_the_transform_graph(tmp_path):
+    world = worlds.make(tmp_path, 4)
+    slow, kept = Slow(world, DAY), tmp_path / "analysis"
+    kept.mkdir()
+    write_raw(world.context(tmp_path / "out"), lambda rows: rows.analysis | beam.Map(keep, str(kept)))
+    found = rows(kept)
+    expected = []
+    for day in [DAY - timedelta(days=n) for n in range(6)]:
+        items, users = slow.snapshot("items", "sku", DAY), slow.snapshot("users", "id", DAY - timedelta(days=1))
+        for e in slow.positives(day):
+            user = {name: users.get(e["user"], {}).get(name) for name in ("city",)}
+            row = {"_time": e["t"], **slow.query(e, day, []), **slow.item(e["item"], day, items.get(e["item"])), **user}
+            row["height"] = float32(users.get(e["user"], {}).get("height"))
+            expected.append({name: row[name] for name in feature_schema.analysis_schema(world.pipeline).names})
+    same(found, expected, str)
+
+
+def keep(batch, folder):
+    pq.write_table(pa.Table.from_batches([batch]), f"{folder}/{secrets.token_hex(8)}.parquet")
+
+
+def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
+    world, out = one
+    monkeypatch.setattr(worker_steps, "WORKED_ROWS", 1)
+    monkeypatch.setattr(worker_steps, "SHUFFLED_ROWS", 50)
+    monkeypatch.setattr(worker_steps, "_PACKED_BYTES", 0)
+    run(world, tmp_path / "alone", mode="full")
+    assert digests(tmp_path / "alone") == digests(out)
+
+
+def test_small_files_of_a_table_are_read_together(monkeypatch):
+    monkeypatch.setattr(worker_steps, "_PACKED_BYTES", 10)
+    sizes = {"events": [4, 4, 4, 11, 3, 7, 1], "users": [1, 1]}
+    files = [
+        (SourceFile(table, DAY, f"/none/{n}", str(n), size, None), n)
+        for table, of_table in sizes.items()
+        for n, size in enumerate(of_table)
+    ]
+    packs = worker_steps.pack(files)
+    assert [found for packed in packs for found in packed] == files
+    assert [[file.size for file, _ in packed] for packed in packs] == [[4, 4], [4], [11], [3, 7], [1], [1, 1]]
+
+
+def test_a_large_file_is_read_in_parts_and_small_ones_whole(one):
+    world, _ = one
+    numbered = [(file, n) for n, file in enumerate(day_files.files(world.pipeline, "events", DAY))]
+    alone = [list(worker_steps.cut([file], "auto")) for file in numbered]
+    assert [len(parts) for cuts in alone for parts in cuts] == [1] * sum(map(len, alone)) and max(map(len, alone)) > 1
+    assert list(worker_steps.cut(numbered, "auto")) == [[part for cuts in alone for [part] in cuts]]
+
+
+def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
+    world, out = one
+    run(world, tmp_path / "one")
+    one, full = digests(tmp_path / "one", "report.json"), digests(out, "report.json")
+    added = {name for name in full if name not in one}
+    assert {name.split("/")[1] for name in added} == {f"dt={DAY - timedelta(days=n)}" for n in (1, 2)}
+    assert one == {name: full[name] for name in one}
+
+
+def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
+    """What a refresh makes, without examples: nothing is read or counted otherwise."""
+    world, out = one
+    report = write_catalogue(world.context(tmp_path / "alone"))
+    alone, all_of_it = digests(tmp_path / "alone", "report.json"), digests(out, "report.json")
+    served = ("corpus/end", "co_occurrence/end", "users")
+    assert alone == {name: all_of_it[name] for name in all_of_it if name.startswith(("rejected", *served))}
+    assert {name.rsplit("/", 1)[0] for name in alone} >= set(served)
+    found = json.loads((out / "report.json").read_text())
+    same = ("corpus_end", "known_users", "rows", "users", "items")
+    assert {name: report[name] for name in same} == {name: found[name] for name in same}
+
+
+def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_path):
+    world = worlds.make(tmp_path / "world", 6)
+    shutil.rmtree(world.folder / f"events/dt={DAY}")
+    report = write_catalogue(world.context(tmp_path / "out"))
+    [snapshot] = report["snapshots"]["items"]
+    assert snapshot == "2017-11-07" and report["corpus_end"] == len(rows(tmp_path / "out/corpus/end")) > 5
+    assert any(row["_popular"] for row in rows(tmp_path / "out/corpus/end"))
+
+
+def test_a_rerun_when_later_days_have_come_gives_the_same_bytes(one, tmp_path):
+    world, out = one
+    for table in ("events", "items", "users"):
+        later = world.folder / table / f"dt={DAY + timedelta(days=1)}"
+        shutil.copytree(world.folder / table / f"dt={max(getattr(world, table))}", later)
+    run(world, tmp_path / "again", mode="full")
+    assert digests(tmp_path / "again") == digests(out)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_other_formats_give_the_same_bytes(one, tmp_path, format):
+    world = worlds.make(tmp_path, ONE)
+    worlds.write(world, format)
+    run(world, tmp_path / format, mode="full")
+    assert digests(tmp_path / format) == digests(one[1])
+
+
+RUNNERS = {
+    "several processes": ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+    "prism": pytest.param(
+        ["--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=LOOPBACK"],
+        marks=pytest.mark.skipif(PRISM is None, reason=NOWHERE),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", RUNNERS.values(), ids=RUNNERS)
+def test_other_runners_give_the_same_bytes(one, tmp_path, options, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own
+    world, here = one
+    run(world, tmp_path / "there", mode="full", options=options)
+    assert digests(tmp_path / "there") == digests(here)
+
+
+def test_held_out_users_are_drawn_anew_each_day():
+    users = pl.Series([f"user {n}" for n in range(1000)])
+    held = [
+        set(np.flatnonzero(user_hashing.lots(users, day) < user_hashing.limit(0.1)))
+        for day in ("2017-10-16", "2017-10-17")
+    ]
+    assert all(70 < len(each) < 130 for each in held) and len(held[0] & held[1]) < 25
+
+
+def test_lots_are_alike_in_every_release():
+    """From `printf '2017-10-16|user 0' | b2sum -l 64`, bytes from the low end."""
+    known = [int.from_bytes(bytes.fromhex(text), "little") for text in ("bde0c872966d2e44", "423f6c9efa72b1e0")]
+    assert user_hashing.lots(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist() == known
+
+
+def test_the_cap_of_held_out_users_holds(tmp_path):
+    world = worlds.make(tmp_path, 7, most=2)
+    run(world, tmp_path / "out")
+    held = {r["_user"] for r in rows(tmp_path / "out/examples") if r["_holdout"]}
+    assert len(held) == 2 < len({e["user"] for e in Slow(world, DAY).positives(DAY)})
+
+
+@pytest.mark.live
+def test_an_object_store_holds_the_same_bytes(one, gs_place, tmp_path):
+    world = worlds.make(tmp_path, ONE)
+    for table in ("events", "items", "users"):
+        storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
+    remote = replace(world, settings={"root": f"{gs_place}/"})
+    write_raw(replace(remote.context(tmp_path, mode="full"), out=f"{gs_place}/out"), lambda rows: None)
+    storage.localize(f"{gs_place}/out", tmp_path / "remote")
+    assert digests(tmp_path / "remote") == digests(one[1])

@@ -1,0 +1,43 @@
+"""A crawler's events: the first of a day are kept, whatever parts and blocks they come in."""
+
+import random
+
+import polars as pl
+import pytest
+
+from beam_jobs.ingest import user_event_limit
+from beam_jobs.ingest.records import ORDER
+from beam_jobs.ingest.user_event_limit import Limit, within
+
+
+def log(rows=3000, seed=0):
+    draw = random.Random(seed)
+    users = [min(20, int(draw.paretovariate(0.5))) for _ in range(rows)]
+    events = {"_user": [f"u{user}" for user in users], "_day": [draw.choice([1, 2]) for _ in range(rows)]}
+    return pl.DataFrame(events, {"_user": pl.String, "_day": pl.Int32}).with_row_index(ORDER)
+
+
+def first(events, most):
+    """Places of each user's first events of each day."""
+    kept, seen = [], {}
+    for row in events.sort(ORDER).iter_rows(named=True):
+        key = row["_user"], row["_day"]
+        seen[key] = seen.get(key, 0) + 1
+        kept += [row[ORDER]] if seen[key] <= most else []
+    return kept
+
+
+@pytest.mark.parametrize("most", [1, 40, 400, 10_000])
+def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
+    monkeypatch.setattr(user_event_limit, "_WATCHED", 20)
+    events = log()
+    parts = []
+    for part in events.iter_slices(1000):
+        limit = Limit(most)
+        parts.append(pl.concat([limit.take(block) for block in part.iter_slices(250)]))
+    came = pl.concat(parts).sample(fraction=1, shuffle=True, seed=1)
+    assert within(came, most).sort(ORDER)[ORDER].to_list() == first(events, most)
+    busiest = events.group_by("_user", "_day").len()["len"].max()
+    left = came.group_by("_user", "_day").len()["len"].max()
+    assert left == busiest if most > busiest else left <= 3 * most + 20 * 12, "most goes before all parts meet"
+    assert within(came, most).equals(came.filter(pl.col(ORDER).is_in(first(events, most)))), "in the frame's order"

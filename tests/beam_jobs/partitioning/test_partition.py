@@ -1,0 +1,160 @@
+"""`partition`: days appear whole or not at all, twice changes nothing, and arguments are checked."""
+
+import signal
+import subprocess
+import sys
+import time
+from datetime import date
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.partition import partition
+from tests.beam_jobs.partitioning.lay import lay_out, read_back, write
+from twinspire_core import storage
+from twinspire_core.errors import BadData, UsageError
+
+
+def test_a_snapshot_goes_to_one_day(tmp_path):
+    items = write(tmp_path / "items.jsonl", {"id": 1}, {"id": 2})
+    assert lay_out(tmp_path, items, snapshot=date(2016, 12, 31)) == {"dt=2016-12-31": [{"id": 1}, {"id": 2}]}
+
+
+def test_columns_are_renamed(tmp_path):
+    log = write(tmp_path / "log.jsonl", {"uid": 1, "ts": "2017-10-15"})
+    assert lay_out(tmp_path, log, time="when", rename={"uid": "user", "ts": "when"}) == {
+        "dt=2017-10-15": [{"user": 1, "when": "2017-10-15"}]
+    }
+    assert lay_out(tmp_path, log, time="when", rename={"ts": "when"})["dt=2017-10-15"][0].keys() == {"uid", "when"}
+
+
+def test_days_outside_are_left_out_and_counted(tmp_path):
+    log = write(tmp_path / "log.jsonl", *({"t": f"2017-10-{d}"} for d in range(10, 20)))
+    layout = Layout(time="t", first=date(2017, 10, 12), last=date(2017, 10, 15))
+    summary = partition([str(log)], str(tmp_path / "out"), layout)
+    assert (summary.days, summary.outside, summary.rows) == (4, 6, 10)
+    assert list(read_back(tmp_path / "out")) == [f"dt=2017-10-{d}" for d in range(12, 16)]
+
+
+def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
+    log = write(tmp_path / "log.jsonl", {"t": "2017-10-15"}, {"t": "2017-10-17"})
+    layout, out = Layout(time="t", done_marker="_SUCCESS"), str(tmp_path / "out")
+    first = partition([str(log)], out, layout)
+    assert (first.written, first.unchanged, first.missing) == (2, 0, [date(2017, 10, 16)])
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert {p.name for p in before} == {"part-0.parquet", "_SUCCESS"}
+
+    again = partition([str(log)], out, layout, spill_bytes=1)
+    assert (again.written, again.replaced, again.unchanged) == (0, 0, 2)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+    write(log, {"t": "2017-10-15"}, {"t": "2017-10-17"}, {"t": "2017-10-17"})
+    more = partition([str(log)], out, layout)
+    assert (more.written, more.replaced, more.unchanged) == (0, 1, 1)
+
+
+def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
+    n = pl.int_range(300_000, eager=True)
+    frame = pl.DataFrame({"n": n, "t": n % 10 // 9 * 86400})  # one day larger than a row group, one smaller
+    frame.write_parquet(tmp_path / "one.parquet", row_group_size=1000)
+    (tmp_path / "many").mkdir()
+    for part in range(3):
+        frame.slice(part * 100_000, 100_000).write_parquet(tmp_path / "many" / f"{part}.parquet")
+    for source, out, spill in (("one.parquet", "a", 1 << 30), ("many", "b", 100_000)):
+        partition([str(tmp_path / source)], str(tmp_path / out), Layout(time="t", time_unit="s"), spill_bytes=spill)
+    assert [len(rows) for rows in read_back(tmp_path / "a").values()] == [270_000, 30_000]
+    for part in (tmp_path / "a").rglob("*.parquet"):
+        assert part.read_bytes() == (tmp_path / "b" / part.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_a_missing_column_is_named_with_the_file_and_what_is_there(tmp_path):
+    log = write(tmp_path / "log.jsonl", {"user": 1, "click_timestamp": 2})
+    with pytest.raises(BadData) as e:
+        lay_out(tmp_path, log, time="click_time")
+    assert all(part in str(e.value) for part in (str(log), "'click_time'", "user, click_timestamp", "Did you mean"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({}, "give one"),
+        ({"time": "t", "snapshot": date(2017, 1, 1)}, "give one"),
+        ({"time": "t", "time_unit": "h"}, "s, ms, us"),
+        ({"time": "t", "first": date(2017, 1, 2), "last": date(2017, 1, 1)}, "--from"),
+        ({"time": "t", "time_zone": "America/Sao_Paolo"}, "America/Sao_Paulo"),
+    ],
+)
+def test_arguments_that_do_not_fit(keys, says):
+    with pytest.raises(UsageError, match=says):
+        Layout(**keys)
+
+
+def test_no_file_and_an_unknown_ending_are_usage_errors(tmp_path):
+    with pytest.raises(UsageError, match="No file"):
+        lay_out(tmp_path, tmp_path / "*.parquet", time="t")
+    (tmp_path / "log.xlsx").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"log\.xlsx.*--format"):
+        lay_out(tmp_path, tmp_path / "log.xlsx", time="t")
+
+
+def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
+    # 6 million rows on 60 days, in no order: 96 MB as Arrow, of which 8 MB may wait.
+    n = pl.int_range(6_000_000, eager=True)
+    log = tmp_path / "log.parquet"
+    pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
+    code = """
+import sys
+from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.partition import partition
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
+before = peak()
+summary = partition([sys.argv[1]], sys.argv[2], Layout(time="t", time_unit="s"), spill_bytes=int(sys.argv[3]))
+print(summary.days, summary.rows, peak() - before)
+"""
+
+    def megabytes(waiting: int) -> int:
+        arguments = [sys.executable, "-c", code, str(log), str(tmp_path / str(waiting)), str(waiting)]
+        days, rows, peak = map(int, subprocess.check_output(arguments, text=True).split())
+        assert (days, rows) == (60, 6_000_000)
+        return peak
+
+    assert megabytes(8 << 20) < megabytes(1 << 30) - 40
+
+
+def test_to_and_from_an_object_store(tmp_path, gs_place):
+    log = write(tmp_path / "log.jsonl.gz", {"t": "2017-10-15", "n": 1}, {"t": "2017-10-16", "n": 2})
+    storage.write_bytes(f"{gs_place}/raw/log.jsonl.gz", log.read_bytes())
+    for done in ((2, 0), (0, 2)):
+        summary = partition([f"{gs_place}/raw"], f"{gs_place}/events/dt={{date}}/", Layout(time="t", done_marker="_OK"))
+        assert (summary.written, summary.unchanged) == done
+    assert [f.path for f in storage.list_files(f"{gs_place}/events/dt=2017-10-16")] == ["_OK", "part-0.parquet"]
+    part = storage.localize(f"{gs_place}/events/dt=2017-10-16/part-0.parquet", tmp_path / "back")
+    assert pq.ParquetFile(part).read().to_pylist() == [{"t": "2017-10-16", "n": 2}]
+
+
+def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path):
+    pl.DataFrame({"t": [f"2017-{1 + d % 12:02}-{1 + d % 28:02}" for d in range(20_000)]}).write_parquet(
+        tmp_path / "log.parquet"
+    )
+    code = (
+        "import sys; from beam_jobs.partitioning.day_layout import Layout;"
+        "from beam_jobs.partitioning.partition import partition;"
+        "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
+    )
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log.parquet"), str(out)])
+    while not list(out.rglob("part-0.parquet")) and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    killed = read_back(out)
+    assert 0 < len(killed) < 84
+
+    partition([str(tmp_path / "log.parquet")], str(out), Layout(time="t"))
+    finished = read_back(out)
+    assert len(finished) == 84
+    assert sum(map(len, finished.values())) == 20_000
+    assert killed.items() <= finished.items()

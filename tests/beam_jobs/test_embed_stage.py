@@ -1,0 +1,311 @@
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs import embed_stage
+from beam_jobs.embedding import tower_calls
+from beam_jobs.embedding.reused_vectors import Known, compare
+from beam_jobs.embedding.tower_rows import compact
+from beam_jobs.embedding.user_sample import Sample
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import BadData
+
+DAY = date(2024, 3, 10)
+ZONE = timedelta(hours=-3)
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory) -> Path:
+    """Towers whose vectors can be worked out by hand: [number in the id, week or hour, tags or history, 1]."""
+    import tensorflow as tf
+
+    def strings(*shape):
+        return tf.TensorSpec([None] * len(shape), tf.string, name=shape[0])
+
+    class Item(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.string, "item"),
+                tf.TensorSpec([None, None], tf.string, "tags"),
+                tf.TensorSpec([None], tf.float32, "week"),
+            ]
+        )
+        def serve(self, item, tags, week):
+            number = tf.strings.to_number(tf.strings.substr(item, 1, 9))
+            count = tf.reduce_sum(tf.cast(tags != "", tf.float32), 1)
+            return {"vector": tf.stack([number, week, count, tf.ones_like(number)], 1)}
+
+    class Query(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.string, "user"),
+                tf.TensorSpec([None], tf.int64, "when_hour"),
+                tf.TensorSpec([None, None], tf.string, "recent"),
+            ]
+        )
+        def serve(self, user, when_hour, recent):
+            number = tf.strings.to_number(tf.strings.substr(user, 1, 9))
+            count = tf.reduce_sum(tf.cast(recent != "", tf.float32), 1)
+            return {"vector": tf.stack([number, tf.cast(when_hour, tf.float32), count, tf.ones_like(number)], 1)}
+
+    home = tmp_path_factory.mktemp("train")
+    for name, module in (("item_tower", Item()), ("query_tower", Query())):
+        tf.saved_model.save(module, str(home / name), signatures={"serving_default": module.serve})
+    return home
+
+
+def pipeline(**beam) -> Pipeline:
+    return Pipeline.model_validate(
+        {
+            "pipeline": {"name": "tiny", "time_zone": "Etc/GMT+3"},
+            "source": {"events": "/none/dt={date}/", "items": "/none/items/dt={date}/"},
+            "columns": {"user": "user", "item": "item", "time": "time"},
+            "features": {
+                "user": {"kind": "id", "tower": "query"},
+                "when": {"kind": "time", "tower": "query"},
+                "recent": {"kind": "history", "tower": "query", "length": 5},
+                "item": {"kind": "id", "tower": "item"},
+                "tags": {"kind": "categories", "tower": "item", "from": "items"},
+                "week": {"kind": "count", "tower": "item", "days": 7},
+            },
+            "beam": beam,
+        }
+    )
+
+
+def write(uri: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def corpus(numbers, week=None) -> pa.Table:
+    rows = [
+        {
+            "_item": f"i{n}",
+            "_popular": 3,
+            "item": f"i{n}",
+            "tags": ["x"] * (n % 4),
+            "week": n / 2 if week is None else week,
+        }
+        for n in numbers
+    ]
+    columns = {"_item": pa.string(), "_popular": pa.int64(), "item": pa.string(), "tags": pa.list_(pa.string())}
+    return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("week", pa.float32())]))
+
+
+def users(numbers, hours_ago: float) -> pa.Table:
+    """Users last seen so many hours before the end of the day, which is at 03:00 UTC."""
+    end = datetime(2024, 3, 11, 3, tzinfo=UTC)
+    rows = [
+        {"_user": f"u{n}", "_last_time": end - timedelta(hours=hours_ago), "user": f"u{n}", "when_hour": n % 24,
+         "recent": ["a", "b"][: n % 3]}
+        for n in numbers
+    ]  # fmt: skip
+    time = pa.timestamp("us", tz="UTC")
+    columns = {"_user": pa.string(), "_last_time": time, "user": pa.string(), "when_hour": pa.int64()}
+    return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("recent", pa.list_(pa.string()))]))
+
+
+def context(features: str, train: str, out: str, **beam) -> StageContext:
+    inputs = {"features": features, "train": train}
+    return StageContext(pipeline=pipeline(**beam), day=DAY, mode="full", inputs=inputs, out=out)
+
+
+def vectors(uri: str, tmp_path: Path) -> pa.Table:
+    """All rows below a folder, in order of file name."""
+    files = storage.list_files(uri)
+    return pa.concat_tables(pq.read_table(pa.BufferReader(storage.read_bytes(file.uri))) for file in files)
+
+
+@pytest.fixture
+def features(tmp_path) -> str:
+    """Two corpus files of 37 and 8 items, 30 active and 5 inactive users."""
+    home = str(tmp_path / "features")
+    write(f"{home}/corpus/end/part-0.parquet", corpus(range(100, 137)))
+    write(f"{home}/corpus/end/part-1.parquet", corpus(range(200, 208)))
+    write(f"{home}/users/part-0.parquet", users(range(50, 80), hours_ago=7 * 24 - 1))
+    write(f"{home}/users/part-1.parquet", users(range(10, 15), hours_ago=7 * 24 + 1))
+    return home
+
+
+def expected_items(numbers) -> list[list[float]]:
+    return [[n, n / 2, n % 4, 1] for n in numbers]
+
+
+def test_every_row_gets_its_vector_in_the_order_of_the_corpus(tmp_path, features, towers):
+    out = str(tmp_path / "out")
+    summary = embed_stage.run(context(features, str(towers), out, batch_rows=10))
+
+    assert summary == {"items": 45, "queries": 30, "dimension": 4}
+    numbers = [*range(100, 137), *range(200, 208)]
+    items = vectors(f"{out}/items", tmp_path)
+    assert items["_item"].to_pylist() == [f"i{n}" for n in numbers]
+    assert items["vector"].to_pylist() == expected_items(numbers)
+    assert items.schema.field("vector").type == pa.list_(pa.float32(), 4)
+    queries = vectors(f"{out}/queries", tmp_path)
+    assert queries["_user"].to_pylist() == [f"u{n}" for n in range(50, 80)], "the last 7 days, in order of id"
+    assert queries["vector"].to_pylist() == [[n, n % 24, n % 3, 1] for n in range(50, 80)]
+
+
+def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, towers):
+    outs = []
+    for rows in (1, 7, 1000):
+        out = str(tmp_path / f"out{rows}")
+        embed_stage.run(context(features, str(towers), out, batch_rows=rows))
+        outs.append([vectors(f"{out}/{name}", tmp_path).combine_chunks() for name in ("items", "queries")])
+    assert outs[0] == outs[1] == outs[2]
+
+
+def test_a_run_repeated_writes_the_same_bytes(tmp_path, features, towers):
+    digests = []
+    for name in ("first", "second"):
+        embed_stage.run(context(features, str(towers), str(tmp_path / name), batch_rows=10))
+        digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
+    assert digests[0] == digests[1]
+
+
+@pytest.fixture
+def refreshed(tmp_path, features, towers):
+    """The corpus of the day after: two items are new, three changed in one feature each, and two are gone."""
+    embed_stage.run(context(features, str(towers), str(tmp_path / "before"), batch_rows=10))
+    rows = corpus([*range(102, 137), *range(200, 208), 500, 501]).to_pylist()
+    changes = {"i102": {"week": 99.0}, "i103": {"tags": ["y", "x", "x"]}, "i207": {"tags": []}}
+    rows = [row | {"_popular": 9} | changes.get(row["_item"], {}) for row in rows]
+    home = str(tmp_path / "later")
+    write(f"{home}/corpus/end/part-0.parquet", pa.Table.from_pylist(rows, corpus([]).schema))
+    write(f"{home}/users/part-0.parquet", users(range(50, 80), hours_ago=1))
+    return home
+
+
+def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(tmp_path, features, refreshed, towers):
+    """Known vectors are marked, so that one that was made again would show."""
+    before, known = vectors(f"{tmp_path}/before/items", tmp_path), str(tmp_path / "known")
+    marked = pa.FixedSizeListArray.from_arrays(
+        pc.add(before["vector"].combine_chunks().flatten(), pa.scalar(0.25, pa.float32())), 4
+    )
+    write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
+    out = str(tmp_path / "out")
+    told = embed_stage.run(context(refreshed, str(towers), out, batch_rows=10), Known(f"{features}/corpus/end", known))
+    changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
+    assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
+    found = dict(
+        zip(*(vectors(f"{out}/items", tmp_path)[name].to_pylist() for name in ("_item", "vector")), strict=True)
+    )
+    made = {"i102": [102, 99, 2, 1], "i103": [103, 51.5, 3, 1], "i207": [207, 103.5, 0, 1]}
+    made |= {f"i{n}": [n, n / 2, n % 4, 1] for n in (500, 501)}
+    kept = [*range(104, 137), *range(200, 207)]
+    assert found == made | {f"i{n}": [x + 0.25 for x in (n, n / 2, n % 4, 1)] for n in kept}
+
+
+def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
+    kinds = pa.schema({"_item": pa.string(), "word": pa.string(), "x": pa.float32(), "tags": pa.list_(pa.string())})
+    pairs = {  # the row before, the row now, whether that is a change
+        "same": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t", "u"]), False),
+        "both missing": ((None, None, []), (None, None, []), False),
+        "both not a number": (("a", float("nan"), []), ("a", float("nan"), []), False),
+        "word": (("a", 1.5, []), ("b", 1.5, []), True),
+        "now missing": (("a", 1.5, []), (None, 1.5, []), True),
+        "number was missing": (("a", None, []), ("a", 0.0, []), True),
+        "order of tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["u", "t"]), True),
+        "fewer tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t"]), True),
+    }
+    for folder, side in (("before", 0), ("now", 1)):
+        rows = [dict(zip(kinds.names, (name, *pair[side]), strict=True)) for name, pair in pairs.items()]
+        write(f"{tmp_path}/{folder}/part-0.parquet", pa.Table.from_pylist(rows, kinds))
+    items = pa.array(sorted(pairs))
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2)
+    write(f"{tmp_path}/vectors/part-0.parquet", pa.table({"_item": items, "vector": flat}))
+    known = Known(f"{tmp_path}/before", f"{tmp_path}/vectors")
+    found = compare(f"{tmp_path}/now", known, ["word", "x", "tags"])
+    assert set(found.anew["_item"].to_pylist()) == {name for name, (*_, changed) in pairs.items() if changed}
+    for item, vector in zip(*(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True):
+        assert vector[0] == 2 * sorted(pairs).index(item), "each item its own vector"
+    gone = compare(f"{tmp_path}/now", known._replace(corpus=f"{tmp_path}/nowhere"), ["word", "x", "tags"])
+    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0), "what it was made of is not known any more"
+
+
+def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):
+    storage.copy_tree(features, f"{gs_place}/features")
+    storage.copy_tree(str(towers), f"{gs_place}/train")
+    summary = embed_stage.run(context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out", batch_rows=10))
+    assert summary["items"] == 45
+    numbers = [*range(100, 137), *range(200, 208)]
+    assert vectors(f"{gs_place}/out/items", tmp_path)["vector"].to_pylist() == expected_items(numbers)
+
+
+@pytest.mark.slow
+def test_several_worker_processes_write_the_same_bytes(tmp_path, features, towers):
+    digests = []
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    for name, given in (("one", []), ("two", options)):
+        embed_stage.run(context(features, str(towers), str(tmp_path / name), batch_rows=10, options=given))
+        digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
+    assert digests[0] == digests[1]
+
+
+def test_the_sample_is_the_same_however_the_users_are_split(monkeypatch):
+    table = users(range(1000), hours_ago=1)
+    drawn = []
+    for pieces in ([1000], [1, 999], [400, 300, 300], [100] * 10):
+        sample = Sample("_user", 50)
+        ends = np.cumsum(pieces)
+        parts = [compact(table.slice(end - n, n)) for n, end in zip(pieces, ends, strict=True)]
+        halves = [sample.create_accumulator(), sample.create_accumulator()]
+        for number, rows in enumerate(parts):
+            halves[number % 2] = sample.add_input(halves[number % 2], rows)
+        drawn.append(sample.extract_output(sample.merge_accumulators(halves)))
+    assert drawn[0].num_rows == 50
+    assert all(other.equals(drawn[0]) for other in drawn)
+    ids = drawn[0].column("_user").to_pylist()
+    assert ids == sorted(ids)
+    assert 300 < np.mean([int(i[1:]) for i in ids]) < 700, "not the first ones, nor the last"
+
+
+def test_a_batch_takes_only_its_own_rows_along():
+    import pickle
+
+    whole = users(range(20_000), hours_ago=1)
+    assert len(pickle.dumps(compact(whole.slice(5, 10)))) < 5_000
+
+
+def test_an_item_twice_is_named(tmp_path, features, towers):
+    write(f"{features}/corpus/end/part-2.parquet", corpus([205, 999]))
+    with pytest.raises(BadData, match=r"more than once: i205\."):
+        embed_stage.run(context(features, str(towers), str(tmp_path / "out")))
+
+
+def test_a_vector_that_is_not_finite_is_named(tmp_path, features, towers):
+    write(f"{features}/corpus/end/part-2.parquet", corpus([300, 301], week=float("inf")))
+    with pytest.raises(BadData, match="item i300, i301"):
+        embed_stage.run(context(features, str(towers), str(tmp_path / "out")))
+
+
+def test_an_empty_corpus_is_told(tmp_path, towers):
+    home = str(tmp_path / "features")
+    write(f"{home}/corpus/end/part-0.parquet", corpus([]))
+    write(f"{home}/users/part-0.parquet", users([], hours_ago=1))
+    with pytest.raises(BadData, match="corpus is empty"):
+        embed_stage.run(context(home, str(towers), str(tmp_path / "out")))
+
+
+def test_no_active_users_give_no_queries(tmp_path, features, towers):
+    (Path(features) / "users" / "part-0.parquet").unlink()
+    assert embed_stage.run(context(features, str(towers), str(tmp_path / "out")))["queries"] == 0
+
+
+def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers, monkeypatch):
+    """A copy of the towers: this process may have those of the other tests by now."""
+    shutil.copytree(towers, tmp_path / "towers")
+    loads, load = [], tower_calls.load_tower
+    monkeypatch.setattr(tower_calls, "load_tower", lambda uri: loads.append(uri) or load(uri))
+    embed_stage.run(context(features, str(tmp_path / "towers"), str(tmp_path / "out"), batch_rows=2))
+    assert sorted(loads) == [f"{tmp_path}/towers/{name}_tower" for name in ("item", "query")]

@@ -1,0 +1,257 @@
+"""The gate on what a version finds, as cases and as properties of any figures."""
+
+import json
+from math import inf, nan
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index_builder.gate.verdict import Refreshed, judge_refresh
+from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
+from twinspire_core.metrics.bootstrap import interval, resampled_means
+
+
+def test_a_version_as_good_as_its_baseline_is_accepted():
+    assert verdict().accepted and verdict().figures["baseline"] == 0.2 and verdict().notes == ()
+
+
+@pytest.mark.parametrize(("recall", "accepted"), [(0.1801, True), (0.1799, False), (0.3, True)])
+def test_a_tenth_may_be_lost_and_no_more(recall, accepted):
+    """Where no interval says how sure a loss is."""
+    found = verdict(candidate={"recall@50": recall})
+    assert found.accepted == accepted
+    if not accepted:
+        assert "0.1799" in found.refused[0] and "0.1800" in found.refused[0] and "0.2000" in found.refused[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high", "accepted", "noted"),
+    [
+        (-0.05, -0.09, -0.01, True, False),  # surely less, but less than a tenth
+        (-0.12, -0.20, -0.04, False, False),  # more than a tenth, and surely a loss
+        (-0.12, -0.20, -0.001, False, False),
+        (-0.12, -0.27, 0.0, True, True),  # more than a tenth, which may be chance
+        (-0.12, -0.40, 0.10, True, True),
+        (-0.50, -0.60, -0.40, False, False),
+        (0.30, 0.10, 0.50, True, False),
+        (-0.0999, -0.4, 0.2, True, False),
+    ],
+)
+def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted, noted):
+    found = verdict(**changed(change, low, high))
+    assert (found.accepted, bool(found.notes)) == (accepted, noted)
+    for text in (*found.refused, *found.notes):
+        said = (f"{0.2 * (1 + change):.4f}", "0.1800", "0.2000", f"{change:+.1%}", f"{low:+.1%}", f"{high:+.1%}", "500")
+        assert all(one in text for one in said)
+        assert ("may be chance" in text) == noted
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high", "users", "differ", "accepted", "noted"),
+    [
+        (-0.50, -0.70, -0.21, 300, 60, False, False),  # all of the interval is beyond a fifth
+        (-0.50, -0.70, -0.20, 300, 60, True, True),  # not all of it
+        (-0.15, -0.18, -0.12, 300, 60, True, False),
+        (-1.00, -1.00, -1.00, 300, 9, True, True),  # nine users are no slice to conclude from
+        (-1.00, -1.00, -1.00, 300, 10, False, False),
+        (-1.00, -1.00, -1.00, 199, 60, True, True),
+        (-1.00, None, None, 300, 60, True, True),
+        (0.50, 0.20, 0.80, 300, 60, True, False),
+    ],
+)
+def test_a_slice_is_refused_when_its_loss_is_surely_large(change, low, high, users, differ, accepted, noted):
+    found = verdict(**changed(change, low, high, users=users, differ=differ, where="1-4"))
+    assert (found.accepted, bool(found.notes)) == (accepted, noted)
+    if not accepted:
+        (reason,) = found.refused
+        said = ("recall@50/users:1-4", f"{0.2 * (1 + change):.4f}", "0.2000", f"{low:+.1%}", f"{high:+.1%}", "300")
+        assert all(one in reason for one in said)
+
+
+def test_slices_of_too_few_users_are_named_with_their_numbers():
+    few = {"0": {"users": 12, "recall@50": 0.0}, "1-4": {"users": 199, "recall@50": 0.1}}
+    sliced = {"recall@50": 0.2, "slices": {"users": {**few, "5+": {"users": 289, "recall@50": 0.3}}}}
+    (note,) = verdict(candidate=sliced, baseline=sliced).notes
+    assert "users:0 (12), users:1-4 (199)" in note and "gate.min_users = 200" in note and "5+" not in note
+    assert verdict(gate(min_users=12), candidate=sliced, baseline=sliced).notes == ()
+
+
+def test_the_figures_tell_what_was_compared():
+    of_all = {"change": 0.25, "low": -0.01, "high": 0.5, "differ": 50}
+    part = {"users": 300, "recall@50": 0.1}
+    empty = {"users": 0, "queries": 0}
+    found = verdict(
+        candidate={"recall@50": 0.25, "slices": {"users": {"0": empty, "1-4": part}, "items": {"0": part}}},
+        baseline={"recall@50": 0.2, "slices": {"users": {"0": empty, "1-4": {**part, "recall@50": 0.1}}}},
+        change={"recall@50": of_all, "recall@50/users:1-4": {"change": 0.0, "differ": 1}},
+    ).figures
+    assert found == {
+        "metric": "recall@50",
+        "candidate": 0.25,
+        "baseline": 0.2,
+        "users": 500,
+        **of_all,
+        "slices": {
+            "users:1-4": {
+                "users": 300,
+                "candidate": 0.1,
+                "baseline": 0.1,
+                "change": 0.0,
+                "low": None,
+                "high": None,
+                "differ": 1,
+            }
+        },
+        "lead": {**GOOD["lead"]["recall@50"], "before": [0.9, 1.0, 1.1]},
+        "mix": None,
+        "index_recall": 0.99,
+        "items": 1000,
+    }
+
+
+@pytest.mark.parametrize(("change", "accepted"), [((-0.12, -0.2, -0.04), False), ((-0.12, -0.27, 0.0), True)])
+def test_the_mix_is_judged_too(change, accepted):
+    found = verdict(mix=changed(*change))
+    assert found.accepted == accepted and found.figures["mix"]["change"] == -0.12
+    assert all(text.startswith("the mix: recall@50 is 0.1760") for text in (*found.refused, *found.notes))
+    assert not verdict(mix=changed(-0.5, -0.7, -0.21, where="1-4")).accepted
+    assert not verdict(**changed(-0.12, -0.2, -0.04), mix=changed(0.5, 0.4, 0.6)).accepted
+
+
+@pytest.mark.parametrize("missing", ["candidate", "baseline"])
+def test_no_mix_is_no_reason(missing):
+    found = verdict(mix={**changed(-0.5, -0.6, -0.4), missing: None})
+    assert found.accepted and found.notes == ()
+
+
+def test_too_few_users_are_not_compared_and_that_is_said():
+    found = verdict(candidate={"recall@50": 0.01}, users=199)
+    assert found.accepted and "199" in found.notes[0] and "200" in found.notes[0]
+    assert verdict(**changed(-1.0, -1.0, -1.0, where="0"), users=199).accepted
+
+
+def test_a_baseline_that_cannot_read_a_feature_is_noted():
+    found = verdict(unread=["tags (now a text, was a list of texts)", "week (now gone, was a number)"])
+    assert found.accepted and "missing for the baseline: tags (now a text" in found.reason and "week" in found.reason
+    assert verdict(unread=[]).notes == () == verdict().notes
+
+
+def test_the_first_version_has_nothing_to_be_compared_with():
+    found = verdict(baseline=None, baseline_items=None)
+    assert found.accepted and "no earlier version" in found.notes[0]
+    assert [found.figures[x] for x in ("baseline", "change", "low", "high", "differ")] == [None] * 5
+
+
+def test_as_many_users_as_needed_are_enough():
+    assert not verdict(candidate={"recall@50": 0.01}, users=200).accepted
+
+
+@pytest.mark.parametrize("candidate", [{"recall@50": nan}, {"recall@50": inf}, {}, None])
+@pytest.mark.parametrize("baseline", [{"recall@50": 0.2}, None])
+@pytest.mark.parametrize("change", [{}, {"recall@50": {"change": -0.5, "low": -0.9, "high": 0.1}}])
+def test_what_was_not_measured_is_not_accepted(candidate, baseline, change):
+    found = verdict(candidate=candidate, baseline=baseline, change=change)
+    assert len(found.refused) == 1 and "recall@50" in found.refused[0]
+    json.dumps(found.figures, allow_nan=False)
+
+
+@pytest.mark.parametrize("baseline", [{"recall@50": nan}, {"recall@10": 1.0}])
+def test_a_baseline_that_was_not_measured_is_told(baseline):
+    assert not verdict(baseline=baseline).accepted
+
+
+@pytest.mark.parametrize("recall", [0.9799, nan, None])
+def test_the_index_reaches_its_target(recall):
+    assert not verdict(index_recall=recall).accepted
+
+
+@pytest.mark.parametrize(("items", "accepted"), [(1500, True), (1501, False), (499, False), (0, False)])
+def test_a_corpus_that_jumps_is_refused(items, accepted):
+    assert verdict(items=items).accepted == accepted
+
+
+def test_all_reasons_are_given():
+    limits = gate(floors={"recall@50": 0.1}, ceilings={"gini@50": 0.1})
+    found = verdict(limits, candidate={"recall@50": 0.0, "gini@50": 0.9}, index_recall=0.5, items=1)
+    assert len(found.refused) == 5
+
+
+def worse(day, factor, where=""):
+    """The day with a share of the recall lost, of all or of the slice."""
+    name = f"recall@50/{where}" if where else "recall@50"
+
+    def shrunk(measures):
+        return {**measures, "recall@50": measures["recall@50"] * factor}
+
+    after = day["candidate"]
+    if where:
+        slices = {"users": {"0": shrunk(after["slices"]["users"]["0"])}}
+        after = {**after, "slices": slices}
+    else:
+        after = shrunk(after)
+    told = day["change"][name]
+    less = {k: (1 + told[k]) * factor - 1 for k in ("change", "low", "high")}
+    return {**day, "candidate": after, "change": {**day["change"], name: {**told, **less}}}
+
+
+@settings(deadline=None, max_examples=200)
+@given(any_day(), share, st.sampled_from(["", "users:0"]))
+def test_losing_more_never_turns_a_refusal_into_acceptance(day_and_limits, factor, where):
+    day, limits = day_and_limits
+    before, after = verdict(gate(**limits), **day), verdict(gate(**limits), **worse(day, factor, where))
+    assert len(after.refused) >= len(before.refused)
+
+
+@settings(deadline=None, max_examples=200)
+@given(any_day())
+def test_what_is_refused_can_be_written_down(day_and_limits):
+    day, limits = day_and_limits
+    found = verdict(gate(**limits), **day)
+    json.dumps(found.figures, allow_nan=False)
+    assert not any("nan" in text or "None" in text for text in (*found.refused, *found.notes))
+
+
+def test_chance_alone_is_seldom_refused():
+    """250 users a day, 3 of 10 of whom find something, by two versions that are equally good: 400 days."""
+    rng, refused, large = np.random.default_rng(7), 0, 0
+    for _ in range(400):
+        found = (rng.random((2, 250)) < 0.3).astype(float)
+        after, before = (resampled_means({"x": x}, np.arange(250), 100)["x"] for x in found)
+        low, high = interval(after / before - 1)
+        change = found[0].mean() / found[1].mean() - 1
+        told = changed(change, low, high, before=found[1].mean(), users=250)
+        refused += not verdict(**told).accepted
+        large += change < -0.1
+        assert verdict(**changed(change, low, high, before=found[1].mean(), users=250, where="0")).accepted
+    assert refused < 0.05 * 400 and large > 0.15 * 400
+
+
+def refreshed(**changes):
+    told = {"index_recall": 0.99, "items": 1000, "before": 1000, "new": 10, "withdrawn": 10}
+    quality = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5, "index_recall": 0.5, "items": 7}
+    return judge_refresh(Refreshed(trained="2017-10-01-abc", **{**told, **changes}), quality, GATE, INDEX)
+
+
+def test_a_refresh_is_not_judged_by_what_its_towers_were():
+    found = refreshed()
+    assert found.accepted and "2017-10-01-abc" in found.reason
+    told = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5, "index_recall": 0.99, "items": 1000}
+    assert found.figures == told, "the towers' figures, and its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"index_recall": 0.979}, "index recall"),
+        ({"index_recall": None}, "index recall"),
+        ({"withdrawn": 501, "items": 509}, "501 items are gone from the 1,000 before"),
+        ({"new": 501, "items": 1491}, "501 items are not in the 1,000 before"),
+        ({"withdrawn": 501, "new": 501}, "gone from"),  # of the same size, and another one
+    ],
+)
+def test_a_refresh_is_held_to_its_index_and_to_how_much_is_exchanged(changes, said):
+    found = refreshed(**changes)
+    assert not found.accepted and any(said in reason for reason in found.refused) and said in found.reason
+    assert refreshed(withdrawn=500, new=500).accepted

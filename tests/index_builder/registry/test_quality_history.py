@@ -1,0 +1,171 @@
+"""Figures of a version that a later day's run measured, found again by the log."""
+
+import json
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from typer.testing import CliRunner
+
+from index_builder import publish_stage
+from index_builder.registry.quality_history import measured
+from index_builder.registry.registry import Registry
+from twinspire.cli.main import app
+from twinspire_core import storage
+
+FIRST, SECOND, THIRD, FOURTH = (date(2024, 5, day) for day in (1, 2, 3, 4))
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Reads go through the registry: a disk is enough."""
+    return str(tmp_path / "place")
+
+
+@pytest.fixture
+def registry(pipeline):
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+@pytest.fixture
+def day(context, pipeline, parent):
+    """Runs a day: its own recall on held-out users, and what its parent had of it."""
+
+    def run(date, recall, asked=None, seed=0):
+        made = context(date, recall=recall, asked=asked, parent=parent(pipeline, date), seed=seed)
+        return publish_stage.run(made)["version"]
+
+    return run
+
+
+def later(registry):
+    """The next day of each stored version, and what was measured there."""
+    wanted = [one.version for one in registry.statuses() if one.stored]
+    found = measured(registry, registry.log(), wanted)
+    return {
+        version: (one.next_day.version, one.next_day.measures["recall@50"])
+        for version, one in found.items()
+        if one.next_day
+    }
+
+
+def test_the_next_day_measures_the_version_before_it(day, registry):
+    one, two, three = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3), day(THIRD, 0.22, asked=0.4)
+    assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
+    found = measured(registry, registry.log(), [one])[one]
+    assert found.holdout["candidate"]["recall@50"] == 0.2 and found.gate["accepted"]
+    assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == ("past", 0.15)
+
+
+def test_a_refused_day_measures_its_parent_and_so_does_the_one_after(day, registry):
+    one, refused, three = day(FIRST, 0.2), day(SECOND, 0.1, asked=0.3), day(THIRD, 0.2, asked=0.4)
+    assert later(registry) == {one: (refused, 0.3)}, "the nearest day"
+    registry.delete(refused)
+    assert later(registry) == {one: (three, 0.4)}
+
+
+def test_after_a_rollback_the_next_day_measures_what_was_gone_back_to(day, registry):
+    one, two = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3)
+    registry.rollback(reason="bad")
+    three = day(THIRD, 0.2, asked=0.4)
+    again = day(SECOND, 0.2, asked=0.35, seed=1)
+    assert later(registry) == {one: (again, 0.35)}, "of two versions of a day, the later one"
+    registry.delete(again)
+    registry.delete(two)
+    assert later(registry) == {one: (three, 0.4)}
+
+
+def test_a_version_trained_from_scratch_measures_its_parent_too(context, parent, pipeline, registry):
+    one = publish_stage.run(context(FIRST))["version"]
+    made = context(SECOND, asked=0.3, parent=parent(pipeline, SECOND))
+    two = publish_stage.run(replace(made, mode="full"))["version"]
+    assert registry.manifest(two).parent is None and later(registry) == {one: (two, 0.3)}
+
+
+@pytest.fixture
+def told(pipeline, tmp_path):
+    """What a command prints at 80 columns."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(
+        f"""
+        pipeline = {{ name = "tiny", work_root = "{pipeline.pipeline.work_root}" }}
+        source = {{ events = "/none/dt={{date}}/" }}
+        columns = {{ user = "user", item = "item", time = "time" }}
+        registry = {{ root = "{pipeline.registry.root}" }}
+        features = {{ user = {{ kind = "id", tower = "query" }}, item = {{ kind = "id", tower = "item" }} }}
+        """
+    )
+
+    def run(name, *arguments):
+        done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [name, str(file), *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+def test_versions_are_listed_with_both_figures(day, registry, told):
+    one, two, refused = day(FIRST, 0.2), day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
+    registry.pin(one)
+    lines = told("versions").splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(" 2024")}
+    assert rows == {
+        refused: ["refused", "refused", "0.100", "0.200"],
+        two: ["live", "accepted", "0.215", "0.200", "0.400", "0.800", "0.200"],
+        one: ["accepted,", "accepted", "0.200", "0.300", "0.600", "0.150"],
+    }
+    (why,) = [line for line in lines if line.startswith(refused)]
+    assert why.startswith(f"{refused} refused: recall@50 is 0.1000, below 0.1800")
+    listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
+    assert listed[two]["next_day"] == {
+        "day": "2024-05-03",
+        "version": refused,
+        "value": 0.4,
+        "mix": 0.8,
+        "users": 7,
+        "best_baseline": ["past", 0.2],
+    }
+    assert listed[two]["live"] and listed[refused]["refused"] and listed[refused]["next_day"] is None
+    assert listed[one]["pinned"] and listed[one]["notes"] and listed[one]["users"] == 500
+    assert listed[one]["items"] == 300
+
+
+def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registry, told):
+    day(FIRST, 0.2)
+    two, refused = day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
+    shown = told("show", two)
+    assert f"tiny {two}, live" in shown and f"{registry.place(two, 'report.html')}\n" in shown
+    rows = [line.split() for line in shown.splitlines() if "0." in line]
+    assert [row for row in rows if row[-1] in ("0.215", "0.200", "0.400", "0.800", "0.100")] == [
+        ["held", "out", "this", "version", "0.215"],
+        ["the", "parent", "0.200"],
+        ["next", "day", "this", "version", "0.400"],
+        ["its", "mix", "0.800"],
+        ["most", "popular", "0.100"],
+        ["past", "0.200"],
+    ]
+    assert "next day: 7 users of 2024-05-03" in shown
+    assert "\n         - recall@50 is 0.1000, below 0.1800" in told("show", refused)
+    assert "next day's run will measure it" in told("show", refused)
+    found = json.loads(told("show", "--version", two, "--json"))
+    assert found["version"] == two and found["next_day"]["baselines"]["past"] == {"recall@50": 0.2}
+    assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {"recall@50": 0.215}
+    assert found["gate"]["accepted"] and found["status"] == "live" and found["log"][0]["action"] == "publish"
+
+
+def test_the_lead_is_shown_beside_those_before(context, told):
+    made = context(FIRST)
+    place = storage.join(made.inputs["train"], "metrics.json")
+    metrics = json.loads(storage.read_bytes(place))
+    lead = {"lead": 0.5, "low": 0.4, "high": 0.6, "popular_today": 0.4, "differ": 9}
+    metrics["holdout"]["lead"] = {"recall@50": lead}
+    metrics["leads"] = {"2024-04-30": {"recall@50": 0.625}, str(FIRST): {"recall@50": 0.5}}
+    storage.write_bytes(place, json.dumps(metrics).encode())
+    publish_stage.run(made)
+    (line,) = [line for line in told("show").splitlines() if line.startswith("lead")]
+    assert "recall@50 is 0.50 times the 0.4000 of" in line and line.endswith("versions before: 0.62")
+
+
+def test_where_nothing_was_published_it_says_so(told):
+    assert "tiny has no version in" in told("versions") and json.loads(told("versions", "--json")) == []

@@ -1,0 +1,321 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from index_builder import index_stage
+from index_builder.tuning import settings_search
+from tests.index_builder.tuning.vectors import clustered
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.errors import BadData, UsageError
+from twinspire_core.search import exact, scann_index
+from twinspire_core.search.index import Index, Settings, load
+from twinspire_core.search.scann_index import ScannIndex
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_vectors(folder: Path, key: str, ids: list[str], vectors: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
+    table = pa.table({key: ids, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
+    pq.write_table(table, folder / "part-00000.parquet")
+
+
+def stage(
+    tmp_path: Path, vectors: np.ndarray, queries: np.ndarray, ids: list[str] | None = None, **index
+) -> StageContext:
+    """The index stage over an embed attempt with these vectors."""
+    ids = ids or [f"i{n:07d}" for n in range(len(vectors))]
+    write_vectors(tmp_path / "embed" / "items", "_item", ids, vectors)
+    write_vectors(tmp_path / "embed" / "queries", "_user", [f"u{n:07d}" for n in range(len(queries))], queries)
+    pipeline = Pipeline.model_validate(
+        {
+            "pipeline": {"name": "tiny"},
+            "source": {"events": "/none/dt={date}/"},
+            "columns": {"user": "user", "item": "item", "time": "time"},
+            "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+            "index": index,
+        }
+    )
+    inputs = {"embed": str(tmp_path / "embed")}
+    return StageContext(
+        pipeline=pipeline, day=date(2024, 1, 1), mode="full", inputs=inputs, out=str(tmp_path / "index")
+    )
+
+
+def neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """By float64 and a full sort."""
+    return np.argsort(-(queries.astype(float) @ vectors.astype(float).T), axis=1, kind="stable")[:, :k]
+
+
+def overlap(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)]))
+
+
+def test_exact_search_is_a_full_sort_in_double_precision():
+    rng = np.random.default_rng(0)
+    for items, k in ((1, 1), (7, 3), (300, 100), (5000, 10), (140_000, 50)):
+        # Small integers: sums are exact, and ties are plenty.
+        vectors = rng.integers(-3, 4, (items, 6)).astype(np.float32)
+        queries = rng.integers(-3, 4, (5, 6)).astype(np.float32)
+        rows, scores = exact.search(vectors, queries, k)
+        np.testing.assert_array_equal(rows, neighbours(vectors, queries, k))
+        np.testing.assert_array_equal(scores, np.take_along_axis(queries @ vectors.T, rows, 1))
+
+
+@pytest.mark.parametrize("kind", ["quantised", "tree"])
+def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(index_stage, "strategy", lambda items, wanted: ((kind,), "asked for"))
+    vectors, queries = clustered(12_000), clustered(1_000, seed=1)
+    ctx = stage(tmp_path, vectors, queries, exact_below=0, k=50)
+    summary = index_stage.run(ctx)
+
+    figures = json.loads((tmp_path / "index" / "index.json").read_text())
+    assert figures["kind"] == summary["kind"] == kind
+    measuring = queries[1::2]  # users are in order of id; every other one measures
+    rows, _ = load(tmp_path / "index" / "index").search(measuring, 50)
+    assert figures["recall"] == pytest.approx(overlap(rows, neighbours(vectors, measuring, 50)), abs=1e-4)
+    assert figures["recall"] >= figures["recall_target"] == ctx.pipeline.index.recall_target
+    assert min(point["recall"] for point in figures["tried"]) < 0.98, "the curve goes below the target"
+    assert figures["queries"] == {"tuning": 500, "measuring": 500, "source": "users"}
+    speed = json.loads((tmp_path / "index" / "timings.json").read_text())
+    assert len(speed["tried_ms"]) == len(figures["tried"]) and min(speed["tried_ms"]) > 0
+
+
+def test_a_higher_target_costs_more_work(tmp_path):
+    vectors, queries = clustered(12_000), clustered(600, seed=1)
+    costs = []
+    for target in (0.8, 0.99):
+        settings = index_stage.build(vectors, queries, Wanted(exact_below=0, k=50, recall_target=target)).index.settings
+        costs.append(settings_search.work(settings, len(vectors)))
+    assert costs[0] < costs[1]
+
+
+def test_one_query_and_many_are_answered_alike():
+    queries = clustered(100, seed=1)
+    for kind in ("quantised", "tree"):
+        index = make(kind, clustered(3_000), 10)
+        rows, scores = index.search(queries, 10)
+        for size in (1, 5, 16, 33):
+            parts = [index.search(queries[i : i + size], 10) for i in range(0, 100, size)]
+            # ScaNN groups queries; which of two items with equal codes is rescored depends on the group.
+            assert overlap(np.concatenate([part[0] for part in parts]), rows) > 0.99
+            others = np.concatenate([part[1] for part in parts])
+            np.testing.assert_allclose(others[:, 0], scores[:, 0], atol=1e-6)
+            assert np.isclose(others, scores, atol=1e-6).mean() > 0.95
+
+
+@pytest.mark.parametrize("dimension", [1, 3, 7])
+def test_odd_widths_are_coded(dimension):
+    vectors, queries = clustered(2_000, dimension), clustered(50, dimension, seed=1)
+    for code in (1, 2):
+        settings = Settings(kind="tree", k=5, rescored=200, leaves=10, leaves_searched=10, code_dimensions=code)
+        _, scores = ScannIndex.build(vectors, settings).search(queries, 5)
+        best = np.sort(queries @ vectors.T, 1)[:, ::-1][:, :5]
+        assert (scores >= best - 0.01).mean() > 0.95
+
+
+def test_the_same_vectors_give_the_same_files_on_any_number_of_cores(tmp_path, monkeypatch):
+    vectors, queries = clustered(8_000), clustered(400, seed=1)
+    files = []
+    for name, cores in (("first", 1), ("second", 3)):
+        monkeypatch.setattr(scann_index, "CORES", cores)
+        index_stage.run(stage(tmp_path / name, vectors, queries, exact_below=0, tree_above=0, k=20))
+        folder = tmp_path / name / "index"
+        files.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+        del files[-1][Path("timings.json")]
+    assert files[0] == files[1]
+
+
+def make(kind: str, vectors: np.ndarray, k: int) -> Index:
+    """An index of a kind, untuned."""
+    if kind == "exact":
+        return exact.ExactIndex(vectors, Settings(kind="exact", k=k))
+    leaves = 50 if kind == "tree" else 0
+    return ScannIndex.build(
+        vectors, Settings(kind=kind, k=k, rescored=3 * k, leaves=leaves, leaves_searched=leaves // 5)
+    )
+
+
+@pytest.mark.parametrize("kind", ["exact", "quantised", "tree"])
+def test_a_moved_index_loads_in_a_clean_process(tmp_path, kind):
+    queries = clustered(4, seed=1)
+    index = make(kind, clustered(3_000), 10)
+    index.save(tmp_path / "here")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here").rename(tmp_path / "elsewhere" / "index")
+    np.save(tmp_path / "queries.npy", queries)
+
+    code = "import sys, numpy as np; from twinspire_core.search.index import load; index = load(sys.argv[1])\n"
+    code += "print(index.search(np.load(sys.argv[2]), 10)[0].tolist(), 'tensorflow' in sys.modules)"
+    arguments = [sys.executable, "-c", code, "elsewhere/index", "queries.npy"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(arguments, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{index.search(queries, 10)[0].tolist()} False"
+
+
+def test_scann_and_tensorflow_share_a_process(tmp_path):
+    code = """
+import {first}
+import numpy as np
+from twinspire_core.search import scann_index
+from twinspire_core.search.index import Settings
+import tensorflow as tf
+vectors = np.random.default_rng(0).normal(size=(2000, 8)).astype("float32")
+vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+index = scann_index.ScannIndex.build(vectors, Settings(kind="quantised", k=10, rescored=50))
+rows, _ = index.search(tf.constant(vectors[:3]).numpy(), 10)
+assert rows[:, 0].tolist() == [0, 1, 2], rows
+assert int(tf.reduce_sum(tf.ones([3]))) == 3
+"""
+    for first in ("sys", "tensorflow"):
+        subprocess.run([sys.executable, "-c", code.format(first=first)], check=True, capture_output=True, cwd=ROOT)
+
+
+def test_k_beyond_the_settings_is_answered_in_full_and_exactly_near_the_corpus():
+    queries, index = clustered(20, seed=1), make("tree", clustered(3_000), 10)
+    for k in (1, 10, 200, 2_999, 3_000, 9_999):
+        rows, scores = index.search(queries, k)
+        assert rows.shape == scores.shape == (20, min(k, 3_000))
+        assert all(len(set(row)) == len(row) for row in rows.tolist())
+        assert not np.isnan(scores).any()
+        assert (np.diff(scores) <= 0).all()
+    np.testing.assert_array_equal(np.sort(rows), np.tile(np.arange(3_000), (20, 1)))
+
+
+def test_leaves_that_hold_too_few_are_made_up():
+    corner = np.eye(2, dtype=np.float32)
+    vectors = np.concatenate([np.tile(corner[0], (1_900, 1)), np.tile(corner[1], (100, 1))]) + clustered(2_000, 2) / 50
+    index = ScannIndex.build(vectors, Settings(kind="tree", k=200, rescored=210, leaves=2, leaves_searched=1))
+    rows, scores = index.search(corner, 200)  # the leaf of the second holds 100
+    np.testing.assert_array_equal(rows[1], neighbours(vectors, corner, 200)[1])
+    assert (scores[0] > 0.9).all()
+    np.testing.assert_array_equal(index.search(corner[1:], 200)[0], rows[1:])  # one query takes another way
+    # Nor do they count as found when settings are chosen: the exact answer would hide that they are too few.
+    truth = settings_search.Truth.of(vectors, corner[1:], 200)
+    assert settings_search.recall(vectors, truth, index.scan(corner[1:], 200)[0]).mean == 0.5
+    assert settings_search.tune(index, truth, 0.9, lambda point: None) is None
+    assert not np.isnan(scores).any()
+
+
+@pytest.mark.parametrize("items", [1, 2, 15, 999])
+def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
+    vectors = clustered(items)
+    index = index_stage.build(vectors, clustered(10, seed=1), Wanted(exact_below=0, tree_above=0)).index
+    assert index.settings.kind == "exact"
+    rows, _ = index.search(clustered(3, seed=2), 100)
+    assert rows.shape == (3, min(100, items))
+
+
+def test_k_near_the_corpus_is_exact():
+    assert index_stage.strategy(1_500, Wanted(exact_below=0, k=400))[0] == ()
+    assert index_stage.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("tree", "quantised")
+
+
+@pytest.mark.parametrize("limit", [0, 10_000])
+def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
+    vectors = np.tile(clustered(1), (5_000, 1))
+    summary = index_stage.run(stage(tmp_path, vectors, clustered(400, seed=1), exact_below=0, tree_above=limit, k=20))
+    assert summary["recall"] == 1
+    rows, _ = load(tmp_path / "index" / "index").search(clustered(3, seed=2), 20)
+    assert all(len(set(row)) == 20 for row in rows.tolist())
+
+
+def test_duplicates_do_not_lower_the_measured_recall(tmp_path):
+    vectors = np.repeat(clustered(100), 50, axis=0)  # k-th neighbours tie with 49 others
+    summary = index_stage.run(stage(tmp_path, vectors, clustered(400, seed=1), exact_below=0, k=20))
+    assert summary["recall"] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_without_queries_items_stand_in(tmp_path, files):
+    """Nobody was there in the last days, as before a refresh in a week without logs: the embed stage writes no file."""
+    context = stage(tmp_path, clustered(3_000), np.zeros((0, 32)), exact_below=0, k=10)
+    if not files:
+        shutil.rmtree(tmp_path / "embed" / "queries")
+    summary = index_stage.run(context)
+    assert summary["recall"] > 0.9
+    source = json.loads((tmp_path / "index" / "index.json").read_text())["queries"]["source"]
+    assert source.startswith("0 users and items")
+
+
+def test_a_target_out_of_reach_ends_in_exact_search():
+    rng = np.random.default_rng(0)
+    noise = [
+        (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
+        for v in (rng.normal(size=(2_000, 128)), rng.normal(size=(300, 128)))
+    ]
+    built = index_stage.build(*noise, Wanted(exact_below=0, tree_above=0, k=400, recall_target=1))
+    assert built.index.settings.kind == "exact"
+    assert [reason for reason in built.reasons if "settings of tree" in reason]
+    assert [reason for reason in built.reasons if "settings of quantised" in reason], "not skipped because of the tree"
+
+
+def test_broken_vectors_are_named(tmp_path):
+    vectors = clustered(30)
+    vectors[3, 5] = np.nan
+    with pytest.raises(BadData, match=r"i0000003\b"):
+        index_stage.run(stage(tmp_path, vectors, clustered(3)))
+
+
+def test_broken_queries_are_counted(tmp_path):
+    queries = clustered(30)
+    queries[3, 5], queries[9, 0] = np.nan, np.inf
+    with pytest.raises(BadData, match="2 of 30"):
+        index_stage.run(stage(tmp_path, clustered(30), queries))
+
+
+def test_no_vectors_at_all_are_refused():
+    with pytest.raises(BadData, match="there are none"):
+        index_stage.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
+
+
+def test_vectors_of_zeros_are_as_good_as_one_another():
+    built = index_stage.build(np.zeros((3_000, 8), np.float32), clustered(50, 8, seed=1), Wanted(exact_below=0, k=10))
+    rows, scores = built.index.search(clustered(3, 8, seed=2), 10)
+    assert all(len(set(row)) == 10 for row in rows.tolist()) and not scores.any()
+
+
+def test_ids_found_twice_are_named(tmp_path):
+    ids = [f"i{n}" for n in range(29)] + ["i7"]
+    with pytest.raises(BadData, match=r"more than once: i7\."):
+        index_stage.run(stage(tmp_path, clustered(30), clustered(3), ids))
+
+
+def test_an_empty_corpus_is_told(tmp_path):
+    with pytest.raises(BadData, match="empty"):
+        index_stage.run(stage(tmp_path, np.zeros((0, 4)), clustered(3, 4)))
+
+
+def test_rows_follow_the_order_of_ids(tmp_path):
+    ids = ["b", "a", "é", "B", "10", "9"]
+    vectors = np.eye(6, dtype=np.float32)
+    index_stage.run(stage(tmp_path, vectors, clustered(3, 6), ids))
+    rows, _ = load(tmp_path / "index" / "index").search(vectors, 1)
+    assert [sorted(ids)[row] for row in rows[:, 0]] == ids
+
+
+def test_queries_of_another_width_or_not_finite_are_refused():
+    index = exact.ExactIndex(clustered(10), Settings(kind="exact", k=5))
+    with pytest.raises(UsageError, match="width"):
+        index.search(np.zeros((2, 31), np.float32), 3)
+    with pytest.raises(UsageError, match="row 1 is not"):
+        index.search(np.array([[0.0] * 32, [np.nan] * 32]), 3)
+    with pytest.raises(UsageError, match="at least 1"):
+        index.search(clustered(2), 0)
+
+
+def test_a_folder_that_is_no_index_is_told(tmp_path):
+    with pytest.raises(BadData, match=r"config\.json"):
+        load(tmp_path)

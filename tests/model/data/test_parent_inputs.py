@@ -1,0 +1,50 @@
+"""What is missing for the towers of an earlier day, by hand."""
+
+import pytest
+
+from model.data.parent_inputs import inputs_of, unread
+from twinspire_core.contracts.model_bundle import Input
+
+TAG = {"kind": "category", "tower": "item"}
+EDITS = {
+    "another kind": ({"tags": TAG}, ["tags (now a text, was a list of texts)"]),
+    "another size": (
+        {"shape": {"kind": "vector", "tower": "item", "size": 4}},
+        ["shape (now a list of 4 numbers, was a list of 3 numbers)"],
+    ),
+    "removed": ({"week": None}, ["week (now gone, was a number)"]),
+    "renamed": ({"week": None, "weekly": {"kind": "count", "days": 7}}, ["week (now gone, was a number)"]),
+    "other tower": ({"device": {"kind": "category", "tower": "item"}}, ["device (now gone, was a text)"]),
+    "of a time": (
+        {"when": {"kind": "number", "tower": "query"}},
+        ["when_hour (now gone, was a number)", "when_weekday (now gone, was a number)"],
+    ),
+    "added": ({"tag": TAG}, []),
+    "hashed": ({"device": {"kind": "category", "tower": "query", "hash_buckets": 9}}, []),
+    "text of a category": ({"device": {"kind": "text", "tower": "query"}}, []),
+}
+
+
+def test_the_declared_columns_have_the_form_that_towers_take(tiny):
+    found = inputs_of(tiny.pipeline(), "query") | inputs_of(tiny.pipeline(), "item")
+    assert found == {
+        "user": Input("string"),
+        "device": Input("string"),
+        "when_hour": Input("int64"),
+        "when_weekday": Input("int64"),
+        "recent": Input("string", True),
+        "item": Input("string"),
+        "tags": Input("string", True),
+        "title": Input("string"),
+        "shape": Input("float32", True, 3),
+        "week": Input("float32"),
+    }
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_each_edit_of_the_features_tells_what_is_missing(tiny, edit):
+    changes, told = EDITS[edit]
+    before = {side: inputs_of(tiny.pipeline(), side) for side in ("query", "item")}
+    assert unread(before, tiny.pipeline()) == []
+    now = {name: f for name, f in {**tiny.features, **changes}.items() if f}
+    assert unread(before, tiny.pipeline(now)) == told

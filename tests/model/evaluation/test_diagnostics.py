@@ -1,0 +1,145 @@
+"""What the report draws, on a catalogue small enough to count by hand; and TensorBoard's files, read back."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
+
+from model.evaluation.diagnostics import frequency, pick_examples, popularity, popularity_group, rank_uncorrected
+from model.evaluation.tower_lists import exam
+from model.item_fingerprint import fingerprint
+from model.losses.sampling_probability import StreamingFrequency
+from model.training.tensorboard import write_events
+
+STRINGS = pa.list_(pa.string())
+
+
+def test_each_group_has_a_tenth_of_the_events_and_the_last_has_none():
+    events = np.array([10] * 5 + [5] * 10 + [0] * 7)  # 5 items with half of the events, 10 with the other half
+    shuffled = np.random.default_rng(0).permutation(len(events))
+    order = np.argsort(-events[shuffled], kind="stable")
+    group = popularity_group(events[shuffled], order)
+    sums = np.bincount(group, events[shuffled])
+    assert sums.tolist() == [10] * 10 + [0]
+    assert np.bincount(group).tolist() == [1] * 5 + [2] * 5 + [7]
+    assert set(events[shuffled][group < 5]) == {10}, "the most popular ones come first"
+    assert (popularity_group(np.zeros(3, int), np.arange(3)) == 10).all()
+
+
+def test_popularity_of_lists_beside_that_of_what_was_taken():
+    corpus = pa.table({"_item": list("abcd"), "_popular": [6, 3, 1, 0], "_lately": [0, 0, 0, 0]})
+    asked = pa.table(
+        {
+            "_user": ["u", "v", "new"],
+            "_truth": pa.array([["a", "d"], ["b", "z"], ["c"]], STRINGS),  # z is not in the corpus
+            "_past": pa.array([["a"], ["a"], []], STRINGS),
+            "_past_events": [1, 1, 0],
+        }
+    )
+    ranked = np.array([[0, 1, 2], [0, 3, 1], [2, 2, 2]])
+    found = popularity(exam(asked, corpus).split, {"ours": ranked}, 2)
+    # Of 10 events a has the first 6, its middle is 3; b the next 3, middle 7.5; c the last one, middle 9.5; d has none.
+    where = {"a": 3, "b": 7, "c": 9, "d": 10}
+    shares = {name: [0.0] * 11 for name in ("items", "clicks", "ours")}
+    for item, group in where.items():
+        shares["items"][group] += 1
+        shares["clicks"][group] = {"a": 1 / 3, "b": 1 / 3, "c": 0, "d": 1 / 3}[item]
+        shares["ours"][group] = {"a": 2 / 4, "b": 1 / 4, "c": 0, "d": 1 / 4}[item]
+    assert found["items"] == shares["items"]
+    assert found["clicks"] == pytest.approx(shares["clicks"], abs=1e-4), "newcomers are not in the headline"
+    assert found["lists"]["ours"] == pytest.approx(shares["ours"], abs=1e-4)
+
+
+def test_without_the_correction_frequent_items_go_down():
+    queries, items = np.eye(2, 3, dtype=np.float32), np.eye(3, dtype=np.float32)
+    items[2] = [0.6, 0.6, 0.0]
+    log_q = np.log(np.array([0.5, 0.4, 0.1], np.float32))
+    scores = queries @ items.T / 0.5 - log_q  # u: 2.69 .92 3.50; v: .69 2.92 3.50
+    assert scores.argmax(1).tolist() == [2, 2] and (queries @ items.T).argmax(1).tolist() == [0, 1]
+    found = rank_uncorrected(queries, items, log_q, np.ones(3, bool), temperature=0.5, k=3)
+    assert found.tolist() == [[2, 0, 1], [2, 1, 0]]
+    never_drawn = np.array([False, True, True])
+    found = rank_uncorrected(queries, items, log_q, never_drawn, temperature=0.5, k=3)
+    assert found.tolist() == [[2, 1, -1], [2, 1, -1]]
+
+
+def test_frequencies_beside_counts():
+    items = pa.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
+    true = dict(zip(fingerprint(["a", "b", "c"]).tolist(), [0.6, 0.3, 0.1], strict=True))
+    found = frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
+    assert (found["rows"], found["items"]) == (100, 3)
+    assert found["factor"] == pytest.approx(2)
+    assert found["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
+    # One item too high by 4, of a tenth of the rows; the others right.
+    found = frequency(items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()]))
+    assert found["factor"] == pytest.approx(4**0.1)
+    # Of a hundred items met once each nothing is known; a seventh of the other rows is of b, estimated too high by 2.
+    rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
+    true = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 10 / 170], strict=True))
+    found = frequency(
+        rare, lambda keys: np.log([true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys])
+    )
+    assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
+    assert frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
+    assert frequency(items[:0], lambda keys: np.zeros(0)) is None
+
+
+def test_a_streaming_estimate_comes_near_the_true_shares():
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(50, 20_000, p=np.arange(50, 0, -1) / 1275)
+    estimate = StreamingFrequency(buckets=1000, hashes=2)
+    for batch in fingerprint([f"i{n}" for n in drawn]).reshape(-1, 100):
+        estimate.update(batch)
+    found = frequency(pa.array([f"i{n}" for n in drawn]), lambda keys: estimate.log_q(keys).numpy())
+    assert 1 < found["factor"] < 1.15 and len(found["pairs"]) > 20
+
+
+def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
+    corpus = pa.table({"_item": list("abcd"), "_popular": [1, 1, 1, 1], "_lately": [0] * 4})
+    users = [f"u{n}" for n in range(40)]
+    asked = pa.table(
+        {
+            "_user": users,
+            "_truth": pa.array([["a", "z"]] * 40, STRINGS),
+            "_past": pa.array([["b"]] * 40, STRINGS),
+            "_past_events": [n // 10 * 3 for n in range(40)],  # 0, 3, 6, 9: slices 0, 1-4, 5-19
+            "recent": pa.array([["c", "b", "z"]] * 40, STRINGS),
+        }
+    )
+    pipeline = tiny.pipeline()
+    examined = exam(asked, corpus, pipeline.evaluation)
+    lists = [np.tile(order, (40, 1)) for order in ([0, 1, -1, -1], [3, 2, 1, 0])]
+    found = [pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus) for ranked in lists]
+    assert [one["past_events"] for one in found[0]][:2] == [0, 3] and len(found[0]) == 3
+    assert [one["user"] for one in found[0]] == [one["user"] for one in found[1]]
+    assert found[0][0] | {"user": ""} == {
+        "user": "",
+        "past_events": 0,
+        "history": ["z", "b", "c"],
+        "items": ["a", "b"],
+        "taken": ["a", "z"],
+    }
+
+
+def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
+    measures = {"seen": "kept", "users": 3, "recall@50": 0.25, "slices": {}}
+    metrics = {
+        "train": {"loss": [[110, 5.0], [120, 4.5]], "total_steps": 120},
+        "progressive": None,
+        "baselines": {"past": {"recall@50": 0.125}},
+        "holdout": {"candidate": measures},
+    }
+    write_events(tmp_path, metrics)
+    records = [r.numpy() for f in tmp_path.iterdir() for r in tf.data.TFRecordDataset(str(f))]
+    events = [event_pb2.Event.FromString(r) for r in records]
+    values = {(v.tag, e.step): float(tf.make_ndarray(v.tensor)) for e in events for v in e.summary.value}
+    assert values == {
+        ("train/loss", 110): 5.0,
+        ("train/loss", 120): 4.5,
+        ("held_out/recall@50", 120): 0.25,
+        ("baselines/past/recall@50", 120): 0.125,
+    }
+    assert {v.metadata.plugin_data.plugin_name for e in events for v in e.summary.value} == {"scalars"}

@@ -1,0 +1,127 @@
+"""Which rows are asked, from a table of queries and from examples."""
+
+from datetime import date, datetime
+
+import pyarrow as pa
+import pytest
+
+from model.evaluation.queries import (
+    at_most_events,
+    distinct_rows,
+    has_past,
+    holdout_rows,
+    next_click_rows,
+    progressive_rows,
+)
+
+DAY = date(2024, 5, 20)
+WEEK = [date.fromordinal(DAY.toordinal() - n) for n in range(1, 8)]
+
+
+def rows(*each: tuple) -> pa.Table:
+    """User, days before DAY, held out, events before."""
+    user, back, held, events = zip(*each, strict=True)
+    days = [date.fromordinal(DAY.toordinal() - n) for n in back]
+    columns = {"_user": user, "_day": pa.array(days, pa.date32()), "_holdout": held, "_past_events": events}
+    return pa.table(columns)
+
+
+def test_progressive_rows_are_the_days_own_and_a_stable_sample():
+    table = rows(*[(f"u{i}", i % 2, False, 1) for i in range(100)])
+    day = progressive_rows(table, DAY, 1000)
+    assert day.column("_user").to_pylist() == [f"u{i}" for i in range(0, 100, 2)]
+    few = progressive_rows(table, DAY, 10).column("_user").to_pylist()
+    assert len(few) == 10
+    assert few == [user for user in day.column("_user").to_pylist() if user in few]  # in the table's order
+    reordered = progressive_rows(table.take(list(range(99, -1, -1))), DAY, 10)
+    assert set(reordered.column("_user").to_pylist()) == set(few)
+
+
+def test_earlier_days_held_out_users_are_added_until_they_are_enough():
+    table = rows(
+        ("a", 0, True, 1),
+        ("b", 0, False, 1),
+        ("a", 1, True, 1),
+        ("c", 2, True, 1),
+        ("d", 3, True, 1),
+        ("e", 7, True, 1),  # beyond a week
+    )
+
+    def chosen(least: int, most: int = 100, earlier=WEEK) -> list[str]:
+        chosen = holdout_rows(table, DAY, earlier=earlier, min_users=least, max_users=most)
+        return chosen.column("_user").to_pylist()
+
+    assert chosen(1) == ["a"]
+    assert chosen(2) == ["a", "a", "c"]
+    assert chosen(3) == ["a", "a", "c", "d"]
+    assert chosen(200) == ["a", "a", "c", "d"]
+    assert len(chosen(200, most=2)) == 2
+    assert chosen(200, earlier=[WEEK[2]]) == ["a", "d"]  # three days before
+    assert chosen(200, earlier=[]) == ["a"]
+
+
+def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
+    table = rows(*[(f"u{i}", i // 40, True, i % 2) for i in range(80)])  # two days of 20 with a past, 20 without
+    assert has_past(table).sum() == 40
+    assert has_past(progressive_rows(table, DAY, 20)).sum() == 20
+    assert progressive_rows(table, DAY, 20).num_rows == 40
+    few = progressive_rows(table, DAY, 5)
+    assert (few.num_rows, has_past(few).sum()) == (10, 5)
+    assert few.column("_user").to_pylist() == sorted(few.column("_user").to_pylist(), key=lambda u: int(u[1:]))
+    assert holdout_rows(table, DAY, earlier=WEEK, min_users=20, max_users=100).num_rows == 40
+    assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80  # 20 of 40 with a past
+
+
+EXAMPLES = pa.table(
+    {
+        "_user": ["u", "v", "u"],
+        "_item": ["a", "b", "c"],
+        "_time": pa.array([datetime(2024, 5, 20, hour) for hour in (1, 2, 3)], pa.timestamp("us", tz="UTC")),
+        "device": ["tv", None, "phone"],
+        "recent": [["x", "y"], [], ["x", "y", "a"]],
+    }
+)
+
+
+def test_a_query_per_event_knows_what_was_before_it():
+    found = next_click_rows(EXAMPLES, "recent")
+    assert found.column("_truth").to_pylist() == [["a"], ["b"], ["c"]]
+    assert found.column("_past").to_pylist() == [["y", "x"], [], ["a", "y", "x"]]
+    assert found.column("device").to_pylist() == ["tv", None, "phone"]
+    assert has_past(found).all()
+    parts = next_click_rows(EXAMPLES.slice(1), "recent")
+    assert parts.column("_past").to_pylist() == [[], ["a", "y", "x"]]
+    assert next_click_rows(EXAMPLES.slice(0, 0), "recent").num_rows == 0
+
+
+def test_without_a_history_nothing_was_before_it():
+    assert next_click_rows(EXAMPLES, None).column("_past").to_pylist() == [[], [], []]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_many_events_are_sampled_the_same_whatever_their_order(order):
+    n = 200
+    times = [datetime(2024, 5, 20, i // 10, i % 10) for i in range(n)]
+    columns = {"_user": ["u"] * n, "_item": ["a"] * n, "_time": pa.array(times, pa.timestamp("us", tz="UTC"))}
+    found = at_most_events(pa.table(columns).take(list(range(n))[::order]), 20).column("_time").to_pylist()
+    assert len(set(found)) == 20
+    assert found == sorted(found, reverse=order < 0)  # in the table's order
+    every = at_most_events(pa.table(columns), 20).column("_time").to_pylist()
+    assert set(found) == set(every)
+
+
+def test_equal_rows_are_told_by_all_of_their_columns():
+    table = pa.table(
+        {
+            "user": ["u", "u", "u", "u", "v", None, "u"],
+            "history": pa.array([["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]),
+            "hour": [1, 1, 1, 1, 1, None, 2],
+            "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
+        }
+    )
+    table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])  # chunks, each with offsets of its own
+    first, place = distinct_rows(table)
+    assert len(first) == 6
+    assert table.take(first).take(place).to_pylist() == table.to_pylist()
+    empty, nowhere = distinct_rows(table.slice(0, 0))
+    assert (len(empty), len(nowhere)) == (0, 0)

@@ -1,0 +1,176 @@
+"""Which mix is fitted on whom and judged on whom, in made-up days where it is known which source is right."""
+
+from datetime import date, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.evaluation.evaluate import Ranked
+from model.evaluation.tower_lists import DAY, HELD, exam
+from model.fusion_fitting.day_fusion import Mixing
+from twinspire_core.config.sections import Evaluation
+from twinspire_core.config.sections import Mix as Settings
+from twinspire_core.fusion.fuse import Mix
+from twinspire_core.sources.candidate_sources import Nominators
+
+TODAY = date(2024, 5, 20)
+ITEMS = [f"i{n:03d}" for n in range(400)]
+POPULAR = np.arange(400)[::-1]  # events of each item: i000 has most
+CORPUS = pa.table({"_item": ITEMS, "_popular": POPULAR, "_lately": POPULAR})
+EVALUATION = Evaluation(ks=(5, 10), slices=(1, 5, 20), resamples=0)
+SOURCES = ("two_tower", "past", "most_popular")
+
+
+def queries(right: str, events: int, users: int, *, seed: int = 0, held: bool = False, day: date = TODAY) -> pa.Table:
+    """Users whose past is 10 items out of the unpopular half, and who take 3 of what the right source lists first."""
+    rng = np.random.default_rng(seed)
+    pasts = [[ITEMS[i] for i in 200 + rng.permutation(200)[:10]] if events else [] for _ in range(users)]
+    truth = [list(rng.permutation(own if right == "past" else ITEMS[:5])[:3]) for own in pasts]
+    strings = pa.list_(pa.string())
+    return pa.table(
+        {
+            "_user": [f"{right}-{events}-{day.day}-{held}-{n}" for n in range(users)],
+            "_day": pa.array([day] * users, pa.date32()),
+            "_holdout": [held] * users,
+            "_truth": pa.array(truth, strings),
+            "_past": pa.array(pasts, strings),
+            "_past_events": [events] * users,
+        }
+    )
+
+
+def by_chance(rows: int, seed: int = 9) -> Ranked:
+    """What a two-tower lists that knows nothing."""
+    rng = np.random.default_rng(seed)
+    ranked = np.stack([rng.permutation(400)[:100] for _ in range(rows)]) if rows else np.zeros((0, 100), np.int64)
+    return Ranked(ranked, ranked)
+
+
+def knowing(asked: pa.Table) -> Ranked:
+    """What a two-tower lists that knows what will be taken."""
+    taken = [[ITEMS.index(item) for item in row] for row in asked["_truth"].to_pylist()]
+    ranked = np.array([[*own, *(i for i in range(110) if i not in own)][:100] for own in taken])
+    return Ranked(ranked, ranked)
+
+
+def mixing(
+    day: pa.Table, held: pa.Table, *, parent: bool = True, inherited: Mix | None = None, knows: str = "", **settings
+) -> Mixing:
+    """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others list by chance."""
+    asked = {DAY: exam(day, CORPUS, EVALUATION), HELD: exam(held, CORPUS, EVALUATION)}
+    pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
+    before, after = (
+        {DAY: knowing(day), HELD: knowing(held)}
+        if knows == which
+        else {DAY: by_chance(day.num_rows), HELD: by_chance(held.num_rows)}
+        for which in ("before", "after")
+    )
+    return Mixing(
+        ctx=SimpleNamespace(pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None),
+        corpus=CORPUS,
+        nominators=Nominators.of(CORPUS, None),
+        asked=asked,
+        before=before if parent else {},
+        after={HELD: after[HELD]},
+        inherited=inherited,
+    )
+
+
+def mix_of(*weights: float, on: str = "progressive", day: date = TODAY - timedelta(days=1)) -> Mix:
+    return Mix(sources=SOURCES, bounds=(1, 5, 20), weights=np.array([weights] * 4), fitted={"on": on, "day": str(day)})
+
+
+def best(mix: Mix, events: int) -> str:
+    return SOURCES[mix.of(np.array([events]))[0].argmax()]
+
+
+@pytest.mark.parametrize("right", ["past", "most_popular"])
+def test_the_right_source_wins_and_finds_all(right):
+    day, held = queries(right, 10, 200), queries(right, 10, 50, seed=1, held=True)
+    fitted = mixing(pa.concat_tables([day, held]), held)
+    mix = fitted.fit()
+    assert best(mix, 10) == right
+    assert mix.fitted["on"] == "progressive" and mix.fitted["two_tower"] == "v1"
+    assert mix.fitted["users"] == {"0": 0, "1-4": 0, "5-19": 200, "20+": 0} and mix.fitted["own_weights"] == ["5-19"]
+    figures = fitted.figures(mix)
+    assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["users"] == 50
+    assert figures["progressive"] is None and figures["holdout"]["baseline"] is None, "the parent has no mix"
+
+
+def test_each_slice_has_its_own_weights_if_it_has_the_users():
+    parts = [queries("most_popular", 0, 150), queries("most_popular", 3, 150), queries("past", 30, 150)]
+    few = queries("past", 10, 60)
+    mix = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)).fit()
+    assert mix.fitted["own_weights"] == ["0", "1-4", "20+"]
+    assert [best(mix, events) for events in (0, 3, 30)] == ["most_popular", "most_popular", "past"]
+    everybody = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0), min_users=500).fit()
+    assert mix.of(np.array([10])).tolist() == everybody.of(np.array([10])).tolist()
+    assert everybody.fitted["own_weights"] == [] and len(np.unique(everybody.weights, axis=0)) == 1
+
+
+def test_held_out_users_are_not_fitted_on():
+    """All that are held out take what is popular; the others what they had before."""
+    day = pa.concat_tables([queries("past", 10, 150), queries("most_popular", 10, 400, held=True)])
+    held = queries("most_popular", 10, 400, held=True)
+    mix = mixing(day, held).fit()
+    assert best(mix, 10) == "past" and sum(mix.fitted["users"].values()) == 150
+
+
+def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
+    day, held = queries("past", 10, 200), queries("past", 10, 50, seed=3, held=True)
+    fitted = mixing(pa.concat_tables([day, held]), held, inherited=mix_of(0.0001, 0.0001, 1))
+    figures = fitted.figures(fitted.fit())
+    assert figures["progressive"]["recall@10"] < 0.05, "of a mix that bets on what is popular"
+    assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["baseline"]["recall@10"] < 0.05
+    assert figures["fitted"]["day"] == str(TODAY)
+
+
+@pytest.mark.parametrize("knows", ["before", "after"])
+def test_each_mix_is_measured_with_the_two_tower_of_its_own_version(knows):
+    """Both mixes trust their two-tower; only one of the two is right."""
+    held, trusting = queries("past", 10, 50, seed=3, held=True), mix_of(1, 0.0001, 0.0001)
+    found = mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows).figures(trusting)
+    recall = {who: found["holdout"][who]["recall@10"] for who in ("candidate", "baseline")}
+    right, wrong = ("baseline", "candidate") if knows == "before" else ("candidate", "baseline")
+    assert recall[right] == 1 and recall[wrong] < 0.1
+    assert (found["holdout"]["change"]["recall@10"]["change"] > 0) == (knows == "after")
+    assert (found["progressive"]["recall@10"] == 1) == (knows == "before"), "the day is the parent's"
+
+
+def test_a_first_mix_is_not_measured_on_whom_it_was_fitted_on():
+    held = queries("past", 10, 150, held=True)
+    first = mixing(pa.concat_tables([queries("most_popular", 10, 300), held]), held, parent=False)
+    mix = first.fit()
+    assert best(mix, 10) == "past" and mix.fitted["on"] == "held_out" and mix.fitted["two_tower"] is None
+    figures = first.figures(mix)
+    assert figures["progressive"] is None and figures["holdout"]["candidate"] is None
+    later = mixing(held, held, inherited=mix_of(0.1, 1, 0.1, on="held_out"))
+    assert later.figures(later.fit())["progressive"]["recall@10"] == 1
+
+
+def test_earlier_days_held_out_users_are_no_test():
+    """What they took has been counted since: their answers are in the tables of the day."""
+    earlier = queries("most_popular", 10, 120, held=True, day=TODAY - timedelta(days=2))
+    today = queries("past", 10, 40, held=True)
+    held = pa.concat_tables([earlier, today])
+    fitted = mixing(pa.concat_tables([queries("past", 10, 200), today]), held)
+    assert fitted.figures(fitted.fit())["holdout"]["users"] == 40
+    assert mixing(today, held, parent=False).fit() is None, "40 are too few"
+
+
+def test_too_few_users_leave_the_parents_mix_as_it_is():
+    few = queries("past", 10, 99)
+    assert mixing(few, few.slice(0, 0)).fit() is None
+    old = mix_of(0.1, 0.2, 0.7)
+    assert mixing(few, few.slice(0, 0), inherited=old).fit() is old
+    other = Mix(sources=("two_tower",), bounds=(1, 5, 20), weights=np.ones((4, 1)), fitted={"on": "progressive"})
+    assert mixing(few, few.slice(0, 0), inherited=other).fit() is None, "it has other sources"
+
+
+def test_without_what_was_seen_the_past_has_nothing_to_say():
+    day = queries("past", 10, 150)
+    fitted = mixing(day, day.slice(0, 0), inherited=mix_of(0.1, 1, 0.1))
+    measured = fitted.figures(None)["progressive"]
+    assert measured["recall@10"] == 1 and measured["excluded"]["recall@10"] == 0

@@ -1,0 +1,105 @@
+"""The mean gradient over many batches against that of the exact softmax over a whole toy catalogue.
+
+Items have Zipf's frequencies, and whoever takes item y asks with query y. Both gradients are of the same rows, so what
+chance leaves comes from the negatives alone: a few hundredths of the norm. A wrong weight leaves several times as much.
+"""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.losses.corrected_softmax import Columns, sampled_softmax_loss
+from twinspire_core.config.sections import Negatives
+
+ITEMS, TEMPERATURE, BATCHES = 300, 0.5, 50
+RNG = np.random.default_rng(7)
+Q = 1 / np.arange(1, ITEMS + 1)
+Q /= Q.sum()
+QUERY, ITEM = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in RNG.normal(size=(2, ITEMS, 6)))
+LISTED = np.arange(ITEMS) % 5 > 0  # in the catalogue that uniform negatives come from
+BEFORE = np.roll(Q, 40)  # what was popular when the memory was filled
+
+
+def softmax_of(query, temperature):
+    p = np.exp(query @ ITEM.T / temperature)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def exact_gradient(weight):
+    """To the item vectors, of rows weighted by item: sum_y w_y x_y (p(. | x_y) - 1_y) / temperature."""
+    return ((softmax_of(QUERY, TEMPERATURE) - np.eye(ITEMS)) * weight[:, None]).T @ QUERY / TEMPERATURE
+
+
+def relative_error(correction, *, rows=256, uniform=0, memory=0, forget="", **negatives):
+    """Of the loss's mean gradient over many batches; `forget` names a pool whose expected counts are left out."""
+    rng, settings = np.random.default_rng(11), Negatives(**negatives)
+    chance = LISTED / LISTED.sum()
+    batch = (forget != "batch") * (rows - 1) * Q
+    added = (forget != "uniform") * uniform * chance + (forget != "memory") * memory * BEFORE
+    found, weight, vectors = 0.0, np.zeros(ITEMS), tf.constant(ITEM, tf.float32)
+    for step in range(BATCHES):
+        own = rng.choice(ITEMS, rows, p=Q)
+        drawn = np.concatenate([own, rng.choice(ITEMS, uniform, p=chance), rng.choice(ITEMS, memory, p=BEFORE)])
+        np.add.at(weight, own, 1 / rows / BATCHES)
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            expected = (tf.constant(x[drawn], tf.float32) for x in (batch, added + 0 * Q))
+            columns = Columns(tf.gather(vectors, drawn), tf.constant(drawn), *expected)
+            loss = sampled_softmax_loss(
+                tf.constant(QUERY[own], tf.float32), columns, tf.ones(rows), temperature=TEMPERATURE,
+                correction=correction, negatives=settings, seed=tf.constant([1, step]),
+            ).total  # fmt: skip
+        found = found + tf.convert_to_tensor(tape.gradient(loss, vectors)).numpy() / BATCHES
+    exact = exact_gradient(weight)
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+
+
+@pytest.mark.parametrize("correction", ["batch", "expected_count"])
+def test_a_corrected_batch_stands_for_the_whole_catalogue(correction):
+    assert relative_error(correction) < 0.06
+
+
+def test_a_plain_one_does_not():
+    assert relative_error("none") > 0.2
+
+
+def test_a_rare_positive_that_is_fitted_looks_solved_to_the_papers_form_only():
+    """What the softmax gives to the positive, which is what the gradient no longer asks for. Queries are the items."""
+    rng, given = np.random.default_rng(12), {"batch": [], "expected_count": [], "exact": []}
+    exact = np.diag(softmax_of(ITEM, 0.2))
+    for _ in range(30):
+        own = rng.choice(ITEMS, 128, p=Q)
+        vectors, batch = (tf.constant(x[own], tf.float32) for x in (ITEM, 127 * Q))
+        columns, rare = Columns(vectors, tf.constant(own), batch, tf.zeros(128)), own >= ITEMS // 2
+        for form in ("batch", "expected_count"):
+            loss = sampled_softmax_loss(vectors, columns, tf.ones(128), temperature=0.2, correction=form)
+            given[form] += np.exp(-loss.rows.numpy()[rare]).tolist()
+        given["exact"] += exact[own[rare]].tolist()
+    papers, counted, exact = (np.mean(given[name]) for name in given)
+    assert papers > 2 * exact, (papers, exact)
+    assert counted == pytest.approx(exact, rel=0.15)
+
+
+CASES = {
+    "random": ({"in_batch": "random", "k": 60}, ""),
+    "uniform": ({"rows": 100, "uniform": 150}, "uniform"),
+    "memory": ({"rows": 100, "memory": 150}, "memory"),
+    "all ways": ({"rows": 100, "uniform": 80, "memory": 80, "in_batch": "random", "k": 50}, "batch"),
+    "band": ({"in_batch": "semi_hard", "scores": (-1.01, 1.01), "k": 60}, ""),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_correction_is_that_of_the_mixture(case):
+    settings, pool = CASES[case]
+    found = relative_error("expected_count", **settings)
+    assert found < 0.06, found
+    if pool:
+        forgotten = relative_error("expected_count", forget=pool, **settings)
+        assert forgotten > 2 * found, (forgotten, found)
+
+
+def test_hard_negatives_alone_miss_what_added_ones_put_in():
+    settings = {"in_batch": "hard", "k": 40, "rows": 128}
+    alone, helped = (relative_error("expected_count", uniform=n, **settings) for n in (0, 128))
+    assert helped < 0.06 and alone > 2 * helped, (helped, alone)

@@ -1,0 +1,382 @@
+"""The estimator against a slow one that goes hit by hit, against known frequencies, and the paper's own simulation."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.item_fingerprint import fingerprint
+from model.losses.sampling_probability import StreamingFrequency
+from twinspire_core.config.sections import Frequency
+
+
+class OneByOne:
+    """Plain Python, no buckets: gaps one at a time; the c hits of a step share the rows since the last in equal parts.
+
+    Before an item's first hit there is no gap: c hits in its first batch are c - 1 gaps.
+    """
+
+    def __init__(self, alpha: float, initial_gap: float) -> None:
+        self.alpha, self.initial_gap = alpha, initial_gap
+        self.mean: dict[int, float] = {}
+        self.last: dict[int, int] = {}
+        self.gaps: Counter[int] = Counter()
+        self.seen = 0
+
+    def update(self, items: list[int]) -> list[float]:
+        self.seen += len(items)
+        for item, count in Counter(items).items():
+            if item in self.last:
+                new_gaps = [(self.seen - self.last[item]) / count] * count
+            else:
+                self.mean[item] = min(self.seen, self.initial_gap)
+                new_gaps = [len(items) / count] * (count - 1)
+            for gap in new_gaps:
+                self.gaps[item] += 1
+                rate = max(self.alpha, 1 / self.gaps[item])
+                self.mean[item] = (1 - rate) * self.mean[item] + rate * gap
+            self.last[item] = self.seen
+        return [-np.log(self.mean[item]) for item in items]
+
+
+def zipf(items: int) -> np.ndarray:
+    return 1 / np.arange(1, items + 1) / (1 / np.arange(1, items + 1)).sum()
+
+
+def drawn(rng: np.random.Generator, q: np.ndarray, size: int) -> np.ndarray:
+    return rng.choice(len(q), size, p=q)
+
+
+def ids_of(items) -> tf.Tensor:
+    return tf.constant(fingerprint([str(i) for i in items]))
+
+
+@pytest.mark.parametrize("hashes", [1, 3])
+@pytest.mark.parametrize("alpha", [0.01, 0.15, 1.0])
+def test_equals_the_slow_estimator(hashes, alpha):
+    rng, q, names = np.random.default_rng(1), zipf(200), ids_of(range(200))
+    fast = StreamingFrequency(buckets=1 << 20, hashes=hashes, alpha=alpha, initial_gap=1000)
+    slow = OneByOne(alpha, 1000)
+    update = tf.function(fast.update)
+    for size in [64] * 60 + [200] * 30:  # the head has dozens of hits in a step, the tail a few in all
+        batch = drawn(rng, q, size)
+        np.testing.assert_allclose(update(tf.gather(names, batch)), slow.update(batch.tolist()), rtol=1e-4, atol=1e-4)
+
+
+def test_the_first_gaps_are_averaged_evenly():
+    # Item 9 is hit at rows 2, 4 and 12: gaps of 2 and 8. Before the first hit nothing is known but that 2 rows passed.
+    estimate = StreamingFrequency(buckets=1 << 16, alpha=0.01, initial_gap=1000)
+    batches = [[9, 1], [9, 2], [3, 4], [3, 4], [3, 4], [9, 1]]
+    found = [float(estimate.update(tf.constant(x, tf.int64))[0]) for x in batches]
+    np.testing.assert_allclose([found[0], found[1], found[5]], -np.log([2, 2, 5]), rtol=1e-6)
+
+
+def test_estimates_shares_without_bias_from_the_head_to_the_tail():
+    rng, q = np.random.default_rng(2), np.concatenate([[0.5, 0.1, 0.02], zipf(500) * 0.38])
+    names, estimate = ids_of(range(len(q))), StreamingFrequency(buckets=1 << 16)
+    update, errors = tf.function(estimate.update), [[] for _ in q]
+    for step in range(400):
+        batch = drawn(rng, q, 1024)
+        found = update(tf.gather(names, batch)).numpy()
+        if step >= 200:
+            for item, log_q in dict(zip(batch, found, strict=True)).items():
+                errors[item].append(log_q - np.log(q[item]))
+    for item in (0, 1, 2, 3, 10, 100):  # from 512 expected hits in a batch to .6
+        assert abs(np.mean(errors[item])) < 0.1, item
+        assert np.std(errors[item]) < 1.5 * np.sqrt(0.01 / 2) + 0.02, item
+    assert abs(np.mean(errors[0])) < 0.01  # 512 zero gaps a batch would put it at exp(-512 alpha)
+
+
+def test_items_of_one_bucket_count_together():
+    estimate = StreamingFrequency(buckets=1, alpha=0.5)
+    for _ in range(3):
+        found = estimate.update(tf.constant([1, 2, 3, 4], tf.int64))
+    np.testing.assert_allclose(found, np.zeros(4), atol=1e-6)  # the bucket is hit by every row: its gap is 1
+
+
+def test_an_item_that_fell_silent_is_as_rare_as_its_silence_is_long():
+    estimate = StreamingFrequency(buckets=1 << 16)
+    for _ in range(50):
+        estimate.update(tf.constant([1, 2, 1, 2], tf.int64))
+    before = estimate.log_q(tf.constant([1], tf.int64)).numpy()
+    for _ in range(25):
+        estimate.update(tf.constant([2, 3, 2, 3], tf.int64))
+    np.testing.assert_allclose(before, np.log(1 / 2), rtol=1e-5)
+    np.testing.assert_allclose(estimate.log_q(tf.constant([1, 2], tf.int64)), np.log([1 / 100, 1 / 2]), rtol=1e-5)
+
+
+def test_a_newcomer_is_not_taken_for_an_item_that_was_rare_all_along():
+    rng, q, found = np.random.default_rng(3), zipf(100), []
+    names, estimate = ids_of(range(101)), StreamingFrequency(buckets=1 << 16, initial_gap=5000)
+    update = tf.function(estimate.update)
+    for _ in range(500):
+        update(tf.gather(names, drawn(rng, q, 64)))
+    for count in (1, 1, 2, 2):  # now a 101st item takes two rows in a hundred
+        found.append(float(update(tf.gather(names, np.concatenate([drawn(rng, q, 64 - count), [100] * count])))[-1]))
+    assert found[0] == pytest.approx(-np.log(5000))  # met once: as was assumed, and not the 32,064 rows of silence
+    np.testing.assert_allclose(found[1:], -np.log([64, 64 * 2 / 3, 64 * 3 / 5]), rtol=1e-5)
+
+
+def test_a_newcomer_in_many_rows_of_its_first_batch_is_frequent_at_once():
+    estimate = StreamingFrequency(buckets=1 << 16)
+    estimate.update(tf.range(100, dtype=tf.int64))
+    found = estimate.update(tf.constant([777] * 25 + list(range(75)), tf.int64))
+    np.testing.assert_allclose(found[0], np.log(0.25), rtol=1e-5)
+
+
+def test_another_batch_size_leaves_the_estimate_where_it_was():
+    estimate = StreamingFrequency(buckets=1 << 16)
+    for size in [8] * 100 + [64] * 3:
+        found = estimate.update(tf.constant([1, 2, 3, 4] * (size // 4), tf.int64))
+    np.testing.assert_allclose(found, np.log(1 / 4), rtol=1e-5)
+
+
+def test_asking_is_not_counting():
+    estimate = StreamingFrequency(buckets=1 << 16)
+    estimate.update(tf.constant([1, 2], tf.int64))
+    before = estimate.state()
+    estimate.log_q(tf.constant([1, 1, 1, 5], tf.int64))
+    assert all((before[name] == value).all() for name, value in estimate.state().items())
+
+
+def _trained(steps: int, estimate: StreamingFrequency, seed: int) -> np.ndarray:
+    rng, names = np.random.default_rng(seed), ids_of(range(300))
+    for _ in range(steps):
+        found = estimate.update(tf.gather(names, drawn(rng, zipf(300), 50)))
+    return found.numpy()
+
+
+def test_goes_on_from_its_state_as_if_never_interrupted(tmp_path):
+    def fresh() -> StreamingFrequency:
+        return StreamingFrequency(buckets=1 << 12, hashes=2)
+
+    first = fresh()
+    _trained(20, first, seed=4)
+    np.savez(tmp_path / "frequency.npz", **first.state())
+    checkpoint = tf.train.Checkpoint(frequency=first).save(str(tmp_path / "checkpoint"))
+    again, restored = fresh(), fresh()
+    _trained(3, again, seed=9)  # forgotten by restore
+    with np.load(tmp_path / "frequency.npz", allow_pickle=False) as state:
+        again.restore(state)
+    tf.train.Checkpoint(frequency=restored).restore(checkpoint).assert_consumed()
+    expected = _trained(20, first, seed=5)
+    np.testing.assert_array_equal(_trained(20, again, seed=5), expected)
+    np.testing.assert_array_equal(_trained(20, restored, seed=5), expected)
+    unknown = tf.constant([12345], tf.int64)
+    np.testing.assert_array_equal(again.log_q(unknown), first.log_q(unknown))
+
+
+def test_the_state_grows_with_the_items_met():
+    estimate = StreamingFrequency(buckets=100_000, hashes=2)
+    estimate.update(tf.constant([1, 2, 3, 1], tf.int64))
+    assert sum(x.nbytes for x in estimate.state().values()) < 1000
+
+
+@pytest.mark.parametrize(("before", "after"), [((1 << 20, 1), (1 << 17, 2)), ((1 << 17, 2), (1 << 20, 1))])
+def test_an_estimate_goes_on_with_other_buckets_or_hashes(before, after):
+    """As that of one who had them from the start, but for items that nobody named."""
+    (buckets, hashes), (more, other) = before, after
+    estimates = [StreamingFrequency(buckets=buckets, hashes=hashes), StreamingFrequency(buckets=more, hashes=other)]
+    for estimate in estimates:
+        _trained(50, estimate, seed=4)
+    old, expected = estimates
+    new = StreamingFrequency(buckets=more, hashes=other)
+    assert old.fits(old.state()) and not new.fits(old.state())
+    new.adopt(old.state(), ids_of(range(5, 400)).numpy())  # of which a hundred were never met
+    known = ids_of(range(5, 400))
+    np.testing.assert_allclose(new.log_q(known), expected.log_q(known), rtol=1e-5)
+    np.testing.assert_allclose(new.log_q(ids_of([0, 1])), new.log_q(ids_of([398, 399])))
+    assert int(new.seen.numpy()) == int(old.seen.numpy())
+    ahead = [_trained(20, estimate, seed=5) for estimate in (new, expected)]
+    assert np.abs(ahead[0] - ahead[1]).mean() < 0.02 * np.abs(ahead[1]).mean()
+
+
+def test_items_that_come_to_share_a_bucket_are_as_frequent_as_all_of_them():
+    old = StreamingFrequency(buckets=1 << 16)
+    for _ in range(200):
+        old.update(tf.constant([1, 1, 2, 3], tf.int64))
+    new = StreamingFrequency(buckets=1)
+    new.adopt(old.state(), np.array([1, 2]))
+    np.testing.assert_allclose(new.log_q(tf.constant([1, 2], tf.int64)), np.log(0.75), rtol=1e-4)
+
+
+def test_two_hashes_of_the_usual_size_tell_half_a_million_items_apart():
+    """One item in five looks more than twice as frequent as it is with a single hash of a million buckets."""
+    asked, (rng, items) = Frequency(), (np.random.default_rng(0), 500_000)
+    gap = 1 / rng.permutation(zipf(items))
+
+    def too_high(hashes, buckets):
+        """What the estimate converges to: a bucket's hits are those of all of its items."""
+        estimate, places = StreamingFrequency(buckets=buckets, hashes=hashes), []
+        places = estimate._places(tf.constant(fingerprint(np.arange(items).astype(str)))).numpy()
+        rate = np.bincount(places.ravel(), np.tile(1 / gap, hashes), hashes * buckets)
+        return ((1 / rate[places]).max(0) < gap / 2).mean()
+
+    assert too_high(1, asked.buckets) > 0.2
+    assert too_high(asked.hashes, asked.buckets) < 0.07
+
+
+@pytest.mark.parametrize(
+    "items",
+    [np.arange(20_000), np.arange(20_000) << 20, np.arange(20_000) * 7919, -np.arange(20_000), np.arange(20_000) << 44],
+    ids=["consecutive", "low bits zero", "multiples of a prime", "negative", "high bits"],
+)
+def test_buckets_are_filled_as_if_by_chance_and_each_hash_anew(items):
+    estimate = StreamingFrequency(buckets=20_000, hashes=2)
+    estimate.update(tf.constant(items, tf.int64))
+    used = estimate.last.numpy().reshape(2, -1) > 0
+    np.testing.assert_allclose(used.mean(axis=1), 1 - np.exp(-1), atol=0.02)
+    # Items that share a bucket in one hash: 1/e have theirs alone. In both hashes alike only by the product's chance.
+    gap = estimate.update(tf.constant(items, tf.int64)).numpy()
+    shared_in_both = (gap > -np.log(20_000) + 0.01).mean()
+    np.testing.assert_allclose(shared_in_both, (1 - np.exp(-1)) ** 2, atol=0.02)
+
+
+M, BATCH = 1000, 128
+
+
+def _simulate(steps: int, *, switch: int, at: list[int], **settings) -> list[float]:
+    """The paper's section 6.1: q grows as i^2, and is turned round at `switch`; sum |p_hat - p| / 2 / batch."""
+    rng, names = np.random.default_rng(6), ids_of(range(M))
+    estimate = StreamingFrequency(initial_gap=100 * BATCH, **settings)
+    update, q, errors = tf.function(estimate.update), np.arange(M) ** 2.0, []
+    with np.errstate(divide="ignore"):
+        for step in range(1, steps + 1):
+            q = q[::-1] if step == switch + 1 else q
+            batch = np.argpartition(rng.exponential(size=M) / q, BATCH)[:BATCH]  # without replacement
+            update(tf.gather(names, batch))
+            if step in at:
+                gap = tf.reduce_max(tf.gather(estimate.gap, estimate._places(names)), axis=0).numpy()
+                errors.append(np.abs(BATCH / gap - _in_batch(q)).sum() / 2 / BATCH)
+    return errors
+
+
+def _in_batch(q: np.ndarray) -> np.ndarray:
+    """Chance of each item to be in a batch of distinct ones: 1 - exp(-c q), with the c that gives `BATCH` of them."""
+    low, high = 0.0, 1e6
+    share = q / q.sum()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 - np.exp(-middle * share)).sum() < BATCH else (low, middle)
+    return 1 - np.exp(-low * share)
+
+
+def test_the_papers_simulation_in_short():
+    at = [250, 1000, 1100, 1600]
+    run = {"steps": 1600, "switch": 1000, "at": at}
+    fast = _simulate(**run, alpha=0.1, buckets=5000)
+    slow = _simulate(**run, alpha=0.01, buckets=5000)
+    hashed = _simulate(**run, alpha=0.01, buckets=1250, hashes=4)
+    assert fast[1] > slow[1] + 0.02  # a larger rate ends noisier,
+    assert fast[3] < slow[3] - 0.1  # and follows a change sooner;
+    assert hashed[1] < 0.7 * slow[1]  # hashes help at equal memory while buckets are ample;
+    assert hashed[0] == pytest.approx(0.085, abs=0.015)  # the first hits are averaged: .45 with the paper's fixed rate;
+    assert all(run[2] > 2 * run[1] for run in (fast, slow, hashed))  # all are thrown back by the switch,
+    assert all(run[3] < run[2] for run in (fast, slow, hashed))  # and recover.
+
+
+REPLICAS = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from model.losses.sampling_probability import StreamingFrequency
+
+strategy, rng = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), np.random.default_rng(0)
+with strategy.scope():
+    shared = StreamingFrequency(buckets=1000, hashes=2)
+alone = StreamingFrequency(buckets=1000, hashes=2)
+
+@tf.function
+def step(parts):
+    return strategy.run(shared.update, args=(parts,))
+
+for size in (64, 64, 48):
+    items = rng.integers(0, 40, size)
+    of_replica = lambda replica: tf.constant(np.split(items, 2)[replica.replica_id_in_sync_group])
+    parts = strategy.experimental_distribute_values_from_function(of_replica)
+    found = np.concatenate([x.numpy() for x in strategy.experimental_local_results(step(parts))])
+    np.testing.assert_allclose(found, alone.update(tf.constant(items)), rtol=1e-6)
+for name, expected in alone.state().items():
+    np.testing.assert_allclose(shared.state()[name], expected, rtol=1e-6)
+for variable in (shared.last, shared.gap, shared.hits, shared.seen):
+    first, second = strategy.experimental_local_results(variable)
+    assert (first.numpy() == second.numpy()).all(), variable.name
+"""
+
+
+def test_replicas_count_their_common_batch_once():
+    """Two replicas with half of every batch each, against one with the whole. In a process of its own, which is split
+    into two devices.
+    """
+    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _in_one_pass(estimate, days, item):
+    """Estimated shares of an item after each batch of the last day that holds it."""
+    found = []
+    for day in days:
+        for batch in day:
+            log_q = estimate.update(ids_of(batch)).numpy()
+            if day is days[-1] and item in batch:
+                found.append(np.exp(log_q[list(batch).index(item)]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05])
+def test_what_is_new_on_the_last_day_is_no_rare_item_in_the_second_pass(alpha):
+    rng, new, batch = np.random.default_rng(5), 999, 256
+    days = [list(rng.integers(0, 500, (40, batch))) for _ in range(7)]
+    for rows in days[-1]:
+        rows[rng.random(batch) < 0.02] = new
+    estimate = StreamingFrequency(buckets=100_000, alpha=alpha)
+    first = _in_one_pass(estimate, days, new)
+    estimate.rewind(0)
+    _in_one_pass(estimate, days[:-1], new)
+    before = np.exp(estimate.log_q(ids_of([new])).numpy()[0])  # as of a negative drawn from the catalogue
+    second = _in_one_pass(estimate, days[-1:], new)
+    assert first[-1] == pytest.approx(0.02, rel=0.5) and before == pytest.approx(first[-1], rel=0.1)
+    assert second == pytest.approx(0.02, rel=0.5)
+    assert int(estimate.seen.numpy()) == 7 * 40 * batch
+
+
+def test_a_pass_that_ends_counts_how_long_an_item_was_there_and_not_drawn():
+    """By hand, from the places of each item's hits."""
+    rng, rows = np.random.default_rng(7), 400
+    stream = rng.choice(60, rows, p=np.arange(60, 0, -1) / 1830)
+    estimate = StreamingFrequency(buckets=10_000, alpha=0.001)
+    for item in stream:
+        estimate.update(ids_of([item]))
+    estimate.rewind(0)
+    places = {item: np.flatnonzero(stream == item) + 1 for item in set(stream)}
+    lived = {item: rows - at[0] for item, at in places.items() if len(at) > 1}
+    expected = [(len(places[item]) - 1) / lived[item] for item in lived]
+    np.testing.assert_allclose(np.exp(estimate.log_q(ids_of(list(lived)))), expected, rtol=1e-5)
+    once = [item for item, at in places.items() if len(at) == 1]
+    assert once
+    for item in once:  # at least the longer of what lies before and behind its only hit
+        assert 1 / np.exp(estimate.log_q(ids_of([item]))[0]) == pytest.approx(
+            max(places[item][0], rows - places[item][0])
+        )
+
+
+def test_a_second_pass_leaves_what_it_does_not_hold_as_it_was():
+    """Items of the parent's days are as long silent after two passes over a day as after one."""
+    rng = np.random.default_rng(6)
+    before, day = list(rng.integers(0, 50, (30, 64))), list(rng.integers(50, 100, (30, 64)))
+    once, twice = (StreamingFrequency(buckets=10_000, alpha=0.05) for _ in range(2))
+    for rows in before:
+        once.update(ids_of(rows)), twice.update(ids_of(rows))
+    seen = int(twice.seen.numpy())
+    for estimate, passes in ((once, 1), (twice, 2)):
+        for number in range(passes):
+            if number:
+                estimate.rewind(seen)
+            for rows in day:
+                estimate.update(ids_of(rows))
+    of_parent = ids_of(range(50))
+    np.testing.assert_allclose(twice.log_q(of_parent), once.log_q(of_parent))
+    assert (twice.state()["last"] > 0).all()

@@ -1,0 +1,361 @@
+"""The head that learns labels: by hand, against a slow joint loss, and in a world that clicks do not tell all of."""
+
+from datetime import date
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+from model.data.training_rows import Rows
+from model.evaluation.auxiliary_labels import Labelled, auc, labelled, measures
+from model.evaluation.tower_lists import Encoded
+from model.losses.sampling_probability import StreamingFrequency
+from model.optimizers.adagrad import START
+from model.towers.architecture import design
+from model.towers.auxiliary_head import PREFIX, Head, Moments, check
+from model.towers.two_tower import TwoTower
+from model.training import checkpoint
+from model.training.loop import fit
+from model.training.warm_start import warm_start
+from twinspire_core.errors import BadData
+from twinspire_core.search.ragged import Ragged
+
+DAY = date(2024, 5, 6)
+NAN = np.nan
+IDS = {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}}
+
+
+def _model(tiny, users, items, seed=0, auxiliary=None, **train):
+    """Towers of two ids without layers, and their settings."""
+    plain = {"query_layers": [], "item_layers": [], "skip": False, "id_dropout": 0.0, "order": "shuffled"}
+    tables = {"train": {**plain, "auxiliary": auxiliary or {}, **train}, "columns": {"label": "stars"}}
+    pipeline = tiny.pipeline(IDS, **tables)
+    tokens = {"user": pa.array([f"u{n}" for n in range(users)]), "item": pa.array([f"i{n}" for n in range(items)])}
+    return TwoTower(design(pipeline, tokens), seed), pipeline.train
+
+
+def _rows(user, item, label=None, reward=None):
+    n = len(user)
+    return Rows(
+        features={"user": np.asarray(user, np.int32) + 1, "item": np.asarray(item, np.int32) + 1},
+        user=np.asarray(user, np.int64),
+        item=np.asarray(item, np.int64),
+        reward=np.ones(n, np.float32) if reward is None else np.asarray(reward, np.float32),
+        time=np.arange(n),
+        label=None if label is None else np.asarray(label, np.float32),
+    )
+
+
+def _fit(model, settings, rows):
+    return fit(model, StreamingFrequency(buckets=100), [(DAY, rows)], settings)
+
+
+def _all(model):
+    return {**{f"table {name}": w for name, w in model.tables.items()}, **model.dense}
+
+
+# The joint loss, slowly: everything in float64, one row at a time.
+
+
+def _slow_loss(weights, user, item, reward, label, weight, kind, temperature):
+    def unit(table, side, row):
+        hidden = weights[f"table {table}"][row + 1] @ weights[f"{side}/first/{table}"] + weights[f"{side}/bias/0"]
+        return hidden / np.sqrt(hidden @ hidden)
+
+    q, c = [unit("user", "query", n) for n in user], [unit("item", "item", n) for n in item]
+    softmax = 0.0
+    for i in range(len(user)):
+        scores = [q[i] @ c[j] / temperature for j in range(len(user))]
+        softmax += reward[i] / sum(reward) * (np.log(np.sum(np.exp(scores))) - scores[i])
+    there = [n for n in range(len(user)) if not np.isnan(label[n])]
+    mean = sum(label[n] for n in there) / len(there)
+    spread = (sum((label[n] - mean) ** 2 for n in there) / len(there)) ** 0.5
+    a, b, w, bias = (weights[f"{PREFIX}{kind}/{name}"] for name in ("query", "item", "product", "bias"))
+    auxiliary = 0.0
+    for n in there:
+        x = bias + a @ q[n] + b @ c[n] + len(a) ** 0.5 * sum(w[d] * q[n][d] * c[n][d] for d in range(len(a)))
+        if kind == "squared":
+            auxiliary += ((label[n] - (mean + spread * x)) / spread) ** 2 / len(there)
+        else:
+            p = 1 / (1 + (1 - mean) / mean * np.exp(-x))
+            auxiliary += -(label[n] * np.log(p) + (1 - label[n]) * np.log(1 - p)) / len(there)
+    return softmax + weight * auxiliary, softmax, auxiliary
+
+
+LABELS = {"squared": [40.0, NAN, 10.0, 25.0, NAN, 5.0], "logistic": [1.0, NAN, 0.0, 0.25, NAN, 1.0]}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_step_follows_the_gradient_of_both_losses(tiny, kind):
+    """Adagrad's slots tell the square of each gradient, the move its sign; central differences tell them too."""
+    model, settings = _model(
+        tiny, 6, 6, auxiliary={"weight": 0.7, "loss": kind}, dimension=4, batch_size=6, epochs=1, correction="none",
+        temperature=0.5,
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    for weight in model.head.weights.values():
+        weight.values.assign(rng.normal(size=weight.values.shape))
+    before = {name: np.array(w.values, np.float64) for name, w in _all(model).items()}
+    user, item, reward = [0, 1, 2, 3, 3, 5], [5, 4, 3, 2, 1, 0], [1.0, 2.0, 0.5, 1.0, 0.0, 3.0]
+    learned = _fit(model, settings, _rows(user, item, LABELS[kind], reward))
+
+    def slow(weights):
+        return _slow_loss(weights, user, item, reward, LABELS[kind], 0.7, kind, 0.5)
+
+    _, softmax, auxiliary = slow(before)
+    assert learned.curve == [(1, pytest.approx(softmax, abs=2e-5))]
+    assert learned.auxiliary == [(1, pytest.approx(auxiliary, abs=2e-5))] and learned.labels == 4
+    for name, weight in _all(model).items():
+        gradient = np.zeros(before[name].shape)
+        for place in np.ndindex(gradient.shape):
+            moved = [{**before, name: before[name].copy()} for _ in range(2)]
+            moved[0][name][place] += 1e-5
+            moved[1][name][place] -= 1e-5
+            gradient[place] = (slow(moved[0])[0] - slow(moved[1])[0]) / 2e-5
+        size = np.sqrt(np.maximum(weight.slots.numpy().astype(np.float64) - START, 0))
+        np.testing.assert_allclose(size, np.abs(gradient), rtol=1e-3, atol=2e-5, err_msg=name)
+        felt = np.abs(gradient) > 1e-4
+        assert (np.sign(before[name] - weight.values.numpy())[felt] == np.sign(gradient)[felt]).all(), name
+        assert felt.any(), name
+
+
+def test_rows_without_a_label_give_no_gradient_and_none_is_lost_to_nan():
+    head, rng = Head("squared", 3), np.random.default_rng(0)
+    for weight in head.weights.values():
+        weight.values.assign(rng.normal(size=weight.values.shape))
+    q, c = (tf.constant(rng.normal(size=(4, 3)), tf.float32) for _ in range(2))
+    gradients = []
+    for label in ([2.0, NAN, 4.0, np.inf], [2.0, 9.0, 4.0, 9.0], [NAN] * 4):
+        with tf.GradientTape() as tape:
+            tape.watch([q, c])
+            loss, labels = head.loss(q, c, tf.constant(label, tf.float32))
+        gradients.append(np.stack(tape.gradient(loss, [q, c])))
+        assert labels == np.isfinite(label).sum() and np.isfinite(loss)
+    assert (gradients[0][:, [1, 3]] == 0).all() and (gradients[0][:, [0, 2]] != 0).all()
+    np.testing.assert_allclose(gradients[0][:, [0, 2]], 2 * gradients[1][:, [0, 2]], rtol=1e-5)  # a mean over 2 of 4
+    assert (gradients[2] == 0).all() and loss == 0
+
+
+@pytest.mark.parametrize("kind", ["squared", "logistic"])
+def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit(kind):
+    labels, unit = np.array([0.9, 0.1, NAN, 0.5, 0.9], np.float32), np.eye(4, dtype=np.float32)
+    head = Head(kind, 4)
+    head.see(Moments().and_of(labels))
+    np.testing.assert_allclose(head.predict(unit, unit), 0.6, rtol=1e-6)
+    # In nats, or in units of the labels' variance.
+    expected = {"logistic": -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)), "squared": 1.0}[kind]
+    np.testing.assert_allclose(head.loss(unit, unit, tf.constant(labels[[0, 1, 3, 4]]))[0], expected, rtol=1e-6)
+    if kind == "squared":
+        head.see(Moments().and_of(1000 * labels + 7))
+        np.testing.assert_allclose(head.loss(unit, unit, 1000 * labels[[0, 1, 3, 4]] + 7)[0], 1.0, rtol=1e-5)
+
+
+def test_moments_add_up_whatever_the_parts():
+    x = np.random.default_rng(0).normal(5, 2, 1000).astype(np.float32)
+    x[::7] = NAN
+    whole, parts = Moments().and_of(x), Moments()
+    for part in (x[:1], x[1:400], x[:0], x[400:]):
+        parts = parts.and_of(part)
+    there = x[np.isfinite(x)].astype(np.float64)
+    for found in (whole, parts):
+        assert found.n == len(there)
+        np.testing.assert_allclose([found.mean, found.spread], [there.mean(), there.std()], rtol=1e-9)
+    assert Moments().and_of(np.array([3.0, 3.0])).spread == 0 and Moments().spread == 0
+
+
+def test_labels_that_are_all_alike_or_at_the_edge_break_nothing(tiny):
+    for kind, label in (("squared", 3.0), ("logistic", 1.0), ("logistic", 0.0)):
+        model, settings = _model(tiny, 9, 9, auxiliary={"weight": 1.0, "loss": kind}, dimension=4, batch_size=9)
+        learned = _fit(model, settings, _rows(range(9), range(9), [label] * 9))
+        assert learned.auxiliary[-1][1] < 0.01
+        assert all(np.isfinite(w.values).all() for w in _all(model).values())
+
+
+def test_towers_without_the_head_are_what_they_were(tiny):
+    """Switched off, nothing is added; switched on without a label, the towers learn the same."""
+    rng, trained = np.random.default_rng(0), {}
+    user, item = rng.integers(0, 20, 400), rng.integers(0, 30, 400)
+    for name, auxiliary, label in (
+        ("none", None, None),
+        ("off", {"weight": 0.0, "loss": "logistic"}, None),
+        ("no labels", {"weight": 1.0}, [NAN] * 400),
+        ("labels", {"weight": 1.0}, rng.random(400)),
+    ):
+        model, settings = _model(tiny, 20, 30, auxiliary=auxiliary, batch_size=50, dimension=8)
+        learned = _fit(model, settings, _rows(user, item, label))
+        assert [PREFIX in "".join(model.dense), bool(learned.auxiliary)] == [label is not None, name == "labels"]
+        trained[name] = {key: w.values.numpy() for key, w in _all(model).items() if not key.startswith(PREFIX)}
+    for name in trained["none"]:
+        np.testing.assert_array_equal(trained["off"][name], trained["none"][name])
+        np.testing.assert_array_equal(trained["no labels"][name], trained["none"][name])
+        assert np.abs(trained["labels"][name] - trained["none"][name]).max() > 1e-3
+
+
+# A world in which clicks do not tell what is liked: everybody clicks everything, but of two kinds of items one half of
+# the users likes one, the other half the other, and some items are liked more than others.
+
+USERS, ITEMS = 80, 60
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(0)
+    pairs = rng.permutation(USERS * ITEMS)
+    user, item = np.divmod(pairs, ITEMS)
+    liked = 3.0 + 1.5 * np.where(user % 2 == item % 2, 1, -1) + 0.5 * (item % 3 - 1) + rng.normal(0, 0.2, len(pairs))
+    label = np.where(rng.random(len(pairs)) < 0.3, NAN, liked)
+    known = slice(0, 3600)
+    return SimpleNamespace(user=user, item=item, label=label, known=known, rows=_rows(user[known], item[known]))
+
+
+def _told(world, model, label):
+    """How well labels of pairs that were never trained on are predicted."""
+    new = np.arange(world.known.stop, len(world.user))
+    new = new[np.isfinite(label[new])]
+    features = {"user": world.user[new].astype(np.int32) + 1, "item": world.item[new].astype(np.int32) + 1}
+    clicks = Labelled(model("query", features).numpy(), model("item", features).numpy(), label[new].astype(np.float32))
+    return measures(model.head, clicks)
+
+
+def _learn_world(tiny, world, label, weight, kind="squared"):
+    auxiliary = {"weight": weight, "loss": kind}
+    model, settings = _model(tiny, USERS, ITEMS, auxiliary=auxiliary, dimension=8, batch_size=120, epochs=12)
+    _fit(model, settings, _rows(world.user[world.known], world.item[world.known], label[world.known]))
+    return _told(world, model, label)
+
+
+def test_labels_that_clicks_do_not_tell_are_predicted(tiny, world):
+    found = _learn_world(tiny, world, world.label, 1.0)
+    assert found["labels"] > 700 and found["rmse_of_mean"] == pytest.approx(np.nanstd(world.label), rel=0.05)
+    assert found["rmse"] < 0.35 * found["rmse_of_mean"]
+    # The towers must take part: beside a softmax alone, the head finds the items' own share at the best.
+    assert _learn_world(tiny, world, world.label, 1e-6)["rmse"] > 0.8 * found["rmse_of_mean"]
+
+
+def test_shares_are_predicted_by_a_logistic_head(tiny, world):
+    share = np.where(np.isnan(world.label), NAN, world.label > 3.0)
+    found = _learn_world(tiny, world, share, 1.0, "logistic")
+    assert found["log_loss_of_mean"] == pytest.approx(np.log(2), rel=0.01)
+    assert found["log_loss"] < 0.4 * found["log_loss_of_mean"] and found["auc"] > 0.9
+
+
+def test_the_auc_is_the_share_of_pairs_in_the_right_order():
+    rng = np.random.default_rng(3)
+    label, predicted = (rng.random(200) < 0.3).astype(np.float32), rng.integers(0, 20, 200) / 20  # with many ties
+    ones, zeros = predicted[label == 1], predicted[label == 0]
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in ones for b in zeros]
+    assert auc(label, predicted) == pytest.approx(np.mean(pairs))
+    assert auc(label, label) == 1 and auc(label, -label) == 0 and auc(label, np.zeros(200)) == 0.5
+
+
+@pytest.mark.parametrize("label", [[1, 1, 1], [0, 0.5, 1], [0, 0, 0]])
+def test_there_is_no_auc_unless_labels_are_0_and_1_and_both(label):
+    head = Head("logistic", 2)
+    head.see(Moments().and_of(np.array([0.0, 1.0])))
+    clicks = Labelled(*np.ones((2, 3, 2), np.float32), np.array(label, np.float32))
+    assert "auc" not in measures(head, clicks)
+
+
+# From day to day.
+
+
+def _marked(tiny, **auxiliary):
+    model, _ = _model(tiny, 5, 5, seed=1, auxiliary={"weight": 1.0, **auxiliary}, dimension=4)
+    rng = np.random.default_rng(1)
+    for weight in _all(model).values():
+        weight.values.assign(rng.normal(size=weight.values.shape))
+        weight.slots.assign(rng.random(weight.slots.shape))
+    model.head.see(Moments(100, 3.25, 37.5))
+    return model
+
+
+def _next_day(tiny, parent, folder, **auxiliary):
+    checkpoint.save(
+        checkpoint.capture(parent, StreamingFrequency(buckets=8).state(), day=DAY, step=7), folder / "state"
+    )
+    child, _ = _model(tiny, 5, 5, seed=2, auxiliary=auxiliary, dimension=4)
+    warm_start(child, checkpoint.load(folder / "state"), day=DAY, keep=0)
+    return child
+
+
+@pytest.mark.parametrize("kind", ["squared", "logistic"])
+def test_a_warm_start_carries_the_head(tiny, tmp_path, kind):
+    parent = _marked(tiny, loss=kind)
+    child = _next_day(tiny, parent, tmp_path, weight=0.5, loss=kind)
+    assert child.head.seen == parent.head.seen == Moments(100, 3.25, 37.5)
+    for name, weight in parent.head.weights.items():
+        np.testing.assert_array_equal(child.head.weights[name].values, weight.values)
+        np.testing.assert_array_equal(child.head.weights[name].slots, weight.slots)
+    unit = np.eye(4, dtype=np.float32)
+    np.testing.assert_array_equal(child.head.predict(unit, unit), parent.head.predict(unit, unit))
+    _fit(child, _model(tiny, 5, 5, auxiliary={"weight": 1.0}, batch_size=5)[1], _rows(range(5), range(5), [0.5] * 5))
+    assert child.head.seen == parent.head.seen.and_of(np.full(5, 0.5)), "labels of earlier days count on"
+
+
+def test_a_parent_without_a_head_or_with_another_loss_lets_it_start_afresh(tiny, tmp_path):
+    without, _ = _model(tiny, 5, 5, seed=1, dimension=4)
+    fresh = _next_day(tiny, without, tmp_path / "without", weight=1.0)
+    other = _next_day(tiny, _marked(tiny), tmp_path / "other", weight=1.0, loss="logistic")
+    for child in (fresh, other):
+        assert not any(w.values.numpy().any() for w in child.head.weights.values())
+        assert all((w.slots.numpy() == np.float32(START)).all() for w in child.head.weights.values())
+    assert fresh.head.seen == Moments() and other.head.seen.n == 100
+
+
+def test_a_head_that_is_switched_off_is_dropped(tiny, tmp_path):
+    parent = _marked(tiny)
+    child = _next_day(tiny, parent, tmp_path)
+    kept = checkpoint.capture(child, {}, day=DAY, step=8)
+    assert child.head is None and kept.labels is None and not any(name.startswith(PREFIX) for name in kept.dense)
+    features = {"user": np.arange(6, dtype=np.int32), "item": np.arange(6, dtype=np.int32)}
+    for side in ("query", "item"):
+        np.testing.assert_array_equal(child(side, features), parent(side, features))
+
+
+def test_a_copy_stays_what_it_was(tiny):
+    model = _marked(tiny)
+    unit, copy = np.eye(4, dtype=np.float32), model.head.copy()
+    before = model.head.predict(unit, unit).numpy()
+    model.head.weights[f"{PREFIX}squared/bias"].values.assign(9.0)
+    model.head.see(Moments(1, 77.0, 0.0))
+    np.testing.assert_array_equal(copy.predict(unit, unit), before)
+
+
+# What is measured, and what is refused.
+
+
+def test_measures_by_hand():
+    head, none = Head("squared", 2), np.zeros((3, 2), np.float32)
+    clicks = Labelled(none, none, np.array([1.0, 2.0, 6.0], np.float32))
+    assert measures(head, clicks) is None, "it was never trained on a label"
+    head.see(Moments(10, 3.0, 40.0))
+    head.weights[f"{PREFIX}squared/bias"].values.assign(0.5)  # 3 + 2 * .5 = 4
+    found = measures(head, clicks)
+    assert found == {
+        "labels": 3,
+        "rmse": pytest.approx((17 / 3) ** 0.5),
+        "rmse_of_mean": pytest.approx((14 / 3) ** 0.5),
+    }
+    assert measures(head, Labelled(none[:0], none[:0], clicks.label[:0])) is None
+
+
+def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
+    truth = Ragged(np.array([1, -1, 0, 1]), np.arange(4), 4)
+    table = pa.table({"_label": pa.array([2.0, 3.0, None, 5.0], pa.float32())})
+    asked = SimpleNamespace(queries=table, split=SimpleNamespace(truth=truth))
+    queries, items = np.arange(8).reshape(4, 2), np.array([[10, 11], [20, 21]])
+    encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
+    found = labelled(asked, "clicks", encoded)
+    assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
+    assert found.item.tolist() == [[20, 21], [20, 21]]
+
+
+def test_a_logistic_head_refuses_labels_that_are_no_shares():
+    check(np.array([0.0, 1.0, NAN]), "logistic", "stars", "2024-05-06")
+    check(np.array([-3.0, 5.0]), "squared", "stars", "2024-05-06")
+    with pytest.raises(
+        BadData, match=r"columns\.label = 'stars' holds 4.5 on 2024-05-06 \(2 of 3 labels lie outside\)"
+    ):
+        check(np.array([0.0, 4.5, NAN, -1.0]), "logistic", "stars", "2024-05-06")

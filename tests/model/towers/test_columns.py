@@ -1,0 +1,87 @@
+"""Every kind of feature: it moves its tower's vector, and training moves its weights."""
+
+from datetime import date
+
+import numpy as np
+import pytest
+
+from model.data.training_rows import Rows
+from model.losses.sampling_probability import StreamingFrequency
+from model.towers.embedding_bag import bagged
+from model.towers.two_tower import TwoTower
+from model.training.loop import fit
+
+KINDS = {
+    "price": {"kind": "number", "tower": "item", "from": "items"},
+    "age": {"kind": "age", "tower": "item"},
+    "city": {"kind": "category", "tower": "query", "hash_buckets": 8},
+}
+
+
+def _columns(tiny, rows):
+    rng = np.random.default_rng(7)
+    more = {"price": rng.normal(size=rows), "age": rng.normal(size=rows)}
+    columns = {**tiny.columns(rows), **{name: x.astype(np.float32) for name, x in more.items()}}
+    return {**columns, "city": rng.integers(1, 9, rows, dtype=np.int32)}
+
+
+@pytest.fixture(scope="module", params=["mean", "sqrtn", "attention"])
+def trained(request, tiny):
+    """Towers before and after an epoch, and the rows."""
+    train = {"history": {"pooling": request.param}, "id_dropout": 0.0, "epochs": 1}
+    pipeline = tiny.pipeline({**tiny.features, **KINDS}, train=train)
+    columns = _columns(tiny, 200)
+    rows = Rows(
+        features=columns,
+        user=columns["user"].astype(np.int64),
+        item=columns["item"].astype(np.int64),
+        reward=np.ones(200, np.float32),
+        time=np.arange(200),
+    )
+    before, after = (TwoTower(tiny.layout(pipeline), seed=1) for _ in range(2))
+    fit(after, StreamingFrequency(buckets=100), [(date(2024, 5, 6), rows)], pipeline.train)
+    return before, after, rows
+
+
+def _other(column):
+    """The same column with another value in every row."""
+    return column + 1 if column.dtype == np.float32 else column % column.max() + 1
+
+
+def test_every_column_moves_its_own_towers_vector(trained):
+    _, model, rows = trained
+    for side, parts in model.layout.parts.items():
+        before = model(side, rows.features).numpy()
+        for part in parts:
+            changed = model(side, {**rows.features, part.column: _other(rows.features[part.column])}).numpy()
+            assert (np.abs(changed - before).max(1) > 1e-4).mean() > 0.9, part.column
+
+
+def test_training_moves_every_columns_weights(trained):
+    before, after, rows = trained
+    assert {part.kind for parts in after.layout.parts.values() for part in parts} == {
+        "id", "category", "categories", "number", "text", "vector", "count", "age", "time", "history"
+    }  # fmt: skip
+    for name, weight in before.dense.items():
+        if not name.endswith("key/bias"):  # which no softmax can feel
+            assert np.abs(after.dense[name].values - weight.values).max() > 1e-5, name
+    for name, table in before.tables.items():
+        moved = (after.tables[name].values.numpy() != table.values.numpy()).any(1)
+        columns = [part.column for parts in after.layout.parts.values() for part in parts if part.table == name]
+        used = set(np.concatenate([rows.features[column].ravel() for column in columns])) - {0}
+        assert set(np.flatnonzero(moved)) - {0} == used and len(used) > 1, name
+
+
+def test_lists_laid_out_for_training_give_the_vectors_of_padded_ones(trained):
+    _, model, rows = trained
+    for side in model.layout.parts:
+        laid_out = bagged(rows.features, model.layout.lists)
+        np.testing.assert_allclose(model(side, laid_out), model(side, rows.features), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sqrtn", "recency", "attention"])
+def test_only_histories_are_pooled_as_asked(tiny, pooling):
+    pipeline = tiny.pipeline({**tiny.features, **KINDS}, train={"history": {"pooling": pooling}})
+    parts = [part for parts in tiny.layout(pipeline).parts.values() for part in parts]
+    asked = {part.kind for part in parts if part.root or part.half_life or part.attention}
+    assert asked == (set() if pooling == "mean" else {"history"})

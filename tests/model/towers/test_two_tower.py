@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.towers.two_tower import TwoTower, drop_ids
+from twinspire_core.errors import UsageError
+
+
+@pytest.fixture
+def model(tiny):
+    return TwoTower(tiny.layout(), seed=1)
+
+
+@pytest.mark.parametrize("side", ["query", "item"])
+def test_vectors_have_the_dimension_and_length_one(tiny, model, side):
+    vectors = model(side, tiny.columns(7)).numpy()
+    assert vectors.shape == (7, 8)
+    np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
+
+
+def test_last_layer_has_no_activation(tiny, model):
+    vectors = model("query", tiny.columns(200)).numpy()
+    assert (vectors < 0).any() and (vectors > 0).any()
+
+
+def test_the_dimension_is_known_even_where_inputs_tell_no_shape(tiny):
+    """As in a SavedModel with one feature; readers size their indexes by it."""
+    item = {"item": tiny.features["item"]}
+    model = TwoTower(tiny.layout(tiny.pipeline({"user": tiny.features["user"], **item})), seed=1)
+    call = tf.function(lambda ids: model("item", {"item": ids}))
+    assert call.get_concrete_function(tf.TensorSpec(None, tf.int64)).output_shapes.as_list() == [None, 8]
+
+
+def test_padding_of_a_history_changes_nothing(tiny, model):
+    columns = tiny.columns(6)
+    wider = {**columns, "recent": np.pad(columns["recent"], ((0, 0), (0, 4)))}
+    np.testing.assert_allclose(model("query", columns), model("query", wider), atol=1e-6)
+
+
+def test_history_reads_the_item_table(tiny, model):
+    """An update through one tower is seen by the other."""
+    assert set(model.tables) == {"user", "device", "when_hour", "when_weekday", "item", "tags", "title"}
+    columns = {**tiny.columns(1), "recent": np.array([[3, 0, 0, 0, 0]])}
+    before = model("query", columns).numpy()
+    model.tables["item"].values.scatter_update(tf.IndexedSlices(tf.ones([1, 8]), [3]))
+    assert np.abs(model("query", columns).numpy() - before).max() > 1e-3
+
+
+def test_history_and_item_meet_past_the_layers(tiny):
+    """At the start, an item is next to the history that holds it; without the skip it is anywhere."""
+    features = {name: tiny.features[name] for name in ("recent", "item")}
+    ranks = {}
+    for skip in (True, False):
+        pipeline = tiny.pipeline(features, train={"skip": skip, "dimension": 32})
+        model = TwoTower(tiny.layout(pipeline), seed=1)
+        items = np.arange(1, 21)
+        scores = model("query", {"recent": items[:, np.newaxis]}).numpy() @ model("item", {"item": items}).numpy().T
+        ranks[skip] = (scores > np.diag(scores)[:, np.newaxis]).sum(1)
+    assert (ranks[True] == 0).all() and ranks[False].mean() > 5
+
+
+def test_nothing_goes_past_where_widths_differ(tiny):
+    wide = {**tiny.features, "item": {**tiny.features["item"], "dimension": 12}}
+    model = TwoTower(tiny.layout(tiny.pipeline(wide)), seed=1)
+    assert not [name for name in model.dense if "/skip/" in name]
+    assert model("item", tiny.columns(3)).shape == (3, 8)
+
+
+def test_heads_that_do_not_divide_the_width_are_named(tiny):
+    with pytest.raises(UsageError, match=r"train.history.heads is 3, features.item.dimension"):
+        tiny.layout(tiny.pipeline(train={"history": {"pooling": "attention", "heads": 3}}))
+
+
+def test_seed_and_name_decide_the_start(tiny):
+    one, other, again = (TwoTower(tiny.layout(), seed=seed) for seed in (1, 2, 1))
+    values = [m.tables["item"].values.numpy() for m in (one, other, again)]
+    assert (values[0] == values[2]).all() and not (values[0] == values[1]).any()
+    assert not (one.tables["user"].values.numpy()[:20] == values[0][:20]).any()
+
+
+def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
+    fewer = {name: f for name, f in tiny.features.items() if name != "device"}
+    with_it, without = TwoTower(tiny.layout(), seed=1), TwoTower(tiny.layout(tiny.pipeline(fewer)), seed=1)
+    assert (with_it.tables["user"].values.numpy() == without.tables["user"].values.numpy()).all()
+
+
+def test_dropped_ids_become_shared_rows_and_missing_stays_missing(tiny):
+    spec = tiny.layout().tables["item"]
+    ids = tf.constant([0, 7] * 4000)
+    dropped = drop_ids(ids, spec, 0.25, tf.constant([3, 4])).numpy()
+    assert (dropped[::2] == 0).all()
+    replaced = dropped[1::2][dropped[1::2] != 7]
+    assert set(replaced) == {21, 22, 23, 24}  # 20 tokens after row 0, then 4 shared rows
+    assert 0.22 < len(replaced) / 4000 < 0.28
+    assert not (dropped == drop_ids(ids, spec, 0.25, tf.constant([3, 5])).numpy()).all()

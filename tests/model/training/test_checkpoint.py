@@ -1,0 +1,264 @@
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.losses.sampling_probability import StreamingFrequency
+from model.towers.architecture import design
+from model.towers.two_tower import TwoTower
+from model.training import checkpoint
+from model.training.warm_start import warm_start
+from twinspire_core.errors import BadData, UsageError
+
+MONDAY, TUESDAY, WEDNESDAY = date(2024, 5, 6), date(2024, 5, 7), date(2024, 5, 8)
+
+
+def _marked(layout, seed=1):
+    """A model whose rows and slots tell keys apart: numbers as training would have left them."""
+    model = TwoTower(layout, seed)
+    rng = np.random.default_rng(seed)
+    for weight in [*model.tables.values(), *model.dense.values()]:
+        weight.values.assign(rng.normal(size=weight.values.shape))
+        weight.slots.assign(rng.random(weight.slots.shape))
+    return model
+
+
+def _captured(model, day=MONDAY, archive=None):
+    return checkpoint.capture(model, StreamingFrequency(buckets=64).state(), day=day, step=7, archive=archive)
+
+
+def _row(model, table, key):
+    number = model.layout.tables[table].keys.index(key).as_py()
+    assert number >= 0
+    return model.tables[table].values.numpy()[number], model.tables[table].slots.numpy()[number]
+
+
+def _next(tiny, parent, day=TUESDAY, pipeline=None, keep=100, **vocabularies):
+    model = TwoTower(tiny.layout(pipeline, parent.widths, **vocabularies), seed=2)
+    return model, warm_start(model, parent, day=day, keep=keep)
+
+
+def test_a_state_is_read_back_as_it_was_written(tiny, tmp_path):
+    before = _captured(_marked(tiny.layout()))
+    checkpoint.save(before, tmp_path / "state")
+    after = checkpoint.load(tmp_path / "state")
+    assert (after.day, after.step) == (MONDAY, 7)
+    assert list(after.tables) == list(before.tables)
+    for name, table in before.tables.items():
+        assert after.tables[name].keys.equals(table.keys) and after.tables[name].left.equals(table.left)
+        np.testing.assert_array_equal(after.tables[name].values, table.values)
+        np.testing.assert_array_equal(after.tables[name].slots, table.slots)
+    for name, pair in before.dense.items():
+        np.testing.assert_array_equal(after.dense[name], pair)
+    assert set(after.frequency) == set(before.frequency)
+
+
+def test_no_file_of_a_state_needs_pickle(tiny, tmp_path):
+    checkpoint.save(_captured(_marked(tiny.layout())), tmp_path / "state")
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".npz", ".json", ".arrow"}
+    for file in tmp_path.rglob("*.npz"):
+        assert all(array.dtype != object for array in np.load(file, allow_pickle=False).values())
+
+
+def test_a_later_format_is_refused(tiny, tmp_path):
+    checkpoint.save(_captured(_marked(tiny.layout())), tmp_path / "state")
+    head = tmp_path / "state" / "state.json"
+    head.write_text(head.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(BadData, match="format 2"):
+        checkpoint.load(tmp_path / "state")
+
+
+def test_an_unchanged_layout_gives_the_same_vectors(tiny):
+    parent = _marked(tiny.layout())
+    child, archive = _next(tiny, _captured(parent))
+    for side in ("query", "item"):
+        np.testing.assert_array_equal(child(side, tiny.columns(9)), parent(side, tiny.columns(9)))
+    assert all(len(rows.keys) == 0 for rows in archive.values())
+
+
+def test_rows_and_slots_follow_keys_when_the_order_changes(tiny):
+    parent = _marked(tiny.layout())
+    child, _ = _next(tiny, _captured(parent), item=[f"i{i}" for i in reversed(range(20))])
+    for key in ("=i0", "=i13", "missing", "oov:3"):
+        np.testing.assert_array_equal(_row(child, "item", key), _row(parent, "item", key))
+
+
+def test_a_new_key_starts_from_the_shared_row_it_was_hashed_to(tiny):
+    """Until yesterday, the transform graph looked the token up in a vocabulary without it."""
+    import tensorflow as tf
+
+    parent = _marked(tiny.layout())
+    init = tf.lookup.KeyValueTensorInitializer(tf.constant(["i0"]), tf.constant([0], tf.int64))
+    looked_up = tf.lookup.StaticVocabularyTable(init, num_oov_buckets=4)
+    tokens = [f"new{i}" for i in range(12)]
+    bucket = looked_up.lookup(tf.constant(tokens)).numpy() - 1
+    assert len(set(bucket)) == 4
+    child, _ = _next(tiny, _captured(parent), item=["i3", *tokens])
+    for token, b in zip(tokens, bucket, strict=True):
+        values, slots = _row(child, "item", f"={token}")
+        np.testing.assert_array_equal(values, _row(parent, "item", f"oov:{b}")[0])
+        assert (slots < _row(parent, "item", f"oov:{b}")[1]).all()  # free to move on
+
+
+def test_a_key_that_left_comes_back_as_it_was(tiny, tmp_path):
+    parent = _marked(tiny.layout())
+    tuesday, archive = _next(tiny, _captured(parent), item=["i1", "i2"])
+    assert len(archive["item"].keys) == 18
+    checkpoint.save(_captured(tuesday, TUESDAY, archive), tmp_path / "tuesday")
+    wednesday, archive = _next(tiny, checkpoint.load(tmp_path / "tuesday"), WEDNESDAY, item=["i2", "i7"])
+    np.testing.assert_array_equal(_row(wednesday, "item", "=i7"), _row(parent, "item", "=i7"))
+    left = dict(zip(archive["item"].keys.to_pylist(), archive["item"].left.to_pylist(), strict=True))
+    assert "=i7" not in left and left["=i1"] == WEDNESDAY and left["=i5"] == TUESDAY and len(left) == 18
+
+
+def test_the_archive_keeps_those_that_left_last(tiny):
+    parent = _captured(_marked(tiny.layout()))
+    tuesday, archive = _next(tiny, parent, item=[f"i{i}" for i in range(10)])
+    _, archive = _next(tiny, _captured(tuesday, TUESDAY, archive), WEDNESDAY, keep=3, item=[f"i{i}" for i in range(8)])
+    kept = archive["item"].keys.to_pylist()
+    assert len(kept) == 3 and set(kept) > {"=i8", "=i9"}
+
+
+def test_a_new_feature_starts_without_effect(tiny):
+    fewer = {name: f for name, f in tiny.features.items() if name not in ("device", "week", "title")}
+    parent = _marked(tiny.layout(tiny.pipeline(fewer)))
+    child, _ = _next(tiny, _captured(parent))
+    for side in ("query", "item"):
+        np.testing.assert_allclose(child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6)
+    assert (child.tables["device"].values.numpy() != 0).all()  # or no gradient would ever reach the new columns
+
+
+def test_a_removed_feature_is_dropped(tiny):
+    parent = _marked(tiny.layout())
+    fewer = {name: f for name, f in tiny.features.items() if name not in ("device", "week")}
+    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(fewer))
+    assert "device" not in _captured(child).tables
+    np.testing.assert_array_equal(child.dense["query/first/user"].values, parent.dense["query/first/user"].values)
+
+
+def test_an_undeclared_width_stays_when_the_vocabulary_grows(tiny):
+    parent = _captured(_marked(tiny.layout(device=["phone"])))
+    larger = [f"d{i}" for i in range(5000)]
+    assert tiny.layout(device=larger).tables["device"].dimension != parent.widths["device"]
+    child, _ = _next(tiny, parent, device=larger)
+    assert child.tables["device"].values.shape == (5005, parent.widths["device"])
+
+
+CHANGES = {
+    "train.query_layers": {"train": {"query_layers": [32]}},
+    "train.item_layers": {"train": {"item_layers": [16, 16]}},
+    "train.dimension": {"train": {"dimension": 4}},
+    "vocabulary.oov_buckets": {"vocabulary": {"oov_buckets": 5}},
+    "features.title.hash_buckets": {"features": {"title": {"kind": "text", "tower": "item", "hash_buckets": 60}}},
+    "features.user.hash_buckets": {"features": {"user": {"kind": "id", "tower": "query", "hash_buckets": 34}}},
+    "features.item.dimension": {"features": {"item": {"kind": "id", "tower": "item", "dimension": 12}}},
+    "features.shape.size": {"features": {"shape": {"kind": "vector", "tower": "item", "size": 4}}},
+}
+
+
+ATTENTION = {"pooling": "attention"}
+CHANGES_OF_ENCODER = {
+    "train.history.pooling": {"history": {}},
+    "train.history.layers": {"history": {**ATTENTION, "layers": 3}},
+    "train.history.heads": {"history": {**ATTENTION, "heads": 4}},
+    "features.recent.length": {"length": 7},
+    "train.skip": {"skip": False},
+}
+
+
+def _attentive(tiny, features=None, length=5, **train):
+    train = {"history": ATTENTION, **train}
+    recent = {**tiny.features["recent"], "length": length}
+    return tiny.pipeline(features or {**tiny.features, "recent": recent}, train=train)
+
+
+@pytest.mark.parametrize("key", CHANGES_OF_ENCODER)
+def test_a_change_of_the_encoder_names_its_key_and_the_way_out(tiny, key):
+    parent = _captured(_marked(tiny.layout(_attentive(tiny))))
+    with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
+        _next(tiny, parent, pipeline=_attentive(tiny, **CHANGES_OF_ENCODER[key]))
+
+
+def test_attention_where_the_parent_had_an_average_names_its_key(tiny):
+    with pytest.raises(UsageError, match=r"train.history.pooling now gives attention, the parent has a sum or mean"):
+        _next(tiny, _captured(_marked(tiny.layout())), pipeline=_attentive(tiny))
+
+
+def test_an_encoder_and_its_moments_are_carried_on_by_name(tiny, tmp_path):
+    parent = _marked(tiny.layout(_attentive(tiny)))
+    checkpoint.save(_captured(parent), tmp_path / "state")
+    child, _ = _next(tiny, checkpoint.load(tmp_path / "state"), pipeline=_attentive(tiny))
+    np.testing.assert_array_equal(child("query", tiny.columns(9)), parent("query", tiny.columns(9)))
+    for name, weight in parent.dense.items():
+        np.testing.assert_array_equal(child.dense[name].slots, weight.slots, err_msg=name)
+
+
+def test_a_new_history_starts_without_effect_and_ready_to_learn(tiny):
+    without = {name: f for name, f in tiny.features.items() if name != "recent"}
+    parent = _marked(tiny.layout(_attentive(tiny, without)))
+    child, _ = _next(tiny, _captured(parent), pipeline=_attentive(tiny))
+    np.testing.assert_allclose(child("query", tiny.columns(9)), parent("query", tiny.columns(9)), atol=1e-6)
+    kernels = [w.values.numpy() for name, w in child.dense.items() if "history" in name and name.endswith("kernel")]
+    assert len(kernels) == 12 and all(kernel.any() for kernel in kernels)
+
+
+def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
+    parent = _marked(tiny.layout(tiny.pipeline(train={"skip": False})))
+    child, _ = _next(tiny, _captured(parent))
+    for side, column in (("query", "recent"), ("item", "item")):
+        np.testing.assert_allclose(child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6)
+        assert not child.dense[f"{side}/skip/{column}"].values.numpy().any()
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_any_other_change_of_shape_names_its_key_and_the_way_out(tiny, key):
+    parent = _captured(_marked(tiny.layout()))
+    tables = dict(CHANGES[key])
+    pipeline = tiny.pipeline({**tiny.features, **tables.pop("features", {})}, **tables)
+    with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
+        _next(tiny, parent, pipeline=pipeline)
+
+
+def test_a_feature_that_changes_its_kind_names_it(tiny):
+    parent = _captured(_marked(tiny.layout()))
+    pipeline = tiny.pipeline({**tiny.features, "device": {"kind": "number", "tower": "query"}})
+    with pytest.raises(UsageError, match=r"features.device now gives"):
+        _next(tiny, parent, pipeline=pipeline)
+
+
+def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):
+    def width(n):
+        tokens = {name: pa.array(["x"]) for name in ("user", "item", "tags")} | {"device": pa.array(map(str, range(n)))}
+        return design(tiny.pipeline(train={"dimension": 32}), tokens).tables["device"].dimension
+
+    assert width(3) < width(300) < width(3000) <= 32 == width(100_000)
+
+
+def test_all_changes_of_shape_are_named_at_once(tiny):
+    parent = _captured(_marked(tiny.layout()))
+    features = {
+        **tiny.features,
+        "title": {"kind": "text", "tower": "item", "hash_buckets": 60},
+        "shape": {"kind": "vector", "tower": "item", "size": 4},
+        "week": {"kind": "category", "tower": "item"},
+    }
+    keys = "features.title.hash_buckets, features.shape.size, features.week"
+    with pytest.raises(UsageError, match=rf"Set {keys} back, or train from scratch with --mode full"):
+        _next(tiny, parent, pipeline=tiny.pipeline(features), week=["a", "b"])
+
+
+def test_a_category_that_becomes_several_keeps_its_rows(tiny):
+    parent = _marked(tiny.layout())
+    features = {**tiny.features, "device": {"kind": "categories", "tower": "query"}}
+    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
+    for key in ("=phone", "=tv", "missing"):
+        np.testing.assert_array_equal(_row(child, "device", key), _row(parent, "device", key))
+    np.testing.assert_array_equal(child.dense["query/first/device"].values, parent.dense["query/first/device"].values)
+
+
+def test_a_feature_that_moves_to_the_other_tower_starts_there_without_effect(tiny):
+    parent = _marked(tiny.layout())
+    features = {**tiny.features, "device": {"kind": "category", "tower": "item"}}
+    child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
+    assert not child.dense["item/first/device"].values.numpy().any() and "query/first/device" not in child.dense

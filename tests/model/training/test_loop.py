@@ -1,0 +1,127 @@
+import subprocess
+import sys
+import textwrap
+from datetime import date
+
+import numpy as np
+import pytest
+
+from model.data.training_rows import Rows
+from model.losses.sampling_probability import StreamingFrequency
+from model.towers.two_tower import TwoTower
+from model.training import loop as fitting
+from twinspire_core.errors import UsageError
+
+MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
+HOUR = 3_600_000_000
+
+
+def _rows(tiny, n, seed=0):
+    columns = tiny.columns(n, seed)
+    return Rows(
+        features=columns,
+        user=columns["user"].astype(np.int64),
+        item=columns["item"].astype(np.int64),
+        reward=np.ones(n, np.float32),
+        time=np.sort(np.random.default_rng(seed).integers(0, 24 * HOUR, n)),
+    )
+
+
+def _train(tiny, days, **settings):
+    pipeline = tiny.pipeline(train=settings)
+    model, frequency = TwoTower(tiny.layout(pipeline), seed=0), StreamingFrequency(buckets=1000)
+    learned = fitting.fit(model, frequency, days, pipeline.train)
+    return model, frequency, learned
+
+
+def test_rows_that_no_example_uses_stay_as_they_were(tiny):
+    rows = _rows(tiny, 64)
+    for name in ("user", "recent", "item"):
+        rows.features[name][:] = rows.features[name] % 5 + 1
+    before = TwoTower(tiny.layout(), seed=0)
+    after, _, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.0)
+    for table in ("user", "item"):
+        moved = (after.tables[table].values.numpy() != before.tables[table].values.numpy()).any(1)
+        assert moved[1:6].all() and not moved[6:].any() and not moved[0]
+
+
+def test_id_dropout_trains_every_shared_row_and_the_batch_still_knows_its_items(tiny):
+    before, rows = TwoTower(tiny.layout(), seed=0), _rows(tiny, 400)
+    rows.item[:] = rows.item * 3 + np.arange(400) % 3  # three items outside the vocabulary may share a row
+    after, frequency, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.3)
+    moved = (after.tables["item"].values.numpy() != before.tables["item"].values.numpy()).any(1)
+    assert moved[21:].all()
+    assert len(frequency.state()["bucket"]) > 55  # of 60 items, not of 20 rows; two may fall into one bucket
+
+
+def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny):
+    told = []
+    pipeline = tiny.pipeline(train={"epochs": 2})
+    days = [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31, seed=1))]
+    frequency = StreamingFrequency(buckets=100)
+    learned = fitting.fit(
+        TwoTower(tiny.layout(), 0), frequency, days, pipeline.train,
+        step=10, report=lambda day, done, total, *_: told.append((day, done, total)),
+    )  # fmt: skip
+    assert learned.rows == 2 * 81 and int(frequency.seen.numpy()) == 81  # its clock is the logs'
+    assert learned.steps == 2 * 3 + 2 * 1 and learned.step == 10 + learned.steps
+    assert [t for t in told if t[1] == t[2]] == [
+        ("2024-05-06, pass 1 of 2", 50, 50), ("2024-05-07, pass 1 of 2", 31, 31),
+        ("2024-05-06, pass 2 of 2", 50, 50), ("2024-05-07, pass 2 of 2", 31, 31),
+    ]  # fmt: skip
+    assert learned.curve[-1][0] == learned.step
+
+
+def test_days_that_can_be_read_only_once_are_refused(tiny):
+    with pytest.raises(TypeError, match="not an iterator"):
+        fitting.fit(TwoTower(tiny.layout(), 0), StreamingFrequency(buckets=100), iter([]), tiny.pipeline().train)
+
+
+def test_rows_without_reward_teach_their_query_nothing(tiny):
+    """Rewards of 0 on all rows but one user's: only that user's row moves."""
+    rows = _rows(tiny, 64)
+    rows.reward[:] = rows.features["user"] == 3
+    before = TwoTower(tiny.layout(), seed=0)
+    after, _, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.0)
+    moved = (after.tables["user"].values.numpy() != before.tables["user"].values.numpy()).any(1)
+    assert np.flatnonzero(moved).tolist() == [3]
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny):
+    rows = _rows(tiny, 64)
+    rows.features["week"][5] = np.inf
+    with pytest.raises(UsageError, match=r"must stay a number.*train.learning_rate"):
+        _train(tiny, [(MONDAY, rows)])
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_last_step_that_leaves_no_numbers_stops_the_run(tiny):
+    """Of a single step the loss is a number; it is what the step leaves that is none, and nobody asks again."""
+    with pytest.raises(UsageError, match=r"Weights must stay numbers.*train.learning_rate"):
+        _train(tiny, [(MONDAY, _rows(tiny, 64))], batch_size=64, epochs=1, learning_rate=1e39)
+
+
+TWICE = """
+import sys
+import numpy as np, tensorflow as tf
+sys.path[:0] = {tests!r}
+import conftest
+from datetime import date
+from types import SimpleNamespace
+from test_loop import _rows, _train
+
+tf.config.experimental.enable_op_determinism()
+tiny = SimpleNamespace(pipeline=conftest._pipeline, layout=conftest._layout, columns=conftest._columns)
+a, b = (_train(tiny, [(date(2024, 5, 6), _rows(tiny, 5000))], batch_size=512, epochs=2)[0] for _ in range(2))
+for name, weight in {{**a.tables, **a.dense}}.items():
+    other = {{**b.tables, **b.dense}}[name]
+    assert weight.values.numpy().tobytes() == other.values.numpy().tobytes(), name
+    assert weight.slots.numpy().tobytes() == other.slots.numpy().tobytes(), name
+"""
+
+
+def test_two_deterministic_runs_give_equal_bytes(request):
+    """In a process of its own, since determinism is switched on for all of one."""
+    code = textwrap.dedent(TWICE).format(tests=[str(request.path.parent), str(request.path.parents[1])])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,39 @@
+"""What is said of training that is over too soon."""
+
+import pytest
+import tensorflow as tf
+
+from model.losses.sampling_probability import StreamingFrequency
+from model.training.loop import Learned
+from model.training.progress import few_steps, full_buckets
+from twinspire_core.config.sections import Train
+
+
+def learned(steps, before=0, rows=3000):
+    return Learned(step=before + steps, steps=steps, rows=rows, seconds=1.0, rate=1.0, curve=[], labels=0, auxiliary=[])
+
+
+def test_few_steps_from_scratch_are_told_with_what_to_do():
+    settings = Train(batch_size=128, epochs=3)
+    told = few_steps(learned(23), settings)
+    assert "these were 23: 1,000 examples, 3 times, in batches of 128" in told
+    assert all(key in told for key in ("train.batch_size", "train.epochs", "window.train_days"))
+    assert few_steps(learned(0, rows=0), settings)
+
+
+@pytest.mark.parametrize("enough", [learned(50), learned(23, before=500)])
+def test_enough_steps_and_days_trained_on_from_a_parent_are_not(enough):
+    assert few_steps(enough, Train()) is None
+
+
+@pytest.mark.parametrize("hashes", [1, 2])
+def test_a_frequency_estimate_with_too_few_buckets_is_told_with_how_many_it_needs(hashes):
+    """Of 1,000 buckets 200 items hit 181, 250 hit 221; as often as there are hashes."""
+    estimate = StreamingFrequency(buckets=100_000, hashes=hashes)
+    estimate.update(tf.range(20_000, dtype=tf.int64))
+    assert full_buckets(estimate) is None
+    estimate.update(tf.range(30_000, dtype=tf.int64))
+    told = full_buckets(estimate)
+    assert "26% of its 100,000" in told and "train.frequency.buckets to 200,000 or more" in told
+    items = int(told.split("about ")[1].split(" items")[0].replace(",", ""))
+    assert abs(items - 30_000) < 600

@@ -1,0 +1,235 @@
+import json
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from serving.answers.filtered_search import Seen, search_without
+from serving.answers.recommend import recommend, similar
+from serving.requests.query_rows import Refused, Requests
+from serving.version.loaded_version import Version
+from tests.serving.conftest import publish
+from twinspire.cli.show_lists import recommend_user, similar_items
+from twinspire_core.errors import BadData, UsageError
+from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.index import Settings
+
+NOON = datetime(2024, 1, 3, 7)
+
+
+def ids(version: Version, answer, query: int = 0) -> list[str]:
+    return answer.lists(version.items["_item"].combine_chunks())[0][query].as_py()
+
+
+def nearest(place: float) -> list[str]:
+    """Items 30 degrees apart, by their distance from a place between two of them."""
+    return [f"i{n:02d}" for n in sorted(range(12), key=lambda n: min((n - place) % 12, (place - n) % 12))]
+
+
+def test_a_stored_user_gets_the_items_near_the_last_one(version):
+    answer = recommend(version, [{"user": "anna"}], 4)
+    assert ids(version, answer)[0] == "i05"
+    assert set(ids(version, answer)[1:3]) == {"i04", "i06"}
+    np.testing.assert_allclose(answer.scores[0, :2], [1, np.cos(np.pi / 6)], atol=1e-6)
+    assert answer.known.tolist() == [True]
+
+
+def test_what_a_request_gives_wins_over_what_is_stored(version):
+    answer = recommend(
+        version, [{"user": "anna", "history": ["i10"]}, {"user": "ben"}, {"user": "ben", "place": 2.1}], 3
+    )
+    assert ids(version, answer, 0)[0] == "i10"
+    assert ids(version, answer, 1)[0] == "i09"
+    assert ids(version, answer, 2) == nearest(2.1)[:3]
+
+
+def test_an_unknown_user_is_answered_from_the_context_alone(version):
+    answer = recommend(version, [{"user": "who", "place": 3.2}, {"place": 3.2}, {}], 5, now=NOON)
+    assert ids(version, answer, 0) == ids(version, answer, 1) == nearest(3.2)[:5]
+    assert ids(version, answer, 2)[0] == "i07", "the hour of the request, when nothing else is known"
+    assert answer.known.tolist() == [False] * 3
+
+
+def test_a_time_is_now_and_not_when_the_user_was_stored(version):
+    # The towers look at the hour only when there is neither history nor place.
+    answer = recommend(version, [{"user": "cat"}, {"user": "cat", "when_hour": 4}, {}], 1, now=NOON)
+    assert [ids(version, answer, n)[0] for n in range(3)] == ["i07", "i04", "i07"]
+
+
+def test_seen_items_stay_out(version):
+    requests = [
+        {"user": "anna"},
+        {"history": ["i01", "nowhere", "i02", "i00", "i11"]},
+        {"place": 6.2, "exclude": ["i06"]},
+    ]
+    answer = recommend(version, requests, 4, exclude_seen=True)
+    assert not {"i03", "i04", "i05"} & set(ids(version, answer, 0)), "the stored past, of which the history is a part"
+    assert not {"i00", "i01", "i02", "i11"} & set(ids(version, answer, 1)), (
+        "also what the history feature is too short for"
+    )
+    assert ids(version, answer, 2) == nearest(6.2)[1:5]
+    kept = recommend(version, requests, 4)
+    assert [ids(version, kept, n)[0] for n in range(2)] == ["i05", "i11"], "the newest of a long history"
+    assert ids(version, kept, 2) == nearest(6.2)[1:5], "`exclude` holds whatever the switch says"
+
+
+def test_more_than_the_catalogue_gives_all_of_it_and_says_so(version):
+    answer = recommend(version, [{"place": 3.2}], 50)
+    assert ids(version, answer) == nearest(3.2)
+    assert "50 items were asked for" in answer.notes[0]
+    assert "12" in answer.notes[0]
+
+
+def test_a_list_that_runs_short_says_so(version):
+    everything = [f"i{n:02d}" for n in range(10)]
+    answer = recommend(version, [{"place": 3.2, "exclude": everything}, {"place": 3.2}], 5)
+    assert sorted(ids(version, answer, 0)) == ["i10", "i11"]
+    assert np.isnan(answer.scores[0, 2:]).all()
+    assert len(ids(version, answer, 1)) == 5
+    assert answer.notes[0].startswith("1 of 2 lists are shorter than 5")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_search_without_seen_items_is_search_with_them_struck_out(seed):
+    rng = np.random.default_rng(seed)
+    items, queries, k = 300, 40, 20
+    vectors, asked = rng.normal(size=(items, 5)).astype(np.float32), rng.normal(size=(queries, 5)).astype(np.float32)
+    order = np.argsort(-(asked @ vectors.T), axis=1)
+    # Heavy users have seen nearly all, and just the best of it.
+    heads = [order[q, : rng.choice([0, 3, 30, 200, 290, 300])] for q in range(queries)]
+    seen = Seen(np.repeat(np.arange(queries), [len(h) for h in heads]), np.concatenate(heads).astype(np.int64))
+    rows, scores, _ = search_without(ExactIndex(vectors, Settings(kind="exact", k=k)), asked, k, seen)
+    for q, head in enumerate(heads):
+        expected = [row for row in order[q] if row not in set(head)][:k]
+        assert rows[q, : len(expected)].tolist() == expected
+        assert (rows[q, len(expected) :] == -1).all()
+        np.testing.assert_allclose(scores[q, : len(expected)], (vectors @ asked[q])[expected], rtol=1e-5)
+
+
+def test_similar_items_are_the_neighbours_without_the_item(version):
+    answer = similar(version, "i04", 4)
+    assert set(ids(version, answer)[:2]) == {"i03", "i05"}
+    assert "i04" not in ids(version, answer)
+    everything = similar(version, "i04", 12)
+    assert len(ids(version, everything)) == 11
+    assert everything.notes
+
+
+def test_an_item_outside_the_catalogue_is_told(version):
+    with pytest.raises(UsageError, match=r"'i4' is not\. Did you mean i04"):
+        similar(version, "i4", 3)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"plaice": 3}, "did you mean 'place'"),
+        ({"place": "near"}, "place is a number, found 'near'"),
+        ({"place": True}, "place is a number"),
+        ({"place": float("nan")}, "finite"),
+        ({"place": 1e39}, "finite"),
+        ({"place": 10**400}, "finite"),
+        ({"history": "i01"}, "history is a list of text"),
+        ({"history": [1.5]}, "history is text, found 1.5"),
+        ({"when_hour": 24}, "from 0 to 23, found 24"),
+        ({"when_weekday": 0.5}, "from 0 to 6"),
+        ({"user": {"id": 1}}, "user is text"),
+        ({"history": ["i01"], "recent": ["i02"]}, "given twice"),
+        (["anna"], "JSON object"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(version, request_, said):
+    with pytest.raises(Refused, match=said) as caught:
+        recommend(version, [{}, request_], 3)
+    assert caught.value.row == 1
+
+
+def test_ids_may_be_written_as_numbers(version):
+    assert recommend(version, [{"user": 7, "history": [12, "i03"]}], 3).counts[0] == 3
+    parsed = [Requests(version.pipeline).parse({"user": one, "history": [one], "when_hour": 3.0}) for one in (7, 7.0)]
+    assert parsed[0] == parsed[1]
+    assert (parsed[1]["_user"], parsed[1]["when_hour"]) == ("7", 3)
+
+
+def test_k_is_at_least_one(version):
+    with pytest.raises(UsageError, match="at least 1"):
+        recommend(version, [{}], 0)
+
+
+def test_no_requests_give_no_answers(version):
+    assert recommend(version, [], 3).rows.shape == (0, 3)
+
+
+def test_without_a_user_store_the_request_itself_is_all(without_users):
+    answer = recommend(without_users, [{"user": "anna"}, {"user": "anna", "history": ["i02"]}], 2, now=NOON)
+    assert answer.known is None
+    assert [ids(without_users, answer, n)[0] for n in range(2)] == ["i07", "i02"]
+
+
+def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_users, pipeline):
+    with pytest.raises(UsageError, match=r"serving\.user_store = true") as caught:
+        recommend_user(pipeline, "anna")
+    example = json.loads(next(line for line in str(caught.value).splitlines() if line.strip().startswith("{")))
+    assert example["user"] == "anna"
+    wanted = {"user", "history", "place", "when_hour", "when_weekday"}
+    assert set(example) == wanted
+
+
+def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
+    monkeypatch.setattr("twinspire.cli.show_lists.out.width", 120)
+    recommend_user(pipeline, "anna", 3)
+    said = capsys.readouterr().out
+    assert "History of anna" in said
+    assert said.index("i05") < said.index("i03"), "newest first"
+    assert "Item [6]" in said, "names are text, not markup"
+    assert "red" in said
+    recommend_user(pipeline, "who", 3)
+    said = capsys.readouterr().out
+    assert "no history" in said
+    assert "unknown" in said
+    similar_items(pipeline, "i04", 20)
+    said = capsys.readouterr().out
+    assert "Like i04 (Item [4])" in said
+    assert "all are here" in said
+
+
+def test_a_list_too_long_to_be_drawn_is_a_line_per_item(pipeline, towers, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("twinspire.cli.show_lists._DRAWN", 11)
+    more = " and more" * 20  # than a line of a terminal has room for
+    publish(pipeline, towers, tmp_path / "staged", titles=[f"Item\n[{n}]{more}" for n in range(12)])
+    recommend_user(pipeline, "anna", 12)
+    said = capsys.readouterr().out
+    assert "History of anna" in said
+    rows = [line.split("\t") for line in said.splitlines() if "\t" in line]
+    assert rows[0] == ["", "item", "name", "colour", "score", "sources"]
+    assert rows[1] == ["1", "i05", f"Item [5]{more}", "", "1.0000", "two tower"]
+    assert sorted(row[1] for row in rows[1:]) == [f"i{n:02d}" for n in range(12)]
+    similar_items(pipeline, "i04", 11)
+    assert "\t" not in capsys.readouterr().out, "a table"
+
+
+def test_the_answer_as_json(version, pipeline, capsys):
+    recommend_user(pipeline, "anna", 2, exclude_seen=True, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["history"] == [{"item": "i05", "name": "Item [5]", "colour": None},
+                               {"item": "i03", "name": "Item [3]", "colour": None}]  # fmt: skip
+    assert said["known"] is True
+    assert said["version"] == version.id
+    assert said["items"][0]["item"] == "i06"
+    assert said["items"][0]["score"] == pytest.approx(np.cos(np.pi / 6), abs=1e-5)
+    similar_items(pipeline, "i04", 2, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["item"]["name"] == "Item [4]"
+    assert {item["item"] for item in said["items"]} == {"i03", "i05"}
+
+
+def test_a_version_is_opened_by_its_day_or_the_beginning_of_its_id(version, pipeline):
+    assert [Version.open(pipeline, name).id for name in ("2024-01-01", version.id[:13])] == [version.id] * 2
+    with pytest.raises(UsageError, match=version.id):
+        Version.open(pipeline, "2024-01-02")
+
+
+def test_a_version_put_together_wrongly_is_told(version):
+    version.items = version.items.slice(1)
+    with pytest.raises(BadData, match=r"12 and 11"):
+        version.index

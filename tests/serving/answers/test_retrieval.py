@@ -1,0 +1,137 @@
+"""Lists of single sources and of their mix, on the circle of twelve items.
+
+i11, i10, i09… are popular, i00 and i11 were lately; who took i05 took i08 and i07 as well, who took i03 took i08.
+"""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from serving.answers import retrieval
+from serving.answers.recommend import recommend
+from serving.batch.bulk import recommend_lines
+from serving.version.loaded_version import Version
+from tests.serving.conftest import publish
+from twinspire.cli.main import app
+from twinspire_core.contracts.feature_schema import co_occurrence_schema
+from twinspire_core.errors import UsageError
+from twinspire_core.fusion.fuse import Mix
+
+ALL = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
+
+
+def mix(**weights: list[float]) -> Mix:
+    """By source, the weights of newcomers and of all others; .0001 where not said."""
+    table = np.array([weights.get(name, [0.0001, 0.0001]) for name in ALL]).T
+    return Mix(sources=ALL, bounds=(1,), weights=table, fitted={"on": "progressive"})
+
+
+def files(mixed: Mix | None) -> dict[str, bytes]:
+    rows = {"_item": ["i03", "i05"], "_rows": [[8], [8, 7]], "_similarities": [[0.25], [0.5, 0.25]]}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(rows, schema=co_occurrence_schema()), sink)
+    return {"co_occurrence.parquet": sink.getvalue()} | ({"mix.json": mixed.dump()} if mixed else {})
+
+
+@pytest.fixture
+def opened(pipeline, towers, tmp_path):
+    """Opens a version that carries this mix."""
+
+    def make(mixed: Mix | None = None) -> Version:
+        publish(pipeline, towers, tmp_path / "staged", nominators=files(mixed))
+        return Version.open(pipeline)
+
+    return make
+
+
+def ids(version: Version, answer, query: int = 0) -> list[str]:
+    return answer.lists(version.items["_item"].combine_chunks())[0][query].as_py()
+
+
+def test_each_source_alone(opened):
+    version, anna = opened(), [{"user": "anna"}]
+    found = {name: ids(version, recommend(version, anna, 4, source=name)) for name in ALL}
+    assert found["past"] == ["i05", "i04", "i03", "i11"], "the stored past, then what is popular"
+    assert found["popular_lately"] == ["i00", "i11", "i10", "i09"]
+    assert found["most_popular"] == ["i11", "i10", "i09", "i08"]
+    assert found["co_occurrence"] == ["i08", "i07", "i11", "i10"]
+    assert found["two_tower"][0] == "i05"
+    assert recommend(version, anna, 4, source="past").sources(0) == [["past"]] * 3 + [["most_popular"]]
+
+
+def test_the_past_is_the_requests_own_where_it_tells_one(opened):
+    """The most frequent first, then the most recent; what is not in the catalogue counts as an event all the same."""
+    version = opened(mix(past=[0.0001, 1], popular_lately=[1, 0.0001]))
+    requests = [{"user": "anna", "history": ["i07", "i01", "gone", "i02", "i01"]}, {"history": []}, {"user": "who"}]
+    answer = recommend(version, requests, 3)
+    assert ids(version, answer, 0) == ["i01", "i02", "i07"]
+    assert ids(version, recommend(version, requests, 4, source="past"), 0)[3] == "i11", "nothing of the stored past"
+    assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], "newcomers, by their weights"
+
+
+def test_the_mix_answers_where_there_is_one(opened):
+    version = opened(mix(co_occurrence=[1, 1], past=[0.1, 0.1]))
+    answer = recommend(version, [{"user": "anna"}], 5)
+    assert answer.source == "mix"
+    assert ids(version, answer)[:2] == ["i08", "i07"] and set(ids(version, answer)[2:5]) == {"i05", "i04", "i03"}
+    assert answer.sources(0)[0][0] == "co_occurrence" and set(answer.sources(0)[0]) >= {"two_tower", "most_popular"}
+    place = ids(version, recommend(version, [{"user": "anna"}], 12, source="two_tower")).index("i08")
+    expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 3 / 60) + 1 / (1 + 4 / 60))  # popular: 4th, lately: 5th
+    np.testing.assert_allclose(answer.scores[0, 0], expected, rtol=1e-6)
+
+
+def test_what_was_seen_stays_out_of_every_source(opened):
+    version = opened(mix(past=[1, 1], co_occurrence=[0.5, 0.5]))
+    requests = [{"user": "anna", "exclude": ["i08"]}, {"user": "anna"}]
+    for name in ("mix", *ALL):
+        answer = recommend(version, requests, 12, exclude_seen=True, source=name)
+        assert set(ids(version, answer, 0)) == {f"i{n:02d}" for n in range(12)} - {"i03", "i04", "i05", "i08"}, name
+        assert set(ids(version, answer, 1)) == {f"i{n:02d}" for n in range(12)} - {"i03", "i04", "i05"}, name
+    assert ids(version, recommend(version, requests, 2, exclude_seen=True), 0)[0] == "i07"
+    assert ids(version, recommend(version, requests, 2), 0)[0] == "i05", "only what is excluded stays out"
+
+
+def test_a_version_of_an_earlier_release_is_served_by_its_towers(version):
+    assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
+    with pytest.raises(UsageError, match=r"has two_tower, not 'mix'"):
+        recommend(version, [{}], 3, source="mix")
+
+
+def test_a_version_without_a_mix_says_what_it_has(opened):
+    version = opened()
+    assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
+    with pytest.raises(UsageError, match=r"most_popular, co_occurrence, not 'mix'.*mix.min_users"):
+        recommend(version, [{}], 3, source="mix")
+
+
+def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
+    version = opened(mix(co_occurrence=[0.3, 0.3], past=[0.1, 0.2], two_tower=[1, 0.2]))
+    requests = [{"user": "anna"}, {"user": "ben"}, {"history": ["i03"]}, {}, {"user": "anna", "exclude": ["i05"]}]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(one) + "\n" for one in requests))
+    done = recommend_lines(version, str(tmp_path / "q.jsonl"), str(tmp_path / "r.parquet"), 6)
+    assert done["source"] == "mix"
+    for request, line in zip(requests, pq.read_table(tmp_path / "r.parquet").to_pylist(), strict=True):
+        answer = recommend(version, [request], 6)
+        assert line["items"] == ids(version, answer)
+        assert line["sources"] == [names[0] for names in answer.sources(0)]
+        np.testing.assert_allclose(line["scores"], answer.scores[0], rtol=1e-6)
+
+
+def test_the_command_names_sources(opened, pipeline_file):
+    opened(mix(co_occurrence=[1, 1]))
+    command = ["recommend", str(pipeline_file), "--user", "anna", "-k", "2", "--json"]
+    told = json.loads(CliRunner().invoke(app, command).stdout)
+    assert told["source"] == "mix" and [item["item"] for item in told["items"]] == ["i08", "i07"]
+    assert told["items"][0]["sources"][0] == "co_occurrence"
+    told = json.loads(CliRunner().invoke(app, [*command, "--source", "popular_lately"]).stdout)
+    assert told["source"] == "popular_lately" and told["items"][0]["sources"] == ["popular_lately"]
+    assert CliRunner().invoke(app, [*command, "--source", "magic"]).exit_code == 2
+
+
+def test_sources_are_those_of_the_command_line():
+    assert set(retrieval.SOURCES) == {"mix", *ALL}

@@ -1,0 +1,80 @@
+"""The process: `twinspire serve`."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.serving import conftest as circle
+from tests.serving.http.conftest import shop, until
+from twinspire.cli.main import app
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_it_ends_when_it_is_told_to_after_the_answers_in_flight(towers, tmp_path):
+    version = circle.publish(shop(tmp_path), towers, tmp_path / "staged")
+    (tmp_path / "token").write_text("secret\n")
+    command = [sys.executable, "-m", "twinspire", "serve", "circle.toml", "--port", "0", "--token-file", "token"]
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=stderr, env=env)
+    try:
+        until(lambda: f"{version} answers from now on" in log.read_text(), 300)
+        port = int(re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text()).group(1))
+        body = json.dumps({"query": {"user": "anna"}, "k": 3}).encode()
+        head = f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: {len(body)}"
+        with socket.create_connection(("127.0.0.1", port)) as flight:
+            flight.sendall(head.encode() + b"\r\n\r\n" + body[:10])
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: refused(port))
+            time.sleep(0.5)  # long enough for one who does not wait to have gone
+            flight.sendall(body[10:])
+            answer = b"".join(iter(lambda: flight.recv(1 << 16), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["items"][0] == "i05"
+        assert process.wait(300) == 0
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--token-file", "nowhere"], "cannot be read"),
+        (["--token-file", "empty"], "is empty"),
+        (["--port", "1", "--host", "192.0.2.1"], "cannot be had"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments, said, tmp_path, monkeypatch):
+    shop(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("empty").touch()
+    found = CliRunner().invoke(app, ["serve", "circle.toml", *arguments])
+    assert said in str(found.exception)
+
+
+def test_help_teaches():
+    said = CliRunner().invoke(app, ["serve", "--help"]).output
+    for word in ("curl", "/docs", "SIGTERM", "TWINSPIRE_TOKEN", "127.0.0.1"):
+        assert word in said

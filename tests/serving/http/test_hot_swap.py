@@ -1,0 +1,269 @@
+"""Live versions come and go while the server answers."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import date
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from index_builder.registry.registry import Registry
+from serving.app import create_app
+from serving.http.bodies import Like, asked
+from serving.http.handlers import alike, answer
+from serving.http.hot_swap import Live
+from serving.http.prometheus import Metrics
+from serving.http.warm_up import warm
+from serving.requests.query_rows import Requests
+from serving.version.loaded_version import Version
+from tests.serving import conftest as circle
+from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.http.conftest import FAST, publish_named, ready, running, shop, until
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import BadData, UsageError
+
+CLIENTS = 6
+LETTERS = {"2024-01-01": "a", "2024-01-02": "b", "2024-01-03": "c"}  # of the items of that day's version
+
+
+@pytest.fixture
+def pipeline(tmp_path) -> Pipeline:
+    return shop(tmp_path)
+
+
+def registry(pipeline: Pipeline) -> Registry:
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+def told(client: httpx.Client) -> dict:
+    return client.get("/v1/version").json()
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " "))
+
+
+@contextmanager
+def load(client: httpx.Client) -> Iterator[list[str]]:
+    """Asks from several threads meanwhile; every answer is a 200 of one version. Yields the versions that answered."""
+    answered, wrong, end = list[str](), list[str](), threading.Event()
+    bodies = [
+        ("/v1/recommend", {"query": {"history": ["a03", "b04", "c05"]}, "k": 12}),
+        ("/v1/recommend", {"queries": [{"place": 3.2}, {"user": "anna"}, {}], "k": 5}),
+        ("/v1/recommend", {"query": {"place": 7}, "k": 12, "display": True, "exclude_seen": True}),
+    ]
+
+    def ask(number: int) -> None:
+        while not end.is_set():
+            path, body = bodies[number % len(bodies)]
+            response = client.post(path, json=body)
+            said = response.json()
+            if response.status_code != 200:
+                wrong.append(response.text)
+                return
+            lists = said.get("results", [said])
+            items = [i for one in lists for i in (*one["items"], *(d["item"] for d in one.get("display", [])))]
+            if {item[0] for item in items} != {LETTERS[said["version"][:10]]}:
+                wrong.append(response.text)
+            answered.append(said["version"])
+            number += 1
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        asking = [pool.submit(ask, n) for n in range(CLIENTS)]
+        try:
+            yield answered
+        finally:
+            end.set()
+        for one in asking:
+            one.result()
+    assert wrong == []
+
+
+def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_back(pipeline, towers, tmp_path):
+    versions = [publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")]
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+
+        def answers_from(version: str) -> None:
+            before = len(answered)
+            until(lambda: version in answered[before:])
+
+        with load(client) as answered:
+            answers_from(versions[0])
+            for letter, day in (("b", "2024-01-02"), ("c", "2024-01-03")):
+                versions.append(publish_named(pipeline, towers, tmp_path, letter, day))
+                answers_from(versions[-1])
+            for back in (versions[1], versions[0]):
+                registry(pipeline).rollback(back, reason="test")
+                answers_from(back)
+            registry(pipeline).promote(versions[2], reason="test", despite_gate=True)
+            answers_from(versions[2])
+        assert metric(client, "twinspire_swaps_total") == 6
+        assert f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}} 1.0' in client.get("/metrics").text
+
+
+def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, towers, tmp_path):
+    first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        # Damaged between its publication and the first look: whole for the log, not for a reader.
+        described = publish_damaged(pipeline, towers, tmp_path)
+        until(lambda: told(client)["failure"])
+        said = told(client)
+        assert (said["version"], said["failure"]["version"]) == (first, described)
+        assert "differs from its digest" in said["failure"]["error"]
+        assert client.post("/v1/recommend", json={"query": {}}).json()["version"] == first
+        assert client.get("/readyz").status_code == 200
+        assert metric(client, "twinspire_version_failures_total") >= 1
+        registry(pipeline).rollback(first, reason="damaged")
+        until(lambda: told(client)["failure"] is None)
+        assert told(client)["version"] == first
+        assert metric(client, "twinspire_swaps_total") == 1, "it has answered all the time"
+
+
+def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
+    first = circle.publish(pipeline, towers, tmp_path / "staged")
+    origin = ("day", "corpus_date", "refreshes")
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        said = told(client)
+        assert [said[name] for name in origin] == ["2024-01-01", "2024-01-01", None]
+        later = {"titles": ["New"] * 12, "refreshes": first, "corpus_date": date(2024, 1, 5)}
+        again = circle.publish(pipeline, towers, tmp_path / "again", **later)
+        until(lambda: told(client)["version"] == again)
+        said = told(client)
+        assert [said[name] for name in origin] == ["2024-01-01", "2024-01-05", first]
+        document = client.get("/openapi.json").json()["paths"]["/v1/version"]["get"]["responses"]["200"]
+        assert set(document["content"]["application/json"]["schema"]["properties"]) == set(said)
+
+
+def publish_damaged(pipeline: Pipeline, towers, folder) -> str:
+    """Publishes a version of which a file is altered before anybody can read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        append = Registry._append
+
+        def damaging(self, decide):
+            for file in (folder / "registry").rglob("2024-01-02*/items.parquet"):
+                content = bytearray(file.read_bytes())
+                content[len(content) // 2] ^= 1
+                file.write_bytes(content)
+            return append(self, decide)
+
+        patch.setattr(Registry, "_append", damaging)
+        return publish_named(pipeline, towers, folder, "b", "2024-01-02")
+
+
+def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
+    circle.publish(pipeline, towers, tmp_path / "staged", nominators=files(mix()))
+    version, requests = Version.open(pipeline), Requests(pipeline)
+    warm(version)
+    shutil.rmtree(version.home)  # pruned, while it answers
+    for body in (
+        {"query": {"user": "anna", "deny": {"kind": "odd"}}, "display": True, "exclude_seen": True},
+        {"query": {"place": 3}, "source": "co_occurrence"},
+        {"query": {}},
+    ):
+        (said,) = answer(version, requests, [asked(body, requests, FAST)], Metrics())
+        assert isinstance(said, bytes), said
+        assert len(orjson.loads(said)["items"]) >= 4
+    assert len(orjson.loads(alike(version, Like("i04", 3, None, None, True)))["items"]) == 3
+
+
+def test_warm_up_finds_towers_that_do_not_work(pipeline, towers, tmp_path, monkeypatch):
+    circle.publish(pipeline, towers, tmp_path / "staged")
+    version = Version.open(pipeline)
+    monkeypatch.setattr(Version, "encode", lambda self, queries: np.full((len(queries), 2), np.nan, np.float32))
+    with pytest.raises(BadData, match="towers are damaged: roll back"):
+        warm(version)
+    monkeypatch.setattr(Version, "encode", lambda self, queries: np.ones((len(queries), 3), np.float32))
+    with pytest.raises(UsageError, match="another version's query tower"):
+        warm(version)
+
+
+def test_before_there_is_a_version_nobody_is_sent_here(pipeline, towers, tmp_path):
+    with running(create_app(pipeline, FAST)) as client:
+        assert client.get("/healthz").status_code == 200
+        for response in (client.get("/readyz"), client.post("/v1/recommend", json={"query": {}})):
+            assert (response.status_code, response.json()["error"]["type"]) == (503, "not_ready")
+            assert "none is live" in response.json()["error"]["message"]
+            assert response.headers["retry-after"]
+        assert told(client)["version"] is None
+        version = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
+        ready(client)
+        assert told(client)["version"] == version
+        assert told(client)["users"] == 3
+
+
+class Flaky:
+    """Stands in for what opens and warms up versions: fails as it is told to."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline, self.error, self.opened = pipeline, None, 0
+
+    def open(self, version: str) -> Version:
+        self.opened += 1
+        return Version.open(self.pipeline, version)
+
+    def warm(self, version: Version) -> None:
+        if self.error:
+            raise self.error
+
+
+def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(pipeline, towers, tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("serving.http.hot_swap.time", SimpleNamespace(monotonic=lambda: clock[0], time=lambda: 0.0))
+    first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
+    flaky = Flaky(pipeline)
+    live = Live(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
+    live.look()
+    assert live.current.version.id == first
+    second = publish_named(pipeline, towers, tmp_path, "b", "2024-01-02")
+    flaky.error = ValueError("towers of another width")
+    live.look()
+    assert (live.current.version.id, live.failure.version, live.failure.tries) == (first, second, 1)
+    live.look()
+    assert flaky.opened == 2, "not at every look"
+    clock[0] += 4
+    live.look()
+    assert (flaky.opened, live.failure.tries) == (3, 2)
+    flaky.error = None
+    clock[0] += 8
+    live.look()
+    assert (live.current.version.id, live.failure) == (second, None)
+
+
+def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
+    monkeypatch.setattr(circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{gs_place}"'))
+    pipeline = shop(tmp_path)
+    circle.publish(pipeline, towers, tmp_path / "staged")
+    live = Live(
+        pipeline, lambda id: Version.open(pipeline, id, tmp_path / "cache"), lambda _: None, Metrics(), poll=2
+    )  # fmt: skip
+    live.look()
+    home = live.current.version.home
+    os.utime(home, (1, 1))
+    live.look()
+    assert home.stat().st_mtime > 1 and live.failure is None
+
+
+def test_a_registry_that_cannot_be_read_changes_nothing(pipeline, towers, tmp_path):
+    first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
+    flaky = Flaky(pipeline)
+    live = Live(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
+    live.look()
+    entry = tmp_path / "registry" / "circle" / "log" / "00000001.json"
+    whole = entry.read_text()
+    entry.write_text(whole[:20])
+    live.look()
+    assert (live.current.version.id, live.failure.version) == (first, None)
+    entry.write_text(whole)
+    live.look()
+    assert (live.current.version.id, live.failure) == (first, None)

@@ -1,0 +1,117 @@
+"""The OpenAPI document follows from the pipeline file, and the server keeps to it."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+
+from serving.http import openapi
+from serving.http.server_settings import Settings
+from twinspire_core.config.pipeline import load
+
+KEPT = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
+KEPT += [checks.response_schema_conformance]
+
+
+def test_a_query_holds_the_query_features_of_the_pipeline_file(tmp_path):
+    (tmp_path / "p.toml").write_text("""
+        pipeline = { name = "all", time_zone = "UTC" }
+        source = { events = "events/dt={date}/", items = "items/dt={date}/" }
+        columns = { user = "user", item = "item", time = "time" }
+        [features]
+        who = { kind = "id", tower = "query" }
+        past = { kind = "history" }
+        taste = { kind = "vector", tower = "query", size = 3 }
+        tags = { kind = "categories", tower = "query", separator = "|" }
+        device = { kind = "category", tower = "query" }
+        said = { kind = "text", tower = "query" }
+        age = { kind = "number", tower = "query" }
+        at = { kind = "time" }
+        item = { kind = "id", tower = "item" }
+        price = { kind = "number", tower = "item" }
+    """)
+    found = openapi.query_schema(load(tmp_path / "p.toml"))["properties"]
+    names = {"user", "history", "exclude", "who", "past", "taste", "tags", "device", "said", "age"}
+    assert set(found) == names | {"at_hour", "at_weekday"}, "no item features, no filters without attributes"
+    assert (found["taste"]["minItems"], found["taste"]["maxItems"]) == (3, 3)
+    assert found["at_hour"]["maximum"] == 23
+    assert found["age"]["type"] == ["number", "null"]
+    assert all(one["description"] for one in found.values())
+
+
+def test_examples_of_the_document_are_answered(client):
+    document = client.get("/openapi.json").json()
+    for path, found in document["paths"].items():
+        for operation in found.values():
+            assert operation["summary"]
+            assert operation["description"]
+            examples = (
+                operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples", {})
+            )
+            for example in examples.values():
+                assert client.post(path, json=example["value"]).status_code in (200, 404), path
+    assert {"/v1/recommend", "/v1/similar", "/v1/version", "/healthz", "/readyz", "/metrics"} == set(document["paths"])
+
+
+def test_the_page_for_people_needs_no_network_and_says_all(client):
+    said = client.get("/docs").text
+    for word in ("/v1/recommend", "curl http://127.0.0.1", "place", "when_hour", "from 0 to 23", "bad_json", "allow"):
+        assert word in said
+    assert "<script" not in said
+    assert "//cdn" not in said
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/similar"])
+def test_what_the_document_allows_and_forbids(client, path, mode):
+    document = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    document.config.update(base_url=str(client.base_url))
+    operation = document[path]["POST"]
+    other = refused if mode is schemathesis.GenerationMode.NEGATIVE else accepted
+
+    @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def hold(case: schemathesis.Case) -> None:
+        case.call_and_validate(checks=[*KEPT, other])
+
+    hold()
+
+
+def refused(ctx, response, case) -> None:
+    """What does not fit the document is bad input, or too much of it to be looked at."""
+    if response.status_code != 413:
+        checks.negative_data_rejection(ctx, response, case)
+
+
+def accepted(ctx, response, case) -> None:
+    """What fits the document is answered, unless it is long or depends on the version: an item, a source, a type.
+
+    Nor does the document know how large a number its towers put up with.
+    """
+    if response.status_code in (404, 409, 413):
+        return
+    if response.status_code == 422 and any(
+        key in response.text for key in ("allow", "deny", "given_twice", "finite vectors")
+    ):
+        return  # nor can it say that two names of one key have one value
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/similar"])
+def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
+    @settings(max_examples=40, derandomize=True, deadline=None, database=None)
+    @given(body=st.binary(max_size=60) | st.text(alphabet='{}[]":,query0123456789kNa. ', max_size=60).map(str.encode))
+    def hold(body: bytes) -> None:
+        assert 400 <= client.post(path, content=body).status_code < 500
+
+    hold()
+
+
+def test_limits_are_those_of_the_deployment(tmp_path, client, home):
+    pipeline = load(home / "circle.toml")
+    body = openapi.recommend_body(pipeline, Settings(max_k=7, max_queries=3))["requestBody"]["content"]
+    one, many = body["application/json"]["schema"]["oneOf"]
+    assert one["properties"]["k"]["maximum"] == 7
+    assert many["properties"]["queries"]["maxItems"] == 3

@@ -1,0 +1,179 @@
+"""What is answered: the same as the library answers, whoever else asks at the moment."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import numpy as np
+import orjson
+import pytest
+
+from serving.answers.recommend import recommend, similar
+from serving.http import bodies, handlers
+from serving.http.prometheus import Metrics
+from serving.requests.query_rows import Requests
+from serving.version.loaded_version import Version
+from tests.serving.http.conftest import FAST
+from twinspire_core.config.pipeline import load
+
+POPULAR_LATELY = ["i00", "i11", "i10", "i09"]
+
+
+@pytest.fixture(scope="module")
+def version(client, home) -> Version:
+    return Version.open(load(home / "circle.toml"))
+
+
+def ask(client, body: dict) -> dict:
+    response = client.post("/v1/recommend", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_a_list_is_the_librarys(client, version):
+    for query in ({"user": "anna"}, {"history": ["i10", "i02"]}, {"place": 3.2, "exclude": ["i03"]}):
+        said = ask(client, {"query": query, "k": 4, "source": "two_tower"})
+        expected = recommend(version, [query], 4, source="two_tower")
+        assert said["items"] == version.items["_item"].take(expected.rows[0]).to_pylist()
+        np.testing.assert_allclose(said["scores"], expected.scores[0], rtol=1e-6)
+        assert said["version"] == version.id
+        assert "sources" not in said
+
+
+def test_several_queries_are_answered_in_their_order(client):
+    said = ask(client, {"queries": [{"history": [f"i{n:02d}"]} for n in range(12)], "k": 1})
+    assert [one["items"][0] for one in said["results"]] == [f"i{n:02d}" for n in range(12)]
+    assert "version" in said
+
+
+@pytest.mark.parametrize(
+    ("query", "known", "based_on"),
+    [
+        ({"user": "anna"}, True, "stored_user"),
+        ({"user": "who", "history": ["i03"], "place": 1}, False, "history"),
+        ({"user": "who", "place": 3.2}, False, "features"),
+        ({"user": "who", "history": [], "exclude": ["i01"], "allow": {"kind": "odd"}}, False, "nothing"),
+        ({"user": "who", "when_hour": 3}, False, "nothing"),
+        ({"history": ["i03"]}, False, "history"),
+        ({}, False, "nothing"),
+    ],
+)
+def test_an_answer_says_what_it_rests_on(client, query, known, based_on):
+    said = ask(client, {"query": query, "k": 2})
+    assert (said["known"], said["based_on"], said["user"]) == (known, based_on, query.get("user"))
+    assert said["source"] == ("popular_lately" if based_on == "nothing" else "two_tower")
+    assert len(said["items"]) == 2
+
+
+def test_nobody_in_particular_gets_what_is_popular_unless_a_source_is_named(client):
+    bare, anna = {"user": "who"}, {"user": "anna"}
+    both = ask(client, {"queries": [bare, anna, {**bare, "deny": {"kind": "odd"}}], "k": 4})["results"]
+    assert both[0]["items"] == POPULAR_LATELY
+    assert both[0]["sources"][:2] == ["popular_lately"] * 2
+    assert both[1]["items"][0] == "i05"
+    assert both[1]["source"] == "two_tower"
+    assert both[2]["items"] == ["i00", "i10", "i08", "i06"], "its own filter, not another's"
+    named = ask(client, {"query": {**bare, "when_hour": 7}, "k": 4, "source": "two_tower"})
+    assert (named["items"][0], named["source"]) == ("i07", "two_tower")
+
+
+def test_options_and_filters_act(client):
+    assert ask(client, {"query": {"user": "anna", "exclude": ["i05"]}, "k": 3})["items"][0] in ("i04", "i06")
+    seen = ask(client, {"query": {"user": "anna"}, "k": 3, "exclude_seen": True})
+    assert not {"i03", "i04", "i05"} & set(seen["items"])
+    odd = ask(client, {"query": {"history": ["i04"], "allow": {"kind": "odd"}}, "k": 3})
+    assert all(int(item[1:]) % 2 for item in odd["items"])
+    assert odd["items"][0] in ("i03", "i05")
+    few = ask(client, {"query": {"history": ["i04"], "allow": {"size": 0}}, "k": 10})
+    assert set(few["items"]) == {"i00", "i01", "i02", "i03"}
+    assert "4 of 12 items" in few["notes"][0]
+    assert len(ask(client, {"query": {}})["items"]) == 10, "k is 10, unless it is said"
+
+
+def test_people_see_names_and_the_history(client):
+    said = ask(client, {"query": {"user": "anna"}, "k": 1, "display": True})
+    assert said["display"] == [{"item": "i05", "name": "Item [5]", "colour": None}]
+    assert [item["item"] for item in said["history"]] == ["i05", "i03"]
+    assert said["history"][1]["name"] == "Item [3]"
+    left = ask(client, {"query": {"history": ["gone", "i02"]}, "k": 1, "display": True})
+    assert left["history"] == [{"item": "i02", "name": "Item [2]", "colour": "red"}, {"item": "gone"}]
+
+
+def test_similar_items_are_the_librarys(client, version):
+    said = client.post("/v1/similar", json={"item": "i04", "k": 3, "display": True}).json()
+    expected = similar(version, "i04", 3)
+    assert said["items"] == version.items["_item"].take(expected.rows[0]).to_pylist()
+    assert said["display"][0]["item"] == said["items"][0]
+    assert (said["version"], said["item"]) == (version.id, "i04")
+    odd = client.post("/v1/similar", json={"item": "i04", "k": 12, "allow": {"kind": "odd"}}).json()
+    assert set(odd["items"]) == {"i01", "i03", "i05", "i07", "i09", "i11"}
+
+
+def mixed_bodies(seed: int, count: int) -> list[dict]:
+    """Bodies of all sorts: options that differ, several queries, filters."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        some = [
+            {"user": str(rng.choice(["anna", "ben", "who"])), "when_hour": 5},
+            {"history": [f"i{n:02d}" for n in rng.integers(0, 12, rng.integers(1, 5))]},
+            {"place": float(rng.integers(0, 12)) + 0.2, "deny": {"kind": str(rng.choice(["odd", "even"]))}},
+        ]
+        queries = [some[n] for n in rng.integers(0, 3, rng.integers(1, 4))]
+        body = {"queries": queries} if len(queries) > 1 else {"query": queries[0]}
+        options = {"k": int(rng.choice([1, 5, 20])), "exclude_seen": bool(rng.integers(2))}
+        source = [None, "two_tower", "popular_lately"][rng.integers(3)]
+        found.append(body | options | ({"source": source} if source else {}))
+    return found
+
+
+def assert_same(one: dict, other: dict) -> None:
+    """Equal, but for the last digit of scores and the order of items that tie."""
+    lists = [said.pop("results", [said]) for said in (one, other)]
+    for a, b in zip(*lists, strict=True):
+        scores = [a.pop("scores"), b.pop("scores")]
+        np.testing.assert_allclose(*scores, atol=1e-6)
+        by_item = [dict(zip(said.pop("items"), its, strict=True)) for said, its in zip((a, b), scores, strict=True)]
+        differ = by_item[0].keys() ^ by_item[1].keys()
+        assert all(abs((by_item[0] | by_item[1])[item] - scores[0][-1]) < 1e-6 for item in differ), "a tie at the end"
+        assert all(abs(by_item[0][item] - by_item[1][item]) < 1e-6 for item in by_item[0].keys() - differ)
+        assert a == b
+    assert one == other
+
+
+def test_an_answer_does_not_depend_on_who_else_asks(version):
+    requests = Requests(version.pipeline)
+    asked = [bodies.asked(body, requests, FAST) for body in mixed_bodies(0, 40)]
+    together = handlers.answer(version, requests, asked, Metrics())
+    for one, found in zip(asked, together, strict=True):
+        alone = handlers.answer(version, requests, [one], Metrics())[0]
+        assert_same(orjson.loads(found), orjson.loads(alone))
+
+
+def test_a_query_that_fails_spoils_no_other(version):
+    requests = Requests(version.pipeline)
+    wanted = [{"query": {"place": 3.2}}, {"query": {"allow": {"size": "large"}}}, {"query": {"place": 5.2}}]
+    asked = [bodies.asked(body, requests, FAST) for body in wanted]
+    first, refused, last = handlers.answer(version, requests, asked, Metrics())
+    assert isinstance(refused, Exception)
+    assert "size" in str(refused)
+    assert orjson.loads(first)["items"][0] == "i03"
+    assert orjson.loads(last)["items"][0] == "i05"
+
+
+def test_many_at_once_each_get_their_own(client):
+    wanted = mixed_bodies(1, 60)
+    alone = [ask(client, body) for body in wanted]
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda body: ask(client, body), wanted))
+    for one, other in zip(together, alone, strict=True):
+        assert_same(one, other)
+
+
+def test_a_time_is_now(client, home, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2024, 1, 3, 7, tzinfo=tz)
+
+    monkeypatch.setattr(handlers, "datetime", Clock)
+    assert ask(client, {"query": {}, "k": 1, "source": "two_tower"})["items"] == ["i07"]

@@ -1,0 +1,69 @@
+"""Addresses, read and written."""
+
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.inspector.address import Form
+from serving.requests.query_rows import Requests
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(str.strip)
+NAMED = st.dictionaries(TEXT, st.lists(TEXT.filter(bool), min_size=1, max_size=2), max_size=2)
+FORMS = st.builds(
+    Form,
+    user=TEXT,
+    history=st.lists(TEXT.filter(bool), max_size=3).map(tuple),
+    feature=st.dictionaries(TEXT, TEXT.filter(bool), max_size=2),
+    k=TEXT,
+    source=TEXT,
+    exclude_seen=TEXT,
+    allow=NAMED,
+    deny=NAMED,
+    version=TEXT,
+    against=TEXT,
+    item=TEXT,
+)
+
+
+def read(address: str) -> Form:
+    return Form.read(parse_qsl(urlsplit(address).query, keep_blank_values=True))
+
+
+@settings(deadline=None)
+@given(FORMS)
+def test_an_address_says_all_of_a_view(form):
+    assert read(form.link()) == form
+
+
+def test_an_address_says_nothing_else():
+    assert Form().link() == "/"
+    assert Form(user="a b").link("/item", item="x&y") == "/item?user=a+b&item=x%26y"
+    assert read("/?fbclid=1&user=&allow.kind=&k=") == Form()
+
+
+@pytest.mark.parametrize(
+    ("address", "asks"), [("/", False), ("/?version=a&against=b", False), ("/?user=a", True), ("/?k=3", True)]
+)
+def test_whether_a_list_is_wanted(address, asks):
+    assert read(address).asks == asks
+
+
+def test_it_asks_what_a_program_would(pipeline):
+    form = read("/?user=7&history=i1%0D%0A+i2+%0D%0A&history=i3&k=5&source=past&exclude_seen=1&feature.place=2.5"
+                "&feature.when_hour=7&allow.kind=a&allow.kind=b&deny.stock=false")  # fmt: skip
+    assert form.recommend_body(Requests(pipeline)) == {
+        "query": {
+            "user": "7",
+            "history": ["i1", "i2", "i3"],
+            "place": 2.5,
+            "when_hour": 7,
+            "allow": {"kind": ["a", "b"]},
+            "deny": {"stock": ["false"]},
+        },
+        "k": 5,
+        "source": "past",
+        "exclude_seen": True,
+    }
+    assert read("/item?item=i1&k=x&allow.kind=a").similar_body() == {"item": "i1", "k": "x", "allow": {"kind": ["a"]}}

@@ -1,0 +1,50 @@
+"""Answers as they are shown: of old versions, and compared."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+from serving.http import bodies
+from serving.http.hot_swap import Served
+from serving.http.server_settings import Settings
+from serving.inspector import templating
+from serving.inspector.address import Form
+from serving.inspector.version_view import Panel, Row, compared, recommended
+from serving.requests.query_rows import Requests
+
+
+def panel(items: str, **more) -> Panel:
+    return Panel(version="v", live=False, rows=[Row(item=one, name=one, about="") for one in items], **more)
+
+
+def test_how_items_moved():
+    first, second = compared([panel("abc"), panel("cad")])
+    assert [(row.item, row.moved, row.alone) for row in first.rows] == [
+        ("a", None, False),
+        ("b", None, True),
+        ("c", None, False),
+    ]
+    assert [(row.item, row.moved, row.alone) for row in second.rows] == [
+        ("c", 2, False),
+        ("a", -1, False),
+        ("d", None, True),
+    ]
+    assert first.shared == second.shared == 2
+
+
+def test_one_list_is_compared_with_nothing():
+    for other in ([], [panel("", loading=True)], [panel("", problem="it is damaged")]):
+        assert compared([panel("ab"), *other]) == [panel("ab"), *other]
+
+
+def test_a_version_without_users_and_popularity_is_shown_too(without_users):
+    requests, settings = Requests(without_users.pipeline), Settings()
+    asked = bodies.asked({"query": {"user": "anna", "place": 4}, "k": 3, "display": True}, requests, settings)
+    found = recommended(without_users, True, requests, asked)
+    assert (found.status, found.basis, found.history) == (200, "the features", [])
+    assert found.rows[0].item == "i04" and [row.tags for row in found.rows] == [[], [], []]
+
+    service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
+    served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
+    landing = templating.view(service, served, Form(), [], [], None)
+    assert "This version carries no users" in landing and "3 Jan 2024, 00:00 JST" in landing
+    assert "Item [4]" in templating.view(service, served, Form(user="anna"), [], [found], None)

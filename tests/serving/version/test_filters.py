@@ -1,0 +1,275 @@
+"""Filters by attributes, against brute force, on the circle of twelve items and on random ones."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from serving.answers import filtered_search
+from serving.answers.filtered_search import Seen, search_without
+from serving.answers.recommend import recommend, similar
+from serving.requests.query_rows import Refused
+from serving.version import filters
+from serving.version.filters import Attributes, Filter
+from serving.version.loaded_version import Version
+from tests.serving.answers.test_retrieval import ALL, files, mix
+from tests.serving.conftest import ATTRIBUTES, publish
+from twinspire.cli.main import app
+from twinspire_core.errors import UsageError
+from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.index import Settings
+
+ITEMS = range(12)
+
+
+def listed(answer, query: int = 0) -> list[int]:
+    return answer.rows[query][: answer.counts[query]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passing"),
+    [
+        ({"allow": {"kind": "odd"}}, {1, 3, 5, 7, 9, 11}),
+        ({"allow": {"stock": True}}, {0, 1, 2, 4, 5}),
+        ({"allow": {"stock": ["true"]}}, {0, 1, 2, 4, 5}),
+        ({"deny": {"stock": False}}, {0, 1, 2, 3, 4, 5}),
+        ({"allow": {"tags": ["two", "three"]}}, {0, 2, 3, 4, 6, 8, 9, 10}),
+        ({"deny": {"tags": ["two", "three"]}}, {1, 5, 7, 11}),
+        ({"allow": {"tags": "three"}, "deny": {"tags": "two"}}, {3, 9}),
+        ({"allow": {"size": 2}}, {8, 9, 10, 11}),
+        ({"allow": {"size": ["1", 2.0]}}, {4, 5, 6, 7, 8, 9, 10, 11}),
+        ({"allow": {"weight": 0.3}}, {3}),
+        ({"allow": {"since": "2024-01-02"}}, {6, 7, 8, 9, 10, 11}),
+        ({"allow": {"kind": "even", "size": [0, 1]}, "deny": {"tags": "three"}}, {2, 4}),
+        ({"allow": {"size": 2.5}}, set()),
+        ({"allow": {"size": 10**30}}, set()),
+        ({"allow": {"weight": 10**400}}, set()),
+        ({"allow": {"size": float("inf")}}, set()),
+        ({}, set(ITEMS)),
+    ],
+)
+def test_what_passes(version, wanted, passing):
+    answer = recommend(version, [{"place": 3.2, **wanted}, {"place": 3.2}], 12)
+    assert set(listed(answer)) == passing
+    assert set(listed(answer, 1)) == set(ITEMS), "each request has a filter of its own"
+    everybody = recommend(version, [{"place": 3.2}], 12, **wanted)
+    assert listed(everybody) == listed(answer), "and all may have one"
+
+
+def test_filters_of_all_and_of_one_request_add_up(version):
+    answer = recommend(version, [{"place": 3.2, "allow": {"kind": "odd"}}, {"place": 3.2}], 12, deny={"stock": True})
+    assert [set(listed(answer, n)) for n in range(2)] == [{3, 7, 9, 11}, {3, 6, 7, 8, 9, 10, 11}]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"allow": {"kid": "odd"}}, "allow names an attribute of items, found 'kid'; did you mean 'kind'"),
+        ({"deny": {"zzz": 1}}, "known: kind, stock, tags"),
+        ({"allow": "odd"}, "allow is an object with values by attribute, found 'odd'"),
+        ({"allow": {"kind": []}}, "at least one value for kind"),
+        ({"allow": {"kind": [None]}}, "text, numbers, true or false; found None"),
+        ({"allow": {"kind": [{"a": 1}]}}, "text, numbers, true or false"),
+        ({"deny": {"stock": "maybe"}}, "deny holds true or false for stock, found 'maybe'"),
+        ({"allow": {"size": "large"}}, "allow holds numbers for size, found 'large'"),
+        ({"allow": {"size": True}}, "numbers for size"),
+        ({"allow": {"size": "nan"}}, "numbers for size, found 'nan'"),
+        ({"allow": {"weight": float("nan")}}, "text, numbers, true or false"),
+        ({"allow": {"kind": "\ud800"}}, "allow"),
+    ],
+)
+def test_filters_that_make_no_sense(version, wanted, said):
+    with pytest.raises(Refused, match=said) as caught:
+        recommend(version, [{}, {"place": 1, **wanted}], 3)
+    assert caught.value.row == 1
+    with pytest.raises(UsageError, match=said):
+        recommend(version, [{}], 3, **wanted)
+
+
+def test_an_attribute_that_the_version_does_not_carry_yet(version, pipeline):
+    version.items = version.items.drop(["_attribute_size"])
+    with pytest.raises(Refused, match=r"carries; .* has no size: it was published before corpus\.attributes"):
+        recommend(version, [{"allow": {"size": 1}}], 3)
+
+
+def test_notes_say_what_a_filter_leaves(version):
+    requests = [{"allow": {"kind": "od"}}, {"allow": {"size": 1}}, {"exclude": ["i00"]}, {"allow": {"kind": "odd"}}]
+    answer = recommend(version, requests, 6)
+    assert answer.notes_of(0)[0] == f"no item of {version.id} has kind \"od\"; did you mean 'odd'?"
+    assert answer.counts.tolist() == [0, 4, 6, 6]
+    assert "4 of 12 items" in answer.notes_of(1)[0] and "pass the filter, and 6 were asked for" in answer.notes_of(1)[0]
+    assert answer.notes_of(2) == answer.notes_of(3) == ()
+    assert "2 of 4 lists are shorter than 6" in answer.notes[1]
+    short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)
+    assert short.notes_of(0) == ("3 items instead of 4: the rest was seen or excluded",)
+
+
+def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
+    looked = []
+    real = filters.nearest
+    monkeypatch.setattr(filters, "nearest", lambda *given: looked.append(given) or real(*given))
+    values = ["od" + "d" * n for n in range(2, 300)]
+    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).notes
+    assert len(said) == 6 and all(len(note) < 150 for note in said)
+    assert "did you mean 'odd'" in said[0] and said[-1] == "nor has any item 293 other values of the filter"
+    assert len(looked) == 1, "each one takes as long as a search"
+    version.items = version.items.set_column(
+        version.items.schema.get_field_index("_attribute_kind"), "_attribute_kind", [[f"k{n}" for n in range(12)]]
+    )
+    monkeypatch.setattr(filters, "COMPARED", 11)
+    assert "mean" not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).notes[0]
+
+
+def test_similar_items_among_those_that_pass(version):
+    assert set(listed(similar(version, "i04", 2, allow={"kind": "even"}))) == {2, 6}
+    assert set(listed(similar(version, "i04", 12, deny={"kind": "even"}))) == {1, 3, 5, 7, 9, 11}
+
+
+def test_seen_items_stay_out_of_the_lists_of_those_who_want_that(version):
+    answer = recommend(version, [{"user": "anna"}] * 2, 12, exclude_seen=[False, True])
+    assert set(listed(answer)) - set(listed(answer, 1)) == {3, 4, 5}
+
+
+def test_the_commands_filter(version, pipeline_file, tmp_path):
+    def told(*arguments: str) -> dict:
+        done = CliRunner().invoke(app, [arguments[0], str(pipeline_file), "--json", *arguments[1:]])
+        return json.loads(done.stdout) if done.exit_code == 0 else {"error": str(done.exception)}
+
+    filters = ["--allow", "tags=two", "--allow", "tags=three", "--deny", "size=0", "-k", "12"]
+    found = told("recommend", "--user", "anna", *filters)
+    assert {item["item"] for item in found["items"]} == {"i04", "i06", "i08", "i09", "i10"}
+    assert found["allow"] == {"tags": ["two", "three"]} and found["deny"] == {"size": ["0"]}
+    assert {item["item"] for item in told("similar", "--item", "i05", *filters)["items"]} == {
+        "i04", "i06", "i08", "i09", "i10"
+    }  # fmt: skip
+    (tmp_path / "q.jsonl").write_text('{"user": "anna"}\n')
+    done = told("recommend", "--queries", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "r.jsonl"), *filters)
+    assert done["short"] == 1
+    assert told("recommend", "--user", "anna", "--allow", "tags")["error"].startswith("A filter is written as ATTR")
+    misspelt = told("recommend", "--user", "anna", "--deny", "tag=two")["error"]
+    assert misspelt == "deny names an attribute of items, found 'tag'; did you mean 'tags'?"
+
+
+values = st.fixed_dictionaries({}, optional={
+    "kind": st.sampled_from(["odd", "even", "none"]),
+    "size": st.lists(st.integers(0, 3), min_size=1),
+    "tags": st.lists(st.sampled_from(["two", "three"]), min_size=1),
+    "stock": st.booleans(),
+})  # fmt: skip
+
+
+def passes(item: int, allow: dict, deny: dict) -> bool:
+    """The rule, spelt out."""
+
+    def has(name: str, wanted) -> bool:
+        own = ATTRIBUTES[name][item]
+        own = own if isinstance(own, list) else [] if own is None else [own]
+        return bool(set(own) & set(wanted if isinstance(wanted, list) else [wanted]))
+
+    return all(has(*one) for one in allow.items()) and not any(has(*one) for one in deny.items())
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    allow=values,
+    deny=values,
+    k=st.integers(1, 13),
+    seen=st.sets(st.sampled_from(ITEMS)),
+    user=st.sampled_from(["anna", "who"]),
+)
+def test_every_source_lists_what_passes_in_its_own_order(shared, allow, deny, k, seen, user):
+    asked = {"user": user, "exclude": [f"i{n:02d}" for n in seen]}
+    filtered = [{**asked, "allow": allow, "deny": deny}, asked]
+    own = {}
+    for source in ALL:
+        plain = recommend(shared, [asked], 12, source=source)
+        own[source] = [row for row, said in zip(listed(plain), plain.sources(0), strict=True) if source in said]
+        expected = [row for row in listed(plain) if passes(row, allow, deny)][:k]
+        answer = recommend(shared, filtered, k, source=source)
+        assert listed(answer) == expected, source
+        assert listed(answer, 1) == listed(plain)[:k]
+    assert listed(recommend(shared, filtered, k)) == _fused(shared, own, allow, deny, user)[:k]
+
+
+def _fused(version: Version, own: dict[str, list[int]], allow: dict, deny: dict, user: str) -> list[int]:
+    """The mix by its formula: weights by place among what passes; then what is popular."""
+    assert version.mix is not None
+    weights = dict(zip(version.mix.sources, version.mix.weights[int(user == "anna")], strict=True))
+    scores = dict[int, float]()
+    for source, rows in own.items():
+        for place, row in enumerate(row for row in rows if passes(row, allow, deny)):
+            scores[row] = scores.get(row, 0) + np.float32(weights[source]) / np.float32(1 + place / 60)
+    return sorted(scores, key=lambda row: (-np.float32(scores[row]), row))
+
+
+@pytest.fixture(scope="module")
+def shared(towers, tmp_path_factory) -> Version:
+    from tests.serving.conftest import PIPELINE
+    from twinspire_core.config.pipeline import load
+
+    home = tmp_path_factory.mktemp("shared")
+    (home / "circle.toml").write_text(PIPELINE)
+    weights = {"co_occurrence": [0.31, 0.33], "past": [0.1, 0.27], "two_tower": [1, 0.7], "popular_lately": [0.4, 0.3]}
+    pipeline = load(home / "circle.toml")
+    publish(pipeline, towers, home / "staged", nominators=files(mix(**weights)))
+    return Version.open(pipeline)
+
+
+@st.composite
+def searches(draw):
+    """Vectors of small whole numbers, so that scores are exact and ties many."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    items, queries = draw(st.integers(1, 60)), draw(st.integers(1, 5))
+    vectors = rng.integers(-3, 4, (items, 3)).astype(np.float32)
+    asked = rng.integers(-3, 4, (queries, 3)).astype(np.float32)
+    passing = rng.random(items) < draw(st.sampled_from([0, 0.05, 0.5, 0.95, 1]))
+    seen = np.argwhere(rng.random((queries, items)) < draw(st.sampled_from([0, 0.1, 0.9])))
+    return vectors, asked, passing, Seen(seen[:, 0], seen[:, 1]), draw(st.integers(1, 5) | st.integers(1, 70))
+
+
+@pytest.mark.parametrize("few", [0, 20_000])
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(case=searches())
+def test_exact_search_among_what_passes_is_brute_force(few, case):
+    vectors, asked, passing, seen, k = case
+    index = ExactIndex(vectors, Settings(kind="exact", k=10))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filtered_search, "_FEW", few)  # 0: also where few pass, the search is widened first
+        patch.setattr(filtered_search, "_SPARE", 1)
+        patch.setattr(filtered_search, "_WIDEST", 2)
+        found = search_without(index, asked, k, seen, passing)
+    scores = (asked @ vectors.T).astype(float)
+    scores[:, ~passing] = -np.inf
+    scores[seen.query, seen.row] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")
+    for query, rows in enumerate(found.rows):
+        expected = [row for row in order[query] if np.isfinite(scores[query, row])][:k]
+        assert rows.tolist() == expected + [-1] * (min(k, len(vectors)) - len(expected))
+        np.testing.assert_array_equal(found.scores[query][: len(expected)], scores[query, expected])
+        assert np.isnan(found.scores[query][len(expected) :]).all()
+
+
+@pytest.mark.parametrize("share", [0.002, 0.05, 0.5])
+def test_an_approximate_search_is_widened_until_there_are_enough(share, monkeypatch):
+    from twinspire_core.search.scann_index import ScannIndex
+
+    monkeypatch.setattr(filtered_search, "_FEW", 0)
+    rng = np.random.default_rng(1)
+    vectors, asked = (rng.normal(size=(n, 8)).astype(np.float32) for n in (3000, 30))
+    index = ScannIndex.build(vectors, Settings(kind="quantised", k=10, rescored=30))
+    near = np.argsort(asked @ vectors.T, axis=1)
+    passing = np.zeros(3000, bool)
+    passing[near[0, : int(3000 * share)]] = True  # those that are farthest from the first query
+    seen = Seen(np.repeat(np.arange(30), 3), np.flatnonzero(passing)[rng.integers(0, 6, 90)])
+    found = search_without(index, asked, 10, seen, passing)
+    there = passing.sum() - np.array([len(set(seen.row[seen.query == q])) for q in range(30)])
+    np.testing.assert_array_equal((found.rows >= 0).sum(1), np.minimum(there, 10))
+    for query, rows in enumerate(found.rows):
+        rows = rows[rows >= 0]
+        assert passing[rows].all() and len(set(rows)) == len(rows)
+        assert not set(rows) & set(seen.row[seen.query == query])
+    assert found.widened[0] == (share == 0.5), "few that pass are compared at once"
+    assert found.widened.sum() < 30

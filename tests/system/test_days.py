@@ -1,0 +1,243 @@
+"""Days of the made-up shop: what they make, what is skipped, and what is done with the versions."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parent))
+from days import FIRST, ROOT, SECOND, STAGES, THIRD, attempt, registry_of, result, twinspire, typed
+
+from examples.grocery_demo import households
+from twinspire_core.config import pipeline
+
+
+def test_each_day_is_a_version_that_continues_the_one_before(two_days):
+    folder, told = two_days
+    registry = registry_of(folder / "shop.toml")
+    first, second = registry.accepted()
+    assert [first[:10], second[:10]] == [FIRST, SECOND] and registry.live() == second
+    assert registry.manifest(second).parent == first and registry.manifest(first).parent is None
+    assert [d["outcome"] for d in told["days"]] == ["published", "published"]
+
+
+def test_it_is_written_down_which_day_statistics_were_compared_with(two_days):
+    one, two = (Path(attempt(two_days[0] / "shop.toml", day, "features")) for day in (FIRST, SECOND))
+    found = [json.loads((of / "report.json").read_text())["statistics"]["compared_with"] for of in (one, two)]
+    assert found == [None, {"day": FIRST, "attempt": f"dt={FIRST}/features/{one.name}"}]
+
+
+def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
+    metrics = json.loads((attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text())
+    assert metrics["progressive"]["recall@10"] > 1.3 * metrics["baselines"]["most_popular"]["recall@10"]
+    assert metrics["holdout"]["candidate"]["users"] == metrics["holdout"]["baseline"]["users"] > 10
+
+
+def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_path):
+    """Its lists for the stored users, found again from the files of the stages: none of them is of its own making."""
+    shop = str(two_days[0] / "shop.toml")
+    told = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json")
+    assert told["source"] == "mix" and all(item["sources"] for item in told["items"])
+    mix = json.loads((registry_of(shop).open() / "mix.json").read_text())
+    assert (mix["fitted"]["on"], mix["fitted"]["day"]) == ("progressive", SECOND)
+    assert mix == json.loads((attempt(Path(shop), SECOND, "train") / "mix.json").read_text())
+    alone = {
+        name: twinspire("recommend", shop, "--user", "u001", "-k", "100", "--json", "--source", name)
+        for name in mix["sources"]
+    }
+    scores: dict[str, float] = {}
+    for name, found in alone.items():
+        own = [item["item"] for item in found["items"] if item["sources"][0] == name]  # without what fills it up
+        for place, item in enumerate(own):
+            scores[item] = scores.get(item, 0) + mix["weights"]["5-19"][name] / (1 + place / mix["constant"])
+    best = sorted(scores.values(), reverse=True)[:5]
+    assert [item["score"] for item in told["items"]] == pytest.approx(best, abs=1e-5)
+    (tmp_path / "queries.jsonl").write_text('{"user": "u001"}\n')
+    twinspire(
+        "recommend",
+        shop,
+        "--queries",
+        str(tmp_path / "queries.jsonl"),
+        "--out",
+        str(tmp_path / "recs.jsonl"),
+        "-k",
+        "5",
+        "--json",
+    )
+    line = json.loads((tmp_path / "recs.jsonl").read_text())
+    assert line["items"] == [item["item"] for item in told["items"]]
+    assert line["sources"] == [item["sources"][0] for item in told["items"]]
+
+
+def test_the_demo_shows_what_is_recommended(two_days):
+    shop, text = str(two_days[0] / "shop.toml"), io.StringIO()
+    chosen = households.show(pipeline.load(shop), Console(file=text, width=80))
+    shown = text.getvalue()
+    for user in chosen:
+        assert f"Household {user}, " in shown
+        titles = [item["name"] for item in twinspire("recommend", shop, "--user", user, "-k", "10", "--json")["items"]]
+        assert len(titles) == 10 and all(title[:32] in shown for title in titles)
+
+
+def test_the_report_shows_what_was_measured(two_days):
+    shop = two_days[0] / "shop.toml"
+    done = subprocess.run([sys.executable, "-m", "twinspire", "report", shop], cwd=ROOT, capture_output=True, text=True)
+    page = Path(done.stdout.strip()).read_text()
+    train = attempt(shop, SECOND, "train")
+    metrics, examples = (json.loads((train / f"{name}.json").read_text()) for name in ("metrics", "examples"))
+    held = metrics["holdout"]
+    lists = (metrics["progressive"], *metrics["baselines"].values(), held["candidate"], held["baseline"])
+    for measures in lists:
+        assert f">{measures['recall@10']:.3f}<" in page
+    assert examples and all(f"User {one['user']}, " in page for one in examples), "the shop stores its users"
+    assert sum(metrics["popularity"]["clicks"]) == pytest.approx(1, abs=0.01)
+    assert metrics["frequency"]["items"] > 20 and list((train / "tensorboard").iterdir())
+
+
+def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
+    shop = two_days[0] / "shop.toml"
+    before, log = result(shop, SECOND), registry_of(shop).log()
+    for stage in STAGES:
+        assert twinspire(stage, str(shop), "--date", SECOND)["status"] == "already done"
+    assert result(shop, SECOND) == before and registry_of(shop).log() == log
+
+
+def test_a_stage_done_over_gives_the_same_result(shop):
+    """Each in a process as Airflow starts it, which orders its sets otherwise than the run of both days did."""
+    before = result(shop, SECOND)
+    for stage in STAGES:
+        assert typed(stage, str(shop), "--date", SECOND, "--force")["status"] == "done"
+    after = result(shop, SECOND)
+    assert not [key for key in before if before[key] != after[key]], "and so the same version, published once"
+
+
+def test_later_logs_do_not_change_an_older_day(shop):
+    """Point in time: the day is made again with all later partitions gone."""
+    before = result(shop, SECOND)
+    for later in ("2024-03-11", "2024-03-12", "2024-03-13", "2024-03-14"):
+        shutil.rmtree(shop.parent / f"events/dt={later}")
+    assert twinspire("features", str(shop), "--date", SECOND, "--force")["status"] == "done"
+    assert result(shop, SECOND) == before
+    assert twinspire("train", str(shop), "--date", SECOND)["status"] == "already done", "equal input, nothing to do"
+
+
+def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
+    first, second = registry_of(shop).accepted()
+    for stage in STAGES[:2]:
+        twinspire(stage, str(shop), "--date", THIRD, "--mode", "full")
+    for stage in STAGES[2:4]:
+        assert twinspire(stage, str(shop), "--date", THIRD)["mode"] == "full"
+    twinspire("rollback", str(shop), "--to", first)
+    told = twinspire("publish", str(shop), "--date", THIRD, check=2)
+    assert second in told["reason"] and first in told["reason"] and "twinspire train" in told["reason"]
+    assert registry_of(shop).live() == first
+    twinspire("promote", str(shop), second, "--despite-gate", "it was not that")
+    published = twinspire("publish", str(shop), "--date", THIRD)
+    assert published["parent"] == second and published["live"]
+    assert registry_of(shop).manifest(published["version"]).parent is None, "it was trained from scratch"
+
+
+def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
+    shutil.rmtree(shop.parent / f"events/dt={THIRD}")
+    told = twinspire("run", str(shop), "--from", THIRD, "--to", "2024-03-12", check=75)
+    assert [d["outcome"] for d in told["days"]] == ["late", "published"]
+    assert twinspire("summary", str(shop), "--date", THIRD)["state"] == "late"
+
+
+def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
+    shop.write_text(shop.read_text().replace("max_drop = 0.8", "max_drop = 0.7"))
+    found = [twinspire(stage, str(shop), "--date", SECOND)["status"] for stage in STAGES]
+    assert found == [*["already done"] * 4, "done"]
+    shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
+    told = twinspire("train", str(shop), "--date", SECOND, check=2)
+    assert "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
+
+
+def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
+    """The first day was trained on its whole window but a fifth, the second on all but a fifth: .3 holds out more."""
+    text = shop.read_text().replace("min_users = 10\n", "min_users = 1000\n")
+    held = {}
+    for share in ("0.2", "0.3"):
+        shop.write_text(text.replace("holdout = 0.2", f"holdout = {share}"))
+        for stage in STAGES[:2]:
+            twinspire(stage, str(shop), "--date", THIRD)
+        held[share] = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())["holdout"]
+    assert held["0.2"]["days"] == 7 and held["0.2"]["users"] > 1.5 * held["0.3"]["users"]
+    # On each of the six days before, the line of versions was trained on some that would be held out now.
+    assert held["0.3"]["days"] == 1
+
+
+def test_a_day_refused_by_the_gate_is_not_inherited(shop):
+    text = shop.read_text()
+    shop.write_text(text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }"))
+    told = twinspire("run", str(shop), "--date", THIRD, check=4)
+    assert told["days"][0]["outcome"] == "refused" and "0.9990" in told["days"][0]["reason"]
+    registry = registry_of(shop)
+    assert registry.live()[:10] == SECOND and registry.log()[-1].action == "refuse"
+    assert registry.accepted_before(date(2024, 3, 12)).date == date(2024, 3, 10)
+    assert "0.9990" in twinspire("publish", str(shop), "--date", THIRD, check=4)["reason"]
+    refused = registry.log()[-1].version
+    twinspire("promote", str(shop), refused, "--despite-gate", "known cause")
+    assert registry.live() == refused
+
+
+def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(shop):
+    def summary(day):
+        told = twinspire("summary", str(shop), "--date", day)
+        return {name: told[name] for name in ("gaps", "not_inherited", "not_inherited_by")}
+
+    def do_again(gap):
+        program, *arguments = gap["command"].split()
+        assert program == "twinspire"
+        return twinspire(*arguments)["days"]
+
+    late = "2024-03-12"
+    twinspire("run", str(shop), "--date", late)
+    before, nothing = summary(late), {"not_inherited": [], "not_inherited_by": []}
+    [gap] = before["gaps"]
+    assert (gap["from"], gap["to"]) == (THIRD, THIRD) and before == {"gaps": [gap], **nothing}
+    of_train = json.loads((attempt(shop, late, "train") / "metrics.json").read_text())["gaps"]
+    assert of_train == [{**gap, "command": f"twinspire run shop --from {THIRD} --to {THIRD}"}]
+    [filled] = do_again(gap)
+    registry = registry_of(shop)
+    assert registry.live()[:10] == late and registry.log()[-1].version == filled["version"]
+
+    found, of_filled = summary(late), summary(THIRD)
+    assert found["gaps"] == found["not_inherited_by"] == of_filled["gaps"] == of_filled["not_inherited"] == []
+    (since,), (heir,) = found["not_inherited"], of_filled["not_inherited_by"]
+    assert (since["from"], heir["from"], heir["command"]) == (THIRD, late, since["command"])
+    [anew] = do_again(heir)
+    assert anew["parent"] == filled["version"] and anew["live"]
+    assert summary(late) == summary(THIRD) == {"gaps": [], **nothing}
+
+
+def test_versions_are_listed_rolled_back_and_pruned(shop):
+    newest, older = twinspire("versions", str(shop), "--json")
+    assert (newest["status"], older["status"]) == ("live", "accepted") and newest["metric"] == "recall@10"
+    metrics = json.loads((attempt(shop, SECOND, "train") / "metrics.json").read_text())
+    later = older["next_day"]
+    assert (later["version"], later["value"]) == (newest["version"], metrics["progressive"]["recall@10"])
+    assert newest["next_day"] is None and newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
+    shown = twinspire("show", str(shop), "--json")
+    assert shown["version"] == newest["version"] and shown["parent"] == older["version"] and len(shown["log"]) == 1
+    back = twinspire("rollback", str(shop), "--reason", "bad logs")
+    assert back["live"] == older["version"] and back["rolled_back"] == [newest["version"]]
+    twinspire("pin", str(shop), newest["version"])
+    state = attempt(shop, FIRST, "train")
+    dry = twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")
+    assert not dry["deleted"] and dry["versions"] == [] and str(state) not in dry["working_files"]
+    assert str(attempt(shop, SECOND, "features")) in dry["working_files"]
+    twinspire("pin", str(shop), newest["version"], "--remove")
+    gone = twinspire("prune", str(shop), "--keep", "0", "--keep-days", "0", "--yes")
+    assert gone["versions"] == [newest["version"]] and not any(Path(place).exists() for place in gone["working_files"])
+    assert (
+        state.exists() and twinspire("recommend", str(shop), "--user", "u001", "--json")["version"] == older["version"]
+    )
+    told = twinspire("run", str(shop), "--date", SECOND)
+    assert told["days"][0]["parent"] == older["version"], "the state that the next day needs was kept"

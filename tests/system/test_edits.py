@@ -1,0 +1,163 @@
+"""A pipeline goes on after any edit of its features: by a warm start where shapes allow it, else from scratch."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+from days import attempt, registry_of
+from shop import PIPELINE, lay_out
+
+from twinspire.cli.main import app
+from twinspire_core.errors import UsageError
+
+PARENT, EDITED = "2024-03-03", "2024-03-04"
+FEATURES = {
+    "user": {"kind": "id", "tower": "query"},
+    "history": {"kind": "history", "length": 5},
+    "when": {"kind": "time"},
+    "device": {"kind": "category", "tower": "query"},
+    "city": {"kind": "category", "tower": "query", "from": "users"},
+    "item": {"kind": "id", "tower": "item"},
+    "kind": {"kind": "category", "tower": "item"},
+    "title": {"kind": "text", "tower": "item", "hash_buckets": 200},
+    "tags": {"kind": "categories", "tower": "item"},
+    "look": {"kind": "vector", "tower": "item", "size": 3},
+    "price": {"kind": "number", "tower": "item"},
+    "sold": {"kind": "count", "days": 2},
+    "item_age": {"kind": "age"},
+}
+# What a warm start can carry over, and what is then missing for the parent.
+GENTLE = {
+    "item_age": None,  # removed
+    "cost": {"kind": "number", "tower": "item", "column": "price"},  # added; or, with the next one, renamed
+    "price": None,
+    "device": {"kind": "categories", "tower": "query", "separator": "|"},  # another kind
+    "city": {"kind": "category", "tower": "item", "column": "kind"},  # in the other tower
+    "title": {"kind": "text", "tower": "item", "hash_buckets": 200, "ngrams": 1},
+}
+MISSING = [
+    "city (now gone, was a text)",
+    "device (now a list of texts, was a text)",
+    "item_age (now gone, was a number)",
+    "price (now gone, was a number)",
+]
+# What it cannot.
+HARSH = {
+    "city": {"kind": "category", "tower": "query", "from": "users", "hash_buckets": 8},
+    "title": {"kind": "text", "tower": "item", "hash_buckets": 100},
+    "look": {"kind": "vector", "tower": "item", "size": 4, "column": "wide"},  # another size
+    "price": {"kind": "category", "tower": "item"},  # other kinds
+    "tags": {"kind": "text", "tower": "item", "hash_buckets": 50, "column": "kind"},
+    "kind": {"kind": "categories", "tower": "item", "separator": "|"},
+}
+HARSHLY_MISSING = [
+    "kind (now a list of texts, was a text)",
+    "look (now a list of 4 numbers, was a list of 3 numbers)",
+    "price (now a text, was a number)",
+    "tags (now a text, was a list of texts)",
+]
+
+
+def write(file, **edits):
+    """Writes the pipeline file with these features otherwise, or without those that are None."""
+    named = {name: f for name, f in (FEATURES | edits).items() if f}
+    tables = [
+        f"[features.{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in f.items())
+        for name, f in named.items()
+    ]
+    head, tail = PIPELINE.split("[features.user]")[0], "[train]" + PIPELINE.split("[train]")[1]
+    text = "\n".join([head, *tables, tail])
+    for was, now in (("train_days = 5", "train_days = 2"), ("epochs = 5", "epochs = 1"), ("deterministic = true", "")):
+        text = text.replace(was, now)
+    file.write_text(text)
+
+
+def twinspire(*arguments):
+    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def parent_day(tmp_path_factory):
+    """The shop after a day; not to be changed by tests."""
+    folder = tmp_path_factory.mktemp("shop")
+    file = lay_out(folder, days=4)
+    place = next(folder.glob("items/*/part-0.parquet"))
+    items = pl.read_parquet(place)
+    look = [[float(n % 3), 1.0, 2.0, 3.0] for n in range(len(items))]
+    tags = pl.Series("tags", [["a", "b"]] * len(items))
+    items.with_columns(pl.Series("look", [row[:3] for row in look]), pl.Series("wide", look), tags).write_parquet(place)
+    write(file)
+    twinspire("run", file, "--date", PARENT)
+    return folder
+
+
+@pytest.fixture
+def shop(parent_day, tmp_path):
+    """A copy of it to work on: its pipeline file."""
+    shutil.copytree(parent_day, tmp_path / "shop")
+    return tmp_path / "shop/shop.toml"
+
+
+def unread(shop):
+    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["parent_unread"]
+
+
+def baseline(shop):
+    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["holdout"]["baseline"]
+
+
+def score(shop, **more):
+    """The live version's measures for queries with these features more."""
+    people = [f"u{n:03d}" for n in range(100)]
+    context = {"when_hour": 9, "when_weekday": 2, **more}
+    asked = [{"user_id": user, "history": ["i001", f"i{user[1:]}"], **context} for user in people]
+    taken = [{"user_id": user, "items": [f"i{user[1:]}", f"i{user[1:3]}0"]} for user in people]
+    for name, rows in (("asked", asked), ("taken", taken)):
+        (shop.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [shop.parent / f"{name}.jsonl" for name in ("asked", "taken")]
+    return twinspire("evaluate", shop, "--queries", files[0], "--truth", files[1], "--json")["measures"]["two_tower"]
+
+
+def test_what_was_edited_is_missing_when_a_version_is_evaluated_and_no_refresh_gives_it_to_its_towers(shop):
+    without = score(shop)
+    write(shop, **GENTLE)
+    assert score(shop, device=["phone"], city="Rome") == without and without["recall@10"] > 0
+    with pytest.raises(UsageError, match=r"city, cost, device, item_age, price changed since .* was. Train a day"):
+        twinspire("refresh", shop, "--date", PARENT)
+
+
+def test_training_goes_on_where_shapes_allow_it(shop):
+    write(shop, **GENTLE)
+    before = registry_of(shop).live()
+    told = twinspire("recommend", shop, "--user", "u001", "-k", "3", "--json")
+    assert told["version"] == before and len(told["items"]) == 3, "the file is newer than the version"
+    twinspire("run", shop, "--date", EDITED)
+    assert sorted(unread(shop)) == MISSING and baseline(shop)["recall@10"] > 0
+    registry = registry_of(shop)
+    version = registry.manifest(registry.live())
+    assert version.parent == before and str(version.date) == EDITED
+    notes = json.loads((registry.open() / "gate.json").read_text())["notes"]
+    assert any(all(told in note for told in MISSING) for note in notes)
+
+
+def test_else_from_scratch_with_the_keys_named(shop):
+    write(shop, **HARSH)
+    before = registry_of(shop).live()
+    twinspire("features", shop, "--date", EDITED, "--mode", "full")
+    with pytest.raises(UsageError) as refused:
+        twinspire("train", shop, "--date", EDITED)
+    for key in ("city.hash_buckets", "title.hash_buckets", "look.size", "price", "tags.hash_buckets"):
+        assert f"features.{key} now gives" in str(refused.value)
+    assert "features.kind" not in str(refused.value) and "--mode full" in str(refused.value)
+    twinspire("run", shop, "--date", EDITED, "--mode", "full")
+    assert sorted(unread(shop)) == HARSHLY_MISSING and baseline(shop)["recall@10"] > 0
+    assert registry_of(shop).live() != before

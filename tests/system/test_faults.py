@@ -1,0 +1,129 @@
+"""Days that are killed, run twice at once, or wait for one another."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from days import SECOND, STAGES, THIRD, registry_of, result, state, twinspire
+
+from tests import warm
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts import attempts
+
+
+@pytest.fixture(scope="module")
+def undisturbed(two_days, tmp_path_factory):
+    """The third day without faults: what it makes, what each stage makes, and how long each takes."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "shop"
+    shutil.copytree(two_days[0], folder)
+    seconds, outputs = {}, {}
+    warm.run("--version")  # no stage waits until the server has imported
+    for stage in STAGES:
+        started = time.monotonic()
+        twinspire(stage, str(folder / "shop.toml"), "--date", THIRD)
+        seconds[stage] = time.monotonic() - started
+        outputs[stage] = output(folder / "shop.toml", stage)
+    return SimpleNamespace(result=result(folder / "shop.toml", THIRD), seconds=seconds, outputs=outputs)
+
+
+def output(pipeline_file, stage):
+    return attempts.latest(load(pipeline_file), date.fromisoformat(THIRD), stage).output
+
+
+def test_forked_commands_have_what_typed_ones_import():
+    """TensorFlow without Keras."""
+    warm.run("--version")
+    code = "import sys; sys.exit(10 * ('model.train_stage' in sys.modules) + ('keras' in sys.modules))"
+    process = warm._forked.Process(target=exec, args=(code,))
+    process.start()
+    assert warm.join(process) == 10
+
+
+def test_two_runs_of_a_day_at_once(shop, undisturbed):
+    both = [warm.start("run", str(shop), "--date", THIRD) for _ in range(2)]
+    assert [warm.join(one) for one in both] == [0, 0]
+    assert result(shop, THIRD) == undisturbed.result, "equal content is one version and one entry of the log"
+
+
+def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, undisturbed):
+    """Each stage is killed twice before it is left to end."""
+    chance, ends = random.Random(1), []
+    for stage in STAGES:
+        for share in (0.5, 0.95):
+            log = registry_of(shop).log()
+            process = warm.start(stage, str(shop), "--date", THIRD)
+            time.sleep(undisturbed.seconds[stage] * (share + chance.uniform(-0.1, 0.05)))
+            with contextlib.suppress(ProcessLookupError):  # it was sooner this time
+                os.killpg(process.pid, signal.SIGKILL)
+            ends.append(warm.join(process))
+            found = registry_of(shop).log()
+            assert found[: len(log)] == log and len(found) <= len(log) + 1
+            registry_of(shop).open(found[-1].live)
+        twinspire(stage, str(shop), "--date", THIRD)
+        if stage != "publish":  # whose report tells the clock; the result is compared without it
+            assert output(shop, stage) == undisturbed.outputs[stage], stage
+    assert result(shop, THIRD) == undisturbed.result
+    assert ends.count(-signal.SIGKILL) >= len(STAGES), "of some the second kill may come too late"
+
+
+def test_a_later_day_waits_for_one_under_way(shop):
+    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
+    for run in ("one", "two"):
+        twinspire("day", str(shop), "--date", THIRD, "--run", run)
+    assert THIRD in twinspire(*waiting, check=75)["reason"]
+    twinspire("day", str(shop), "--date", SECOND, "--turn")
+    twinspire("train", str(shop), "--date", THIRD, "--run", "one", check=2)
+    twinspire(*waiting, check=75)
+    twinspire("train", str(shop), "--date", THIRD, check=2)
+    twinspire(*waiting, check=75)  # neither another run's end nor a stage by hand ends the second run
+    twinspire("day", str(shop), "--date", THIRD, "--close")
+    twinspire(*waiting)
+
+
+def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
+    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
+    process = warm.start("run", str(shop), "--date", THIRD)
+    while state(shop, THIRD) is None:
+        time.sleep(0.1)
+    assert THIRD in twinspire(*waiting, check=75)["reason"]
+    process.kill()
+    warm.join(process)
+    assert state(shop, THIRD) == "killed"
+    twinspire(*waiting)
+
+
+def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
+    shop.write_text(shop.read_text().replace("[train]", '[train]\nwait = "2s"'))
+    twinspire("day", str(shop), "--date", THIRD, "--run", "dead")
+    twinspire("day", str(shop), "--date", "2024-03-12", "--run", "waits")
+    ask = ("day", str(shop), "--date", "2024-03-12", "--turn", "--run", "waits")
+    assert "--close" in twinspire(*ask, check=75)["reason"]
+    time.sleep(2)
+    told = twinspire(*ask, check=2)["reason"]
+    assert f"day {shop} --date {THIRD} --close" in told and "run dead" in told and "train.wait" in told
+    assert state(shop, "2024-03-12") == "failed", "and so keeps no later day waiting in turn"
+    assert "train.wait" in twinspire("train", str(shop), "--date", "2024-03-12", check=75)["reason"]
+    twinspire(*ask, check=75)  # cleared by hand: it waits anew
+    assert twinspire("day", str(shop), "--close", "--run", "dead")["closed"] == ["dead"]
+    twinspire(*ask)
+
+
+def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
+    shop.write_text(shop.read_text().replace("[source]", '[source]\nwait = "1m"'))
+    (shop.parent / f"events/dt={THIRD}").rename(shop.parent / "kept")
+    process = warm.start("day", str(shop), "--date", THIRD, "--run", "slow")
+    while state(shop, THIRD) is None:
+        time.sleep(0.1)
+    twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
+    (shop.parent / "kept").rename(shop.parent / f"events/dt={THIRD}")
+    assert warm.join(process) == 0

@@ -1,0 +1,176 @@
+"""The shop's catalogue changes between two trainings: what a refresh makes of it, and what it leaves alone."""
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from days import FIRST, SECOND, THIRD, registry_of
+
+from index_builder import index_stage
+from serving.answers.retrieval import SOURCES
+from serving.version.loaded_version import Version
+from twinspire.cli.show_lists import user_result
+from twinspire.runs import lineage
+from twinspire.runs.lineage import find_parent
+from twinspire.runs.refresh import catch_up, refresh
+from twinspire_core import storage
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.errors import GateRefused, TryAgain, UsageError
+from twinspire_core.search import exact, index
+
+AT = date.fromisoformat(THIRD)
+GONE = [f"i{n:03d}" for n in range(0, 20, 2)]
+NEW = ["n1", "n2"]
+
+
+@pytest.fixture
+def changed(shop):
+    """The shop with a snapshot of the third day: ten items are withdrawn, two are new; one costs more."""
+    change(shop, THIRD, gone=GONE)
+    return shop
+
+
+def change(shop, day, *, gone):
+    [first] = (shop.parent / "items").glob("dt=*")
+    rows = pl.read_parquet(first / "part-0.parquet").filter(~pl.col("item_id").is_in(gone))
+    price = pl.when(pl.col("item_id") == "i021").then(999.0).otherwise("price")
+    new = rows.head(2).with_columns(item_id=pl.Series(NEW))
+    home = shop.parent / f"items/dt={day}"
+    home.mkdir()
+    pl.concat([rows.with_columns(price=price), new]).write_parquet(home / "part-0.parquet")
+
+
+def cut(monkeypatch, owner, name, *, meanwhile=None):
+    """A refresh that is ended when it comes to a step, or that something overtakes there."""
+    real = getattr(owner, name)
+
+    def step(*args):
+        if meanwhile is None:
+            raise SystemExit("killed")
+        meanwhile()
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, step)
+
+
+def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monkeypatch, capsys):
+    p, registry = load(changed), registry_of(changed)
+    trained, parent, log = registry.live(), find_parent(p, AT), registry.log()
+    for owner, name, entries in ((index_stage, "run", 0), (attempts, "commit", 1)):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            cut(patch, owner, name)
+            refresh(p, AT)
+        assert len(registry.log()) == len(log) + entries, "killed before it was logged, and just after"
+    told = refresh(p, AT)
+    version, described = told["version"], registry.verify(told["version"])
+    assert registry.live() == version and registry.log()[-1].version == version and len(registry.log()) == len(log) + 1
+    assert (told["new"], told["withdrawn"], told["changed"] + told["reused"]) == (2, 10, 110)
+
+    # What is of the training is the trained version's; days go on as if there were no refresh.
+    before = registry.manifest(trained)
+    kept = [name for name in before.files if name.startswith(("query_tower/", "item_tower/", "metrics", "mix"))]
+    assert len(kept) > 5 and all(described.files[name] == before.files[name] for name in kept)
+    assert (described.date, described.corpus_date, described.refreshes) == (before.date, AT, trained)
+    assert (described.parent, described.sources["train"]) == (before.parent, before.sources["train"])
+    assert find_parent(p, AT) == parent and parent.version == trained
+
+    # The catalogue, its vectors and its index are what a rebuild from nothing makes.
+    home = registry.open(version)
+    items = pq.read_table(home / "items.parquet")
+    names = items["_item"].to_pylist()
+    assert set(NEW) <= set(names) and not set(GONE) & set(names) and len(names) == 112
+    features = Path(told["attempt"], "features")
+    fresh = embedded_anew(home / "item_tower", pq.read_table(features / "corpus/end"))
+    found = index.load(home / "index")
+    assert np.allclose(found.vectors, fresh, atol=1e-6)
+    queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
+    _, scores = found.search(queries, 20)
+    _, best = exact.search(fresh, queries, 20)
+    assert np.allclose(scores, best, atol=1e-5) and len(queries) > 100, "the same neighbours, found at the same recall"
+    near = pq.read_table(home / "co_occurrence.parquet")
+    assert pc.max(pc.list_flatten(near["_rows"])).as_py() < len(names), "neighbours are rows of the new catalogue"
+    user = next(u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE))
+    for source in SOURCES:
+        shown = user_result(Version.open(p), user, 112, source=source)
+        listed = {item["item"] for item in shown["items"]}
+        assert shown["version"] == version and not listed & set(GONE) and listed >= set(NEW), source
+
+    # Once more is nothing more; done over, it is the same version.
+    assert refresh(p, AT)["status"] == "already done"
+    asked = []
+    real = lineage.find_start_of_refresh
+    monkeypatch.setattr(
+        "twinspire.runs.refresh.find_start_of_refresh", lambda *facts: asked.append(facts) or real(*facts)
+    )
+    again = refresh(p, AT, force=True)
+    assert asked == [(p, trained, AT, attempts.latest(p, AT, "refresh").key)]
+    assert (again["status"], again["version"]) == ("done", version) and len(registry.log()) == len(log) + 1
+    with pytest.raises(UsageError, match="twinspire rollback"):
+        refresh(p, date.fromisoformat(FIRST))
+    live, other, _ = registry.statuses()
+    assert (live.version, str(live.date), live.corpus_date) == (version, SECOND, AT)
+    assert (other.version, other.corpus_date, other.status) == (trained, other.date, "accepted")
+
+    registry.rollback(trained, reason="not wanted")
+    capsys.readouterr()
+    assert not refresh(p, AT)["live"], "what was rolled back does not come back by itself"
+    said = capsys.readouterr().err
+    assert f"{version} was rolled back" in said and "--despite-gate" in said
+
+
+def embedded_anew(tower, corpus):
+    """Vectors of all rows in one call, [N, D], in order of id."""
+    import tensorflow as tf
+
+    from twinspire_core.contracts.model_bundle import Tower
+
+    return Tower(tf.saved_model.load(str(tower)))(corpus.sort_by("_item"))
+
+
+def test_towers_that_went_live_meanwhile_are_not_replaced(changed, monkeypatch):
+    p, registry = load(changed), registry_of(changed)
+    first, _ = registry.accepted()
+    with monkeypatch.context() as patch, pytest.raises(TryAgain, match=first):
+        cut(patch, index_stage, "run", meanwhile=lambda: registry.rollback(first, reason="bad logs"))
+        refresh(p, AT)
+    assert registry.log()[-1].action == "rollback" and registry.live() == first
+
+
+def test_a_catalogue_that_was_exchanged_is_refused(shop):
+    p, registry = load(shop), registry_of(shop)
+    change(shop, THIRD, gone=[f"i{n:03d}" for n in range(70)])
+    live = registry.live()
+    for _ in range(2):
+        with pytest.raises(GateRefused, match="70 items are gone from the 120 before"):
+            refresh(p, AT)
+    assert registry.live() == live and registry.log()[-1].action == "refuse" and len(registry.log()) == 3
+
+
+def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp_path):
+    """A version of the third day, made of the second's files, is published after a refresh of the day after that."""
+    p, registry = load(changed), registry_of(changed)
+    trained, after = registry.live(), date(2024, 3, 12)
+    refreshed = refresh(p, after)
+    assert refreshed["live"]
+    storage.copy_tree(f"{registry.root}/shop/versions/{trained}", str(tmp_path / "staged"))
+    (tmp_path / "staged/manifest.json").unlink()
+    old = registry.manifest(trained)
+    fields = {name: getattr(old, name) for name in ("settings", "items", "dimension", "sources", "quality")}
+    described = Manifest.create(pipeline="shop", day=AT, files=old.files, parent=trained, **fields)
+    registry.publish(str(tmp_path / "staged"), described, accepted=True, reason="")
+    assert registry.live() == refreshed["version"], "its towers are newer, but its catalogue is older"
+    told = catch_up(p, described.version)
+    live = registry.manifest(registry.live())
+    assert (live.version, live.date, live.corpus_date) == (told["version"], AT, after) and told["live"]
+    assert live.refreshes == told["trained"] == described.version and live.items == 112
+    assert catch_up(p, described.version)["version"] == live.version and len(registry.log()) == 5
+    assert find_parent(p, date(2024, 3, 13)).version == described.version

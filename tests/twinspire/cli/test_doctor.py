@@ -1,0 +1,133 @@
+"""The doctor sees what is wrong, says what to do, and leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from twinspire.cli import doctor
+from twinspire_core.config.pipeline import load
+
+TABLES = """
+[pipeline]
+name = "shop"
+work_root = "{work}"
+[source]
+events = "events/dt={{date}}/"
+[columns]
+user = "user"
+item = "item"
+time = "time"
+[features.user]
+kind = "id"
+tower = "query"
+[features.item]
+kind = "id"
+tower = "item"
+[registry]
+root = "{registry}"
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A pipeline whose places do not exist yet."""
+
+    def make(work: str = "a/b/work", registry: str = "registry"):
+        (tmp_path / "shop.toml").write_text(TABLES.format(work=work, registry=registry))
+        return load(tmp_path / "shop.toml")
+
+    return make
+
+
+@pytest.fixture
+def stores(monkeypatch):
+    """The checks of a pipeline's places alone, by name."""
+    monkeypatch.setattr(doctor, "IMPORTS", {})
+
+    def examine(pipeline):
+        return {check.name: check for check in doctor.examine(pipeline).checks if check.group == "store"}
+
+    return examine
+
+
+def test_this_installation_is_healthy(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "twinspire", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    report = json.loads(done.stdout.splitlines()[-1])
+    unwell = [check for check in report["checks"] if check["state"] == "failure"]
+    assert unwell == []
+    assert report["healthy"] and done.returncode == 0
+    assert {"features", "train", "index", "airflow", "gcs"} <= {
+        c["name"] for c in report["checks"] if c["state"] == "ok"
+    }
+
+
+def test_places_that_can_be_made_are_fine_and_are_not_made(tmp_path, pipeline, stores):
+    found = stores(pipeline())
+    assert found["work_root"].state == found["registry"].state == "ok"
+    assert [p.name for p in tmp_path.iterdir()] == ["shop.toml"]
+
+
+def test_places_that_exist_are_left_as_they_are(tmp_path, pipeline, stores):
+    (tmp_path / "registry" / "shop").mkdir(parents=True)
+    assert stores(pipeline())["registry"].state == "ok"
+    assert [p.name for p in (tmp_path / "registry").iterdir()] == ["shop"]
+
+
+def test_a_place_that_cannot_be_written_is_a_failure(tmp_path, pipeline, stores):
+    (tmp_path / "registry").write_text("a file, not a folder")
+    check = stores(pipeline())["registry"]
+    assert check.state == "failure"
+    assert str(tmp_path / "registry") in check.found
+    assert check.remedy
+    assert (tmp_path / "registry").read_text() == "a file, not a folder"
+
+
+def test_an_object_store_is_tried_and_left_as_it_was(pipeline, stores, gs_place):
+    from twinspire_core import storage
+
+    assert stores(pipeline(registry=gs_place))["registry"].state == "ok"
+    assert storage.list_files(gs_place) == []
+
+
+def test_a_store_that_creates_a_file_twice_is_a_failure(pipeline, stores, monkeypatch):
+    monkeypatch.setattr(doctor.storage, "put_if_absent", lambda uri, data: True)
+    assert stores(pipeline())["registry"].state == "failure"
+
+
+def test_days_of_logs_are_found(tmp_path, pipeline, stores):
+    assert stores(pipeline())["events"].state == "warning"
+    for day in ("2017-10-01", "2017-10-03"):
+        (tmp_path / "events" / f"dt={day}").mkdir(parents=True)
+    (tmp_path / "events" / "dt=tomorrow").mkdir()
+    check = stores(pipeline())["events"]
+    assert check.state == "ok"
+    assert check.found.startswith("2 days, 2017-10-01 to 2017-10-03")
+
+
+def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(tmp_path, monkeypatch):
+    (tmp_path / "broken_library.py").write_text("raise OSError('libfoo.so.1: cannot open shared object file')")
+    (tmp_path / "crashing_library.py").write_text("import os; os.kill(os.getpid(), 11)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(
+        doctor, "IMPORTS", {"train": ("broken_library",), "index": ("crashing_library",), "gcs": ("no_such_library",)}
+    )
+    report = doctor.examine()
+    found = {check.name: check for check in report.checks if check.group == "import"}
+    assert found["train"].state == "failure" and "libfoo.so.1" in found["train"].found
+    assert found["index"].state == "failure" and "signal 11" in found["index"].found
+    assert found["gcs"].state == "absent" and "twinspire[gcs]" in found["gcs"].remedy
+    assert not report.healthy
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(report.as_table())
+    assert "libfoo.so.1" in shown.get()

@@ -1,0 +1,230 @@
+"""What makes a stage stale, and what does not: settings, releases, formats."""
+
+import json
+import shutil
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from twinspire.runs import refresh, runner
+from twinspire.runs.cache_keys import DEFAULTS, STAGES, config_digest, stage_key
+from twinspire_core.config.feature_kinds import ADDED, was
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.sections import Frequency, Source, Train
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.stage_context import Start
+
+RELEASES = sorted(Path(__file__).parents[2].glob("data/work_*"))
+
+
+def pipeline(**mix) -> Pipeline:
+    return Pipeline.model_validate(
+        {
+            "pipeline": {"name": "tiny"},
+            "source": {"events": "/none/dt={date}/"},
+            "columns": {"user": "user", "item": "item", "time": "time"},
+            "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+            "mix": mix,
+        }
+    )
+
+
+TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "stages"),
+    [
+        ({}, {"min_users": 7}, {"train"}),
+        ({}, {"sources": ["two_tower", "co_occurrence"]}, {"train"}),
+        ({}, {"neighbours": 7}, {"features", "train"}),
+        ({}, TOWERS, {"features", "train"}),
+        (TOWERS, {**TOWERS, "neighbours": 7}, {"train"}),
+    ],
+)
+def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
+    before, after = pipeline(**one), pipeline(**other)
+    assert {name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)} == stages
+
+
+class LaterFrequency(Frequency):
+    patience: int = Field(7, json_schema_extra=ADDED)
+
+
+class LaterTrain(Train):
+    frequency: LaterFrequency = Field(default_factory=LaterFrequency)
+    warmth: tuple[float, ...] = Field((0.5,), json_schema_extra=ADDED)
+
+
+class OtherTrain(Train):
+    batch_size: int = Field(512, json_schema_extra=was(256))
+
+
+class Other(Pipeline):
+    """A pipeline file of a release that has changed a default."""
+
+    train: OtherTrain = Field(default_factory=OtherTrain)
+
+
+@pytest.mark.parametrize(
+    ("set_to", "then", "now"),
+    [(None, set(), {"train"}), (256, set(), set()), (512, {"train"}, {"train"}), (128, {"train"}, {"train"})],
+)
+def test_a_default_that_has_changed_leaves_past_days_done(set_to, then, now):
+    """What was made when it was 256 is done where the file has 256 or nothing; what is made now, by what it has now."""
+    before = pipeline()
+    tables = before.model_dump(exclude_unset=True) | {"train": {"batch_size": set_to} if set_to else {}}
+    after = Other.model_validate(tables)
+    assert after.train.batch_size == (set_to or 512)
+    for old, stages in ((0, then), (DEFAULTS, now)):
+        assert {
+            name for name, s in STAGES.items() if config_digest(after, s, old) != config_digest(before, s, old)
+        } == stages
+
+
+class LaterSource(Source):
+    late_days: int = Field(0, json_schema_extra=ADDED)
+
+
+class Later(Pipeline):
+    """A pipeline file of a release to come."""
+
+    source: LaterSource
+    train: LaterTrain = Field(default_factory=LaterTrain)
+    weather: LaterTrain = Field(default_factory=LaterTrain, json_schema_extra=ADDED)
+
+
+@pytest.mark.parametrize(
+    ("tables", "stages"),
+    [
+        ({}, set()),
+        ({"train": {"warmth": [0.5], "frequency": {"patience": 7}}, "weather": {}}, set()),
+        ({"train": {"warmth": [0.5, 0.5]}}, {"train"}),
+        ({"train": {"frequency": {"patience": 8}}}, {"train"}),
+        ({"source": {"events": "/none/dt={date}/", "late_days": 1}}, {"features", "embed"}),
+        ({"weather": {"epochs": 7}}, {"embed"}),
+    ],
+)
+def test_a_key_that_came_later_concerns_a_stage_only_when_it_is_set(tables, stages):
+    before = pipeline()
+    after = Later.model_validate(before.model_dump(exclude_unset=True) | tables)
+    uses = {**STAGES, "embed": replace(STAGES["embed"], config=("weather", "source.late_days"))}
+    then = {name: config_digest(before, stage) for name, stage in STAGES.items()}
+    assert {name for name, stage in uses.items() if config_digest(after, stage) != then[name]} == stages
+
+
+@pytest.fixture(params=RELEASES, ids=lambda home: home.name)
+def left_behind(request, tmp_path, monkeypatch):
+    """The working files and the registry of an earlier release, and its pipeline file with every key written out."""
+    shutil.copytree(request.param, tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "there")
+    return Pipeline.model_validate(json.loads(Path("pipeline.json").read_text()))
+
+
+@pytest.fixture
+def remade(left_behind, monkeypatch):
+    """Stages that are run commit what their newest attempt has, as if it were new."""
+
+    def make(stage, context, *, key, config):
+        last = attempts.latest(left_behind, context.day, stage.name)
+        made = replace(last, uri=context.out, key=key, config=config, defaults=DEFAULTS)
+        attempts.commit(made)
+        return made
+
+    monkeypatch.setattr(runner, "_make", make)
+
+
+def test_what_an_earlier_release_committed_stays_done(left_behind):
+    days = attempts.days(left_behind)
+    told = [runner.run_stage(left_behind, day, name) for day in days for name in STAGES]
+    told.append(refresh.refresh(left_behind, days[-1]))
+    assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
+
+
+def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_number(left_behind, remade):
+    """The frequency estimate has two by default since."""
+    day = attempts.days(left_behind)[-1]
+
+    def status(hashes):
+        train = left_behind.train.model_dump(exclude={"frequency": {"hashes"}})
+        train["frequency"] |= {"hashes": hashes} if hashes else {}
+        p = left_behind.model_copy(update={"train": Train.model_validate(train)})
+        assert p.train.frequency.hashes == (hashes or 2)
+        done = [runner.run_stage(p, day, name)["status"] for name in ("train", "embed")]
+        assert done[1] == "already done", "it reads what train made"
+        return done[0]
+
+    assert [status(n) for n in (None, 1, 2)] == ["already done", "already done", "done"]
+    assert [status(n) for n in (None, 1, 1)] == ["already done", "done", "already done"], "two by default is not one"
+    assert [status(n) for n in (None, 2)] == ["done", "already done"]
+
+
+def test_a_stage_of_another_format_is_done_again():
+    stage = STAGES["embed"]
+    keys = {stage_key(replace(stage, format=n), day=str(date(2024, 3, d))) for n in (1, 2, 3) for d in (1, 2)}
+    assert len(keys) == 6
+
+
+def test_an_index_is_made_again_when_it_would_start_from_another_version(left_behind, monkeypatch):
+    keys = dict[str | None, str]()
+
+    def make(stage, context, *, key, config):
+        keys[context.start.version] = key
+        return attempts.latest(left_behind, context.day, stage.name)
+
+    monkeypatch.setattr(runner, "_make", make)
+    for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
+        vectors = attempts.latest(left_behind, date(2024, 3, 1), "embed").output
+        starts = {vectors: Start(version=version)}
+        monkeypatch.setattr(runner, "find_start", lambda _, day, vectors, starts=starts: starts[vectors])
+        assert runner.run_stage(left_behind, date(2024, 3, 1), "index")["status"] == "done"
+        assert runner.run_stage(left_behind, date(2024, 3, 1), "embed")["status"] == "already done"
+    assert len(set(keys.values())) == 2
+
+
+@pytest.fixture
+def waiting(left_behind):
+    """The same with `source.late_days`, and a function that lays out a folder of the day after the last."""
+    lines = Path("events/dt=2024-03-02/part.csv").read_text().splitlines()
+    later = Path("events/dt=2024-03-03/part.csv")
+    later.parent.mkdir()
+
+    def come(late):
+        later.write_text("\n".join(lines[: late + 1]) + "\n")
+
+    return left_behind.model_copy(update={"source": left_behind.source.model_copy(update={"late_days": 1})}), come
+
+
+def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
+    """Nothing goes on from a refresh, so a few late events cost nothing more than another one."""
+    (p, come), day, keys = waiting, date(2024, 3, 2), list[str]()
+
+    def make(p, day, *_, key, config):
+        keys.append(key)
+        return replace(attempts.latest(p, day, "refresh"), key=key)
+
+    monkeypatch.setattr(refresh, "_make", make)
+    monkeypatch.setattr(refresh.Registry, "verify", lambda *_: None)
+    for late in (0, 1, 2, 2):
+        come(late)
+        assert refresh.refresh(p, day)["status"] == "done"
+    assert keys[2] == keys[3] and len(set(keys)) == 3
+
+
+def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(waiting, remade, monkeypatch, capsys):
+    (p, come), day = waiting, date(2024, 3, 2)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def told(status="already done"):
+        assert runner.run_stage(p, day, "features")["status"] == status
+        return capsys.readouterr().err
+
+    assert told("done") == told() == ""
+    come(3)
+    assert f"3 events of {day} came late" in (text := told())
+    assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --force")
+    Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
+    assert f"Whether events of {day} came late since cannot be told: " in told()

@@ -1,0 +1,108 @@
+"""Which runs count as under way: told apart by processes that really run and really end."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from twinspire.runs import processes, run_leases
+
+DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
+OWN_RUN = """
+import json, sys, time
+from twinspire import processes
+print(json.dumps(processes.identity()), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def pipeline(place):
+    return SimpleNamespace(pipeline=SimpleNamespace(work_root=place), name="shop")
+
+
+@pytest.fixture
+def other():
+    """Another process's identity, while it runs."""
+    with subprocess.Popen([sys.executable, "-c", OWN_RUN], stdout=subprocess.PIPE) as process:
+        yield json.loads(process.stdout.readline()), process
+        process.kill()
+
+
+def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
+    told, process = other
+    assert not processes.has_ended(told)
+    process.kill()
+    while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
+        time.sleep(0.01)
+    assert processes.has_ended(told)
+    process.wait()
+    assert processes.has_ended(told)
+
+
+@pytest.mark.parametrize(
+    ("changed", "ended"),
+    [
+        ({}, False),
+        ({"born": 1}, True),  # its pid was given to another process
+        ({"boot": "before"}, True),  # the machine was started anew
+        ({"boot": "before", "host": "another"}, False),  # nobody can tell from here
+        ({"namespace": "pid:[1]", "born": 1}, False),  # in another container
+        ({"boot": ""}, False),
+    ],
+)
+def test_only_what_is_certain_counts_as_ended(changed, ended):
+    assert processes.has_ended(processes.identity() | changed) is ended
+    assert not processes.has_ended(None)
+
+
+def test_a_run_of_another_user_is_alive():
+    if os.geteuid() != 0:
+        pytest.skip("only root may look at the first process")
+    assert not processes.has_ended(processes.identity() | {"pid": os.getppid(), "born": processes._born(os.getppid())})
+
+
+def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
+    told, process = other
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "identity", lambda: told)
+        patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
+        with run_leases.own_run(pipeline, DAY):
+            pass
+    assert run_leases.unfinished_before(pipeline, NEXT) == [DAY] and run_leases.state(pipeline, DAY) == "open"
+    process.kill()
+    process.wait()
+    assert run_leases.state(pipeline, DAY) == "killed"
+    assert run_leases.unfinished_before(pipeline, NEXT) == []
+    monkeypatch.setattr(processes, "has_ended", lambda _: False)  # as on another machine
+    assert run_leases.unfinished_before(pipeline, NEXT) == [], "it was written down for all"
+
+
+def test_the_end_of_one_run_says_nothing_of_another(pipeline):
+    for run in ("scheduled__1 +00:00", "manual__2"):
+        run_leases.open_day(pipeline, DAY, run)
+    assert len(run_leases.end_runs(pipeline, [DAY, NEXT], "scheduled__1 +00:00")) == 1
+    assert run_leases.unfinished_before(pipeline, NEXT) == [DAY]
+    run_leases.close_day(pipeline, DAY, "manual__2", "published")
+    assert run_leases.end_runs(pipeline, [DAY]) == [] and run_leases.state(pipeline, DAY) == "published"
+
+
+def test_a_run_that_fails_ends_itself(pipeline):
+    with pytest.raises(RuntimeError), run_leases.own_run(pipeline, DAY):
+        raise RuntimeError
+    assert run_leases.state(pipeline, DAY) == "failed"
+
+
+def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
+    run_leases.open_day(pipeline, LAST, "me")
+    assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) == timedelta(0)
+    time.sleep(0.05)
+    assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) >= timedelta(seconds=0.05)
+    assert run_leases.waited(pipeline, LAST, "me", [NEXT]) == timedelta(0)
+    assert run_leases.state(pipeline, LAST) == "open"

@@ -1,0 +1,86 @@
+"""Bootstrap intervals against what is known of means in closed form."""
+
+import numpy as np
+import pytest
+
+from twinspire_core.metrics.bootstrap import interval, intervals, resampled_means
+
+
+def spread(values, user, resamples=2000):
+    return resampled_means({"x": values}, user, resamples)["x"].std()
+
+
+def test_the_spread_of_a_mean_is_its_standard_error():
+    rng = np.random.default_rng(1)
+    values = rng.exponential(size=400)
+    assert spread(values, np.arange(400)) == pytest.approx(values.std() / 20, rel=0.06)
+    low, high = interval(resampled_means({"x": values}, np.arange(400), 4000)["x"])
+    assert low == pytest.approx(values.mean() - 1.96 * values.std() / 20, abs=0.2 * values.std() / 20)
+    assert high == pytest.approx(values.mean() + 1.96 * values.std() / 20, abs=0.2 * values.std() / 20)
+
+
+def test_nineteen_intervals_of_twenty_hold_the_truth():
+    rng = np.random.default_rng(2)
+    inside = 0
+    for _ in range(300):
+        low, high = interval(resampled_means({"x": rng.exponential(size=150)}, np.arange(150), 200)["x"])
+        inside += low <= 1 <= high
+    assert 0.90 <= inside / 300 <= 0.98
+
+
+def test_a_users_queries_are_drawn_together():
+    """The same number four times over is no more evidence than once."""
+    rng = np.random.default_rng(3)
+    values, user = rng.normal(size=300), np.arange(300)
+    once, four_times = spread(values, user), spread(np.repeat(values, 4), np.repeat(user, 4))
+    assert four_times == pytest.approx(once, rel=1e-9)
+    assert spread(np.repeat(values, 4), np.arange(1200)) == pytest.approx(once / 2, rel=0.1)
+
+
+def test_a_measure_is_averaged_where_it_applies():
+    values = np.array([1.0, np.nan, 1.0, np.nan, 3.0, 3.0])
+    found = resampled_means({"x": values, "y": np.arange(6.0)}, np.arange(6), 500)
+    assert set(np.unique(np.isnan(found["x"]))) <= {False, True}
+    assert np.nanmin(found["x"]) >= 1 and np.nanmax(found["x"]) <= 3
+    assert np.nanmean(found["x"]) == pytest.approx(2, abs=0.1)
+    assert interval(found["x"])[0] >= 1
+
+
+def test_lists_are_resampled_alike():
+    """What two lists have in common cancels: their difference is sure though each mean is not."""
+    rng = np.random.default_rng(4)
+    ours = rng.random(200)
+    first, second = (resampled_means({"x": x}, np.arange(200), 300)["x"] for x in (ours, ours + 0.01))
+    np.testing.assert_allclose(second - first, 0.01)
+    assert first.std() > 0.01
+
+
+def test_many_users_are_resampled_in_parts(monkeypatch):
+    values, user = np.random.default_rng(5).random(50), np.arange(50)
+    whole = resampled_means({"x": values}, user, 40)["x"]
+    monkeypatch.setattr("twinspire_core.metrics.bootstrap._CHUNK_BYTES", 8 * 50 * 7)
+    monkeypatch.setattr("twinspire_core.metrics.bootstrap._KEPT", 0)  # drawn anew
+    np.testing.assert_allclose(resampled_means({"x": values}, user, 40)["x"], whole)
+
+
+def test_without_users_or_resamples_there_is_no_interval():
+    assert interval(resampled_means({"x": np.zeros(0)}, np.zeros(0, np.int64), 10)["x"]) is None
+    assert interval(resampled_means({"x": np.full(3, np.nan)}, np.arange(3), 10)["x"]) is None
+    assert interval(resampled_means({"x": np.ones(3)}, np.arange(3), 0)["x"]) is None
+    assert interval(np.array([1.0, np.inf])) is None
+
+
+def test_many_intervals_are_those_of_each():
+    rng = np.random.default_rng(6)
+    drawn = {
+        "a": rng.random(500),
+        "some": np.where(rng.random(500) < 0.2, np.nan, rng.random(500)),
+        "b": rng.random(500),
+    }
+    drawn |= {"none": np.full(500, np.nan), "endless": np.where(rng.random(500) < 0.5, np.inf, 1.0)}
+    drawn["too"] = drawn["some"] ** 2
+    found = intervals(drawn)
+    assert list(found) == ["a", "some", "b", "too"] and intervals({}) == intervals({"x": np.zeros(0)}) == {}
+    for name, span in found.items():
+        np.testing.assert_allclose(span, np.nanquantile(drawn[name], [0.025, 0.975]))
+        assert span == interval(drawn[name])

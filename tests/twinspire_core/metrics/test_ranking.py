@@ -1,0 +1,179 @@
+"""Measures by hand, and against loops in plain Python."""
+
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinspire_core.metrics.ranking import best_of, by_user, contains, first_distinct, means, top_k
+from twinspire_core.search.ragged import Ragged, positions
+
+NONE = -1
+
+
+def ragged(lists) -> Ragged:
+    values = np.array([x for one in lists for x in one], np.int64)
+    return Ragged(values, np.repeat(np.arange(len(lists)), [len(one) for one in lists]), len(lists))
+
+
+def slow_measures(ranked, truth, k) -> dict[str, float]:
+    """One user, in sets and loops. Items outside the corpus are given apart, as 'x1', 'x2', …"""
+    wanted, seen, gain, first = set(truth), set(), 0.0, 0.0
+    for place, item in enumerate(ranked, 1):
+        if item != NONE and item in wanted and item not in seen:
+            first = first or 1 / place
+            gain += (place <= k) / math.log2(place + 1)
+        seen.add(item)
+    hits = len(wanted & set(ranked[:k]))
+    ideal = sum(1 / math.log2(place + 1) for place in range(1, min(k, len(wanted)) + 1))
+    return {
+        f"recall@{k}": hits / len(wanted),
+        f"hit_rate@{k}": float(hits > 0),
+        f"ndcg@{k}": gain / ideal,
+        "mrr": first,
+    }
+
+
+def test_by_hand():
+    # True: 5, 3, and one item outside the corpus. Listed: 3 second, 5 fourth.
+    found = means(by_user(np.array([[9, 3, 8, 5]]), ragged([[5, NONE, 3]]), [2, 4]))
+    assert found["recall@2"] == pytest.approx(1 / 3)
+    assert found["recall@4"] == pytest.approx(2 / 3)
+    assert found["hit_rate@2"] == 1
+    assert found["mrr"] == 1 / 2
+    log = math.log2
+    assert found["ndcg@2"] == pytest.approx((1 / log(3)) / (1 + 1 / log(3)))
+    assert found["ndcg@4"] == pytest.approx((1 / log(3) + 1 / log(5)) / (1 + 1 / log(3) + 1 / log(4)))
+
+
+def test_a_true_item_outside_the_corpus_is_a_miss_and_padding_never_a_hit():
+    found = means(by_user(np.array([[NONE, NONE], [7, NONE]]), ragged([[NONE], [NONE, 7]]), [2]))
+    assert found["recall@2"] == 1 / 4
+    assert found["hit_rate@2"] == 1 / 2
+
+
+def test_an_item_listed_twice_counts_once():
+    found = means(by_user(np.array([[4, 4, 4]]), ragged([[4, 6]]), [3]))
+    assert found["recall@3"] == 1 / 2
+    assert found["ndcg@3"] == pytest.approx(1 / (1 + 1 / math.log2(3)))
+
+
+def test_users_weigh_alike_and_one_without_truth_not_at_all():
+    found = means(by_user(np.array([[1, 2], [3, 4], [5, 6]]), ragged([[1, 2, 8, 9], [3], []]), [2]))
+    assert found["recall@2"] == (0.5 + 1) / 2
+    assert found["mrr"] == found["hit_rate@2"] == 1
+
+
+@given(st.data())
+def test_equal_to_the_slow_measures(data):
+    item = st.integers(0, 12)
+    users = data.draw(st.integers(1, 5))
+    length = data.draw(st.integers(1, 8))
+    lists = st.lists(st.one_of(item, st.just(NONE)), min_size=length, max_size=length)
+    ranked = [data.draw(lists) for _ in range(users)]
+    inside = [data.draw(st.lists(item, max_size=6)) for _ in range(users)]
+    outside = [data.draw(st.integers(0 if known else 1, 3)) for known in inside]
+    truth = ragged([known + [NONE] * n for known, n in zip(inside, outside, strict=True)])
+    k = data.draw(st.integers(1, length))
+    expected = [
+        slow_measures(one, [*known, *(f"x{i}" for i in range(n))], k)
+        for one, known, n in zip(ranked, inside, outside, strict=True)
+    ]
+    for name, values in by_user(np.array(ranked), truth, [k]).items():
+        np.testing.assert_allclose(values, [user[name] for user in expected], rtol=1e-9, err_msg=name)
+
+
+def test_a_list_that_starts_with_the_truth_is_perfect_at_every_k():
+    found = means(by_user(np.array([[4, 2, 7, 1]]), ragged([[2, 4, 7]]), [1, 3, 4]))
+    assert [found[f"ndcg@{k}"] for k in (1, 3, 4)] == [1, 1, 1]
+    assert found["recall@1"] == 1 / 3  # of all that was wanted, not of what fits
+
+
+def test_top_k_equals_a_full_sort():
+    rng = np.random.default_rng(1)
+    queries, items = rng.normal(size=(40, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
+    np.testing.assert_array_equal(top_k(queries, items, 20), np.argsort(-(queries @ items.T), axis=1)[:, :20])
+
+
+def test_chunks_do_not_change_the_lists(monkeypatch):
+    rng = np.random.default_rng(2)
+    queries, items = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(99, 4)).astype(np.float32)
+    whole = top_k(queries, items, 10)
+    monkeypatch.setattr("twinspire_core.metrics.ranking._CHUNK_BYTES", 7 * 4 * 99)
+    np.testing.assert_array_equal(top_k(queries, items, 10), whole)
+
+
+def test_equal_scores_go_by_position():
+    scores = np.array([[1, 3, 3, 0, 3, 1], [2, 2, 2, 2, 2, 2]], np.float32)
+    assert best_of(scores, 2).tolist() == [[1, 2], [0, 1]]
+    assert best_of(scores, 5).tolist() == [[1, 2, 4, 0, 5], [0, 1, 2, 3, 4]]
+
+
+@given(st.data())
+def test_the_best_equal_a_stable_sort_whatever_ties(data):
+    """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of columns."""
+    rows, width, k = (data.draw(st.integers(*span)) for span in ((1, 3), (1, 90), (1, 12)))
+    score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
+    scores = np.array(data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32)
+    scores, k = scores.reshape(rows, width), min(k, width)
+    expected = [sorted(range(width), key=lambda c: (-row[c], c))[:k] for row in scores]
+    expected = [[c if row[c] > -np.inf else NONE for c in best] for row, best in zip(scores, expected, strict=True)]
+    assert best_of(scores, k).tolist() == expected
+
+
+def test_k_beyond_the_corpus_leaves_nothing_behind():
+    items = np.eye(3, dtype=np.float32)
+    assert top_k(items[:2], items, 5).tolist() == [[0, 1, 2, NONE, NONE], [1, 0, 2, NONE, NONE]]
+    assert top_k(items, np.zeros((0, 3), np.float32), 2).tolist() == [[NONE, NONE]] * 3
+    assert top_k(np.zeros((0, 3), np.float32), items, 2).shape == (0, 2)
+
+
+def test_a_vector_that_is_no_number_is_not_ranked():
+    with pytest.raises(ValueError, match="nan or inf"):
+        top_k(np.array([[np.nan, 1]], np.float32), np.eye(2, dtype=np.float32), 1)
+
+
+def test_first_distinct_keeps_order_drops_copies_and_the_excluded():
+    ranked = np.array([[5, 5, NONE, 2, 9, 2, 7], [1, NONE, NONE, NONE, 1, 1, 1]])
+    assert first_distinct(ranked, 3).tolist() == [[5, 2, 9], [1, NONE, NONE]]
+    assert first_distinct(ranked, 3, exclude=ragged([[2, 4], [1]])).tolist() == [[5, 9, 7], [NONE] * 3]
+
+
+@pytest.mark.parametrize("marks", [1, 13, 8 << 20])  # a list at a time, two, all
+def test_contains_equals_sets(monkeypatch, marks):
+    monkeypatch.setattr("twinspire_core.metrics.ranking._MARKS", marks)
+    rng = np.random.default_rng(4)
+    lists = [rng.integers(NONE, 5, n).tolist() for n in (3, 0, 7, 1, 4)]
+    ranked = rng.integers(NONE, 6, (5, 9))
+    expected = [[x in {*one} - {NONE} for x in row] for one, row in zip(lists, ranked.tolist(), strict=True)]
+    assert contains(ragged(lists), ranked).tolist() == expected
+    assert not contains(ragged([[]] * 5), np.full((5, 2), NONE)).any()
+    assert contains(ragged([]), np.zeros((0, 4), np.int64)).shape == (0, 4)
+
+
+def test_positions_of_items():
+    lists = pa.chunked_array([pa.array([["b", "x"], None]), pa.array([["skipped"], [], ["c", "a", "c"]])]).slice(0, 5)
+    found = positions(lists, pa.array(["a", "b", "c"]))
+    assert found.values.tolist() == [1, NONE, NONE, 2, 0, 2]
+    assert found.row.tolist() == [0, 0, 2, 4, 4, 4]
+    assert found.padded().tolist() == [[1, NONE, NONE], [NONE] * 3, [NONE] * 3, [NONE] * 3, [2, 0, 2]]
+    assert found.part(3, 5).padded(2).tolist() == [[NONE, NONE], [2, 0]]
+    assert positions(pa.array([["a"], ["b"], ["c"]]).slice(1, 2), pa.array(["a", "b", "c"])).values.tolist() == [1, 2]
+
+
+def test_ten_thousand_users_by_fifty_thousand_items_in_time_and_memory():
+    rng = np.random.default_rng(3)
+    queries, items = (rng.standard_normal((n, 64), np.float32) for n in (10_000, 50_000))
+    tracemalloc.start()
+    started = time.perf_counter()
+    found = top_k(queries, items, 100)
+    seconds, peak = time.perf_counter() - started, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (10_000, 100)
+    assert seconds < 20
+    assert peak < 500e6  # all scores at once would be 2 GB

@@ -1,0 +1,131 @@
+"""Lists of single sources, against plain Python."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.evaluation.evaluate import Ranked
+from model.evaluation.evaluation_set import prepare
+from model.fusion_fitting import source_lists
+from model.fusion_fitting.source_lists import rank_mix, rank_near, rank_together
+from twinspire_core.fusion.fuse import Mix
+from twinspire_core.search.ragged import Ragged, positions
+from twinspire_core.sources import candidate_sources
+from twinspire_core.sources.candidate_sources import Neighbours, Nominators, nearest
+
+ITEMS = list("abcdef")
+CORPUS = pa.table({"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]})
+TOGETHER = pa.table(
+    {
+        "_item": ["a", "c", "gone"],
+        "_rows": pa.array([[2, 1], [0, 4, 5], [0]], pa.list_(pa.int32())),
+        "_similarities": pa.array([[0.5, 0.25], [0.5, 0.25, 0.125], [0.9]], pa.list_(pa.float32())),
+    }
+)
+
+
+def lists(*each: str) -> Ragged:
+    return positions(pa.array([list(x) for x in each], pa.list_(pa.string())), pa.array(ITEMS))
+
+
+def read(ranked: np.ndarray) -> list[str]:
+    return ["".join(ITEMS[i] for i in row if i >= 0) for row in ranked]
+
+
+@pytest.fixture
+def sources() -> Nominators:
+    return Nominators.of(CORPUS, TOGETHER)
+
+
+def test_each_source_by_hand(sources):
+    past, two_tower = lists("ca", "", "fb"), np.array([[3, 4, 5], [0, 1, 2], [5, 4, 3]])
+    names = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
+    found = sources.nominate(names, past, 3, two_tower=two_tower)
+    assert read(found["two_tower"]) == ["def", "abc", "fed"]
+    assert read(found["past"]) == ["ca", "", "fb"]
+    assert read(found["popular_lately"]) == ["acd"] * 3
+    assert read(found["most_popular"]) == ["bec"] * 3
+    # Of c: a .5, e .25, f .125; of a: c .5, b .25.
+    assert read(found["co_occurrence"]) == ["acb", "", ""], "equal ones by place: a before c, b before e"
+    assert list(found) == list(names)
+
+
+def test_what_is_excluded_makes_room(sources):
+    past = lists("ca", "", "fb")
+    found = sources.nominate(("past", "most_popular", "co_occurrence"), past, 2, exclude=past)
+    assert read(found["past"]) == ["", "", ""]
+    assert read(found["most_popular"]) == ["be", "be", "ec"]
+    assert read(found["co_occurrence"]) == ["be", "", ""]
+
+
+def test_a_source_alone_is_followed_by_what_is_popular(sources):
+    past = lists("ca", "", "fb")
+    assert read(sources.alone("past", past, 4)) == ["cabe", "becf", "fbec"]
+    assert read(sources.alone("co_occurrence", past, 6)) == ["acbefd", "becfad", "becfad"]
+
+
+def test_a_source_that_is_not_there_is_silent():
+    found = Nominators.of(CORPUS, None).nominate(("two_tower", "co_occurrence"), lists("ca"), 2)
+    assert read(found["co_occurrence"]) == read(found["two_tower"]) == [""]
+
+
+def test_neighbours_are_rows_in_order_of_id():
+    """The catalogue's own order is another one."""
+    shuffled = ["f", "a", "e", "b", "d", "c"]
+    near = Neighbours.of(TOGETHER, pa.array(shuffled))
+    names = [[shuffled[r] if r >= 0 else "" for r in row] for row in near.rows]
+    assert names[shuffled.index("c")] == ["a", "e", "f"] and names[shuffled.index("a")] == ["c", "b", ""]
+    assert near.similarities[shuffled.index("c")].tolist() == [0.5, 0.25, 0.125]
+    assert near.similarities.sum() == 0.875 + 0.75
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_similarities_add_up_over_a_past(seed, monkeypatch):
+    monkeypatch.setattr(candidate_sources, "_CHUNK", 7)
+    rng = np.random.default_rng(seed)
+    items, width, users = 60, 5, 30
+    rows = np.stack([rng.permutation(items)[:width] for _ in range(items)]).astype(np.int32)
+    rows[rng.random(rows.shape) < 0.2] = -1
+    near = Neighbours(rows, np.where(rows >= 0, rng.random(rows.shape), 0).astype(np.float32))
+    pasts = [rng.permutation(np.arange(-1, items))[: rng.integers(0, 40)] for _ in range(users)]
+    past = Ragged(np.concatenate(pasts).astype(np.int64), np.repeat(np.arange(users), [len(p) for p in pasts]), users)
+    for exclude in (None, past):
+        found = nearest(past, near, 10, exclude=exclude)
+        for user, own in enumerate(pasts):
+            score = {}
+            for seed_item in [i for i in own if i >= 0][: candidate_sources.SEEDS]:
+                for row, similarity in zip(rows[seed_item], near.similarities[seed_item], strict=True):
+                    if row >= 0 and (exclude is None or row not in own):
+                        score[row] = score.get(row, 0.0) + float(similarity)
+            expected = sorted(score, key=lambda i: (-score[i], i))[:10]
+            assert [i for i in found[user] if i >= 0] == expected
+
+
+def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):
+    monkeypatch.setattr(source_lists, "_CHUNK", 2)
+    past = ["ca", "", "fb", "a", "c"]
+    rows = pa.table(
+        {"_user": past, "_truth": [["c"]] * 5, "_past": pa.array([list(x) for x in past], pa.list_(pa.string()))}
+    )
+    split = prepare(rows, CORPUS)
+    near = rank_near(sources, split, 2)
+    for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
+        alone = sources.nominate(["co_occurrence"], lists(*past), 2, exclude=exclude)["co_occurrence"]
+        assert found.tolist() == alone.tolist()
+    given = sources.nominate(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
+    assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
+    mix = Mix(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted={})
+    silent = np.full((5, 100), -1)
+    mixed = rank_mix(mix, sources, split, Ranked(silent, silent), 2)
+    together = rank_together(sources, split, 2, near)
+    for found in (mixed, together):  # without neighbours b, e and c are what is popular
+        assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
+        assert read(found.excluded) == ["be", "be", "ec", "cb", "ae"]
+
+
+def test_only_short_lists_are_filled(sources):
+    ranked = np.array([[3, 5], [0, -1], [-1, -1]])
+    assert read(sources.filled(ranked, 2)) == ["df", "ab", "be"]
+    assert read(sources.filled(ranked, 2, exclude=lists("a", "b", "e"))) == ["df", "ae", "bc"]
+    assert read(sources.filled(ranked, 3)) == ["dfb", "abe", "bec"]
+    assert read(sources.filled(ranked, 1)) == ["d", "a", "b"]

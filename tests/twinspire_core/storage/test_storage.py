@@ -1,0 +1,225 @@
+import errno
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from twinspire_core import storage
+from twinspire_core.errors import TryAgain, TwinspireError, UsageError
+
+
+def test_what_was_written_is_read_and_listed(place):
+    storage.write_bytes(f"{place}/a/one.txt", b"1")
+    storage.write_bytes(f"{place}/a/b/two.txt", b"22")
+    storage.write_bytes(f"{place}/ab/three.txt", b"333")
+    assert storage.read_bytes(f"{place}/a/b/two.txt") == b"22"
+    assert [(f.path, f.size) for f in storage.list_files(f"{place}/a")] == [("b/two.txt", 2), ("one.txt", 1)]
+    assert storage.list_names(place) == ["a", "ab"]
+    assert storage.list_names(f"{place}/a") == ["b", "one.txt"]
+    assert storage.exists(f"{place}/a") and storage.exists(f"{place}/a/one.txt") and not storage.exists(f"{place}/c")
+
+
+def test_nothing_is_listed_where_nothing_is(place):
+    assert storage.list_files(f"{place}/x") == [] and storage.list_names(f"{place}/x") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{place}/x")
+    storage.delete_tree(f"{place}/x")
+    storage.delete_file(f"{place}/x")
+
+
+def test_a_folder_is_listed_while_it_is_deleted(tmp_path):
+    def come_and_go():
+        while not ended.is_set():
+            for n in range(20):
+                (tmp_path / f"tree/{n}").mkdir(parents=True)
+                (tmp_path / f"tree/{n}/file").touch()
+            shutil.rmtree(tmp_path / "tree")
+
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(come_and_go)
+        end = time.monotonic() + 0.5
+        try:
+            while time.monotonic() < end:
+                assert all(file.size == 0 for file in storage.list_files(str(tmp_path)))
+        finally:
+            ended.set()
+        going.result()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path, monkeypatch, code):
+    real = os.scandir
+
+    def fail(path):
+        if Path(path).name == "sub":
+            raise OSError(code, os.strerror(code))
+        return real(path)
+
+    storage.write_bytes(f"{tmp_path}/sub/f", b"1")
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        storage.list_files(str(tmp_path))
+
+
+def test_below_a_file_is_no_file(place):
+    storage.write_bytes(f"{place}/f", b"1")
+    assert storage.list_files(f"{place}/f") == []
+
+
+def test_a_file_is_created_only_once(place):
+    assert storage.put_if_absent(f"{place}/f", b"first")
+    assert not storage.put_if_absent(f"{place}/f", b"second")
+    assert storage.put_if_absent(f"{place}/f", b"first"), "one's own bytes are one's own success"
+    assert storage.read_bytes(f"{place}/f") == b"first"
+    assert storage.list_names(place) == ["f"]
+
+
+def test_of_many_writers_one_wins(place):
+    wins, writers = [], [str(n).encode() for n in range(8)]
+
+    def write(data):
+        if storage.put_if_absent(f"{place}/f", data):
+            wins.append(data)
+
+    threads = [threading.Thread(target=write, args=(data,)) for data in writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wins == [storage.read_bytes(f"{place}/f")]
+
+
+def test_trees_move_between_stores(place, tmp_path):
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/x.bin").write_bytes(b"x" * 70_000)
+    (tmp_path / "tree/sub/y.bin").write_bytes(b"y")
+    storage.upload_tree(tmp_path / "tree", f"{place}/t")
+    storage.copy_tree(f"{place}/t", f"{place}/u")
+    local = storage.localize(f"{place}/u", tmp_path / "back")
+    assert (local / "x.bin").read_bytes() == b"x" * 70_000 and (local / "sub/y.bin").read_bytes() == b"y"
+    assert storage.file_digest(f"{place}/u/x.bin") == storage.file_digest(str(tmp_path / "tree/x.bin"))
+    storage.delete_tree(f"{place}/u")
+    assert not storage.exists(f"{place}/u") and storage.exists(f"{place}/t/x.bin")
+
+
+def test_a_tree_is_linked_where_it_is_local(place, tmp_path):
+    for name in ("a.txt", "below/b.txt"):
+        storage.write_bytes(storage.join(place, "there", name), name.encode())
+    storage.link_tree(storage.join(place, "there"), tmp_path / "here")
+    found = storage.list_files(str(tmp_path / "here"))
+    assert [(file.path, file.size) for file in found] == [("a.txt", 5), ("below/b.txt", 11)]
+    assert storage.file_digests(found) == {n: hashlib.sha256(n.encode()).hexdigest() for n in ("a.txt", "below/b.txt")}
+    assert (tmp_path / "here/a.txt").is_symlink() != storage.is_remote(place)
+    storage.copy_tree(str(tmp_path / "here"), str(tmp_path / "copy"))
+    assert not (tmp_path / "copy/a.txt").is_symlink()
+    storage.delete_tree(str(tmp_path / "here"))
+    assert storage.read_bytes(storage.join(place, "there", "below/b.txt")) == b"below/b.txt"
+
+
+def test_a_single_file_is_made_local(place, tmp_path):
+    storage.write_bytes(f"{place}/d/f.txt", b"1")
+    assert storage.localize(f"{place}/d/f.txt", tmp_path / "back").read_bytes() == b"1"
+
+
+def test_a_lost_reply_is_settled_by_reading_back(gs_place, monkeypatch):
+    """The store does the write, and the answer never arrives."""
+    from google.api_core.exceptions import ServiceUnavailable
+    from google.cloud.storage import Blob
+
+    upload = Blob.upload_from_string
+
+    def lost(blob, *args, **kwargs):
+        upload(blob, *args, **kwargs)
+        raise ServiceUnavailable("the connection broke")
+
+    monkeypatch.setattr(Blob, "upload_from_string", lost)
+    assert storage.put_if_absent(f"{gs_place}/f", b"mine")
+    assert not storage.put_if_absent(f"{gs_place}/f", b"another's")
+
+
+def test_every_error_tells_the_caller_what_to_do_next():
+    codes = {error.__name__: error.exit_code for error in TwinspireError.__subclasses__()}
+    assert len(set(codes.values())) == len(codes)
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
+    """A file as large as this is not allowed: to a process that is how a full disk looks."""
+    code = """
+        import resource, signal, sys
+        from twinspire_core import storage
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for write in (storage.put_if_absent, storage.write_bytes):
+            try:
+                write(sys.argv[1] + "/big", b"x" * 1_000_000)
+            except OSError as e:
+                print(e.strerror)
+    """
+    folder = str(tmp_path / "disk")
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(code), folder], capture_output=True, text=True)
+    assert found.stdout.split("\n")[:2] == ["File too large"] * 2, found.stderr
+    assert list(Path(folder).iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_no_file(tmp_path):
+    for folder in ("", "sub/"):
+        storage.write_bytes(f"{tmp_path}/{folder}f", b"1")
+        (tmp_path / folder / ".tmp-0123").write_bytes(b"half")
+    assert [f.path for f in storage.list_files(str(tmp_path))] == ["f", "sub/f"]
+    assert storage.list_names(str(tmp_path)) == ["f", "sub"]
+
+
+def test_a_missing_bucket_is_the_users_affair(gcs_server):
+    for use in (storage.list_files, storage.list_names, lambda uri: storage.write_bytes(uri, b"1")):
+        with pytest.raises(UsageError, match=r"bucket.*gs://nowhere/x"):
+            use("gs://nowhere/x")
+
+
+def test_a_store_that_does_not_answer_is_tried_again_later(gs_place, monkeypatch):
+    """As after the library's own two minutes of trying."""
+    from google.api_core.exceptions import RetryError, ServiceUnavailable
+    from google.cloud.storage import Blob
+
+    for error in (ServiceUnavailable("down"), RetryError("given up", None), requests.ConnectionError("refused")):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        with monkeypatch.context() as patch:
+            for name in ("upload_from_string", "download_as_bytes"):
+                patch.setattr(Blob, name, fail)
+            for use in (storage.put_if_absent, storage.write_bytes, lambda uri, _: storage.read_bytes(uri)):
+                with pytest.raises(TryAgain, match="gs://"):
+                    use(f"{gs_place}/f", b"1")
+    assert not storage.exists(f"{gs_place}/f")
+
+
+def test_a_file_system_without_hard_links_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(UsageError, match="hard link"):
+        storage.put_if_absent(f"{tmp_path}/f", b"1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_be_deleted_by_several_at_once(tmp_path):
+    for n in range(30):
+        for part in range(8):
+            (tmp_path / "x" / str(part)).mkdir(parents=True)
+            for file in range(8):
+                (tmp_path / "x" / str(part) / str(file)).write_text(str(n))
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(storage.delete_tree, [str(tmp_path / "x")] * 4))
+        assert not (tmp_path / "x").exists()

@@ -1,0 +1,1 @@
+"""The commands, by what they are for; `twinspire.cli.main` is their table of contents."""

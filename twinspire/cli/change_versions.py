@@ -1,0 +1,110 @@
+"""Changes to published versions: which is live, which are kept."""
+
+import time
+from datetime import date, datetime
+from typing import Annotated
+
+import typer
+
+from index_builder.registry.registry import Registry
+from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
+from twinspire.runs.unused_attempts import delete_working_files, spare_working_files
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts
+
+_LEFT = 24 * 3600  # seconds since the last file was written; a publication takes minutes
+VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")]
+Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")]
+
+
+def registry_of(pipeline: Pipeline) -> Registry:
+    """The registry that a pipeline publishes to."""
+    return Registry(pipeline.registry.root, pipeline.name)
+
+
+def promote(
+    pipeline: PipelineFile,
+    version: VersionArgument,
+    despite_gate: Annotated[
+        str | None, typer.Option("--despite-gate", metavar="REASON", help="Overrule the gate, and say why.")
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Make a stored version live."""
+    registry = registry_of(open_pipeline(pipeline))
+    why = despite_gate or reason or "promoted by hand"
+    entry = registry.promote(registry.find(version), reason=why, despite_gate=despite_gate is not None)
+    console.print(f"{entry.version} is live.", highlight=False)
+    print_json(entry.model_dump(mode="json"))
+
+
+def rollback(
+    pipeline: PipelineFile,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="VERSION", help="Id, a beginning of it, or day; by default the one live before."),
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Go back to an earlier version; later days do not inherit from the ones rolled back."""
+    registry = registry_of(open_pipeline(pipeline))
+    before = registry.live()
+    entry = registry.rollback(registry.find(to) if to else None, reason=reason or "rolled back by hand")
+    undone = ", ".join(entry.rolled_back) or "none"
+    console.print(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.", highlight=False)
+    print_json(entry.model_dump(mode="json"))
+
+
+def pin(
+    pipeline: PipelineFile,
+    version: VersionArgument,
+    remove: Annotated[bool, typer.Option("--remove", help="Unpin it.")] = False,
+) -> None:
+    """Keep a version from being pruned."""
+    registry = registry_of(open_pipeline(pipeline))
+    chosen = registry.find(version)
+    if remove:
+        registry.unpin(chosen)
+    else:
+        registry.pin(chosen)
+    print_json({"version": chosen, "pinned": not remove})
+
+
+def prune(
+    pipeline: PipelineFile,
+    keep: Annotated[
+        int | None, typer.Option(help="Newest versions kept; registry.keep_versions by default.", min=0)
+    ] = None,
+    keep_days: Annotated[int | None, typer.Option(help="Days kept; registry.keep_days by default.", min=0)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only say what would be deleted.")] = False,
+) -> None:
+    """Delete old versions and working files; a dry run unless --yes.
+
+    Never the live or a pinned version, nor the training state that a kept version was made from. What publications that
+    were killed or gave up have left in the registry goes once it is a day old.
+    """
+    p = open_pipeline(pipeline)
+    registry = registry_of(p)
+    today = datetime.now(p.zone).date()
+    days = p.registry.keep_days if keep_days is None else keep_days
+    spare = registry.prunable(keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today)
+    files = spare_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
+    before = time.time() - _LEFT
+    left = registry.unpublished(before=before)
+    for place in [*spare, *left, *files]:
+        console.print(("deleting " if yes else "would delete ") + place, highlight=False)
+    if yes:
+        for version in spare:
+            registry.delete(version)
+        for version in left:
+            registry.discard(version, before=before)
+        delete_working_files(files)
+    print_json({"deleted": yes, "versions": spare, "unpublished": left, "working_files": files})
+
+
+def _needed(pipeline: Pipeline, registry: Registry, spare: list[str]) -> set[str]:
+    """Working files that kept versions, or the next day, are made from."""
+    kept = [s.version for s in registry.statuses() if s.stored and s.version not in spare]
+    newest = registry.accepted_before(date.max)
+    manifests = [registry.manifest(version) for version in kept] + ([newest] if newest else [])
+    return {attempts.place(pipeline, manifest.sources["train"]) for manifest in manifests}

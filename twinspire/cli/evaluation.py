@@ -1,0 +1,126 @@
+"""Measures recommendations on a given split."""
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from twinspire.cli.metric_tables import score_tables
+from twinspire.cli.options import (
+    Allow,
+    AsJson,
+    Deny,
+    PipelineFile,
+    VersionOption,
+    by_attribute,
+    console,
+    open_pipeline,
+    print_json,
+)
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import UsageError
+from twinspire_core.native_stderr import unheard
+
+Place = str | None
+TWO_TOWER = "two_tower"
+
+
+def evaluate(
+    pipeline: PipelineFile,
+    truth: Annotated[str, typer.Option(metavar="FILE", help="What was taken: user and items.")],
+    queries: Annotated[
+        Place, typer.Option(metavar="FILE", help="What a version is asked: user and raw features.")
+    ] = None,
+    version: VersionOption = None,
+    recs: Annotated[
+        Place, typer.Option(metavar="FILE", help="Score this file instead: user and items, best first.")
+    ] = None,
+    corpus: Annotated[Place, typer.Option(metavar="FILE", help="With --recs: the catalogue, for coverage.")] = None,
+    k: Annotated[
+        list[int] | None, typer.Option("--k", "-k", help="A list length; may be repeated. Default: evaluation.ks.")
+    ] = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Also show a version's recall by earlier events of users and items.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a version, or a file of recommendations made by anything else, on a given split.
+
+    Files are Parquet, JSON Lines or CSV. FILE of --truth and --recs has a list of items per user, or a row per user
+    and item. Every user of the truth counts; one without recommendations is a miss. Intervals hold 95% of the
+    bootstrap resamples of the users (evaluation.resamples). JSON holds all that was measured, slices included.
+    With a filter, lists and truth are of the items that pass; users who took no such item do not count.
+    """
+    p, filters = open_pipeline(pipeline), {"allow": by_attribute(allow), "deny": by_attribute(deny)}
+    if (recs is None) == (queries is None):
+        raise UsageError(
+            "Give --queries to score a version, or --recs to score a file of recommendations; one of them."
+        )
+    if recs is not None and any(filters.values()):
+        raise UsageError("A version's lists are filtered; a file of recommendations is scored as it is.")
+    ks, resamples = tuple(k or p.evaluation.ks), p.evaluation.resamples
+    if queries is None:
+        what, name, measured = (
+            "recs",
+            recs,
+            {"file": import_module("model.score_lists").score_file(recs, truth, ks, corpus, resamples=resamples)},
+        )
+    else:
+        what, (name, measured) = "version", _score_version(p, version, queries, truth, ks, filters)
+    for table in score_tables(measured, ks, str(name), slices=slices):
+        console.print(table)
+    if "left_out" in measured.get(TWO_TOWER, {}):
+        console.print(_filtered(measured[TWO_TOWER]), highlight=False)
+    if slices and not any("slices" in measures for measures in measured.values()):
+        why = "evaluation.slices is empty" if recs is None else "a file of recommendations does not tell users' pasts"
+        console.print(f"No slices: {why}.")
+    if as_json:
+        print_json({what: name, **{key: value for key, value in filters.items() if value}, "measures": measured})
+
+
+def _filtered(measures: dict[str, Any]) -> str:
+    return (
+        f"Of the {measures['items']:,} items that pass, in lists and in what was taken; "
+        f"{measures['left_out']:,} users took none of them and do not count."
+    )
+
+
+def _score_version(
+    pipeline: Pipeline, version: str | None, queries: str, truth: str, ks: tuple[int, ...], filters: dict[str, Any]
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The version's id, and the measures of its towers beside the baselines'."""
+    read_table, publish = (
+        import_module("model.evaluation.list_files").read_table,
+        import_module("index_builder.publish_stage"),
+    )
+    asked, taken = read_table(queries), read_table(truth)
+    registry = import_module("index_builder.registry.registry").Registry(pipeline.registry.root, pipeline.name)
+    home = registry.open(version, whole=False)
+    items, vectors = (read_table(str(home / name)) for name in (publish.ITEMS, publish.VECTORS))
+    chosen = import_module("serving.version.filters")
+    attributes = chosen.Attributes(items.combine_chunks(), home.name)
+    selected = chosen.select(pipeline.corpus.attributes, attributes, **filters)
+    for note in selected.notes if selected else ():
+        console.print(note, style="yellow", highlight=False)
+    with console.status("encoding the queries"):
+        with unheard():  # TensorFlow greets at length
+            embed = import_module("model.evaluation.tower_lists").load(
+                home / import_module("twinspire_core.contracts.model_bundle").QUERY_TOWER
+            )
+        mixes = import_module("twinspire_core.fusion.fuse")
+        together, mix = home / publish.CO_OCCURRENCE, home / mixes.FILE
+        measured = import_module("model.score_lists").score_version(
+            embed,
+            items,
+            vectors,
+            asked,
+            taken,
+            pipeline,
+            ks,
+            together=read_table(str(together)) if together.exists() else None,
+            mix=mixes.Mix.parse(mix.read_bytes()) if mix.exists() else None,
+            passing=selected.passing if selected else None,
+        )
+    return home.name, measured

@@ -1,0 +1,99 @@
+"""The command line's table of contents."""
+
+import gc
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from twinspire.cli import (
+    ask,
+    change_versions,
+    daily,
+    day_summary,
+    evaluation,
+    prepare,
+    refreshing,
+    report_access,
+    serve,
+    show_versions,
+)
+from twinspire.cli.options import console
+from twinspire_core.errors import TwinspireError
+from twinspire_core.messages import said
+from twinspire_core.version import __version__
+
+PANELS = {
+    "Start": (prepare.doctor, prepare.init, prepare.partition, prepare.validate),
+    "Every day": (
+        daily.run,
+        daily.day,
+        daily.features,
+        daily.train,
+        daily.embed,
+        daily.index,
+        daily.publish,
+        refreshing.refresh,
+        day_summary.summary,
+    ),
+    "Read": (ask.recommend, ask.similar, serve.serve, evaluation.evaluate),
+    "Versions": (
+        show_versions.versions,
+        show_versions.show,
+        report_access.report,
+        change_versions.promote,
+        change_versions.rollback,
+        change_versions.pin,
+        change_versions.prune,
+    ),
+}
+
+_GARBAGE = 50_000
+"""New objects between two searches for cycles. Importing and tracing make millions that stay; Python's 700 are few."""
+
+app = typer.Typer(
+    name="twinspire",
+    help="Candidate generation, every day: from click logs to a two-tower recommender that can be served.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for panel, functions in PANELS.items():
+    for function in functions:
+        app.command(rich_help_panel=panel)(function)
+
+
+@app.callback(invoke_without_command=True)
+def _about(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors that are the user's to mend are told without a traceback."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no part of a stage's progress
+    # After each matrix product NumPy's threads spin, on every core, for longer than until the next one: let them sleep.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    gc.set_threshold(_GARBAGE)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        app()
+    except TwinspireError as e:
+        console.print(f"[bold red]{type(e).__name__}[/]")
+        console.print(said(e), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(e.exit_code)
+    finally:
+        gc.freeze()  # else Python searches all that was imported for cycles once more before it ends
+
+
+def _end(*_: object) -> None:
+    """Airflow stops a task by SIGTERM: end by an exception, so that the day is closed and holds up no later one."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

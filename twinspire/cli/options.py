@@ -1,0 +1,108 @@
+"""Arguments that several commands share."""
+
+import json
+from datetime import date
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from twinspire_core.config.pipeline import Pipeline, load
+from twinspire_core.errors import UsageError
+from twinspire_core.messages import ended, name_pipeline
+
+console = Console(stderr=True)
+
+PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")]
+Date = Annotated[str, typer.Option("--date", metavar="DATE", help="The day, as 2017-10-16, in the pipeline's zone.")]
+ModeOption = Annotated[
+    Literal["incremental", "full"],
+    typer.Option("--mode", help="Train on from the newest accepted version, or from scratch on the training window."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")]
+PromoteOption = Annotated[
+    Literal["auto", "yes", "no"],
+    typer.Option("--promote", help="Live if gate and date allow; also for an older day; or not at all."),
+]
+Run = Annotated[
+    str | None,
+    typer.Option("--run", metavar="NAME", help="Name of the run, for later days to wait for. Schedulers set it."),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="ATTRIBUTE=VALUE",
+        help="Only items with this value (corpus.attributes). Repeated: any value of an attribute, every attribute.",
+    ),
+]
+Deny = Annotated[
+    list[str] | None,
+    typer.Option("--deny", metavar="ATTRIBUTE=VALUE", help="No item with this value. May be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+OneVersion = Annotated[
+    str | None, typer.Argument(metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one.")
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option("--version", metavar="VERSION", help="Id, a beginning of it, or day; by default the live one."),
+]
+
+
+def open_pipeline(file: str) -> Pipeline:
+    """Loads a pipeline file given by its path, or by its name in ./pipelines.
+
+    Raises:
+      UsageError: there is none, or it breaks a rule.
+    """
+    name_pipeline(file)
+    path = Path(file)
+    if path.suffix != ".toml" and not path.exists():
+        path = Path("pipelines") / f"{file}.toml"
+        if not path.exists():
+            raise UsageError(_no_such_pipeline(file, Path("pipelines").absolute()))
+    return load(path)
+
+
+def _no_such_pipeline(name: str, folder: Path) -> str:
+    rule = f"A pipeline is named by its file, or by its name in {folder}; {name!r} is neither"
+    known = sorted(file.stem for file in folder.glob("*.toml"))
+    if not known:
+        return f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the path of a file."
+    near = get_close_matches(name, known, 1)
+    return ended(f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def parse_date(text: str) -> date:
+    """The date in `text`.
+
+    Raises:
+      UsageError: it is not written as 2017-10-16.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError as e:
+        raise UsageError(f"A day is written as 2017-10-16, found {text!r}.") from e
+
+
+def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
+    """The values of `--allow` or `--deny` by attribute; None if there are none.
+
+    Raises:
+      UsageError: one is not written as `ATTRIBUTE=VALUE`.
+    """
+    values = dict[str, list[str]]()
+    for text in given or []:
+        attribute, equals, value = text.partition("=")
+        if not (attribute and equals):
+            raise UsageError(f"A filter is written as ATTRIBUTE=VALUE, such as --allow category=shoes; found {text!r}.")
+        values.setdefault(attribute, []).append(value)
+    return values or None
+
+
+def print_json(value: Any) -> None:
+    """One line on standard output."""
+    print(json.dumps(value, default=str), flush=True)

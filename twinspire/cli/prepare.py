@@ -1,0 +1,139 @@
+"""Before the first day: the installation, the layout of the logs, and a pipeline file that fits them."""
+
+import tempfile
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from twinspire.cli import doctor as diagnosis
+from twinspire.cli.options import AsJson, PipelineFile, console, open_pipeline, parse_date, print_json
+from twinspire_core.errors import BadData, UsageError
+
+out = Console()
+
+
+def doctor(
+    pipeline: Annotated[
+        str | None, typer.Argument(metavar="[PIPELINE]", help="Also try its work and registry.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show versions, what each stage can import, and whether the stores can be reached."""
+    report = diagnosis.examine(open_pipeline(pipeline) if pipeline else None)
+    print_json(report.as_dict()) if as_json else out.print(report.as_table())
+    if not report.healthy:
+        raise typer.Exit(1)
+
+
+def partition(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines; .gz is read.")],
+    to: Annotated[str, typer.Option("--out", metavar="FOLDER", help="A day's folder, with {date} in it.")],
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="The time that tells a row's day.")] = None,
+    snapshot: Annotated[str | None, typer.Option(metavar="DATE", help="All rows to one day: items, users.")] = None,
+    time_unit: Annotated[str | None, typer.Option(metavar="s|ms|us", help="Of a time that is a number.")] = None,
+    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")] = "UTC",
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Leave earlier days out.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Leave later days out.")] = None,
+    rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")] = None,
+    file_format: Annotated[
+        Literal["auto", "parquet", "jsonl", "csv"], typer.Option("--format", help="By the file's ending: auto.")
+    ] = "auto",
+    delimiter: Annotated[str | None, typer.Option(help="Of CSV.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")] = None,
+    encoding: Annotated[str, typer.Option(help="Of CSV.")] = "utf-8",
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Of CSV: text, though all its values are numbers.")
+    ] = None,
+    done_marker: Annotated[str | None, typer.Option(metavar="NAME", help="An empty file written last.")] = None,
+    rejected: Annotated[str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")] = None,
+) -> None:
+    """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left alone."""
+    # Here and below: what reads logs is not for every command to load.
+    from beam_jobs.partitioning import partition as logs
+    from beam_jobs.partitioning.day_layout import Layout
+    from beam_jobs.partitioning.log_tables import CsvOptions
+
+    pairs = [pair.partition("=") for pair in rename or []]
+    if bad := [old for old, sign, new in pairs if not (sign and new)]:
+        raise UsageError(f"--rename is written OLD=NEW, found {bad[0]!r}.")
+    layout = Layout(
+        time=time,
+        time_unit=time_unit,
+        time_zone=time_zone,
+        snapshot=parse_date(snapshot) if snapshot else None,
+        first=parse_date(first) if first else None,
+        last=parse_date(last) if last else None,
+        rename={old: new for old, _, new in pairs},
+        format=file_format,
+        csv=CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
+        text=text or (),
+        done_marker=done_marker,
+    )
+    bars = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*bars, console=console, transient=True) as progress:
+        bar = progress.add_task("")
+        summary = logs.partition(
+            sources,
+            to,
+            layout,
+            rejected=rejected,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if summary.warning:
+        console.print(f"Warning: {summary.warning}", markup=False, highlight=False, soft_wrap=True)
+    print_json(asdict(summary))
+
+
+def init(
+    events: Annotated[Path, typer.Argument(help="A file of events, or a folder laid out by `twinspire partition`.")],
+    items: Annotated[Path | None, typer.Option(help="A file or folder of items.")] = None,
+    users: Annotated[Path | None, typer.Option(help="A file or folder of users.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the recommender.")] = "recommender",
+    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")] = "UTC",
+    to: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write here; else to standard output.")
+    ] = None,
+) -> None:
+    """Draft a pipeline file from a sample of the logs: columns guessed, features proposed, for you to finish."""
+    from beam_jobs.scaffold import draft
+
+    text = draft.draft(name, events, items, users, time_zone, to.parent if to else None)
+    if to is None:
+        typer.echo(text, nl=False)
+        return
+    if to.exists():
+        raise UsageError(f"A draft is a new file, and {to} is there. Name another, or delete it.")
+    to.write_text(text)
+    console.print(f"Wrote {to}. Read it, then: twinspire validate {to}", highlight=False)
+
+
+def validate(
+    pipeline: PipelineFile,
+    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A day; yesterday by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a pipeline file against real data, in seconds; exit 3 when a column is missing or unfit."""
+    from beam_jobs.scaffold import validate as checks
+
+    p = open_pipeline(pipeline)
+    day = parse_date(date) if date else datetime.now(p.zone).date() - timedelta(days=1)
+    with tempfile.TemporaryDirectory(prefix="twinspire-validate-") as scratch:
+        findings = checks.validate(p, day, Path(scratch))
+    bad = [f for f in findings if not f.ok]
+    if as_json:
+        print_json([{slot: getattr(f, slot) for slot in f.__slots__} for f in findings])
+    else:
+        table = Table("", "table", "column", "used as", "found", title=f"{pipeline} against {day}")
+        for f in findings:
+            table.add_row("[green]✓[/]" if f.ok else "[red]✗[/]", f.table, f.column, f.use, f.found)
+        out.print(table)
+    if bad:
+        raise BadData(
+            f"{len(bad)} of {len(findings)} columns cannot be used; the first: {bad[0].table}.{bad[0].column}."
+        )

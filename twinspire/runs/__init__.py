@@ -1,0 +1,1 @@
+"""Runs of a day's stages: their order, inputs, leases and commits."""

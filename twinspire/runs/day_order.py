@@ -1,0 +1,68 @@
+"""Days are trained in order: waiting for the earlier ones that are under way."""
+
+import time
+from datetime import date, timedelta
+
+from rich.console import Console
+
+from twinspire.runs import run_leases
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import TryAgain, UsageError
+from twinspire_core.messages import said
+
+_POLL_SECONDS = 2.0
+
+console = Console(stderr=True, highlight=False, markup=False)
+
+
+def await_turn(pipeline: Pipeline, day: date) -> None:
+    """Waits until no earlier day is under way, so that days are trained in order.
+
+    Raises:
+      TryAgain: none of them ended within `train.wait`.
+    """
+    waited_for: list[date] = []
+    while unfinished := run_leases.unfinished_before(pipeline, day):
+        if unfinished != waited_for:  # one has ended, so the others get as long again
+            waited_for, deadline = unfinished, time.monotonic() + pipeline.train.wait.total_seconds()
+            if pipeline.train.wait:
+                console.print(said(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"), soft_wrap=True)
+        if time.monotonic() >= deadline:
+            raise TryAgain(f"{_in_order(pipeline, day, unfinished)} Then run {day} again.")
+        time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
+
+
+def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta) -> None:
+    """The same for a scheduler that asks again and again, so that no process has to wait all the time.
+
+    Args:
+      pipeline: whose days.
+      day: the one that waits.
+      run: name of its run. When its time is over it is ended, so that it does not keep later days waiting in turn.
+      patience: how long to wait now, while it is the next in line.
+
+    Raises:
+      TryAgain: it is not its turn yet. UsageError: for `train.wait`, none of the earlier days has ended.
+    """
+    deadline = time.monotonic() + patience.total_seconds()
+    while unfinished := run_leases.unfinished_before(pipeline, day):
+        if run and run_leases.waited(pipeline, day, run, unfinished) >= pipeline.train.wait:
+            run_leases.close_day(pipeline, day, run, run_leases.FAILED)
+            raise UsageError(f"{_in_order(pipeline, day, unfinished)} Then clear this task.")
+        if time.monotonic() >= deadline or len(unfinished) > 1:
+            raise TryAgain(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
+        time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
+
+
+def _in_order(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
+    return (
+        f"Days are trained in order, and {day} has waited for earlier ones as long as train.wait = "
+        f"{pipeline.train.wait} allows. {_under_way(pipeline, unfinished)}"
+    )
+
+
+def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
+    opened = [(d, claim) for d in unfinished for claim in run_leases.open_claims(pipeline, d)]
+    runs = ", ".join(f"{d} (run {claim.run}, last heard of at {claim.told()['at']:.19} UTC)" for d, claim in opened)
+    ends = " and ".join(f"`twinspire day PIPELINE --date {d} --close`" for d in unfinished)
+    return f"Under way and not ended: {runs}. If nothing runs there any more, end it: {ends}."

@@ -1,0 +1,1 @@
+"""What every stage may use: configuration, storage, contracts, search, sources, metrics. Imports nothing of ours."""

@@ -1,0 +1,101 @@
+"""Working files: `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`, committed by a `DONE.json` written last.
+
+Invariants, on a disk and on `gs://`:
+  1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is changed.
+  2. `DONE.json` is created only if absent, after everything that it describes. Without it the attempt does not exist.
+  3. The output of a stage is its newest committed attempt.
+"""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.stage_context import Mode
+
+DONE = "DONE.json"
+TIMINGS = "timings.json"
+"""What a stage measured of the clock. Two runs of the same inputs differ in it, so no digest covers it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A committed attempt.
+
+    Attributes:
+      uri: its folder.
+      key: digest of what the output is a function of.
+      config: digest of the part of the pipeline file that went into it.
+      output: digest of the output files.
+      mode: the mode that it was made in.
+      parent: the version that was the newest accepted one before the day when it was made.
+      inputs: name of the attempt of each earlier stage that it was made from.
+      summary: what the stage reported.
+      defaults: which defaults of the pipeline file it was made with, as twinspire/runs/cache_keys.py numbers them.
+    """
+
+    uri: str
+    key: str
+    config: str
+    output: str
+    mode: Mode
+    parent: str | None
+    inputs: dict[str, str]
+    summary: dict
+    defaults: int = 0
+
+
+def place(pipeline: Pipeline, name: str = "") -> str:
+    """The place of working files by their name, `dt=D/<stage>/<attempt>`."""
+    return storage.join(pipeline.pipeline.work_root, pipeline.name, *name.split("/")).rstrip("/")
+
+
+def name(pipeline: Pipeline, uri: str) -> str:
+    """The name of working files, which stays the same when the working folder moves."""
+    return uri.removeprefix(place(pipeline) + "/")
+
+
+def day_uri(pipeline: Pipeline, day: date) -> str:
+    """Folder of a day's working files."""
+    return place(pipeline, f"dt={day}")
+
+
+def days(pipeline: Pipeline) -> list[date]:
+    """Days that have working files, oldest first."""
+    names = storage.list_names(place(pipeline))
+    return [date.fromisoformat(n[3:]) for n in names if n.startswith("dt=")]
+
+
+def begin(pipeline: Pipeline, day: date, stage: str) -> str:
+    """A fresh attempt folder's URI, after all earlier ones in name order."""
+    home = storage.join(day_uri(pipeline, day), stage)
+    last = max((int(n[:4]) for n in storage.list_names(home)), default=0)
+    return storage.join(home, f"{last + 1:04d}-{secrets.token_hex(4)}")
+
+
+def commit(attempt: Attempt) -> None:
+    """Makes an attempt visible to other stages."""
+    done = {k: v for k, v in asdict(attempt).items() if k != "uri"}
+    done["committed_at"] = _now()
+    storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(done, indent=1).encode())
+
+
+def read(uri: str) -> Attempt:
+    """The committed attempt at `uri`."""
+    done = json.loads(storage.read_bytes(storage.join(uri, DONE)))
+    del done["committed_at"]
+    return Attempt(uri=uri, **done)
+
+
+def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
+    """The newest committed attempt of a stage, or None."""
+    home = storage.join(day_uri(pipeline, day), stage)
+    attempts = (storage.join(home, n) for n in reversed(storage.list_names(home)))
+    committed = (uri for uri in attempts if storage.exists(storage.join(uri, DONE)))
+    return next(map(read, committed), None)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,112 @@
+"""What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from twinspire_core.errors import BadData
+
+FORMAT_VERSION = 1
+FILE = "manifest.json"
+
+
+class File(BaseModel):
+    """A file of the version, as its reader must find it.
+
+    Attributes:
+      sha256: of its content, in hex.
+      size: in bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    size: int
+
+
+class Manifest(BaseModel):
+    """Describes one version.
+
+    Attributes:
+      format_version: of the artifact format; a reader refuses a newer one.
+      pipeline: name of the recommender.
+      date: the day it was trained up to.
+      version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but the report>`.
+      parent: the version it was warm-started from, or None.
+      refreshes: the version whose towers it has, where it was not trained itself.
+      corpus_date: the day of its catalogue, where that is not `date`.
+      files: every file but the manifest, by path.
+      settings: what the pipeline file said, but for places, by table.
+      quality: the figures that the gate judged.
+      items: size of the corpus.
+      dimension: width of the vectors.
+      sources: name of the working files it was made from, by stage (`dt=D/<stage>/<attempt>`).
+      software: versions of the libraries that made it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    pipeline: str
+    date: datetime.date
+    version: str
+    parent: str | None = None
+    refreshes: str | None = None
+    corpus_date: datetime.date | None = None
+    files: dict[str, File]
+    settings: dict[str, Any] = {}
+    quality: dict[str, Any] = {}
+    items: int
+    dimension: int
+    sources: dict[str, str] = {}
+    software: dict[str, str] = {}
+
+    @classmethod
+    def create(
+        cls, *, pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int = 1, **fields: Any
+    ) -> Self:
+        """A manifest whose version id is derived from the content.
+
+        Args:
+          pipeline: name of the recommender.
+          day: the day it was trained up to.
+          files: every file but the manifest and the report, by path.
+          edition: more than 1 gives equal content another id, where the first was pruned.
+          fields: the other fields.
+        """
+        named: list[Any] = [pipeline, str(day), sorted((path, file.sha256) for path, file in files.items())]
+        content = json.dumps(named if edition == 1 else [*named, edition])
+        version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> Self:
+        """Reads a manifest.
+
+        Raises:
+          BadData: it is no manifest, or of a newer format.
+        """
+        try:
+            fields = json.loads(data)
+            newer = fields.get("format_version", 0) > FORMAT_VERSION
+        except (ValueError, AttributeError, TypeError) as e:
+            raise BadData(
+                f"A manifest is a JSON object; {where} is not: {e}. The version is damaged: roll back."
+            ) from e
+        if newer:
+            raise BadData(
+                f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format "
+                f"{fields['format_version']}. It was published by a newer release: upgrade the reader."
+            )
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as e:
+            raise BadData(f"A manifest has the fields of its format; {where} has not: {e}. Roll back.") from e
+
+    def dump(self) -> bytes:
+        """The manifest as JSON."""
+        return self.model_dump_json(indent=1).encode()

@@ -1,0 +1,86 @@
+"""What a stage is given. A stage is a function `run(ctx) -> summary` that writes under `ctx.out`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from twinspire_core.config.pipeline import Pipeline
+
+Mode = Literal["incremental", "full"]
+Promote = Literal["auto", "yes", "no"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The newest accepted version before a day.
+
+    Attributes:
+      day: the day it was trained on.
+      version: its id in the registry.
+      home: place of its files in the registry: towers, vectors.
+      train: place of its train attempt, which holds the training state. Old ones may be gone.
+    """
+
+    day: date
+    version: str
+    home: str
+    train: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the index stage starts from.
+
+    Attributes:
+      version: an earlier version, whose settings are tried first; None to search for settings anew.
+      index: that version's index.json.
+      why: why there is none; empty if there is one.
+    """
+
+    version: str | None = None
+    index: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+
+
+NOBODY = Start(why="there is no earlier version")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Days in a row, the last included, that are missing in the line of a day's parents."""
+
+    first: date
+    last: date
+
+    def told(self, pipeline: str) -> dict[str, str]:
+        """The gap, with the command that runs these days; `pipeline` names the pipeline in it."""
+        dates = {"from": str(self.first), "to": str(self.last)}
+        return {**dates, "command": f"twinspire run {pipeline} --from {self.first} --to {self.last}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """One stage of one day.
+
+    Attributes:
+      pipeline: the parsed pipeline file.
+      day: the day, a calendar day of the pipeline's zone.
+      mode: `incremental` warm-starts from the parent; `full` trains from scratch on the training window.
+      parent: baseline of the gate in both modes; None on the first day.
+      inputs: URI of the committed attempt of each earlier stage, by stage.
+      out: URI of this stage's fresh folder. Whoever runs the stage commits it afterwards.
+      promote: whether publication makes the version live.
+      gaps: days with logs, between the parent that is trained on from and the day, that nobody trained on.
+      start: of the index stage: whose settings it starts from.
+    """
+
+    pipeline: Pipeline
+    day: date
+    mode: Mode
+    out: str
+    parent: Parent | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    promote: Promote = "auto"
+    gaps: tuple[Gap, ...] = ()
+    start: Start = NOBODY

@@ -1,0 +1,1 @@
+"""One list out of several."""

@@ -1,0 +1,1 @@
+"""Metrics of ranked lists: ranking, diversity, slices of users and items, bootstrap intervals."""

@@ -1,0 +1,93 @@
+"""What a set of lists shows, taken together. U lists, C items of the corpus; items are positions, -1 is none.
+
+With n_c = the lists that hold item c in their first k, an item listed twice in one list counted once:
+
+    coverage@k  items with n_c > 0, as a share of C
+    gini@k      Gini coefficient of n over all C items: 0 when all are shown equally often, near 1 when few are shown
+    overlap@k   mean over pairs of lists of the items that both hold, divided by k
+
+Item c is common to n_c (n_c - 1) / 2 pairs of lists; summed over the items this is all that the pairs have in common.
+So the overlap is exact, without a look at any pair.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from twinspire_core.metrics.ranking import is_first
+
+
+def exposure(ranked: np.ndarray, ks: Sequence[int], items: int | None = None) -> dict[str, float]:
+    """Measures of a set of lists, as `coverage@50`.
+
+    Args:
+      ranked: [U, L] int64; L is at least the largest k.
+      ks: list lengths.
+      items: C. Without it there is overlap only.
+
+    Returns: what is defined: no overlap of fewer than two lists, no Gini coefficient where nothing is shown.
+    """
+    found: dict[str, float] = {}
+    first = is_first(ranked)
+    for k in ks:
+        counts = np.bincount(ranked[:, :k][first[:, :k]], minlength=items or 0)
+        if items is not None:
+            found[f"coverage@{k}"] = float(np.count_nonzero(counts) / max(1, items))
+            if counts.any():
+                found[f"gini@{k}"] = gini(counts)
+        if len(ranked) > 1:
+            found[f"overlap@{k}"] = overlap(counts, len(ranked), k)
+    return found
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient: half the mean absolute difference of two items' counts, divided by the mean count.
+
+    Args:
+      counts: [C] numbers >= 0, not all 0.
+    """
+    n, shown = len(counts), np.sort(counts[counts > 0]).astype(np.float64)  # zeros come first, and weigh nothing
+    return float((2 * np.arange(n - len(shown) + 1, n + 1) - n - 1) @ shown / (n * shown.sum()))
+
+
+def overlap(counts: np.ndarray, lists: int, k: int) -> float:
+    """Mean over all pairs of lists of the items in common, divided by k.
+
+    Args:
+      counts: [C] int64, lists that hold the item.
+      lists: U, at least 2.
+      k: their length; padding is no item in common.
+    """
+    n = counts.astype(np.float64)
+    return float((n * (n - 1)).sum() / (lists * (lists - 1) * k))
+
+
+def popular_items(order: np.ndarray, events: np.ndarray) -> np.ndarray:
+    """[C] bool: the fewest items that have half of all events between them; nothing is popular without events.
+
+    Args:
+      order: [C] int64, positions by falling number of events.
+      events: [C] int64 by position.
+    """
+    sums = np.cumsum(events[order])
+    enough = np.searchsorted(sums, sums[-1] / 2) + 1 if len(sums) and sums[-1] else 0
+    popular = np.zeros(len(order), bool)
+    popular[order[:enough]] = True
+    return popular
+
+
+def popular_share(ranked: np.ndarray, popular: np.ndarray, ks: Sequence[int]) -> Mapping[str, np.ndarray]:
+    """Share of popular items in each list, as `popular_share@50`: [U] float64, nan for an empty list.
+
+    Args:
+      ranked: [U, L] int64; L is at least the largest k.
+      popular: [C] bool.
+      ks: list lengths.
+    """
+    listed = ranked >= 0
+    hot = np.append(popular, False)[ranked]  # -1, no item, is the last
+    shares = {}
+    for k in ks:
+        n = listed[:, :k].sum(axis=1)
+        shares[f"popular_share@{k}"] = hot[:, :k].sum(axis=1) / np.where(n == 0, np.nan, n)
+    return shares

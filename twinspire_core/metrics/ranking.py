@@ -1,0 +1,210 @@
+"""Exact search and measures of ranked lists. U users, C items of the corpus, D width of the vectors.
+
+Items are positions in the corpus, and -1 is none: padding behind a short list, or a true item outside the corpus.
+Every measure is of the whole corpus, never of a batch or of the items that happen to be in the test.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from twinspire_core.search.ragged import Ragged
+
+_CHUNK_BYTES = 64 << 20
+_CHUNK_ROWS = 1024
+_MARKS = 8 << 20  # bytes that mark the items of some lists: they stay in the processor's cache
+_FOLDS = 16
+_COLUMNS = (1 << 31) - 1  # a key's bits that tell its column
+
+
+def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+    """The k items of the highest inner product with each query, by exact search.
+
+    Memory beyond the arguments and the result stays within a few times 64 MiB. Equal scores go by position.
+
+    Args:
+      queries: [U, D] float32.
+      items: [C, D] float32.
+      k: length of the lists; may exceed C.
+
+    Returns: [U, k] int64, best first, -1 where the corpus is used up.
+
+    Raises:
+      ValueError: a vector is not finite.
+    """
+    if not (np.isfinite(queries).all() and np.isfinite(items).all()):
+        raise ValueError("vectors to be searched must be finite; some hold nan or inf: training has probably diverged")
+    ranked = np.full((len(queries), k), -1, np.int64)
+    chunk = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // (4 * max(1, len(items)))))
+    for start in range(0, len(queries), chunk):
+        scores = queries[start : start + chunk] @ items.T
+        best = best_of(scores, min(k, len(items)))
+        ranked[start : start + chunk, : best.shape[1]] = best
+    return ranked
+
+
+def best_of(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1 for -infinity."""
+    if k == 0 or len(scores) == 0:
+        return np.full((len(scores), k), -1, np.int64)
+    kept = np.flatnonzero(scores >= _lower_bound(scores, k)[:, None])  # k a row, and a few more
+    row, column = np.divmod(kept, scores.shape[1])
+    if scores.dtype == np.float32:
+        keys = Ragged(_keys(scores.ravel()[kept], column), row, len(scores)).padded()
+        keys.sort(axis=1)
+        best = keys[:, : -k - 1 : -1]
+        return np.where(best > _NOTHING, _COLUMNS - (best & _COLUMNS), -1)
+    few = Ragged(column, row, len(scores)).padded()
+    values = np.where(few < 0, -np.inf, np.take_along_axis(scores, few, axis=1))
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.where(np.isneginf(np.take_along_axis(values, order, 1)), -1, np.take_along_axis(few, order, 1))
+
+
+def _keys(scores: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """[N] int64 >= 0, as scores of float32 and, among equals, falling columns: numbers sort faster than places."""
+    bits = (scores + np.float32(0)).view(np.int32)  # no zero is below another
+    rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
+    return rising << 31 | (_COLUMNS - column)
+
+
+_NOTHING = int(_keys(np.array([-np.inf], np.float32), np.zeros(1, np.int64))[0])
+
+
+def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
+    """A score that at least k of each row reach and few others, [U] float32.
+
+    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the row, not of all.
+    """
+    width = scores.shape[1]
+    folds = max(1, min(_FOLDS, width // (4 * k)))
+    group = width // folds
+    maxima = scores[:, :group].copy()
+    for fold in range(1, folds):
+        np.maximum(maxima, scores[:, fold * group : (fold + 1) * group], out=maxima)
+    return np.partition(maxima, group - k, axis=1)[:, group - k]
+
+
+def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
+    """The first k different items of each list, without those excluded; -1 behind the end.
+
+    Args:
+      ranked: [U, L] int64.
+      k: length of the result's lists.
+      exclude: U lists of positions that must not be listed.
+
+    Returns: [U, k] int64.
+    """
+    keep = is_first(ranked)
+    if exclude is not None:
+        keep &= ~contains(exclude, ranked)
+    place = np.cumsum(keep, axis=1) - 1
+    row, column = np.nonzero(keep & (place < k))
+    shortened = np.full((len(ranked), k), -1, np.int64)
+    shortened[row, place[row, column]] = ranked[row, column]
+    return shortened
+
+
+def is_first(ranked: np.ndarray) -> np.ndarray:
+    """[U, L] bool: an item at its first place in its list; False for -1."""
+    arranged = np.sort(ranked, axis=1)
+    if not ((arranged[:, 1:] == arranged[:, :-1]) & (arranged[:, 1:] >= 0)).any():
+        return ranked >= 0
+    order = np.argsort(ranked, axis=1, kind="stable")
+    new = np.ones_like(arranged, bool)
+    new[:, 1:] = arranged[:, 1:] != arranged[:, :-1]
+    first = np.empty_like(new)
+    np.put_along_axis(first, order, new, axis=1)
+    return first & (ranked >= 0)
+
+
+def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
+    """[U, L] bool: whether `ranked`'s item is in the same user's list."""
+    width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2  # the last is none's
+    known = lists.where(lists.values >= 0)
+    rows = min(len(ranked), max(1, _MARKS // width))
+    marked = np.zeros((rows, width), bool)
+    found = np.zeros(ranked.shape, bool)
+    for start in range(0, len(ranked), max(1, rows)):
+        asked = ranked[start : start + rows]
+        part = known.part(start, start + len(asked))
+        marked[part.row, part.values] = True
+        # One place before a row is the last of the row before it: -1 finds none's there.
+        found[start : start + rows] = marked.ravel()[asked + np.arange(len(asked))[:, None] * width]
+        marked[part.row, part.values] = False
+    return found
+
+
+def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Measures each user's list; `by_place` says how.
+
+    An item listed twice is a hit at its first place only.
+
+    Args:
+      ranked: [U, L] int64, best first; L is at least the largest k.
+      truth: U lists of positions; -1 is a true item outside the corpus.
+      ks: list lengths.
+
+    Returns: [U] float64 by measure, as `recall@50`.
+    """
+    return by_place(hits(ranked, truth), distinct(truth), ks)
+
+
+def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
+    """Places, from 0 and ascending, at which each list holds a true item that no place before it held: U lists.
+
+    Args:
+      ranked: [U, L] int64, best first.
+      truth: U lists of positions; -1 is a true item outside the corpus.
+    """
+    row, place = np.nonzero(contains(truth, ranked))
+    _, first = np.unique(row * (int(ranked.max(initial=0)) + 1) + ranked[row, place], return_index=True)
+    first.sort()
+    return Ragged(place[first], row[first], len(ranked))
+
+
+def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Measures lists by the places of their hits.
+
+    With n = a user's distinct true items, those outside the corpus included, and hit r = 1 when place r holds one:
+
+        recall@k    hits in the first k / n
+        hit_rate@k  1 when there is a hit in the first k
+        ndcg@k      sum of hit r / log2(r + 1) for r to k, divided by the same sum for a list that starts with all n
+        mrr         1 / place of the first hit, 0 when the whole list has none
+
+    A user without a true item gets nan.
+
+    Args:
+      hit: places of the hits, from 0 and ascending, U lists.
+      wanted: [U] int64, n.
+      ks: list lengths.
+
+    Returns: [U] float64 by measure, as `recall@50`.
+    """
+    n = np.where(wanted == 0, np.nan, wanted)
+    discount = 1 / np.log2(np.arange(2, max([*ks, int(hit.values.max(initial=0)) + 1]) + 2))
+    ideal = np.cumsum(discount)
+    measures = {}
+    for k in ks:
+        top = hit.where(hit.values < k)
+        gain = np.bincount(top.row, discount[top.values], hit.rows)
+        measures[f"recall@{k}"] = top.lengths / n
+        measures[f"ndcg@{k}"] = gain / np.where(wanted == 0, np.nan, ideal[np.clip(wanted, 1, k) - 1])
+        measures[f"hit_rate@{k}"] = np.where(wanted == 0, np.nan, top.lengths > 0)
+    measures["mrr"] = np.where(wanted == 0, np.nan, 0.0)
+    some, at = np.unique(hit.row, return_index=True)
+    measures["mrr"][some] += 1 / (hit.values[at] + 1)
+    return measures
+
+
+def distinct(truth: Ragged) -> np.ndarray:
+    """[U] distinct items of each list. Items outside the corpus have no position to tell them apart: each counts."""
+    known = truth.where(truth.values >= 0)
+    width = int(known.values.max(initial=0)) + 1
+    inside = np.bincount(np.unique(known.row * width + known.values) // width, minlength=truth.rows)
+    return inside + truth.where(truth.values < 0).lengths
+
+
+def means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Mean of each measure over the users that have one; 0 where none has."""
+    return {name: float(np.nanmean(x)) if np.isfinite(x).any() else 0.0 for name, x in measures.items()}

@@ -1,0 +1,1 @@
+"""Raw records of CSV, JSON Lines and Parquet files, as they are written."""

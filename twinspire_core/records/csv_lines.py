@@ -1,0 +1,150 @@
+"""CSV -> blocks of text columns, a record at a time: nothing is converted, since 007 and 1.50 may be ids."""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from twinspire_core.records.raw_files import Bytes
+
+_BLOCK = 4 << 20
+
+
+class Unreadable(NamedTuple):
+    """A line or a row that is no record.
+
+    Attributes:
+      number: of the record, see blocks.py.
+      reason: the rule that it breaks.
+      why: what is there instead, in words.
+      text: what stands there.
+    """
+
+    number: int
+    reason: str
+    why: str
+    text: str
+
+
+def header(text: Bytes, delimiter: str, encoding: str = "utf-8") -> list[str]:
+    """Names of the columns, by the first line."""
+    first = text.readline().decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
+    return next(csv.reader([first], delimiter=delimiter), [])
+
+
+def csv_blocks(
+    text: Bytes,
+    names: Sequence[str],
+    *,
+    first: int,
+    wanted: Sequence[str] | None = None,
+    delimiter: str = ",",
+    encoding: str = "utf-8",
+    block_bytes: int = _BLOCK,
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
+    """Yields records in order, and those that have no place: another number of fields, or bytes that are no text.
+
+    Args:
+      text: at its first record.
+      names: of the columns.
+      first: number of the first record.
+      wanted: columns to take; all by default.
+      delimiter: one character.
+      encoding: of the text.
+      block_bytes: text of a block.
+
+    Yields: columns of strings and the records' numbers, [N] int64; `Unreadable`, after the block that it stands in.
+    """
+    bad: list[pa.csv.InvalidRow] = []
+    source, columns = _Endable(text), list(wanted or names)
+
+    def skip(row: pa.csv.InvalidRow) -> str:
+        if not source.ended:
+            bad.append(row)
+        return "skip"
+
+    try:
+        reader = pa.csv.open_csv(
+            source,
+            # Malformed rows are numbered only if one thread reads.
+            pa.csv.ReadOptions(use_threads=False, block_size=block_bytes, column_names=list(names), encoding=encoding),
+            pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+            # As bytes, so that a stray one costs a record, not the day.
+            pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns),
+        )
+    except pa.ArrowInvalid as e:
+        if "Empty CSV file" in str(e):
+            return
+        raise
+    with _drained(reader, source):
+        number, told = first, 0
+        for batch in reader:
+            numbers = _numbers(number, len(batch), {row.number + first - 1 for row in bad})
+            number = int(numbers[-1]) + 1 if len(numbers) else number
+            yield from _decoded(batch, numbers)
+            yield from _malformed(bad[told:], first)
+            told = len(bad)
+        yield from _malformed(bad[told:], first)  # behind the last good row, or of a file that has none
+
+
+def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unreadable]:
+    """Rows with too few or too many fields; Arrow counts them from 1, from the record `first` on."""
+    for row in rows:
+        rule, why = f"not {row.expected_columns} fields", f"{row.actual_columns} fields"
+        yield Unreadable(row.number + first - 1, rule, why, row.text)
+
+
+def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
+    """The next `size` numbers from `first` on that are not in `gone`."""
+    numbers = np.arange(first, first + size + len(gone))
+    return numbers[~np.isin(numbers, list(gone))][:size] if gone else numbers
+
+
+def _decoded(batch: pa.RecordBatch, numbers: np.ndarray) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
+    good = np.ones(len(batch), bool)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.cast(pa.string())
+        except pa.ArrowInvalid:
+            for i in range(len(batch)):
+                if good[i] and not _is_utf8(column[i].as_py()):
+                    good[i] = False
+                    yield Unreadable(int(numbers[i]), "not UTF-8", name, repr(column[i].as_py()))
+    kept = batch.filter(pa.array(good))
+    columns = [c.cast(pa.string()) for c in kept.columns]
+    yield pa.RecordBatch.from_arrays(columns, names=kept.schema.names), numbers[good]
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        return value is None or bool(value.decode() or True)
+    except UnicodeDecodeError:
+        return False
+
+
+class _Endable:
+    """A file that can be brought to its end early."""
+
+    closed = False
+
+    def __init__(self, file: Bytes) -> None:
+        self._file, self.ended = file, False
+
+    def read(self, size: int = -1) -> bytes:
+        return b"" if self.ended else self._file.read(size)
+
+
+@contextmanager
+def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[None]:
+    """Leaves no thread of the reader behind: one that still reads from Python when the process ends aborts it."""
+    try:
+        yield
+    finally:
+        source.ended = True
+        with suppress(pa.ArrowInvalid), reader:  # cut off anywhere, the text may end inside quotes
+            for _ in reader:
+                pass

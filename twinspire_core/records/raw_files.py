@@ -1,0 +1,73 @@
+"""Opens raw files on a disk or on `gs://`, and says whose fault it is when that fails."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import PurePosixPath
+from typing import BinaryIO, Literal, cast
+
+import pyarrow as pa
+
+from twinspire_core import storage
+from twinspire_core.errors import BadData
+
+Kind = Literal["parquet", "jsonl", "csv"]
+Bytes = BinaryIO | BufferedReader | gzip.GzipFile
+"""A file opened to read bytes."""
+ENDINGS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file's ending says that it holds, `.gz` aside; None if it says nothing."""
+    return ENDINGS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
+
+
+def format_of(uri: str, given: str = "auto") -> str:
+    """`parquet`, `jsonl` or `csv`: as given, or by the file's ending, `.gz` aside.
+
+    Raises:
+      BadData: the ending says nothing.
+    """
+    if given != "auto":
+        return given
+    kind = kind_of(uri)
+    if kind is None:
+        raise BadData(
+            f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is "
+            f"understood); found {uri}. Set source.format, or move the file away (names that begin with _ are skipped)."
+        )
+    return kind
+
+
+@contextmanager
+def open_text(uri: str) -> Iterator[BinaryIO]:
+    """The bytes of a text file; gzip is recognised by its content."""
+    with storage.open_bytes(uri) as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
+
+
+@contextmanager
+def readable(uri: str, kind: str) -> Iterator[None]:
+    """Turns what readers raise about a file's content into `BadData` that names the file."""
+    try:
+        yield
+    except (pa.ArrowInvalid, EOFError, zlib.error, OSError) as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise  # the system's: no such file, no permission, no network
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise BadData(
+            f"A file holds whole {kind} data; {uri} cannot be read: {reason}. Perhaps it is truncated (a copy that did "
+            "not finish), or of another format (see source.format). Deliver it again, or move it away."
+        ) from e

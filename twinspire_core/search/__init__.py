@@ -1,0 +1,1 @@
+"""Ragged lists, exact nearest neighbours, and the index protocol with ScaNN behind it."""

@@ -1,0 +1,1 @@
+"""Candidate sources: the two-tower, and those that need no model."""

@@ -1,0 +1,200 @@
+"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone. The library is imported at the first use.
+
+Its errors end here: TryAgain when asking again may help, UsageError when it will not.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+
+from twinspire_core.errors import TryAgain, UsageError
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob, Bucket, Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Object(NamedTuple):
+    """An object as a listing has it; `written` in seconds since 1970, the digest is `crc32c:…`."""
+
+    uri: str
+    size: int
+    written: float
+    digest: str
+
+
+def _translated(call: Callable[P, R]) -> Callable[P, R]:
+    """Turns the library's errors into ours, naming the object."""
+
+    @wraps(call)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        from google.api_core.exceptions import Forbidden, NotFound, Unauthorized
+        from google.auth.exceptions import DefaultCredentialsError
+
+        try:
+            return call(*args, **kwargs)
+        except NotFound as e:
+            raise UsageError(f"A bucket must exist before it is used; there is none for {args[0]}: {e}") from e
+        except (Forbidden, Unauthorized, DefaultCredentialsError) as e:
+            raise UsageError(
+                f"{args[0]} has to be open to this account, and is not: {e}. "
+                "Set GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
+            ) from e
+        except _passing() as e:
+            raise TryAgain(f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again.") from e
+
+    return inner
+
+
+@cache
+def _passing() -> tuple[type[Exception], ...]:
+    """Errors of the moment: they are raised after the library has tried again by itself for two minutes."""
+    from google.api_core.exceptions import RetryError, ServerError, TooManyRequests
+    from google.auth.exceptions import TransportError
+    from requests import RequestException
+
+    return (RetryError, ServerError, TooManyRequests, TransportError, RequestException, ConnectionError)
+
+
+@_translated
+def exists(uri: str) -> bool:
+    """Whether there is an object, or one below it."""
+    return blob(uri).exists() or next(_below(uri, limit=1), None) is not None
+
+
+@_translated
+def is_object(uri: str) -> bool:
+    """Whether there is an object of exactly this name."""
+    return blob(uri).exists()
+
+
+@_translated
+def objects(uri: str) -> list[Object]:
+    """All objects below a folder."""
+    found = [(f"gs://{b.bucket.name}/{b.name}", b) for b in _below(uri) if not b.name.endswith("/")]
+    return [Object(place, b.size, b.updated.timestamp(), f"crc32c:{b.crc32c}") for place, b in found]
+
+
+@_translated
+def names(uri: str) -> set[str]:
+    """Names directly below a folder."""
+    bucket, name = _split(uri)
+    start = f"{name}/" if name else ""
+    pages = bucket.client.list_blobs(bucket, prefix=start, delimiter="/")
+    found = {b.name for b in pages} | set(pages.prefixes)
+    return {one[len(start) :].strip("/") for one in found if one != start}
+
+
+@_translated
+def read_bytes(uri: str) -> bytes:
+    """The content of an object; FileNotFoundError if there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        return blob(uri).download_as_bytes()
+    except NotFound as e:
+        raise FileNotFoundError(uri) from e
+
+
+@_translated
+def write_bytes(uri: str, data: bytes) -> None:
+    """Writes an object."""
+    blob(uri).upload_from_string(data)
+
+
+@_translated
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Creates an object unless there is one; see `storage.put_if_absent`."""
+    from google.api_core.exceptions import PreconditionFailed
+
+    try:
+        blob(uri).upload_from_string(data, if_generation_match=0)
+        return True
+    except PreconditionFailed:
+        # Perhaps our own: the library sends a request again when the first reply does not come.
+        return read_bytes(uri) == data
+    except _passing():
+        try:
+            return read_bytes(uri) == data
+        except FileNotFoundError:
+            pass  # not written, or not yet: nobody knows
+        raise
+
+
+@_translated
+def upload(uri: str, path: Path) -> None:
+    """Writes a local file to an object, its checksum verified by the store."""
+    blob(uri).upload_from_filename(str(path))
+
+
+@_translated
+def download(uri: str, path: Path) -> None:
+    """Writes an object to a local file, its checksum verified; FileNotFoundError if there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        blob(uri).download_to_filename(str(path))
+    except NotFound as e:
+        raise FileNotFoundError(uri) from e
+
+
+@_translated
+def copy(source: str, target: str) -> None:
+    """Copies an object without bringing it here."""
+    source_blob, token = blob(source), None
+    while True:
+        token, _, _ = blob(target).rewrite(source_blob, token=token)
+        if token is None:
+            return
+
+
+@_translated
+def sha256(uri: str) -> str:
+    """Digest of an object's content in hex, read piece by piece; FileNotFoundError if there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        with blob(uri).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except NotFound as e:
+        raise FileNotFoundError(uri) from e
+
+
+@_translated
+def delete(uri: str) -> None:
+    """Deletes an object; nothing if there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        blob(uri).delete()
+    except NotFound:
+        return
+
+
+def blob(uri: str) -> "Blob":
+    """The object's handle; asks nothing of the store."""
+    bucket, name = _split(uri)
+    return bucket.blob(name)
+
+
+def _split(uri: str) -> tuple["Bucket", str]:
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    return _client(os.environ.get("STORAGE_EMULATOR_HOST")).bucket(bucket), name.strip("/")
+
+
+def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
+    bucket, name = _split(uri)
+    return bucket.client.list_blobs(bucket, prefix=f"{name}/" if name else "", max_results=limit)
+
+
+@cache
+def _client(emulator: str | None) -> "Client":
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    return storage.Client(project="emulated", credentials=AnonymousCredentials()) if emulator else storage.Client()
