@@ -22,9 +22,9 @@ from rich.console import Console
 
 from beam_jobs.beam import engine
 from beam_jobs.embedding import tensorflow_serving
-from beam_jobs.embedding.reused_vectors import Known, compare
+from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import Embed, write_plain
-from beam_jobs.embedding.tower_rows import Part, ReadBatches
+from beam_jobs.embedding.tower_rows import FilePart, ReadBatches
 from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_since
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle
@@ -40,7 +40,7 @@ _NAMED = 5
 console = Console(stderr=True)
 
 
-def run(ctx: StageContext, known: Known | None = None) -> dict:
+def run(ctx: StageContext, known: KnownVectors | None = None) -> dict:
     """Embeds the day's corpus, but for what is known of it, and up to `MOST_QUERIES` users."""
     features, train, p = ctx.inputs["features"], ctx.inputs["train"], ctx.pipeline
     corpus, users = (_parts(storage.join(features, name)) for name in (feature_schema.CORPUS_END, feature_schema.USERS))
@@ -65,13 +65,13 @@ def run(ctx: StageContext, known: Known | None = None) -> dict:
 
     to_queries = Embed(storage.join(train, model_bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user")
     served = to_queries.tower() if p.serving.tensorflow else None  # the job, if it runs here, uses the same
-    engine.run(p.beam.options, build)
+    engine.run_job(p.beam.options, build)
     if served:
         _write_served(ctx.out, served)
     return _summary(ctx.out, items) | told
 
 
-def _unknown(ctx: StageContext, known: Known) -> tuple[list[Part], dict[str, int]]:
+def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], dict[str, int]]:
     """Writes known vectors to the output, and the other rows of the corpus to files to be embedded; counts them."""
     columns = [column.name for column in feature_schema.item_columns(ctx.pipeline)]
     found = compare(storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), known, columns)
@@ -94,12 +94,12 @@ def _write_served(out: str, tower: Tower) -> None:
         storage.upload_tree(Path(scratch, "made"), storage.join(out, tensorflow_serving.FOLDER))
 
 
-def _parts(folder: str) -> list[Part]:
+def _parts(folder: str) -> list[FilePart]:
     files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
-    return [Part(number, file.uri) for number, file in enumerate(files)]
+    return [FilePart(number, file.uri) for number, file in enumerate(files)]
 
 
-def _check_corpus(parts: list[Part]) -> int:
+def _check_corpus(parts: list[FilePart]) -> int:
     """Counts the corpus.
 
     Raises:

@@ -43,7 +43,7 @@ def run(ctx: StageContext) -> dict:
     ]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
     names = beam.Create(examples, reshuffle=False)
-    engine.run(p.beam.options, lambda job: job | "Examples" >> names | graph.ApplyGraph(p, out))
+    engine.run_job(p.beam.options, lambda job: job | "Examples" >> names | graph.ApplyGraph(p, out))
     # No key holds this: docs/decisions/0018-what-statistics-are-compared-with.md
     day, earlier = _earlier(ctx)
     compared = {"day": str(day), "attempt": workdir.name(p, earlier)} if earlier else None

@@ -23,7 +23,7 @@ def shards(users: pl.Series, number: int) -> pl.Series:
     return users.replace_strict(distinct, pl.Series(found, dtype=pl.Int32), return_dtype=pl.Int32)
 
 
-def lots(users: pl.Series, day: str) -> np.ndarray:
+def sampling_hashes(users: pl.Series, day: str) -> np.ndarray:
     """A number drawn for each user and day, evenly from all of uint64; the smallest are held out.
 
     Args:

@@ -27,7 +27,7 @@ import pyarrow as pa  # noqa: E402
 from quality.command import machine, write_whole  # noqa: E402
 
 from model.evaluation.evaluate import Ranked, compare, evaluate_baselines, evaluate_ranked, rank  # noqa: E402
-from model.evaluation.evaluation_set import Split, prepare  # noqa: E402
+from model.evaluation.evaluation_set import EvaluationSet, prepare  # noqa: E402
 from twinspire_core.search.ragged import Ragged  # noqa: E402
 
 KS, BOUNDS, RESAMPLES, DIMENSION = (10, 50, 100), (1, 5, 20), 200, 64
@@ -46,7 +46,7 @@ class World(NamedTuple):
       items: [C, D] float32.
     """
 
-    split: Split
+    split: EvaluationSet
     queries: np.ndarray
     older: np.ndarray
     items: np.ndarray

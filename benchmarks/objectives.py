@@ -34,7 +34,7 @@ from model.evaluation.auxiliary_labels import Labelled, measures  # noqa: E402
 from model.losses.sampling_probability import StreamingFrequency  # noqa: E402
 from model.towers.architecture import design  # noqa: E402
 from model.towers.two_tower import TwoTower  # noqa: E402
-from model.training.loop import fit  # noqa: E402
+from model.training.loop import run_training  # noqa: E402
 from twinspire_core.config.pipeline import Pipeline  # noqa: E402
 
 WEIGHTS, LENGTH, K, ASKED = (0.0, 0.1, 0.3, 1.0), 20, 50, 0.2
@@ -107,7 +107,7 @@ def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
         time=known,
         label=log.stars[known],
     )
-    told = fit(model, StreamingFrequency(buckets=20_000), [(date(1998, 4, 22), rows)], p.train)
+    told = run_training(model, StreamingFrequency(buckets=20_000), [(date(1998, 4, 22), rows)], p.train)
     return {**judge(log, model), "examples/s": told.rate}
 
 

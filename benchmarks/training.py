@@ -30,9 +30,9 @@ from quality.command import machine, write_whole  # noqa: E402
 
 from model.data.training_rows import Rows  # noqa: E402
 from model.losses.sampling_probability import StreamingFrequency  # noqa: E402
-from model.towers.architecture import Layout, design  # noqa: E402
+from model.towers.architecture import Architecture, design  # noqa: E402
 from model.towers.two_tower import TwoTower  # noqa: E402
-from model.training.loop import fit  # noqa: E402
+from model.training.loop import run_training  # noqa: E402
 from twinspire_core.config.pipeline import Pipeline  # noqa: E402
 
 WHOLE = {"steps": 100, "times": 5}
@@ -91,7 +91,7 @@ def pipeline_of(case: Case) -> Pipeline:
     return Pipeline.model_validate(tables)
 
 
-def layout_of(case: Case, pipeline: Pipeline) -> Layout:
+def layout_of(case: Case, pipeline: Pipeline) -> Architecture:
     sizes = {"user": case.users, "item": case.items, "genres": GENRES}
     return design(pipeline, {name: pa.array(map(str, range(size)), pa.string()) for name, size in sizes.items()})
 
@@ -125,7 +125,7 @@ def rate(case: Case, steps: int) -> float:
     """Examples per second of one run from scratch."""
     pipeline = pipeline_of(case)
     model, frequency = TwoTower(layout_of(case, pipeline), seed=0), StreamingFrequency(buckets=1_000_000)
-    return fit(model, frequency, [(date(2024, 1, 1), rows_of(case, steps))], pipeline.train).rate
+    return run_training(model, frequency, [(date(2024, 1, 1), rows_of(case, steps))], pipeline.train).rate
 
 
 def main() -> None:

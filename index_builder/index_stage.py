@@ -24,7 +24,7 @@ from index_builder.tuning.inherited_settings import Origin, take_over, unfit
 from index_builder.tuning.latency import timings
 from index_builder.tuning.settings_search import Point, Truth, affordable, leaves_suffice, recall, tune, untuned, work
 from twinspire_core import storage
-from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.config.sections import IndexConfig as Wanted
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.stage_context import NOBODY, StageContext, Start
@@ -63,7 +63,7 @@ class Built:
     origin: Origin
 
 
-class Halves(NamedTuple):
+class QueryHalves(NamedTuple):
     """Query vectors, [Q, D] each: those that choose the settings, and those that say how well they do."""
 
     tuning: np.ndarray
@@ -74,7 +74,7 @@ class Halves(NamedTuple):
 def run(ctx: StageContext) -> dict:
     """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned on."""
     _, vectors = read_items(ctx.inputs["embed"])
-    queries = halves(read_queries(ctx.inputs["embed"]), vectors)
+    queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
     figures = _figures(built, queries, ctx.pipeline.index, ctx.day)
     speed = timings(built.index, queries.measuring, figures["k"])
@@ -187,7 +187,7 @@ def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> Origin:
     return Origin(how="tuned", why=why, items=items, kinds=kinds, work=round(work(index.settings, items)))
 
 
-def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
+def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
     """Splits the query vectors in two, every other one. Too few are made up by item vectors.
 
     Args:
@@ -202,10 +202,10 @@ def halves(queries: np.ndarray, vectors: np.ndarray) -> Halves:
         queries = np.concatenate([queries, items]) if len(queries) else items  # of no width where there was no file
     measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
     tuning, measuring = queries[::2], queries[1::2]
-    return Halves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)
+    return QueryHalves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)
 
 
-def _figures(built: Built, queries: Halves, wanted: Wanted, day: date) -> dict:
+def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> dict:
     index = built.index
     truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)

@@ -28,7 +28,7 @@ from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import FILE as MIX
-from twinspire_core.native_stderr import unheard
+from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.index import stored_vectors
 from twinspire_core.version import __version__
 
@@ -106,7 +106,7 @@ def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
     if storage.list_files(made):
         storage.link_tree(made, staged / tensorflow_serving.FOLDER)
         return
-    with unheard(), light():  # TensorFlow greets at length
+    with suppress_native_stderr(), light():  # TensorFlow greets at length
         import tensorflow as tf
 
         tower, vectors = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER)), stored_vectors(staged / INDEX)

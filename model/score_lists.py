@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Measures, evaluate_ranked, rank, rank_baselines
 from model.evaluation.evaluation_set import prepare
-from model.evaluation.filtered_corpus import Part
+from model.evaluation.filtered_corpus import FilteredCorpus
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
     TRUTH_COLUMNS,
@@ -21,16 +21,22 @@ from model.evaluation.list_files import (
     read_lists,
     read_table,
 )
-from model.fusion_fitting.source_lists import rank_mix, rank_near, rank_together
+from model.fusion_fitting.source_lists import rank_co_occurrence, rank_fusion, rank_near
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import query_columns
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import DEPTH, Mix
+from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure
 from twinspire_core.metrics.ranking import by_user, means
 from twinspire_core.search.ragged import positions
-from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, MIX, TWO_TOWER, Nominators, most_frequent_first
+from twinspire_core.sources.candidate_sources import (
+    CO_OCCURRENCE,
+    MIX,
+    TWO_TOWER,
+    CandidateSources,
+    most_frequent_first,
+)
 
 Embed = Callable[[pa.Table], np.ndarray]
 """Raw query features to vectors, [N, D] float32: `twinspire_core.contracts.model_bundle.Tower`."""
@@ -90,7 +96,7 @@ def score_version(
     ks: Sequence[int],
     *,
     together: pa.Table | None = None,
-    mix: Mix | None = None,
+    mix: Fusion | None = None,
     passing: np.ndarray | None = None,
 ) -> dict[str, Measures]:
     """Scores a version's two towers by exact search, beside the lists that need no model, and the mix of all.
@@ -116,7 +122,7 @@ def score_version(
       BadData: files do not fit each other, or no true item passes.
     """
     given = distinct(read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user))
-    part = Part(np.ones(len(items), bool) if passing is None else passing)
+    part = FilteredCorpus(np.ones(len(items), bool) if passing is None else passing)
     wanted = given if passing is None else _among(given, items.column("_item").take(part.rows))
     asked, found = _aligned(queries, wanted, pipeline)
     split = prepare(
@@ -127,15 +133,15 @@ def score_version(
     )
     if asked.column("_past").null_count == len(asked):  # histories are oldest first
         split = replace(split, past=most_frequent_first(split.past))
-    own, nominators, k = part.split(split), Nominators.of(items, together).among(part.passing), max(ks)
+    own, nominators, k = part.split(split), CandidateSources.of(items, together).among(part.passing), max(ks)
     vectors_of = _matrix(vectors, items.column("_item"))[part.rows]
     ranked = {TWO_TOWER: rank(own, embed(asked), vectors_of, max(k, DEPTH))}
     near = rank_near(nominators, split, max(k, DEPTH)) if mix or together is not None else None
     if mix:
-        ranked[MIX] = part.inside(rank_mix(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k, near=near))
+        ranked[MIX] = part.inside(rank_fusion(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k, near=near))
     ranked |= rank_baselines(own, k)
     if near and together is not None:
-        ranked[CO_OCCURRENCE] = part.inside(rank_together(nominators, split, k, near))
+        ranked[CO_OCCURRENCE] = part.inside(rank_co_occurrence(nominators, split, k, near))
     told = {"answered": found} | ({} if passing is None else {"left_out": len(given.key) - len(wanted.key)})
     return {name: {**told, **evaluate_ranked(own, lists.first(k), ks)} for name, lists in ranked.items()}
 

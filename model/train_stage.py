@@ -15,38 +15,38 @@ import tensorflow as tf
 from rich.console import Console
 
 from model.data.parent_inputs import unread
-from model.data.selected_rows import Wide
+from model.data.selected_rows import SelectedRows
 from model.evaluation import als_baseline
 from model.evaluation.auxiliary_labels import LABEL, Labelled, labelled, measures
 from model.evaluation.diagnostics import draw, pick_examples
 from model.evaluation.evaluate import Measures, Ranked, headline
 from model.evaluation.held_out_days import shares_after
-from model.evaluation.popularity_lift import lead, leads_after, popular_today
+from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.tower_lists import (
     CLICKS,
     DAY,
     HELD,
     HELD_CLICKS,
     Encoded,
-    Exam,
+    TowerLists,
     encode,
     exams_of,
     load_both,
     metrics,
     rank_all,
 )
-from model.fusion_fitting.day_fusion import Mixing
-from model.fusion_fitting.source_lists import rank_near, rank_together
+from model.fusion_fitting.day_fusion import DayFusion
+from model.fusion_fitting.source_lists import rank_co_occurrence, rank_near
 from model.towers.auxiliary_head import check
 from model.training.tensorboard import write_events
-from model.training.train import Trained, learn, write
+from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fuse import DEPTH, Mix
+from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.fusion.fuse import FILE as MIX_FILE
-from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, Nominators
+from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
 
 _FEATURES = (
     feature_schema.TRANSFORM,
@@ -117,7 +117,7 @@ def _train(
         judging = beside.submit(_judge, ctx, parent, corpus, asked)
         if corpus.num_rows > MOST_BESIDE:
             judging.result()
-        learned = learn(ctx, features, start)
+        learned = train_towers(ctx, features, start)
         towers = write(ctx, learned, out)
         judged = judging.result()
     finally:
@@ -130,16 +130,16 @@ def _train(
         json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
     )
     together = _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
-    nominators = Nominators.of(corpus, together)
+    nominators = CandidateSources.of(corpus, together)
     near = {name: rank_near(nominators, asked[name].split, max(*ks, DEPTH)) for name in (DAY, HELD)}
     others = _others(ctx, features, asked, corpus, near if together is not None else {}, nominators)
     measured = {**metrics(asked, before, after, others, ks), model_bundle.TRAIN: learned.figures()}
     events = examples.narrow
     trained = events.filter(pc.invert(events.column("_holdout")))
-    own = lead(ctx, asked[HELD], after[HELD], popular_today(asked[HELD].split, corpus, trained.column("_item")))
-    measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = own, leads_after(ctx, own)
+    own = measure_lift(ctx, asked[HELD], after[HELD], popular_today(asked[HELD].split, corpus, trained.column("_item")))
+    measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = own, lifts_after(ctx, own)
     measured[model_bundle.MIX] = _mix(
-        Mixing(
+        DayFusion(
             ctx=ctx,
             corpus=corpus,
             nominators=nominators,
@@ -173,7 +173,7 @@ class _Judged(NamedTuple):
     unread: Sequence[str] = ()
 
 
-def _judge(ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, Exam]) -> _Judged:
+def _judge(ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, TowerLists]) -> _Judged:
     if parent is None:
         return _Judged()
     towers = load_both(parent)
@@ -185,7 +185,7 @@ def _judge(ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapp
     )
 
 
-def _mix(mixing: Mixing, out: Path) -> dict[str, Any]:
+def _mix(mixing: DayFusion, out: Path) -> dict[str, Any]:
     """Writes the day's mix, if there is one; its figures and its parent's."""
     mix = mixing.fit()
     if mix:
@@ -193,18 +193,18 @@ def _mix(mixing: Mixing, out: Path) -> dict[str, Any]:
     return mixing.figures(mix)
 
 
-def _inherited(ctx: StageContext) -> Mix | None:
+def _inherited(ctx: StageContext) -> Fusion | None:
     place = storage.join(ctx.parent.home, MIX_FILE) if ctx.parent else None
-    return Mix.parse(storage.read_bytes(place)) if place and storage.exists(place) else None
+    return Fusion.parse(storage.read_bytes(place)) if place and storage.exists(place) else None
 
 
 def _others(
     ctx: StageContext,
     features: Path,
-    asked: Mapping[str, Exam],
+    asked: Mapping[str, TowerLists],
     corpus: pa.Table,
     near: Mapping[str, Ranked],
-    nominators: Nominators,
+    nominators: CandidateSources,
 ) -> dict[str, dict[str, Ranked]]:
     """Further lists that the two-tower is held against, by exam."""
     others: dict[str, dict[str, Ranked]] = {DAY: {}, HELD: {}}
@@ -213,11 +213,11 @@ def _others(
     k = max(ctx.pipeline.evaluation.ks)
     for name, lists in near.items():
         if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:  # earlier days' answers were paired meanwhile
-            others[name][CO_OCCURRENCE] = rank_together(nominators, asked[name].split, k, lists)
+            others[name][CO_OCCURRENCE] = rank_co_occurrence(nominators, asked[name].split, k, lists)
     return others
 
 
-def _als(ctx: StageContext, features: Path, day: Exam, corpus: pa.Table) -> Ranked:
+def _als(ctx: StageContext, features: Path, day: TowerLists, corpus: pa.Table) -> Ranked:
     k, dimension, pasts = (
         max(ctx.pipeline.evaluation.ks),
         ctx.pipeline.train.dimension,
@@ -227,7 +227,7 @@ def _als(ctx: StageContext, features: Path, day: Exam, corpus: pa.Table) -> Rank
     return als_baseline.rank_als(pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension)
 
 
-def _labelled(ctx: StageContext, asked: Mapping[str, Exam], name: str, encoded: Encoded) -> Labelled | None:
+def _labelled(ctx: StageContext, asked: Mapping[str, TowerLists], name: str, encoded: Encoded) -> Labelled | None:
     """The clicks of an exam that a head is measured on, if there is one."""
     return labelled(asked[name], name, encoded) if ctx.pipeline.train.auxiliary.weight else None
 
@@ -248,12 +248,12 @@ def _gaps(ctx: StageContext) -> list[dict[str, str]]:
     return [gap.told(ctx.pipeline.name) for gap in ctx.gaps]
 
 
-def _evaluation(ctx: StageContext, features: Path) -> Wide:
+def _evaluation(ctx: StageContext, features: Path) -> SelectedRows:
     kind, narrow = feature_schema.evaluation_schema(ctx.pipeline), ["_user", "_day", "_holdout", "_past_events"]
-    return Wide(features / feature_schema.EVALUATION, narrow, kind.names, kind.empty_table())
+    return SelectedRows(features / feature_schema.EVALUATION, narrow, kind.names, kind.empty_table())
 
 
-def _examples(ctx: StageContext, features: Path) -> Wide:
+def _examples(ctx: StageContext, features: Path) -> SelectedRows:
     """The day's examples, without what is known of the items; none if there are none."""
     kind, folder = (
         feature_schema.example_schema(ctx.pipeline),
@@ -262,7 +262,7 @@ def _examples(ctx: StageContext, features: Path) -> Wide:
     auxiliary, label = ctx.pipeline.train.auxiliary, [LABEL] if ctx.pipeline.train.auxiliary.weight else []
     narrow = ["_user", "_item", "_time", "_holdout", *label]
     columns = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
-    found = Wide(folder, narrow, [*narrow, *columns], kind.empty_table())
+    found = SelectedRows(folder, narrow, [*narrow, *columns], kind.empty_table())
     if label:
         labels = found.narrow.column(LABEL).to_numpy()
         check(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse
 from serving.http import bodies, http_errors, openapi
 from serving.http.api_page import page
 from serving.http.handlers import alike
-from serving.http.middleware import Edge
+from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import Settings
 from serving.http.service import Service
@@ -65,7 +65,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         metrics.errors.labels(path if path in paths else "other", kind).inc()
 
     http_errors.install(app, mark)
-    app.add_middleware(Edge, token=service.settings.token, paths=paths, metrics=metrics)
+    app.add_middleware(RequestMiddleware, token=service.settings.token, paths=paths, metrics=metrics)
     return app
 
 

@@ -3,8 +3,8 @@
 from importlib import import_module
 
 from twinspire.runs.cache_keys import STAGES
-from twinspire_core.blocked_imports import hidden
+from twinspire_core.blocked_imports import block_import
 
-with hidden("keras"):
+with block_import("keras"):
     for module in (*(stage.module for stage in STAGES.values()), "twinspire.cli.show_lists", "serving.batch.bulk"):
         import_module(module)

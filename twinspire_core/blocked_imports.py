@@ -13,7 +13,7 @@ _kept: dict[str, ModuleType] = {}
 
 
 @contextmanager
-def hidden(name: str) -> Iterator[None]:
+def block_import(name: str) -> Iterator[None]:
     """Importing a module fails meanwhile, as if it were not installed; whoever has it keeps it.
 
     Several threads may hide the same module at once: it is back when the last has done.
@@ -43,7 +43,7 @@ def light(*more: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for name in ("keras", "googleapiclient", *more):
-            stack.enter_context(hidden(name))
+            stack.enter_context(block_import(name))
         yield
 
 

@@ -23,24 +23,24 @@ def name_pipeline(typed: str) -> None:
     _typed = shlex.quote(typed)
 
 
-def said(message: object) -> str:
+def format_message(message: object) -> str:
     """The message, with that name in its commands where they say PIPELINE."""
     return re.sub(r"(twinspire [a-z]+ )PIPELINE\b", lambda found: found[1] + _typed, str(message))
 
 
-def ended(message: object) -> str:
+def with_full_stop(message: object) -> str:
     """The message with a full stop, where it does not end in a mark of its own."""
     text = str(message)
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def shown(value: object) -> str:
+def shorten(value: object) -> str:
     """A value from outside as it stands in a message: short, whatever it is."""
     text = _brief.repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "…"
 
 
-def nearest(name: str, known: Collection[str], most: int = 1, compared: int = COMPARED) -> list[str]:
+def nearest_names(name: str, known: Collection[str], most: int = 1, compared: int = COMPARED) -> list[str]:
     """The known names most like a mistyped one; none where that would take long to find out."""
     if len(name) > _WORD or len(known) > compared:
         return []

@@ -22,7 +22,7 @@ _aside: _Aside | None = None
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def suppress_native_stderr() -> Iterator[None]:
     """Keeps back what is written to standard error, by whatever means; it is told, once, if the block fails.
 
     Where it cannot be kept back, on a full disk say, it is heard at once.

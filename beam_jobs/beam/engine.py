@@ -35,7 +35,7 @@ class _Options(PipelineOptions):
         return views[cls]
 
 
-def run(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
+def run_job(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> None:
     """Builds a job, runs it, and waits for its end.
 
     Args:

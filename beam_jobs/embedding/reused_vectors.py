@@ -14,7 +14,7 @@ from twinspire_core import storage
 from twinspire_core.contracts.model_bundle import VECTOR
 
 
-class Known(NamedTuple):
+class KnownVectors(NamedTuple):
     """Folders of Parquet files.
 
     Attributes:
@@ -44,7 +44,7 @@ class Compared(NamedTuple):
     withdrawn: int
 
 
-def compare(corpus: str, known: Known, columns: list[str]) -> Compared:
+def compare(corpus: str, known: KnownVectors, columns: list[str]) -> Compared:
     """Tells the items whose vectors are known from those that are to be embedded.
 
     Args:

@@ -15,7 +15,7 @@ from twinspire_core import storage
 from twinspire_core.blocked_imports import light
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData
-from twinspire_core.native_stderr import unheard
+from twinspire_core.native_stderr import suppress_native_stderr
 
 _NAMED = 5
 
@@ -58,7 +58,7 @@ def write_plain(uri: str, table: pa.Table) -> None:
 
 def load_tower(uri: str) -> Tower:
     """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
-    with unheard(), light(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
+    with suppress_native_stderr(), light(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from twinspire_core import storage
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """An input file and its place among the others."""
 
     number: int
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 class ReadBatches(beam.PTransform):
     """Parquet files, spread over the workers -> batches of at most `rows` rows."""
 
-    def __init__(self, parts: list[Part], columns: list[str], rows: int) -> None:
+    def __init__(self, parts: list[FilePart], columns: list[str], rows: int) -> None:
         super().__init__()
         self._parts, self._columns, self._rows = parts, columns, rows
 
@@ -42,7 +42,7 @@ class ReadBatches(beam.PTransform):
         )
 
 
-def read_batches(part: Part, columns: list[str], rows: int) -> Iterator[Batch]:
+def read_batches(part: FilePart, columns: list[str], rows: int) -> Iterator[Batch]:
     """The file's rows in order; columns that it lacks are left out."""
     with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
         known = [name for name in columns if name in file.schema_arrow.names]

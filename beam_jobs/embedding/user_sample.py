@@ -66,7 +66,7 @@ class Sample(beam.CombineFn):
         if sum(batch.num_rows for batch in batches) <= self._most:
             return batches
         rows = _joined(batches)
-        hashes = user_hashing.lots(pl.Series(rows[self._key]), "sample")
+        hashes = user_hashing.sampling_hashes(pl.Series(rows[self._key]), "sample")
         kept = np.sort(np.argpartition(hashes, self._most)[: self._most])
         return [compact(rows.take(kept))]
 

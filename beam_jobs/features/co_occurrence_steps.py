@@ -18,7 +18,7 @@ from apache_beam.pvalue import AsDict, AsSideInput, PCollection, TaggedOutput
 from beam_jobs.beam import batches
 from beam_jobs.features.spilled_batches import received
 from beam_jobs.point_in_time import co_occurrence
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 
@@ -37,7 +37,7 @@ class CoOccurrence(beam.PTransform):
       members: (folder of a corpus, its `_item`).
     """
 
-    job: Job
+    job: FeatureJob
     table: AsSideInput
     members: AsDict
 
@@ -62,7 +62,7 @@ class CoOccurrence(beam.PTransform):
 class Spread(beam.DoFn):
     """(folder, baskets) -> `_BASKETS` by part of the items; `_TAKERS`, users of each item."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FeatureJob) -> None:
         self._parts = job.p.beam.shards
 
     def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
@@ -84,7 +84,7 @@ class Spread(beam.DoFn):
 class Nearest(beam.DoFn):
     """((folder, part), baskets) -> the file; yields how many items have neighbours."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FeatureJob) -> None:
         self._job = job
 
     def start_bundle(self) -> None:

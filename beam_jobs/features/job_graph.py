@@ -16,7 +16,7 @@ from beam_jobs.features import output_files, worker_steps
 from beam_jobs.features.co_occurrence_steps import CoOccurrence
 from beam_jobs.ingest.rejected import Rejected
 from beam_jobs.point_in_time import item_counts
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 
 _Sharded = tuple[int, pa.RecordBatch]
 _Named = tuple[str, pa.RecordBatch]
@@ -25,7 +25,7 @@ _READ = {worker_steps.NUMBERS: _Counted, worker_steps.REJECTED: Rejected, "recor
 _WORK = {
     worker_steps.NUMBERS: _Counted,
     worker_steps.COUNTS: _Sharded,
-    worker_steps.LOTS: tuple[int, bytes],
+    worker_steps.SAMPLING_HASHES: tuple[int, bytes],
     worker_steps.EXAMPLES: _Named,
     worker_steps.ANALYSIS: pa.RecordBatch,
     worker_steps.EVALUATION: _Named,
@@ -53,7 +53,7 @@ class Rows(NamedTuple):
 class RawFeatures(beam.PTransform):
     """Writes all of the stage's output that needs no transform graph, and the numbers of the report; returns `Rows`."""
 
-    job: Job
+    job: FeatureJob
 
     def expand(self, begin: PBegin) -> Any:
         """Connects the steps."""
@@ -61,7 +61,7 @@ class RawFeatures(beam.PTransform):
         read = begin | "Read" >> ReadRecords(job)
         made = read["records"] | "Group users" >> beam.GroupByKey() | "Work" >> _tagged(worker_steps.Work(job), _WORK)
         table = AsSingleton(made[worker_steps.COUNTS] | "Count table" >> CountTable())
-        held_out = AsDict(made[worker_steps.LOTS] | "Held out" >> HeldOut(job.most_held_out))
+        held_out = AsDict(made[worker_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out))
         files = made[worker_steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
         examples = files | "Examples" >> _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
         corpora = (
@@ -90,7 +90,7 @@ class RawFeatures(beam.PTransform):
 class ReadRecords(beam.PTransform):
     """Reads all files: `records` by shard of their user, `NUMBERS`, `REJECTED`."""
 
-    job: Job
+    job: FeatureJob
 
     def expand(self, begin: PBegin) -> Any:
         """Small files are put together, large ones cut into parts, and these spread over the workers."""
@@ -120,7 +120,7 @@ class HeldOut(beam.PTransform):
 
     def expand(self, lots: PCollection) -> PCollection:
         """Looks at all shards' lots of a day together."""
-        last = beam.MapTuple(lambda day, lots: (day, worker_steps.last_lot(lots, self.most)))
+        last = beam.MapTuple(lambda day, lots: (day, worker_steps.last_held_out_hash(lots, self.most)))
         return lots | beam.GroupByKey() | "Last lot" >> last.with_output_types(tuple[int, int])
 
 
@@ -128,7 +128,7 @@ class HeldOut(beam.PTransform):
 class WriteNumbers(beam.PTransform):
     """Adds numbers up and writes them, once."""
 
-    job: Job
+    job: FeatureJob
 
     def expand(self, numbers: PCollection) -> PCollection:
         """Brings them together; there always are some."""
@@ -140,7 +140,7 @@ class WriteNumbers(beam.PTransform):
 class WriteRejected(beam.PTransform):
     """Writes rejected records into one file, if there are any."""
 
-    job: Job
+    job: FeatureJob
 
     def expand(self, records: PCollection) -> PCollection:
         """Brings them together."""

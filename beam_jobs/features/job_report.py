@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
@@ -14,7 +14,7 @@ Numbers = dict[tuple[str, str, str], dict[str, int]]
 """(what, table, day) -> detail -> how many, as the steps count them."""
 
 
-def read_numbers(job: Job) -> Numbers:
+def read_numbers(job: FeatureJob) -> Numbers:
     """What the job's steps counted."""
     flat = json.loads(storage.read_bytes(storage.join(job.out, feature_schema.REPORT)))
     numbers: Numbers = defaultdict(dict)
@@ -24,7 +24,7 @@ def read_numbers(job: Job) -> Numbers:
     return numbers
 
 
-def make_report(job: Job, numbers: Numbers) -> dict:
+def make_report(job: FeatureJob, numbers: Numbers) -> dict:
     """The contents of report.json."""
     day = str(job.plan.day)
     read = [str(d) for d in job.inputs.events]
@@ -65,7 +65,7 @@ def make_report(job: Job, numbers: Numbers) -> dict:
     }
 
 
-def _snapshots(job: Job, numbers: Numbers, table: str) -> dict:
+def _snapshots(job: FeatureJob, numbers: Numbers, table: str) -> dict:
     found = getattr(job.inputs, table)
     return {
         str(at): {
@@ -77,13 +77,13 @@ def _snapshots(job: Job, numbers: Numbers, table: str) -> dict:
     }
 
 
-def _missing(job: Job) -> list[str]:
+def _missing(job: FeatureJob) -> list[str]:
     """Days without logs, between the first that has any and the day."""
     oldest = min(job.inputs.events, default=job.plan.day)
     return [str(d) for d in job.plan.read if d > oldest and d not in job.inputs.events]
 
 
-def check(job: Job, numbers: Numbers) -> None:
+def check(job: FeatureJob, numbers: Numbers) -> None:
     """Raises BadData if too much was set aside, a column was never there, or nothing is left."""
     day = str(job.plan.day)
     _check_columns(job, numbers)
@@ -100,7 +100,7 @@ def check(job: Job, numbers: Numbers) -> None:
         )
 
 
-def misplaced(job: Job, found: Mapping[str, Any]) -> str:
+def misplaced(job: FeatureJob, found: Mapping[str, Any]) -> str:
     """What is odd about the times of a day's events, empty if nothing: more of them are of other days than may be."""
     late, rows = found["late"], found["rows"]
     if late["left_out"] <= job.p.source.max_rejected * rows:
@@ -112,14 +112,14 @@ def misplaced(job: Job, found: Mapping[str, Any]) -> str:
     )
 
 
-def check_snapshots(job: Job, numbers: Numbers) -> None:
+def check_snapshots(job: FeatureJob, numbers: Numbers) -> None:
     """Raises BadData if too many of their rows were set aside."""
     for table in ("items", "users"):
         for at in getattr(job.inputs, table):
             _check_rejected(job, numbers, table, str(at))
 
 
-def _check_rejected(job: Job, numbers: Numbers, table: str, at: str) -> None:
+def _check_rejected(job: FeatureJob, numbers: Numbers, table: str, at: str) -> None:
     reasons = numbers.get(("rejected", table, at), {})
     bad, good = sum(reasons.values()), numbers.get(("good", table, at), {}).get("", 0)
     most = job.p.source.max_rejected
@@ -132,7 +132,7 @@ def _check_rejected(job: Job, numbers: Numbers, table: str, at: str) -> None:
         )
 
 
-def _check_columns(job: Job, numbers: Numbers) -> None:
+def _check_columns(job: FeatureJob, numbers: Numbers) -> None:
     """JSON Lines may leave keys out; but one that no file of the day has is a mistake in the pipeline file."""
     day = str(job.plan.day)
     parts = numbers.get(("parts", "events", day), {}).get("", 0)

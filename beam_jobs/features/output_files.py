@@ -14,8 +14,8 @@ from beam_jobs.features.spilled_batches import received
 from beam_jobs.features.worker_steps import EXAMPLES, MEMBERS, NUMBERS, REJECTED
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import corpus, item_counts, item_features
-from beam_jobs.point_in_time.job import Job
-from beam_jobs.point_in_time.user_shard import LOT
+from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.user_shard import SAMPLING_HASH
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 
@@ -23,7 +23,7 @@ from twinspire_core.contracts import feature_schema
 class Finish(beam.DoFn):
     """Frames that a shard made -> files, with what all shards know together; yields numbers."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FeatureJob) -> None:
         self._job, self._p = job, job.p
 
     def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
@@ -44,7 +44,9 @@ class FinishExamples(Finish):
         at = self._job.inputs.items_of.get(day)
         rows = item_counts.add(self._job.p, rows, item_features.known_at(self._job, day, _frame(table)))
         made = list(
-            batches.to_batches(item_features.dress(self._job, rows, at, day), feature_schema.example_schema(self._p))
+            batches.to_batches(
+                item_features.with_item_features(self._job, rows, at, day), feature_schema.example_schema(self._p)
+            )
         )
         self._write(name, made)
         yield TaggedOutput(NUMBERS, (f"examples|events|{day}|", len(rows)))
@@ -60,7 +62,9 @@ class FinishAnalysis(Finish):
         """Adds item features: counts of each day, all else from the snapshot of the last."""
         known = item_features.known_on(self._job, _frame(table))
         rows = _frame(received(batch)).join(known, on=["_item", "_day"], how="left", maintain_order="left")
-        rows = item_features.dress(self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day"))
+        rows = item_features.with_item_features(
+            self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day")
+        )
         yield batches.to_batch(rows, feature_schema.analysis_schema(self._p))
 
 
@@ -131,7 +135,7 @@ class FinishCorpus(Finish):
 
 
 def _is_held_out(last: int | None) -> pl.Expr:
-    return pl.col(LOT) <= pl.lit(last, pl.UInt64) if last is not None else pl.lit(False)
+    return pl.col(SAMPLING_HASH) <= pl.lit(last, pl.UInt64) if last is not None else pl.lit(False)
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:

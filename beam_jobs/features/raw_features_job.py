@@ -11,12 +11,12 @@ from beam_jobs.day_plan import Scope, make_plan
 from beam_jobs.features import job_report, spilled_batches
 from beam_jobs.features.job_graph import RawFeatures, Rows
 from beam_jobs.ingest import day_files, later_folders
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import NothingToDo
-from twinspire_core.messages import said
+from twinspire_core.messages import format_message
 from twinspire_core.records.raw_files import format_of
 
 BLOCK_ROWS = 50_000
@@ -103,12 +103,12 @@ def write_catalogue(ctx: StageContext) -> dict:
 def _run(ctx: StageContext, build: Callable[[beam.Pipeline], None]) -> None:
     """Runs the job; what went through it by file is removed, however it ends."""
     try:
-        engine.run(ctx.pipeline.beam.options, build)
+        engine.run_job(ctx.pipeline.beam.options, build)
     finally:
         spilled_batches.clear(ctx.out)
 
 
-def plan_job(ctx: StageContext, scope: Scope | None = None) -> Job:
+def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     """Finds out what the run reads and how it is laid out."""
     plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
     inputs = day_files.inputs(ctx.pipeline, plan)
@@ -116,9 +116,9 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> Job:
     for at, why in came.unreadable.items():
         again = f"refresh PIPELINE --date {ctx.day}" if scope else f"run PIPELINE --date {ctx.day} --force"
         text = f"Late events of {ctx.day} in the folder of {at} are left out: {why}"
-        console.print(said(f"{text} To take them in then: twinspire {again}"), soft_wrap=True, markup=False)
+        console.print(format_message(f"{text} To take them in then: twinspire {again}"), soft_wrap=True, markup=False)
     hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
-    return Job(
+    return FeatureJob(
         p=ctx.pipeline,
         plan=plan,
         inputs=inputs,

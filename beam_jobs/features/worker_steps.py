@@ -17,12 +17,12 @@ from beam_jobs.beam import batches
 from beam_jobs.features import spilled_batches
 from beam_jobs.ingest import columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.records import ORDER, Judge
+from beam_jobs.ingest.records import ORDER, RecordChecker
 from beam_jobs.ingest.rejected import KEPT_PER_FILE, Rejected, to_json_lines
-from beam_jobs.ingest.user_event_limit import Limit
+from beam_jobs.ingest.user_event_limit import UserEventLimit
 from beam_jobs.point_in_time import co_occurrence, item_counts, user_shard
-from beam_jobs.point_in_time.job import Job
-from beam_jobs.point_in_time.user_shard import LOT, SHARD, Shard
+from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, SHARD, UserShard
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
@@ -36,7 +36,7 @@ MEMBERS = "members"
 """(folder of a corpus, its items)."""
 COUNTS = "counts"
 """(0, part of the count table)."""
-LOTS = "lots"
+SAMPLING_HASHES = "lots"
 """(day, the smallest lots of a shard, as bytes)."""
 EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = "examples", "analysis", "evaluation", "users", "pasts"
 BASKETS = "baskets"
@@ -79,7 +79,7 @@ def cut(packed: Sequence[NumberedFile], given: str) -> Iterator[list[Part]]:
 class Read(beam.DoFn):
     """Parts of files of one table -> `RECORDS`, `NUMBERS`, `REJECTED`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FeatureJob) -> None:
         self._job, self._p = job, job.p
         self._types = user_shard.relevant_types(job.p)
 
@@ -101,7 +101,11 @@ class Read(beam.DoFn):
         """Outputs, and frames of good records."""
         file, place, group = part
         wanted = columns.events(self._p) if file.table == "events" else columns.users(self._p)
-        judge, kept, limit = Judge(self._p, file, place, wanted), 0, Limit(self._p.source.max_user_events)
+        judge, kept, limit = (
+            RecordChecker(self._p, file, place, wanted),
+            0,
+            UserEventLimit(self._p.source.max_user_events),
+        )
         for block in record_blocks.read(self._p.source.format, file, group, wanted, self._p.beam.batch_rows):
             if isinstance(block, Rejected):
                 rejected, reasons = [block], {block.reason: 1}
@@ -118,7 +122,9 @@ class Read(beam.DoFn):
         yield from (_about(file, "absent", 1, f"{c.use}\t{c.source}") for c in judge.close())
         yield _about(file, "parts", 1)
 
-    def _relevant(self, file: SourceFile, rows: pl.DataFrame, limit: Limit) -> Iterator[TaggedOutput | pl.DataFrame]:
+    def _relevant(
+        self, file: SourceFile, rows: pl.DataFrame, limit: UserEventLimit
+    ) -> Iterator[TaggedOutput | pl.DataFrame]:
         mark = "_day" if file.table == "events" else "_snapshot"
         rows = rows.with_columns(pl.lit(day_plan.number(file.day), pl.Int32).alias(mark))
         if file.table == "events" and self._p.source.late_days:
@@ -154,7 +160,7 @@ class Work(beam.DoFn):
     `PASTS` and `BASKETS` if they are asked for.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FeatureJob) -> None:
         self._job = job
 
     def start_bundle(self) -> None:
@@ -188,7 +194,7 @@ class Work(beam.DoFn):
         if not tables[True]:
             return
         users = pl.concat(tables[False]).drop(SHARD) if tables[False] else None
-        events = Shard(self._job, pl.concat(tables[True]), users)
+        events = UserShard(self._job, pl.concat(tables[True]), users)
         yield TaggedOutput(COUNTS, (0, item_counts.partial(events.positives())))
         yield from self._lots(events)
         yield from self._tables(events)
@@ -198,17 +204,17 @@ class Work(beam.DoFn):
         today = events.positives(self._job.plan.day)
         yield TaggedOutput(NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique()))
 
-    def _lots(self, events: Shard) -> Iterator:
+    def _lots(self, events: UserShard) -> Iterator:
         share, most = self._job.p.evaluation.holdout, self._job.most_held_out
         for day in sorted({*self._job.plan.examples, *self._job.plan.evaluation}):
-            lots = user_shard.smallest(events.lots(day)[LOT].to_numpy(), share, most)
+            lots = user_shard.smallest(events.lots(day)[SAMPLING_HASH].to_numpy(), share, most)
             if len(lots):
-                yield TaggedOutput(LOTS, (day_plan.number(day), lots.tobytes()))
+                yield TaggedOutput(SAMPLING_HASHES, (day_plan.number(day), lots.tobytes()))
 
-    def _tables(self, events: Shard) -> Iterator:
+    def _tables(self, events: UserShard) -> Iterator:
         p = self._job.p
         for file, rows in events.examples():
-            for batch in batches.to_batches(rows, half_made(p)):
+            for batch in batches.to_batches(rows, examples_on_their_way(p)):
                 yield TaggedOutput(EXAMPLES, (file, self._sent(batch)))
         if self._job.plan.analysis:
             yield TaggedOutput(ANALYSIS, self._sent(batches.to_batch(events.analysis())))
@@ -222,9 +228,9 @@ class Work(beam.DoFn):
                 found = co_occurrence.baskets(taken, moment, p.window.train_days, most)
                 yield TaggedOutput(BASKETS, (folder, self._sent(found)))
 
-    def _asked(self, events: Shard) -> Iterator:
+    def _asked(self, events: UserShard) -> Iterator:
         """What versions are measured by."""
-        kind = feature_schema.evaluation_schema(self._job.p).append(pa.field(LOT, pa.uint64()))
+        kind = feature_schema.evaluation_schema(self._job.p).append(pa.field(SAMPLING_HASH, pa.uint64()))
         kind = kind.remove(kind.get_field_index("_holdout"))
         for made in _files(EVALUATION, feature_schema.EVALUATION, events.by_shard(events.evaluation()), kind):
             file, batch = made.value
@@ -238,19 +244,19 @@ class Work(beam.DoFn):
         return spilled_batches.sent(batch, self._job.out)
 
 
-def half_made(p: Pipeline) -> pa.Schema:
+def examples_on_their_way(p: Pipeline) -> pa.Schema:
     """Examples on their way: what a shard knows of them."""
     meta = [f for f in feature_schema.example_schema(p) if f.name.startswith("_") and f.name != "_holdout"]
-    extra = [pa.field(LOT, pa.uint64()), pa.field(ORDER, pa.int64())]
+    extra = [pa.field(SAMPLING_HASH, pa.uint64()), pa.field(ORDER, pa.int64())]
     return pa.schema(meta + extra + feature_schema.query_columns(p))
 
 
-def last_lot(lots: Iterable[bytes], most: int) -> int:
+def last_held_out_hash(lots: Iterable[bytes], most: int) -> int:
     """The largest lot that is held out: of all shards' smallest ones, the one of rank `most`."""
     return int(np.sort(np.frombuffer(b"".join(lots), np.uint64))[:most][-1])
 
 
-def write_numbers(job: Job, numbers: Iterable[tuple[str, int]]) -> None:
+def write_numbers(job: FeatureJob, numbers: Iterable[tuple[str, int]]) -> None:
     """Adds numbers of the same name up and writes them for report.py."""
     sums: dict[str, int] = {}
     for name, n in numbers:
@@ -258,7 +264,7 @@ def write_numbers(job: Job, numbers: Iterable[tuple[str, int]]) -> None:
     storage.write_bytes(storage.join(job.out, feature_schema.REPORT), json.dumps(sums).encode())
 
 
-def write_rejected(job: Job, records: Iterable[Rejected]) -> None:
+def write_rejected(job: FeatureJob, records: Iterable[Rejected]) -> None:
     """Writes down what was set aside."""
     storage.write_bytes(storage.join(job.out, feature_schema.REJECTED, "records.jsonl"), to_json_lines(records))
 

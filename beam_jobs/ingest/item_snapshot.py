@@ -71,7 +71,7 @@ _TYPES: dict[str, Any] = {
 def _records(
     p: Pipeline, place: int, file: SourceFile, wanted: Sequence[columns.Column], account: Account
 ) -> Iterator[pl.DataFrame]:
-    judge = records.Judge(p, file, place, wanted)
+    judge = records.RecordChecker(p, file, place, wanted)
     for block in record_blocks.read(p.source.format, file, None, wanted, p.beam.batch_rows):
         if isinstance(block, Rejected):
             account.set_aside([block], {block.reason: 1})

@@ -15,7 +15,7 @@ import polars as pl
 from beam_jobs import day_plan
 from beam_jobs.ingest import columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile, later_files
-from beam_jobs.ingest.records import ORDER, Judge
+from beam_jobs.ingest.records import ORDER, RecordChecker
 from beam_jobs.ingest.rejected import Rejected
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
@@ -48,7 +48,7 @@ class Digest:
         return f"{self._sum:0{_BITS // 4}x}" if self.events else ""
 
 
-class Late(NamedTuple):
+class LateEvents(NamedTuple):
     """What the folders of later days hold of a day, and of those before it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Late(NamedTuple):
     unreadable: Mapping[date, str]
 
 
-def look(p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None) -> Late:
+def look(p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None) -> LateEvents:
     """Finds a day's stragglers. Of files without any, only the column of times is read.
 
     A folder with a file that cannot be read is left out as a whole: it may be half written, and is not the day's own.
@@ -88,7 +88,7 @@ def look(p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | 
             every.merge(of_all)
         if holding:
             files[at] = tuple(file for file, *_ in holding)
-    return Late(files, own.events, str(own), str(every), unreadable)
+    return LateEvents(files, own.events, str(own), str(every), unreadable)
 
 
 def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest]:
@@ -105,7 +105,7 @@ def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest
 
 def _until(p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date) -> Iterator[pl.DataFrame]:
     """The file's events up to the end of the day, with some of their columns."""
-    judge, end = Judge(p, file, 0, wanted), day_plan.start_of(day_plan.after(day), p.zone)
+    judge, end = RecordChecker(p, file, 0, wanted), day_plan.start_of(day_plan.after(day), p.zone)
     for part in record_blocks.parts(p.source.format, file):
         for block in record_blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
             if not isinstance(block, Rejected):

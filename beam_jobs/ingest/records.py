@@ -22,7 +22,7 @@ _FILE_BITS = 40
 _RULE = "_rule"
 
 
-class Judged(NamedTuple):
+class CheckedRecords(NamedTuple):
     """A block taken apart.
 
     Attributes:
@@ -40,7 +40,7 @@ class Judged(NamedTuple):
     misplaced: dict[str, int]
 
 
-class Judge:
+class RecordChecker:
     """Turns a file's blocks into records."""
 
     def __init__(self, p: Pipeline, file: SourceFile, place: int, columns: Sequence[Column]) -> None:
@@ -61,7 +61,7 @@ class Judge:
         self._present: set[str] = set()
         self._rows = 0
 
-    def take(self, block: Block) -> Judged:
+    def take(self, block: Block) -> CheckedRecords:
         """Judges a block.
 
         Raises:
@@ -83,7 +83,7 @@ class Judge:
             good = good.with_columns(pl.col("_reward").clip(*self._clip).cast(pl.Float32))
         bad = frame.filter(pl.col(_RULE).is_not_null())
         good, misplaced = self._of_day(good)
-        return Judged(good, self._explain(bad, rules), _tally(bad, rules), misplaced)
+        return CheckedRecords(good, self._explain(bad, rules), _tally(bad, rules), misplaced)
 
     def _of_day(self, good: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         """The events that may be used, and how many are of other days than their folder."""

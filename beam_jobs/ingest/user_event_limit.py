@@ -15,7 +15,7 @@ _WATCHED = 100
 """Events of a user in a block, above which a part of a file counts them."""
 
 
-class Limit:
+class UserEventLimit:
     """Drops from the blocks of a part of a file, in their order, what is beyond the limit in that part."""
 
     def __init__(self, most: int) -> None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.contracts import feature_schema
 
 BASKET = 50
@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
     users: np.ndarray
 
 
-def moments(job: Job) -> dict[str, tuple[str, date]]:
+def moments(job: FeatureJob) -> dict[str, tuple[str, date]]:
     """By folder of the output: the corpus whose rows its neighbours are, and the day at whose start they are known."""
     day = job.plan.day
     both = {

@@ -9,12 +9,12 @@ import pyarrow as pa
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
 from beam_jobs.point_in_time import item_counts, item_features
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
 
 
-def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
+def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     """The corpus of the job's day.
 
     Args:
@@ -32,7 +32,7 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     known = item_features.known_at(job, moment, table)
     recent = known.filter(pl.col("_recent") > 0)
     if at is None:
-        return _named(job, item_features.dress(job, recent, None, moment))
+        return _named(job, item_features.with_item_features(job, recent, None, moment))
     listed = item_features.snapshot(job, at)
     kept = listed.filter(_passes(listed, job.p.corpus.filter))
     if kept.is_empty() and not listed.is_empty():
@@ -44,16 +44,16 @@ def corpus(job: Job, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     rows = item_counts.add(job.p, shown, known)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
-    return _named(job, item_features.dress(job, rows, at, moment))
+    return _named(job, item_features.with_item_features(job, rows, at, moment))
 
 
-def _named(job: Job, rows: pl.DataFrame) -> pl.DataFrame:
+def _named(job: FeatureJob, rows: pl.DataFrame) -> pl.DataFrame:
     names = [feature_schema.display_name(column) for column in job.p.corpus.display[:1]]
     name = next((pl.col(n) for n in names if n in rows.columns), pl.lit(None, pl.String))
     return rows.with_columns(name.alias("_name")).sort("_item")
 
 
-def schema_of(job: Job, rows: pl.DataFrame) -> pa.Schema:
+def schema_of(job: FeatureJob, rows: pl.DataFrame) -> pa.Schema:
     """The schema of a corpus: attributes have the types of the snapshot."""
     names = {column: feature_schema.attribute_name(column) for column in job.p.corpus.attributes}
     there = rows.select(name for name in names.values() if name in rows.columns)
@@ -90,7 +90,7 @@ def _equal(value: pl.Expr, kind: pl.DataType, wanted: tuple[str | int | float | 
     return value.cast(pl.String).is_in([str(w).lower() if isinstance(w, bool) else str(w) for w in wanted])
 
 
-def unlisted(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+def unlisted(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
     """Items with events on the job's day that the items snapshot lacks: `_item`, `n`."""
     at = job.inputs.items_of.get(job.plan.day)
     taken = table.filter(pl.col("_day") == day_plan.number(job.plan.day)).select("_item", "n")

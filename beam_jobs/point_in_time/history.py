@@ -65,7 +65,7 @@ def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
     return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), views)))
 
 
-def pasts(past: pl.DataFrame, most: int) -> pl.DataFrame:
+def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:
     """Each user's distinct items, the most frequent first, then the most recent, then by name.
 
     Args:

@@ -10,7 +10,7 @@ import polars as pl
 from beam_jobs import day_plan
 from beam_jobs.ingest.item_snapshot import Account, read_items
 from beam_jobs.point_in_time import item_counts
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 
 
 class Kept:
@@ -37,7 +37,7 @@ _known = Kept(1 << 28)
 _accounts: dict[tuple[str, date], Account] = {}
 
 
-def snapshot(job: Job, at: date) -> pl.DataFrame:
+def snapshot(job: FeatureJob, at: date) -> pl.DataFrame:
     """The items snapshot of a day, read once per process."""
     key = (job.token, at)
 
@@ -48,18 +48,18 @@ def snapshot(job: Job, at: date) -> pl.DataFrame:
     return _snapshots.get(key, read)
 
 
-def account(job: Job, at: date) -> Account:
+def account(job: FeatureJob, at: date) -> Account:
     """What was found in the files of a snapshot."""
     snapshot(job, at)
     return _accounts[job.token, at]
 
 
-def known_at(job: Job, day: date, table: pl.DataFrame) -> pl.DataFrame:
+def known_at(job: FeatureJob, day: date, table: pl.DataFrame) -> pl.DataFrame:
     """What `counts.as_of` knows at the start of a day, worked out once per process."""
     return _known.get((job.token, day), lambda: item_counts.as_of(job.p, table, day))
 
 
-def known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+def known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
     """What is known at the start of each vocabulary day, of the items with events on it: columns as above and `_day`.
 
     Counts and ages are null on days before which not enough was read.
@@ -67,7 +67,7 @@ def known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
     return _known.get((job.token, "vocabulary"), lambda: _known_on(job, table))
 
 
-def _known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
+def _known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
     # Numbers of items are grouped and joined faster than their ids, day by day; the table is sorted by item.
     items, found = table["_item"].unique(maintain_order=True), []
     table = table.with_columns(pl.col("_item").rle_id())
@@ -81,7 +81,7 @@ def _known_on(job: Job, table: pl.DataFrame) -> pl.DataFrame:
     return known.with_columns(items.gather(known["_item"]).alias("_item"))
 
 
-def dress(job: Job, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr) -> pl.DataFrame:
+def with_item_features(job: FeatureJob, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr) -> pl.DataFrame:
     """Adds to rows with `_item` the item features that are not counted.
 
     Args:
@@ -96,14 +96,14 @@ def dress(job: Job, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr)
     return rows.with_columns(pl.col("_item").alias(job.p.item_id)) if job.p.item_id else rows
 
 
-def _stored(job: Job) -> list[str]:
+def _stored(job: FeatureJob) -> list[str]:
     """Columns of the snapshot that features come from."""
     p = job.p
     named = [name for name, f in p.tower("item").items() if f.kind not in ("id", "count", "age")]
     return ["_item", *named, *(f"_born_{name}" for name, f in p.kinds("age").items() if f.column)]
 
 
-def _ages(job: Job, moment: date | pl.Expr) -> list[pl.Expr]:
+def _ages(job: FeatureJob, moment: date | pl.Expr) -> list[pl.Expr]:
     """Ages since a declared date. One that lies ahead, later on the day itself, is 0."""
     if isinstance(moment, date):
         cut = pl.lit(day_plan.start_of(moment, job.p.zone))

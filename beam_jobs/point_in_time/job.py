@@ -6,12 +6,12 @@ from datetime import date
 
 from beam_jobs.day_plan import Plan
 from beam_jobs.ingest.day_files import Inputs
-from beam_jobs.ingest.later_folders import Late
+from beam_jobs.ingest.later_folders import LateEvents
 from twinspire_core.config.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class FeatureJob:
     """One run of the feature job; workers get a copy.
 
     Attributes:
@@ -28,7 +28,7 @@ class Job:
     p: Pipeline
     plan: Plan
     inputs: Inputs
-    late: Late
+    late: LateEvents
     out: str
     block_hours: dict[date, int]
     most_held_out: int

@@ -14,11 +14,11 @@ from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.ingest.user_event_limit import within
 from beam_jobs.point_in_time import history
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
-LOT = "_lot"
+SAMPLING_HASH = "_lot"
 """A number drawn for the user and the day; the smallest are held out."""
 TAIL = "_tail"
 """The user's last items, oldest first."""
@@ -39,7 +39,7 @@ def history_types(p: Pipeline) -> tuple[str, ...]:
     return next((f.types for f in p.kinds("history").values()), ()) or p.columns.positives
 
 
-class Shard:
+class UserShard:
     """One shard, or several.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shard:
       excess: events dropped that are beyond `source.max_user_events`, by number of the day.
     """
 
-    def __init__(self, job: Job, events: pl.DataFrame, users: pl.DataFrame | None) -> None:
+    def __init__(self, job: FeatureJob, events: pl.DataFrame, users: pl.DataFrame | None) -> None:
         """Sorts out the events.
 
         Args:
@@ -86,7 +86,7 @@ class Shard:
         """Draws a lot for each user with a positive on the day: `_user`, `_lot`."""
         if day not in self._lots:
             users = self.positives(day)["_user"].unique(maintain_order=True)
-            drawn = pl.Series(LOT, user_hashing.lots(users, str(day)), pl.UInt64)
+            drawn = pl.Series(SAMPLING_HASH, user_hashing.sampling_hashes(users, str(day)), pl.UInt64)
             self._lots[day] = pl.DataFrame([users, drawn])
         return self._lots[day]
 
@@ -135,7 +135,7 @@ class Shard:
         found = []
         for day in self._job.plan.evaluation:
             lots = self.lots(day)
-            lots = lots if day == self._job.plan.day else lots.filter(pl.col(LOT) < least)
+            lots = lots if day == self._job.plan.day else lots.filter(pl.col(SAMPLING_HASH) < least)
             truth = self.positives(day).join(lots, on="_user", how="semi").group_by("_user", maintain_order=True)
             asked = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth")).join(lots, on="_user")
             known = self._known(day, asked)
@@ -146,7 +146,9 @@ class Shard:
 
     def pasts(self) -> pl.DataFrame:
         """What each user of the history window had before the day: `_user`, `_past`, `_past_counts`."""
-        return history.pasts(self.past.filter(self._before(self._job.plan.day)), feature_schema.PAST_LENGTH)
+        return history.interaction_counts(
+            self.past.filter(self._before(self._job.plan.day)), feature_schema.PAST_LENGTH
+        )
 
     def users(self) -> pl.DataFrame:
         """Users of the history window as they would be served on the day after."""
@@ -161,7 +163,7 @@ class Shard:
             events = events.join(asked, on="_user", how="semi", maintain_order="left")
             past = past.join(asked, on="_user", how="semi", maintain_order="left")
         rows = history.last_events(events)
-        for part in (history.pasts(past, feature_schema.PAST_LENGTH), history.tails(past, self._length)):
+        for part in (history.interaction_counts(past, feature_schema.PAST_LENGTH), history.tails(past, self._length)):
             rows = rows.join(part, on="_user", how="left", maintain_order="left")
         return self._query(rows.with_columns(pl.col("_past_events").fill_null(0)), day)
 

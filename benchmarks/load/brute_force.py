@@ -22,13 +22,13 @@ from serving.http.server_settings import Settings  # noqa: E402
 from serving.http.service import Service  # noqa: E402
 from serving.server_process import serve  # noqa: E402
 from serving.version.loaded_version import Version  # noqa: E402
-from twinspire_core.blocked_imports import hidden  # noqa: E402
+from twinspire_core.blocked_imports import block_import  # noqa: E402
 from twinspire_core.config.pipeline import load  # noqa: E402
 
 
 def _import_tfrs() -> Any:
     """TFRS asks for ScaNN's TensorFlow operations, which were built for another TensorFlow: it does without them."""
-    with hidden("scann"):
+    with block_import("scann"):
         import tensorflow_recommenders
 
         return tensorflow_recommenders

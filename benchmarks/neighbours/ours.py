@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from index_builder.index_stage import build
-from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.config.sections import IndexConfig as Wanted
 from twinspire_core.search import index
 from twinspire_core.search.exact import ExactIndex
 

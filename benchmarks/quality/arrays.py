@@ -19,7 +19,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from model.data import training_rows
-from model.towers.architecture import SIDES, Layout, design
+from model.towers.architecture import SIDES, Architecture, design
 from model.towers.transform_module import Transform, vocabularies
 from quality.prepare import Prepared, override, slug
 from twinspire_core.contracts import feature_schema, model_bundle
@@ -47,7 +47,7 @@ def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
     (folder / "layout.json").write_text(json.dumps(_described(layout)))
 
 
-def _described(layout: Layout) -> dict:
+def _described(layout: Architecture) -> dict:
     names = ("column", "form", "table", "width")
     return {
         "tables": {name: [spec.rows, spec.dimension] for name, spec in layout.tables.items()},
@@ -57,7 +57,7 @@ def _described(layout: Layout) -> dict:
     }
 
 
-def _train(prepared: Prepared, layout: Layout) -> dict[str, np.ndarray]:
+def _train(prepared: Prepared, layout: Architecture) -> dict[str, np.ndarray]:
     parts = [part for side in SIDES for part in layout.parts[side]]
     days = sorted((prepared.features / feature_schema.TRANSFORMED).glob("dt=*"))
     read = training_rows.join([training_rows.read(day, parts) for day in days])

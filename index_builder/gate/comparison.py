@@ -29,7 +29,7 @@ class Pair:
       baseline: measures of the newest accepted version before, None on the first day.
       change: how the former differs from the latter, by measure, as `model.evaluation.evaluate.compare` tells it.
       lead: how far the version is ahead of what was popular on the day, by measure, as
-        `model.evaluation.popularity_lift.lead` tells it.
+        `model.evaluation.popularity_lift.measure_lift` tells it.
       leads_before: the leads of the versions before, by measure, the oldest first.
       users: how many users were asked.
     """

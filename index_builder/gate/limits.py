@@ -10,18 +10,18 @@ import math
 from collections.abc import Iterator, Mapping
 
 from index_builder.gate.comparison import Finding, Pair, figure
-from twinspire_core.config.sections import Gate
+from twinspire_core.config.sections import GateConfig
 from twinspire_core.metrics.measure_names import OF_MIX, part
 
 Limits = Mapping[str, float]
 
 
-def judge_limits(pair: Pair, gate: Gate) -> Iterator[Finding]:
+def judge_limits(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
     """Holds the two-tower to the limits."""
     yield from _judge(pair, gate, *({n: x for n, x in y.items() if not n.startswith(OF_MIX)} for y in _both(gate)))
 
 
-def judge_mix_limits(mix: Pair | None, gate: Gate) -> Iterator[Finding]:
+def judge_mix_limits(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
     """Holds the mix to the limits, where the version carries one."""
     if mix is None or not any(_both(gate)):
         return
@@ -56,11 +56,11 @@ def above(name: str, value: float | None, most: float, meaning: str) -> Iterator
         yield Finding(True, f"{name} is {value:.4f}, above {most:.4f}, {meaning}")
 
 
-def _both(gate: Gate) -> tuple[Limits, Limits]:
+def _both(gate: GateConfig) -> tuple[Limits, Limits]:
     return gate.floors, gate.ceilings
 
 
-def _judge(pair: Pair, gate: Gate, floors: Limits, ceilings: Limits) -> Iterator[Finding]:
+def _judge(pair: Pair, gate: GateConfig, floors: Limits, ceilings: Limits) -> Iterator[Finding]:
     for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, above)):
         for name, limit in limits.items():
             users = part(pair.candidate, name)[0].get("users", 0)

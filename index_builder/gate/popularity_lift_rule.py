@@ -17,13 +17,13 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, Pair, finite
-from twinspire_core.config.sections import Gate
+from twinspire_core.config.sections import GateConfig
 
 LEAST_BEFORE = 3
 """Versions before whose leads must be known."""
 
 
-class Led(NamedTuple):
+class PopularityLift(NamedTuple):
     """The lead of a version in a measure; None where something was not measured.
 
     Attributes:
@@ -42,7 +42,7 @@ class Led(NamedTuple):
     before: Sequence[float]
 
     @classmethod
-    def of(cls, pair: Pair, measure: str) -> "Led":
+    def of(cls, pair: Pair, measure: str) -> "PopularityLift":
         """Reads it."""
         told: Mapping[str, float] = (pair.lead or {}).get(measure) or {}
         lead, low, high, theirs = (told.get(name) for name in ("lead", "low", "high", "popular_today"))
@@ -57,12 +57,12 @@ class Led(NamedTuple):
         return {**numbers, "differ": self.differ, "before": list(self.before)}
 
 
-def judge_lead(pair: Pair, gate: Gate) -> Iterator[Finding]:
+def judge_popularity_lift(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
     """Compares the two-tower's lead with those of the versions before; notes what cannot be compared.
 
     Of too few users, or of a first version, the comparison with the baseline has said so.
     """
-    led = Led.of(pair, gate.metric)
+    led = PopularityLift.of(pair, gate.metric)
     if gate.max_lead_drop >= 1 or pair.users < gate.min_users or pair.baseline is None:
         return
     if led.lead is None:
@@ -76,7 +76,7 @@ def judge_lead(pair: Pair, gate: Gate) -> Iterator[Finding]:
         yield Finding(sure, _told(led, pair, gate) + ("" if sure else "; this may be chance"))
 
 
-def _told(led: Led, pair: Pair, gate: Gate) -> str:
+def _told(led: PopularityLift, pair: Pair, gate: GateConfig) -> str:
     least, most, typical = min(led.before), max(led.before), median(led.before)
     span = f" (95%: {led.low:.2f} to {led.high:.2f})" if led.low is not None else ""
     limit = f"gate.max_lead_drop = {gate.max_lead_drop:g} below their median of {typical:.2f}"

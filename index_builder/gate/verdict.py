@@ -21,8 +21,8 @@ from typing import Any
 
 from index_builder.gate.comparison import LEAST_DIFFERENT, Compared, Finding, Pair, figure, finite
 from index_builder.gate.limits import below, judge_limits, judge_mix_limits
-from index_builder.gate.popularity_lift_rule import Led, judge_lead
-from twinspire_core.config.sections import Gate, Index
+from index_builder.gate.popularity_lift_rule import PopularityLift, judge_popularity_lift
+from twinspire_core.config.sections import GateConfig, IndexConfig
 
 _CHANCE = "; this may be chance"
 
@@ -73,11 +73,11 @@ class Measured:
     unread: Sequence[str] = ()
 
 
-def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
+def judge(measured: Measured, gate: GateConfig, index: IndexConfig) -> Verdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
     found = [
         *_against_baseline(measured.two_tower, gate),
-        *judge_lead(measured.two_tower, gate),
+        *judge_popularity_lift(measured.two_tower, gate),
         *_mix_against_baseline(measured.mix, gate),
         *judge_limits(measured.two_tower, gate),
         *judge_mix_limits(measured.mix, gate),
@@ -91,7 +91,7 @@ def judge(measured: Measured, gate: Gate, index: Index) -> Verdict:
         figures={
             "metric": gate.metric,
             **_figures(measured.two_tower, gate.metric),
-            "lead": Led.of(measured.two_tower, gate.metric).figures(),
+            "lead": PopularityLift.of(measured.two_tower, gate.metric).figures(),
             "mix": _figures(measured.mix, gate.metric) if measured.mix else None,
             "index_recall": finite(measured.index_recall),
             "items": measured.items,
@@ -120,7 +120,7 @@ class Refreshed:
     withdrawn: int
 
 
-def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: Gate, index: Index) -> Verdict:
+def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: GateConfig, index: IndexConfig) -> Verdict:
     """Holds a refresh to the limits of the index and of changes to the catalogue.
 
     Args:
@@ -143,7 +143,7 @@ def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: Gate, 
     )
 
 
-def _exchanged(how: str, items: int, refreshed: Refreshed, gate: Gate) -> Iterator[Finding]:
+def _exchanged(how: str, items: int, refreshed: Refreshed, gate: GateConfig) -> Iterator[Finding]:
     """Sizes alone would not tell a catalogue that was replaced by another one."""
     share = items / max(1, refreshed.before)
     if share > gate.max_corpus_change:
@@ -151,7 +151,7 @@ def _exchanged(how: str, items: int, refreshed: Refreshed, gate: Gate) -> Iterat
         yield Finding(True, f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, {limit}")
 
 
-def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:
+def _against_baseline(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
     if pair.users < gate.min_users:
         few = f"{pair.users} held-out users, gate.min_users is {gate.min_users}"
         yield Finding(False, f"not compared with the baseline: {few}")
@@ -163,14 +163,14 @@ def _against_baseline(pair: Pair, gate: Gate) -> Iterator[Finding]:
         yield from _slice_drops(pair.slices(gate.metric), gate)
 
 
-def _mix_against_baseline(mix: Pair | None, gate: Gate) -> Iterator[Finding]:
+def _mix_against_baseline(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
     """A version or its baseline may have no mix, or none that these users say anything about: nothing to be judged."""
     if mix and mix.candidate and mix.baseline:
         for refuses, text in _against_baseline(mix, gate):
             yield Finding(refuses, f"the mix: {text}")
 
 
-def _drop(whole: Compared, gate: Gate) -> Iterator[Finding]:
+def _drop(whole: Compared, gate: GateConfig) -> Iterator[Finding]:
     before, after = whole.baseline, whole.candidate
     if before is None or not math.isfinite(before):
         why = "evaluation.ks must hold the k of gate.metric"
@@ -182,7 +182,7 @@ def _drop(whole: Compared, gate: Gate) -> Iterator[Finding]:
         yield Finding(not chance, text + whole.told + (_CHANCE if chance else ""))
 
 
-def _slice_drops(slices: list[Compared], gate: Gate) -> Iterator[Finding]:
+def _slice_drops(slices: list[Compared], gate: GateConfig) -> Iterator[Finding]:
     few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
     if few:
         yield Finding(False, f"slices of fewer than gate.min_users = {gate.min_users} are not judged: {', '.join(few)}")
@@ -194,7 +194,7 @@ def _slice_drops(slices: list[Compared], gate: Gate) -> Iterator[Finding]:
             yield Finding(sure, text + ("" if sure else _CHANCE))
 
 
-def _corpus_change(measured: Measured, gate: Gate) -> Iterator[Finding]:
+def _corpus_change(measured: Measured, gate: GateConfig) -> Iterator[Finding]:
     if measured.items == 0:
         yield Finding(True, "the corpus is empty")
     elif measured.baseline_items:

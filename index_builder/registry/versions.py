@@ -13,7 +13,7 @@ from twinspire_core import storage
 from twinspire_core.contracts import manifest
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.messages import shown
+from twinspire_core.messages import shorten
 
 _AT_ONCE = 8
 _Date = date  # which the fields called `date` hide
@@ -98,7 +98,7 @@ class Versions:
         if data is None:
             known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
             raise UsageError(
-                f"A version is one of those that `twinspire versions PIPELINE` lists; {shown(version)} of "
+                f"A version is one of those that `twinspire versions PIPELINE` lists; {shorten(version)} of "
                 f"{self.pipeline} is not stored in {self.root}. The newest are: {known}."
             )
         described = Manifest.parse(data, place)

@@ -7,14 +7,14 @@ from typing import Any
 from index_builder.gate.limits import of_mix
 from index_builder.report.evaluation_sets import change_of, mixed
 from index_builder.report.facts import Facts, Previous
-from index_builder.report.report_blocks import NONE, Part, Table, change, count, measured, number
+from index_builder.report.report_blocks import NONE, Section, Table, change, count, measured, number
 from twinspire_core.contracts import model_bundle
 from twinspire_core.metrics.measure_names import OF_MIX
 
 _NAMED = 8
 
 
-def verdict(facts: Facts) -> Part:
+def verdict(facts: Facts) -> Section:
     """The gate's verdict, with reasons and numbers."""
     gate, held = facts.gate, facts.metrics.get(model_bundle.HOLDOUT) or {}
     accepted = gate.get("accepted")
@@ -36,7 +36,7 @@ def verdict(facts: Facts) -> Part:
     ]
     caption = "What was judged, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
-    return Part(anchor="gate", title="The gate", text=text, tables=[table, *_slices(facts, limits)], half=True)
+    return Section(anchor="gate", title="The gate", text=text, tables=[table, *_slices(facts, limits)], half=True)
 
 
 def _limits(two_tower: Mapping[str, Any], mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -97,14 +97,14 @@ def _change(found: Mapping[str, float]) -> str:
     return change(found.get("change")) + span
 
 
-def changes(facts: Facts) -> Part:
+def changes(facts: Facts) -> Section:
     """What is different from the version that was live."""
     title, anchor, before = "What changed", "changes", facts.previous
     if before is None:
         text = ["Nothing was published before this version: there is nothing to compare with."]
-        return Part(anchor=anchor, title=title, text=text)
+        return Section(anchor=anchor, title=title, text=text)
     which = "the live version" if before.live else "the version it was trained on from"
-    return Part(
+    return Section(
         anchor=anchor,
         title=title,
         text=[f"Compared with {before.manifest.version}, {which} when this one was published."],
@@ -171,7 +171,7 @@ def _items(facts: Facts, before: Previous) -> list[Table]:
     return tables or [Table(head=[], rows=[], caption="The catalogue holds the same items.")]
 
 
-def origin(facts: Facts) -> Part:
+def origin(facts: Facts) -> Section:
     """What the version was made from and with."""
     m = facts.manifest
     rows = [["version", m.version], ["parent", m.parent or "none: trained from scratch"]]
@@ -185,7 +185,7 @@ def origin(facts: Facts) -> Part:
         caption="Settings of the pipeline file",
         folded=True,
     )
-    return Part(
+    return Section(
         anchor="origin",
         title="How it was made",
         tables=[Table(head=["", ""], rows=rows, caption="Working files and software"), settings],

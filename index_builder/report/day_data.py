@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Part, Table, count, share
+from index_builder.report.report_blocks import Section, Table, count, share
 
 _COUNTS = {
     "rows": "events in the logs",
@@ -20,12 +20,12 @@ _COUNTS = {
 }
 
 
-def data(facts: Facts) -> Part:
+def data(facts: Facts) -> Section:
     """Rows, users, items; what was set aside; what was unusual."""
     found = facts.data
     if not found:
         text = ["The working files of the features stage are gone, and its counts with them."]
-        return Part(anchor="data", title="The data", text=text, half=True)
+        return Section(anchor="data", title="The data", text=text, half=True)
     rejected, rows = found.get("rejected") or {}, found.get("rows") or 0
     text = [
         _rejected(rejected, rows),
@@ -39,7 +39,7 @@ def data(facts: Facts) -> Part:
         reasons = sorted(rejected.items(), key=lambda item: -item[1])
         rejects = [[reason, count(n)] for reason, n in reasons]
         tables.append(Table(head=["reason", "records"], rows=rejects, caption="Records set aside"))
-    return Part(anchor="data", title="The data", text=text, tables=tables, half=True)
+    return Section(anchor="data", title="The data", text=text, tables=tables, half=True)
 
 
 def _rejected(rejected: Mapping[str, int], rows: int) -> str:

@@ -24,7 +24,7 @@ class Listed(NamedTuple):
     measures: Measures
 
 
-class Exam(NamedTuple):
+class EvaluatedSet(NamedTuple):
     """Lists that were measured on the same queries.
 
     Attributes:
@@ -43,17 +43,17 @@ class Exam(NamedTuple):
         return any(one.colour == "two_tower" for one in self.lists)
 
 
-def on_the_day(facts: Facts) -> Exam:
+def on_the_day(facts: Facts) -> EvaluatedSet:
     """The parent on all users of the day, before anything was trained on it."""
     asked = facts.metrics.get(model_bundle.PROGRESSIVE)
     own = [Listed("two_tower", "two-tower of the day before", asked)] if asked else []
     if asked and (mix := mixed(facts.metrics).get(model_bundle.PROGRESSIVE)):
         own.append(Listed("mix", "its mix of sources", mix))
     text = f"All users of {facts.manifest.date} with a past, asked as the day began, of lists that never saw the day."
-    return Exam("the day", text, own + baselines(facts.metrics.get(model_bundle.BASELINES)))
+    return EvaluatedSet("the day", text, own + baselines(facts.metrics.get(model_bundle.BASELINES)))
 
 
-def held_out(facts: Facts) -> Exam:
+def held_out(facts: Facts) -> EvaluatedSet:
     """This version and its parent on users that no version was trained on."""
     held = facts.metrics.get(model_bundle.HOLDOUT) or {}
     named = (("two_tower", "this version", "candidate"), ("parent", "the version before", "baseline"))
@@ -63,7 +63,7 @@ def held_out(facts: Facts) -> Exam:
         own.insert(1, Listed("mix", "its mix of sources", mix["candidate"]))
     days = f"of {held['days']} days" if held.get("days", 1) > 1 else f"of {facts.manifest.date}"
     text = f"{count(held.get('users'))} users {days}, whose events of the day no version is trained on."
-    return Exam("held-out users", text, own + baselines(held.get("baselines")))
+    return EvaluatedSet("held-out users", text, own + baselines(held.get("baselines")))
 
 
 def baselines(lists: Mapping[str, Measures] | None) -> list[Listed]:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Example, Item, Part
+from index_builder.report.report_blocks import Example, Item, Section
 
 
-def examples(facts: Facts) -> Part:
+def examples(facts: Facts) -> Section:
     """A held-out user of each slice, by this version."""
     text = [
         f"What this version recommends to held-out users on {facts.manifest.date}, the best first; ✓ marks what they "
@@ -17,7 +17,7 @@ def examples(facts: Facts) -> Part:
     if not facts.examples:
         text = ["There are none: no user was held out, or the training files of this version have none."]
     shown = [_example(facts, one, number) for number, one in enumerate(facts.examples, 1)]
-    return Part(anchor="examples", title="Lists to look at", text=text, examples=shown)
+    return Section(anchor="examples", title="Lists to look at", text=text, examples=shown)
 
 
 def _example(facts: Facts, one: dict[str, Any], number: int) -> Example:

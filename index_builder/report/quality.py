@@ -5,15 +5,15 @@ from dataclasses import replace
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.evaluation_sets import Exam, Listed, baselines, called, held_out, on_the_day
+from index_builder.report.evaluation_sets import EvaluatedSet, Listed, baselines, called, held_out, on_the_day
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Figure, Mark, Part, Table, count, interval, measured, number, share
+from index_builder.report.report_blocks import Figure, Mark, Section, Table, count, interval, measured, number, share
 from twinspire_core.contracts import model_bundle
 
 _VARIETY = {"coverage": "items reached", "gini": "Gini", "overlap": "overlap", "popular_share": "popular share"}
 
 
-def lists(facts: Facts) -> Part:
+def lists(facts: Facts) -> Section:
     """Every list that was measured, by several measures."""
     exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
     held = facts.metrics.get(model_bundle.HOLDOUT) or {}
@@ -25,7 +25,7 @@ def lists(facts: Facts) -> Part:
     if not held.get("baseline"):
         text.append("There is no version before this one to compare with.")
     tables = [table for exam in exams for table in (_found(exam), _variety(exam))]
-    return Part(
+    return Section(
         anchor="lists",
         title="The lists, side by side",
         text=text,
@@ -33,15 +33,15 @@ def lists(facts: Facts) -> Part:
     )
 
 
-def _ks(exam: Exam) -> list[int]:
+def _ks(exam: EvaluatedSet) -> list[int]:
     return sorted({int(n.partition("@")[2]) for m in exam.lists for n in m.measures if n.startswith("recall@")})
 
 
-def _own(exam: Exam) -> list[int]:
+def _own(exam: EvaluatedSet) -> list[int]:
     return [n for n, one in enumerate(exam.lists) if one.colour == "two_tower"]
 
 
-def _found(exam: Exam) -> Table:
+def _found(exam: EvaluatedSet) -> Table:
     names = {f"recall@{k}": f"recall@{k}" for k in _ks(exam)} | {f"ndcg@{k}": f"nDCG@{k}" for k in _ks(exam)[:1]}
     names["mrr"] = "MRR"
     return Table(
@@ -52,7 +52,7 @@ def _found(exam: Exam) -> Table:
     )
 
 
-def _variety(exam: Exam) -> Table:
+def _variety(exam: EvaluatedSet) -> Table:
     k = max(_ks(exam), default=0)
     return Table(
         head=["", *_VARIETY.values()],
@@ -62,7 +62,7 @@ def _variety(exam: Exam) -> Table:
     )
 
 
-def _fresh(exams: list[Exam]) -> Iterator[Table]:
+def _fresh(exams: list[EvaluatedSet]) -> Iterator[Table]:
     """The same without what the user had before."""
     for exam in exams:
         found = [one._replace(measures=one.measures["excluded"]) for one in exam.lists if one.measures.get("excluded")]
@@ -91,14 +91,14 @@ def _next_click(facts: Facts) -> Iterator[Table]:
         )
 
 
-def sources(facts: Facts) -> Part:
+def sources(facts: Facts) -> Section:
     """Each source of candidates alone, and their mix."""
     exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
     listed = [one for one in exam.lists if one.colour != "parent"]
     text = ["Each source of candidates alone: what a list of its items only would have found.", exam.text]
     if not any(one.colour == "mix" for one in listed):
         text.append("No mix of the sources was measured on them.")
-    return Part(
+    return Section(
         anchor="sources",
         title="Each source alone, and the mix",
         text=text,
@@ -135,7 +135,7 @@ def _sources(facts: Facts, listed: list[Listed]) -> Figure:
     )
 
 
-def slices(facts: Facts) -> Part:
+def slices(facts: Facts) -> Section:
     """Recall by slice of users and of items."""
     exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
     sliced = [one for one in exam.lists if one.measures.get("slices")]
@@ -146,7 +146,7 @@ def slices(facts: Facts) -> Part:
     ]
     if not sliced:
         text = ["Nothing was measured by slice: evaluation.slices is empty, or there was no user to ask."]
-    return Part(
+    return Section(
         anchor="slices",
         title="New and old users, new and old items",
         text=text,

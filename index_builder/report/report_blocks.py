@@ -125,7 +125,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Section:
     """A part of the page.
 
     Attributes:

@@ -6,10 +6,10 @@ from typing import Any
 
 from index_builder.report import charts
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import NONE, Figure, Mark, Part, Table, count, number
+from index_builder.report.report_blocks import NONE, Figure, Mark, Section, Table, count, number
 
 
-def search(facts: Facts) -> Part:
+def search(facts: Facts) -> Section:
     """Recall against exact search, and the settings that were tried."""
     index, speed = facts.index, facts.speed
     text = [
@@ -28,7 +28,7 @@ def search(facts: Facts) -> Part:
     if not tried:
         text.append("No settings were tried: all items are compared, and there is nothing to trade.")
     figures = [_tradeoff(index, tried, speed.get("tried_ms"))] if len(tried) > 1 else []
-    return Part(anchor="index", title="Search: recall against latency", text=text, figures=figures, half=True)
+    return Section(anchor="index", title="Search: recall against latency", text=text, figures=figures, half=True)
 
 
 def _origin(tuning: Mapping[str, Any] | None) -> list[str]:

@@ -6,13 +6,13 @@ from typing import Any
 from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import LISTS, Figure, Mark, Part, Table, count, number, share
+from index_builder.report.report_blocks import LISTS, Figure, Mark, Section, Table, count, number, share
 from twinspire_core.contracts import model_bundle
 
 _POPULARITY = {**LISTS, "uncorrected": "two-tower, correction taken out"}
 
 
-def learning(facts: Facts) -> Part:
+def learning(facts: Facts) -> Section:
     """The learning curve."""
     train = facts.metrics.get(model_bundle.TRAIN) or {}
     loss = train.get("loss") or []
@@ -28,7 +28,7 @@ def learning(facts: Facts) -> Part:
         text.append(f"Warning: {train['warning']}")
     if not loss:
         text.append("There is no curve: training took no step.")
-    return Part(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [], half=True)
+    return Section(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [], half=True)
 
 
 def _labels(found: dict[str, Any] | None) -> list[str]:
@@ -63,13 +63,13 @@ def _loss(loss: list[list[float]]) -> Figure:
     )
 
 
-def popularity(facts: Facts) -> Part:
+def popularity(facts: Facts) -> Section:
     """How popular the recommended items are, beside those that were taken."""
     found = facts.metrics.get(model_bundle.POPULARITY)
     title, anchor = "Popularity: offered and taken", "popularity"
     if not found or not sum(found["clicks"]):
         text = ["This was not measured: no user was held out, or none of their items was in the catalogue."]
-        return Part(anchor=anchor, title=title, text=text, half=True)
+        return Section(anchor=anchor, title=title, text=text, half=True)
     text = [
         "Items stand in ten groups, each with a tenth of all earlier events: the first holds the few most popular "
         "ones, the tenth the many that are rarely taken, and “none” those without an event in the days that counts "
@@ -80,7 +80,7 @@ def popularity(facts: Facts) -> Part:
             "“Correction taken out” is estimated, not trained: this model’s own scores less log q, which is what a "
             "softmax over in-batch negatives learns of the items that it meets, when nothing corrects it."
         )
-    return Part(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
+    return Section(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
 
 
 def _popularity(found: dict[str, Any]) -> Figure:
@@ -117,13 +117,13 @@ def _popularity(found: dict[str, Any]) -> Figure:
     )
 
 
-def frequency(facts: Facts) -> Part:
+def frequency(facts: Facts) -> Section:
     """The streaming estimate against the day's true shares."""
     found = facts.metrics.get(model_bundle.FREQUENCY)
     title, anchor = "Frequencies: estimated and true", "frequency"
     if not found or not found["pairs"]:
         text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
-        return Part(anchor=anchor, title=title, text=text, half=True)
+        return Section(anchor=anchor, title=title, text=text, half=True)
     true, estimated = zip(*found["pairs"], strict=True)
     text = [
         "The correction takes out how often an item is drawn. This is what the streaming estimate of it was at the end "
@@ -143,7 +143,7 @@ def frequency(facts: Facts) -> Part:
             caption=f"Some of {count(found['items'])} items, most frequent first",
         ),
     )
-    return Part(anchor=anchor, title=title, text=text, figures=[figure], half=True)
+    return Section(anchor=anchor, title=title, text=text, figures=[figure], half=True)
 
 
 def _factor(found: Mapping[str, Any]) -> str:

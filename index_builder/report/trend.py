@@ -6,11 +6,11 @@ from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.evaluation_sets import Measures, called, mixed
 from index_builder.report.facts import Day, Facts
-from index_builder.report.report_blocks import Figure, Mark, Part, Table, interval, measured, number
+from index_builder.report.report_blocks import Figure, Mark, Section, Table, interval, measured, number
 from twinspire_core.contracts import model_bundle
 
 
-def trend(facts: Facts) -> Part:
+def trend(facts: Facts) -> Section:
     """Each day's figures, with those of the lists that need no model."""
     known = [day for day in facts.days if day.metrics.get(model_bundle.PROGRESSIVE)]
     text = [
@@ -21,7 +21,7 @@ def trend(facts: Facts) -> Part:
         text.append("There is no such figure yet, as it takes a version of an earlier day. The next day will have it.")
     if len(known) == 1:
         text.append("It is the first such day: there is no line to draw yet.")
-    return Part(
+    return Section(
         anchor="days",
         title="Day by day",
         text=text,

@@ -18,10 +18,10 @@ import numpy as np
 from model.data import training_rows
 from model.data.sequence_packing import Packing
 from model.data.training_rows import Rows
-from model.towers.architecture import Layout
-from model.towers.embedding_bag import Bags, bagged
+from model.towers.architecture import Architecture
+from model.towers.embedding_bag import EmbeddingBags, bagged
 from model.towers.pooling import last_of
-from twinspire_core.config.sections import Train
+from twinspire_core.config.sections import TrainConfig
 
 RUNS = 32
 """Fewest runs of a full batch, where rows of a user stand together: negatives are to be other users' too."""
@@ -39,10 +39,12 @@ class Batch(NamedTuple):
     """
 
     rows: np.ndarray
-    features: dict[str, np.ndarray | Bags]
+    features: dict[str, np.ndarray | EmbeddingBags]
 
 
-def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0) -> Iterator[Batch]:
+def training_batches(
+    rows: Rows, layout: Architecture, settings: TrainConfig, day: date, epoch: int = 0
+) -> Iterator[Batch]:
     """The batches of a day.
 
     Args:
@@ -71,7 +73,7 @@ def feed(rows: Rows, layout: Layout, settings: Train, day: date, epoch: int = 0)
         yield Batch(batch, features)
 
 
-def blocks(rows: Rows, settings: Train) -> np.ndarray:
+def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
     """The block that each row lies in, [N] int64; rows are shuffled within."""
     if settings.order == "shuffled":
         return np.zeros(len(rows), np.int64)

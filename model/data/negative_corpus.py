@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model.data.training_rows import stacked
 from model.item_fingerprint import fingerprint
-from model.towers.architecture import Part
+from model.towers.architecture import FeatureColumn
 from model.towers.transform_module import Transform
 from twinspire_core.contracts import model_bundle
 
@@ -19,7 +19,7 @@ _ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class NegativeCorpus:
     """Items that can be recommended.
 
     Attributes:
@@ -43,7 +43,7 @@ class Catalogue:
         return {name: column[drawn] for name, column in self.features.items()}, self.item[drawn]
 
 
-def read(corpus: Path, transform: Transform, parts: Sequence[Part]) -> Catalogue:
+def read(corpus: Path, transform: Transform, parts: Sequence[FeatureColumn]) -> NegativeCorpus:
     """Reads `corpus/start/` and transforms it.
 
     Args:
@@ -57,7 +57,7 @@ def read(corpus: Path, transform: Transform, parts: Sequence[Part]) -> Catalogue
     batches = list(model_bundle.batches(table, inputs, _ROWS)) or [model_bundle.arrays(table, inputs)]
     found = [call(**batch) for batch in batches]
     columns = {part.column: [_kept(batch[part.column].numpy()) for batch in found] for part in parts}
-    return Catalogue(
+    return NegativeCorpus(
         features={name: stacked(arrays) for name, arrays in columns.items()}, item=fingerprint(table["_item"])
     )
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterator[T], most: int) -> Iterator[T]:
+def prefetched(items: Iterator[T], most: int) -> Iterator[T]:
     """The same items, of which up to `most` are made before they are asked for, in a thread of their own.
 
     What making one raises is raised where it is asked for. No thread is left when the last item was taken, or when no

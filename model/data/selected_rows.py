@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 _ROW = "_row"
 
 
-class Wide:
+class SelectedRows:
     """The Parquet files of a folder.
 
     Attributes:

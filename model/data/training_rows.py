@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.item_fingerprint import fingerprint
-from model.towers.architecture import Part
+from model.towers.architecture import FeatureColumn
 from twinspire_core.contracts import model_bundle
 from twinspire_core.errors import BadData
 
@@ -50,7 +50,7 @@ def count(folder: Path) -> int:
     return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
 
 
-def read(folder: Path, parts: Sequence[Part], *, label: bool = False) -> Rows:
+def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -> Rows:
     """Reads one day's rows, sorted by time, user, item, whatever the files' order; labels only if asked for.
 
     Raises:
@@ -81,7 +81,7 @@ def read(folder: Path, parts: Sequence[Part], *, label: bool = False) -> Rows:
     )
 
 
-def _feature(files: Sequence[Path], part: Part, place: np.ndarray) -> np.ndarray:
+def _feature(files: Sequence[Path], part: FeatureColumn, place: np.ndarray) -> np.ndarray:
     """A column, each row at its place: converted piece by piece, as the conversion takes many times its result."""
     pieces = deque(
         _values(batch, part)
@@ -103,7 +103,7 @@ def _feature(files: Sequence[Path], part: Part, place: np.ndarray) -> np.ndarray
     return found
 
 
-def _values(batch: pa.RecordBatch, part: Part) -> np.ndarray:
+def _values(batch: pa.RecordBatch, part: FeatureColumn) -> np.ndarray:
     column = batch.column(part.column)
     if part.form == "number":
         return column.cast(pa.float32()).to_numpy(zero_copy_only=False)

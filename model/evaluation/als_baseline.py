@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Ranked, rank
-from model.evaluation.evaluation_set import Split
+from model.evaluation.evaluation_set import EvaluationSet
 from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import positions
 from twinspire_core.sources.baselines import same_for_all
@@ -28,7 +28,7 @@ def check() -> None:
 
 
 def rank_als(
-    pasts: pa.Table, split: Split, users: pa.ChunkedArray, items: pa.ChunkedArray, k: int, factors: int
+    pasts: pa.Table, split: EvaluationSet, users: pa.ChunkedArray, items: pa.ChunkedArray, k: int, factors: int
 ) -> Ranked:
     """The lists of a factorisation of users by items: confidence by number of events, all else as implicit has it.
 

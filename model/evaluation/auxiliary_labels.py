@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from model.evaluation.tower_lists import Encoded, Exam
+from model.evaluation.tower_lists import Encoded, TowerLists
 from model.towers.auxiliary_head import Head
 
 LABEL = "_label"
@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
     label: np.ndarray
 
 
-def labelled(asked: Exam, name: str, encoded: Encoded) -> Labelled:
+def labelled(asked: TowerLists, name: str, encoded: Encoded) -> Labelled:
     """The clicks of an exam that have a label and an item of the corpus.
 
     Args:

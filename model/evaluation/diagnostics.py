@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Ranked, rank_baselines
-from model.evaluation.evaluation_set import Split
-from model.evaluation.tower_lists import Exam
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.tower_lists import TowerLists
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.pipeline import Pipeline
@@ -33,7 +33,7 @@ _DIGITS = 4
 
 def draw(
     pipeline: Pipeline,
-    split: Split,
+    split: EvaluationSet,
     vectors: tuple[np.ndarray, np.ndarray],
     ranked: np.ndarray,
     corpus: pa.Table,
@@ -83,7 +83,7 @@ def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
     return group
 
 
-def popularity(split: Split, lists: Mapping[str, np.ndarray], k: int) -> dict[str, Any]:
+def popularity(split: EvaluationSet, lists: Mapping[str, np.ndarray], k: int) -> dict[str, Any]:
     """How popular the items of lists are, beside those that were taken.
 
     Args:
@@ -170,7 +170,7 @@ def _short(x: float) -> float:
     return float(f"{x:.3g}")
 
 
-def pick_examples(pipeline: Pipeline, asked: Exam, ranked: Ranked, corpus: pa.Table) -> list[dict[str, Any]]:
+def pick_examples(pipeline: Pipeline, asked: TowerLists, ranked: Ranked, corpus: pa.Table) -> list[dict[str, Any]]:
     """A user of each slice by earlier events, with their past, what they were offered and what they took.
 
     They are the ones whose id has the lowest fingerprint: chosen by nothing that the lists have to do with.

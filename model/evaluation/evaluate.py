@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.evaluation.evaluation_set import Split
+from model.evaluation.evaluation_set import EvaluationSet
 from twinspire_core.metrics import slices
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure, popular_share
@@ -52,7 +52,7 @@ class Ranked(NamedTuple):
         return Ranked(self.kept[queries], self.excluded[queries] if self.excluded is not None else None)
 
 
-def rank(split: Split, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked:
+def rank(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked:
     """The lists of two towers, by exact search of the whole corpus.
 
     Args:
@@ -88,7 +88,7 @@ def with_and_without(found: np.ndarray, past: Ragged, k: int) -> Ranked:
     return Ranked(found[:, :k], first_distinct(found, k, exclude=past))
 
 
-def rank_baselines(split: Split, k: int) -> dict[str, Ranked]:
+def rank_baselines(split: EvaluationSet, k: int) -> dict[str, Ranked]:
     """The lists that need no model, by name. `past` without seen items would be `most_popular`: left out."""
     ranked = {}
     for name, order in ((baselines.MOST_POPULAR, split.popular), (baselines.POPULAR_LATELY, split.lately)):
@@ -97,17 +97,17 @@ def rank_baselines(split: Split, k: int) -> dict[str, Ranked]:
     return {**ranked, baselines.PAST: Ranked(baselines.past_then(split.past, split.popular, k), None)}
 
 
-def evaluate_split(split: Split, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]) -> Measures:
+def evaluate_split(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]) -> Measures:
     """Measures two towers by exact search of the whole corpus; arguments as those of `rank`."""
     return evaluate_ranked(split, rank(split, queries, items, max(ks)), ks)
 
 
-def evaluate_baselines(split: Split, ks: Sequence[int]) -> dict[str, Measures]:
+def evaluate_baselines(split: EvaluationSet, ks: Sequence[int]) -> dict[str, Measures]:
     """Measures the lists that need no model, by name."""
     return {name: evaluate_ranked(split, ranked, ks) for name, ranked in rank_baselines(split, max(ks)).items()}
 
 
-def evaluate_ranked(split: Split, ranked: Ranked, ks: Sequence[int]) -> Measures:
+def evaluate_ranked(split: EvaluationSet, ranked: Ranked, ks: Sequence[int]) -> Measures:
     """Measures lists with seen items kept, and under `excluded` those without."""
     measured = {"seen": "kept", **evaluate_lists(split, ranked.kept, ks)}
     if ranked.excluded is not None:
@@ -115,7 +115,7 @@ def evaluate_ranked(split: Split, ranked: Ranked, ks: Sequence[int]) -> Measures
     return measured
 
 
-def evaluate_lists(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> Measures:
+def evaluate_lists(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> Measures:
     """Measures ready-made lists.
 
     Args:
@@ -141,7 +141,9 @@ def evaluate_lists(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> Measu
     return measured
 
 
-def compare(split: Split, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]) -> dict[str, dict[str, float]]:
+def compare(
+    split: EvaluationSet, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]
+) -> dict[str, dict[str, float]]:
     """How much better one set of lists is than another for the same queries, as a share of the other's measure.
 
     Args:
@@ -172,7 +174,7 @@ def compare(split: Split, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence
     return found
 
 
-def by_query(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+def by_query(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Measures of each query's list by name, [U] float64, nan where one does not apply.
 
     `recall@50` is of the headline; `recall@50/users:0` of a slice of users; `recall@50/items:0` of the true items of
@@ -194,7 +196,7 @@ def by_query(split: Split, ranked: np.ndarray, ks: Sequence[int]) -> dict[str, n
     return values
 
 
-def _slices(split: Split, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Measures]]:
+def _slices(split: EvaluationSet, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Measures]]:
     average = means({name: x for name, x in values.items() if "/" in name})
     users, items = (slices.slice_of(x, split.bounds) for x in (split.past_events, split.events))
     known = split.truth.where(split.headline[split.truth.row])

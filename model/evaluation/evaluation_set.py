@@ -14,7 +14,7 @@ from twinspire_core.sources import baselines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class EvaluationSet:
     """Queries and what they should have found, in positions of one corpus.
 
     Attributes:
@@ -60,7 +60,7 @@ class Split:
         return int(np.count_nonzero(np.bincount(self.user[chosen])))
 
 
-def prepare(evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0) -> Split:
+def prepare(evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0) -> EvaluationSet:
     """Reads the queries of a day against its catalogue.
 
     Args:
@@ -75,7 +75,7 @@ def prepare(evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (
     past, columns = positions(evaluation.column("_past"), items), evaluation.column_names
     lately, recent = baselines.popular_order(corpus, "_lately"), corpus.column("_lately").fill_null(0).to_numpy()
     user = evaluation.column("_user").combine_chunks().dictionary_encode()
-    return Split(
+    return EvaluationSet(
         truth=positions(evaluation.column("_truth"), items),
         past=past,
         popular=baselines.popular_order(corpus, "_popular"),

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from model.evaluation.evaluate import Ranked
-from model.evaluation.evaluation_set import Split
+from model.evaluation.evaluation_set import EvaluationSet
 from twinspire_core.search.ragged import Ragged
 
 
-class Part:
+class FilteredCorpus:
     """Takes lists and queries from the whole catalogue to a part of it, and back.
 
     Attributes:
@@ -24,7 +24,7 @@ class Part:
         self._place = np.full(len(passing) + 1, -1, np.int64)  # of -1, too: none
         self._place[self.rows] = np.arange(len(self.rows))
 
-    def split(self, split: Split) -> Split:
+    def split(self, split: EvaluationSet) -> EvaluationSet:
         """The same queries against the part alone. What users had of the rest still tells them apart in slices."""
         return replace(
             split,

@@ -16,7 +16,7 @@ Shares = Mapping[str, float]
 """By day, for the days that held-out users are taken from: the smallest share held out by whoever trained on it."""
 
 
-def strangers_on(ctx: StageContext) -> set[date]:
+def unseen_users_on(ctx: StageContext) -> set[date]:
     """Earlier days whose users held out by today's share neither the day's version nor its parent was trained on."""
     shares, share = _of_parent(ctx), ctx.pipeline.evaluation.holdout
     return {day for day in _recent(ctx.day) if shares.get(str(day), 1.0) >= share}

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Ranked, by_query, compare
-from model.evaluation.evaluation_set import Split
-from model.evaluation.tower_lists import Exam
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.tower_lists import TowerLists
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.ranking import means
@@ -30,7 +30,7 @@ Lead = Mapping[str, Mapping[str, float]]
 """By measure, what `lead` tells."""
 
 
-def popular_today(split: Split, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def popular_today(split: EvaluationSet, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Positions of the corpus by how often the day's other users took them, [C] int64; ties as `popular_lately`.
 
     Args:
@@ -43,7 +43,7 @@ def popular_today(split: Split, corpus: pa.Table, taken: pa.Array | pa.ChunkedAr
     return split.lately[np.argsort(-times[split.lately], kind="stable")]
 
 
-def lead(ctx: StageContext, asked: Exam, ranked: Ranked, today: np.ndarray) -> Lead | None:
+def measure_lift(ctx: StageContext, asked: TowerLists, ranked: Ranked, today: np.ndarray) -> Lead | None:
     """The lead of lists, by measure: `lead` with its paired interval, `low` and `high`; `popular_today`, the measure of
     that list; and the number of users whose two lists `differ` in it. What that list finds nothing by is left out.
 
@@ -63,7 +63,7 @@ def lead(ctx: StageContext, asked: Exam, ranked: Ranked, today: np.ndarray) -> L
     other = same_for_all(today, split.truth.rows, max(ks))
     changes = compare(split, ranked.kept[:, : max(ks)], other, ks)
     theirs = means(by_query(split, other, ks))
-    ratios = {"change": "lead", "low": "low", "high": "high"}
+    ratios = {"change": "measure_lift", "low": "low", "high": "high"}
     return {
         name: {
             **{ratio: 1 + told[change] for change, ratio in ratios.items() if change in told},
@@ -75,7 +75,7 @@ def lead(ctx: StageContext, asked: Exam, ranked: Ranked, today: np.ndarray) -> L
     }
 
 
-def leads_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, float]]:
+def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, float]]:
     """What the version of the day remembers: its line's leads of up to `KEPT` days before, and its own.
 
     Args:
@@ -85,5 +85,5 @@ def leads_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, floa
     Returns: leads by day and measure.
     """
     before = model_bundle.read_metrics(ctx.parent.home).get(model_bundle.LEADS, {}) if ctx.parent else {}
-    told = {name: x["lead"] for name, x in own.items()} if own else {}
+    told = {name: x["measure_lift"] for name, x in own.items()} if own else {}
     return {day: before[day] for day in sorted(before)[-KEPT:]} | ({str(ctx.day): told} if told else {})

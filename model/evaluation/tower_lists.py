@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from model.data.selected_rows import Wide
+from model.data.selected_rows import SelectedRows
 from model.evaluation.evaluate import (
     Measures,
     Ranked,
@@ -19,10 +19,10 @@ from model.evaluation.evaluate import (
     nearest,
     with_and_without,
 )
-from model.evaluation.evaluation_set import Split, prepare
-from model.evaluation.held_out_days import strangers_on
+from model.evaluation.evaluation_set import EvaluationSet, prepare
+from model.evaluation.held_out_days import unseen_users_on
 from model.evaluation.queries import at_most_events, distinct_rows, holdout_rows, next_click_rows, progressive_rows
-from twinspire_core.config.sections import Evaluation
+from twinspire_core.config.sections import EvaluationConfig
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
@@ -35,7 +35,7 @@ DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exam:
+class TowerLists:
     """Queries with their answers.
 
     Attributes:
@@ -44,7 +44,7 @@ class Exam:
     """
 
     queries: pa.Table
-    split: Split
+    split: EvaluationSet
 
     def baselines(self, ks: Sequence[int]) -> dict[str, Measures]:
         """Measures of the lists that need no model."""
@@ -74,13 +74,13 @@ class Encoded:
         return self.distinct[self.place[name]]
 
 
-def exam(queries: pa.Table, corpus: pa.Table, settings: Evaluation | None = None) -> Exam:
+def exam(queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig | None = None) -> TowerLists:
     """Prepares queries for a corpus; without settings there are no slices and no intervals."""
     bounds, resamples = (settings.slices, settings.resamples) if settings else ((), 0)
-    return Exam(queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples))
+    return TowerLists(queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples))
 
 
-def examine(towers: Towers, corpus: pa.Table, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
+def examine(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists], k: int) -> dict[str, Ranked]:
     """What two towers list, from raw features, the corpus encoded once.
 
     Args:
@@ -94,7 +94,7 @@ def examine(towers: Towers, corpus: pa.Table, exams: Mapping[str, Exam], k: int)
     return rank_all(encode(towers, corpus, exams), exams, k)
 
 
-def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, Exam]) -> Encoded:
+def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists]) -> Encoded:
     """The vectors of the corpus and of all queries; arguments as those of `examine`."""
     read = {"_user", *towers["query"].inputs}
     parts = [exam.queries.select([c for c in exam.queries.column_names if c in read]) for exam in exams.values()]
@@ -108,7 +108,7 @@ def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, Exam]) -> Encod
     )
 
 
-def rank_all(encoded: Encoded, exams: Mapping[str, Exam], k: int) -> dict[str, Ranked]:
+def rank_all(encoded: Encoded, exams: Mapping[str, TowerLists], k: int) -> dict[str, Ranked]:
     """Lists of k items, one set per exam, out of their vectors; each distinct query is searched for once."""
     most = np.zeros(len(encoded.distinct), np.int64)
     for name, place in encoded.place.items():
@@ -117,7 +117,9 @@ def rank_all(encoded: Encoded, exams: Mapping[str, Exam], k: int) -> dict[str, R
     return {name: with_and_without(found[place], exams[name].split.past, k) for name, place in encoded.place.items()}
 
 
-def exams_of(ctx: StageContext, evaluation: Wide, examples: Wide, corpus: pa.Table) -> dict[str, Exam]:
+def exams_of(
+    ctx: StageContext, evaluation: SelectedRows, examples: SelectedRows, corpus: pa.Table
+) -> dict[str, TowerLists]:
     """What a version of the day is measured on, by name.
 
     Args:
@@ -128,7 +130,7 @@ def exams_of(ctx: StageContext, evaluation: Wide, examples: Wide, corpus: pa.Tab
     """
     p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
     history = next(iter(p.kinds("history")), None)
-    earlier = strangers_on(ctx)
+    earlier = unseen_users_on(ctx)
     users, events = evaluation.narrow, examples.narrow
     held = holdout_rows(users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit)
     chosen = {DAY: progressive_rows(users, ctx.day, limit), HELD: held}
@@ -140,7 +142,7 @@ def exams_of(ctx: StageContext, evaluation: Wide, examples: Wide, corpus: pa.Tab
 
 
 def metrics(
-    exams: Mapping[str, Exam],
+    exams: Mapping[str, TowerLists],
     before: Mapping[str, Ranked],
     after: Mapping[str, Ranked],
     others: Mapping[str, Mapping[str, Ranked]],

@@ -19,22 +19,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.evaluation.evaluate import Measures, Ranked, compare
-from model.evaluation.evaluation_set import Split
-from model.evaluation.tower_lists import DAY, HELD, Exam, exam
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.tower_lists import DAY, HELD, TowerLists, exam
 from model.fusion_fitting.fusion_weights import MOST_USERS, fit_weights
-from model.fusion_fitting.source_lists import rank_mix
+from model.fusion_fitting.source_lists import rank_fusion
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.fusion.fuse import DEPTH, Mix, pool
+from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
 from twinspire_core.metrics import slices
-from twinspire_core.sources.candidate_sources import Nominators
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 PROGRESSIVE, HELD_OUT = "progressive", "held_out"
 """What weights were fitted on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mixing:
+class DayFusion:
     """What a day's mix is fitted and measured on.
 
     Attributes:
@@ -50,14 +50,14 @@ class Mixing:
 
     ctx: StageContext
     corpus: pa.Table
-    nominators: Nominators
-    asked: Mapping[str, Exam]
+    nominators: CandidateSources
+    asked: Mapping[str, TowerLists]
     before: Mapping[str, Ranked]
     after: Mapping[str, Ranked]
-    inherited: Mix | None
+    inherited: Fusion | None
     near: Mapping[str, Ranked] = field(default_factory=dict)
 
-    def fit(self) -> Mix | None:
+    def fit(self) -> Fusion | None:
         """The mix that the day's version carries: with too few users to fit on the parent's, if its sources are these.
 
         None where there is none; the two-tower is then served alone.
@@ -84,9 +84,9 @@ class Mixing:
             "users": {name: len(rows) for name, rows in zip(names, chosen, strict=True)},
             "own_weights": [name for name, own in zip(names, enough, strict=True) if own],
         }
-        return Mix(sources=settings.sources, bounds=bounds, weights=np.stack(weights).round(6), fitted=fitted)
+        return Fusion(sources=settings.sources, bounds=bounds, weights=np.stack(weights).round(6), fitted=fitted)
 
-    def figures(self, mix: Mix | None) -> dict[str, Any]:
+    def figures(self, mix: Fusion | None) -> dict[str, Any]:
         """What metrics.json tells of mixes; twinspire_core/contracts/model_bundle.py says what the keys mean.
 
         Args:
@@ -100,7 +100,7 @@ class Mixing:
             for which, lists in ((new, self.after), (self.inherited, self.before))
         )
 
-        def measures(exam_of: Exam, ranked: Ranked | None) -> Measures | None:
+        def measures(exam_of: TowerLists, ranked: Ranked | None) -> Measures | None:
             return exam_of.measures(ranked, ks) if ranked else None
 
         return {
@@ -123,13 +123,15 @@ class Mixing:
         days = self.asked[HELD].queries.column("_day")
         return pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
 
-    def _today(self) -> Exam:
+    def _today(self) -> TowerLists:
         rows = self.asked[HELD].queries.filter(pa.array(self._is_today()))
         return exam(rows, self.corpus, self.ctx.pipeline.evaluation)
 
-    def _ranked(self, mix: Mix | None, split: Split, two_tower: Ranked | None, near: Ranked | None) -> Ranked | None:
+    def _ranked(
+        self, mix: Fusion | None, split: EvaluationSet, two_tower: Ranked | None, near: Ranked | None
+    ) -> Ranked | None:
         k = max(self.ctx.pipeline.evaluation.ks)
-        return rank_mix(mix, self.nominators, split, two_tower, k, near=near) if mix and two_tower else None
+        return rank_fusion(mix, self.nominators, split, two_tower, k, near=near) if mix and two_tower else None
 
     def _ks(self) -> list[int]:
         ks = sorted(self.ctx.pipeline.evaluation.ks)
@@ -139,8 +141,8 @@ class Mixing:
         """Weights fitted on the queries of an exam at these places, ascending."""
         rows, split, sources = _some(rows), self.asked[name].split, self.ctx.pipeline.mix.sources
         near = self.near[name].kept[rows] if name in self.near else None
-        lists = self.nominators.nominate(sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near)
-        return fit_weights(pool([lists[source] for source in sources]), split.truth.take(rows), self._ks())
+        lists = self.nominators.retrieve(sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near)
+        return fit_weights(pool_candidates([lists[source] for source in sources]), split.truth.take(rows), self._ks())
 
 
 def _by_slice(told: np.ndarray, events: np.ndarray, bounds: tuple[int, ...]) -> list[np.ndarray]:

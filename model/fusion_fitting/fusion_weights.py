@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.fusion.fuse import Pool
+from twinspire_core.fusion.fuse import CandidatePool
 from twinspire_core.metrics.ranking import contains, distinct
 from twinspire_core.search.ragged import Ragged
 
@@ -21,7 +21,7 @@ _BLOCK = 512  # candidates whose places are counted at a time: they stay in the 
 _NEARER = 1e-3  # how much the shorter list counts beside the longer: it decides between equals
 
 
-def fit_weights(pooled: Pool, truth: Ragged, ks: Sequence[int]) -> np.ndarray:
+def fit_weights(pooled: CandidatePool, truth: Ragged, ks: Sequence[int]) -> np.ndarray:
     """Searches for the weights of the best lists, one weight at a time.
 
     It starts from the best of: each source alone, filled up by the others, and all alike. So on the queries that it is
@@ -68,7 +68,7 @@ class _Asked(NamedTuple):
     column: np.ndarray
 
     @classmethod
-    def of(cls, pooled: Pool, truth: Ragged) -> Self:
+    def of(cls, pooled: CandidatePool, truth: Ragged) -> Self:
         """Leaves out queries for which no weights find anything."""
         wanted, relevant = distinct(truth), contains(truth, pooled.items)
         told = np.flatnonzero(relevant.any(axis=1) & (wanted > 0))

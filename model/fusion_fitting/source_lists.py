@@ -3,15 +3,15 @@
 import numpy as np
 
 from model.evaluation.evaluate import Ranked
-from model.evaluation.evaluation_set import Split
-from twinspire_core.fusion.fuse import DEPTH, Mix, fused_items, pool
+from model.evaluation.evaluation_set import EvaluationSet
+from twinspire_core.fusion.fuse import DEPTH, Fusion, fused_items, pool_candidates
 from twinspire_core.metrics.ranking import first_distinct
-from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, Nominators
+from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
 
 _CHUNK = 2048
 
 
-def rank_near(nominators: Nominators, split: Split, k: int) -> Ranked:
+def rank_near(nominators: CandidateSources, split: EvaluationSet, k: int) -> Ranked:
     """What co-occurrence says, and no more: one look at the neighbours for lists with seen items and without.
 
     Args:
@@ -24,13 +24,19 @@ def rank_near(nominators: Nominators, split: Split, k: int) -> Ranked:
         past = split.past.part(part.start, part.stop)
         # What is excluded cannot use up more than its own number of places.
         most = k + int(past.lengths.max(initial=0))
-        found = nominators.nominate([CO_OCCURRENCE], past, most)[CO_OCCURRENCE]
+        found = nominators.retrieve([CO_OCCURRENCE], past, most)[CO_OCCURRENCE]
         kept[part], fresh[part] = found[:, :k], first_distinct(found, k, exclude=past)
     return Ranked(kept, fresh)
 
 
-def rank_mix(
-    mix: Mix, nominators: Nominators, split: Split, two_tower: Ranked, k: int, *, near: Ranked | None = None
+def rank_fusion(
+    mix: Fusion,
+    nominators: CandidateSources,
+    split: EvaluationSet,
+    two_tower: Ranked,
+    k: int,
+    *,
+    near: Ranked | None = None,
 ) -> Ranked:
     """The lists of a mix.
 
@@ -49,7 +55,7 @@ def rank_mix(
     return Ranked(kept, _fused(mix, nominators, split, two_tower.excluded, near.excluded, k, exclude=True))
 
 
-def rank_together(nominators: Nominators, split: Split, k: int, near: Ranked) -> Ranked:
+def rank_co_occurrence(nominators: CandidateSources, split: EvaluationSet, k: int, near: Ranked) -> Ranked:
     """The lists of co-occurrence alone, followed by the most popular items.
 
     Args:
@@ -64,20 +70,27 @@ def rank_together(nominators: Nominators, split: Split, k: int, near: Ranked) ->
 
 
 def _fused(
-    mix: Mix, nominators: Nominators, split: Split, two_tower: np.ndarray, near: np.ndarray, k: int, *, exclude: bool
+    mix: Fusion,
+    nominators: CandidateSources,
+    split: EvaluationSet,
+    two_tower: np.ndarray,
+    near: np.ndarray,
+    k: int,
+    *,
+    exclude: bool,
 ) -> np.ndarray:
     ranked, weights = np.full((len(two_tower), k), -1, np.int64), mix.of(split.past_events)
     for part in _parts(split):
         past = split.past.part(part.start, part.stop)
         without = past if exclude else None
-        lists = nominators.nominate(
+        lists = nominators.retrieve(
             mix.sources, past, max(k, DEPTH), two_tower=two_tower[part], near=near[part], exclude=without
         )
-        items = fused_items(pool([lists[name] for name in mix.sources]), weights[part], k)
+        items = fused_items(pool_candidates([lists[name] for name in mix.sources]), weights[part], k)
         ranked[part] = nominators.filled(items, k, exclude=without)
     return ranked
 
 
-def _parts(split: Split) -> list[slice]:
+def _parts(split: EvaluationSet) -> list[slice]:
     rows = split.past.rows
     return [slice(start, min(start + _CHUNK, rows)) for start in range(0, rows, _CHUNK)]

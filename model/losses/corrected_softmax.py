@@ -24,7 +24,7 @@ import tensorflow as tf
 from model.losses.blockwise_softmax import LEFT_OUT, Block, Logits, Loss, blocked_softmax
 from model.losses.in_batch_negatives import choose
 from model.losses.negative_masks import Excluded, Mask, drawn, items_of_user, own_item
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 Correction = Literal["none", "batch", "expected_count"]
 
@@ -57,7 +57,7 @@ def sampled_softmax_loss(
     *,
     temperature: float,
     correction: Correction,
-    negatives: Negatives | None = None,
+    negatives: NegativesConfig | None = None,
     user: tf.Tensor | None = None,
     seed: tf.Tensor | None = None,
 ) -> Loss:
@@ -77,7 +77,7 @@ def sampled_softmax_loss(
 
     Returns: the mean, and each row's loss in nats.
     """
-    negatives = negatives or Negatives()
+    negatives = negatives or NegativesConfig()
     columns = columns._replace(batch=tf.stop_gradient(columns.batch), added=tf.stop_gradient(columns.added))
     rows, size = tf.shape(query)[0], tf.shape(columns.item)[0]
     others = size - 1
@@ -132,7 +132,7 @@ class _Comparison(NamedTuple):
 
         return block
 
-    def with_chosen(self, query: tf.Tensor, vectors: tf.Tensor, negatives: Negatives, seed: tf.Tensor) -> Block:
+    def with_chosen(self, query: tf.Tensor, vectors: tf.Tensor, negatives: NegativesConfig, seed: tf.Tensor) -> Block:
         """Against columns of the batch chosen row by row, and all those added.
 
         An item inside a row's band may have come with the batch or by being added, one outside only the latter way.

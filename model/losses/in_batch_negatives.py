@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 _NEVER = -3.0
 """Below every cosine and every number that is drawn."""
@@ -31,7 +31,7 @@ class Chosen(NamedTuple):
     high: tf.Tensor
 
 
-def choose(cosine: tf.Tensor, allowed: tf.Tensor, settings: Negatives, seed: tf.Tensor) -> Chosen:
+def choose(cosine: tf.Tensor, allowed: tf.Tensor, settings: NegativesConfig, seed: tf.Tensor) -> Chosen:
     """Chooses k columns for each row, or all there are in the band.
 
     Args:

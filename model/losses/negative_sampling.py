@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from model.losses.corrected_softmax import Columns
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 
 class Entries(NamedTuple):
@@ -32,7 +32,7 @@ class Entries(NamedTuple):
     chance: tf.Tensor
 
 
-class Memory(tf.Module):
+class NegativeMemory(tf.Module):
     """The newest items of earlier batches, as they were encoded then.
 
     Attributes:
@@ -70,14 +70,14 @@ class Memory(tf.Module):
         self.written.assign_add(tf.size(newest[1], tf.int64))
 
 
-class Pool(tf.Module):
+class NegativeSampler(tf.Module):
     """Puts the columns of a step together.
 
     Attributes:
       memory: earlier items, if there is one.
     """
 
-    def __init__(self, settings: Negatives, dimension: int, frequency: StreamingFrequency | None) -> None:
+    def __init__(self, settings: NegativesConfig, dimension: int, frequency: StreamingFrequency | None) -> None:
         """Starts with an empty memory.
 
         Args:
@@ -86,7 +86,7 @@ class Pool(tf.Module):
           frequency: tells q; None where no correction asks for it.
         """
         super().__init__()
-        self.memory = Memory(settings.memory, dimension) if settings.memory else None
+        self.memory = NegativeMemory(settings.memory, dimension) if settings.memory else None
         self._after, self._frequency = settings.memory_after, frequency
 
     def columns(self, batch: Entries, drawn: Entries | None, step: tf.Tensor) -> Columns:

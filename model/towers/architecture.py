@@ -82,7 +82,7 @@ class Attention:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class FeatureColumn:
     """One transformed column, as a tower reads it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class Architecture:
     """Both towers.
 
     Attributes:
@@ -126,7 +126,7 @@ class Layout:
     """
 
     tables: Mapping[str, TableSpec]
-    parts: Mapping[str, Sequence[Part]]
+    parts: Mapping[str, Sequence[FeatureColumn]]
     layers: Mapping[str, Sequence[int]]
     auxiliary: Literal["squared", "logistic"] | None = None
 
@@ -137,7 +137,9 @@ class Layout:
         return [part.column for part in parts if part.form == "ids" and not part.attention]
 
 
-def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None) -> Layout:
+def design(
+    pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None
+) -> Architecture:
     """Lays out the towers.
 
     Args:
@@ -146,7 +148,7 @@ def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Map
       widths: table widths of the parent by table, which undeclared ones keep: vocabularies grow, shapes must not.
     """
     tables: dict[str, TableSpec] = {}
-    parts: dict[str, list[Part]] = {side: [] for side in SIDES}
+    parts: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
     for name, feature in pipeline.features.items():
         for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
             tables[spec.name] = spec
@@ -155,7 +157,9 @@ def design(pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Map
     top = pipeline.train.dimension
     layers = {"query": (*pipeline.train.query_layers, top), "item": (*pipeline.train.item_layers, top)}
     auxiliary = pipeline.train.auxiliary
-    return Layout(tables=tables, parts=parts, layers=layers, auxiliary=auxiliary.loss if auxiliary.weight else None)
+    return Architecture(
+        tables=tables, parts=parts, layers=layers, auxiliary=auxiliary.loss if auxiliary.weight else None
+    )
 
 
 def _tables(
@@ -185,11 +189,11 @@ def _usual_width(rows: int, pipeline: Pipeline) -> int:
     return min(pipeline.train.dimension, round(4 * rows**0.25))
 
 
-def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]) -> list[Part]:
+def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]) -> list[FeatureColumn]:
     if f.kind == "vector":
-        return [Part(column=name, feature=name, kind=f.kind, form="vector", width=f.size)]
+        return [FeatureColumn(column=name, feature=name, kind=f.kind, form="vector", width=f.size)]
     if f.kind in ("number", "count", "age"):
-        return [Part(column=name, feature=name, kind=f.kind, form="number", width=1)]
+        return [FeatureColumn(column=name, feature=name, kind=f.kind, form="number", width=1)]
     columns = [f"{name}_hour", f"{name}_weekday"] if f.kind == "time" else [name]
     return [_looked_up(pipeline, c, name, f, tables[_table_of(pipeline, c, f)]) for c in columns]
 
@@ -198,9 +202,9 @@ def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
     return pipeline.item_id or "" if f.kind == "history" else column
 
 
-def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec) -> Part:
+def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec) -> FeatureColumn:
     train = pipeline.train
-    return Part(
+    return FeatureColumn(
         column=column,
         feature=name,
         kind=f.kind,

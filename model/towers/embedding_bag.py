@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Bags(NamedTuple):
+class EmbeddingBags(NamedTuple):
     """The lists of B rows: L lists with E entries in all, of U distinct ids. Arrays, tensors, or what describes them.
 
     Attributes:
@@ -31,7 +31,7 @@ class Bags(NamedTuple):
     by_id: Any
 
 
-def bags(lists: np.ndarray) -> Bags:
+def bags(lists: np.ndarray) -> EmbeddingBags:
     """Lays lists out.
 
     Args:
@@ -48,10 +48,10 @@ def bags(lists: np.ndarray) -> Bags:
     place = np.empty(len(entries), np.int32)
     place[by_id] = np.cumsum(new) - 1
     count = np.bincount(row, minlength=len(lists))
-    return Bags(ordered[new], *(x.astype(np.int32) for x in (np.cumsum(first) - 1, count, row, place, by_id)))
+    return EmbeddingBags(ordered[new], *(x.astype(np.int32) for x in (np.cumsum(first) - 1, count, row, place, by_id)))
 
 
-def bagged(features: Mapping[str, np.ndarray], columns: Sequence[str]) -> dict[str, np.ndarray | Bags]:
+def bagged(features: Mapping[str, np.ndarray], columns: Sequence[str]) -> dict[str, np.ndarray | EmbeddingBags]:
     """The features with some columns laid out."""
     return {**features, **{name: bags(features[name]) for name in columns if name in features}}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from model.towers.architecture import Attention
-from model.towers.embedding_bag import Bags
+from model.towers.embedding_bag import EmbeddingBags
 from model.towers.history_encoder import attend
 
 
@@ -44,7 +44,7 @@ def _weighted(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.linalg.matvec(rows, tf.math.divide_no_nan(weights, total), transpose_a=True)
 
 
-def mean_of_bags(rows: tf.Tensor, bags: Bags, half_life: float = 0.0) -> tf.Tensor:
+def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags, half_life: float = 0.0) -> tf.Tensor:
     """`mean_of_present` of a table's rows, or `recent_mean` if there is a half-life, of lists laid out for training.
 
     Args:
@@ -63,7 +63,7 @@ def mean_of_bags(rows: tf.Tensor, bags: Bags, half_life: float = 0.0) -> tf.Tens
     return tf.gather(tf.math.divide_no_nan(_summed(rows, bags, weights), total), bags.of)
 
 
-def lengthened(mean: tf.Tensor, lists: tf.Tensor | Bags) -> tf.Tensor:
+def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
     """Sums over the root of their number of entries, from means.
 
     A mean of many different rows is short, and what all lists share drowns the rest. This is longer by the root of the
@@ -76,11 +76,11 @@ def lengthened(mean: tf.Tensor, lists: tf.Tensor | Bags) -> tf.Tensor:
 
     Returns: [B, W] float32.
     """
-    count = tf.gather(lists.count, lists.of) if isinstance(lists, Bags) else tf.math.count_nonzero(lists, 1)
+    count = tf.gather(lists.count, lists.of) if isinstance(lists, EmbeddingBags) else tf.math.count_nonzero(lists, 1)
     return mean * tf.sqrt(tf.cast(count, mean.dtype))[:, tf.newaxis]
 
 
-def _summed(rows: tf.Tensor, bags: Bags, weights: tf.Tensor | None = None) -> tf.Tensor:
+def _summed(rows: tf.Tensor, bags: EmbeddingBags, weights: tf.Tensor | None = None) -> tf.Tensor:
     """Sums over lists, [B, W], of the distinct ids' rows, [U, W], by weight, [E]. No gradient flows into weights."""
 
     @tf.custom_gradient

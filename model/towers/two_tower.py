@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from model.optimizers.adagrad import Weight
 from model.optimizers.adam import AdamWeight
-from model.towers.architecture import SIDES, Layout, Part, TableSpec
+from model.towers.architecture import SIDES, Architecture, FeatureColumn, TableSpec
 from model.towers.auxiliary_head import Head
-from model.towers.embedding_bag import Bags
+from model.towers.embedding_bag import EmbeddingBags
 from model.towers.history_encoder import fresh_encoder
 from model.towers.initializers import glorot, normal
 from model.towers.pooling import (
@@ -43,7 +43,7 @@ class TwoTower(tf.Module):
       head: learns labels from both towers' vectors, if `layout.auxiliary` asks for one. No tower reads its weights.
     """
 
-    def __init__(self, layout: Layout, seed: int) -> None:
+    def __init__(self, layout: Architecture, seed: int) -> None:
         super().__init__()
         self.layout = layout
         self.tables = {spec.name: Weight(fresh_rows(spec, seed)) for spec in layout.tables.values()}
@@ -64,7 +64,7 @@ class TwoTower(tf.Module):
 
 
 def encode(
-    layout: Layout,
+    layout: Architecture,
     side: str,
     tables: Mapping[str, tf.Variable],
     dense: Mapping[str, tf.Variable],
@@ -99,7 +99,7 @@ def encode(
 
 
 def _read(
-    part: Part,
+    part: FeatureColumn,
     tables: Mapping[str, tf.Variable],
     dense: Mapping[str, tf.Variable],
     features: Mapping[str, tf.Tensor],
@@ -119,8 +119,10 @@ def _read(
     return lengthened(mean, column) if part.root else mean
 
 
-def _mean(part: Part, table: tf.Variable, column: tf.Tensor | Bags, rows: tf.Tensor | None) -> tf.Tensor:
-    if isinstance(column, Bags):
+def _mean(
+    part: FeatureColumn, table: tf.Variable, column: tf.Tensor | EmbeddingBags, rows: tf.Tensor | None
+) -> tf.Tensor:
+    if isinstance(column, EmbeddingBags):
         return mean_of_bags(tf.gather(table, column.ids) if rows is None else rows, column, part.half_life)
     rows = tf.gather(table, column)
     return recent_mean(rows, column, part.half_life) if part.half_life else mean_of_present(rows, column)
@@ -145,7 +147,7 @@ def fresh_rows(spec: TableSpec, seed: int) -> tf.Tensor:
     return normal([spec.rows, spec.dimension], spec.dimension**-0.5, seed, spec.name)
 
 
-def _fresh_weights(layout: Layout, side: str, seed: int) -> dict[str, tf.Tensor]:
+def _fresh_weights(layout: Architecture, side: str, seed: int) -> dict[str, tf.Tensor]:
     parts, widths = layout.parts[side], layout.layers[side]
     above = sum(part.width for part in parts)
     scale = [1.0] * len(widths)
@@ -163,7 +165,7 @@ def _fresh_weights(layout: Layout, side: str, seed: int) -> dict[str, tf.Tensor]
     return weights | {f"{side}/skip/{part.column}": tf.ones([part.width]) for part in parts if part.skip}
 
 
-def _fresh_attention(part: Part, seed: int) -> dict[str, tf.Tensor]:
+def _fresh_attention(part: FeatureColumn, seed: int) -> dict[str, tf.Tensor]:
     if part.attention is None:
         return {}
     prefix = encoder_prefix(part.column)

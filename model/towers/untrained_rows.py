@@ -20,7 +20,7 @@ import tensorflow as tf
 from model.towers.two_tower import TwoTower, fresh_rows
 
 
-def settle(model: TwoTower, seed: int, names: Sequence[str]) -> None:
+def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> None:
     """Gives a meaning to the rows that training never moved.
 
     Args:

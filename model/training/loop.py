@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model.data.batching import feed
-from model.data.negative_corpus import Catalogue
-from model.data.prefetch import ahead
+from model.data.batching import training_batches
+from model.data.negative_corpus import NegativeCorpus
+from model.data.prefetch import prefetched
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.auxiliary_head import known
 from model.towers.embedding_bag import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
-from twinspire_core.config.sections import Train
+from twinspire_core.config.sections import TrainConfig
 from twinspire_core.errors import UsageError
 
 CURVE_POINTS = 200
@@ -33,7 +33,7 @@ Report = Callable[[str, int, int, float, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class LoopResult:
     """What a run of training did.
 
     Attributes:
@@ -57,16 +57,16 @@ class Learned:
     auxiliary: list[tuple[int, float]]
 
 
-def fit(
+def run_training(
     model: TwoTower,
     frequency: StreamingFrequency,
     days: Iterable[tuple[date, Rows]],
-    settings: Train,
+    settings: TrainConfig,
     *,
-    catalogue: Catalogue | None = None,
+    catalogue: NegativeCorpus | None = None,
     step: int = 0,
     report: Report = lambda *_: None,
-) -> Learned:
+) -> LoopResult:
     """Trains `model` and `frequency` in place.
 
     Args:
@@ -101,8 +101,8 @@ class _Run:
         self,
         take_step: Callable[..., tf.Tensor],
         model: TwoTower,
-        settings: Train,
-        catalogue: Catalogue | None,
+        settings: TrainConfig,
+        catalogue: NegativeCorpus | None,
         report: Report,
         step: int,
     ) -> None:
@@ -126,7 +126,7 @@ class _Run:
                 self._head.see(self._head.seen.and_of(rows.label))
                 self._labels += len(known(rows.label))
             whole["label"] = rows.label
-        for size, inputs in ahead(self._inputs(day, rows, epoch, whole), _AHEAD):
+        for size, inputs in prefetched(self._inputs(day, rows, epoch, whole), _AHEAD):
             self._losses.append(self._take_step(*inputs))
             self._step += 1
             done += size
@@ -143,7 +143,9 @@ class _Run:
         self, day: date, rows: Rows, epoch: int, whole: Mapping[str, np.ndarray]
     ) -> Iterator[tuple[int, Sequence[Any]]]:
         """The rows of each step and its arguments as tensors."""
-        for step, (batch, features) in enumerate(feed(rows, self._layout, self._settings, day, epoch), self._step):
+        for step, (batch, features) in enumerate(
+            training_batches(rows, self._layout, self._settings, day, epoch), self._step
+        ):
             taken = {name: column[batch] for name, column in whole.items()}
             arguments = features, taken, self._drawn(step), np.int32(step)
             yield len(batch), tf.nest.map_structure(tf.constant, arguments)
@@ -156,7 +158,7 @@ class _Run:
         features, item = self._catalogue.draw(self._settings.negatives.uniform, rng)
         return {"features": bagged(features, self._layout.lists), "item": item, "chance": self._catalogue.chance(item)}
 
-    def learned(self) -> Learned:
+    def learned(self) -> LoopResult:
         """What was done.
 
         Raises:
@@ -165,7 +167,7 @@ class _Run:
         curve = _curve(self._losses, self._first)
         _check_weights(self._model)
         rows, seconds = self._compiling if len(self._losses) > 1 else (0, 0.0)
-        return Learned(
+        return LoopResult(
             step=self._step,
             steps=self._step - self._first,
             rows=self._rows,

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from model.losses.sampling_probability import StreamingFrequency
-from model.training.loop import Learned, Report
-from twinspire_core.config.sections import Train
+from model.training.loop import LoopResult, Report
+from twinspire_core.config.sections import TrainConfig
 
 SECONDS_BETWEEN_LINES = 5.0
 FULL = 0.2
@@ -22,7 +22,7 @@ FEW_STEPS = 50
 """From scratch, fewer steps than these leave vectors near where they began."""
 
 
-def few_steps(learned: Learned, settings: Train) -> str | None:
+def few_steps(learned: LoopResult, settings: TrainConfig) -> str | None:
     """What to say of a training from scratch that was over too soon to learn much; None if it was not."""
     if learned.step > learned.steps or learned.steps >= FEW_STEPS:
         return None

@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from model.losses.corrected_softmax import sampled_softmax_loss
-from model.losses.negative_sampling import Entries, Pool
+from model.losses.negative_sampling import Entries, NegativeSampler
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers.adam import AdamWeight
 from model.towers.architecture import SIDES
-from model.towers.embedding_bag import Bags
+from model.towers.embedding_bag import EmbeddingBags
 from model.towers.pooling import last_of, rows_of
 from model.towers.two_tower import TwoTower, drop_ids
-from twinspire_core.config.sections import Train
+from twinspire_core.config.sections import TrainConfig
 
 Features = Mapping[str, tf.Tensor]
 
@@ -23,7 +23,7 @@ _BATCH = {"user": tf.int64, "item": tf.int64, "reward": tf.float32, "chance": tf
 """What the rows of a batch have besides features, each [B]; `chance` is of being drawn from the catalogue."""
 
 
-def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train) -> Callable[..., tf.Tensor]:
+def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: TrainConfig) -> Callable[..., tf.Tensor]:
     """The training step: (features by column, `_BATCH` by name, drawn items, step) -> mean losses of the batch.
 
     The losses are [2] float32: of the softmax, in nats; and of the auxiliary head, nan if there is none or no row has a
@@ -36,7 +36,7 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
     variables = {name: weight.values for name, weight in weights.items()}
     lists = [part for side in SIDES for part in model.layout.parts[side] if part.column in model.layout.lists]
     corrected = settings.correction != "none"
-    pool = Pool(settings.negatives, settings.dimension, frequency if corrected else None)
+    pool = NegativeSampler(settings.negatives, settings.dimension, frequency if corrected else None)
 
     # Nothing here branches on tensors; translating it as if something did takes longer than a small day's steps.
     @tf.function(autograph=False)
@@ -82,7 +82,7 @@ def compile_step(model: TwoTower, frequency: StreamingFrequency, settings: Train
     return take_step.get_concrete_function(_specs(model, "query", "item"), of_rows, drawn, tf.TensorSpec([], tf.int32))
 
 
-def _encoded(model: TwoTower, drawn: Mapping[str, Any], settings: Train, step: tf.Tensor) -> Entries | None:
+def _encoded(model: TwoTower, drawn: Mapping[str, Any], settings: TrainConfig, step: tf.Tensor) -> Entries | None:
     """The items drawn, some of their ids replaced as those of the batch are."""
     if not drawn:
         return None
@@ -95,7 +95,7 @@ def _specs(model: TwoTower, *sides: str) -> dict[str, tf.TensorSpec]:
     whole = tf.TensorSpec([None], tf.int32)
     forms = {
         "id": whole,
-        "ids": Bags(*[whole] * len(Bags._fields)),
+        "ids": EmbeddingBags(*[whole] * len(EmbeddingBags._fields)),
         "number": tf.TensorSpec([None], tf.float32),
         "vector": tf.TensorSpec([None, None], tf.float32),
     }
@@ -109,7 +109,7 @@ def _vectors(types: Mapping[str, tf.DType]) -> dict[str, tf.TensorSpec]:
 
 
 def _with_dropped_ids(
-    model: TwoTower, features: Features, settings: Train, step: tf.Tensor, salt: str = ""
+    model: TwoTower, features: Features, settings: TrainConfig, step: tf.Tensor, salt: str = ""
 ) -> dict[str, tf.Tensor]:
     """The features after id dropout."""
     parts = [part for side in model.layout.parts.values() for part in side if part.dropout and settings.id_dropout]

@@ -12,18 +12,18 @@ from model.data import negative_corpus, training_rows
 from model.data.training_rows import Rows
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.architecture import Layout, Part, design
+from model.towers.architecture import Architecture, FeatureColumn, design
 from model.towers.auxiliary_head import Head, check
 from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
-from model.towers.untrained_rows import settle
+from model.towers.untrained_rows import zero_untrained_rows
 from model.training import checkpoint, progress
 from model.training.checkpoint import State, TableState
-from model.training.loop import Learned, fit
+from model.training.loop import LoopResult, run_training
 from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.sections import Train
+from twinspire_core.config.sections import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
@@ -55,7 +55,7 @@ class Trained:
     transforms: Mapping[str, Transform]
     frequency: StreamingFrequency
     archive: Mapping[str, TableState]
-    learned: Learned
+    learned: LoopResult
     days: Sequence[date]
     inherited: Head | None
     warning: str | None
@@ -89,7 +89,7 @@ class Trained:
         return {"training_seconds": round(self.learned.seconds, 2), "examples_per_second": round(self.learned.rate)}
 
 
-def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
+def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
     """Trains on the days of a features attempt.
 
     Args:
@@ -117,10 +117,10 @@ def learn(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
         )
     with progress.shown(len(folders)) as report:
         days = _days(ctx.pipeline, folders, model.layout)
-        learned = fit(
+        learned = run_training(
             model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
         )
-    settle(model, settings.seed, [name for name in model.tables if not start or name not in start.tables])
+    zero_untrained_rows(model, settings.seed, [name for name in model.tables if not start or name not in start.tables])
     warnings = [w for w in (progress.few_steps(learned, settings), progress.full_buckets(frequency)) if w]
     for warning in warnings:
         progress.warn(warning)
@@ -162,7 +162,7 @@ def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
 
 
 def _frequency(
-    settings: Train, folders: Mapping[date, Path], start: State | None, features: Path
+    settings: TrainConfig, folders: Mapping[date, Path], start: State | None, features: Path
 ) -> StreamingFrequency:
     """The frequency estimate, which goes on from the parent's."""
     asked = settings.frequency
@@ -201,20 +201,20 @@ class _Days:
 
     pipeline: Pipeline
     folders: Mapping[date, Path]
-    parts: Sequence[Part]
+    parts: Sequence[FeatureColumn]
 
     def __iter__(self) -> Iterator[tuple[date, Rows]]:
         return ((day, _read(self.pipeline, folder, self.parts, str(day))) for day, folder in self.folders.items())
 
 
-def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Layout) -> Iterable[tuple[date, Rows]]:
+def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Architecture) -> Iterable[tuple[date, Rows]]:
     days = _Days(pipeline, folders, [part for side in layout.parts.values() for part in side])
     if pipeline.train.order == "shuffled":
         return [(max(folders), training_rows.join([rows for _, rows in days]))]
     return list(days) if len(folders) == 1 else days
 
 
-def _read(pipeline: Pipeline, folder: Path, parts: Sequence[Part], day: str) -> Rows:
+def _read(pipeline: Pipeline, folder: Path, parts: Sequence[FeatureColumn], day: str) -> Rows:
     auxiliary = pipeline.train.auxiliary
     rows = training_rows.read(folder, parts, label=auxiliary.weight > 0)
     if rows.label is not None:

@@ -10,7 +10,7 @@ from serving.version.unseen_values import Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notes:
+class AnswerWarnings:
     """Notes on the lists of B queries.
 
     Attributes:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.answers.answer_warnings import Notes
+from serving.answers.answer_warnings import AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.retrieval import chosen, find
 from serving.requests.query_rows import ALLOW, DENY, EXCLUDE, PAST, SEEN, Refused, Requests, complete
@@ -17,7 +17,7 @@ from serving.version.filters import Filter, Groups, Selected, Values, both, sele
 from serving.version.loaded_version import Version
 from serving.version.unseen_values import Unknown
 from twinspire_core.errors import UsageError
-from twinspire_core.messages import nearest
+from twinspire_core.messages import nearest_names
 from twinspire_core.search.index import NONE
 from twinspire_core.sources.candidate_sources import MOST_POPULAR, TWO_TOWER
 
@@ -53,7 +53,7 @@ class Answer:
     rows: np.ndarray
     scores: np.ndarray
     widened: np.ndarray
-    told: Notes
+    told: AnswerWarnings
     known: np.ndarray | None = None
     history: pa.ChunkedArray | None = None
     source: str = TWO_TOWER
@@ -171,7 +171,7 @@ def similar(version: Version, item: str, k: int, *, allow: Values | None = None,
         raise UsageError(f"k is at least 1, found {k}.")
     row = int(version.rows([item])[0])
     if row == NONE:
-        near = nearest(item, version.ids, 3, compared=_COMPARED)
+        near = nearest_names(item, version.ids, 3, compared=_COMPARED)
         hint = f"Did you mean {', '.join(near)}?" if near else "Ids are those of the items in the logs."
         raise UsageError(
             f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"
@@ -228,6 +228,6 @@ def _groups(version: Version, table: pa.Table, common: Selected | None) -> Group
     return Groups(tuple(selected), np.array(of))
 
 
-def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups, unknown: Unknown) -> Notes:
+def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups, unknown: Unknown) -> AnswerWarnings:
     counts = (rows != NONE).sum(1)
-    return Notes(version=version.id, k=k, items=items, counts=counts, groups=groups, unknown=unknown)
+    return AnswerWarnings(version=version.id, k=k, items=items, counts=counts, groups=groups, unknown=unknown)

@@ -12,7 +12,7 @@ from serving.requests import query_rows
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse, pool
+from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse, pool_candidates
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import (
@@ -22,7 +22,7 @@ from twinspire_core.sources.candidate_sources import (
     PAST,
     POPULAR_LATELY,
     TWO_TOWER,
-    Nominators,
+    CandidateSources,
     most_frequent_first,
 )
 
@@ -166,7 +166,7 @@ def _find(version: Version, asked: _Asked, k: int, source: str, seen: Seen, sele
     exclude = _ragged(seen.query, seen.row, asked.past.rows) if len(seen.query) else None
     if source == MIX:
         return _mixed(version, nominators, asked, k, seen, exclude)
-    own = nominators.nominate([source], asked.past, k, exclude=exclude)[source]
+    own = nominators.retrieve([source], asked.past, k, exclude=exclude)[source]
     rows = nominators.filled(own, k, exclude=exclude)
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
     said = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
@@ -175,20 +175,20 @@ def _find(version: Version, asked: _Asked, k: int, source: str, seen: Seen, sele
 
 
 def _mixed(
-    version: Version, nominators: Nominators, asked: _Asked, k: int, seen: Seen, exclude: Ragged | None
+    version: Version, nominators: CandidateSources, asked: _Asked, k: int, seen: Seen, exclude: Ragged | None
 ) -> Found:
     mix, depth, two_tower = version.mix, max(k, DEPTH), None
     assert mix is not None, "of `chosen`"
     widened = np.zeros(asked.past.rows, bool)
     if TWO_TOWER in mix.sources:
         two_tower, _, widened = search_without(version.index, asked.vectors, depth, seen, nominators.passing)
-    lists = nominators.nominate(mix.sources, asked.past, depth, two_tower=two_tower, exclude=exclude)
-    fused = fuse(pool([lists[name] for name in mix.sources]), mix.of(asked.events), k)
+    lists = nominators.retrieve(mix.sources, asked.past, depth, two_tower=two_tower, exclude=exclude)
+    fused = fuse(pool_candidates([lists[name] for name in mix.sources]), mix.of(asked.events), k)
     return _found(*_filled(nominators, fused.items, fused.scores, exclude), widened, mix.sources, fused.shares)
 
 
 def _filled(
-    nominators: Nominators, items: np.ndarray, scores: np.ndarray, exclude: Ragged | None
+    nominators: CandidateSources, items: np.ndarray, scores: np.ndarray, exclude: Ragged | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Short lists, where no source knows the whole catalogue, followed by popular items with the score 0."""
     if (items >= 0).all():

@@ -18,7 +18,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model.data.prefetch import ahead
+from model.data.prefetch import prefetched
 from serving.answers.recommend import Answer, Asked, recommend
 from serving.answers.retrieval import chosen
 from serving.batch import list_output
@@ -27,7 +27,7 @@ from serving.requests.request_lines import PlainLines
 from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.messages import ended
+from twinspire_core.messages import with_full_stop
 from twinspire_core.sources.candidate_sources import TWO_TOWER
 
 BATCH = 2048  # lines answered at a time
@@ -88,7 +88,7 @@ def recommend_lines(
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
         written: Future | None = None
-        for lines, table in ahead(_parsed(requests, file, queries), 1):
+        for lines, table in prefetched(_parsed(requests, file, queries), 1):
             with _naming(lines, queries):
                 answer = recommend(version, table, k, now=now, **asked)
             if written:
@@ -148,7 +148,7 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     shown = shown if len(shown) <= 200 else shown[:200] + "…"
     return BadData(
         f"Every line of the queries is one JSON object, as in serving requests; line {number} of {file}: "
-        f"{ended(reason)}\n  {shown}\nNothing was written. Mend the line and run again."
+        f"{with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run again."
     )
 
 

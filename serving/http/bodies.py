@@ -12,7 +12,7 @@ from serving.answers.retrieval import SOURCES
 from serving.http.http_errors import Problem
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Refused, Requests, distinct
-from twinspire_core.messages import ended, nearest, shown
+from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
 K = 10
 """Items of a list, unless `k` says otherwise."""
@@ -85,7 +85,7 @@ async def read(request: Request, most: int) -> dict[str, Any]:
     except Refused as e:
         raise refused(e, "") from e
     if not isinstance(found, dict):
-        raise Problem("bad_json", f"A body is a JSON object, found {shown(found)}.")
+        raise Problem("bad_json", f"A body is a JSON object, found {shorten(found)}.")
     return found
 
 
@@ -108,10 +108,10 @@ def asked(body: Mapping[str, Any], requests: Requests, settings: Settings) -> As
         queries = _list_of_queries(queries, settings.max_queries)
     source = body.get("source")
     if source is not None and source not in SOURCES:
-        near = nearest(source, SOURCES) if isinstance(source, str) else []
+        near = nearest_names(source, SOURCES) if isinstance(source, str) else []
         raise Problem(
             "out_of_range" if isinstance(source, str) else "wrong_type",
-            f"source is one of {', '.join(SOURCES)}; found {shown(source)}.",
+            f"source is one of {', '.join(SOURCES)}; found {shorten(source)}.",
             where="source",
             did_you_mean=near[0] if near else None,
         )
@@ -135,7 +135,7 @@ def like(body: Mapping[str, Any], requests: Requests, settings: Settings) -> Lik
     if isinstance(item, float) and item.is_integer():
         item = int(item)
     if isinstance(item, bool) or not isinstance(item, str | int):
-        raise Problem("wrong_type", f"item is text, found {shown(item)}.", where="item")
+        raise Problem("wrong_type", f"item is text, found {shorten(item)}.", where="item")
     filters = {key: body.get(key) for key in ("allow", "deny")}
     _query(requests, filters, 0, "")  # which says what is wrong with them
     return Like(str(item), _k(body, settings), **filters, display=_flag(body, "display"))
@@ -156,12 +156,12 @@ def refused(error: Refused, where: str) -> Problem:
       where: the query's key; empty where its keys are the body's own.
     """
     place = ".".join(filter(None, (where, error.key)))
-    return Problem(error.kind, ended(error), where=place or None, did_you_mean=error.near)
+    return Problem(error.kind, with_full_stop(error), where=place or None, did_you_mean=error.near)
 
 
 def _list_of_queries(queries: Any, most: int) -> list[Any]:
     if not isinstance(queries, list):
-        raise Problem("wrong_type", f"queries is a list of objects, found {shown(queries)}.", where="queries")
+        raise Problem("wrong_type", f"queries is a list of objects, found {shorten(queries)}.", where="queries")
     if not 1 <= len(queries) <= most:
         raise Problem("out_of_range", f"queries has 1 to {most} objects, found {len(queries)}.", where="queries")
     return queries
@@ -174,7 +174,7 @@ def _k(body: Mapping[str, Any], settings: Settings) -> int:
     if isinstance(k, float) and k.is_integer():
         k = int(k)  # JSON knows no difference
     if isinstance(k, bool) or not isinstance(k, int):
-        raise Problem("wrong_type", f"k is a whole number from 1 to {settings.max_k}, found {shown(k)}.", where="k")
+        raise Problem("wrong_type", f"k is a whole number from 1 to {settings.max_k}, found {shorten(k)}.", where="k")
     if not 1 <= k <= settings.max_k:
         raise Problem("out_of_range", f"k is a whole number from 1 to {settings.max_k}, found {k}.", where="k")
     return k
@@ -183,17 +183,17 @@ def _k(body: Mapping[str, Any], settings: Settings) -> int:
 def _flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise Problem("wrong_type", f"{name} is true or false, found {shown(value)}.", where=name)
+        raise Problem("wrong_type", f"{name} is true or false, found {shorten(value)}.", where=name)
     return bool(value)
 
 
 def _unknown(key: str, options: tuple[str, ...], requests: Requests | None = None) -> Problem:
-    near, text = nearest(key, options), shown(key)
+    near, text = nearest_names(key, options), shorten(key)
     if requests is not None and key in requests.keys:
         hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
     else:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-    message = ended(f"{text} is no option; {hint}")
+    message = with_full_stop(f"{text} is no option; {hint}")
     return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 
 

@@ -43,7 +43,7 @@ class Failure:
     tries: int
 
 
-class Live:
+class LiveVersion:
     """Follows the registry.
 
     Args:

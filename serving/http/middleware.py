@@ -19,7 +19,7 @@ OPEN = ("/healthz", "/readyz")
 log = logging.getLogger("twinspire.serve")
 
 
-class Edge:
+class RequestMiddleware:
     """Checks the token, measures, and answers for faults of the server: logged once, the connection kept.
 
     Args:

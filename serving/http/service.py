@@ -7,7 +7,7 @@ from typing import Any
 from serving.answers.retrieval import available
 from serving.http.bodies import Asked
 from serving.http.handlers import answer
-from serving.http.hot_swap import Live
+from serving.http.hot_swap import LiveVersion
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome
 from serving.http.prometheus import Metrics
@@ -30,7 +30,7 @@ class Service:
         self.pipeline, self.settings = pipeline, settings
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
-        self.live = Live(pipeline, self.open, warm, self.metrics, settings.poll)
+        self.live = LiveVersion(pipeline, self.open, warm, self.metrics, settings.poll)
         self.batcher = Batcher(
             self._work, self.metrics, most=settings.max_batch, pending=settings.max_pending
         )  # fmt: skip

@@ -20,7 +20,7 @@ Pairs = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class Address:
     """What was filled in, as text; what is empty was left out.
 
     Attributes:
@@ -65,7 +65,7 @@ class Form:
     @property
     def asks(self) -> bool:
         """Whether a list is wanted: an address that only names versions shows no list."""
-        return replace(self, version="", against="") != Form()
+        return replace(self, version="", against="") != Address()
 
     def link(self, path: str = "/", **changes: Any) -> str:
         """The address of the same view but for some changes."""

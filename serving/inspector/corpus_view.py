@@ -14,11 +14,11 @@ from twinspire_core.metrics.diversity import popular_items
 _VALUES = 200  # of an attribute; the others can be typed
 _USERS = 100  # proposed; any other can be typed
 
-_seen: "WeakKeyDictionary[Version, Catalogue]" = WeakKeyDictionary()
+_seen: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class CorpusView:
     """Of one version.
 
     Attributes:
@@ -34,14 +34,14 @@ class Catalogue:
     events: np.ndarray | None
 
     @classmethod
-    def of(cls, version: Version) -> "Catalogue":
+    def of(cls, version: Version) -> "CorpusView":
         """Reads it off a version, once."""
         if version not in _seen:
             _seen[version] = cls._read(version)
         return _seen[version]
 
     @classmethod
-    def _read(cls, version: Version) -> "Catalogue":
+    def _read(cls, version: Version) -> "CorpusView":
         items, nominators = version.items, version.nominators
         return cls(
             values={

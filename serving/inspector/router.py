@@ -14,14 +14,14 @@ from serving.http.http_errors import TYPES, Problem
 from serving.http.service import Service
 from serving.http.warm_up import warm
 from serving.inspector import templating
-from serving.inspector.address import Form
+from serving.inspector.address import Address
 from serving.inspector.live_view import Log
-from serving.inspector.version_cache import Shelf
-from serving.inspector.version_view import Panel, compared, like, recommended
+from serving.inspector.version_cache import VersionCache
+from serving.inspector.version_view import VersionView, compared, like, recommended
 from serving.version.loaded_version import Version
 from twinspire_core.errors import TwinspireError, UsageError
 
-Ask = Callable[[Version, bool], Panel]
+Ask = Callable[[Version, bool], VersionView]
 """Asks a version, which is the live one or is not."""
 REPORT = "report.html"
 _HEADERS = {
@@ -43,18 +43,18 @@ class Inspector:
         self._service = service
         self._registry = Registry(service.pipeline.registry.root, service.pipeline.name)
         self._log = Log(self._registry)
-        self._shelf = Shelf(service.open, warm)
+        self._shelf = VersionCache(service.open, warm)
 
     def user(self, request: Request) -> Response:
         """What is recommended to a user, or users to choose from; where an item is named, items like it."""
-        form = Form.read(request.query_params.multi_items())
+        form = Address.read(request.query_params.multi_items())
         if form.item:
             return self._answer(request, form, self._like)
         return self._answer(request, form, self._recommended if form.asks else None)
 
     def item(self, request: Request) -> Response:
         """Items like an item."""
-        form = Form.read(request.query_params.multi_items())
+        form = Address.read(request.query_params.multi_items())
         return self._answer(request, form, self._like)
 
     def report(self, request: Request) -> Response:
@@ -71,7 +71,7 @@ class Inspector:
             return self._problem(request, e)
         return HTMLResponse(content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY})
 
-    def _answer(self, request: Request, form: Form, checked: Callable[[Form], Ask] | None) -> Response:
+    def _answer(self, request: Request, form: Address, checked: Callable[[Address], Ask] | None) -> Response:
         served = self._service.live.current
         try:
             self._service.check_ready()
@@ -81,7 +81,7 @@ class Inspector:
             return self._problem(request, e)
         form = replace(form, version=version, against=against)
         shown = dict.fromkeys([version or served.version.id, *([against] if against else [])])
-        panels, problem = list[Panel](), None
+        panels, problem = list[VersionView](), None
         try:
             if checked:
                 ask = checked(form)
@@ -92,24 +92,24 @@ class Inspector:
         status = TYPES[problem.type][0] if problem else min((one.status for one in panels), default=200)
         return _html(templating.view(self._service, served, form, self._choices(served), panels, problem), status)
 
-    def _recommended(self, form: Form) -> Ask:
+    def _recommended(self, form: Address) -> Ask:
         requests = self._service.requests
         asked = bodies.asked(form.recommend_body(requests) | {"display": True}, requests, self._service.settings)
         return lambda version, live: recommended(version, live, requests, asked)
 
-    def _like(self, form: Form) -> Ask:
+    def _like(self, form: Address) -> Ask:
         requests = self._service.requests
         asked = bodies.like(form.similar_body() | {"display": True}, requests, self._service.settings)
         return lambda version, live: like(version, live, asked)
 
-    def _panel(self, name: str, served: Served, ask: Ask) -> Panel:
+    def _panel(self, name: str, served: Served, ask: Ask) -> VersionView:
         if name == served.version.id:
             return ask(served.version, True)
         try:
             version = self._shelf.get(name)
         except Exception as e:  # whatever is wrong with it, the page says so
-            return Panel(version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409)
-        return ask(version, False) if version else Panel(version=name, live=False, loading=True, status=202)
+            return VersionView(version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409)
+        return ask(version, False) if version else VersionView(version=name, live=False, loading=True, status=202)
 
     def _named(self, text: str) -> str:
         live = self._service.version.id

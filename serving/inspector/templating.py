@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from serving.answers.retrieval import available
 from serving.http.hot_swap import Served
 from serving.http.service import Service
-from serving.inspector.address import Form, query_features
-from serving.inspector.corpus_view import Catalogue
+from serving.inspector.address import Address, query_features
+from serving.inspector.corpus_view import CorpusView
 from serving.inspector.live_view import cards, headline, moment
-from serving.inspector.version_view import SOURCES, Panel
+from serving.inspector.version_view import SOURCES, VersionView
 from serving.requests.query_rows import STRINGS, TIME
 from serving.requests.request_values import most
 from twinspire_core.config.pipeline import Pipeline
@@ -67,9 +67,9 @@ def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
 def view(
     service: Service,
     served: Served,
-    form: Form,
+    form: Address,
     choices: Sequence[Choice],
-    panels: Sequence[Panel],
+    panels: Sequence[VersionView],
     problem: Exception | None,
 ) -> str:
     """A list, or two, with the form that asks for them.
@@ -83,7 +83,7 @@ def view(
       problem: why there is no answer.
     """
     version, pipeline = served.version, service.pipeline
-    catalogue = Catalogue.of(version)
+    catalogue = CorpusView.of(version)
     body = form.similar_body() if form.item else form.recommend_body(service.requests)
     return render(
         "item" if form.item else "user",

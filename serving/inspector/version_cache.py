@@ -19,7 +19,7 @@ class _Place:
     failure: Exception | None = None
 
 
-class Shelf:
+class VersionCache:
     """Keeps the versions that were asked for last.
 
     They are loaded one after the other by a thread of its own; the live version is none of them, and answers

@@ -13,7 +13,7 @@ from serving.http.handlers import alike, answer
 from serving.http.http_errors import TYPES, Problem
 from serving.http.prometheus import Metrics
 from serving.inspector.address import query_features
-from serving.inspector.corpus_view import Catalogue
+from serving.inspector.corpus_view import CorpusView
 from serving.requests.query_rows import PAST, TIME, Requests
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
@@ -67,7 +67,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
+class VersionView:
     """A version's answer.
 
     Attributes:
@@ -103,7 +103,7 @@ class Panel:
     shared: int | None = None
 
 
-def recommended(version: Version, live: bool, requests: Requests, asked: Asked) -> Panel:
+def recommended(version: Version, live: bool, requests: Requests, asked: Asked) -> VersionView:
     """The items for a user.
 
     Args:
@@ -119,7 +119,7 @@ def recommended(version: Version, live: bool, requests: Requests, asked: Asked) 
     known, taken = _stored(version, found["user"])
     taken |= {one["item"] for one in found["history"]}
     unknown = found["user"] is not None and found["known"] is False and found["based_on"] == "nothing"
-    return Panel(
+    return VersionView(
         version=version.id,
         live=live,
         status=404 if unknown else 200,
@@ -133,7 +133,7 @@ def recommended(version: Version, live: bool, requests: Requests, asked: Asked) 
     )
 
 
-def like(version: Version, live: bool, asked: Like) -> Panel:
+def like(version: Version, live: bool, asked: Like) -> VersionView:
     """The items like an item.
 
     Args:
@@ -146,7 +146,7 @@ def like(version: Version, live: bool, asked: Like) -> Panel:
     except Problem as e:
         return _refused(version, live, e)
     place = int(version.rows([asked.item])[0])
-    return Panel(
+    return VersionView(
         version=version.id,
         live=live,
         rows=_rows(version, found, set()),
@@ -156,7 +156,7 @@ def like(version: Version, live: bool, asked: Like) -> Panel:
     )
 
 
-def compared(panels: Sequence[Panel]) -> list[Panel]:
+def compared(panels: Sequence[VersionView]) -> list[VersionView]:
     """Says of two lists' items how they moved, from the first list to the second."""
     if len(panels) != 2 or any(one.loading or one.problem for one in panels):
         return list(panels)
@@ -170,10 +170,10 @@ def compared(panels: Sequence[Panel]) -> list[Panel]:
     return [replace(panels[0], rows=before, shared=shared), replace(panels[1], rows=after, shared=shared)]
 
 
-def _refused(version: Version, live: bool, error: Exception) -> Panel:
+def _refused(version: Version, live: bool, error: Exception) -> VersionView:
     if not isinstance(error, Problem):
         raise error
-    return Panel(version=version.id, live=live, problem=str(error), status=TYPES[error.type][0])
+    return VersionView(version=version.id, live=live, problem=str(error), status=TYPES[error.type][0])
 
 
 def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[Row]:
@@ -196,7 +196,7 @@ def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[R
 
 def _slices(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
     """Whether items of the catalogue are popular, or new or rare."""
-    catalogue, days = Catalogue.of(version), version.pipeline.window.count_days
+    catalogue, days = CorpusView.of(version), version.pipeline.window.count_days
     popular = Tag("popular", "popular", "One of the few items that had half of the last days' events.")
     new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
     return [

@@ -25,7 +25,7 @@ from serving.version.user_store import UserStore
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.errors import TwinspireError, UsageError
-from twinspire_core.messages import nearest, shown
+from twinspire_core.messages import nearest_names, shorten
 
 USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", "_past_events"
 ALLOW, DENY = "_allow", "_deny"
@@ -68,7 +68,7 @@ def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise Refused(0, f"A key stands once in an object; {shown(key)} is given twice", "given_twice", key)
+        raise Refused(0, f"A key stands once in an object; {shorten(key)} is given twice", "given_twice", key)
     return found
 
 
@@ -120,7 +120,7 @@ class Requests:
           Refused: it has an unknown key, or a value of the wrong type.
         """
         if not isinstance(request, dict):
-            raise Refused(row, f"A request is a JSON object, found {shown(request)}")
+            raise Refused(row, f"A request is a JSON object, found {shorten(request)}")
         parsed = dict[str, Any]()
         for key, value in request.items():
             if value is not None:
@@ -167,9 +167,9 @@ class Requests:
         parsed[column.name] = found
 
     def _unknown(self, row: int, key: str) -> NoReturn:
-        near = nearest(key, self.keys)
+        near = nearest_names(key, self.keys)
         known = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.keys)}"
-        message = f"{shown(key)} is no feature of the query tower; {known}"
+        message = f"{shorten(key)} is no feature of the query tower; {known}"
         raise Refused(row, message, "unknown_key", key, near[0] if near else None)
 
     def example(self, user: str | None = None) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def _array(values: list, field: pa.Field) -> pa.Array:
             try:
                 pa.array([value], field.type)
             except UnicodeEncodeError as e:
-                raise Refused(row, f"{field.name.strip('_')} is text, found {shown(value)}: {e.reason}") from e
+                raise Refused(row, f"{field.name.strip('_')} is text, found {shorten(value)}: {e.reason}") from e
         raise
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from twinspire_core.config.feature_kinds import Feature
-from twinspire_core.messages import shown
+from twinspire_core.messages import shorten
 
 LARGEST = float(np.finfo(np.float32).max)
 Parse = Callable[[Any], Any]
@@ -42,29 +42,29 @@ def text(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if _is_whole(value):
         return str(int(value))
-    raise ValueError(f"is text, found {shown(value)}")
+    raise ValueError(f"is text, found {shorten(value)}")
 
 
 def texts(value: Any) -> list[str]:
     """A list of texts."""
     if not isinstance(value, list):
-        raise ValueError(f"is a list of text, found {shown(value)}")
+        raise ValueError(f"is a list of text, found {shorten(value)}")
     return value if all(type(one) is str for one in value) else [text(one) for one in value]
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"is a number, found {shown(value)}")
+        raise ValueError(f"is a number, found {shorten(value)}")
     if not abs(value) <= LARGEST:  # nor is NaN
-        raise OutOfRange(f"is a finite number, found {shown(value)}")
+        raise OutOfRange(f"is a finite number, found {shorten(value)}")
     return float(value)
 
 
 def _whole(value: Any, largest: int) -> int:
     if isinstance(value, bool) or not (isinstance(value, int) or _is_whole(value)):
-        raise ValueError(f"is a whole number from 0 to {largest}, found {shown(value)}")
+        raise ValueError(f"is a whole number from 0 to {largest}, found {shorten(value)}")
     if not 0 <= value <= largest:
-        raise OutOfRange(f"is a whole number from 0 to {largest}, found {shown(value)}")
+        raise OutOfRange(f"is a whole number from 0 to {largest}, found {shorten(value)}")
     return int(value)
 
 
@@ -75,5 +75,5 @@ def _is_whole(value: Any) -> bool:
 
 def _vector(value: Any, size: int) -> list[float]:
     if not isinstance(value, list) or len(value) != size:
-        raise ValueError(f"is a list of {size} numbers, found {shown(value)}")
+        raise ValueError(f"is a list of {size} numbers, found {shorten(value)}")
     return [_number(one) for one in value]

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.errors import UsageError
-from twinspire_core.messages import COMPARED, ended, nearest, shown
+from twinspire_core.messages import COMPARED, nearest_names, shorten, with_full_stop
 
 Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
@@ -36,12 +36,12 @@ class UnknownAttribute(ValueError):
     """
 
     def __init__(self, name: str, attributes: Sequence[str]) -> None:
-        near = nearest(name, attributes)
+        near = nearest_names(name, attributes)
         if not attributes:
             hint = "the pipeline file declares none: list columns of the items under corpus.attributes"
         else:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(attributes)}"
-        super().__init__(f"names an attribute of items, found {shown(name)}; {hint}")
+        super().__init__(f"names an attribute of items, found {shorten(name)}; {hint}")
         self.name, self.near = name, near[0] if near else None
 
 
@@ -99,7 +99,7 @@ def condition(attributes: Sequence[str], value: Any) -> str:
       UnknownAttribute: it names another one. ValueError: it is something else, or a list is empty.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"is an object with values by attribute, found {shown(value)}")
+        raise ValueError(f"is an object with values by attribute, found {shorten(value)}")
     return json.dumps({name: _values(attributes, name, given) for name, given in sorted(value.items())})
 
 
@@ -123,11 +123,11 @@ def select(
         try:
             wanted[key] = condition(declared, value)
         except ValueError as e:
-            raise UsageError(ended(f"{key} {e}")) from e
+            raise UsageError(with_full_stop(f"{key} {e}")) from e
     try:
         return attributes.select(Filter(**wanted)) if wanted else None
     except ValueError as e:
-        raise UsageError(ended(e)) from e
+        raise UsageError(with_full_stop(e)) from e
 
 
 def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
@@ -138,7 +138,7 @@ def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
         raise ValueError(f"has at least one value for {name}, found none; leave {name} out for no condition")
     for one in values:
         if not isinstance(one, str | bool | int | float) or one != one:
-            raise ValueError(f"holds text, numbers, true or false; found {shown(one)} for {name}")
+            raise ValueError(f"holds text, numbers, true or false; found {shorten(one)} for {name}")
     distinct = {(type(one).__name__, one): one for one in values}
     return [distinct[key] for key in sorted(distinct)]
 
@@ -234,7 +234,7 @@ class _Column:
         """A value like this one."""
         if not pa.types.is_string(self._distinct.type) or len(self._distinct) > COMPARED:
             return None
-        return next(iter(nearest(str(value), self._distinct.to_pylist())), None)
+        return next(iter(nearest_names(str(value), self._distinct.to_pylist())), None)
 
     def _parse(self, value: Any) -> Any:
         """The value in the attribute's type; None where no item can have it."""
@@ -254,7 +254,7 @@ class _Column:
     def _truth(self, value: Any) -> bool:
         truth = {"true": True, "false": False}.get(str(value).lower())
         if truth is None:
-            raise ValueError(f"holds true or false for {self._name}, found {shown(value)}")
+            raise ValueError(f"holds true or false for {self._name}, found {shorten(value)}")
         return truth
 
     def _number(self, value: Any) -> int | float:
@@ -266,4 +266,4 @@ class _Column:
                     return number
             except ValueError:
                 continue
-        raise ValueError(f"holds numbers for {self._name}, found {shown(value)}")
+        raise ValueError(f"holds numbers for {self._name}, found {shorten(value)}")

@@ -22,10 +22,10 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import FILE as MIX
-from twinspire_core.fusion.fuse import Mix
-from twinspire_core.native_stderr import unheard
+from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import index as indexes
-from twinspire_core.sources.candidate_sources import Nominators
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 INDEX, ITEMS, USERS, CO_OCCURRENCE = "index", "items.parquet", "users", "co_occurrence.parquet"
 
@@ -92,18 +92,18 @@ class Version:
         return UserStore(self.home / USERS) if (self.home / USERS).is_dir() else None
 
     @cached_property
-    def mix(self) -> Mix | None:
+    def mix(self) -> Fusion | None:
         """How sources are mixed; None in versions that carry none: the two-tower alone answers."""
         place = self.home / MIX
-        return Mix.parse(place.read_bytes()) if place.exists() else None
+        return Fusion.parse(place.read_bytes()) if place.exists() else None
 
     @cached_property
-    def nominators(self) -> Nominators | None:
+    def nominators(self) -> CandidateSources | None:
         """The sources besides the two-tower; None where the items come without their popularity."""
         if not {"_popular", "_lately"} <= set(self.items.column_names):
             return None
         place = self.home / CO_OCCURRENCE
-        return Nominators.of(self.items, pq.read_table(place) if place.exists() else None)
+        return CandidateSources.of(self.items, pq.read_table(place) if place.exists() else None)
 
     @cached_property
     def attributes(self) -> Attributes:
@@ -117,7 +117,7 @@ class Version:
 
     @cached_property
     def _tower(self) -> Tower:
-        with unheard(), light():  # TensorFlow greets at length, and would load all of Keras
+        with suppress_native_stderr(), light():  # TensorFlow greets at length, and would load all of Keras
             import tensorflow as tf
 
             return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.messages import shown
+from twinspire_core.messages import shorten
 
 _TOLD = 5  # values in a note
 Unknown = Mapping[int, Sequence[str]]
@@ -57,5 +57,5 @@ class Vocabularies:
 
 
 def _few(values: Mapping[str, None]) -> str:
-    told = [shown(value) for value in islice(filter(None, values), _TOLD + 1)]
+    told = [shorten(value) for value in islice(filter(None, values), _TOLD + 1)]
     return ", ".join(told[:_TOLD]) + (", …" if len(told) > _TOLD else "")

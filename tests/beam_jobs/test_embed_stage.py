@@ -10,7 +10,7 @@ import pytest
 
 from beam_jobs import embed_stage
 from beam_jobs.embedding import tower_calls
-from beam_jobs.embedding.reused_vectors import Known, compare
+from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_rows import compact
 from beam_jobs.embedding.user_sample import Sample
 from twinspire_core import storage
@@ -194,7 +194,9 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(tmp_path, featur
     )
     write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
     out = str(tmp_path / "out")
-    told = embed_stage.run(context(refreshed, str(towers), out, batch_rows=10), Known(f"{features}/corpus/end", known))
+    told = embed_stage.run(
+        context(refreshed, str(towers), out, batch_rows=10), KnownVectors(f"{features}/corpus/end", known)
+    )
     changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
     assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
     found = dict(
@@ -224,7 +226,7 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
     items = pa.array(sorted(pairs))
     flat = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2)
     write(f"{tmp_path}/vectors/part-0.parquet", pa.table({"_item": items, "vector": flat}))
-    known = Known(f"{tmp_path}/before", f"{tmp_path}/vectors")
+    known = KnownVectors(f"{tmp_path}/before", f"{tmp_path}/vectors")
     found = compare(f"{tmp_path}/now", known, ["word", "x", "tags"])
     assert set(found.anew["_item"].to_pylist()) == {name for name, (*_, changed) in pairs.items() if changed}
     for item, vector in zip(*(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True):

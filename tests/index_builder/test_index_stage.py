@@ -15,7 +15,7 @@ from index_builder import index_stage
 from index_builder.tuning import settings_search
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.sections import Index as Wanted
+from twinspire_core.config.sections import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import exact, scann_index

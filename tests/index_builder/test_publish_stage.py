@@ -17,9 +17,9 @@ from twinspire_core import storage
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.errors import BadData, GateRefused
-from twinspire_core.fusion.fuse import Mix
+from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search import index
-from twinspire_core.sources.candidate_sources import Nominators
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 
@@ -57,11 +57,11 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
     publish_stage.run(context(FIRST))
     home = registry.open(cache=tmp_path / "cache")
     items, near = (pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet"))
-    found = Nominators.of(items, near).neighbours
+    found = CandidateSources.of(items, near).neighbours
     place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
     assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[place["i10"]].tolist() == [place["i1"]]
     assert near["_item"].to_pylist() == sorted(near["_item"].to_pylist())
-    assert Mix.parse((home / "mix.json").read_bytes()).sources == ("two_tower", "co_occurrence")
+    assert Fusion.parse((home / "mix.json").read_bytes()).sources == ("two_tower", "co_occurrence")
 
 
 def test_users_travel_only_when_declared(context, pipeline, registry, tmp_path):

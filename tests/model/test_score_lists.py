@@ -18,7 +18,7 @@ from model.score_lists import score_file, score_version
 from twinspire_core import storage
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.fuse import Mix
+from twinspire_core.fusion.fuse import Fusion
 
 RECS = [{"user": "u", "items": ["a", "b", "c"]}, {"user": "v", "items": ["c", "x"]}, {"user": "other", "items": ["a"]}]
 TRUTH = [{"user": "w", "items": ["a"]}, {"user": "u", "items": ["c", "a", "c"]}, {"user": "v", "items": ["x"]}]
@@ -189,7 +189,7 @@ def test_of_what_passes_a_filter(tiny):
     truth = pa.table({"user": ["u", "v", "w"], "items": [["a", "c", "gone"], ["b"], ["d"]]})
     lists = {"_rows": [[3, 0]], "_similarities": pa.array([[0.5, 0.25]], pa.list_(pa.float32()))}
     together = pa.table({"_item": ["c"], **lists | {"_rows": pa.array(lists["_rows"], pa.list_(pa.int32()))}})
-    mix = Mix(sources=("co_occurrence", "two_tower"), bounds=(1,), weights=np.array([[1, 0.1]] * 2), fitted={})
+    mix = Fusion(sources=("co_occurrence", "two_tower"), bounds=(1,), weights=np.array([[1, 0.1]] * 2), fitted={})
     given, passing = (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()), np.array([True, True, False, False])
     found = score_version(*given, [1], together=together, mix=mix, passing=passing)
     assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
@@ -339,7 +339,7 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
     vectors = pa.table({"_item": list("abcd"), "vector": np.eye(4, dtype=np.float32).tolist()})
     lists = {"_rows": pa.array([[3]], pa.list_(pa.int32())), "_similarities": pa.array([[0.5]], pa.list_(pa.float32()))}
     together = pa.table({"_item": ["a"], **lists})
-    mix = Mix(sources=("past", "two_tower"), bounds=(2,), weights=np.array([[0.01, 1], [1, 0.01]]), fitted={})
+    mix = Fusion(sources=("past", "two_tower"), bounds=(2,), weights=np.array([[0.01, 1], [1, 0.01]]), fitted={})
     queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})
 

@@ -25,7 +25,7 @@ from model.data import training_rows
 from model.data.batching import blocks
 from model.evaluation.queries import next_click_rows, progressive_rows
 from model.evaluation.tower_lists import encode, exam, examine, load, load_both
-from model.fusion_fitting.source_lists import rank_mix
+from model.fusion_fitting.source_lists import rank_fusion
 from model.item_fingerprint import fingerprint
 from model.towers.architecture import design
 from model.towers.export import export
@@ -36,12 +36,12 @@ from model.training import train as learn
 from model.training.warm_start import warm_start
 from twinspire_core import storage
 from twinspire_core.config import pipeline as pipeline_file
-from twinspire_core.config.sections import Auxiliary
+from twinspire_core.config.sections import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.stage_context import Parent, StageContext
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.fusion.fuse import Mix
-from twinspire_core.sources.candidate_sources import Nominators
+from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def shop(tmp_path_factory):
     """Two days of the shop, features and towers."""
     folder = tmp_path_factory.mktemp("shop")
     # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it in one of its own.
-    p = _with(pipeline_file.load(lay_out(folder)), deterministic=False, auxiliary=Auxiliary(weight=0.3))
+    p = _with(pipeline_file.load(lay_out(folder)), deterministic=False, auxiliary=AuxiliaryConfig(weight=0.3))
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
     mix = p.mix.model_copy(update={"min_users": 20})
@@ -178,10 +178,10 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
     towers = examine(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
-    nominators = Nominators.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
-    before, after = (Mix.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2))
+    nominators = CandidateSources.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
+    before, after = (Fusion.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2))
     again = {
-        name: asked.measures(rank_mix(mix, nominators, asked.split, towers, max(ks)), ks)
+        name: asked.measures(rank_fusion(mix, nominators, asked.split, towers, max(ks)), ks)
         for name, mix in (("before", before), ("after", after))
     }
     told = _metrics(shop.train2)["mix"]
@@ -336,7 +336,7 @@ def test_the_parents_labels_are_measured_with_its_own_head(shop):
 
 def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp_path):
     models = {"with": _in_memory(shop.pipeline, shop.features2, shop.train2)}
-    models["without"] = _in_memory(_with(shop.pipeline, auxiliary=Auxiliary()), shop.features2, shop.train2)
+    models["without"] = _in_memory(_with(shop.pipeline, auxiliary=AuxiliaryConfig()), shop.features2, shop.train2)
     assert models["with"].head and not models["without"].head
     raw = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
     for side in ("query", "item"):
@@ -452,7 +452,7 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
         with monkeypatch.context() as patch:
             patch.setattr(learn, "fit", lambda model, frequency, days, settings, **_: _stop([days, days, settings]))
             with pytest.raises(_Stopped) as stopped:
-                learn.learn(ctx, both, parent / model_bundle.STATE if parent else None)
+                learn.train_towers(ctx, both, parent / model_bundle.STATE if parent else None)
         first, second, settings = stopped.value.args[0]
         assert [len(rows) for _, rows in first] == [len(rows) for _, rows in second]
         return [(day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in first]

@@ -12,7 +12,7 @@ from index_builder import index_stage
 from index_builder.registry.registry import Registry
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.config.sections import Index
+from twinspire_core.config.sections import IndexConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 # Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the history.
@@ -120,7 +120,7 @@ def publish(
     from twinspire_core import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
-    index_stage.build(CIRCLE, CIRCLE, Index(k=5)).index.save(staged / "index")
+    index_stage.build(CIRCLE, CIRCLE, IndexConfig(k=5)).index.save(staged / "index")
     titles = titles or [f"Item [{n}]" for n in range(12)]
     columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
     columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from twinspire_core.blocked_imports import hidden
+from twinspire_core.blocked_imports import block_import
 
 
 def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
@@ -16,12 +16,12 @@ def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
     inside, end = threading.Event(), threading.Event()
 
     def other():
-        with hidden("colorsys"):
+        with block_import("colorsys"):
             inside.set()
             end.wait(10)
 
     thread = threading.Thread(target=other)
-    with hidden("colorsys"):
+    with block_import("colorsys"):
         thread.start()
         assert inside.wait(10)
     with pytest.raises(ImportError):
@@ -32,7 +32,7 @@ def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
 
 
 def test_what_was_not_imported_can_be_imported_afterwards():
-    with pytest.raises(ValueError), hidden("nobody_imported_this"), hidden("nobody_imported_this"):
+    with pytest.raises(ValueError), block_import("nobody_imported_this"), block_import("nobody_imported_this"):
         raise ValueError
     assert "nobody_imported_this" not in sys.modules
 

@@ -8,15 +8,15 @@ import threading
 
 import pytest
 
-from twinspire_core.native_stderr import unheard
+from twinspire_core.native_stderr import suppress_native_stderr
 
 
 def test_nothing_is_heard_unless_it_fails(capfd):
-    with unheard(), unheard():
+    with suppress_native_stderr(), suppress_native_stderr():
         os.write(2, b"greetings\n")
     os.write(2, b"heard\n")
     assert capfd.readouterr().err == "heard\n"
-    with pytest.raises(ValueError), unheard():
+    with pytest.raises(ValueError), suppress_native_stderr():
         os.write(2, b"the reason\n")
         raise ValueError
     os.write(2, b"heard again\n")
@@ -28,11 +28,11 @@ def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
     inside, end = threading.Event(), threading.Event()
 
     def other():
-        with unheard():
+        with suppress_native_stderr():
             inside.set()
             end.wait(10)
 
-    with unheard():
+    with suppress_native_stderr():
         thread = threading.Thread(target=other)
         thread.start()
         assert inside.wait(10)
@@ -44,12 +44,12 @@ def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
 
 
 def test_what_two_blocks_fail_with_is_told_once(capfd):
-    with pytest.raises(ValueError), unheard(), unheard():
+    with pytest.raises(ValueError), suppress_native_stderr(), suppress_native_stderr():
         os.write(2, b"the reason\n")
         raise ValueError
     assert capfd.readouterr().err == "the reason\n"
-    with pytest.raises(ValueError), unheard():
-        with pytest.raises(ValueError), unheard():
+    with pytest.raises(ValueError), suppress_native_stderr():
+        with pytest.raises(ValueError), suppress_native_stderr():
             os.write(2, b"one\n")
             raise ValueError
         os.write(2, b"other\n")
@@ -64,13 +64,13 @@ def test_where_it_cannot_be_kept_it_is_heard_and_later_blocks_are_as_ever(capfd,
     handles = len(os.listdir("/dev/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "TemporaryFile", full)
-        with unheard():
+        with suppress_native_stderr():
             os.write(2, b"heard\n")
     assert len(os.listdir("/dev/fd")) == handles
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", None)
-        with unheard():
+        with suppress_native_stderr():
             os.write(2, b"greetings\n")
-    with unheard():
+    with suppress_native_stderr():
         os.write(2, b"greetings\n")
     assert capfd.readouterr().err == "heard\n"

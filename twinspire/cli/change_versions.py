@@ -8,7 +8,7 @@ import typer
 
 from index_builder.registry.registry import Registry
 from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
-from twinspire.runs.unused_attempts import delete_working_files, spare_working_files
+from twinspire.runs.unused_attempts import delete_working_files, unused_working_files
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 
@@ -88,7 +88,7 @@ def prune(
     today = datetime.now(p.zone).date()
     days = p.registry.keep_days if keep_days is None else keep_days
     spare = registry.prunable(keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today)
-    files = spare_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
+    files = unused_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
     before = time.time() - _LEFT
     left = registry.unpublished(before=before)
     for place in [*spare, *left, *files]:

@@ -27,7 +27,7 @@ from twinspire_core.blocked_imports import leave_out
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
-from twinspire_core.messages import said
+from twinspire_core.messages import format_message
 
 
 def day(
@@ -141,7 +141,7 @@ def json_on_error(stage: str) -> Iterator[dict]:
     try:
         yield told
     except TwinspireError as e:
-        print_json({**told, "status": type(e).__name__, "exit_code": e.exit_code, "reason": said(e)})
+        print_json({**told, "status": type(e).__name__, "exit_code": e.exit_code, "reason": format_message(e)})
         raise
 
 
@@ -196,14 +196,14 @@ def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
         except TryAgain as e:
             if name != "features":
                 raise
-            console.print(f"[yellow]late[/] {said(e)}", highlight=False)
-            return {"day": str(day), "outcome": "late", "reason": said(e), "seconds": seconds}
+            console.print(f"[yellow]late[/] {format_message(e)}", highlight=False)
+            return {"day": str(day), "outcome": "late", "reason": format_message(e), "seconds": seconds}
         except NothingToDo as e:
-            console.print(f"[yellow]skipped[/] {said(e)}", highlight=False)
-            return {"day": str(day), "outcome": "skipped", "reason": said(e), "seconds": seconds}
+            console.print(f"[yellow]skipped[/] {format_message(e)}", highlight=False)
+            return {"day": str(day), "outcome": "skipped", "reason": format_message(e), "seconds": seconds}
         except GateRefused as e:
-            console.print(f"[red]refused[/] {said(e)}", highlight=False)
-            return {"day": str(day), "outcome": "refused", "reason": said(e), "seconds": seconds}
+            console.print(f"[red]refused[/] {format_message(e)}", highlight=False)
+            return {"day": str(day), "outcome": "refused", "reason": format_message(e), "seconds": seconds}
         seconds[name] = last["seconds"]
         console.print(f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s", highlight=False)
     for note in last.get("notes", []):

@@ -13,7 +13,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts as workdir
 from twinspire_core.errors import NothingToDo
-from twinspire_core.messages import said
+from twinspire_core.messages import format_message
 
 
 def summary(pipeline: PipelineFile, date: Date) -> None:
@@ -55,7 +55,7 @@ def _inheritance(pipeline: Pipeline, day: date) -> dict[str, list[dict[str, str]
     }
     for name, gaps in told.items():
         for gap in gaps:
-            gap["command"] = said(gap["command"])
+            gap["command"] = format_message(gap["command"])
             line = f"{gap['from']} to {gap['to']}: {meaning[name]}: {gap['command']}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     return told

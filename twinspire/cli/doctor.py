@@ -29,7 +29,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError, UsageError
-from twinspire_core.messages import said
+from twinspire_core.messages import format_message
 from twinspire_core.version import __version__
 
 State = Literal["ok", "warning", "failure", "absent"]
@@ -201,7 +201,7 @@ def _late(pipeline: Pipeline, day: date) -> Check | None:
     except TwinspireError as e:
         return Check("day", str(day), "failure", str(e), "Mend the logs.")
     found = f"{events:,} late events, others than the day was run with"
-    remedy = said(f"To learn from them: twinspire run PIPELINE --date {day} --force")
+    remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --force")
     return Check("day", str(day), "warning", found, remedy) if events else None
 
 

@@ -19,7 +19,7 @@ from twinspire.cli.options import (
 )
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
-from twinspire_core.native_stderr import unheard
+from twinspire_core.native_stderr import suppress_native_stderr
 
 Place = str | None
 TWO_TOWER = "two_tower"
@@ -105,7 +105,7 @@ def _score_version(
     for note in selected.notes if selected else ():
         console.print(note, style="yellow", highlight=False)
     with console.status("encoding the queries"):
-        with unheard():  # TensorFlow greets at length
+        with suppress_native_stderr():  # TensorFlow greets at length
             embed = import_module("model.evaluation.tower_lists").load(
                 home / import_module("twinspire_core.contracts.model_bundle").QUERY_TOWER
             )

@@ -22,7 +22,7 @@ from twinspire.cli import (
 )
 from twinspire.cli.options import console
 from twinspire_core.errors import TwinspireError
-from twinspire_core.messages import said
+from twinspire_core.messages import format_message
 from twinspire_core.version import __version__
 
 PANELS = {
@@ -84,7 +84,7 @@ def main() -> None:
         app()
     except TwinspireError as e:
         console.print(f"[bold red]{type(e).__name__}[/]")
-        console.print(said(e), markup=False, highlight=False, soft_wrap=True)
+        console.print(format_message(e), markup=False, highlight=False, soft_wrap=True)
         sys.exit(e.exit_code)
     finally:
         gc.freeze()  # else Python searches all that was imported for cycles once more before it ends

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.errors import UsageError
-from twinspire_core.messages import ended, name_pipeline
+from twinspire_core.messages import name_pipeline, with_full_stop
 
 console = Console(stderr=True)
 
@@ -73,7 +73,7 @@ def _no_such_pipeline(name: str, folder: Path) -> str:
     if not known:
         return f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the path of a file."
     near = get_close_matches(name, known, 1)
-    return ended(f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return with_full_stop(f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def parse_date(text: str) -> date:

@@ -8,7 +8,7 @@ from rich.console import Console
 from twinspire.runs import run_leases
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TryAgain, UsageError
-from twinspire_core.messages import said
+from twinspire_core.messages import format_message
 
 _POLL_SECONDS = 2.0
 
@@ -26,7 +26,9 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
         if unfinished != waited_for:  # one has ended, so the others get as long again
             waited_for, deadline = unfinished, time.monotonic() + pipeline.train.wait.total_seconds()
             if pipeline.train.wait:
-                console.print(said(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"), soft_wrap=True)
+                console.print(
+                    format_message(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"), soft_wrap=True
+                )
         if time.monotonic() >= deadline:
             raise TryAgain(f"{_in_order(pipeline, day, unfinished)} Then run {day} again.")
         time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
@@ -47,7 +49,7 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
     deadline = time.monotonic() + patience.total_seconds()
     while unfinished := run_leases.unfinished_before(pipeline, day):
         if run and run_leases.waited(pipeline, day, run, unfinished) >= pipeline.train.wait:
-            run_leases.close_day(pipeline, day, run, run_leases.FAILED)
+            run_leases.release_day(pipeline, day, run, run_leases.FAILED)
             raise UsageError(f"{_in_order(pipeline, day, unfinished)} Then clear this task.")
         if time.monotonic() >= deadline or len(unfinished) > 1:
             raise TryAgain(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
@@ -62,7 +64,7 @@ def _in_order(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
 
 
 def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
-    opened = [(d, claim) for d in unfinished for claim in run_leases.open_claims(pipeline, d)]
+    opened = [(d, claim) for d in unfinished for claim in run_leases.open_leases(pipeline, d)]
     runs = ", ".join(f"{d} (run {claim.run}, last heard of at {claim.told()['at']:.19} UTC)" for d, claim in opened)
     ends = " and ".join(f"`twinspire day PIPELINE --date {d} --close`" for d in unfinished)
     return f"Under way and not ended: {runs}. If nothing runs there any more, end it: {ends}."

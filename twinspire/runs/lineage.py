@@ -165,7 +165,7 @@ def lineage(pipeline: Pipeline, day: date) -> Lineage:
     return Lineage(
         gaps=missing(pipeline, parent, day),
         filled=stretches(d for d in between if d in accepted),
-        heirs=stretches(_heirs(registry, day)) if day in accepted else [],
+        heirs=stretches(_descendants(registry, day)) if day in accepted else [],
         later=Gap(day, max([*accepted, day])),
     )
 
@@ -211,7 +211,7 @@ def _between(parent: date | None, day: date) -> list[date]:
     return [parent + _DAY * n for n in range(1, (day - parent).days)] if parent else []
 
 
-def _heirs(registry: Registry, day: date) -> list[date]:
+def _descendants(registry: Registry, day: date) -> list[date]:
     """Later days whose line of accepted versions passes the day by; those trained from scratch have no line."""
     passed: set[str] = set()
     later = [version for version in registry.state().by_day() if version_date(version) > day]

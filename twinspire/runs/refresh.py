@@ -25,8 +25,8 @@ from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import Promote, StageContext
 from twinspire_core.errors import UsageError
-from twinspire_core.messages import said
-from twinspire_core.native_stderr import unheard
+from twinspire_core.messages import format_message
+from twinspire_core.native_stderr import suppress_native_stderr
 
 console = Console(stderr=True, highlight=False, markup=False)
 
@@ -86,7 +86,7 @@ def refresh(
     raise_if_refused(done)
     made = done.summary["version"]
     if registry.state().fate.get(made) == "rolled back":
-        again = said(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
+        again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
         console.print(f"{made} was rolled back and stays so. To make it live again: {again}")
     return {
         "stage": REFRESH.name,
@@ -183,7 +183,7 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
         REFRESH.module,
     )
     clouds = () if pipeline.beam.options else ("google.cloud",)  # Beam's, which only remote workers need
-    with unheard(), light(*clouds):  # TensorFlow greets at length
+    with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
         features, embed, index, publish = map(import_module, steps)
     features.write_catalogue(context("features"))
     corpus = storage.join(attempts.place(pipeline, holder.sources["features"]), embed.feature_schema.CORPUS_END)

@@ -26,7 +26,7 @@ OPEN, FAILED, KILLED = "open", "failed", "killed"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class RunLease:
     """The newest record of a run of a day.
 
     Attributes:
@@ -48,13 +48,13 @@ class Claim:
         return self.outcome == OPEN and processes.has_ended(self.told().get("process"))
 
 
-def open_day(pipeline: Pipeline, day: date, run: str) -> None:
+def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
     """Records that a run of the day is under way; again, after it failed and is gone on with."""
     if not any(claim.run == _safe(run) and claim.outcome == OPEN for claim in _newest(pipeline, day)):
         _record(pipeline, day, run, OPEN)
 
 
-def close_day(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
+def release_day(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
     """Records how a run of the day ended."""
     _record(pipeline, day, run, outcome)
 
@@ -75,18 +75,18 @@ def end_runs(pipeline: Pipeline, days: Sequence[date], run: str | None = None) -
     found = [(day, claim) for day in days for claim in _newest(pipeline, day) if claim.outcome == OPEN]
     ended = [(day, claim) for day, claim in found if run is None or claim.run == _safe(run)]
     for day, claim in ended:
-        close_day(pipeline, day, claim.run, FAILED)
+        release_day(pipeline, day, claim.run, FAILED)
     return [claim.run for _, claim in ended]
 
 
-def open_claims(pipeline: Pipeline, day: date) -> list[Claim]:
+def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
     """Runs of the day that have begun and not ended."""
     return [claim for claim in _newest(pipeline, day) if claim.outcome == OPEN and not claim.orphaned()]
 
 
 def state(pipeline: Pipeline, day: date) -> str | None:
     """`open` while any run of the day is; else how its last run ended; None if there was none."""
-    if open_claims(pipeline, day):
+    if open_leases(pipeline, day):
         return OPEN
     outcomes = [KILLED if claim.outcome == OPEN else claim.outcome for claim in _newest(pipeline, day)]
     return outcomes[-1] if outcomes else None
@@ -102,7 +102,7 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
         opened = [claim for claim in _newest(pipeline, earlier) if claim.outcome == OPEN]
         orphans = [claim for claim in opened if claim.orphaned()]
         for claim in orphans:
-            close_day(pipeline, earlier, claim.run, KILLED)
+            release_day(pipeline, earlier, claim.run, KILLED)
         if len(opened) > len(orphans):
             unfinished.append(earlier)
     return unfinished
@@ -118,13 +118,13 @@ def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) 
     return datetime.now(UTC) - datetime.fromisoformat(told["at"])
 
 
-def _newest(pipeline: Pipeline, day: date) -> list[Claim]:
+def _newest(pipeline: Pipeline, day: date) -> list[RunLease]:
     """The newest record of each run, the run that wrote last coming last."""
-    home, found = _home(pipeline, day), dict[str, Claim]()
+    home, found = _home(pipeline, day), dict[str, RunLease]()
     for file in storage.list_names(home):
         _, run, outcome = file.removesuffix(".json").split(" ")
         found.pop(run, None)
-        found[run] = Claim(run, outcome, storage.join(home, file))
+        found[run] = RunLease(run, outcome, storage.join(home, file))
     return list(found.values())
 
 

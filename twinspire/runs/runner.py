@@ -20,8 +20,8 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.stage_context import NOBODY, Gap, Mode, Parent, Promote, StageContext
 from twinspire_core.errors import BadData, GateRefused, NothingToDo, TryAgain, UsageError
-from twinspire_core.messages import said
-from twinspire_core.native_stderr import unheard
+from twinspire_core.messages import format_message
+from twinspire_core.native_stderr import suppress_native_stderr
 
 console = Console(stderr=True, highlight=False, markup=False)
 
@@ -49,15 +49,15 @@ def run_stage(
       is not there yet. NothingToDo: the day is empty. BadData, UsageError: as they say.
     """
     if run:
-        run_leases.open_day(pipeline, day, run)
+        run_leases.acquire_day(pipeline, day, run)
     try:
         told = _run_stage(pipeline, day, name, mode=mode, force=force, promote=promote)
     except BaseException as e:
         if run and (outcome := _outcome(name, e)):
-            run_leases.close_day(pipeline, day, run, outcome)
+            run_leases.release_day(pipeline, day, run, outcome)
         raise
     if run and name == "publish":
-        run_leases.close_day(pipeline, day, run, "published")
+        run_leases.release_day(pipeline, day, run, "published")
     return told
 
 
@@ -68,12 +68,12 @@ def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
     """
     if run:
-        run_leases.open_day(pipeline, day, run)
+        run_leases.acquire_day(pipeline, day, run)
     try:
         return import_module("beam_jobs.ingest.day_files").check(pipeline, day)
     except BaseException as e:
         if run:
-            run_leases.close_day(pipeline, day, run, _outcome("features", e) or "failed")
+            run_leases.release_day(pipeline, day, run, _outcome("features", e) or "failed")
         raise
 
 
@@ -174,7 +174,7 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
     clouds = () if context.pipeline.beam.options else ("google.cloud",)  # Beam's, which only remote workers need
-    with unheard(), light(*clouds):  # TensorFlow greets at length
+    with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
         module = import_module(stage.module)
     summary = module.run(context)
     attempt = Attempt(
@@ -197,10 +197,10 @@ def _tell_late(pipeline: Pipeline, day: date) -> None:
     try:
         late = unread(pipeline, day)
     except BadData as e:
-        console.print(f"Whether events of {day} came late since cannot be told: {said(e)}", soft_wrap=True)
+        console.print(f"Whether events of {day} came late since cannot be told: {format_message(e)}", soft_wrap=True)
         return
     if late:
-        again = said(f"twinspire run PIPELINE --date {day} --force")
+        again = format_message(f"twinspire run PIPELINE --date {day} --force")
         text = f"{late:,} events of {day} came late, others than it was run with; it stays as it is. To run it anew:"
         console.print(f"{text} {again}", soft_wrap=True)
 
@@ -212,7 +212,7 @@ def _gaps(pipeline: Pipeline, day: date, parent: Parent | None, mode: Mode) -> t
     for gap in found:
         told = gap.told("PIPELINE")
         text = f"{day} goes on from {parent.day}: {told['from']} to {told['to']} have logs and no accepted version."
-        console.print(said(f"{text} To fill the gap first: {told['command']}"), soft_wrap=True)
+        console.print(format_message(f"{text} To fill the gap first: {told['command']}"), soft_wrap=True)
     return tuple(found)
 
 

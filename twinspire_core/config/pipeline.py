@@ -16,21 +16,21 @@ from pydantic_core import ErrorDetails
 
 from twinspire_core.config.feature_kinds import KINDS, Feature, Strict
 from twinspire_core.config.sections import (
-    Beam,
-    Columns,
-    Corpus,
-    Evaluation,
-    Gate,
-    Header,
-    Index,
-    Mix,
-    Registry,
-    Serving,
-    Source,
-    Statistics,
-    Train,
-    Vocabulary,
-    Window,
+    BeamConfig,
+    ColumnsConfig,
+    CorpusConfig,
+    EvaluationConfig,
+    FusionConfig,
+    GateConfig,
+    IndexConfig,
+    PipelineConfig,
+    RegistryConfig,
+    ServingConfig,
+    SourceConfig,
+    StatisticsConfig,
+    TrainConfig,
+    VocabularyConfig,
+    WindowConfig,
 )
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics import measure_names
@@ -39,22 +39,24 @@ from twinspire_core.metrics import measure_names
 class Pipeline(Strict):
     """A recommender, as its file declares it."""
 
-    pipeline: Header = Field(description="Name, time zone and schedule.")
-    source: Source = Field(description="The logs.")
-    columns: Columns = Field(description="Their columns.")
+    pipeline: PipelineConfig = Field(description="Name, time zone and schedule.")
+    source: SourceConfig = Field(description="The logs.")
+    columns: ColumnsConfig = Field(description="Their columns.")
     features: dict[str, Feature] = Field(description="What the towers see, by name.")
-    window: Window = Field(default_factory=Window, description="Look-back windows.")
-    vocabulary: Vocabulary = Field(default_factory=Vocabulary, description="Ids with rows of their own.")
-    corpus: Corpus = Field(default_factory=Corpus, description="Items that can be recommended.")
-    train: Train = Field(default_factory=Train, description="Model and training.")
-    evaluation: Evaluation = Field(default_factory=Evaluation, description="Measurement.")
-    mix: Mix = Field(default_factory=Mix, description="What two-tower and simpler sources have to say.")
-    gate: Gate = Field(default_factory=Gate, description="Conditions of going live.")
-    index: Index = Field(default_factory=Index, description="Nearest neighbours.")
-    registry: Registry = Field(default_factory=Registry, description="Publication.")
-    serving: Serving = Field(default_factory=Serving, description="Contents for serving.")
-    statistics: Statistics = Field(default_factory=Statistics, description="Data validation.")
-    beam: Beam = Field(default_factory=Beam, description="Runner.")
+    window: WindowConfig = Field(default_factory=WindowConfig, description="Look-back windows.")
+    vocabulary: VocabularyConfig = Field(default_factory=VocabularyConfig, description="Ids with rows of their own.")
+    corpus: CorpusConfig = Field(default_factory=CorpusConfig, description="Items that can be recommended.")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="Model and training.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Measurement.")
+    mix: FusionConfig = Field(
+        default_factory=FusionConfig, description="What two-tower and simpler sources have to say."
+    )
+    gate: GateConfig = Field(default_factory=GateConfig, description="Conditions of going live.")
+    index: IndexConfig = Field(default_factory=IndexConfig, description="Nearest neighbours.")
+    registry: RegistryConfig = Field(default_factory=RegistryConfig, description="Publication.")
+    serving: ServingConfig = Field(default_factory=ServingConfig, description="Contents for serving.")
+    statistics: StatisticsConfig = Field(default_factory=StatisticsConfig, description="Data validation.")
+    beam: BeamConfig = Field(default_factory=BeamConfig, description="Runner.")
 
     @property
     def name(self) -> str:

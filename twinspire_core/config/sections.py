@@ -27,7 +27,7 @@ _LARGEST = 1_000_000
 """The largest factor of a reward: float32 has room for no more than 7 digits."""
 
 
-class Source(Strict):
+class SourceConfig(Strict):
     """Where the logs lie. `{date}` stands for the day, as 2017-10-16."""
 
     events: str = Field(description="Folder of one day's events, with `{date}`. Local path or `gs://`.")
@@ -65,7 +65,7 @@ class Source(Strict):
         return value
 
 
-class Columns(Strict):
+class ColumnsConfig(Strict):
     """Names of the columns in the events, and of the keys in the snapshots."""
 
     user: str = Field(description="Who: the user's id.")
@@ -99,7 +99,7 @@ class Columns(Strict):
         return value
 
 
-class Window(Strict):
+class WindowConfig(Strict):
     """How far a day looks back. Histories and counts are of the days before the one they are used on, and a history
     goes on during that day; vocabulary and training days include the day itself.
     """
@@ -112,7 +112,7 @@ class Window(Strict):
     train_days: int = Field(30, ge=1, description="Days trained on from scratch, the last included.")
 
 
-class Vocabulary(Strict):
+class VocabularyConfig(Strict):
     """Which ids get rows of their own."""
 
     min_events: int = Field(2, ge=1, description="Events within `window.vocabulary_days` before an id enters.")
@@ -123,7 +123,7 @@ class Vocabulary(Strict):
     oov_buckets: int = Field(64, ge=1, description="Shared rows for the ids outside.")
 
 
-class Corpus(Strict):
+class CorpusConfig(Strict):
     """The items that can be recommended."""
 
     filter: dict[str, tuple[str | int | float | bool, ...]] = Field(
@@ -135,7 +135,7 @@ class Corpus(Strict):
     attributes: tuple[str, ...] = Field((), description="Columns of items that requests may filter by.")
 
 
-class Frequency(Strict):
+class FrequencyConfig(Strict):
     """The streaming estimate of how often an item is in a batch (section 3 of the paper)."""
 
     buckets: int = Field(1_000_000, ge=1, description="Size of each array; at least 5 times the items.")
@@ -156,7 +156,7 @@ class Frequency(Strict):
     )
 
 
-class Negatives(Strict):
+class NegativesConfig(Strict):
     """The items that a positive is held against. They add up; each is corrected by its chance of being there."""
 
     in_batch: Literal["all", "random", "hard", "semi_hard"] = Field(
@@ -177,7 +177,7 @@ class Negatives(Strict):
     )
 
 
-class HistoryEncoder(Strict):
+class HistoryEncoderConfig(Strict):
     """How a history becomes one vector."""
 
     pooling: Literal["mean", "sqrtn", "recency", "attention"] = Field(
@@ -192,7 +192,7 @@ class HistoryEncoder(Strict):
     learning_rate: float = Field(0.001, gt=0, description="`attention`: Adam's, for its weights.")
 
 
-class Auxiliary(Strict):
+class AuxiliaryConfig(Strict):
     """A second thing to learn from the same vectors: how much a taken item was liked (`columns.label`). A small head
     predicts the label from both vectors. It shapes them in training and does not change how items are ranked: lists
     are by the softmax's cosine.
@@ -207,7 +207,7 @@ class Auxiliary(Strict):
     )
 
 
-class Train(Strict):
+class TrainConfig(Strict):
     """The model and how it learns."""
 
     dimension: int = Field(64, ge=1, description="Width of the two vectors that are compared.")
@@ -219,15 +219,17 @@ class Train(Strict):
     skip: bool = Field(
         True, description="Add the item's embedding and the history's past the layers, where widths allow it."
     )
-    history: HistoryEncoder = Field(default_factory=HistoryEncoder, description="How a history becomes one vector.")
+    history: HistoryEncoderConfig = Field(
+        default_factory=HistoryEncoderConfig, description="How a history becomes one vector."
+    )
     correction: Literal["none", "batch", "expected_count"] = Field(
         "batch",
         description="`batch` is the paper's log p; `expected_count` leaves the positive alone and weighs each negative "
         "by how often it is expected; `none` is plain.",
     )
-    frequency: Frequency = Field(default_factory=Frequency, description="The frequency estimate.")
-    negatives: Negatives = Field(default_factory=Negatives, description="What positives are held against.")
-    auxiliary: Auxiliary = Field(default_factory=Auxiliary, description="A second objective.")
+    frequency: FrequencyConfig = Field(default_factory=FrequencyConfig, description="The frequency estimate.")
+    negatives: NegativesConfig = Field(default_factory=NegativesConfig, description="What positives are held against.")
+    auxiliary: AuxiliaryConfig = Field(default_factory=AuxiliaryConfig, description="A second objective.")
     learning_rate: float = Field(0.1, gt=0, description="Adagrad's.")
     batch_size: int = Field(
         256, ge=2, description="Examples, and so negatives, per step. Large logs want thousands, and train faster so."
@@ -252,7 +254,7 @@ class Train(Strict):
     )
 
 
-class Evaluation(Strict):
+class EvaluationConfig(Strict):
     """What is measured."""
 
     ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 50, 100), description="List lengths.")
@@ -280,7 +282,7 @@ class Evaluation(Strict):
 Nominator = Literal["two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
 
 
-class Mix(Strict):
+class FusionConfig(Strict):
     """What is recommended: the two-tower's items, mixed with those of simpler sources. Weights are fitted each day, on
     lists of versions that had not seen it.
     """
@@ -303,7 +305,7 @@ class Mix(Strict):
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Gate(Strict):
+class GateConfig(Strict):
     """What a version must reach to go live."""
 
     metric: str = Field("recall@50", description="Compared with the newest accepted version's, on the same users.")
@@ -345,7 +347,7 @@ class Gate(Strict):
     max_corpus_change: float = Field(0.5, ge=0, description="Relative change of the corpus size that is put up with.")
 
 
-class Index(Strict):
+class IndexConfig(Strict):
     """How nearest neighbours are found."""
 
     k: int = Field(100, ge=1, description="Neighbours at which recall is measured.")
@@ -358,7 +360,7 @@ class Index(Strict):
     )
 
 
-class Registry(Strict):
+class RegistryConfig(Strict):
     """Where versions are published, and how long things are kept."""
 
     root: str = Field("registry", description="Local path or `gs://`.")
@@ -366,7 +368,7 @@ class Registry(Strict):
     keep_days: int = Field(30, ge=1, description="Days of working files kept by `prune`.")
 
 
-class Serving(Strict):
+class ServingConfig(Strict):
     """What a version carries for serving."""
 
     user_store: bool = Field(False, description="Carry users' features and last items. Personal data, hence a switch.")
@@ -375,7 +377,7 @@ class Serving(Strict):
     )
 
 
-class Statistics(Strict):
+class StatisticsConfig(Strict):
     """Data validation: when the day's statistics are anomalous, and what then."""
 
     on_anomaly: Literal["ignore", "warn", "fail"] = Field("warn", description="`fail` stops the feature job, exit 3.")
@@ -388,7 +390,7 @@ class Statistics(Strict):
     )
 
 
-class Beam(Strict):
+class BeamConfig(Strict):
     """Where the feature and embed jobs run."""
 
     options: tuple[str, ...] = Field((), description="Passed to Beam as they are: `--runner=FlinkRunner`, …")
@@ -396,7 +398,7 @@ class Beam(Strict):
     batch_rows: int = Field(20_000, ge=1, description="Rows of an Arrow batch.")
 
 
-class Header(Strict):
+class PipelineConfig(Strict):
     """The only table that the DAGs read."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the recommender, its DAG and its folders.")

@@ -28,7 +28,7 @@ DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mix:
+class Fusion:
     """How sources are mixed.
 
     Attributes:
@@ -77,7 +77,7 @@ class Mix:
         )
 
 
-class Pool(NamedTuple):
+class CandidatePool(NamedTuple):
     """The candidates of each query, from all sources.
 
     Attributes:
@@ -113,7 +113,7 @@ class Fused(NamedTuple):
     shares: np.ndarray
 
 
-def pool(lists: Sequence[np.ndarray]) -> Pool:
+def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
     """Puts the lists of S sources together, [U, L] int64 each, best first, each item once, -1 behind the end."""
     length = [ranked.shape[1] for ranked in lists]
     source, place = np.repeat(np.arange(len(lists)), length), np.concatenate([np.arange(n) for n in length])
@@ -137,10 +137,10 @@ def pool(lists: Sequence[np.ndarray]) -> Pool:
     items.ravel()[at] = item.ravel()[there]
     gains = np.zeros((*items.shape, len(lists)), np.float32)
     gains.ravel()[at * len(lists) + source[number]] = gain[number]
-    return Pool(items, gains)
+    return CandidatePool(items, gains)
 
 
-def fuse(pooled: Pool, weights: np.ndarray, k: int) -> Fused:
+def fuse(pooled: CandidatePool, weights: np.ndarray, k: int) -> Fused:
     """The best k candidates of each query.
 
     Args:
@@ -157,14 +157,14 @@ def fuse(pooled: Pool, weights: np.ndarray, k: int) -> Fused:
     return Fused(np.where(there, pooled.items[found], -1), np.where(there, scores[found], -np.inf), shares)
 
 
-def fused_items(pooled: Pool, weights: np.ndarray, k: int) -> np.ndarray:
+def fused_items(pooled: CandidatePool, weights: np.ndarray, k: int) -> np.ndarray:
     """The items that `fuse` finds, without their scores: [U, k] int64."""
     column, _ = _best(pooled, weights, k)
     items = np.pad(pooled.items, ((0, 0), (0, 1)), constant_values=-1)  # the last is none's
     return np.take_along_axis(items, column, axis=1)
 
 
-def _best(pooled: Pool, weights: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(pooled: CandidatePool, weights: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the best k candidates, [U, k] int64, -1 behind the end; and the scores of all."""
     scores = pooled.scores(weights)
     column = best_of(scores, min(k, scores.shape[1]))

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from twinspire_core.blocked_imports import hidden
-from twinspire_core.native_stderr import unheard
+from twinspire_core.blocked_imports import block_import
+from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import exact
 from twinspire_core.search.index import (
     ASSETS,
@@ -30,7 +30,7 @@ _ALIKE = 300_000  # vectors up to which training in several threads is repeatabl
 _LEAST_TOGETHER, _MOST_TOGETHER = 8, 32  # queries that a thread answers at a time
 
 
-with hidden("tensorflow"):  # which scann puts up with
+with block_import("tensorflow"):  # which scann puts up with
     from scann.scann_ops.py import scann_ops_pybind as scann
 
 
@@ -61,7 +61,7 @@ class ScannIndex:
             training_iterations=_ITERATIONS,
         )
         builder.reorder(settings.rescored)
-        with unheard():  # ScaNN tells how it trains, whatever one asks
+        with suppress_native_stderr():  # ScaNN tells how it trains, whatever one asks
             searcher = builder.set_n_training_threads(CORES if len(vectors) <= _ALIKE else 1).build()
         return cls(searcher, vectors, settings)
 

@@ -67,7 +67,7 @@ class Neighbours(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nominators:
+class CandidateSources:
     """What the sources that need no model are made of.
 
     Attributes:
@@ -101,7 +101,7 @@ class Nominators:
         kept = {"popular": self.popular[passing[self.popular]], "lately": self.lately[passing[self.lately]]}
         return replace(self, passing=passing, **kept)
 
-    def nominate(
+    def retrieve(
         self,
         names: Sequence[str],
         past: Ragged,

@@ -8,8 +8,8 @@ from beam_jobs.day_plan import Plan
 from beam_jobs.features import worker_steps
 from beam_jobs.features.raw_features_job import MOST_HELD_OUT
 from beam_jobs.ingest.day_files import Inputs, SourceFile
-from beam_jobs.ingest.later_folders import Late
-from beam_jobs.point_in_time.job import Job
+from beam_jobs.ingest.later_folders import LateEvents
+from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.pipeline import Pipeline
 
 BIRTH, DAY = date(1, 1, 2), date(2017, 11, 8)
@@ -36,8 +36,8 @@ def job(tmp_path):
     )
     plan = Plan(day=DAY, first=BIRTH, examples=(DAY,), evaluation=(), analysis=(), counted_from=DAY, corpora=(DAY,))
     inputs = Inputs(events={}, later={}, items={}, users={}, items_of={}, users_of={})
-    late = Late({}, 0, "", "", {})
-    return Job(
+    late = LateEvents({}, 0, "", "", {})
+    return FeatureJob(
         p=p, plan=plan, inputs=inputs, late=late, out=str(tmp_path), block_hours={DAY: 24}, most_held_out=MOST_HELD_OUT
     )
 

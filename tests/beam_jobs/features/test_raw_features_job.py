@@ -269,7 +269,7 @@ def test_other_runners_give_the_same_bytes(one, tmp_path, options, monkeypatch):
 def test_held_out_users_are_drawn_anew_each_day():
     users = pl.Series([f"user {n}" for n in range(1000)])
     held = [
-        set(np.flatnonzero(user_hashing.lots(users, day) < user_hashing.limit(0.1)))
+        set(np.flatnonzero(user_hashing.sampling_hashes(users, day) < user_hashing.limit(0.1)))
         for day in ("2017-10-16", "2017-10-17")
     ]
     assert all(70 < len(each) < 130 for each in held) and len(held[0] & held[1]) < 25
@@ -278,7 +278,7 @@ def test_held_out_users_are_drawn_anew_each_day():
 def test_lots_are_alike_in_every_release():
     """From `printf '2017-10-16|user 0' | b2sum -l 64`, bytes from the low end."""
     known = [int.from_bytes(bytes.fromhex(text), "little") for text in ("bde0c872966d2e44", "423f6c9efa72b1e0")]
-    assert user_hashing.lots(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist() == known
+    assert user_hashing.sampling_hashes(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist() == known
 
 
 def test_the_cap_of_held_out_users_holds(tmp_path):

@@ -362,7 +362,7 @@ def test_an_error_of_ours_is_not_logged_by_beam_besides(shop, caplog):
 
 def test_any_other_error_stops_the_job_as_what_it_is(shop, monkeypatch, caplog):
     shop.parquet(good(5))
-    monkeypatch.setattr(records.Judge, "take", lambda self, block: 1 / 0)
+    monkeypatch.setattr(records.RecordChecker, "take", lambda self, block: 1 / 0)
     with pytest.raises(Exception, match="division by zero") as e:
         shop.run()
     assert not isinstance(e.value, TwinspireError)

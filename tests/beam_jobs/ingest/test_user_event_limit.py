@@ -7,7 +7,7 @@ import pytest
 
 from beam_jobs.ingest import user_event_limit
 from beam_jobs.ingest.records import ORDER
-from beam_jobs.ingest.user_event_limit import Limit, within
+from beam_jobs.ingest.user_event_limit import UserEventLimit, within
 
 
 def log(rows=3000, seed=0):
@@ -33,7 +33,7 @@ def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
     events = log()
     parts = []
     for part in events.iter_slices(1000):
-        limit = Limit(most)
+        limit = UserEventLimit(most)
         parts.append(pl.concat([limit.take(block) for block in part.iter_slices(250)]))
     came = pl.concat(parts).sample(fraction=1, shuffle=True, seed=1)
     assert within(came, most).sort(ORDER)[ORDER].to_list() == first(events, most)

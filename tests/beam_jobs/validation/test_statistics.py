@@ -80,7 +80,7 @@ def write_day(p, rows, out, options=(), parts=9):
         made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
         _ = made | beam.Reshuffle() | statistics.WriteStatistics(p, str(out))
 
-    engine.run(options, build)
+    engine.run_job(options, build)
     return str(out)
 
 

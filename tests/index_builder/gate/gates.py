@@ -4,10 +4,10 @@ from hypothesis import strategies as st
 
 from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
-from twinspire_core.config.sections import Gate, Index
+from twinspire_core.config.sections import GateConfig, IndexConfig
 
-GATE = Gate(metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5)
-INDEX = Index(recall_target=0.98)
+GATE = GateConfig(metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5)
+INDEX = IndexConfig(recall_target=0.98)
 GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
     "baseline": {"recall@50": 0.2},
@@ -29,7 +29,7 @@ def verdict(gate=GATE, mix=None, **changes):
 
 
 def gate(**changes):
-    return Gate.model_validate({**GATE.model_dump(), **changes})
+    return GateConfig.model_validate({**GATE.model_dump(), **changes})
 
 
 def changed(change, low, high, *, before=0.2, users=500, differ=100, where=""):

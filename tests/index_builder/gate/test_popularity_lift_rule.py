@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
-from twinspire_core.config.sections import Gate, Index
+from twinspire_core.config.sections import GateConfig, IndexConfig
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
-GATE = Gate(max_lead_drop=0.3, min_users=200)
+GATE = GateConfig(max_lead_drop=0.3, min_users=200)
 BEFORE = (1.0, 1.2, 1.4)  # the median is 1.2, and 0.84 must be reached
 
 
@@ -28,7 +28,7 @@ def verdict(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=
     told = {"candidate": {"recall@50": 0.2}, "baseline": baseline and {"recall@50": baseline}, "change": change}
     pair, mix = Pair(**told, lead=lead, leads_before=leads, users=users), Pair(**told, users=users) if of_mix else None
     measured = Measured(two_tower=pair, mix=mix, index_recall=1.0, items=100, baseline_items=100)
-    return judge(measured, gate, Index())
+    return judge(measured, gate, IndexConfig())
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_cannot_be_judged_is_said(lead, before, said):
     found = verdict(lead, before)
     assert found.accepted and len(found.notes) == 1 and said in found.notes[0]
     json.dumps(found.figures, allow_nan=False)
-    assert verdict(lead, before, Gate(max_lead_drop=1)).notes == ()
+    assert verdict(lead, before, GateConfig(max_lead_drop=1)).notes == ()
 
 
 def test_of_few_users_and_without_a_baseline_one_note_is_enough():
@@ -95,10 +95,10 @@ leads = st.floats(0, 5)
 @given(st.tuples(leads, leads, leads), st.lists(leads, min_size=3, max_size=7), st.floats(0, 1), st.floats(0, 1))
 def test_losing_more_or_a_stricter_limit_never_accepts_more(three, before, by, limit):
     low, lead, high = sorted(three)
-    gate = Gate(max_lead_drop=limit)
+    gate = GateConfig(max_lead_drop=limit)
     refused = len(verdict(led(lead, low, high), before, gate).refused)
     assert len(verdict(led(lead * by, low * by, high * by), before, gate).refused) >= refused
-    assert len(verdict(led(lead, low, high), before, Gate(max_lead_drop=limit * by)).refused) >= refused
+    assert len(verdict(led(lead, low, high), before, GateConfig(max_lead_drop=limit * by)).refused) >= refused
 
 
 def test_on_news_half_a_version_beats_its_baseline_and_is_refused():
@@ -114,7 +114,9 @@ def test_on_news_half_a_version_beats_its_baseline_and_is_refused():
             (low, high), of_parent = interval(again["v"] / again["t"]), interval(again["v"] / again["p"] - 1)
             lead, change = version.mean() / today.mean(), version.mean() / parent.mean() - 1
             told = {"change": change, "low": of_parent[0], "high": of_parent[1], "differ": 100}
-            by_parent = verdict(led(lead, low, high), before[1:], Gate(max_lead_drop=1), change={"recall@50": told})
+            by_parent = verdict(
+                led(lead, low, high), before[1:], GateConfig(max_lead_drop=1), change={"recall@50": told}
+            )
             passed += by_parent.accepted
             refused[worth] += not verdict(led(lead, low, high), before[1:], change={"recall@50": told}).accepted
     assert passed == 120, "none is worse than its parent"

@@ -4,9 +4,9 @@ from datetime import date
 import numpy as np
 import pytest
 
-from model.data.batching import BASKET_PARTS, baskets, feed, shuffled
+from model.data.batching import BASKET_PARTS, baskets, shuffled, training_batches
 from model.data.training_rows import Rows
-from model.towers.embedding_bag import Bags
+from model.towers.embedding_bag import EmbeddingBags
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
 HOUR = 3_600_000_000
@@ -29,7 +29,9 @@ def _orders(tiny, rows, day, **train):
     pipeline = tiny.pipeline(train=train)
     layout, settings = tiny.layout(pipeline), pipeline.train
     epochs = range(settings.epochs)
-    return np.stack([np.concatenate([b.rows for b in feed(rows, layout, settings, day, epoch)]) for epoch in epochs])
+    return np.stack(
+        [np.concatenate([b.rows for b in training_batches(rows, layout, settings, day, epoch)]) for epoch in epochs]
+    )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
@@ -82,7 +84,7 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
     pipeline = tiny.pipeline(
         train={"batch_size": 2 * BASKET_PARTS, "order": "shuffled", "negatives": {"mask_positives": masked}}
     )
-    for batch, features in feed(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
+    for batch, features in training_batches(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
         pairs = np.mean(basket[batch[1:]] == basket[batch[:-1]])
         assert 0.4 < pairs < 0.7 if masked else pairs < 0.2
         assert len(features["recent"].count) < 0.7 * len(batch) if masked else True
@@ -90,11 +92,11 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
 
 def test_features_are_those_of_the_rows(tiny, rows):
     pipeline = tiny.pipeline(train={"epochs": 1})
-    for batch, features in feed(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
+    for batch, features in training_batches(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
         assert set(features) == set(rows.features)
         for name, column in features.items():
             expected = rows.features[name][batch]
-            if isinstance(column, Bags):
+            if isinstance(column, EmbeddingBags):
                 lists = np.split(column.ids[column.place], np.cumsum(column.count)[:-1])
                 column, expected = np.concatenate([lists[n] for n in column.of]), expected[expected > 0]
             np.testing.assert_array_equal(column, expected)

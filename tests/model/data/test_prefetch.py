@@ -3,21 +3,21 @@ from itertools import count
 
 import pytest
 
-from model.data.prefetch import ahead
+from model.data.prefetch import prefetched
 
 
 def test_the_same_items_and_no_more_than_asked_for_in_advance():
     made = []
-    items = ahead((made.append(n) or n for n in range(20)), 3)
+    items = prefetched((made.append(n) or n for n in range(20)), 3)
     for expected, item in enumerate(items):
         assert item == expected
         assert len(made) <= expected + 1 + 3
     assert made == list(range(20))
-    assert list(ahead(iter([]), 3)) == []
+    assert list(prefetched(iter([]), 3)) == []
 
 
 def test_an_error_comes_in_its_turn():
-    items = ahead((1 // (2 - n) for n in range(5)), 2)
+    items = prefetched((1 // (2 - n) for n in range(5)), 2)
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(items)
@@ -25,7 +25,7 @@ def test_an_error_comes_in_its_turn():
 
 def test_no_thread_is_left_of_items_that_nobody_wants():
     before = threading.active_count()
-    items = ahead(count(), 3)
+    items = prefetched(count(), 3)
     assert next(items) == 0
     items.close()
     assert threading.active_count() == before

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.data.selected_rows import Wide
+from model.data.selected_rows import SelectedRows
 from model.towers.architecture import TableSpec
 
 TABLE = pa.table(
@@ -23,7 +23,7 @@ def wide(tmp_path):
     """The table in three files of several row groups."""
     for n, (start, rows) in enumerate([(0, 33), (33, 0), (33, 67)]):
         pq.write_table(TABLE.slice(start, rows), tmp_path / f"{n}.parquet", row_group_size=10)
-    return Wide(tmp_path, ["held"], COLUMNS, TABLE.schema.empty_table())
+    return SelectedRows(tmp_path, ["held"], COLUMNS, TABLE.schema.empty_table())
 
 
 @pytest.mark.parametrize("rows", [[], [0], [99], [32, 33], [9, 10, 11, 50], range(100)])
@@ -41,7 +41,7 @@ def test_only_row_groups_with_chosen_rows_are_read(wide, monkeypatch):
 
 
 def test_a_folder_without_files_has_no_rows(tmp_path):
-    wide = Wide(tmp_path / "none", ["held"], COLUMNS, TABLE.schema.empty_table())
+    wide = SelectedRows(tmp_path / "none", ["held"], COLUMNS, TABLE.schema.empty_table())
     assert wide.whole(wide.narrow).equals(TABLE.select(COLUMNS).slice(0, 0))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.data.batching import feed
+from model.data.batching import training_batches
 from model.data.sequence_packing import Packing
 from model.data.training_rows import Rows
 from model.towers.pooling import last_of
@@ -135,7 +135,7 @@ def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)
         assert name
     done, whole = 0, 0
-    epochs = (feed(rows, model.layout, pipeline.train, MONDAY, epoch) for epoch in range(2))
+    epochs = (training_batches(rows, model.layout, pipeline.train, MONDAY, epoch) for epoch in range(2))
     for batch, features in chain.from_iterable(epochs):
         packed = model("query", features).numpy()
         width = features["recent"].shape[1]

@@ -6,12 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.data import training_rows
-from model.towers.architecture import Part
+from model.towers.architecture import FeatureColumn
 from twinspire_core.errors import BadData
 
-ITEM = Part(column="item", feature="item", kind="id", form="id", table="item", width=8)
-RECENT = Part(column="recent", feature="recent", kind="history", form="ids", table="item", width=8)
-SHAPE = Part(column="shape", feature="shape", kind="vector", form="vector", width=2)
+ITEM = FeatureColumn(column="item", feature="item", kind="id", form="id", table="item", width=8)
+RECENT = FeatureColumn(column="recent", feature="recent", kind="history", form="ids", table="item", width=8)
+SHAPE = FeatureColumn(column="shape", feature="shape", kind="vector", form="vector", width=2)
 
 
 def _table(minutes, users=None):

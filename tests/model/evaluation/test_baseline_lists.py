@@ -10,14 +10,14 @@ import pytest
 from model.evaluation.tower_lists import DAY, HELD, exam
 from model.fusion_fitting.source_lists import rank_near
 from model.train_stage import _others
-from twinspire_core.config.sections import Evaluation
-from twinspire_core.sources.candidate_sources import Nominators
+from twinspire_core.config.sections import EvaluationConfig
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 TODAY, YESTERDAY = date(2024, 5, 20), date(2024, 5, 19)
 CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [3, 2, 1], "_lately": [3, 2, 1]})
 # a and c were taken together: by the very users of yesterday, as far as today's table knows.
 TOGETHER = pa.table({"_item": ["a"], "_rows": pa.array([[2]], pa.list_(pa.int32())), "_similarities": [[0.5]]})
-EVALUATION = Evaluation(ks=(2,), resamples=0)
+EVALUATION = EvaluationConfig(ks=(2,), resamples=0)
 
 
 def asked(*days: date):
@@ -38,7 +38,7 @@ def asked(*days: date):
 def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, there):
     ctx = SimpleNamespace(day=TODAY, pipeline=SimpleNamespace(evaluation=EVALUATION))
     exams = {DAY: asked(TODAY), HELD: asked(*held)}
-    nominators = Nominators.of(CORPUS, TOGETHER)
+    nominators = CandidateSources.of(CORPUS, TOGETHER)
     near = {name: rank_near(nominators, exam_of.split, 2) for name, exam_of in exams.items()}
     others = _others(ctx, Path("none"), exams, CORPUS, near, nominators)
     assert others[DAY]["co_occurrence"].kept.tolist() == [[2, 0]], "filled up with what is popular"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.evaluation.held_out_days import shares_after, strangers_on
+from model.evaluation.held_out_days import shares_after, unseen_users_on
 from twinspire_core.contracts import model_bundle
 
 ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
@@ -35,14 +35,14 @@ def record(**shares):
 @pytest.mark.parametrize("mode", ["incremental", "full"])
 def test_strangers_are_held_out_of_days_by_a_share_no_larger_than_then(context, mode):
     line = record(d17=0.1, d18=0.2, d19=0.05)
-    assert strangers_on(context(line, 0.1, mode)) == ALL - {date(2024, 5, 19)}  # the 14th to 16th: never trained on
-    assert strangers_on(context(line, 0.2, mode)) == ALL - {date(2024, 5, 17), date(2024, 5, 19)}
-    assert strangers_on(context(line, 0.05, mode)) == ALL
+    assert unseen_users_on(context(line, 0.1, mode)) == ALL - {date(2024, 5, 19)}  # the 14th to 16th: never trained on
+    assert unseen_users_on(context(line, 0.2, mode)) == ALL - {date(2024, 5, 17), date(2024, 5, 19)}
+    assert unseen_users_on(context(line, 0.05, mode)) == ALL
 
 
 def test_without_a_parent_all_are_strangers_and_of_an_unknown_one_nobody_is(context):
-    assert strangers_on(context(None, 0.1, "full")) == ALL
-    assert strangers_on(context({}, 0.1)) == set()
+    assert unseen_users_on(context(None, 0.1, "full")) == ALL
+    assert unseen_users_on(context({}, 0.1)) == set()
 
 
 def test_the_record_goes_on_through_the_line_and_forgets_after_a_week(context):

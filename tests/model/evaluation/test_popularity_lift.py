@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 
 from model.evaluation.evaluate import Ranked
-from model.evaluation.popularity_lift import lead, leads_after, popular_today
+from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.tower_lists import exam
-from twinspire_core.config.sections import Evaluation, Gate
+from twinspire_core.config.sections import EvaluationConfig, GateConfig
 from twinspire_core.contracts import model_bundle
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [5, 4, 3, 2, 1], "_lately": [1, 2, 3, 4, 5]})
-EVALUATION = Evaluation(ks=(1, 2), slices=(1,), resamples=200)
+EVALUATION = EvaluationConfig(ks=(1, 2), slices=(1,), resamples=200)
 
 
 def asked(truths, day=DAY):
@@ -29,7 +29,7 @@ def asked(truths, day=DAY):
 
 def context(min_users=1, parent=None):
     return SimpleNamespace(
-        day=DAY, parent=parent, pipeline=SimpleNamespace(evaluation=EVALUATION, gate=Gate(min_users=min_users))
+        day=DAY, parent=parent, pipeline=SimpleNamespace(evaluation=EVALUATION, gate=GateConfig(min_users=min_users))
     )
 
 
@@ -43,7 +43,7 @@ def test_the_lead_is_the_ratio_of_what_both_lists_find():
     """popular_today lists d, b: it finds 1 of 2, 0 of 1, 1 of 1, 1 of 1; the version 2 of 2, 1 of 1, 0 of 1, 1 of 1."""
     exam_of = asked(["da", "c", "b", "d"])
     lists = np.array([[0, 3, 1], [2, 0, 3], [0, 4, 1], [3, 0, 1]])
-    found = lead(context(), exam_of, Ranked(lists, None), np.array([3, 1, 2, 0, 4]))
+    found = measure_lift(context(), exam_of, Ranked(lists, None), np.array([3, 1, 2, 0, 4]))
     both = found["recall@2"]
     assert (both["lead"], both["popular_today"], both["differ"]) == (pytest.approx(3 / 2.5), 2.5 / 4, 3)
     assert 0 < both["low"] < both["lead"] < both["high"]
@@ -56,15 +56,17 @@ def test_the_lead_is_the_ratio_of_what_both_lists_find():
 
 
 def test_a_list_that_finds_nothing_gives_no_lead():
-    assert "recall@2" not in lead(context(), asked(["d"]), Ranked(np.array([[3, 0]]), None), np.array([0, 1, 2, 3, 4]))
+    assert "recall@2" not in measure_lift(
+        context(), asked(["d"]), Ranked(np.array([[3, 0]]), None), np.array([0, 1, 2, 3, 4])
+    )
 
 
 def test_there_is_no_lead_without_enough_users_of_the_day():
     order, lists = np.arange(5), Ranked(np.array([[0, 1], [0, 1]]), None)
     two = asked(["a", "a"])
-    assert lead(context(2), two, lists, order)["recall@1"]["lead"] == 1
-    assert lead(context(3), two, lists, order) is None
-    assert lead(context(2), asked(["a", "a"], date(2024, 5, 19)), lists, order) is None
+    assert measure_lift(context(2), two, lists, order)["recall@1"]["lead"] == 1
+    assert measure_lift(context(3), two, lists, order) is None
+    assert measure_lift(context(2), asked(["a", "a"], date(2024, 5, 19)), lists, order) is None
 
 
 def test_a_line_remembers_a_week_of_leads(tmp_path):
@@ -72,10 +74,10 @@ def test_a_line_remembers_a_week_of_leads(tmp_path):
     before = {f"2024-05-{n}": {"recall@2": n / 10} for n in range(10, 20)}
     (tmp_path / model_bundle.METRICS).write_text(json.dumps({model_bundle.LEADS: before}))
     own = {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}
-    told = leads_after(context(parent=parent), own)
+    told = lifts_after(context(parent=parent), own)
     assert list(told) == [f"2024-05-{n}" for n in range(13, 21)]
     assert told["2024-05-13"] == before["2024-05-13"] and told["2024-05-20"] == {"recall@2": 1.5}
-    assert list(leads_after(context(parent=parent), None))[-1] == "2024-05-19"
-    assert leads_after(context(), own) == {"2024-05-20": told["2024-05-20"]}
+    assert list(lifts_after(context(parent=parent), None))[-1] == "2024-05-19"
+    assert lifts_after(context(), own) == {"2024-05-20": told["2024-05-20"]}
     (tmp_path / model_bundle.METRICS).write_text("{}")  # of before there were leads
-    assert list(leads_after(context(parent=parent), own)) == ["2024-05-20"]
+    assert list(lifts_after(context(parent=parent), own)) == ["2024-05-20"]

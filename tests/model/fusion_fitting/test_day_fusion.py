@@ -9,17 +9,17 @@ import pytest
 
 from model.evaluation.evaluate import Ranked
 from model.evaluation.tower_lists import DAY, HELD, exam
-from model.fusion_fitting.day_fusion import Mixing
-from twinspire_core.config.sections import Evaluation
-from twinspire_core.config.sections import Mix as Settings
-from twinspire_core.fusion.fuse import Mix
-from twinspire_core.sources.candidate_sources import Nominators
+from model.fusion_fitting.day_fusion import DayFusion
+from twinspire_core.config.sections import EvaluationConfig
+from twinspire_core.config.sections import FusionConfig as Settings
+from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 TODAY = date(2024, 5, 20)
 ITEMS = [f"i{n:03d}" for n in range(400)]
 POPULAR = np.arange(400)[::-1]  # events of each item: i000 has most
 CORPUS = pa.table({"_item": ITEMS, "_popular": POPULAR, "_lately": POPULAR})
-EVALUATION = Evaluation(ks=(5, 10), slices=(1, 5, 20), resamples=0)
+EVALUATION = EvaluationConfig(ks=(5, 10), slices=(1, 5, 20), resamples=0)
 SOURCES = ("two_tower", "past", "most_popular")
 
 
@@ -56,8 +56,8 @@ def knowing(asked: pa.Table) -> Ranked:
 
 
 def mixing(
-    day: pa.Table, held: pa.Table, *, parent: bool = True, inherited: Mix | None = None, knows: str = "", **settings
-) -> Mixing:
+    day: pa.Table, held: pa.Table, *, parent: bool = True, inherited: Fusion | None = None, knows: str = "", **settings
+) -> DayFusion:
     """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others list by chance."""
     asked = {DAY: exam(day, CORPUS, EVALUATION), HELD: exam(held, CORPUS, EVALUATION)}
     pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
@@ -67,10 +67,10 @@ def mixing(
         else {DAY: by_chance(day.num_rows), HELD: by_chance(held.num_rows)}
         for which in ("before", "after")
     )
-    return Mixing(
+    return DayFusion(
         ctx=SimpleNamespace(pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None),
         corpus=CORPUS,
-        nominators=Nominators.of(CORPUS, None),
+        nominators=CandidateSources.of(CORPUS, None),
         asked=asked,
         before=before if parent else {},
         after={HELD: after[HELD]},
@@ -78,11 +78,13 @@ def mixing(
     )
 
 
-def mix_of(*weights: float, on: str = "progressive", day: date = TODAY - timedelta(days=1)) -> Mix:
-    return Mix(sources=SOURCES, bounds=(1, 5, 20), weights=np.array([weights] * 4), fitted={"on": on, "day": str(day)})
+def mix_of(*weights: float, on: str = "progressive", day: date = TODAY - timedelta(days=1)) -> Fusion:
+    return Fusion(
+        sources=SOURCES, bounds=(1, 5, 20), weights=np.array([weights] * 4), fitted={"on": on, "day": str(day)}
+    )
 
 
-def best(mix: Mix, events: int) -> str:
+def best(mix: Fusion, events: int) -> str:
     return SOURCES[mix.of(np.array([events]))[0].argmax()]
 
 
@@ -165,7 +167,7 @@ def test_too_few_users_leave_the_parents_mix_as_it_is():
     assert mixing(few, few.slice(0, 0)).fit() is None
     old = mix_of(0.1, 0.2, 0.7)
     assert mixing(few, few.slice(0, 0), inherited=old).fit() is old
-    other = Mix(sources=("two_tower",), bounds=(1, 5, 20), weights=np.ones((4, 1)), fitted={"on": "progressive"})
+    other = Fusion(sources=("two_tower",), bounds=(1, 5, 20), weights=np.ones((4, 1)), fitted={"on": "progressive"})
     assert mixing(few, few.slice(0, 0), inherited=other).fit() is None, "it has other sources"
 
 

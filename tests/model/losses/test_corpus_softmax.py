@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.corrected_softmax import Columns, sampled_softmax_loss
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 ITEMS, TEMPERATURE, BATCHES = 300, 0.5, 50
 RNG = np.random.default_rng(7)
@@ -32,7 +32,7 @@ def exact_gradient(weight):
 
 def relative_error(correction, *, rows=256, uniform=0, memory=0, forget="", **negatives):
     """Of the loss's mean gradient over many batches; `forget` names a pool whose expected counts are left out."""
-    rng, settings = np.random.default_rng(11), Negatives(**negatives)
+    rng, settings = np.random.default_rng(11), NegativesConfig(**negatives)
     chance = LISTED / LISTED.sum()
     batch = (forget != "batch") * (rows - 1) * Q
     added = (forget != "uniform") * uniform * chance + (forget != "memory") * memory * BEFORE

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from model.losses import blockwise_softmax
 from model.losses.corrected_softmax import Columns, sampled_softmax_loss
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 EYE = np.eye(3, dtype=np.float32)
 CORRECTIONS = ("none", "batch", "expected_count")
@@ -96,7 +96,7 @@ def test_string_ids_serve_as_well():
 
 def test_what_the_user_took_besides_is_no_negative():
     # u took 7 and 8, v took 8 and 9. Row 3 (v, 9) may not be held against 8, whoever took it.
-    masked = Negatives(mask_positives=True)
+    masked = NegativesConfig(mask_positives=True)
     user, items = tf.constant(["u", "u", "v", "v", "w"]), [7, 8, 8, 9, 10]
     loss = rows_of(np.zeros((5, 2)), np.zeros((5, 2)), items, [0.2] * 5, correction="none", negatives=masked, user=user)
     np.testing.assert_allclose(np.exp(loss) - 1, [2, 2, 2, 2, 4], rtol=3e-6)
@@ -117,7 +117,7 @@ def test_some_negatives_stand_for_all_four_items(k, added):
     columns = Columns(vectors, tf.constant(items), tf.fill([len(items)], 3 / 4), tf.fill([len(items)], len(added) / 4))
     loss = sampled_softmax_loss(
         vectors[:4], columns, tf.ones(4), temperature=1.0, correction="expected_count",
-        negatives=Negatives(in_batch="random", k=k), seed=tf.constant([1, 2]),
+        negatives=NegativesConfig(in_batch="random", k=k), seed=tf.constant([1, 2]),
     ).rows  # fmt: skip
     np.testing.assert_allclose(loss, [np.log(4)] * 4, rtol=3e-6)
 
@@ -129,7 +129,7 @@ def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_b
     columns = Columns(vectors, tf.constant([0, 1, 2, 3, 4, 4, 1]), tf.fill([7], 0.8), tf.fill([7], 0.4))
     loss = sampled_softmax_loss(
         vectors[:5], columns, tf.ones(5), temperature=1.0, correction="batch",
-        negatives=Negatives(in_batch="semi_hard", scores=(0.4, 0.6), k=1), seed=tf.constant([1, 2]),
+        negatives=NegativesConfig(in_batch="semi_hard", scores=(0.4, 0.6), k=1), seed=tf.constant([1, 2]),
     ).rows  # fmt: skip
     inside, outside = 0.8 / 3 + 0.4, 0.4
     parts = [np.exp(1) / inside, np.exp(0.5) / inside, np.exp(0.5) / inside, np.exp(-0.9) / outside]
@@ -190,7 +190,7 @@ def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correcti
             held = Columns(v, tf.constant(items), *(tf.constant(x, tf.float32) for x in (batch, added)))
             loss = sampled_softmax_loss(
                 q, held, tf.constant(reward, tf.float32), temperature=0.2, correction=correction,
-                negatives=Negatives(mask_positives=by_user), user=tf.constant(user),
+                negatives=NegativesConfig(mask_positives=by_user), user=tf.constant(user),
             )  # fmt: skip
         return loss, tape.gradient(loss.total, [q, v])
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.in_batch_negatives import choose
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 RNG = np.random.default_rng(4)
 COSINE = np.round(RNG.uniform(-1, 1, (40, 25)), 2).astype(np.float32)  # rounded, so that there are ties
@@ -15,7 +15,7 @@ ALLOWED[3], ALLOWED[4, :22] = False, False
 
 
 def chosen(seed=1, **settings):
-    found = choose(tf.constant(COSINE), tf.constant(ALLOWED), Negatives(**settings), tf.constant([7, seed]))
+    found = choose(tf.constant(COSINE), tf.constant(ALLOWED), NegativesConfig(**settings), tf.constant([7, seed]))
     return [x.numpy() for x in found]
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.data.negative_corpus import Catalogue
-from model.losses.negative_sampling import Entries, Memory, Pool
+from model.data.negative_corpus import NegativeCorpus
+from model.losses.negative_sampling import Entries, NegativeMemory, NegativeSampler
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 
 def entries(items, chance=0.0):
@@ -24,7 +24,7 @@ def entries(items, chance=0.0):
 
 @pytest.mark.parametrize("size", [5, 8, 100])
 def test_the_newest_are_remembered(size):
-    memory, expected, rng = Memory(size, 2), deque(maxlen=size), np.random.default_rng(0)
+    memory, expected, rng = NegativeMemory(size, 2), deque(maxlen=size), np.random.default_rng(0)
     for batch in (3, 4, 12, 1, 6, 5):
         items = rng.integers(0, 1000, batch)
         memory.write(entries(items, chance=items / 1e4), tf.constant(items / 1e3, tf.float32))
@@ -48,7 +48,7 @@ def counted(*batches):
 def test_columns_expect_every_way_that_their_item_can_come():
     # Item 1 holds half of the rows, 2 and 3 a quarter. The catalogue has four items, and not item 3.
     frequency = counted([1, 2, 1, 3])
-    pool = Pool(Negatives(uniform=2, memory=3, memory_after=5), 2, frequency)
+    pool = NegativeSampler(NegativesConfig(uniform=2, memory=3, memory_after=5), 2, frequency)
     batch, uniform = entries([1, 2, 1, 3], [0.25, 0.25, 0.25, 0]), entries([2, 9], 0.25)
     early = pool.columns(batch, uniform, tf.constant(4))
     assert early.item.numpy().tolist() == [1, 2, 1, 3, 2, 9]
@@ -71,21 +71,24 @@ def test_columns_expect_every_way_that_their_item_can_come():
 
 
 def test_without_a_memory_columns_expect_batch_and_draws():
-    pool = Pool(Negatives(uniform=2), 2, counted([1, 2, 1, 3]))
+    pool = NegativeSampler(NegativesConfig(uniform=2), 2, counted([1, 2, 1, 3]))
     columns = pool.columns(entries([1, 2, 1, 3], [0.25, 0.25, 0.25, 0]), entries([2, 9], 0.25), tf.constant(0))
     np.testing.assert_allclose(columns.batch[:5], [1.5, 0.75, 1.5, 0.75, 0.75], rtol=1e-5)
     np.testing.assert_allclose(columns.added, [0.5, 0.5, 0.5, 0, 0.5, 0.5], rtol=1e-6)
 
 
 def test_a_memory_waits_for_its_step():
-    pool = Pool(Negatives(memory=3, memory_after=5), 2, None)
+    pool = NegativeSampler(NegativesConfig(memory=3, memory_after=5), 2, None)
     found = [pool.columns(entries([step, 7]), None, tf.constant(step)).item.numpy().tolist() for step in (3, 4, 5)]
     assert found[:2] == [[3, 7], [4, 7]]
     assert found[2][:2] == [5, 7] and sorted(found[2][2:]) == [4, 7, 7]
 
 
 def test_what_is_remembered_is_as_it_was():
-    pool, vector = Pool(Negatives(memory=4, memory_after=0), 2, None), tf.Variable([[1.0, 0.0], [0.0, 1.0]])
+    pool, vector = (
+        NegativeSampler(NegativesConfig(memory=4, memory_after=0), 2, None),
+        tf.Variable([[1.0, 0.0], [0.0, 1.0]]),
+    )
     batch = Entries(vector, tf.constant([1, 2], tf.int64), tf.zeros(2))
     assert pool.columns(batch, None, tf.constant(0)).item.shape[0] == 2  # nothing is remembered yet
     vector.assign(-vector)
@@ -97,7 +100,7 @@ def test_what_is_remembered_is_as_it_was():
 
 def test_uniform_draws_are_uniform_with_the_features_of_what_is_drawn():
     items = np.array([50, 10, 70, 30])
-    catalogue = Catalogue(
+    catalogue = NegativeCorpus(
         features={"item": items.astype(np.int32), "tags": np.stack([items, items + 1], 1)}, item=items
     )
     features, drawn = catalogue.draw(4000, np.random.default_rng(1))
@@ -108,7 +111,7 @@ def test_uniform_draws_are_uniform_with_the_features_of_what_is_drawn():
 
 
 def test_nothing_is_drawn_from_an_empty_catalogue():
-    catalogue = Catalogue(features={"item": np.zeros(0, np.int32)}, item=np.zeros(0, np.int64))
+    catalogue = NegativeCorpus(features={"item": np.zeros(0, np.int32)}, item=np.zeros(0, np.int64))
     features, drawn = catalogue.draw(5, np.random.default_rng(1))
     assert len(features["item"]) == len(drawn) == 0
     assert catalogue.chance(np.array([3])).tolist() == [0]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.config.sections import Frequency
+from twinspire_core.config.sections import FrequencyConfig
 
 
 class OneByOne:
@@ -205,7 +205,7 @@ def test_items_that_come_to_share_a_bucket_are_as_frequent_as_all_of_them():
 
 def test_two_hashes_of_the_usual_size_tell_half_a_million_items_apart():
     """One item in five looks more than twice as frequent as it is with a single hash of a million buckets."""
-    asked, (rng, items) = Frequency(), (np.random.default_rng(0), 500_000)
+    asked, (rng, items) = FrequencyConfig(), (np.random.default_rng(0), 500_000)
     gap = 1 / rng.permutation(zipf(items))
 
     def too_high(hashes, buckets):

@@ -17,7 +17,7 @@ from model.towers.architecture import design
 from model.towers.auxiliary_head import PREFIX, Head, Moments, check
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
-from model.training.loop import fit
+from model.training.loop import run_training
 from model.training.warm_start import warm_start
 from twinspire_core.errors import BadData
 from twinspire_core.search.ragged import Ragged
@@ -49,7 +49,7 @@ def _rows(user, item, label=None, reward=None):
 
 
 def _fit(model, settings, rows):
-    return fit(model, StreamingFrequency(buckets=100), [(DAY, rows)], settings)
+    return run_training(model, StreamingFrequency(buckets=100), [(DAY, rows)], settings)
 
 
 def _all(model):

@@ -9,7 +9,7 @@ from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.embedding_bag import bagged
 from model.towers.two_tower import TwoTower
-from model.training.loop import fit
+from model.training.loop import run_training
 
 KINDS = {
     "price": {"kind": "number", "tower": "item", "from": "items"},
@@ -39,7 +39,7 @@ def trained(request, tiny):
         time=np.arange(200),
     )
     before, after = (TwoTower(tiny.layout(pipeline), seed=1) for _ in range(2))
-    fit(after, StreamingFrequency(buckets=100), [(date(2024, 5, 6), rows)], pipeline.train)
+    run_training(after, StreamingFrequency(buckets=100), [(date(2024, 5, 6), rows)], pipeline.train)
     return before, after, rows
 
 

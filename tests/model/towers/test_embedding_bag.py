@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.towers.embedding_bag import Bags, bags
+from model.towers.embedding_bag import EmbeddingBags, bags
 from model.towers.pooling import mean_of_bags, mean_of_present, recent_mean
 
 RNG = np.random.default_rng(4)
@@ -53,7 +53,9 @@ def test_means_and_their_gradients_are_those_of_padded_lists(lists, half_life):
         return padded, mean, *(tf.convert_to_tensor(tape.gradient(loss, table)) for loss in losses)
 
     whole = tf.TensorSpec([None], tf.int32)
-    call = both.get_concrete_function(Bags(*[whole] * len(Bags._fields)), tf.TensorSpec([None, None], tf.int32))
+    call = both.get_concrete_function(
+        EmbeddingBags(*[whole] * len(EmbeddingBags._fields)), tf.TensorSpec([None, None], tf.int32)
+    )
     padded, mean, expected, gradient = call(bags(lists), lists)
     np.testing.assert_allclose(mean, padded, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from model.towers.two_tower import TwoTower
-from model.towers.untrained_rows import settle
+from model.towers.untrained_rows import zero_untrained_rows
 
 MISSING, PHONE, TV = 0, 1, 2
 SHARED = range(3, 7)
@@ -25,7 +25,7 @@ def _move(model, table, *rows):
 
 def test_what_nobody_had_says_nothing(model):
     before = _move(model, "device", PHONE, TV)
-    settle(model, 3, ["device"])
+    zero_untrained_rows(model, 3, ["device"])
     after = model.tables["device"].values.numpy()
     np.testing.assert_array_equal(after[[PHONE, TV]], before[[PHONE, TV]])
     assert not after[[MISSING, *SHARED]].any()
@@ -35,7 +35,7 @@ def test_buckets_of_words_that_no_title_had_say_nothing(model):
     before = _move(model, "title", 0, 7, 8)
     model.tables["title"].values.scatter_nd_add([[50, 1]], [1.0])  # the slightest use is one
     before[50, 1] += 1
-    settle(model, 3, ["title"])
+    zero_untrained_rows(model, 3, ["title"])
     after = model.tables["title"].values.numpy()
     np.testing.assert_array_equal(after[[0, 7, 8, 50]], before[[0, 7, 8, 50]])
     assert not np.delete(after, [0, 7, 8, 50], axis=0).any()
@@ -49,7 +49,7 @@ def test_a_value_that_no_example_had_is_as_one_that_is_new(model):
     bucket = table.lookup(tf.constant([f"i{n}" for n in range(20)])).numpy() - 1
     used = [*range(1, 11), *range(21, 25)]  # i0 to i9, and the four shared rows
     before = _move(model, "item", *used)
-    settle(model, 3, ["item"])
+    zero_untrained_rows(model, 3, ["item"])
     after = model.tables["item"].values.numpy()
     np.testing.assert_array_equal(after[used], before[used])
     assert len(set(bucket[10:])) > 1
@@ -59,11 +59,11 @@ def test_a_value_that_no_example_had_is_as_one_that_is_new(model):
 
 def test_a_table_that_was_never_used_stays_ready_to_learn(model):
     before = model.tables["tags"].values.numpy()
-    settle(model, 3, ["tags"])
+    zero_untrained_rows(model, 3, ["tags"])
     np.testing.assert_array_equal(model.tables["tags"].values.numpy(), before)
 
 
 def test_tables_that_went_on_from_a_parent_are_left_alone(model):
     before = _move(model, "device", PHONE)
-    settle(model, 3, ["title"])
+    zero_untrained_rows(model, 3, ["title"])
     np.testing.assert_array_equal(model.tables["device"].values.numpy(), before)

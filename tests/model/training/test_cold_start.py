@@ -11,8 +11,8 @@ from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import design
 from model.towers.two_tower import TwoTower
-from model.towers.untrained_rows import settle
-from model.training.loop import fit
+from model.towers.untrained_rows import zero_untrained_rows
+from model.training.loop import run_training
 
 TASTES, USERS, ITEMS, NEW, EVENTS, SHARED = 6, 240, 120, 48, 24, 4
 FEATURES = {
@@ -99,9 +99,9 @@ def _trained(tiny, world, without=(), settled=True):
     clicks = world.clicks
     kept = {name: column for name, column in clicks.features.items() if name in features}
     rows = Rows(features=kept, user=clicks.user, item=clicks.item, reward=clicks.reward, time=clicks.time)
-    fit(model, StreamingFrequency(buckets=1000), [(date(2024, 5, 6), rows)], pipeline.train)
+    run_training(model, StreamingFrequency(buckets=1000), [(date(2024, 5, 6), rows)], pipeline.train)
     if settled:
-        settle(model, 0, list(model.tables))
+        zero_untrained_rows(model, 0, list(model.tables))
     return model
 
 

@@ -30,7 +30,7 @@ def _rows(tiny, n, seed=0):
 def _train(tiny, days, **settings):
     pipeline = tiny.pipeline(train=settings)
     model, frequency = TwoTower(tiny.layout(pipeline), seed=0), StreamingFrequency(buckets=1000)
-    learned = fitting.fit(model, frequency, days, pipeline.train)
+    learned = fitting.run_training(model, frequency, days, pipeline.train)
     return model, frequency, learned
 
 
@@ -59,7 +59,7 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
     pipeline = tiny.pipeline(train={"epochs": 2})
     days = [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31, seed=1))]
     frequency = StreamingFrequency(buckets=100)
-    learned = fitting.fit(
+    learned = fitting.run_training(
         TwoTower(tiny.layout(), 0), frequency, days, pipeline.train,
         step=10, report=lambda day, done, total, *_: told.append((day, done, total)),
     )  # fmt: skip
@@ -74,7 +74,9 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
 
 def test_days_that_can_be_read_only_once_are_refused(tiny):
     with pytest.raises(TypeError, match="not an iterator"):
-        fitting.fit(TwoTower(tiny.layout(), 0), StreamingFrequency(buckets=100), iter([]), tiny.pipeline().train)
+        fitting.run_training(
+            TwoTower(tiny.layout(), 0), StreamingFrequency(buckets=100), iter([]), tiny.pipeline().train
+        )
 
 
 def test_rows_without_reward_teach_their_query_nothing(tiny):

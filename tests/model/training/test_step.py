@@ -9,7 +9,7 @@ from model.losses.sampling_probability import StreamingFrequency
 from model.towers.embedding_bag import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
-from twinspire_core.config.sections import Negatives
+from twinspire_core.config.sections import NegativesConfig
 
 ROWS, DRAWN = 40, 12
 
@@ -68,7 +68,7 @@ def test_the_loss_is_that_of_the_settings(tiny, case):
     train = tiny.pipeline(train=settings).train
     expected = sampled_softmax_loss(
         before("query", features), columns, tf.constant(batch["reward"]), temperature=train.temperature,
-        correction=train.correction, negatives=Negatives(**settings.get("negatives", {})),
+        correction=train.correction, negatives=NegativesConfig(**settings.get("negatives", {})),
         user=tf.constant(batch["user"]), seed=tf.constant([0, 0]),
     )  # fmt: skip
     np.testing.assert_allclose(found, expected.total, rtol=1e-4)

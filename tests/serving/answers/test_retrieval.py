@@ -20,18 +20,18 @@ from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fuse import Mix
+from twinspire_core.fusion.fuse import Fusion
 
 ALL = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
 
 
-def mix(**weights: list[float]) -> Mix:
+def mix(**weights: list[float]) -> Fusion:
     """By source, the weights of newcomers and of all others; .0001 where not said."""
     table = np.array([weights.get(name, [0.0001, 0.0001]) for name in ALL]).T
-    return Mix(sources=ALL, bounds=(1,), weights=table, fitted={"on": "progressive"})
+    return Fusion(sources=ALL, bounds=(1,), weights=table, fitted={"on": "progressive"})
 
 
-def files(mixed: Mix | None) -> dict[str, bytes]:
+def files(mixed: Fusion | None) -> dict[str, bytes]:
     rows = {"_item": ["i03", "i05"], "_rows": [[8], [8, 7]], "_similarities": [[0.25], [0.5, 0.25]]}
     sink = io.BytesIO()
     pq.write_table(pa.table(rows, schema=co_occurrence_schema()), sink)
@@ -42,7 +42,7 @@ def files(mixed: Mix | None) -> dict[str, bytes]:
 def opened(pipeline, towers, tmp_path):
     """Opens a version that carries this mix."""
 
-    def make(mixed: Mix | None = None) -> Version:
+    def make(mixed: Fusion | None = None) -> Version:
         publish(pipeline, towers, tmp_path / "staged", nominators=files(mixed))
         return Version.open(pipeline)
 

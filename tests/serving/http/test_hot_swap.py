@@ -18,7 +18,7 @@ from index_builder.registry.registry import Registry
 from serving.app import create_app
 from serving.http.bodies import Like, asked
 from serving.http.handlers import alike, answer
-from serving.http.hot_swap import Live
+from serving.http.hot_swap import LiveVersion
 from serving.http.prometheus import Metrics
 from serving.http.warm_up import warm
 from serving.requests.query_rows import Requests
@@ -222,7 +222,7 @@ def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(pip
     monkeypatch.setattr("serving.http.hot_swap.time", SimpleNamespace(monotonic=lambda: clock[0], time=lambda: 0.0))
     first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
     flaky = Flaky(pipeline)
-    live = Live(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
+    live = LiveVersion(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
     live.look()
     assert live.current.version.id == first
     second = publish_named(pipeline, towers, tmp_path, "b", "2024-01-02")
@@ -244,7 +244,7 @@ def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
     monkeypatch.setattr(circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{gs_place}"'))
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged")
-    live = Live(
+    live = LiveVersion(
         pipeline, lambda id: Version.open(pipeline, id, tmp_path / "cache"), lambda _: None, Metrics(), poll=2
     )  # fmt: skip
     live.look()
@@ -257,7 +257,7 @@ def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
 def test_a_registry_that_cannot_be_read_changes_nothing(pipeline, towers, tmp_path):
     first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
     flaky = Flaky(pipeline)
-    live = Live(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
+    live = LiveVersion(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
     live.look()
     entry = tmp_path / "registry" / "circle" / "log" / "00000001.json"
     whole = entry.read_text()

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.inspector.address import Form
+from serving.inspector.address import Address
 from serving.requests.query_rows import Requests
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(str.strip)
 NAMED = st.dictionaries(TEXT, st.lists(TEXT.filter(bool), min_size=1, max_size=2), max_size=2)
 FORMS = st.builds(
-    Form,
+    Address,
     user=TEXT,
     history=st.lists(TEXT.filter(bool), max_size=3).map(tuple),
     feature=st.dictionaries(TEXT, TEXT.filter(bool), max_size=2),
@@ -27,8 +27,8 @@ FORMS = st.builds(
 )
 
 
-def read(address: str) -> Form:
-    return Form.read(parse_qsl(urlsplit(address).query, keep_blank_values=True))
+def read(address: str) -> Address:
+    return Address.read(parse_qsl(urlsplit(address).query, keep_blank_values=True))
 
 
 @settings(deadline=None)
@@ -38,9 +38,9 @@ def test_an_address_says_all_of_a_view(form):
 
 
 def test_an_address_says_nothing_else():
-    assert Form().link() == "/"
-    assert Form(user="a b").link("/item", item="x&y") == "/item?user=a+b&item=x%26y"
-    assert read("/?fbclid=1&user=&allow.kind=&k=") == Form()
+    assert Address().link() == "/"
+    assert Address(user="a b").link("/item", item="x&y") == "/item?user=a+b&item=x%26y"
+    assert read("/?fbclid=1&user=&allow.kind=&k=") == Address()
 
 
 @pytest.mark.parametrize(

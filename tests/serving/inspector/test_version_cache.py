@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from serving.inspector.live_view import Log
-from serving.inspector.version_cache import Shelf
+from serving.inspector.version_cache import VersionCache
 from tests.serving.http.conftest import until
 from twinspire_core.errors import BadData
 
@@ -38,7 +38,7 @@ def store():
 
 
 def test_it_does_not_wait_and_keeps_what_is_warm(store):
-    shelf = Shelf(store.open, warm)
+    shelf = VersionCache(store.open, warm)
     assert shelf.get("a") is None and shelf.get("a") is None
     store.go.set()
     until(lambda: shelf.get("a"))
@@ -47,7 +47,7 @@ def test_it_does_not_wait_and_keeps_what_is_warm(store):
 
 
 def test_few_are_kept_and_loaded_one_after_the_other(store):
-    shelf = Shelf(store.open, warm, most=2)
+    shelf = VersionCache(store.open, warm, most=2)
     assert shelf.get("a") is None
     until(lambda: store.at_once)
     assert [shelf.get(name) for name in ("b", "c")] == [None, None]
@@ -61,7 +61,7 @@ def test_few_are_kept_and_loaded_one_after_the_other(store):
 
 
 def test_what_nobody_waits_for_any_more_is_not_loaded(store):
-    shelf = Shelf(store.open, warm, most=1)
+    shelf = VersionCache(store.open, warm, most=1)
     shelf.get("a")
     until(lambda: store.at_once)
     shelf.get("b")
@@ -72,7 +72,7 @@ def test_what_nobody_waits_for_any_more_is_not_loaded(store):
 
 
 def test_what_went_wrong_is_told_once_and_tried_again(store):
-    shelf = Shelf(store.open, warm)
+    shelf = VersionCache(store.open, warm)
     store.go.set()
     for _ in range(2):
         with pytest.raises(BadData):

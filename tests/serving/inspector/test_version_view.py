@@ -7,13 +7,13 @@ from serving.http import bodies
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
 from serving.inspector import templating
-from serving.inspector.address import Form
-from serving.inspector.version_view import Panel, Row, compared, recommended
+from serving.inspector.address import Address
+from serving.inspector.version_view import Row, VersionView, compared, recommended
 from serving.requests.query_rows import Requests
 
 
-def panel(items: str, **more) -> Panel:
-    return Panel(version="v", live=False, rows=[Row(item=one, name=one, about="") for one in items], **more)
+def panel(items: str, **more) -> VersionView:
+    return VersionView(version="v", live=False, rows=[Row(item=one, name=one, about="") for one in items], **more)
 
 
 def test_how_items_moved():
@@ -45,6 +45,6 @@ def test_a_version_without_users_and_popularity_is_shown_too(without_users):
 
     service = SimpleNamespace(pipeline=without_users.pipeline, requests=requests, settings=settings)
     served = Served(without_users, datetime(2024, 1, 2, 15, tzinfo=UTC))
-    landing = templating.view(service, served, Form(), [], [], None)
+    landing = templating.view(service, served, Address(), [], [], None)
     assert "This version carries no users" in landing and "3 Jan 2024, 00:00 JST" in landing
-    assert "Item [4]" in templating.view(service, served, Form(user="anna"), [], [found], None)
+    assert "Item [4]" in templating.view(service, served, Address(user="anna"), [], [found], None)

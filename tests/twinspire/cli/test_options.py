@@ -7,7 +7,7 @@ import pytest
 
 from twinspire.cli.options import open_pipeline
 from twinspire_core.errors import UsageError
-from twinspire_core.messages import name_pipeline, said
+from twinspire_core.messages import format_message, name_pipeline
 
 
 @pytest.fixture
@@ -35,7 +35,10 @@ def test_in_another_folder_it_says_where_it_looked(here):
 
 def test_commands_in_messages_name_the_pipeline_as_it_was_typed():
     name_pipeline("my shop.toml")
-    assert said("a `twinspire show PIPELINE --json`, PIPELINE") == "a `twinspire show 'my shop.toml' --json`, PIPELINE"
+    assert (
+        format_message("a `twinspire show PIPELINE --json`, PIPELINE")
+        == "a `twinspire show 'my shop.toml' --json`, PIPELINE"
+    )
     name_pipeline("PIPELINE")
 
 

@@ -13,7 +13,7 @@ from twinspire.runs import refresh, runner
 from twinspire.runs.cache_keys import DEFAULTS, STAGES, config_digest, stage_key
 from twinspire_core.config.feature_kinds import ADDED, was
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.sections import Frequency, Source, Train
+from twinspire_core.config.sections import FrequencyConfig, SourceConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import Start
 
@@ -50,16 +50,16 @@ def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
     assert {name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)} == stages
 
 
-class LaterFrequency(Frequency):
+class LaterFrequency(FrequencyConfig):
     patience: int = Field(7, json_schema_extra=ADDED)
 
 
-class LaterTrain(Train):
+class LaterTrain(TrainConfig):
     frequency: LaterFrequency = Field(default_factory=LaterFrequency)
     warmth: tuple[float, ...] = Field((0.5,), json_schema_extra=ADDED)
 
 
-class OtherTrain(Train):
+class OtherTrain(TrainConfig):
     batch_size: int = Field(512, json_schema_extra=was(256))
 
 
@@ -85,7 +85,7 @@ def test_a_default_that_has_changed_leaves_past_days_done(set_to, then, now):
         } == stages
 
 
-class LaterSource(Source):
+class LaterSource(SourceConfig):
     late_days: int = Field(0, json_schema_extra=ADDED)
 
 
@@ -151,7 +151,7 @@ def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_numbe
     def status(hashes):
         train = left_behind.train.model_dump(exclude={"frequency": {"hashes"}})
         train["frequency"] |= {"hashes": hashes} if hashes else {}
-        p = left_behind.model_copy(update={"train": Train.model_validate(train)})
+        p = left_behind.model_copy(update={"train": TrainConfig.model_validate(train)})
         assert p.train.frequency.hashes == (hashes or 2)
         done = [runner.run_stage(p, day, name)["status"] for name in ("train", "embed")]
         assert done[1] == "already done", "it reads what train made"

@@ -86,10 +86,10 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
 
 def test_the_end_of_one_run_says_nothing_of_another(pipeline):
     for run in ("scheduled__1 +00:00", "manual__2"):
-        run_leases.open_day(pipeline, DAY, run)
+        run_leases.acquire_day(pipeline, DAY, run)
     assert len(run_leases.end_runs(pipeline, [DAY, NEXT], "scheduled__1 +00:00")) == 1
     assert run_leases.unfinished_before(pipeline, NEXT) == [DAY]
-    run_leases.close_day(pipeline, DAY, "manual__2", "published")
+    run_leases.release_day(pipeline, DAY, "manual__2", "published")
     assert run_leases.end_runs(pipeline, [DAY]) == [] and run_leases.state(pipeline, DAY) == "published"
 
 
@@ -100,7 +100,7 @@ def test_a_run_that_fails_ends_itself(pipeline):
 
 
 def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
-    run_leases.open_day(pipeline, LAST, "me")
+    run_leases.acquire_day(pipeline, LAST, "me")
     assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) == timedelta(0)
     time.sleep(0.05)
     assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) >= timedelta(seconds=0.05)

@@ -5,7 +5,7 @@ import pytest
 
 from model.fusion_fitting.fusion_weights import FILLS, STEPS, fit_weights
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import CONSTANT, Mix, fuse, pool
+from twinspire_core.fusion.fuse import CONSTANT, Fusion, fuse, pool_candidates
 from twinspire_core.search.ragged import Ragged
 
 A, B = np.array([[7, 3, 9]]), np.array([[3, 5, -1]])
@@ -16,7 +16,7 @@ def gain(place: int) -> float:
 
 
 def test_fused_by_hand():
-    found = fuse(pool([A, B]), np.array([[0.75, 0.25]]), 4)
+    found = fuse(pool_candidates([A, B]), np.array([[0.75, 0.25]]), 4)
     expected = {3: 0.75 * gain(1) + 0.25 * gain(0), 7: 0.75 * gain(0), 9: 0.75 * gain(2), 5: 0.25 * gain(1)}
     assert found.items.tolist() == [sorted(expected, key=lambda item: -expected[item])] == [[3, 7, 9, 5]]
     np.testing.assert_allclose(found.scores[0], sorted(expected.values(), reverse=True), rtol=1e-6)
@@ -25,19 +25,19 @@ def test_fused_by_hand():
 
 
 def test_weights_are_each_users_own():
-    found = fuse(pool([np.repeat(A, 2, 0), np.repeat(B, 2, 0)]), np.array([[1, 0.001], [0.001, 1]]), 2)
+    found = fuse(pool_candidates([np.repeat(A, 2, 0), np.repeat(B, 2, 0)]), np.array([[1, 0.001], [0.001, 1]]), 2)
     assert found.items.tolist() == [[7, 3], [3, 5]] or found.items.tolist() == [[3, 7], [3, 5]]
 
 
 def test_one_source_keeps_its_order():
     ranked = np.array([[4, 0, 8, 2], [1, -1, -1, -1]])
-    found = fuse(pool([ranked]), np.ones((2, 1)), 5)
+    found = fuse(pool_candidates([ranked]), np.ones((2, 1)), 5)
     assert found.items.tolist() == [[4, 0, 8, 2, -1], [1, -1, -1, -1, -1]]
     assert np.isneginf(found.scores[:, 4]).all() and not found.shares[:, 4].any()
 
 
 def test_no_source_has_anything_to_say():
-    found = fuse(pool([np.full((2, 3), -1), np.full((2, 3), -1)]), np.ones((2, 2)), 3)
+    found = fuse(pool_candidates([np.full((2, 3), -1), np.full((2, 3), -1)]), np.ones((2, 2)), 3)
     assert found.items.tolist() == [[-1] * 3] * 2
 
 
@@ -48,7 +48,7 @@ def test_fused_as_a_slow_sum(seed, apart):
     for ranked in lists:
         ranked[:10, rng.integers(3, 12) :] = -1
     weights = rng.random((20, 3))
-    found = fuse(pool(lists), weights, 36)
+    found = fuse(pool_candidates(lists), weights, 36)
     for user in range(20):
         score = {}
         for ranked, weight in zip(lists, weights[user], strict=True):
@@ -64,12 +64,12 @@ def test_fused_as_a_slow_sum(seed, apart):
 
 def test_a_mix_comes_back_from_its_file():
     weights = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
-    mix = Mix(sources=("two_tower", "past"), bounds=(1, 5), weights=weights, fitted={"on": "progressive"})
-    again = Mix.parse(mix.dump())
+    mix = Fusion(sources=("two_tower", "past"), bounds=(1, 5), weights=weights, fitted={"on": "progressive"})
+    again = Fusion.parse(mix.dump())
     assert (again.sources, again.bounds, again.fitted) == (mix.sources, mix.bounds, mix.fitted)
     assert again.of(np.array([0, 4, 5, 900])).tolist() == [[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.2, 0.8]]
     with pytest.raises(BadData, match="written by another release"):
-        Mix.parse(mix.dump().replace(b'"format": 1', b'"format": 2'))
+        Fusion.parse(mix.dump().replace(b'"format": 1', b'"format": 2'))
 
 
 def world(right: int, users: int = 300, sources: int = 3, seed: int = 0) -> tuple[list[np.ndarray], Ragged]:
@@ -83,9 +83,9 @@ def world(right: int, users: int = 300, sources: int = 3, seed: int = 0) -> tupl
 @pytest.mark.parametrize("right", [0, 1, 2])
 def test_the_source_that_is_right_gets_the_weight(right):
     lists, truth = world(right)
-    weights = fit_weights(pool(lists), truth, [10, 5])
+    weights = fit_weights(pool_candidates(lists), truth, [10, 5])
     assert weights.argmax() == right and weights.sum() == pytest.approx(1) and (weights > 0).all()
-    ranked = fuse(pool(lists), np.broadcast_to(weights, (300, 3)), 10).items
+    ranked = fuse(pool_candidates(lists), np.broadcast_to(weights, (300, 3)), 10).items
     found = [len(set(ranked[u]) & set(truth.values[truth.row == u])) for u in range(300)]
     assert np.mean(found) / 3 > 0.95
 
@@ -99,7 +99,7 @@ def test_sources_that_know_different_things_are_mixed():
         np.repeat(np.arange(300), 6),
         300,
     )
-    weights = fit_weights(pool([one, other, chance]), truth, [16, 5])
+    weights = fit_weights(pool_candidates([one, other, chance]), truth, [16, 5])
     assert weights[2] < weights[:2].min()
     assert weights[:2].min() > 0.5 * weights[:2].max()
 
@@ -107,7 +107,7 @@ def test_sources_that_know_different_things_are_mixed():
 def test_what_nobody_lists_decides_nothing():
     lists, _ = world(0)
     nothing = Ragged(np.full(300, -1), np.arange(300), 300)
-    assert fit_weights(pool(lists), nothing, [10, 5]) == pytest.approx([1 / 3] * 3)
+    assert fit_weights(pool_candidates(lists), nothing, [10, 5]) == pytest.approx([1 / 3] * 3)
 
 
 def test_a_mix_finds_no_less_than_the_source_that_finds_most():
@@ -115,8 +115,8 @@ def test_a_mix_finds_no_less_than_the_source_that_finds_most():
     own = np.arange(100)[np.newaxis]
     others = np.roll(own, -50, axis=1)  # the places 50 to 99 of the first one come first
     lists = [own, others, others, others, others]
-    weights = fit_weights(pool(lists), Ragged(np.array([49]), np.array([0]), 1), [50])
-    assert 49 in fuse(pool(lists), weights[np.newaxis], 50).items
+    weights = fit_weights(pool_candidates(lists), Ragged(np.array([49]), np.array([0]), 1), [50])
+    assert 49 in fuse(pool_candidates(lists), weights[np.newaxis], 50).items
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -124,8 +124,8 @@ def test_a_mix_finds_no_less_than_each_source_does(seed):
     rng = np.random.default_rng(seed)
     lists = [np.stack([rng.permutation(200)[:100] for _ in range(20)]) for _ in range(3)]
     truth = Ragged(rng.integers(0, 200, 100), np.repeat(np.arange(20), 5), 20)
-    weights = fit_weights(pool(lists), truth, [20])
-    ranked = fuse(pool(lists), np.broadcast_to(weights, (20, 3)), 20).items
+    weights = fit_weights(pool_candidates(lists), truth, [20])
+    ranked = fuse(pool_candidates(lists), np.broadcast_to(weights, (20, 3)), 20).items
 
     def found(lists):
         taken = [set(truth.values[truth.row == u]) for u in range(20)]
@@ -141,7 +141,7 @@ def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatc
     rng = np.random.default_rng(seed)
     lists = [np.stack([np.append(rng.permutation(30)[:12], -1) for _ in range(12)]) for _ in range(3)]
     truth = Ragged(rng.integers(-1, 30, 36), np.repeat(np.arange(12), 3), 12)
-    pooled, taken = pool(lists), [truth.values[truth.row == u] for u in range(12)]
+    pooled, taken = pool_candidates(lists), [truth.values[truth.row == u] for u in range(12)]
 
     def value(weights):
         ranked = fuse(pooled, np.broadcast_to(weights, (12, 3)), 8).items
@@ -161,5 +161,7 @@ def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatc
 
 def test_of_equal_scores_the_first_in_the_catalogue_counts():
     """All alike, 3 comes before 5, which is taken: so the second source must weigh more."""
-    weights = fit_weights(pool([np.array([[3]]), np.array([[5]])]), Ragged(np.array([5]), np.array([0]), 1), [1])
+    weights = fit_weights(
+        pool_candidates([np.array([[3]]), np.array([[5]])]), Ragged(np.array([5]), np.array([0]), 1), [1]
+    )
     assert weights[1] > 0.99

@@ -7,11 +7,11 @@ import pytest
 from model.evaluation.evaluate import Ranked
 from model.evaluation.evaluation_set import prepare
 from model.fusion_fitting import source_lists
-from model.fusion_fitting.source_lists import rank_mix, rank_near, rank_together
-from twinspire_core.fusion.fuse import Mix
+from model.fusion_fitting.source_lists import rank_co_occurrence, rank_fusion, rank_near
+from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import candidate_sources
-from twinspire_core.sources.candidate_sources import Neighbours, Nominators, nearest
+from twinspire_core.sources.candidate_sources import CandidateSources, Neighbours, nearest
 
 ITEMS = list("abcdef")
 CORPUS = pa.table({"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]})
@@ -33,14 +33,14 @@ def read(ranked: np.ndarray) -> list[str]:
 
 
 @pytest.fixture
-def sources() -> Nominators:
-    return Nominators.of(CORPUS, TOGETHER)
+def sources() -> CandidateSources:
+    return CandidateSources.of(CORPUS, TOGETHER)
 
 
 def test_each_source_by_hand(sources):
     past, two_tower = lists("ca", "", "fb"), np.array([[3, 4, 5], [0, 1, 2], [5, 4, 3]])
     names = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
-    found = sources.nominate(names, past, 3, two_tower=two_tower)
+    found = sources.retrieve(names, past, 3, two_tower=two_tower)
     assert read(found["two_tower"]) == ["def", "abc", "fed"]
     assert read(found["past"]) == ["ca", "", "fb"]
     assert read(found["popular_lately"]) == ["acd"] * 3
@@ -52,7 +52,7 @@ def test_each_source_by_hand(sources):
 
 def test_what_is_excluded_makes_room(sources):
     past = lists("ca", "", "fb")
-    found = sources.nominate(("past", "most_popular", "co_occurrence"), past, 2, exclude=past)
+    found = sources.retrieve(("past", "most_popular", "co_occurrence"), past, 2, exclude=past)
     assert read(found["past"]) == ["", "", ""]
     assert read(found["most_popular"]) == ["be", "be", "ec"]
     assert read(found["co_occurrence"]) == ["be", "", ""]
@@ -65,7 +65,7 @@ def test_a_source_alone_is_followed_by_what_is_popular(sources):
 
 
 def test_a_source_that_is_not_there_is_silent():
-    found = Nominators.of(CORPUS, None).nominate(("two_tower", "co_occurrence"), lists("ca"), 2)
+    found = CandidateSources.of(CORPUS, None).retrieve(("two_tower", "co_occurrence"), lists("ca"), 2)
     assert read(found["co_occurrence"]) == read(found["two_tower"]) == [""]
 
 
@@ -110,14 +110,14 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     split = prepare(rows, CORPUS)
     near = rank_near(sources, split, 2)
     for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
-        alone = sources.nominate(["co_occurrence"], lists(*past), 2, exclude=exclude)["co_occurrence"]
+        alone = sources.retrieve(["co_occurrence"], lists(*past), 2, exclude=exclude)["co_occurrence"]
         assert found.tolist() == alone.tolist()
-    given = sources.nominate(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
+    given = sources.retrieve(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
-    mix = Mix(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted={})
+    mix = Fusion(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted={})
     silent = np.full((5, 100), -1)
-    mixed = rank_mix(mix, sources, split, Ranked(silent, silent), 2)
-    together = rank_together(sources, split, 2, near)
+    mixed = rank_fusion(mix, sources, split, Ranked(silent, silent), 2)
+    together = rank_co_occurrence(sources, split, 2, near)
     for found in (mixed, together):  # without neighbours b, e and c are what is popular
         assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
         assert read(found.excluded) == ["be", "be", "ec", "cb", "ae"]
