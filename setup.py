@@ -1,4 +1,6 @@
-"""Packages, extras and the console script. Tool settings are in pyproject.toml, pins in requirements.lock."""
+"""Packages, extras and the console script. Tool settings are in pyproject.toml, pins in
+requirements.lock.
+"""
 
 from pathlib import Path
 from runpy import run_path

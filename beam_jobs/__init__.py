@@ -1,5 +1,6 @@
-"""Two stages of a day: `features` turns events and snapshots into examples, a transform graph and a corpus; `embed`
-turns the corpus and a sample of users into vectors. They read and write the disk, by Beam.
+"""Two stages of a day: `features` turns events and snapshots into examples, a transform graph and a
+corpus; `embed` turns the corpus and a sample of users into vectors. They read and write the disk,
+by Beam.
 
     logs, pipeline_file            before the first day: logs are laid out by day, a pipeline file is drafted
     features.py                    the stage `features`:

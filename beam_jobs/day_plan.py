@@ -1,7 +1,8 @@
 """Which days a run reads, and what it makes of each. Days are calendar days of the pipeline's zone.
 
-A window of n days always ends at a cut, the start of some day: it is the n days before it. An example of day d sees
-the window of d and, besides, what came before it on d itself. So training, measuring and serving see the same.
+A window of n days always ends at a cut, the start of some day: it is the n days before it. An
+example of day d sees the window of d and, besides, what came before it on d itself. So training,
+measuring and serving see the same.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import Mode
 
 Scope = Mode | Literal["catalogue"]
-"""What a run makes: the examples of a day, those of the training window too, or only what is served at its end."""
+"""What a run makes: the examples of a day, those of the training window too, or only what is served
+at its end.
+"""
 
 EVALUATED_DAYS = 7
 """Days that held-out users are measured on: the day and six before it."""
@@ -33,7 +36,8 @@ class Plan:
       evaluation: days that get queries to measure by.
       analysis: days whose rows the transform graph is fitted on.
       counted_from: the first of those days whose counts are known in both modes.
-      corpora: days at whose start the corpus is made: the day itself, to measure it, and the next, to serve.
+      corpora: days at whose start the corpus is made: the day itself, to measure it, and the next,
+        to serve.
     """
 
     day: date
@@ -57,7 +61,14 @@ def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
     w = p.window
     measured = EVALUATED_DAYS - 1 + w.history_days
     paired = w.train_days if p.mix.pairs else 0
-    back = max(measured, w.vocabulary_days - 1, w.count_days, p.corpus.days, p.evaluation.lately_days, paired)
+    back = max(
+        measured,
+        w.vocabulary_days - 1,
+        w.count_days,
+        p.corpus.days,
+        p.evaluation.lately_days,
+        paired,
+    )
     trained = w.train_days - 1 if mode == "full" else 0
     reach = max(w.history_days, counted_days(p))
     return Plan(
@@ -74,10 +85,22 @@ def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
 def _catalogue_plan(p: Pipeline, day: date) -> Plan:
     """Only the windows that end with the day."""
     paired = p.window.train_days if p.mix.pairs else 0
-    back = max(p.window.history_days, counted_days(p), p.window.count_days, p.corpus.days, p.evaluation.lately_days)
+    back = max(
+        p.window.history_days,
+        counted_days(p),
+        p.window.count_days,
+        p.corpus.days,
+        p.evaluation.lately_days,
+    )
     first = after(day) - timedelta(days=max(back, paired))
     return Plan(
-        day=day, first=first, examples=(), evaluation=(), analysis=(), counted_from=after(day), corpora=(after(day),)
+        day=day,
+        first=first,
+        examples=(),
+        evaluation=(),
+        analysis=(),
+        counted_from=after(day),
+        corpora=(after(day),),
     )
 
 
@@ -96,11 +119,13 @@ def number(day: date) -> int:
 def start_of(day: date, zone: ZoneInfo) -> int:
     """The instant at which a day begins, in microseconds since 1970.
 
-    Where a clock change skips midnight, a day begins with the change: Python reads a skipped time by the offset that
-    held before it, which gives just that instant.
+    Where a clock change skips midnight, a day begins with the change: Python reads a skipped time
+    by the offset that held before it, which gives just that instant.
     """
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-    return (midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
+        microseconds=1
+    )
 
 
 def after(day: date) -> date:

@@ -4,11 +4,11 @@
     queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by the query tower
     tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, here where TensorFlow is loaded
 
-Of a catalogue that is refreshed, only the rows that are new or changed are embedded; the others keep their vectors, bit
-for bit (`items/reused.parquet`).
+Of a catalogue that is refreshed, only the rows that are new or changed are embedded; the others
+keep their vectors, bit for bit (`items/reused.parquet`).
 
-Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in the input, so the
-order does not depend on who works when.
+Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in
+the input, so the order does not depend on who works when.
 """
 
 import tempfile
@@ -43,28 +43,45 @@ console = Console(stderr=True)
 def run(ctx: StageContext, known: KnownVectors | None = None) -> dict:
     """Embeds the day's corpus, but for what is known of it, and up to `MOST_QUERIES` users."""
     features, train, p = ctx.inputs["features"], ctx.inputs["train"], ctx.pipeline
-    corpus, users = (_parts(storage.join(features, name)) for name in (feature_schema.CORPUS_END, feature_schema.USERS))
+    corpus, users = (
+        _parts(storage.join(features, name))
+        for name in (feature_schema.CORPUS_END, feature_schema.USERS)
+    )
     items, told = _check_corpus(corpus), dict[str, int]()
     if known:
         corpus, told = _unknown(ctx, known)
     anew = items - told.get("reused", 0)
-    console.print(f"embed: {anew:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …")
+    console.print(
+        f"embed: {anew:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …"
+    )
 
     def build(job: beam.Pipeline) -> None:
         columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
         batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)
-        spread = batches | "SpreadBatches" >> beam.Reshuffle()  # a file of the corpus holds batches for many workers
+        # A file of the corpus holds batches for many workers
+        spread = batches | "SpreadBatches" >> beam.Reshuffle()
         to_items = beam.ParDo(
-            Embed(storage.join(train, model_bundle.ITEM_TOWER), storage.join(ctx.out, ITEMS), "_item")
+            Embed(
+                storage.join(train, model_bundle.ITEM_TOWER), storage.join(ctx.out, ITEMS), "_item"
+            )
         )
         spread | "EmbedItems" >> to_items
-        columns = ["_user", "_last_time", *(column.name for column in feature_schema.query_columns(p))]
+        columns = [
+            "_user",
+            "_last_time",
+            *(column.name for column in feature_schema.query_columns(p)),
+        ]
         seen = job | "Users" >> ReadBatches(users, columns, p.beam.batch_rows)
-        sample = seen | "Sample" >> SampleUsers(active_since(ctx.day, p.zone), MOST_QUERIES, p.beam.batch_rows)
+        sample = seen | "Sample" >> SampleUsers(
+            active_since(ctx.day, p.zone), MOST_QUERIES, p.beam.batch_rows
+        )
         sample | "EmbedQueries" >> beam.ParDo(to_queries)
 
-    to_queries = Embed(storage.join(train, model_bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user")
-    served = to_queries.tower() if p.serving.tensorflow else None  # the job, if it runs here, uses the same
+    to_queries = Embed(
+        storage.join(train, model_bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user"
+    )
+    # The job, if it runs here, uses the same
+    served = to_queries.tower() if p.serving.tensorflow else None
     engine.run_job(p.beam.options, build)
     if served:
         _write_served(ctx.out, served)
@@ -72,7 +89,9 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict:
 
 
 def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], dict[str, int]]:
-    """Writes known vectors to the output, and the other rows of the corpus to files to be embedded; counts them."""
+    """Writes known vectors to the output, and the other rows of the corpus to files to be embedded;
+    counts them.
+    """
     columns = [column.name for column in feature_schema.item_columns(ctx.pipeline)]
     found = compare(storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), known, columns)
     if len(found.reused):
@@ -82,7 +101,12 @@ def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], di
             storage.join(ctx.out, ANEW, f"{number:05d}.parquet"),
             found.anew.slice(start, feature_schema.CORPUS_FILE_ROWS),
         )
-    counts = {"new": found.new, "changed": found.changed, "withdrawn": found.withdrawn, "reused": len(found.reused)}
+    counts = {
+        "new": found.new,
+        "changed": found.changed,
+        "withdrawn": found.withdrawn,
+        "reused": len(found.reused),
+    }
     return _parts(storage.join(ctx.out, ANEW)), counts
 
 
@@ -108,16 +132,17 @@ def _check_corpus(parts: list[FilePart]) -> int:
     ids = pa.chunked_array([_column(part.uri, "_item") for part in parts], pa.string())
     if not len(ids):
         raise BadData(
-            "There are items to embed every day, and the corpus is empty. Look at corpus.filter, corpus.days and the "
-            "items snapshot."
+            "There are items to embed every day, and the corpus is empty. Look at corpus.filter,"
+            " corpus.days and the items snapshot."
         )
     counts = pc.value_counts(ids)
     doubles = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if doubles:
         more = f" and {len(doubles) - _NAMED:,} more" if len(doubles) > _NAMED else ""
         raise BadData(
-            f"An item is in the corpus once; found more than once: {', '.join(doubles[:_NAMED])}{more}. The items "
-            "snapshot probably repeats rows: remove the duplicates and run the features stage again."
+            "An item is in the corpus once; found more than once:"
+            f" {', '.join(doubles[:_NAMED])}{more}. The items snapshot probably repeats rows:"
+            " remove the duplicates and run the features stage again."
         )
     return len(ids)
 
@@ -137,5 +162,7 @@ def _summary(out: str, items: int) -> dict:
                 dimension = file.schema_arrow.field("vector").type.list_size
     if counts[ITEMS] != items:
         raise RuntimeError(f"{items} items went into the job and {counts[ITEMS]} came out")
-    console.print(f"embed: {counts[ITEMS]:,} items and {counts[QUERIES]:,} users, {dimension} numbers each")
+    console.print(
+        f"embed: {counts[ITEMS]:,} items and {counts[QUERIES]:,} users, {dimension} numbers each"
+    )
     return {**counts, "dimension": dimension}

@@ -1,7 +1,8 @@
-"""The stage `features`: events and snapshots -> all that the later stages read (schema.py lists it).
+"""The stage `features`: events and snapshots -> all that the later stages read (schema.py lists
+it).
 
-One Beam job writes the raw features, takes the day's statistics and sums up what the transform graph has to know; then
-the graph is made, and a second job applies it to the training rows.
+One Beam job writes the raw features, takes the day's statistics and sums up what the transform
+graph has to know; then the graph is made, and a second job applies it to the training rows.
 """
 
 import json
@@ -39,7 +40,8 @@ def run(ctx: StageContext) -> dict:
     console.print(f"features {ctx.day}: making the transform graph")
     graph.make_graph(p, out)
     examples = [
-        f"{feature_schema.EXAMPLES}/{f.path}" for f in storage.list_files(storage.join(out, feature_schema.EXAMPLES))
+        f"{feature_schema.EXAMPLES}/{f.path}"
+        for f in storage.list_files(storage.join(out, feature_schema.EXAMPLES))
     ]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
     names = beam.Create(examples, reshuffle=False)
@@ -48,12 +50,16 @@ def run(ctx: StageContext) -> dict:
     day, earlier = _earlier(ctx)
     compared = {"day": str(day), "attempt": workdir.name(p, earlier)} if earlier else None
     report["statistics"] = {**anomalies.check(p, out, earlier, str(day)), "compared_with": compared}
-    storage.write_bytes(storage.join(out, feature_schema.REPORT), json.dumps(report, indent=1).encode())
+    storage.write_bytes(
+        storage.join(out, feature_schema.REPORT), json.dumps(report, indent=1).encode()
+    )
     return report
 
 
 def _earlier(ctx: StageContext) -> tuple[date | None, str | None]:
-    """The newest earlier day with output of this stage, and that, whose statistics the day's are compared with."""
+    """The newest earlier day with output of this stage, and that, whose statistics the day's are
+    compared with.
+    """
     days = (day for day in reversed(workdir.days(ctx.pipeline)) if day < ctx.day)
     attempts = ((day, workdir.latest(ctx.pipeline, day, "features")) for day in days)
     return next(((day, attempt.uri) for day, attempt in attempts if attempt), (None, None))

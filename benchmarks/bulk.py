@@ -1,13 +1,15 @@
-"""Users a second and peak memory of `twinspire recommend --queries`: lists for a whole file of requests.
+"""Users a second and peak memory of `twinspire recommend --queries`: lists for a whole file of
+requests.
 
     python benchmarks/bulk.py --json bulk.json            100 items each of 50,000, for 20,000 users and for 100,000
     python benchmarks/bulk.py --quick --json bulk.json    of 5,000, for 4,000 users and for 16,000
 
-The version is made by the commands (load/world.py) and kept under `work/serving` for the next run; its query tower
-takes raw features and a history of 20, and pools that by its mean. A line of the file gives one user's. Each row is a
-process of its own, from which the lists come as Parquet or as JSON lines; starting it, loading the version and the
-first 2,048 lists are not timed, and the median is of alternating runs. `seconds of CPU` tells of the work where other
-programs take part of the machine. Memory is the process's peak: it must not grow with the number of users.
+The version is made by the commands (load/world.py) and kept under `work/serving` for the next run;
+its query tower takes raw features and a history of 20, and pools that by its mean. A line of the
+file gives one user's. Each row is a process of its own, from which the lists come as Parquet or as
+JSON lines; starting it, loading the version and the first 2,048 lists are not timed, and the median
+is of alternating runs. `seconds of CPU` tells of the work where other programs take part of the
+machine. Memory is the process's peak: it must not grow with the number of users.
 """
 
 import argparse
@@ -20,11 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # in this order: the package `serving`, not its benchmark
+# In this order: the package `serving`, not its benchmark
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-import numpy as np  # noqa: E402
-from load import world  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
+import numpy as np
+from load import world
+from quality.command import machine, write_whole
 
 K = 100
 WHOLE = {"items": 50_000, "users": (20_000, 100_000), "times": 3}
@@ -62,7 +65,9 @@ class Case(NamedTuple):
 def cases(users: tuple[int, ...]) -> list[Case]:
     """All of them, by the two-tower alone and by the mix."""
     contenders, endings = ("twinspire/two_tower", "twinspire/mix"), (".parquet", ".jsonl")
-    return [Case(n, contender, ending) for contender in contenders for ending in endings for n in users]
+    return [
+        Case(n, contender, ending) for contender in contenders for ending in endings for n in users
+    ]
 
 
 def write_queries(file: Path, users: int, items: int) -> None:
@@ -83,9 +88,16 @@ def measure(case: Case, pipeline: Path, folder: Path) -> dict[str, float]:
         sys.exit(f"{case} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     if told["users"] != case.users or told["short"]:
-        sys.exit(f"Every user gets {K} items; {case} gave {told['users']} lists, {told['short']} of them shorter.")
+        sys.exit(
+            f"Every user gets {K} items; {case} gave {told['users']} lists, {told['short']} of them"
+            " shorter."
+        )
     speed = {"users/s": case.users / told["seconds"], "users/s of CPU": case.users / told["cpu"]}
-    print(f"{case.name:28} {case.contender:22} {speed['users/s']:8,.0f} users/s {told['peak_mb']:7,.0f} MB", flush=True)
+    print(
+        f"{case.name:28} {case.contender:22} {speed['users/s']:8,.0f} users/s"
+        f" {told['peak_mb']:7,.0f} MB",
+        flush=True,
+    )
     return {**speed, "peak_mb": told["peak_mb"]}
 
 
@@ -94,13 +106,17 @@ def rows(found: dict[Case, list[dict[str, float]]]) -> Iterator[dict[str, Any]]:
     units = {"users/s": "1/s", "users/s of CPU": "1/s", "peak_mb": "MB"}
     for case, runs in found.items():
         for metric, unit in units.items():
-            low, value, high = (round(float(x), 1) for x in np.quantile([run[metric] for run in runs], [0, 0.5, 1]))
+            low, value, high = (
+                round(float(x), 1) for x in np.quantile([run[metric] for run in runs], [0, 0.5, 1])
+            )
             figures = {"metric": metric, "value": value, "low": low, "high": high, "unit": unit}
             yield {"case": case.name, "contender": case.contender, **figures}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer users and items")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
@@ -115,7 +131,9 @@ def main() -> None:
             for case in all_cases:
                 found[case].append(measure(case, pipeline, Path(scratch)))
     if options.json:
-        write_whole(options.json, json.dumps({"machine": machine(), "rows": list(rows(found))}, indent=1))
+        write_whole(
+            options.json, json.dumps({"machine": machine(), "rows": list(rows(found))}, indent=1)
+        )
 
 
 if __name__ == "__main__":

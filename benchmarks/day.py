@@ -1,4 +1,5 @@
-"""What one day costs, with its parent in place: seconds, CPU seconds and peak memory of each stage and of the whole.
+"""What one day costs, with its parent in place: seconds, CPU seconds and peak memory of each stage
+and of the whole.
 
     python benchmarks/day.py --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
     python benchmarks/day.py --case grocery --repeat 3    one of them, three times: medians, with the least and the most
@@ -6,15 +7,15 @@
     python benchmarks/day.py --case large --scale 0.1     a tenth of a made day of 10 million events, from scratch
     python benchmarks/day.py --quick                      fewer users and days, under 3 minutes; how ratios moved
 
-`first` is `twinspire run` of the parent, the day before, which is trained from scratch; it is timed once. `run` is
-`twinspire run`, one process for the whole day; `--quick` leaves it out, as the stages tell more. `features` to
-`publish` are processes of their own, as Airflow starts them, and `stages` is their sum. The clicks are found by
-TWINSPIRE_CLICKS, or beside the checkout; the purchases are those of the demo. `cores` is the share of all cores that
-was in use.
+`first` is `twinspire run` of the parent, the day before, which is trained from scratch; it is timed
+once. `run` is `twinspire run`, one process for the whole day; `--quick` leaves it out, as the
+stages tell more. `features` to `publish` are processes of their own, as Airflow starts them, and
+`stages` is their sum. The clicks are found by TWINSPIRE_CLICKS, or beside the checkout; the
+purchases are those of the demo. `cores` is the share of all cores that was in use.
 
-A ratio is a stage's CPU seconds divided by those of a fixed piece of work (daily/yardstick.py), so that ratios of
-different machines can be compared, roughly. benchmarks/day.json holds those of `--quick`; `--quick --json
-benchmarks/day.json` measures them again.
+A ratio is a stage's CPU seconds divided by those of a fixed piece of work (daily/yardstick.py), so
+that ratios of different machines can be compared, roughly. benchmarks/day.json holds those of
+`--quick`; `--quick --json benchmarks/day.json` measures them again.
 """
 
 import argparse
@@ -30,11 +31,11 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import large_world  # noqa: E402
-from daily import cases  # noqa: E402
-from daily.cases import Case  # noqa: E402
-from daily.processes import Checkout, Taken, timed  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
+import large_world
+from daily import cases
+from daily.cases import Case
+from daily.processes import Checkout, Taken, timed
+from quality.command import machine, write_whole
 
 STAGES = ("features", "train", "embed", "index", "publish")
 COMMITTED = Path(__file__).with_suffix(".json")
@@ -71,7 +72,11 @@ def measure(case: Case, contenders: Sequence[Checkout], repeat: int, folder: Pat
         for one in contenders:
             for name, taken in _round(case, one, files[one.name]):
                 note(one, name, taken)
-    return [row for (who, name), taken in rounds.items() for row in _rows(f"{case.name}/{name}", who, taken)]
+    return [
+        row
+        for (who, name), taken in rounds.items()
+        for row in _rows(f"{case.name}/{name}", who, taken)
+    ]
 
 
 def measure_large(checkout: Checkout, scale: float, folder: Path) -> list[dict]:
@@ -79,7 +84,9 @@ def measure_large(checkout: Checkout, scale: float, folder: Path) -> list[dict]:
     size = round(scale * large_world.EVENTS)
     print(f"large: a made day of {size:,} events", flush=True)
     rows = []
-    run = large_world.run_stages(folder, lambda arguments, env: checkout.twinspire(*arguments, env=env), scale)
+    run = large_world.run_stages(
+        folder, lambda arguments, env: checkout.twinspire(*arguments, env=env), scale
+    )
     for stage, taken in run:
         print(_line("large", checkout.name, stage, taken), flush=True)
         rows += _rows(f"large/{stage}", checkout.name, [taken])
@@ -134,7 +141,9 @@ def ratios(rows: Sequence[dict], yardstick: float) -> list[dict]:
     """CPU seconds as multiples of the yardstick's."""
     own = [found for found in rows if found["metric"] == "cpu_seconds"]
     values = [[found[name] / yardstick for name in ("value", "low", "high")] for found in own]
-    return [row(r["case"], r["contender"], "cpu_ratio", v) for r, v in zip(own, values, strict=True)]
+    return [
+        row(r["case"], r["contender"], "cpu_ratio", v) for r, v in zip(own, values, strict=True)
+    ]
 
 
 def moved(now: Sequence[dict], before: Sequence[dict]) -> list[str]:
@@ -144,20 +153,40 @@ def moved(now: Sequence[dict], before: Sequence[dict]) -> list[str]:
     for found in now:
         was = known.get(found["case"])
         change = found["value"] / was - 1 if was else None
-        mark = f"  <-- rose by more than {NOTABLE:.0%}" if change is not None and change > NOTABLE else ""
+        mark = (
+            f"  <-- rose by more than {NOTABLE:.0%}"
+            if change is not None and change > NOTABLE
+            else ""
+        )
         told = "new" if change is None else f"{was:8.3f} {change:+7.0%}{mark}"
         lines.append(f"{found['case']:18} {found['value']:8.3f} {told}")
     return lines
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer users and days, and how the ratios moved")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer users and days, and how the ratios moved"
+    )
     names = [case.name for case in cases.WHOLE]
-    parser.add_argument("--case", choices=[*names, "large"], help="one of the days; by default all but large")
-    parser.add_argument("--scale", type=float, default=1.0, metavar="S", help="size of the large day, 1 for the whole")
-    parser.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="time each so many times")
+    parser.add_argument(
+        "--case", choices=[*names, "large"], help="one of the days; by default all but large"
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="size of the large day, 1 for the whole",
+    )
+    parser.add_argument(
+        "--beside", type=Path, metavar="CHECKOUT", help="another checkout, timed in turns with this"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=1, metavar="N", help="time each so many times"
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     os.environ.pop("TWINSPIRE_NEWS", None)  # the pipeline file of news would look there
@@ -175,10 +204,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
             rows += measure_large(contenders[0], options.scale, Path(folder))
     if options.quick:
-        yardstick = timed([sys.executable, str(ROOT / "benchmarks" / "daily" / "yardstick.py")], ROOT, {})
-        print(f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now and as committed:")
-        found = ratios([r for r in rows if r["contender"] == contenders[0].name], yardstick.cpu_seconds)
-        print("\n".join(moved(found, json.loads(COMMITTED.read_text())["rows"] if COMMITTED.exists() else [])))
+        yardstick = timed(
+            [sys.executable, str(ROOT / "benchmarks" / "daily" / "yardstick.py")], ROOT, {}
+        )
+        print(
+            f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now"
+            " and as committed:"
+        )
+        found = ratios(
+            [r for r in rows if r["contender"] == contenders[0].name], yardstick.cpu_seconds
+        )
+        print(
+            "\n".join(
+                moved(
+                    found, json.loads(COMMITTED.read_text())["rows"] if COMMITTED.exists() else []
+                )
+            )
+        )
         rows += found
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")

@@ -1,13 +1,15 @@
-"""Seconds and peak memory of measuring a version: exact search of the whole corpus, every measure, every baseline.
+"""Seconds and peak memory of measuring a version: exact search of the whole corpus, every measure,
+every baseline.
 
     python benchmarks/evaluation.py --json evaluation.json            10,000 users, 50,000 items, three times
     python benchmarks/evaluation.py --quick --json evaluation.json    2,000 users, 10,000 items, once
 
-What is timed is what the train stage does for one exam, with vectors of 64 dimensions: the lists of the two towers with
-seen items kept and excluded; recall, nDCG, hit rate, MRR, coverage, Gini, overlap and share of popular items at three
-lengths, by slices of users and of items, with intervals of 200 resamples; the lists that need no model, measured alike;
-and the paired comparison with a second version, whose own lists are not timed. `numpy/argpartition` is the plain way to
-search, in blocks of the same size, with seen items kept only; its lists have to be the same.
+What is timed is what the train stage does for one exam, with vectors of 64 dimensions: the lists of
+the two towers with seen items kept and excluded; recall, nDCG, hit rate, MRR, coverage, Gini,
+overlap and share of popular items at three lengths, by slices of users and of items, with intervals
+of 200 resamples; the lists that need no model, measured alike; and the paired comparison with a
+second version, whose own lists are not timed. `numpy/argpartition` is the plain way to search, in
+blocks of the same size, with seen items kept only; its lists have to be the same.
 """
 
 import argparse
@@ -22,13 +24,19 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
+import numpy as np
+import pyarrow as pa
+from quality.command import machine, write_whole
 
-from model.evaluation.evaluate import Ranked, compare, evaluate_baselines, evaluate_ranked, rank  # noqa: E402
-from model.evaluation.evaluation_set import EvaluationSet, prepare  # noqa: E402
-from twinspire_core.search.ragged import Ragged  # noqa: E402
+from model.evaluation.evaluate import (
+    Ranked,
+    compare,
+    evaluate_baselines,
+    evaluate_ranked,
+    rank,
+)
+from model.evaluation.evaluation_set import EvaluationSet, prepare
+from twinspire_core.search.ragged import Ragged
 
 KS, BOUNDS, RESAMPLES, DIMENSION = (10, 50, 100), (1, 5, 20), 200, 64
 WHOLE = {"users": 10_000, "items": 50_000, "times": 3}
@@ -53,28 +61,43 @@ class World(NamedTuple):
 
 
 def world(users: int, items: int, seed: int = 0) -> World:
-    """Makes a day: items by Zipf's law, tastes that the vectors know something of, a tenth of the users new."""
+    """Makes a day: items by Zipf's law, tastes that the vectors know something of, a tenth of the
+    users new.
+    """
     rng = np.random.default_rng(seed)
     vectors = _unit(rng.standard_normal((items, DIMENSION), np.float32))
     chance = 1 / np.arange(1, items + 1)
     past = np.where(rng.random(users) < 0.1, 0, rng.geometric(1 / 20, users))
-    past, taken = (_draw(rng, chance, n) for n in (np.minimum(past, 200), rng.geometric(1 / 4, users)))
+    past, taken = (
+        _draw(rng, chance, n) for n in (np.minimum(past, 200), rng.geometric(1 / 4, users))
+    )
     tastes = np.zeros((users, DIMENSION), np.float32)
     np.add.at(tastes, taken.row, vectors[taken.values])
     queries, older = (
-        _unit(_unit(tastes) + noise * _unit(rng.standard_normal(tastes.shape, np.float32))) for noise in (2, 3)
+        _unit(_unit(tastes) + noise * _unit(rng.standard_normal(tastes.shape, np.float32)))
+        for noise in (2, 3)
     )
     names = pa.array([f"i{n:06d}" for n in range(items)])
-    columns = {"_user": [f"u{n}" for n in range(users)], "_truth": _lists(taken, names), "_past": _lists(past, names)}
+    columns = {
+        "_user": [f"u{n}" for n in range(users)],
+        "_truth": _lists(taken, names),
+        "_past": _lists(past, names),
+    }
     events = np.bincount(past.values, minlength=items)
     corpus = pa.table({"_item": names, "_popular": events, "_lately": rng.binomial(events, 0.2)})
     evaluation = pa.table({**columns, "_past_events": past.lengths})
-    return World(prepare(evaluation, corpus, bounds=BOUNDS, resamples=RESAMPLES), queries, older, vectors)
+    return World(
+        prepare(evaluation, corpus, bounds=BOUNDS, resamples=RESAMPLES), queries, older, vectors
+    )
 
 
 def _draw(rng: np.random.Generator, chance: np.ndarray, lengths: np.ndarray) -> Ragged:
     drawn = np.searchsorted(np.cumsum(chance) / chance.sum(), rng.random(lengths.sum()))
-    return Ragged(np.minimum(drawn, len(chance) - 1), np.repeat(np.arange(len(lengths)), lengths), len(lengths))
+    return Ragged(
+        np.minimum(drawn, len(chance) - 1),
+        np.repeat(np.arange(len(lengths)), lengths),
+        len(lengths),
+    )
 
 
 def _lists(lists: Ragged, names: pa.Array) -> pa.Array:
@@ -112,7 +135,9 @@ def measure(made: World) -> dict[tuple[str, str], float]:
     k = max(KS)
     other = timed("lists", "numpy/argpartition", lambda: plain(made.queries, made.items, k))
     ranked: Ranked = timed(
-        "lists, seen kept and excluded", "twinspire", lambda: rank(made.split, made.queries, made.items, k)
+        "lists, seen kept and excluded",
+        "twinspire",
+        lambda: rank(made.split, made.queries, made.items, k),
     )
     # Where two scores are equal in float32, either order is right.
     if (same := float((other == ranked.kept).mean())) < 0.999:
@@ -121,7 +146,9 @@ def measure(made: World) -> dict[tuple[str, str], float]:
     timed("baselines", "twinspire", lambda: evaluate_baselines(made.split, KS))
     older = rank(made.split, made.older, made.items, k)
     timed("comparison", "twinspire", lambda: compare(made.split, ranked.kept, older.kept, KS))
-    seconds["all", "twinspire"] = sum(s for (_, contender), s in seconds.items() if contender == "twinspire")
+    seconds["all", "twinspire"] = sum(
+        s for (_, contender), s in seconds.items() if contender == "twinspire"
+    )
     print(f"{'all':38} {'twinspire':20} {seconds['all', 'twinspire']:7.2f} s", flush=True)
     return seconds
 
@@ -133,7 +160,9 @@ def _row(case: str, contender: str, metric: str, values: list[float], unit: str)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer users and items")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
@@ -143,7 +172,9 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{'peak memory':38} {'':20} {peak:7.0f} MB")
     where = f"{size['users']:,} users, {size['items']:,} items: "
-    rows = [_row(where + c, who, "seconds", [run[c, who] for run in runs], "s") for c, who in runs[0]]
+    rows = [
+        _row(where + c, who, "seconds", [run[c, who] for run in runs], "s") for c, who in runs[0]
+    ]
     rows.append(_row(where + "all", "twinspire", "peak_mb", [peak], "MB"))
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))

@@ -1,14 +1,16 @@
-"""How well a streaming estimate follows the items' frequencies: the simulation of Yi et al., RecSys 2019, section 6.1.
+"""How well a streaming estimate follows the items' frequencies: the simulation of Yi et al., RecSys
+2019, section 6.1.
 
     python benchmarks/frequency.py --json frequency.json            20,000 steps, three seeds
     python benchmarks/frequency.py --quick --json frequency.json    the same on one seed, 2,500 steps, turned at 1,000
 
-Each batch holds 128 of 1,000 items, drawn without replacement; the chance of item i is as i^2, and at step 10,000 it is
-turned round to (999 - i)^2. The error is sum |p_hat - p| / 256, p being the chance to be in a batch. Two figures, as in
-the paper, go to --figures: one of learning rates, one of hashes at equal memory. `paper/…` is its Algorithm 2, of which
-`…, 1/hits` has the rate max(alpha, 1 / hits); `twinspire/…` is what this project trains with (docs/decisions/0005). It
-answers for all items, whether in a batch or not, and so takes a silence longer than the gap for the gap: items that are
-gone are known to be gone sooner, for more noise while nothing changes.
+Each batch holds 128 of 1,000 items, drawn without replacement; the chance of item i is as i^2, and
+at step 10,000 it is turned round to (999 - i)^2. The error is sum |p_hat - p| / 256, p being the
+chance to be in a batch. Two figures, as in the paper, go to --figures: one of learning rates, one
+of hashes at equal memory. `paper/…` is its Algorithm 2, of which `…, 1/hits` has the rate
+max(alpha, 1 / hits); `twinspire/…` is what this project trains with (docs/decisions/0005). It
+answers for all items, whether in a batch or not, and so takes a silence longer than the gap for the
+gap: items that are gone are known to be gone sooner, for more noise while nothing changes.
 """
 
 import argparse
@@ -23,8 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
+import numpy as np
+from quality.command import machine, write_whole
 
 ITEMS, BATCH, EVERY = 1000, 128, 250
 WHOLE = {"seeds": 3, "steps": 20_000, "switch": 10_000}
@@ -43,9 +45,13 @@ class Estimate(Protocol):
 
 
 class Paper:
-    """Algorithm 2: per bucket the step of the last hit and the mean gap, which starts at 100 steps."""
+    """Algorithm 2: per bucket the step of the last hit and the mean gap, which starts at 100
+    steps.
+    """
 
-    def __init__(self, seed: int, *, alpha: float, buckets: int, hashes: int = 1, by_hits: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, alpha: float, buckets: int, hashes: int = 1, by_hits: bool = False
+    ) -> None:
         self.places = np.random.default_rng([1, seed]).integers(0, buckets, (hashes, ITEMS))
         self.alpha, self.by_hits, self.step = alpha, by_hits, 0
         self.last, self.hits = np.zeros((2, hashes, buckets))
@@ -56,22 +62,29 @@ class Paper:
         for row, place in enumerate(self.places):
             hit, count = np.unique(place[items], return_counts=True)
             gap = self.step - self.last[row, hit]
-            for occurrence in range(count.max()):  # items that collide are one gap, followed by gaps of 0
+            # Items that collide are one gap, followed by gaps of 0
+            for occurrence in range(count.max()):
                 again = count > occurrence
                 at = hit[again]
                 self.hits[row, at] += 1
-                rate = np.maximum(self.alpha, 1 / self.hits[row, at]) if self.by_hits else self.alpha
-                self.gap[row, at] += rate * ((gap[again] if occurrence == 0 else 0) - self.gap[row, at])
+                rate = (
+                    np.maximum(self.alpha, 1 / self.hits[row, at]) if self.by_hits else self.alpha
+                )
+                self.gap[row, at] += rate * (
+                    (gap[again] if occurrence == 0 else 0) - self.gap[row, at]
+                )
             self.last[row, hit] = self.step
 
     def chances(self) -> np.ndarray:
-        longest = np.max([gap[place] for gap, place in zip(self.gap, self.places, strict=True)], axis=0)
+        longest = np.max(
+            [gap[place] for gap, place in zip(self.gap, self.places, strict=True)], axis=0
+        )
         return 1 / longest
 
 
 class Ours:
-    """`model.losses.sampling_probability.StreamingFrequency`, as it answers for items inside and outside of the
-    batch.
+    """`model.losses.sampling_probability.StreamingFrequency`, as it answers for items inside and
+    outside of the batch.
     """
 
     def __init__(self, seed: int, *, alpha: float, buckets: int, hashes: int = 1) -> None:
@@ -80,9 +93,13 @@ class Ours:
         from model.item_fingerprint import fingerprint
         from model.losses.sampling_probability import StreamingFrequency
 
-        self.estimate = StreamingFrequency(alpha=alpha, buckets=buckets, hashes=hashes, initial_gap=100.0 * BATCH)
+        self.estimate = StreamingFrequency(
+            alpha=alpha, buckets=buckets, hashes=hashes, initial_gap=100.0 * BATCH
+        )
         self.names = fingerprint([f"{seed}/{i}" for i in range(ITEMS)])
-        self._update = tf.function(self.estimate.update, input_signature=[tf.TensorSpec([None], tf.int64)])
+        self._update = tf.function(
+            self.estimate.update, input_signature=[tf.TensorSpec([None], tf.int64)]
+        )
 
     def update(self, items: np.ndarray) -> None:
         self._update(self.names[items])
@@ -102,12 +119,16 @@ HASHES: dict[str, Callable[[int], Estimate]] = {
     "paper/alpha=.01": RATES["paper/alpha=.01"],
     "paper/alpha=.01 m=2": lambda seed: Paper(seed, alpha=0.01, buckets=2500, hashes=2),
     "paper/alpha=.01 m=4": lambda seed: Paper(seed, alpha=0.01, buckets=1250, hashes=4),
-    "paper/alpha=.01 m=4, 1/hits": lambda seed: Paper(seed, alpha=0.01, buckets=1250, hashes=4, by_hits=True),
+    "paper/alpha=.01 m=4, 1/hits": lambda seed: Paper(
+        seed, alpha=0.01, buckets=1250, hashes=4, by_hits=True
+    ),
     "twinspire/alpha=.01 m=4": lambda seed: Ours(seed, alpha=0.01, buckets=1250, hashes=4),
 }
 
 
-def simulate(estimate: Estimate, *, seed: int, steps: int, switch: int) -> Iterator[tuple[int, float]]:
+def simulate(
+    estimate: Estimate, *, seed: int, steps: int, switch: int
+) -> Iterator[tuple[int, float]]:
     """Yields (step, error) at every `EVERY` steps."""
     rng, weights = np.random.default_rng([0, seed]), np.arange(ITEMS) ** 2.0
     chance = chances_in_batch(weights)
@@ -115,14 +136,17 @@ def simulate(estimate: Estimate, *, seed: int, steps: int, switch: int) -> Itera
         for step in range(1, steps + 1):
             if step == switch + 1:
                 weights, chance = weights[::-1], chance[::-1]
-            # Of clocks that ring at these rates the first ones: drawing one after the other, none twice.
+            # Of clocks that ring at these rates the first ones: drawing one after the other, none
+            # twice.
             estimate.update(np.argpartition(rng.exponential(size=ITEMS) / weights, BATCH)[:BATCH])
             if step % EVERY == 0:
                 yield step, float(np.abs(estimate.chances() - chance).sum() / 2 / BATCH)
 
 
 def chances_in_batch(weights: np.ndarray) -> np.ndarray:
-    """Chance of each item to be in a batch: 1 - exp(-c w), that its clock rings by the time c when `BATCH` have."""
+    """Chance of each item to be in a batch: 1 - exp(-c w), that its clock rings by the time c when
+    `BATCH` have.
+    """
     low, high = 0.0, 1e6
     share = weights / weights.sum()
     for _ in range(100):
@@ -135,10 +159,16 @@ def measure(*, seeds: int, steps: int, switch: int) -> dict[str, np.ndarray]:
     """Errors of every contender, [seeds, steps / EVERY]."""
     curves = {}
     for name, make in (RATES | HASHES).items():
-        runs = [simulate(make(seed), seed=seed, steps=steps, switch=switch) for seed in range(seeds)]
+        runs = [
+            simulate(make(seed), seed=seed, steps=steps, switch=switch) for seed in range(seeds)
+        ]
         curves[name] = np.array([[error for _, error in run] for run in runs])
         means = curves[name].mean(axis=0)
-        print(f"{name:30}", *(f"{means[step // EVERY - 1]:7.3f}" for step in _shown(steps, switch)), flush=True)
+        print(
+            f"{name:30}",
+            *(f"{means[step // EVERY - 1]:7.3f}" for step in _shown(steps, switch)),
+            flush=True,
+        )
     return curves
 
 
@@ -159,7 +189,12 @@ def draw(curves: dict[str, np.ndarray], folder: Path, switch: int) -> None:
             line = "--" if name.startswith("twinspire") else "-"
             axes.plot(EVERY * np.arange(1, len(mean) + 1), mean, line, label=name)
         axes.axvline(switch, color="grey", linewidth=0.8)
-        axes.set(xlabel="step", ylabel="sum |p̂ - p| / 2B", ylim=(0, None), title="Error of the estimated frequencies")
+        axes.set(
+            xlabel="step",
+            ylabel="sum |p̂ - p| / 2B",
+            ylim=(0, None),
+            title="Error of the estimated frequencies",
+        )
         axes.legend()
         figure.savefig(folder / file, dpi=150)
         print(folder / file)
@@ -183,10 +218,14 @@ def _rows(curves: dict[str, np.ndarray], steps: int, switch: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, fewer steps")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--figures", type=Path, default=ROOT / "work" / "frequency", help="folder of the two PNGs")
+    parser.add_argument(
+        "--figures", type=Path, default=ROOT / "work" / "frequency", help="folder of the two PNGs"
+    )
     options = parser.parse_args()
     size = QUICK if options.quick else WHOLE
     print(f"{'error at step':30}", *(f"{step:7}" for step in _shown(size["steps"], size["switch"])))

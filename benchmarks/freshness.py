@@ -1,13 +1,15 @@
-"""Train on from yesterday's model, or make a new one every day: which is better, and what does it cost?
+"""Train on from yesterday's model, or make a new one every day: which is better, and what does it
+cost?
 
     python benchmarks/freshness.py --json freshness.json            7 days of Globo, 14 of groceries
     python benchmarks/freshness.py --quick --json freshness.json    3 days each, of fewer users and shorter windows
     python benchmarks/freshness.py --case globo --set train.learning_rate=0.05
 
-`twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every day on the pipeline
-file's whole training window. Both start from the same model. Each day is measured before it is trained on: its users
-with a past, as things stood at its start. Seconds are those of the feature and the train stage, and of training alone.
-Days that are done are kept under --work: the same command goes on after a stop.
+`twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every
+day on the pipeline file's whole training window. Both start from the same model. Each day is
+measured before it is trained on: its users with a past, as things stood at its start. Seconds are
+those of the feature and the train stage, and of training alone. Days that are done are kept under
+--work: the same command goes on after a stop.
 """
 
 import argparse
@@ -27,14 +29,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from quality import data  # noqa: E402
-from quality.command import machine, parse_setting, write_whole  # noqa: E402
-from quality.prepare import override  # noqa: E402
+from quality import data
+from quality.command import machine, parse_setting, write_whole
+from quality.prepare import override
 
-from twinspire.runs import cache_keys  # noqa: E402
-from twinspire_core.config import pipeline  # noqa: E402
-from twinspire_core.config.pipeline import Pipeline  # noqa: E402
-from twinspire_core.contracts.stage_context import Parent, StageContext  # noqa: E402
+from twinspire.runs import cache_keys
+from twinspire_core.config import pipeline
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.stage_context import Parent, StageContext
 
 MODES = {"twinspire/warm": "incremental", "twinspire/scratch": "full"}
 METRICS = ("recall@50", "recall@10", "ndcg@10")
@@ -70,33 +72,52 @@ def globo(work: Path, *, quick: bool) -> Series:
     less = {"window.train_days": 3} if quick else {}
     p = pipeline.load(ROOT / "pipelines" / "news.toml")
     p = override(p, {"source.events": place, "pipeline.work_root": str(work), **less})
-    return Series(name="globo", p=p, first=date(2017, 10, 7), days=3 if quick else 7, folder=work / "globo")
+    return Series(
+        name="globo", p=p, first=date(2017, 10, 7), days=3 if quick else 7, folder=work / "globo"
+    )
 
 
 def groceries(work: Path, *, quick: bool) -> Series:
     """Purchases: trained on 60 days, then 14 more; or on 7, then 3."""
-    places = {f"source.{table}": place for table, place in data.groceries(work / "groceries").items()}
+    places = {
+        f"source.{table}": place for table, place in data.groceries(work / "groceries").items()
+    }
     less = {"window.train_days": 7} if quick else {}
     p = pipeline.load(ROOT / "pipelines" / "groceries.toml")
     p = override(p, {**places, "pipeline.work_root": str(work), **less})
-    return Series(name="groceries", p=p, first=date(2017, 9, 30), days=3 if quick else 14, folder=work / "groceries")
+    return Series(
+        name="groceries",
+        p=p,
+        first=date(2017, 9, 30),
+        days=3 if quick else 14,
+        folder=work / "groceries",
+    )
 
 
 SERIES = {"globo": globo, "groceries": groceries}
 
 
 def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
-    """A day of one way of training, or what is kept of it; its measures are those of the model of the day before.
+    """A day of one way of training, or what is kept of it; its measures are those of the model of
+    the day before.
 
-    Returns: `measured` and `baseline` by metric (None on the first day), `seconds` by what took them.
+    Returns: `measured` and `baseline` by metric (None on the first day), `seconds` by what took
+    them.
     """
     home = _home(series, name, n)
     if (home / "told.json").exists():
         return json.loads((home / "told.json").read_text())
     shutil.rmtree(home, ignore_errors=True)
     before = _home(series, name, n - 1) / "train" if n else None
-    parent = before and Parent(day=series.day(n - 1), version=str(before.parent), home=str(before), train=str(before))
-    context = {"pipeline": series.p, "day": series.day(n), "mode": MODES[name] if n else "full", "parent": parent}
+    parent = before and Parent(
+        day=series.day(n - 1), version=str(before.parent), home=str(before), train=str(before)
+    )
+    context = {
+        "pipeline": series.p,
+        "day": series.day(n),
+        "mode": MODES[name] if n else "full",
+        "parent": parent,
+    }
     seconds = {}
     for stage, inputs in (("features", {}), ("train", {"features": str(home / "features")})):
         begin = time.monotonic()
@@ -122,9 +143,18 @@ def _short(measures: Mapping[str, float] | None) -> dict[str, float] | None:
 
 
 def _home(series: Series, name: str, n: int) -> Path:
-    """Where a day is kept: elsewhere if the pipeline file says something else. Both ways share the first day."""
-    said = series.p.model_dump(mode="json", by_alias=True, exclude={"pipeline", "source", "registry"})
-    return series.folder / cache_keys.digest(said)[:12] / (name.split("/")[1] if n else "start") / str(series.day(n))
+    """Where a day is kept: elsewhere if the pipeline file says something else. Both ways share the
+    first day.
+    """
+    said = series.p.model_dump(
+        mode="json", by_alias=True, exclude={"pipeline", "source", "registry"}
+    )
+    return (
+        series.folder
+        / cache_keys.digest(said)[:12]
+        / (name.split("/")[1] if n else "start")
+        / str(series.day(n))
+    )
 
 
 def measure(series: Series) -> dict[str, list[dict[str, Any]]]:
@@ -135,22 +165,34 @@ def measure(series: Series) -> dict[str, list[dict[str, Any]]]:
             told = run_day(series, name, n)
             if n:  # the first day has nothing to be measured by
                 found[name].append(told)
-            figure = f"recall@50 {told['measured']['recall@50']:.4f}" if told["measured"] else "the start"
+            figure = (
+                f"recall@50 {told['measured']['recall@50']:.4f}"
+                if told["measured"]
+                else "the start"
+            )
             costs = ", ".join(f"{what} {s:.0f} s" for what, s in told["seconds"].items())
             print(f"{series.name} {series.day(n)} {name:18} {figure}; {costs}", flush=True)
     return found
 
 
 def rows(series: Series, found: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
-    """A row per figure and day, and the means over the days (`low` and `high`: the least and the most day)."""
-    figures = {name: [{**day["measured"], **_costs(day["seconds"])} for day in days] for name, days in found.items()}
+    """A row per figure and day, and the means over the days (`low` and `high`: the least and the
+    most day).
+    """
+    figures = {
+        name: [{**day["measured"], **_costs(day["seconds"])} for day in days]
+        for name, days in found.items()
+    }
     figures[BASELINE] = [day["baseline"] for day in found["twinspire/warm"]]
     made = []
     for name, days in figures.items():
         for metric in days[0]:
             values = [day[metric] for day in days]
             made.append(_row(series.name, name, metric, values))
-            made += [_row(f"{series.name}/{series.day(n + 1)}", name, metric, [v]) for n, v in enumerate(values)]
+            made += [
+                _row(f"{series.name}/{series.day(n + 1)}", name, metric, [v])
+                for n, v in enumerate(values)
+            ]
     return made
 
 
@@ -159,7 +201,9 @@ def _costs(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _row(case: str, contender: str, metric: str, values: list[float]) -> dict:
-    mean, low, high = (float(f"{x:.5g}") for x in (sum(values) / len(values), min(values), max(values)))
+    mean, low, high = (
+        float(f"{x:.5g}") for x in (sum(values) / len(values), min(values), max(values))
+    )
     unit = "s" if metric.endswith("seconds") else ""
     return {
         "case": case,
@@ -181,17 +225,25 @@ def table(made: list[dict]) -> str:
         of_case = [row for row in whole if row["case"] == case]
         for row in sorted(of_case, key=lambda row: row["metric"], reverse=True):
             what = f"  {row['metric']:14}{row['contender']:20}"
-            lines.append(f"{what}{row['value']:9.4g}   {row['low']:.4g}-{row['high']:.4g} {row['unit']}")
+            lines.append(
+                f"{what}{row['value']:9.4g}   {row['low']:.4g}-{row['high']:.4g} {row['unit']}"
+            )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer users and days")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--case", action="append", choices=list(SERIES), help="only this data set")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file")
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "freshness", help="where days are kept")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "work" / "freshness", help="where days are kept"
+    )
     options = parser.parse_args()
     settings = dict(parse_setting(text) for text in options.set)
     work = options.work / "quick" if options.quick else options.work

@@ -14,14 +14,16 @@ Contenders:
     faiss/ivf-pq       lists and codes of 8 bits per two dimensions, the best rescored exactly
     faiss/ivf-pq-fs    the same with codes of 4 bits, scanned fast
 
-All choose their settings on the same sample of queries, by the same rule: the fastest (ours: the one with the least
-counted work) whose recall lies three standard errors above the target. Recall, queries per second and memory are
-measured on other queries, after the index was stored and opened again in a fresh process, all contenders in turns:
-`batch` asks 256 at once, `one` one after the other. `cpu_ms` is processor time of a query of a batch, all cores
-together, the fairer figure where the machine has other work. `memory_mb` is what opening the index and asking it takes.
-Where no settings reach the target there are no figures.
+All choose their settings on the same sample of queries, by the same rule: the fastest (ours: the
+one with the least counted work) whose recall lies three standard errors above the target. Recall,
+queries per second and memory are measured on other queries, after the index was stored and opened
+again in a fresh process, all contenders in turns: `batch` asks 256 at once, `one` one after the
+other. `cpu_ms` is processor time of a query of a batch, all cores together, the fairer figure where
+the machine has other work. `memory_mb` is what opening the index and asking it takes. Where no
+settings reach the target there are no figures.
 
-Built indexes are kept in work/index (or --work), and a stopped benchmark goes on where it was; --anew builds again.
+Built indexes are kept in work/index (or --work), and a stopped benchmark goes on where it was;
+--anew builds again.
 """
 
 import argparse
@@ -38,9 +40,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from neighbours import corpora  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
-from quality.environments import environment  # noqa: E402
+from neighbours import corpora
+from quality.command import machine, write_whole
+from quality.environments import environment
 
 K, TARGET = 100, 0.98
 OURS = ("twinspire/exact", "twinspire/index")
@@ -48,7 +50,13 @@ PEERS = ("hnswlib/hnsw", "faiss/hnsw", "faiss/ivf-pq", "faiss/ivf-pq-fs")
 MADE, QUICK = 1_000_000, 20_000
 SIZES = (1_000, 3_000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000, 100_000, 300_000)
 WORKER = Path(__file__).resolve().parent / "neighbours" / "worker.py"
-UNITS = {"recall@100": "share", "batch": "queries/s", "one": "queries/s", "cpu_ms": "ms", "memory_mb": "MB"}
+UNITS = {
+    "recall@100": "share",
+    "batch": "queries/s",
+    "one": "queries/s",
+    "cpu_ms": "ms",
+    "memory_mb": "MB",
+}
 UNITS |= {"build_s": "s", "tuned_s": "s", "build_cpu_s": "s", "build_peak_mb": "MB"}
 
 
@@ -65,7 +73,16 @@ def built(name: str, corpus: Path, work: Path) -> dict[str, Any]:
     told = home / "built.json"
     if not told.exists():
         print(f"{corpus.name}: building {name}", flush=True)
-        command = [python_of(name, work), str(WORKER), "build", name, str(corpus), str(home), str(K), str(TARGET)]
+        command = [
+            python_of(name, work),
+            str(WORKER),
+            "build",
+            name,
+            str(corpus),
+            str(home),
+            str(K),
+            str(TARGET),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
@@ -80,7 +97,9 @@ def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
     """A contender's open index, to be asked."""
     home = corpus / name.replace("/", "-")
     command = [python_of(name, work), str(WORKER), "serve", name, str(corpus), str(home), str(K)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin and process.stdout
 
         def ask(what: str) -> dict[str, float]:
@@ -94,7 +113,9 @@ def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
         process.stdin.close()
 
 
-def compared(case: str, corpus: Path, names: Sequence[str], rounds: int, work: Path) -> list[dict[str, Any]]:
+def compared(
+    case: str, corpus: Path, names: Sequence[str], rounds: int, work: Path
+) -> list[dict[str, Any]]:
     """Measures contenders on a corpus, in turns; prints as it goes."""
     figures: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
@@ -111,7 +132,10 @@ def compared(case: str, corpus: Path, names: Sequence[str], rounds: int, work: P
             if told["settings"] is not None:
                 asks[name] = stack.enter_context(serving(name, corpus, work))
                 first = asks[name]("recall")
-                figures[name] |= {"recall@100": [first["recall"]], "memory_mb": [first["memory_mb"]]}
+                figures[name] |= {
+                    "recall@100": [first["recall"]],
+                    "memory_mb": [first["memory_mb"]],
+                }
         for _ in range(rounds):
             for name, ask in asks.items():
                 batch, one = ask("batch"), ask("one")
@@ -121,10 +145,17 @@ def compared(case: str, corpus: Path, names: Sequence[str], rounds: int, work: P
                     "cpu_ms": batch["cpu_seconds"] / batch["queries"] * 1e3,
                 }.items():
                     figures[name].setdefault(metric, []).append(value)
-    rows = [_row(case, name, metric, values) for name, of in figures.items() for metric, values in of.items()]
+    rows = [
+        _row(case, name, metric, values)
+        for name, of in figures.items()
+        for metric, values in of.items()
+    ]
     for row in rows:
         spread = f"{row['low']:.4g} to {row['high']:.4g}" if row["low"] < row["high"] else ""
-        print(f"{case:28} {row['contender']:18} {row['metric']:14} {row['value']:10.4g} {row['unit']:10} {spread}")
+        print(
+            f"{case:28} {row['contender']:18} {row['metric']:14} {row['value']:10.4g}"
+            f" {row['unit']:10} {spread}"
+        )
     return rows
 
 
@@ -145,14 +176,20 @@ def prepared(name: str, vectors: Callable[[], corpora.Vectors], work: Path, anew
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} made items and one round")
     parser.add_argument("--sizes", action="store_true", help="exact search and ours alone, by size")
     parser.add_argument("--items", type=int, help="made items, so many, and no others")
-    parser.add_argument("--only", action="append", choices=(*OURS, *PEERS), help="only this one; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=(*OURS, *PEERS), help="only this one; may be repeated"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="times that each is asked")
     parser.add_argument("--anew", action="store_true", help="build all again")
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "index", help="where built indexes are kept")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "work" / "index", help="where built indexes are kept"
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
-"""A made day of a large shop, to see what a day of millions of events costs in memory: nobody ever took any of it.
+"""A made day of a large shop, to see what a day of millions of events costs in memory: nobody ever
+took any of it.
 
-Users and items have UUIDs. A few users take hundreds of items, most take a few: activity is log-normal. Each user leans
-to one of the items' groups, within which a few items are taken often. A day before it, as large, gives users a past:
-an example's history holds 34 items on average, and half of them are full with 50.
+Users and items have UUIDs. A few users take hundreds of items, most take a few: activity is
+log-normal. Each user leans to one of the items' groups, within which a few items are taken often. A
+day before it, as large, gives users a past: an example's history holds 34 items on average, and
+half of them are full with 50.
 """
 
 import uuid
@@ -45,7 +47,13 @@ def run_stages(
     """
     make_logs(folder, *(round(scale * size) for size in (EVENTS, USERS, ITEMS)), seed=7)
     for stage in STAGES:
-        yield stage, run((stage, str(PIPELINE), "--date", str(DAY), "--force"), {"TWINSPIRE_LARGE": str(folder)})
+        yield (
+            stage,
+            run(
+                (stage, str(PIPELINE), "--date", str(DAY), "--force"),
+                {"TWINSPIRE_LARGE": str(folder)},
+            ),
+        )
 
 
 def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> None:
@@ -72,8 +80,11 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
             for first in range(0, size, _ROWS):
                 some = time[first : first + _ROWS]
                 who = np.minimum(np.searchsorted(bounds, rng.random(len(some))), users - 1)
-                group = np.where(rng.random(len(some)) < _LOYAL, home[who], rng.integers(0, groups, len(some)))
-                # The rank in a group: a few are taken often, all now and then. Item i is of group i mod groups.
+                group = np.where(
+                    rng.random(len(some)) < _LOYAL, home[who], rng.integers(0, groups, len(some))
+                )
+                # The rank in a group: a few are taken often, all now and then. Item i is of group i
+                # mod groups.
                 rank = (items // groups * rng.random(len(some)) ** 3).astype(np.int64)
                 columns = [
                     user_ids.take(pa.array(who)),
@@ -87,18 +98,27 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
         "kind": pa.array([f"kind {n % groups}" for n in range(items)]),
         "price": rng.lognormal(3, 1, items).astype(np.float32),
     }
-    pq.write_table(pa.table(table), _place(folder, "items", DAY - timedelta(days=1)), compression="zstd")
+    pq.write_table(
+        pa.table(table), _place(folder, "items", DAY - timedelta(days=1)), compression="zstd"
+    )
 
 
 _DEVICES = ["phone", "tablet", "desktop"]
 _EVENTS = pa.schema(
-    [("user", pa.string()), ("item", pa.string()), ("time", pa.timestamp("us", "UTC")), ("device", pa.string())]
+    [
+        ("user", pa.string()),
+        ("item", pa.string()),
+        ("time", pa.timestamp("us", "UTC")),
+        ("device", pa.string()),
+    ]
 )
 
 
 def _ids(number: int, rng: np.random.Generator) -> pa.Array:
     drawn = rng.bytes(16 * number)
-    return pa.array([str(uuid.UUID(bytes=drawn[16 * n : 16 * n + 16], version=4)) for n in range(number)])
+    return pa.array(
+        [str(uuid.UUID(bytes=drawn[16 * n : 16 * n + 16], version=4)) for n in range(number)]
+    )
 
 
 def _place(folder: Path, table: str, day: date) -> Path:

@@ -1,13 +1,15 @@
-"""Time and memory of the softmax over a batch: in blocks, as training does it, and plainly, all pairs at once.
+"""Time and memory of the softmax over a batch: in blocks, as training does it, and plainly, all
+pairs at once.
 
     python benchmarks/loss.py --json loss.json            batches of 1,024 to 32,768, 64 dimensions
     python benchmarks/loss.py --quick --json loss.json    of 1,024 and 4,096
 
-`twinspire/blocked` and `plain` are loss and gradients of both sides, with the paper's correction and without accidental
-hits; `twinspire/step` is a whole step of training: towers over 50,000 items and histories of up to 50, loss, and the
-update of weights and frequencies. Every figure is of a process of its own, and memory what its peak is above what the
-imports take. `difference` is between loss and gradients of blocked and plain, relative to the largest of each. Where
-the plain form's arrays would take a quarter of the memory, it is left out.
+`twinspire/blocked` and `plain` are loss and gradients of both sides, with the paper's correction
+and without accidental hits; `twinspire/step` is a whole step of training: towers over 50,000 items
+and histories of up to 50, loss, and the update of weights and frequencies. Every figure is of a
+process of its own, and memory what its peak is above what the imports take. `difference` is between
+loss and gradients of blocked and plain, relative to the largest of each. Where the plain form's
+arrays would take a quarter of the memory, it is left out.
 """
 
 import argparse
@@ -23,8 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
+import numpy as np
+from quality.command import machine, write_whole
 
 SIZES, QUICK = (1024, 2048, 4096, 8192, 16_384, 32_768), (1024, 4096)
 DIMENSION, TEMPERATURE, TIMES = 64, 0.1, 3
@@ -36,13 +38,22 @@ UNITS = {"seconds": "s", "peak_mb": "MB", "difference": "share"}
 
 
 def inputs(size: int) -> tuple[np.ndarray, ...]:
-    """Queries and items of length 1, the items' numbers, and how often each is expected among the others."""
+    """Queries and items of length 1, the items' numbers, and how often each is expected among the
+    others.
+    """
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, 20_001)
     share /= share.sum()
     item = rng.choice(len(share), size, p=share)
-    query, vectors = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in rng.normal(size=(2, size, DIMENSION)))
-    return query.astype(np.float32), vectors.astype(np.float32), item, ((size - 1) * share[item]).astype(np.float32)
+    query, vectors = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in rng.normal(size=(2, size, DIMENSION))
+    )
+    return (
+        query.astype(np.float32),
+        vectors.astype(np.float32),
+        item,
+        ((size - 1) * share[item]).astype(np.float32),
+    )
 
 
 def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
@@ -62,7 +73,9 @@ def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
 
     def blocked(query: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
         columns, reward = Columns(vectors, item, expected, tf.zeros(size)), tf.ones(size)
-        return sampled_softmax_loss(query, columns, reward, temperature=TEMPERATURE, correction="batch").total
+        return sampled_softmax_loss(
+            query, columns, reward, temperature=TEMPERATURE, correction="batch"
+        ).total
 
     @tf.function
     def both(query: tf.Tensor, vectors: tf.Tensor) -> list[tf.Tensor]:
@@ -101,7 +114,9 @@ def difference(size: int) -> dict[str, float]:
 
 def _memory(name: str) -> float:
     """Of this process, in MB: VmRSS now, VmHWM at the most so far."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -122,14 +137,23 @@ def compared(sizes: tuple[int, ...]) -> list[dict]:
         for name in names:
             contender = "twinspire/blocked" if name == "difference" else name
             for metric, value in apart(name, size).items():
-                print(f"{size:6} {contender:18} {metric:10} {value:12.4g} {UNITS[metric]}", flush=True)
-                row = {"case": f"batch {size}", "contender": contender, "metric": metric, "unit": UNITS[metric]}
+                print(
+                    f"{size:6} {contender:18} {metric:10} {value:12.4g} {UNITS[metric]}", flush=True
+                )
+                row = {
+                    "case": f"batch {size}",
+                    "contender": contender,
+                    "metric": metric,
+                    "unit": UNITS[metric],
+                }
                 rows.append({**row, "value": value, "low": value, "high": value})
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="two sizes")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--contender", help="only this one, in this process")
@@ -137,7 +161,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.contender:
         one = options.contender
-        print(json.dumps(difference(options.batch) if one == "difference" else measure(one, options.batch)))
+        print(
+            json.dumps(
+                difference(options.batch) if one == "difference" else measure(one, options.batch)
+            )
+        )
         return
     rows = compared(QUICK if options.quick else SIZES)
     if options.json:

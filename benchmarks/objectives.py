@@ -1,13 +1,16 @@
-"""What a second objective brings and costs: MovieLens-100K, ratings learned beside what was watched.
+"""What a second objective brings and costs: MovieLens-100K, ratings learned beside what was
+watched.
 
     python benchmarks/objectives.py --json objectives.json            three seeds
     python benchmarks/objectives.py --quick --json objectives.json    one seed, two epochs
 
-Every rating is an event, whatever its stars, and the stars are the label of `train.auxiliary`. Asked is the last fifth
-of each user's events: lists of 50 films not seen before, for all of them (`recall@50`) and for those of four stars or
-more (`recall@50 of liked`); and the stars of each (`rmse`, root mean square error). `mean` is the mean of all stars in
-training, `twinspire/auxiliary=W` has the weight W. Both towers are linear, with a history, at 32 dimensions. Split by
-user, the log shows the model other users' future: good for comparing weights, not for what a new day would give.
+Every rating is an event, whatever its stars, and the stars are the label of `train.auxiliary`.
+Asked is the last fifth of each user's events: lists of 50 films not seen before, for all of them
+(`recall@50`) and for those of four stars or more (`recall@50 of liked`); and the stars of each
+(`rmse`, root mean square error). `mean` is the mean of all stars in training,
+`twinspire/auxiliary=W` has the weight W. Both towers are linear, with a history, at 32 dimensions.
+Split by user, the log shows the model other users' future: good for comparing weights, not for what
+a new day would give.
 """
 
 import argparse
@@ -23,19 +26,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import polars as pl  # noqa: E402
-import pyarrow as pa  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
-from quality.data import LIKED, movielens_ratings, movielens_raw  # noqa: E402
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from quality.command import machine, write_whole
+from quality.data import LIKED, movielens_ratings, movielens_raw
 
-from model.data.training_rows import Rows  # noqa: E402
-from model.evaluation.auxiliary_labels import Labelled, measures  # noqa: E402
-from model.losses.sampling_probability import StreamingFrequency  # noqa: E402
-from model.towers.architecture import design  # noqa: E402
-from model.towers.two_tower import TwoTower  # noqa: E402
-from model.training.loop import run_training  # noqa: E402
-from twinspire_core.config.pipeline import Pipeline  # noqa: E402
+from model.data.training_rows import Rows
+from model.evaluation.auxiliary_labels import Labelled, measures
+from model.losses.sampling_probability import StreamingFrequency
+from model.towers.architecture import design
+from model.towers.two_tower import TwoTower
+from model.training.loop import run_training
+from twinspire_core.config.pipeline import Pipeline
 
 WEIGHTS, LENGTH, K, ASKED = (0.0, 0.1, 0.3, 1.0), 20, 50, 0.2
 WHOLE, QUICK = {"seeds": 3, "epochs": 8}, {"seeds": 1, "epochs": 2}
@@ -65,13 +68,20 @@ class Log(NamedTuple):
 
     def features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Transformed columns."""
-        ids = {"user": self.user[rows] + 1, "recent": self.recent[rows], "film": self.item[rows] + 1}
+        ids = {
+            "user": self.user[rows] + 1,
+            "recent": self.recent[rows],
+            "film": self.item[rows] + 1,
+        }
         return {name: x.astype(np.int32) for name, x in ids.items()}
 
 
 def log_of(ratings: pl.DataFrame) -> Log:
     """The log of `user_id`, `item_id`, `rating`, in the order of time."""
-    user, item = (ratings[name].rank("dense").to_numpy().astype(np.int64) - 1 for name in ("user_id", "item_id"))
+    user, item = (
+        ratings[name].rank("dense").to_numpy().astype(np.int64) - 1
+        for name in ("user_id", "item_id")
+    )
     counts, seen = np.bincount(user), np.zeros(user.max() + 1, np.int64)
     recent, asked = np.zeros((len(user), LENGTH), np.int32), np.zeros(len(user), bool)
     past: list[list[int]] = [[] for _ in counts]
@@ -87,7 +97,13 @@ def log_of(ratings: pl.DataFrame) -> Log:
 
 def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
     """Trains once; figures by name."""
-    train = {"dimension": 32, "batch_size": 512, "epochs": epochs, "order": "shuffled", "seed": seed}
+    train = {
+        "dimension": 32,
+        "batch_size": 512,
+        "epochs": epochs,
+        "order": "shuffled",
+        "seed": seed,
+    }
     tables = {
         "pipeline": {"name": "films"},
         "source": {"events": "{date}"},
@@ -97,7 +113,9 @@ def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
     }
     p = Pipeline.model_validate(tables)
     sizes = {"user": log.user.max() + 1, "film": log.item.max() + 1}
-    model = TwoTower(design(p, {name: pa.array(map(str, range(n))) for name, n in sizes.items()}), seed)
+    model = TwoTower(
+        design(p, {name: pa.array(map(str, range(n))) for name, n in sizes.items()}), seed
+    )
     known = np.flatnonzero(~log.asked)
     rows = Rows(
         features=log.features(known),
@@ -107,7 +125,9 @@ def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
         time=known,
         label=log.stars[known],
     )
-    told = run_training(model, StreamingFrequency(buckets=20_000), [(date(1998, 4, 22), rows)], p.train)
+    told = run_training(
+        model, StreamingFrequency(buckets=20_000), [(date(1998, 4, 22), rows)], p.train
+    )
     return {**judge(log, model), "examples/s": told.rate}
 
 
@@ -135,7 +155,10 @@ def judge(log: Log, model: TwoTower) -> dict[str, float]:
 
 def measure(log: Log, *, seeds: int, epochs: int) -> Iterator[dict[str, Any]]:
     """The rows of the JSON file, printed as they come."""
-    asked, known = log.stars[log.asked].astype(np.float64), log.stars[~log.asked].mean(dtype=np.float64)
+    asked, known = (
+        log.stars[log.asked].astype(np.float64),
+        log.stars[~log.asked].mean(dtype=np.float64),
+    )
     yield _row("mean", "rmse", [float(np.sqrt(np.square(asked - known).mean()))])
     for weight in WEIGHTS:
         runs = [run(log, weight, seed, epochs) for seed in range(seeds)]
@@ -148,14 +171,24 @@ def _row(contender: str, metric: str, values: list[float]) -> dict[str, Any]:
     print(f"{contender:26} {metric:20} {value:10.4f}  {low:.4f} to {high:.4f}", flush=True)
     unit = {"rmse": "stars", "examples/s": "1/s"}.get(metric, "")
     figures = {name: round(x, 5) for name, x in (("value", value), ("low", low), ("high", high))}
-    return {"case": "MovieLens-100K", "contender": contender, "metric": metric, **figures, "unit": unit}
+    return {
+        "case": "MovieLens-100K",
+        "contender": contender,
+        "metric": metric,
+        **figures,
+        "unit": unit,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one seed, fewer epochs")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "objectives", help="where the ratings are kept")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "work" / "objectives", help="where the ratings are kept"
+    )
     options = parser.parse_args()
     log = log_of(movielens_ratings(movielens_raw(options.work)))
     rows = list(measure(log, **(QUICK if options.quick else WHOLE)))

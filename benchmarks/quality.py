@@ -6,8 +6,9 @@
     python benchmarks/quality.py --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
     python benchmarks/quality.py --tune                           choose the peers' settings on earlier days
 
-Runs are kept under --work as they are done: the same command goes on after a stop. A change of inputs, settings or of
-the code that trains makes new ones. A run of everything also puts its table into README.md.
+Runs are kept under --work as they are done: the same command goes on after a stop. A change of
+inputs, settings or of the code that trains makes new ones. A run of everything also puts its table
+into README.md.
 """
 
 import argparse
@@ -20,9 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from quality import bench, contenders, figures, targets, tune  # noqa: E402
-from quality.command import machine, parse_setting, write_whole  # noqa: E402
-from quality.splits import CASES  # noqa: E402
+from quality import bench, contenders, figures, targets, tune
+from quality.command import machine, parse_setting, write_whole
+from quality.splits import CASES
 
 
 def main() -> None:
@@ -57,19 +58,41 @@ def _write(file: Path, results: list[figures.Result]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer users, days and passes; one seed")
-    parser.add_argument("--json", type=Path, help="where to write the figures, row by row as they are measured")
-    parser.add_argument("--case", action="append", choices=list(CASES), help="only this case; may be repeated")
-    names = list(contenders.NAMES)
-    parser.add_argument("--contender", action="append", choices=names, help="only this one; may be repeated")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each contender that chance has a part in")
-    parser.add_argument("--earlier", action="store_true", help="on the earlier days that settings are chosen on")
-    parser.add_argument("--tune", action="store_true", help="choose settings of peers on the earlier days")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file, for our contenders"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, default=ROOT / "work" / "quality", help="where runs are kept")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer users, days and passes; one seed"
+    )
+    parser.add_argument(
+        "--json", type=Path, help="where to write the figures, row by row as they are measured"
+    )
+    parser.add_argument(
+        "--case", action="append", choices=list(CASES), help="only this case; may be repeated"
+    )
+    names = list(contenders.NAMES)
+    parser.add_argument(
+        "--contender", action="append", choices=names, help="only this one; may be repeated"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="runs of each contender that chance has a part in"
+    )
+    parser.add_argument(
+        "--earlier", action="store_true", help="on the earlier days that settings are chosen on"
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="choose settings of peers on the earlier days"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the pipeline file, for our contenders",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "work" / "quality", help="where runs are kept"
+    )
     return parser
 
 

@@ -1,13 +1,15 @@
-"""Reads a registry while it is changed: is every read whole, and of a version that was live at that moment?
+"""Reads a registry while it is changed: is every read whole, and of a version that was live at that
+moment?
 
     python benchmarks/registry.py --json registry.json            10,000 reads while 200 versions are published
     python benchmarks/registry.py --quick --json registry.json    500 reads, 20 versions
     python benchmarks/registry.py --root gs://BUCKET/NAME         in an object store instead of a temporary folder
 
-Two processes publish versions, each its own days; after every fourth they roll back, and prune what is beyond the
-newest 50. Four others open the live version all the while, until both have ended and all reads are done. A read is
-right when all files say the same, and when its version was live at some moment between its beginning and its end: the
-log tells. Versions are as small as can be, so what is timed is the protocol.
+Two processes publish versions, each its own days; after every fourth they roll back, and prune what
+is beyond the newest 50. Four others open the live version all the while, until both have ended and
+all reads are done. A read is right when all files say the same, and when its version was live at
+some moment between its beginning and its end: the log tells. Versions are as small as can be, so
+what is timed is the protocol.
 """
 
 import argparse
@@ -24,12 +26,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from quality.command import machine, write_whole  # noqa: E402
+from quality.command import machine, write_whole
 
-from index_builder.registry.registry import Entry, Registry  # noqa: E402
-from twinspire_core import storage  # noqa: E402
-from twinspire_core.contracts.manifest import File, Manifest  # noqa: E402
-from twinspire_core.errors import UsageError  # noqa: E402
+from index_builder.registry.registry import Entry, Registry
+from twinspire_core import storage
+from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.errors import UsageError
 
 NAMES = ("items.txt", "index/data.txt")
 FIRST = date(2017, 1, 1)
@@ -80,7 +82,9 @@ def publish(root: str, first: int, count: int, scratch: str) -> list[float]:
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_text(str(n))
         found = storage.list_files(str(home))
-        files = {file.path: File(sha256=storage.file_digest(file.uri), size=file.size) for file in found}
+        files = {
+            file.path: File(sha256=storage.file_digest(file.uri), size=file.size) for file in found
+        }
         day = FIRST + timedelta(days=n)
         described = Manifest.create(pipeline="p", day=day, files=files, items=1, dimension=1)
         started = time.monotonic()
@@ -92,7 +96,9 @@ def publish(root: str, first: int, count: int, scratch: str) -> list[float]:
 
 
 def _change(registry: Registry, day: date) -> None:
-    """Rolls back, and prunes; the other publisher may have done either, or made it impossible, meanwhile."""
+    """Rolls back, and prunes; the other publisher may have done either, or made it impossible,
+    meanwhile.
+    """
     for deed in (
         lambda: registry.rollback(reason="a trial"),
         lambda: [registry.delete(v) for v in registry.prunable(keep=KEPT, keep_days=0, today=day)],
@@ -129,9 +135,15 @@ def trial(root: str, scratch: Path, *, versions: int, reads: int) -> Outcome:
     with context.Manager() as manager, context.Pool(PUBLISHERS + READERS) as pool:
         ended = manager.Event()
         share = -(-reads // READERS)
-        readers = [pool.apply_async(read, (root, share, str(scratch / f"c{n}"), ended)) for n in range(READERS)]
+        readers = [
+            pool.apply_async(read, (root, share, str(scratch / f"c{n}"), ended))
+            for n in range(READERS)
+        ]
         each = versions // PUBLISHERS
-        writers = [pool.apply_async(publish, (root, n + 1, each, str(scratch / f"s{n}"))) for n in range(PUBLISHERS)]
+        writers = [
+            pool.apply_async(publish, (root, n + 1, each, str(scratch / f"s{n}")))
+            for n in range(PUBLISHERS)
+        ]
         publishing = [seconds for writer in writers for seconds in writer.get()]
         ended.set()
         found = [one for reader in readers for one in reader.get()]
@@ -143,11 +155,17 @@ def trial(root: str, scratch: Path, *, versions: int, reads: int) -> Outcome:
 def wrong(log: list[Entry], reads: list[Read]) -> list[Read]:
     """Reads of half a version, or of one that was live at no moment of the read."""
     live = {entry.number: entry.live for entry in log}
-    return [one for one in reads if not one.whole or one.version not in {live[n] for n in range(one[0], one[1] + 1)}]
+    return [
+        one
+        for one in reads
+        if not one.whole or one.version not in {live[n] for n in range(one[0], one[1] + 1)}
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer versions and reads")
     parser.add_argument("--root", help="an empty place; a temporary folder by default")
     parser.add_argument("--json", type=Path, help="where to write the figures")
@@ -173,7 +191,13 @@ def main() -> None:
 
 def _row(metric: str, value: float, unit: str) -> dict:
     case = "readers beside publishers"
-    return {"case": case, "contender": "twinspire/registry", "metric": metric, "value": value, "unit": unit}
+    return {
+        "case": case,
+        "contender": "twinspire/registry",
+        "metric": metric,
+        "value": value,
+        "unit": unit,
+    }
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python benchmarks/serving.py --json serving.json            50,000 items, three rounds of 20 seconds
     python benchmarks/serving.py --quick --json serving.json    5,000 items, one round of 3 seconds
 
-One user per request, by raw features and a history of 20 items; k = 50, ids and scores come back; 32 keep-alive
-connections, each asking anew as soon as it is answered. Versions of a made-up shop are published by the commands first
-and kept (work/serving, or TWINSPIRE_BENCHMARKS). Contenders:
+One user per request, by raw features and a history of 20 items; k = 50, ids and scores come back;
+32 keep-alive connections, each asking anew as soon as it is answered. Versions of a made-up shop
+are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMARKS). Contenders:
 
     twinspire/mean        the two-tower, histories averaged
     twinspire/attention   the two-tower, histories read by self-attention
@@ -13,9 +13,10 @@ and kept (work/serving, or TWINSPIRE_BENCHMARKS). Contenders:
     tfrs/brute_force      the first one's towers behind the same server, with TensorFlow Recommenders' BruteForce layer
                           as the index
 
-They run beside each other, idle but for the one that is asked, and take turns. `overlap@50` is the share of the
-brute-force layer's items that a list of `twinspire/mean` for the same request has, `batch` the queries that were
-answered together, `errors` answers that are no 200 or no list as asked for.
+They run beside each other, idle but for the one that is asked, and take turns. `overlap@50` is the
+share of the brute-force layer's items that a list of `twinspire/mean` for the same request has,
+`batch` the queries that were answered together, `errors` answers that are no 200 or no list as
+asked for.
 """
 
 import argparse
@@ -28,13 +29,20 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-from load import client, servers, world  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
-from quality.environments import environment  # noqa: E402
+import numpy as np
+from load import client, servers, world
+from quality.command import machine, write_whole
+from quality.environments import environment
 
 K, CONNECTIONS, COMPARED = 50, 32, 200
-UNITS = {"requests/s": "1/s", "p50_ms": "ms", "p99_ms": "ms", "errors": "answers", "batch": "queries", "peak_mb": "MB"}
+UNITS = {
+    "requests/s": "1/s",
+    "p50_ms": "ms",
+    "p99_ms": "ms",
+    "errors": "answers",
+    "batch": "queries",
+    "peak_mb": "MB",
+}
 UNITS |= {"overlap@50": "share"}
 Figures = dict[str, list[float]]
 
@@ -50,7 +58,9 @@ class Size(NamedTuple):
 WHOLE, QUICK = Size(50_000, 3, 20), Size(5_000, 1, 3)
 
 
-def contenders(size: Size, names: list[str], folder: Path) -> dict[str, tuple[list[str], str | None]]:
+def contenders(
+    size: Size, names: list[str], folder: Path
+) -> dict[str, tuple[list[str], str | None]]:
     """The command and the source of each."""
     mean = world.published(folder, "mean", size.items)
     found: dict[str, tuple[list[str], str | None]] = {}
@@ -60,7 +70,10 @@ def contenders(size: Size, names: list[str], folder: Path) -> dict[str, tuple[li
             packages = next(python.parents[1].glob("lib/python*/site-packages"))
             found[name] = (servers.brute_force(mean, packages), "two_tower")
         elif name == "twinspire/attention":
-            found[name] = (servers.ours(world.published(folder, "attention", size.items)), "two_tower")
+            found[name] = (
+                servers.ours(world.published(folder, "attention", size.items)),
+                "two_tower",
+            )
         else:
             found[name] = (servers.ours(mean), None if name == "twinspire/mix" else "two_tower")
     return found
@@ -68,7 +81,9 @@ def contenders(size: Size, names: list[str], folder: Path) -> dict[str, tuple[li
 
 def measure(server: servers.Server, asked: list[bytes], seconds: float) -> dict[str, float]:
     """One round."""
-    before = [servers.figure(server, f"twinspire_batch_queries_{part}") for part in ("sum", "count")]
+    before = [
+        servers.figure(server, f"twinspire_batch_queries_{part}") for part in ("sum", "count")
+    ]
     found = client.run(server.port, asked, connections=CONNECTIONS, seconds=seconds)
     queries, batches = (
         servers.figure(server, f"twinspire_batch_queries_{part}") - old
@@ -88,7 +103,9 @@ def is_list(body: bytes) -> bool:
     """Whether an answer holds K distinct items, best first."""
     said = json.loads(body)
     scores = said.get("scores", [])
-    return len(set(said.get("items", []))) == len(scores) == K and scores == sorted(scores, reverse=True)
+    return len(set(said.get("items", []))) == len(scores) == K and scores == sorted(
+        scores, reverse=True
+    )
 
 
 def lists(server: servers.Server, asked: list[bytes]) -> list[set[str]]:
@@ -110,14 +127,26 @@ def compared(size: Size, names: list[str], folder: Path) -> list[dict[str, Any]]
             for name, (server, asked) in started.items():
                 for metric, value in measure(server, asked, size.seconds).items():
                     figures[name].setdefault(metric, []).append(value)
-                    print(f"{number + 1} {name:20} {metric:10} {value:10.4g} {UNITS[metric]}", flush=True)
+                    print(
+                        f"{number + 1} {name:20} {metric:10} {value:10.4g} {UNITS[metric]}",
+                        flush=True,
+                    )
         for name, (server, _) in started.items():
             figures[name]["peak_mb"] = [servers.peak_mb(server)]
         if {"twinspire/mean", "tfrs/brute_force"} <= set(names):
-            pairs = zip(*(lists(*started[name]) for name in ("twinspire/mean", "tfrs/brute_force")), strict=True)
-            figures["twinspire/mean"]["overlap@50"] = [float(np.mean([len(a & b) / len(b) for a, b in pairs]))]
+            pairs = zip(
+                *(lists(*started[name]) for name in ("twinspire/mean", "tfrs/brute_force")),
+                strict=True,
+            )
+            figures["twinspire/mean"]["overlap@50"] = [
+                float(np.mean([len(a & b) / len(b) for a, b in pairs]))
+            ]
     case = f"{size.items} items"
-    return [_row(case, name, metric, values) for name, of in figures.items() for metric, values in of.items()]
+    return [
+        _row(case, name, metric, values)
+        for name, of in figures.items()
+        for metric, values in of.items()
+    ]
 
 
 def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, Any]:
@@ -128,14 +157,21 @@ def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, An
 
 def main() -> None:
     names = ["twinspire/mean", "twinspire/attention", "twinspire/mix", "tfrs/brute_force"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a smaller corpus, for a moment")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--only", action="append", choices=names, help="only this one; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=names, help="only this one; may be repeated"
+    )
     options = parser.parse_args()
     rows = compared(QUICK if options.quick else WHOLE, options.only or names, world.scratch())
     for row in rows:
-        print(f"{row['contender']:20} {row['metric']:10} {row['value']:10.4g}, {row['low']:.4g} to {row['high']:.4g}")
+        print(
+            f"{row['contender']:20} {row['metric']:10} {row['value']:10.4g}, {row['low']:.4g} to"
+            f" {row['high']:.4g}"
+        )
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))
 

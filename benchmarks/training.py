@@ -1,14 +1,16 @@
-"""Examples per second of training, by batch size, length of the histories, size of the catalogue and encoder.
+"""Examples per second of training, by batch size, length of the histories, size of the catalogue
+and encoder.
 
     python benchmarks/training.py --json training.json            100 steps of each, five times in turn
     python benchmarks/training.py --quick --json training.json    20 steps, once
 
-Rows are made up: 1,500 items of Zipf's frequencies, 900 users, histories that are two fifths to entirely full, 64
-dimensions and a hidden layer of 128 in both towers, the correction of the paper. `long` has histories of 200 instead of
-50, `large` 200,000 items and 100,000 users. `baskets` is as large as pipelines/groceries.toml: 256 dimensions and no
-layers, histories of 200 over their root, 92,331 items that histories hold as often as rows do, and baskets of ten rows
-with one history. What is timed is what training does with rows in memory, batches included, but for the first step,
-which compiles. To compare two versions, run both in turn on a machine that does nothing else.
+Rows are made up: 1,500 items of Zipf's frequencies, 900 users, histories that are two fifths to
+entirely full, 64 dimensions and a hidden layer of 128 in both towers, the correction of the paper.
+`long` has histories of 200 instead of 50, `large` 200,000 items and 100,000 users. `baskets` is as
+large as pipelines/groceries.toml: 256 dimensions and no layers, histories of 200 over their root,
+92,331 items that histories hold as often as rows do, and baskets of ten rows with one history. What
+is timed is what training does with rows in memory, batches included, but for the first step, which
+compiles. To compare two versions, run both in turn on a machine that does nothing else.
 """
 
 import argparse
@@ -24,16 +26,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-from quality.command import machine, write_whole  # noqa: E402
+import numpy as np
+import pyarrow as pa
+from quality.command import machine, write_whole
 
-from model.data.training_rows import Rows  # noqa: E402
-from model.losses.sampling_probability import StreamingFrequency  # noqa: E402
-from model.towers.architecture import Architecture, design  # noqa: E402
-from model.towers.two_tower import TwoTower  # noqa: E402
-from model.training.loop import run_training  # noqa: E402
-from twinspire_core.config.pipeline import Pipeline  # noqa: E402
+from model.data.training_rows import Rows
+from model.losses.sampling_probability import StreamingFrequency
+from model.towers.architecture import Architecture, design
+from model.towers.two_tower import TwoTower
+from model.training.loop import run_training
+from twinspire_core.config.pipeline import Pipeline
 
 WHOLE = {"steps": 100, "times": 5}
 QUICK = {"steps": 20, "times": 1}
@@ -93,7 +95,10 @@ def pipeline_of(case: Case) -> Pipeline:
 
 def layout_of(case: Case, pipeline: Pipeline) -> Architecture:
     sizes = {"user": case.users, "item": case.items, "genres": GENRES}
-    return design(pipeline, {name: pa.array(map(str, range(size)), pa.string()) for name, size in sizes.items()})
+    return design(
+        pipeline,
+        {name: pa.array(map(str, range(size)), pa.string()) for name, size in sizes.items()},
+    )
 
 
 def rows_of(case: Case, steps: int) -> Rows:
@@ -124,24 +129,39 @@ def rows_of(case: Case, steps: int) -> Rows:
 def rate(case: Case, steps: int) -> float:
     """Examples per second of one run from scratch."""
     pipeline = pipeline_of(case)
-    model, frequency = TwoTower(layout_of(case, pipeline), seed=0), StreamingFrequency(buckets=1_000_000)
-    return run_training(model, frequency, [(date(2024, 1, 1), rows_of(case, steps))], pipeline.train).rate
+    model, frequency = (
+        TwoTower(layout_of(case, pipeline), seed=0),
+        StreamingFrequency(buckets=1_000_000),
+    )
+    return run_training(
+        model, frequency, [(date(2024, 1, 1), rows_of(case, steps))], pipeline.train
+    ).rate
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="fewer steps, once")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--case", action="append", choices=list(CASES), help="only this case; may be repeated")
+    parser.add_argument(
+        "--case", action="append", choices=list(CASES), help="only this case; may be repeated"
+    )
     options = parser.parse_args()
     size = QUICK if options.quick else WHOLE
     names = options.case or list(CASES)
-    runs = [{name: rate(CASES[name], size["steps"]) for name in names} for _ in range(size["times"])]
+    runs = [
+        {name: rate(CASES[name], size["steps"]) for name in names} for _ in range(size["times"])
+    ]
     rows = []
     for name in names:
         low, value, high = np.quantile([run[name] for run in runs], [0, 0.5, 1]).round().tolist()
         print(f"{name:16} {value:10,.0f} examples/s ({low:,.0f} to {high:,.0f})")
-        row = {"case": name, "contender": f"twinspire/{CASES[name].pooling}", "metric": "examples/s"}
+        row = {
+            "case": name,
+            "contender": f"twinspire/{CASES[name].pooling}",
+            "metric": "examples/s",
+        }
         rows.append({**row, "value": value, "low": low, "high": high, "unit": "1/s"})
     if options.json:
         write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))

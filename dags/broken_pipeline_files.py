@@ -7,4 +7,6 @@ from pipeline_files import folder, read
 
 recommenders, problems = read(folder())
 if problems:
-    raise ImportError("pipeline files that have no DAG until they are mended:\n" + "\n".join(problems))
+    raise ImportError(
+        "pipeline files that have no DAG until they are mended:\n" + "\n".join(problems)
+    )

@@ -1,6 +1,7 @@
 """Which recommenders there are: the `[pipeline]` table of every TOML file in the pipelines folder.
 
-The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` beside this one. Nothing else in the files is looked at.
+The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` beside this one. Nothing else in the files is
+looked at.
 """
 
 import os
@@ -34,13 +35,16 @@ class Recommender:
 
 def folder() -> Path:
     """Where the pipeline files are."""
-    return Path(os.environ.get("TWINSPIRE_PIPELINES") or Path(__file__).parent.parent / "pipelines").absolute()
+    return Path(
+        os.environ.get("TWINSPIRE_PIPELINES") or Path(__file__).parent.parent / "pipelines"
+    ).absolute()
 
 
 def read(where: Path) -> tuple[list[Recommender], list[str]]:
     """Reads all pipeline files.
 
-    Returns: the recommenders in the order of their names, and one readable sentence for each file that is broken.
+    Returns: the recommenders in the order of their names, and one readable sentence for each file
+    that is broken.
     """
     found: dict[str, Recommender] = {}
     problems = []
@@ -48,7 +52,10 @@ def read(where: Path) -> tuple[list[Recommender], list[str]]:
         try:
             one = _recommender(file)
             if one.name in found:
-                raise ValueError(f"[pipeline] name is unique, and {found[one.name].file.name} has {one.name!r} too")
+                raise ValueError(
+                    f"[pipeline] name is unique, and {found[one.name].file.name} has"
+                    f" {one.name!r} too"
+                )
             found[one.name] = one
         except (OSError, ValueError, tomllib.TOMLDecodeError) as e:
             problems.append(f"{file}: {e}.")
@@ -61,7 +68,10 @@ def _recommender(file: Path) -> Recommender:
         raise ValueError("a pipeline file begins with a table [pipeline], which is missing")
     name, retries = header.get("name"), header.get("retries", 3)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"[pipeline] name is a letter, then letters, digits, - or _, all lower-case; found {name!r}")
+        raise ValueError(
+            "[pipeline] name is a letter, then letters, digits, - or _, all lower-case; found"
+            f" {name!r}"
+        )
     if type(retries) is not int or retries < 0:
         raise ValueError(f"[pipeline] retries is a whole number, 0 or more; found {retries!r}")
     return Recommender(file=file, name=name, timetable=_timetable(header), retries=retries)
@@ -70,12 +80,19 @@ def _recommender(file: Path) -> Recommender:
 def _timetable(header: dict) -> CronDataIntervalTimetable:
     schedule, zone = header.get("schedule", "0 0 * * *"), header.get("time_zone", "UTC")
     if not isinstance(schedule, str) or len(schedule.split()) != 5:
-        raise ValueError(f"[pipeline] schedule is a cron line of five fields, such as '0 0 * * *'; found {schedule!r}")
+        raise ValueError(
+            "[pipeline] schedule is a cron line of five fields, such as '0 0 * * *'; found"
+            f" {schedule!r}"
+        )
     try:
         timetable = CronDataIntervalTimetable(schedule, timezone=zone)
         timetable.validate()
     except AirflowTimetableInvalid as e:
-        raise ValueError(f"[pipeline] schedule is a cron line, which {schedule!r} is not: {e}") from e
+        raise ValueError(
+            f"[pipeline] schedule is a cron line, which {schedule!r} is not: {e}"
+        ) from e
     except (TypeError, ValueError, LookupError) as e:
-        raise ValueError(f"[pipeline] time_zone is an IANA name, such as 'Europe/Berlin'; found {zone!r}") from e
+        raise ValueError(
+            f"[pipeline] time_zone is an IANA name, such as 'Europe/Berlin'; found {zone!r}"
+        ) from e
     return timetable

@@ -1,38 +1,42 @@
 """### A recommender, made fresh from every day of its logs
 
-`day` finds out which day this run is about and whether its logs are there, `turn` lets earlier days go first, then
-`features`, `train`, `embed`, `index` and `publish` make one version, and `summary` says what came of it. `close` comes
-last however the run ends, so that a run that was killed keeps no later day waiting.
+`day` finds out which day this run is about and whether its logs are there, `turn` lets earlier days
+go first, then `features`, `train`, `embed`, `index` and `publish` make one version, and `summary`
+says what came of it. `close` comes last however the run ends, so that a run that was killed keeps
+no later day waiting.
 
-With the parameter `refresh`, a run does not train: `refresh` alone publishes the live version's towers with the
-catalogue as of the end of the day, which need not have ended. It keeps no other day waiting, and waits for none.
+With the parameter `refresh`, a run does not train: `refresh` alone publishes the live version's
+towers with the catalogue as of the end of the day, which need not have ended. It keeps no other day
+waiting, and waits for none.
 
-The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A manual run works
-on the parameter `day`, or on yesterday when it is left empty.
+The day of a scheduled run and of a backfill is its data interval, in the pipeline's time zone. A
+manual run works on the parameter `day`, or on yesterday when it is left empty.
 
-*Triage.* A red run changes nothing for users: the version that was live stays live. The log of the red task ends
-with the reason, and its exit code says who has to act. Any task may be cleared and run again; what is done is not
-done twice.
+*Triage.* A red run changes nothing for users: the version that was live stays live. The log of the
+red task ends with the reason, and its exit code says who has to act. Any task may be cleared and
+run again; what is done is not done twice.
 
 - **0** green: done.
-- **2** red: the pipeline file or a parameter is wrong, or `turn` waited in vain. Mend it as the log says, clear the
-  task.
-- **3** red: bad data (too few rows, too many malformed ones, anomalies). Ask the owner of the logs; when they are
-  mended, clear `day` and all below it.
-- **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote PIPELINE VERSION
-  --despite-gate "REASON"`.
-- **75** tried again, later and later, red in the end: logs not there yet, an earlier day not finished, storage
-  away. When red, see why the logs are late, then clear `day` and all below it.
+- **2** red: the pipeline file or a parameter is wrong, or `turn` waited in vain. Mend it as the log
+  says, clear the task.
+- **3** red: bad data (too few rows, too many malformed ones, anomalies). Ask the owner of the logs;
+  when they are mended, clear `day` and all below it.
+- **4** red: the gate refused the version. Read its reasons; to overrule them: `twinspire promote
+  PIPELINE VERSION --despite-gate "REASON"`.
+- **75** tried again, later and later, red in the end: logs not there yet, an earlier day not
+  finished, storage away. When red, see why the logs are late, then clear `day` and all below it.
 - **99** skipped: nothing to do, the day has no logs. `summary` says so.
-- **else** red: killed (137: most likely out of memory), or a bug. Give it memory and clear the task, or report the
-  log.
+- **else** red: killed (137: most likely out of memory), or a bug. Give it memory and clear the
+  task, or report the log.
 
-`turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them, and the command that
+`turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them,
+and the command that
 ends one that nothing runs any more: `twinspire day PIPELINE --date DAY --close`.
 
-Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its range as instants
-of the pipeline's zone, from the first day's midnight to the last day's end (`2017-10-02T00:00+09:00`,
-`2017-10-06T23:59+09:00`). Never clear a run of a cancelled backfill: it would stay queued. Create a new backfill.
+Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its
+range as instants of the pipeline's zone, from the first day's midnight to the last day's end
+(`2017-10-02T00:00+09:00`, `2017-10-06T23:59+09:00`). Never clear a run of a cancelled backfill: it
+would stay queued. Create a new backfill.
 """
 
 import json
@@ -53,32 +57,45 @@ PARAMETERS = {
         type=["null", "string"],
         format="date",
         title="Day",
-        description="The day of logs to work on, in the pipeline's time zone. Empty: yesterday. Not for backfills.",
+        description=(
+            "The day of logs to work on, in the pipeline's time zone. Empty: yesterday. Not for"
+            " backfills."
+        ),
     ),
     "mode": Param(
         "incremental",
         enum=["incremental", "full"],
         title="Mode",
-        description="incremental: go on from the newest earlier version. full: from scratch, on the training window.",
+        description=(
+            "incremental: go on from the newest earlier version. full: from scratch, on the"
+            " training window."
+        ),
     ),
-    "force": Param(False, type="boolean", title="Force", description="Do stages again that are done."),
+    "force": Param(
+        False, type="boolean", title="Force", description="Do stages again that are done."
+    ),
     "promote": Param(
         "auto",
         enum=["auto", "yes", "no"],
         title="Promote",
-        description="auto: live if the gate accepts it and no later day is live. yes: also an older day. no: not live.",
+        description=(
+            "auto: live if the gate accepts it and no later day is live. yes: also an older day."
+            " no: not live."
+        ),
     ),
     "refresh": Param(
         False,
         type="boolean",
         title="Refresh",
-        description="Do not train: bring the live version's catalogue up to the day. Not for backfills.",
+        description=(
+            "Do not train: bring the live version's catalogue up to the day. Not for backfills."
+        ),
     ),
 }
 DAY = "{{ ti.xcom_pull('day')['day'] }}"
 WHICH_DAY = (
-    "{% if params.day %}--date {{ params.day }}"
-    "{% elif dag_run.run_type in ('scheduled', 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
+    "{% if params.day %}--date {{ params.day }}{% elif dag_run.run_type in ('scheduled',"
+    " 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
 )
 MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
 NO_CHECK = "{% if params.refresh %}--no-check{% endif %}"
@@ -89,14 +106,22 @@ STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": 
 
 
 class TwinspireOperator(BashOperator):
-    """A `twinspire` command: its exit code decides what Airflow does, its last line is a JSON object and the XCom."""
+    """A `twinspire` command: its exit code decides what Airflow does, its last line is a JSON
+    object and the XCom.
+    """
 
     def execute(self, context):
-        done = self.subprocess_hook.run_command(["bash", "-c", self.bash_command], env=self.get_env(context))
+        done = self.subprocess_hook.run_command(
+            ["bash", "-c", self.bash_command], env=self.get_env(context)
+        )
         if done.exit_code == TRY_AGAIN:
-            raise AirflowException(f"{self.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why")
+            raise AirflowException(
+                f"{self.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
+            )
         if done.exit_code not in (0, NOTHING_TO_DO):
-            raise AirflowFailException(f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs")
+            raise AirflowFailException(
+                f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs"
+            )
         result = json.loads(done.output)
         if done.exit_code == NOTHING_TO_DO:
             context["ti"].xcom_push(key="return_value", value=result)
@@ -105,13 +130,22 @@ class TwinspireOperator(BashOperator):
 
 
 def command(stage: str, recommender: Recommender, options: str) -> str:
-    """A shell line: only standard output's last line comes last, whatever libraries write to standard error at exit."""
+    """A shell line: only standard output's last line comes last, whatever libraries write to
+    standard error at exit.
+    """
     python = f'"${{TWINSPIRE_PYTHON:-{sys.executable}}}"'
-    return f"set -o pipefail; {python} -m twinspire {stage} {shlex.quote(str(recommender.file))} {options} | tail -n 1"
+    return (
+        f"set -o pipefail; {python} -m twinspire {stage} {shlex.quote(str(recommender.file))}"
+        f" {options} | tail -n 1"
+    )
 
 
-def stage(task_id: str, recommender: Recommender, options: str, name: str = "", **kwargs) -> TwinspireOperator:
-    """One command, by default the task's name, as one task. To run stages in containers, change the operator here."""
+def stage(
+    task_id: str, recommender: Recommender, options: str, name: str = "", **kwargs
+) -> TwinspireOperator:
+    """One command, by default the task's name, as one task. To run stages in containers, change the
+    operator here.
+    """
     line = command(name or task_id, recommender, options)
     return TwinspireOperator(task_id=task_id, bash_command=line, append_env=True, **kwargs)
 
@@ -121,14 +155,19 @@ def refuse_unknown_parameters(context):
     run = context["dag_run"]
     given = run.conf or {}
     if unknown := sorted(set(given) - set(PARAMETERS)):
-        raise AirflowFailException(f"The parameters are {', '.join(PARAMETERS)}; found {', '.join(unknown)}.")
+        raise AirflowFailException(
+            f"The parameters are {', '.join(PARAMETERS)}; found {', '.join(unknown)}."
+        )
     if given.get("day") and run.run_type == "backfill":
         raise AirflowFailException(
-            f"A backfill takes its days from its range of dates; found the parameter day = {given['day']}, "
-            "which would make every run the same day. Leave it out, or trigger a manual run."
+            "A backfill takes its days from its range of dates; found the parameter day ="
+            f" {given['day']}, which would make every run the same day. Leave it out, or trigger a"
+            " manual run."
         )
     if given.get("refresh") and run.run_type == "backfill":
-        raise AirflowFailException("A backfill makes versions of past days; with the parameter refresh none is made.")
+        raise AirflowFailException(
+            "A backfill makes versions of past days; with the parameter refresh none is made."
+        )
 
 
 def skip_if(refresh: bool):
@@ -136,7 +175,9 @@ def skip_if(refresh: bool):
 
     def check(context):
         if context["params"]["refresh"] is refresh:
-            raise AirflowSkipException("this run only refreshes the catalogue" if refresh else "this run trains")
+            raise AirflowSkipException(
+                "this run only refreshes the catalogue" if refresh else "this run trains"
+            )
 
     return check
 
@@ -159,18 +200,26 @@ def dag(recommender: Recommender) -> DAG:
         tags=["twinspire", "recommender"],
         default_args=defaults,
     ) as made:
-        day = stage("day", recommender, f"{WHICH_DAY} {NO_CHECK} {RUN}", pre_execute=refuse_unknown_parameters)
-        # However many days wait, only the next one holds a slot, and while it does the others do not even ask.
+        day = stage(
+            "day",
+            recommender,
+            f"{WHICH_DAY} {NO_CHECK} {RUN}",
+            pre_execute=refuse_unknown_parameters,
+        )
+        # However many days wait, only the next one holds a slot, and while it does the others do
+        # not even ask.
         turn = BashSensor(
             task_id="turn",
-            bash_command=UNLESS_REFRESH + command("day", recommender, f"--date {DAY} --turn --wait 300 {RUN}"),
+            bash_command=UNLESS_REFRESH
+            + command("day", recommender, f"--date {DAY} --turn --wait 300 {RUN}"),
             retry_exit_code=TRY_AGAIN,
             mode="reschedule",
             poke_interval=timedelta(seconds=10),
             max_active_tis_per_dag=1,
             timeout=timedelta(days=365),  # the command gives up by itself, after train.wait
         )
-        # One at a time, so that two runs of a day do not share the machine's memory; the days' order is `turn`'s.
+        # One at a time, so that two runs of a day do not share the machine's memory; the days'
+        # order is `turn`'s.
         alone = {"train": 1, "publish": 1}
         first = {"features": skip_if(refresh=True)}
         work = [
@@ -192,8 +241,8 @@ def dag(recommender: Recommender) -> DAG:
         )
         # none_failed: also after a skipped day, to say why; a failed one stays red.
         summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")
-        # A teardown comes last also when a task was killed, gave up, or the whole run was marked as failed by hand; it
-        # does not make a failed run green.
+        # A teardown comes last also when a task was killed, gave up, or the whole run was marked as
+        # failed by hand; it does not make a failed run green.
         close = stage("close", recommender, f"--close {RUN}", name="day").as_teardown()
         chain(day, turn, *work, summary, close)
         chain(day, refresh, summary)

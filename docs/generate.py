@@ -1,4 +1,6 @@
-"""Writes the pages that follow from the code: `docs/pipeline-file.md` and `docs/commands.md`. Run by `make docs`."""
+"""Writes the pages that follow from the code: `docs/pipeline-file.md` and `docs/commands.md`. Run
+by `make docs`.
+"""
 
 import types
 from collections.abc import Iterator, Mapping
@@ -147,12 +149,22 @@ def _kind(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_kind(part) for part in inner if part is not type(None))
     if origin is tuple:
-        return f"list of {_kind(inner[0])}" if inner[-1] is ... else f"list of {len(inner)} {_kind(inner[0])}s"
+        return (
+            f"list of {_kind(inner[0])}"
+            if inner[-1] is ...
+            else f"list of {len(inner)} {_kind(inner[0])}s"
+        )
     if origin is dict:
         return f"table of {_kind(inner[1]).replace('list of ', 'lists of ')}"
     if _model(kind):
         return "table"
-    names = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", timedelta: "duration"}
+    names = {
+        str: "text",
+        int: "integer",
+        float: "number",
+        bool: "`true` or `false`",
+        timedelta: "duration",
+    }
     return names[kind]
 
 
@@ -165,7 +177,11 @@ def _limits(metadata: Any) -> str:
         elif getattr(rule, "pattern", None):
             found.append(f"matching `{rule.pattern}`")
         else:
-            found += [f"{sign} {getattr(rule, name)}" for name, sign in signs.items() if hasattr(rule, name)]
+            found += [
+                f"{sign} {getattr(rule, name)}"
+                for name, sign in signs.items()
+                if hasattr(rule, name)
+            ]
     return ", ".join(filter(None, found))
 
 
@@ -188,7 +204,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, timedelta):
         seconds = int(value.total_seconds())
         units = {"d": 86_400, "h": 3_600, "m": 60, "s": 1} if seconds else {"s": 1}
-        return next(f'"{seconds // size}{unit}"' for unit, size in units.items() if seconds % size == 0)
+        return next(
+            f'"{seconds // size}{unit}"' for unit, size in units.items() if seconds % size == 0
+        )
     return f"{value:_}" if isinstance(value, int) else str(value)
 
 
@@ -213,8 +231,13 @@ def _exit_codes() -> Iterator[str]:
 
 
 def _command(command: Any) -> str:
-    shown = [p for p in command.params if "--help" not in p.opts and not getattr(p, "hidden", False)]
-    rows = [f"| {_parameter(p)} | {_parameter_default(p)} | {_cell(getattr(p, 'help', None) or '')} |" for p in shown]
+    shown = [
+        p for p in command.params if "--help" not in p.opts and not getattr(p, "hidden", False)
+    ]
+    rows = [
+        f"| {_parameter(p)} | {_parameter_default(p)} | {_cell(getattr(p, 'help', None) or '')} |"
+        for p in shown
+    ]
     table = ["\n| argument or option | default | meaning |\n|---|---|---|", *rows] if rows else []
     return "\n".join([f"\n### `twinspire {command.name}`\n", _prose_of(command.help), *table])
 

@@ -22,7 +22,16 @@ from rich.console import Console
 
 from index_builder.tuning.inherited_settings import Origin, take_over, unfit
 from index_builder.tuning.latency import timings
-from index_builder.tuning.settings_search import Point, Truth, affordable, leaves_suffice, recall, tune, untuned, work
+from index_builder.tuning.settings_search import (
+    Point,
+    Truth,
+    affordable,
+    leaves_suffice,
+    recall,
+    tune,
+    untuned,
+    work,
+)
 from twinspire_core import storage
 from twinspire_core.config.sections import IndexConfig as Wanted
 from twinspire_core.contracts import attempts
@@ -35,8 +44,10 @@ from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
 INDEX, FIGURES = "index", "index.json"
 SEED = 0
 
-_LEAST_CODED = 1_000  # items; fewer do not train a codebook, and comparing them all takes microseconds
-_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}  # dimensions, in order of trying
+# Items; fewer do not train a codebook, and comparing them all takes microseconds
+_LEAST_CODED = 1_000
+# Dimensions, in order of trying
+_CODES: Mapping[Kind, tuple[Literal[2, 1], ...]] = {"tree": (2, 1), "quantised": (2,)}
 _WORTH = 0.8  # share of exact search's work that is worth an index
 _LEAST_QUERIES = 200  # fewer do not tell .97 from .98
 _MOST_TUNING = 2_000
@@ -64,7 +75,9 @@ class Built:
 
 
 class QueryHalves(NamedTuple):
-    """Query vectors, [Q, D] each: those that choose the settings, and those that say how well they do."""
+    """Query vectors, [Q, D] each: those that choose the settings, and those that say how well they
+    do.
+    """
 
     tuning: np.ndarray
     measuring: np.ndarray
@@ -72,7 +85,9 @@ class QueryHalves(NamedTuple):
 
 
 def run(ctx: StageContext) -> dict:
-    """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned on."""
+    """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned
+    on.
+    """
     _, vectors = read_items(ctx.inputs["embed"])
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
@@ -86,17 +101,19 @@ def run(ctx: StageContext) -> dict:
         (folder / attempts.TIMINGS).write_text(json.dumps(speed | tried, indent=1))
         storage.upload_tree(folder, ctx.out)
     console.print(
-        f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']} {figures['recall']:.4f}, "
-        f"{speed['batch_queries_per_s']:,.0f} queries/s",
+        f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']}"
+        f" {figures['recall']:.4f}, {speed['batch_queries_per_s']:,.0f} queries/s",
         highlight=False,
     )
     return {key: figures[key] for key in _SUMMARISED} | speed
 
 
 def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NOBODY) -> Built:
-    """Builds an index of the kind that suits the corpus, with little work that surely reaches the recall target.
+    """Builds an index of the kind that suits the corpus, with little work that surely reaches the
+    recall target.
 
-    Its settings are those of an earlier version, as long as they reach it too; else those of the least work.
+    Its settings are those of an earlier version, as long as they reach it too; else those of the
+    least work.
 
     Args:
       vectors: [N, D] float32, finite.
@@ -115,7 +132,10 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
         index, why = take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
         if index:
             origin = replace(
-                Origin(**start.index["tuning"]), how="tuned" if why else "inherited", version=start.version, why=why
+                Origin(**start.index["tuning"]),
+                how="tuned" if why else "inherited",
+                version=start.version,
+                why=why,
             )
             return Built(index, tried, [reason, *start.index["reasons"][1:]], origin)
     console.print(f"index: searching for settings anew: {why}", highlight=False)
@@ -131,25 +151,38 @@ def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
     if wanted.k * EXACT_SHARE > items:
         return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
     if items <= wanted.tree_above:
-        return ("tree", "quantised"), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
+        return (
+            "tree",
+            "quantised",
+        ), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
     return ("tree",), f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
 
 
 def _least(
-    exact: ExactIndex, kinds: Sequence[Kind], truth: Truth, target: float, tried: Callable[[Point], None]
+    exact: ExactIndex,
+    kinds: Sequence[Kind],
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
 ) -> tuple[Index, list[str]]:
     """The index with the least work of all kinds, and what speaks against the others."""
     best: Index = exact
     reasons = list[str]()
     for kind in kinds:
         best = _least_of_kind(best, kind, truth, target, tried, reasons)
-    if best is exact and "quantised" not in kinds:  # what falls into no leaves may be worth a scan of all its codes
+    # What falls into no leaves may be worth a scan of all its codes
+    if best is exact and "quantised" not in kinds:
         best = _least_of_kind(best, "quantised", truth, target, tried, reasons)
     return best, reasons
 
 
 def _least_of_kind(
-    best: Index, kind: Kind, truth: Truth, target: float, tried: Callable[[Point], None], reasons: list[str]
+    best: Index,
+    kind: Kind,
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
+    reasons: list[str],
 ) -> Index:
     """The index of a kind with the least work, or the best so far where that does less."""
     from twinspire_core.search.scann_index import ScannIndex
@@ -165,12 +198,16 @@ def _least_of_kind(
         if not cheaper or (tree and not leaves_suffice(tree, cheaper, truth, target, tried)):
             reasons.append(f"no settings of {what} can do less work than {rival}")
             continue
-        console.print(f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False)
+        console.print(
+            f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False
+        )
         index = ScannIndex.build(vectors, first)
         if point := tune(index, truth, target, tried, below):
             best = index.with_settings(point.settings)
         else:
-            reasons.append(f"no settings of {what} reach recall@{k} {target} with less work than {rival}")
+            reasons.append(
+                f"no settings of {what} reach recall@{k} {target} with less work than {rival}"
+            )
     return best
 
 
@@ -179,12 +216,16 @@ def _note(tried: list[Point], point: Point) -> None:
     tried.append(point)
     s, mean = point.settings, point.recall.mean
     leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
-    console.print(f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False)
+    console.print(
+        f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False
+    )
 
 
 def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> Origin:
     items = len(index)
-    return Origin(how="tuned", why=why, items=items, kinds=kinds, work=round(work(index.settings, items)))
+    return Origin(
+        how="tuned", why=why, items=items, kinds=kinds, work=round(work(index.settings, items))
+    )
 
 
 def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
@@ -196,13 +237,20 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
     """
     source = "users"
     if len(queries) < _LEAST_QUERIES:
-        source = f"{len(queries)} users and items, because fewer than {_LEAST_QUERIES} users were active"
-        drawn = np.random.default_rng(SEED).choice(len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False)
+        source = (
+            f"{len(queries)} users and items, because fewer than {_LEAST_QUERIES} users were active"
+        )
+        drawn = np.random.default_rng(SEED).choice(
+            len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False
+        )
         items = vectors[np.sort(drawn)]
-        queries = np.concatenate([queries, items]) if len(queries) else items  # of no width where there was no file
+        # Of no width where there was no file
+        queries = np.concatenate([queries, items]) if len(queries) else items
     measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
     tuning, measuring = queries[::2], queries[1::2]
-    return QueryHalves(tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source)
+    return QueryHalves(
+        tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source
+    )
 
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> dict:
@@ -221,6 +269,13 @@ def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> d
         "settings": asdict(index.settings),
         "reasons": built.reasons,
         "tuning": asdict(replace(built.origin, searched=built.origin.searched or str(day))),
-        "queries": {"tuning": len(queries.tuning), "measuring": len(queries.measuring), "source": queries.source},
-        "tried": [{**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)} for p in built.tried],
+        "queries": {
+            "tuning": len(queries.tuning),
+            "measuring": len(queries.measuring),
+            "source": queries.source,
+        },
+        "tried": [
+            {**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)}
+            for p in built.tried
+        ],
     }

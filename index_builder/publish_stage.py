@@ -40,15 +40,17 @@ ITEMS = "items.parquet"
 CO_OCCURRENCE = "co_occurrence.parquet"
 USERS = "users"
 REPORT = "report.html"
-_PLACES = {"pipeline", "source", "registry", "beam"}  # tables of the pipeline file that say where, not what
+# Tables of the pipeline file that say where, not what
+_PLACES = {"pipeline", "source", "registry", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
 
 
 def run(ctx: StageContext) -> dict:
-    """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date allow.
+    """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date
+    allow.
 
-    Returns:
-      The summary. `refused` lists the gate's reasons, if any; whoever called decides what that means.
+    Returns: The summary. `refused` lists the gate's reasons, if any; whoever called decides what
+      that means.
     """
     registry = Registry(ctx.pipeline.registry.root, ctx.pipeline.name)
     with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
@@ -69,7 +71,9 @@ def run(ctx: StageContext) -> dict:
     return summarise(ctx, registry, manifest.version, entry, verdict)
 
 
-def summarise(ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: Verdict) -> dict:
+def summarise(
+    ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: Verdict
+) -> dict:
     """Keeps the manifest among the working files; what the stage reports."""
     storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(version).dump())
     return {
@@ -95,13 +99,17 @@ def assemble(ctx: StageContext, staged: Path) -> None:
     pq.write_table(items, staged / ITEMS, compression="zstd")
     _add_nominators(ctx, staged)
     if ctx.pipeline.serving.user_store:
-        storage.link_tree(storage.join(ctx.inputs["features"], feature_schema.USERS), staged / USERS)
+        storage.link_tree(
+            storage.join(ctx.inputs["features"], feature_schema.USERS), staged / USERS
+        )
     if ctx.pipeline.serving.tensorflow:
         _add_served(ctx, staged, items.column("_item").combine_chunks())
 
 
 def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
-    """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked to."""
+    """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked
+    to.
+    """
     made = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
     if storage.list_files(made):
         storage.link_tree(made, staged / tensorflow_serving.FOLDER)
@@ -109,19 +117,26 @@ def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
     with suppress_native_stderr(), light():  # TensorFlow greets at length
         import tensorflow as tf
 
-        tower, vectors = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER)), stored_vectors(staged / INDEX)
+        tower, vectors = (
+            tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER)),
+            stored_vectors(staged / INDEX),
+        )
         tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
 
 
 def _add_nominators(ctx: StageContext, staged: Path) -> None:
-    """What the other sources of candidates need beside the items' popularity, and how all are mixed."""
+    """What the other sources of candidates need beside the items' popularity, and how all are
+    mixed.
+    """
     mix = storage.join(ctx.inputs["train"], MIX)
     if storage.exists(mix):
         (staged / MIX).write_bytes(storage.read_bytes(mix))
     together = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
     if storage.list_files(together):
         with tempfile.TemporaryDirectory() as scratch:
-            table = ds.dataset(storage.localize(together, Path(scratch)), format="parquet").to_table()
+            table = ds.dataset(
+                storage.localize(together, Path(scratch)), format="parquet"
+            ).to_table()
             pq.write_table(table.sort_by("_item"), staged / CO_OCCURRENCE, compression="zstd")
 
 
@@ -133,16 +148,25 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     """
     with tempfile.TemporaryDirectory() as scratch:
         corpus = ds.dataset(
-            storage.localize(storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), Path(scratch))
+            storage.localize(
+                storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), Path(scratch)
+            )
         )
         names = [name for name in corpus.schema.names if name.startswith("_")]
         table = corpus.to_table(columns=names).sort_by("_item").combine_chunks()
-    embedded = ds.dataset(vectors).to_table(columns=["_item"]).sort_by("_item").column("_item").combine_chunks()
+    embedded = (
+        ds.dataset(vectors)
+        .to_table(columns=["_item"])
+        .sort_by("_item")
+        .column("_item")
+        .combine_chunks()
+    )
     if not embedded.equals(table.column("_item").combine_chunks()):
         raise BadData(
-            f"Every item of a version has one vector, and every vector an item; the corpus of {ctx.inputs['features']} "
-            f"has {len(table)} items, {ctx.inputs['embed']} has {len(embedded)} vectors, of other items. "
-            "They were made by different runs: run the embed stage again with --force, then index and publish."
+            "Every item of a version has one vector, and every vector an item; the corpus of"
+            f" {ctx.inputs['features']} has {len(table)} items, {ctx.inputs['embed']} has"
+            f" {len(embedded)} vectors, of other items. They were made by different runs: run the"
+            " embed stage again with --force, then index and publish."
         )
     return table
 
@@ -150,7 +174,9 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
     metrics = json.loads((staged / model_bundle.METRICS).read_text())
     mix = metrics.get(model_bundle.MIX) or {}
-    leads = [of_day for day, of_day in metrics.get(model_bundle.LEADS, {}).items() if day != str(ctx.day)]
+    leads = [
+        of_day for day, of_day in metrics.get(model_bundle.LEADS, {}).items() if day != str(ctx.day)
+    ]
     figures = json.loads((staged / INDEX_FIGURES).read_text())
     return Measured(
         two_tower=_pair(metrics.get(model_bundle.HOLDOUT) or {}, leads),
@@ -177,8 +203,12 @@ def _origin(ctx: StageContext) -> dict[str, Any]:
     }
 
 
-def describe(ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str], **origin: Any) -> Manifest:
-    """The manifest, under an id that was not pruned; `origin` are the fields that say where the version comes from."""
+def describe(
+    ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str], **origin: Any
+) -> Manifest:
+    """The manifest, under an id that was not pruned; `origin` are the fields that say where the
+    version comes from.
+    """
     found = storage.list_files(str(staged))
     digests = storage.file_digests(found)
     files = {file.path: File(sha256=digests[file.path], size=file.size) for file in found}

@@ -1,7 +1,8 @@
 """Publishes a refresh: the towers of a version with a later catalogue, without training.
 
-Catalogue, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what was measured of them
-and the weights of the mix are those of the version, whose day stays the version's day.
+Catalogue, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what
+was measured of them and the weights of the mix are those of the version, whose day stays the
+version's day.
 """
 
 import json
@@ -9,7 +10,14 @@ import tempfile
 from pathlib import Path
 
 from index_builder.gate.verdict import Refreshed, judge_refresh
-from index_builder.publish_stage import INDEX_FIGURES, REPORT, assemble, describe, summarise, write_verdict
+from index_builder.publish_stage import (
+    INDEX_FIGURES,
+    REPORT,
+    assemble,
+    describe,
+    summarise,
+    write_verdict,
+)
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
@@ -18,13 +26,17 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
 
 
-def run(ctx: StageContext, before: Manifest, trained: str, live: str, changes: dict[str, int]) -> dict:
+def run(
+    ctx: StageContext, before: Manifest, trained: str, live: str, changes: dict[str, int]
+) -> dict:
     """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
 
     Args:
-      ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the version `before`.
+      ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the
+        version `before`.
       before: the version whose towers are taken, and whose catalogue this one is compared with.
-      trained: the version that these towers were trained for: `before`, unless that is a refresh itself.
+      trained: the version that these towers were trained for: `before`, unless that is a refresh
+        itself.
       live: the trained version whose towers were live when the refresh began.
       changes: `new`, `changed`, `withdrawn`, `reused` items.
 
@@ -49,7 +61,11 @@ def run(ctx: StageContext, before: Manifest, trained: str, live: str, changes: d
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         write_verdict(verdict, staged)
-        own = {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items() if stage != "train"}
+        own = {
+            stage: attempts.name(ctx.pipeline, uri)
+            for stage, uri in ctx.inputs.items()
+            if stage != "train"
+        }
         manifest = describe(
             ctx,
             staged,

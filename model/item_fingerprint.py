@@ -9,8 +9,9 @@ GAMMA = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, as in splitmix64
 def fingerprint(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> np.ndarray:
     """Hashes strings, the same on every machine and in every release.
 
-    The string's UTF-8 bytes are taken as little-endian words of 8, the last one padded with zeros, and folded by
-    `h = mix(h xor word)` from `h = mix(length + GAMMA)`. Ids up to 8 bytes of one length never collide.
+    The string's UTF-8 bytes are taken as little-endian words of 8, the last one padded with zeros,
+    and folded by `h = mix(h xor word)` from `h = mix(length + GAMMA)`. Ids up to 8 bytes of one
+    length never collide.
 
     Args:
       ids: [N] strings; a null counts as the empty string.
@@ -28,7 +29,9 @@ def fingerprint(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> np.
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """Splitmix64's finaliser: a bijection of [N] uint64 in which every input bit moves every output bit."""
+    """Splitmix64's finaliser: a bijection of [N] uint64 in which every input bit moves every output
+    bit.
+    """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -42,14 +45,21 @@ def _words(data: np.ndarray, start: np.ndarray, left: np.ndarray) -> np.ndarray:
     return taken.view("<u8")[:, 0].astype(np.uint64)
 
 
-def _bytes(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _bytes(
+    ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str],
+) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 bytes of all ids, with 8 to spare, and [N + 1] int64 offsets into them."""
     array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-    array = array.cast(pa.large_string())  # before chunks are combined: strings of 32-bit offsets end at 2 GiB
+    # Before chunks are combined: strings of 32-bit offsets end at 2 GiB
+    array = array.cast(pa.large_string())
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     array = array.fill_null("").cast(pa.large_binary())
     _, offsets, content = array.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1] if len(array) else [0]
+    bounds = (
+        np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        if len(array)
+        else [0]
+    )
     data = np.frombuffer(content, np.uint8) if content is not None else np.zeros(0, np.uint8)
     return np.concatenate([data, np.zeros(8, np.uint8)]), np.asarray(bounds, np.int64)

@@ -1,4 +1,6 @@
-"""Scores recommendations against what was really taken: those of a version, or a file made by anything else."""
+"""Scores recommendations against what was really taken: those of a version, or a file made by
+anything else.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -50,7 +52,8 @@ def score_file(
     *,
     resamples: int = 0,
 ) -> Measures:
-    """Scores a file of recommendations; model/evaluation/list_files.py says what such files look like.
+    """Scores a file of recommendations; model/evaluation/list_files.py says what such files look
+    like.
 
     Every query with a true item counts, one without recommendations as a miss; others are ignored.
 
@@ -58,11 +61,14 @@ def score_file(
       recs: recommended items per query, best first: a file or a table.
       truth: true items per query; repeated ones count once.
       ks: list lengths.
-      corpus: the catalogue, with a column `_item` or `item`. True items outside it are misses in any case, as nothing
-        can find them; items recommended from outside are too. Without it there is no coverage and no Gini coefficient.
-      resamples: bootstrap resamples behind `intervals`; 0 for none. Several queries of one user count as of several.
+      corpus: the catalogue, with a column `_item` or `item`. True items outside it are misses in
+        any case, as nothing can find them; items recommended from outside are too. Without it there
+        is no coverage and no Gini coefficient.
+      resamples: bootstrap resamples behind `intervals`; 0 for none. Several queries of one user
+        count as of several.
 
-    Returns: means by measure, with `users` (queries with a true item) and `answered` (those that have a list).
+    Returns: means by measure, with `users` (queries with a true item) and `answered` (those that
+    have a list).
     """
     wanted = distinct(_lists(truth, TRUTH_COLUMNS))
     given = _lists(recs, ITEM_COLUMNS)
@@ -99,29 +105,35 @@ def score_version(
     mix: Fusion | None = None,
     passing: np.ndarray | None = None,
 ) -> dict[str, Measures]:
-    """Scores a version's two towers by exact search, beside the lists that need no model, and the mix of all.
+    """Scores a version's two towers by exact search, beside the lists that need no model, and the
+    mix of all.
 
     Args:
       embed: the version's query tower.
       items: its corpus: `_item`, `_popular`, `_lately`.
       vectors: `_item` and `vector`, in any order.
-      queries: one row per query: user and raw features. Items seen are those of a column `_past` or `seen`, else the
-        history.
-      truth: true items per query. A query without a row in `queries` is asked with all features missing.
+      queries: one row per query: user and raw features. Items seen are those of a column `_past` or
+        `seen`, else the history.
+      truth: true items per query. A query without a row in `queries` is asked with all features
+        missing.
       pipeline: declares the features.
       ks: list lengths.
       together: its table of co-occurrence, if it has one.
       mix: its mix, if it has one.
-      passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes counts.
+      passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
+        counts.
 
-    Returns: measures by list (`two_tower`, `mix`, `most_popular`, …), each with the number of queries `answered`. All
-    queries count; slices tell users apart by the number of items seen, as far as the queries tell it. With `passing`,
-    measures are of the part of the catalogue that passes, and queries with no true item in it are `left_out`.
+    Returns: measures by list (`two_tower`, `mix`, `most_popular`, …), each with the number of
+    queries `answered`. All queries count; slices tell users apart by the number of items seen, as
+    far as the queries tell it. With `passing`, measures are of the part of the catalogue that
+    passes, and queries with no true item in it are `left_out`.
 
     Raises:
       BadData: files do not fit each other, or no true item passes.
     """
-    given = distinct(read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user))
+    given = distinct(
+        read_lists(truth, TRUTH_COLUMNS, place="the truth", user=pipeline.columns.user)
+    )
     part = FilteredCorpus(np.ones(len(items), bool) if passing is None else passing)
     wanted = given if passing is None else _among(given, items.column("_item").take(part.rows))
     asked, found = _aligned(queries, wanted, pipeline)
@@ -133,44 +145,69 @@ def score_version(
     )
     if asked.column("_past").null_count == len(asked):  # histories are oldest first
         split = replace(split, past=most_frequent_first(split.past))
-    own, nominators, k = part.split(split), CandidateSources.of(items, together).among(part.passing), max(ks)
+    own, nominators, k = (
+        part.split(split),
+        CandidateSources.of(items, together).among(part.passing),
+        max(ks),
+    )
     vectors_of = _matrix(vectors, items.column("_item"))[part.rows]
     ranked = {TWO_TOWER: rank(own, embed(asked), vectors_of, max(k, DEPTH))}
     near = rank_near(nominators, split, max(k, DEPTH)) if mix or together is not None else None
     if mix:
-        ranked[MIX] = part.inside(rank_fusion(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k, near=near))
+        ranked[MIX] = part.inside(
+            rank_fusion(mix, nominators, split, part.outside(ranked[TWO_TOWER]), k, near=near)
+        )
     ranked |= rank_baselines(own, k)
     if near and together is not None:
         ranked[CO_OCCURRENCE] = part.inside(rank_co_occurrence(nominators, split, k, near))
-    told = {"answered": found} | ({} if passing is None else {"left_out": len(given.key) - len(wanted.key)})
-    return {name: {**told, **evaluate_ranked(own, lists.first(k), ks)} for name, lists in ranked.items()}
+    told = {"answered": found} | (
+        {} if passing is None else {"left_out": len(given.key) - len(wanted.key)}
+    )
+    return {
+        name: {**told, **evaluate_ranked(own, lists.first(k), ks)} for name, lists in ranked.items()
+    }
 
 
 def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
-    """Brings raw query features to their declared types; columns that are not there are missing values.
+    """Brings raw query features to their declared types; columns that are not there are missing
+    values.
 
     Raises:
       BadData: a column cannot be read as its type.
     """
     columns = {}
     for field in query_columns(pipeline):
-        given = table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows)
+        given = (
+            table.column(field.name)
+            if field.name in table.column_names
+            else pa.nulls(table.num_rows)
+        )
         try:
             columns[field.name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
-            raise BadData(f"Feature {field.name} is {field.type}; the queries hold {given.type}: {e}.") from e
+            raise BadData(
+                f"Feature {field.name} is {field.type}; the queries hold {given.type}: {e}."
+            ) from e
     return pa.table(columns)
 
 
 def _among(lists: Lists, items: pa.ChunkedArray) -> Lists:
     """What the lists hold of these items, without lists that are empty then."""
-    values, lengths = lists.items.flatten(), pc.list_value_length(lists.items).to_numpy(zero_copy_only=False)
+    values, lengths = (
+        lists.items.flatten(),
+        pc.list_value_length(lists.items).to_numpy(zero_copy_only=False),
+    )
     kept = pc.is_in(values, value_set=items.combine_chunks())
-    table = pa.table({"user": lists.key.take(pa.array(np.repeat(np.arange(len(lengths)), lengths))), "item": values})
+    table = pa.table(
+        {
+            "user": lists.key.take(pa.array(np.repeat(np.arange(len(lengths)), lengths))),
+            "item": values,
+        }
+    )
     if not pc.any(kept).as_py():
         raise BadData(
-            f"Lists are measured by the true items that pass the filter; none of {len(values):,} does. Take a wider "
-            "filter, or a truth of users who took such items."
+            f"Lists are measured by the true items that pass the filter; none of {len(values):,}"
+            " does. Take a wider filter, or a truth of users who took such items."
         )
     return read_lists(table.filter(kept), ITEM_COLUMNS, place="the truth")
 
@@ -182,14 +219,21 @@ def _lists(source: str | pa.Table, columns: Sequence[str]) -> Lists:
 
 def _lists_of_items(corpus: str | pa.Table) -> pa.Array:
     table = read_table(corpus) if isinstance(corpus, str) else corpus
-    name = next((name for name in ("_item", "item", "item_id") if name in table.column_names), table.column_names[0])
+    name = next(
+        (name for name in ("_item", "item", "item_id") if name in table.column_names),
+        table.column_names[0],
+    )
     return as_text(table.column(name).combine_chunks(), "the corpus")
 
 
 def _aligned(queries: pa.Table, wanted: Lists, pipeline: Pipeline) -> tuple[pa.Table, int]:
     """The queries in the order of the truth, typed; and how many of them were there."""
     queries = _named_history(queries, pipeline)
-    place = _places(wanted.key, read_keys(queries, place="the queries", user=pipeline.columns.user), "the queries")
+    place = _places(
+        wanted.key,
+        read_keys(queries, place="the queries", user=pipeline.columns.user),
+        "the queries",
+    )
     asked = conform(queries, pipeline).append_column("_past", _past_column(queries)).take(place)
     return _with_user_id(asked, wanted.key, pipeline), len(place) - place.null_count
 
@@ -199,18 +243,23 @@ def _places(wanted: pa.Array, there: pa.Array, name: str) -> pa.Array:
     place = pc.index_in(wanted, value_set=there)
     if len(wanted) and place.null_count == len(wanted):
         raise BadData(
-            f"{name} and the truth are joined by user; none is in both: {wanted.slice(0, 3).to_pylist()} in the truth, "
-            f"{there.slice(0, 3).to_pylist()} in {name}. They may be of another split, or the ids written differently."
+            f"{name} and the truth are joined by user; none is in both:"
+            f" {wanted.slice(0, 3).to_pylist()} in the truth, {there.slice(0, 3).to_pylist()} in"
+            f" {name}. They may be of another split, or the ids written differently."
         )
     return place
 
 
 def _named_history(queries: pa.Table, pipeline: Pipeline) -> pa.Table:
-    """Requests may call the history `history`, whatever its feature is called (docs/requests.md)."""
+    """Requests may call the history `history`, whatever its feature is called
+    (docs/requests.md).
+    """
     own = next(iter(pipeline.kinds("history")), None)
     if own is None or own in queries.column_names:
         return queries
-    return queries.rename_columns([own if name == "history" else name for name in queries.column_names])
+    return queries.rename_columns(
+        [own if name == "history" else name for name in queries.column_names]
+    )
 
 
 def _past_column(queries: pa.Table) -> Any:
@@ -237,7 +286,9 @@ def _matrix(vectors: pa.Table, items: pa.ChunkedArray) -> np.ndarray:
     """[C, D] float32 in the order of `items`."""
     place = pc.index_in(items, value_set=vectors.column("_item").combine_chunks())
     if place.null_count:
-        raise BadData(f"Every item of a version has a vector; {place.null_count} of {len(items)} have none.")
+        raise BadData(
+            f"Every item of a version has a vector; {place.null_count} of {len(items)} have none."
+        )
     column = vectors.column("vector").combine_chunks()
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     return values.reshape(len(column), -1)[place.to_numpy()]

@@ -1,4 +1,6 @@
-"""The train stage: measure the parent on the new day, train on it, measure the result on users held out of it."""
+"""The train stage: measure the parent on the new day, train on it, measure the result on users held
+out of it.
+"""
 
 import json
 import tempfile
@@ -56,30 +58,39 @@ _FEATURES = (
 )
 
 MOST_BESIDE = 200_000
-"""Items up to which the parent is measured while its child is trained: memory then holds the tables of both."""
+"""Items up to which the parent is measured while its child is trained: memory then holds the tables
+of both.
+"""
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Runs the stage; twinspire_core/contracts/model_bundle.py says what it leaves under `ctx.out`.
 
     Raises:
-      UsageError: today's shapes are not the parent's, the parent's state is gone, or the loss is no number.
+      UsageError: today's shapes are not the parent's, the parent's state is gone, or the loss is no
+      number.
       BadData: the features are not what the pipeline file declares.
     """
     _check(ctx)
     if ctx.pipeline.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with tempfile.TemporaryDirectory() as scratch:
-        parts = [*_FEATURES, storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day))]
+        parts = [
+            *_FEATURES,
+            storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day)),
+        ]
         parts += [feature_schema.PASTS] if ctx.pipeline.evaluation.als else []
         parts += [feature_schema.CO_OCCURRENCE_START] if ctx.pipeline.mix.pairs else []
         features = _local(ctx.inputs["features"], parts, Path(scratch) / "features")
         parent = (
-            _local(ctx.parent.home, [*model_bundle.TOWERS.values()], Path(scratch) / "parent") if ctx.parent else None
+            _local(ctx.parent.home, [*model_bundle.TOWERS.values()], Path(scratch) / "parent")
+            if ctx.parent
+            else None
         )
         warm = ctx.parent and ctx.mode == "incremental"
         start = (
-            _local(ctx.parent.train, (model_bundle.STATE,), Path(scratch) / "state") / model_bundle.STATE
+            _local(ctx.parent.train, (model_bundle.STATE,), Path(scratch) / "state")
+            / model_bundle.STATE
             if warm
             else None
         )
@@ -100,8 +111,9 @@ def _check(ctx: StageContext) -> None:
         return
     if ctx.parent and not storage.exists(storage.join(ctx.parent.train, model_bundle.STATE)):
         raise UsageError(
-            f"A warm start needs its parent's training state; that of {ctx.parent.version} is no longer at "
-            f"{ctx.parent.train}. Its working files were probably removed: train from scratch with --mode full."
+            f"A warm start needs its parent's training state; that of {ctx.parent.version} is no"
+            f" longer at {ctx.parent.train}. Its working files were probably removed: train from"
+            " scratch with --mode full."
         )
 
 
@@ -112,7 +124,8 @@ def _train(
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / feature_schema.CORPUS_START)
     examples = _examples(ctx, features)
     asked = exams_of(ctx, _evaluation(ctx, features), examples, corpus)
-    beside = ThreadPoolExecutor(1)  # on one core the parent is measured while the other lays out the graphs
+    # On one core the parent is measured while the other lays out the graphs
+    beside = ThreadPoolExecutor(1)
     try:
         judging = beside.submit(_judge, ctx, parent, corpus, asked)
         if corpus.num_rows > MOST_BESIDE:
@@ -121,7 +134,8 @@ def _train(
         towers = write(ctx, learned, out)
         judged = judging.result()
     finally:
-        beside.shutdown(wait=False)  # whoever stops the stage is not kept waiting: its day has to be closed first
+        # Whoever stops the stage is not kept waiting: its day has to be closed first
+        beside.shutdown(wait=False)
     before = judged.lists
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
     encoded = encode(towers, corpus, held)
@@ -129,15 +143,25 @@ def _train(
     (out / model_bundle.EXAMPLES).write_text(
         json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
     )
-    together = _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
+    together = (
+        _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
+    )
     nominators = CandidateSources.of(corpus, together)
     near = {name: rank_near(nominators, asked[name].split, max(*ks, DEPTH)) for name in (DAY, HELD)}
     others = _others(ctx, features, asked, corpus, near if together is not None else {}, nominators)
     measured = {**metrics(asked, before, after, others, ks), model_bundle.TRAIN: learned.figures()}
     events = examples.narrow
     trained = events.filter(pc.invert(events.column("_holdout")))
-    own = measure_lift(ctx, asked[HELD], after[HELD], popular_today(asked[HELD].split, corpus, trained.column("_item")))
-    measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = own, lifts_after(ctx, own)
+    own = measure_lift(
+        ctx,
+        asked[HELD],
+        after[HELD],
+        popular_today(asked[HELD].split, corpus, trained.column("_item")),
+    )
+    measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = (
+        own,
+        lifts_after(ctx, own),
+    )
     measured[model_bundle.MIX] = _mix(
         DayFusion(
             ctx=ctx,
@@ -152,10 +176,23 @@ def _train(
         out,
     )
     measured[model_bundle.UNREAD] = judged.unread
-    measured |= {model_bundle.SHARES: shares_after(ctx, learned.days), model_bundle.GAPS: _gaps(ctx)}
-    measured[model_bundle.AUXILIARY] = _auxiliary(learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded))
+    measured |= {
+        model_bundle.SHARES: shares_after(ctx, learned.days),
+        model_bundle.GAPS: _gaps(ctx),
+    }
+    measured[model_bundle.AUXILIARY] = _auxiliary(
+        learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded)
+    )
     vectors = (encoded.queries(HELD), encoded.items)
-    figures = draw(ctx.pipeline, asked[HELD].split, vectors, after[HELD].kept, corpus, events, learned.frequency)
+    figures = draw(
+        ctx.pipeline,
+        asked[HELD].split,
+        vectors,
+        after[HELD].kept,
+        corpus,
+        events,
+        learned.frequency,
+    )
     return {**measured, **figures}, learned.timings()
 
 
@@ -173,7 +210,9 @@ class _Judged(NamedTuple):
     unread: Sequence[str] = ()
 
 
-def _judge(ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, TowerLists]) -> _Judged:
+def _judge(
+    ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, TowerLists]
+) -> _Judged:
     if parent is None:
         return _Judged()
     towers = load_both(parent)
@@ -212,8 +251,11 @@ def _others(
         others[DAY][als_baseline.ALS] = _als(ctx, features, asked[DAY], corpus)
     k = max(ctx.pipeline.evaluation.ks)
     for name, lists in near.items():
-        if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:  # earlier days' answers were paired meanwhile
-            others[name][CO_OCCURRENCE] = rank_co_occurrence(nominators, asked[name].split, k, lists)
+        # Earlier days' answers were paired meanwhile
+        if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:
+            others[name][CO_OCCURRENCE] = rank_co_occurrence(
+                nominators, asked[name].split, k, lists
+            )
     return others
 
 
@@ -224,15 +266,21 @@ def _als(ctx: StageContext, features: Path, day: TowerLists, corpus: pa.Table) -
         _read(features / feature_schema.PASTS),
     )
     Console(stderr=True).print(f"Factorising what {pasts.num_rows:,} users had before the day")
-    return als_baseline.rank_als(pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension)
+    return als_baseline.rank_als(
+        pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension
+    )
 
 
-def _labelled(ctx: StageContext, asked: Mapping[str, TowerLists], name: str, encoded: Encoded) -> Labelled | None:
+def _labelled(
+    ctx: StageContext, asked: Mapping[str, TowerLists], name: str, encoded: Encoded
+) -> Labelled | None:
     """The clicks of an exam that a head is measured on, if there is one."""
     return labelled(asked[name], name, encoded) if ctx.pipeline.train.auxiliary.weight else None
 
 
-def _auxiliary(learned: Trained, before: Labelled | None, held: Labelled | None) -> dict[str, Any] | None:
+def _auxiliary(
+    learned: Trained, before: Labelled | None, held: Labelled | None
+) -> dict[str, Any] | None:
     head, inherited = learned.model.head, learned.inherited
     if not head or held is None:
         return None
@@ -249,8 +297,13 @@ def _gaps(ctx: StageContext) -> list[dict[str, str]]:
 
 
 def _evaluation(ctx: StageContext, features: Path) -> SelectedRows:
-    kind, narrow = feature_schema.evaluation_schema(ctx.pipeline), ["_user", "_day", "_holdout", "_past_events"]
-    return SelectedRows(features / feature_schema.EVALUATION, narrow, kind.names, kind.empty_table())
+    kind, narrow = (
+        feature_schema.evaluation_schema(ctx.pipeline),
+        ["_user", "_day", "_holdout", "_past_events"],
+    )
+    return SelectedRows(
+        features / feature_schema.EVALUATION, narrow, kind.names, kind.empty_table()
+    )
 
 
 def _examples(ctx: StageContext, features: Path) -> SelectedRows:
@@ -259,7 +312,10 @@ def _examples(ctx: StageContext, features: Path) -> SelectedRows:
         feature_schema.example_schema(ctx.pipeline),
         features / feature_schema.EXAMPLES / feature_schema.day_folder(ctx.day),
     )
-    auxiliary, label = ctx.pipeline.train.auxiliary, [LABEL] if ctx.pipeline.train.auxiliary.weight else []
+    auxiliary, label = (
+        ctx.pipeline.train.auxiliary,
+        [LABEL] if ctx.pipeline.train.auxiliary.weight else [],
+    )
     narrow = ["_user", "_item", "_time", "_holdout", *label]
     columns = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
     found = SelectedRows(folder, narrow, [*narrow, *columns], kind.empty_table())
@@ -284,12 +340,19 @@ def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
 
 def _summary(ctx: StageContext, measured: dict[str, Any]) -> dict[str, Any]:
     def short(measures: Measures | None) -> dict[str, float] | None:
-        return {k: round(v, 5) for k, v in headline(measures, ctx.pipeline.evaluation.ks).items()} if measures else None
+        return (
+            {k: round(v, 5) for k, v in headline(measures, ctx.pipeline.evaluation.ks).items()}
+            if measures
+            else None
+        )
 
     figures, held = measured[model_bundle.TRAIN], measured[model_bundle.HOLDOUT]
     return {
         **{name: figures[name] for name in ("rows", "steps")},
         "loss": figures["loss"][-1][1] if figures["loss"] else None,
         "progressive": short(measured[model_bundle.PROGRESSIVE]),
-        "holdout": {"users": held["users"], **{who: short(held[who]) for who in ("candidate", "baseline")}},
+        "holdout": {
+            "users": held["users"],
+            **{who: short(held[who]) for who in ("candidate", "baseline")},
+        },
     }

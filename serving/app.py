@@ -29,7 +29,8 @@ Errors are `{{"error": {{"type", "message", "where", "did_you_mean"}}}}`; `where
 def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     """The server of one recommender, as an ASGI application.
 
-    It follows the registry from its startup event to its shutdown event. `app.state.service` is what routes share.
+    It follows the registry from its startup event to its shutdown event. `app.state.service` is
+    what routes share.
     """
     service = Service(pipeline, settings or Settings())
 
@@ -65,7 +66,9 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         metrics.errors.labels(path if path in paths else "other", kind).inc()
 
     http_errors.install(app, mark)
-    app.add_middleware(RequestMiddleware, token=service.settings.token, paths=paths, metrics=metrics)
+    app.add_middleware(
+        RequestMiddleware, token=service.settings.token, paths=paths, metrics=metrics
+    )
     return app
 
 
@@ -83,9 +86,9 @@ def _ask(app: FastAPI, service: Service) -> None:
     async def recommend(request: Request) -> Response:
         """Lists the best items for one `query`, or for each of several `queries`.
 
-        A query names a user that the version knows, or describes one by raw features and a history; every key may be
-        left out. A user that the version does not know is answered from what the query says alone: `known` is false,
-        and `based_on` says what was left to go by.
+        A query names a user that the version knows, or describes one by raw features and a history;
+        every key may be left out. A user that the version does not know is answered from what the
+        query says alone: `known` is false, and `based_on` says what was left to go by.
         """
         asked = bodies.asked(await bodies.read(request, settings.max_body), requests, settings)
         service.check_ready()  # or it would wait first
@@ -100,7 +103,9 @@ def _ask(app: FastAPI, service: Service) -> None:
         response_class=Response,
     )
     async def similar(request: Request) -> Response:
-        """Lists the items whose vectors are nearest to an item's own, itself aside; scores are cosines."""
+        """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
+        cosines.
+        """
         asked = bodies.like(await bodies.read(request, settings.max_body), requests, settings)
         return _json(await run_in_threadpool(alike, service.version, asked))
 
@@ -112,7 +117,9 @@ def _ask(app: FastAPI, service: Service) -> None:
         response_class=Response,
     )
     async def version() -> Response:
-        """The live version, what it can do, the one that is being loaded, and why the newest one could not be."""
+        """The live version, what it can do, the one that is being loaded, and why the newest one
+        could not be.
+        """
         return _json(orjson.dumps(service.about()))
 
 
@@ -130,12 +137,16 @@ def _watch(app: FastAPI, service: Service) -> None:
         response_class=Response,
     )
     async def readyz() -> Response:
-        """200 once a version is loaded and has answered warm-up queries; send it traffic from then on."""
+        """200 once a version is loaded and has answered warm-up queries; send it traffic from then
+        on.
+        """
         return _json(orjson.dumps({"status": "ready", "version": service.version.id}))
 
     @app.get("/metrics", tags=["watch"], summary="Figures for Prometheus", response_class=Response)
     async def metrics() -> Response:
-        """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus' text format."""
+        """Requests, errors, latency, batch sizes, the live version and its swaps, in Prometheus'
+        text format.
+        """
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     for path, answer in (("/healthz", healthz), ("/readyz", readyz)):  # as some balancers ask

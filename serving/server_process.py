@@ -13,20 +13,29 @@ from twinspire_core.errors import UsageError
 
 _GRACE = 30  # seconds that requests in flight get at the end
 _KEEP_ALIVE = (
-    75  # seconds that an idle connection stays; longer than balancers keep theirs, who else would lose requests
+    # Seconds that an idle connection stays; longer than balancers keep theirs, who else would lose
+    # requests
+    75
 )
 log = logging.getLogger("twinspire.serve")
 
 
-def serve(pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False) -> None:
+def serve(
+    pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False
+) -> None:
     """Serves until SIGTERM or SIGINT; then requests in flight are answered, and no new ones taken.
 
     Raises:
       UsageError: it cannot listen there.
     """
-    # A stream of its own: while a version is loaded, what libraries write to standard error is held back.
+    # A stream of its own: while a version is loaded, what libraries write to standard error is held
+    # back.
     stream = os.fdopen(os.dup(2), "w", buffering=1)
-    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=stream,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     log.setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
     config = uvicorn.Config(
@@ -55,6 +64,6 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=backlog)
     except (OSError, OverflowError) as e:
         raise UsageError(
-            f"A server listens on a free port of an address of this machine; {host}:{port} cannot be had: {e}. "
-            "Choose another one by --port or --host."
+            f"A server listens on a free port of an address of this machine; {host}:{port} cannot"
+            f" be had: {e}. Choose another one by --port or --host."
         ) from e

@@ -1,4 +1,6 @@
-"""Fixtures of the whole suite: places to store things, on a disk and on a real fake-gcs-server process."""
+"""Fixtures of the whole suite: places to store things, on a disk and on a real fake-gcs-server
+process.
+"""
 
 import gc
 import secrets
@@ -21,12 +23,18 @@ FIRST = ("tests/system",)
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The files that take longest come first."""
-    items.sort(key=lambda item: next((n for n, begin in enumerate(FIRST) if item.nodeid.startswith(begin)), len(FIRST)))
+    items.sort(
+        key=lambda item: next(
+            (n for n, begin in enumerate(FIRST) if item.nodeid.startswith(begin)), len(FIRST)
+        )
+    )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish():
-    """Spares the collector what was imported: millions of objects, which it went through again at each traced graph."""
+    """Spares the collector what was imported: millions of objects, which it went through again at
+    each traced graph.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -39,14 +47,19 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Together(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+            return next(
+                (folder for folder in TOGETHER if nodeid.startswith(folder)),
+                super()._split_scope(nodeid),
+            )
 
     return Together(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
 def gcs_server(tmp_path_factory):
-    """A running object store; google-cloud-storage and Beam find it by STORAGE_EMULATOR_HOST, set meanwhile."""
+    """A running object store; google-cloud-storage and Beam find it by STORAGE_EMULATOR_HOST, set
+    meanwhile.
+    """
     binary = next(Path(fake_gcs.__file__).parent.rglob("fake-gcs-server-linux-*"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -88,4 +101,6 @@ def gs_place(gcs_server):
 @pytest.fixture(params=["disk", "gs"])
 def place(request, tmp_path):
     """A fresh folder, once on the disk and once in the object store."""
-    return str(tmp_path / "place") if request.param == "disk" else request.getfixturevalue("gs_place")
+    return (
+        str(tmp_path / "place") if request.param == "disk" else request.getfixturevalue("gs_place")
+    )

@@ -112,7 +112,8 @@ def lay_out(folder: Path, first: date = FIRST, days: int = DAYS, seed: int = 0) 
         {
             "item_id": [f"i{n:03d}" for n in range(ITEMS)],
             "title": [
-                f"{['red', 'blue', 'old'][n % 3]} {['hat', 'mug', 'lamp', 'rug', 'pen', 'bag'][kind[n]]}"
+                f"{['red', 'blue', 'old'][n % 3]}"
+                f" {['hat', 'mug', 'lamp', 'rug', 'pen', 'bag'][kind[n]]}"
                 for n in range(ITEMS)
             ],
             "kind": [f"k{k}" for k in kind],
@@ -120,7 +121,10 @@ def lay_out(folder: Path, first: date = FIRST, days: int = DAYS, seed: int = 0) 
         }
     )
     users = pl.DataFrame(
-        {"user_id": [f"u{n:03d}" for n in range(0, USERS, 2)], "city": [f"c{taste[n] % 3}" for n in range(0, USERS, 2)]}
+        {
+            "user_id": [f"u{n:03d}" for n in range(0, USERS, 2)],
+            "city": [f"c{taste[n] % 3}" for n in range(0, USERS, 2)],
+        }
     )
     _write(items, folder / f"items/dt={first - timedelta(days=1)}")
     _write(users, folder / f"users/dt={first - timedelta(days=1)}")
@@ -137,9 +141,13 @@ def _day(draw, day: date, taste, kind, appeal) -> pl.DataFrame:
     active = np.flatnonzero(draw.random(USERS) < 0.7)
     active = np.repeat(active, draw.integers(2, 6, len(active)))
     # Nine times in ten a user takes what they like.
-    likes = np.where(draw.random(len(active)) < 0.9, taste[active], draw.integers(TASTES, size=len(active)))
+    likes = np.where(
+        draw.random(len(active)) < 0.9, taste[active], draw.integers(TASTES, size=len(active))
+    )
     weights = (kind[None, :] == likes[:, None]) * appeal
-    chosen = (weights.cumsum(1) > draw.random(len(active))[:, None] * weights.sum(1, keepdims=True)).argmax(1)
+    chosen = (
+        weights.cumsum(1) > draw.random(len(active))[:, None] * weights.sum(1, keepdims=True)
+    ).argmax(1)
     seconds = draw.integers(2 * 3600, 22 * 3600, len(active))
     return (
         pl.DataFrame(

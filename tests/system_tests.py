@@ -1,4 +1,5 @@
-"""`make test-system`: runs the tests marked `system`, and writes what came of them to docs/system-tests.md.
+"""`make test-system`: runs the tests marked `system`, and writes what came of them to
+docs/system-tests.md.
 
 Arguments are pytest's; with any, less may have run than all of them, and nothing is written.
 """
@@ -21,7 +22,16 @@ OUTCOMES = ("passed", "failed", "skipped")
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as home:
         report = Path(home, "junit.xml")
-        command = [sys.executable, "-m", "pytest", "-m", "system", f"--junitxml={report}", "-o", "junit_family=xunit1"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-m",
+            "system",
+            f"--junitxml={report}",
+            "-o",
+            "junit_family=xunit1",
+        ]
         code = subprocess.run([*command, *arguments], cwd=ROOT).returncode
         if not arguments and report.exists():
             PAGE.write_text(page(ElementTree.parse(report).getroot()))
@@ -33,12 +43,21 @@ def page(report: ElementTree.Element) -> str:
     counts, seconds = defaultdict(Counter), Counter()
     for case in report.iter("testcase"):
         ends = {child.tag for child in case}
-        outcome = "failed" if ends & {"failure", "error"} else "skipped" if "skipped" in ends else "passed"
+        outcome = (
+            "failed"
+            if ends & {"failure", "error"}
+            else "skipped"
+            if "skipped" in ends
+            else "passed"
+        )
         counts[case.get("file")][outcome] += 1
         seconds[case.get("file")] += float(case.get("time"))
     rows = [(f"`{file}`", counts[file], seconds[file]) for file in sorted(counts)]
     rows.append(("all", sum(counts.values(), Counter()), sum(seconds.values())))
-    lines = (f"| {name} | {' | '.join(str(found[o]) for o in OUTCOMES)} | {took:.0f} |" for name, found, took in rows)
+    lines = (
+        f"| {name} | {' | '.join(str(found[o]) for o in OUTCOMES)} | {took:.0f} |"
+        for name, found, took in rows
+    )
     return f"""# System tests
 
 Written by `make test-system`. It runs before a release what `make test` leaves out because it takes minutes: tests that
@@ -54,10 +73,14 @@ are marked `system`.
 
 def commit() -> str:
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip()
 
     changes = git("status", "--porcelain", "--untracked-files=no")
-    return f"`{git('rev-parse', '--short', 'HEAD')}`" + (" and uncommitted changes" if changes else "")
+    return f"`{git('rev-parse', '--short', 'HEAD')}`" + (
+        " and uncommitted changes" if changes else ""
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Documentation is a contract: pages that follow from the code are fresh, and examples in them work."""
+"""Documentation is a contract: pages that follow from the code are fresh, and examples in them
+work.
+"""
 
 import importlib.util
 import re
@@ -27,7 +29,9 @@ def _generator():
 @pytest.mark.parametrize("page", ["pipeline-file.md", "commands.md"])
 def test_generated_pages_are_fresh(page):
     written = (ROOT / "docs" / page).read_text()
-    assert written == _generator().PAGES[page]().rstrip() + "\n", f"docs/{page} is stale: run `make docs`"
+    assert written == _generator().PAGES[page]().rstrip() + "\n", (
+        f"docs/{page} is stale: run `make docs`"
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -48,10 +52,14 @@ def _tables(model: type[Strict]):
             yield from _tables(field.annotation)
 
 
-@pytest.mark.parametrize("model", [*_tables(Pipeline), *KINDS.values()], ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    "model", [*_tables(Pipeline), *KINDS.values()], ids=lambda model: model.__name__
+)
 def test_every_key_of_the_pipeline_file_says_what_it_means(model):
     assert model.__doc__
-    assert [key for key, field in model.model_fields.items() if key != "kind" and not field.description] == []
+    assert [
+        key for key, field in model.model_fields.items() if key != "kind" and not field.description
+    ] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

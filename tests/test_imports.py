@@ -1,4 +1,6 @@
-"""What is loaded with what. Which package may import which is import-linter's affair (pyproject.toml, `make lint`)."""
+"""What is loaded with what. Which package may import which is import-linter's affair
+(pyproject.toml, `make lint`).
+"""
 
 import ast
 import subprocess
@@ -32,7 +34,11 @@ def loaded_by(*names: str) -> set[str]:
 
 
 def test_the_floor_is_light():
-    floor = [name for name in MODULES if name.startswith("twinspire_core") and not name.endswith("scann_index")]
+    floor = [
+        name
+        for name in MODULES
+        if name.startswith("twinspire_core") and not name.endswith("scann_index")
+    ]
     assert not HEAVY & loaded_by(*floor)
 
 
@@ -43,25 +49,42 @@ def test_what_other_packages_take_from_a_stage_is_light(name):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "dags").rglob("*.py")), ids=lambda path: path.name)
 def test_dags_import_none_of_it(path):
-    found = {n.module or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
-    found |= {a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import) for a in n.names}
+    found = {
+        n.module or ""
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.ImportFrom)
+    }
+    found |= {
+        a.name
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.Import)
+        for a in n.names
+    }
     assert not {name.partition(".")[0] for name in found} & set(OURS)
 
 
 def test_the_command_line_starts_light():
-    assert not (HEAVY | {"numpy", "pyarrow", "polars", "matplotlib"}) & loaded_by("twinspire.cli.main")
+    assert not (HEAVY | {"numpy", "pyarrow", "polars", "matplotlib"}) & loaded_by(
+        "twinspire.cli.main"
+    )
 
 
 def test_keras_is_loaded_only_where_it_is_asked_for():
-    """It takes a third as long as TensorFlow itself: only a function may import the module that needs it."""
+    """It takes a third as long as TensorFlow itself: only a function may import the module that
+    needs it.
+    """
     layers = "model.towers.encoder_layers"
 
     def at_the_top(name):
         body = [
-            node for node in ast.parse(MODULES[name].read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)
+            node
+            for node in ast.parse(MODULES[name].read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
         ]
         of = [getattr(node, "module", None) or node.names[0].name for node in body]
-        return {module for module in of if module in (layers, "keras") or module.startswith("keras.")}
+        return {
+            module for module in of if module in (layers, "keras") or module.startswith("keras.")
+        }
 
     found = {name: at_the_top(name) for name in MODULES}
     assert {name: x for name, x in found.items() if x} == {layers: {"keras"}}

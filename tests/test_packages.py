@@ -13,7 +13,10 @@ def test_every_file_of_the_packages_is_installed():
     patterns = setup.call_args.kwargs["package_data"]
     homes = {package: ROOT / package.replace(".", "/") for package in patterns}
     installed = {
-        path for package, home in homes.items() for pattern in patterns[package] for path in home.glob(pattern)
+        path
+        for package, home in homes.items()
+        for pattern in patterns[package]
+        for path in home.glob(pattern)
     }
     there = {
         path

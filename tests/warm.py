@@ -1,9 +1,10 @@
 """`twinspire …` in processes that need not import TensorFlow, Beam and the rest first.
 
-Imports are most of what a command of the made-up shop takes. So a server imports once, and is forked for each command.
-What comes of that is a process like any other: it has an exit code, can be killed, and leaves nothing to the next one.
-It differs from a command that is typed in two things, so a few are typed still (`days.typed`): what a stage may have
-forgotten to import is there, and all processes order their sets alike. None outlives the tests.
+Imports are most of what a command of the made-up shop takes. So a server imports once, and is
+forked for each command. What comes of that is a process like any other: it has an exit code, can be
+killed, and leaves nothing to the next one. It differs from a command that is typed in two things,
+so a few are typed still (`days.typed`): what a stage may have forgotten to import is there, and all
+processes order their sets alike. None outlives the tests.
 """
 
 import contextlib
@@ -30,9 +31,12 @@ _forked.set_forkserver_preload(["tests.preloaded"])
 
 
 def start(*arguments: str, out: str = os.devnull, err: str = os.devnull) -> BaseProcess:
-    """Starts a command in the repository's folder and in a session of its own; its streams go to files."""
+    """Starts a command in the repository's folder and in a session of its own; its streams go to
+    files.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # as the command line sets it before it imports anything
+        # As the command line sets it before it imports anything
+        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
         forkserver.ensure_running()
     process = _forked.Process(target=_run, args=(arguments, dict(os.environ), out, err))
     process.start()

@@ -1,1 +1,3 @@
-"""What every stage may use: configuration, storage, contracts, search, sources, metrics. Imports nothing of ours."""
+"""What every stage may use: configuration, storage, contracts, search, sources, metrics. Imports
+nothing of ours.
+"""

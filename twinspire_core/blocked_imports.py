@@ -36,7 +36,8 @@ def block_import(name: str) -> Iterator[None]:
 
 @contextmanager
 def light(*more: str) -> Iterator[None]:
-    """Around the import of TensorFlow: Keras, and Google's client for machines that it might run on, are not loaded.
+    """Around the import of TensorFlow: Keras, and Google's client for machines that it might run
+    on, are not loaded.
 
     Args:
       more: other modules that are hidden meanwhile.
@@ -60,9 +61,13 @@ class _Absent(MetaPathFinder):
           ModuleNotFoundError: it is one of them.
         """
         if fullname in self._names:
-            raise ModuleNotFoundError(f"{fullname} is left out: this command does not use it", name=fullname)
+            raise ModuleNotFoundError(
+                f"{fullname} is left out: this command does not use it", name=fullname
+            )
 
 
 def leave_out(*names: str) -> None:
-    """From now on no library of this process loads these modules, compiled ones included; who has one keeps it."""
+    """From now on no library of this process loads these modules, compiled ones included; who has
+    one keeps it.
+    """
     sys.meta_path.insert(0, _Absent(names))

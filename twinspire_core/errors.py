@@ -1,4 +1,6 @@
-"""Errors, named after the caller's next move. A message says: the rule, the value found, the cause, the remedy."""
+"""Errors, named after the caller's next move. A message says: the rule, the value found, the cause,
+the remedy.
+"""
 
 
 class TwinspireError(Exception):

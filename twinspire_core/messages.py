@@ -1,4 +1,6 @@
-"""Words of messages: commands as they can be typed, values that were found, names that may have been meant."""
+"""Words of messages: commands as they can be typed, values that were found, names that may have
+been meant.
+"""
 
 import re
 import reprlib
@@ -12,7 +14,8 @@ _WORD = 100  # characters of a name that others are compared with
 COMPARED = 1_000
 """Names; to compare more of them with a mistyped one takes too long for a message."""
 
-_brief = reprlib.Repr()  # what comes from outside may be nested too deeply for `repr`, or be megabytes
+# What comes from outside may be nested too deeply for `repr`, or be megabytes
+_brief = reprlib.Repr()
 _brief.maxlevel, _brief.maxlist, _brief.maxtuple, _brief.maxdict = 4, 20, 20, 20
 _brief.maxstring = _brief.maxlong = _brief.maxother = 2 * _LONGEST
 
@@ -40,7 +43,9 @@ def shorten(value: object) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "…"
 
 
-def nearest_names(name: str, known: Collection[str], most: int = 1, compared: int = COMPARED) -> list[str]:
+def nearest_names(
+    name: str, known: Collection[str], most: int = 1, compared: int = COMPARED
+) -> list[str]:
     """The known names most like a mistyped one; none where that would take long to find out."""
     if len(name) > _WORD or len(known) > compared:
         return []

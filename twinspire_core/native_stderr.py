@@ -1,4 +1,6 @@
-"""Native libraries write to standard error as they please; this keeps it back where it only confuses."""
+"""Native libraries write to standard error as they please; this keeps it back where it only
+confuses.
+"""
 
 import os
 import sys
@@ -23,10 +25,11 @@ _aside: _Aside | None = None
 
 @contextmanager
 def suppress_native_stderr() -> Iterator[None]:
-    """Keeps back what is written to standard error, by whatever means; it is told, once, if the block fails.
+    """Keeps back what is written to standard error, by whatever means; it is told, once, if the
+    block fails.
 
-    Where it cannot be kept back, on a full disk say, it is heard at once.
-    It holds for the whole process, until the last of several blocks has ended, of whatever thread: so use it around
+    Where it cannot be kept back, on a full disk say, it is heard at once. It holds for the whole
+    process, until the last of several blocks has ended, of whatever thread: so use it around
     loading a library, not around work that reports progress.
     """
     _begin()
@@ -61,7 +64,8 @@ def _put_aside() -> _Aside | None:
 
 
 def _flush() -> None:
-    with suppress(AttributeError, OSError, ValueError):  # it may be None, be on a full disk, or be closed
+    # It may be None, be on a full disk, or be closed
+    with suppress(AttributeError, OSError, ValueError):
         sys.stderr.flush()
 
 

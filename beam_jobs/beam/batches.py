@@ -1,4 +1,6 @@
-"""Arrow record batches as Beam elements: how they travel, and how they change to and from Polars frames."""
+"""Arrow record batches as Beam elements: how they travel, and how they change to and from Polars
+frames.
+"""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +14,19 @@ from apache_beam import coders
 from twinspire_core.errors import UsageError
 
 LARGE = 1 << 20
-"""Bytes of a batch that travels pressed well instead of fast: Beam's own runner keeps a whole shuffle in memory."""
+"""Bytes of a batch that travels pressed well instead of fast: Beam's own runner keeps a whole
+shuffle in memory.
+"""
 ROW_GROUP = 1 << 16
-_TOO_LARGE = "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
+_TOO_LARGE = (
+    "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
+)
 
 
 class BatchCoder(coders.Coder):
-    """Encodes a batch as an Arrow stream; equal batches may differ in bytes, so it is no coder for keys."""
+    """Encodes a batch as an Arrow stream; equal batches may differ in bytes, so it is no coder for
+    keys.
+    """
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         """The stream's bytes."""
@@ -54,8 +62,8 @@ def register() -> None:
 def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordBatch:
     """One batch of a frame's rows.
 
-    With a schema, it has that one's columns in its order and types: null where the frame has none, and lists that are
-    null are empty.
+    With a schema, it has that one's columns in its order and types: null where the frame has none,
+    and lists that are null are empty.
 
     Raises:
       UsageError: a column has more text than Arrow's 32-bit offsets can address.
@@ -75,8 +83,12 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def to_batches(frame: pl.DataFrame, schema: pa.Schema, rows: int = ROW_GROUP) -> Iterator[pa.RecordBatch]:
-    """Batches of a frame's rows, at least one: of `rows`, or fewer where their text takes more room than one has."""
+def to_batches(
+    frame: pl.DataFrame, schema: pa.Schema, rows: int = ROW_GROUP
+) -> Iterator[pa.RecordBatch]:
+    """Batches of a frame's rows, at least one: of `rows`, or fewer where their text takes more room
+    than one has.
+    """
     for part in frame.iter_slices(rows) if len(frame) else [frame]:
         try:
             found: Iterable[pa.RecordBatch] = [to_batch(part, schema)]
@@ -103,7 +115,9 @@ def to_frame(batches: Iterable[pa.RecordBatch | pl.DataFrame]) -> pl.DataFrame:
 
 
 def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
-    """A Parquet file of the rows of batches, one at least. Equal rows in equal order give equal bytes."""
+    """A Parquet file of the rows of batches, one at least. Equal rows in equal order give equal
+    bytes.
+    """
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, batches[0].schema, compression="zstd") as writer:
         for batch in batches:

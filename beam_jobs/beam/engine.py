@@ -1,7 +1,8 @@
-"""Runs Beam jobs: in this process, offline, unless the pipeline file's `beam.options` name another runner.
+"""Runs Beam jobs: in this process, offline, unless the pipeline file's `beam.options` name another
+runner.
 
-Jobs signal bad input by raising a `TwinspireError` in a worker. Runners hand such an error over in different forms, the
-remote ones as text; here it becomes itself again.
+Jobs signal bad input by raising a `TwinspireError` in a worker. Runners hand such an error over in
+different forms, the remote ones as text; here it becomes itself again.
 """
 
 import logging
@@ -25,7 +26,9 @@ _BEAM_SUFFIX = re.compile(r" \[(?:while running|\d+ lines? of traceback).*$")
 
 
 class _Options(PipelineOptions):
-    """Beam's options. Beam asks for a view of them at each step that it adds, and would parse them anew each time."""
+    """Beam's options. Beam asks for a view of them at each step that it adds, and would parse them
+    anew each time.
+    """
 
     def view_as(self, cls: type[PipelineOptions]) -> PipelineOptions:
         """The options of one of Beam's classes; all views share their values."""
@@ -65,13 +68,17 @@ def run_job(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> N
 
 
 def _unforeseen(record: logging.LogRecord) -> bool:
-    """Whether Beam's log entry is of anything but an error of the project, which is told once, by its message."""
+    """Whether Beam's log entry is of anything but an error of the project, which is told once, by
+    its message.
+    """
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, TwinspireError)
 
 
 def _own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
-    """The project's errors in a chain of causes; last, one recognised in the text of a remote traceback."""
+    """The project's errors in a chain of causes; last, one recognised in the text of a remote
+    traceback.
+    """
     outer = error
     while error is not None:
         if isinstance(error, TwinspireError):

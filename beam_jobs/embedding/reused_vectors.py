@@ -1,4 +1,6 @@
-"""Vectors that are known: those of an earlier corpus, by the same tower, of the rows that have not changed since."""
+"""Vectors that are known: those of an earlier corpus, by the same tower, of the rows that have not
+changed since.
+"""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +20,8 @@ class KnownVectors(NamedTuple):
     """Folders of Parquet files.
 
     Attributes:
-      corpus: raw features of the items that were embedded. It may be gone; then all are embedded anew.
+      corpus: raw features of the items that were embedded. It may be gone; then all are embedded
+        anew.
       vectors: `_item` and its vector.
     """
 
@@ -73,7 +76,10 @@ def _unchanged(now: pa.Table, before: pa.Table, columns: list[str]) -> np.ndarra
         return np.zeros(len(row), bool)
     same = row >= 0
     for name in columns:
-        new, old = (pl.Series(pl.from_arrow(t)) for t in (now[name].filter(same), before[name].take(row[same])))
+        new, old = (
+            pl.Series(pl.from_arrow(t))
+            for t in (now[name].filter(same), before[name].take(row[same]))
+        )
         same[same] = new.eq_missing(old).to_numpy() if new.dtype == old.dtype else False
     return same
 
@@ -87,7 +93,9 @@ def _rows(items: pa.Table, among: pa.Table) -> np.ndarray:
 
 
 def _read(folder: str, columns: list[str]) -> pa.Table:
-    """All rows below a folder; columns that its files lack are left out, and without files there are no rows."""
+    """All rows below a folder; columns that its files lack are left out, and without files there
+    are no rows.
+    """
     with tempfile.TemporaryDirectory(prefix="twinspire-known-") as scratch:
         if not storage.list_files(folder):
             return pa.table({"_item": pa.array([], pa.string())})

@@ -1,7 +1,9 @@
-"""A version as one SavedModel for TensorFlow Serving: query tower, items' vectors, exact search. Loads TensorFlow late.
+"""A version as one SavedModel for TensorFlow Serving: query tower, items' vectors, exact search.
+Loads TensorFlow late.
 
-Stock operations only, so that a server with nothing of this project's can load it. Signatures, of columns named like
-the raw query features (twinspire_core/contracts/model_bundle.py says in which form):
+Stock operations only, so that a server with nothing of this project's can load it. Signatures, of
+columns named like the raw query features (twinspire_core/contracts/model_bundle.py says in which
+form):
 
     encode      raw query features -> {"vector": [B, D] float32}
     recommend   raw query features, k, exclude -> {"items": [B, K] string, "scores": [B, K] float32}
@@ -59,7 +61,10 @@ def write(folder: Path, query_tower: Signatures, ids: pa.Array, vectors: np.ndar
 
     raw = dict(served.encode.structured_input_signature[1])
     encode = tf.function(lambda **raw: {VECTOR: served.encode(**raw)[VECTOR]}, autograph=False)
-    asked = {"k": tf.TensorSpec(None, tf.int32, "k"), "exclude": tf.TensorSpec([None, None], tf.string, "exclude")}
+    asked = {
+        "k": tf.TensorSpec(None, tf.int32, "k"),
+        "exclude": tf.TensorSpec([None, None], tf.string, "exclude"),
+    }
     signatures = {
         ENCODE: encode.get_concrete_function(**raw),
         RECOMMEND: tf.function(recommend, autograph=False).get_concrete_function(**asked, **raw),

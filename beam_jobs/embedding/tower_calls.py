@@ -23,8 +23,8 @@ _NAMED = 5
 class Embed(beam.DoFn):
     """Writes the vectors of each batch to a file of its own.
 
-    A worker process loads the tower once, however many threads and bundles it has. A repeated bundle writes the same
-    bytes under the same name.
+    A worker process loads the tower once, however many threads and bundles it has. A repeated
+    bundle writes the same bytes under the same name.
     """
 
     def __init__(self, tower: str, out: str, key: str) -> None:
@@ -34,7 +34,9 @@ class Embed(beam.DoFn):
         self._tower: Tower | None = None
 
     def tower(self) -> Tower:
-        """The process's tower; whoever holds it spares others in the process, workers included, to load it."""
+        """The process's tower; whoever holds it spares others in the process, workers included, to
+        load it.
+        """
         return self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
 
     def setup(self) -> None:
@@ -58,7 +60,11 @@ def write_plain(uri: str, table: pa.Table) -> None:
 
 def load_tower(uri: str) -> Tower:
     """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
-    with suppress_native_stderr(), light(), tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch:
+    with (
+        suppress_native_stderr(),
+        light(),
+        tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch,
+    ):
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
@@ -79,8 +85,9 @@ def with_vectors(ids: pa.Array, key: str, vectors: np.ndarray) -> pa.Table:
     if broken:
         more = f" and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
         raise BadData(
-            f"A vector is finite; found NaN or infinity for {key.strip('_')} {', '.join(broken[:_NAMED])}{more}. The "
-            "model diverged, probably: lower train.learning_rate and train again."
+            f"A vector is finite; found NaN or infinity for {key.strip('_')}"
+            f" {', '.join(broken[:_NAMED])}{more}. The model diverged, probably: lower"
+            " train.learning_rate and train again."
         )
     values = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
     return pa.table({key: ids, VECTOR: pa.FixedSizeListArray.from_arrays(values, vectors.shape[1])})

@@ -1,4 +1,6 @@
-"""The users who are embedded: a sample of those seen lately, the same however the rows are split."""
+"""The users who are embedded: a sample of those seen lately, the same however the rows are
+split.
+"""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -19,7 +21,9 @@ ACTIVE_DAYS = 7  # days, the day itself included, in which a sampled user was la
 
 
 class SampleUsers(beam.PTransform):
-    """Batches of users -> batches of the sample of those last seen at or after an instant, sorted by id."""
+    """Batches of users -> batches of the sample of those last seen at or after an instant, sorted
+    by id.
+    """
 
     def __init__(self, since: int, most: int, rows: int) -> None:
         super().__init__()
@@ -36,7 +40,9 @@ class SampleUsers(beam.PTransform):
 
 
 class Sample(beam.CombineFn):
-    """Draws the rows whose ids have the smallest hashes: the same ones however the rows were split. Sorted by id."""
+    """Draws the rows whose ids have the smallest hashes: the same ones however the rows were split.
+    Sorted by id.
+    """
 
     def __init__(self, key: str, most: int) -> None:
         super().__init__()
@@ -73,7 +79,9 @@ class Sample(beam.CombineFn):
 
 def active(batch: Batch, since: int) -> pa.RecordBatch:
     """The batch's users whose last event lies at or after `since`, microseconds since 1970."""
-    return batch.rows.filter(pc.greater_equal(batch.rows.column("_last_time").cast(pa.int64()), since))
+    return batch.rows.filter(
+        pc.greater_equal(batch.rows.column("_last_time").cast(pa.int64()), since)
+    )
 
 
 def cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
@@ -81,7 +89,9 @@ def cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
     if rows is None:
         return
     for number, start in enumerate(range(0, rows.num_rows, size)):
-        yield Batch(f"part-00000-{number:05d}", compact(pa.Table.from_batches([rows.slice(start, size)])))
+        yield Batch(
+            f"part-00000-{number:05d}", compact(pa.Table.from_batches([rows.slice(start, size)]))
+        )
 
 
 def active_since(day: date, zone: ZoneInfo) -> int:
@@ -90,4 +100,6 @@ def active_since(day: date, zone: ZoneInfo) -> int:
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
-    return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive")
+    return pa.concat_tables(
+        [pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive"
+    )

@@ -1,8 +1,11 @@
-"""Item-to-item co-occurrence as steps of the job: baskets by part of the items -> its pairs -> neighbours.
+"""Item-to-item co-occurrence as steps of the job: baskets by part of the items -> its pairs ->
+neighbours.
 
-A basket goes to every part that it has an item of, and is paired there: baskets are far fewer rows than their pairs.
+A basket goes to every part that it has an item of, and is paired there: baskets are far fewer rows
+than their pairs.
 
-At two moments, as the corpora: at the start of the day, to measure by, and at its end, to be published.
+At two moments, as the corpora: at the start of the day, to measure by, and at its end, to be
+published.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,7 +46,10 @@ class CoOccurrence(beam.PTransform):
 
     def expand(self, baskets: PCollection) -> PCollection:
         """Connects the steps."""
-        job, kinds = self.job, {_BASKETS: tuple[Place, pa.RecordBatch], _TAKERS: tuple[str, pa.RecordBatch]}
+        job, kinds = (
+            self.job,
+            {_BASKETS: tuple[Place, pa.RecordBatch], _TAKERS: tuple[str, pa.RecordBatch]},
+        )
         step = beam.ParDo(Spread(job), self.table).with_output_types(tuple, **kinds)
         spread = baskets | "Spread" >> step.with_outputs(*kinds)
         summed = beam.MapTuple(lambda folder, parts: (folder, merged(parts)))
@@ -53,8 +59,12 @@ class CoOccurrence(beam.PTransform):
             | "Sum takers" >> summed.with_output_types(tuple[str, pa.RecordBatch])
         )
         nothing = [((folder, 0), co_occurrence.NO_BASKETS) for folder in co_occurrence.moments(job)]
-        empty = baskets.pipeline | beam.Create(nothing, reshuffle=False).with_output_types(tuple[Place, pa.RecordBatch])
-        near = beam.ParDo(Nearest(job), self.table, AsDict(takers), self.members).with_output_types(tuple[str, int])
+        empty = baskets.pipeline | beam.Create(nothing, reshuffle=False).with_output_types(
+            tuple[Place, pa.RecordBatch]
+        )
+        near = beam.ParDo(Nearest(job), self.table, AsDict(takers), self.members).with_output_types(
+            tuple[str, int]
+        )
         parts = (spread[_BASKETS], empty) | beam.Flatten() | "By part" >> beam.GroupByKey()
         return parts | "Nearest" >> near
 
@@ -69,15 +79,25 @@ class Spread(beam.DoFn):
         """Sends baskets to where they are paired."""
         folder, taken = element[0], received(element[1])
         items, user = _items(table), taken.column("_code").to_numpy()
-        item = items.search_sorted(pl.Series(pl.from_arrow(taken.column("_item")))).to_numpy().astype(np.int64)
+        item = (
+            items.search_sorted(pl.Series(pl.from_arrow(taken.column("_item"))))
+            .to_numpy()
+            .astype(np.int64)
+        )
         number, n = np.unique(item, return_counts=True)
-        yield TaggedOutput(_TAKERS, (folder, pa.RecordBatch.from_arrays([number, n], schema=co_occurrence.TAKERS)))
+        yield TaggedOutput(
+            _TAKERS, (folder, pa.RecordBatch.from_arrays([number, n], schema=co_occurrence.TAKERS))
+        )
         for part in range(self._parts):
             kept = co_occurrence.of_part(user, item, _part(part, self._parts, len(items)))
             if kept.any():
                 columns = [user[kept].astype(np.int32), item[kept].astype(np.int32)]
                 yield TaggedOutput(
-                    _BASKETS, ((folder, part), pa.RecordBatch.from_arrays(columns, schema=co_occurrence.BASKETS))
+                    _BASKETS,
+                    (
+                        (folder, part),
+                        pa.RecordBatch.from_arrays(columns, schema=co_occurrence.BASKETS),
+                    ),
                 )
 
 
@@ -105,19 +125,27 @@ class Nearest(beam.DoFn):
             self._known[folder] = _numbered(table, takers.get(folder), corpus)
         items, users, row = self._known[folder]
         part = _part(number, self._job.p.beam.shards, len(items))
-        found = [(batch.column("user").to_numpy(), batch.column("item").to_numpy()) for batch in baskets]
-        pairs = co_occurrence.added([co_occurrence.pairs(user, item, part, len(items)) for user, item in found])
+        found = [
+            (batch.column("user").to_numpy(), batch.column("item").to_numpy()) for batch in baskets
+        ]
+        pairs = co_occurrence.added(
+            [co_occurrence.pairs(user, item, part, len(items)) for user, item in found]
+        )
         near = co_occurrence.nearest(pairs, users, row, self._job.p.mix.neighbours)
         rows = near.with_columns(_item=items.gather(near["item"]))
         name = storage.join(self._job.out, folder, f"{number:05d}.parquet")
-        storage.write_bytes(name, batches.parquet([batches.to_batch(rows, feature_schema.co_occurrence_schema())]))
+        storage.write_bytes(
+            name, batches.parquet([batches.to_batch(rows, feature_schema.co_occurrence_schema())])
+        )
         yield f"{folder}|items|{self._job.plan.day}|", len(rows)
 
 
 def _numbered(
     table: pa.RecordBatch, takers: pa.RecordBatch | None, corpus: pa.RecordBatch
 ) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-    """The items, [N]; users of each, [N] int64; the row of each in the corpus, [N] int64, -1 where it has none."""
+    """The items, [N]; users of each, [N] int64; the row of each in the corpus, [N] int64, -1 where
+    it has none.
+    """
     items = _items(table)
     users = np.zeros(len(items), np.int64)
     if takers is not None:
@@ -133,7 +161,9 @@ def _part(number: int, parts: int, items: int) -> range:
 
 def merged(parts: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """The sum of users by item."""
-    return batches.to_batch(batches.to_frame(parts).group_by("item").agg(pl.col("n").sum()), co_occurrence.TAKERS)
+    return batches.to_batch(
+        batches.to_frame(parts).group_by("item").agg(pl.col("n").sum()), co_occurrence.TAKERS
+    )
 
 
 def _items(table: pa.RecordBatch) -> pl.Series:

@@ -1,7 +1,8 @@
-"""How the feature job's steps are connected. Elements are Arrow batches of thousands of rows, never one event each.
+"""How the feature job's steps are connected. Elements are Arrow batches of thousands of rows, never
+one event each.
 
-files -> records by shard of the users -> one shard at a time: examples, queries, users, and its part of what all
-shards have to know together, the count table and the lots of the held-out -> files
+files -> records by shard of the users -> one shard at a time: examples, queries, users, and its
+part of what all shards have to know together, the count table and the lots of the held-out -> files
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ _WORK = {
     worker_steps.BASKETS: _Named,
 }
 _EXAMPLES = {worker_steps.NUMBERS: _Counted, worker_steps.EXAMPLES: pa.RecordBatch}
-_CORPUS = {worker_steps.REJECTED: Rejected, worker_steps.NUMBERS: _Counted, worker_steps.MEMBERS: _Named}
+_CORPUS = {
+    worker_steps.REJECTED: Rejected,
+    worker_steps.NUMBERS: _Counted,
+    worker_steps.MEMBERS: _Named,
+}
 
 
 class Rows(NamedTuple):
@@ -51,7 +56,9 @@ class Rows(NamedTuple):
 
 @dataclass
 class RawFeatures(beam.PTransform):
-    """Writes all of the stage's output that needs no transform graph, and the numbers of the report; returns `Rows`."""
+    """Writes all of the stage's output that needs no transform graph, and the numbers of the
+    report; returns `Rows`.
+    """
 
     job: FeatureJob
 
@@ -59,31 +66,48 @@ class RawFeatures(beam.PTransform):
         """Connects the steps."""
         job = self.job
         read = begin | "Read" >> ReadRecords(job)
-        made = read["records"] | "Group users" >> beam.GroupByKey() | "Work" >> _tagged(worker_steps.Work(job), _WORK)
+        made = (
+            read["records"]
+            | "Group users" >> beam.GroupByKey()
+            | "Work" >> _tagged(worker_steps.Work(job), _WORK)
+        )
         table = AsSingleton(made[worker_steps.COUNTS] | "Count table" >> CountTable())
-        held_out = AsDict(made[worker_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out))
+        held_out = AsDict(
+            made[worker_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
+        )
         files = made[worker_steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
-        examples = files | "Examples" >> _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
+        examples = files | "Examples" >> _tagged(
+            output_files.FinishExamples(job), _EXAMPLES, table, held_out
+        )
         corpora = (
-            begin | "Once" >> beam.Create([None]) | "Corpora" >> _tagged(output_files.FinishCorpus(job), _CORPUS, table)
+            begin
+            | "Once" >> beam.Create([None])
+            | "Corpora" >> _tagged(output_files.FinishCorpus(job), _CORPUS, table)
         )
         numbers = [
             read[worker_steps.NUMBERS],
             made[worker_steps.NUMBERS],
             corpora[worker_steps.NUMBERS],
             examples[worker_steps.NUMBERS],
-            made[worker_steps.EVALUATION] | "Evaluation" >> _count(output_files.FinishQueries(job), held_out),
+            made[worker_steps.EVALUATION]
+            | "Evaluation" >> _count(output_files.FinishQueries(job), held_out),
             made[worker_steps.USERS] | "Users" >> _count(output_files.FinishUsers(job)),
             made[worker_steps.PASTS] | "Pasts" >> _count(output_files.FinishPasts(job)),
         ]
         if job.p.mix.pairs:
             members = AsDict(corpora[worker_steps.MEMBERS])
-            numbers.append(made[worker_steps.BASKETS] | "Together" >> CoOccurrence(job, table, members))
+            numbers.append(
+                made[worker_steps.BASKETS] | "Together" >> CoOccurrence(job, table, members)
+            )
         rejected = [read[worker_steps.REJECTED], corpora[worker_steps.REJECTED]]
         _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
-        analysis = beam.ParDo(output_files.FinishAnalysis(job), table).with_output_types(pa.RecordBatch)
-        return Rows(made[worker_steps.ANALYSIS] | "Analysis" >> analysis, examples[worker_steps.EXAMPLES])
+        analysis = beam.ParDo(output_files.FinishAnalysis(job), table).with_output_types(
+            pa.RecordBatch
+        )
+        return Rows(
+            made[worker_steps.ANALYSIS] | "Analysis" >> analysis, examples[worker_steps.EXAMPLES]
+        )
 
 
 @dataclass
@@ -93,10 +117,14 @@ class ReadRecords(beam.PTransform):
     job: FeatureJob
 
     def expand(self, begin: PBegin) -> Any:
-        """Small files are put together, large ones cut into parts, and these spread over the workers."""
+        """Small files are put together, large ones cut into parts, and these spread over the
+        workers.
+        """
         inputs = self.job.inputs
         tables = ({**inputs.events, **self.job.late.files}, inputs.users)
-        files = [(f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))]
+        files = [
+            (f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))
+        ]
         packs = begin | beam.Create(worker_steps.pack(files), reshuffle=False)
         parts = packs | "Cut" >> beam.FlatMap(worker_steps.cut, self.job.p.source.format)
         return parts | beam.Reshuffle() | "Parse" >> _tagged(worker_steps.Read(self.job), _READ)
@@ -107,8 +135,12 @@ class CountTable(beam.PTransform):
 
     def expand(self, partials: PCollection) -> PCollection:
         """Adds up; an empty table stands in for the case that there are no events at all."""
-        nothing = partials.pipeline | beam.Create([(0, item_counts.EMPTY)]).with_output_types(_Sharded)
-        merged = beam.MapTuple(lambda _, tables: item_counts.merge(tables)).with_output_types(pa.RecordBatch)
+        nothing = partials.pipeline | beam.Create([(0, item_counts.EMPTY)]).with_output_types(
+            _Sharded
+        )
+        merged = beam.MapTuple(lambda _, tables: item_counts.merge(tables)).with_output_types(
+            pa.RecordBatch
+        )
         return (partials, nothing) | beam.Flatten() | beam.GroupByKey() | "Merge" >> merged
 
 
@@ -120,7 +152,9 @@ class HeldOut(beam.PTransform):
 
     def expand(self, lots: PCollection) -> PCollection:
         """Looks at all shards' lots of a day together."""
-        last = beam.MapTuple(lambda day, lots: (day, worker_steps.last_held_out_hash(lots, self.most)))
+        last = beam.MapTuple(
+            lambda day, lots: (day, worker_steps.last_held_out_hash(lots, self.most))
+        )
         return lots | beam.GroupByKey() | "Last lot" >> last.with_output_types(tuple[int, int])
 
 

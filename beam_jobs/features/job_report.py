@@ -1,4 +1,6 @@
-"""What the feature job found, for people and for the next stages; and whether it can be put up with."""
+"""What the feature job found, for people and for the next stages; and whether it can be put up
+with.
+"""
 
 import json
 from collections import defaultdict
@@ -41,7 +43,9 @@ def make_report(job: FeatureJob, numbers: Numbers) -> dict:
             "of_earlier_days": of("late"),
             "of_later_days": of("early"),
             "left_out": left_out,
-            "left_out_of_other_days": sum(of("too late", at=d) + of("early", at=d) for d in read if d != day),
+            "left_out_of_other_days": sum(
+                of("too late", at=d) + of("early", at=d) for d in read if d != day
+            ),
             "stragglers": of("stragglers"),
         },
         "duplicates": of("doubles"),
@@ -51,7 +55,9 @@ def make_report(job: FeatureJob, numbers: Numbers) -> dict:
         "items": of("items"),
         "held_out_positives": of("held out examples"),
         "queries": of("queries"),
-        "held_out_queries": {str(d): of("held out queries", at=str(d)) for d in job.plan.evaluation},
+        "held_out_queries": {
+            str(d): of("held out queries", at=str(d)) for d in job.plan.evaluation
+        },
         "known_users": of("known users"),
         "corpus_start": of(feature_schema.CORPUS_START, "items"),
         "corpus_end": of(feature_schema.CORPUS_END, "items"),
@@ -59,8 +65,14 @@ def make_report(job: FeatureJob, numbers: Numbers) -> dict:
         "unlisted_events": of("unlisted events", "items"),
         "snapshots": {table: _snapshots(job, numbers, table) for table in ("items", "users")},
         "days": {"first": str(job.plan.first), "read": len(read), "missing": _missing(job)},
-        "examples": {str(d): of("examples", at=str(d)) for d in job.plan.examples if of("examples", at=str(d))},
-        "rejected_of_other_days": {d: sum(reasons.values()) for d, reasons in rejected.items() if d != day},
+        "examples": {
+            str(d): of("examples", at=str(d))
+            for d in job.plan.examples
+            if of("examples", at=str(d))
+        },
+        "rejected_of_other_days": {
+            d: sum(reasons.values()) for d, reasons in rejected.items() if d != day
+        },
         "duplicates_of_other_days": sum(of("doubles", at=d) for d in read if d != day),
     }
 
@@ -92,23 +104,30 @@ def check(job: FeatureJob, numbers: Numbers) -> None:
     check_snapshots(job, numbers)
     if not numbers.get(("examples", "events", day)):
         types: Mapping[str, int] = numbers.get(("type", "events", day), {})
-        found = ", ".join(f"{kind or 'none'}: {n:,}" for kind, n in sorted(types.items(), key=lambda t: -t[1])[:10])
+        found = ", ".join(
+            f"{kind or 'none'}: {n:,}"
+            for kind, n in sorted(types.items(), key=lambda t: -t[1])[:10]
+        )
         raise BadData(
-            f"A day has positives: events of the types {list(job.p.columns.positives)} (columns.positives). {day} has "
-            f"none; its events are of the types {found or '(it has no good records)'}. Mend columns.positives, or skip "
-            "the day." + (f" {warning}" if (warning := misplaced(job, make_report(job, numbers))) else "")
+            f"A day has positives: events of the types {list(job.p.columns.positives)}"
+            f" (columns.positives). {day} has none; its events are of the types"
+            f" {found or '(it has no good records)'}. Mend columns.positives, or skip the day."
+            + (f" {warning}" if (warning := misplaced(job, make_report(job, numbers))) else "")
         )
 
 
 def misplaced(job: FeatureJob, found: Mapping[str, Any]) -> str:
-    """What is odd about the times of a day's events, empty if nothing: more of them are of other days than may be."""
+    """What is odd about the times of a day's events, empty if nothing: more of them are of other
+    days than may be.
+    """
     late, rows = found["late"], found["rows"]
     if late["left_out"] <= job.p.source.max_rejected * rows:
         return ""
     return (
-        f"{late['left_out']:,} of the {rows:,} events in the folder ({late['left_out'] / rows:.1%}) are of other days "
-        f"and left out; {late['of_earlier_days']:,} are of earlier days, {late['of_later_days']:,} of later ones. If "
-        "events come late, set source.late_days; if not, check pipeline.time_zone and columns.time_unit."
+        f"{late['left_out']:,} of the {rows:,} events in the folder ({late['left_out'] / rows:.1%})"
+        f" are of other days and left out; {late['of_earlier_days']:,} are of earlier days,"
+        f" {late['of_later_days']:,} of later ones. If events come late, set source.late_days; if"
+        " not, check pipeline.time_zone and columns.time_unit."
     )
 
 
@@ -124,22 +143,28 @@ def _check_rejected(job: FeatureJob, numbers: Numbers, table: str, at: str) -> N
     bad, good = sum(reasons.values()), numbers.get(("good", table, at), {}).get("", 0)
     most = job.p.source.max_rejected
     if bad > most * (bad + good):
-        listed = "\n".join(f"  - {reason}: {n:,}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1]))
+        listed = "\n".join(
+            f"  - {reason}: {n:,}" for reason, n in sorted(reasons.items(), key=lambda r: -r[1])
+        )
         raise BadData(
-            f"At most source.max_rejected = {most:g} of a day's records may be malformed; of {table} of {at} "
-            f"{bad:,} of {bad + good:,} are ({bad / (bad + good):.1%}):\n{listed}\nFile and row of each are in "
-            f"{storage.join(job.out, feature_schema.REJECTED)}. Mend them, or raise source.max_rejected."
+            f"At most source.max_rejected = {most:g} of a day's records may be malformed; of"
+            f" {table} of {at} {bad:,} of {bad + good:,} are"
+            f" ({bad / (bad + good):.1%}):\n{listed}\nFile and row of each are in"
+            f" {storage.join(job.out, feature_schema.REJECTED)}. Mend them, or raise"
+            " source.max_rejected."
         )
 
 
 def _check_columns(job: FeatureJob, numbers: Numbers) -> None:
-    """JSON Lines may leave keys out; but one that no file of the day has is a mistake in the pipeline file."""
+    """JSON Lines may leave keys out; but one that no file of the day has is a mistake in the
+    pipeline file.
+    """
     day = str(job.plan.day)
     parts = numbers.get(("parts", "events", day), {}).get("", 0)
     for column, n in numbers.get(("absent", "events", day), {}).items():
         if n == parts:
             use, source = column.split("\t")
             raise BadData(
-                f"{use} names the column {source!r} of events; no record of {day} has it. Name another column in the "
-                "pipeline file, or remove what uses it."
+                f"{use} names the column {source!r} of events; no record of {day} has it. Name"
+                " another column in the pipeline file, or remove what uses it."
             )

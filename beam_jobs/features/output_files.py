@@ -1,4 +1,6 @@
-"""What becomes of the frames that shards made, once it is known what all shards know together: the output files."""
+"""What becomes of the frames that shards made, once it is known what all shards know together: the
+output files.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
@@ -31,10 +33,15 @@ class Finish(beam.DoFn):
 
 
 class FinishExamples(Finish):
-    """(file, batches of its rows) -> the file, sorted by time, user, item; `NUMBERS`, `EXAMPLES` of the day's own."""
+    """(file, batches of its rows) -> the file, sorted by time, user, item; `NUMBERS`, `EXAMPLES` of
+    the day's own.
+    """
 
     def process(
-        self, element: tuple[str, Iterable[pa.RecordBatch]], table: pa.RecordBatch, held_out: Mapping[int, int]
+        self,
+        element: tuple[str, Iterable[pa.RecordBatch]],
+        table: pa.RecordBatch,
+        held_out: Mapping[int, int],
     ) -> Iterator:
         """Writes a file."""
         name, parts = element
@@ -42,15 +49,20 @@ class FinishExamples(Finish):
         rows = batches.to_frame(map(received, parts)).sort("_time", "_user", "_item", ORDER)
         rows = rows.with_columns(_is_held_out(held_out.get(day_plan.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
-        rows = item_counts.add(self._job.p, rows, item_features.known_at(self._job, day, _frame(table)))
+        rows = item_counts.add(
+            self._job.p, rows, item_features.known_at(self._job, day, _frame(table))
+        )
         made = list(
             batches.to_batches(
-                item_features.with_item_features(self._job, rows, at, day), feature_schema.example_schema(self._p)
+                item_features.with_item_features(self._job, rows, at, day),
+                feature_schema.example_schema(self._p),
             )
         )
         self._write(name, made)
         yield TaggedOutput(NUMBERS, (f"examples|events|{day}|", len(rows)))
-        yield TaggedOutput(NUMBERS, (f"held out examples|events|{day}|", int(rows["_holdout"].sum())))
+        yield TaggedOutput(
+            NUMBERS, (f"held out examples|events|{day}|", int(rows["_holdout"].sum()))
+        )
         if day == self._job.plan.day:
             yield from (TaggedOutput(EXAMPLES, batch) for batch in made)
 
@@ -61,7 +73,9 @@ class FinishAnalysis(Finish):
     def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Adds item features: counts of each day, all else from the snapshot of the last."""
         known = item_features.known_on(self._job, _frame(table))
-        rows = _frame(received(batch)).join(known, on=["_item", "_day"], how="left", maintain_order="left")
+        rows = _frame(received(batch)).join(
+            known, on=["_item", "_day"], how="left", maintain_order="left"
+        )
         rows = item_features.with_item_features(
             self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day")
         )
@@ -71,17 +85,24 @@ class FinishAnalysis(Finish):
 class FinishQueries(Finish):
     """(file, batch) -> the file, of the last day's users and the earlier days' held-out ones."""
 
-    def process(self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]) -> Iterator[tuple[str, int]]:
+    def process(
+        self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]
+    ) -> Iterator[tuple[str, int]]:
         """Writes a file."""
         rows = batches.to_frame([received(element[1])])
         parts = []
         for day in self._job.plan.evaluation:
             asked = rows.filter(pl.col("_day") == day).sort("_user")
-            asked = asked.with_columns(_is_held_out(held_out.get(day_plan.number(day))).alias("_holdout"))
+            asked = asked.with_columns(
+                _is_held_out(held_out.get(day_plan.number(day))).alias("_holdout")
+            )
             parts.append(asked if day == self._job.plan.day else asked.filter("_holdout"))
             yield f"queries|events|{day}|", len(parts[-1])
             yield f"held out queries|events|{day}|", int(parts[-1]["_holdout"].sum())
-        self._write(element[0], batches.to_batches(pl.concat(parts), feature_schema.evaluation_schema(self._p)))
+        self._write(
+            element[0],
+            batches.to_batches(pl.concat(parts), feature_schema.evaluation_schema(self._p)),
+        )
 
 
 class FinishUsers(Finish):
@@ -112,14 +133,21 @@ class FinishCorpus(Finish):
             folder = feature_schema.CORPUS_START if moment == day else feature_schema.CORPUS_END
             rows = corpus.corpus(self._job, moment, known)
             kind = corpus.schema_of(self._job, rows)
-            for part, start in enumerate(range(0, max(1, len(rows)), feature_schema.CORPUS_FILE_ROWS)):
-                of_file = batches.to_batches(rows[start : start + feature_schema.CORPUS_FILE_ROWS], kind)
+            for part, start in enumerate(
+                range(0, max(1, len(rows)), feature_schema.CORPUS_FILE_ROWS)
+            ):
+                of_file = batches.to_batches(
+                    rows[start : start + feature_schema.CORPUS_FILE_ROWS], kind
+                )
                 self._write(f"{folder}/{part:05d}.parquet", of_file)
             yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
             yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
         yield from (TaggedOutput(NUMBERS, number) for number in self._numbers(known))
         if (at := self._job.inputs.items_of.get(day)) is not None:
-            yield from (TaggedOutput(REJECTED, record) for record in item_features.account(self._job, at).rejected)
+            yield from (
+                TaggedOutput(REJECTED, record)
+                for record in item_features.account(self._job, at).rejected
+            )
 
     def _numbers(self, known: pl.DataFrame) -> Iterator[tuple[str, int]]:
         day = self._job.plan.day
@@ -131,7 +159,9 @@ class FinishCorpus(Finish):
             account = item_features.account(self._job, at)
             yield f"good|items|{at}|", account.good
             yield f"doubles|items|{at}|", account.doubles
-            yield from ((f"rejected|items|{at}|{reason}", n) for reason, n in account.reasons.items())
+            yield from (
+                (f"rejected|items|{at}|{reason}", n) for reason, n in account.reasons.items()
+            )
 
 
 def _is_held_out(last: int | None) -> pl.Expr:

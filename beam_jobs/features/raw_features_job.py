@@ -1,4 +1,6 @@
-"""The first job of the stage `features`: everything that needs no transform graph. Imports no TensorFlow."""
+"""The first job of the stage `features`: everything that needs no transform graph. Imports no
+TensorFlow.
+"""
 
 import json
 from collections.abc import Callable
@@ -22,11 +24,22 @@ from twinspire_core.records.raw_files import format_of
 BLOCK_ROWS = 50_000
 """Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
 MOST_HELD_OUT = 10_000
-"""The most users held out of a day. Fixed: who was held out on a day may depend on `evaluation.holdout` alone."""
+"""The most users held out of a day. Fixed: who was held out on a day may depend on
+`evaluation.holdout` alone.
+"""
 _BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
 _GZIP = 6
 _OF_CATALOGUE = (
-    *("rows", "rejected", "duplicates", "users", "items", "known_users", "corpus_end", "unlisted_items"),
+    *(
+        "rows",
+        "rejected",
+        "duplicates",
+        "users",
+        "items",
+        "known_users",
+        "corpus_end",
+        "unlisted_items",
+    ),
     *("unlisted_events", "snapshots", "days"),
 )
 
@@ -63,20 +76,24 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     numbers = job_report.read_numbers(job)
     found = job_report.make_report(job, numbers)
     found["late"]["digest"] = job.late.digest
-    storage.write_bytes(storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode())
+    storage.write_bytes(
+        storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode()
+    )
     job_report.check(job, numbers)
     if warning := job_report.misplaced(job, found):
         console.print(f"features {ctx.day}: {warning}", soft_wrap=True)
     if found["excess"]:
         most = ctx.pipeline.source.max_user_events
         console.print(
-            f"features {ctx.day}: {found['excess']:,} events beyond source.max_user_events = {most:,} left out"
+            f"features {ctx.day}: {found['excess']:,} events beyond source.max_user_events ="
+            f" {most:,} left out"
         )
     return found
 
 
 def write_catalogue(ctx: StageContext) -> dict:
-    """Writes only what is served after the day and needs no training: corpus, co-occurrence, users, as of its end.
+    """Writes only what is served after the day and needs no training: corpus, co-occurrence, users,
+    as of its end.
 
     Days of events that are not there, the last one included, are done without.
 
@@ -87,7 +104,9 @@ def write_catalogue(ctx: StageContext) -> dict:
       BadData: a snapshot breaks a rule of the pipeline file, or there is none that is old enough.
     """
     job = plan_job(ctx, "catalogue")
-    console.print(f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on")
+    console.print(
+        f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on"
+    )
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = pipeline | "Raw features" >> RawFeatures(job)
@@ -95,8 +114,14 @@ def write_catalogue(ctx: StageContext) -> dict:
     _run(ctx, build)
     numbers = job_report.read_numbers(job)
     job_report.check_snapshots(job, numbers)
-    found = {name: value for name, value in job_report.make_report(job, numbers).items() if name in _OF_CATALOGUE}
-    storage.write_bytes(storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode())
+    found = {
+        name: value
+        for name, value in job_report.make_report(job, numbers).items()
+        if name in _OF_CATALOGUE
+    }
+    storage.write_bytes(
+        storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode()
+    )
     return found
 
 
@@ -114,10 +139,21 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     inputs = day_files.inputs(ctx.pipeline, plan)
     came = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
     for at, why in came.unreadable.items():
-        again = f"refresh PIPELINE --date {ctx.day}" if scope else f"run PIPELINE --date {ctx.day} --force"
+        again = (
+            f"refresh PIPELINE --date {ctx.day}"
+            if scope
+            else f"run PIPELINE --date {ctx.day} --force"
+        )
         text = f"Late events of {ctx.day} in the folder of {at} are left out: {why}"
-        console.print(format_message(f"{text} To take them in then: twinspire {again}"), soft_wrap=True, markup=False)
-    hours = {day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ())) for day in plan.examples}
+        console.print(
+            format_message(f"{text} To take them in then: twinspire {again}"),
+            soft_wrap=True,
+            markup=False,
+        )
+    hours = {
+        day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ()))
+        for day in plan.examples
+    }
     return FeatureJob(
         p=ctx.pipeline,
         plan=plan,
@@ -131,7 +167,9 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
 
 def _block_hours(given: str, files: tuple[day_files.SourceFile, ...]) -> int:
     """Hours of a day that share a file, by the size of its logs."""
-    rows = sum(_rows(file.size, format_of(file.uri, given), file.uri.endswith(".gz")) for file in files)
+    rows = sum(
+        _rows(file.size, format_of(file.uri, given), file.uri.endswith(".gz")) for file in files
+    )
     blocks = min(24, max(1, rows // BLOCK_ROWS))
     return -(-24 // blocks)
 

@@ -1,7 +1,9 @@
-"""Large batches go through a shuffle by file: they wait in a scratch folder, and a note of the file travels for them.
+"""Large batches go through a shuffle by file: they wait in a scratch folder, and a note of the file
+travels for them.
 
-Beam's own runner keeps a whole shuffle in memory, unpacked, so that the histories of a day of ten million events would
-not fit. A bundle that is tried again writes files of new names, which its own notes name; the others are never read.
+Beam's own runner keeps a whole shuffle in memory, unpacked, so that the histories of a day of ten
+million events would not fit. A bundle that is tried again writes files of new names, which its own
+notes name; the others are never read.
 """
 
 import secrets

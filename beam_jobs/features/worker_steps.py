@@ -1,4 +1,6 @@
-"""What the workers of the feature job do with one element. The thinking is done in the modules that these call."""
+"""What the workers of the feature job do with one element. The thinking is done in the modules that
+these call.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +40,13 @@ COUNTS = "counts"
 """(0, part of the count table)."""
 SAMPLING_HASHES = "lots"
 """(day, the smallest lots of a shard, as bytes)."""
-EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = "examples", "analysis", "evaluation", "users", "pasts"
+EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = (
+    "examples",
+    "analysis",
+    "evaluation",
+    "users",
+    "pasts",
+)
 BASKETS = "baskets"
 """(folder of co-occurrence, what the users of a shard took before its moment)."""
 
@@ -50,14 +58,18 @@ Part = tuple[SourceFile, int, int | None]
 SHUFFLED_ROWS = 100_000
 """Rows that are cut by shard at a time: of fewer, each shard's batch would be some hundred rows."""
 WORKED_ROWS = 500_000
-"""Shards are worked on together up to about so many events: operations on columns have a price a call."""
+"""Shards are worked on together up to about so many events: operations on columns have a price a
+call.
+"""
 _PACKED_BYTES = 4 << 20
 _FILE_ROWS = 1 << 18
 """The most rows of a file of queries or users."""
 
 
 def pack(files: Iterable[NumberedFile]) -> list[list[NumberedFile]]:
-    """Puts small files together, so that many days of few events are not many batches of few rows."""
+    """Puts small files together, so that many days of few events are not many batches of few
+    rows.
+    """
     packs: list[list[NumberedFile]] = []
     room = 0
     for numbered in files:
@@ -72,7 +84,9 @@ def pack(files: Iterable[NumberedFile]) -> list[list[NumberedFile]]:
 
 def cut(packed: Sequence[NumberedFile], given: str) -> Iterator[list[Part]]:
     """Parts that are read together: all of several small files, or one of a large file."""
-    parts = [(file, place, part) for file, place in packed for part in record_blocks.parts(given, file)]
+    parts = [
+        (file, place, part) for file, place in packed for part in record_blocks.parts(given, file)
+    ]
     return iter([[part] for part in parts] if len(packed) == 1 else [parts])
 
 
@@ -106,7 +120,9 @@ class Read(beam.DoFn):
             0,
             UserEventLimit(self._p.source.max_user_events),
         )
-        for block in record_blocks.read(self._p.source.format, file, group, wanted, self._p.beam.batch_rows):
+        for block in record_blocks.read(
+            self._p.source.format, file, group, wanted, self._p.beam.batch_rows
+        ):
             if isinstance(block, Rejected):
                 rejected, reasons = [block], {block.reason: 1}
             else:
@@ -117,7 +133,9 @@ class Read(beam.DoFn):
                 yield from self._relevant(file, judged.good, limit)
             yield from (_about(file, "rejected", n, reason) for reason, n in reasons.items())
             if file.table != "events" or file.day in self._job.plan.examples:
-                yield from (TaggedOutput(REJECTED, r) for r in rejected[: max(0, KEPT_PER_FILE - kept)])
+                yield from (
+                    TaggedOutput(REJECTED, r) for r in rejected[: max(0, KEPT_PER_FILE - kept)]
+                )
                 kept += len(rejected)
         yield from (_about(file, "absent", 1, f"{c.use}\t{c.source}") for c in judge.close())
         yield _about(file, "parts", 1)
@@ -130,9 +148,15 @@ class Read(beam.DoFn):
         if file.table == "events" and self._p.source.late_days:
             rows = self._on_its_day(file, rows)
             late = rows.filter(pl.col("_day") < day_plan.number(file.day))["_day"].value_counts()
-            yield from (TaggedOutput(NUMBERS, (f"stragglers|events|{_day(n)}|", m)) for n, m in late.iter_rows())
+            yield from (
+                TaggedOutput(NUMBERS, (f"stragglers|events|{_day(n)}|", m))
+                for n, m in late.iter_rows()
+            )
         if "_type" in rows.columns and file.day == self._job.plan.day:
-            yield from (_about(file, "type", n, kind or "") for kind, n in rows["_type"].value_counts().iter_rows())
+            yield from (
+                _about(file, "type", n, kind or "")
+                for kind, n in rows["_type"].value_counts().iter_rows()
+            )
         if "_type" in rows.columns and self._types:
             rows = rows.filter(pl.col("_type").is_in(list(self._types)))
         if file.table == "events":
@@ -143,21 +167,27 @@ class Read(beam.DoFn):
 
     def _by_shard(self, frames: list[pl.DataFrame]) -> Iterator[TaggedOutput]:
         rows = pl.concat(frames)
-        for number, part in batches.slices(user_hashing.shards(rows["_user"], self._p.beam.shards), rows):
+        for number, part in batches.slices(
+            user_hashing.shards(rows["_user"], self._p.beam.shards), rows
+        ):
             yield TaggedOutput(RECORDS, (number, batches.to_batch(part)))
 
     def _on_its_day(self, file: SourceFile, rows: pl.DataFrame) -> pl.DataFrame:
         """The events of days that the run reads, `_day` being each one's calendar day."""
         plan, back = self._job.plan, range(self._p.source.late_days, -1, -1)
         starts = [day_plan.start_of(file.day - timedelta(days=n), self._p.zone) for n in back]
-        day = np.searchsorted(starts, rows["_time"].to_numpy(), side="right") - len(starts) + day_plan.number(file.day)
+        day = (
+            np.searchsorted(starts, rows["_time"].to_numpy(), side="right")
+            - len(starts)
+            + day_plan.number(file.day)
+        )
         inside = pl.col("_day").is_between(day_plan.number(plan.first), day_plan.number(plan.day))
         return rows.with_columns(pl.Series("_day", day, pl.Int32)).filter(inside)
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`, `NUMBERS`, and
-    `PASTS` and `BASKETS` if they are asked for.
+    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`,
+    `NUMBERS`, and `PASTS` and `BASKETS` if they are asked for.
     """
 
     def __init__(self, job: FeatureJob) -> None:
@@ -172,8 +202,11 @@ class Work(beam.DoFn):
         """Works on the shards so far, once they are many events."""
         number, found = element[0], list(element[1])
         rows = sum(batch.num_rows for batch in found)
-        # Each row may be a user of its own, and users times the window must stay a number of 63 bits (history.spans).
-        most = min(WORKED_ROWS, (1 << 62) // (len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY))
+        # Each row may be a user of its own, and users times the window must stay a number of 63
+        # bits (history.spans).
+        most = min(
+            WORKED_ROWS, (1 << 62) // (len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY)
+        )
         if self._waiting and self._rows + rows > most:
             yield from self._work()
         self._waiting.append((number, found))
@@ -189,7 +222,9 @@ class Work(beam.DoFn):
         tables: dict[bool, list[pl.DataFrame]] = {True: [], False: []}
         for number, found in shards:
             for batch in found:
-                frame = batches.to_frame([batch]).with_columns(pl.lit(number, pl.Int32).alias(SHARD))
+                frame = batches.to_frame([batch]).with_columns(
+                    pl.lit(number, pl.Int32).alias(SHARD)
+                )
                 tables["_day" in batch.schema.names].append(frame)
         if not tables[True]:
             return
@@ -202,7 +237,9 @@ class Work(beam.DoFn):
             for day, n in dropped.items():
                 yield TaggedOutput(NUMBERS, (f"{what}|events|{_day(day)}|", n))
         today = events.positives(self._job.plan.day)
-        yield TaggedOutput(NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique()))
+        yield TaggedOutput(
+            NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique())
+        )
 
     def _lots(self, events: UserShard) -> Iterator:
         share, most = self._job.p.evaluation.holdout, self._job.most_held_out
@@ -220,7 +257,12 @@ class Work(beam.DoFn):
             yield TaggedOutput(ANALYSIS, self._sent(batches.to_batch(events.analysis())))
         if self._job.plan.evaluation:
             yield from self._asked(events)
-        yield from _files(USERS, feature_schema.USERS, events.by_shard(events.users()), feature_schema.users_schema(p))
+        yield from _files(
+            USERS,
+            feature_schema.USERS,
+            events.by_shard(events.users()),
+            feature_schema.users_schema(p),
+        )
         if p.mix.pairs:
             taken = events.positives()
             for folder, (_, moment) in co_occurrence.moments(self._job).items():
@@ -230,14 +272,21 @@ class Work(beam.DoFn):
 
     def _asked(self, events: UserShard) -> Iterator:
         """What versions are measured by."""
-        kind = feature_schema.evaluation_schema(self._job.p).append(pa.field(SAMPLING_HASH, pa.uint64()))
+        kind = feature_schema.evaluation_schema(self._job.p).append(
+            pa.field(SAMPLING_HASH, pa.uint64())
+        )
         kind = kind.remove(kind.get_field_index("_holdout"))
-        for made in _files(EVALUATION, feature_schema.EVALUATION, events.by_shard(events.evaluation()), kind):
+        for made in _files(
+            EVALUATION, feature_schema.EVALUATION, events.by_shard(events.evaluation()), kind
+        ):
             file, batch = made.value
             yield TaggedOutput(EVALUATION, (file, self._sent(batch)))
         if self._job.p.evaluation.als:
             yield from _files(
-                PASTS, feature_schema.PASTS, events.by_shard(events.pasts()), feature_schema.pasts_schema()
+                PASTS,
+                feature_schema.PASTS,
+                events.by_shard(events.pasts()),
+                feature_schema.pasts_schema(),
             )
 
     def _sent(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -246,7 +295,11 @@ class Work(beam.DoFn):
 
 def examples_on_their_way(p: Pipeline) -> pa.Schema:
     """Examples on their way: what a shard knows of them."""
-    meta = [f for f in feature_schema.example_schema(p) if f.name.startswith("_") and f.name != "_holdout"]
+    meta = [
+        f
+        for f in feature_schema.example_schema(p)
+        if f.name.startswith("_") and f.name != "_holdout"
+    ]
     extra = [pa.field(SAMPLING_HASH, pa.uint64()), pa.field(ORDER, pa.int64())]
     return pa.schema(meta + extra + feature_schema.query_columns(p))
 
@@ -266,10 +319,14 @@ def write_numbers(job: FeatureJob, numbers: Iterable[tuple[str, int]]) -> None:
 
 def write_rejected(job: FeatureJob, records: Iterable[Rejected]) -> None:
     """Writes down what was set aside."""
-    storage.write_bytes(storage.join(job.out, feature_schema.REJECTED, "records.jsonl"), to_json_lines(records))
+    storage.write_bytes(
+        storage.join(job.out, feature_schema.REJECTED, "records.jsonl"), to_json_lines(records)
+    )
 
 
-def _files(tag: str, folder: str, shards: Iterable[tuple[int, pl.DataFrame]], kind: pa.Schema) -> Iterator:
+def _files(
+    tag: str, folder: str, shards: Iterable[tuple[int, pl.DataFrame]], kind: pa.Schema
+) -> Iterator:
     """One file a shard, unless its rows are too many for a batch."""
     for number, rows in shards:
         for part, batch in enumerate(batches.to_batches(rows, kind, _FILE_ROWS)):

@@ -1,6 +1,8 @@
-"""Raw columns of logs and snapshots -> the feature job's own columns, and which of their values make no sense.
+"""Raw columns of logs and snapshots -> the feature job's own columns, and which of their values
+make no sense.
 
-A column is declared once, in `events`, `items` or `users` below; reading, checking and error texts loop over these.
+A column is declared once, in `events`, `items` or `users` below; reading, checking and error texts
+loop over these.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,9 @@ from twinspire_core.contracts.feature_schema import LABEL
 
 RAW = "="
 """Before the name of a raw column, since a feature may be named like the column it is read from."""
-Kind = Literal["key", "time", "reward", "category", "categories", "number", "vector", "instant", "words", "raw"]
+Kind = Literal[
+    "key", "time", "reward", "category", "categories", "number", "vector", "instant", "words", "raw"
+]
 _SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
 
 
@@ -53,7 +57,9 @@ class Column:
 
 
 def events(p: Pipeline) -> list[Column]:
-    """Columns of the events: `_user`, `_item`, `_time`; `_reward`, `_label`, `_type` if declared; context features."""
+    """Columns of the events: `_user`, `_item`, `_time`; `_reward`, `_label`, `_type` if declared;
+    context features.
+    """
     c = p.columns
     found = [
         Column(name="_user", source=c.user, kind="key", use="columns.user", required=True),
@@ -61,7 +67,11 @@ def events(p: Pipeline) -> list[Column]:
         _time("_time", c.time, "columns.time", p, required=True),
     ]
     if c.reward:
-        found.append(Column(name="_reward", source=c.reward, kind="reward", use="columns.reward", required=True))
+        found.append(
+            Column(
+                name="_reward", source=c.reward, kind="reward", use="columns.reward", required=True
+            )
+        )
     if c.label:
         found.append(Column(name=LABEL, source=c.label, kind="number", use="columns.label"))
     if c.event:
@@ -73,28 +83,43 @@ def users(p: Pipeline) -> list[Column]:
     """Columns of a users snapshot: `_user` and the features that come from it."""
     key = p.columns.users_key or p.columns.user
     use = "columns.users_key" if p.columns.users_key else "columns.user"
-    return [Column(name="_user", source=key, kind="key", use=use, required=True), *_features(p, "users")]
+    return [
+        Column(name="_user", source=key, kind="key", use=use, required=True),
+        *_features(p, "users"),
+    ]
 
 
 def items(p: Pipeline) -> list[Column]:
-    """Columns of an items snapshot: `_item`, features, columns of dates that ages count from, and the corpus's own."""
+    """Columns of an items snapshot: `_item`, features, columns of dates that ages count from, and
+    the corpus's own.
+    """
     key = p.columns.items_key or p.columns.item
     use = "columns.items_key" if p.columns.items_key else "columns.item"
-    found = [Column(name="_item", source=key, kind="key", use=use, required=True), *_features(p, "items")]
+    found = [
+        Column(name="_item", source=key, kind="key", use=use, required=True),
+        *_features(p, "items"),
+    ]
     ages = {name: f.column for name, f in p.kinds("age").items() if f.column}
-    found += [_time(f"_born_{n}", column, f"features.{n}.column", p, kind="instant") for n, column in ages.items()]
+    found += [
+        _time(f"_born_{n}", column, f"features.{n}.column", p, kind="instant")
+        for n, column in ages.items()
+    ]
     shown: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
         "_display_{}": ("words", "corpus.display", p.corpus.display),
         "_attribute_{}": ("raw", "corpus.attributes", p.corpus.attributes),
         "_filter_{}": ("raw", "corpus.filter", tuple(p.corpus.filter)),
     }
     for name, (kind, use, names) in shown.items():
-        found += [Column(name=name.format(column), source=column, kind=kind, use=use) for column in names]
+        found += [
+            Column(name=name.format(column), source=column, kind=kind, use=use) for column in names
+        ]
     return found
 
 
 def _features(p: Pipeline, table: str) -> list[Column]:
-    named = ((name, f) for name, f in p.features.items() if f.kind != "id" and p.origin(name) == table)
+    named = (
+        (name, f) for name, f in p.features.items() if f.kind != "id" and p.origin(name) == table
+    )
     return [
         Column(
             name=name,
@@ -108,9 +133,13 @@ def _features(p: Pipeline, table: str) -> list[Column]:
     ]
 
 
-def _time(name: str, source: str, use: str, p: Pipeline, kind: Kind = "time", required: bool = False) -> Column:
+def _time(
+    name: str, source: str, use: str, p: Pipeline, kind: Kind = "time", required: bool = False
+) -> Column:
     unit = p.columns.time_unit
-    return Column(name=name, source=source, kind=kind, use=use, required=required, unit=unit, zone=p.zone)
+    return Column(
+        name=name, source=source, kind=kind, use=use, required=required, unit=unit, zone=p.zone
+    )
 
 
 def read_as(column: Column, kind: pl.DataType, *, text: bool) -> tuple[pl.Expr, pl.Expr, str]:
@@ -133,7 +162,10 @@ def read_as(column: Column, kind: pl.DataType, *, text: bool) -> tuple[pl.Expr, 
     else:
         values, nonsense, reason = _READERS[column.kind](column, raw, kind, text)
     if column.required:
-        nonsense, reason = value.is_null() | nonsense, f"{column.use.partition('.')[2]} is missing or {reason}"
+        nonsense, reason = (
+            value.is_null() | nonsense,
+            f"{column.use.partition('.')[2]} is missing or {reason}",
+        )
     elif reason:
         reason = f"{column.use} is {reason}"
     return values.alias(column.name), nonsense, reason
@@ -145,8 +177,8 @@ _Read = tuple[pl.Expr, pl.Expr, str]
 def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
     if kind.is_float():
         raise WrongType(
-            "a string or an integer; decimals are often integers that pandas made room for nulls in, "
-            "or stood in a CSV, of which `twinspire partition --text COLUMN` keeps them"
+            "a string or an integer; decimals are often integers that pandas made room for nulls"
+            " in, or stood in a CSV, of which `twinspire partition --text COLUMN` keeps them"
         )
     if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
         raise WrongType("a string or an integer")
@@ -158,16 +190,22 @@ def _category(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _R
 
 
 def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Values of a type as the text that they stand for, whole decimals without a point; what is not finite is null.
+    """Values of a type as the text that they stand for, whole decimals without a point; what is not
+    finite is null.
 
     Raises:
       WrongType: no value of that type stands for one text.
     """
     if kind.is_float():
         whole = (raw == raw.floor()) & (raw.abs() < 2**53)
-        digits = pl.when(whole).then(raw.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(raw.cast(pl.String))
+        digits = (
+            pl.when(whole)
+            .then(raw.cast(pl.Int64, strict=False).cast(pl.String))
+            .otherwise(raw.cast(pl.String))
+        )
         return pl.when(raw.is_finite()).then(digits)
-    if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:  # pl.Null: of lists that are all empty
+    # Pl.Null: of lists that are all empty
+    if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:
         return raw.cast(pl.String)
     raise WrongType("a string, an integer or true/false")
 
@@ -189,7 +227,11 @@ def _raw(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
 def _number(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
     number = _as_number(raw, kind, text)
     # NaN and infinities are missing values; other text is a mistake.
-    nonsense = number.is_null() & raw.is_not_null() & (raw.str.strip_chars() != "" if kind == pl.String else True)
+    nonsense = (
+        number.is_null()
+        & raw.is_not_null()
+        & (raw.str.strip_chars() != "" if kind == pl.String else True)
+    )
     return pl.when(number.is_finite()).then(number).cast(pl.Float32), nonsense, "not a number"
 
 
@@ -212,7 +254,11 @@ def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> 
         inner = cast(pl.DataType, kind.inner)
         values = raw.cast(pl.List(inner)).list.eval(as_string(pl.element(), inner))
     elif kind in (pl.String, pl.Categorical) and column.separator:
-        values = raw.cast(pl.String).str.split(column.separator).list.eval(pl.element().str.strip_chars())
+        values = (
+            raw.cast(pl.String)
+            .str.split(column.separator)
+            .list.eval(pl.element().str.strip_chars())
+        )
     elif kind == pl.String:
         raise WrongType(f"a list; to cut strings, set {column.use}.separator")
     else:
@@ -222,10 +268,13 @@ def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> 
 
 
 def _vector(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    # Text are numbers that no type holds beside each other; null, those of lists that are all empty.
+    # Text are numbers that no type holds beside each other; null, those of lists that are all
+    # empty.
     inner = cast(pl.DataType, kind.inner) if isinstance(kind, pl.List | pl.Array) else pl.Boolean()
     if not (inner.is_numeric() or inner == pl.Null or (inner == pl.String and text)):
-        raise WrongType(f"a list of {column.size} numbers" + (" (CSV cannot hold one)" if text else ""))
+        raise WrongType(
+            f"a list of {column.size} numbers" + (" (CSV cannot hold one)" if text else "")
+        )
     values = raw.cast(pl.List(pl.Float32), strict=False).fill_null(pl.lit([], pl.List(pl.Float32)))
     length = pl.col(column.name).list.len()
     return values, (length != 0) & (length != column.size), f"not {column.size} numbers"
@@ -243,7 +292,11 @@ def _instant(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Re
 
 def _empty(column: Column) -> pl.Expr:
     """Values of a column that is null throughout."""
-    kinds: dict[str, Any] = {"categories": pl.List(pl.String), "vector": pl.List(pl.Float32), "number": pl.Float32}
+    kinds: dict[str, Any] = {
+        "categories": pl.List(pl.String),
+        "vector": pl.List(pl.Float32),
+        "number": pl.Float32,
+    }
     kinds |= {"reward": pl.Float64, "time": pl.Int64, "instant": pl.Int64}
     kind = kinds.get(column.kind, pl.String)
     return pl.lit([] if column.kind in ("categories", "vector") else None, kind)

@@ -1,7 +1,7 @@
 """Where a day's logs and snapshots lie, and whether a day is fit to be processed. Imports no Beam.
 
-An events folder holds one day's events. A snapshot is valid from its day until the next one: items as they were at
-some moment of the day, users as they were after it.
+An events folder holds one day's events. A snapshot is valid from its day until the next one: items
+as they were at some moment of the day, users as they were after it.
 """
 
 import re
@@ -71,7 +71,9 @@ class Inputs:
 
 
 def files(p: Pipeline, table: Table, day: date) -> tuple[SourceFile, ...]:
-    """Files of a table's folder for `day`, sorted; those that begin with `_` or `.` are markers, not data."""
+    """Files of a table's folder for `day`, sorted; those that begin with `_` or `.` are markers,
+    not data.
+    """
     template = getattr(p.source, table)
     found = storage.list_files(_folder(template, day)) if template else []
     data = (f for f in found if not any(part[0] in "_." for part in f.path.split("/")))
@@ -89,12 +91,14 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
     if p.source.items and not items.at(plan.day):
         first = min(items.days, default=None)
         raise BadData(
-            f"A day needs an items snapshot of that day or before; for {plan.day} there is none in {p.source.items}, "
-            f"{f'where the first is of {first}' if first else 'which has no snapshots at all'}. "
-            "Lay one out there, or remove source.items to recommend whatever has events."
+            f"A day needs an items snapshot of that day or before; for {plan.day} there is none in"
+            f" {p.source.items},"
+            f" {f'where the first is of {first}' if first else 'which has no snapshots at all'}."
+            " Lay one out there, or remove source.items to recommend whatever has events."
         )
     asked = {*plan.examples, *plan.evaluation, plan.day, day_plan.after(plan.day)}
-    # A training day older than all snapshots has no item features; that is no reason not to train on it.
+    # A training day older than all snapshots has no item features; that is no reason not to train
+    # on it.
     items_of = {day: at for day in {*plan.examples, plan.day} if (at := items.at(day))}
     users_of = {day: at for day in asked if (at := users.at(day - timedelta(days=1)))}
     return Inputs(
@@ -108,9 +112,15 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
 
 
 def later_files(p: Pipeline, day: date) -> dict[date, tuple[SourceFile, ...]]:
-    """Files of the days after `day` that may hold late events of it, of those days that are complete."""
+    """Files of the days after `day` that may hold late events of it, of those days that are
+    complete.
+    """
     after = (day + timedelta(days=n) for n in range(1, p.source.late_days + 1))
-    return {later: found for later in after if is_complete(p, later) and (found := files(p, "events", later))}
+    return {
+        later: found
+        for later in after
+        if is_complete(p, later) and (found := files(p, "events", later))
+    }
 
 
 def is_complete(p: Pipeline, day: date) -> bool:
@@ -122,7 +132,8 @@ def is_complete(p: Pipeline, day: date) -> bool:
 def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict:
     """Digests of all files that a run of the day reads, by table, folder date and name.
 
-    But for the days after it: late events that come when a day has been run leave it done, see late.py.
+    But for the days after it: late events that come when a day has been run leave it done, see
+    late.py.
     """
     found = inputs(p, day_plan.make_plan(p, day, mode))
     tables = [found.events, found.items, found.users]
@@ -131,10 +142,11 @@ def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict:
 
 
 def check(p: Pipeline, day: date) -> dict:
-    """Tells a day that can be processed from a late, an empty and a suspicious one; waits for a late one.
+    """Tells a day that can be processed from a late, an empty and a suspicious one; waits for a
+    late one.
 
-    Returns:
-      `rows` of the day, and `usual_rows`: the median of the last 7 same weekdays that have any, or None.
+    Returns: `rows` of the day, and `usual_rows`: the median of the last 7 same weekdays that have
+      any, or None.
 
     Raises:
       TryAgain: the day is not there, or not complete, after `source.wait`.
@@ -144,16 +156,19 @@ def check(p: Pipeline, day: date) -> dict:
     found = _await(p, day)
     rows = count_rows(p.source.format, found)
     if rows == 0:
-        raise NothingToDo(f"{day} has no events: {_folder(p.source.events, day)} holds no rows. It is skipped.")
+        raise NothingToDo(
+            f"{day} has no events: {_folder(p.source.events, day)} holds no rows. It is skipped."
+        )
     earlier = [day - timedelta(weeks=week) for week in range(1, _COMPARED_WEEKS + 1)]
     counts = {d: count_rows(p.source.format, files(p, "events", d)) for d in earlier}
     usual = statistics.median(known) if (known := [n for n in counts.values() if n]) else None
     if usual is not None and rows < p.source.min_share * usual:
         listed = ", ".join(f"{d}: {n:,}" for d, n in counts.items() if n)
         raise BadData(
-            f"A day has at least source.min_share = {p.source.min_share:g} of the rows usual on its weekday; {day} "
-            f"has {rows:,} of {usual:,.0f} ({rows / usual:.0%}; {listed}). If part of the day is missing, deliver it "
-            "and run the day again; if the day is right as it is, run it with a lower source.min_share."
+            f"A day has at least source.min_share = {p.source.min_share:g} of the rows usual on its"
+            f" weekday; {day} has {rows:,} of {usual:,.0f} ({rows / usual:.0%}; {listed}). If part"
+            " of the day is missing, deliver it and run the day again; if the day is right as it"
+            " is, run it with a lower source.min_share."
         )
     inputs(p, day_plan.make_plan(p, day, "incremental"))
     return {"rows": rows, "usual_rows": usual}
@@ -211,9 +226,13 @@ def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
                 raise TryAgain(
                     f"The events of {day} are not there yet: {missing} does not exist or is empty"
                     + (f" after a wait of {p.source.wait}" if p.source.wait else "")
-                    + (f"; the newest day that is there is {newest}" if newest else "; no day is there")
-                    + ". Run the day again later, or set source.wait to wait for it in the stage. If this day will "
-                    "never come, leave it out: gaps are allowed."
+                    + (
+                        f"; the newest day that is there is {newest}"
+                        if newest
+                        else "; no day is there"
+                    )
+                    + ". Run the day again later, or set source.wait to wait for it in the stage."
+                    " If this day will never come, leave it out: gaps are allowed."
                 )
             status.update(f"Waiting for {missing}, {left:.0f} s at the most")
             time.sleep(min(_POLL_SECONDS, left))

@@ -35,7 +35,9 @@ class Account:
             self.reasons[reason] = self.reasons.get(reason, 0) + n
 
 
-def read_items(p: Pipeline, files: Sequence[SourceFile], account: Account | None = None) -> pl.DataFrame:
+def read_items(
+    p: Pipeline, files: Sequence[SourceFile], account: Account | None = None
+) -> pl.DataFrame:
     """Reads a snapshot of the items.
 
     Args:
@@ -44,14 +46,19 @@ def read_items(p: Pipeline, files: Sequence[SourceFile], account: Account | None
       account: filled, if given.
 
     Returns:
-      One row per item, sorted: `_item` and the columns of `columns.items`. Of several the last in the files counts.
+      One row per item, sorted: `_item` and the columns of `columns.items`. Of several the last in
+      the files counts.
 
     Raises:
       BadData: a file cannot be read, or lacks a column.
     """
     account = account or Account()
     wanted = columns.items(p)
-    frames = [frame for place, file in enumerate(files) for frame in _records(p, place, file, wanted, account)]
+    frames = [
+        frame
+        for place, file in enumerate(files)
+        for frame in _records(p, place, file, wanted, account)
+    ]
     if not frames:
         return pl.DataFrame(schema={c.name: _TYPES.get(c.kind, pl.String) for c in wanted})
     rows = pl.concat(_alike(frames, wanted), rechunk=True).sort("_item", records.ORDER)
@@ -85,7 +92,9 @@ def _records(
 
 def _alike(frames: list[pl.DataFrame], wanted: Sequence[columns.Column]) -> list[pl.DataFrame]:
     """Gives columns that are taken as they are one type across files: text, where they differ."""
-    mixed = [c.name for c in wanted if c.kind == "raw" and len({f.schema[c.name] for f in frames}) > 1]
+    mixed = [
+        c.name for c in wanted if c.kind == "raw" and len({f.schema[c.name] for f in frames}) > 1
+    ]
     return [f.with_columns(pl.col(mixed).cast(pl.String)) for f in frames]
 
 

@@ -1,8 +1,8 @@
 """Stragglers: a day's events that lie in the folders of later days, as logs that arrive late do.
 
-A day that has been run stays done when more of them come: its next examples would be others, and all later days would
-have to be trained again for a few events. They enter later days' histories and counts; training on them takes a run
-with --force. docs/decisions/0039-late-events.md
+A day that has been run stays done when more of them come: its next examples would be others, and
+all later days would have to be trained again for a few events. They enter later days' histories and
+counts; training on them takes a run with --force. docs/decisions/0039-late-events.md
 """
 
 import hashlib
@@ -24,7 +24,9 @@ _BITS = 256
 
 
 class Digest:
-    """Number and digest of events, in whatever order and files they lie; nothing of them is kept."""
+    """Number and digest of events, in whatever order and files they lie; nothing of them is
+    kept.
+    """
 
     def __init__(self) -> None:
         """Of no events."""
@@ -32,7 +34,9 @@ class Digest:
         self._sum = 0
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Adds events. Hashes are summed, so that their order does not matter, and a copy counts."""
+        """Adds events. Hashes are summed, so that their order does not matter, and a copy
+        counts.
+        """
         for line in rows.write_ndjson().encode().splitlines():
             self._sum += int.from_bytes(hashlib.sha256(line).digest())
         self._sum %= 1 << _BITS
@@ -66,20 +70,30 @@ class LateEvents(NamedTuple):
     unreadable: Mapping[date, str]
 
 
-def look(p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None) -> LateEvents:
+def look(
+    p: Pipeline, day: date, later: Mapping[date, tuple[SourceFile, ...]] | None = None
+) -> LateEvents:
     """Finds a day's stragglers. Of files without any, only the column of times is read.
 
-    A folder with a file that cannot be read is left out as a whole: it may be half written, and is not the day's own.
+    A folder with a file that cannot be read is left out as a whole: it may be half written, and is
+    not the day's own.
 
     Args:
       p: the pipeline.
       day: whose.
       later: files of the days after it, if they have been listed.
     """
-    files, unreadable, own, every = dict[date, tuple[SourceFile, ...]](), dict[date, str](), Digest(), Digest()
+    files, unreadable, own, every = (
+        dict[date, tuple[SourceFile, ...]](),
+        dict[date, str](),
+        Digest(),
+        Digest(),
+    )
     for at, listed in (later_files(p, day) if later is None else later).items():
         try:
-            holding = [(file, *found) for file in listed if (found := _look_into(p, file, day))[1].events]
+            holding = [
+                (file, *found) for file in listed if (found := _look_into(p, file, day))[1].events
+            ]
         except BadData as e:
             unreadable[at] = str(e)
             continue
@@ -103,7 +117,9 @@ def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest
     return own, every
 
 
-def _until(p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date) -> Iterator[pl.DataFrame]:
+def _until(
+    p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
+) -> Iterator[pl.DataFrame]:
     """The file's events up to the end of the day, with some of their columns."""
     judge, end = RecordChecker(p, file, 0, wanted), day_plan.start_of(day_plan.after(day), p.zone)
     for part in record_blocks.parts(p.source.format, file):

@@ -1,7 +1,8 @@
-"""Raw files -> blocks of their raw columns, with the number of each record. Nothing is judged here but form.
+"""Raw files -> blocks of their raw columns, with the number of each record. Nothing is judged here
+but form.
 
-Records are numbered for people, from 1: Parquet rows, lines of JSON Lines, records of a CSV with its header as the
-first (blank lines and line breaks inside quotes do not count).
+Records are numbered for people, from 1: Parquet rows, lines of JSON Lines, records of a CSV with
+its header as the first (blank lines and line breaks inside quotes do not count).
 """
 
 import json
@@ -38,7 +39,9 @@ class Block(NamedTuple):
 
 
 def parts(given: str, file: SourceFile) -> list[int | None]:
-    """Parts of a file that can be read on their own: row groups of Parquet; None for a file that is one part."""
+    """Parts of a file that can be read on their own: row groups of Parquet; None for a file that is
+    one part.
+    """
     if format_of(file.uri, given) != "parquet":
         return [None]
     with readable(file.uri, "parquet"), storage.open_bytes(file.uri) as raw:
@@ -63,8 +66,9 @@ def missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -
     """The error about columns that a file does not have."""
     listed = ", ".join(f"{c.source!r} ({c.use})" for c in columns)
     return BadData(
-        f"The pipeline file names columns of {file.table} that {file.uri} does not have: {listed}. "
-        f"It has: {', '.join(there)}. Name one of these in the pipeline file, or deliver the file with the column."
+        f"The pipeline file names columns of {file.table} that {file.uri} does not have: {listed}."
+        f" It has: {', '.join(there)}. Name one of these in the pipeline file, or deliver the file"
+        " with the column."
     )
 
 
@@ -82,7 +86,9 @@ def _parquet(
         parquet = pq.ParquetFile(raw)
         names = _require(file, columns, parquet.schema_arrow.names)
         groups = range(parquet.num_row_groups) if part is None else [part]
-        first = 1 + sum(parquet.metadata.row_group(g).num_rows for g in range(groups[0] if groups else 0))
+        first = 1 + sum(
+            parquet.metadata.row_group(g).num_rows for g in range(groups[0] if groups else 0)
+        )
         for batch in parquet.iter_batches(batch_rows, row_groups=list(groups), columns=names):
             yield Block(_frame(batch), np.arange(first, first + len(batch)), text=False)
             first += len(batch)
@@ -93,22 +99,28 @@ def _json_lines(
 ) -> Iterator[Block | Rejected]:
     """Blocks of some megabytes.
 
-    A key that no line of a block has gives no column. Values of a type that the column's use does not allow reject
-    their line; what else is mixed becomes text.
+    A key that no line of a block has gives no column. Values of a type that the column's use does
+    not allow reject their line; what else is mixed becomes text.
     """
     names = list(dict.fromkeys(column.source for column in columns))
     with open_text(file.uri) as text:
         for objects in read_objects(text):
-            yield from (Rejected.of(file, *bad[:2], f"{bad.why}: {bad.text}") for bad in objects.unreadable)
+            yield from (
+                Rejected.of(file, *bad[:2], f"{bad.why}: {bad.text}") for bad in objects.unreadable
+            )
             good = []
-            for i, (record, number) in enumerate(zip(objects.records, objects.numbers, strict=True)):
+            for i, (record, number) in enumerate(
+                zip(objects.records, objects.numbers, strict=True)
+            ):
                 reason = _problem(record, columns)
                 if reason:
                     yield Rejected.of(file, number, reason, json.dumps(record, ensure_ascii=False))
                 else:
                     good.append(i)
             if good:
-                rows = frame([objects.records[i] for i in good], names).rename(lambda name: RAW + name)
+                rows = frame([objects.records[i] for i in good], names).rename(
+                    lambda name: RAW + name
+                )
                 yield Block(rows, np.array([objects.numbers[i] for i in good], np.int64), text=True)
 
 
@@ -137,7 +149,9 @@ def _fits(value: Any, column: Column) -> bool:
     return kind in (str, int, float, bool)
 
 
-def _csv(file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int) -> Iterator[Block | Rejected]:
+def _csv(
+    file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
+) -> Iterator[Block | Rejected]:
     delimiter = "\t" if file.uri.removesuffix(".gz").lower().endswith(".tsv") else ","
     with open_text(file.uri) as text:
         there = header(text, delimiter)

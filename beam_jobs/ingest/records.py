@@ -1,4 +1,6 @@
-"""Blocks of raw columns -> records with the feature job's columns; those that break a rule are set aside."""
+"""Blocks of raw columns -> records with the feature job's columns; those that break a rule are set
+aside.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -29,9 +31,9 @@ class CheckedRecords(NamedTuple):
       good: records, with the columns' names and `_order`.
       rejected: the first of those that break a rule.
       reasons: how many of these there are, by reason.
-      misplaced: how many events have a time of another day than their folder's: `late`, those of earlier days;
-        `too late`, those among them that came after `source.late_days` and are left out; `early`, those of later days,
-        which are left out too.
+      misplaced: how many events have a time of another day than their folder's: `late`, those of
+        earlier days; `too late`, those among them that came after `source.late_days` and are left
+        out; `early`, those of later days, which are left out too.
     """
 
     good: pl.DataFrame
@@ -43,7 +45,9 @@ class CheckedRecords(NamedTuple):
 class RecordChecker:
     """Turns a file's blocks into records."""
 
-    def __init__(self, p: Pipeline, file: SourceFile, place: int, columns: Sequence[Column]) -> None:
+    def __init__(
+        self, p: Pipeline, file: SourceFile, place: int, columns: Sequence[Column]
+    ) -> None:
         """Prepares for a file.
 
         Args:
@@ -54,7 +58,9 @@ class RecordChecker:
         """
         self._file, self._place, self._columns = file, place, columns
         oldest = file.day - timedelta(days=p.source.late_days)
-        moments = [day_plan.start_of(day, p.zone) for day in (oldest, file.day, day_plan.after(file.day))]
+        moments = [
+            day_plan.start_of(day, p.zone) for day in (oldest, file.day, day_plan.after(file.day))
+        ]
         self._moments = moments if file.table == "events" else None
         self._clip = p.columns.reward_clip
         self._kept = 0
@@ -71,13 +77,22 @@ class RecordChecker:
         self._present.update(block.rows.columns)
         absent = {RAW + c.source for c in self._columns} - set(block.rows.columns)
         rows = block.rows.with_columns(pl.lit(None).alias(name) for name in absent)
-        reads = [self._read_as(column, rows.schema[RAW + column.source], block.text) for column in self._columns]
+        reads = [
+            self._read_as(column, rows.schema[RAW + column.source], block.text)
+            for column in self._columns
+        ]
         rules = [
-            (nonsense, reason, RAW + c.source) for (_, nonsense, reason), c in zip(reads, self._columns, strict=True)
+            (nonsense, reason, RAW + c.source)
+            for (_, nonsense, reason), c in zip(reads, self._columns, strict=True)
         ]
         frame = rows.with_columns(values for values, _, _ in reads)
-        broken = pl.coalesce(*(pl.when(n).then(pl.lit(i)) for i, (n, _, _) in enumerate(rules)), pl.lit(None, pl.Int32))
-        frame = frame.with_columns(broken.alias(_RULE), (pl.Series(ORDER, block.numbers) + (self._place << _FILE_BITS)))
+        broken = pl.coalesce(
+            *(pl.when(n).then(pl.lit(i)) for i, (n, _, _) in enumerate(rules)),
+            pl.lit(None, pl.Int32),
+        )
+        frame = frame.with_columns(
+            broken.alias(_RULE), (pl.Series(ORDER, block.numbers) + (self._place << _FILE_BITS))
+        )
         good = frame.filter(pl.col(_RULE).is_null()).select(*(c.name for c in self._columns), ORDER)
         if "_reward" in good.columns:
             good = good.with_columns(pl.col("_reward").clip(*self._clip).cast(pl.Float32))
@@ -95,13 +110,16 @@ class RecordChecker:
         kept = good.filter(time.is_between(oldest, end, closed="left"))
         return kept, {what: n for what, of in found.items() if (n := int(of.sum()))}
 
-    def _read_as(self, column: Column, kind: pl.DataType, text: bool) -> tuple[pl.Expr, pl.Expr, str]:
+    def _read_as(
+        self, column: Column, kind: pl.DataType, text: bool
+    ) -> tuple[pl.Expr, pl.Expr, str]:
         try:
             return cols.read_as(column, kind, text=text)
         except WrongType as e:
             raise BadData(
-                f"{column.use} of {self._file.table} is {e}; in {self._file.uri} column {column.source!r} is {kind}. "
-                "Write the column with that type, or name another one in the pipeline file."
+                f"{column.use} of {self._file.table} is {e}; in {self._file.uri} column"
+                f" {column.source!r} is {kind}. Write the column with that type, or name another"
+                " one in the pipeline file."
             ) from e
 
     def _explain(self, bad: pl.DataFrame, rules: list[tuple[pl.Expr, str, str]]) -> list[Rejected]:
@@ -109,7 +127,9 @@ class RecordChecker:
         self._kept += len(shown)
         mask = (1 << _FILE_BITS) - 1
         return [
-            Rejected.of(self._file, row[ORDER] & mask, rules[row[_RULE]][1], repr(row[rules[row[_RULE]][2]]))
+            Rejected.of(
+                self._file, row[ORDER] & mask, rules[row[_RULE]][1], repr(row[rules[row[_RULE]][2]])
+            )
             for row in shown.iter_rows(named=True)
         ]
 

@@ -38,4 +38,6 @@ class Rejected(NamedTuple):
 
 def to_json_lines(records: Iterable[Rejected]) -> bytes:
     """One JSON object a line, in the order of file and row."""
-    return "".join(json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in sorted(records)).encode()
+    return "".join(
+        json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in sorted(records)
+    ).encode()

@@ -24,8 +24,9 @@ def accepts(kind: pl.DataType) -> bool:
 def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
     """Converts a column of times.
 
-    A time without a zone is read in `zone`. Where a clock change makes it happen twice, it is the first; where it is
-    skipped, it is read by the offset that held before. A date is the start of its day.
+    A time without a zone is read in `zone`. Where a clock change makes it happen twice, it is the
+    first; where it is skipped, it is read by the offset that held before. A date is the start of
+    its day.
 
     Args:
       times: [N] timestamps, dates, numbers since 1970 in UTC, or text: ISO 8601, or such numbers.
@@ -48,7 +49,9 @@ def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
     numbers = text.str.contains(_NUMBER).fill_null(False)
     if numbers.any():
         exact = text.str.strip_chars().cast(pl.Int64, strict=False)
-        values = _epoch(exact, unit).fill_null(_epoch(text.str.strip_chars().cast(pl.Float64, strict=False), unit))
+        values = _epoch(exact, unit).fill_null(
+            _epoch(text.str.strip_chars().cast(pl.Float64, strict=False), unit)
+        )
         return values if numbers.all() else values.zip_with(numbers, _iso(text, zone))
     return _iso(text, zone)
 
@@ -58,10 +61,15 @@ def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
     value = pl.col("t")
     if numbers.dtype.is_integer():
         instant = value.cast(pl.Int64, strict=False)
-        instant = pl.when(instant.is_between(-(_LIMIT // factor), _LIMIT // factor)).then(instant) * factor
+        instant = (
+            pl.when(instant.is_between(-(_LIMIT // factor), _LIMIT // factor)).then(instant)
+            * factor
+        )
     else:
         value = value.cast(pl.Float64) * factor
-        instant = pl.when(value.is_finite() & (value.abs() < _LIMIT)).then(value).round().cast(pl.Int64)
+        instant = (
+            pl.when(value.is_finite() & (value.abs() < _LIMIT)).then(value).round().cast(pl.Int64)
+        )
     return numbers.alias("t").to_frame().select(instant).to_series()
 
 
@@ -85,15 +93,23 @@ def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
     offset = pl.when(pl.col("sign") == "-").then(-minutes).otherwise(minutes).fill_null(0)
     zoned = pl.col("utc").is_not_null() | pl.col("sign").is_not_null()
     found = parts.select(
-        clock=pl.when(pl.col("date").is_not_null()).then(clock), zoned=zoned, offset=offset * 60_000_000
+        clock=pl.when(pl.col("date").is_not_null()).then(clock),
+        zoned=zoned,
+        offset=offset * 60_000_000,
     )
     instant = found["clock"].cast(pl.Int64) - found["offset"]
-    return instant.zip_with(found["zoned"], _local(found["clock"], zone)) if not found["zoned"].all() else instant
+    return (
+        instant.zip_with(found["zoned"], _local(found["clock"], zone))
+        if not found["zoned"].all()
+        else instant
+    )
 
 
 def _local(clock: pl.Series, zone: ZoneInfo) -> pl.Series:
     """Wall-clock times of the zone as instants."""
-    zoned = clock.dt.replace_time_zone(str(zone), ambiguous="earliest", non_existent="null").cast(pl.Int64)
+    zoned = clock.dt.replace_time_zone(str(zone), ambiguous="earliest", non_existent="null").cast(
+        pl.Int64
+    )
     skipped = clock.filter(zoned.is_null() & clock.is_not_null()).unique()
     if skipped.is_empty():
         return zoned

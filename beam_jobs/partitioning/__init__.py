@@ -1,1 +1,3 @@
-"""Raw logs before the first day: `twinspire partition` lays them out as one folder per day. No Beam."""
+"""Raw logs before the first day: `twinspire partition` lays them out as one folder per day. No
+Beam.
+"""

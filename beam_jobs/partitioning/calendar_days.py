@@ -12,15 +12,17 @@ from twinspire_core.errors import UsageError
 UNITS = ("s", "ms", "us")
 _NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
 _OLDEST, _OLDEST_SECONDS = date(1990, 1, 1), 631_152_000
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_214_400_000_000  # what a date can hold, zones aside
+# What a date can hold, zones aside
+_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_214_400_000_000
 
 
 def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Series:
     """The day on which each time falls, as the feature job will see it.
 
     Args:
-      times: [N] timestamps (an instant with a zone, wall-clock time of `zone` without), dates, ISO 8601 strings (the
-        same, by whether they end in Z or an offset), or numbers since 1970 in UTC.
+      times: [N] timestamps (an instant with a zone, wall-clock time of `zone` without), dates, ISO
+        8601 strings (the same, by whether they end in Z or an offset), or numbers since 1970 in
+        UTC.
       unit: `s`, `ms` or `us`, for numbers and for text that holds numbers.
       zone: IANA name.
 
@@ -32,8 +34,8 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
     column = pl.Series("time", times)
     if not accepts(column.dtype) or column.dtype in (pl.Time, pl.Duration):
         raise UsageError(
-            f"A time is a timestamp, a date, an ISO 8601 string or a number; this column is {times.type}. "
-            "Name another one."
+            "A time is a timestamp, a date, an ISO 8601 string or a number; this column is"
+            f" {times.type}. Name another one."
         )
     if unit is None:
         column = _without_numbers(column)
@@ -62,7 +64,8 @@ def _guess(column: pl.Series) -> str:
 
 
 def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
-    """What is odd about days that were read from numbers: none of the logs anyone keeps are that old.
+    """What is odd about days that were read from numbers: none of the logs anyone keeps are that
+    old.
 
     Args:
       times: [N] as given to `calendar_days`.
@@ -73,14 +76,16 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
     if unit is None or early.is_empty():
         return None
     column = pl.Series("time", times).cast(pl.String)
-    numbers = column.filter((days < _OLDEST).fill_null(False) & column.str.contains(_NUMBER).fill_null(False))
+    numbers = column.filter(
+        (days < _OLDEST).fill_null(False) & column.str.contains(_NUMBER).fill_null(False)
+    )
     if numbers.is_empty():
         return None
     likely, recent = _guess(numbers), bool((numbers.cast(pl.Float64) > _OLDEST_SECONDS).any())
     first = early.to_list()[early.arg_min() or 0]
     return (
-        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {first}, when their time is read in "
-        f"{unit}. "
+        f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {first}, when their"
+        f" time is read in {unit}. "
         + (
             f"It is probably in {likely}: --time-unit {likely}."
             if likely != unit and recent

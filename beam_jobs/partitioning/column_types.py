@@ -1,4 +1,6 @@
-"""Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of all files, one."""
+"""Types that all files' values fit: of a CSV's text, numbers where a column holds nothing else; of
+all files, one.
+"""
 
 from collections.abc import Collection
 from typing import cast
@@ -16,7 +18,8 @@ _MAX_DIGITS = 15  # what a double holds for sure
 
 
 class TextNumbers:
-    """Tells which text columns are numbers, as far as numbers can say what the text said; sees table by table.
+    """Tells which text columns are numbers, as far as numbers can say what the text said; sees
+    table by table.
 
     `007` is text, as is a whole number that 64 bits cannot hold; `1.50` becomes 1.5.
     """
@@ -39,11 +42,17 @@ class TextNumbers:
 
     def types(self) -> dict[str, pa.DataType]:
         """Columns that are numbers."""
-        return {name: kind for name, kinds in self._types.items() if (kind := _number_type(kinds)) is not None}
+        return {
+            name: kind
+            for name, kinds in self._types.items()
+            if (kind := _number_type(kinds)) is not None
+        }
 
 
 def _kinds(values: pl.Series) -> set[str]:
-    """Of the kinds integer, long integer, decimal and text, those that occur. Nulls are of no kind."""
+    """Of the kinds integer, long integer, decimal and text, those that occur. Nulls are of no
+    kind.
+    """
     value = pl.col("v")
     digits = value.str.replace(r"[eE].*", "").str.count_matches(r"\d")
     integer = value.str.contains(_INTEGER)
@@ -75,7 +84,8 @@ def long_integers(table: pa.Table) -> set[str]:
 
 
 def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Schema:
-    """The types that hold every file's values: all columns, widest number; text where numbers meet text.
+    """The types that hold every file's values: all columns, widest number; text where numbers meet
+    text.
 
     Args:
       schemas: of all files.
@@ -96,8 +106,8 @@ def _common(a: pa.Field, b: pa.Field, long: bool) -> pa.Field:
         return pa.field(a.name, _common_type(a.type, b.type, long))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as e:
         raise BadData(
-            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type} in others. "
-            "Write the files with one type, or lay them out one by one."
+            f"A column has one type in all files, but {a.name!r} is {a.type} in some and {b.type}"
+            " in others. Write the files with one type, or lay them out one by one."
         ) from e
 
 
@@ -126,14 +136,18 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the schema's columns and types; missing columns are null, and decimals beside text as read."""
+    """The table with the schema's columns and types; missing columns are null, and decimals beside
+    text as read.
+    """
     if table.schema.equals(schema):
         return table
     try:
         columns = [
-            _cast(table[field.name], field.type)
-            if field.name in table.column_names
-            else pa.nulls(len(table), field.type)
+            (
+                _cast(table[field.name], field.type)
+                if field.name in table.column_names
+                else pa.nulls(len(table), field.type)
+            )
             for field in schema
         ]
     except pa.ArrowInvalid as e:
@@ -142,7 +156,8 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):  # Arrow writes 1e+15 for 1000000000000000.0
+    # Arrow writes 1e+15 for 1000000000000000.0
+    if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):
         values = pl.DataFrame(pa.table({"v": column}))
         column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]
     return column.cast(kind)

@@ -44,7 +44,8 @@ class Layout:
     def __post_init__(self) -> None:
         if (self.time is None) == (self.snapshot is None):
             raise UsageError(
-                "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot DATE): give one."
+                "Rows go to the day of their time (--time COLUMN), or all to one day (--snapshot"
+                " DATE): give one."
             )
         if self.time_unit is not None and self.time_unit not in UNITS:
             raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")

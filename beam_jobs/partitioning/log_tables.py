@@ -1,8 +1,8 @@
 """Reads raw log files of any kind as Arrow tables of bounded size.
 
-Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column of a CSV is text,
-since one table cannot tell whether `7` stands beside a `007`. Text is read as the feature job reads it. What is no
-record is handed over with its place.
+Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column
+of a CSV is text, since one table cannot tell whether `7` stands beside a `007`. Text is read as the
+feature job reads it. What is no record is handed over with its place.
 """
 
 import gzip
@@ -47,7 +47,10 @@ class CsvOptions:
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
-            raise UsageError(f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as $'\\t'.")
+            raise UsageError(
+                f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as"
+                " $'\\t'."
+            )
 
 
 def format_of(path: Path, given: Format = "auto") -> Kind:
@@ -61,8 +64,8 @@ def format_of(path: Path, given: Format = "auto") -> Kind:
     kind = kind_of(path.name)
     if kind is None:
         raise UsageError(
-            f"A file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is understood), found "
-            f"{path.name}. Say it with --format parquet, jsonl or csv."
+            f"A file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is"
+            f" understood), found {path.name}. Say it with --format parquet, jsonl or csv."
         )
     return kind
 
@@ -91,26 +94,40 @@ def read(
         size = path.stat().st_size
         with path.open("rb") as raw:
             if not (size and _text(raw).peek(1)):
-                raise BadData(f"A {kind} file holds records; {path} is empty. Write it again, or leave it out.")
+                raise BadData(
+                    f"A {kind} file holds records; {path} is empty. Write it again, or leave it"
+                    " out."
+                )
             for table in _tables(raw, kind, path, malformed, options or CsvOptions()):
                 progress(min(1.0, raw.tell() / size))
                 yield table
     except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as e:
         raise BadData(
-            f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a copy that did not "
-            "finish?) or of another format: write it again, or say what it is with --format."
+            f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a"
+            " copy that did not finish?) or of another format: write it again, or say what it is"
+            " with --format."
         ) from e
     except OSError as e:
-        raise BadData(f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is whole.") from e
+        raise BadData(
+            f"{path} cannot be read: {e.strerror or e}. Check the path, and that the file is whole."
+        ) from e
 
 
 def _tables(
-    raw: BufferedReader, kind: str, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions
+    raw: BufferedReader,
+    kind: str,
+    path: Path,
+    malformed: Callable[[Malformed], None],
+    options: CsvOptions,
 ) -> Iterator[pa.Table]:
     if kind == "parquet":
         return _parquet(raw)
     text = _text(raw)
-    return _json_lines(text, path, malformed) if kind == "jsonl" else _csv(text, path, malformed, options)
+    return (
+        _json_lines(text, path, malformed)
+        if kind == "jsonl"
+        else _csv(text, path, malformed, options)
+    )
 
 
 def _text(raw: BufferedReader) -> Text:
@@ -126,7 +143,9 @@ def _parquet(raw: BinaryIO) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
-def _json_lines(text: Text, path: Path, malformed: Callable[[Malformed], None]) -> Iterator[pa.Table]:
+def _json_lines(
+    text: Text, path: Path, malformed: Callable[[Malformed], None]
+) -> Iterator[pa.Table]:
     for objects in read_objects(text, BLOCK_BYTES):
         for line in objects.unreadable:
             malformed(_malformed(path, "line", line))
@@ -135,14 +154,18 @@ def _json_lines(text: Text, path: Path, malformed: Callable[[Malformed], None]) 
             yield frame(objects.records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions) -> Iterator[pa.Table]:
+def _csv(
+    text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions
+) -> Iterator[pa.Table]:
     delimiter = options.delimiter or ("\t" if ".tsv" in path.suffixes[-2:] else ",")
     names = list(options.columns) or _header(text, path, delimiter, options.encoding)
     if not text.peek(1):  # a header and no rows
         yield pa.schema([(name, pa.string()) for name in names]).empty_table()
         return
     first, encoding = 1 if options.columns else 2, options.encoding
-    for found in csv_blocks(text, names, first=first, delimiter=delimiter, encoding=encoding, block_bytes=BLOCK_BYTES):
+    for found in csv_blocks(
+        text, names, first=first, delimiter=delimiter, encoding=encoding, block_bytes=BLOCK_BYTES
+    ):
         if isinstance(found, Unreadable):
             malformed(_malformed(path, "row", found))
         else:
@@ -150,7 +173,9 @@ def _csv(text: Text, path: Path, malformed: Callable[[Malformed], None], options
 
 
 def _malformed(path: Path, what: str, found: Unreadable) -> Malformed:
-    return Malformed(str(path), f"{what} {found.number}", f"{found.reason}: {found.why}", found.text[:500])
+    return Malformed(
+        str(path), f"{what} {found.number}", f"{found.reason}: {found.why}", found.text[:500]
+    )
 
 
 def _present(column: pa.Array) -> pa.Array:
@@ -162,7 +187,8 @@ def _header(text: Text, path: Path, delimiter: str, encoding: str) -> list[str]:
     names = header(text, delimiter, encoding)
     if not names or not all(names) or len(set(names)) < len(names):
         raise BadData(
-            f"The first line of a CSV names its columns, each once; in {path} it is {delimiter.join(names)[:200]!r}. "
-            "For a file without a header line give the names: --columns user,item,time."
+            f"The first line of a CSV names its columns, each once; in {path} it is"
+            f" {delimiter.join(names)[:200]!r}. For a file without a header line give the names:"
+            " --columns user,item,time."
         )
     return names

@@ -53,9 +53,16 @@ class Aside:
         """
         self._file.close()
         if self._shown:
-            places = "\n".join(f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown)
-            more = f"\n  and {self.count - len(self._shown)} more" if self.count > len(self._shown) else ""
+            places = "\n".join(
+                f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown
+            )
+            more = (
+                f"\n  and {self.count - len(self._shown)} more"
+                if self.count > len(self._shown)
+                else ""
+            )
             raise BadData(
-                f"Every record needs a day, but {self.count} cannot be read or have no time:\n{places}{more}\n"
-                "Mend them, or set them aside with --rejected FILE. Nothing was written."
+                f"Every record needs a day, but {self.count} cannot be read or have no"
+                f" time:\n{places}{more}\nMend them, or set them aside with --rejected FILE."
+                " Nothing was written."
             )

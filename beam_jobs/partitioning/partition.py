@@ -3,9 +3,9 @@
     OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see types.py. The whole input
-is read before the first folder is touched. A day's file appears whole or not at all, and is left alone when it holds
-the same bytes already, so that running twice changes nothing.
+Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see types.py.
+The whole input is read before the first folder is touched. A day's file appears whole or not at
+all, and is left alone when it holds the same bytes already, so that running twice changes nothing.
 """
 
 import json
@@ -84,23 +84,32 @@ def partition(
       sources: files, folders or patterns; local, or `gs://` files and folders.
       out: folder of a day, with `{date}`; without it, `dt={date}` is added. Local or `gs://`.
       layout: which row belongs to which day.
-      rejected: JSON Lines file for records that have no day or are none; without it, one such record is an error.
+      rejected: JSON Lines file for records that have no day or are none; without it, one such
+        record is an error.
       progress: called with bytes of input read and in all.
       spill_bytes: rows kept in memory; more go through temporary files.
 
     Raises:
       UsageError: the arguments do not fit one another or the files.
-      BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not given.
+      BadData: a file cannot be read, lacks a column, or holds bad records and `rejected` is not
+      given.
     """
     template = out if "{date}" in out else storage.join(out, "dt={date}")
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="twinspire-partition-")))
+        scratch = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="twinspire-partition-"))
+        )
         files = _find(sources, scratch / "in", layout.format)
-        aside = Aside(stack.enter_context((scratch / "rejected.jsonl").open("w")), keep_going=rejected is not None)
+        aside = Aside(
+            stack.enter_context((scratch / "rejected.jsonl").open("w")),
+            keep_going=rejected is not None,
+        )
         (scratch / "rows").mkdir()
         # Only where all is CSV: text of other formats was meant as text.
         all_csv = {format_of(file, layout.format) for file in files} == {"csv"}
-        spill = Spill(scratch / "rows", spill_bytes, TextNumbers(tuple(layout.text)) if all_csv else None)
+        spill = Spill(
+            scratch / "rows", spill_bytes, TextNumbers(tuple(layout.text)) if all_csv else None
+        )
         summary = _collect(files, layout, spill, aside, progress)
         aside.close()
         if rejected is not None and summary.rejected:
@@ -112,20 +121,32 @@ def partition(
 def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]:
     files: list[Path] = []
     for number, source in enumerate(sources):
-        place = storage.localize(source, downloads / str(number)) if storage.is_remote(source) else Path(source)
+        place = (
+            storage.localize(source, downloads / str(number))
+            if storage.is_remote(source)
+            else Path(source)
+        )
         if place.is_dir():
-            found = sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith((".", "_")))
+            found = sorted(
+                p for p in place.rglob("*") if p.is_file() and not p.name.startswith((".", "_"))
+            )
         else:
-            found = [place] if place.exists() else sorted(Path(p) for p in glob(source, recursive=True))
+            found = (
+                [place] if place.exists() else sorted(Path(p) for p in glob(source, recursive=True))
+            )
         if not found:
-            raise UsageError(f"No file found at {source}. Give files, folders or patterns that are there.")
+            raise UsageError(
+                f"No file found at {source}. Give files, folders or patterns that are there."
+            )
         files += found
     for path in files:
         format_of(path, format)  # an unknown ending is told before hours of work
     return files
 
 
-def _collect(files: list[Path], layout: Layout, spill: Spill, aside: Aside, progress: Progress) -> Summary:
+def _collect(
+    files: list[Path], layout: Layout, spill: Spill, aside: Aside, progress: Progress
+) -> Summary:
     summary, done, total = Summary(), 0, sum(path.stat().st_size for path in files)
     for path in files:
         row, size = 0, path.stat().st_size
@@ -150,13 +171,17 @@ def _collect(files: list[Path], layout: Layout, spill: Spill, aside: Aside, prog
 
 
 def _rename(table: pa.Table, layout: Layout, path: Path) -> pa.Table:
-    for name in [*layout.rename, *([layout.time] if layout.time and layout.time not in layout.rename.values() else [])]:
+    for name in [
+        *layout.rename,
+        *([layout.time] if layout.time and layout.time not in layout.rename.values() else []),
+    ]:
         _require(name, table, path)
     names = [layout.rename.get(name, name) for name in table.column_names]
     doubles = sorted(name for name, times in Counter(names).items() if times > 1)
     if doubles:
         raise UsageError(
-            f"Column names are unique, but {path} would have {doubles[0]!r} twice. Check --rename and the file."
+            f"Column names are unique, but {path} would have {doubles[0]!r} twice. Check --rename"
+            " and the file."
         )
     return table.rename_columns(names)
 
@@ -165,12 +190,14 @@ def _require(name: str, table: pa.Table, path: Path) -> None:
     if name in table.column_names:
         return
     near = get_close_matches(name, table.column_names, 1, cutoff=0.5)
-    cut = next((c for c in "\t;|," if len(table.column_names) == 1 and c in table.column_names[0]), None)
+    cut = next(
+        (c for c in "\t;|," if len(table.column_names) == 1 and c in table.column_names[0]), None
+    )
     if cut:
         written = "$'\\t'" if cut == "\t" else f"'{cut}'"
         raise BadData(
-            f"{path} has no column {name!r}, but a single one, {table.column_names[0]!r}: it is probably cut at "
-            f"another character. Say it with --delimiter {written}."
+            f"{path} has no column {name!r}, but a single one, {table.column_names[0]!r}: it is"
+            f" probably cut at another character. Say it with --delimiter {written}."
         )
     raise BadData(
         f"{path} has no column {name!r}; it has {', '.join(table.column_names)}. "
@@ -190,13 +217,17 @@ def _days(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -
         raise UsageError(f"{path}, column {layout.time!r}: {e}") from e
     for bad in days.is_null().arg_true():
         value = table[layout.time][bad].as_py()
-        reason = f"{layout.time} is null" if value is None else f"{layout.time} = {value!r} is no time"
+        reason = (
+            f"{layout.time} is null" if value is None else f"{layout.time} = {value!r} is no time"
+        )
         record = json.dumps(table.slice(bad, 1).to_pylist()[0], default=str)
         aside.take(Malformed(str(path), f"row {row + bad + 1}", reason, record), is_row=True)
     return days
 
 
-def _publish(spill: Spill, staging: Path, template: str, marker: str | None, summary: Summary) -> None:
+def _publish(
+    spill: Spill, staging: Path, template: str, marker: str | None, summary: Summary
+) -> None:
     days = spill.days()
     for day in days:
         home, folder = template.replace("{date}", str(day)), staging / str(day)

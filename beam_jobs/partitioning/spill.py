@@ -50,7 +50,9 @@ class Spill:
         for day, tables in self._memory.items():
             for schema, run in _runs(tables):
                 path = self._folder / f"{day}-{len(self._files[day]):06d}.arrow"
-                with pa.ipc.new_file(path, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as file:
+                with pa.ipc.new_file(
+                    path, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
+                ) as file:
                     file.write_table(pa.concat_tables(run).combine_chunks())
                 self._files[day].append(path)
         self._memory.clear()
@@ -73,7 +75,12 @@ class Spill:
         Returns: rows written.
         """
         types = self._numbers.types() if self._numbers else {}
-        schema = pa.schema([f.with_type(types.get(f.name, f.type)) for f in common_schema(self._schemas, self._long)])
+        schema = pa.schema(
+            [
+                f.with_type(types.get(f.name, f.type))
+                for f in common_schema(self._schemas, self._long)
+            ]
+        )
         rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for table in _even(conform(table, schema) for table in self._tables(day)):
@@ -83,7 +90,9 @@ class Spill:
 
 
 def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[date, pa.Table]]:
-    """The kept rows of each day, in order. The parts share one copy of the table, which holds nothing else."""
+    """The kept rows of each day, in order. The parts share one copy of the table, which holds
+    nothing else.
+    """
     if not keep.all():
         table, days = table.filter(pa.array(keep)), days.filter(keep)
     order = np.argsort(days.to_physical().to_numpy(), kind="stable")

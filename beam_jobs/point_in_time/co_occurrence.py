@@ -1,13 +1,15 @@
 """What the same users took: for each item its nearest others, by users in common.
 
-With n_a the users who have item a in their basket and n_ab those who have both a and b, their similarity is
+With n_a the users who have item a in their basket and n_ab those who have both a and b, their
+similarity is
 
     n_ab / (sqrt(n_a n_b) + SHRINKAGE)
 
-the cosine of the two items' columns in the table of users by items, drawn towards 0 where few users tell. A basket is
-what a user took in the training window, the last `BASKET` items at the most: it bounds the pairs of a user, and so the
-work. Where all users together would have more than `MOST_PAIRS`, baskets are cut to as many items as that allows: a
-user's pairs grow with the square of the basket, so that a few long ones are most of the work and have most of the say.
+the cosine of the two items' columns in the table of users by items, drawn towards 0 where few users
+tell. A basket is what a user took in the training window, the last `BASKET` items at the most: it
+bounds the pairs of a user, and so the work. Where all users together would have more than
+`MOST_PAIRS`, baskets are cut to as many items as that allows: a user's pairs grow with the square
+of the basket, so that a few long ones are most of the work and have most of the say.
 Source: Sarwar et al., *Item-Based Collaborative Filtering Recommendation Algorithms*, WWW 2001.
 
 Items are numbers here: places in the sorted items of the count table, N of them.
@@ -55,7 +57,9 @@ class Pairs(NamedTuple):
 
 
 def moments(job: FeatureJob) -> dict[str, tuple[str, date]]:
-    """By folder of the output: the corpus whose rows its neighbours are, and the day at whose start they are known."""
+    """By folder of the output: the corpus whose rows its neighbours are, and the day at whose start
+    they are known.
+    """
     day = job.plan.day
     both = {
         feature_schema.CO_OCCURRENCE_START: (feature_schema.CORPUS_START, day),
@@ -65,7 +69,8 @@ def moments(job: FeatureJob) -> dict[str, tuple[str, date]]:
 
 
 def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -> pa.RecordBatch:
-    """What each user took in the training window that ends at the start of a day: `TAKEN`, sorted by user.
+    """What each user took in the training window that ends at the start of a day: `TAKEN`, sorted
+    by user.
 
     Args:
       positives: `_code`, `_shard`, `_item`, `_time`, `_day`.
@@ -74,7 +79,9 @@ def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -
       most: pairs of a shard's users.
     """
     first = day_plan.number(moment - timedelta(days=train_days))
-    window = positives.filter(pl.col("_day").is_between(first, day_plan.number(moment), closed="left"))
+    window = positives.filter(
+        pl.col("_day").is_between(first, day_plan.number(moment), closed="left")
+    )
     taken = window.group_by("_code", "_item").agg(pl.col("_time").max(), pl.col("_shard").first())
     last = taken.sort("_code", "_time", "_item").group_by("_code", maintain_order=True).tail(BASKET)
     user, shard = last["_code"].to_numpy(), last["_shard"].to_numpy()
@@ -85,7 +92,8 @@ def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -
 
 
 def cut(user: np.ndarray, most: float) -> np.ndarray:
-    """Which items of baskets are paired: all, or the last of each user, as many as make up to `most` pairs.
+    """Which items of baskets are paired: all, or the last of each user, as many as make up to
+    `most` pairs.
 
     Args:
       user: [R] int64, ascending, each user's items in the order taken.
@@ -96,13 +104,16 @@ def cut(user: np.ndarray, most: float) -> np.ndarray:
     starts = np.flatnonzero(np.diff(user, prepend=-1))
     sizes = np.diff(starts, append=len(user))
     longest = sizes.max(initial=0)
-    while longest > 2 and (kept := np.minimum(sizes, longest).astype(np.float64)) @ (kept - 1) > most:
+    while (
+        longest > 2 and (kept := np.minimum(sizes, longest).astype(np.float64)) @ (kept - 1) > most
+    ):
         longest -= 1
     return np.arange(len(user)) >= np.repeat(starts + sizes - longest, sizes)
 
 
 def of_part(user: np.ndarray, item: np.ndarray, part: range) -> np.ndarray:
-    """Which rows of baskets the pairs of a part's items are made of, [R] bool: whole baskets of two items or more.
+    """Which rows of baskets the pairs of a part's items are made of, [R] bool: whole baskets of two
+    items or more.
 
     Args:
       user: [R] int64, numbers from 0.
@@ -126,13 +137,16 @@ def pairs(user: np.ndarray, item: np.ndarray, part: range, items: int) -> Pairs:
     """
     starts = np.flatnonzero(np.diff(user, prepend=-1))
     sizes = np.diff(starts, append=len(user))
-    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)  # of the basket that a row is in
+    # Of the basket that a row is in
+    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
     mine = np.flatnonzero((item >= part.start) & (item < part.stop))
     chunks = np.split(mine, np.flatnonzero(np.diff(np.cumsum(size[mine]) // _CHUNK)) + 1)
     return added([_paired(rows, first[rows], size[rows], item, items) for rows in chunks])
 
 
-def _paired(rows: np.ndarray, first: np.ndarray, size: np.ndarray, item: np.ndarray, items: int) -> Pairs:
+def _paired(
+    rows: np.ndarray, first: np.ndarray, size: np.ndarray, item: np.ndarray, items: int
+) -> Pairs:
     """Pairs some rows with all others of their baskets."""
     ends = np.cumsum(size)
     other = np.repeat(first - (ends - size), size) + np.arange(size.sum())
@@ -160,18 +174,20 @@ def nearest(counted: Pairs, takers: np.ndarray, row: np.ndarray, n: int) -> pl.D
     Args:
       counted: each pair with all its users.
       takers: [N] int64, users who have each item.
-      row: [N] int64, its row in the corpus, which has the items in the same order; -1 where it has none: only items of
-        the corpus are anybody's neighbours.
+      row: [N] int64, its row in the corpus, which has the items in the same order; -1 where it has
+        none: only items of the corpus are anybody's neighbours.
       n: the most neighbours of an item.
 
-    Returns: `item`, `_rows` (the neighbours' rows, nearest first, then by row), `_similarities`; sorted by item.
+    Returns: `item`, `_rows` (the neighbours' rows, nearest first, then by row), `_similarities`;
+    sorted by item.
     """
     one, other = np.divmod(counted.pair, len(takers))
     known = row[other] >= 0
     one, other, both = one[known], other[known], counted.users[known]
     similarity = both / (np.sqrt(takers[one].astype(np.float64) * takers[other]) + SHRINKAGE)
     similarity = similarity.astype(np.float32)
-    # Positive floats sort like their bits: item and nearness in one integer. Rows ascend, and the sort is stable.
+    # Positive floats sort like their bits: item and nearness in one integer. Rows ascend, and the
+    # sort is stable.
     far = 0xFFFFFFFF - similarity.view(np.uint32).astype(np.int64)
     order = np.argsort((one << 32) | far, kind="stable")
     starts = np.flatnonzero(np.diff(one, prepend=-1))
@@ -179,5 +195,8 @@ def nearest(counted: Pairs, takers: np.ndarray, row: np.ndarray, n: int) -> pl.D
     order = order[np.arange(len(one)) - np.repeat(starts, sizes) < n]
     lists = {"_rows": row[other[order]], "_similarities": similarity[order]}
     offsets = pa.array(np.concatenate([[0], np.cumsum(np.minimum(sizes, n))]))
-    columns = {name: pa.LargeListArray.from_arrays(offsets, pa.array(values)) for name, values in lists.items()}
+    columns = {
+        name: pa.LargeListArray.from_arrays(offsets, pa.array(values))
+        for name, values in lists.items()
+    }
     return pl.DataFrame(pl.from_arrow(pa.table({"item": one[starts], **columns})))

@@ -37,10 +37,13 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     kept = listed.filter(_passes(listed, job.p.corpus.filter))
     if kept.is_empty() and not listed.is_empty():
         raise BadData(
-            f"corpus.filter lets the items through that can be recommended; none of the {len(listed):,} items of {at} "
-            f"passes {job.p.corpus.filter}. Compare it with the values of these columns."
+            "corpus.filter lets the items through that can be recommended; none of the"
+            f" {len(listed):,} items of {at} passes {job.p.corpus.filter}. Compare it with the"
+            " values of these columns."
         )
-    shown = kept.select("_item", *(name for name in kept.columns if name.startswith(("_display_", "_attribute_"))))
+    shown = kept.select(
+        "_item", *(name for name in kept.columns if name.startswith(("_display_", "_attribute_")))
+    )
     rows = item_counts.add(job.p, shown, known)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
@@ -58,7 +61,11 @@ def schema_of(job: FeatureJob, rows: pl.DataFrame) -> pa.Schema:
     names = {column: feature_schema.attribute_name(column) for column in job.p.corpus.attributes}
     there = rows.select(name for name in names.values() if name in rows.columns)
     found = batches.to_batch(there).schema
-    types = {column: _plain(found.field(name).type) for column, name in names.items() if name in found.names}
+    types = {
+        column: _plain(found.field(name).type)
+        for column, name in names.items()
+        if name in found.names
+    }
     return feature_schema.corpus_schema(job.p, types)
 
 
@@ -70,28 +77,42 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def _passes(rows: pl.DataFrame, wanted: dict[str, tuple[str | int | float | bool, ...]]) -> pl.Expr:
     """Whether each column holds one of its values."""
-    return pl.all_horizontal(pl.lit(True), *(_holds(rows[f"_filter_{c}"], values) for c, values in wanted.items()))
+    return pl.all_horizontal(
+        pl.lit(True), *(_holds(rows[f"_filter_{c}"], values) for c, values in wanted.items())
+    )
 
 
 def _holds(column: pl.Series, values: tuple[str | int | float | bool, ...]) -> pl.Series:
     if isinstance(column.dtype, pl.List):
         return (
-            column.list.eval(_equal(pl.element(), cast(pl.DataType, column.dtype.inner), values).any())
+            column.list.eval(
+                _equal(pl.element(), cast(pl.DataType, column.dtype.inner), values).any()
+            )
             .list.first()
             .fill_null(False)
         )
-    return column.to_frame().select(_equal(pl.col(column.name), column.dtype, values).fill_null(False)).to_series()
+    return (
+        column.to_frame()
+        .select(_equal(pl.col(column.name), column.dtype, values).fill_null(False))
+        .to_series()
+    )
 
 
-def _equal(value: pl.Expr, kind: pl.DataType, wanted: tuple[str | int | float | bool, ...]) -> pl.Expr:
+def _equal(
+    value: pl.Expr, kind: pl.DataType, wanted: tuple[str | int | float | bool, ...]
+) -> pl.Expr:
     if kind.is_numeric() or kind == pl.Boolean:
         numbers = [float(w) for w in wanted if not isinstance(w, str)]
         return value.cast(pl.Float64).is_in(numbers)
-    return value.cast(pl.String).is_in([str(w).lower() if isinstance(w, bool) else str(w) for w in wanted])
+    return value.cast(pl.String).is_in(
+        [str(w).lower() if isinstance(w, bool) else str(w) for w in wanted]
+    )
 
 
 def unlisted(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
     """Items with events on the job's day that the items snapshot lacks: `_item`, `n`."""
     at = job.inputs.items_of.get(job.plan.day)
     taken = table.filter(pl.col("_day") == day_plan.number(job.plan.day)).select("_item", "n")
-    return taken.join(item_features.snapshot(job, at), on="_item", how="anti") if at else taken.clear()
+    return (
+        taken.join(item_features.snapshot(job, at), on="_item", how="anti") if at else taken.clear()
+    )

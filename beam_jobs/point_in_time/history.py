@@ -1,7 +1,8 @@
 """What is known of users at a moment: their last items, and all that they had.
 
-Events are frames sorted by user, time, item, with the columns `_user`, `_item`, `_time` (microseconds, UTC) and
-`_code`, the user's number in that order. Nothing here looks at an event that is not strictly before the moment asked.
+Events are frames sorted by user, time, item, with the columns `_user`, `_item`, `_time`
+(microseconds, UTC) and `_code`, the user's number in that order. Nothing here looks at an event
+that is not strictly before the moment asked.
 """
 
 import numpy as np
@@ -22,8 +23,8 @@ def spans(
       start: [N] or one int64, microseconds; events before it do not count.
       length: how many events at the most.
 
-    Returns:
-      [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are the answer to question i, oldest first.
+    Returns: [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are the answer to
+      question i, oldest first.
     """
     times, moments = past["_time"].to_numpy(), asked["_time"].to_numpy()
     if not len(times) or not len(moments):
@@ -35,21 +36,23 @@ def spans(
     codes = asked["_code"].to_numpy().astype(np.int64)
     if (int(max(codes.max(), past["_code"].max())) + 1) * width >= 1 << 63:
         raise UsageError(
-            f"A shard takes up to {(1 << 63) // width:,} users for so many days; found {codes.max():,}. "
-            "Raise beam.shards."
+            f"A shard takes up to {(1 << 63) // width:,} users for so many days; found"
+            f" {codes.max():,}. Raise beam.shards."
         )
     keys = past["_code"].to_numpy().astype(np.int64) * width + (times - first)
     base = codes * width
     high = np.searchsorted(keys, base + np.clip(moments - first, 0, width - 1), side="left")
-    low = np.searchsorted(keys, base + np.clip(np.asarray(start) - first, 0, width - 1), side="left")
+    low = np.searchsorted(
+        keys, base + np.clip(np.asarray(start) - first, 0, width - 1), side="left"
+    )
     return np.minimum(np.maximum(low, high - length), high), high
 
 
 def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
     """Lists of the items from low[i] up to high[i].
 
-    Polars' strings are views into one buffer and its lists have 64-bit offsets: an entry takes 16 bytes, however long
-    its id is, and there is no end at 2 GiB.
+    Polars' strings are views into one buffer and its lists have 64-bit offsets: an entry takes 16
+    bytes, however long its id is, and there is no end at 2 GiB.
 
     Args:
       items: [M] String.
@@ -62,7 +65,9 @@ def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     index = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
     views = items.gather(index).to_arrow(compat_level=pl.CompatLevel.newest())
-    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), views)))
+    return pl.Series(
+        pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), views))
+    )
 
 
 def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -72,8 +77,8 @@ def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:
       past: events.
       most: items per user, at the most.
 
-    Returns: `_user`, `_past` (list of items), `_past_counts` (events of each), `_past_events` (events of all items,
-    those left out too), sorted by user.
+    Returns: `_user`, `_past` (list of items), `_past_counts` (events of each), `_past_events`
+    (events of all items, those left out too), sorted by user.
     """
     pairs = past.group_by("_user", "_item").agg(pl.len().alias("n"), pl.col("_time").max())
     ranked = pairs.sort("_user", "n", "_time", "_item", descending=[False, True, True, False])
@@ -89,7 +94,9 @@ def tails(past: pl.DataFrame, length: int) -> pl.DataFrame:
 
     Returns: `_user`, `_tail`.
     """
-    return past.group_by("_user", maintain_order=True).agg(pl.col("_item").tail(length).alias("_tail"))
+    return past.group_by("_user", maintain_order=True).agg(
+        pl.col("_item").tail(length).alias("_tail")
+    )
 
 
 def last_events(events: pl.DataFrame) -> pl.DataFrame:

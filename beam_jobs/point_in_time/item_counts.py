@@ -1,7 +1,8 @@
 """How often items were taken, and since when, as of the start of some day.
 
-A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and `first` (microseconds).
-Tables of parts of the users add up to the table of all. Only positives are counted.
+A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and
+`first` (microseconds). Tables of parts of the users add up to the table of all. Only positives are
+counted.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ from beam_jobs import day_plan
 from beam_jobs.beam import batches
 from twinspire_core.config.pipeline import Pipeline
 
-SCHEMA = pa.schema([("_item", pa.string()), ("_day", pa.int32()), ("n", pa.int64()), ("first", pa.int64())])
+SCHEMA = pa.schema(
+    [("_item", pa.string()), ("_day", pa.int32()), ("n", pa.int64()), ("first", pa.int64())]
+)
 EMPTY = pa.RecordBatch.from_pylist([], schema=SCHEMA)
 
 
@@ -28,7 +31,11 @@ def partial(positives: pl.DataFrame) -> pa.RecordBatch:
 
 def merge(partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """The sum of count tables, sorted."""
-    total = batches.to_frame(partials).group_by("_item", "_day").agg(pl.col("n").sum(), pl.col("first").min())
+    total = (
+        batches.to_frame(partials)
+        .group_by("_item", "_day")
+        .agg(pl.col("n").sum(), pl.col("first").min())
+    )
     return batches.to_batch(total.sort("_item", "_day"), SCHEMA)
 
 
@@ -38,31 +45,42 @@ def computed(p: Pipeline) -> list[str]:
 
 
 def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
-    """What is known of items at the start of `day`: one row per item with events in the windows before it.
+    """What is known of items at the start of `day`: one row per item with events in the windows
+    before it.
 
     Args:
       p: the pipeline.
       table: a count table.
       day: the windows end before it.
 
-    Returns:
-      `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in `window.count_days`,
-      `evaluation.lately_days` and `corpus.days`.
+    Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
+      `window.count_days`, `evaluation.lately_days` and `corpus.days`.
     """
     events = {name: f.days for name, f in p.kinds("count").items()}
-    events |= {"_popular": p.window.count_days, "_lately": p.evaluation.lately_days, "_recent": p.corpus.days}
+    events |= {
+        "_popular": p.window.count_days,
+        "_lately": p.evaluation.lately_days,
+        "_recent": p.corpus.days,
+    }
     sums = [pl.col("n").filter(_window(n, day)).sum().alias(name) for name, n in events.items()]
     first = pl.col("first").filter(_window(p.window.count_days, day)).min()
-    found = table.filter(_window(max(events.values()), day)).group_by("_item").agg(*sums, first.alias("_first"))
+    found = (
+        table.filter(_window(max(events.values()), day))
+        .group_by("_item")
+        .agg(*sums, first.alias("_first"))
+    )
     age = (day_plan.start_of(day, p.zone) - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
     ages = [age.alias(name) for name in computed(p) if name not in events]
-    return found.with_columns(ages).with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
+    return (
+        found.with_columns(ages).with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
+    )
 
 
 def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Joins to rows with `_item` what `as_of` knows.
 
-    An item without events has counts of 0 and no age: nobody knows since when it is there, and 0 would call it new.
+    An item without events has counts of 0 and no age: nobody knows since when it is there, and 0
+    would call it new.
     """
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
     counted = [name for name in known.columns if name != "_item" and name not in p.kinds("age")]
@@ -70,4 +88,6 @@ def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def _window(length: int, day: date) -> pl.Expr:
-    return pl.col("_day").is_between(day_plan.number(day - timedelta(days=length)), day_plan.number(day), closed="left")
+    return pl.col("_day").is_between(
+        day_plan.number(day - timedelta(days=length)), day_plan.number(day), closed="left"
+    )

@@ -1,4 +1,6 @@
-"""The item tower's raw features at some moment, from the snapshot that is valid then and from the count table."""
+"""The item tower's raw features at some moment, from the snapshot that is valid then and from the
+count table.
+"""
 
 import threading
 from collections import OrderedDict
@@ -27,7 +29,10 @@ class Kept:
                 self._frames.move_to_end(key)
                 return self._frames[key]
             frame = self._frames[key] = make()
-            while len(self._frames) > 1 and sum(f.estimated_size() for f in self._frames.values()) > self._most:
+            while (
+                len(self._frames) > 1
+                and sum(f.estimated_size() for f in self._frames.values()) > self._most
+            ):
                 self._frames.popitem(last=False)
             return frame
 
@@ -60,7 +65,8 @@ def known_at(job: FeatureJob, day: date, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
-    """What is known at the start of each vocabulary day, of the items with events on it: columns as above and `_day`.
+    """What is known at the start of each vocabulary day, of the items with events on it: columns as
+    above and `_day`.
 
     Counts and ages are null on days before which not enough was read.
     """
@@ -68,30 +74,38 @@ def known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
-    # Numbers of items are grouped and joined faster than their ids, day by day; the table is sorted by item.
+    # Numbers of items are grouped and joined faster than their ids, day by day; the table is sorted
+    # by item.
     items, found = table["_item"].unique(maintain_order=True), []
     table = table.with_columns(pl.col("_item").rle_id())
     for day in job.plan.analysis:
         taken = table.filter(pl.col("_day") == day_plan.number(day)).select("_item", "_day")
         rows = item_counts.add(job.p, taken, item_counts.as_of(job.p, table, day))
         if day < job.plan.counted_from:
-            rows = rows.with_columns(pl.lit(None, pl.Float32).alias(name) for name in item_counts.computed(job.p))
+            rows = rows.with_columns(
+                pl.lit(None, pl.Float32).alias(name) for name in item_counts.computed(job.p)
+            )
         found.append(rows)
     known = pl.concat(found)
     return known.with_columns(items.gather(known["_item"]).alias("_item"))
 
 
-def with_item_features(job: FeatureJob, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr) -> pl.DataFrame:
+def with_item_features(
+    job: FeatureJob, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr
+) -> pl.DataFrame:
     """Adds to rows with `_item` the item features that are not counted.
 
     Args:
       job: the job.
       rows: in any order; it is kept.
       at: day of the snapshot to use, None if there is none. An item that it lacks has only its id.
-      moment: ages from a declared date are those at the start of this day (a date, or days since 1970).
+      moment: ages from a declared date are those at the start of this day (a date, or days since
+        1970).
     """
     if at is not None:
-        rows = rows.join(snapshot(job, at).select(_stored(job)), on="_item", how="left", maintain_order="left")
+        rows = rows.join(
+            snapshot(job, at).select(_stored(job)), on="_item", how="left", maintain_order="left"
+        )
         rows = rows.with_columns(_ages(job, moment))
     return rows.with_columns(pl.col("_item").alias(job.p.item_id)) if job.p.item_id else rows
 

@@ -1,6 +1,8 @@
-"""All that is made of some shards of the users: whole users, all their events, whole columns at a time.
+"""All that is made of some shards of the users: whole users, all their events, whole columns at a
+time.
 
-The frames that come out still lack what only all shards together know: item features, and who is held out.
+The frames that come out still lack what only all shards together know: item features, and who is
+held out.
 """
 
 from collections import Counter
@@ -35,7 +37,9 @@ def relevant_types(p: Pipeline) -> set[str]:
 
 
 def history_types(p: Pipeline) -> tuple[str, ...]:
-    """Event types that enter histories: the positives, if the history does not list its own; empty when all do."""
+    """Event types that enter histories: the positives, if the history does not list its own; empty
+    when all do.
+    """
     return next((f.types for f in p.kinds("history").values()), ()) or p.columns.positives
 
 
@@ -43,8 +47,9 @@ class UserShard:
     """One shard, or several.
 
     Attributes:
-      events: sorted by user, time, item; no two with the same user, item, time and type (the first in the logs stays).
-        Columns of `columns.events`, `_shard`, `_day`, `_code` (number of the user), `_positive`.
+      events: sorted by user, time, item; no two with the same user, item, time and type (the first
+        in the logs stays). Columns of `columns.events`, `_shard`, `_day`, `_code` (number of the
+        user), `_positive`.
       past: those that enter histories.
       doubles: copies dropped, by number of the day.
       excess: events dropped that are beyond `source.max_user_events`, by number of the day.
@@ -56,7 +61,8 @@ class UserShard:
         Args:
           job: the job.
           events: columns of `columns.events`, `_order`, `_day`, `_shard`, in any order.
-          users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any order.
+          users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any
+            order.
         """
         self._job, self._p = job, job.p
         few = within(events, self._p.source.max_user_events)
@@ -86,14 +92,20 @@ class UserShard:
         """Draws a lot for each user with a positive on the day: `_user`, `_lot`."""
         if day not in self._lots:
             users = self.positives(day)["_user"].unique(maintain_order=True)
-            drawn = pl.Series(SAMPLING_HASH, user_hashing.sampling_hashes(users, str(day)), pl.UInt64)
+            drawn = pl.Series(
+                SAMPLING_HASH, user_hashing.sampling_hashes(users, str(day)), pl.UInt64
+            )
             self._lots[day] = pl.DataFrame([users, drawn])
         return self._lots[day]
 
     def by_shard(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The rows with `_user` of each shard, in their order; none, too, of a shard that has only events."""
+        """The rows with `_user` of each shard, in their order; none, too, of a shard that has only
+        events.
+        """
         of = self.events.select("_user", SHARD).unique("_user")
-        numbers = rows.select("_user").join(of, on="_user", how="left", maintain_order="left")[SHARD]
+        numbers = rows.select("_user").join(of, on="_user", how="left", maintain_order="left")[
+            SHARD
+        ]
         found = dict(batches.slices(numbers, rows))
         for number in of[SHARD].unique().sort():
             yield number, found.get(number, rows.clear())
@@ -105,7 +117,9 @@ class UserShard:
             rows = self.positives(day)
             if rows.is_empty():
                 continue
-            start = day_plan.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
+            start = day_plan.start_of(
+                day - timedelta(days=self._p.window.history_days), self._p.zone
+            )
             low, high = history.spans(self.past, rows, start, self._length)
             rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
             rows = rows.join(self.lots(day), on="_user", how="left", maintain_order="left")
@@ -113,21 +127,36 @@ class UserShard:
             hours = self._job.block_hours[day]
             block = rows.select(self._clock().dt.hour() // hours * hours).to_series()
             for hour, part in batches.slices(block, rows):
-                file = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}/{hour:02d}.parquet"
+                file = (
+                    f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}/{hour:02d}.parquet"
+                )
                 for some in part.iter_slices(batches.ROW_GROUP):
-                    tails = history.gather(self.past["_item"], some[_LOW].to_numpy(), some[_HIGH].to_numpy())
+                    tails = history.gather(
+                        self.past["_item"], some[_LOW].to_numpy(), some[_HIGH].to_numpy()
+                    )
                     yield file, some.with_columns(tails.alias(name) for name in histories)
 
     def analysis(self) -> pl.DataFrame:
-        """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query features."""
+        """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query
+        features.
+        """
         wanted = set(feature_schema.analysis_schema(self._p).names)
-        ids = [pl.col("_user").alias(name) for name, f in self._p.tower("query").items() if f.kind == "id"]
-        rows = self.positives().filter(pl.col("_day") >= day_plan.number(self._job.plan.analysis[0])).with_columns(ids)
+        ids = [
+            pl.col("_user").alias(name)
+            for name, f in self._p.tower("query").items()
+            if f.kind == "id"
+        ]
+        rows = (
+            self.positives()
+            .filter(pl.col("_day") >= day_plan.number(self._job.plan.analysis[0]))
+            .with_columns(ids)
+        )
         rows = self._with_users(rows, self._job.plan.day)
         return rows.select(name for name in rows.columns if name in wanted | {"_item", "_day"})
 
     def evaluation(self) -> pl.DataFrame:
-        """Queries as of the start of each day for users with a positive on it; newcomers' as of their first one.
+        """Queries as of the start of each day for users with a positive on it; newcomers' as of
+        their first one.
 
         On days before the last, only of users that may be held out.
         """
@@ -136,16 +165,26 @@ class UserShard:
         for day in self._job.plan.evaluation:
             lots = self.lots(day)
             lots = lots if day == self._job.plan.day else lots.filter(pl.col(SAMPLING_HASH) < least)
-            truth = self.positives(day).join(lots, on="_user", how="semi").group_by("_user", maintain_order=True)
-            asked = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth")).join(lots, on="_user")
+            truth = (
+                self.positives(day)
+                .join(lots, on="_user", how="semi")
+                .group_by("_user", maintain_order=True)
+            )
+            asked = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth")).join(
+                lots, on="_user"
+            )
             known = self._known(day, asked)
             unknown = self._newcomers(day, asked.join(known, on="_user", how="anti"))
-            rows = pl.concat([known, unknown], how="diagonal").join(asked, on="_user", maintain_order="left")
+            rows = pl.concat([known, unknown], how="diagonal").join(
+                asked, on="_user", maintain_order="left"
+            )
             found.append(rows.with_columns(pl.lit(day).alias("_day")))
         return pl.concat(found, how="diagonal")
 
     def pasts(self) -> pl.DataFrame:
-        """What each user of the history window had before the day: `_user`, `_past`, `_past_counts`."""
+        """What each user of the history window had before the day: `_user`, `_past`,
+        `_past_counts`.
+        """
         return history.interaction_counts(
             self.past.filter(self._before(self._job.plan.day)), feature_schema.PAST_LENGTH
         )
@@ -163,25 +202,36 @@ class UserShard:
             events = events.join(asked, on="_user", how="semi", maintain_order="left")
             past = past.join(asked, on="_user", how="semi", maintain_order="left")
         rows = history.last_events(events)
-        for part in (history.interaction_counts(past, feature_schema.PAST_LENGTH), history.tails(past, self._length)):
+        for part in (
+            history.interaction_counts(past, feature_schema.PAST_LENGTH),
+            history.tails(past, self._length),
+        ):
             rows = rows.join(part, on="_user", how="left", maintain_order="left")
         return self._query(rows.with_columns(pl.col("_past_events").fill_null(0)), day)
 
     def _newcomers(self, day: date, asked: pl.DataFrame) -> pl.DataFrame:
-        """Users of whom nothing is known at the start of `day`, in the context of their first positive of the day."""
+        """Users of whom nothing is known at the start of `day`, in the context of their first
+        positive of the day.
+        """
         rows = self.positives(day).join(asked, on="_user", how="semi", maintain_order="left")
         rows = rows.unique("_user", keep="first", maintain_order=True)
         nothing = pl.lit([], pl.List(pl.String))
-        rows = rows.with_columns(nothing.alias(TAIL), nothing.alias("_past"), pl.lit(0, pl.Int64).alias("_past_events"))
+        rows = rows.with_columns(
+            nothing.alias(TAIL), nothing.alias("_past"), pl.lit(0, pl.Int64).alias("_past_events")
+        )
         return self._query(rows, day)
 
     def _before(self, day: date) -> pl.Expr:
         """Whether an event lies in the history window of the start of `day`."""
         first = day_plan.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
-        return pl.col("_time").is_between(first, day_plan.start_of(day, self._p.zone), closed="left")
+        return pl.col("_time").is_between(
+            first, day_plan.start_of(day, self._p.zone), closed="left"
+        )
 
     def _query(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-        """Adds the query features of rows that have `_user`, `_time`, `_tail` and the context of an event."""
+        """Adds the query features of rows that have `_user`, `_time`, `_tail` and the context of an
+        event.
+        """
         added: list[pl.Expr] = []
         for name, f in self._p.tower("query").items():
             if f.kind == "id":
@@ -198,8 +248,12 @@ class UserShard:
         at = self._job.inputs.users_of.get(day)
         if self._users is None or at is None:
             return rows
-        snapshot = self._users.filter(pl.col("_snapshot") == day_plan.number(at)).drop("_snapshot", "_order")
-        return rows.join(snapshot.unique("_user", keep="last"), on="_user", how="left", maintain_order="left")
+        snapshot = self._users.filter(pl.col("_snapshot") == day_plan.number(at)).drop(
+            "_snapshot", "_order"
+        )
+        return rows.join(
+            snapshot.unique("_user", keep="last"), on="_user", how="left", maintain_order="left"
+        )
 
     def _clock(self) -> pl.Expr:
         instant = pl.col("_time").cast(pl.Datetime("us", "UTC"))
@@ -215,14 +269,20 @@ def _of_type(types: Sequence[str]) -> pl.Expr:
 
 
 def _reward(p: Pipeline, rows: pl.DataFrame) -> pl.Expr:
-    """What examples weigh: what was logged, already cut to its range, times the factor of the event's type."""
+    """What examples weigh: what was logged, already cut to its range, times the factor of the
+    event's type.
+    """
     logged = pl.col("_reward") if "_reward" in rows.columns else pl.lit(1.0, pl.Float32)
     if not p.columns.weights:
         return logged
-    factors = pl.col("_type").replace_strict(p.columns.weights, default=1.0, return_dtype=pl.Float64)
+    factors = pl.col("_type").replace_strict(
+        p.columns.weights, default=1.0, return_dtype=pl.Float64
+    )
     return (logged * factors).cast(pl.Float32)
 
 
 def smallest(lots: np.ndarray, share: float, most: int) -> np.ndarray:
-    """The lots that may be held out, ascending, at most `most`: all that a shard has to tell the others."""
+    """The lots that may be held out, ascending, at most `most`: all that a shard has to tell the
+    others.
+    """
     return np.sort(lots[lots < user_hashing.limit(share)])[:most]

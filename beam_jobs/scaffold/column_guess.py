@@ -1,11 +1,15 @@
-"""What a column of a sample is good for, by its values and its name; or why it is good for nothing."""
+"""What a column of a sample is good for, by its values and its name; or why it is good for
+nothing.
+"""
 
 import re
 
 import polars as pl
 
 CATEGORY_SIZE = 5_000
-_OUTCOME = r"(^|_)(ratings?|scores?|prices?|amounts?|values?|quantity|quantities|qty|stars?|reward)(_|$)"
+_OUTCOME = (
+    r"(^|_)(ratings?|scores?|prices?|amounts?|values?|quantity|quantities|qty|stars?|reward)(_|$)"
+)
 _SHOWN = r"title|name|description|headline"
 _SEPARATORS = ("|", ";", ",", " ")
 _CUT_SHARE = 0.1
@@ -47,7 +51,9 @@ def kind(column: str, values: pl.Series) -> dict | str:
 
 
 def _scalar(column: str, values: pl.Series, present: pl.Series) -> dict | str:
-    if values.dtype.is_float() or (values.dtype.is_integer() and (present.n_unique() > 100 or not is_category(values))):
+    if values.dtype.is_float() or (
+        values.dtype.is_integer() and (present.n_unique() > 100 or not is_category(values))
+    ):
         return {"kind": "number", "log": bool((present >= 0).all())}
     if values.dtype == pl.String and not is_shown(column) and (separator := _separator(present)):
         return {"kind": "categories", "separator": separator}
@@ -55,7 +61,10 @@ def _scalar(column: str, values: pl.Series, present: pl.Series) -> dict | str:
         return {"kind": "text"}
     if is_category(values):
         return {"kind": "category"}
-    return f"{present.n_unique()} values in {len(values)} rows, too many to tell that they are categories"
+    return (
+        f"{present.n_unique()} values in {len(values)} rows, too many to tell that they are"
+        " categories"
+    )
 
 
 def is_category(values: pl.Series) -> bool:
@@ -66,7 +75,9 @@ def is_category(values: pl.Series) -> bool:
 
 
 def _separator(present: pl.Series) -> str | None:
-    """What separates the parts of strings such as `Drama|Crime`, if there are far fewer parts than combinations."""
+    """What separates the parts of strings such as `Drama|Crime`, if there are far fewer parts than
+    combinations.
+    """
     for separator in _SEPARATORS:
         if present.str.contains(separator, literal=True).sum() >= _CUT_SHARE * len(present):
             parts = present.str.split(separator).explode().str.strip_chars()

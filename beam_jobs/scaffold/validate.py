@@ -1,4 +1,6 @@
-"""Checks a pipeline file against real data in seconds: does each column exist, and hold what the file says?"""
+"""Checks a pipeline file against real data in seconds: does each column exist, and hold what the
+file says?
+"""
 
 from dataclasses import dataclass, replace
 from datetime import date
@@ -51,9 +53,17 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
         if template is None:
             continue
         rows = _first_rows(pipeline, table, template, day, scratch)
-        cut = {f"features.{n} (categories)": f.separator for n, f in pipeline.kinds("categories").items()}
-        found = [_look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)]
-        findings += [_in_range(pipeline, rows, one) if one.use == "label" and one.ok else one for one in found]
+        cut = {
+            f"features.{n} (categories)": f.separator
+            for n, f in pipeline.kinds("categories").items()
+        }
+        found = [
+            _look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)
+        ]
+        findings += [
+            _in_range(pipeline, rows, one) if one.use == "label" and one.ok else one
+            for one in found
+        ]
     return findings
 
 
@@ -72,24 +82,39 @@ def _uses(pipeline: Pipeline, table: str) -> list[tuple[str, str]]:
         if feature.kind != "id" and pipeline.origin(name) == table:
             uses.append((f"features.{name} ({feature.kind})", pipeline.column(name)))
     if table == "items":
-        uses += [(f"features.{n} (age)", f.column) for n, f in pipeline.kinds("age").items() if f.column]
-        shown = [("corpus.display", pipeline.corpus.display), ("corpus.attributes", pipeline.corpus.attributes)]
         uses += [
-            (use, column) for use, names in [*shown, ("corpus.filter", pipeline.corpus.filter)] for column in names
+            (f"features.{n} (age)", f.column) for n, f in pipeline.kinds("age").items() if f.column
+        ]
+        shown = [
+            ("corpus.display", pipeline.corpus.display),
+            ("corpus.attributes", pipeline.corpus.attributes),
+        ]
+        uses += [
+            (use, column)
+            for use, names in [*shown, ("corpus.filter", pipeline.corpus.filter)]
+            for column in names
         ]
     return uses
 
 
-def _look(rows: pl.DataFrame, table: str, column: str, use: str, separator: str | None = None) -> Finding:
+def _look(
+    rows: pl.DataFrame, table: str, column: str, use: str, separator: str | None = None
+) -> Finding:
     if column not in rows.columns:
-        return Finding(table, column, use, False, f"no such column; there are: {', '.join(rows.columns)}")
+        return Finding(
+            table, column, use, False, f"no such column; there are: {', '.join(rows.columns)}"
+        )
     values = rows[column]
     nulls, kind = values.null_count() / max(1, len(values)), values.dtype
     distinct = values.n_unique() if not kind.is_nested() else "?"
     words = f"{kind}, {distinct} values in {len(values)} rows, {nulls:.0%} missing"
     if use.endswith("(categories)") and kind == pl.String and not separator:
         return Finding(
-            table, column, use, False, f"{words}; categories in a string need the feature's separator, or a list column"
+            table,
+            column,
+            use,
+            False,
+            f"{words}; categories in a string need the feature's separator, or a list column",
         )
     wanted = {
         "number": kind.is_numeric(),
@@ -99,7 +124,9 @@ def _look(rows: pl.DataFrame, table: str, column: str, use: str, separator: str 
     }
     role = use.rsplit("(", 1)[-1].rstrip(")")
     key = use in ("user", "item", "time")
-    ok = wanted.get(role, True) and not (key and (kind.is_nested() or kind.is_float() or nulls > 0.5))
+    ok = wanted.get(role, True) and not (
+        key and (kind.is_nested() or kind.is_float() or nulls > 0.5)
+    )
     return Finding(table, column, use, ok, words if ok else f"{words}; cannot be used as {role}")
 
 
@@ -109,15 +136,23 @@ def _is_number(kind: pl.DataType) -> bool:
 
 def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: Finding) -> Finding:
     """The finding again, with what the loss of `train.auxiliary` thinks of the labels."""
-    auxiliary, values = pipeline.train.auxiliary, rows[label.column].cast(pl.Float64).drop_nans().drop_nulls()
+    auxiliary, values = (
+        pipeline.train.auxiliary,
+        rows[label.column].cast(pl.Float64).drop_nans().drop_nulls(),
+    )
     wrong = values.filter((values < 0) | (values > 1))
     if not auxiliary.weight or auxiliary.loss != "logistic" or wrong.is_empty():
         return label
-    words = f'{label.found}; found {wrong[0]:g}, and train.auxiliary.loss = "logistic" takes labels from 0 to 1'
+    words = (
+        f'{label.found}; found {wrong[0]:g}, and train.auxiliary.loss = "logistic" takes labels'
+        " from 0 to 1"
+    )
     return replace(label, ok=False, found=words)
 
 
-def _first_rows(pipeline: Pipeline, table: str, template: str, day: date, scratch: Path) -> pl.DataFrame:
+def _first_rows(
+    pipeline: Pipeline, table: str, template: str, day: date, scratch: Path
+) -> pl.DataFrame:
     head, _, _ = template.partition("{date}")
     folder, _, prefix = head.rpartition("/")
     days = [n.removeprefix(prefix) for n in storage.list_names(folder) if n.startswith(prefix)]
@@ -126,9 +161,11 @@ def _first_rows(pipeline: Pipeline, table: str, template: str, day: date, scratc
     files = [file for file in files if not file.path.startswith(("_", "."))]
     if not files:
         raise BadData(
-            f"source.{table} has no files for {day} at {template}; days there: "
-            f"{', '.join([*days[:2], '…', *days[-2:]]) if len(days) > 4 else ', '.join(days) or 'none'}. "
-            "Lay the raw files out with `twinspire partition`, or choose another --date."
+            f"source.{table} has no files for {day} at {template}; days there:"
+            f" {', '.join([*days[:2], '…', *days[-2:]]) if len(days) > 4 else ', '.join(days) or 'none'}."
+            " Lay the raw files out with `twinspire partition`, or choose another --date."
         )
     file = storage.localize(files[0].uri, scratch)
-    return pl.DataFrame(next(read(file, lambda malformed: None, pipeline.source.format)).slice(0, _ROWS))
+    return pl.DataFrame(
+        next(read(file, lambda malformed: None, pipeline.source.format)).slice(0, _ROWS)
+    )

@@ -1,1 +1,3 @@
-"""The transform graph: fitted on the vocabulary window, applied to the training rows. TFT and TensorFlow."""
+"""The transform graph: fitted on the vocabulary window, applied to the training rows. TFT and
+TensorFlow.
+"""

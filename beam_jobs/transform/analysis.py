@@ -1,9 +1,10 @@
 """What the transform graph has to know of the vocabulary window, gathered from Arrow batches.
 
-Per value of an id or a category: its events and the last day it was seen on; per number: count, mean and variance.
-Both are mergeable partial results, so that any runner may add them up in any order, and both are computed whole batches
-at a time: TFT's own analysers handle one Python object per distinct value and stage, 20 times slower. The result is one
-row, which TFT's analysis phase reads (preprocessing.py).
+Per value of an id or a category: its events and the last day it was seen on; per number: count,
+mean and variance. Both are mergeable partial results, so that any runner may add them up in any
+order, and both are computed whole batches
+at a time: TFT's own analysers handle one Python object per distinct value and stage, 20 times
+slower. The result is one row, which TFT's analysis phase reads (preprocessing.py).
 """
 
 from collections.abc import Iterable
@@ -19,7 +20,12 @@ from apache_beam.pvalue import PCollection
 
 from beam_jobs.beam.batches import BatchCoder
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import CategoriesFeature, CategoryFeature, IdFeature, NumberFeature
+from twinspire_core.config.feature_kinds import (
+    CategoriesFeature,
+    CategoryFeature,
+    IdFeature,
+    NumberFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 
 SUMMARY = "summary.arrow"
@@ -35,7 +41,9 @@ _NOISE = 1e-7  # what float32 does not tell apart is no spread
 
 
 class Moments(NamedTuple):
-    """Of the known values of a number: how many, their mean, and the sum of squared deviations from it."""
+    """Of the known values of a number: how many, their mean, and the sum of squared deviations from
+    it.
+    """
 
     n: int = 0
     mean: float = 0.0
@@ -52,12 +60,19 @@ class Summary(NamedTuple):
 def vocabulary_features(p: Pipeline) -> dict[str, Kept]:
     """Features that keep a vocabulary, which is named like the feature."""
     kept = {name: f for name, f in p.features.items() if isinstance(f, Kept)}
-    return {name: f for name, f in kept.items() if isinstance(f, CategoriesFeature) or not f.hash_buckets}
+    return {
+        name: f
+        for name, f in kept.items()
+        if isinstance(f, CategoriesFeature) or not f.hash_buckets
+    }
 
 
 def scaled_features(p: Pipeline) -> dict[str, bool]:
     """Features that are scaled; whether their logarithm is."""
-    return {n: not isinstance(f, NumberFeature) or f.log for n, f in p.kinds("number", "count", "age").items()}
+    return {
+        n: not isinstance(f, NumberFeature) or f.log
+        for n, f in p.kinds("number", "count", "age").items()
+    }
 
 
 def vocabulary_column(name: str) -> str:
@@ -72,8 +87,12 @@ def moments_column(name: str) -> str:
 
 def summary_fields(p: Pipeline) -> list[pa.Field]:
     """Columns of the summary row."""
-    vocabularies = [pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in vocabulary_features(p)]
-    return vocabularies + [pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)]
+    vocabularies = [
+        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in vocabulary_features(p)
+    ]
+    return vocabularies + [
+        pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)
+    ]
 
 
 @dataclass
@@ -86,7 +105,10 @@ class WriteSummary(beam.PTransform):
 
     def expand(self, rows: PCollection) -> PCollection:
         """Adds up and writes."""
-        row = rows | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
+        row = (
+            rows
+            | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
+        )
         return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
 
 
@@ -103,8 +125,8 @@ def read_summary(uri: str) -> pa.RecordBatch:
 class Summarise(beam.CombineFn):
     """Batches -> the summary row, a `pa.RecordBatch`.
 
-    Batches hold any of the raw feature columns (what is there is counted) and, where `vocabulary.keep_days` is
-    declared, `_time`.
+    Batches hold any of the raw feature columns (what is there is counted) and, where
+    `vocabulary.keep_days` is declared, `_time`.
     """
 
     def __init__(self, pipeline: Pipeline, day: date) -> None:
@@ -130,7 +152,9 @@ class Summarise(beam.CombineFn):
 
     def compact(self, summary: Summary) -> Summary:
         """Makes a partial result small before it is sent."""
-        return summary._replace(counts={name: [added_up(tables)] for name, tables in summary.counts.items()})
+        return summary._replace(
+            counts={name: [added_up(tables)] for name, tables in summary.counts.items()}
+        )
 
     def extract_output(self, summary: Summary) -> pa.RecordBatch:
         """The row."""
@@ -142,8 +166,13 @@ def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
     found = set(table.column_names)
     days = _days(p, table)
-    counts = {name: [_counts(table[name], days)] for name in vocabulary_features(p) if name in found}
-    return Summary(counts, {n: moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in found})
+    counts = {
+        name: [_counts(table[name], days)] for name in vocabulary_features(p) if name in found
+    }
+    return Summary(
+        counts,
+        {n: moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in found},
+    )
 
 
 def _days(p: Pipeline, table: pa.Table) -> pa.ChunkedArray | pa.Array:
@@ -159,13 +188,20 @@ def _counts(column: pa.ChunkedArray, days: pa.ChunkedArray | pa.Array) -> pa.Tab
         days = days.take(pc.list_parent_indices(column))
         column = pc.list_flatten(column)
     rows = pa.table({"value": column.cast(pa.string()), "last": days})
-    counted = rows.group_by("value", use_threads=False).aggregate([("value", "count"), ("last", "max")])
-    return counted.select(["value", "value_count", "last_max"]).rename_columns(_COUNTS.names).cast(_COUNTS)
+    counted = rows.group_by("value", use_threads=False).aggregate(
+        [("value", "count"), ("last", "max")]
+    )
+    return (
+        counted.select(["value", "value_count", "last_max"])
+        .rename_columns(_COUNTS.names)
+        .cast(_COUNTS)
+    )
 
 
 def compacted(tables: list[pa.Table]) -> list[pa.Table]:
     """The same counts, added up once there are many."""
-    # What was added up before stands first: waiting until as many rows have come again keeps the work linear.
+    # What was added up before stands first: waiting until as many rows have come again keeps the
+    # work linear.
     if len(tables) > 1 and sum(map(len, tables[1:])) > max(COMPACT_ROWS, len(tables[0])):
         return [added_up(tables)]
     return tables
@@ -174,7 +210,9 @@ def compacted(tables: list[pa.Table]) -> list[pa.Table]:
 def added_up(tables: list[pa.Table]) -> pa.Table:
     """One row per value."""
     rows = pa.concat_tables([_COUNTS.empty_table(), *tables])
-    total = rows.group_by("value", use_threads=False).aggregate([("events", "sum"), ("last", "max")])
+    total = rows.group_by("value", use_threads=False).aggregate(
+        [("events", "sum"), ("last", "max")]
+    )
     return total.select(["value", "events_sum", "last_max"]).rename_columns(_COUNTS.names)
 
 
@@ -212,17 +250,23 @@ def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
     for name in scaled_features(p):
         n, mean, squares = summary.moments.get(name, Moments())
         spread = (squares / n) ** 0.5 if n else 0.0
-        # The last bits depend on the order of adding; without them every run and runner gives the same graph.
+        # The last bits depend on the order of adding; without them every run and runner gives the
+        # same graph.
         known = [_rounded(mean), _rounded(spread) if spread > _NOISE * abs(mean) else 0.0]
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(known, pa.float64()), 2))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(summary_fields(p)))
 
 
 def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.StringArray:
-    """The values that get rows of their own, most frequent first, ties in reverse byte order as TFT has it."""
+    """The values that get rows of their own, most frequent first, ties in reverse byte order as TFT
+    has it.
+    """
     feature = vocabulary_features(p)[name]
     # A line of the vocabulary's file holds one value.
-    kept = pc.and_(pc.not_equal(counts["value"], ""), pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]")))
+    kept = pc.and_(
+        pc.not_equal(counts["value"], ""),
+        pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]")),
+    )
     if isinstance(feature, IdFeature):
         kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
         if p.vocabulary.keep_days is not None:

@@ -1,11 +1,13 @@
-"""The transform graph of a day: what it has to know is gathered, it is made, and training rows are put through it.
+"""The transform graph of a day: what it has to know is gathered, it is made, and training rows are
+put through it.
 
     rows of the vocabulary window -> one summary row    analysis.WriteSummary, in the job that makes the raw features
     summary row -> transform/                           make_graph, in this process
     examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
 
-All that TFT's analysers could find stands in the summary row, so the graph has none: TFT traces it and writes it, in
-this process, without a job. It needs local files: TensorFlow cannot write where `twinspire_core.storage` can.
+All that TFT's analysers could find stands in the summary row, so the graph has none: TFT traces it
+and writes it, in this process, without a job. It needs local files: TensorFlow cannot write where
+`twinspire_core.storage` can.
 """
 
 import io
@@ -39,7 +41,9 @@ _GRAPH = "transform_fn"
 _PASSED = ("_time", "_user", "_item", "_reward", feature_schema.LABEL)
 _IDS = ("id", "category", "time")
 NO_VALUE = b"\x1fempty"
-"""The only line of an empty vocabulary: a table needs one. TFT does the same, with another value."""
+"""The only line of an empty vocabulary: a table needs one. TFT does the same, with another
+value.
+"""
 
 
 def make_graph(p: Pipeline, out: str) -> None:
@@ -83,7 +87,10 @@ def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
         file = folder / name
         file.write_bytes(b"".join(value + b"\n" for value in values or [NO_VALUE]))
         vocabularies[name] = str(file)
-    moments = {name: tuple(row[analysis.moments_column(name)][0].as_py()) for name in analysis.scaled_features(p)}
+    moments = {
+        name: tuple(row[analysis.moments_column(name)][0].as_py())
+        for name in analysis.scaled_features(p)
+    }
     return Analysis(vocabularies, moments)
 
 
@@ -100,9 +107,11 @@ class _quiet:
 
 @dataclass
 class ApplyGraph(beam.PTransform):
-    """Names of files of examples, below the stage's output, -> (name, rows) of the files that were written.
+    """Names of files of examples, below the stage's output, -> (name, rows) of the files that were
+    written.
 
-    The rows of held-out users are left out; the others keep their order. The same rows give the same bytes.
+    The rows of held-out users are left out; the others keep their order. The same rows give the
+    same bytes.
     """
 
     p: Pipeline
@@ -119,7 +128,9 @@ class _Transform(beam.DoFn):
         self._p, self._out, self._shared = p, out, shared
 
     def process(self, name: str) -> Iterator[tuple[str, int]]:
-        graph = self._shared.acquire(lambda: Graph.download(self._p, storage.join(self._out, feature_schema.TRANSFORM)))
+        graph = self._shared.acquire(
+            lambda: Graph.download(self._p, storage.join(self._out, feature_schema.TRANSFORM))
+        )
         file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(self._out, name))))
         sink, rows = io.BytesIO(), 0
         with pq.ParquetWriter(sink, transformed_schema(self._p), compression="zstd") as writer:
@@ -154,7 +165,9 @@ class Graph:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Transforms examples: `example_schema` -> `transformed_schema`."""
-        found = self._loader.apply_transform_model(self._adapter.ToBatchTensors(to_tft(batch, self._config)))
+        found = self._loader.apply_transform_model(
+            self._adapter.ToBatchTensors(to_tft(batch, self._config))
+        )
         columns = [
             batch[field.name] if field.name in _PASSED else _to_arrow(found[field.name], field.type)
             for field in self._schema
@@ -163,7 +176,8 @@ class Graph:
 
 
 def transformed_schema(p: Pipeline) -> pa.Schema:
-    """`transformed/dt=D/`: `_time`, `_user`, `_item`, `_reward`, and the towers' inputs as preprocessing.py says.
+    """`transformed/dt=D/`: `_time`, `_user`, `_item`, `_reward`, and the towers' inputs as
+    preprocessing.py says.
 
     `_label` comes after `_reward` where `columns.label` is declared.
     """
@@ -172,7 +186,9 @@ def transformed_schema(p: Pipeline) -> pa.Schema:
     for name, feature in p.features.items():
         listed = feature.kind in ("categories", "text", "history")
         ids = pa.list_(pa.int64()) if listed else pa.int64() if feature.kind in _IDS else None
-        fields += [pa.field(c.name, ids or c.type) for c in feature_schema.feature_columns(name, feature)]
+        fields += [
+            pa.field(c.name, ids or c.type) for c in feature_schema.feature_columns(name, feature)
+        ]
     return pa.schema(fields)
 
 

@@ -1,12 +1,13 @@
 """The transform graph: raw feature columns -> what the towers read, as a TFT `preprocessing_fn`.
 
-Every output has the name of its raw column. Ids are int64: 0 = missing or padding, then the vocabulary in TFT's order
-(most frequent first, ties in reverse byte order), then the shared buckets of values outside it; a hashed feature has 0
-and its buckets. Numbers are float32 around 0, and 0 when missing.
+Every output has the name of its raw column. Ids are int64: 0 = missing or padding, then the
+vocabulary in TFT's order (most frequent first, ties in reverse byte order), then the shared buckets
+of values outside it; a hashed feature has 0 and its buckets. Numbers are float32 around 0, and 0
+when missing.
 
-Missing is `""` in strings, NaN in floats and -1 in integers, so that scalars are plain dense tensors of one type in the
-feature job, in training and in serving. What the graph knows of the data was counted before it is made (analysis.py):
-no TFT analyser has anything to do.
+Missing is `""` in strings, NaN in floats and -1 in integers, so that scalars are plain dense
+tensors of one type in the feature job, in training and in serving. What the graph knows of the data
+was counted before it is made (analysis.py): no TFT analyser has anything to do.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +32,8 @@ class Analysis(NamedTuple):
     """What the graph knows of the vocabulary window, by feature.
 
     Attributes:
-      vocabularies: paths of local files, one value a line. The graph takes them along as its assets.
+      vocabularies: paths of local files, one value a line. The graph takes them along as its
+        assets.
       moments: mean and standard deviation of what is scaled.
     """
 
@@ -51,10 +53,15 @@ def make_preprocessing_fn(p: Pipeline, analysis: Analysis) -> Callable[[Inputs],
     return preprocessing_fn
 
 
-def _feature(p: Pipeline, name: str, f: Feature, inputs: Inputs, analysis: Analysis) -> dict[str, Tensor]:
+def _feature(
+    p: Pipeline, name: str, f: Feature, inputs: Inputs, analysis: Analysis
+) -> dict[str, Tensor]:
     if f.kind == "time":
         limits = {f"{name}_hour": HOURS, f"{name}_weekday": WEEKDAYS}
-        return {column: tf.clip_by_value(inputs[column] + 1, 0, limit) for column, limit in limits.items()}
+        return {
+            column: tf.clip_by_value(inputs[column] + 1, 0, limit)
+            for column, limit in limits.items()
+        }
     x = inputs[name]
     if f.kind in ("number", "count", "age"):
         return {name: scaled(x, analysis.moments[name], log=scaled_features(p)[name])}

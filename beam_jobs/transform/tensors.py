@@ -1,7 +1,7 @@
 """Raw feature columns of Arrow batches in the form that TFT reads, and back.
 
-TFT takes every column as a list: a scalar is a list of one. Nulls become what the graph knows as missing: `""` in
-strings, NaN in floats, -1 in integers.
+TFT takes every column as a list: a scalar is a list of one. Nulls become what the graph knows as
+missing: `""` in strings, NaN in floats, -1 in integers.
 """
 
 import numpy as np
@@ -22,7 +22,10 @@ def adapter_config(p: Pipeline) -> TensorAdapterConfig:
     """How TFT turns batches made by `to_tft` into tensors."""
     sizes = {name: f.size for name, f in p.features.items() if isinstance(f, VectorFeature)}
     raw = feature_schema.query_columns(p) + feature_schema.item_columns(p)
-    fields = [pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f for f in raw]
+    fields = [
+        pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f
+        for f in raw
+    ]
     return TensorAdapterConfig(
         pa.schema([pa.field(f.name, pa.list_(_value_type(f.type))) for f in fields]),
         {f.name: _representation(f) for f in fields},
@@ -43,16 +46,25 @@ def _representation(field: pa.Field) -> schema_pb2.TensorRepresentation:
 
 def to_tft(batch: pa.RecordBatch | pa.Table, config: TensorAdapterConfig) -> pa.RecordBatch:
     """Converts a batch of raw columns; those it lacks are missing in every row."""
-    columns = [_to_list(batch, field, config.tensor_representations[field.name]) for field in config.arrow_schema]
+    columns = [
+        _to_list(batch, field, config.tensor_representations[field.name])
+        for field in config.arrow_schema
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=config.arrow_schema)
 
 
 def _to_list(
-    batch: pa.RecordBatch | pa.Table, field: pa.Field, representation: schema_pb2.TensorRepresentation
+    batch: pa.RecordBatch | pa.Table,
+    field: pa.Field,
+    representation: schema_pb2.TensorRepresentation,
 ) -> pa.Array:
     rows, kind = batch.num_rows, field.type.value_type
     dense = representation.WhichOneof("kind") == "dense_tensor"
-    size = int(np.prod([dim.size for dim in representation.dense_tensor.shape.dim], initial=1)) if dense else None
+    size = (
+        int(np.prod([dim.size for dim in representation.dense_tensor.shape.dim], initial=1))
+        if dense
+        else None
+    )
     if field.name not in batch.schema.names:
         return _lists(_missing(kind, rows * (size or 0)), size, rows)
     column = batch.column(field.name)
@@ -70,8 +82,9 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
     wrong = (lengths != 0) & (lengths != size)
     if wrong.any():
         raise BadData(
-            f"features.{name} is declared as vectors of {size} numbers; found one of {lengths[wrong][0]} in "
-            f"{wrong.sum()} of {len(lengths)} rows. Mend the column, or set features.{name}.size."
+            f"features.{name} is declared as vectors of {size} numbers; found one of"
+            f" {lengths[wrong][0]} in {wrong.sum()} of {len(lengths)} rows. Mend the column, or set"
+            f" features.{name}.size."
         )
     values = np.zeros((len(lengths), size), kind.to_pandas_dtype())
     values[lengths == size] = _filled(column.flatten(), kind).to_numpy().reshape(-1, size)

@@ -1,6 +1,8 @@
-"""Whether a day's data looks like data: against the schema known so far, and against an earlier day.
+"""Whether a day's data looks like data: against the schema known so far, and against an earlier
+day.
 
-The limits are those of the pipeline file's table `statistics`. What is out of them is written down as TFDV's Anomalies.
+The limits are those of the pipeline file's table `statistics`. What is out of them is written down
+as TFDV's Anomalies.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +12,10 @@ from google.protobuf import text_format
 from rich.console import Console
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies, AnomalyInfo, DriftSkewInfo
-from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
+from tensorflow_metadata.proto.v0.statistics_pb2 import (
+    DatasetFeatureStatisticsList,
+    FeatureNameStatistics,
+)
 
 from beam_jobs.validation import data_schema, distances, statistics
 from beam_jobs.validation.statistics import by_name, common
@@ -93,26 +98,33 @@ def check(p: Pipeline, out: str, baseline: str | None = None, when: str = "the d
     compared = Compared(p, statistics.read(folder), schema_pb2.Schema())
     if baseline:
         before = storage.join(baseline, feature_schema.STATISTICS)
-        compared = compared._replace(known=data_schema.read(before), earlier=statistics.read(before), when=when)
+        compared = compared._replace(
+            known=data_schema.read(before), earlier=statistics.read(before), when=when
+        )
     data_schema.write(data_schema.infer(p, compared.stats, compared.known), folder)
     measured = drifts(compared)
     found = find(compared, measured)
     report = text_format.MessageToString(to_proto(compared, found, measured))
     storage.write_bytes(storage.join(folder, FILE), report.encode())
     _tell(p, found, storage.join(folder, FILE))
-    return {"rows": compared.stats.datasets[0].num_examples, "anomalies": [str(finding) for finding in found]}
+    return {
+        "rows": compared.stats.datasets[0].num_examples,
+        "anomalies": [str(finding) for finding in found],
+    }
 
 
 def _tell(p: Pipeline, found: list[Finding], where: str) -> None:
     listed = "\n".join(f"  - {finding}" for finding in found)
     if found and p.statistics.on_anomaly == "fail":
         raise BadData(
-            f"A day's statistics stay within the limits of [statistics]; these do not:\n{listed}\n"
-            f"Details: {where}. Mend the logs and run the day again; or, if the day is right as it is, raise the limit "
-            'or set statistics.on_anomaly = "warn".'
+            "A day's statistics stay within the limits of [statistics]; these do"
+            f" not:\n{listed}\nDetails: {where}. Mend the logs and run the day again; or, if the"
+            ' day is right as it is, raise the limit or set statistics.on_anomaly = "warn".'
         )
     if found and p.statistics.on_anomaly == "warn":
-        console.print(f"Unusual data (statistics.on_anomaly is warn):\n{listed}", markup=False, soft_wrap=True)
+        console.print(
+            f"Unusual data (statistics.on_anomaly is warn):\n{listed}", markup=False, soft_wrap=True
+        )
 
 
 def find(compared: Compared, measured: Mapping[str, Drift]) -> list[Finding]:
@@ -131,10 +143,15 @@ def _unknown(c: Compared) -> Iterator[Finding]:
     known, limit = data_schema.known_values(c.known), c.p.statistics.max_unknown
     for name, feature in by_name(c.stats).items():
         found = distances.shares(feature)
-        new = {value: share for value, share in found.items() if value not in known.get(name, found)}
+        new = {
+            value: share for value, share in found.items() if value not in known.get(name, found)
+        }
         if (total := sum(new.values())) > limit:
             shown = ", ".join(map(repr, list(new)[:_SHOWN]))
-            text = f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown = {limit:g}"
+            text = (
+                f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown"
+                f" = {limit:g}"
+            )
             yield Finding(name, Kind.ENUM_TYPE_UNEXPECTED_STRING_VALUES, text)
 
 
@@ -149,7 +166,10 @@ def _volume(c: Compared) -> Iterator[Finding]:
     change = (now - then) / max(1, now, then)
     if abs(change) > limit:
         kind = Kind.COMPARATOR_HIGH_NUM_EXAMPLES if change > 0 else Kind.COMPARATOR_LOW_NUM_EXAMPLES
-        text = f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more than"
+        text = (
+            f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
+            " than"
+        )
         yield Finding(None, kind, f"{text} max_volume_change = {limit:g}")
 
 
@@ -159,7 +179,10 @@ def _nulls(c: Compared) -> Iterator[Finding]:
         now, then = _missing(feature), _missing(before)
         if abs(now - then) > limit:
             kind = Kind.FEATURE_TYPE_LOW_FRACTION_PRESENT if now > then else Kind.CUSTOM_VALIDATION
-            text = f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more than"
+            text = (
+                f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
+                " than"
+            )
             yield Finding(name, kind, f"{text} max_null_change = {limit:g}")
 
 
@@ -170,7 +193,8 @@ def _missing(feature: FeatureNameStatistics) -> float:
 
 def drifts(c: Compared) -> dict[str, Drift]:
     """Distance of each column's distribution from that of the earlier day."""
-    weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}  # two days in a row never share one
+    # Two days in a row never share one
+    weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}
     found = {}
     for name, now, then in c.pairs():
         values = min(common(now).tot_num_values, common(then).tot_num_values)
@@ -181,7 +205,9 @@ def drifts(c: Compared) -> dict[str, Drift]:
             limit = max(c.p.statistics.max_linf, distances.noise(values))
             found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
         else:
-            value = distances.js(*distances.on_one_grid(distances.quantiles(now), distances.quantiles(then)))
+            value = distances.js(
+                *distances.on_one_grid(distances.quantiles(now), distances.quantiles(then))
+            )
             kind = Measured.JENSEN_SHANNON_DIVERGENCE
             found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
     return found
@@ -196,11 +222,15 @@ def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
         if drift.type == Measured.L_INFTY:
             p, q = distances.shares(now), distances.shares(then)
             value = distances.furthest(p, q)
-            change = f"{value!r} went from {q.get(value, 0):.1%} on {c.when} to {p.get(value, 0):.1%}"
+            change = (
+                f"{value!r} went from {q.get(value, 0):.1%} on {c.when} to {p.get(value, 0):.1%}"
+            )
             text = f"{change}: L-infinity distance {drift.value:.3f}, more than"
             limit = _limit("max_linf", c.p.statistics.max_linf)
             if drift.threshold > c.p.statistics.max_linf:
-                limit = f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
+                limit = (
+                    f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
+                )
             yield Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, f"{text} {limit}")
         elif now.num_stats.median != then.num_stats.median:
             medians = f"median {now.num_stats.median:g} after {then.num_stats.median:g} on {c.when}"
@@ -218,11 +248,15 @@ def to_proto(c: Compared, found: list[Finding], measured: Mapping[str, Drift]) -
     severity = AnomalyInfo.ERROR if c.p.statistics.on_anomaly == "fail" else AnomalyInfo.WARNING
     result = Anomalies(baseline=c.known)
     for finding in found:
-        entry = result.anomaly_info[finding.feature] if finding.feature else result.dataset_anomaly_info
+        entry = (
+            result.anomaly_info[finding.feature] if finding.feature else result.dataset_anomaly_info
+        )
         if finding.feature:
             entry.path.step[:] = [finding.feature]
         entry.severity = severity
-        entry.reason.add(type=finding.kind, short_description=Kind.Name(finding.kind), description=finding.text)
+        entry.reason.add(
+            type=finding.kind, short_description=Kind.Name(finding.kind), description=finding.text
+        )
         entry.description = "; ".join(reason.description for reason in entry.reason)
         entry.short_description = "; ".join(reason.short_description for reason in entry.reason)
     for name, measurement in measured.items():

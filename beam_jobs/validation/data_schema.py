@@ -1,10 +1,15 @@
-"""The schema of the examples, in TFDV's format: types, limits, and the values that categories are known to have."""
+"""The schema of the examples, in TFDV's format: types, limits, and the values that categories are
+known to have.
+"""
 
 from collections.abc import Iterable
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
+from tensorflow_metadata.proto.v0.statistics_pb2 import (
+    DatasetFeatureStatisticsList,
+    FeatureNameStatistics,
+)
 
 from beam_jobs.validation.distances import shares
 from beam_jobs.validation.statistics import LISTED_VALUES, by_name, common
@@ -29,10 +34,14 @@ def write(schema: schema_pb2.Schema, folder: str) -> None:
 
 def known_values(schema: schema_pb2.Schema) -> dict[str, set[str]]:
     """Values that categories are known to have; a column with too many values is not in here."""
-    return {f.name: set(f.string_domain.value) for f in schema.feature if f.HasField("string_domain")}
+    return {
+        f.name: set(f.string_domain.value) for f in schema.feature if f.HasField("string_domain")
+    }
 
 
-def infer(p: Pipeline, stats: DatasetFeatureStatisticsList, known: schema_pb2.Schema) -> schema_pb2.Schema:
+def infer(
+    p: Pipeline, stats: DatasetFeatureStatisticsList, known: schema_pb2.Schema
+) -> schema_pb2.Schema:
     """The schema after a day: limits from the pipeline file, values from the days seen so far.
 
     Args:
@@ -83,7 +92,9 @@ def _add_numbers(feature: schema_pb2.Feature, found: FeatureNameStatistics) -> N
     feature.int_domain.min, feature.int_domain.max = 0, units - 1
 
 
-def _add_values(p: Pipeline, feature: schema_pb2.Feature, found: FeatureNameStatistics, seen: Iterable[str]) -> None:
+def _add_values(
+    p: Pipeline, feature: schema_pb2.Feature, found: FeatureNameStatistics, seen: Iterable[str]
+) -> None:
     """Lists the values of a category, unless there are too many to list."""
     declared = p.features.get(feature.name)
     if declared is None or declared.kind not in ("category", "categories"):

@@ -23,12 +23,15 @@ def furthest(p: Mapping[str, float], q: Mapping[str, float]) -> str:
 
 
 def noise(n: int) -> float:
-    """L-infinity distance that chance alone explains: two standard errors, at the most, of a share among n values."""
+    """L-infinity distance that chance alone explains: two standard errors, at the most, of a share
+    among n values.
+    """
     return 2 * (1 / max(1, n)) ** 0.5
 
 
 def js(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits, 0 to 1: (KL(p | m) + KL(q | m)) / 2, where m = (p + q) / 2.
+    """Jensen-Shannon divergence in bits, 0 to 1: (KL(p | m) + KL(q | m)) / 2, where m = (p + q) /
+    2.
 
     Args:
       p: [N] shares that sum to 1.
@@ -46,7 +49,8 @@ def _kl(p: np.ndarray, m: np.ndarray) -> float:
 def on_one_grid(a: ds.kll_floats_sketch, b: ds.kll_floats_sketch) -> tuple[np.ndarray, np.ndarray]:
     """Shares of two columns of numbers between the deciles of either: [N] each, N at most 21.
 
-    Intervals are closed on the right, so that a value that many rows have is told apart from its neighbours.
+    Intervals are closed on the right, so that a value that many rows have is told apart from its
+    neighbours.
     """
     marks = [i / _GRID for i in range(_GRID)]
     edges = sorted({*a.get_quantiles(marks), *b.get_quantiles(marks)})
@@ -64,4 +68,7 @@ def quantiles(feature: FeatureNameStatistics) -> ds.kll_floats_sketch:
 def shares(feature: FeatureNameStatistics) -> dict[str, float]:
     """Share of each listed string among all values of the column, most frequent first."""
     total = max(1, common(feature).tot_num_values)
-    return {bucket.label: bucket.sample_count / total for bucket in feature.string_stats.rank_histogram.buckets}
+    return {
+        bucket.label: bucket.sample_count / total
+        for bucket in feature.string_stats.rank_histogram.buckets
+    }

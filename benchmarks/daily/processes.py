@@ -1,4 +1,6 @@
-"""Commands as processes of their own: what each took of the clock, of the processors and of memory."""
+"""Commands as processes of their own: what each took of the clock, of the processors and of
+memory.
+"""
 
 import os
 import subprocess
@@ -50,12 +52,17 @@ class Checkout:
         """Another one, after `make setup` there."""
         python = folder / ".venv" / "bin" / "python"
         if not python.exists():
-            sys.exit(f"A checkout to compare with has its environment in .venv; there is none at {python}.")
+            sys.exit(
+                "A checkout to compare with has its environment in .venv; there is none at"
+                f" {python}."
+            )
         return cls(f"twinspire at {folder.name}", folder.resolve(), python.absolute())
 
     def twinspire(self, *arguments: str, env: Mapping[str, str] | None = None) -> Taken:
         """Runs a command of this checkout."""
-        return timed([str(self.python), "-m", "twinspire", *arguments], cwd=self.root, env=env or {})
+        return timed(
+            [str(self.python), "-m", "twinspire", *arguments], cwd=self.root, env=env or {}
+        )
 
 
 def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Taken:
@@ -75,5 +82,9 @@ def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Taken:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{output.rstrip()}\n`{' '.join(command)}` in {cwd} ended with {process.returncode}.")
-    return Taken(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        sys.exit(
+            f"{output.rstrip()}\n`{' '.join(command)}` in {cwd} ended with {process.returncode}."
+        )
+    return Taken(
+        time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    )

@@ -1,4 +1,5 @@
-"""A fixed piece of work. Other processes' CPU seconds, divided by its own, hardly depend on the machine's speed.
+"""A fixed piece of work. Other processes' CPU seconds, divided by its own, hardly depend on the
+machine's speed.
 
 It is made of what the daily run is made of: imports, Python bytecode, sorting and matrix products.
 """

@@ -2,8 +2,8 @@
 
     python brute_force.py PIPELINE SITE_PACKAGES --port PORT
 
-SITE_PACKAGES is of TensorFlow Recommenders' own environment (quality/environments.py), made for the TensorFlow that is
-installed here; only what is missing here is taken from there.
+SITE_PACKAGES is of TensorFlow Recommenders' own environment (quality/environments.py), made for the
+TensorFlow that is installed here; only what is missing here is taken from there.
 """
 
 import os
@@ -16,18 +16,20 @@ for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREAD
     os.environ.setdefault(name, "1")  # as `twinspire serve` does
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from serving.http.server_settings import Settings  # noqa: E402
-from serving.http.service import Service  # noqa: E402
-from serving.server_process import serve  # noqa: E402
-from serving.version.loaded_version import Version  # noqa: E402
-from twinspire_core.blocked_imports import block_import  # noqa: E402
-from twinspire_core.config.pipeline import load  # noqa: E402
+from serving.http.server_settings import Settings
+from serving.http.service import Service
+from serving.server_process import serve
+from serving.version.loaded_version import Version
+from twinspire_core.blocked_imports import block_import
+from twinspire_core.config.pipeline import load
 
 
 def _import_tfrs() -> Any:
-    """TFRS asks for ScaNN's TensorFlow operations, which were built for another TensorFlow: it does without them."""
+    """TFRS asks for ScaNN's TensorFlow operations, which were built for another TensorFlow: it does
+    without them.
+    """
     with block_import("scann"):
         import tensorflow_recommenders
 
@@ -46,7 +48,10 @@ class BruteForceIndex:
         layer.index(tf.constant(np.array(vectors)), tf.range(len(vectors)))
         self._call = tf.function(
             lambda queries, k: layer(queries, k=k),
-            input_signature=[tf.TensorSpec([None, vectors.shape[1]], tf.float32), tf.TensorSpec([], tf.int32)],
+            input_signature=[
+                tf.TensorSpec([None, vectors.shape[1]], tf.float32),
+                tf.TensorSpec([], tf.int32),
+            ],
         )
 
     def __len__(self) -> int:

@@ -1,6 +1,8 @@
-"""A cheap client: keep-alive connections in a closed loop, each asking anew as soon as it is answered.
+"""A cheap client: keep-alive connections in a closed loop, each asking anew as soon as it is
+answered.
 
-One thread, raw sockets and a selector: it shares the cores with the server, and takes about a tenth of them.
+One thread, raw sockets and a selector: it shares the cores with the server, and takes about a tenth
+of them.
 """
 
 import selectors
@@ -57,7 +59,10 @@ class _Connection:
 
 def requests(bodies: list[bytes], path: str = "/v1/recommend") -> list[bytes]:
     """Whole HTTP requests."""
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+        " application/json\r\nContent-Length: "
+    )
     return [head.encode() + str(len(body)).encode() + b"\r\n\r\n" + body for body in bodies]
 
 

@@ -58,7 +58,11 @@ def peak_mb(server: Server) -> float:
 
 def figure(server: Server, name: str) -> float:
     """One figure of its metrics."""
-    text = urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10).read().decode()
+    text = (
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10)
+        .read()
+        .decode()
+    )
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 

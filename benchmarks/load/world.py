@@ -80,12 +80,17 @@ def lay_out(folder: Path, items: int, seed: int = 0) -> None:
             {
                 "user": [f"u{n}" for n in who],
                 "item": names[rng.choice(items, events, p=chance / chance.sum())],
-                "at": [start + timedelta(seconds=int(s)) for s in np.sort(rng.integers(0, 86_400, events))],
+                "at": [
+                    start + timedelta(seconds=int(s))
+                    for s in np.sort(rng.integers(0, 86_400, events))
+                ],
                 "device": [f"d{n}" for n in who % DEVICES],
                 "country": [f"c{n}" for n in who % COUNTRIES],
             }
         )
-        catalogue = pl.DataFrame({"item": names, "kind": [f"k{n}" for n in rng.integers(0, KINDS, items)]})
+        catalogue = pl.DataFrame(
+            {"item": names, "kind": [f"k{n}" for n in rng.integers(0, KINDS, items)]}
+        )
         for table, kind in ((rows, "events"), (catalogue, "items")):
             home = folder / kind / f"dt={day}"
             home.mkdir(parents=True, exist_ok=True)
@@ -122,7 +127,9 @@ def bodies(items: int, k: int, source: str | None, count: int = 2000, seed: int 
             "when_hour": int(rng.integers(24)),
             "when_weekday": int(rng.integers(7)),
         }
-        found.append(json.dumps({"query": query, "k": k} | ({"source": source} if source else {})).encode())
+        found.append(
+            json.dumps({"query": query, "k": k} | ({"source": source} if source else {})).encode()
+        )
     return found
 
 

@@ -30,11 +30,12 @@ class Vectors(NamedTuple):
 def made(items: int, queries: int = TUNING + MEASURING, seed: int = 0) -> Vectors:
     """Makes vectors as two towers give them.
 
-    An item is the sum of a direction that all share (towers trained with in-batch negatives push all items away from
-    all queries), of its department, of its kind within it, and of something of its own; kinds have 200 items on
-    average and sizes by a power law. All but the first have a spectrum that falls like 1/sqrt(rank), as item vectors'
-    do. A query is the average of four items of any kinds, off the shared direction, with something of its own, so its
-    neighbours are spread over many clusters.
+    An item is the sum of a direction that all share (towers trained with in-batch negatives push
+    all items away from all queries), of its department, of its kind within it, and of something of
+    its own; kinds have 200 items on average and sizes by a power law. All but the first have a
+    spectrum that falls like 1/sqrt(rank), as item vectors' do. A query is the average of four items
+    of any kinds, off the shared direction, with something of its own, so its neighbours are spread
+    over many clusters.
     """
     rng = np.random.default_rng(seed)
     spectrum = (np.arange(1, DIMENSION + 1) ** -0.5).astype(np.float32)
@@ -48,18 +49,25 @@ def made(items: int, queries: int = TUNING + MEASURING, seed: int = 0) -> Vector
     kind = drawn(departments)[rng.integers(0, departments, kinds)] + drawn(kinds)
     sizes = 1 / np.arange(1, kinds + 1) ** _SKEW
     common = drawn(1)
-    vectors = _unit(_COMMON * common + kind[rng.choice(kinds, items, p=sizes / sizes.sum())] + _OWN * drawn(items))
+    vectors = _unit(
+        _COMMON * common
+        + kind[rng.choice(kinds, items, p=sizes / sizes.sum())]
+        + _OWN * drawn(items)
+    )
     liked = vectors[rng.integers(0, items, (queries, 4))].mean(1)
     return Vectors(vectors, _unit(liked + _OFF * drawn(queries) - 0.2 * common))
 
 
 def groceries(work: Path) -> Vectors:
-    """Trains the demo's recommender on two weeks of purchases, and takes its items' and households' vectors."""
+    """Trains the demo's recommender on two weeks of purchases, and takes its items' and households'
+    vectors.
+    """
     kept = work / "groceries.npz"
     if not kept.exists():
         print(f"Training the recommender of pipelines/groceries.toml on {DAYS} days", flush=True)
         subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("groceries.py")), str(work), str(kept)], check=True
+            [sys.executable, str(Path(__file__).with_name("groceries.py")), str(work), str(kept)],
+            check=True,
         )
     found = np.load(kept)
     order = np.random.default_rng(0).permutation(len(found["queries"]))
@@ -67,11 +75,16 @@ def groceries(work: Path) -> Vectors:
 
 
 def write(vectors: Vectors, folder: Path, k: int) -> None:
-    """Lays a corpus out as worker.py reads it, with what exact search finds. A third of the queries tune."""
+    """Lays a corpus out as worker.py reads it, with what exact search finds. A third of the queries
+    tune.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "vectors.npy", vectors.items)
     tuning = min(TUNING, len(vectors.queries) // 3)
-    parts = {"tuning": vectors.queries[:tuning], "measuring": vectors.queries[tuning : tuning + MEASURING]}
+    parts = {
+        "tuning": vectors.queries[:tuning],
+        "measuring": vectors.queries[tuning : tuning + MEASURING],
+    }
     for name, queries in parts.items():
         np.save(folder / f"{name}.npy", queries)
         np.save(folder / f"kth-{name}.npy", exact.search(vectors.items, queries, k)[1][:, -1])

@@ -1,4 +1,6 @@
-"""Trains the recommender of pipelines/groceries.toml for a day: `groceries.py WORK OUT` writes its vectors to OUT."""
+"""Trains the recommender of pipelines/groceries.toml for a day: `groceries.py WORK OUT` writes its
+vectors to OUT.
+"""
 
 import sys
 from datetime import date
@@ -8,19 +10,23 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from quality.data import groceries  # noqa: E402
-from quality.prepare import override  # noqa: E402
+from quality.data import groceries
+from quality.prepare import override
 
-from neighbours.corpora import DAY, DAYS, ROOT  # noqa: E402
-from twinspire.runs import runner  # noqa: E402
-from twinspire_core.config import pipeline  # noqa: E402
-from twinspire_core.contracts.embedded_vectors import read_items, read_queries  # noqa: E402
+from neighbours.corpora import DAY, DAYS, ROOT
+from twinspire.runs import runner
+from twinspire_core.config import pipeline
+from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 
 
 def main(work: Path, out: Path) -> None:
     places = {f"source.{table}": place for table, place in groceries(work).items()}
     places |= {"pipeline.work_root": str(work / "stages"), "registry.root": str(work / "registry")}
-    window = {"window.train_days": DAYS, "window.history_days": DAYS, "window.vocabulary_days": DAYS}
+    window = {
+        "window.train_days": DAYS,
+        "window.history_days": DAYS,
+        "window.vocabulary_days": DAYS,
+    }
     p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
     for stage in ("features", "train", "embed"):
         told = runner.run_stage(p, date.fromisoformat(DAY), stage, mode="full")

@@ -1,7 +1,7 @@
 """Other projects' indexes. Runs in an environment of its own, where hnswlib and faiss are.
 
-Each is built with the settings that its authors advise for a corpus of this kind, and searched with the settings that
-`worker.py` chooses from its ladders: lists of settings, each from cheap to dear.
+Each is built with the settings that its authors advise for a corpus of this kind, and searched with
+the settings that `worker.py` chooses from its ladders: lists of settings, each from cheap to dear.
 """
 
 import os
@@ -15,7 +15,28 @@ import numpy as np
 
 LINKS, CONSTRUCTION = 16, 200  # of the graphs
 SEED = 0
-_BREADTHS = [100, 120, 140, 160, 180, 200, 225, 250, 280, 320, 360, 400, 450, 500, 600, 700, 850, 1_000, 1_400, 2_000]
+_BREADTHS = [
+    100,
+    120,
+    140,
+    160,
+    180,
+    200,
+    225,
+    250,
+    280,
+    320,
+    360,
+    400,
+    450,
+    500,
+    600,
+    700,
+    850,
+    1_000,
+    1_400,
+    2_000,
+]
 _FACTORS = (1.5, 2, 3, 4, 6, 8, 12, 16)
 _CORES = len(os.sched_getaffinity(0))
 
@@ -82,7 +103,9 @@ class FaissHnsw(Faiss):
 
 
 class FaissIvfPq(Faiss):
-    """FAISS's lists of product codes, the best rescored exactly: 8 bits per two dimensions, or 4 bits scanned fast."""
+    """FAISS's lists of product codes, the best rescored exactly: 8 bits per two dimensions, or 4
+    bits scanned fast.
+    """
 
     codes = "PQ{}"
 
@@ -90,7 +113,9 @@ class FaissIvfPq(Faiss):
         lists = round(4 * len(vectors) ** 0.5) if len(vectors) < 500_000 else 4_096
         made = f"IVF{min(lists, len(vectors) // 39)},{self.codes.format(self.dimension // 2)},Refine(Flat)"
         self.index = faiss.index_factory(self.dimension, made, faiss.METRIC_INNER_PRODUCT)
-        drawn = np.random.default_rng(SEED).choice(len(vectors), min(len(vectors), 200_000), replace=False)
+        drawn = np.random.default_rng(SEED).choice(
+            len(vectors), min(len(vectors), 200_000), replace=False
+        )
         self.index.train(vectors[np.sort(drawn)])
         self.index.add(vectors)
 

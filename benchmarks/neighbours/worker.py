@@ -2,10 +2,12 @@
 
     worker.py build NAME CORPUS HOME K TARGET    builds and tunes, writes HOME/index and HOME/built.json
     worker.py serve NAME CORPUS HOME K           opens HOME/index, then answers lines of standard input with JSON lines:
-                                                 `recall`, `batch` or `one`, the last two with seconds of wall and CPU
+                                                 `recall`, `batch` or `one`, the last two with
+                                                 seconds of wall and CPU
 
-CORPUS holds vectors.npy [N, D], tuning.npy and measuring.npy [Q, D], and the scores of the k-th exact neighbours,
-kth-tuning.npy and kth-measuring.npy [Q]. A contender has `build`, `ladders`, `use`, `search`, `save` and `load`.
+CORPUS holds vectors.npy [N, D], tuning.npy and measuring.npy [Q, D], and the scores of the k-th
+exact neighbours, kth-tuning.npy and kth-measuring.npy [Q]. A contender has `build`, `ladders`,
+`use`, `search`, `save` and `load`.
 """
 
 import json
@@ -21,7 +23,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
 
-from index_builder.tuning.settings_search import Recall, Truth, recall  # noqa: E402
+from index_builder.tuning.settings_search import Recall, Truth, recall
 
 BATCH, SINGLES, BATCHES = 256, 500, 8
 _TIMED = 512
@@ -39,7 +41,9 @@ def contender(name: str, dimension: int) -> Any:
 def read(corpus: Path, queries: str, k: int) -> tuple[np.ndarray, Truth]:
     """Vectors and queries of a corpus."""
     vectors = np.load(corpus / "vectors.npy", mmap_mode="r")
-    return vectors, Truth(np.load(corpus / f"{queries}.npy"), np.load(corpus / f"kth-{queries}.npy"), k)
+    return vectors, Truth(
+        np.load(corpus / f"{queries}.npy"), np.load(corpus / f"kth-{queries}.npy"), k
+    )
 
 
 def build(name: str, corpus: Path, home: Path, k: int, target: float) -> None:
@@ -66,7 +70,9 @@ def build(name: str, corpus: Path, home: Path, k: int, target: float) -> None:
 
 
 def tuned(made: Any, vectors: np.ndarray, truth: Truth, target: float) -> dict[str, Any] | None:
-    """Of each ladder the first settings that surely reach the recall, and of these the fastest; None if none do."""
+    """Of each ladder the first settings that surely reach the recall, and of these the fastest;
+    None if none do.
+    """
     reached = []
     for ladder in made.ladders():
         low, high = 0, len(ladder)
@@ -79,7 +85,9 @@ def tuned(made: Any, vectors: np.ndarray, truth: Truth, target: float) -> dict[s
                 low = middle + 1
         if low < len(ladder):
             made.use(ladder[low])
-            taken = min(cpu_seconds(lambda: made.search(truth.queries[:_TIMED], truth.k)) for _ in range(3))
+            taken = min(
+                cpu_seconds(lambda: made.search(truth.queries[:_TIMED], truth.k)) for _ in range(3)
+            )
             reached.append((taken, ladder[low]))
     return min(reached, key=lambda pair: pair[0])[1] if reached else None
 
@@ -118,7 +126,11 @@ def serve(name: str, corpus: Path, home: Path, k: int) -> None:
             for part in asked[line.strip()]:
                 made.search(part, k)
             wall, cpu = time.perf_counter() - began, time.process_time() - spent
-            told = {"queries": sum(map(len, asked[line.strip()])), "seconds": wall, "cpu_seconds": cpu}
+            told = {
+                "queries": sum(map(len, asked[line.strip()])),
+                "seconds": wall,
+                "cpu_seconds": cpu,
+            }
         print(json.dumps(told), flush=True)
 
 

@@ -1,1 +1,3 @@
-"""Quality beside other recommenders: the same split, the same scorer. `python benchmarks/quality.py --help`."""
+"""Quality beside other recommenders: the same split, the same scorer. `python benchmarks/quality.py
+--help`.
+"""

@@ -52,7 +52,8 @@ def _described(layout: Architecture) -> dict:
     return {
         "tables": {name: [spec.rows, spec.dimension] for name, spec in layout.tables.items()},
         "parts": {
-            side: [{name: getattr(part, name) for name in names} for part in layout.parts[side]] for side in SIDES
+            side: [{name: getattr(part, name) for name in names} for part in layout.parts[side]]
+            for side in SIDES
         },
     }
 
@@ -69,12 +70,17 @@ def _train(prepared: Prepared, layout: Architecture) -> dict[str, np.ndarray]:
 def _transformed(prepared: Prepared, side: str, raw: pa.Table) -> dict[str, np.ndarray]:
     transform = Transform(prepared.features / feature_schema.TRANSFORM, prepared.pipeline, side)
     inputs = {
-        name: model_bundle.Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)
+        name: model_bundle.Input(
+            spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None
+        )
         for name, spec in transform.inputs.items()
     }
-    graph = tf.function(lambda **columns: transform(columns)).get_concrete_function(**transform.inputs)
+    graph = tf.function(lambda **columns: transform(columns)).get_concrete_function(
+        **transform.inputs
+    )
     found = [
-        graph(**{n: tf.constant(x) for n, x in batch.items()}) for batch in model_bundle.batches(raw, inputs, 4096)
+        graph(**{n: tf.constant(x) for n, x in batch.items()})
+        for batch in model_bundle.batches(raw, inputs, 4096)
     ]
     return {name: _stacked([part[name].numpy() for part in found]) for name in found[0]}
 
@@ -95,8 +101,12 @@ def write_interactions(prepared: Prepared, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     events = prepared.interactions()
     users = events["_user"].unique(maintain_order=True)
-    # Items of the queries too: what was first seen on the test day has no neighbours, but keeps its place.
-    before = {case.name: prepared.queries(case).select("_user", "_before") for case in prepared.split.cases}
+    # Items of the queries too: what was first seen on the test day has no neighbours, but keeps its
+    # place.
+    before = {
+        case.name: prepared.queries(case).select("_user", "_before")
+        for case in prepared.split.cases
+    }
     items = pl.concat([events["_item"], *(asked["_before"].explode() for asked in before.values())])
     items = items.unique(maintain_order=True)
     for name, asked in before.items():

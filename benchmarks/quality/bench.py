@@ -52,7 +52,9 @@ def run(plan: Plan) -> Iterator[list[Result]]:
         cases = [case for case in ready.split.cases if case.name in plan.cases]
         for seed in range(plan.seeds):
             for name in plan.names:
-                if (seed and name in contenders.WITHOUT_SEEDS) or not contenders.differs(name, ready):
+                if (seed and name in contenders.WITHOUT_SEEDS) or not contenders.differs(
+                    name, ready
+                ):
                     continue
                 _one(plan, ready, name, seed)
                 for case in cases:
@@ -77,7 +79,9 @@ def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
     return contenders.less(name, found, ready.split) if plan.quick else found
 
 
-def once(plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], seed: int) -> tuple[Run, bool]:
+def once(
+    plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], seed: int
+) -> tuple[Run, bool]:
     """A contender's run, and whether it is new."""
     folder = runs.place(plan.work, ready, name, settings, seed)
     if done := runs.find(folder):
@@ -89,7 +93,9 @@ def once(plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], se
 def _one(plan: Plan, ready: Prepared, name: str, seed: int) -> None:
     begin = time.monotonic()
     done, new = once(plan, ready, name, settings_of(plan, name, ready), seed)
-    figures = ", ".join(f"{case.split('/')[1]} {m[HEADLINE]:.4f}" for case, m in done.told["measures"].items())
+    figures = ", ".join(
+        f"{case.split('/')[1]} {m[HEADLINE]:.4f}" for case, m in done.told["measures"].items()
+    )
     how = f"{time.monotonic() - begin:.0f} s" if new else "done before"
     print(f"{ready.split.name:22} seed {seed} {name:26} {HEADLINE}: {figures}  ({how})", flush=True)
 

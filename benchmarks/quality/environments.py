@@ -20,6 +20,9 @@ def environment(name: str, work: Path) -> Path:
     if not mark.exists() or mark.read_text() != wanted:
         print(f"Making an environment for {', '.join(NEEDS[name])}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        subprocess.run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *NEEDS[name]], check=True)
+        subprocess.run(
+            [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *NEEDS[name]],
+            check=True,
+        )
         mark.write_text(wanted)
     return home / "bin" / "python"

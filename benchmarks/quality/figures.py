@@ -1,4 +1,6 @@
-"""From runs to figures: means over the seeds with intervals, the table, the README's table, the targets."""
+"""From runs to figures: means over the seeds with intervals, the table, the README's table, the
+targets.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,16 @@ from quality.splits import CASES
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 RESAMPLES = 1000
-METRICS = ("recall@10", "recall@50", "recall@100", "ndcg@10", "hit_rate@50", "mrr", "coverage@50", "coverage@100")
+METRICS = (
+    "recall@10",
+    "recall@50",
+    "recall@100",
+    "ndcg@10",
+    "hit_rate@50",
+    "mrr",
+    "coverage@50",
+    "coverage@100",
+)
 HEADLINE = "recall@50"
 BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
 
@@ -48,16 +59,24 @@ class Result:
 
         Equal queries are resampled alike, so that two contenders may be compared draw by draw.
         """
-        by_seed = resampled_means({str(s): x for s, x in enumerate(self.values)}, self.user, RESAMPLES)
+        by_seed = resampled_means(
+            {str(s): x for s, x in enumerate(self.values)}, self.user, RESAMPLES
+        )
         table = np.stack(list(by_seed.values()), 1)
-        seeds = np.random.default_rng(len(self.values)).integers(len(self.values), size=(RESAMPLES, len(self.values)))
+        seeds = np.random.default_rng(len(self.values)).integers(
+            len(self.values), size=(RESAMPLES, len(self.values))
+        )
         return np.take_along_axis(table, seeds, 1).mean(axis=1)
 
     def rows(self) -> list[dict]:
-        """The rows of the JSON file. The headline's interval is resampled; others' ends are the least and most seed."""
+        """The rows of the JSON file. The headline's interval is resampled; others' ends are the
+        least and most seed.
+        """
         low, high = interval(self.draws) or (np.nan, np.nan)
         found = [self._row(HEADLINE, [self.mean()], "", low, high)]
-        found += [self._row(m, self.means[m], "") for m in METRICS if m in self.means and m != HEADLINE]
+        found += [
+            self._row(m, self.means[m], "") for m in METRICS if m in self.means and m != HEADLINE
+        ]
         if any(self.seconds):
             found.append(self._row("train_seconds", self.seconds, "s"))
         if self.rate:
@@ -65,7 +84,12 @@ class Result:
         return found
 
     def _row(
-        self, metric: str, values: Sequence[float], unit: str, low: float | None = None, high: float | None = None
+        self,
+        metric: str,
+        values: Sequence[float],
+        unit: str,
+        low: float | None = None,
+        high: float | None = None,
     ) -> dict:
         return {
             "case": self.case,
@@ -82,14 +106,22 @@ def table(results: Iterable[Result]) -> str:
     """Plain text: a block per case, a line per contender, the best first."""
     lines = []
     for case, found in by_case(results).items():
-        heads = f"{'recall@50':>10} {'95% interval':>16} {'recall@10':>10} {'ndcg@10':>8} {'coverage@50':>12}"
+        heads = (
+            f"{'recall@50':>10} {'95% interval':>16} {'recall@10':>10} {'ndcg@10':>8}"
+            f" {'coverage@50':>12}"
+        )
         lines += ["", f"{case:24}{heads} {'seeds':>6} {'examples/s':>11}"]
         for r in sorted(found.values(), key=lambda r: -r.mean()):
             low, high = interval(r.draws) or (np.nan, np.nan)
-            more = f"{r.mean('recall@10'):10.4f} {r.mean('ndcg@10'):8.4f} {r.mean('coverage@50'):12.4f}"
+            more = (
+                f"{r.mean('recall@10'):10.4f} {r.mean('ndcg@10'):8.4f}"
+                f" {r.mean('coverage@50'):12.4f}"
+            )
             rate = f"{np.mean(r.rate):11,.0f}" if r.rate else ""
             spread = f"{low:8.4f}-{high:.4f}"
-            lines.append(f"{r.contender:24}{r.mean():10.4f} {spread:>16} {more} {len(r.values):6} {rate}")
+            lines.append(
+                f"{r.contender:24}{r.mean():10.4f} {spread:>16} {more} {len(r.values):6} {rate}"
+            )
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""ALS, BPR and item-to-item of the library implicit. Runs in an environment of its own, without this project.
+"""ALS, BPR and item-to-item of the library implicit. Runs in an environment of its own, without
+this project.
 
     python implicit_peer.py FOLDER SETTINGS.json OUT.npz
 
@@ -48,19 +49,30 @@ def model_of(settings):
 
 def matrix(seen, settings):
     """[users, items] events of the last days."""
-    recent = seen["time"] >= seen["time"].max() - settings["days"] * DAY if settings["days"] else slice(None)
+    recent = (
+        seen["time"] >= seen["time"].max() - settings["days"] * DAY
+        if settings["days"]
+        else slice(None)
+    )
     user, item = seen["user"][recent], seen["item"][recent]
-    found = csr_matrix((np.ones(len(user), np.float32), (user, item)), (int(seen["users"]), len(seen["place"])))
+    found = csr_matrix(
+        (np.ones(len(user), np.float32), (user, item)), (int(seen["users"]), len(seen["place"]))
+    )
     found.sum_duplicates()
     return found
 
 
 def before(asked, items, decay):
-    """[Q, items] what each query's user had before; `decay` weighs each item by that of the next newer one."""
+    """[Q, items] what each query's user had before; `decay` weighs each item by that of the next
+    newer one.
+    """
     lengths = np.diff(asked["start"])
     row = np.repeat(np.arange(len(lengths)), lengths)
     from_end = np.repeat(asked["start"][1:], lengths) - 1 - np.arange(len(row))
-    found = csr_matrix((np.float32(decay) ** from_end.astype(np.float32), (row, asked["item"])), (len(lengths), items))
+    found = csr_matrix(
+        (np.float32(decay) ** from_end.astype(np.float32), (row, asked["item"])),
+        (len(lengths), items),
+    )
     found.sum_duplicates()
     return found
 
@@ -73,7 +85,10 @@ def rank(model, settings, seen, asked):
     if settings["model"] == "item_to_item":
         found = scored(history, model.similarity, seen["place"] >= 0, n)
     elif settings["model"] == "als":
-        everybody, how = np.arange(history.shape[0]), {"filter_already_liked_items": False, "recalculate_user": True}
+        everybody, how = (
+            np.arange(history.shape[0]),
+            {"filter_already_liked_items": False, "recalculate_user": True},
+        )
         found, _ = model.recommend(everybody, history, N=n, items=inside, **how)
     else:
         vectors = bpr_users(model, asked["user"], history)
@@ -107,14 +122,19 @@ def bpr_users(model, user, history):
 
 
 def main():
-    folder, settings, out = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])
+    folder, settings, out = (
+        Path(sys.argv[1]),
+        json.loads(Path(sys.argv[2]).read_text()),
+        Path(sys.argv[3]),
+    )
     seen = dict(np.load(folder / "seen.npz"))
     begin = time.perf_counter()
     model = model_of(settings)
     model.fit(matrix(seen, settings), show_progress=False)
     seconds = time.perf_counter() - begin
     ranked = {
-        name: rank(model, settings, seen, dict(np.load(folder / f"before-{name}.npz"))) for name in settings["cases"]
+        name: rank(model, settings, seen, dict(np.load(folder / f"before-{name}.npz")))
+        for name in settings["cases"]
     }
     np.savez(out, _seconds=seconds, **ranked)
 

@@ -1,4 +1,6 @@
-"""This project's own contenders: the pipeline file's settings, or those with some of them changed."""
+"""This project's own contenders: the pipeline file's settings, or those with some of them
+changed.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -50,10 +52,13 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
     told = runner.run_stage(p, prepared.split.last, "train", mode="full", force=True)
     attempt = Path(told["attempt"])
     try:
-        query, item = (load(attempt / name) for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER))
+        query, item = (
+            load(attempt / name) for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER)
+        )
         vectors = item(prepared.corpus().to_arrow())
         ranked = {
-            case.name: top_k(query(prepared.queries(case).to_arrow()), vectors, LENGTH) for case in prepared.split.cases
+            case.name: top_k(query(prepared.queries(case).to_arrow()), vectors, LENGTH)
+            for case in prepared.split.cases
         }
     finally:
         shutil.rmtree(attempt)  # towers and state of this size add up

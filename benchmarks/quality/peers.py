@@ -32,12 +32,17 @@ def fit_implicit(prepared: Prepared, settings: Mapping[str, Any], seed: int, wor
     folder = prepared.folder / "arrays"
     arrays.write_interactions(prepared, folder)
     fitted = _call("implicit", prepared, {**settings, "seed": seed}, folder, work)
-    filled = {case.name: filled_up(fitted.ranked[case.name], popular(prepared, case)) for case in prepared.split.cases}
+    filled = {
+        case.name: filled_up(fitted.ranked[case.name], popular(prepared, case))
+        for case in prepared.split.cases
+    }
     return fitted._replace(ranked=filled)
 
 
 def filled_up(ranked: np.ndarray, more: np.ndarray) -> np.ndarray:
-    """Lists with what is missing at their ends taken from others, in order, without repeats; [Q, L] both."""
+    """Lists with what is missing at their ends taken from others, in order, without repeats; [Q, L]
+    both.
+    """
     short = np.flatnonzero((ranked < 0).any(axis=1))
     out = ranked.copy()
     for row in short:
@@ -48,18 +53,26 @@ def filled_up(ranked: np.ndarray, more: np.ndarray) -> np.ndarray:
     return out
 
 
-def _call(name: str, prepared: Prepared, settings: Mapping[str, Any], folder: Path, work: Path) -> Fitted:
+def _call(
+    name: str, prepared: Prepared, settings: Mapping[str, Any], folder: Path, work: Path
+) -> Fitted:
     python = environment(name, work)
     with tempfile.TemporaryDirectory() as scratch:
         asked, out = Path(scratch) / "settings.json", Path(scratch) / "out.npz"
-        asked.write_text(json.dumps({**settings, "cases": [slug(case.name) for case in prepared.split.cases]}))
+        asked.write_text(
+            json.dumps({**settings, "cases": [slug(case.name) for case in prepared.split.cases]})
+        )
         command = [str(python), str(HERE / f"{name}_peer.py"), str(folder), str(asked), str(out)]
-        quiet = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        quiet = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
+            "TF_CPP_MIN_LOG_LEVEL": "3"
+        }
         done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
         if done.returncode:
             what = f"{name} on {prepared.split.name} with {settings}"
             sys.exit(f"{what} ended with {done.returncode}:\n{done.stderr[-3000:]}")
         found = np.load(out)
-        ranked = {case.name: found[slug(case.name)].astype(np.int64) for case in prepared.split.cases}
+        ranked = {
+            case.name: found[slug(case.name)].astype(np.int64) for case in prepared.split.cases
+        }
         rate = float(found["_rate"]) if "_rate" in found else None
         return Fitted(ranked, float(found["_seconds"]), rate)

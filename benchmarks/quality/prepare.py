@@ -31,8 +31,9 @@ MOST_QUERIES = 20_000
 _BEFORE = 500
 """The most items of `_before`."""
 _FOR_ALL = {"evaluation.holdout": 0.0, "evaluation.max_users": 100, "evaluation.resamples": 0}
-"""All users are trained on: the queries are of other days, so that none need be held out. What the train stage itself
-measures is of no use here."""
+"""All users are trained on: the queries are of other days, so that none need be held out. What the
+train stage itself measures is of no use here.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,10 @@ def override(p: Pipeline, settings: Mapping[str, Any]) -> Pipeline:
 
 def prepare(split: Split, folder: Path) -> Prepared:
     """Lays a split out; what is there for the same inputs stays."""
-    places = {"pipeline.work_root": str(folder / "stages"), "registry.root": str(folder / "registry")}
+    places = {
+        "pipeline.work_root": str(folder / "stages"),
+        "registry.root": str(folder / "registry"),
+    }
     p = override(pipeline.load(split.file), {**split.settings, **_FOR_ALL, **places})
     trained, outputs = _features(p, split.last)
     asked, more = _asked(p, split)
@@ -109,7 +113,9 @@ def prepare(split: Split, folder: Path) -> Prepared:
 
 
 def _features(p: Pipeline, day: date) -> tuple[Path, str]:
-    """Runs the feature stage over the training window; its folder, and a digest of what it wrote."""
+    """Runs the feature stage over the training window; its folder, and a digest of what it
+    wrote.
+    """
     told = runner.run_stage(p, day, "features", mode="full")
     return Path(told["attempt"]), attempts.read(told["attempt"]).output
 
@@ -121,16 +127,22 @@ def _asked(p: Pipeline, split: Split) -> tuple[Path | None, str | None]:
         return None, None
     first = min(case.days[0] for case in cases)
     # The zone's day may be the one before that of UTC.
-    return _features(override(p, {"window.train_days": (split.asked - first).days + 2}), split.asked)
+    return _features(
+        override(p, {"window.train_days": (split.asked - first).days + 2}), split.asked
+    )
 
 
 def _write(split: Split, p: Pipeline, trained: Path, asked: Path | None, out: Path) -> None:
-    pl.read_parquet(trained / feature_schema.CORPUS_END / "*.parquet").write_parquet(out / "corpus.parquet")
+    pl.read_parquet(trained / feature_schema.CORPUS_END / "*.parquet").write_parquet(
+        out / "corpus.parquet"
+    )
     events = _events(trained)
     events.write_parquet(out / "interactions.parquet")
     for case in split.cases:
         if case.frozen:
-            queries, truth = frozen_queries(case.wanted, pl.read_parquet(trained / feature_schema.USERS / "*.parquet"))
+            queries, truth = frozen_queries(
+                case.wanted, pl.read_parquet(trained / feature_schema.USERS / "*.parquet")
+            )
             queries = with_before(queries, events)
         else:
             assert asked is not None
@@ -139,7 +151,9 @@ def _write(split: Split, p: Pipeline, trained: Path, asked: Path | None, out: Pa
         kept = queries["_before"].list.len() > 0
         queries, truth = queries.filter(kept), truth.filter(kept)
         columns = [column.name for column in feature_schema.query_columns(p)]
-        queries.select("_query", "_user", "_before", *columns).write_parquet(out / f"queries-{slug(case.name)}.parquet")
+        queries.select("_query", "_user", "_before", *columns).write_parquet(
+            out / f"queries-{slug(case.name)}.parquet"
+        )
         truth.write_parquet(out / f"truth-{slug(case.name)}.parquet")
 
 
@@ -170,7 +184,9 @@ def frozen_queries(wanted: pl.DataFrame, users: pl.DataFrame) -> tuple[pl.DataFr
     return _parted(_fewer(both, ["_user"]))
 
 
-def event_queries(wanted: pl.DataFrame, examples: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def event_queries(
+    wanted: pl.DataFrame, examples: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One query per moment of a user at which something is to be found.
 
     Args:
@@ -180,7 +196,11 @@ def event_queries(wanted: pl.DataFrame, examples: pl.DataFrame) -> tuple[pl.Data
     Returns: queries and their truth, row by row the same; named by user and time.
     """
     moment = ["_user", "_time"]
-    truth = wanted.sort("_item").group_by(moment).agg(pl.col("_item").unique(maintain_order=True).alias("_truth"))
+    truth = (
+        wanted.sort("_item")
+        .group_by(moment)
+        .agg(pl.col("_item").unique(maintain_order=True).alias("_truth"))
+    )
     rows = examples.drop("_item", "_reward", "_holdout").with_columns(_microseconds())
     both = _fewer(rows.unique(moment, keep="first").join(truth, on=moment).sort(moment), moment)
     return _parted(both.with_columns(pl.concat_str(moment, separator="|").alias("_query")))
@@ -204,14 +224,21 @@ def with_before(queries: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Adds `_before`: the items that the user had before the query, oldest first, the newest 500.
 
     Args:
-      queries: `_query`, `_user`, and `_time` where it is as of a moment: events at that moment or later do not count.
+      queries: `_query`, `_user`, and `_time` where it is as of a moment: events at that moment or
+        later do not count.
       events: `_user`, `_item`, `_time`.
     """
     asked = queries.select("_query", "_user", *(["_time"] if "_time" in queries.columns else []))
     pairs = asked.join(events, on="_user", suffix="_of")
     if "_time" in asked.columns:
-        pairs = pairs.filter(pl.col("_time_of") < pl.col("_time")).drop("_time").rename({"_time_of": "_time"})
+        pairs = (
+            pairs.filter(pl.col("_time_of") < pl.col("_time"))
+            .drop("_time")
+            .rename({"_time_of": "_time"})
+        )
     lists = pairs.sort("_query", "_time", "_item").group_by("_query", maintain_order=True)
     before = lists.agg(pl.col("_item").tail(_BEFORE).alias("_before"))
-    found = queries.join(before, on="_query", how="left", maintain_order="left").drop("_time", strict=False)
+    found = queries.join(before, on="_query", how="left", maintain_order="left").drop(
+        "_time", strict=False
+    )
     return found.with_columns(pl.col("_before").fill_null([]))

@@ -31,7 +31,11 @@ from twinspire_core.metrics.ranking import by_user
 from twinspire_core.search.ragged import positions
 
 KS = (10, 50, 100)
-_SEEN_BY_OURS = ("model/*.py", "twinspire_core/config/sections.py", "twinspire_core/config/feature_kinds.py")
+_SEEN_BY_OURS = (
+    "model/*.py",
+    "twinspire_core/config/sections.py",
+    "twinspire_core/config/feature_kinds.py",
+)
 _SEEN_BY_PEERS = ("benchmarks/quality/*_peer.py", "benchmarks/quality/arrays.py")
 
 
@@ -52,7 +56,9 @@ class Run:
         return dict(np.load(self.folder / f"values-{slug(case.name)}.npz"))
 
 
-def place(work: Path, prepared: Prepared, name: str, settings: Mapping[str, Any], seed: int) -> Path:
+def place(
+    work: Path, prepared: Prepared, name: str, settings: Mapping[str, Any], seed: int
+) -> Path:
     """The folder of a run; it is another one for other inputs, settings or code."""
     ours = name.startswith("twinspire")
     what = {
@@ -70,7 +76,9 @@ def find(folder: Path) -> Run | None:
     return Run(folder=folder, told=json.loads(told.read_text())) if told.exists() else None
 
 
-def keep(folder: Path, prepared: Prepared, fitted: Fitted, settings: Mapping[str, Any], seed: int) -> Run:
+def keep(
+    folder: Path, prepared: Prepared, fitted: Fitted, settings: Mapping[str, Any], seed: int
+) -> Run:
     """Scores a run's lists and keeps both."""
     folder.mkdir(parents=True, exist_ok=True)
     measures = {}
@@ -114,7 +122,9 @@ def as_lists(queries: pl.Series, ranked: np.ndarray, items: pl.Series) -> pl.Dat
     there = ranked >= 0
     offsets = np.concatenate([[0], there.sum(axis=1).cumsum()]).astype(np.int32)
     named = items.to_arrow().cast(pa.string()).take(pa.array(ranked[there]))
-    return pl.DataFrame({"_query": queries, "items": pl.from_arrow(pa.ListArray.from_arrays(offsets, named))})
+    return pl.DataFrame(
+        {"_query": queries, "items": pl.from_arrow(pa.ListArray.from_arrays(offsets, named))}
+    )
 
 
 def _code(*patterns: str) -> str:

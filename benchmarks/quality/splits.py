@@ -1,4 +1,5 @@
-"""What is trained on, and what is to be found: the cases of the benchmark, each on its test days and on earlier ones.
+"""What is trained on, and what is to be found: the cases of the benchmark, each on its test days
+and on earlier ones.
 
 Settings of contenders are chosen on the earlier days, never on the test days.
 """
@@ -21,8 +22,10 @@ class Case:
 
     Attributes:
       name: `globo/next-day`.
-      frozen: one query per user, as things stood at the end of training; else one per event, as they stood just before.
-      wanted: what is to be found: `_user`, `_item`, and `_time` (microseconds since 1970) unless frozen.
+      frozen: one query per user, as things stood at the end of training; else one per event, as
+        they stood just before.
+      wanted: what is to be found: `_user`, `_item`, and `_time` (microseconds since 1970) unless
+        frozen.
     """
 
     name: str
@@ -60,7 +63,9 @@ class Split:
 
 
 def globo(work: Path, *, quick: bool, earlier: bool) -> Split:
-    """Trained on all days before the test day: that day by user, and the last click of each of its sessions."""
+    """Trained on all days before the test day: that day by user, and the last click of each of its
+    sessions.
+    """
     day = date(2017, 10, 9) if earlier else date(2017, 10, 11)
     train_days = 3 if quick else (day - date(2017, 10, 1)).days
     place = data.globo(work / "globo", sample=16 if quick else 1)
@@ -71,7 +76,9 @@ def globo(work: Path, *, quick: bool, earlier: bool) -> Split:
         "session_id",
     )
     sessions = clicks.sort("_time", "_item").group_by("_user", "session_id", maintain_order=True)
-    last_clicks = sessions.agg(pl.len().alias("n"), pl.col("_item", "_time").last()).filter(pl.col("n") >= 2)
+    last_clicks = sessions.agg(pl.len().alias("n"), pl.col("_item", "_time").last()).filter(
+        pl.col("n") >= 2
+    )
     return Split(
         name="globo",
         file=ROOT / "pipelines" / "news.toml",
@@ -87,7 +94,9 @@ def globo(work: Path, *, quick: bool, earlier: bool) -> Split:
 
 
 def groceries(work: Path, *, quick: bool, earlier: bool) -> Split:
-    """Trained on the 60 days before: what each household buys on the next day, and within the next week."""
+    """Trained on the 60 days before: what each household buys on the next day, and within the next
+    week.
+    """
     day = date(2017, 9, 21) if earlier else date(2017, 10, 15)
     places = data.groceries(work / "groceries")
     days = [day + timedelta(days=n) for n in range(7)]
@@ -110,20 +119,30 @@ def groceries(work: Path, *, quick: bool, earlier: bool) -> Split:
         },
         less={"train.epochs": 1},
         cases=(
-            Case(name="groceries/next-day", frozen=True, wanted=bought.filter(pl.col("_day") == day).drop("_day")),
+            Case(
+                name="groceries/next-day",
+                frozen=True,
+                wanted=bought.filter(pl.col("_day") == day).drop("_day"),
+            ),
             Case(name="groceries/next-week", frozen=True, wanted=bought.drop("_day")),
         ),
     )
 
 
 def movielens_global_time(work: Path, *, quick: bool, earlier: bool) -> Split:
-    """Trained on the first 80% of the positives: each later one, from all that its user liked before it.
+    """Trained on the first 80% of the positives: each later one, from all that its user liked
+    before it.
 
     Earlier: trained on 70%, up to 80%.
     """
     raw = data.movielens_raw(work / "movielens")
-    liked = data.movielens_liked(raw).with_columns(pl.from_epoch("timestamp").dt.date().alias("_day"))
-    cut, end = (liked["_day"][int(share * (len(liked) - 1))] for share in ((0.7, 0.8) if earlier else (0.8, 1)))
+    liked = data.movielens_liked(raw).with_columns(
+        pl.from_epoch("timestamp").dt.date().alias("_day")
+    )
+    cut, end = (
+        liked["_day"][int(share * (len(liked) - 1))]
+        for share in ((0.7, 0.8) if earlier else (0.8, 1))
+    )
     end = end if earlier else end + timedelta(days=1)
     places = data.movielens(work / "movielens" / "all", liked.drop("_day"), raw)
     tested = liked.filter(pl.col("_day").is_between(cut, end, closed="left"))
@@ -142,8 +161,8 @@ def movielens_global_time(work: Path, *, quick: bool, earlier: bool) -> Split:
 def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Split:
     """Trained on all but the last positive of each user, which is to be found.
 
-    Earlier: the last one is left out for good, and the one before it is to be found. Such a split shows a model other
-    users' future.
+    Earlier: the last one is left out for good, and the one before it is to be found. Such a split
+    shows a model other users' future.
     """
     raw = data.movielens_raw(work / "movielens")
     liked = data.movielens_liked(raw)
@@ -151,7 +170,9 @@ def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Split:
     place = 1 if earlier else 0
     tested = liked.filter(from_end == place)
     kept = liked.filter(from_end > place)
-    places = data.movielens(work / "movielens" / ("last-but-one" if earlier else "last-item"), kept, raw)
+    places = data.movielens(
+        work / "movielens" / ("last-but-one" if earlier else "last-item"), kept, raw
+    )
     return Split(
         name="ml-100k/last-item",
         file=ROOT / "benchmarks" / "pipelines" / "movielens.toml",

@@ -35,7 +35,10 @@ class Target:
     def __str__(self) -> str:
         spread = "" if np.isnan(self.low) else f" ({self.low:.2f}-{self.high:.2f})"
         told = "reached" if self.found >= self.wanted else "MISSED"
-        return f"{told:8}{self.case:24}{self.what:58}{self.found:7.2f}{spread}, wanted {self.wanted:.2f}"
+        return (
+            f"{told:8}{self.case:24}{self.what:58}{self.found:7.2f}{spread}, wanted"
+            f" {self.wanted:.2f}"
+        )
 
 
 def targets(results: Iterable[Result]) -> list[Target]:
@@ -72,7 +75,9 @@ def _of_case(case: str, found: dict[str, Result]) -> Iterator[Target]:
             high=float(ratios.max()),
         )
     if case == "ml-100k/last-item":
-        yield from _ratio(case, found, "twinspire", _best(found, ("twinspire/pooled", "twinspire/mean")), 1.15)
+        yield from _ratio(
+            case, found, "twinspire", _best(found, ("twinspire/pooled", "twinspire/mean")), 1.15
+        )
 
 
 def _best(found: dict[str, Result], names: Sequence[str]) -> str:
@@ -80,11 +85,20 @@ def _best(found: dict[str, Result], names: Sequence[str]) -> str:
     return max(there, key=lambda name: found[name].mean()) if there else names[0]
 
 
-def _ratio(case: str, found: dict[str, Result], above: str, below: str, wanted: float) -> Iterator[Target]:
+def _ratio(
+    case: str, found: dict[str, Result], above: str, below: str, wanted: float
+) -> Iterator[Target]:
     if above not in found or below not in found:
         return
     a, b = found[above], found[below]
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = interval(a.draws / b.draws) or (np.nan, np.nan)
     ratio = a.mean() / b.mean() if b.mean() else np.inf
-    yield Target(case=case, what=f"recall@50: {above} / {below}", wanted=wanted, found=ratio, low=low, high=high)
+    yield Target(
+        case=case,
+        what=f"recall@50: {above} / {below}",
+        wanted=wanted,
+        found=ratio,
+        low=low,
+        high=high,
+    )

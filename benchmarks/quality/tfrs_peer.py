@@ -2,7 +2,8 @@
 
     python tfrs_peer.py FOLDER SETTINGS.json OUT.npz
 
-FOLDER holds what quality/arrays.py wrote: columns that are numbered already, so that both projects see the same.
+FOLDER holds what quality/arrays.py wrote: columns that are numbered already, so that both projects
+see the same.
 """
 
 import json
@@ -53,11 +54,16 @@ class TwoTower(tfrs.Model):
 
     def __init__(self, layout, settings):
         super().__init__()
-        tables = {name: tf.keras.layers.Embedding(*shape) for name, shape in layout["tables"].items()}
+        tables = {
+            name: tf.keras.layers.Embedding(*shape) for name, shape in layout["tables"].items()
+        }
         self.query, self.item = (
-            Side(layout["parts"][side], tables, settings["layers"], settings["dimension"]) for side in ("query", "item")
+            Side(layout["parts"][side], tables, settings["layers"], settings["dimension"])
+            for side in ("query", "item")
         )
-        self.task = tfrs.tasks.Retrieval(temperature=settings["temperature"], remove_accidental_hits=True)
+        self.task = tfrs.tasks.Retrieval(
+            temperature=settings["temperature"], remove_accidental_hits=True
+        )
 
     def compute_loss(self, inputs, training=False):
         return self.task(
@@ -111,14 +117,21 @@ def parts_of(columns, chunk):
 
 
 def main():
-    folder, settings, out = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()), Path(sys.argv[3])
+    folder, settings, out = (
+        Path(sys.argv[1]),
+        json.loads(Path(sys.argv[2]).read_text()),
+        Path(sys.argv[3]),
+    )
     layout = json.loads((folder / "layout.json").read_text())
     rows = dict(np.load(folder / "train.npz"))
     moments = rows.pop("_time")
     tf.keras.utils.set_random_seed(settings["seed"])
     model = TwoTower(layout, settings)
     model.compile(optimizer=tf.keras.optimizers.Adagrad(settings["learning_rate"]))
-    form = {name: tf.TensorSpec([None, *column.shape[1:]], column.dtype) for name, column in rows.items()}
+    form = {
+        name: tf.TensorSpec([None, *column.shape[1:]], column.dtype)
+        for name, column in rows.items()
+    }
     source = tf.data.Dataset.from_generator(
         lambda: batches(rows, moments, settings, settings["seed"]), output_signature=form
     )
@@ -128,7 +141,10 @@ def main():
     trained = settings["epochs"] * len(moments) - settings["batch_size"]
     rate = trained / max(clock.last - clock.first, 1e-9)
     corpus = dict(np.load(folder / "corpus.npz"))
-    ranked = {name: top(model, corpus, dict(np.load(folder / f"queries-{name}.npz"))) for name in settings["cases"]}
+    ranked = {
+        name: top(model, corpus, dict(np.load(folder / f"queries-{name}.npz")))
+        for name in settings["cases"]
+    }
     np.savez(out, _seconds=seconds, _rate=rate, **ranked)
 
 

@@ -1,4 +1,6 @@
-"""Chooses the settings of peers on earlier days, one key after the other, and writes settings.json."""
+"""Chooses the settings of peers on earlier days, one key after the other, and writes
+settings.json.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +14,8 @@ from quality.splits import CASES
 
 
 def tune(plan: bench.Plan) -> None:
-    """Tries each contender's alternatives and keeps the best by the sum of recall@50 over the split's cases.
+    """Tries each contender's alternatives and keeps the best by the sum of recall@50 over the
+    split's cases.
 
     What had been chosen for other splits and contenders stays. A stopped tuning goes on.
     """
@@ -24,7 +27,9 @@ def tune(plan: bench.Plan) -> None:
 
 
 def _best(plan: bench.Plan, ready: Prepared, name: str) -> dict[str, Any]:
-    """Goes up and down each setting's ladder, one after the other, for as long as a step makes it better."""
+    """Goes up and down each setting's ladder, one after the other, for as long as a step makes it
+    better.
+    """
     best = contenders.start(name, ready)
     score = _try(plan, ready, name, best)
     tried = [{"settings": dict(best), HEADLINE: score}]

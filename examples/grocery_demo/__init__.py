@@ -1,1 +1,3 @@
-"""`make demo`: five days of a grocery's real purchases through Airflow, and what they are good for."""
+"""`make demo`: five days of a grocery's real purchases through Airflow, and what they are good
+for.
+"""

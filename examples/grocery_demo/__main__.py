@@ -1,4 +1,6 @@
-"""`python -m twinspire.demo`: the demo; with `--airflow` only Airflow's UI, to stay until Ctrl-C."""
+"""`python -m twinspire.demo`: the demo; with `--airflow` only Airflow's UI, to stay until
+Ctrl-C.
+"""
 
 import argparse
 import signal
@@ -25,9 +27,13 @@ console = Console(highlight=False, soft_wrap=False)
 def main(arguments: list[str]) -> int:
     """Runs the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m twinspire.demo", description=__doc__)
-    parser.add_argument("--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C")
+    parser.add_argument(
+        "--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C"
+    )
     parser.add_argument("--days", type=int, default=5, help="days of the backfill (default 5)")
-    parser.add_argument("--port", type=int, default=free_port(8080), help="of Airflow's UI (default %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=free_port(8080), help="of Airflow's UI (default %(default)s)"
+    )
     chosen = parser.parse_args(arguments)
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, _interrupt)
@@ -56,20 +62,26 @@ def _demo(days: list[date], port: int) -> None:
     groceries.lay_out(PIPELINES / "groceries.toml", console)
     pipeline = pipelines.load(PIPELINES / "groceries.toml")
     console.print(f"[bold]Backfill of {days[0]} to {days[-1]} by Airflow, DAG {pipeline.name}[/]")
-    # Fresh, so that the runs of an interrupted demo do not go on; what they made is found again by the stages.
+    # Fresh, so that the runs of an interrupted demo do not go on; what they made is found again by
+    # the stages.
     with LocalAirflow(HOME, PIPELINES, fresh=True, schedule=False, port=port) as airflow:
         rest = backfill.wait_for(airflow, console)
         backfill.run(airflow, rest, pipeline, days, console)
         with console.status("stopping Airflow …"):
             airflow.stop()
     demo_report.show(pipeline, days, ROOT, console)
-    console.print(f"\nAll of it took {int(time.monotonic() - began) // 60} min {int(time.monotonic() - began) % 60} s.")
+    console.print(
+        f"\nAll of it took {int(time.monotonic() - began) // 60} min"
+        f" {int(time.monotonic() - began) % 60} s."
+    )
 
 
 def _stay(port: int) -> None:
     with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
-        console.print("The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow.")
+        console.print(
+            "The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow."
+        )
         while airflow.running():
             time.sleep(1)
     console.print(f"Airflow ended by itself. Its log: {airflow.log}")

@@ -22,12 +22,18 @@ class RunFailed(TwinspireError):
 def wait_for(airflow: LocalAirflow, console: Console) -> Rest:
     """Waits for Airflow to be up, telling how long it takes."""
     with console.status("starting Airflow …") as status:
-        rest = airflow.wait_until_healthy(lambda s: status.update(f"starting Airflow … {s:.0f} s (about 20 s)"))
-    console.print(f"Airflow runs at {airflow.url}, user {airflow.user}, password {airflow.password}")
+        rest = airflow.wait_until_healthy(
+            lambda s: status.update(f"starting Airflow … {s:.0f} s (about 20 s)")
+        )
+    console.print(
+        f"Airflow runs at {airflow.url}, user {airflow.user}, password {airflow.password}"
+    )
     return rest
 
 
-def run(airflow: LocalAirflow, rest: Rest, pipeline: Pipeline, days: list[date], console: Console) -> None:
+def run(
+    airflow: LocalAirflow, rest: Rest, pipeline: Pipeline, days: list[date], console: Console
+) -> None:
     """Runs the days oldest first and returns when all have ended well.
 
     Raises:
@@ -38,14 +44,18 @@ def run(airflow: LocalAirflow, rest: Rest, pipeline: Pipeline, days: list[date],
     rest.unpause(dag)
     rest.backfill(dag, days[0], days[-1], zone=pipeline.zone, again="completed")
     board = Board(days, pipeline.zone)
-    with Live(board, console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+    with Live(
+        board, console=console, refresh_per_second=4, transient=not console.is_terminal
+    ) as live:
         for runs in rest.watch(lambda: rest.runs(dag, run_type="backfill")):
             for day, stage, cell in board.update(runs, rest.all_tasks(dag)):
                 if stage in STAGES and cell.state == "success":
                     found = rest.result(dag, cell.run, stage)["status"] == "already done"
                     board.cells[day, stage] = replace(cell, found=found)
                 if stage in STAGES and not console.is_terminal:
-                    live.console.print(f"{board.elapsed()} {day} {stage}: {_told(board.cells[day, stage])}")
+                    live.console.print(
+                        f"{board.elapsed()} {day} {stage}: {_told(board.cells[day, stage])}"
+                    )
             if failed := _unexpected(board, pipeline):
                 break
     if failed:
@@ -57,18 +67,29 @@ def _told(cell: Cell) -> str:
 
 
 def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | None:
-    """The first stage that failed otherwise than by the gate's refusal, after which the days go on."""
+    """The first stage that failed otherwise than by the gate's refusal, after which the days go
+    on.
+    """
     if not (failed := board.failed()):
         return None
-    refused = {s.date for s in Registry(pipeline.registry.root, pipeline.name).statuses() if s.status == "refused"}
+    refused = {
+        s.date
+        for s in Registry(pipeline.registry.root, pipeline.name).statuses()
+        if s.status == "refused"
+    }
     return next((f for f in failed if not (f[1] == "publish" and f[0] in refused)), None)
 
 
-def _what_failed(airflow: LocalAirflow, rest: Rest, dag: str, day: date, stage: str, cell: Cell) -> str:
+def _what_failed(
+    airflow: LocalAirflow, rest: Rest, dag: str, day: date, stage: str, cell: Cell
+) -> str:
     log = airflow.home / "logs" / f"dag_id={dag}" / f"run_id={cell.run}" / f"task_id={stage}"
     try:
         lines = rest.log(dag, cell.run, stage, cell.attempt).splitlines()
     except httpx.HTTPError as e:
         lines = [f"(Airflow could not be asked for it: {e})"]
     end = "\n".join(line for line in lines[-40:] if not line.startswith("::"))
-    return f"{stage} of {day} failed. The end of its log:\n\n{end}\n\nAll of it: {log}/attempt={cell.attempt}.log"
+    return (
+        f"{stage} of {day} failed. The end of its log:\n\n{end}\n\nAll of it:"
+        f" {log}/attempt={cell.attempt}.log"
+    )

@@ -1,4 +1,6 @@
-"""What the demo has to show in the end: versions, their quality beside the baselines', recommendations."""
+"""What the demo has to show in the end: versions, their quality beside the baselines',
+recommendations.
+"""
 
 import json
 from datetime import date, timedelta
@@ -64,14 +66,19 @@ def versions(registry: Registry, console: Console) -> list[Status]:
     console.print("\n[bold]Versions[/]")
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
     for one in found:
-        reason = "accepted" if one.reason.startswith("accepted") else one.reason  # `show` has the gate's notes
-        table.add_row(one.version, one.status, reason, style="green" if one.status == "live" else "")
+        # `show` has the gate's notes
+        reason = "accepted" if one.reason.startswith("accepted") else one.reason
+        table.add_row(
+            one.version, one.status, reason, style="green" if one.status == "live" else ""
+        )
     console.print(table)
     return found
 
 
 def quality(registry: Registry, found: list[Status], console: Console) -> None:
-    """Prints each day's figures: of the model before it saw the day, after, and of lists that need no model."""
+    """Prints each day's figures: of the model before it saw the day, after, and of lists that need
+    no model.
+    """
     console.print("\n[bold]Quality, by day[/]")
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("day", no_wrap=True)
@@ -79,10 +86,17 @@ def quality(registry: Registry, found: list[Status], console: Console) -> None:
     for shown in FIGURES.values():
         table.add_column(shown, justify="right", no_wrap=True)
     for one in found:
-        place = storage.join(registry.root, registry.pipeline, "versions", one.version, "metrics.json")
+        place = storage.join(
+            registry.root, registry.pipeline, "versions", one.version, "metrics.json"
+        )
         for number, (who, measures) in enumerate(_rows(json.loads(storage.read_bytes(place)))):
             day = str(one.date) if number == 0 else ""
-            table.add_row(day, who, *(_figure(measures, name) for name in FIGURES), style="bold" if not number else "")
+            table.add_row(
+                day,
+                who,
+                *(_figure(measures, name) for name in FIGURES),
+                style="bold" if not number else "",
+            )
     console.print(table)
     console.print(Text(EXPLAINED, style="dim"))
 
@@ -104,11 +118,20 @@ def _figure(measures: dict, name: str) -> str:
 def _next(pipeline: Pipeline, days: list[date], chosen: list[str]) -> list[tuple[str, str]]:
     name, twinspire = pipeline.name, ".venv/bin/twinspire"
     return [
-        (f"{twinspire} recommend {name} --user {chosen[0]} --exclude-seen", "what they have not bought yet"),
+        (
+            f"{twinspire} recommend {name} --user {chosen[0]} --exclude-seen",
+            "what they have not bought yet",
+        ),
         (f"{twinspire} versions {name}", "what there is, and how good it was on the day after"),
         (f"{twinspire} show {name}", "all about the live version"),
         (f"{twinspire} report {name} --open", "its report, in a browser"),
-        (f"{twinspire} run {name} --date {days[-1] + timedelta(days=1)}", "the next day, without Airflow"),
+        (
+            f"{twinspire} run {name} --date {days[-1] + timedelta(days=1)}",
+            "the next day, without Airflow",
+        ),
         ("make airflow", "Airflow's UI: look at these runs, start one, create a backfill"),
-        (f"{twinspire} init --help", "a recommender from your own logs; then docs/pipeline-file.md"),
+        (
+            f"{twinspire} init --help",
+            "a recommender from your own logs; then docs/pipeline-file.md",
+        ),
     ]

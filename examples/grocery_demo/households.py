@@ -41,12 +41,22 @@ def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict]:
     return {kind: rows.to_dicts()[0] for kind, rows in picked.items() if len(rows)}
 
 
-def _print(version: Version, kind: str, household: dict, about: list[str], console: Console) -> None:
+def _print(
+    version: Version, kind: str, household: dict, about: list[str], console: Console
+) -> None:
     found = user_result(version, household["_user"], 10)
-    facts = [f"{name.replace('_', ' ')} {household[name]}" for name in about if household[name] is not None]
-    lately = ", ".join(dict.fromkeys(item.get("name") or item["item"] for item in found["history"][:6]))
+    facts = [
+        f"{name.replace('_', ' ')} {household[name]}"
+        for name in about
+        if household[name] is not None
+    ]
+    lately = ", ".join(
+        dict.fromkeys(item.get("name") or item["item"] for item in found["history"][:6])
+    )
     console.print(Text(f"\nHousehold {household['_user']}, {kind}", style="bold"))
-    facts.append(f"{household['_past_events']} purchases in {version.pipeline.window.history_days} days")
+    facts.append(
+        f"{household['_past_events']} purchases in {version.pipeline.window.history_days} days"
+    )
     console.print(Text("; ".join(facts), style="dim"))
     console.print(Text(f"Last: {lately}" if lately else "No purchase yet.", style="dim"))
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
@@ -55,5 +65,7 @@ def _print(version: Version, kind: str, household: dict, about: list[str], conso
     for rank, item in enumerate(found["items"], 1):
         again = "bought before" if item["item"] in set(household["_past"] or ()) else ""
         details = [item[name] for name in version.pipeline.corpus.display[1:] if item.get(name)]
-        table.add_row(f"{rank:2}", Text(item["name"] or item["item"]), Text(", ".join(details)), again)
+        table.add_row(
+            f"{rank:2}", Text(item["name"] or item["item"]), Text(", ".join(details)), again
+        )
     console.print(table)

@@ -79,7 +79,11 @@ class Board:
 
     def failed(self) -> list[tuple[date, str, Cell]]:
         """The stages that failed."""
-        return [(day, stage, cell) for (day, stage), cell in self.cells.items() if cell.state == "failed"]
+        return [
+            (day, stage, cell)
+            for (day, stage), cell in self.cells.items()
+            if cell.state == "failed"
+        ]
 
     def elapsed(self) -> str:
         """Minutes and seconds since the board was made."""
@@ -105,7 +109,10 @@ def _cell(task: dict) -> Cell:
     if task["state"] == "running" and task["start_date"]:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
     return Cell(
-        state=task["state"] or "", seconds=max(seconds, 0.0), run=task["dag_run_id"], attempt=max(task["try_number"], 1)
+        state=task["state"] or "",
+        seconds=max(seconds, 0.0),
+        run=task["dag_run_id"],
+        attempt=max(task["try_number"], 1),
     )
 
 

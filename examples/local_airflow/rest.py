@@ -18,7 +18,8 @@ BUSY = 60
 class Rest:
     """A client that logs in by itself.
 
-    All answers are Airflow's own JSON objects (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html).
+    All answers are Airflow's own JSON objects
+    (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html).
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
@@ -29,7 +30,11 @@ class Rest:
     def call(self, method: str, path: str, **kwargs: Any) -> dict:
         """One request below `/api/v2`. Raises httpx.HTTPStatusError with the server's reason."""
         if "authorization" not in self._http.headers:
-            token = self._http.post("/auth/token", json=self._login).raise_for_status().json()["access_token"]
+            token = (
+                self._http.post("/auth/token", json=self._login)
+                .raise_for_status()
+                .json()["access_token"]
+            )
             self._http.headers["authorization"] = f"Bearer {token}"
         answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
         end = monotonic() + BUSY
@@ -53,10 +58,15 @@ class Rest:
             parts = self._http.get("/api/v2/monitor/health", timeout=5).raise_for_status().json()
         except (httpx.HTTPError, ValueError):
             return False
-        return all(parts[name]["status"] == "healthy" for name in ("metadatabase", "scheduler", "dag_processor"))
+        return all(
+            parts[name]["status"] == "healthy"
+            for name in ("metadatabase", "scheduler", "dag_processor")
+        )
 
     def wait_for_dag(self, dag: str, timeout: float = 90) -> dict:
-        """The DAG, once its file has been parsed. Raises TryAgain with the import errors when it does not appear."""
+        """The DAG, once its file has been parsed. Raises TryAgain with the import errors when it
+        does not appear.
+        """
         end = monotonic() + timeout
         while monotonic() < end:
             try:
@@ -66,7 +76,10 @@ class Rest:
                     raise
             sleep(0.5)
         errors = "\n".join(error["stack_trace"] for error in self.import_errors())
-        raise TryAgain(f"Airflow has no DAG {dag} after {timeout:.0f} s. {errors or 'It reports no import error.'}")
+        raise TryAgain(
+            f"Airflow has no DAG {dag} after {timeout:.0f} s."
+            f" {errors or 'It reports no import error.'}"
+        )
 
     def import_errors(self) -> list[dict]:
         """DAG files that Airflow cannot load."""
@@ -78,10 +91,19 @@ class Rest:
 
     def trigger(self, dag: str, **conf: object) -> str:
         """Starts a manual run with these parameters; returns its id."""
-        return self.call("POST", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})["dag_run_id"]
+        return self.call("POST", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})[
+            "dag_run_id"
+        ]
 
     def backfill(
-        self, dag: str, first: date, last: date, *, zone: ZoneInfo, at_once: int = 1, again: str = "none"
+        self,
+        dag: str,
+        first: date,
+        last: date,
+        *,
+        zone: ZoneInfo,
+        at_once: int = 1,
+        again: str = "none",
     ) -> int:
         """Starts a backfill over days and returns its id.
 
@@ -89,7 +111,8 @@ class Rest:
           dag: the DAG's id.
           first: the first day.
           last: the last day, included.
-          zone: the pipeline's: Airflow compares instants, and a bare date would be midnight in Greenwich.
+          zone: the pipeline's: Airflow compares instants, and a bare date would be midnight in
+            Greenwich.
           at_once: how many days run concurrently.
           again: which days that have a run get another: `none`, `failed` or `completed` (both).
         """
@@ -114,7 +137,9 @@ class Rest:
 
     def all_tasks(self, dag: str) -> list[dict]:
         """Task instances of all runs of a DAG."""
-        return self.call("GET", f"dags/{dag}/dagRuns/~/taskInstances", params={"limit": 1000})["task_instances"]
+        return self.call("GET", f"dags/{dag}/dagRuns/~/taskInstances", params={"limit": 1000})[
+            "task_instances"
+        ]
 
     def result(self, dag: str, run: str, task: str) -> dict:
         """What a task returned: the JSON object on the last line of its standard output."""
@@ -124,7 +149,9 @@ class Rest:
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         """A task's log as text, errors included."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}"
-        lines = self.call("GET", path, params={"full_content": True}, headers={"accept": "application/json"})["content"]
+        lines = self.call(
+            "GET", path, params={"full_content": True}, headers={"accept": "application/json"}
+        )["content"]
         return "\n".join(_text(line) for line in lines)
 
     def watch(self, runs: Callable[[], list[dict]], every: float = 1.0) -> Iterator[list[dict]]:
@@ -140,5 +167,7 @@ class Rest:
 def _text(line: str | dict) -> str:
     if isinstance(line, str):
         return line
-    errors = (f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ())
+    errors = (
+        f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()
+    )
     return "\n".join([line.get("event", ""), *errors])

@@ -1,4 +1,5 @@
-"""A whole Airflow on this machine: started, asked and stopped from one place. For the demo, `make airflow` and tests.
+"""A whole Airflow on this machine: started, asked and stopped from one place. For the demo, `make
+airflow` and tests.
 
 It listens on 127.0.0.1 only, keeps everything in one folder (SQLite) and leaves no process behind.
 """
@@ -63,14 +64,17 @@ class LocalAirflow:
         self.log = self.home / "standalone.log"
         self.rest = Rest(self.url, self.user, self.password)
         self._process: subprocess.Popen | None = None
-        self._lock_file = self.home.with_name(f"{self.home.name}.lock")  # holds the pid of the session's first process
+        # Holds the pid of the session's first process
+        self._lock_file = self.home.with_name(f"{self.home.name}.lock")
         self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}
 
     def _settings(self, pipelines: Path, schedule: bool) -> dict[str, str]:
         passwords = self.home / "passwords.json"
         return {
             MARK: str(self.home),
-            "PATH": f"{self.home / 'bin'}:{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+            "PATH": (
+                f"{self.home / 'bin'}:{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+            ),
             "NO_PROXY": "127.0.0.1,localhost",
             "TWINSPIRE_PYTHON": sys.executable,
             "TWINSPIRE_PIPELINES": str(pipelines),
@@ -106,11 +110,15 @@ class LocalAirflow:
         """Starts the processes and returns at once.
 
         Raises:
-          UsageError: Airflow is not installed in this environment, or one runs in this home already.
+          UsageError: Airflow is not installed in this environment, or one runs in this home
+          already.
         """
         airflow = shutil.which("airflow", path=Path(sys.executable).parent)
         if airflow is None:
-            raise UsageError(f"Airflow is needed, and is not installed beside {sys.executable}: run `make setup`.")
+            raise UsageError(
+                f"Airflow is needed, and is not installed beside {sys.executable}: run `make"
+                " setup`."
+            )
         self._take_home()
         self.rest = Rest(self.url, self.user, self.password)
         if self.fresh:
@@ -137,21 +145,28 @@ class LocalAirflow:
         self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = self._lock_file.open("a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when we die, however that is
+            # Let go of when we die, however that is
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             self._lock.close()
-            raise UsageError(f"One Airflow at a time uses {self.home}, and one runs. Stop it first, by Ctrl-C.") from e
+            raise UsageError(
+                f"One Airflow at a time uses {self.home}, and one runs. Stop it first, by Ctrl-C."
+            ) from e
         processes.end(self.processes, patience=0)
 
     def _without_log_servers(self, airflow: str) -> None:
-        """Puts a front before `airflow`: its log servers listen on all interfaces, and one machine needs none."""
+        """Puts a front before `airflow`: its log servers listen on all interfaces, and one machine
+        needs none.
+        """
         front = self.home / "bin" / "airflow"
         front.parent.mkdir(exist_ok=True)
         skip = 'case "$1" in scheduler|triggerer) set -- "$@" --skip-serve-logs;; esac'
         front.write_text(f'#!/bin/sh\n{skip}\nexec "{airflow}" "$@"\n')
         front.chmod(0o755)
 
-    def wait_until_healthy(self, tick: Callable[[float], None] = lambda seconds: None, timeout: float = 180) -> Rest:
+    def wait_until_healthy(
+        self, tick: Callable[[float], None] = lambda seconds: None, timeout: float = 180
+    ) -> Rest:
         """Waits for all parts of Airflow, then logs in.
 
         Args:
@@ -164,12 +179,17 @@ class LocalAirflow:
         began = time.monotonic()
         while (waited := time.monotonic() - began) < timeout:
             if not self.running():
-                raise TryAgain(f"Airflow stopped while starting. The end of {self.log}:\n{self.log_end()}")
+                raise TryAgain(
+                    f"Airflow stopped while starting. The end of {self.log}:\n{self.log_end()}"
+                )
             if self.rest.healthy():
                 return self.rest
             tick(waited)
             time.sleep(0.5)
-        raise TryAgain(f"Airflow is not healthy after {timeout:.0f} s. The end of {self.log}:\n{self.log_end()}")
+        raise TryAgain(
+            f"Airflow is not healthy after {timeout:.0f} s. The end of"
+            f" {self.log}:\n{self.log_end()}"
+        )
 
     def running(self) -> bool:
         """Whether it has been started and has not ended."""
@@ -177,7 +197,11 @@ class LocalAirflow:
 
     def log_end(self, lines: int = 30) -> str:
         """The last lines of the log of Airflow's own processes."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+        return (
+            "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            if self.log.exists()
+            else ""
+        )
 
     def stop(self) -> None:
         """Stops Airflow and its tasks, and returns when no process of theirs is left."""
@@ -197,7 +221,9 @@ class LocalAirflow:
     def processes(self) -> list[int]:
         """Pids of this Airflow and of everything that it started."""
         session = self._lock_file.read_text() if self._lock_file.exists() else ""
-        return processes.find(f"{MARK}={self.home}", int(session) if session.isdigit() else None, "airflow")
+        return processes.find(
+            f"{MARK}={self.home}", int(session) if session.isdigit() else None, "airflow"
+        )
 
 
 def free_port(preferred: int = 0) -> int:

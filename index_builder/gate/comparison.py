@@ -10,7 +10,9 @@ from twinspire_core.metrics.measure_names import USERS, key, part
 Measures = Mapping[str, Any]
 
 LEAST_DIFFERENT = 10
-"""Users whose two lists fare differently: of fewer, a bootstrap interval claims more than is known."""
+"""Users whose two lists fare differently: of fewer, a bootstrap interval claims more than is
+known.
+"""
 
 
 class Finding(NamedTuple):
@@ -22,12 +24,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Lists of one make by the version and by its baseline, measured on the same users held out of training.
+    """Lists of one make by the version and by its baseline, measured on the same users held out of
+    training.
 
     Attributes:
-      candidate: measures of the version, None where it has no such lists or there was nobody to ask.
+      candidate: measures of the version, None where it has no such lists or there was nobody to
+        ask.
       baseline: measures of the newest accepted version before, None on the first day.
-      change: how the former differs from the latter, by measure, as `model.evaluation.evaluate.compare` tells it.
+      change: how the former differs from the latter, by measure, as
+        `model.evaluation.evaluate.compare` tells it.
       lead: how far the version is ahead of what was popular on the day, by measure, as
         `model.evaluation.popularity_lift.measure_lift` tells it.
       leads_before: the leads of the versions before, by measure, the oldest first.
@@ -48,13 +53,19 @@ class Pair:
     def slices(self, measure: str) -> "list[Compared]":
         """The measure of each slice of users that has any, as far as there is one."""
         found = ((self.candidate or {}).get("slices") or {}).get(USERS) or {}
-        return [self._compared(key(measure, USERS, n), x["users"]) for n, x in found.items() if measure in x]
+        return [
+            self._compared(key(measure, USERS, n), x["users"])
+            for n, x in found.items()
+            if measure in x
+        ]
 
     def _compared(self, name: str, users: int) -> "Compared":
         told = (self.change or {}).get(name) or {}
         change, low, high = (told.get(x) for x in ("change", "low", "high"))
         candidate, baseline = figure(self.candidate, name), figure(self.baseline, name)
-        return Compared(name, users, candidate, baseline, change, low, high, int(told.get("differ", 0)))
+        return Compared(
+            name, users, candidate, baseline, change, low, high, int(told.get("differ", 0))
+        )
 
 
 class Compared(NamedTuple):
@@ -88,7 +99,10 @@ class Compared(NamedTuple):
         if self.change is None:
             return ""
         span = f" (95%: {self.low:+.1%} to {self.high:+.1%})" if self.low is not None else ""
-        return f": a change of {self.change:+.1%}{span} over {self.users} users, {self.differ} of whom fare differently"
+        return (
+            f": a change of {self.change:+.1%}{span} over {self.users} users, {self.differ} of whom"
+            " fare differently"
+        )
 
     def figures(self) -> dict[str, Any]:
         """As JSON can hold them."""

@@ -1,9 +1,10 @@
-"""Absolute limits of the gate: `gate.floors` and `gate.ceilings`, of the two-tower's lists and of the mix's.
+"""Absolute limits of the gate: `gate.floors` and `gate.ceilings`, of the two-tower's lists and of
+the mix's.
 
-A limit of a measure holds for both; one named `mix/MEASURE` for the mix, in place of that. The two-tower is held to
-them however few users were asked, in a slice from `gate.min_users` on. The mix was asked about users of the day itself
-alone, and not at all where its weights were fitted on these: of fewer than `gate.min_users` it is held to none, which
-is noted.
+A limit of a measure holds for both; one named `mix/MEASURE` for the mix, in place of that. The
+two-tower is held to them however few users were asked, in a slice from `gate.min_users` on. The mix
+was asked about users of the day itself alone, and not at all where its weights were fitted on
+these: of fewer than `gate.min_users` it is held to none, which is noted.
 """
 
 import math
@@ -18,7 +19,9 @@ Limits = Mapping[str, float]
 
 def judge_limits(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
     """Holds the two-tower to the limits."""
-    yield from _judge(pair, gate, *({n: x for n, x in y.items() if not n.startswith(OF_MIX)} for y in _both(gate)))
+    yield from _judge(
+        pair, gate, *({n: x for n, x in y.items() if not n.startswith(OF_MIX)} for y in _both(gate))
+    )
 
 
 def judge_mix_limits(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
@@ -36,7 +39,11 @@ def judge_mix_limits(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
 
 def of_mix(limits: Limits) -> Limits:
     """The limits that hold for the mix, by measure."""
-    own = {name.removeprefix(OF_MIX): limit for name, limit in limits.items() if name.startswith(OF_MIX)}
+    own = {
+        name.removeprefix(OF_MIX): limit
+        for name, limit in limits.items()
+        if name.startswith(OF_MIX)
+    }
     return {name: limit for name, limit in limits.items() if not name.startswith(OF_MIX)} | own
 
 
@@ -51,7 +58,9 @@ def below(name: str, value: float | None, least: float, meaning: str) -> Iterato
 def above(name: str, value: float | None, most: float, meaning: str) -> Iterator[Finding]:
     """Refuses what is missing, no number, or more."""
     if value is None or not math.isfinite(value):
-        yield Finding(True, f"{name} is {_missing(value)}; it must not exceed {most:.4f}, {meaning}")
+        yield Finding(
+            True, f"{name} is {_missing(value)}; it must not exceed {most:.4f}, {meaning}"
+        )
     elif value > most:
         yield Finding(True, f"{name} is {value:.4f}, above {most:.4f}, {meaning}")
 
@@ -68,7 +77,9 @@ def _judge(pair: Pair, gate: GateConfig, floors: Limits, ceilings: Limits) -> It
                 few = f"{users} users, gate.min_users is {gate.min_users}"
                 yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
             else:
-                yield from beyond(name, figure(pair.candidate, name), limit, f"its {kind} in gate.{kind}s")
+                yield from beyond(
+                    name, figure(pair.candidate, name), limit, f"its {kind} in gate.{kind}s"
+                )
 
 
 def _missing(value: float | None) -> str:

@@ -1,14 +1,15 @@
-"""The gate's rule on the lead (model/evaluation/popularity_lift.py): how a version does beside a list that saw the same
-day as it did.
+"""The gate's rule on the lead (model/evaluation/popularity_lift.py): how a version does beside a
+list that saw the same day as it did.
 
-A version's baseline saw nothing of the day, so on a log that changes by the day even half a version may beat it. The
-lead has no such help, and is compared with the leads of the versions before: refused when it is both
+A version's baseline saw nothing of the day, so on a log that changes by the day even half a version
+may beat it. The lead has no such help, and is compared with the leads of the versions before:
+refused when it is both
 
     far below   more than `gate.max_lead_drop` below their median
     surely      its whole interval is below the least of them: days differ too, as these tell
 
-A mix has no such rule. Its weights are fitted for a two-tower that is a day old, beside sources that never saw the day;
-its lead tells how much the former counts in it.
+A mix has no such rule. Its weights are fitted for a two-tower that is a day old, beside sources
+that never saw the day; its lead tells how much the former counts in it.
 """
 
 import math
@@ -45,20 +46,29 @@ class PopularityLift(NamedTuple):
     def of(cls, pair: Pair, measure: str) -> "PopularityLift":
         """Reads it."""
         told: Mapping[str, float] = (pair.lead or {}).get(measure) or {}
-        lead, low, high, theirs = (told.get(name) for name in ("lead", "low", "high", "popular_today"))
-        before = [leads[measure] for leads in pair.leads_before if math.isfinite(leads.get(measure, math.nan))]
+        lead, low, high, theirs = (
+            told.get(name) for name in ("lead", "low", "high", "popular_today")
+        )
+        before = [
+            leads[measure]
+            for leads in pair.leads_before
+            if math.isfinite(leads.get(measure, math.nan))
+        ]
         return cls(lead, low, high, theirs, int(told.get("differ", 0)), before)
 
     def figures(self) -> dict[str, Any] | None:
         """As JSON can hold them; None where there is no lead."""
         if self.lead is None:
             return None
-        numbers = {name: finite(getattr(self, name)) for name in ("lead", "low", "high", "popular_today")}
+        numbers = {
+            name: finite(getattr(self, name)) for name in ("lead", "low", "high", "popular_today")
+        }
         return {**numbers, "differ": self.differ, "before": list(self.before)}
 
 
 def judge_popularity_lift(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
-    """Compares the two-tower's lead with those of the versions before; notes what cannot be compared.
+    """Compares the two-tower's lead with those of the versions before; notes what cannot be
+    compared.
 
     Of too few users, or of a first version, the comparison with the baseline has said so.
     """
@@ -67,10 +77,15 @@ def judge_popularity_lift(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
         return
     if led.lead is None:
         needed = f"it takes gate.min_users = {gate.min_users} held-out users of the day itself"
-        yield Finding(False, f"its lead over popular_today was not measured: {needed}, of whom that list finds some")
+        yield Finding(
+            False,
+            f"its lead over popular_today was not measured: {needed}, of whom that list finds some",
+        )
     elif len(led.before) < LEAST_BEFORE:
         known = f"of {len(led.before)} versions before it is known, {LEAST_BEFORE} are needed"
-        yield Finding(False, f"its lead over popular_today, {led.lead:.2f}, is not compared: {known}")
+        yield Finding(
+            False, f"its lead over popular_today, {led.lead:.2f}, is not compared: {known}"
+        )
     elif led.lead < (1 - gate.max_lead_drop) * median(led.before):
         sure = led.high is not None and led.high < min(led.before) and led.differ >= LEAST_DIFFERENT
         yield Finding(sure, _told(led, pair, gate) + ("" if sure else "; this may be chance"))
@@ -81,7 +96,7 @@ def _told(led: PopularityLift, pair: Pair, gate: GateConfig) -> str:
     span = f" (95%: {led.low:.2f} to {led.high:.2f})" if led.low is not None else ""
     limit = f"gate.max_lead_drop = {gate.max_lead_drop:g} below their median of {typical:.2f}"
     return (
-        f"{gate.metric} is {led.lead:.2f} times the {led.popular_today:.4f} of popular_today{span} over {pair.users} "
-        f"users, {led.differ} of whom fare differently; of the {len(led.before)} versions before it was {least:.2f} to "
-        f"{most:.2f} times, and more than {limit} is refused"
+        f"{gate.metric} is {led.lead:.2f} times the {led.popular_today:.4f} of popular_today{span}"
+        f" over {pair.users} users, {led.differ} of whom fare differently; of the {len(led.before)}"
+        f" versions before it was {least:.2f} to {most:.2f} times, and more than {limit} is refused"
     )

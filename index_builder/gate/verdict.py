@@ -1,8 +1,8 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
     drop     `gate.metric` of the version against its baseline's, on the same users. Refused when the loss is beyond
-             `gate.max_drop`, unless its interval, a paired one, reaches up to no loss at all: of 200 users a recall may
-             lose a tenth by chance
+             `gate.max_drop`, unless its interval, a paired one, reaches up to no loss at all: of
+             200 users a recall may lose a tenth by chance
     slices   the same of users by their earlier events. Refused when the whole interval is beyond `gate.max_slice_drop`:
              several are looked at day after day, so that only what is sure counts
     lead     of the two-tower over what was popular on the day, beside those of the versions before; of no mix, as
@@ -11,7 +11,8 @@
     index    its recall
     corpus   its size
 
-The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is concluded; that is noted.
+The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is
+concluded; that is noted.
 """
 
 import math
@@ -59,10 +60,12 @@ class Measured:
     Attributes:
       two_tower: its lists.
       mix: lists of the mix of sources; None where the version carries none.
-      index_recall: share of the exact neighbours that the index finds, or None if that was not measured.
+      index_recall: share of the exact neighbours that the index finds, or None if that was not
+        measured.
       items: size of the corpus.
       baseline_items: size of the baseline's corpus.
-      unread: features that are missing for the baseline, as the pipeline file has them in another form now.
+      unread: features that are missing for the baseline, as the pipeline file has them in another
+        form now.
     """
 
     two_tower: Pair
@@ -101,7 +104,8 @@ def judge(measured: Measured, gate: GateConfig, index: IndexConfig) -> Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refreshed:
-    """What the gate judges of a refresh. Its towers are unchanged, and so is what users get from them.
+    """What the gate judges of a refresh. Its towers are unchanged, and so is what users get from
+    them.
 
     Attributes:
       trained: the version whose towers it has.
@@ -120,7 +124,9 @@ class Refreshed:
     withdrawn: int
 
 
-def judge_refresh(refreshed: Refreshed, quality: Mapping[str, Any], gate: GateConfig, index: IndexConfig) -> Verdict:
+def judge_refresh(
+    refreshed: Refreshed, quality: Mapping[str, Any], gate: GateConfig, index: IndexConfig
+) -> Verdict:
     """Holds a refresh to the limits of the index and of changes to the catalogue.
 
     Args:
@@ -148,7 +154,9 @@ def _exchanged(how: str, items: int, refreshed: Refreshed, gate: GateConfig) -> 
     share = items / max(1, refreshed.before)
     if share > gate.max_corpus_change:
         limit = f"above gate.max_corpus_change = {gate.max_corpus_change:.0%}"
-        yield Finding(True, f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, {limit}")
+        yield Finding(
+            True, f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, {limit}"
+        )
 
 
 def _against_baseline(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
@@ -157,14 +165,18 @@ def _against_baseline(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
         yield Finding(False, f"not compared with the baseline: {few}")
     elif pair.baseline is None:
         yield Finding(False, "not compared with a baseline: no earlier version was accepted")
-        yield from below(gate.metric, figure(pair.candidate, gate.metric), 0.0, "to be compared with later")
+        yield from below(
+            gate.metric, figure(pair.candidate, gate.metric), 0.0, "to be compared with later"
+        )
     else:
         yield from _drop(pair.compared(gate.metric), gate)
         yield from _slice_drops(pair.slices(gate.metric), gate)
 
 
 def _mix_against_baseline(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
-    """A version or its baseline may have no mix, or none that these users say anything about: nothing to be judged."""
+    """A version or its baseline may have no mix, or none that these users say anything about:
+    nothing to be judged.
+    """
     if mix and mix.candidate and mix.baseline:
         for refuses, text in _against_baseline(mix, gate):
             yield Finding(refuses, f"the mix: {text}")
@@ -185,11 +197,26 @@ def _drop(whole: Compared, gate: GateConfig) -> Iterator[Finding]:
 def _slice_drops(slices: list[Compared], gate: GateConfig) -> Iterator[Finding]:
     few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
     if few:
-        yield Finding(False, f"slices of fewer than gate.min_users = {gate.min_users} are not judged: {', '.join(few)}")
+        yield Finding(
+            False,
+            f"slices of fewer than gate.min_users = {gate.min_users} are not judged:"
+            f" {', '.join(few)}",
+        )
     for one in slices:
-        if one.users >= gate.min_users and one.change is not None and one.change < -gate.max_slice_drop:
-            sure = one.high is not None and one.high < -gate.max_slice_drop and one.differ >= LEAST_DIFFERENT
-            limit = f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's {one.baseline:.4f}"
+        if (
+            one.users >= gate.min_users
+            and one.change is not None
+            and one.change < -gate.max_slice_drop
+        ):
+            sure = (
+                one.high is not None
+                and one.high < -gate.max_slice_drop
+                and one.differ >= LEAST_DIFFERENT
+            )
+            limit = (
+                f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's"
+                f" {one.baseline:.4f}"
+            )
             text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.told}"
             yield Finding(sure, text + ("" if sure else _CHANCE))
 
@@ -202,8 +229,9 @@ def _corpus_change(measured: Measured, gate: GateConfig) -> Iterator[Finding]:
         if change > gate.max_corpus_change:
             yield Finding(
                 True,
-                f"the corpus has {measured.items} items, the baseline's {measured.baseline_items}: "
-                f"a change of {change:.0%}, above gate.max_corpus_change = {gate.max_corpus_change:.0%}",
+                f"the corpus has {measured.items} items, the baseline's {measured.baseline_items}:"
+                f" a change of {change:.0%}, above gate.max_corpus_change ="
+                f" {gate.max_corpus_change:.0%}",
             )
 
 

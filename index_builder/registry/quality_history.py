@@ -1,4 +1,6 @@
-"""What was measured of versions: of each on held-out users, and by the next day's run on all of that day."""
+"""What was measured of versions: of each on held-out users, and by the next day's run on all of
+that day.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -41,7 +43,9 @@ class NextDay:
 
     def best_baseline(self, metric: str) -> tuple[str, float] | None:
         """The baseline that has most of a measure, and how much; None if none was measured."""
-        found = {name: m[metric] for name, m in self.baselines.items() if m and m.get(metric) is not None}
+        found = {
+            name: m[metric] for name, m in self.baselines.items() if m and m.get(metric) is not None
+        }
         return max(found.items(), key=lambda one: one[1]) if found else None
 
 
@@ -72,7 +76,9 @@ class Measured:
         return (self.metrics.get(model_bundle.MIX) or {}).get(model_bundle.HOLDOUT) or {}
 
 
-def measured(versions: Versions, log: Sequence[Entry], wanted: Collection[str]) -> dict[str, Measured]:
+def measured(
+    versions: Versions, log: Sequence[Entry], wanted: Collection[str]
+) -> dict[str, Measured]:
     """What was measured of stored versions, by version.
 
     Args:
@@ -81,7 +87,8 @@ def measured(versions: Versions, log: Sequence[Entry], wanted: Collection[str]) 
       wanted: versions that are stored.
     """
     state, next_of = State.of(log), dict[str, str]()
-    towers = {version: state.trained(version) for version in wanted}  # what the next day's run measures
+    # What the next day's run measures
+    towers = {version: state.trained(version) for version in wanted}
     for version, parent in parents(log).items():
         if parent in towers.values() and parent and version not in state.pruned:
             # The nearest day; of two versions of a day, the one that came later.
@@ -90,7 +97,9 @@ def measured(versions: Versions, log: Sequence[Entry], wanted: Collection[str]) 
     gates = _read(versions, GATE, wanted)
     return {
         version: Measured(
-            metrics=metrics[version], gate=gates[version], next_day=_next_day(next_of.get(towers[version]), metrics)
+            metrics=metrics[version],
+            gate=gates[version],
+            next_day=_next_day(next_of.get(towers[version]), metrics),
         )
         for version in wanted
     }

@@ -6,8 +6,10 @@
 Invariants, which hold at any moment and whoever is killed:
   1. An entry makes a version accepted or live only while all its files and its manifest are stored.
   2. Entries are numbered without gaps and never change; the last one says which version is live.
-  3. So the order is: write files, manifest, entry; read entry, manifest, files; delete: entry, manifest, files.
-Readers take no lock. Writers race for the next number; the loser reads the winner's entry and decides anew.
+  3. So the order is: write files, manifest, entry; read entry, manifest, files; delete: entry,
+  manifest, files.
+Readers take no lock. Writers race for the next number; the loser reads the winner's entry and
+decides anew.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,37 +45,44 @@ class Registry(Versions):
     ) -> Entry:
         """Stores a version and logs it; live if accepted and the rule allows.
 
-        Safe to repeat after any crash: what is stored is not written again, what is logged is not logged again.
+        Safe to repeat after any crash: what is stored is not written again, what is logged is not
+        logged again.
 
         Args:
           staged: folder with the files that `described` lists.
           described: its manifest.
           accepted: the gate's verdict.
           reason: why.
-          promote: `auto` goes live unless the live one, or its catalogue, is of a later day or the version was rolled
-            back; `yes` always; `no` never.
-          about: files by name that tell of the version and are no part of its content: of equal versions, the first
-            one's stay.
+          promote: `auto` goes live unless the live one, or its catalogue, is of a later day or the
+            version was rolled back; `yes` always; `no` never.
+          about: files by name that tell of the version and are no part of its content: of equal
+            versions, the first one's stay.
           while_live: a trained version; logged only while the live version has its towers.
 
         Raises:
           BadData: the folder does not match the manifest. Nothing is logged.
-          UsageError: a version of this id was pruned. TryAgain: the store did not answer, or other towers are live.
+          UsageError: a version of this id was pruned. TryAgain: the store did not answer, or other
+          towers are live.
         """
         version = described.version
-        origin: dict[str, Any] = {"refreshes": described.refreshes, "corpus_date": described.corpus_date}
+        origin: dict[str, Any] = {
+            "refreshes": described.refreshes,
+            "corpus_date": described.corpus_date,
+        }
 
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
             if while_live and (state.live is None or state.trained(state.live) != while_live):
                 raise TryAgain(
-                    f"A refresh replaces a version of the towers that were live when it began, {while_live}'s; "
-                    f"{state.live} went live meanwhile. Refresh again."
+                    "A refresh replaces a version of the towers that were live when it began,"
+                    f" {while_live}'s; {state.live} went live meanwhile. Refresh again."
                 )
             fate = state.fate.get(version)
             if not accepted:
                 return None if fate else state.next("refuse", version, reason, state.live, **origin)
-            live = version if state.goes_live(version, promote, described.corpus_date) else state.live
+            live = (
+                version if state.goes_live(version, promote, described.corpus_date) else state.live
+            )
             if fate in (None, "refused"):
                 return state.next("publish", version, reason, live, **origin)
             return None if live == state.live else state.next("promote", version, reason, live)
@@ -85,30 +94,37 @@ class Registry(Versions):
         """Makes a stored version live; nothing changes if it is.
 
         Raises:
-          UsageError: it is not stored, or it was refused or rolled back and `despite_gate` is not given.
+          UsageError: it is not stored, or it was refused or rolled back and `despite_gate` is not
+          given.
           BadData: a file of it is damaged.
         """
 
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
             if version not in state.accepted and not despite_gate:
-                fate = state.fate.get(version, "never published")  # it was killed before it was logged
+                # It was killed before it was logged
+                fate = state.fate.get(version, "never published")
                 raise UsageError(
                     f"Only an accepted version goes live; {version} was {fate}. "
-                    f'To overrule that: twinspire promote PIPELINE {version} --despite-gate "REASON".'
+                    f"To overrule that: twinspire promote PIPELINE {version} --despite-gate"
+                    ' "REASON".'
                 )
-            return None if version == state.live else state.next("promote", version, reason, version)
+            return (
+                None if version == state.live else state.next("promote", version, reason, version)
+            )
 
         self.verify(version)
         return self._append(decide) or self.state().last[version]
 
     def rollback(self, to: str | None = None, *, reason: str) -> Entry:
-        """Makes an earlier accepted version live again; the versions after it are not inherited from any more.
+        """Makes an earlier accepted version live again; the versions after it are not inherited
+        from any more.
 
         Everything accepted of a later day goes with it, as each was trained from the one before.
 
         Args:
-          to: the version to go back to; by default the accepted one that was live before the present one.
+          to: the version to go back to; by default the accepted one that was live before the
+            present one.
           reason: why.
 
         Raises:
@@ -122,8 +138,9 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             if target is None or target not in state.accepted:
                 raise UsageError(
-                    f"A rollback goes back to an accepted version, by default the one that was live before "
-                    f"{state.live}; found {target or 'none'}. `twinspire versions PIPELINE` lists them."
+                    "A rollback goes back to an accepted version, by default the one that was live"
+                    f" before {state.live}; found {target or 'none'}. `twinspire versions PIPELINE`"
+                    " lists them."
                 )
             newer = state.by_day()[state.by_day().index(target) + 1 :]
             if target == state.live and not newer:
@@ -139,14 +156,18 @@ class Registry(Versions):
 
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
-            return None if version in state.pinned else state.next("pin", version, reason, state.live)
+            return (
+                None if version in state.pinned else state.next("pin", version, reason, state.live)
+            )
 
         self.manifest(version)
         self._append(decide)
 
     def unpin(self, version: str, *, reason: str = "unpinned by hand") -> None:
         """Lets a version be pruned again."""
-        self._append(lambda s: s.next("unpin", version, reason, s.live) if version in s.pinned else None)
+        self._append(
+            lambda s: s.next("unpin", version, reason, s.live) if version in s.pinned else None
+        )
 
     def delete(self, version: str, *, reason: str = "pruned") -> None:
         """Deletes a version's files. The log keeps its entries, and its id is not used again.
@@ -158,17 +179,24 @@ class Registry(Versions):
         def decide(state: State) -> Entry | None:
             if version == state.live or version in state.pinned:
                 raise UsageError(
-                    f"The live and the pinned versions are kept; {version} is one. Unpin it, or roll back first."
+                    f"The live and the pinned versions are kept; {version} is one. Unpin it, or"
+                    " roll back first."
                 )
-            return None if version in state.pruned else state.next("prune", version, reason, state.live)
+            return (
+                None
+                if version in state.pruned
+                else state.next("prune", version, reason, state.live)
+            )
 
         self._append(decide)
         self._delete_files(version)
 
     def discard(self, version: str, *, before: float) -> None:
-        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it goes on, or was finished.
+        """Deletes what an unfinished publication left, one of `unpublished`; nothing if it goes on,
+        or was finished.
 
-        The log says so, as of any other version: whoever is at work on it after all finds its id used up.
+        The log says so, as of any other version: whoever is at work on it after all finds its id
+        used up.
 
         Args:
           version: its id.
@@ -195,7 +223,8 @@ class Registry(Versions):
             return
         verify_files(staged, described)
         storage.copy_tree(staged, home)
-        # Two writers of equal content may bring different ones: whoever comes second describes what is there.
+        # Two writers of equal content may bring different ones: whoever comes second describes what
+        # is there.
         told = {name: _settle(storage.join(home, name), data) for name, data in about.items()}
         whole = described.model_copy(update={"files": {**described.files, **told}})
         storage.put_if_absent(storage.join(home, manifest.FILE), whole.dump())
@@ -211,8 +240,8 @@ class Registry(Versions):
     def _not_pruned(self, state: State, version: str) -> None:
         if version in state.pruned:
             raise UsageError(
-                f"A pruned version does not come back under its id; {version} was pruned from {self.root}. "
-                "Publish its day again."
+                f"A pruned version does not come back under its id; {version} was pruned from"
+                f" {self.root}. Publish its day again."
             )
 
 

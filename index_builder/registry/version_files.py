@@ -30,9 +30,15 @@ def verify_files(place: str, described: Manifest) -> None:
     def problem(path: str, expected: File) -> str | None:
         file = found.get(path)
         with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-            if file and file.size == expected.size and storage.file_digest(file.uri) == expected.sha256:
+            if (
+                file
+                and file.size == expected.size
+                and storage.file_digest(file.uri) == expected.sha256
+            ):
                 return None
-        return f"{path} of {described.version} " + ("differs from its digest" if file else "is missing")
+        return f"{path} of {described.version} " + (
+            "differs from its digest" if file else "is missing"
+        )
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         problems = [p for p in pool.map(lambda item: problem(*item), described.files.items()) if p]
@@ -44,10 +50,11 @@ def verify_files(place: str, described: Manifest) -> None:
 
 
 def fetched(place: str, described: Manifest, home: Path) -> Path:
-    """A local folder with a version's files, verified: the place itself if it is local, else a copy at `home`.
+    """A local folder with a version's files, verified: the place itself if it is local, else a copy
+    at `home`.
 
-    The copy is downloaded beside `home` and moved there whole, so a killed download leaves nothing that looks like
-    one. A damaged copy is replaced; those that nobody uses any more go.
+    The copy is downloaded beside `home` and moved there whole, so a killed download leaves nothing
+    that looks like one. A damaged copy is replaced; those that nobody uses any more go.
 
     Raises:
       BadData: the stored files do not match the manifest.
@@ -76,13 +83,16 @@ def own_files(described: Manifest) -> Manifest:
 
 
 def _download(place: str, described: Manifest, home: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True
+    ) as scratch:
         fresh = Path(scratch, "fresh")
         try:
             storage.download(place, fresh, [*described.files, FILE])
         except FileNotFoundError as e:
             raise BadData(
-                f"A version's files are those of its manifest; {e} is not there. It was deleted: open another version."
+                f"A version's files are those of its manifest; {e} is not there. It was deleted:"
+                " open another version."
             ) from e
         verify_files(str(fresh), described)
         if home.exists() and not _is_whole(home, described):
@@ -95,8 +105,9 @@ def _download(place: str, described: Manifest, home: Path) -> None:
 def _forget(cache: Path) -> None:
     """Deletes copies that are not used, and what killed downloads left: a server may run for years.
 
-    Whoever has one open may read its files at any time, users by and by: a server keeps what it serves (`keep`); who
-    uses one for longer than `_UNUSED` otherwise, in a notebook say, opens it again.
+    Whoever has one open may read its files at any time, users by and by: a server keeps what it
+    serves (`keep`); who uses one for longer than `_UNUSED` otherwise, in a notebook say, opens it
+    again.
     """
     for copy in cache.iterdir():
         ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)

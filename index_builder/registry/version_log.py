@@ -1,4 +1,6 @@
-"""The log of a registry: what an entry says, and what all of them together mean. Pure: touches no storage."""
+"""The log of a registry: what an entry says, and what all of them together mean. Pure: touches no
+storage.
+"""
 
 import secrets
 from collections.abc import Iterable
@@ -51,7 +53,8 @@ class State:
     Attributes:
       number: of the last entry; 0 when there is none.
       live: the live version.
-      fate: `accepted`, `refused` or `rolled back`, by version; accepted ones in the order of their acceptance.
+      fate: `accepted`, `refused` or `rolled back`, by version; accepted ones in the order of their
+        acceptance.
       pinned: versions that must not be pruned.
       pruned: versions whose files are gone, or are going. Their ids are not used again.
       last: the last entry about each version but pins.
@@ -100,17 +103,25 @@ class State:
 
     @property
     def accepted(self) -> list[str]:
-        """Versions that a day may inherit from: accepted, neither rolled back nor pruned; oldest acceptance first."""
-        return [version for version, fate in self.fate.items() if fate == "accepted" and version not in self.pruned]
+        """Versions that a day may inherit from: accepted, neither rolled back nor pruned; oldest
+        acceptance first.
+        """
+        return [
+            version
+            for version, fate in self.fate.items()
+            if fate == "accepted" and version not in self.pruned
+        ]
 
     def accepted_before(self, day: date) -> str | None:
         """The newest accepted version of an earlier day; of two of one day, the one accepted later.
 
-        A version that was only refreshed is no day's parent while the one that was trained is there: whatever happens
-        to the catalogue, days go on from each other.
+        A version that was only refreshed is no day's parent while the one that was trained is
+        there: whatever happens to the catalogue, days go on from each other.
         """
         earlier = [version for version in self.by_day() if version_date(version) < day]
-        of_day = [version for version in earlier if version_date(version) == version_date(earlier[-1])]
+        of_day = [
+            version for version in earlier if version_date(version) == version_date(earlier[-1])
+        ]
         trained = [version for version in of_day if version not in self.refreshes]
         return (trained or of_day)[-1] if earlier else None
 
@@ -127,18 +138,26 @@ class State:
         return sorted(self.accepted, key=version_date)
 
     def goes_live(self, version: str, promote: Promote, corpus_date: date | None = None) -> bool:
-        """Whether an accepted version goes live when it is published; one rolled back, only when promoted by name."""
+        """Whether an accepted version goes live when it is published; one rolled back, only when
+        promoted by name.
+        """
         if promote == "no" or self.fate.get(version) == "rolled back":
             return False
         return promote == "yes" or self.live is None or not self.behind(version, corpus_date)
 
     def behind(self, version: str, corpus_date: date | None = None) -> str | None:
-        """What of a version is of an earlier day than the live one's: its `training`, its `catalogue`, or nothing."""
+        """What of a version is of an earlier day than the live one's: its `training`, its
+        `catalogue`, or nothing.
+        """
         if self.live is None:
             return None
         if version_date(version) < version_date(self.live):
             return "training"
-        return "catalogue" if (corpus_date or self.corpus_date(version)) < self.corpus_date(self.live) else None
+        return (
+            "catalogue"
+            if (corpus_date or self.corpus_date(version)) < self.corpus_date(self.live)
+            else None
+        )
 
     def next(
         self,
@@ -167,13 +186,18 @@ class State:
 
 
 def parents(log: Iterable[Entry]) -> dict[str, str | None]:
-    """By trained version, the one that it was measured against: the newest accepted of an earlier day at that time.
+    """By trained version, the one that it was measured against: the newest accepted of an earlier
+    day at that time.
 
     Its manifest names it only where it was also trained on from there.
     """
     state, found = State(), dict[str, str | None]()
     for entry in log:
-        if entry.action in ("publish", "refuse") and entry.version not in found and not entry.refreshes:
+        if (
+            entry.action in ("publish", "refuse")
+            and entry.version not in found
+            and not entry.refreshes
+        ):
             found[entry.version] = state.accepted_before(version_date(entry.version))
         state._take(entry)
     return found

@@ -8,7 +8,10 @@ from index_builder.registry.version_log import State, version_date
 from twinspire_core.errors import UsageError
 
 _LISTED = 8
-_RULE = "A version is named by its id, by a beginning of it that no other has, or by a day, for its newest accepted one"
+_RULE = (
+    "A version is named by its id, by a beginning of it that no other has, or by a day, for its"
+    " newest accepted one"
+)
 
 
 def is_id(text: str) -> bool:
@@ -37,19 +40,20 @@ def find(text: str, state: State, pipeline: str) -> str:
             return accepted[-1]
         if begun:
             raise UsageError(
-                f"{_RULE}; of {text} {pipeline} has none that is accepted: {_listed(begun, state)}. "
-                "To name one of these, give more of its id."
+                f"{_RULE}; of {text} {pipeline} has none that is accepted: {_listed(begun, state)}."
+                " To name one of these, give more of its id."
             )
     if len(begun) == 1:
         return begun[0]
     if begun:
         raise UsageError(
-            f"{_RULE}; {text!r} is the beginning of {len(begun)} of {pipeline}: {_listed(begun, state)}. "
-            "Give more of it."
+            f"{_RULE}; {text!r} is the beginning of {len(begun)} of {pipeline}:"
+            f" {_listed(begun, state)}. Give more of it."
         )
     there = f"It has {_listed(known, state)}" if known else "It has none yet"
     raise UsageError(
-        f"{_RULE}; no version of {pipeline} is named {text!r}. {there}. `twinspire versions PIPELINE` tells of all."
+        f"{_RULE}; no version of {pipeline} is named {text!r}. {there}. `twinspire versions"
+        " PIPELINE` tells of all."
     )
 
 
@@ -63,6 +67,9 @@ def _day(text: str) -> date | None:
 def _listed(versions: Iterable[str], state: State) -> str:
     """Candidates, the newest day first, and what became of each."""
     newest = sorted(versions, reverse=True)
-    told = [f"{version} ({'live' if version == state.live else state.fate[version]})" for version in newest]
+    told = [
+        f"{version} ({'live' if version == state.live else state.fate[version]})"
+        for version in newest
+    ]
     more = f" and {len(told) - _LISTED} older" if len(told) > _LISTED else ""
     return ", ".join(told[:_LISTED]) + more

@@ -1,4 +1,6 @@
-"""The versions of a recommender, read. index_builder/registry/registry.py says how they lie, and changes them."""
+"""The versions of a recommender, read. index_builder/registry/registry.py says how they lie, and
+changes them.
+"""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +68,8 @@ class Versions:
         return self._entry(last).live if last else None
 
     def find(self, text: str | None = None) -> str:
-        """The version that is meant by its id, by a beginning of it, or by its day; by default the live one.
+        """The version that is meant by its id, by a beginning of it, or by its day; by default the
+        live one.
 
         Raises:
           UsageError: nothing is live, or the text means no version or more than one.
@@ -75,8 +78,9 @@ class Versions:
             if live := self.live():
                 return live
             raise UsageError(
-                f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run PIPELINE --date DATE, "
-                "or look at `twinspire versions PIPELINE` for what was refused."
+                f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run"
+                " PIPELINE --date DATE, or look at `twinspire versions PIPELINE` for what was"
+                " refused."
             )
         if version_lookup.is_id(text) and storage.exists(
             self._place("versions", text, manifest.FILE)
@@ -98,14 +102,15 @@ class Versions:
         if data is None:
             known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
             raise UsageError(
-                f"A version is one of those that `twinspire versions PIPELINE` lists; {shorten(version)} of "
-                f"{self.pipeline} is not stored in {self.root}. The newest are: {known}."
+                "A version is one of those that `twinspire versions PIPELINE` lists;"
+                f" {shorten(version)} of {self.pipeline} is not stored in {self.root}. The newest"
+                f" are: {known}."
             )
         described = Manifest.parse(data, place)
         if described.version != version:
             raise BadData(
-                f"A manifest lies in the folder of its version; {place} is that of {described.version}. Somebody "
-                "copied it there: restore it, or roll back."
+                f"A manifest lies in the folder of its version; {place} is that of"
+                f" {described.version}. Somebody copied it there: restore it, or roll back."
             )
         return described
 
@@ -118,7 +123,9 @@ class Versions:
         return self.state().accepted
 
     def accepted_before(self, day: date) -> Manifest | None:
-        """The newest accepted version of an earlier day: the parent of `day`, and the gate's baseline."""
+        """The newest accepted version of an earlier day: the parent of `day`, and the gate's
+        baseline.
+        """
         version = self.state().accepted_before(day)
         return self.manifest(version) if version else None
 
@@ -141,24 +148,35 @@ class Versions:
         return sorted(found, key=lambda s: (s.date, s.at), reverse=True)
 
     def prunable(self, *, keep: int, keep_days: int, today: date) -> list[str]:
-        """Stored versions beyond the newest `keep` and older than `keep_days`; never the live or a pinned one.
+        """Stored versions beyond the newest `keep` and older than `keep_days`; never the live or a
+        pinned one.
 
         Among them are those whose deletion was begun and did not end.
         """
         found = [s for s in self.statuses() if s.stored]
-        spare = [s for s in found[keep:] if s.status != "live" and not s.pinned and (today - s.date).days > keep_days]
+        spare = [
+            s
+            for s in found[keep:]
+            if s.status != "live" and not s.pinned and (today - s.date).days > keep_days
+        ]
         begun = self.state().pruned & set(storage.list_names(self._place("versions")))
         return [s.version for s in spare] + sorted(begun)
 
     def unpublished(self, *, before: float) -> list[str]:
         """Folders of versions that the log does not know, and that nobody has written to lately.
 
-        A publication was killed before it was logged, or gave up because other towers went live meanwhile.
+        A publication was killed before it was logged, or gave up because other towers went live
+        meanwhile.
 
         Args:
-          before: seconds since 1970; folders written to since are left out, as somebody may be at work there.
+          before: seconds since 1970; folders written to since are left out, as somebody may be at
+            work there.
         """
-        names = [name for name in storage.list_names(self._place("versions")) if version_lookup.is_id(name)]
+        names = [
+            name
+            for name in storage.list_names(self._place("versions"))
+            if version_lookup.is_id(name)
+        ]
         state = self.state()  # read after the names: what is logged meanwhile is known
         unknown = [name for name in names if name not in state.fate and name not in state.pruned]
         return [name for name in unknown if self._abandoned(name, before)]
@@ -181,19 +199,24 @@ class Versions:
         """
         described = self.manifest(version).files.get(path)
         if described is None:
-            raise UsageError(f"A version has the files that its manifest lists; {version} has no {path}.")
+            raise UsageError(
+                f"A version has the files that its manifest lists; {version} has no {path}."
+            )
         try:
             content = storage.read_bytes(self.place(version, path))
         except FileNotFoundError:
             content = b""
         if hashlib.sha256(content).hexdigest() != described.sha256:
             raise BadData(
-                f"A version's files are those of its manifest; {self.place(version, path)} is missing, or differs from "
-                "its digest. It was altered after it was written: restore it."
+                f"A version's files are those of its manifest; {self.place(version, path)} is"
+                " missing, or differs from its digest. It was altered after it was written:"
+                " restore it."
             )
         return content
 
-    def open(self, version: str | None = None, cache: Path | None = None, *, whole: bool = True) -> Path:
+    def open(
+        self, version: str | None = None, cache: Path | None = None, *, whole: bool = True
+    ) -> Path:
         """A local folder with a version's files, its digests verified.
 
         Args:
@@ -202,18 +225,22 @@ class Versions:
           whole: also what is there for other readers than this project's.
 
         Raises:
-          UsageError: nothing is live, or no such version. BadData: a file does not match the manifest.
+          UsageError: nothing is live, or no such version. BadData: a file does not match the
+          manifest.
         """
         wanted = self.find(version)
         try:
             return self._open(wanted, cache or Path.home() / ".cache" / "twinspire", whole)
         except (BadData, UsageError):
-            if version is None and self.live() != wanted:  # it was replaced and deleted while it was read
+            # It was replaced and deleted while it was read
+            if version is None and self.live() != wanted:
                 return self.open(None, cache, whole=whole)
             raise
 
     def keep(self, home: Path) -> None:
-        """Says that a folder of `open` is still used: a copy of `gs://` is deleted a week after that was said last."""
+        """Says that a folder of `open` is still used: a copy of `gs://` is deleted a week after
+        that was said last.
+        """
         if storage.is_remote(self.root):
             keep(home)
 
@@ -226,9 +253,14 @@ class Versions:
         return written is not None and written < before
 
     def _last(self) -> int:
-        """Number of the last entry. The listing need not be complete: it may be made while entries are added."""
+        """Number of the last entry. The listing need not be complete: it may be made while entries
+        are added.
+        """
         names = storage.list_names(self._place("log"))
-        return max((int(name[:8]) for name in names if name[:8].isdigit() and name[8:] == ".json"), default=0)
+        return max(
+            (int(name[:8]) for name in names if name[:8].isdigit() and name[8:] == ".json"),
+            default=0,
+        )
 
     def _entry(self, number: int) -> Entry:
         place = self._place("log", f"{number:08d}.json")
@@ -239,8 +271,9 @@ class Versions:
             return entry
         except (FileNotFoundError, ValueError) as e:
             raise BadData(
-                f"The log's entries are numbered without gaps and never change; {place} cannot be read: {e}. "
-                "Somebody deleted or altered it: restore it from a copy of the registry."
+                f"The log's entries are numbered without gaps and never change; {place} cannot be"
+                f" read: {e}. Somebody deleted or altered it: restore it from a copy of the"
+                " registry."
             ) from e
 
     def _place(self, *parts: str) -> str:

@@ -1,4 +1,6 @@
-"""What the gate said, what is different from the version before, and what the version was made from."""
+"""What the gate said, what is different from the version before, and what the version was made
+from.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -18,11 +20,20 @@ def verdict(facts: Facts) -> Section:
     """The gate's verdict, with reasons and numbers."""
     gate, held = facts.gate, facts.metrics.get(model_bundle.HOLDOUT) or {}
     accepted = gate.get("accepted")
-    text = ["The gate accepted this version." if accepted else "The gate refused this version, which is not live:"]
+    text = [
+        (
+            "The gate accepted this version."
+            if accepted
+            else "The gate refused this version, which is not live:"
+        )
+    ]
     text += [f"• {reason}" for reason in gate.get("refused") or []]
     text += [f"Note: {note}." for note in gate.get("notes") or []]
     figures, limits = gate.get("figures") or {}, facts.manifest.settings.get("gate") or {}
-    candidate, target = held.get("candidate") or {}, facts.manifest.settings.get("index", {}).get("recall_target")
+    candidate, target = (
+        held.get("candidate") or {},
+        facts.manifest.settings.get("index", {}).get("recall_target"),
+    )
     rows = [
         [f"{facts.metric}, this version", measured(candidate, facts.metric), NONE],
         [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric), NONE],
@@ -36,11 +47,21 @@ def verdict(facts: Facts) -> Section:
     ]
     caption = "What was judged, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
-    return Section(anchor="gate", title="The gate", text=text, tables=[table, *_slices(facts, limits)], half=True)
+    return Section(
+        anchor="gate",
+        title="The gate",
+        text=text,
+        tables=[table, *_slices(facts, limits)],
+        half=True,
+    )
 
 
-def _limits(two_tower: Mapping[str, Any], mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:
-    """What has floors and ceilings, of the two-tower and then of the mix, where that was measured."""
+def _limits(
+    two_tower: Mapping[str, Any], mix: Mapping[str, Any], limits: Mapping[str, Any]
+) -> Iterator[list[str]]:
+    """What has floors and ceilings, of the two-tower and then of the mix, where that was
+    measured.
+    """
     for kind, sign in (("floors", "≥"), ("ceilings", "≤")):
         of_both = limits.get(kind, {})
         for name, limit in of_both.items():
@@ -54,11 +75,19 @@ def _mix(mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str
     """The same of the mix, where both versions have one."""
     if mix.get("candidate") is not None and mix.get("baseline") is not None:
         told = f"{number(mix['candidate'])}, before {number(mix['baseline'])}: {_change(mix)}"
-        yield [f"the mix, {count(mix['users'])} users", told, _limit(limits.get("max_drop"), "−{:.0%}")]
+        yield [
+            f"the mix, {count(mix['users'])} users",
+            told,
+            _limit(limits.get("max_drop"), "−{:.0%}"),
+        ]
 
 
-def _lead(figures: Mapping[str, Any], limits: Mapping[str, Any], metric: str) -> Iterator[list[str]]:
-    """How many times as much is found as by a list that saw the same day, and what it was for the versions before."""
+def _lead(
+    figures: Mapping[str, Any], limits: Mapping[str, Any], metric: str
+) -> Iterator[list[str]]:
+    """How many times as much is found as by a list that saw the same day, and what it was for the
+    versions before.
+    """
     if lead := figures.get("lead"):
         before = lead["before"]
         line = f"; before {min(before):.2f} to {max(before):.2f}" if before else ""
@@ -72,15 +101,28 @@ def _slices(facts: Facts, limits: Mapping[str, Any]) -> Iterator[Table]:
     """How the gate's measure differs from the version before for users of each slice."""
     slices = (facts.gate.get("figures") or {}).get("slices") or {}
     rows = [
-        [name.partition(":")[2], count(x["users"]), number(x["baseline"]), number(x["candidate"]), _change(x)]
+        [
+            name.partition(":")[2],
+            count(x["users"]),
+            number(x["baseline"]),
+            number(x["candidate"]),
+            _change(x),
+        ]
         for name, x in slices.items()
         if x["baseline"] is not None
     ]
     if rows:
-        most, users = _limit(limits.get("max_slice_drop"), "−{:.0%}"), _limit(limits.get("min_users"), "{:,}")
-        said = f"Refused where all of an interval is beyond {most}, in slices of {users} users or more"
+        most, users = (
+            _limit(limits.get("max_slice_drop"), "−{:.0%}"),
+            _limit(limits.get("min_users"), "{:,}"),
+        )
+        said = (
+            f"Refused where all of an interval is beyond {most}, in slices of {users} users or more"
+        )
         head = ["earlier events", "users", "before", "now", "change"]
-        yield Table(head=head, rows=rows, caption=f"{facts.metric} by users’ earlier events. {said}")
+        yield Table(
+            head=head, rows=rows, caption=f"{facts.metric} by users’ earlier events. {said}"
+        )
 
 
 def _limit(value: float | None, form: str) -> str:
@@ -93,7 +135,11 @@ def change_told(facts: Facts) -> str:
 
 
 def _change(found: Mapping[str, float]) -> str:
-    span = f" ({change(found['low'])} to {change(found['high'])})" if found.get("low") is not None else ""
+    span = (
+        f" ({change(found['low'])} to {change(found['high'])})"
+        if found.get("low") is not None
+        else ""
+    )
     return change(found.get("change")) + span
 
 
@@ -114,10 +160,18 @@ def changes(facts: Facts) -> Section:
 
 def _compared(facts: Facts, before: Previous) -> Table:
     old, new = before.manifest, facts.manifest
-    quality = [m.quality.get("candidate") if m.quality.get("metric") == facts.metric else None for m in (old, new)]
+    quality = [
+        m.quality.get("candidate") if m.quality.get("metric") == facts.metric else None
+        for m in (old, new)
+    ]
     rows = [
         ["day", str(old.date), str(new.date), NONE],
-        [f"{facts.metric}, each on its own day", number(quality[0]), number(quality[1]), _relative(*quality)],
+        [
+            f"{facts.metric}, each on its own day",
+            number(quality[0]),
+            number(quality[1]),
+            _relative(*quality),
+        ],
         ["index recall", *(number(m.quality.get("index_recall"), 4) for m in (old, new)), NONE],
         ["items", count(old.items), count(new.items), _relative(old.items, new.items)],
         ["width of vectors", str(old.dimension), str(new.dimension), NONE],
@@ -128,7 +182,8 @@ def _compared(facts: Facts, before: Previous) -> Table:
         if old.software.get(name) != new.software.get(name)
     ]
     caption = (
-        "Held-out users of two days are different users on different days: the gate’s figures compare like with like"
+        "Held-out users of two days are different users on different days: the gate’s figures"
+        " compare like with like"
     )
     return Table(head=["", "before", "now", "change"], rows=rows, caption=caption)
 
@@ -155,13 +210,18 @@ def _flat(settings: Mapping[str, Any], start: str = "") -> list[tuple[str, Any]]
     found: list[tuple[str, Any]] = []
     for name, value in settings.items():
         path = f"{start}{name}"
-        found += _flat(value, f"{path}.") if isinstance(value, Mapping) and value else [(path, value)]
+        found += (
+            _flat(value, f"{path}.") if isinstance(value, Mapping) and value else [(path, value)]
+        )
     return found
 
 
 def _items(facts: Facts, before: Previous) -> list[Table]:
     tables = []
-    for title, these, others in (("new in", facts.items, before.items), ("gone from", before.items, facts.items)):
+    for title, these, others in (
+        ("new in", facts.items, before.items),
+        ("gone from", before.items, facts.items),
+    ):
         found = [item for item in these if item not in others]
         if found:
             rows = [[item, these[item] or NONE] for item in found[:_NAMED]]

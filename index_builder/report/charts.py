@@ -1,6 +1,8 @@
-"""Charts as inline SVG: matplotlib draws them in placeholder colours, and the page's CSS says which these are.
+"""Charts as inline SVG: matplotlib draws them in placeholder colours, and the page's CSS says which
+these are.
 
-A chart is `WIDTH` units wide, a phone's width, so that its text is as large as the page's there. Text stays text.
+A chart is `WIDTH` units wide, a phone's width, so that its text is as large as the page's there.
+Text stays text.
 """
 
 import io
@@ -22,13 +24,27 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 WIDTH, HEIGHT = 360, 220
 
 _NAMES = (
-    *("ink", "muted", "grid", "two_tower", "parent", "mix", "popular", "most_popular", "popular_lately", "past"),
+    *(
+        "ink",
+        "muted",
+        "grid",
+        "two_tower",
+        "parent",
+        "mix",
+        "popular",
+        "most_popular",
+        "popular_lately",
+        "past",
+    ),
     *("co_occurrence", "als", "uncorrected", "clicks", "target"),
 )
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
 """Placeholders by name; `var(--NAME)` of the page replaces them."""
 
-_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {"most_popular": "s", "popular": "s"}
+_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {
+    "most_popular": "s",
+    "popular": "s",
+}
 _POINT = 72.0
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 _STYLE: Any = {
@@ -105,10 +121,23 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
                 colour = COLOURS[one.colour]
                 if span:
                     axes.plot(span, [row + offset] * 2, lw=1.4, solid_capstyle="butt", color=colour)
-                axes.plot([value], [row + offset], marker=_MARKERS[one.colour], ms=5.5, ls="", color=colour)
+                axes.plot(
+                    [value],
+                    [row + offset],
+                    marker=_MARKERS[one.colour],
+                    ms=5.5,
+                    ls="",
+                    color=colour,
+                )
         for row in range(len(categories)):
             if all(one.values[row] is None for one in series):
-                axes.annotate("none", (4, row), xycoords=("axes points", "data"), va="center", color=COLOURS["muted"])
+                axes.annotate(
+                    "none",
+                    (4, row),
+                    xycoords=("axes points", "data"),
+                    va="center",
+                    color=COLOURS["muted"],
+                )
         axes.set_yticks(range(len(categories)), categories)
         axes.set_ylim(len(categories) - 0.5, -0.5)
         axes.yaxis.grid(False)
@@ -121,7 +150,11 @@ def dots(name: str, categories: Sequence[str], series: Sequence[Series], label: 
 
 
 def groups(
-    name: str, categories: Sequence[str], bars: Series, series: Sequence[Series], labels: tuple[str, str]
+    name: str,
+    categories: Sequence[str],
+    bars: Series,
+    series: Sequence[Series],
+    labels: tuple[str, str],
 ) -> str:
     """Bars, and lines over them, of shares."""
     with _chart(name) as (axes, svg):
@@ -168,9 +201,16 @@ def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str
 
 
 def tradeoff(
-    name: str, x: Sequence[float], y: Sequence[float], chosen: int | None, target: float, labels: tuple[str, str]
+    name: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    chosen: int | None,
+    target: float,
+    labels: tuple[str, str],
 ) -> str:
-    """Points, the line of those that no other beats, perhaps a chosen one, and the height that they had to reach."""
+    """Points, the line of those that no other beats, perhaps a chosen one, and the height that they
+    had to reach.
+    """
     with _chart(name) as (axes, svg):
         axes.axhline(target, color=COLOURS["target"], lw=1.2, ls=(0, (4, 3)))
         best = frontier(x, y)
@@ -226,18 +266,28 @@ def _chart(name: str, height: int = HEIGHT) -> Iterator[tuple[Axes, list[str]]]:
         yield axes, svg
         written = io.StringIO()
         # Not `savefig`, which draws all twice, once only for the layout.
-        FigureCanvasSVG(figure).print_svg(written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        FigureCanvasSVG(figure).print_svg(
+            written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     svg.append(_inline(written.getvalue()))
 
 
 def _inline(written: str) -> str:
-    """An SVG file's text as part of a page: no prologue, the page's font, ids only where they are referred to."""
+    """An SVG file's text as part of a page: no prologue, the page's font, ids only where they are
+    referred to.
+    """
     text = written[written.index("<svg") :]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
     text = re.sub(r"font-family: [^;\"]*(; )?", "", text)
-    text = re.sub(r'<svg .*?viewBox="([^"]+)".*?>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1, flags=re.S)
+    text = re.sub(
+        r'<svg .*?viewBox="([^"]+)".*?>',
+        r'<svg viewBox="\1" aria-hidden="true">',
+        text,
+        count=1,
+        flags=re.S,
+    )
     for colour, value in COLOURS.items():
         text = text.replace(value, f"var(--{colour})")
     return re.sub(r">\s+<", "><", text).strip()

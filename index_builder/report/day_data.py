@@ -33,7 +33,11 @@ def data(facts: Facts) -> Section:
         *_days(found.get("days") or {}),
         *_unusual(found.get("statistics") or {}),
     ]
-    counts = [[label, count(found[name])] for name, label in _COUNTS.items() if found.get(name) is not None]
+    counts = [
+        [label, count(found[name])]
+        for name, label in _COUNTS.items()
+        if found.get(name) is not None
+    ]
     tables = [Table(head=["", str(facts.manifest.date)], rows=counts, caption="Counts")]
     if rejected:
         reasons = sorted(rejected.items(), key=lambda item: -item[1])
@@ -44,7 +48,10 @@ def data(facts: Facts) -> Section:
 
 def _rejected(rejected: Mapping[str, int], rows: int) -> str:
     bad = sum(rejected.values())
-    return f"{count(bad)} of {count(rows)} records were set aside as malformed ({share(bad / max(1, rows), 2)})."
+    return (
+        f"{count(bad)} of {count(rows)} records were set aside as malformed"
+        f" ({share(bad / max(1, rows), 2)})."
+    )
 
 
 def _late(late: Mapping[str, int]) -> list[str]:
@@ -61,7 +68,10 @@ def _days(days: Mapping[str, Any]) -> list[str]:
         return []
     missing = days.get("missing") or []
     gaps = f"; without logs: {', '.join(missing)}" if missing else ""
-    return [f"Histories and counts look back on {count(days.get('read'))} days, from {days.get('first')}{gaps}."]
+    return [
+        f"Histories and counts look back on {count(days.get('read'))} days, from"
+        f" {days.get('first')}{gaps}."
+    ]
 
 
 def _unusual(statistics: Mapping[str, Any]) -> list[str]:

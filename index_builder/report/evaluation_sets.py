@@ -49,26 +49,38 @@ def on_the_day(facts: Facts) -> EvaluatedSet:
     own = [Listed("two_tower", "two-tower of the day before", asked)] if asked else []
     if asked and (mix := mixed(facts.metrics).get(model_bundle.PROGRESSIVE)):
         own.append(Listed("mix", "its mix of sources", mix))
-    text = f"All users of {facts.manifest.date} with a past, asked as the day began, of lists that never saw the day."
+    text = (
+        f"All users of {facts.manifest.date} with a past, asked as the day began, of lists that"
+        " never saw the day."
+    )
     return EvaluatedSet("the day", text, own + baselines(facts.metrics.get(model_bundle.BASELINES)))
 
 
 def held_out(facts: Facts) -> EvaluatedSet:
     """This version and its parent on users that no version was trained on."""
     held = facts.metrics.get(model_bundle.HOLDOUT) or {}
-    named = (("two_tower", "this version", "candidate"), ("parent", "the version before", "baseline"))
+    named = (
+        ("two_tower", "this version", "candidate"),
+        ("parent", "the version before", "baseline"),
+    )
     own = [Listed(colour, label, held[key]) for colour, label, key in named if held.get(key)]
     mix = mixed(facts.metrics).get(model_bundle.HOLDOUT) or {}
-    if mix.get("candidate") and mix["users"] == held.get("users"):  # of users of several days it is not measured
+    # Of users of several days it is not measured
+    if mix.get("candidate") and mix["users"] == held.get("users"):
         own.insert(1, Listed("mix", "its mix of sources", mix["candidate"]))
     days = f"of {held['days']} days" if held.get("days", 1) > 1 else f"of {facts.manifest.date}"
-    text = f"{count(held.get('users'))} users {days}, whose events of the day no version is trained on."
+    text = (
+        f"{count(held.get('users'))} users {days}, whose events of the day no version is"
+        " trained on."
+    )
     return EvaluatedSet("held-out users", text, own + baselines(held.get("baselines")))
 
 
 def baselines(lists: Mapping[str, Measures] | None) -> list[Listed]:
     """The lists that need no model."""
-    return [Listed(name, called(name), measures) for name, measures in (lists or {}).items() if measures]
+    return [
+        Listed(name, called(name), measures) for name, measures in (lists or {}).items() if measures
+    ]
 
 
 def mixed(metrics: Measures) -> Measures:
@@ -82,5 +94,9 @@ def called(name: str) -> str:
 
 
 def change_of(facts: Facts) -> Mapping[str, float]:
-    """How the gate's measure differs from the version before: `change`, and perhaps `low` and `high`."""
-    return ((facts.metrics.get(model_bundle.HOLDOUT) or {}).get("change") or {}).get(facts.metric) or {}
+    """How the gate's measure differs from the version before: `change`, and perhaps `low` and
+    `high`.
+    """
+    return ((facts.metrics.get(model_bundle.HOLDOUT) or {}).get("change") or {}).get(
+        facts.metric
+    ) or {}

@@ -105,7 +105,9 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         metrics=metrics,
         gate=json.loads((staged / "gate.json").read_bytes()),
         index=json.loads((staged / "index.json").read_bytes()),
-        mix=json.loads((staged / "mix.json").read_bytes()) if (staged / "mix.json").exists() else {},
+        mix=json.loads((staged / "mix.json").read_bytes())
+        if (staged / "mix.json").exists()
+        else {},
         speed=_json(ctx, "index", attempts.TIMINGS, {}),
         data=_json(ctx, "features", feature_schema.REPORT, {}),
         examples=_json(ctx, "train", model_bundle.EXAMPLES, []),
@@ -123,14 +125,20 @@ def _json(ctx: StageContext, stage: str, name: str, default: Any) -> Any:
 
 
 def _days(versions: Versions, described: Manifest) -> list[Day]:
-    """A version for each earlier day, oldest first: the newest one that was accepted, else the newest."""
-    ranked = sorted(versions.statuses(), key=lambda one: (one.date, one.status in ("live", "accepted"), one.at))
+    """A version for each earlier day, oldest first: the newest one that was accepted, else the
+    newest.
+    """
+    ranked = sorted(
+        versions.statuses(), key=lambda one: (one.date, one.status in ("live", "accepted"), one.at)
+    )
     by_day = {one.date: one for one in ranked if one.stored and one.date < described.date}
     chosen = list(by_day.values())[-_MOST_DAYS:]
 
     def read(one: Status) -> Day | None:
         with suppress(FileNotFoundError):  # it was pruned since it was listed
-            metrics = json.loads(storage.read_bytes(versions.place(one.version, model_bundle.METRICS)))
+            metrics = json.loads(
+                storage.read_bytes(versions.place(one.version, model_bundle.METRICS))
+            )
             return Day(one.date, one.version, one.status, metrics)
         return None
 
@@ -140,7 +148,13 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
     live = versions.live()
-    version = live if live not in (None, described.version) else ctx.parent.version if ctx.parent else None
+    version = (
+        live
+        if live not in (None, described.version)
+        else ctx.parent.version
+        if ctx.parent
+        else None
+    )
     if version is None:
         return None
     return Previous(

@@ -46,8 +46,11 @@ def render(facts: Facts) -> bytes:
 
 @cache
 def _template() -> Template:
-    # Names of items, users and reasons come from logs: all is escaped but the SVG, which charts.py makes.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Names of items, users and reasons come from logs: all is escaped but the SVG, which charts.py
+    # makes.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(files(__package__).joinpath("page.html.jinja").read_text())
 
 
@@ -68,7 +71,11 @@ def _cards(facts: Facts) -> Iterator[Card]:
         else "nothing to compare with",
     )
     coverage = (held.get("candidate") or {}).get(f"coverage@{facts.k}")
-    yield Card(f"items reached, first {facts.k}", share(coverage), f"of {count(facts.manifest.items)} in the catalogue")
+    yield Card(
+        f"items reached, first {facts.k}",
+        share(coverage),
+        f"of {count(facts.manifest.items)} in the catalogue",
+    )
     yield Card(
         f"index recall at {facts.index['k']}",
         number(facts.index.get("recall"), 4),
@@ -77,13 +84,18 @@ def _cards(facts: Facts) -> Iterator[Card]:
 
 
 def _beside(facts: Facts) -> str:
-    """What to hold the two-tower's figure against: the mix that it is a part of, the best baseline."""
+    """What to hold the two-tower's figure against: the mix that it is a part of, the best
+    baseline.
+    """
     mix = mixed(facts.metrics).get(model_bundle.PROGRESSIVE)
     return (f"its mix {number(mix.get(facts.metric))}; " if mix else "") + _best_baseline(facts)
 
 
 def _best_baseline(facts: Facts) -> str:
-    lists = [(m.get(facts.metric), name) for name, m in (facts.metrics.get(model_bundle.BASELINES) or {}).items()]
+    lists = [
+        (m.get(facts.metric), name)
+        for name, m in (facts.metrics.get(model_bundle.BASELINES) or {}).items()
+    ]
     known = [(value, name) for value, name in lists if value is not None]
     if not known:
         return "no baseline was measured"

@@ -5,12 +5,34 @@ from dataclasses import replace
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.evaluation_sets import EvaluatedSet, Listed, baselines, called, held_out, on_the_day
+from index_builder.report.evaluation_sets import (
+    EvaluatedSet,
+    Listed,
+    baselines,
+    called,
+    held_out,
+    on_the_day,
+)
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Figure, Mark, Section, Table, count, interval, measured, number, share
+from index_builder.report.report_blocks import (
+    Figure,
+    Mark,
+    Section,
+    Table,
+    count,
+    interval,
+    measured,
+    number,
+    share,
+)
 from twinspire_core.contracts import model_bundle
 
-_VARIETY = {"coverage": "items reached", "gini": "Gini", "overlap": "overlap", "popular_share": "popular share"}
+_VARIETY = {
+    "coverage": "items reached",
+    "gini": "Gini",
+    "overlap": "overlap",
+    "popular_share": "popular share",
+}
 
 
 def lists(facts: Facts) -> Section:
@@ -18,9 +40,10 @@ def lists(facts: Facts) -> Section:
     exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
     held = facts.metrics.get(model_bundle.HOLDOUT) or {}
     text = [
-        "Variety is of all lists together. Items reached: the part of the catalogue that is in any list. Gini: 0% when "
-        "all items are shown alike. Overlap: what two users’ lists have in common. Popular share: of the few items "
-        "that have half of all earlier events between them."
+        "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
+        " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
+        " common. Popular share: of the few items that have half of all earlier events between"
+        " them."
     ]
     if not held.get("baseline"):
         text.append("There is no version before this one to compare with.")
@@ -34,7 +57,14 @@ def lists(facts: Facts) -> Section:
 
 
 def _ks(exam: EvaluatedSet) -> list[int]:
-    return sorted({int(n.partition("@")[2]) for m in exam.lists for n in m.measures if n.startswith("recall@")})
+    return sorted(
+        {
+            int(n.partition("@")[2])
+            for m in exam.lists
+            for n in m.measures
+            if n.startswith("recall@")
+        }
+    )
 
 
 def _own(exam: EvaluatedSet) -> list[int]:
@@ -42,11 +72,15 @@ def _own(exam: EvaluatedSet) -> list[int]:
 
 
 def _found(exam: EvaluatedSet) -> Table:
-    names = {f"recall@{k}": f"recall@{k}" for k in _ks(exam)} | {f"ndcg@{k}": f"nDCG@{k}" for k in _ks(exam)[:1]}
+    names = {f"recall@{k}": f"recall@{k}" for k in _ks(exam)} | {
+        f"ndcg@{k}": f"nDCG@{k}" for k in _ks(exam)[:1]
+    }
     names["mrr"] = "MRR"
     return Table(
         head=["", *names.values()],
-        rows=[[one.label, *(number(one.measures.get(name)) for name in names)] for one in exam.lists],
+        rows=[
+            [one.label, *(number(one.measures.get(name)) for name in names)] for one in exam.lists
+        ],
         caption=f"What is found: {exam.title}. {exam.text}",
         strong=_own(exam),
     )
@@ -56,7 +90,10 @@ def _variety(exam: EvaluatedSet) -> Table:
     k = max(_ks(exam), default=0)
     return Table(
         head=["", *_VARIETY.values()],
-        rows=[[one.label, *(share(one.measures.get(f"{name}@{k}")) for name in _VARIETY)] for one in exam.lists],
+        rows=[
+            [one.label, *(share(one.measures.get(f"{name}@{k}")) for name in _VARIETY)]
+            for one in exam.lists
+        ],
         caption=f"How varied the first {k} are: {exam.title}. {exam.text}",
         strong=_own(exam),
     )
@@ -65,7 +102,11 @@ def _variety(exam: EvaluatedSet) -> Table:
 def _fresh(exams: list[EvaluatedSet]) -> Iterator[Table]:
     """The same without what the user had before."""
     for exam in exams:
-        found = [one._replace(measures=one.measures["excluded"]) for one in exam.lists if one.measures.get("excluded")]
+        found = [
+            one._replace(measures=one.measures["excluded"])
+            for one in exam.lists
+            if one.measures.get("excluded")
+        ]
         if found:
             caption = f"What is found without items that the user had before: {exam.title}"
             yield replace(_found(exam._replace(lists=found)), caption=caption, folded=True)
@@ -76,7 +117,10 @@ def _next_click(facts: Facts) -> Iterator[Table]:
     held = clicks.get(model_bundle.HOLDOUT) or {}
     asked = [
         ("two-tower of the day before, all events", clicks.get(model_bundle.PROGRESSIVE)),
-        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.get(model_bundle.BASELINES))),
+        *(
+            (f"{one.label}, all events", one.measures)
+            for one in baselines(clicks.get(model_bundle.BASELINES))
+        ),
         ("this version, held-out users", held.get("candidate")),
         ("the version before, held-out users", held.get("baseline")),
     ]
@@ -85,7 +129,10 @@ def _next_click(facts: Facts) -> Iterator[Table]:
     if names:
         yield Table(
             head=["", *names],
-            rows=[[label, *(number(measures.get(name)) for name in names)] for label, measures in known],
+            rows=[
+                [label, *(number(measures.get(name)) for name in names)]
+                for label, measures in known
+            ],
             caption="The next click: one query per event, with all that happened before it",
             folded=True,
         )
@@ -95,7 +142,10 @@ def sources(facts: Facts) -> Section:
     """Each source of candidates alone, and their mix."""
     exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
     listed = [one for one in exam.lists if one.colour != "parent"]
-    text = ["Each source of candidates alone: what a list of its items only would have found.", exam.text]
+    text = [
+        "Each source of candidates alone: what a list of its items only would have found.",
+        exam.text,
+    ]
     if not any(one.colour == "mix" for one in listed):
         text.append("No mix of the sources was measured on them.")
     return Section(
@@ -112,12 +162,22 @@ def _weights(facts: Facts) -> Table:
     """How this version mixes its sources."""
     weights = facts.mix.get("weights") or {}
     if not weights:
-        return Table(head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix.")
+        return Table(
+            head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix."
+        )
     fitted = facts.mix["fitted"].get("day", facts.manifest.date)
     # Told a row per source, so that a phone has room for it.
-    rows = [[called(name), *(number(row[name], 2) for row in weights.values())] for name in facts.mix["sources"]]
-    caption = f"Weights of the sources in the mix that this version serves, by the user’s earlier events; of {fitted}"
-    return Table(head=["source", *(name.replace("-", "–") for name in weights)], rows=rows, caption=caption)
+    rows = [
+        [called(name), *(number(row[name], 2) for row in weights.values())]
+        for name in facts.mix["sources"]
+    ]
+    caption = (
+        "Weights of the sources in the mix that this version serves, by the user’s earlier events;"
+        f" of {fitted}"
+    )
+    return Table(
+        head=["source", *(name.replace("-", "–") for name in weights)], rows=rows, caption=caption
+    )
 
 
 def _sources(facts: Facts, listed: list[Listed]) -> Figure:
@@ -125,13 +185,22 @@ def _sources(facts: Facts, listed: list[Listed]) -> Figure:
     names = [called(one.colour) for one in listed]
     values = [one.measures.get(facts.metric) for one in listed]
     spans = [interval(one.measures, facts.metric) for one in listed]
-    rows = [[name, measured(one.measures, facts.metric)] for name, one in zip(names, listed, strict=True)]
+    rows = [
+        [name, measured(one.measures, facts.metric)]
+        for name, one in zip(names, listed, strict=True)
+    ]
     return Figure(
         title=f"{facts.metric} by source",
-        svg=charts.dots("sources", names, [Series(colour="two_tower", values=values, spans=spans)], facts.metric),
+        svg=charts.dots(
+            "sources", names, [Series(colour="two_tower", values=values, spans=spans)], facts.metric
+        ),
         alt="; ".join(" ".join(row) for row in rows),
         caption="Lines are 95% intervals over users.",
-        table=Table(head=["source", facts.metric], rows=rows, caption=f"{facts.metric} by source, with 95% intervals"),
+        table=Table(
+            head=["source", facts.metric],
+            rows=rows,
+            caption=f"{facts.metric} by source, with 95% intervals",
+        ),
     )
 
 
@@ -140,12 +209,17 @@ def slices(facts: Facts) -> Section:
     exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
     sliced = [one for one in exam.lists if one.measures.get("slices")]
     text = [
-        "Users and items are told apart by their events before the day; 0 is new. The farther right a dot, the better; "
-        "lines are 95% intervals over users.",
+        (
+            "Users and items are told apart by their events before the day; 0 is new. The farther"
+            " right a dot, the better; lines are 95% intervals over users."
+        ),
         f"{exam.text} Newcomers were asked too: they count in their slice alone.",
     ]
     if not sliced:
-        text = ["Nothing was measured by slice: evaluation.slices is empty, or there was no user to ask."]
+        text = [
+            "Nothing was measured by slice: evaluation.slices is empty, or there was no user to"
+            " ask."
+        ]
     return Section(
         anchor="slices",
         title="New and old users, new and old items",
@@ -156,7 +230,11 @@ def slices(facts: Facts) -> Section:
 
 def _sliced(facts: Facts, listed: list[Listed], side: str) -> Figure:
     first = listed[0].measures["slices"][side]
-    names, one_of, counted = [n for n in first if n != "outside"], side[:-1], "users" if side == "users" else "true"
+    names, one_of, counted = (
+        [n for n in first if n != "outside"],
+        side[:-1],
+        "users" if side == "users" else "true",
+    )
     series = [
         Series(
             colour=one.colour,
@@ -170,15 +248,27 @@ def _sliced(facts: Facts, listed: list[Listed], side: str) -> Figure:
         for place, n in enumerate(names)
     ]
     outside = first.get("outside", {}).get("true")
-    told = "; ".join(f"{n} {number(value)}" for n, value in zip(names, series[0].values, strict=True))
+    told = "; ".join(
+        f"{n} {number(value)}" for n, value in zip(names, series[0].values, strict=True)
+    )
     return Figure(
         title=f"By earlier events of the {one_of}",
-        svg=charts.dots(f"slices-{side}", [n.replace("-", "–") for n in names], series, facts.metric),
+        svg=charts.dots(
+            f"slices-{side}", [n.replace("-", "–") for n in names], series, facts.metric
+        ),
         alt=f"{listed[0].label}, by earlier events of the {one_of}: {told}",
-        caption=f"{count(outside)} items taken were not in the catalogue: nothing can find them." if outside else "",
+        caption=(
+            f"{count(outside)} items taken were not in the catalogue: nothing can find them."
+            if outside
+            else ""
+        ),
         legend=[Mark(one.colour, one.label, "dot") for one in listed],
         table=Table(
-            head=["events", "users" if side == "users" else "taken", *(called(one.colour) for one in listed)],
+            head=[
+                "events",
+                "users" if side == "users" else "taken",
+                *(called(one.colour) for one in listed),
+            ],
             rows=rows,
             caption=f"{facts.metric} by earlier events of the {one_of}",
         ),

@@ -172,7 +172,9 @@ def interval(measures: Mapping[str, Any] | None, name: str) -> tuple[float, floa
 
 
 def measured(measures: Mapping[str, Any] | None, name: str) -> str:
-    """A measure, also of a slice as in `recall@50/users:0`, with its interval where there is one."""
+    """A measure, also of a slice as in `recall@50/users:0`, with its interval where there is
+    one.
+    """
     span, (where, measure) = interval(measures, name), part(measures, name)
     value = number(where.get(measure))
     return f"{value} ({number(span[0])}–{number(span[1])})" if span else value

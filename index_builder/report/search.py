@@ -13,22 +13,31 @@ def search(facts: Facts) -> Section:
     """Recall against exact search, and the settings that were tried."""
     index, speed = facts.index, facts.speed
     text = [
-        f"The index is of the kind “{index['kind']}”: {'; '.join(index.get('reasons') or [])}. It finds "
-        f"{number(index.get('recall'), 4)} of the {index['k']} exact neighbours; "
-        f"{index.get('recall_target')} was asked for."
+        f"The index is of the kind “{index['kind']}”: {'; '.join(index.get('reasons') or [])}. It"
+        f" finds {number(index.get('recall'), 4)} of the {index['k']} exact neighbours;"
+        f" {index.get('recall_target')} was asked for."
     ]
     text += _origin(index.get("tuning"))
     if speed:
         text.append(
-            f"On the machine that built it: {_ms(speed.get('single_ms_median'))} for one query (99th percentile "
-            f"{_ms(speed.get('single_ms_p99'))}); {count(round(speed['batch_queries_per_s']))} queries a second in "
-            f"batches, {count(round(speed['exact_queries_per_s']))} by exact search."
+            f"On the machine that built it: {_ms(speed.get('single_ms_median'))} for one query"
+            f" (99th percentile {_ms(speed.get('single_ms_p99'))});"
+            f" {count(round(speed['batch_queries_per_s']))} queries a second in batches,"
+            f" {count(round(speed['exact_queries_per_s']))} by exact search."
         )
     tried = index.get("tried") or []
     if not tried:
-        text.append("No settings were tried: all items are compared, and there is nothing to trade.")
+        text.append(
+            "No settings were tried: all items are compared, and there is nothing to trade."
+        )
     figures = [_tradeoff(index, tried, speed.get("tried_ms"))] if len(tried) > 1 else []
-    return Section(anchor="index", title="Search: recall against latency", text=text, figures=figures, half=True)
+    return Section(
+        anchor="index",
+        title="Search: recall against latency",
+        text=text,
+        figures=figures,
+        half=True,
+    )
 
 
 def _origin(tuning: Mapping[str, Any] | None) -> list[str]:
@@ -37,19 +46,33 @@ def _origin(tuning: Mapping[str, Any] | None) -> list[str]:
         return []
     searched = f"searched for on {date.fromisoformat(tuning['searched']):%-d %B %Y}"
     if tuning["how"] == "inherited":
-        return [f"Its settings are inherited from {tuning['version']}; they were {searched}, and still reach it."]
+        return [
+            f"Its settings are inherited from {tuning['version']}; they were {searched}, and still"
+            " reach it."
+        ]
     if tuning["version"]:
         return [f"Its settings were {searched} and tuned again for this version: {tuning['why']}."]
     return [f"Its settings were searched for anew: {tuning['why']}."]
 
 
-def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[float] | None) -> Figure:
+def _tradeoff(
+    index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[float] | None
+) -> Figure:
     timed = ms is not None and len(ms) == len(tried)
     cost, unit = (
-        (ms or [], "ms per query, in a batch") if timed else ([p["work"] for p in tried], "work per query, codes")
+        (ms or [], "ms per query, in a batch")
+        if timed
+        else ([p["work"] for p in tried], "work per query, codes")
     )
     settings = index["settings"]
-    chosen = next((n for n, p in enumerate(tried) if all(p.get(key) == value for key, value in settings.items())), None)
+    chosen = next(
+        (
+            n
+            for n, p in enumerate(tried)
+            if all(p.get(key) == value for key, value in settings.items())
+        ),
+        None,
+    )
     recalls = [p["recall"] for p in tried]
     rows = [
         [
@@ -66,18 +89,35 @@ def _tradeoff(index: Mapping[str, Any], tried: list[dict[str, Any]], ms: list[fl
     return Figure(
         title=f"Recall@{index['k']} of the settings tried",
         svg=charts.tradeoff(
-            "index", cost, recalls, chosen, index["recall_target"], (unit, "share of exact neighbours")
+            "index",
+            cost,
+            recalls,
+            chosen,
+            index["recall_target"],
+            (unit, "share of exact neighbours"),
         ),
-        alt=f"{len(tried)} settings, recall from {number(min(recalls), 4)} to {number(max(recalls), 4)}"
-        + (f"; the one chosen has {number(recalls[chosen], 4)}." if chosen is not None else "; none was chosen."),
-        caption="Settings are tuned on half of the sampled users, and the recall above is measured on the other half. "
-        "The choice is by counted work, so that a busy machine chooses alike."
+        alt=(
+            f"{len(tried)} settings, recall from {number(min(recalls), 4)} to"
+            f" {number(max(recalls), 4)}"
+        )
+        + (
+            f"; the one chosen has {number(recalls[chosen], 4)}."
+            if chosen is not None
+            else "; none was chosen."
+        ),
+        caption=(
+            "Settings are tuned on half of the sampled users, and the recall above is measured on"
+            " the other half. The choice is by counted work, so that a busy machine chooses alike."
+        )
         + ("" if chosen is not None else " None of these was cheaper than comparing all items."),
         legend=[*([Mark("two_tower", "chosen", "dot")] if chosen is not None else []), *marks],
         table=Table(
             head=["code", "leaves", "rescored", "recall", "work", "ms"],
             rows=rows,
-            caption="Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of one code",
+            caption=(
+                "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans"
+                " of one code"
+            ),
             strong=[chosen] if chosen is not None else [],
         ),
     )

@@ -1,4 +1,6 @@
-"""What training did: the loss, the estimated frequencies, and what popularity its lists came to have."""
+"""What training did: the loss, the estimated frequencies, and what popularity its lists came to
+have.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +8,16 @@ from typing import Any
 from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import LISTS, Figure, Mark, Section, Table, count, number, share
+from index_builder.report.report_blocks import (
+    LISTS,
+    Figure,
+    Mark,
+    Section,
+    Table,
+    count,
+    number,
+    share,
+)
 from twinspire_core.contracts import model_bundle
 
 _POPULARITY = {**LISTS, "uncorrected": "two-tower, correction taken out"}
@@ -22,30 +33,53 @@ def learning(facts: Facts) -> Section:
         else f"the events of {train.get('last_day', facts.manifest.date)}"
     )
     begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
-    text = [f"Trained {begun} on {days}: {count(train.get('rows'))} examples in {count(train.get('steps'))} steps."]
+    text = [
+        f"Trained {begun} on {days}: {count(train.get('rows'))} examples in"
+        f" {count(train.get('steps'))} steps."
+    ]
     text += _labels(facts.metrics.get(model_bundle.AUXILIARY))
     if train.get("warning"):
         text.append(f"Warning: {train['warning']}")
     if not loss:
         text.append("There is no curve: training took no step.")
-    return Section(anchor="learning", title="Learning", text=text, figures=[_loss(loss)] if loss else [], half=True)
+    return Section(
+        anchor="learning",
+        title="Learning",
+        text=text,
+        figures=[_loss(loss)] if loss else [],
+        half=True,
+    )
 
 
 def _labels(found: dict[str, Any] | None) -> list[str]:
-    """How well a second objective was learned, a sentence per set of labels; nothing without one."""
+    """How well a second objective was learned, a sentence per set of labels; nothing without
+    one.
+    """
     if not found:
         return []
-    text = [f"Beside it, a head learned from {count(found['labels'])} labels; their mean is {number(found['mean'])}."]
-    asked = {model_bundle.HOLDOUT: "users held out", model_bundle.PROGRESSIVE: "the day, by the version before it"}
-    name, error = ("log_loss", "log loss") if found["loss"] == "logistic" else ("rmse", "root mean square error")
+    text = [
+        f"Beside it, a head learned from {count(found['labels'])} labels; their mean is"
+        f" {number(found['mean'])}."
+    ]
+    asked = {
+        model_bundle.HOLDOUT: "users held out",
+        model_bundle.PROGRESSIVE: "the day, by the version before it",
+    }
+    name, error = (
+        ("log_loss", "log loss")
+        if found["loss"] == "logistic"
+        else ("rmse", "root mean square error")
+    )
     for key, whose in asked.items():
         if told := found[key]:
             of_pairs = (
-                f" Of a label 1 and a label 0, the former is higher in {share(told['auc'])}." if "auc" in told else ""
+                f" Of a label 1 and a label 0, the former is higher in {share(told['auc'])}."
+                if "auc" in told
+                else ""
             )
             text.append(
-                f"Labels of {whose} ({count(told['labels'])}): {error} {number(told[name])}; always saying the mean, "
-                f"{number(told[f'{name}_of_mean'])}.{of_pairs}"
+                f"Labels of {whose} ({count(told['labels'])}): {error} {number(told[name])}; always"
+                f" saying the mean, {number(told[f'{name}_of_mean'])}.{of_pairs}"
             )
     return text
 
@@ -56,10 +90,20 @@ def _loss(loss: list[list[float]]) -> Figure:
     return Figure(
         title="Loss by step",
         svg=charts.curve("loss", steps, nats, ("step", "loss, nats")),
-        alt=f"A line from {number(nats[0], 2)} nats at step {steps[0]:,} to {number(nats[-1], 2)} at {steps[-1]:,}.",
-        caption="Mean loss of the batches since the point before. Its level depends on the batch size and on how "
-        "varied the day was; a jump, or a rise that stays, is what to look for. Steps count on from day to day.",
-        table=Table(head=["step", "loss"], rows=[[f"{int(s):,}", number(v)] for s, v in few], caption="Loss in nats"),
+        alt=(
+            f"A line from {number(nats[0], 2)} nats at step {steps[0]:,} to {number(nats[-1], 2)}"
+            f" at {steps[-1]:,}."
+        ),
+        caption=(
+            "Mean loss of the batches since the point before. Its level depends on the batch size"
+            " and on how varied the day was; a jump, or a rise that stays, is what to look for."
+            " Steps count on from day to day."
+        ),
+        table=Table(
+            head=["step", "loss"],
+            rows=[[f"{int(s):,}", number(v)] for s, v in few],
+            caption="Loss in nats",
+        ),
     )
 
 
@@ -68,17 +112,24 @@ def popularity(facts: Facts) -> Section:
     found = facts.metrics.get(model_bundle.POPULARITY)
     title, anchor = "Popularity: offered and taken", "popularity"
     if not found or not sum(found["clicks"]):
-        text = ["This was not measured: no user was held out, or none of their items was in the catalogue."]
+        text = [
+            "This was not measured: no user was held out, or none of their items was in the"
+            " catalogue."
+        ]
         return Section(anchor=anchor, title=title, text=text, half=True)
     text = [
-        "Items stand in ten groups, each with a tenth of all earlier events: the first holds the few most popular "
-        "ones, the tenth the many that are rarely taken, and “none” those without an event in the days that counts "
-        "look at. Lists that follow the bars offer items as popular as those that were taken.",
+        (
+            "Items stand in ten groups, each with a tenth of all earlier events: the first holds"
+            " the few most popular ones, the tenth the many that are rarely taken, and “none” those"
+            " without an event in the days that counts look at. Lists that follow the bars offer"
+            " items as popular as those that were taken."
+        ),
     ]
     if "uncorrected" in found["lists"]:
         text.append(
-            "“Correction taken out” is estimated, not trained: this model’s own scores less log q, which is what a "
-            "softmax over in-batch negatives learns of the items that it meets, when nothing corrects it."
+            "“Correction taken out” is estimated, not trained: this model’s own scores less log q,"
+            " which is what a softmax over in-batch negatives learns of the items that it meets,"
+            " when nothing corrects it."
         )
     return Section(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
 
@@ -86,10 +137,18 @@ def popularity(facts: Facts) -> Section:
 def _popularity(found: dict[str, Any]) -> Figure:
     names = [*(str(n + 1) for n in range(len(found["items"]) - 1)), "none"]
     lists = [(name, shares) for name, shares in found["lists"].items() if sum(shares)]
-    series = [Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix")) for name, shares in lists]
+    series = [
+        Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix"))
+        for name, shares in lists
+    ]
     head = ["group", "items", "taken", *(_POPULARITY.get(name, name) for name, _ in lists)]
     rows = [
-        [name, count(found["items"][n]), share(found["clicks"][n]), *(share(shares[n]) for _, shares in lists)]
+        [
+            name,
+            count(found["items"][n]),
+            share(found["clicks"][n]),
+            *(share(shares[n]) for _, shares in lists),
+        ]
         for n, name in enumerate(names)
     ]
     tops = "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[0])}" for name, shares in lists)
@@ -102,14 +161,20 @@ def _popularity(found: dict[str, Any]) -> Figure:
             series,
             ("groups of items, most popular first", "share of items listed, or taken"),
         ),
-        alt=f"In the most popular group: taken {share(found['clicks'][0])}; {tops}. In the group without events: taken "
-        f"{share(found['clicks'][-1])}; "
+        alt=(
+            f"In the most popular group: taken {share(found['clicks'][0])}; {tops}. In the group"
+            f" without events: taken {share(found['clicks'][-1])}; "
+        )
         + "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[-1])}" for name, shares in lists),
         caption="Held-out users of the day, by this version.",
         legend=[
             Mark("clicks", "taken that day", "area"),
             *(
-                Mark(one.colour, _POPULARITY.get(one.colour, one.colour), "dash" if one.dashed else "line")
+                Mark(
+                    one.colour,
+                    _POPULARITY.get(one.colour, one.colour),
+                    "dash" if one.dashed else "line",
+                )
                 for one in series
             ),
         ],
@@ -126,17 +191,27 @@ def frequency(facts: Facts) -> Section:
         return Section(anchor=anchor, title=title, text=text, half=True)
     true, estimated = zip(*found["pairs"], strict=True)
     text = [
-        "The correction takes out how often an item is drawn. This is what the streaming estimate of it was at the end "
-        f"of training, beside the day’s own shares. {_factor(found)}",
+        (
+            "The correction takes out how often an item is drawn. This is what the streaming"
+            " estimate of it was at the end of training, beside the day’s own shares."
+            f" {_factor(found)}"
+        ),
     ]
     few = found["pairs"][:: max(1, len(true) // 10)]
     figure = Figure(
         title="Share of the day’s training rows",
-        svg=charts.against("frequency", true, estimated, ("true share of the day", "estimated share")),
-        alt=f"Points along the diagonal: {len(true)} of {count(found['items'])} items, true shares from "
-        f"{share(min(true), 4)} to {share(max(true), 2)}. {_factor(found)}",
-        caption="Each point is an item; on the dashed line the estimate is right. The estimate remembers earlier days: "
-        "an item met once or twice on this one, by chance, lies below the line.",
+        svg=charts.against(
+            "frequency", true, estimated, ("true share of the day", "estimated share")
+        ),
+        alt=(
+            f"Points along the diagonal: {len(true)} of {count(found['items'])} items, true shares"
+            f" from {share(min(true), 4)} to {share(max(true), 2)}. {_factor(found)}"
+        ),
+        caption=(
+            "Each point is an item; on the dashed line the estimate is right. The estimate"
+            " remembers earlier days: an item met once or twice on this one, by chance, lies below"
+            " the line."
+        ),
         table=Table(
             head=["true", "estimated", "ratio"],
             rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
@@ -150,6 +225,6 @@ def _factor(found: Mapping[str, Any]) -> str:
     if found["factor"] is None:
         return f"No item was met {found['known']} times, so that its true frequency would be known."
     return (
-        f"For items met {found['known']} times or more it is off by a factor of {found['factor']:.2f}, taking the mean "
-        "over their rows."
+        f"For items met {found['known']} times or more it is off by a factor of"
+        f" {found['factor']:.2f}, taking the mean over their rows."
     )

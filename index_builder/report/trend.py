@@ -6,7 +6,15 @@ from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.evaluation_sets import Measures, called, mixed
 from index_builder.report.facts import Day, Facts
-from index_builder.report.report_blocks import Figure, Mark, Section, Table, interval, measured, number
+from index_builder.report.report_blocks import (
+    Figure,
+    Mark,
+    Section,
+    Table,
+    interval,
+    measured,
+    number,
+)
 from twinspire_core.contracts import model_bundle
 
 
@@ -14,11 +22,15 @@ def trend(facts: Facts) -> Section:
     """Each day's figures, with those of the lists that need no model."""
     known = [day for day in facts.days if day.metrics.get(model_bundle.PROGRESSIVE)]
     text = [
-        f"{facts.metric} of each day, by the version of the day before: it never saw the day. This is what users "
-        "would have got, from the mix of sources where there is one, and the headline to watch."
+        f"{facts.metric} of each day, by the version of the day before: it never saw the day. This"
+        " is what users would have got, from the mix of sources where there is one, and the"
+        " headline to watch."
     ]
     if not known:
-        text.append("There is no such figure yet, as it takes a version of an earlier day. The next day will have it.")
+        text.append(
+            "There is no such figure yet, as it takes a version of an earlier day. The next day"
+            " will have it."
+        )
     if len(known) == 1:
         text.append("It is the first such day: there is no line to draw yet.")
     return Section(
@@ -31,19 +43,28 @@ def trend(facts: Facts) -> Section:
 
 
 def _progressive(facts: Facts, days: list[Day]) -> Figure:
-    series = [_series("two_tower", [d.metrics[model_bundle.PROGRESSIVE] for d in days], facts.metric)]
+    series = [
+        _series("two_tower", [d.metrics[model_bundle.PROGRESSIVE] for d in days], facts.metric)
+    ]
     marks = [Mark("two_tower", "two-tower of the day before")]
     if any(map(_mix, days)):
         series.append(_series("mix", [_mix(day) for day in days], facts.metric))
         marks.append(Mark("mix", "its mix of sources"))
     for name in _names(days):
-        series.append(_series(name, [_baseline(day, name) for day in days], facts.metric, dashed=True))
+        series.append(
+            _series(name, [_baseline(day, name) for day in days], facts.metric, dashed=True)
+        )
         marks.append(Mark(name, called(name), "dash"))
-    last = "; ".join(f"{mark.label} {number(one.values[-1])}" for mark, one in zip(marks, series, strict=True))
+    last = "; ".join(
+        f"{mark.label} {number(one.values[-1])}" for mark, one in zip(marks, series, strict=True)
+    )
     return Figure(
         title=f"{facts.metric} on each day, before it was trained on",
         svg=charts.by_day("trend", [d.day for d in days], series, facts.metric),
-        alt=f"Lines over {len(days)} days, {days[0].day} to {days[-1].day}. On the last day: {last}.",
+        alt=(
+            f"Lines over {len(days)} days, {days[0].day} to {days[-1].day}. On the last day:"
+            f" {last}."
+        ),
         caption="All users of the day with a past. The band is the 95% interval over users.",
         legend=marks,
         table=_table(facts, days),
@@ -51,7 +72,11 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
 
 
 def _names(days: list[Day]) -> list[str]:
-    return list(dict.fromkeys(name for day in days for name in day.metrics.get(model_bundle.BASELINES) or {}))
+    return list(
+        dict.fromkeys(
+            name for day in days for name in day.metrics.get(model_bundle.BASELINES) or {}
+        )
+    )
 
 
 def _mix(day: Day) -> Measures | None:
@@ -98,17 +123,30 @@ def _held_out(facts: Facts) -> Iterator[Figure]:
         _series("parent", [h.get("baseline") for _, h in days], facts.metric, dashed=True),
     ]
     rows = [
-        [str(day.day), measured(h["candidate"], facts.metric), measured(h.get("baseline"), facts.metric), day.status]
+        [
+            str(day.day),
+            measured(h["candidate"], facts.metric),
+            measured(h.get("baseline"), facts.metric),
+            day.status,
+        ]
         for day, h in reversed(days)
     ]
     yield Figure(
         title=f"{facts.metric} of held-out users, after training",
         svg=charts.by_day("held-out", [day.day for day, _ in days], series, facts.metric),
-        alt=f"Lines over {len(days)} days. On the last day: the day's version {number(series[0].values[-1])}, the "
-        f"version before it {number(series[1].values[-1])}.",
-        caption="What the gate judges: users whose events of the day no version is trained on. They are fewer, so the "
-        "bands are wider.",
-        legend=[Mark("two_tower", "the day's version"), Mark("parent", "the version before it", "dash")],
+        alt=(
+            f"Lines over {len(days)} days. On the last day: the day's version"
+            f" {number(series[0].values[-1])}, the version before it"
+            f" {number(series[1].values[-1])}."
+        ),
+        caption=(
+            "What the gate judges: users whose events of the day no version is trained on. They are"
+            " fewer, so the bands are wider."
+        ),
+        legend=[
+            Mark("two_tower", "the day's version"),
+            Mark("parent", "the version before it", "dash"),
+        ],
         table=Table(
             head=["day", "version", "the one before", "status"],
             rows=rows,

@@ -16,7 +16,9 @@ from twinspire_core.search.exact import ExactIndex
 from twinspire_core.search.index import Index, Kind, Settings
 
 CHANGE = 1 / 3
-"""What is no small change: of the corpus since the settings were searched for, or of the work that they are."""
+"""What is no small change: of the corpus since the settings were searched for, or of the work that
+they are.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,8 @@ class Origin:
 
     Attributes:
       how: `inherited` as they were, or `tuned`.
-      version: whose settings they were, or were before they were tuned; None after a search for all of them anew.
+      version: whose settings they were, or were before they were tuned; None after a search for all
+        of them anew.
       why: why they were tuned; empty if they were not.
       searched: day of the last search over all kinds; None for the day of the index itself.
       items: size of the corpus then.
@@ -42,7 +45,9 @@ class Origin:
     work: int
 
 
-def unfit(start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wanted: Wanted) -> str:
+def unfit(
+    start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wanted: Wanted
+) -> str:
     """Why the settings of an earlier version are not tried; empty if they are.
 
     Args:
@@ -63,14 +68,18 @@ def unfit(start: Start, vectors: np.ndarray, k: int, kinds: tuple[Kind, ...], wa
     if tuple(told["tuning"]["kinds"]) != kinds:
         return f"other kinds of index suit {items:,} items than were compared for {start.version}"
     if abs(items - then) >= CHANGE * then:
-        return f"{items:,} items; there were {then:,} when the settings of {start.version} were searched for"
+        return (
+            f"{items:,} items; there were {then:,} when the settings of {start.version} were"
+            " searched for"
+        )
     return ""
 
 
 def take_over(
     vectors: np.ndarray, truth: Truth, target: float, start: Start, tried: Callable[[Point], None]
 ) -> tuple[Index | None, str]:
-    """Builds an index with an earlier version's settings. Where they miss the target, steps up from them.
+    """Builds an index with an earlier version's settings. Where they miss the target, steps up from
+    them.
 
     Args:
       vectors: [N, D] float32.
@@ -79,19 +88,25 @@ def take_over(
       start: the version.
       tried: is told every point.
 
-    Returns: the index, None if it would be too much work; and why it was tuned, empty if it was not.
+    Returns: the index, None if it would be too much work; and why it was tuned, empty if it was
+    not.
     """
     from twinspire_core.search.scann_index import ScannIndex
 
     settings = Settings(**start.index["settings"])
     if settings.kind == "exact":
         return ExactIndex(vectors, settings), ""
-    index = ScannIndex.build(vectors, untuned(settings.kind, settings.code_dimensions, settings.k, settings.leaves))
+    index = ScannIndex.build(
+        vectors, untuned(settings.kind, settings.code_dimensions, settings.k, settings.leaves)
+    )
     point = measure(index, truth, settings)
     tried(point)
     if point.recall.sure >= target:
         return index.with_settings(settings), ""
-    why = f"with the settings of {start.version} recall was {point.recall.mean:.4f} ± {point.recall.error:.4f}"
+    why = (
+        f"with the settings of {start.version} recall was {point.recall.mean:.4f} ±"
+        f" {point.recall.error:.4f}"
+    )
     most = start.index["tuning"]["work"] * (1 + CHANGE)
     better = step_up(index, truth, target, tried, settings, most)
     return (index.with_settings(better.settings) if better else None), why

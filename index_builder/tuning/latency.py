@@ -22,7 +22,8 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
       queries: [Q, D] float32.
       k: neighbours asked for.
 
-    Returns: queries per second in batches of `BATCH`, of exact search too; median and 99th percentile of one query, ms.
+    Returns: queries per second in batches of `BATCH`, of exact search too; median and 99th
+    percentile of one query, ms.
     """
     index.search(queries[:BATCH], k)  # warm up
     one = [_seconds(index.search, query[None], k) * 1e3 for query in queries[:_SINGLE]]

@@ -1,7 +1,7 @@
 """Finds the settings that reach a recall with the least work, on real query vectors.
 
-Work is counted, not timed, so that the same vectors give the same settings on a busy machine. Its unit is the scan of
-one item's code of two dimensions per four bits.
+Work is counted, not timed, so that the same vectors give the same settings on a busy machine. Its
+unit is the scan of one item's code of two dimensions per four bits.
 """
 
 import math
@@ -15,8 +15,8 @@ import numpy as np
 from twinspire_core.search import exact
 from twinspire_core.search.index import EXACT_SHARE, NONE, Kind, Settings
 
-# Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item vectors. A rescoring
-# reads a random row and keeps a heap; a leaf starts a scan of its own.
+# Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item
+# vectors. A rescoring reads a random row and keeps a heap; a leaf starts a scan of its own.
 EXACT_WORK = 2
 RESCORE_WORK = 40
 CENTRE_WORK = 4
@@ -25,7 +25,8 @@ _RESCORED = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24)  # times k
 _MIDDLE = 4  # times k, where a search begins
 _LEAF_STEP = 1.15
 _MOST_LEAVES = 0.5  # share of the corpus; beyond it a tree does not pay
-_SURE = 3  # standard errors between the tuned recall and the target, as the other half of the queries decides
+# Standard errors between the tuned recall and the target, as the other half of the queries decides
+_SURE = 3
 _TIE = 1e-6  # scores this close to the k-th neighbour's are as good
 
 
@@ -96,7 +97,8 @@ class Truth:
 
 
 def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
-    """Measures an answer. An item that ties with the k-th neighbour is as good as that: duplicates are no misses.
+    """Measures an answer. An item that ties with the k-th neighbour is as good as that: duplicates
+    are no misses.
 
     Args:
       vectors: [N, D] float32.
@@ -112,13 +114,23 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
 
 
 def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:
-    """What an index is built with: an index of the same vectors is the same, whatever it is tuned to."""
-    return Settings(kind=kind, k=k, rescored=k, leaves=leaves, leaves_searched=leaves, code_dimensions=code_dimensions)
+    """What an index is built with: an index of the same vectors is the same, whatever it is tuned
+    to.
+    """
+    return Settings(
+        kind=kind,
+        k=k,
+        rescored=k,
+        leaves=leaves,
+        leaves_searched=leaves,
+        code_dimensions=code_dimensions,
+    )
 
 
 def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
     """What settings find, and what they cost."""
-    # Not `search`, which answers exactly where the leaves hold too little: that would look like recall.
+    # Not `search`, which answers exactly where the leaves hold too little: that would look like
+    # recall.
     set_up, began = index.with_settings(settings), time.perf_counter()
     rows, _ = set_up.scan(truth.queries, truth.k)
     seconds = (time.perf_counter() - began) / len(truth.queries)
@@ -134,9 +146,10 @@ def tune(
 ) -> Point | None:
     """Searches for the least work with which recall is surely at or above the target.
 
-    More rescoring needs fewer leaves. So for each number of rescored items the fewest leaves are found by bisection,
-    among those that would beat the best so far. The search begins in the middle and goes outwards: a good start leaves
-    few to try. What rescores no more and looks at no more leaves than something that missed the target misses it too.
+    More rescoring needs fewer leaves. So for each number of rescored items the fewest leaves are
+    found by bisection, among those that would beat the best so far. The search begins in the middle
+    and goes outwards: a good start leaves few to try. What rescores no more and looks at no more
+    leaves than something that missed the target misses it too.
 
     Args:
       index: built, with any settings.
@@ -161,16 +174,24 @@ def tune(
 
     begin = index.settings.k * _MIDDLE
     best: Point | None = None
-    for ladder in sorted(candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)):
+    for ladder in sorted(
+        candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)
+    ):
         least = best.work if best else below
         best = _first([s for s in ladder if work(s, len(index)) < least], reaches) or best
     return best
 
 
 def step_up(
-    index: Tunable, truth: Truth, target: float, tried: Callable[[Point], None], missed: Settings, below: float
+    index: Tunable,
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
+    missed: Settings,
+    below: float,
 ) -> Point | None:
-    """Goes from settings that miss the target to dearer ones, step by step, until one surely reaches it.
+    """Goes from settings that miss the target to dearer ones, step by step, until one surely
+    reaches it.
 
     Args:
       index: built, with any settings.
@@ -182,7 +203,11 @@ def step_up(
 
     Returns: the first point that does, None if there is none with less work than `below`.
     """
-    dearer = [s for s in affordable(index.settings, len(index), below) if s != missed and _finds_no_more(missed, s)]
+    dearer = [
+        s
+        for s in affordable(index.settings, len(index), below)
+        if s != missed and _finds_no_more(missed, s)
+    ]
     for settings in sorted(dearer, key=lambda s: work(s, len(index))):
         point = measure(index, truth, settings)
         tried(point)
@@ -199,7 +224,9 @@ def _steps(one: int, other: int) -> float:
     return abs(math.log(one / other))
 
 
-def _first(candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]) -> Point | None:
+def _first(
+    candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]
+) -> Point | None:
     """The first that reaches the target, if each one finds at least what those before it find."""
     found = reaches(candidates[-1]) if candidates else None
     if found is None:
@@ -216,7 +243,9 @@ def _first(candidates: Sequence[Settings], reaches: Callable[[Settings], Point |
 
 
 def candidates(start: Settings, items: int) -> list[list[Settings]]:
-    """Settings to try, from cheap to dear: one list per number of rescored items, by leaves within it."""
+    """Settings to try, from cheap to dear: one list per number of rescored items, by leaves within
+    it.
+    """
     numbers = [math.ceil(start.k * factor) for factor in _RESCORED]
     leaves = _leaf_numbers(start.leaves) if start.kind == "tree" else [0]
     return [
@@ -232,12 +261,16 @@ def affordable(start: Settings, items: int, below: float) -> list[Settings]:
 
 
 def leaves_suffice(
-    tree: Tunable, cheaper: Sequence[Settings], truth: Truth, target: float, tried: Callable[[Point], None]
+    tree: Tunable,
+    cheaper: Sequence[Settings],
+    truth: Truth,
+    target: float,
+    tried: Callable[[Point], None],
 ) -> bool:
     """Whether other codes in the same leaves could reach the target with some of these settings.
 
-    Leaves are trained apart from codes. So what is missed with as many leaves and by far the most rescoring lies in
-    none of them, and finer codes would not find it.
+    Leaves are trained apart from codes. So what is missed with as many leaves and by far the most
+    rescoring lies in none of them, and finer codes would not find it.
 
     Args:
       tree: tuned: its codes are good enough for its own settings.
@@ -262,7 +295,12 @@ def work(settings: Settings, items: int) -> float:
     if settings.kind == "quantised":
         return items * scan + rescoring
     share = settings.leaves_searched / settings.leaves
-    return settings.leaves * CENTRE_WORK + settings.leaves_searched * LEAF_WORK + items * share * scan + rescoring
+    return (
+        settings.leaves * CENTRE_WORK
+        + settings.leaves_searched * LEAF_WORK
+        + items * share * scan
+        + rescoring
+    )
 
 
 def _leaf_numbers(leaves: int) -> list[int]:

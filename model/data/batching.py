@@ -1,12 +1,12 @@
 """The order in which a day's rows are trained on, and the batches it is cut into.
 
-Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one user's clicks; beyond it
-the order of time is kept, because what is popular changes by the hour. With `order = "shuffled"` all rows are one
-block. No batch is smaller than asked for.
+Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one
+user's clicks; beyond it the order of time is kept, because what is popular changes by the hour.
+With `order = "shuffled"` all rows are one block. No batch is smaller than asked for.
 
-Rows that share a history share its work, so that some stand together: a user's neighbouring rows where histories are
-read as sequences; and parts of a basket, what a user took at one time, where a user's rows are no negatives of each
-other (`mask_positives`).
+Rows that share a history share its work, so that some stand together: a user's neighbouring rows
+where histories are read as sequences; and parts of a basket, what a user took at one time, where a
+user's rows are no negatives of each other (`mask_positives`).
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,13 @@ from model.towers.pooling import last_of
 from twinspire_core.config.sections import TrainConfig
 
 RUNS = 32
-"""Fewest runs of a full batch, where rows of a user stand together: negatives are to be other users' too."""
+"""Fewest runs of a full batch, where rows of a user stand together: negatives are to be other
+users' too.
+"""
 BASKET_PARTS = 64
-"""Fewest parts of baskets of a full batch: with half as many recall was somewhat lower (docs/decisions/0032)."""
+"""Fewest parts of baskets of a full batch: with half as many recall was somewhat lower
+(docs/decisions/0032).
+"""
 
 
 class Batch(NamedTuple):
@@ -34,8 +38,8 @@ class Batch(NamedTuple):
 
     Attributes:
       rows: [B] int64, row numbers.
-      features: transformed columns of those rows; lists laid out as bags, but for histories that are read as sequences,
-        which are as `model.towers.pooling.attended` takes them.
+      features: transformed columns of those rows; lists laid out as bags, but for histories that
+        are read as sequences, which are as `model.towers.pooling.attended` takes them.
     """
 
     rows: np.ndarray
@@ -83,7 +87,8 @@ def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
 
 
 def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts what a user took at one time into parts of up to `most` rows, drawn at random and about equally large.
+    """Cuts what a user took at one time into parts of up to `most` rows, drawn at random and about
+    equally large.
 
     Args:
       rows: in order of time; rows of a user and a time are only found where they stand together.
@@ -108,7 +113,8 @@ def shuffled(block: np.ndarray, together: np.ndarray, rng: np.random.Generator) 
 
     Args:
       block: [N] int64, ascending.
-      together: [N] int64 from 0; rows of one number stay together, in their order, and are of one block.
+      together: [N] int64 from 0; rows of one number stay together, in their order, and are of one
+        block.
       rng: source of the shuffle.
 
     Returns: [N] int64.

@@ -1,4 +1,6 @@
-"""The items that uniform negatives are drawn from: a day's catalogue, as the item tower reads it."""
+"""The items that uniform negatives are drawn from: a day's catalogue, as the item tower reads
+it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ class NegativeCorpus:
     """Items that can be recommended.
 
     Attributes:
-      features: transformed columns of the item tower by name, as model/data/training_rows.py has them.
+      features: transformed columns of the item tower by name, as model/data/training_rows.py has
+        them.
       item: [N] int64, fingerprints of the items' ids, each once.
     """
 
@@ -34,11 +37,15 @@ class NegativeCorpus:
         return len(self.item)
 
     def chance(self, item: np.ndarray) -> np.ndarray:
-        """Chance of each of some items, [M] int64, to be the one drawn: [M] float32, 0 outside the catalogue."""
+        """Chance of each of some items, [M] int64, to be the one drawn: [M] float32, 0 outside the
+        catalogue.
+        """
         return np.isin(item, self.item).astype(np.float32) / max(len(self), 1)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Draws n items, all equally likely, one may come twice; their features and fingerprints. None of no items."""
+        """Draws n items, all equally likely, one may come twice; their features and fingerprints.
+        None of no items.
+        """
         drawn = rng.integers(0, len(self), n if len(self) else 0)
         return {name: column[drawn] for name, column in self.features.items()}, self.item[drawn]
 
@@ -53,12 +60,19 @@ def read(corpus: Path, transform: Transform, parts: Sequence[FeatureColumn]) -> 
     """
     table = ds.dataset(corpus, format="parquet").to_table()
     inputs = {name: model_bundle.input_of(spec) for name, spec in transform.inputs.items()}
-    call = tf.function(lambda **raw: transform(raw), autograph=False).get_concrete_function(**transform.inputs)
-    batches = list(model_bundle.batches(table, inputs, _ROWS)) or [model_bundle.arrays(table, inputs)]
+    call = tf.function(lambda **raw: transform(raw), autograph=False).get_concrete_function(
+        **transform.inputs
+    )
+    batches = list(model_bundle.batches(table, inputs, _ROWS)) or [
+        model_bundle.arrays(table, inputs)
+    ]
     found = [call(**batch) for batch in batches]
-    columns = {part.column: [_kept(batch[part.column].numpy()) for batch in found] for part in parts}
+    columns = {
+        part.column: [_kept(batch[part.column].numpy()) for batch in found] for part in parts
+    }
     return NegativeCorpus(
-        features={name: stacked(arrays) for name, arrays in columns.items()}, item=fingerprint(table["_item"])
+        features={name: stacked(arrays) for name, arrays in columns.items()},
+        item=fingerprint(table["_item"]),
     )
 
 

@@ -17,15 +17,19 @@ def inputs_of(pipeline: Pipeline, side: str) -> dict[str, Input]:
             listed = pa.types.is_list(column.type)
             value = column.type.value_type if listed else column.type
             dtype = "float32" if pa.types.is_float32(value) else str(value)
-            found[column.name] = Input(dtype, listed, feature.size if feature.kind == "vector" else None)
+            found[column.name] = Input(
+                dtype, listed, feature.size if feature.kind == "vector" else None
+            )
     return found
 
 
 def unread(towers: Mapping[str, Mapping[str, Input]], pipeline: Pipeline) -> list[str]:
-    """Columns that an earlier day's towers read and that are missing for them now, each with the reason.
+    """Columns that an earlier day's towers read and that are missing for them now, each with the
+    reason.
 
     Args:
-      towers: by side, `query` and `item`, what each takes (`twinspire_core.contracts.model_bundle.Tower.inputs`).
+      towers: by side, `query` and `item`, what each takes
+        (`twinspire_core.contracts.model_bundle.Tower.inputs`).
       pipeline: of the rows that they are given now.
     """
     now = {side: inputs_of(pipeline, side) for side in towers}

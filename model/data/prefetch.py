@@ -9,10 +9,11 @@ T = TypeVar("T")
 
 
 def prefetched(items: Iterator[T], most: int) -> Iterator[T]:
-    """The same items, of which up to `most` are made before they are asked for, in a thread of their own.
+    """The same items, of which up to `most` are made before they are asked for, in a thread of
+    their own.
 
-    What making one raises is raised where it is asked for. No thread is left when the last item was taken, or when no
-    more are wanted.
+    What making one raises is raised where it is asked for. No thread is left when the last item was
+    taken, or when no more are wanted.
     """
     end = object()
     with ThreadPoolExecutor(1) as thread:

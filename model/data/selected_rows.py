@@ -1,4 +1,5 @@
-"""Tables of which a few rows are wanted whole: which ones is told by narrow columns, and only then the others are read.
+"""Tables of which a few rows are wanted whole: which ones is told by narrow columns, and only then
+the others are read.
 
 A day of millions of users has millions of histories, of which ten thousand are asked about.
 """
@@ -21,7 +22,9 @@ class SelectedRows:
       narrow: the columns by which rows are chosen, of all rows, and their number, `_row`.
     """
 
-    def __init__(self, folder: Path, narrow: Sequence[str], columns: Sequence[str], none: pa.Table) -> None:
+    def __init__(
+        self, folder: Path, narrow: Sequence[str], columns: Sequence[str], none: pa.Table
+    ) -> None:
         """Reads the narrow columns.
 
         Args:
@@ -32,7 +35,11 @@ class SelectedRows:
         """
         self._files, self._columns = sorted(folder.glob("*.parquet")), list(columns)
         self._none = none.select(self._columns)
-        dataset = ds.dataset([str(file) for file in self._files], format="parquet") if self._files else None
+        dataset = (
+            ds.dataset([str(file) for file in self._files], format="parquet")
+            if self._files
+            else None
+        )
         found = dataset.to_table(columns=list(narrow)) if dataset else none.select(list(narrow))
         self.narrow = found.append_column(_ROW, pa.array(np.arange(found.num_rows)))
 
@@ -43,7 +50,9 @@ class SelectedRows:
             with pq.ParquetFile(path) as file:
                 for group in range(file.num_row_groups):
                     size = file.metadata.row_group(group).num_rows
-                    inside = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + size)]
+                    inside = rows[
+                        np.searchsorted(rows, first) : np.searchsorted(rows, first + size)
+                    ]
                     if len(inside):
                         part = file.read_row_group(group, self._columns).select(self._columns)
                         found.append(part.take(pa.array(inside - first)))

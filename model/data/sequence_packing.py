@@ -1,14 +1,16 @@
 """The histories of many rows as few sequences.
 
-A user's next history is the one before with something behind it and, once it is full, with something gone in front.
-Laid end to end, a user's histories are windows of one timeline; and since self-attention only looks back, one pass over
-a stretch of it encodes every row whose window ends there. Encoding each history by itself takes tens of times as long.
+A user's next history is the one before with something behind it and, once it is full, with
+something gone in front. Laid end to end, a user's histories are windows of one timeline; and since
+self-attention only looks back, one pass over a stretch of it encodes every row whose window ends
+there. Encoding each history by itself takes tens of times as long.
 
-A row's encoding is what it would be alone, but for one thing: of a history of `length` items the oldest may be missing,
-as long as half of `length` remains. Otherwise full histories could not share anything.
+A row's encoding is what it would be alone, but for one thing: of a history of `length` items the
+oldest may be missing, as long as half of `length` remains. Otherwise full histories could not share
+anything.
 
-A history that does not go on from the row before, whatever the reason, starts a timeline of its own: only the ids in
-them are compared.
+A history that does not go on from the row before, whatever the reason, starts a timeline of its
+own: only the ids in them are compared.
 """
 
 from collections.abc import Sequence
@@ -56,7 +58,9 @@ class Packing:
           columns: the histories, [N, L] int32 each.
         """
         self._order = np.argsort(rows.user, kind="stable")
-        self.columns = {name: timelines(rows.features[name], self._order, rows.user) for name in columns}
+        self.columns = {
+            name: timelines(rows.features[name], self._order, rows.user) for name in columns
+        }
 
     def runs(self, block: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
         """Cuts the rows into runs, each of which shares a sequence.
@@ -75,7 +79,8 @@ class Packing:
         for lines in self.columns.values():
             start, stop = lines.start[order], lines.stop[order]
             needed = np.minimum(stop - start, (lines.length + 1) // 2)
-            # Windows start one behind the other, and a run's sequence is the window of its last row.
+            # Windows start one behind the other, and a run's sequence is the window of its last
+            # row.
             end = np.minimum(end, np.searchsorted(start, stop - needed, side="right"))
             breaks |= np.diff(lines.number[order]) != 0
         bounds = np.concatenate([[0], np.flatnonzero(breaks) + 1, [len(order)]])
@@ -88,12 +93,12 @@ class Packing:
         """The sequences of a batch, by column.
 
         Args:
-          batch: [B] row numbers; those of a run stand together, in order of time. A part of a run is a run.
+          batch: [B] row numbers; those of a run stand together, in order of time. A part of a run
+            is a run.
           run: [B] int64, the run of each.
 
-        Returns:
-          [S, T] int32, sequences padded with 0 at the end, and [B] int32, where each row's last item stands in them
-          when they are laid end to end; -1 for an empty history.
+        Returns: [S, T] int32, sequences padded with 0 at the end, and [B] int32, where each row's
+          last item stands in them when they are laid end to end; -1 for an empty history.
         """
         return {name: _pack(lines, batch, run) for name, lines in self.columns.items()}
 
@@ -115,7 +120,8 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
     before = np.concatenate([[0], count[order[:-1]]]) if len(order) else count
     added = count[order] - np.where(gone >= 0, before - gone, 0)
     stop = np.cumsum(added)
-    place = np.arange(added.sum()) - np.repeat(stop - count[order], added)  # within the history that adds it
+    # Within the history that adds it
+    place = np.arange(added.sum()) - np.repeat(stop - count[order], added)
     by_row = np.empty_like(order)
     by_row[order] = np.arange(len(order))
     return Timelines(
@@ -127,8 +133,11 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
     )
 
 
-def _gone(history: np.ndarray, count: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """How many ids of a history are gone in front in the one after it, [P]; -1 where that does not go on from it.
+def _gone(
+    history: np.ndarray, count: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> np.ndarray:
+    """How many ids of a history are gone in front in the one after it, [P]; -1 where that does not
+    go on from it.
 
     Args:
       history: [N, L].
@@ -141,7 +150,8 @@ def _gone(history: np.ndarray, count: np.ndarray, before: np.ndarray, after: np.
     for gone in range(history.shape[1]):
         a, b = before[left], after[left]
         kept = count[a] - gone
-        # Anything goes on from an empty history, nothing from one that is all gone. Most others end at the first id.
+        # Anything goes on from an empty history, nothing from one that is all gone. Most others end
+        # at the first id.
         able = (kept <= count[b]) & np.where(kept > 0, history[a, gone] == history[b, 0], gone == 0)
         some = np.flatnonzero(able)
         width = history.shape[1] - gone
@@ -163,7 +173,9 @@ def _cut(end: np.ndarray, bounds: np.ndarray, draws: np.ndarray) -> np.ndarray:
       draws: in [0, 1), one per bound: of what would be the first run, the share that is.
     """
     begins = []
-    for first, last, share in zip(bounds[:-1].tolist(), bounds[1:].tolist(), draws.tolist(), strict=False):
+    for first, last, share in zip(
+        bounds[:-1].tolist(), bounds[1:].tolist(), draws.tolist(), strict=False
+    ):
         at, to = first, int(end[first])
         if to < last:
             to = first + 1 + int(share * (to - first))

@@ -26,12 +26,14 @@ class Rows:
     """Examples of one day or of several.
 
     Attributes:
-      features: transformed columns by name, [N] or [N, L]; ids int32 with 0 as padding, numbers float32.
+      features: transformed columns by name, [N] or [N, L]; ids int32 with 0 as padding, numbers
+        float32.
       user: [N] int64, fingerprints of the users' ids.
       item: [N] int64, fingerprints of the items' ids.
       reward: [N] float32.
       time: [N] int64, microseconds since 1970, ascending.
-      label: [N] float32, what an auxiliary head learns, nan for none; None where there is no such head.
+      label: [N] float32, what an auxiliary head learns, nan for none; None where there is no such
+        head.
     """
 
     features: Mapping[str, np.ndarray]
@@ -51,7 +53,8 @@ def count(folder: Path) -> int:
 
 
 def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -> Rows:
-    """Reads one day's rows, sorted by time, user, item, whatever the files' order; labels only if asked for.
+    """Reads one day's rows, sorted by time, user, item, whatever the files' order; labels only if
+    asked for.
 
     Raises:
       BadData: a column that a tower needs is not there.
@@ -60,12 +63,16 @@ def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -
     columns = list(dict.fromkeys(part.column for part in parts))
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        raise BadData(f"Training needs transformed rows; {folder} holds no Parquet file: run the features stage again.")
+        raise BadData(
+            f"Training needs transformed rows; {folder} holds no Parquet file: run the features"
+            " stage again."
+        )
     missing = [c for c in (*meta, *columns) if c not in pq.read_schema(files[0]).names]
     if missing:
         raise BadData(
-            f"Training rows need a column per input of the towers; {files[0]} has no {', '.join(missing)}. The "
-            "pipeline file was probably edited after the features stage: run that stage again."
+            f"Training rows need a column per input of the towers; {files[0]} has no"
+            f" {', '.join(missing)}. The pipeline file was probably edited after the features"
+            " stage: run that stage again."
         )
     table = pa.concat_tables(pq.read_table(file, columns=list(meta)) for file in files)
     order = pc.sort_indices(table, [(name, "ascending") for name in meta[:3]])
@@ -82,7 +89,9 @@ def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -
 
 
 def _feature(files: Sequence[Path], part: FeatureColumn, place: np.ndarray) -> np.ndarray:
-    """A column, each row at its place: converted piece by piece, as the conversion takes many times its result."""
+    """A column, each row at its place: converted piece by piece, as the conversion takes many times
+    its result.
+    """
     pieces = deque(
         _values(batch, part)
         for file in files
@@ -110,7 +119,9 @@ def _values(batch: pa.RecordBatch, part: FeatureColumn) -> np.ndarray:
     if part.form == "id":
         return column.cast(pa.int32()).to_numpy(zero_copy_only=False)
     spec = (
-        model_bundle.Input("float32", True, part.width) if part.form == "vector" else model_bundle.Input("int64", True)
+        model_bundle.Input("float32", True, part.width)
+        if part.form == "vector"
+        else model_bundle.Input("int64", True)
     )
     padded = model_bundle.arrays(pa.table({part.column: column}), {part.column: spec})[part.column]
     return padded if part.form == "vector" else np.maximum(padded, 0).astype(np.int32)
@@ -135,12 +146,15 @@ def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate(arrays)
     width = max(a.shape[1] for a in arrays)
     # Padding by nothing copies: of a window's histories that is as much as they are.
-    padded = (a if a.shape[1] == width else np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays)
+    padded = (
+        a if a.shape[1] == width else np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays
+    )
     return np.concatenate(list(padded))
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cuts an order into batches of `size` rows or more: the rows left over are spread over all of them.
+    """Cuts an order into batches of `size` rows or more: the rows left over are spread over all of
+    them.
 
     Only a day with fewer rows than that gives a smaller batch, its only one.
     """

@@ -1,6 +1,8 @@
-"""Matrix factorisation as a baseline: implicit's alternating least squares, fitted on what users had before the day.
+"""Matrix factorisation as a baseline: implicit's alternating least squares, fitted on what users
+had before the day.
 
-Source: Hu, Koren and Volinsky, *Collaborative Filtering for Implicit Feedback Datasets*, ICDM 2008. An optional extra.
+Source: Hu, Koren and Volinsky, *Collaborative Filtering for Implicit Feedback Datasets*, ICDM 2008.
+An optional extra.
 """
 
 from importlib.util import find_spec
@@ -22,15 +24,21 @@ def check() -> None:
     """Raises UsageError if implicit is not installed."""
     if find_spec("implicit") is None:
         raise UsageError(
-            "evaluation.als measures matrix factorisation by implicit, which is not installed here: "
-            "pip install 'twinspire[als]', or set evaluation.als = false."
+            "evaluation.als measures matrix factorisation by implicit, which is not installed here:"
+            " pip install 'twinspire[als]', or set evaluation.als = false."
         )
 
 
 def rank_als(
-    pasts: pa.Table, split: EvaluationSet, users: pa.ChunkedArray, items: pa.ChunkedArray, k: int, factors: int
+    pasts: pa.Table,
+    split: EvaluationSet,
+    users: pa.ChunkedArray,
+    items: pa.ChunkedArray,
+    k: int,
+    factors: int,
 ) -> Ranked:
-    """The lists of a factorisation of users by items: confidence by number of events, all else as implicit has it.
+    """The lists of a factorisation of users by items: confidence by number of events, all else as
+    implicit has it.
 
     Args:
       pasts: rows of `pasts/`, one per user.
@@ -43,13 +51,20 @@ def rank_als(
     known = pc.unique(pasts.column("_past").combine_chunks().flatten())
     taken = positions(pasts.column("_past"), known)
     counts = pasts.column("_past_counts").combine_chunks().flatten().to_numpy()
-    user_factors, item_factors = _fit(taken.row, taken.values, counts, (pasts.num_rows, len(known)), factors)
-    who, what = (pc.index_in(*pair) for pair in ((users, pasts.column("_user").combine_chunks()), (items, known)))
+    user_factors, item_factors = _fit(
+        taken.row, taken.values, counts, (pasts.num_rows, len(known)), factors
+    )
+    who, what = (
+        pc.index_in(*pair)
+        for pair in ((users, pasts.column("_user").combine_chunks()), (items, known))
+    )
     kept, excluded = rank(split, _rows(user_factors, who), _rows(item_factors, what), k)
     if excluded is not None and who.null_count:
         strangers = who.is_null().to_numpy()
         kept[strangers] = same_for_all(split.popular, split.truth.rows, k)[strangers]
-        excluded[strangers] = same_for_all(split.popular, split.truth.rows, k, exclude=split.past)[strangers]
+        excluded[strangers] = same_for_all(split.popular, split.truth.rows, k, exclude=split.past)[
+            strangers
+        ]
     return Ranked(kept, excluded)
 
 

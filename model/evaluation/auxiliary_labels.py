@@ -1,7 +1,8 @@
-"""How well the auxiliary head predicts labels that it never saw: those of the day's next-click queries.
+"""How well the auxiliary head predicts labels that it never saw: those of the day's next-click
+queries.
 
-A query's item is known to the click's exam by its place in the corpus, so both vectors are there already. Items outside
-the corpus are left out.
+A query's item is known to the click's exam by its place in the corpus, so both vectors are there
+already. Items outside the corpus are left out.
 """
 
 from typing import Any, NamedTuple
@@ -44,17 +45,21 @@ def labelled(asked: TowerLists, name: str, encoded: Encoded) -> Labelled:
 
 
 def measures(head: Head, clicks: Labelled) -> dict[str, Any] | None:
-    """How far predictions are from labels, beside always predicting the mean of the labels trained on.
+    """How far predictions are from labels, beside always predicting the mean of the labels trained
+    on.
 
-    Returns: `labels`, how many there are; `rmse` and `rmse_of_mean`, or of a logistic head `log_loss` and
-      `log_loss_of_mean` in nats, and `auc` where all labels are 0 or 1 and there are both. None without a label, or of
-      a head that was never trained on one.
+    Returns: `labels`, how many there are; `rmse` and `rmse_of_mean`, or of a logistic head
+      `log_loss` and `log_loss_of_mean` in nats, and `auc` where all labels are 0 or 1 and there are
+      both. None without a label, or of a head that was never trained on one.
     """
     if not len(clicks.label) or not head.seen.n:
         return None
     name, error = ("log_loss", _log_loss) if head.kind == "logistic" else ("rmse", _rmse)
     predicted = head.predict(tf.constant(clicks.query), tf.constant(clicks.item)).numpy()
-    found = {name: error(clicks.label, predicted), f"{name}_of_mean": error(clicks.label, np.float64(head.seen.mean))}
+    found = {
+        name: error(clicks.label, predicted),
+        f"{name}_of_mean": error(clicks.label, np.float64(head.seen.mean)),
+    }
     if head.kind == "logistic" and set(np.unique(clicks.label)) == {0, 1}:
         found["auc"] = auc(clicks.label, predicted)
     return {"labels": len(clicks.label), **found}

@@ -1,5 +1,5 @@
-"""What the report draws beside the measures: how popular listed items are, how near the estimated frequencies come to
-the true ones, and a few lists to look at. U lists, C items of the corpus.
+"""What the report draws beside the measures: how popular listed items are, how near the estimated
+frequencies come to the true ones, and a few lists to look at. U lists, C items of the corpus.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,9 @@ from twinspire_core.metrics.slices import slice_of
 from twinspire_core.sources.baselines import PAST
 
 GROUPS = 10
-"""Groups of items that have equally many earlier events between them; items without one are a group more."""
+"""Groups of items that have equally many earlier events between them; items without one are a group
+more.
+"""
 KNOWN = 10
 """Rows of a day from which on the share of an item is not mostly chance."""
 SHOWN = 10
@@ -58,18 +60,23 @@ def draw(
         log_q = estimate.log_q(fingerprint(corpus.column("_item"))).numpy()
         trained = examples.filter(pc.invert(examples.column("_holdout")))
         drawn = split.events > 0
-        drawn |= pc.is_in(corpus.column("_item"), pc.unique(trained.column("_item"))).to_numpy(zero_copy_only=False)
-        lists["uncorrected"] = rank_uncorrected(*vectors, log_q, drawn, temperature=train.temperature, k=k)
+        drawn |= pc.is_in(corpus.column("_item"), pc.unique(trained.column("_item"))).to_numpy(
+            zero_copy_only=False
+        )
+        lists["uncorrected"] = rank_uncorrected(
+            *vectors, log_q, drawn, temperature=train.temperature, k=k
+        )
         shares = frequency(trained.column("_item"), lambda items: estimate.log_q(items).numpy())
     lists |= {name: by.kept for name, by in rank_baselines(split, k).items() if name != PAST}
     return {model_bundle.POPULARITY: popularity(split, lists, k), model_bundle.FREQUENCY: shares}
 
 
 def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The group of each item, [C] int64: 0 for the most popular items, `GROUPS` for those without an event.
+    """The group of each item, [C] int64: 0 for the most popular items, `GROUPS` for those without
+    an event.
 
-    Groups are cut where the sum of events, from the most popular item on, passes another tenth of all of them; an item
-    belongs where its middle event does.
+    Groups are cut where the sum of events, from the most popular item on, passes another tenth of
+    all of them; an item belongs where its middle event does.
 
     Args:
       events: [C] int64.
@@ -91,8 +98,9 @@ def popularity(split: EvaluationSet, lists: Mapping[str, np.ndarray], k: int) ->
       lists: [U, L] positions by name, best first, -1 behind the end.
       k: items of each list that count.
 
-    Returns: `items`, how many each group has; `clicks`, shares of the groups among the true items in the corpus;
-      `lists`, the same among the first k listed, by name. All in the order of the groups, the most popular first.
+    Returns: `items`, how many each group has; `clicks`, shares of the groups among the true items
+      in the corpus; `lists`, the same among the first k listed, by name. All in the order of the
+      groups, the most popular first.
     """
     group = popularity_group(split.events, split.popular)
     true = split.truth.where(split.headline[split.truth.row] & (split.truth.values >= 0))
@@ -101,7 +109,9 @@ def popularity(split: EvaluationSet, lists: Mapping[str, np.ndarray], k: int) ->
         "k": k,
         "items": np.bincount(group, minlength=GROUPS + 1).tolist(),
         "clicks": _shares(group[true.values]),
-        "lists": {name: _shares(group[ranked[is_first(ranked)]]) for name, ranked in listed.items()},
+        "lists": {
+            name: _shares(group[ranked[is_first(ranked)]]) for name, ranked in listed.items()
+        },
     }
 
 
@@ -111,13 +121,21 @@ def _shares(groups: np.ndarray) -> list[float]:
 
 
 def rank_uncorrected(
-    queries: np.ndarray, items: np.ndarray, log_q: np.ndarray, drawn: np.ndarray, *, temperature: float, k: int
+    queries: np.ndarray,
+    items: np.ndarray,
+    log_q: np.ndarray,
+    drawn: np.ndarray,
+    *,
+    temperature: float,
+    k: int,
 ) -> np.ndarray:
-    """The lists that the correction spares us: best by s - log q, as a plain in-batch softmax learns to score.
+    """The lists that the correction spares us: best by s - log q, as a plain in-batch softmax
+    learns to score.
 
-    A softmax over items drawn with frequency q has its optimum at s = log P(item | query) - log q; the correction takes
-    log q out. Putting it back into the scores of a corrected model shows, without training another, what popularity
-    its lists would have had. Items that are never drawn are left out: such a softmax learns nothing of them.
+    A softmax over items drawn with frequency q has its optimum at s = log P(item | query) - log q;
+    the correction takes log q out. Putting it back into the scores of a corrected model shows,
+    without training another, what popularity its lists would have had. Items that are never drawn
+    are left out: such a softmax learns nothing of them.
 
     Args:
       queries: [U, D] float32.
@@ -130,26 +148,34 @@ def rank_uncorrected(
     Returns: [U, k] int64, best first, -1 where these items are used up.
     """
     known = np.flatnonzero(drawn)
-    scaled = np.concatenate([queries / temperature, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
-    found = top_k(scaled, np.concatenate([items[known], -log_q[known, None]], axis=1, dtype=np.float32), k)
+    scaled = np.concatenate(
+        [queries / temperature, np.ones((len(queries), 1))], axis=1, dtype=np.float32
+    )
+    found = top_k(
+        scaled, np.concatenate([items[known], -log_q[known, None]], axis=1, dtype=np.float32), k
+    )
     return np.append(known, -1)[found]
 
 
-def frequency(items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any] | None:
+def frequency(
+    items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Any] | None:
     """The streaming estimate beside the true shares of a day.
 
     Args:
       items: [N] ids, the item of each row that the day was trained on.
       log_q: the estimate: [M] int64 fingerprints to [M] float32.
 
-    Returns: `rows`, `items`; `known`, how often an item must be met for its true share to be known; `factor`, e to the
-      mean over such items' rows of |log(estimated / true share)|: by how much the estimate is off, null if there are
-      none; and `pairs`, [true share, estimated], of some items, the most frequent first and ever fewer of the rest.
-      None without rows.
+    Returns: `rows`, `items`; `known`, how often an item must be met for its true share to be known;
+      `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much
+      the estimate is off, null if there are none; and `pairs`, [true share, estimated], of some
+      items, the most frequent first and ever fewer of the rest. None without rows.
     """
     if not len(items):
         return None
-    counted = pc.value_counts(items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items)
+    counted = pc.value_counts(
+        items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items
+    )
     counts = counted.field("counts").to_numpy()
     order = np.lexsort((fingerprint(counted.field("values")), -counts))
     true = counts[order] / counts.sum()
@@ -170,10 +196,14 @@ def _short(x: float) -> float:
     return float(f"{x:.3g}")
 
 
-def pick_examples(pipeline: Pipeline, asked: TowerLists, ranked: Ranked, corpus: pa.Table) -> list[dict[str, Any]]:
-    """A user of each slice by earlier events, with their past, what they were offered and what they took.
+def pick_examples(
+    pipeline: Pipeline, asked: TowerLists, ranked: Ranked, corpus: pa.Table
+) -> list[dict[str, Any]]:
+    """A user of each slice by earlier events, with their past, what they were offered and what they
+    took.
 
-    They are the ones whose id has the lowest fingerprint: chosen by nothing that the lists have to do with.
+    They are the ones whose id has the lowest fingerprint: chosen by nothing that the lists have to
+    do with.
 
     Args:
       pipeline: its slices and its history.
@@ -181,8 +211,8 @@ def pick_examples(pipeline: Pipeline, asked: TowerLists, ranked: Ranked, corpus:
       ranked: their lists.
       corpus: `_item`, in the order of the positions.
 
-    Returns: `user`, `past_events`, and lists of ids: `history` (newest first; without that feature the user's past
-      items, the most frequent first), `items`, `taken`.
+    Returns: `user`, `past_events`, and lists of ids: `history` (newest first; without that feature
+      the user's past items, the most frequent first), `items`, `taken`.
     """
     history, split = next(iter(pipeline.kinds("history")), None), asked.split
     slices = slice_of(split.past_events, pipeline.evaluation.slices)
@@ -191,7 +221,10 @@ def pick_examples(pipeline: Pipeline, asked: TowerLists, ranked: Ranked, corpus:
     for number in np.unique(slices):
         among = np.flatnonzero(slices == number)
         row = int(among[np.argmin(key[among])])
-        told = {name: asked.queries.column(name)[row].as_py() for name in ("_user", "_truth", history or "_past")}
+        told = {
+            name: asked.queries.column(name)[row].as_py()
+            for name in ("_user", "_truth", history or "_past")
+        }
         past = told[history or "_past"] or []
         chosen = ranked.kept[row, :SHOWN]
         found.append(

@@ -1,19 +1,20 @@
 """Measures a day: how near each list came to what was taken, for whom, and how sure that is.
 
-Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": .1, …} of lists in which the user's
-past items may appear again, with three more in it where they were asked for:
+Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": .1, …} of lists
+in which the user's past items may appear again, with three more in it where they were asked for:
 
     slices     {"users": {"0": {"users", "queries", "recall@50", …}, "1-4": …},
                 "items": {"0": {"users", "true", "recall@50", …}, …, "outside": {"true"}}}
-               users by events in the history window before the day; true items by events in the count window before
-               it, each user's recall of those alone, averaged over the users who have some. Items outside the corpus
-               cannot be found
+               users by events in the history window before the day; true items by events in the
+               count window before it, each user's recall of those alone, averaged over the users
+               who have some. Items outside the corpus cannot be found
     intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, of means over users
-               (twinspire_core/metrics/bootstrap.py); what is a property of all lists together (coverage, Gini,
-               overlap) has none
+               (twinspire_core/metrics/bootstrap.py); what is a property of all lists together
+               (coverage, Gini, overlap) has none
     excluded   the same measures of lists without the user's past items
 
-`users` are those with a past: newcomers count in their slice alone. The gate looks at lists with seen items kept.
+`users` are those with a past: newcomers count in their slice alone. The gate looks at lists with
+seen items kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,9 @@ class Ranked(NamedTuple):
 
     def of(self, queries: np.ndarray) -> "Ranked":
         """The lists of some queries: [U] bool, or their places."""
-        return Ranked(self.kept[queries], self.excluded[queries] if self.excluded is not None else None)
+        return Ranked(
+            self.kept[queries], self.excluded[queries] if self.excluded is not None else None
+        )
 
 
 def rank(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked:
@@ -65,7 +68,8 @@ def rank(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int) -
 
 
 def nearest(queries: np.ndarray, items: np.ndarray, k: int, more: np.ndarray) -> np.ndarray:
-    """So many of each query's best items that k are left whatever is excluded: one search for both kinds of lists.
+    """So many of each query's best items that k are left whatever is excluded: one search for both
+    kinds of lists.
 
     Args:
       queries: [U, D] float32.
@@ -76,7 +80,8 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, more: np.ndarray) ->
     Returns: [U, L] int64, best first, -1 behind the end.
     """
     found = np.full((len(queries), k + int(more.max(initial=0))), -1, np.int64)
-    size = np.searchsorted([k // 8, k // 2, k], more)  # most have had little, few more than a whole list
+    # Most have had little, few more than a whole list
+    size = np.searchsorted([k // 8, k // 2, k], more)
     for some in (np.flatnonzero(size == number) for number in range(4)):
         length = k + int(more[some].max(initial=0))
         found[some, :length] = top_k(queries[some], items, length)
@@ -89,22 +94,38 @@ def with_and_without(found: np.ndarray, past: Ragged, k: int) -> Ranked:
 
 
 def rank_baselines(split: EvaluationSet, k: int) -> dict[str, Ranked]:
-    """The lists that need no model, by name. `past` without seen items would be `most_popular`: left out."""
+    """The lists that need no model, by name. `past` without seen items would be `most_popular`:
+    left out.
+    """
     ranked = {}
-    for name, order in ((baselines.MOST_POPULAR, split.popular), (baselines.POPULAR_LATELY, split.lately)):
-        kept, fresh = (baselines.same_for_all(order, split.truth.rows, k, exclude=x) for x in (None, split.past))
+    for name, order in (
+        (baselines.MOST_POPULAR, split.popular),
+        (baselines.POPULAR_LATELY, split.lately),
+    ):
+        kept, fresh = (
+            baselines.same_for_all(order, split.truth.rows, k, exclude=x)
+            for x in (None, split.past)
+        )
         ranked[name] = Ranked(kept, fresh)
-    return {**ranked, baselines.PAST: Ranked(baselines.past_then(split.past, split.popular, k), None)}
+    return {
+        **ranked,
+        baselines.PAST: Ranked(baselines.past_then(split.past, split.popular, k), None),
+    }
 
 
-def evaluate_split(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]) -> Measures:
+def evaluate_split(
+    split: EvaluationSet, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]
+) -> Measures:
     """Measures two towers by exact search of the whole corpus; arguments as those of `rank`."""
     return evaluate_ranked(split, rank(split, queries, items, max(ks)), ks)
 
 
 def evaluate_baselines(split: EvaluationSet, ks: Sequence[int]) -> dict[str, Measures]:
     """Measures the lists that need no model, by name."""
-    return {name: evaluate_ranked(split, ranked, ks) for name, ranked in rank_baselines(split, max(ks)).items()}
+    return {
+        name: evaluate_ranked(split, ranked, ks)
+        for name, ranked in rank_baselines(split, max(ks)).items()
+    }
 
 
 def evaluate_ranked(split: EvaluationSet, ranked: Ranked, ks: Sequence[int]) -> Measures:
@@ -144,7 +165,8 @@ def evaluate_lists(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) 
 def compare(
     split: EvaluationSet, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]
 ) -> dict[str, dict[str, float]]:
-    """How much better one set of lists is than another for the same queries, as a share of the other's measure.
+    """How much better one set of lists is than another for the same queries, as a share of the
+    other's measure.
 
     Args:
       split: from `prepare`.
@@ -152,10 +174,11 @@ def compare(
       baseline: [U, L] positions, those compared with.
       ks: list lengths.
 
-    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the number of users
-    whose two lists `differ` in it; and where there are resamples the interval of the change, `low` and `high`: paired,
-    both lists being resampled alike. A resample in which neither list finds anything tells of no change. Measures that
-    are 0 for the baseline, and those of all lists together, are not there.
+    Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the
+    number of users whose two lists `differ` in it; and where there are resamples the interval of
+    the change, `low` and `high`: paired, both lists being resampled alike. A resample in which
+    neither list finds anything tells of no change. Measures that are 0 for the baseline, and those
+    of all lists together, are not there.
     """
     ours, theirs = by_query(split, ranked, ks), by_query(split, baseline, ks)
     after, before = means(ours), means(theirs)
@@ -164,11 +187,16 @@ def compare(
         other = np.abs(ours[name] - theirs[name]) > 0
         found[name] = {"change": after[name] / before[name] - 1, "differ": split.users_among(other)}
     if split.resamples:
-        sums = (resampled_means({n: x[n] for n in found}, split.user, split.resamples) for x in (ours, theirs))
+        sums = (
+            resampled_means({n: x[n] for n in found}, split.user, split.resamples)
+            for x in (ours, theirs)
+        )
         ours_again, theirs_again = sums
         with np.errstate(divide="ignore", invalid="ignore"):
             pairs = {name: (ours_again[name], theirs_again[name]) for name in found}
-            changes = {name: np.where(one == two, 0.0, one / two - 1) for name, (one, two) in pairs.items()}
+            changes = {
+                name: np.where(one == two, 0.0, one / two - 1) for name, (one, two) in pairs.items()
+            }
         for name, (low, high) in intervals(changes).items():
             found[name] |= {"low": low, "high": high}
     return found
@@ -177,8 +205,8 @@ def compare(
 def by_query(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Measures of each query's list by name, [U] float64, nan where one does not apply.
 
-    `recall@50` is of the headline; `recall@50/users:0` of a slice of users; `recall@50/items:0` of the true items of
-    that slice, in the headline.
+    `recall@50` is of the headline; `recall@50/users:0` of a slice of users; `recall@50/items:0` of
+    the true items of that slice, in the headline.
     """
     hit = hits(ranked, split.truth)
     of_all = {**by_place(hit, distinct(split.truth), ks), **popular_share(ranked, split.hot, ks)}
@@ -189,14 +217,19 @@ def by_query(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> dic
     item_of = np.append(items, -1)  # -1, no item, is the last
     item_of_hit = item_of[ranked[hit.row, hit.values]]
     for number, name in enumerate(slices.names(split.bounds)):
-        values |= {slices.key(m, slices.USERS, name): np.where(users == number, x, np.nan) for m, x in of_all.items()}
+        values |= {
+            slices.key(m, slices.USERS, name): np.where(users == number, x, np.nan)
+            for m, x in of_all.items()
+        }
         wanted = distinct(split.truth.where(item_of[split.truth.values] == number))
         found = by_place(hit.where(item_of_hit == number), np.where(split.headline, wanted, 0), ks)
         values |= {slices.key(f"recall@{k}", slices.ITEMS, name): found[f"recall@{k}"] for k in ks}
     return values
 
 
-def _slices(split: EvaluationSet, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Measures]]:
+def _slices(
+    split: EvaluationSet, values: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, Measures]]:
     average = means({name: x for name, x in values.items() if "/" in name})
     users, items = (slices.slice_of(x, split.bounds) for x in (split.past_events, split.events))
     known = split.truth.where(split.headline[split.truth.row])
@@ -210,12 +243,19 @@ def _slices(split: EvaluationSet, values: Mapping[str, np.ndarray]) -> dict[str,
         for side, measures in found.items():
             if measures[name]["users"]:
                 ending = slices.key("", side, name)
-                measures[name] |= {m.removesuffix(ending): x for m, x in average.items() if m.endswith(ending)}
+                measures[name] |= {
+                    m.removesuffix(ending): x for m, x in average.items() if m.endswith(ending)
+                }
     found[slices.ITEMS]["outside"] = {"true": int((known.values < 0).sum())}
     return found
 
 
 def headline(measures: Mapping[str, Any], ks: Sequence[int]) -> dict[str, float]:
     """The measures that a table shows, in its order."""
-    names = [f"recall@{k}" for k in ks] + [f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", "mrr", f"coverage@{max(ks)}"]
+    names = [f"recall@{k}" for k in ks] + [
+        f"ndcg@{min(ks)}",
+        f"hit_rate@{min(ks)}",
+        "mrr",
+        f"coverage@{max(ks)}",
+    ]
     return {name: measures[name] for name in names if name in measures}

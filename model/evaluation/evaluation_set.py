@@ -60,20 +60,25 @@ class EvaluationSet:
         return int(np.count_nonzero(np.bincount(self.user[chosen])))
 
 
-def prepare(evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0) -> EvaluationSet:
+def prepare(
+    evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0
+) -> EvaluationSet:
     """Reads the queries of a day against its catalogue.
 
     Args:
-      evaluation: rows of `evaluation/` in the order of the query vectors to come: `_user`, `_truth`, `_past`, and
-        `_day` where there are several. Without `_past_events` all queries are in the headline, and the number of their
-        past items tells them apart.
+      evaluation: rows of `evaluation/` in the order of the query vectors to come: `_user`,
+        `_truth`, `_past`, and `_day` where there are several. Without `_past_events` all queries
+        are in the headline, and the number of their past items tells them apart.
       corpus: rows of `corpus/start/`, in the order of the item vectors to come.
       bounds: see `Split`.
       resamples: see `Split`.
     """
     items = corpus.column("_item").combine_chunks()
     past, columns = positions(evaluation.column("_past"), items), evaluation.column_names
-    lately, recent = baselines.popular_order(corpus, "_lately"), corpus.column("_lately").fill_null(0).to_numpy()
+    lately, recent = (
+        baselines.popular_order(corpus, "_lately"),
+        corpus.column("_lately").fill_null(0).to_numpy(),
+    )
     user = evaluation.column("_user").combine_chunks().dictionary_encode()
     return EvaluationSet(
         truth=positions(evaluation.column("_truth"), items),
@@ -83,7 +88,9 @@ def prepare(evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (
         hot=popular_items(lately, recent),
         events=corpus.column("_popular").fill_null(0).to_numpy(),
         user=user.indices.to_numpy().astype(np.int64),
-        past_events=evaluation.column("_past_events").to_numpy() if "_past_events" in columns else past.lengths,
+        past_events=evaluation.column("_past_events").to_numpy()
+        if "_past_events" in columns
+        else past.lengths,
         headline=has_past(evaluation),
         days=pc.count_distinct(evaluation.column("_day")).as_py() if "_day" in columns else 1,
         bounds=tuple(bounds),

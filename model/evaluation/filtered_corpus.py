@@ -1,4 +1,6 @@
-"""Part of a catalogue: what passes a filter. P of C items; positions are numbers from 0, -1 is none."""
+"""Part of a catalogue: what passes a filter. P of C items; positions are numbers from 0, -1 is
+none.
+"""
 
 from dataclasses import replace
 
@@ -25,7 +27,9 @@ class FilteredCorpus:
         self._place[self.rows] = np.arange(len(self.rows))
 
     def split(self, split: EvaluationSet) -> EvaluationSet:
-        """The same queries against the part alone. What users had of the rest still tells them apart in slices."""
+        """The same queries against the part alone. What users had of the rest still tells them
+        apart in slices.
+        """
         return replace(
             split,
             truth=self._inside(split.truth),
@@ -38,12 +42,17 @@ class FilteredCorpus:
 
     def inside(self, ranked: Ranked) -> Ranked:
         """Lists in positions of the whole, in positions of the part."""
-        return Ranked(self._place[ranked.kept], self._place[ranked.excluded] if ranked.excluded is not None else None)
+        return Ranked(
+            self._place[ranked.kept],
+            self._place[ranked.excluded] if ranked.excluded is not None else None,
+        )
 
     def outside(self, ranked: Ranked) -> Ranked:
         """Lists in positions of the part, in positions of the whole."""
         back = np.append(self.rows, -1)
-        return Ranked(back[ranked.kept], back[ranked.excluded] if ranked.excluded is not None else None)
+        return Ranked(
+            back[ranked.kept], back[ranked.excluded] if ranked.excluded is not None else None
+        )
 
     def _inside(self, lists: Ragged) -> Ragged:
         return lists._replace(values=self._place[lists.values])

@@ -1,8 +1,10 @@
-"""On which earlier days users are still strangers to a version: the shares held out, as they were when it learned.
+"""On which earlier days users are still strangers to a version: the shares held out, as they were
+when it learned.
 
-Users are held out by a lot drawn for user and day: those under `evaluation.holdout`, at most 10,000. So the users of
-a smaller share are among those of a larger one, and whoever today's share holds out of an earlier day was kept from a
-version only if the share was no smaller each time that it, or a version before it, was trained on that day.
+Users are held out by a lot drawn for user and day: those under `evaluation.holdout`, at most
+10,000. So the users of a smaller share are among those of a larger one, and whoever today's share
+holds out of an earlier day was kept from a version only if the share was no smaller each time that
+it, or a version before it, was trained on that day.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,11 +15,15 @@ from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.stage_context import StageContext
 
 Shares = Mapping[str, float]
-"""By day, for the days that held-out users are taken from: the smallest share held out by whoever trained on it."""
+"""By day, for the days that held-out users are taken from: the smallest share held out by whoever
+trained on it.
+"""
 
 
 def unseen_users_on(ctx: StageContext) -> set[date]:
-    """Earlier days whose users held out by today's share neither the day's version nor its parent was trained on."""
+    """Earlier days whose users held out by today's share neither the day's version nor its parent
+    was trained on.
+    """
     shares, share = _of_parent(ctx), ctx.pipeline.evaluation.holdout
     return {day for day in _recent(ctx.day) if shares.get(str(day), 1.0) >= share}
 
@@ -36,7 +42,9 @@ def shares_after(ctx: StageContext, days: Collection[date]) -> Shares:
 
 
 def _of_parent(ctx: StageContext) -> Shares:
-    """The parent's record. Of a version that has none it is unknown on whom it was trained: nobody is a stranger."""
+    """The parent's record. Of a version that has none it is unknown on whom it was trained: nobody
+    is a stranger.
+    """
     if ctx.parent is None:
         return {}
     unknown = {str(day): 0.0 for day in _recent(ctx.day)}

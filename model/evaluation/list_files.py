@@ -1,7 +1,9 @@
-"""Files that hold a list of items per user: recommendations made by anything, or what was really taken.
+"""Files that hold a list of items per user: recommendations made by anything, or what was really
+taken.
 
-Parquet, JSON Lines or CSV (`.gz` is understood), read as logs are: a CSV's columns are text. One row per user with a
-list, or one row per user and item, best first. List elements are ids, or objects with a field `item`.
+Parquet, JSON Lines or CSV (`.gz` is understood), read as logs are: a CSV's columns are text. One
+row per user with a list, or one row per user and item, best first. List elements are ids, or
+objects with a field `item`.
 """
 
 import io
@@ -52,12 +54,14 @@ def read_table(place: str) -> pa.Table:
         return pa.concat_tables([_read(file) for file in files], promote_options="default")
     except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, EOFError, zlib.error, ValueError) as e:
         raise BadData(
-            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {place} failed: {e}. "
-            "It may be truncated, or of another format."
+            f"A file is read by its ending (.parquet, .jsonl, .csv, also with .gz); reading {place}"
+            f" failed: {e}. It may be truncated, or of another format."
         ) from e
 
 
-def read_lists(table: pa.Table, columns: Sequence[str], *, place: str = "the table", user: str | None = None) -> Lists:
+def read_lists(
+    table: pa.Table, columns: Sequence[str], *, place: str = "the table", user: str | None = None
+) -> Lists:
     """Takes the lists out of a table.
 
     Args:
@@ -89,18 +93,24 @@ def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = N
     twice = pc.value_counts(key).filter(pc.greater(pc.value_counts(key).field("counts"), 1))
     if len(twice):
         raise BadData(
-            f"A query has one row; {place} has {len(table)} rows, and {twice[0]['counts']} of {twice[0]['values']}. "
-            "Where a user has several queries, tell them apart by a column `query`."
+            f"A query has one row; {place} has {len(table)} rows, and {twice[0]['counts']} of"
+            f" {twice[0]['values']}. Where a user has several queries, tell them apart by a column"
+            " `query`."
         )
     return key
 
 
 def distinct(lists: Lists) -> Lists:
     """The same lists with every item once, without those that are empty."""
-    rows = np.repeat(np.arange(len(lists.items)), pc.list_value_length(lists.items).to_numpy(zero_copy_only=False))
+    rows = np.repeat(
+        np.arange(len(lists.items)),
+        pc.list_value_length(lists.items).to_numpy(zero_copy_only=False),
+    )
     values = lists.items.flatten()
     names = pc.unique(values)
-    _, first = np.unique(rows * (len(names) + 1) + pc.index_in(values, names).to_numpy(), return_index=True)
+    _, first = np.unique(
+        rows * (len(names) + 1) + pc.index_in(values, names).to_numpy(), return_index=True
+    )
     first.sort()
     lengths = np.bincount(rows[first], minlength=len(lists.key))
     kept = pa.array(lengths > 0)
@@ -112,7 +122,9 @@ def as_text(column: pa.Array, place: str) -> pa.Array:
     if pa.types.is_null(column.type) or pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
     if not (
-        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        pa.types.is_integer(column.type)
+        or pa.types.is_string(column.type)
+        or pa.types.is_large_string(column.type)
     ):
         raise BadData(f"Ids are strings or whole numbers; {place} has {column.type}.")
     return column.cast(pa.string()).fill_null("")
@@ -123,7 +135,11 @@ def _read(place: str) -> pa.Table:
     if kind == "parquet":
         return pq.read_table(io.BytesIO(storage.read_bytes(place)))
     with open_text(place) as text:
-        return _json_lines(text) if kind == "jsonl" else _csv(text, "\t" if ".tsv" in place.lower() else ",")
+        return (
+            _json_lines(text)
+            if kind == "jsonl"
+            else _csv(text, "\t" if ".tsv" in place.lower() else ",")
+        )
 
 
 def _json_lines(text: BinaryIO) -> pa.Table:
@@ -132,7 +148,9 @@ def _json_lines(text: BinaryIO) -> pa.Table:
         if objects.unreadable:
             bad = objects.unreadable[0]
             raise ValueError(f"line {bad.number} is {bad.reason} ({bad.why})")
-        records += [{name: _ids(value) for name, value in record.items()} for record in objects.records]
+        records += [
+            {name: _ids(value) for name, value in record.items()} for record in objects.records
+        ]
     names = list(dict.fromkeys(name for record in records for name in record))
     return frame(records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
 
@@ -152,26 +170,32 @@ def _csv(text: BinaryIO, delimiter: str) -> pa.Table:
             raise ValueError(f"row {found.number} has {found.why}, {found.reason}")
         columns.append(pa.Table.from_batches([found[0]]))
     table = pa.concat_tables(columns)
-    return pa.table([pc.if_else(pc.equal(c, ""), pa.scalar(None, pa.string()), c) for c in table.columns], names)
+    return pa.table(
+        [pc.if_else(pc.equal(c, ""), pa.scalar(None, pa.string()), c) for c in table.columns], names
+    )
 
 
 def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:
     found = next((name for name in names if name in table.column_names), None)
     if found is None:
         raise BadData(
-            f"A column must say {meaning}: one of {', '.join(names)}; {place} has {', '.join(table.column_names)}. "
-            "Rename the column."
+            f"A column must say {meaning}: one of {', '.join(names)}; {place} has"
+            f" {', '.join(table.column_names)}. Rename the column."
         )
     column = table.column(found).combine_chunks()
     return column.cast(pa.list_(pa.string())) if pa.types.is_null(column.type) else column
 
 
 def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
-    return as_text(_column(table, (*USER_COLUMNS, *([user] if user else [])), place, "who asked"), place)
+    return as_text(
+        _column(table, (*USER_COLUMNS, *([user] if user else [])), place, "who asked"), place
+    )
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _gathered(key: pa.Array, items: pa.Array) -> Lists:

@@ -1,10 +1,13 @@
-"""How far a version is ahead of `popular_today`: the items by how often the day's other users took them.
+"""How far a version is ahead of `popular_today`: the items by how often the day's other users took
+them.
 
-Those users are whom the version was trained on, so both lists know the same of the day; the version's baseline knows
-nothing of it. Where what is taken changes by the day, that alone may double a measure, whatever else the version is
-worth. A day that is easy is so for both lists, hence their ratio, unlike the measure, may be compared between days:
+Those users are whom the version was trained on, so both lists know the same of the day; the
+version's baseline knows nothing of it. Where what is taken changes by the day, that alone may
+double a measure, whatever else the version is worth. A day that is easy is so for both lists, hence
+their ratio, unlike the measure, may be compared between days:
 
-    lead = measure of the version / measure of popular_today, for the same users held out of training
+    lead = measure of the version / measure of popular_today, for the same users held out of
+    training
 
 It is measured on users of the day itself, where these are `gate.min_users` or more.
 """
@@ -30,22 +33,30 @@ Lead = Mapping[str, Mapping[str, float]]
 """By measure, what `lead` tells."""
 
 
-def popular_today(split: EvaluationSet, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Positions of the corpus by how often the day's other users took them, [C] int64; ties as `popular_lately`.
+def popular_today(
+    split: EvaluationSet, corpus: pa.Table, taken: pa.Array | pa.ChunkedArray
+) -> np.ndarray:
+    """Positions of the corpus by how often the day's other users took them, [C] int64; ties as
+    `popular_lately`.
 
     Args:
       split: prepared for the corpus.
       corpus: `_item`.
       taken: ids, the item of each row of the day that is trained on.
     """
-    place = pc.index_in(taken, value_set=corpus.column("_item").combine_chunks()).drop_null().to_numpy()
+    place = (
+        pc.index_in(taken, value_set=corpus.column("_item").combine_chunks()).drop_null().to_numpy()
+    )
     times = np.bincount(place, minlength=split.items)
     return split.lately[np.argsort(-times[split.lately], kind="stable")]
 
 
-def measure_lift(ctx: StageContext, asked: TowerLists, ranked: Ranked, today: np.ndarray) -> Lead | None:
-    """The lead of lists, by measure: `lead` with its paired interval, `low` and `high`; `popular_today`, the measure of
-    that list; and the number of users whose two lists `differ` in it. What that list finds nothing by is left out.
+def measure_lift(
+    ctx: StageContext, asked: TowerLists, ranked: Ranked, today: np.ndarray
+) -> Lead | None:
+    """The lead of lists, by measure: `lead` with its paired interval, `low` and `high`;
+    `popular_today`, the measure of that list; and the number of users whose two lists `differ` in
+    it. What that list finds nothing by is left out.
 
     Args:
       ctx: pipeline and day.
@@ -76,7 +87,8 @@ def measure_lift(ctx: StageContext, asked: TowerLists, ranked: Ranked, today: np
 
 
 def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, float]]:
-    """What the version of the day remembers: its line's leads of up to `KEPT` days before, and its own.
+    """What the version of the day remembers: its line's leads of up to `KEPT` days before, and its
+    own.
 
     Args:
       ctx: day and parent.
@@ -84,6 +96,10 @@ def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, floa
 
     Returns: leads by day and measure.
     """
-    before = model_bundle.read_metrics(ctx.parent.home).get(model_bundle.LEADS, {}) if ctx.parent else {}
+    before = (
+        model_bundle.read_metrics(ctx.parent.home).get(model_bundle.LEADS, {}) if ctx.parent else {}
+    )
     told = {name: x["measure_lift"] for name, x in own.items()} if own else {}
-    return {day: before[day] for day in sorted(before)[-KEPT:]} | ({str(ctx.day): told} if told else {})
+    return {day: before[day] for day in sorted(before)[-KEPT:]} | (
+        {str(ctx.day): told} if told else {}
+    )

@@ -21,7 +21,13 @@ from model.evaluation.evaluate import (
 )
 from model.evaluation.evaluation_set import EvaluationSet, prepare
 from model.evaluation.held_out_days import unseen_users_on
-from model.evaluation.queries import at_most_events, distinct_rows, holdout_rows, next_click_rows, progressive_rows
+from model.evaluation.queries import (
+    at_most_events,
+    distinct_rows,
+    holdout_rows,
+    next_click_rows,
+    progressive_rows,
+)
 from twinspire_core.config.sections import EvaluationConfig
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.model_bundle import Tower
@@ -31,7 +37,9 @@ Towers = Mapping[str, Tower]
 """Both towers, by side."""
 
 DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
-"""The exams of a day: next-day of all users and of those held out of training; next-click of both."""
+"""The exams of a day: next-day of all users and of those held out of training; next-click of
+both.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +65,8 @@ class TowerLists:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """What two towers make of exams, each distinct query once: many exams share some, and a basket's events are one.
+    """What two towers make of exams, each distinct query once: many exams share some, and a
+    basket's events are one.
 
     Attributes:
       distinct: [Q, D] float32, the queries.
@@ -74,13 +83,19 @@ class Encoded:
         return self.distinct[self.place[name]]
 
 
-def exam(queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig | None = None) -> TowerLists:
+def exam(
+    queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig | None = None
+) -> TowerLists:
     """Prepares queries for a corpus; without settings there are no slices and no intervals."""
     bounds, resamples = (settings.slices, settings.resamples) if settings else ((), 0)
-    return TowerLists(queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples))
+    return TowerLists(
+        queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples)
+    )
 
 
-def examine(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists], k: int) -> dict[str, Ranked]:
+def examine(
+    towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists], k: int
+) -> dict[str, Ranked]:
     """What two towers list, from raw features, the corpus encoded once.
 
     Args:
@@ -97,7 +112,10 @@ def examine(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists], k
 def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists]) -> Encoded:
     """The vectors of the corpus and of all queries; arguments as those of `examine`."""
     read = {"_user", *towers["query"].inputs}
-    parts = [exam.queries.select([c for c in exam.queries.column_names if c in read]) for exam in exams.values()]
+    parts = [
+        exam.queries.select([c for c in exam.queries.column_names if c in read])
+        for exam in exams.values()
+    ]
     every = pa.concat_tables(parts, promote_options="default")
     first, place = distinct_rows(every)
     ends = np.cumsum([part.num_rows for part in parts])[:-1]
@@ -109,12 +127,17 @@ def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists]) ->
 
 
 def rank_all(encoded: Encoded, exams: Mapping[str, TowerLists], k: int) -> dict[str, Ranked]:
-    """Lists of k items, one set per exam, out of their vectors; each distinct query is searched for once."""
+    """Lists of k items, one set per exam, out of their vectors; each distinct query is searched for
+    once.
+    """
     most = np.zeros(len(encoded.distinct), np.int64)
     for name, place in encoded.place.items():
         np.maximum.at(most, place, exams[name].split.past.lengths)
     found = nearest(encoded.distinct, encoded.items, k, most)
-    return {name: with_and_without(found[place], exams[name].split.past, k) for name, place in encoded.place.items()}
+    return {
+        name: with_and_without(found[place], exams[name].split.past, k)
+        for name, place in encoded.place.items()
+    }
 
 
 def exams_of(
@@ -132,7 +155,9 @@ def exams_of(
     history = next(iter(p.kinds("history")), None)
     earlier = unseen_users_on(ctx)
     users, events = evaluation.narrow, examples.narrow
-    held = holdout_rows(users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit)
+    held = holdout_rows(
+        users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit
+    )
     chosen = {DAY: progressive_rows(users, ctx.day, limit), HELD: held}
     asked = {name: evaluation.whole(rows) for name, rows in chosen.items()}
     clicks = {CLICKS: events, HELD_CLICKS: events.filter(events.column("_holdout"))}
@@ -148,16 +173,20 @@ def metrics(
     others: Mapping[str, Mapping[str, Ranked]],
     ks: Sequence[int],
 ) -> dict[str, Any]:
-    """What metrics.json tells of quality; twinspire_core/contracts/model_bundle.py says what the keys mean.
+    """What metrics.json tells of quality; twinspire_core/contracts/model_bundle.py says what the
+    keys mean.
 
     Args:
       exams: from `exams_of`.
-      before: the parent's lists by exam, none without a parent; what is behind the longest k does not count.
+      before: the parent's lists by exam, none without a parent; what is behind the longest k does
+        not count.
       after: this version's lists of those held out, likewise.
       others: further baselines by exam and name.
       ks: list lengths.
     """
-    before, after = ({name: x.first(max(ks)) for name, x in ranked.items()} for ranked in (before, after))
+    before, after = (
+        {name: x.first(max(ks)) for name, x in ranked.items()} for ranked in (before, after)
+    )
 
     def measures(name: str, ranked: Mapping[str, Ranked]) -> Measures | None:
         return exams[name].measures(ranked[name], ks) if name in ranked else None
@@ -173,7 +202,10 @@ def metrics(
         }
 
     def without_model(name: str) -> dict[str, Measures]:
-        more = {other: exams[name].measures(ranked, ks) for other, ranked in others.get(name, {}).items()}
+        more = {
+            other: exams[name].measures(ranked, ks)
+            for other, ranked in others.get(name, {}).items()
+        }
         return {**exams[name].baselines(ks), **more}
 
     return {

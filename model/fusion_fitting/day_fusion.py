@@ -1,13 +1,14 @@
 """The day's mix: measured as it was before the day, then fitted anew for the days to come.
 
     day D     the parent's mix is measured on D's queries: neither its towers nor its weights saw D. Then weights are
-              fitted on what the parent's towers and the other sources listed for D, without the users held out of D's
-              training. The version of D carries them
+              fitted on what the parent's towers and the other sources listed for D, without the
+              users held out of D's training. The version of D carries them
     held out  that mix and the parent's are compared on D's held-out users, which neither saw
     day D+1   the version of D is the parent
 
-A first version has no parent to list anything for its day. Its weights are fitted on what its own towers list for D's
-held-out users. They are then no test of them: nothing is measured of that mix before D+1.
+A first version has no parent to list anything for its day. Its weights are fitted on what its own
+towers list for D's held-out users. They are then no test of them: nothing is measured of that mix
+before D+1.
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ class DayFusion:
       before: the parent's lists by exam, at least `DEPTH` long; none without a parent.
       after: this version's lists of those held out.
       inherited: the parent's mix, if it has one.
-      near: what co-occurrence says, by exam, at least `DEPTH` long; worked out where it is not given.
+      near: what co-occurrence says, by exam, at least `DEPTH` long; worked out where it is not
+        given.
     """
 
     ctx: StageContext
@@ -58,7 +60,8 @@ class DayFusion:
     near: Mapping[str, Ranked] = field(default_factory=dict)
 
     def fit(self) -> Fusion | None:
-        """The mix that the day's version carries: with too few users to fit on the parent's, if its sources are these.
+        """The mix that the day's version carries: with too few users to fit on the parent's, if its
+        sources are these.
 
         None where there is none; the two-tower is then served alone.
         """
@@ -71,7 +74,8 @@ class DayFusion:
             return old if old and (old.sources, old.bounds) == (settings.sources, bounds) else None
         enough = [len(rows) >= settings.min_users for rows in chosen]
         asked = [rows for rows, own in zip(chosen, enough, strict=True) if own]
-        asked += [np.sort(np.concatenate(chosen))] if not all(enough) else []  # the weights of small slices
+        # The weights of small slices
+        asked += [np.sort(np.concatenate(chosen))] if not all(enough) else []
         found = [self._weights(name, lists.kept, rows) for rows in asked]
         own_weights = iter(found)
         weights = [next(own_weights) if own else found[-1] for own in enough]
@@ -84,19 +88,35 @@ class DayFusion:
             "users": {name: len(rows) for name, rows in zip(names, chosen, strict=True)},
             "own_weights": [name for name, own in zip(names, enough, strict=True) if own],
         }
-        return Fusion(sources=settings.sources, bounds=bounds, weights=np.stack(weights).round(6), fitted=fitted)
+        return Fusion(
+            sources=settings.sources,
+            bounds=bounds,
+            weights=np.stack(weights).round(6),
+            fitted=fitted,
+        )
 
     def figures(self, mix: Fusion | None) -> dict[str, Any]:
-        """What metrics.json tells of mixes; twinspire_core/contracts/model_bundle.py says what the keys mean.
+        """What metrics.json tells of mixes; twinspire_core/contracts/model_bundle.py says what the
+        keys mean.
 
         Args:
           mix: what `fit` returned.
         """
         ks, today, rows = self.ctx.pipeline.evaluation.ks, self._today(), self._is_today()
-        day = self._ranked(self.inherited, self.asked[DAY].split, self.before.get(DAY), self.near.get(DAY))
-        new = None if mix and mix.fitted["on"] == HELD_OUT and mix.fitted["day"] == str(self.ctx.day) else mix
+        day = self._ranked(
+            self.inherited, self.asked[DAY].split, self.before.get(DAY), self.near.get(DAY)
+        )
+        new = (
+            None
+            if mix and mix.fitted["on"] == HELD_OUT and mix.fitted["day"] == str(self.ctx.day)
+            else mix
+        )
         candidate, baseline = (
-            self._ranked(which, today.split, *(x[HELD].of(rows) if HELD in x else None for x in (lists, self.near)))
+            self._ranked(
+                which,
+                today.split,
+                *(x[HELD].of(rows) if HELD in x else None for x in (lists, self.near)),
+            )
             for which, lists in ((new, self.after), (self.inherited, self.before))
         )
 
@@ -109,17 +129,27 @@ class DayFusion:
                 "users": today.split.users,
                 "candidate": measures(today, candidate),
                 "baseline": measures(today, baseline),
-                "change": compare(today.split, candidate.kept, baseline.kept, ks) if candidate and baseline else None,
+                "change": (
+                    compare(today.split, candidate.kept, baseline.kept, ks)
+                    if candidate and baseline
+                    else None
+                ),
             },
             model_bundle.FITTED: mix.fitted if mix else None,
         }
 
     def _told(self) -> np.ndarray:
         """Which queries weights may be fitted on, [U] bool."""
-        return ~self.asked[DAY].queries.column("_holdout").to_numpy() if self.before else self._is_today()
+        return (
+            ~self.asked[DAY].queries.column("_holdout").to_numpy()
+            if self.before
+            else self._is_today()
+        )
 
     def _is_today(self) -> np.ndarray:
-        """Which held-out queries are of the day, [U] bool. What earlier ones look for is in the day's tables."""
+        """Which held-out queries are of the day, [U] bool. What earlier ones look for is in the
+        day's tables.
+        """
         days = self.asked[HELD].queries.column("_day")
         return pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
 
@@ -128,10 +158,18 @@ class DayFusion:
         return exam(rows, self.corpus, self.ctx.pipeline.evaluation)
 
     def _ranked(
-        self, mix: Fusion | None, split: EvaluationSet, two_tower: Ranked | None, near: Ranked | None
+        self,
+        mix: Fusion | None,
+        split: EvaluationSet,
+        two_tower: Ranked | None,
+        near: Ranked | None,
     ) -> Ranked | None:
         k = max(self.ctx.pipeline.evaluation.ks)
-        return rank_fusion(mix, self.nominators, split, two_tower, k, near=near) if mix and two_tower else None
+        return (
+            rank_fusion(mix, self.nominators, split, two_tower, k, near=near)
+            if mix and two_tower
+            else None
+        )
 
     def _ks(self) -> list[int]:
         ks = sorted(self.ctx.pipeline.evaluation.ks)
@@ -141,8 +179,14 @@ class DayFusion:
         """Weights fitted on the queries of an exam at these places, ascending."""
         rows, split, sources = _some(rows), self.asked[name].split, self.ctx.pipeline.mix.sources
         near = self.near[name].kept[rows] if name in self.near else None
-        lists = self.nominators.retrieve(sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near)
-        return fit_weights(pool_candidates([lists[source] for source in sources]), split.truth.take(rows), self._ks())
+        lists = self.nominators.retrieve(
+            sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near
+        )
+        return fit_weights(
+            pool_candidates([lists[source] for source in sources]),
+            split.truth.take(rows),
+            self._ks(),
+        )
 
 
 def _by_slice(told: np.ndarray, events: np.ndarray, bounds: tuple[int, ...]) -> list[np.ndarray]:

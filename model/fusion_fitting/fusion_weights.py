@@ -1,4 +1,6 @@
-"""Fits the weights of a mix: what would have found most of what was taken. U queries, S sources, P candidates."""
+"""Fits the weights of a mix: what would have found most of what was taken. U queries, S sources, P
+candidates.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Self
@@ -12,7 +14,9 @@ from twinspire_core.search.ragged import Ragged
 STEPS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0)
 """Weights that are tried."""
 FILLS = 1e-5
-"""Weight of a source that fills up what another leaves, and no more: neighbouring places differ by a hundredfold."""
+"""Weight of a source that fills up what another leaves, and no more: neighbouring places differ by
+a hundredfold.
+"""
 MOST_USERS = 3_000
 """Queries that weights are fitted on at the most, evenly out of all."""
 
@@ -24,13 +28,14 @@ _NEARER = 1e-3  # how much the shorter list counts beside the longer: it decides
 def fit_weights(pooled: CandidatePool, truth: Ragged, ks: Sequence[int]) -> np.ndarray:
     """Searches for the weights of the best lists, one weight at a time.
 
-    It starts from the best of: each source alone, filled up by the others, and all alike. So on the queries that it is
-    fitted on, a mix finds no less than the best source does.
+    It starts from the best of: each source alone, filled up by the others, and all alike. So on the
+    queries that it is fitted on, a mix finds no less than the best source does.
 
     Args:
       pooled: candidates of each query.
       truth: U lists of what was taken; -1 is outside the catalogue.
-      ks: the lengths of lists of which recall@k counts: the first decides, the others between equals.
+      ks: the lengths of lists of which recall@k counts: the first decides, the others between
+        equals.
 
     Returns: [S] float64, positive, with the sum 1.
     """
@@ -96,7 +101,9 @@ class _Asked(NamedTuple):
 
 
 def _places(scores: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """How many candidates come before those at [row, column]: higher scores, then those further left."""
+    """How many candidates come before those at [row, column]: higher scores, then those further
+    left.
+    """
     every, own = scores[row], scores[row, column][:, None]
     before = every > own
     before |= (every == own) & (np.arange(every.shape[1]) < column[:, None])

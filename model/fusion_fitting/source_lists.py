@@ -12,7 +12,8 @@ _CHUNK = 2048
 
 
 def rank_near(nominators: CandidateSources, split: EvaluationSet, k: int) -> Ranked:
-    """What co-occurrence says, and no more: one look at the neighbours for lists with seen items and without.
+    """What co-occurrence says, and no more: one look at the neighbours for lists with seen items
+    and without.
 
     Args:
       nominators: of the catalogue.
@@ -52,10 +53,14 @@ def rank_fusion(
     kept = _fused(mix, nominators, split, two_tower.kept, near.kept, k, exclude=False)
     if two_tower.excluded is None or near.excluded is None:
         return Ranked(kept, None)
-    return Ranked(kept, _fused(mix, nominators, split, two_tower.excluded, near.excluded, k, exclude=True))
+    return Ranked(
+        kept, _fused(mix, nominators, split, two_tower.excluded, near.excluded, k, exclude=True)
+    )
 
 
-def rank_co_occurrence(nominators: CandidateSources, split: EvaluationSet, k: int, near: Ranked) -> Ranked:
+def rank_co_occurrence(
+    nominators: CandidateSources, split: EvaluationSet, k: int, near: Ranked
+) -> Ranked:
     """The lists of co-occurrence alone, followed by the most popular items.
 
     Args:
@@ -84,9 +89,16 @@ def _fused(
         past = split.past.part(part.start, part.stop)
         without = past if exclude else None
         lists = nominators.retrieve(
-            mix.sources, past, max(k, DEPTH), two_tower=two_tower[part], near=near[part], exclude=without
+            mix.sources,
+            past,
+            max(k, DEPTH),
+            two_tower=two_tower[part],
+            near=near[part],
+            exclude=without,
         )
-        items = fused_items(pool_candidates([lists[name] for name in mix.sources]), weights[part], k)
+        items = fused_items(
+            pool_candidates([lists[name] for name in mix.sources]), weights[part], k
+        )
         ranked[part] = nominators.filled(items, k, exclude=without)
     return ranked
 

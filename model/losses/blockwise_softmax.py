@@ -1,7 +1,9 @@
-"""The softmax loss of B rows against C columns, in blocks of rows: memory grows with B + C, not with B times C.
+"""The softmax loss of B rows against C columns, in blocks of rows: memory grows with B + C, not
+with B times C.
 
-A block sees all of its columns, so its softmax is complete; and with the rows' weights at hand the gradient follows
-from the same numbers before they are dropped: one pass, three products of matrices, one exponential per pair.
+A block sees all of its columns, so its softmax is complete; and with the rows' weights at hand the
+gradient follows from the same numbers before they are dropped: one pass, three products of
+matrices, one exponential per pair.
 """
 
 from collections.abc import Callable
@@ -10,18 +12,22 @@ from typing import NamedTuple
 import tensorflow as tf
 
 TILE = 1 << 20
-"""Pairs of a block, each of which is a float in a few arrays at a time. More fall out of the processor's cache."""
+"""Pairs of a block, each of which is a float in a few arrays at a time. More fall out of the
+processor's cache.
+"""
 
 LEFT_OUT = -1e30
-"""Logit of a column that is none of the row's negatives; finite, since a row may have none and -inf - -inf is nan."""
+"""Logit of a column that is none of the row's negatives; finite, since a row may have none and -inf
+- -inf is nan.
+"""
 
 
 class Logits(NamedTuple):
     """A block of R rows against all columns.
 
     Attributes:
-      negatives: [R, C] float32: <query, column> / temperature with whatever is added to it, and `LEFT_OUT` where the
-        column is none of the row's negatives. A row's own column never is.
+      negatives: [R, C] float32: <query, column> / temperature with whatever is added to it, and
+        `LEFT_OUT` where the column is none of the row's negatives. A row's own column never is.
       offset: [R] float32, added to <query, column> / temperature of the positive.
     """
 
@@ -54,7 +60,8 @@ def blocked_softmax(
     temperature: float,
     learned: tf.Tensor | None = None,
 ) -> Loss:
-    """Sum over rows of weight_i * (log(exp p_i + sum_j exp z_ij) - p_i), p_i the positive's logit, z its negatives'.
+    """Sum over rows of weight_i * (log(exp p_i + sum_j exp z_ij) - p_i), p_i the positive's logit,
+    z its negatives'.
 
     Args:
       query: [B, D] float32.
@@ -67,7 +74,9 @@ def blocked_softmax(
 
     @tf.custom_gradient
     def total(query: tf.Tensor, columns: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
-        rows, to_query, to_columns = _pass(query, columns, weight, logits(query, columns), temperature, learned)
+        rows, to_query, to_columns = _pass(
+            query, columns, weight, logits(query, columns), temperature, learned
+        )
         loss = tf.reduce_sum(weight * rows)
         return (loss, rows), lambda upstream, _: (upstream * to_query, upstream * to_columns)
 
@@ -76,7 +85,12 @@ def blocked_softmax(
 
 
 def _pass(
-    query: tf.Tensor, columns: tf.Tensor, weight: tf.Tensor, block: Block, temperature: float, learned: tf.Tensor | None
+    query: tf.Tensor,
+    columns: tf.Tensor,
+    weight: tf.Tensor,
+    block: Block,
+    temperature: float,
+    learned: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Losses [B], and the gradients of their weighted sum to `query` and `columns`."""
     rows = tf.shape(query)[0]
@@ -86,7 +100,9 @@ def _pass(
     summed = tf.concat([columns, tf.ones_like(columns[:, :1])], 1)
     height = tf.clip_by_value(TILE // tf.shape(columns)[0], 1, rows)
 
-    def step(start: tf.Tensor, losses: tf.TensorArray, sums: tf.TensorArray, to_columns: tf.Tensor) -> tuple:
+    def step(
+        start: tf.Tensor, losses: tf.TensorArray, sums: tf.TensorArray, to_columns: tf.Tensor
+    ) -> tuple:
         end = tf.minimum(start + height, rows)
         negatives, offset = block(start, end)
         chosen = positive[start:end] + offset
@@ -104,8 +120,15 @@ def _pass(
         )
 
     none = tf.zeros_like(columns if learned is None else columns[:learned])
-    begin = (tf.constant(0), _blocks(rows, height, []), _blocks(rows, height, [summed.shape[1]]), none)
-    _, losses, sums, to_columns = tf.while_loop(lambda at, *_: at < rows, step, begin, parallel_iterations=1)
+    begin = (
+        tf.constant(0),
+        _blocks(rows, height, []),
+        _blocks(rows, height, [summed.shape[1]]),
+        none,
+    )
+    _, losses, sums, to_columns = tf.while_loop(
+        lambda at, *_: at < rows, step, begin, parallel_iterations=1
+    )
     weighed = sums.concat()
     missing = weighed[:, -1:]  # of the softmax, the positive has what the negatives have not
     to_query = weighed[:, :-1] - missing * own
@@ -115,7 +138,9 @@ def _pass(
 
 def _blocks(rows: tf.Tensor, height: tf.Tensor, shape: list[int | None]) -> tf.TensorArray:
     """Holds a tensor per block, with as many rows as the block has."""
-    return tf.TensorArray(tf.float32, -(-rows // height), element_shape=[None, *shape], infer_shape=False)
+    return tf.TensorArray(
+        tf.float32, -(-rows // height), element_shape=[None, *shape], infer_shape=False
+    )
 
 
 def _below(x: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

@@ -1,20 +1,22 @@
 """Losses of the two towers: each row's own item against other items, by softmax.
 
-Shapes: B rows, C columns (the batch's own items first, then items added to them), D the width of the vectors. Row i's
-positive is column i. Columns come by chance, some items far oftener than others; a correction makes those that came
-stand for the whole catalogue:
+Shapes: B rows, C columns (the batch's own items first, then items added to them), D the width of
+the vectors. Row i's positive is column i. Columns come by chance, some items far oftener than
+others; a correction makes those that came stand for the whole catalogue:
 
     none            -log softmax of s
     batch           -log softmax of s - log E, the positive's included; Yi et al., RecSys 2019, equation 5
     expected_count  the same with the positive's s as it is, and s - log(n E / (N - M)) of the negatives; Khrylchenko
                     et al., RecSys 2025
 
-s is the cosine divided by the temperature. E is how many of the N other columns are expected to hold the column's item,
-whatever way they came; M the same of the items that the row leaves out, n the columns that are left. In a plain batch
-E / N is the item's share q of the rows, and the last form is log(n q / (1 - q_i)). In `batch` a constant factor of E
-changes nothing. No gradient flows into any of these.
+s is the cosine divided by the temperature. E is how many of the N other columns are expected to
+hold the column's item, whatever way they came; M the same of the items that the row leaves out, n
+the columns that are left. In a plain batch E / N is the item's share q of the rows, and the last
+form is log(n q / (1 - q_i)). In `batch` a constant factor of E changes nothing. No gradient flows
+into any of these.
 
-Repeated items keep a column each, all of them weighted by 1 / E. Distinct columns would want the chance to be there.
+Repeated items keep a column each, all of them weighted by 1 / E. Distinct columns would want the
+chance to be there.
 """
 
 from typing import Literal, NamedTuple
@@ -29,7 +31,9 @@ from twinspire_core.config.sections import NegativesConfig
 Correction = Literal["none", "batch", "expected_count"]
 
 _MOST = 0.999
-"""The most of the other columns that a row's own item is taken to hold; estimates may say more than all."""
+"""The most of the other columns that a row's own item is taken to hold; estimates may say more than
+all.
+"""
 
 
 class Columns(NamedTuple):
@@ -38,7 +42,8 @@ class Columns(NamedTuple):
     Attributes:
       vector: [C, D] float32, L2-normalised.
       item: [C] int64 or string; an item may hold several columns.
-      batch: [C] float32, how many of the batch's other columns are expected to hold the column's item.
+      batch: [C] float32, how many of the batch's other columns are expected to hold the column's
+        item.
       added: [C] float32, how many of the added columns are; 0 where the item cannot be among them.
       learned: how many columns, the first ones, get a gradient; None for all.
     """
@@ -61,7 +66,8 @@ def sampled_softmax_loss(
     user: tf.Tensor | None = None,
     seed: tf.Tensor | None = None,
 ) -> Loss:
-    """Mean of the rows' losses weighted by reward, so that neither batch size nor the rewards' unit moves the step.
+    """Mean of the rows' losses weighted by reward, so that neither batch size nor the rewards' unit
+    moves the step.
 
     A row of reward 0 teaches nothing as a positive; its item is still a negative of the others.
 
@@ -72,21 +78,30 @@ def sampled_softmax_loss(
       temperature: positive; divides the cosine before the correction.
       correction: as above.
       negatives: which of the batch's items are negatives; all by default.
-      user: [B] int64 or string, needed if `negatives.mask_positives`: what a user took is no negative of theirs.
+      user: [B] int64 or string, needed if `negatives.mask_positives`: what a user took is no
+        negative of theirs.
       seed: [2] int32, needed if negatives are drawn.
 
     Returns: the mean, and each row's loss in nats.
     """
     negatives = negatives or NegativesConfig()
-    columns = columns._replace(batch=tf.stop_gradient(columns.batch), added=tf.stop_gradient(columns.added))
+    columns = columns._replace(
+        batch=tf.stop_gradient(columns.batch), added=tf.stop_gradient(columns.added)
+    )
     rows, size = tf.shape(query)[0], tf.shape(columns.item)[0]
     others = size - 1
     if negatives.in_batch == "random":
         k = tf.minimum(negatives.k, rows - 1)
-        columns = columns._replace(batch=columns.batch * tf.cast(k / tf.maximum(rows - 1, 1), tf.float32))
+        columns = columns._replace(
+            batch=columns.batch * tf.cast(k / tf.maximum(rows - 1, 1), tf.float32)
+        )
         others = size - rows + k
     expected = columns.batch + columns.added
-    mask = items_of_user(columns.item, expected, user) if negatives.mask_positives else own_item(columns.item, expected)
+    mask = (
+        items_of_user(columns.item, expected, user)
+        if negatives.mask_positives
+        else own_item(columns.item, expected)
+    )
     if negatives.in_batch == "random":
         mask = drawn(mask, rows, k, seed)
     compare = _Comparison(columns, mask, tf.cast(others, tf.float32), temperature, correction)
@@ -97,7 +112,9 @@ def sampled_softmax_loss(
         return compare.with_all(query, vectors)
 
     weight = tf.stop_gradient(tf.math.divide_no_nan(reward, tf.reduce_sum(reward)))
-    return blocked_softmax(query, columns.vector, weight, logits, temperature=temperature, learned=columns.learned)
+    return blocked_softmax(
+        query, columns.vector, weight, logits, temperature=temperature, learned=columns.learned
+    )
 
 
 class _Comparison(NamedTuple):
@@ -128,14 +145,19 @@ class _Comparison(NamedTuple):
         def block(start: tf.Tensor, end: tf.Tensor) -> Logits:
             out = self.mask(start, end)
             logits = tf.matmul(rows[start:end], keys, transpose_b=True)
-            return Logits(tf.where(out.columns, LEFT_OUT, logits), self._offset(expected[start:end], out))
+            return Logits(
+                tf.where(out.columns, LEFT_OUT, logits), self._offset(expected[start:end], out)
+            )
 
         return block
 
-    def with_chosen(self, query: tf.Tensor, vectors: tf.Tensor, negatives: NegativesConfig, seed: tf.Tensor) -> Block:
+    def with_chosen(
+        self, query: tf.Tensor, vectors: tf.Tensor, negatives: NegativesConfig, seed: tf.Tensor
+    ) -> Block:
         """Against columns of the batch chosen row by row, and all those added.
 
-        An item inside a row's band may have come with the batch or by being added, one outside only the latter way.
+        An item inside a row's band may have come with the batch or by being added, one outside only
+        the latter way.
         """
         size, (_, _, batch, added, _) = tf.shape(query)[0], self.columns
 
@@ -156,7 +178,9 @@ class _Comparison(NamedTuple):
         return block
 
     def _offset(self, own: tf.Tensor, out: Excluded) -> tf.Tensor:
-        """What is added to the positive's logit, [R]; `own` is how many columns are expected to hold the row's item."""
+        """What is added to the positive's logit, [R]; `own` is how many columns are expected to
+        hold the row's item.
+        """
         if self.correction == "none":
             return tf.zeros_like(own)
         if self.correction == "batch":
@@ -168,5 +192,7 @@ class _Comparison(NamedTuple):
 
 
 def _log(expected: tf.Tensor) -> tf.Tensor:
-    """Log of an expected count, far below any that occurs where it is 0: columns that cannot be there are left out."""
+    """Log of an expected count, far below any that occurs where it is 0: columns that cannot be
+    there are left out.
+    """
     return tf.math.log(tf.maximum(expected, 1e-30))

@@ -1,8 +1,9 @@
 """Hard and semi-hard negatives: items of the batch chosen by their cosine to the row's query.
 
-There is a band of columns, by rank or by cosine, and k of the band are drawn. A share of the band can be corrected for:
-every column drawn stands for 1 / share of the band's. What lies outside has no such stand-in, unless columns were added
-by other ways (uniform, memory), which then hold its place.
+There is a band of columns, by rank or by cosine, and k of the band are drawn. A share of the band
+can be corrected for: every column drawn stands for 1 / share of the band's. What lies outside has
+no such stand-in, unless columns were added by other ways (uniform, memory), which then hold its
+place.
 """
 
 from typing import NamedTuple
@@ -31,19 +32,27 @@ class Chosen(NamedTuple):
     high: tf.Tensor
 
 
-def choose(cosine: tf.Tensor, allowed: tf.Tensor, settings: NegativesConfig, seed: tf.Tensor) -> Chosen:
+def choose(
+    cosine: tf.Tensor, allowed: tf.Tensor, settings: NegativesConfig, seed: tf.Tensor
+) -> Chosen:
     """Chooses k columns for each row, or all there are in the band.
 
     Args:
       cosine: [R, B] float32, of each row and column.
       allowed: [R, B] bool, the columns that may be chosen.
-      settings: whose `in_batch` is `hard` or `semi_hard`. Of equal cosines the first column ranks first.
+      settings: whose `in_batch` is `hard` or `semi_hard`. Of equal cosines the first column ranks
+        first.
       seed: [2] int32; what is drawn is a function of it.
     """
     if settings.in_batch == "semi_hard" and settings.scores:
         low, high = settings.scores
         picked, share = _draw(allowed & (cosine >= low) & (cosine <= high), settings.k, seed)
-        return Chosen(_marked(picked, cosine), share, tf.fill(tf.shape(share), low), tf.fill(tf.shape(share), high))
+        return Chosen(
+            _marked(picked, cosine),
+            share,
+            tf.fill(tf.shape(share), low),
+            tf.fill(tf.shape(share), high),
+        )
     first, last = (0, settings.k) if settings.in_batch == "hard" else settings.ranks
     ranked = tf.math.top_k(tf.where(allowed, cosine, _NEVER), tf.minimum(last, tf.shape(cosine)[1]))
     band, place = ranked.values[:, first:], ranked.indices[:, first:]
@@ -62,7 +71,8 @@ def _draw(band: tf.Tensor, k: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
       k: how many.
       seed: [2] int32.
 
-    Returns: [R, k] int32, their places, -1 where there are no more; [R] float32, the share that was drawn.
+    Returns: [R, k] int32, their places, -1 where there are no more; [R] float32, the share that was
+    drawn.
     """
     lots = tf.where(band, tf.random.stateless_uniform(tf.shape(band), seed), _NEVER)
     drawn = tf.math.top_k(lots, tf.minimum(k, tf.shape(band)[1]))

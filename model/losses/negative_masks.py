@@ -1,7 +1,8 @@
-"""Which columns are none of a row's negatives: those that hold its own item, or whatever its user took besides, and
-those that were not drawn.
+"""Which columns are none of a row's negatives: those that hold its own item, or whatever its user
+took besides, and those that were not drawn.
 
-An accidental hit, a column that holds the row's item once more, would teach that the positive is wrong.
+An accidental hit, a column that holds the row's item once more, would teach that the positive is
+wrong.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ class Excluded(NamedTuple):
 
     Attributes:
       columns: [R, C] bool.
-      expected: [R] float32, how many of the other columns are expected to hold an item that may not be a negative.
+      expected: [R] float32, how many of the other columns are expected to hold an item that may not
+        be a negative.
     """
 
     columns: tf.Tensor
@@ -57,7 +59,9 @@ def items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask
     def mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
         there, place = tf.unique(taker[start:end])
         nowhere = tf.fill([tf.size(users)], -1)
-        number = tf.tensor_scatter_nd_update(nowhere, there[:, tf.newaxis], tf.range(tf.size(there)))
+        number = tf.tensor_scatter_nd_update(
+            nowhere, there[:, tf.newaxis], tf.range(tf.size(there))
+        )
         number = tf.gather(number, taker)
         inside = tf.where(number >= 0)
         pairs = tf.concat([tf.gather(number, inside), tf.gather(code, inside)], 1)
@@ -69,10 +73,11 @@ def items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask
 
 
 def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
-    """Leaves out what `mask` does, and of each row's `rows - 1` other columns in the batch all but k drawn at random.
+    """Leaves out what `mask` does, and of each row's `rows - 1` other columns in the batch all but
+    k drawn at random.
 
-    Row i holds itself against the columns i + d, counted around, for k distances d that all rows share: each row's k
-    are as good as drawn on their own, and every column is drawn equally often.
+    Row i holds itself against the columns i + d, counted around, for k distances d that all rows
+    share: each row's k are as good as drawn on their own, and every column is drawn equally often.
 
     Args:
       mask: of the columns that may be no negatives.
@@ -81,7 +86,9 @@ def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
       seed: [2] int32.
     """
     distances = tf.random.experimental.stateless_shuffle(tf.range(1, rows), seed)[:k]
-    spared = tf.tensor_scatter_nd_update(tf.ones([rows], tf.bool), distances[:, tf.newaxis], tf.zeros([k], tf.bool))
+    spared = tf.tensor_scatter_nd_update(
+        tf.ones([rows], tf.bool), distances[:, tf.newaxis], tf.zeros([k], tf.bool)
+    )
     around = tf.tile(spared, [2])
 
     def further(start: tf.Tensor, end: tf.Tensor) -> Excluded:

@@ -1,12 +1,14 @@
-"""What the rows of a batch are held against: its own items, some drawn from the catalogue, some of earlier batches.
+"""What the rows of a batch are held against: its own items, some drawn from the catalogue, some of
+earlier batches.
 
-A column weighs by how often its item is expected among all of them, whichever way it came: of B rows, U drawn from a
-catalogue of C and M remembered, (B - 1) q + U / C + M q'. q is the item's share of the rows now, q' that of the time
-when it was encoded, if it is remembered, and else q; an item outside the catalogue has no U / C.
+A column weighs by how often its item is expected among all of them, whichever way it came: of B
+rows, U drawn from a catalogue of C and M remembered, (B - 1) q + U / C + M q'. q is the item's
+share of the rows now, q' that of the time when it was encoded, if it is remembered, and else q; an
+item outside the catalogue has no U / C.
 
-What is not exact: the estimate of q; that a memory which spans a change of q holds its items by shares in between; and
-that remembered vectors are as old as they are. After a full training over several days the catalogue of the last one
-has served for all.
+What is not exact: the estimate of q; that a memory which spans a change of q holds its items by
+shares in between; and that remembered vectors are as old as they are. After a full training over
+several days the catalogue of the last one has served for all.
 """
 
 from typing import NamedTuple
@@ -24,7 +26,8 @@ class Entries(NamedTuple):
     Attributes:
       vector: [N, D] float32.
       item: [N] int64 fingerprints.
-      chance: [N] float32, of the item to be the one that is drawn from the catalogue; 0 outside of it.
+      chance: [N] float32, of the item to be the one that is drawn from the catalogue; 0 outside of
+        it.
     """
 
     vector: tf.Tensor
@@ -57,7 +60,9 @@ class NegativeMemory(tf.Module):
         self._share = tf.Variable(tf.zeros([size]), trainable=False)
 
     def read(self, most: tf.Tensor) -> tuple[Entries, tf.Tensor]:
-        """Up to `most` entries, [N], and the shares of their items when they were written, [N] float32."""
+        """Up to `most` entries, [N], and the shares of their items when they were written, [N]
+        float32.
+        """
         filled = tf.minimum(tf.cast(tf.minimum(self.written, self.size), tf.int32), most)
         return Entries(*(x[:filled] for x in self._entries)), self._share[:filled]
 
@@ -77,7 +82,9 @@ class NegativeSampler(tf.Module):
       memory: earlier items, if there is one.
     """
 
-    def __init__(self, settings: NegativesConfig, dimension: int, frequency: StreamingFrequency | None) -> None:
+    def __init__(
+        self, settings: NegativesConfig, dimension: int, frequency: StreamingFrequency | None
+    ) -> None:
         """Starts with an empty memory.
 
         Args:
@@ -90,7 +97,8 @@ class NegativeSampler(tf.Module):
         self._after, self._frequency = settings.memory_after, frequency
 
     def columns(self, batch: Entries, drawn: Entries | None, step: tf.Tensor) -> Columns:
-        """The batch's items, then those drawn, then those remembered; the batch is remembered from now on.
+        """The batch's items, then those drawn, then those remembered; the batch is remembered from
+        now on.
 
         Args:
           batch: [B], the rows' own items, which the frequency estimate has counted.
@@ -99,7 +107,10 @@ class NegativeSampler(tf.Module):
         """
         fresh = batch if drawn is None else _joined(batch, drawn)
         rows, q = tf.size(batch.item), self._share(fresh.item)
-        batch_size, uniform = tf.cast(rows, tf.float32), tf.cast(tf.size(fresh.item) - rows, tf.float32)
+        batch_size, uniform = (
+            tf.cast(rows, tf.float32),
+            tf.cast(tf.size(fresh.item) - rows, tf.float32),
+        )
         others = tf.maximum(batch_size - 1, 1)
         if self.memory is None:
             return Columns(fresh.vector, fresh.item, others * q, uniform * fresh.chance)
@@ -112,7 +123,11 @@ class NegativeSampler(tf.Module):
 
     def _share(self, item: tf.Tensor) -> tf.Tensor:
         """[N] float32, of the rows that hold each item."""
-        return tf.ones_like(item, tf.float32) if self._frequency is None else tf.exp(self._frequency.log_q(item))
+        return (
+            tf.ones_like(item, tf.float32)
+            if self._frequency is None
+            else tf.exp(self._frequency.log_q(item))
+        )
 
 
 def _joined(first: Entries, second: Entries) -> Entries:

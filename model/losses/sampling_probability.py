@@ -1,10 +1,12 @@
-"""A streaming estimate of how often each item is drawn, without a vocabulary (Yi et al., RecSys 2019, section 3).
+"""A streaming estimate of how often each item is drawn, without a vocabulary (Yi et al., RecSys
+2019, section 3).
 
-Three things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md. Time is counted in
-rows, not steps, so that a changed batch size needs no conversion: the mean gap between two hits of an item *is* 1 / q.
-The c hits of one step count as c gaps of a c-th each, not as one gap followed by c - 1 gaps of nothing. And what lies
-before an item's first hit is no gap: it may not have existed. Nor is it in another pass over the same rows, but from
-its last hit to their end an item was there and was not drawn.
+Three things differ from the paper's Algorithm 2, for reasons in docs/decisions/0005-frequency.md.
+Time is counted in rows, not steps, so that a changed batch size needs no conversion: the mean gap
+between two hits of an item *is* 1 / q. The c hits of one step count as c gaps of a c-th each, not
+as one gap followed by c - 1 gaps of nothing. And what lies before an item's first hit is no gap: it
+may not have existed. Nor is it in another pass over the same rows, but from its last hit to their
+end an item was there and was not drawn.
 """
 
 from collections.abc import Mapping
@@ -20,14 +22,14 @@ _OPEN = -1
 class StreamingFrequency(tf.Module):
     """Share of the rows that hold an item, as of now; it follows a corpus that changes.
 
-    Every item falls into one bucket per hash. A collision can only make a bucket's gap too short, so the longest of
-    an item's gaps counts. Memory is 1 / alpha hits: the standard deviation of log q is about sqrt(alpha / 2) for every
-    item, and frequent items are followed faster. The first 1 / alpha gaps are averaged evenly, so that a rare item
-    does not keep its start value for ever.
+    Every item falls into one bucket per hash. A collision can only make a bucket's gap too short,
+    so the longest of an item's gaps counts. Memory is 1 / alpha hits: the standard deviation of log
+    q is about sqrt(alpha / 2) for every item, and frequent items are followed faster. The first 1 /
+    alpha gaps are averaged evenly, so that a rare item does not keep its start value for ever.
 
     Attributes:
-      last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A); 0 for never, `_OPEN` if
-        that is in rows about to come again.
+      last: [hashes * buckets] int64, rows seen when the bucket was last hit (the paper's A); 0 for
+        never, `_OPEN` if that is in rows about to come again.
       gap: [hashes * buckets] float32, mean rows between two hits (the paper's B).
       hits: [hashes * buckets] int32, gaps that the mean is made of.
       seen: scalar int64, rows seen so far.
@@ -50,7 +52,12 @@ class StreamingFrequency(tf.Module):
           initial_gap: rows between hits that are assumed of an item met once.
         """
         super().__init__()
-        self.buckets, self.hashes, self.alpha, self.initial_gap = buckets, hashes, alpha, initial_gap
+        self.buckets, self.hashes, self.alpha, self.initial_gap = (
+            buckets,
+            hashes,
+            alpha,
+            initial_gap,
+        )
         size = buckets * hashes
         self.last = _variable("last", tf.zeros([size], tf.int64))
         self.gap = _variable("gap", tf.fill([size], tf.constant(initial_gap, tf.float32)))
@@ -58,13 +65,15 @@ class StreamingFrequency(tf.Module):
         self.seen = _variable("seen", tf.constant(0, tf.int64))
 
     def update(self, items: tf.Tensor) -> tf.Tensor:
-        """Counts one batch. Of several replicas of a `tf.distribute` strategy all call it, each with its own part of
+        """Counts one batch. Of several replicas of a `tf.distribute` strategy all call it, each
+        with its own part of
         the batch: the parts are put together first and counted once.
 
         Args:
           items: [B] int64 fingerprints, duplicates included.
 
-        Returns: [B] float32, log q of each row's item after the update, q = its share of the rows (pairing A of
+        Returns: [B] float32, log q of each row's item after the update, q = its share of the rows
+        (pairing A of
           duplicates: q times B is the item's expected count in a batch).
         """
         every = _of_all_replicas(items)
@@ -96,17 +105,20 @@ class StreamingFrequency(tf.Module):
     def rewind(self, seen: int) -> None:
         """Turns the clock back, as the rows since then come once more.
 
-        What was learned of them stays, and an item's silence from its last hit to their end now counts: c hits in n
-        rows since the first are a mean gap of n / (c - 1), which is the most likely one if the gaps are exponential.
-        The silence before its first hit, then and in the next pass, does not: of an item that is new on the last of
-        many days it would make a rare one.
+        What was learned of them stays, and an item's silence from its last hit to their end now
+        counts: c hits in n rows since the first are a mean gap of n / (c - 1), which is the most
+        likely one if the gaps are exponential. The silence before its first hit, then and in the
+        next pass, does not: of an item that is new on the last of many days it would make a rare
+        one.
 
         Args:
           seen: rows seen when those to come began.
         """
         hit = self.last > seen
         silent = tf.cast(self.seen - self.last, tf.float32)
-        longer = self.gap + silent / tf.clip_by_value(tf.cast(self.hits, tf.float32), 1, 1 / self.alpha)
+        longer = self.gap + silent / tf.clip_by_value(
+            tf.cast(self.hits, tf.float32), 1, 1 / self.alpha
+        )
         once = tf.maximum(self.gap, silent)
         self.gap.assign(tf.where(hit, tf.where(self.hits > 0, longer, once), self.gap))
         self.last.assign(tf.where(hit, tf.constant(_OPEN, tf.int64), self.last))
@@ -128,7 +140,9 @@ class StreamingFrequency(tf.Module):
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from a `state` of as many buckets and hashes."""
         if not self.fits(state):
-            raise ValueError(f"The state has the shape {state['shape']}, not {[self.hashes, self.buckets]}.")
+            raise ValueError(
+                f"The state has the shape {state['shape']}, not {[self.hashes, self.buckets]}."
+            )
         for variable, name, empty in (
             (self.hits, "hits", 0),
             (self.last, "last", 0),
@@ -144,16 +158,20 @@ class StreamingFrequency(tf.Module):
         return list(state["shape"]) == [self.hashes, self.buckets]
 
     def adopt(self, state: Mapping[str, np.ndarray], items: np.ndarray) -> None:
-        """Goes on from a `state` of other buckets or hashes, as far as it tells of some items; others start anew.
+        """Goes on from a `state` of other buckets or hashes, as far as it tells of some items;
+        others start anew.
 
-        Each item is as frequent as it was taken for. Those that now share a bucket are as frequent as all of them.
+        Each item is as frequent as it was taken for. Those that now share a bucket are as frequent
+        as all of them.
 
         Args:
           state: of any shape.
           items: [N] int64 fingerprints, distinct.
         """
         hashes, buckets = map(int, state["shape"])
-        old = StreamingFrequency(buckets=buckets, hashes=hashes, alpha=self.alpha, initial_gap=self.initial_gap)
+        old = StreamingFrequency(
+            buckets=buckets, hashes=hashes, alpha=self.alpha, initial_gap=self.initial_gap
+        )
         old.restore(state)
         last, gap, hits = (variable.numpy() for variable in (old.last, old.gap, old.hits))
         places = old._places(tf.constant(items)).numpy()
@@ -161,14 +179,20 @@ class StreamingFrequency(tf.Module):
         rarest = gap[places[:, met]].argmax(0)
         place = places[rarest, np.flatnonzero(met)]
         size = self.buckets * self.hashes
-        new_last, new_hits, rate = np.zeros(size, np.int64), np.zeros(size, np.int32), np.zeros(size)
+        new_last, new_hits, rate = (
+            np.zeros(size, np.int64),
+            np.zeros(size, np.int32),
+            np.zeros(size),
+        )
         for own in self._places(tf.constant(items[met])).numpy():
             np.maximum.at(new_last, own, last[place])
             np.maximum.at(new_hits, own, hits[place])
             np.add.at(rate, own, 1 / gap[place])
         self.last.assign(new_last)
         self.hits.assign(new_hits)
-        self.gap.assign(np.divide(1, rate, out=np.full(size, float(self.initial_gap)), where=rate > 0))
+        self.gap.assign(
+            np.divide(1, rate, out=np.full(size, float(self.initial_gap)), where=rate > 0)
+        )
         self.seen.assign(int(state["seen"]))
 
     def filled(self) -> float:
@@ -178,11 +202,14 @@ class StreamingFrequency(tf.Module):
     def _before(
         self, hit: tf.Tensor, count: tf.Tensor, now: tf.Tensor, batch: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """For each bucket hit: its mean gap, the rows that its new hits share, its gaps so far, and its new gaps."""
+        """For each bucket hit: its mean gap, the rows that its new hits share, its gaps so far, and
+        its new gaps.
+        """
         last = tf.gather(self.last, hit)
         old, hits = tf.gather(self.gap, hit), tf.gather(self.hits, hit)
         gap = tf.cast(now - last, tf.float32)
-        new = last <= 0  # its hits in this batch lie batch / count rows apart; the first of them follows no gap
+        # Its hits in this batch lie batch / count rows apart; the first of them follows no gap
+        new = last <= 0
         old = tf.where(last == 0, tf.minimum(gap, self.initial_gap), old)
         gap = tf.where(new, tf.cast(batch, tf.float32), gap)
         return old, gap, hits, tf.where(new, count - 1, count)
@@ -190,12 +217,17 @@ class StreamingFrequency(tf.Module):
     def _retained(self, earlier: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         """Weight that the old mean keeps after `count` gaps in turn, each at its own rate.
 
-        While gaps are fewer than 1 / alpha, number n has the rate 1 / n and keeps (n - 1) / n: the product over
-        n = earlier + 1 … earlier + even telescopes to earlier / (earlier + even). The others keep 1 - alpha each.
+        While gaps are fewer than 1 / alpha, number n has the rate 1 / n and keeps (n - 1) / n: the
+        product over n = earlier + 1 … earlier + even telescopes to earlier / (earlier + even). The
+        others keep 1 - alpha each.
         """
         even = tf.clip_by_value(int(1 / self.alpha) - earlier, 0, count)
-        old, averaged, rest = (tf.cast(x, tf.float32) for x in (earlier, earlier + even, count - even))
-        return tf.where(even > 0, tf.math.divide_no_nan(old, averaged), 1.0) * tf.pow(1 - self.alpha, rest)
+        old, averaged, rest = (
+            tf.cast(x, tf.float32) for x in (earlier, earlier + even, count - even)
+        )
+        return tf.where(even > 0, tf.math.divide_no_nan(old, averaged), 1.0) * tf.pow(
+            1 - self.alpha, rest
+        )
 
     def _places(self, items: tf.Tensor) -> tf.Tensor:
         """[hashes, N] int64: where each hash keeps each item in the flat arrays."""
@@ -207,7 +239,9 @@ class StreamingFrequency(tf.Module):
 
 def _variable(name: str, values: tf.Tensor) -> tf.Variable:
     """Of replicas, which all write the same, the first one writes to every copy."""
-    return tf.Variable(values, trainable=False, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    return tf.Variable(
+        values, trainable=False, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+    )
 
 
 def _of_all_replicas(items: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,8 @@
     m <- B1 m + (1 - B1) g;   v <- B2 v + (1 - B2) g * g
     x <- x - rate * (m / (1 - B1^t)) / (sqrt(v / (1 - B2^t)) + EPSILON)
 
-Kingma and Ba, ICLR 2015. Tables keep to Adagrad: a row that is looked up once a day would lose its moments in between.
+Kingma and Ba, ICLR 2015. Tables keep to Adagrad: a row that is looked up once a day would lose its
+moments in between.
 """
 
 import tensorflow as tf
@@ -30,8 +31,8 @@ class AdamWeight(tf.Module):
         Args:
           gradient: of the values' shape.
           rate: learning rate.
-          step: scalar int32, steps taken before. A weight that joins late does without the correction by t: for some
-            fifty steps it moves by .7 to 1.6 times as much.
+          step: scalar int32, steps taken before. A weight that joins late does without the
+            correction by t: for some fifty steps it moves by .7 to 1.6 times as much.
         """
         t = tf.cast(step + 1, tf.float32)
         m = B1 * self.slots[0] + (1 - B1) * gradient

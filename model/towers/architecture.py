@@ -1,7 +1,9 @@
-"""What the towers are made of: columns, embedding tables and widths, from the pipeline file and the vocabularies.
+"""What the towers are made of: columns, embedding tables and widths, from the pipeline file and the
+vocabularies.
 
-Rows of a table are: 0 for a missing value, then the vocabulary in the transform graph's order, then the shared rows of
-ids outside it (`oov`). A hashed feature has 0 and its buckets. Every row has a key, which outlives its number:
+Rows of a table are: 0 for a missing value, then the vocabulary in the transform graph's order, then
+the shared rows of ids outside it (`oov`). A hashed feature has 0 and its buckets. Every row has a
+key, which outlives its number:
 
     missing, =TOKEN, oov:I, bucket:I
 """
@@ -58,7 +60,11 @@ class TableSpec:
         """Keys in row order, [rows] string."""
         shared = "bucket" if self.hashed else "oov"
         own = pc.binary_join_element_wise("=", self.tokens.cast(pa.string()), "")
-        parts = [pa.array([_MISSING]), own, pa.array([f"{shared}:{i}" for i in range(self.shared)], pa.string())]
+        parts = [
+            pa.array([_MISSING]),
+            own,
+            pa.array([f"{shared}:{i}" for i in range(self.shared)], pa.string()),
+        ]
         return pa.concat_arrays(parts)
 
 
@@ -89,14 +95,16 @@ class FeatureColumn:
       column: its name.
       feature: the feature it comes from, as the pipeline file names it.
       kind: that feature's kind.
-      form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector` [B, W] enter as they
-        are.
+      form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector` [B,
+        W] enter as they are.
       table: the embedding table of an id form, else empty.
       width: numbers that it gives the first layer.
       dropout: whether ids are now and then replaced by shared rows in training.
-      skip: whether it is also added to what comes out of the layers. Its width is the vectors' then.
+      skip: whether it is also added to what comes out of the layers. Its width is the vectors'
+        then.
       root: whether a list's sum is divided by the root of its length instead of its length.
-      half_life: of a list whose newest entries weigh more, the entries after which a weight has halved; 0: all alike.
+      half_life: of a list whose newest entries weigh more, the entries after which a weight has
+        halved; 0: all alike.
       attention: the encoder of a list that is read as a sequence.
     """
 
@@ -121,8 +129,8 @@ class Architecture:
       tables: by name.
       parts: by side, `query` and `item`, in the order of the pipeline file.
       layers: by side, widths of the layers, the last of which is the vectors'.
-      auxiliary: the loss of a head that learns labels from the vectors (model/towers/auxiliary_head.py); None for no
-        head.
+      auxiliary: the loss of a head that learns labels from the vectors
+        (model/towers/auxiliary_head.py); None for no head.
     """
 
     tables: Mapping[str, TableSpec]
@@ -138,14 +146,18 @@ class Architecture:
 
 
 def design(
-    pipeline: Pipeline, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int] | None = None
+    pipeline: Pipeline,
+    vocabularies: Mapping[str, pa.Array],
+    widths: Mapping[str, int] | None = None,
 ) -> Architecture:
     """Lays out the towers.
 
     Args:
       pipeline: its features and widths.
-      vocabularies: tokens by feature, in the transform graph's order, for the features that keep one.
-      widths: table widths of the parent by table, which undeclared ones keep: vocabularies grow, shapes must not.
+      vocabularies: tokens by feature, in the transform graph's order, for the features that keep
+        one.
+      widths: table widths of the parent by table, which undeclared ones keep: vocabularies grow,
+        shapes must not.
     """
     tables: dict[str, TableSpec] = {}
     parts: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
@@ -155,20 +167,37 @@ def design(
     for name, feature in pipeline.features.items():
         parts[feature.tower] += _parts(pipeline, name, feature, tables)
     top = pipeline.train.dimension
-    layers = {"query": (*pipeline.train.query_layers, top), "item": (*pipeline.train.item_layers, top)}
+    layers = {
+        "query": (*pipeline.train.query_layers, top),
+        "item": (*pipeline.train.item_layers, top),
+    }
     auxiliary = pipeline.train.auxiliary
     return Architecture(
-        tables=tables, parts=parts, layers=layers, auxiliary=auxiliary.loss if auxiliary.weight else None
+        tables=tables,
+        parts=parts,
+        layers=layers,
+        auxiliary=auxiliary.loss if auxiliary.weight else None,
     )
 
 
 def _tables(
-    pipeline: Pipeline, name: str, f: Feature, vocabularies: Mapping[str, pa.Array], widths: Mapping[str, int]
+    pipeline: Pipeline,
+    name: str,
+    f: Feature,
+    vocabularies: Mapping[str, pa.Array],
+    widths: Mapping[str, int],
 ) -> list[TableSpec]:
     none = pa.array([], pa.string())
     if f.kind == "time":
         return [
-            TableSpec(name=f"{name}_{unit}", tokens=none, shared=n, hashed=True, dimension=width, setting=name)
+            TableSpec(
+                name=f"{name}_{unit}",
+                tokens=none,
+                shared=n,
+                hashed=True,
+                dimension=width,
+                setting=name,
+            )
             for unit, n, width in (("hour", 24, 8), ("weekday", 7, 4))
         ]
     if f.kind not in ("id", "category", "categories", "text"):
@@ -177,10 +206,19 @@ def _tables(
     tokens = none if buckets else vocabularies[name]
     shared = buckets or pipeline.vocabulary.oov_buckets
     setting = f"features.{name}.hash_buckets" if buckets else "vocabulary.oov_buckets"
-    default = pipeline.train.dimension if f.kind == "id" else _usual_width(len(tokens) + shared, pipeline)
+    default = (
+        pipeline.train.dimension if f.kind == "id" else _usual_width(len(tokens) + shared, pipeline)
+    )
     dimension = f.dimension or widths.get(name, default)
     return [
-        TableSpec(name=name, tokens=tokens, shared=shared, hashed=bool(buckets), dimension=dimension, setting=setting)
+        TableSpec(
+            name=name,
+            tokens=tokens,
+            shared=shared,
+            hashed=bool(buckets),
+            dimension=dimension,
+            setting=setting,
+        )
     ]
 
 
@@ -189,7 +227,9 @@ def _usual_width(rows: int, pipeline: Pipeline) -> int:
     return min(pipeline.train.dimension, round(4 * rows**0.25))
 
 
-def _parts(pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]) -> list[FeatureColumn]:
+def _parts(
+    pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]
+) -> list[FeatureColumn]:
     if f.kind == "vector":
         return [FeatureColumn(column=name, feature=name, kind=f.kind, form="vector", width=f.size)]
     if f.kind in ("number", "count", "age"):
@@ -202,7 +242,9 @@ def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
     return pipeline.item_id or "" if f.kind == "history" else column
 
 
-def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec) -> FeatureColumn:
+def _looked_up(
+    pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec
+) -> FeatureColumn:
     train = pipeline.train
     return FeatureColumn(
         column=column,
@@ -215,7 +257,11 @@ def _looked_up(pipeline: Pipeline, column: str, name: str, f: Feature, table: Ta
         # Both towers then give vectors in the space of the items' embedding.
         skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
         root=f.kind == "history" and train.history.pooling == "sqrtn",
-        half_life=train.history.half_life if f.kind == "history" and train.history.pooling == "recency" else 0.0,
+        half_life=(
+            train.history.half_life
+            if f.kind == "history" and train.history.pooling == "recency"
+            else 0.0
+        ),
         attention=_attention(pipeline, f, table) if f.kind == "history" else None,
     )
 
@@ -226,8 +272,9 @@ def _attention(pipeline: Pipeline, f: Feature, table: TableSpec) -> Attention | 
         return None
     if table.dimension % history.heads:
         raise UsageError(
-            f"Heads divide the width of the items' embedding between them; train.history.heads is {history.heads}, "
-            f"features.{table.name}.dimension (by default train.dimension) {table.dimension}: make one fit the other."
+            "Heads divide the width of the items' embedding between them; train.history.heads is"
+            f" {history.heads}, features.{table.name}.dimension (by default train.dimension)"
+            f" {table.dimension}: make one fit the other."
         )
     return Attention(
         width=table.dimension,

@@ -1,4 +1,5 @@
-"""A second thing learned from the same two vectors: the label of what was taken, a rating or the share watched.
+"""A second thing learned from the same two vectors: the label of what was taken, a rating or the
+share watched.
 
 Shapes: B rows, D the width of the vectors q (query) and c (item), of length 1.
 
@@ -6,12 +7,13 @@ Shapes: B rows, D the width of the vectors q (query) and c (item), of length 1.
     squared     prediction y = m + s x;                    loss ((label - y) / s)^2
     logistic    prediction p = sigmoid(log(m / (1 - m)) + x);   loss -label log p - (1 - label) log(1 - p), in nats
 
-m and s are mean and standard deviation of the labels met so far: the head starts from predicting their mean, and
-`train.auxiliary.weight` means the same whatever the label's unit. sqrt(D) brings products of two entries to the size of
-one.
+m and s are mean and standard deviation of the labels met so far: the head starts from predicting
+their mean, and `train.auxiliary.weight` means the same whatever the label's unit. sqrt(D) brings
+products of two entries to the size of one.
 
-The cosine alone would not do for x: it says how likely an item is taken, which holds for items that many take and few
-like. With a weight per dimension both objectives find room in the same vectors (multi-task learning: Caruana, 1997).
+The cosine alone would not do for x: it says how likely an item is taken, which holds for items that
+many take and few like. With a weight per dimension both objectives find room in the same vectors
+(multi-task learning: Caruana, 1997).
 """
 
 from typing import Literal, NamedTuple
@@ -24,7 +26,9 @@ from twinspire_core.errors import BadData
 
 Kind = Literal["squared", "logistic"]
 PREFIX = "auxiliary/"
-"""What the names of the head's weights start with; the loss comes next, since weights of one are none of the other."""
+"""What the names of the head's weights start with; the loss comes next, since weights of one are
+none of the other.
+"""
 
 _EDGE = 1e-3
 """How near to 0 and 1 the mean of labels may come, for its logit to be a number."""
@@ -43,7 +47,9 @@ class Moments(NamedTuple):
         if not len(x):
             return self
         n, step = self.n + len(x), float(x.mean()) - self.mean
-        squares = self.squares + float(np.square(x - x.mean()).sum()) + step**2 * self.n * len(x) / n
+        squares = (
+            self.squares + float(np.square(x - x.mean()).sum()) + step**2 * self.n * len(x) / n
+        )
         return Moments(n, self.mean + step * len(x) / n, squares)
 
     @property
@@ -64,10 +70,15 @@ class Head(tf.Module):
     def __init__(self, kind: Kind, dimension: int) -> None:
         super().__init__()
         self.kind = kind
-        shapes: dict[str, list[int]] = {name: [dimension] for name in ("query", "item", "product")} | {"bias": []}
-        self.weights = {f"{PREFIX}{kind}/{name}": Weight(tf.zeros(shape)) for name, shape in shapes.items()}
+        shapes: dict[str, list[int]] = {
+            name: [dimension] for name in ("query", "item", "product")
+        } | {"bias": []}
+        self.weights = {
+            f"{PREFIX}{kind}/{name}": Weight(tf.zeros(shape)) for name, shape in shapes.items()
+        }
         self.seen = Moments()
-        self._scale = tf.Variable([0.0, 1.0], trainable=False)  # what x = 0 stands for, and what a unit of x does
+        # What x = 0 stands for, and what a unit of x does
+        self._scale = tf.Variable([0.0, 1.0], trainable=False)
 
     def copy(self) -> "Head":
         """A head that predicts the same, whatever becomes of this one."""
@@ -91,7 +102,9 @@ class Head(tf.Module):
         found = self._scale[0] + self._scale[1] * self._read(query, item)
         return tf.sigmoid(found) if self.kind == "logistic" else found
 
-    def loss(self, query: tf.Tensor, item: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def loss(
+        self, query: tf.Tensor, item: tf.Tensor, label: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean of the losses of the rows that have a label.
 
         Args:
@@ -102,19 +115,30 @@ class Head(tf.Module):
         Returns: the mean, 0 where no row has a label, and how many have, both scalar float32.
         """
         x, has = self._read(query, item), tf.math.is_finite(label)
-        label = tf.where(has, label, tf.zeros_like(label))  # before anything is computed: 0 times nan is nan
+        # Before anything is computed: 0 times nan is nan
+        label = tf.where(has, label, tf.zeros_like(label))
         if self.kind == "logistic":
             losses = tf.nn.sigmoid_cross_entropy_with_logits(label, self._scale[0] + x)
         else:
             losses = tf.square((label - self._scale[0]) / self._scale[1] - x)
         labels = tf.reduce_sum(tf.cast(has, tf.float32))
-        return tf.math.divide_no_nan(tf.reduce_sum(tf.where(has, losses, tf.zeros_like(losses))), labels), labels
+        return (
+            tf.math.divide_no_nan(
+                tf.reduce_sum(tf.where(has, losses, tf.zeros_like(losses))), labels
+            ),
+            labels,
+        )
 
     def _read(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
         """The x of the formulas above, [B]."""
         a, b, w, bias = (weight.values for weight in self.weights.values())
         product = float(query.shape[-1]) ** 0.5 * query * item
-        return bias + tf.linalg.matvec(query, a) + tf.linalg.matvec(item, b) + tf.linalg.matvec(product, w)
+        return (
+            bias
+            + tf.linalg.matvec(query, a)
+            + tf.linalg.matvec(item, b)
+            + tf.linalg.matvec(product, w)
+        )
 
 
 def known(labels: np.ndarray) -> np.ndarray:
@@ -138,7 +162,7 @@ def check(labels: np.ndarray, kind: Kind, column: str | None, of: str) -> None:
     wrong = there[(there < 0) | (there > 1)]
     if kind == "logistic" and len(wrong):
         raise BadData(
-            f'train.auxiliary.loss = "logistic" takes labels from 0 to 1; columns.label = {column!r} holds '
-            f"{wrong[0]:g} on {of} ({len(wrong):,} of {len(there):,} labels lie outside). Bring the column to that "
-            'range, or set train.auxiliary.loss = "squared".'
+            'train.auxiliary.loss = "logistic" takes labels from 0 to 1; columns.label ='
+            f" {column!r} holds {wrong[0]:g} on {of} ({len(wrong):,} of {len(there):,} labels lie"
+            ' outside). Bring the column to that range, or set train.auxiliary.loss = "squared".'
         )

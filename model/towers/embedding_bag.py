@@ -1,8 +1,9 @@
 """Lists of a batch without padding, laid out twice: list by list, and id by id.
 
-The sum of each list's embeddings is a sparse matrix times the table, and its gradient that matrix turned round times
-what flows in. Both are sums of neighbours if the entries are at hand in either order, for which they are sorted here:
-TensorFlow does that slowly. Adding up what lies scattered, as the gradient of a lookup does, is several times slower.
+The sum of each list's embeddings is a sparse matrix times the table, and its gradient that matrix
+turned round times what flows in. Both are sums of neighbours if the entries are at hand in either
+order, for which they are sorted here: TensorFlow does that slowly. Adding up what lies scattered,
+as the gradient of a lookup does, is several times slower.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 
 
 class EmbeddingBags(NamedTuple):
-    """The lists of B rows: L lists with E entries in all, of U distinct ids. Arrays, tensors, or what describes them.
+    """The lists of B rows: L lists with E entries in all, of U distinct ids. Arrays, tensors, or
+    what describes them.
 
     Attributes:
       ids: [U] int32, ascending.
@@ -48,16 +50,23 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
     place = np.empty(len(entries), np.int32)
     place[by_id] = np.cumsum(new) - 1
     count = np.bincount(row, minlength=len(lists))
-    return EmbeddingBags(ordered[new], *(x.astype(np.int32) for x in (np.cumsum(first) - 1, count, row, place, by_id)))
+    return EmbeddingBags(
+        ordered[new],
+        *(x.astype(np.int32) for x in (np.cumsum(first) - 1, count, row, place, by_id)),
+    )
 
 
-def bagged(features: Mapping[str, np.ndarray], columns: Sequence[str]) -> dict[str, np.ndarray | EmbeddingBags]:
+def bagged(
+    features: Mapping[str, np.ndarray], columns: Sequence[str]
+) -> dict[str, np.ndarray | EmbeddingBags]:
     """The features with some columns laid out."""
     return {**features, **{name: bags(features[name]) for name in columns if name in features}}
 
 
 def _order(ids: np.ndarray) -> np.ndarray:
-    """A stable order by id, half an id at a time: 16 bits are sorted by their value and not by comparing."""
+    """A stable order by id, half an id at a time: 16 bits are sorted by their value and not by
+    comparing.
+    """
     order = np.argsort(ids.astype(np.uint16), kind="stable")
     if ids.max(initial=0) >> 16:
         order = order[np.argsort((ids[order] >> 16).astype(np.uint16), kind="stable")]

@@ -14,11 +14,16 @@ class _Block(keras.layers.Layer):
         super().__init__(name=name)
         layers, width = keras.layers, spec.width
         self.before_attention = layers.LayerNormalization(epsilon=1e-6, name="before_attention")
-        self.attention = layers.MultiHeadAttention(spec.heads, width // spec.heads, name="attention")
+        self.attention = layers.MultiHeadAttention(
+            spec.heads, width // spec.heads, name="attention"
+        )
         self.before_forward = layers.LayerNormalization(epsilon=1e-6, name="before_forward")
         self.up = layers.Dense(width, activation="relu", name="up")
         self.down = layers.Dense(width, name="down")
-        self.dropouts = [layers.Dropout(spec.dropout, name=f"dropout_{part}") for part in ("attention", "forward")]
+        self.dropouts = [
+            layers.Dropout(spec.dropout, name=f"dropout_{part}")
+            for part in ("attention", "forward")
+        ]
 
     def call(self, x: Any, training: bool = False) -> Any:
         y = self.before_attention(x)
@@ -28,7 +33,9 @@ class _Block(keras.layers.Layer):
 
 
 class Encoder(keras.layers.Layer):
-    """Positions, blocks, a last normalisation. Padding needs no mask: nothing before it looks at it."""
+    """Positions, blocks, a last normalisation. Padding needs no mask: nothing before it looks at
+    it.
+    """
 
     def __init__(self, spec: Attention) -> None:
         super().__init__(name="encoder")
@@ -40,7 +47,9 @@ class Encoder(keras.layers.Layer):
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Encodes [S, T, W] float32; as many."""
-        x = self.dropout(x * self.scale + self.positions[: keras.ops.shape(x)[1]], training=training)
+        x = self.dropout(
+            x * self.scale + self.positions[: keras.ops.shape(x)[1]], training=training
+        )
         for block in self.blocks:
             x = block(x, training=training)
         return self.last(x)

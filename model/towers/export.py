@@ -1,4 +1,6 @@
-"""SavedModels from raw features: the transform graph and one tower, without slots and the other side's tables."""
+"""SavedModels from raw features: the transform graph and one tower, without slots and the other
+side's tables.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +23,9 @@ class RawTower(tf.Module):
         self.side = side
         self.layout = model.layout
         self.transform = transform
-        self.tables = {name: tf.Variable(model.tables[name].values, trainable=False) for name in sorted(used)}
+        self.tables = {
+            name: tf.Variable(model.tables[name].values, trainable=False) for name in sorted(used)
+        }
         self.dense = {
             name: tf.Variable(weight.values, trainable=False)
             for name, weight in model.dense.items()
@@ -41,7 +45,8 @@ class _InMemory(NamedTuple):
 
 
 def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> model_bundle.Tower:
-    """Writes the SavedModel that twinspire_core/contracts/model_bundle.py describes; equal models are equal files.
+    """Writes the SavedModel that twinspire_core/contracts/model_bundle.py describes; equal models
+    are equal files.
 
     Returns: the tower that was written, from memory.
     """

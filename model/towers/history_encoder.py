@@ -1,9 +1,9 @@
 """Histories as sequences: causal self-attention with positions, built of Keras layers.
 
-As SASRec (Kang and McAuley, ICDM 2018), with the normalisation in front of each part instead of behind it. The output
-at a place depends on the items up to it and on no later one, so that one pass encodes every beginning of a sequence.
-Keras describes the computation only (model/towers/encoder_layers.py): weights are the towers' own, by name, like all
-others.
+As SASRec (Kang and McAuley, ICDM 2018), with the normalisation in front of each part instead of
+behind it. The output at a place depends on the items up to it and on no later one, so that one pass
+encodes every beginning of a sequence. Keras describes the computation only
+(model/towers/encoder_layers.py): weights are the towers' own, by name, like all others.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,10 @@ from model.towers.initializers import glorot, normal
 
 
 def attend(
-    spec: Attention, weights: Mapping[str, tf.Tensor], rows: tf.Tensor, seed: tf.Tensor | None = None
+    spec: Attention,
+    weights: Mapping[str, tf.Tensor],
+    rows: tf.Tensor,
+    seed: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Encodes sequences.
 
@@ -33,7 +36,10 @@ def attend(
     layer = _layer(spec)
     states = [variable.value for variable in layer.non_trainable_variables]  # seeds of the dropouts
     if seed is not None:
-        states = [tf.cast(seed, tf.int64) + tf.constant([number, 0], tf.int64) for number in range(len(states))]
+        states = [
+            tf.cast(seed, tf.int64) + tf.constant([number, 0], tf.int64)
+            for number in range(len(states))
+        ]
     trained = [weights[_name(variable)] for variable in layer.trainable_variables]
     encoded, _ = layer.stateless_call(trained, states, rows, training=seed is not None)
     return encoded
@@ -56,10 +62,12 @@ def _fresh(name: str, shape: list[int], seed: int) -> tf.Tensor:
     if kind == "positions":
         return normal(shape, 0.02, seed, name)
     if kind == "kernel":
-        inner = len(shape) - 1 if "attention_output" in name else 1  # [W, heads, width of a head], or that turned round
+        # [W, heads, width of a head], or that turned round
+        inner = len(shape) - 1 if "attention_output" in name else 1
         return glorot(shape, prod(shape[:inner]), prod(shape[inner:]), seed, name)
     if kind == "gamma":
-        # What comes out is to be as long as the embedding of an item, which it is added to the same way.
+        # What comes out is to be as long as the embedding of an item, which it is added to the same
+        # way.
         return tf.fill(shape, shape[0] ** -0.5 if "/last/" in name else 1.0)
     return tf.zeros(shape)
 

@@ -1,4 +1,6 @@
-"""What weights start from: a function of one seed and the weight's name, so that one more leaves the others alone."""
+"""What weights start from: a function of one seed and the weight's name, so that one more leaves
+the others alone.
+"""
 
 import zlib
 from collections.abc import Sequence
@@ -7,7 +9,9 @@ import tensorflow as tf
 
 
 def glorot(shape: Sequence[int], above: int, below: int, seed: int, name: str) -> tf.Tensor:
-    """Uniform, for a sum of `above` inputs that is one of `below` outputs (Glorot and Bengio, 2010)."""
+    """Uniform, for a sum of `above` inputs that is one of `below` outputs (Glorot and Bengio,
+    2010).
+    """
     limit = (6 / (above + below)) ** 0.5
     return tf.random.stateless_uniform(shape, _seed(seed, name), -limit, limit)
 

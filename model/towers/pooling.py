@@ -1,6 +1,8 @@
-"""How a list of ids becomes one vector. Shapes: B rows, L entries of a list, W the width of the table.
+"""How a list of ids becomes one vector. Shapes: B rows, L entries of a list, W the width of the
+table.
 
-An empty list gives zeros, or, of a sequence, a vector that is learned. How far lists are padded changes nothing.
+An empty list gives zeros, or, of a sequence, a vector that is learned. How far lists are padded
+changes nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +47,8 @@ def _weighted(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags, half_life: float = 0.0) -> tf.Tensor:
-    """`mean_of_present` of a table's rows, or `recent_mean` if there is a half-life, of lists laid out for training.
+    """`mean_of_present` of a table's rows, or `recent_mean` if there is a half-life, of lists laid
+    out for training.
 
     Args:
       rows: [U, W] float32, those of `bags.ids`.
@@ -55,20 +58,26 @@ def mean_of_bags(rows: tf.Tensor, bags: EmbeddingBags, half_life: float = 0.0) -
     Returns: [B, W] float32.
     """
     if not half_life:
-        mean = tf.math.divide_no_nan(_summed(rows, bags), tf.cast(bags.count, rows.dtype)[:, tf.newaxis])
+        mean = tf.math.divide_no_nan(
+            _summed(rows, bags), tf.cast(bags.count, rows.dtype)[:, tf.newaxis]
+        )
         return tf.gather(mean, bags.of)
     behind = tf.gather(tf.cumsum(bags.count), bags.row) - 1 - tf.range(tf.size(bags.row))
     weights = 0.5 ** (tf.cast(behind, rows.dtype) / half_life)
-    total = _segments(weights[:, tf.newaxis], tf.range(tf.size(bags.row)), bags.row, tf.size(bags.count))
+    total = _segments(
+        weights[:, tf.newaxis], tf.range(tf.size(bags.row)), bags.row, tf.size(bags.count)
+    )
     return tf.gather(tf.math.divide_no_nan(_summed(rows, bags, weights), total), bags.of)
 
 
 def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
     """Sums over the root of their number of entries, from means.
 
-    A mean of many different rows is short, and what all lists share drowns the rest. This is longer by the root of the
-    count: of rows at right angles to each other it is as long as one of them. It is FISM's normalisation (Kabbur et
-    al., KDD 2013) with the exponent 1/2, and that of SVD++ (Koren, KDD 2008).
+    A mean of many different rows is short, and what all lists share drowns the rest. This is longer
+    by the root of the
+    count: of rows at right angles to each other it is as long as one of them. It is FISM's
+    normalisation (Kabbur et al., KDD 2013) with the exponent 1/2, and that of SVD++ (Koren, KDD
+    2008).
 
     Args:
       mean: [B, W] float32, of each list's rows.
@@ -76,12 +85,18 @@ def lengthened(mean: tf.Tensor, lists: tf.Tensor | EmbeddingBags) -> tf.Tensor:
 
     Returns: [B, W] float32.
     """
-    count = tf.gather(lists.count, lists.of) if isinstance(lists, EmbeddingBags) else tf.math.count_nonzero(lists, 1)
+    count = (
+        tf.gather(lists.count, lists.of)
+        if isinstance(lists, EmbeddingBags)
+        else tf.math.count_nonzero(lists, 1)
+    )
     return mean * tf.sqrt(tf.cast(count, mean.dtype))[:, tf.newaxis]
 
 
 def _summed(rows: tf.Tensor, bags: EmbeddingBags, weights: tf.Tensor | None = None) -> tf.Tensor:
-    """Sums over lists, [B, W], of the distinct ids' rows, [U, W], by weight, [E]. No gradient flows into weights."""
+    """Sums over lists, [B, W], of the distinct ids' rows, [U, W], by weight, [E]. No gradient flows
+    into weights.
+    """
 
     @tf.custom_gradient
     def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable]:
@@ -96,7 +111,11 @@ def _summed(rows: tf.Tensor, bags: EmbeddingBags, weights: tf.Tensor | None = No
 
 
 def _segments(
-    x: tf.Tensor, place: tf.Tensor, segment: tf.Tensor, segments: tf.Tensor, weights: tf.Tensor | None = None
+    x: tf.Tensor,
+    place: tf.Tensor,
+    segment: tf.Tensor,
+    segments: tf.Tensor,
+    weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Sums of the rows of `x` at `place`, by segment, [S, W]; numbers of segments, [E], ascend."""
     if weights is None:
@@ -122,9 +141,10 @@ def attended(
       spec: its encoder.
       table: [rows, W] float32.
       dense: weights by name.
-      features: `column`, [B, L] int, histories with 0 as padding, of which the newest `spec.length` are read. Or, if
-        there is a `last_of(column)`, [B] int32 too: [S, T] sequences padded at the end, and where each row's newest
-        item stands in them when they are laid end to end; -1 for an empty history.
+      features: `column`, [B, L] int, histories with 0 as padding, of which the newest `spec.length`
+        are read. Or, if there is a `last_of(column)`, [B] int32 too: [S, T] sequences padded at the
+        end, and where each row's newest item stands in them when they are laid end to end; -1 for
+        an empty history.
       seed: [2] int32 of dropout, or None.
 
     Returns: [B, W] float32.

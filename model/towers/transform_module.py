@@ -1,7 +1,8 @@
 """One tower's part of the transform graph, as a module that goes into its SavedModel.
 
-The feature job's graph (TFT's output folder) transforms the features of both towers and holds both vocabularies. A
-tower gets the nodes that its own features need, and its own tables only: an item tower does not carry the ids of users.
+The feature job's graph (TFT's output folder) transforms the features of both towers and holds both
+vocabularies. A tower gets the nodes that its own features need, and its own tables only: an item
+tower does not carry the ids of users.
 """
 
 from collections.abc import Mapping
@@ -34,15 +35,19 @@ def vocabulary(folder: str | Path, name: str) -> pa.Array:
 def vocabularies(folder: str | Path, pipeline: Pipeline) -> dict[str, pa.Array]:
     """The vocabulary of every feature that keeps one, by feature."""
     kept = pipeline.kinds("id", "category", "categories")
-    return {name: vocabulary(folder, name) for name, f in kept.items() if not getattr(f, "hash_buckets", None)}
+    return {
+        name: vocabulary(folder, name)
+        for name, f in kept.items()
+        if not getattr(f, "hash_buckets", None)
+    }
 
 
 class Transform(tf.Module):
     """Raw features of one tower -> transformed features.
 
     Attributes:
-      inputs: by raw column, the tensors it takes: [B] scalars, [B, L] lists padded at the end, [B, size] vectors. `""`,
-        NaN and -1 are missing, and padding.
+      inputs: by raw column, the tensors it takes: [B] scalars, [B, L] lists padded at the end, [B,
+        size] vectors. `""`, NaN and -1 are missing, and padding.
 
     Examples:
       >>> transform = Transform("features/transform", pipeline, "item")  # doctest: +SKIP
@@ -50,7 +55,9 @@ class Transform(tf.Module):
       {'item': <[B] int64>, 'tags': <[B, L] int64>}
     """
 
-    def __init__(self, folder: str | Path, pipeline: Pipeline, side: str, graph: "_Graph | None" = None) -> None:
+    def __init__(
+        self, folder: str | Path, pipeline: Pipeline, side: str, graph: "_Graph | None" = None
+    ) -> None:
         """Takes one tower's part of the graph.
 
         Args:
@@ -63,7 +70,9 @@ class Transform(tf.Module):
         features = pipeline.tower(side)
         graph = graph or _Graph(Path(folder) / _GRAPH)
         columns = {name: _columns(name, feature) for name, feature in features.items()}
-        inputs = {column: _spec(column, graph.inputs[column]) for of in columns.values() for column in of}
+        inputs = {
+            column: _spec(column, graph.inputs[column]) for of in columns.values() for column in of
+        }
         # tf.Module would take plain dicts, and what they hold, for a part of the SavedModel.
         self.inputs = MappingProxyType(inputs)
         self._columns = MappingProxyType(columns)
@@ -79,18 +88,23 @@ class Transform(tf.Module):
         Args:
           raw: by raw column, as `inputs` says. Others are ignored.
 
-        Returns: by column, [B] or [B, L] int64 ids (0 is missing and padding), [B] or [B, size] float32.
+        Returns: by column, [B] or [B, L] int64 ids (0 is missing and padding), [B] or [B, size]
+        float32.
         """
         outputs: dict[str, tf.Tensor] = {}
         for name, columns in self._columns.items():
             if all(column in raw for column in columns):
                 table = self._tables.get(name)
-                outputs |= self._graph.apply({c: raw[c] for c in columns}, table and table.resource_handle)
+                outputs |= self._graph.apply(
+                    {c: raw[c] for c in columns}, table and table.resource_handle
+                )
         return outputs
 
 
 def transforms(folder: str | Path, pipeline: Pipeline) -> dict[str, Transform]:
-    """Both towers' parts by side, of a graph that is read once; arguments as those of `Transform`."""
+    """Both towers' parts by side, of a graph that is read once; arguments as those of
+    `Transform`.
+    """
     graph = _Graph(Path(folder) / _GRAPH)
     return {side: Transform(folder, pipeline, side, graph) for side in SIDES}
 
@@ -105,8 +119,12 @@ class _Graph:
         graph = function.graph
         (self.specs,), _ = function.structured_input_signature
         flat = len(tf.nest.flatten(self.specs, expand_composites=True))
-        self.inputs = tf.nest.pack_sequence_as(self.specs, graph.inputs[:flat], expand_composites=True)
-        self.outputs = tf.nest.pack_sequence_as(function.structured_outputs, graph.outputs, expand_composites=True)
+        self.inputs = tf.nest.pack_sequence_as(
+            self.specs, graph.inputs[:flat], expand_composites=True
+        )
+        self.outputs = tf.nest.pack_sequence_as(
+            function.structured_outputs, graph.outputs, expand_composites=True
+        )
         self._library = graph.as_graph_def().library
         # What the analysis found: means, variances, sizes; and the handles of tables.
         self._captures = {inner.op.name: outer for outer, inner in graph.captures}
@@ -127,21 +145,30 @@ class _Graph:
             ends = zip(_flat(self.inputs[column]), _flat(fed), strict=True)
             feeds |= {inner.name: outer for inner, outer in ends}
         present = {node.name for node in part}
-        feeds |= {f"{name}:0": self._constant(name, table) for name in sorted(present & self._captures.keys())}
+        feeds |= {
+            f"{name}:0": self._constant(name, table)
+            for name in sorted(present & self._captures.keys())
+        }
         feeds = {name: tensor for name, tensor in feeds.items() if name.split(":")[0] in present}
         definition = tf.compat.v1.GraphDef(node=part, library=self._library)
         names = [tensor.name for tensor in flat]
-        found = tf.graph_util.import_graph_def(definition, input_map=feeds, return_elements=names, name="")
+        found = tf.graph_util.import_graph_def(
+            definition, input_map=feeds, return_elements=names, name=""
+        )
         results = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
         return {column: _dense(result) for column, result in zip(raw, results, strict=True)}
 
     def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
         captured = self._captures[name]
-        return tf.identity(table) if captured.dtype == tf.resource else tf.constant(captured.numpy())
+        return (
+            tf.identity(table) if captured.dtype == tf.resource else tf.constant(captured.numpy())
+        )
 
 
 def _nodes(ends: list[tf.Tensor]) -> list[Any]:
-    """Definitions of the nodes that some tensors are computed from, without waiting for others (there is no state)."""
+    """Definitions of the nodes that some tensors are computed from, without waiting for others
+    (there is no state).
+    """
     found: dict[str, Any] = {}
     ahead = [tensor.op for tensor in ends]
     while ahead:
@@ -175,7 +202,9 @@ def _columns(name: str, feature: Feature) -> list[str]:
 
 
 def _spec(column: str, x: tf.Tensor | tf.SparseTensor) -> tf.TensorSpec:
-    return tf.TensorSpec([None, None] if isinstance(x, tf.SparseTensor) else x.shape, x.dtype, column)
+    return tf.TensorSpec(
+        [None, None] if isinstance(x, tf.SparseTensor) else x.shape, x.dtype, column
+    )
 
 
 def _sparse(x: tf.Tensor) -> tf.SparseTensor:

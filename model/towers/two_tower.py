@@ -1,6 +1,7 @@
 """The two towers: transformed features -> unit vectors.
 
-Shapes: B rows, L entries of a list, D the towers' dimension. Ids are 0 for missing (in lists: padding), see layout.py.
+Shapes: B rows, L entries of a list, D the towers' dimension. Ids are 0 for missing (in lists:
+padding), see layout.py.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ from model.towers.pooling import (
 )
 
 SMALL = 0.1
-"""Size of what the layers give at the start, where something goes past them: towers first agree on what goes past."""
+"""Size of what the layers give at the start, where something goes past them: towers first agree on
+what goes past.
+"""
 
 _TINY = 1e-12
 
@@ -33,30 +36,42 @@ _TINY = 1e-12
 class TwoTower(tf.Module):
     """Both towers over shared tables.
 
-    The first layer of a tower keeps one kernel per column, so that a feature can come or go between two days.
+    The first layer of a tower keeps one kernel per column, so that a feature can come or go between
+    two days.
 
     Attributes:
       layout: what it is made of.
       tables: embedding tables by name.
-      dense: weights by name: `query/first/COLUMN`, `query/bias/0`, `query/kernel/1`, `query/skip/COLUMN`,
-        `query/history/COLUMN/…`, …, and those of the head.
-      head: learns labels from both towers' vectors, if `layout.auxiliary` asks for one. No tower reads its weights.
+      dense: weights by name: `query/first/COLUMN`, `query/bias/0`, `query/kernel/1`,
+        `query/skip/COLUMN`, `query/history/COLUMN/…`, …, and those of the head.
+      head: learns labels from both towers' vectors, if `layout.auxiliary` asks for one. No tower
+        reads its weights.
     """
 
     def __init__(self, layout: Architecture, seed: int) -> None:
         super().__init__()
         self.layout = layout
         self.tables = {spec.name: Weight(fresh_rows(spec, seed)) for spec in layout.tables.values()}
-        plain = {name: values for side in SIDES for name, values in _fresh_weights(layout, side, seed).items()}
+        plain = {
+            name: values
+            for side in SIDES
+            for name, values in _fresh_weights(layout, side, seed).items()
+        }
         self.head = Head(layout.auxiliary, layout.layers["item"][-1]) if layout.auxiliary else None
-        encoders = {name: w for part in layout.parts["query"] for name, w in _fresh_attention(part, seed).items()}
+        encoders = {
+            name: w
+            for part in layout.parts["query"]
+            for name, w in _fresh_attention(part, seed).items()
+        }
         self.dense: dict[str, Weight | AdamWeight] = {
             **{name: Weight(values) for name, values in plain.items()},
             **{name: AdamWeight(values) for name, values in encoders.items()},
             **(self.head.weights if self.head else {}),
         }
 
-    def __call__(self, side: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(
+        self, side: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Encodes rows with the present weights; see `encode`."""
         tables = {name: weight.values for name, weight in self.tables.items()}
         dense = {name: weight.values for name, weight in self.dense.items()}
@@ -71,16 +86,18 @@ def encode(
     features: Mapping[str, tf.Tensor],
     seed: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """One tower: its columns, layers with ReLU between them, what goes past the layers, then length 1.
+    """One tower: its columns, layers with ReLU between them, what goes past the layers, then length
+    1.
 
     Args:
       layout: both towers'.
       side: `query` or `item`.
       tables: embedding tables by name; those of the side are enough.
       dense: weights by name; those of the side are enough.
-      features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers; of lists that are laid out
-        (model/towers/embedding_bag.py) maybe the rows of their ids too, as `rows_of` names them; and of histories that
-        are packed (model/data/sequence_packing.py), what `model.towers.pooling.attended` takes.
+      features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers; of lists
+        that are laid out (model/towers/embedding_bag.py) maybe the rows of their ids too, as
+        `rows_of` names them; and of histories that are packed (model/data/sequence_packing.py),
+        what `model.towers.pooling.attended` takes.
       seed: [2] int32, what dropout is a function of; None is without dropout.
 
     Returns: [B, D] float32, every row of length 1.
@@ -95,7 +112,9 @@ def encode(
         if part.skip:
             hidden += dense[f"{side}/skip/{part.column}"] * read[part.column]
     # The transform graph may not tell the shapes of its outputs; SavedModels must.
-    return tf.ensure_shape(tf.math.l2_normalize(hidden, axis=1, epsilon=_TINY), [None, layout.layers[side][-1]])
+    return tf.ensure_shape(
+        tf.math.l2_normalize(hidden, axis=1, epsilon=_TINY), [None, layout.layers[side][-1]]
+    )
 
 
 def _read(
@@ -120,16 +139,26 @@ def _read(
 
 
 def _mean(
-    part: FeatureColumn, table: tf.Variable, column: tf.Tensor | EmbeddingBags, rows: tf.Tensor | None
+    part: FeatureColumn,
+    table: tf.Variable,
+    column: tf.Tensor | EmbeddingBags,
+    rows: tf.Tensor | None,
 ) -> tf.Tensor:
     if isinstance(column, EmbeddingBags):
-        return mean_of_bags(tf.gather(table, column.ids) if rows is None else rows, column, part.half_life)
+        return mean_of_bags(
+            tf.gather(table, column.ids) if rows is None else rows, column, part.half_life
+        )
     rows = tf.gather(table, column)
-    return recent_mean(rows, column, part.half_life) if part.half_life else mean_of_present(rows, column)
+    return (
+        recent_mean(rows, column, part.half_life)
+        if part.half_life
+        else mean_of_present(rows, column)
+    )
 
 
 def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> tf.Tensor:
-    """Replaces a share of the ids by shared rows, drawn anew for every row, so that these become good averages.
+    """Replaces a share of the ids by shared rows, drawn anew for every row, so that these become
+    good averages.
 
     Args:
       ids: [B] int.
@@ -138,7 +167,10 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
       seed: [2] int32; the result is a function of it.
     """
     drawn = tf.random.stateless_uniform(tf.shape(ids), seed)
-    shared = tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, spec.shared, ids.dtype) + spec.first_shared
+    shared = (
+        tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, spec.shared, ids.dtype)
+        + spec.first_shared
+    )
     return tf.where((drawn < share) & (ids > 0), shared, ids)
 
 
@@ -160,9 +192,13 @@ def _fresh_weights(layout: Architecture, side: str, seed: int) -> dict[str, tf.T
     weights[f"{side}/bias/0"] = tf.zeros([widths[0]])
     for i in range(1, len(widths)):
         shape = [widths[i - 1], widths[i]]
-        weights[f"{side}/kernel/{i}"] = scale[i] * glorot(shape, shape[0], shape[1], seed, f"{side}/{i}")
+        weights[f"{side}/kernel/{i}"] = scale[i] * glorot(
+            shape, shape[0], shape[1], seed, f"{side}/{i}"
+        )
         weights[f"{side}/bias/{i}"] = tf.zeros([widths[i]])
-    return weights | {f"{side}/skip/{part.column}": tf.ones([part.width]) for part in parts if part.skip}
+    return weights | {
+        f"{side}/skip/{part.column}": tf.ones([part.width]) for part in parts if part.skip
+    }
 
 
 def _fresh_attention(part: FeatureColumn, seed: int) -> dict[str, tf.Tensor]:

@@ -1,13 +1,17 @@
 """Rows of embedding tables that no example has used.
 
-Training from scratch starts every row at random, as long as trained ones. What it has never moved would say at random
-what nobody knows: a brand that is new, a word that no title had, an attribute that nobody lacked. Once it is over,
+Training from scratch starts every row at random, as long as trained ones. What it has never moved
+would say at random
+what nobody knows: a brand that is new, a word that no title had, an attribute that nobody lacked.
+Once it is over,
 
-- a value's row that was not used becomes the shared row that the value would be hashed to, were it not in the
+- a value's row that was not used becomes the shared row that the value would be hashed to, were it
+  not in the
   vocabulary: that is where new ones start from on the days that follow;
 - a shared row, or the one of missing values, becomes zero: the column then has nothing to say.
 
-Those of ids are used in any case, by id dropout. docs/decisions/0038-frequency-and-untrained-rows.md
+Those of ids are used in any case, by id dropout.
+docs/decisions/0038-frequency-and-untrained-rows.md
 """
 
 from collections.abc import Sequence
@@ -32,16 +36,20 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
         spec, weight = model.layout.tables[name], model.tables[name]
         rows = weight.values.numpy()
         unused = (rows == fresh_rows(spec, seed).numpy()).all(1)
-        if not unused.any() or unused.all():  # a feature that nobody has: all zeros could never be trained
+        # A feature that nobody has: all zeros could never be trained
+        if not unused.any() or unused.all():
             continue
         rows = np.where(unused[:, np.newaxis], 0, rows)
         own = np.flatnonzero(unused[1 : spec.first_shared]) + 1
-        rows[own] = rows[spec.first_shared + shared_buckets(spec.keys.take(pa.array(own)), spec.shared)]
+        rows[own] = rows[
+            spec.first_shared + shared_buckets(spec.keys.take(pa.array(own)), spec.shared)
+        ]
         weight.values.assign(rows)
 
 
 def shared_buckets(keys: pa.Array, shared: int) -> np.ndarray:
-    """Which shared row tokens are hashed to that are not in the vocabulary, [N] int64, as TensorFlow's tables do.
+    """Which shared row tokens are hashed to that are not in the vocabulary, [N] int64, as
+    TensorFlow's tables do.
 
     Args:
       keys: [N], as model/towers/architecture.py spells them: `=TOKEN`.

@@ -22,7 +22,13 @@ from model.towers.two_tower import TwoTower
 from twinspire_core.errors import BadData
 
 FORMAT = 1
-_HEAD, _TABLES, _DENSE, _SLOTS, _FREQUENCY = "state.json", "tables", "dense.npz", "dense_slots.npz", "frequency.npz"
+_HEAD, _TABLES, _DENSE, _SLOTS, _FREQUENCY = (
+    "state.json",
+    "tables",
+    "dense.npz",
+    "dense_slots.npz",
+    "frequency.npz",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,8 @@ class TableState:
       keys: [rows] string, unique; see model/towers/architecture.py.
       values: [rows, width] float32.
       slots: [rows, width] float32, Adagrad's.
-      left: [rows] date32, the day since which the key is out of the vocabulary; null while it is in it.
+      left: [rows] date32, the day since which the key is out of the vocabulary; null while it is in
+        it.
       shared: rows shared by hashing.
       hashed: whether the feature has no vocabulary.
     """
@@ -100,8 +107,13 @@ def _table(model: TwoTower, name: str, archive: TableState | None) -> TableState
     left = pa.nulls(spec.rows, pa.date32())
     if archive is not None:
         keys, left = pa.concat_arrays([keys, archive.keys]), pa.concat_arrays([left, archive.left])
-        values, slots = np.concatenate([values, archive.values]), np.concatenate([slots, archive.slots])
-    return TableState(keys=keys, values=values, slots=slots, left=left, shared=spec.shared, hashed=spec.hashed)
+        values, slots = (
+            np.concatenate([values, archive.values]),
+            np.concatenate([slots, archive.slots]),
+        )
+    return TableState(
+        keys=keys, values=values, slots=slots, left=left, shared=spec.shared, hashed=spec.hashed
+    )
 
 
 def save(state: State, folder: Path) -> None:
@@ -114,17 +126,29 @@ def save(state: State, folder: Path) -> None:
             "slots": _fixed(table.slots),
             "left": table.left,
         }
-        with pa.ipc.new_file(str(folder / _TABLES / f"{name}.arrow"), pa.table(columns).schema) as file:
+        with pa.ipc.new_file(
+            str(folder / _TABLES / f"{name}.arrow"), pa.table(columns).schema
+        ) as file:
             file.write_table(pa.table(columns))
-    np.savez(folder / _DENSE, allow_pickle=False, **{name: weight for name, (weight, _) in state.dense.items()})
-    np.savez(folder / _SLOTS, allow_pickle=False, **{name: slot for name, (_, slot) in state.dense.items()})
+    np.savez(
+        folder / _DENSE,
+        allow_pickle=False,
+        **{name: weight for name, (weight, _) in state.dense.items()},
+    )
+    np.savez(
+        folder / _SLOTS,
+        allow_pickle=False,
+        **{name: slot for name, (_, slot) in state.dense.items()},
+    )
     np.savez(folder / _FREQUENCY, allow_pickle=False, **state.frequency)
     head = {
         "format": FORMAT,
         "day": state.day.isoformat(),
         "step": state.step,
         "layers": {side: list(widths) for side, widths in state.layers.items()},
-        "tables": {name: {"shared": t.shared, "hashed": t.hashed} for name, t in state.tables.items()},
+        "tables": {
+            name: {"shared": t.shared, "hashed": t.hashed} for name, t in state.tables.items()
+        },
         "labels": state.labels,
     }
     (folder / _HEAD).write_text(json.dumps(head, indent=1))
@@ -139,10 +163,13 @@ def load(folder: Path) -> State:
     head = json.loads((folder / _HEAD).read_text())
     if head["format"] != FORMAT:
         raise BadData(
-            f"This release reads training states of format {FORMAT}; {folder} has format {head['format']}. It was "
-            "written by another release: use that one, or train from scratch with --mode full."
+            f"This release reads training states of format {FORMAT}; {folder} has format"
+            f" {head['format']}. It was written by another release: use that one, or train from"
+            " scratch with --mode full."
         )
-    dense, slots, frequency = (dict(np.load(folder / name)) for name in (_DENSE, _SLOTS, _FREQUENCY))
+    dense, slots, frequency = (
+        dict(np.load(folder / name)) for name in (_DENSE, _SLOTS, _FREQUENCY)
+    )
     return State(
         day=date.fromisoformat(head["day"]),
         step=head["step"],

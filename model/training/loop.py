@@ -25,11 +25,13 @@ from twinspire_core.errors import UsageError
 CURVE_POINTS = 200
 _AHEAD = 4  # batches laid out while a step is taken
 _DIVERGED = (
-    "The learning rate is too high, the temperature too low, or a feature holds huge numbers: lower "
-    "train.learning_rate, raise train.temperature, or set log = true on numbers with a long tail."
+    "The learning rate is too high, the temperature too low, or a feature holds huge numbers: lower"
+    " train.learning_rate, raise train.temperature, or set log = true on numbers with a long tail."
 )
 Report = Callable[[str, int, int, float, float], None]
-"""Called as training goes: the day and pass, rows done, rows of the day, mean loss, examples per second."""
+"""Called as training goes: the day and pass, rows done, rows of the day, mean loss, examples per
+second.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,8 @@ class LoopResult:
       rate: examples per second, the first step (which compiles) left out.
       curve: (step, mean loss of the softmax in nats) at up to `CURVE_POINTS` points.
       labels: rows with a label, epochs not counted; 0 without an auxiliary head.
-      auxiliary: (step, mean loss of the auxiliary head) at as many points, but for those without a label.
+      auxiliary: (step, mean loss of the auxiliary head) at as many points, but for those without a
+        label.
     """
 
     step: int
@@ -72,15 +75,17 @@ def run_training(
     Args:
       model: the towers.
       frequency: the streaming estimate that corrects the loss.
-      days: oldest first; not an iterator, as all of them are gone through `settings.epochs` times. (Several passes
-        over one day before the next would fit that day's few users, not the window.)
+      days: oldest first; not an iterator, as all of them are gone through `settings.epochs` times.
+        (Several passes over one day before the next would fit that day's few users, not the
+        window.)
       settings: the pipeline file's `train`.
       catalogue: what uniform negatives are drawn from, where `settings.negatives` asks for some.
       step: steps taken by earlier days; it seeds dropout and what is drawn.
       report: told every second or so.
 
     Raises:
-      UsageError: the loss or a weight is no longer a number. TypeError: the days can be gone through only once.
+      UsageError: the loss or a weight is no longer a number. TypeError: the days can be gone
+      through only once.
     """
     if iter(days) is days:
         raise TypeError("Days are gone through once per epoch: pass a list, not an iterator.")
@@ -119,7 +124,11 @@ class _Run:
         """Goes through a day."""
         begin = told = perf_counter()
         done, of_day = 0, len(self._losses)
-        chance = self._catalogue.chance(rows.item) if self._catalogue else np.zeros(len(rows), np.float32)
+        chance = (
+            self._catalogue.chance(rows.item)
+            if self._catalogue
+            else np.zeros(len(rows), np.float32)
+        )
         whole = {"user": rows.user, "item": rows.item, "reward": rows.reward, "chance": chance}
         if self._head and rows.label is not None:
             if not epoch:
@@ -134,8 +143,14 @@ class _Run:
                 self._compiling = (done, perf_counter() - begin)
             if perf_counter() - told > 1 or done == len(rows):
                 told = perf_counter()
-                what = f"{day}, pass {epoch + 1} of {self._settings.epochs}" if self._settings.epochs > 1 else str(day)
-                self._report(what, done, len(rows), _mean(self._losses[of_day:][-50:]), done / (told - begin))
+                what = (
+                    f"{day}, pass {epoch + 1} of {self._settings.epochs}"
+                    if self._settings.epochs > 1
+                    else str(day)
+                )
+                self._report(
+                    what, done, len(rows), _mean(self._losses[of_day:][-50:]), done / (told - begin)
+                )
         self._rows += done
         self._seconds += perf_counter() - begin
 
@@ -156,7 +171,11 @@ class _Run:
             return {}
         rng = np.random.default_rng([self._settings.seed, step])
         features, item = self._catalogue.draw(self._settings.negatives.uniform, rng)
-        return {"features": bagged(features, self._layout.lists), "item": item, "chance": self._catalogue.chance(item)}
+        return {
+            "features": bagged(features, self._layout.lists),
+            "item": item,
+            "chance": self._catalogue.chance(item),
+        }
 
     def learned(self) -> LoopResult:
         """What was done.
@@ -180,26 +199,35 @@ class _Run:
 
 
 def _mean(losses: Sequence[tf.Tensor]) -> float:
-    """Mean of the softmax's losses; one that is no number stops the run at once rather than after hours.
+    """Mean of the softmax's losses; one that is no number stops the run at once rather than after
+    hours.
 
     Raises:
       UsageError: it is no number.
     """
     values = np.array([loss.numpy()[0] for loss in losses])
     if not np.isfinite(values).all():
-        raise UsageError(f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. {_DIVERGED}")
+        raise UsageError(
+            f"The loss must stay a number; found {values[~np.isfinite(values)][0]}. {_DIVERGED}"
+        )
     return float(values.mean())
 
 
 def _check_weights(model: TwoTower) -> None:
-    """Looks at what the last step has left, which no loss tells of; slots that overflowed would never move again.
+    """Looks at what the last step has left, which no loss tells of; slots that overflowed would
+    never move again.
 
     Raises:
       UsageError: something in it is no number.
     """
     for name, weight in {**model.tables, **model.dense}.items():
-        if not all(tf.reduce_all(tf.math.is_finite(x)).numpy() for x in (weight.values, weight.slots)):
-            raise UsageError(f"Weights must stay numbers; those of {name} are none after the last step. {_DIVERGED}")
+        if not all(
+            tf.reduce_all(tf.math.is_finite(x)).numpy() for x in (weight.values, weight.slots)
+        ):
+            raise UsageError(
+                f"Weights must stay numbers; those of {name} are none after the last step."
+                f" {_DIVERGED}"
+            )
 
 
 def _curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:

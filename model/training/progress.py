@@ -1,4 +1,5 @@
-"""Shows training as it goes: a bar in a terminal, a line now and then in a log. Always on standard error.
+"""Shows training as it goes: a bar in a terminal, a line now and then in a log. Always on standard
+error.
 
 And warns where there was hardly any.
 """
@@ -23,14 +24,17 @@ FEW_STEPS = 50
 
 
 def few_steps(learned: LoopResult, settings: TrainConfig) -> str | None:
-    """What to say of a training from scratch that was over too soon to learn much; None if it was not."""
+    """What to say of a training from scratch that was over too soon to learn much; None if it was
+    not.
+    """
     if learned.step > learned.steps or learned.steps >= FEW_STEPS:
         return None
     rows = learned.rows // settings.epochs
     return (
-        f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds; these were "
-        f"{learned.steps}: {rows:,} examples, {settings.epochs} times, in batches of {settings.batch_size}. Expect "
-        "poor lists. Lower train.batch_size, raise train.epochs, or train on more days: window.train_days."
+        f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds;"
+        f" these were {learned.steps}: {rows:,} examples, {settings.epochs} times, in batches of"
+        f" {settings.batch_size}. Expect poor lists. Lower train.batch_size, raise train.epochs, or"
+        " train on more days: window.train_days."
     )
 
 
@@ -41,9 +45,10 @@ def full_buckets(frequency: StreamingFrequency) -> str | None:
         return None
     items = -frequency.buckets * log(max(1 - share, 1 / frequency.buckets))
     return (
-        f"The frequency estimate needs 5 times as many buckets as there are items, or many look more frequent than "
-        f"they are; {share:.0%} of its {frequency.buckets:,} are in use, by about {items:,.0f} items. Set "
-        f"train.frequency.buckets to {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
+        "The frequency estimate needs 5 times as many buckets as there are items, or many look"
+        f" more frequent than they are; {share:.0%} of its {frequency.buckets:,} are in use, by"
+        f" about {items:,.0f} items. Set train.frequency.buckets to"
+        f" {ceil(items / 20_000) * 100_000:,} or more; what was learned is kept."
     )
 
 
@@ -67,12 +72,19 @@ def shown(days: int) -> Iterator[Report]:
 
 @contextmanager
 def _bar(console: Console) -> Iterator[Report]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=1, state="")
 
         def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
-            progress.update(task, description=what, completed=done, total=rows, state=_state(loss, rate))
+            progress.update(
+                task, description=what, completed=done, total=rows, state=_state(loss, rate)
+            )
 
         yield report
 

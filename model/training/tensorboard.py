@@ -2,8 +2,8 @@
 
     pip install tensorboard && tensorboard --logdir WORK_ROOT/PIPELINE
 
-Steps count on from day to day, so that the folders of many days, side by side, are one curve. Event files carry clock
-times and the host's name in themselves and in their names: no digest covers them.
+Steps count on from day to day, so that the folders of many days, side by side, are one curve. Event
+files carry clock times and the host's name in themselves and in their names: no digest covers them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,9 +37,13 @@ def write_events(folder: Path, metrics: Mapping[str, Any]) -> None:
 def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Numbers by tag, as `progressive/recall@50`."""
     held = metrics[model_bundle.HOLDOUT]
-    lists = {model_bundle.PROGRESSIVE: metrics[model_bundle.PROGRESSIVE], "held_out": held["candidate"]}
+    lists = {
+        model_bundle.PROGRESSIVE: metrics[model_bundle.PROGRESSIVE],
+        "held_out": held["candidate"],
+    }
     lists |= {
-        f"{model_bundle.BASELINES}/{name}": measures for name, measures in metrics[model_bundle.BASELINES].items()
+        f"{model_bundle.BASELINES}/{name}": measures
+        for name, measures in metrics[model_bundle.BASELINES].items()
     }
     for which, measures in lists.items():
         for name, value in (measures or {}).items():
@@ -48,8 +52,10 @@ def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _scalar(tag: str, value: float, step: int) -> None:
-    # As tf.summary.scalar does, which is there only where TensorBoard is installed; to write, nothing else needs it.
+    # As tf.summary.scalar does, which is there only where TensorBoard is installed; to write,
+    # nothing else needs it.
     kind = tf.compat.v1.SummaryMetadata(
-        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR"
+        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
+        data_class="DATA_CLASS_SCALAR",
     )
     tf.summary.write(tag, tf.constant(value, tf.float32), step=step, metadata=kind)

@@ -1,4 +1,6 @@
-"""From a features attempt to trained towers: lays them out, warm-starts or not, trains the days, writes the result."""
+"""From a features attempt to trained towers: lays them out, warm-starts or not, trains the days,
+writes the result.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +50,8 @@ class Trained:
       learned: what training did.
       days: the days trained on.
       inherited: the auxiliary head as the parent left it; None without a parent or a head.
-      warning: what to say of training that was over too soon, or of a frequency estimate that is too small.
+      warning: what to say of training that was over too soon, or of a frequency estimate that is
+        too small.
     """
 
     model: TwoTower
@@ -79,14 +82,22 @@ class Trained:
         """What metrics.json tells of how the auxiliary head was trained; None without one."""
         head, told = self.model.head, self.learned
         return (
-            {"loss": head.kind, "labels": told.labels, "mean": head.seen.mean, "curve": told.auxiliary}
+            {
+                "loss": head.kind,
+                "labels": told.labels,
+                "mean": head.seen.mean,
+                "curve": told.auxiliary,
+            }
             if head
             else None
         )
 
     def timings(self) -> dict[str, float]:
         """What timings.json tells of training."""
-        return {"training_seconds": round(self.learned.seconds, 2), "examples_per_second": round(self.learned.rate)}
+        return {
+            "training_seconds": round(self.learned.seconds, 2),
+            "examples_per_second": round(self.learned.rate),
+        }
 
 
 def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
@@ -118,10 +129,22 @@ def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trai
     with progress.shown(len(folders)) as report:
         days = _days(ctx.pipeline, folders, model.layout)
         learned = run_training(
-            model, frequency, days, settings, catalogue=drawn_from, step=start.step if start else 0, report=report
+            model,
+            frequency,
+            days,
+            settings,
+            catalogue=drawn_from,
+            step=start.step if start else 0,
+            report=report,
         )
-    zero_untrained_rows(model, settings.seed, [name for name in model.tables if not start or name not in start.tables])
-    warnings = [w for w in (progress.few_steps(learned, settings), progress.full_buckets(frequency)) if w]
+    zero_untrained_rows(
+        model,
+        settings.seed,
+        [name for name in model.tables if not start or name not in start.tables],
+    )
+    warnings = [
+        w for w in (progress.few_steps(learned, settings), progress.full_buckets(frequency)) if w
+    ]
     for warning in warnings:
         progress.warn(warning)
     return Trained(
@@ -175,22 +198,26 @@ def _frequency(
         if frequency.fits(start.frequency):
             frequency.restore(start.frequency)
         else:
-            items = ds.dataset(features / feature_schema.CORPUS_START, format="parquet").to_table(columns=["_item"])[
-                "_item"
-            ]
+            items = ds.dataset(features / feature_schema.CORPUS_START, format="parquet").to_table(
+                columns=["_item"]
+            )["_item"]
             frequency.adopt(start.frequency, fingerprint(items))
     return frequency
 
 
 def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
-    """Folders of the days to train on, oldest first: the day alone, or in mode full all up to it."""
+    """Folders of the days to train on, oldest first: the day alone, or in mode full all up to
+    it.
+    """
     found = {date.fromisoformat(p.name[3:]): p for p in transformed.glob("dt=*")}
-    wanted = [day for day in sorted(found) if day == ctx.day or (ctx.mode == "full" and day < ctx.day)]
+    wanted = [
+        day for day in sorted(found) if day == ctx.day or (ctx.mode == "full" and day < ctx.day)
+    ]
     if not wanted:
         there = ", ".join(map(str, sorted(found))) or "no day's"
         raise BadData(
-            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's users may be held out: "
-            "lower evaluation.holdout; or run the features stage again."
+            f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's"
+            " users may be held out: lower evaluation.holdout; or run the features stage again."
         )
     return {day: found[day] for day in wanted}
 
@@ -204,10 +231,15 @@ class _Days:
     parts: Sequence[FeatureColumn]
 
     def __iter__(self) -> Iterator[tuple[date, Rows]]:
-        return ((day, _read(self.pipeline, folder, self.parts, str(day))) for day, folder in self.folders.items())
+        return (
+            (day, _read(self.pipeline, folder, self.parts, str(day)))
+            for day, folder in self.folders.items()
+        )
 
 
-def _days(pipeline: Pipeline, folders: Mapping[date, Path], layout: Architecture) -> Iterable[tuple[date, Rows]]:
+def _days(
+    pipeline: Pipeline, folders: Mapping[date, Path], layout: Architecture
+) -> Iterable[tuple[date, Rows]]:
     days = _Days(pipeline, folders, [part for side in layout.parts.values() for part in side])
     if pipeline.train.order == "shuffled":
         return [(max(folders), training_rows.join([rows for _, rows in days]))]

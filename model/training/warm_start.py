@@ -1,12 +1,13 @@
 """Carries a parent's training state over to today's layout: rows follow keys, not row numbers.
 
 - A key that the parent had, in use or archived, keeps its row and its Adagrad slots.
-- A new key starts from the shared row that it was hashed to until now. Its slots start afresh: the shared row's are
-  those of thousands of updates, and would keep the newcomer from ever leaving it.
+- A new key starts from the shared row that it was hashed to until now. Its slots start afresh: the
+  shared row's are those of thousands of updates, and would keep the newcomer from ever leaving it.
 - A key that is gone is archived.
-- A new column enters the first layer with zero weight, and goes past the layers with zero weight, so that today's model
-  begins as yesterday's; an encoder of its own starts as it would from scratch. So does `train.skip`, where the parent
-  was without. A column that is gone is dropped. Any other change of shape is an error, which names all of them.
+- A new column enters the first layer with zero weight, and goes past the layers with zero weight,
+  so that today's model begins as yesterday's; an encoder of its own starts as it would from
+  scratch. So does `train.skip`, where the parent was without. A column that is gone is dropped. Any
+  other change of shape is an error, which names all of them.
 - An auxiliary head that the parent had not, or had with another loss, starts from scratch.
 """
 
@@ -57,7 +58,9 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
     return archives
 
 
-def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:
+def _carry_rows(
+    model: TwoTower, spec: TableSpec, parent: TableState, day: date, keep: int
+) -> TableState:
     source = pc.index_in(spec.keys, value_set=parent.keys)
     new = source.is_null().to_numpy(zero_copy_only=False)
     row = source.fill_null(0).to_numpy().copy()
@@ -107,7 +110,9 @@ def _carry_weight(
 
 
 class _Change(NamedTuple):
-    """A shape that cannot be carried over: the key of the pipeline file that it follows from, then and now."""
+    """A shape that cannot be carried over: the key of the pipeline file that it follows from, then
+    and now.
+    """
 
     key: str
     parent: object
@@ -116,7 +121,11 @@ class _Change(NamedTuple):
 
 
 def _check(model: TwoTower, parent: State) -> None:
-    both = [(spec, parent.tables[name]) for name, spec in model.layout.tables.items() if name in parent.tables]
+    both = [
+        (spec, parent.tables[name])
+        for name, spec in model.layout.tables.items()
+        if name in parent.tables
+    ]
     changes = chain(
         _changed_layers(model.layout.layers, parent.layers),
         *(_changed_table(spec, table) for spec, table in both),
@@ -124,19 +133,26 @@ def _check(model: TwoTower, parent: State) -> None:
     )
     found = {change.key: change for change in changes}
     if found:
-        told = "; ".join(f"{key} now gives {x.now}, the parent has {x.parent} ({x.what})" for key, x in found.items())
+        told = "; ".join(
+            f"{key} now gives {x.now}, the parent has {x.parent} ({x.what})"
+            for key, x in found.items()
+        )
         raise UsageError(
-            f"A warm start needs the parent's shapes; {told}. Set {', '.join(found)} back, or train from scratch with "
-            "--mode full."
+            f"A warm start needs the parent's shapes; {told}. Set {', '.join(found)} back, or train"
+            " from scratch with --mode full."
         )
 
 
 def _changed_layers(layers: Mapping, parent: Mapping) -> Iterator[_Change]:
     for side, widths in layers.items():
         if list(widths[:-1]) != list(parent[side][:-1]):
-            yield _Change(f"train.{side}_layers", parent[side][:-1], list(widths[:-1]), "as widths of layers")
+            yield _Change(
+                f"train.{side}_layers", parent[side][:-1], list(widths[:-1]), "as widths of layers"
+            )
         if widths[-1] != parent[side][-1]:
-            yield _Change("train.dimension", parent[side][-1], widths[-1], "as the width of the vectors")
+            yield _Change(
+                "train.dimension", parent[side][-1], widths[-1], "as the width of the vectors"
+            )
 
 
 def _changed_table(spec: TableSpec, parent: TableState) -> Iterator[_Change]:
@@ -147,7 +163,12 @@ def _changed_table(spec: TableSpec, parent: TableState) -> Iterator[_Change]:
         yield _Change(spec.setting, parent.shared, spec.shared, "shared rows")
     if parent.values.shape[1] != spec.dimension:
         width = parent.values.shape[1]
-        yield _Change(f"features.{spec.name}.dimension", width, spec.dimension, "as the width of its embedding")
+        yield _Change(
+            f"features.{spec.name}.dimension",
+            width,
+            spec.dimension,
+            "as the width of its embedding",
+        )
 
 
 def _changed_columns(model: TwoTower, parent: State) -> Iterator[_Change]:
@@ -157,7 +178,8 @@ def _changed_columns(model: TwoTower, parent: State) -> Iterator[_Change]:
     for side, parts in model.layout.parts.items():
         for part in (part for part in parts if f"{side}/first/{part.column}" in was):
             first = f"{side}/first/{part.column}"
-            if part.table not in parent.tables and was[first][0] != now[first][0]:  # or the table tells of it
+            # Or the table tells of it
+            if part.table not in parent.tables and was[first][0] != now[first][0]:
                 key = f"features.{part.feature}" + (".size" if part.kind == "vector" else "")
                 yield _Change(key, was[first][0], now[first][0], "numbers into the first layer")
             if (skip := f"{side}/skip/{part.column}") in was and skip not in now:
@@ -171,10 +193,16 @@ def _changed_columns(model: TwoTower, parent: State) -> Iterator[_Change]:
 def _encoder(shapes: Mapping[str, tuple[int, ...]], column: str, feature: str) -> dict[str, object]:
     """What a column's encoder is like, by key of the pipeline file."""
     prefix = encoder_prefix(column)
-    own = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    own = {
+        name.removeprefix(prefix): shape
+        for name, shape in shapes.items()
+        if name.startswith(prefix)
+    }
     found: dict[str, object] = {"train.history.pooling": "attention" if own else "a sum or mean"}
     if own:
-        found["train.history.layers"] = len({name.split("/")[0] for name in own if name[0].isdigit()})
+        found["train.history.layers"] = len(
+            {name.split("/")[0] for name in own if name[0].isdigit()}
+        )
         found["train.history.heads"] = own["0/attention/query/kernel"][1]
         found[f"features.{feature}.length"] = own["positions"][0]
     return found

@@ -1,4 +1,6 @@
-"""What whoever asks should know of the lists: why they are short, and which features and filters say nothing."""
+"""What whoever asks should know of the lists: why they are short, and which features and filters
+say nothing.
+"""
 
 from dataclasses import dataclass, field
 from itertools import chain
@@ -32,7 +34,10 @@ class AnswerWarnings:
     def of(self, query: int) -> tuple[str, ...]:
         """Of one list."""
         selected = self.groups.selected[self.groups.of[query]]
-        count, said = int(self.counts[query]), (*self.unknown.get(query, ()), *(selected.notes if selected else ()))
+        count, said = (
+            int(self.counts[query]),
+            (*self.unknown.get(query, ()), *(selected.notes if selected else ())),
+        )
         if count == self.k:
             return said
         if self.k > self.items:
@@ -41,7 +46,10 @@ class AnswerWarnings:
         if passing < self.k:
             return (
                 *said,
-                f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and {self.k} were asked for",
+                (
+                    f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
+                    f" {self.k} were asked for"
+                ),
             )
         return (*said, f"{count} items instead of {self.k}: the rest was seen or excluded")
 
@@ -59,10 +67,15 @@ class AnswerWarnings:
 
     @property
     def of_values(self) -> tuple[str, ...]:
-        """Values of features that the version was trained without, and values in filters that no item has."""
+        """Values of features that the version was trained without, and values in filters that no
+        item has.
+        """
         of_filters = (one.notes for one in self.groups.selected if one)
         return tuple(dict.fromkeys(chain(*self.unknown.values(), *of_filters)))
 
     def _all_there(self, *, filtered: bool) -> str:
-        asked = f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items} to offer"
+        asked = (
+            f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items}"
+            " to offer"
+        )
         return f"{asked}: all that pass are here" if filtered else f"{asked}: all are here"

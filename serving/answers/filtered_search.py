@@ -7,9 +7,11 @@ import numpy as np
 from twinspire_core.search.exact import ExactIndex
 from twinspire_core.search.index import NONE, Index, Settings
 
-_SPARE = 32  # more candidates than asked for, at first: most users have seen few of their nearest items
+# More candidates than asked for, at first: most users have seen few of their nearest items
+_SPARE = 32
 _FEW = 20_000  # items; to compare so few exactly is as fast as to search among all
-_WIDEST = 8  # a search for more than such a share of all items costs more than comparing those that pass
+# A search for more than such a share of all items costs more than comparing those that pass
+_WIDEST = 8
 
 
 class Seen(NamedTuple):
@@ -38,11 +40,14 @@ class Nearest(NamedTuple):
     widened: np.ndarray
 
 
-def search_without(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray | None = None) -> Nearest:
+def search_without(
+    index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray | None = None
+) -> Nearest:
     """The k best items of each query among those it has not seen and that pass, best first.
 
-    The search is widened for the queries that need it, so none gets fewer than k while there are enough. Where few
-    items pass, these are compared exactly from the start; and where the search grows too wide, in the end.
+    The search is widened for the queries that need it, so none gets fewer than k while there are
+    enough. Where few items pass, these are compared exactly from the start; and where the search
+    grows too wide, in the end.
 
     Args:
       index: of N items.
@@ -60,9 +65,14 @@ def search_without(index: Index, vectors: np.ndarray, k: int, seen: Seen, passin
     if passes == items and not len(seen.query):
         return Nearest(*index.search(vectors, k), np.zeros(len(vectors), bool))
     pairs = np.unique(seen.query * items + seen.row)
-    most = np.minimum(items, k + items - passes + np.bincount(pairs // items, minlength=len(vectors)))
+    most = np.minimum(
+        items, k + items - passes + np.bincount(pairs // items, minlength=len(vectors))
+    )
     found = _nothing(len(vectors), k)
-    open_, reach = np.arange(len(vectors)), min((k + _SPARE) * items // passes, int(most.max(initial=0)))
+    open_, reach = (
+        np.arange(len(vectors)),
+        min((k + _SPARE) * items // passes, int(most.max(initial=0))),
+    )
     while len(open_):
         if passing is not None and reach * _WIDEST > items:
             rest = _compared(index, vectors[open_], k, seen.of(open_), passing)
@@ -72,13 +82,17 @@ def search_without(index: Index, vectors: np.ndarray, k: int, seen: Seen, passin
         kept = ~_contains(pairs, open_[:, None] * items + rows)
         kept &= True if passing is None else passing[rows]
         done = (kept.sum(1) >= k) | (reach >= most[open_])
-        found.rows[open_[done]], found.scores[open_[done]] = _first(kept[done], rows[done], scores[done], k)
+        found.rows[open_[done]], found.scores[open_[done]] = _first(
+            kept[done], rows[done], scores[done], k
+        )
         open_, reach = open_[~done], min(2 * reach, int(most.max()))
         found.widened[open_] = True
     return found
 
 
-def _compared(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray) -> Nearest:
+def _compared(
+    index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray
+) -> Nearest:
     """Exact search of the items that pass."""
     own, found = np.flatnonzero(passing), _nothing(len(vectors), k)
     if not len(own):
@@ -105,7 +119,9 @@ def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
     return ascending[np.minimum(place, len(ascending) - 1)] == values
 
 
-def _first(kept: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _first(
+    kept: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The first k kept entries of each line, in their order, filled up with `NONE` and NaN."""
     order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
     kept = np.take_along_axis(kept, order, 1)

@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from serving.answers.answer_warnings import AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.retrieval import chosen, find
-from serving.requests.query_rows import ALLOW, DENY, EXCLUDE, PAST, SEEN, Refused, Requests, complete
+from serving.requests.query_rows import (
+    ALLOW,
+    DENY,
+    EXCLUDE,
+    PAST,
+    SEEN,
+    Refused,
+    Requests,
+    complete,
+)
 from serving.version.filters import Filter, Groups, Selected, Values, both, select
 from serving.version.loaded_version import Version
 from serving.version.unseen_values import Unknown
@@ -39,11 +48,14 @@ class Answer:
 
     Attributes:
       rows: [B, K] int32, rows of the catalogue, best first; -1 where there are no more.
-      scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`, cosines of two vectors;
-        otherwise as serving/answers/retrieval.py says.
-      known: [B] bool, whether the user was found among the version's users; None if it carries none.
-      history: [B] lists of item ids, oldest first, that the answers are based on; None without a history feature.
-      widened: [B] bool, lists for which the first search found too few items that were not seen and pass the filter.
+      scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`,
+        cosines of two vectors; otherwise as serving/answers/retrieval.py says.
+      known: [B] bool, whether the user was found among the version's users; None if it carries
+        none.
+      history: [B] lists of item ids, oldest first, that the answers are based on; None without a
+        history feature.
+      widened: [B] bool, lists for which the first search found too few items that were not seen and
+        pass the filter.
       told: what the asker should know.
       source: where the items come from.
       names: S sources that gave items.
@@ -80,7 +92,8 @@ class Answer:
             return [list(self.names)] * int(self.counts[query])
         given = self.shares[query, : self.counts[query]]
         return [
-            [self.names[n] for n in np.argsort(-one, kind="stable") if one[n] > 0] or [MOST_POPULAR] for one in given
+            [self.names[n] for n in np.argsort(-one, kind="stable") if one[n] > 0] or [MOST_POPULAR]
+            for one in given
         ]
 
     def main_sources(self) -> pa.ListArray:
@@ -119,31 +132,38 @@ def recommend(
 
     Args:
       version: what answers.
-      requests: [B] JSON objects (serving/requests/query_rows.py), or what `Requests.table` makes of them.
+      requests: [B] JSON objects (serving/requests/query_rows.py), or what `Requests.table` makes of
+        them.
       k: items per request; with k above the catalogue all of it comes back, and a note says so.
-      exclude_seen: leave out the history, and what the version knows the user to have taken; for all requests, or for
-        each. The ids under `exclude` never come back.
-      allow: values by attribute; items must have one of them (serving/version/filters.py), besides what each request
-        says.
+      exclude_seen: leave out the history, and what the version knows the user to have taken; for
+        all requests, or for each. The ids under `exclude` never come back.
+      allow: values by attribute; items must have one of them (serving/version/filters.py), besides
+        what each request says.
       deny: values by attribute; items must have none of them, likewise.
-      source: of `serving.answers.retrieval.SOURCES`; by default the mix where the version carries one, else the
-        two-tower.
+      source: of `serving.answers.retrieval.SOURCES`; by default the mix where the version carries
+        one, else the two-tower.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
-      Refused: a request is not understood, or a number in it is too much for the query tower. UsageError: k is below
-        1, a filter of all requests is not understood, or the version has no such source.
+      Refused: a request is not understood, or a number in it is too much for the query tower.
+        UsageError: k is below 1, a filter of all requests is not understood, or the version has no
+        such source.
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
-    table = requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
+    table = (
+        requests if isinstance(requests, pa.Table) else Requests(version.pipeline).table(requests)
+    )
     unknown = version.vocabularies.unknown(table)
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
     seen = _seen(version, table, [EXCLUDE])
     if np.any(exclude_seen):
         past = _seen(version, table, [SEEN, _history(version), PAST])
         asked = np.broadcast_to(exclude_seen, len(table))[past.query]
-        seen = Seen(np.concatenate([seen.query, past.query[asked]]), np.concatenate([seen.row, past.row[asked]]))
+        seen = Seen(
+            np.concatenate([seen.query, past.query[asked]]),
+            np.concatenate([seen.row, past.row[asked]]),
+        )
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     source, groups = chosen(version, source), _groups(version, table, common)
     found = find(version, table, k, source, seen, groups)
@@ -161,8 +181,11 @@ def recommend(
     )
 
 
-def similar(version: Version, item: str, k: int, *, allow: Values | None = None, deny: Values | None = None) -> Answer:
-    """The items whose vectors are nearest to an item's own, the item itself aside. Filters as for `recommend`.
+def similar(
+    version: Version, item: str, k: int, *, allow: Values | None = None, deny: Values | None = None
+) -> Answer:
+    """The items whose vectors are nearest to an item's own, the item itself aside. Filters as for
+    `recommend`.
 
     Raises:
       UsageError: the item is not in the catalogue, k is below 1, or a filter is not understood.
@@ -172,9 +195,14 @@ def similar(version: Version, item: str, k: int, *, allow: Values | None = None,
     row = int(version.rows([item])[0])
     if row == NONE:
         near = nearest_names(item, version.ids, 3, compared=_COMPARED)
-        hint = f"Did you mean {', '.join(near)}?" if near else "Ids are those of the items in the logs."
+        hint = (
+            f"Did you mean {', '.join(near)}?"
+            if near
+            else "Ids are those of the items in the logs."
+        )
         raise UsageError(
-            f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is not. {hint}"
+            f"An item is one of the {len(version.items):,} of version {version.id}; {item!r} is"
+            f" not. {hint}"
         )
     own = Seen(np.zeros(1, np.int64), np.array([row]))
     selected = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
@@ -185,7 +213,9 @@ def similar(version: Version, item: str, k: int, *, allow: Values | None = None,
 
 
 def _history(version: Version) -> str | None:
-    return next((name for name, f in version.pipeline.tower("query").items() if f.kind == "history"), None)
+    return next(
+        (name for name, f in version.pipeline.tower("query").items() if f.kind == "history"), None
+    )
 
 
 def _seen(version: Version, table: pa.Table, columns: list[str | None]) -> Seen:
@@ -197,11 +227,15 @@ def _seen(version: Version, table: pa.Table, columns: list[str | None]) -> Seen:
     return Seen(query, row)
 
 
-def _pairs(version: Version, table: pa.Table, columns: list[str | None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(
+    version: Version, table: pa.Table, columns: list[str | None]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for name in columns:
         lists = table[name].combine_chunks()
         rows = version.rows(lists.flatten())
-        query = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy())
+        query = np.repeat(
+            np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy()
+        )
         yield query[rows != NONE], rows[rows != NONE].astype(np.int64)
 
 
@@ -228,6 +262,10 @@ def _groups(version: Version, table: pa.Table, common: Selected | None) -> Group
     return Groups(tuple(selected), np.array(of))
 
 
-def _notes(version: Version, rows: np.ndarray, k: int, items: int, groups: Groups, unknown: Unknown) -> AnswerWarnings:
+def _notes(
+    version: Version, rows: np.ndarray, k: int, items: int, groups: Groups, unknown: Unknown
+) -> AnswerWarnings:
     counts = (rows != NONE).sum(1)
-    return AnswerWarnings(version=version.id, k=k, items=items, counts=counts, groups=groups, unknown=unknown)
+    return AnswerWarnings(
+        version=version.id, k=k, items=items, counts=counts, groups=groups, unknown=unknown
+    )

@@ -34,10 +34,12 @@ class Found(NamedTuple):
 
     Attributes:
       rows: [B, K] int32, rows of the catalogue, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN there: the two-tower's cosines, the mix's scores, else 1 / (1 + place / CONSTANT).
+      scores: [B, K] float32, NaN there: the two-tower's cosines, the mix's scores, else 1 / (1 +
+        place / CONSTANT).
       widened: [B] bool, whether the two-tower's first search found too few.
       names: S sources.
-      shares: [B, K, S] float32, what each of them gave to the score; None if all is the two-tower's.
+      shares: [B, K, S] float32, what each of them gave to the score; None if all is the
+        two-tower's.
     """
 
     rows: np.ndarray
@@ -68,12 +70,18 @@ def available(version: Version) -> list[str]:
     """The sources that a version carries."""
     there = [TWO_TOWER, *([MIX] if version.mix else [])]
     if version.nominators:
-        there += [PAST, POPULAR_LATELY, MOST_POPULAR, *([CO_OCCURRENCE] if version.nominators.neighbours else [])]
+        there += [
+            PAST,
+            POPULAR_LATELY,
+            MOST_POPULAR,
+            *([CO_OCCURRENCE] if version.nominators.neighbours else []),
+        ]
     return there
 
 
 def chosen(version: Version, source: str | None) -> str:
-    """The source that answers: the one asked for, else the mix where the version carries one, else the two-tower.
+    """The source that answers: the one asked for, else the mix where the version carries one, else
+    the two-tower.
 
     Raises:
       UsageError: the version has no such source.
@@ -83,14 +91,17 @@ def chosen(version: Version, source: str | None) -> str:
     there = available(version)
     if source not in there:
         raise UsageError(
-            f"A list comes from one of the sources that a version carries; {version.id} has {', '.join(there)}, not "
-            f"{source!r}. Which there are is up to mix.sources of the pipeline file and to the release that wrote it; "
-            "a mix also needs mix.min_users users to be fitted on."
+            f"A list comes from one of the sources that a version carries; {version.id} has"
+            f" {', '.join(there)}, not {source!r}. Which there are is up to mix.sources of the"
+            " pipeline file and to the release that wrote it; a mix also needs mix.min_users users"
+            " to be fitted on."
         )
     return source
 
 
-def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen, groups: Groups) -> Found:
+def find(
+    version: Version, table: pa.Table, k: int, source: str, seen: Seen, groups: Groups
+) -> Found:
     """The best k items of each query.
 
     Args:
@@ -110,7 +121,9 @@ def find(version: Version, table: pa.Table, k: int, source: str, seen: Seen, gro
 
 
 def _asked(version: Version, table: pa.Table, source: str) -> _Asked:
-    by_vectors = source == TWO_TOWER or (source == MIX and version.mix is not None and TWO_TOWER in version.mix.sources)
+    by_vectors = source == TWO_TOWER or (
+        source == MIX and version.mix is not None and TWO_TOWER in version.mix.sources
+    )
     vectors = _encoded(version, table) if by_vectors else np.zeros((len(table), 0), np.float32)
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
@@ -129,8 +142,8 @@ def _encoded(version: Version, table: pa.Table) -> np.ndarray:
     if len(bad):
         raise query_rows.Refused(
             int(bad[0]),
-            "The query tower makes finite vectors of features; of these it does not: one is a number far beyond those "
-            "that it was trained on",
+            "The query tower makes finite vectors of features; of these it does not: one is a"
+            " number far beyond those that it was trained on",
             "out_of_range",
         )
     return vectors
@@ -156,7 +169,9 @@ def _together(parts: Sequence[tuple[np.ndarray, Found]], queries: int) -> Found:
     )
 
 
-def _find(version: Version, asked: _Asked, k: int, source: str, seen: Seen, selected: Selected | None) -> Found:
+def _find(
+    version: Version, asked: _Asked, k: int, source: str, seen: Seen, selected: Selected | None
+) -> Found:
     passing = selected.passing if selected else None
     if source == TWO_TOWER:
         return Found(*search_without(version.index, asked.vectors, k, seen, passing))
@@ -175,29 +190,48 @@ def _find(version: Version, asked: _Asked, k: int, source: str, seen: Seen, sele
 
 
 def _mixed(
-    version: Version, nominators: CandidateSources, asked: _Asked, k: int, seen: Seen, exclude: Ragged | None
+    version: Version,
+    nominators: CandidateSources,
+    asked: _Asked,
+    k: int,
+    seen: Seen,
+    exclude: Ragged | None,
 ) -> Found:
     mix, depth, two_tower = version.mix, max(k, DEPTH), None
     assert mix is not None, "of `chosen`"
     widened = np.zeros(asked.past.rows, bool)
     if TWO_TOWER in mix.sources:
-        two_tower, _, widened = search_without(version.index, asked.vectors, depth, seen, nominators.passing)
-    lists = nominators.retrieve(mix.sources, asked.past, depth, two_tower=two_tower, exclude=exclude)
+        two_tower, _, widened = search_without(
+            version.index, asked.vectors, depth, seen, nominators.passing
+        )
+    lists = nominators.retrieve(
+        mix.sources, asked.past, depth, two_tower=two_tower, exclude=exclude
+    )
     fused = fuse(pool_candidates([lists[name] for name in mix.sources]), mix.of(asked.events), k)
-    return _found(*_filled(nominators, fused.items, fused.scores, exclude), widened, mix.sources, fused.shares)
+    return _found(
+        *_filled(nominators, fused.items, fused.scores, exclude), widened, mix.sources, fused.shares
+    )
 
 
 def _filled(
     nominators: CandidateSources, items: np.ndarray, scores: np.ndarray, exclude: Ragged | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Short lists, where no source knows the whole catalogue, followed by popular items with the score 0."""
+    """Short lists, where no source knows the whole catalogue, followed by popular items with the
+    score 0.
+    """
     if (items >= 0).all():
         return items, scores
-    return nominators.filled(items, items.shape[1], exclude=exclude), np.where(items >= 0, scores, 0)
+    return nominators.filled(items, items.shape[1], exclude=exclude), np.where(
+        items >= 0, scores, 0
+    )
 
 
 def _found(
-    rows: np.ndarray, scores: np.ndarray, widened: np.ndarray, names: Sequence[str], shares: np.ndarray
+    rows: np.ndarray,
+    scores: np.ndarray,
+    widened: np.ndarray,
+    names: Sequence[str],
+    shares: np.ndarray,
 ) -> Found:
     there = rows >= 0
     return Found(
@@ -210,24 +244,36 @@ def _found(
 
 
 def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
-    """What users had before, the most frequent first, then the most recent; and how many events that were, [B] int64.
+    """What users had before, the most frequent first, then the most recent; and how many events
+    that were, [B] int64.
 
     A request's history wins over what the version knows.
     """
     asked = table[query_rows.SEEN].combine_chunks()
     given = asked.is_valid().to_numpy(zero_copy_only=False)
-    events = pc.list_value_length(asked).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    query, row = np.repeat(np.arange(len(table)), events), version.rows(asked.flatten()).astype(np.int64)
+    events = (
+        pc.list_value_length(asked).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    query, row = (
+        np.repeat(np.arange(len(table)), events),
+        version.rows(asked.flatten()).astype(np.int64),
+    )
     own = most_frequent_first(Ragged(row, query, len(table)))
     if query_rows.PAST not in table.column_names:
         return own, events
     stored = table[query_rows.PAST].combine_chunks()
-    lengths = pc.list_value_length(stored).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = (
+        pc.list_value_length(stored).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
     query, row = np.repeat(np.arange(len(table)), lengths), version.rows(stored.flatten())
     theirs = ~given[query]
     if query_rows.PAST_EVENTS in table.column_names:
         lengths = table[query_rows.PAST_EVENTS].fill_null(0).to_numpy()
-    both = _ragged(np.concatenate([own.row, query[theirs]]), np.concatenate([own.values, row[theirs]]), len(table))
+    both = _ragged(
+        np.concatenate([own.row, query[theirs]]),
+        np.concatenate([own.values, row[theirs]]),
+        len(table),
+    )
     return both, np.where(given, events, lengths)
 
 

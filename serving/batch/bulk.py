@@ -59,13 +59,15 @@ def recommend_lines(
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
 
-    Where the items are not all the two-tower's, `sources` says of each which source gave most to its score.
+    Where the items are not all the two-tower's, `sources` says of each which source gave most to
+    its score.
 
     Args:
       version: what answers.
-      queries: JSON Lines, also gzipped, local or `gs://`; a request per line (serving/requests/query_rows.py).
-      out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It appears when it is
-        complete.
+      queries: JSON Lines, also gzipped, local or `gs://`; a request per line
+        (serving/requests/query_rows.py).
+      out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It
+        appears when it is complete.
       k: items per line.
       now: see `recommend`.
       asked: see `recommend`.
@@ -100,12 +102,17 @@ def recommend_lines(
         if written:
             written.result()
     seconds = time.monotonic() - started
-    speed = {"seconds": round(seconds, 1), "users_per_s": round(counts["queries"] / max(seconds, 1e-9))}
+    speed = {
+        "seconds": round(seconds, 1),
+        "users_per_s": round(counts["queries"] / max(seconds, 1e-9)),
+    }
     told = {"version": version.id, "source": source, "out": out or "standard output", "k": k}
     return {**told, **counts, **speed, "notes": list(notes)[:_NOTES]}
 
 
-def _write(writer: list_output.Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
+def _write(
+    writer: list_output.Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array
+) -> None:
     items, scores = answer.lists(ids)
     columns = {"user": users, "items": items, "scores": scores}
     columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
@@ -147,8 +154,9 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     shown = text.decode(errors="replace").strip()
     shown = shown if len(shown) <= 200 else shown[:200] + "…"
     return BadData(
-        f"Every line of the queries is one JSON object, as in serving requests; line {number} of {file}: "
-        f"{with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run again."
+        f"Every line of the queries is one JSON object, as in serving requests; line {number} of"
+        f" {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run"
+        " again."
     )
 
 
@@ -172,7 +180,8 @@ def _batches(source: Path) -> Iterator[Lines]:
                 yield Lines(numbers, texts, _offset(raw))
         except (EOFError, gzip.BadGzipFile, zlib.error) as e:
             raise BadData(
-                f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it again."
+                f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it"
+                " again."
             ) from e
 
 
@@ -186,14 +195,20 @@ def _local(uri: str) -> Iterator[Path]:
         path = storage.localize(uri, Path(scratch)) if storage.exists(uri) else Path(uri)
         if not path.is_file():
             raise UsageError(
-                f"Queries are a file of JSON lines; {uri} is {'a folder' if path.is_dir() else 'not there'}."
+                f"Queries are a file of JSON lines; {uri} is"
+                f" {'a folder' if path.is_dir() else 'not there'}."
             )
         yield path
 
 
 @contextmanager
 def _progress(source: Path) -> Iterator[Any]:
-    columns = (TextColumn("recommend"), BarColumn(), TextColumn("{task.fields[done]:,} lines"), TimeRemainingColumn())
+    columns = (
+        TextColumn("recommend"),
+        BarColumn(),
+        TextColumn("{task.fields[done]:,} lines"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=source.stat().st_size, done=0)
         yield lambda offset, done: progress.update(task, completed=offset, done=done)

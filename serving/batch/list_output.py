@@ -1,4 +1,6 @@
-"""Where the lists of a whole file of requests go: a file that appears when it is complete, or standard output."""
+"""Where the lists of a whole file of requests go: a file that appears when it is complete, or
+standard output.
+"""
 
 import os
 import secrets
@@ -18,7 +20,9 @@ from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
 _ENDINGS = (".jsonl", ".parquet")
-_SCHEMA = pa.schema([("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))])
+_SCHEMA = pa.schema(
+    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
+)
 _SOURCES = pa.field("sources", pa.list_(pa.string()))
 
 
@@ -43,7 +47,9 @@ def target(out: str | None) -> AbstractContextManager[Path]:
 
 @contextmanager
 def _to_standard_output() -> Iterator[Path]:
-    """A local file that is copied there if the block ends well: whoever reads gets all lists or none."""
+    """A local file that is copied there if the block ends well: whoever reads gets all lists or
+    none.
+    """
     with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
         file = Path(scratch, "recs.jsonl")
         yield file
@@ -59,7 +65,9 @@ def _to_standard_output() -> Iterator[Path]:
 def _appearing(uri: str) -> Iterator[Path]:
     """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
     if not uri.endswith(_ENDINGS):
-        raise UsageError(f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}.")
+        raise UsageError(
+            f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}."
+        )
     if storage.is_remote(uri):
         folder, name = uri.rsplit("/", 1)
         with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:

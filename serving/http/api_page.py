@@ -26,25 +26,38 @@ def page(document: Document, base: str) -> str:
       base: where the server is, for the commands to copy.
     """
     info = document["info"]
-    operations = [(path, method, of) for path, found in document["paths"].items() for method, of in found.items()]
+    operations = [
+        (path, method, of)
+        for path, found in document["paths"].items()
+        for method, of in found.items()
+    ]
     contents = "".join(
-        f'<li><a href="#{_id(path)}"><code>{path}</code></a> {of["summary"]}' for path, _, of in operations
+        f'<li><a href="#{_id(path)}"><code>{path}</code></a> {of["summary"]}'
+        for path, _, of in operations
     )
     parts = [part for path, method, of in operations for part in _operation(path, method, of, base)]
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style>'
+        '<!doctype html><html lang="en"><meta'
+        f' charset="utf-8"><title>{escape(info["title"])}</title>'
+        '<meta name="viewport" content="width=device-width,'
+        f' initial-scale=1"><style>{_STYLE}</style>'
         f"<h1>{escape(info['title'])}</h1>{_prose(info['description'])}<ul>{contents}</ul>{''.join(parts)}"
-        f'<p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Twinspire {escape(info["version"])}.'
+        '<p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Twinspire'
+        f" {escape(info['version'])}."
     )
 
 
 def _operation(path: str, method: str, of: Document, base: str) -> Iterator[str]:
-    yield f'<h2 id="{_id(path)}"><code>{method.upper()} {path}</code></h2>{_prose(of["description"])}'
+    yield (
+        f'<h2 id="{_id(path)}"><code>{method.upper()} {path}</code></h2>{_prose(of["description"])}'
+    )
     body = of.get("requestBody", {}).get("content", {}).get("application/json", {})
     for name, example in body.get("examples", {}).items():
         sent = escape(json.dumps(example["value"], ensure_ascii=False))
-        yield f"<p>{escape(name[0].upper() + name[1:])}:<pre>curl {escape(base)}{path} -d '{sent}'</pre>"
+        yield (
+            f"<p>{escape(name[0].upper() + name[1:])}:<pre>curl {escape(base)}{path} -d"
+            f" '{sent}'</pre>"
+        )
     for schema in _choices(body.get("schema", {})):
         yield f"<h3>{escape(schema.get('title', 'The body'))}</h3>{_table(schema)}"
         if query := schema.get("properties", {}).get("query"):
@@ -75,7 +88,9 @@ def _table(schema: Document) -> str:
 def _kind(schema: Document) -> str:
     """What a value may be, in words."""
     if "enum" in schema:
-        return " or ".join(f"<code>{escape(str(one))}</code>" for one in schema["enum"] if one is not None)
+        return " or ".join(
+            f"<code>{escape(str(one))}</code>" for one in schema["enum"] if one is not None
+        )
     if "anyOf" in schema:
         return " or ".join(filter(None, (_kind(one) for one in schema["anyOf"])))
     kinds = schema.get("type", "any")
@@ -85,7 +100,9 @@ def _kind(schema: Document) -> str:
         return f"list of {_kind(schema['items'])}"
     if named == ["integer"] and "maximum" in schema:
         text += f" from {schema['minimum']:g} to {schema['maximum']:g}"
-    return text + (f" (<code>{json.dumps(schema['default'])}</code>)" if "default" in schema else "")
+    return text + (
+        f" (<code>{json.dumps(schema['default'])}</code>)" if "default" in schema else ""
+    )
 
 
 def _prose(text: str) -> str:

@@ -64,7 +64,8 @@ async def read(request: Request, most: int) -> dict[str, Any]:
     """The body as an object.
 
     Raises:
-      Problem: it is too large, no JSON object, or has a key twice. NaN and numbers beyond a double are no JSON.
+      Problem: it is too large, no JSON object, or has a key twice. NaN and numbers beyond a double
+      are no JSON.
     """
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > most:
@@ -79,7 +80,8 @@ async def read(request: Request, most: int) -> dict[str, Any]:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
     try:
         found = orjson.loads(content)
-        json.loads(content, object_pairs_hook=distinct)  # orjson takes the last of keys that are the same
+        # Orjson takes the last of keys that are the same
+        json.loads(content, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as e:
         raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
     except Refused as e:
@@ -101,7 +103,8 @@ def asked(body: Mapping[str, Any], requests: Requests, settings: Settings) -> As
     if (query is None) == (queries is None):
         raise Problem(
             "missing" if query is None else "given_twice",
-            'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.',
+            'A body has either "query", one object, or "queries", a list of them; {} is enough of a'
+            " query.",
             where="query",
         )
     if queries is not None:
@@ -115,10 +118,16 @@ def asked(body: Mapping[str, Any], requests: Requests, settings: Settings) -> As
             where="source",
             did_you_mean=near[0] if near else None,
         )
-    options = Options(_k(body, settings), source, _flag(body, "exclude_seen"), _flag(body, "display"))
+    options = Options(
+        _k(body, settings), source, _flag(body, "exclude_seen"), _flag(body, "display")
+    )
     if queries is None:
         return Asked([_query(requests, query, 0, "query")], options, single=True)
-    return Asked([_query(requests, one, n, f"queries[{n}]") for n, one in enumerate(queries)], options, single=False)
+    return Asked(
+        [_query(requests, one, n, f"queries[{n}]") for n, one in enumerate(queries)],
+        options,
+        single=False,
+    )
 
 
 def like(body: Mapping[str, Any], requests: Requests, settings: Settings) -> Like:
@@ -161,9 +170,17 @@ def refused(error: Refused, where: str) -> Problem:
 
 def _list_of_queries(queries: Any, most: int) -> list[Any]:
     if not isinstance(queries, list):
-        raise Problem("wrong_type", f"queries is a list of objects, found {shorten(queries)}.", where="queries")
+        raise Problem(
+            "wrong_type",
+            f"queries is a list of objects, found {shorten(queries)}.",
+            where="queries",
+        )
     if not 1 <= len(queries) <= most:
-        raise Problem("out_of_range", f"queries has 1 to {most} objects, found {len(queries)}.", where="queries")
+        raise Problem(
+            "out_of_range",
+            f"queries has 1 to {most} objects, found {len(queries)}.",
+            where="queries",
+        )
     return queries
 
 
@@ -174,9 +191,15 @@ def _k(body: Mapping[str, Any], settings: Settings) -> int:
     if isinstance(k, float) and k.is_integer():
         k = int(k)  # JSON knows no difference
     if isinstance(k, bool) or not isinstance(k, int):
-        raise Problem("wrong_type", f"k is a whole number from 1 to {settings.max_k}, found {shorten(k)}.", where="k")
+        raise Problem(
+            "wrong_type",
+            f"k is a whole number from 1 to {settings.max_k}, found {shorten(k)}.",
+            where="k",
+        )
     if not 1 <= k <= settings.max_k:
-        raise Problem("out_of_range", f"k is a whole number from 1 to {settings.max_k}, found {k}.", where="k")
+        raise Problem(
+            "out_of_range", f"k is a whole number from 1 to {settings.max_k}, found {k}.", where="k"
+        )
     return k
 
 
@@ -198,4 +221,6 @@ def _unknown(key: str, options: tuple[str, ...], requests: Requests | None = Non
 
 
 def _too_large(most: int) -> Problem:
-    return Problem("body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time.")
+    return Problem(
+        "body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time."
+    )

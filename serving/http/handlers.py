@@ -30,7 +30,9 @@ from twinspire_core.sources.candidate_sources import POPULAR_LATELY, TWO_TOWER
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 
 
-def answer(version: Version, requests: Requests, asked: Sequence[Asked], metrics: Metrics) -> list[Outcome]:
+def answer(
+    version: Version, requests: Requests, asked: Sequence[Asked], metrics: Metrics
+) -> list[Outcome]:
     """Answers requests: those with the same options together, each as it would be answered alone.
 
     Returns: for each, the body of its answer, or why there is none.
@@ -46,7 +48,9 @@ def answer(version: Version, requests: Requests, asked: Sequence[Asked], metrics
     return outcomes
 
 
-def _together(version: Version, requests: Requests, asked: list[Asked], metrics: Metrics) -> list[Outcome]:
+def _together(
+    version: Version, requests: Requests, asked: list[Asked], metrics: Metrics
+) -> list[Outcome]:
     queries = [query for one in asked for query in one.queries]
     try:
         results = iter(_results(version, requests, queries, asked[0].options, metrics))
@@ -67,12 +71,20 @@ def _told(error: Exception, asked: Asked) -> Exception:
 
 def _dump(version: Version, asked: Asked, results: Iterator[dict[str, Any]]) -> bytes:
     mine: list[dict[str, Any]] = [next(results) for _ in asked.queries]
-    told = {"version": version.id, **mine[0]} if asked.single else {"version": version.id, "results": mine}
+    told = (
+        {"version": version.id, **mine[0]}
+        if asked.single
+        else {"version": version.id, "results": mine}
+    )
     return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _results(
-    version: Version, requests: Requests, queries: list[dict[str, Any]], options: Options, metrics: Metrics
+    version: Version,
+    requests: Requests,
+    queries: list[dict[str, Any]],
+    options: Options,
+    metrics: Metrics,
 ) -> list[dict[str, Any]]:
     source = _source(version, options.source)
     now = datetime.now(version.pipeline.zone)
@@ -83,14 +95,18 @@ def _results(
         # The mix has weights for users of whom nothing is known; the two-tower alone has not.
         bare = [n for n, basis in enumerate(bases) if basis == "nothing"]
         if bare:
-            popular, mains = _ask(version, requests, [queries[n] for n in bare], options, POPULAR_LATELY, now)
+            popular, mains = _ask(
+                version, requests, [queries[n] for n in bare], options, POPULAR_LATELY, now
+            )
             for place, n in enumerate(bare):
                 answers[n] = (popular, mains, place)
     results = [
         _result(version, query, one, row, basis, options, of)
         for query, (one, of, row), basis in zip(queries, answers, bases, strict=True)
     ]
-    metrics.unknown_users.inc(sum(one["known"] is False and one["user"] is not None for one in results))
+    metrics.unknown_users.inc(
+        sum(one["known"] is False and one["user"] is not None for one in results)
+    )
     metrics.short_lists.inc(sum(len(one["items"]) < options.k for one in results))
     return results
 
@@ -103,15 +119,24 @@ def _source(version: Version, source: str | None) -> str:
 
 
 def _ask(
-    version: Version, requests: Requests, queries: list[dict[str, Any]], options: Options, source: str, now: datetime
+    version: Version,
+    requests: Requests,
+    queries: list[dict[str, Any]],
+    options: Options,
+    source: str,
+    now: datetime,
 ) -> tuple[Answer, list[list[str]] | None]:
     """The answer, and the main source of each item where there are several."""
     table = requests.lay_out(queries)
-    found = recommend(version, table, options.k, exclude_seen=options.exclude_seen, source=source, now=now)
+    found = recommend(
+        version, table, options.k, exclude_seen=options.exclude_seen, source=source, now=now
+    )
     return found, found.main_sources().to_pylist() if found.shares is not None else None
 
 
-def _basis(version: Version, requests: Requests, query: dict[str, Any], found: Answer, row: int) -> str:
+def _basis(
+    version: Version, requests: Requests, query: dict[str, Any], found: Answer, row: int
+) -> str:
     if found.known is not None and found.known[row]:
         return "stored_user"
     if query.get(SEEN):
@@ -153,11 +178,16 @@ def _result(
 
 
 def _history(version: Version, found: Answer, row: int) -> list[dict[str, Any]]:
-    """What the answer goes out from, newest first, with display columns where the item is in the catalogue."""
+    """What the answer goes out from, newest first, with display columns where the item is in the
+    catalogue.
+    """
     past = (found.history[row].as_py() if found.history is not None else None) or []
     rows = version.rows(past)
     texts = iter(version.describe(rows[rows >= 0]))
-    return [next(texts) if place >= 0 else {"item": item} for item, place in zip(past, rows, strict=True)][::-1]
+    return [
+        next(texts) if place >= 0 else {"item": item}
+        for item, place in zip(past, rows, strict=True)
+    ][::-1]
 
 
 def alike(version: Version, asked: Like) -> bytes:
@@ -167,7 +197,10 @@ def alike(version: Version, asked: Like) -> bytes:
       Problem: the item is not in the catalogue, or a filter is not understood.
     """
     if version.rows([asked.item])[0] < 0:
-        message = f"An item is one of the {len(version.items):,} of version {version.id}; {asked.item!r} is not."
+        message = (
+            f"An item is one of the {len(version.items):,} of version {version.id}; {asked.item!r}"
+            " is not."
+        )
         raise Problem("unknown_item", message, where="item")
     try:
         found = similar(version, asked.item, asked.k, allow=asked.allow, deny=asked.deny)

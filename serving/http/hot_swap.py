@@ -1,7 +1,9 @@
-"""The live version: found out, opened, warmed up beside the one that answers, then put in its place.
+"""The live version: found out, opened, warmed up beside the one that answers, then put in its
+place.
 
-Whoever answers takes `current` once per batch, so a batch is of one version whatever happens meanwhile. A version that
-cannot be opened or does not answer changes nothing but `failure`; it is tried again, ever more rarely.
+Whoever answers takes `current` once per batch, so a batch is of one version whatever happens
+meanwhile. A version that cannot be opened or does not answer changes nothing but `failure`; it is
+tried again, ever more rarely.
 """
 
 import logging
@@ -100,10 +102,16 @@ class LiveVersion:
             if wanted is None or wanted == present:
                 self.failure = None
                 return
-            if self.failure and self.failure.version == wanted and time.monotonic() < self._next_try:
+            if (
+                self.failure
+                and self.failure.version == wanted
+                and time.monotonic() < self._next_try
+            ):
                 return
             self._take(wanted)
-        except Exception as e:  # whatever is wrong with a version or a store, the present one keeps answering
+        except (
+            Exception
+        ) as e:  # whatever is wrong with a version or a store, the present one keeps answering
             self._failed(wanted, e)
         finally:
             self.loading = None
@@ -120,7 +128,9 @@ class LiveVersion:
         self._metrics.version.labels(version.id, day).set(1)
         self._metrics.since.set(time.time())
         self._metrics.swaps.inc()
-        log.info("%s answers from now on; loading it took %.1f s", wanted, time.monotonic() - started)
+        log.info(
+            "%s answers from now on; loading it took %.1f s", wanted, time.monotonic() - started
+        )
 
     def _failed(self, wanted: str | None, error: Exception) -> None:
         same = self.failure is not None and self.failure.version == wanted
@@ -129,6 +139,10 @@ class LiveVersion:
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
         self._metrics.failed.inc()
         kept = f"; {self.current.version.id} keeps answering" if self.current else ""
-        what = f"{wanted} cannot be served" if wanted else "the registry does not say which version is live"
+        what = (
+            f"{wanted} cannot be served"
+            if wanted
+            else "the registry does not say which version is live"
+        )
         if not same:
             log.error("%s%s: %s", what, kept, self.failure.error)

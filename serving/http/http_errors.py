@@ -1,4 +1,6 @@
-"""What a client is told when something is wrong: `{"error": {"type", "message", …}}`, never a traceback."""
+"""What a client is told when something is wrong: `{"error": {"type", "message", …}}`, never a
+traceback.
+"""
 
 from typing import Any
 
@@ -15,7 +17,10 @@ TYPES = {
     "method_not_allowed": (405, "the path is asked by another method"),
     "no_such_source": (409, "the live version carries no such source"),
     "body_too_large": (413, "the body has more bytes than the server takes"),
-    "unknown_key": (422, "a key is no option, query feature or attribute; `did_you_mean` names the nearest one"),
+    "unknown_key": (
+        422,
+        "a key is no option, query feature or attribute; `did_you_mean` names the nearest one",
+    ),
     "wrong_type": (422, "a value is of another type than its key takes"),
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
     "given_twice": (422, "a key is given twice, or a value under two names"),
@@ -54,13 +59,15 @@ def _headers(kind: str) -> list[tuple[str, str]]:
     if kind in ("not_ready", "overloaded"):
         return [("Retry-After", "1")]
     if kind == "unauthorized":
-        # Browsers ask for a password, and send it as Basic; see edge.py. Chromium reads one scheme of each line only.
+        # Browsers ask for a password, and send it as Basic; see edge.py. Chromium reads one scheme
+        # of each line only.
         return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="twinspire"')]
     return []
 
 
 def install(app: FastAPI, mark: Any) -> None:
-    """Answers what routes raise for clients in this form; all else is a fault, which edge.py answers.
+    """Answers what routes raise for clients in this form; all else is a fault, which edge.py
+    answers.
 
     Args:
       app: whose.
@@ -75,7 +82,9 @@ def install(app: FastAPI, mark: Any) -> None:
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_json")
         said = {
             "not_found": f"There is nothing at {request.url.path}; /docs lists what there is.",
-            "method_not_allowed": f"{request.url.path} is not asked by {request.method}; /docs says how.",
+            "method_not_allowed": (
+                f"{request.url.path} is not asked by {request.method}; /docs says how."
+            ),
         }
         mark(request, kind)
         response = Problem(kind, said.get(kind, str(error.detail))).response()

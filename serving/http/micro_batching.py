@@ -1,6 +1,7 @@
 """Requests of one moment, answered as one batch.
 
-A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile. Nothing waits on
+A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile.
+Nothing waits on
 purpose: alone, a request is a batch of its own; the more there are at once, the larger the batches.
 """
 
@@ -29,7 +30,8 @@ class Batcher:
     """Collects requests for a worker thread.
 
     Args:
-      work: answers several requests: for each, in order, the body of its answer, or why there is none.
+      work: answers several requests: for each, in order, the body of its answer, or why there is
+        none.
       most: queries of a batch; a request with more of them is one by itself.
       pending: queries that may wait.
     """
@@ -65,7 +67,9 @@ class Batcher:
         with self._lock:
             # One request is let in however large it is, or it would never be.
             if self._pending and self._pending + queries > self._limit:
-                raise Problem("overloaded", f"{self._pending} queries wait already; try again in a moment.")
+                raise Problem(
+                    "overloaded", f"{self._pending} queries wait already; try again in a moment."
+                )
             self._pending += queries
         self._metrics.pending.set(self._pending)
 
@@ -78,7 +82,9 @@ class Batcher:
                 return
 
     def _gather(self, first: _Job) -> tuple[list[_Job], _Job | None, bool]:
-        """What waits, as far as it fits; a job that does not fit any more; whether it was the end."""
+        """What waits, as far as it fits; a job that does not fit any more; whether it was the
+        end.
+        """
         jobs, queries = [first], len(first.asked.queries)
         while True:
             try:
@@ -106,7 +112,11 @@ class Batcher:
         self._metrics.pending.set(self._pending)
         # One call into the loop for the batch, not one per request.
         for loop in dict.fromkeys(job.loop for job in jobs):
-            mine = [(job.future, one) for job, one in zip(jobs, outcomes, strict=True) if job.loop is loop]
+            mine = [
+                (job.future, one)
+                for job, one in zip(jobs, outcomes, strict=True)
+                if job.loop is loop
+            ]
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_deliver, mine)
 

@@ -20,7 +20,8 @@ log = logging.getLogger("twinspire.serve")
 
 
 class RequestMiddleware:
-    """Checks the token, measures, and answers for faults of the server: logged once, the connection kept.
+    """Checks the token, measures, and answers for faults of the server: logged once, the connection
+    kept.
 
     Args:
       app: what comes next.
@@ -28,7 +29,9 @@ class RequestMiddleware:
       paths: those that are counted by their names; all others are `other`.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, paths: frozenset[str], metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, paths: frozenset[str], metrics: Metrics
+    ) -> None:
         self._app, self._paths, self._metrics = app, paths, metrics
         self._token = token.encode() if token is not None else None
 
@@ -51,7 +54,10 @@ class RequestMiddleware:
                 await self._app(scope, receive, sending)
             else:
                 self._metrics.errors.labels(path, "unauthorized").inc()
-                said = "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
+                said = (
+                    "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as"
+                    " the password."
+                )
                 await Problem("unauthorized", said).response()(scope, receive, sending)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])

@@ -1,4 +1,6 @@
-"""Bodies and answers, described for OpenAPI. What a query holds follows from the pipeline file's query features."""
+"""Bodies and answers, described for OpenAPI. What a query holds follows from the pipeline file's
+query features.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +28,9 @@ def query_schema(pipeline: Pipeline) -> Schema:
         "user": {**_ID, "description": "The user's id. Left out: nobody in particular."},
         "history": {
             **_ITEMS,
-            "description": "Item ids, **oldest first**; give all there is. Left out: what the version knows.",
+            "description": (
+                "Item ids, **oldest first**; give all there is. Left out: what the version knows."
+            ),
         },
         "exclude": {**_ITEMS, "description": "Item ids that must not come back."},
     }
@@ -37,7 +41,9 @@ def query_schema(pipeline: Pipeline) -> Schema:
     return {
         "type": "object",
         "title": "Query",
-        "description": "Whom to recommend to, and when. What a query says wins over what the version knows.",
+        "description": (
+            "Whom to recommend to, and when. What a query says wins over what the version knows."
+        ),
         "properties": nullable,
         "additionalProperties": False,
     }
@@ -56,7 +62,15 @@ def _feature(name: str, f: Feature) -> dict[str, Schema]:
     if f.kind == "number":
         return {name: {**_NUMBER, "description": told}}
     if f.kind == "vector":
-        return {name: {"type": "array", "items": _NUMBER, "minItems": f.size, "maxItems": f.size, "description": told}}
+        return {
+            name: {
+                "type": "array",
+                "items": _NUMBER,
+                "minItems": f.size,
+                "maxItems": f.size,
+                "description": told,
+            }
+        }
     if f.kind == "history":
         return {name: {**_ITEMS, "description": "Another name for `history`."}}
     if f.kind == "id":
@@ -78,8 +92,12 @@ def _filters(pipeline: Pipeline) -> dict[str, Schema]:
     if not attributes:
         return {}
     return {
-        "allow": _filter(attributes, "Of every attribute named, an item that is listed has one of the values."),
-        "deny": _filter(attributes, "Of every attribute named, an item that is listed has none of the values."),
+        "allow": _filter(
+            attributes, "Of every attribute named, an item that is listed has one of the values."
+        ),
+        "deny": _filter(
+            attributes, "Of every attribute named, an item that is listed has none of the values."
+        ),
     }
 
 
@@ -110,10 +128,15 @@ def recommend_body(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
         "source": {
             "type": ["string", _NULL],
             "enum": [*SOURCES, None],
-            "description": "Where items come from. Left out: the version's mix of sources where it has one, else the "
-            "two-tower; and what is popular lately where nothing is known of the user.",
+            "description": (
+                "Where items come from. Left out: the version's mix of sources where it has one,"
+                " else the two-tower; and what is popular lately where nothing is known of the"
+                " user."
+            ),
         },
-        "exclude_seen": _flag("Leave out the history, and what the version knows the user to have taken."),
+        "exclude_seen": _flag(
+            "Leave out the history, and what the version knows the user to have taken."
+        ),
         "display": _flag("Send display columns of the items, and the history, along."),
     }
     one = _object({"query": query, **options}, "query")
@@ -137,12 +160,19 @@ def similar_body(pipeline: Pipeline, settings: Settings) -> dict[str, Any]:
         **{key: _or_null(schema) for key, schema in _filters(pipeline).items()},
         "display": _flag("Send display columns along."),
     }
-    return _json_body(_object(properties, "item"), {"nearest to an item": {"item": "item1", "k": 10}})
+    return _json_body(
+        _object(properties, "item"), {"nearest to an item": {"item": "item1", "k": 10}}
+    )
 
 
 def _json_body(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: {"value": value} for name, value in examples.items()}
-    return {"requestBody": {"required": True, "content": {http_errors.JSON: {"schema": schema, "examples": shown}}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {http_errors.JSON: {"schema": schema, "examples": shown}},
+        }
+    }
 
 
 def _object(properties: Mapping[str, Schema], *required: str) -> Schema:
@@ -172,23 +202,44 @@ _RESULT: dict[str, Schema] = {
     },
     "based_on": {
         "enum": ["stored_user", "history", "features", "id", "nothing"],
-        "description": "What the answer rests on. `nothing`: it is the answer for anybody at this time.",
+        "description": (
+            "What the answer rests on. `nothing`: it is the answer for anybody at this time."
+        ),
     },
     "source": {"enum": list(SOURCES)},
     "items": {**_STRINGS, "description": "Item ids, best first."},
-    "scores": {**_SCORES, "description": "Cosines of the two-tower; sums of weights of the mix; else by place."},
-    "sources": {**_STRINGS, "description": "The source that gave most to each item's score; not with `two_tower`."},
+    "scores": {
+        **_SCORES,
+        "description": "Cosines of the two-tower; sums of weights of the mix; else by place.",
+    },
+    "sources": {
+        **_STRINGS,
+        "description": "The source that gave most to each item's score; not with `two_tower`.",
+    },
     "display": {**_RECORDS, "description": "With `display`: the items' display columns."},
-    "history": {**_RECORDS, "description": "With `display`: what the answer goes out from, newest first."},
-    "notes": {**_STRINGS, "description": "What the asker should know: why a list is short, which values are unknown."},
+    "history": {
+        **_RECORDS,
+        "description": "With `display`: what the answer goes out from, newest first.",
+    },
+    "notes": {
+        **_STRINGS,
+        "description": "What the asker should know: why a list is short, which values are unknown.",
+    },
 }
 _ALWAYS = ("user", "known", "based_on", "source", "items", "scores")
-_VERSION: Schema = {"type": "string", "description": "The version that all of the answer comes from."}
+_VERSION: Schema = {
+    "type": "string",
+    "description": "The version that all of the answer comes from.",
+}
 
 
 def recommend_answers() -> dict[int | str, dict[str, Any]]:
     """`responses` of `/v1/recommend`."""
-    one = {"type": "object", "properties": {"version": _VERSION, **_RESULT}, "required": ["version", *_ALWAYS]}
+    one = {
+        "type": "object",
+        "properties": {"version": _VERSION, **_RESULT},
+        "required": ["version", *_ALWAYS],
+    }
     result = {"type": "object", "properties": _RESULT, "required": list(_ALWAYS)}
     properties = {"version": _VERSION, "results": {"type": "array", "items": result}}
     many = {"type": "object", "properties": properties, "required": ["version", "results"]}
@@ -199,8 +250,13 @@ def recommend_answers() -> dict[int | str, dict[str, Any]]:
 def similar_answers() -> dict[int | str, dict[str, Any]]:
     """`responses` of `/v1/similar`."""
     properties = {name: _RESULT[name] for name in ("items", "scores", "display", "notes")}
-    schema = _object({"version": _VERSION, "item": {"type": "string"}, **properties}, "version", "item", "items")
-    return {200: _answer("The nearest items, best first.", schema), **problems(400, 401, 404, 413, 422, 503)}
+    schema = _object(
+        {"version": _VERSION, "item": {"type": "string"}, **properties}, "version", "item", "items"
+    )
+    return {
+        200: _answer("The nearest items, best first.", schema),
+        **problems(400, 401, 404, 413, 422, 503),
+    }
 
 
 def version_answers() -> dict[int | str, dict[str, Any]]:
@@ -208,24 +264,48 @@ def version_answers() -> dict[int | str, dict[str, Any]]:
     properties: dict[str, Schema] = {
         "pipeline": {"type": "string"},
         "version": {"type": ["string", _NULL], "description": "What answers; null: nothing yet."},
-        "day": {"type": "string", "format": "date", "description": "The day its towers were trained up to."},
-        "corpus_date": {"type": "string", "format": "date", "description": "The day of its catalogue."},
+        "day": {
+            "type": "string",
+            "format": "date",
+            "description": "The day its towers were trained up to.",
+        },
+        "corpus_date": {
+            "type": "string",
+            "format": "date",
+            "description": "The day of its catalogue.",
+        },
         "refreshes": {
             "type": ["string", _NULL],
-            "description": "The version whose towers it has, with a later catalogue; null: it was trained itself.",
+            "description": (
+                "The version whose towers it has, with a later catalogue; null: it was trained"
+                " itself."
+            ),
         },
-        "since": {"type": "string", "format": "date-time", "description": "When it began to answer."},
+        "since": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When it began to answer.",
+        },
         "items": {"type": "integer"},
         "dimension": {"type": "integer", "description": "Width of the vectors."},
         "parent": {"type": ["string", _NULL], "description": "The version it was trained on from."},
-        "users": {"type": ["integer", _NULL], "description": "Users that it knows; null: it carries none."},
+        "users": {
+            "type": ["integer", _NULL],
+            "description": "Users that it knows; null: it carries none.",
+        },
         "sources": {**_STRINGS, "description": "What `source` may name."},
         "index": {"type": "string", "description": "Kind of its index."},
         "loading": {"type": ["string", _NULL], "description": "The version that is being loaded."},
-        "failure": {"type": ["object", _NULL], "description": "Why the newest live version could not be loaded."},
+        "failure": {
+            "type": ["object", _NULL],
+            "description": "Why the newest live version could not be loaded.",
+        },
     }
     schema = _object(properties, "pipeline", "version", "loading", "failure")
-    return {200: _answer("What answers, and what is wrong with what should.", schema), **problems(401)}
+    return {
+        200: _answer("What answers, and what is wrong with what should.", schema),
+        **problems(401),
+    }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -244,7 +324,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "required": ["type", "message"],
         }
         schema = _object({"error": error}, "error")
-        found[status] = _answer("; ".join(f"`{name}`: {text}" for name, text in kinds.items()), schema)
+        found[status] = _answer(
+            "; ".join(f"`{name}`: {text}" for name, text in kinds.items()), schema
+        )
     return found
 
 

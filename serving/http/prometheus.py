@@ -1,6 +1,13 @@
 """What Prometheus reads at `/metrics`."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 disable_created_metrics()  # they double what is read, and say nothing
@@ -9,12 +16,18 @@ _QUERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The figures of one server. Each has a registry of its own, so that several live in one process."""
+    """The figures of one server. Each has a registry of its own, so that several live in one
+    process.
+    """
 
     def __init__(self) -> None:
         self._registry = r = CollectorRegistry()
-        self.requests = Counter("twinspire_requests", "Requests, by path and status.", ["path", "status"], registry=r)
-        self.errors = Counter("twinspire_errors", "Errors, by path and type.", ["path", "type"], registry=r)
+        self.requests = Counter(
+            "twinspire_requests", "Requests, by path and status.", ["path", "status"], registry=r
+        )
+        self.errors = Counter(
+            "twinspire_errors", "Errors, by path and type.", ["path", "type"], registry=r
+        )
         self.seconds = Histogram(
             "twinspire_request_seconds",
             "Seconds from a request's headers to the end of its answer.",
@@ -23,7 +36,10 @@ class Metrics:
             registry=r,
         )
         self.batch_queries = Histogram(
-            "twinspire_batch_queries", "Queries answered as one batch.", buckets=_QUERIES, registry=r
+            "twinspire_batch_queries",
+            "Queries answered as one batch.",
+            buckets=_QUERIES,
+            registry=r,
         )
         self.batch_seconds = Histogram(
             "twinspire_batch_seconds", "Seconds that a batch took.", buckets=_SECONDS, registry=r
@@ -33,15 +49,24 @@ class Metrics:
             "twinspire_unknown_users", "Queries whose user is not among the version's.", registry=r
         )
         self.short_lists = Counter(
-            "twinspire_short_lists", "Lists shorter than asked for: the rest was seen or excluded.", registry=r
+            "twinspire_short_lists",
+            "Lists shorter than asked for: the rest was seen or excluded.",
+            registry=r,
         )
         self.version = Gauge(
-            "twinspire_live_version", "1 for the version that answers.", ["version", "day"], registry=r
+            "twinspire_live_version",
+            "1 for the version that answers.",
+            ["version", "day"],
+            registry=r,
         )
         self.since = Gauge(
-            "twinspire_live_since_seconds", "When that version began to answer, in Unix time.", registry=r
+            "twinspire_live_since_seconds",
+            "When that version began to answer, in Unix time.",
+            registry=r,
         )
-        self.swaps = Counter("twinspire_swaps", "Versions that began to answer, the first one included.", registry=r)
+        self.swaps = Counter(
+            "twinspire_swaps", "Versions that began to answer, the first one included.", registry=r
+        )
         self.failed = Counter(
             "twinspire_version_failures", "Attempts to load a live version, or to ask which it is, that failed.",
             registry=r,

@@ -9,12 +9,15 @@ class Settings:
 
     Attributes:
       token: what a request must carry, as `Authorization: Bearer TOKEN`; None lets everybody ask.
-      poll: seconds between two looks at the registry; a new live version is found after at most so many.
+      poll: seconds between two looks at the registry; a new live version is found after at most so
+        many.
       max_k: the most items of one list. The memory and time of a batch grow with it.
       max_queries: the most queries of one request.
       max_body: bytes of a request body.
-      max_batch: queries answered as one batch. More of them raise throughput a little and latency a lot.
-      max_pending: queries that wait; above it requests are turned away with 503, so that those who wait are answered.
+      max_batch: queries answered as one batch. More of them raise throughput a little and latency a
+        lot.
+      max_pending: queries that wait; above it requests are turned away with 503, so that those who
+        wait are answered.
       cache: folder that versions on `gs://` are downloaded to; None is `~/.cache/twinspire`.
     """
 

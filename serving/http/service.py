@@ -52,13 +52,16 @@ class Service:
 
     @property
     def version(self) -> Version:
-        """The version that answers now. Take it once per answer: the next look may give another one.
+        """The version that answers now. Take it once per answer: the next look may give another
+        one.
 
         Raises:
           Problem: none is ready.
         """
         if self.live.current is None:
-            raise Problem("not_ready", f"No version of {self.pipeline.name} answers yet: {self.waiting()}.")
+            raise Problem(
+                "not_ready", f"No version of {self.pipeline.name} answers yet: {self.waiting()}."
+            )
         return self.live.current.version
 
     def check_ready(self) -> None:
@@ -70,8 +73,14 @@ class Service:
         if self.live.loading:
             return f"{self.live.loading} is being loaded"
         if self.live.failure:
-            return f"{self.live.failure.version or 'the registry'} cannot be read: {self.live.failure.error}"
-        return "none is live. `twinspire run PIPELINE --date DATE` makes one, `twinspire versions PIPELINE` lists all"
+            return (
+                f"{self.live.failure.version or 'the registry'} cannot be read:"
+                f" {self.live.failure.error}"
+            )
+        return (
+            "none is live. `twinspire run PIPELINE --date DATE` makes one, `twinspire versions"
+            " PIPELINE` lists all"
+        )
 
     def _work(self, asked: Sequence[Asked]) -> list[Outcome]:
         return answer(self.version, self.requests, asked, self.metrics)

@@ -1,4 +1,6 @@
-"""What a version is asked before it answers anybody: everything is loaded, and proven to work, by then."""
+"""What a version is asked before it answers anybody: everything is loaded, and proven to work, by
+then.
+"""
 
 import numpy as np
 
@@ -13,7 +15,8 @@ _SIZES = (1, 8, 64, 1)
 
 
 def warm(version: Version) -> None:
-    """Loads all of a version and asks it for lists of several sizes, from every source: no file is read afterwards.
+    """Loads all of a version and asks it for lists of several sizes, from every source: no file is
+    read afterwards.
 
     Raises:
       BadData: its lists are empty, or its vectors or scores are not numbers.
@@ -32,7 +35,8 @@ def warm(version: Version) -> None:
                 raise _damaged(version, "Vectors") from e
             if not len(found.counts) or found.counts.min() < min(K, len(version.ids)):
                 raise BadData(
-                    f"A version lists items for everybody; {version.id} answers warm-up queries with too few."
+                    f"A version lists items for everybody; {version.id} answers warm-up queries"
+                    " with too few."
                 )
             if not np.isfinite(found.scores[found.rows >= 0]).all():
                 raise _damaged(version, "Scores")
@@ -40,4 +44,6 @@ def warm(version: Version) -> None:
 
 
 def _damaged(version: Version, what: str) -> BadData:
-    return BadData(f"{what} are finite; those of {version.id} are not. Its towers are damaged: roll back.")
+    return BadData(
+        f"{what} are finite; those of {version.id} are not. Its towers are damaged: roll back."
+    )

@@ -1,4 +1,5 @@
-"""The page at `/` of `twinspire serve`: what a version recommends, and why. Explained in docs/serving.md.
+"""The page at `/` of `twinspire serve`: what a version recommends, and why. Explained in
+docs/serving.md.
 
 What is where:
     router.py     addresses, statuses, headers

@@ -47,7 +47,9 @@ class Address:
 
     @classmethod
     def read(cls, pairs: Pairs) -> Self:
-        """Reads an address. What it says besides is left alone: programs that pass addresses on add to them."""
+        """Reads an address. What it says besides is left alone: programs that pass addresses on add
+        to them.
+        """
         texts = dict[str, str]()
         named: dict[str, dict[str, list[str]]] = {kind: {} for kind in _BY_NAME}
         history = list[str]()
@@ -80,12 +82,21 @@ class Address:
         yield from ((f"feature.{name}", value) for name, value in self.feature.items())
         for kind in ("allow", "deny"):
             of = getattr(self, kind)
-            yield from ((f"{kind}.{name}", value) for name, values in of.items() for value in values)
+            yield from (
+                (f"{kind}.{name}", value) for name, values in of.items() for value in values
+            )
 
     def recommend_body(self, requests: Requests) -> dict[str, Any]:
         """The body that `/v1/recommend` takes for it; bad values are in it as they were typed."""
-        query: dict[str, Any] = {name: _value(requests, name, text) for name, text in self.feature.items()}
-        given = {"user": self.user, "history": list(self.history), "allow": self.allow, "deny": self.deny}
+        query: dict[str, Any] = {
+            name: _value(requests, name, text) for name, text in self.feature.items()
+        }
+        given = {
+            "user": self.user,
+            "history": list(self.history),
+            "allow": self.allow,
+            "deny": self.deny,
+        }
         query |= {key: value for key, value in given.items() if value}
         body: dict[str, Any] = {"query": query} | self._k()
         body |= {"source": self.source} if self.source else {}
@@ -102,7 +113,9 @@ class Address:
 
 def query_features(pipeline: Pipeline) -> list[pa.Field]:
     """Columns of a query but the user's id and the history, in the pipeline file's order."""
-    plain = {name: f for name, f in pipeline.tower("query").items() if f.kind not in ("id", "history")}
+    plain = {
+        name: f for name, f in pipeline.tower("query").items() if f.kind not in ("id", "history")
+    }
     return [column for name, f in plain.items() for column in feature_columns(name, f)]
 
 

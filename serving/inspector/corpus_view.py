@@ -24,7 +24,8 @@ class CorpusView:
     Attributes:
       values: the most frequent values of each attribute, as text, by its name.
       users: ids, spread over all of the version's users.
-      popular: [N] bool, the fewest items that have half of the last days' events; None where that is not known.
+      popular: [N] bool, the fewest items that have half of the last days' events; None where that
+        is not known.
       events: [N] int64, of each item in the count window; None where that is not known.
     """
 
@@ -50,7 +51,9 @@ class CorpusView:
                 if attribute_name(name) in items.column_names
             },
             users=version.users.some(_USERS) if version.users is not None else [],
-            popular=popular_items(nominators.lately, items["_lately"].to_numpy()) if nominators else None,
+            popular=popular_items(nominators.lately, items["_lately"].to_numpy())
+            if nominators
+            else None,
             events=items["_popular"].to_numpy() if nominators else None,
         )
 

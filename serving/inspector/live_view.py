@@ -17,7 +17,8 @@ log = logging.getLogger("twinspire.serve")
 
 
 class Log:
-    """Which versions there are: the log is read at most every few seconds, and what it said last holds if it cannot be.
+    """Which versions there are: the log is read at most every few seconds, and what it said last
+    holds if it cannot be.
 
     Args:
       registry: whose.
@@ -54,9 +55,17 @@ def cards(served: Served, zone: tzinfo) -> list[Card]:
         Card("answers since", f"{served.since.astimezone(zone):%H:%M}", moment(served.since, zone)),
         *_quality(quality),
         Card("items", f"{manifest.items:,}", f"vectors of {manifest.dimension} numbers"),
-        Card("users", f"{version.users.count():,}" if version.users is not None else "none", "carried with it"),
+        Card(
+            "users",
+            f"{version.users.count():,}" if version.users is not None else "none",
+            "carried with it",
+        ),
         Card("index", version.index.settings.kind.replace("_", " "), _recall(quality)),
-        Card("sources", str(len(available(version))), ", ".join(SOURCES[one] for one in available(version))),
+        Card(
+            "sources",
+            str(len(available(version))),
+            ", ".join(SOURCES[one] for one in available(version)),
+        ),
     ]
     return [card for card in found if card.value]
 
@@ -77,11 +86,25 @@ def _quality(quality: Mapping[str, Any]) -> list[Card]:
     if quality.get("candidate") is None:
         return [Card("quality", "–", "was not measured")]
     before = quality.get("baseline")
-    note = f"of {quality['users']:,} held-out users" if quality.get("users") else "of held-out users"
-    found = [Card(metric, f"{quality['candidate']:.3f}", note + (f"; its parent {before:.3f}" if before else ""))]
+    note = (
+        f"of {quality['users']:,} held-out users" if quality.get("users") else "of held-out users"
+    )
+    found = [
+        Card(
+            metric,
+            f"{quality['candidate']:.3f}",
+            note + (f"; its parent {before:.3f}" if before else ""),
+        )
+    ]
     mix = quality.get("mix") or {}
     if mix.get("candidate") is not None:
-        found.append(Card(f"{metric}, mix", f"{mix['candidate']:.3f}", f"of {mix.get('users', 0):,} held-out users"))
+        found.append(
+            Card(
+                f"{metric}, mix",
+                f"{mix['candidate']:.3f}",
+                f"of {mix.get('users', 0):,} held-out users",
+            )
+        )
     return found
 
 
@@ -92,5 +115,7 @@ def _recall(quality: Mapping[str, Any]) -> str:
 
 def _origin(manifest: Any) -> str:
     if manifest.refreshes:
-        return f"catalogue of {manifest.corpus_date or manifest.date}, towers of {manifest.refreshes}"
+        return (
+            f"catalogue of {manifest.corpus_date or manifest.date}, towers of {manifest.refreshes}"
+        )
     return f"trained on from {manifest.parent}" if manifest.parent else "trained from scratch"

@@ -29,7 +29,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",  # and so do its addresses
     "X-Content-Type-Options": "nosniff",
 }
-_REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+_REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
 
 
 class Inspector:
@@ -46,7 +48,9 @@ class Inspector:
         self._shelf = VersionCache(service.open, warm)
 
     def user(self, request: Request) -> Response:
-        """What is recommended to a user, or users to choose from; where an item is named, items like it."""
+        """What is recommended to a user, or users to choose from; where an item is named, items
+        like it.
+        """
         form = Address.read(request.query_params.multi_items())
         if form.item:
             return self._answer(request, form, self._like)
@@ -64,14 +68,19 @@ class Inspector:
             version = self._named(named) if named else self._service.version.id
             if REPORT not in self._registry.manifest(version).files:
                 raise Problem(
-                    "not_found", f"A version carries a report; {version} has none: an earlier release made it."
+                    "not_found",
+                    f"A version carries a report; {version} has none: an earlier release made it.",
                 )
             content = self._registry.read(version, REPORT)
         except (Problem, TwinspireError) as e:
             return self._problem(request, e)
-        return HTMLResponse(content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY})
+        return HTMLResponse(
+            content, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY}
+        )
 
-    def _answer(self, request: Request, form: Address, checked: Callable[[Address], Ask] | None) -> Response:
+    def _answer(
+        self, request: Request, form: Address, checked: Callable[[Address], Ask] | None
+    ) -> Response:
         served = self._service.live.current
         try:
             self._service.check_ready()
@@ -89,17 +98,26 @@ class Inspector:
         except Problem as e:
             problem = e
             self._count(request, e.type)
-        status = TYPES[problem.type][0] if problem else min((one.status for one in panels), default=200)
-        return _html(templating.view(self._service, served, form, self._choices(served), panels, problem), status)
+        status = (
+            TYPES[problem.type][0] if problem else min((one.status for one in panels), default=200)
+        )
+        return _html(
+            templating.view(self._service, served, form, self._choices(served), panels, problem),
+            status,
+        )
 
     def _recommended(self, form: Address) -> Ask:
         requests = self._service.requests
-        asked = bodies.asked(form.recommend_body(requests) | {"display": True}, requests, self._service.settings)
+        asked = bodies.asked(
+            form.recommend_body(requests) | {"display": True}, requests, self._service.settings
+        )
         return lambda version, live: recommended(version, live, requests, asked)
 
     def _like(self, form: Address) -> Ask:
         requests = self._service.requests
-        asked = bodies.like(form.similar_body() | {"display": True}, requests, self._service.settings)
+        asked = bodies.like(
+            form.similar_body() | {"display": True}, requests, self._service.settings
+        )
         return lambda version, live: like(version, live, asked)
 
     def _panel(self, name: str, served: Served, ask: Ask) -> VersionView:
@@ -108,26 +126,44 @@ class Inspector:
         try:
             version = self._shelf.get(name)
         except Exception as e:  # whatever is wrong with it, the page says so
-            return VersionView(version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409)
-        return ask(version, False) if version else VersionView(version=name, live=False, loading=True, status=202)
+            return VersionView(
+                version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409
+            )
+        return (
+            ask(version, False)
+            if version
+            else VersionView(version=name, live=False, loading=True, status=202)
+        )
 
     def _named(self, text: str) -> str:
         live = self._service.version.id
-        return live if text == live else self._registry.find(text)  # the store need not answer for the live one
+        # The store need not answer for the live one
+        return live if text == live else self._registry.find(text)
 
     def _choices(self, served: Served) -> list[templating.Choice]:
         live = templating.Choice("", f"live: {served.version.id}")
-        return [live, *(templating.Choice(one.version, f"{one.version}, {one.status}") for one in self._log.stored())]
+        return [
+            live,
+            *(
+                templating.Choice(one.version, f"{one.version}, {one.status}")
+                for one in self._log.stored()
+            ),
+        ]
 
     def _problem(self, request: Request, error: Problem | TwinspireError) -> Response:
         """A page that says what is wrong, and nothing else."""
         if isinstance(error, Problem):
             kind, status = error.type, TYPES[error.type][0]
         else:
-            kind, status = ("not_found", 404) if isinstance(error, UsageError) else ("not_ready", 503)
+            kind, status = (
+                ("not_found", 404) if isinstance(error, UsageError) else ("not_ready", 503)
+            )
         self._count(request, kind)
         wait = kind == "not_ready"
-        return _html(templating.render("problem", self._service.pipeline, message=str(error), wait=wait), status)
+        return _html(
+            templating.render("problem", self._service.pipeline, message=str(error), wait=wait),
+            status,
+        )
 
     def _count(self, request: Request, kind: str) -> None:
         self._service.metrics.errors.labels(request.url.path, kind).inc()

@@ -1,4 +1,6 @@
-"""Views, put into the templates. Nothing here waits for another machine; it runs in worker threads."""
+"""Views, put into the templates. Nothing here waits for another machine; it runs in worker
+threads.
+"""
 
 import base64
 import hashlib
@@ -43,19 +45,28 @@ def style() -> str:
 
 @cache
 def policy() -> str:
-    """What a browser may do with the page: show it in its own style, and send its forms here. No script runs."""
+    """What a browser may do with the page: show it in its own style, and send its forms here. No
+    script runs.
+    """
     digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self'; base-uri 'none'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; form-action 'self';"
+        " base-uri 'none'; frame-ancestors 'none'"
     )
 
 
 @cache
 def _templates() -> Environment:
-    # Names of items and users, and whatever stands in an address, may hold HTML: all is escaped but the style sheet.
+    # Names of items and users, and whatever stands in an address, may hold HTML: all is escaped but
+    # the style sheet.
     loader = PackageLoader("serving.inspector")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
@@ -114,4 +125,10 @@ def _hint(column: pa.Field) -> str:
         return f"0 to {most(column.name)}; now, if empty"
     if column.type == STRINGS:
         return "texts, with commas between"
-    return "numbers" if pa.types.is_list(column.type) else "a number" if pa.types.is_floating(column.type) else "a text"
+    return (
+        "numbers"
+        if pa.types.is_list(column.type)
+        else "a number"
+        if pa.types.is_floating(column.type)
+        else "a text"
+    )

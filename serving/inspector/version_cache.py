@@ -22,8 +22,9 @@ class _Place:
 class VersionCache:
     """Keeps the versions that were asked for last.
 
-    They are loaded one after the other by a thread of its own; the live version is none of them, and answers
-    meanwhile. A version that was dropped while somebody shows it goes when that is done.
+    They are loaded one after the other by a thread of its own; the live version is none of them,
+    and answers meanwhile. A version that was dropped while somebody shows it goes when that is
+    done.
 
     Args:
       opened: opens a version by its id.
@@ -31,7 +32,9 @@ class VersionCache:
       most: how many are kept: memory holds so many besides the live one.
     """
 
-    def __init__(self, opened: Callable[[str], Version], warm: Callable[[Version], None], most: int = 2) -> None:
+    def __init__(
+        self, opened: Callable[[str], Version], warm: Callable[[Version], None], most: int = 2
+    ) -> None:
         self._open, self._warm, self._most = opened, warm, most
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self._lock, self._busy = Lock(), False
@@ -56,7 +59,11 @@ class VersionCache:
 
     def _waiting(self) -> list[tuple[str, _Place]]:
         """What is not there yet, what was asked for last at the end."""
-        return [(name, place) for name, place in self._places.items() if not (place.version or place.failure)]
+        return [
+            (name, place)
+            for name, place in self._places.items()
+            if not (place.version or place.failure)
+        ]
 
     def _load_all(self) -> None:
         while True:

@@ -1,4 +1,6 @@
-"""One version's answer, as it is shown: what the API answers, with the reasons why each item is there."""
+"""One version's answer, as it is shown: what the API answers, with the reasons why each item is
+there.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +54,8 @@ class Row:
       score: None in a history.
       there: whether it is in the catalogue.
       tags: why it is here.
-      moved: how many places higher it is than in the other list; None where there is no other list, or not this item.
+      moved: how many places higher it is than in the other list; None where there is no other list,
+        or not this item.
       alone: whether the other list lacks it.
     """
 
@@ -78,7 +81,8 @@ class VersionView:
       status: of HTTP, were it alone.
       source: where the items come from.
       basis: what the answer rests on.
-      unknown: the user is asked for by an id that means nothing to the version, and nothing else is said.
+      unknown: the user is asked for by an id that means nothing to the version, and nothing else is
+        said.
       history: newest first; None for items like an item.
       knows: what the version knows of the user.
       item: that others are compared with.
@@ -118,7 +122,9 @@ def recommended(version: Version, live: bool, requests: Requests, asked: Asked) 
     found = orjson.loads(outcome)
     known, taken = _stored(version, found["user"])
     taken |= {one["item"] for one in found["history"]}
-    unknown = found["user"] is not None and found["known"] is False and found["based_on"] == "nothing"
+    unknown = (
+        found["user"] is not None and found["known"] is False and found["based_on"] == "nothing"
+    )
     return VersionView(
         version=version.id,
         live=live,
@@ -164,16 +170,23 @@ def compared(panels: Sequence[VersionView]) -> list[VersionView]:
     shared = len(first.keys() & second.keys())
     before = [replace(row, alone=row.item not in second) for row in panels[0].rows]
     after = [
-        replace(row, moved=first[row.item] - place) if row.item in first else replace(row, alone=True)
+        replace(row, moved=first[row.item] - place)
+        if row.item in first
+        else replace(row, alone=True)
         for place, row in enumerate(panels[1].rows)
     ]
-    return [replace(panels[0], rows=before, shared=shared), replace(panels[1], rows=after, shared=shared)]
+    return [
+        replace(panels[0], rows=before, shared=shared),
+        replace(panels[1], rows=after, shared=shared),
+    ]
 
 
 def _refused(version: Version, live: bool, error: Exception) -> VersionView:
     if not isinstance(error, Problem):
         raise error
-    return VersionView(version=version.id, live=live, problem=str(error), status=TYPES[error.type][0])
+    return VersionView(
+        version=version.id, live=live, problem=str(error), status=TYPES[error.type][0]
+    )
 
 
 def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[Row]:
@@ -187,17 +200,25 @@ def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[R
             tags=[
                 *([seen] if one["item"] in taken else []),
                 *tags,
-                *([Tag(main, f"source: {SOURCES[main]}", "It gave most to the score.")] if main else []),
+                *(
+                    [Tag(main, f"source: {SOURCES[main]}", "It gave most to the score.")]
+                    if main
+                    else []
+                ),
             ],
         )
-        for one, score, tags, main in zip(found["display"], found["scores"], slices, mains, strict=True)
+        for one, score, tags, main in zip(
+            found["display"], found["scores"], slices, mains, strict=True
+        )
     ]
 
 
 def _slices(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
     """Whether items of the catalogue are popular, or new or rare."""
     catalogue, days = CorpusView.of(version), version.pipeline.window.count_days
-    popular = Tag("popular", "popular", "One of the few items that had half of the last days' events.")
+    popular = Tag(
+        "popular", "popular", "One of the few items that had half of the last days' events."
+    )
     new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
     return [
         [
@@ -209,7 +230,11 @@ def _slices(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:
-    about = [text for name, text in described.items() if name not in ("item", "name") and text is not None]
+    about = [
+        text
+        for name, text in described.items()
+        if name not in ("item", "name") and text is not None
+    ]
     item = str(described["item"])
     return Row(item=item, name=described.get("name") or item, about=" · ".join(about), **more)
 

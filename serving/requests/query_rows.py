@@ -1,11 +1,13 @@
 """Requests, as JSON objects, become rows of raw query features.
 
-    {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20, "when_weekday": 4,
+    {"user": "u7", "history": ["i3", "i9"], "exclude": ["i1"], "device": "phone", "when_hour": 20,
+    "when_weekday": 4,
      "allow": {"category": ["shoes", "bags"]}, "deny": {"brand": "acme"}}
 
-Every key may be left out. `user` is also the value of the user's id feature, `history` (oldest first) that of the
-history feature; serving/version/filters.py says what `allow` and `deny` hold; all others are features by their names. A
-left-out time is now; any other left-out feature is missing. docs/requests.md explains them.
+Every key may be left out. `user` is also the value of the user's id feature, `history` (oldest
+first) that of the history feature; serving/version/filters.py says what `allow` and `deny` hold;
+all others are features by their names. A left-out time is now; any other left-out feature is
+missing. docs/requests.md explains them.
 """
 
 from collections import Counter
@@ -45,7 +47,12 @@ class Refused(UsageError):
     """
 
     def __init__(
-        self, row: int, reason: str, kind: str = "wrong_type", key: str | None = None, near: str | None = None
+        self,
+        row: int,
+        reason: str,
+        kind: str = "wrong_type",
+        key: str | None = None,
+        near: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.row, self.kind, self.key, self.near = row, kind, key, near
@@ -68,7 +75,9 @@ def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise Refused(0, f"A key stands once in an object; {shorten(key)} is given twice", "given_twice", key)
+        raise Refused(
+            0, f"A key stands once in an object; {shorten(key)} is given twice", "given_twice", key
+        )
     return found
 
 
@@ -77,15 +86,17 @@ class Requests:
 
     Attributes:
       keys: what a request may hold.
-      layout: columns of a table of requests: `_user`, `_seen` (the whole history), `_exclude`, `_allow` and `_deny`
-        (JSON, in one form), and the query features.
+      layout: columns of a table of requests: `_user`, `_seen` (the whole history), `_exclude`,
+        `_allow` and `_deny` (JSON, in one form), and the query features.
       sizes: lengths of vectors, by column.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._p = pipeline
         query = pipeline.tower("query")
-        self.schema = pa.schema([column for name, f in query.items() for column in feature_columns(name, f)])
+        self.schema = pa.schema(
+            [column for name, f in query.items() for column in feature_columns(name, f)]
+        )
         self._id = next((name for name, f in query.items() if f.kind == "id"), None)
         self._history = next((name for name, f in query.items() if f.kind == "history"), None)
         self.keys = {
@@ -93,15 +104,27 @@ class Requests:
             for name, f in query.items()
             for column in feature_columns(name, f)
         }
-        meta = [(USER, pa.string()), (SEEN, STRINGS), (EXCLUDE, STRINGS), (ALLOW, pa.string()), (DENY, pa.string())]
+        meta = [
+            (USER, pa.string()),
+            (SEEN, STRINGS),
+            (EXCLUDE, STRINGS),
+            (ALLOW, pa.string()),
+            (DENY, pa.string()),
+        ]
         self.layout = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
         self.sizes = {name: f.size for name, f in query.items() if f.kind == "vector"}
-        # Last, so that these names mean the same in every pipeline; the features' own names are as good.
+        # Last, so that these names mean the same in every pipeline; the features' own names are as
+        # good.
         self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, text))
-        self.keys |= dict.fromkeys(["history", *([self._history] if self._history else [])], Column(SEEN, texts))
+        self.keys |= dict.fromkeys(
+            ["history", *([self._history] if self._history else [])], Column(SEEN, texts)
+        )
         self.keys["exclude"] = Column(EXCLUDE, texts)
         attributes = pipeline.corpus.attributes
-        self.keys |= {key: Column(name, lambda value: condition(attributes, value)) for key, name in _FILTERS.items()}
+        self.keys |= {
+            key: Column(name, lambda value: condition(attributes, value))
+            for key, name in _FILTERS.items()
+        }
 
     def table(self, requests: Sequence[dict[str, Any]]) -> pa.Table:
         """Checks requests and lays them out as columns; see `parse` and `lay_out`."""
@@ -137,11 +160,14 @@ class Requests:
           Refused: a text cannot be stored as UTF-8.
         """
         there = [field for field in self.layout if field.name not in (self._id, self._history)]
-        columns = {field.name: _array([one.get(field.name) for one in parsed], field) for field in there}
+        columns = {
+            field.name: _array([one.get(field.name) for one in parsed], field) for field in there
+        }
         return self.share(columns, len(parsed))
 
     def share(self, columns: dict[str, pa.Array], rows: int) -> pa.Table:
-        """The whole table: the user's id and the history are features as well, where the pipeline declares them so.
+        """The whole table: the user's id and the history are features as well, where the pipeline
+        declares them so.
 
         Args:
           columns: the others, in any order; what is not there is null.
@@ -151,7 +177,10 @@ class Requests:
             columns[self._id] = columns[USER]
         if self._history:
             columns[self._history] = _newest(columns[SEEN], self._p.features[self._history].length)
-        whole = {f.name: columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in self.layout}
+        whole = {
+            f.name: columns[f.name] if f.name in columns else pa.nulls(rows, f.type)
+            for f in self.layout
+        }
         return pa.table(whole, schema=self.layout)
 
     def _set(self, parsed: dict[str, Any], column: Column, row: int, key: str, value: Any) -> None:
@@ -163,7 +192,9 @@ class Requests:
             kind = "out_of_range" if isinstance(e, OutOfRange) else "wrong_type"
             raise Refused(row, f"{key} {e}", kind, key) from e
         if parsed.get(column.name, found) != found:
-            raise Refused(row, f"{key} is given twice, under two names, with two values", "given_twice", key)
+            raise Refused(
+                row, f"{key} is given twice, under two names, with two values", "given_twice", key
+            )
         parsed[column.name] = found
 
     def _unknown(self, row: int, key: str) -> NoReturn:
@@ -174,13 +205,21 @@ class Requests:
 
     def example(self, user: str | None = None) -> dict[str, Any]:
         """A request that shows all keys."""
-        samples = {pa.string(): "…", pa.float32(): 1.0, TIME: 0, STRINGS: ["…"], pa.list_(pa.float32()): [0.1]}
+        samples = {
+            pa.string(): "…",
+            pa.float32(): 1.0,
+            TIME: 0,
+            STRINGS: ["…"],
+            pa.list_(pa.float32()): [0.1],
+        }
         shared = {self._id, self._history}
         features = {f.name: samples[f.type] for f in self.schema if f.name not in shared}
         return {"user": user or "u1", "history": ["item1", "item2"]} | features
 
 
-def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[pa.Table, np.ndarray | None]:
+def complete(
+    table: pa.Table, store: UserStore | None, now: datetime
+) -> tuple[pa.Table, np.ndarray | None]:
     """Fills what requests leave out: from the stored users, and times by the clock.
 
     Args:
@@ -188,8 +227,8 @@ def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[p
       store: the version's users; times are never taken from it.
       now: in the pipeline's zone.
 
-    Returns: the rows, with `_past` and `_past_events` where there is a store, and whether each user is known, [N] bool,
-    or None.
+    Returns: the rows, with `_past` and `_past_events` where there is a store, and whether each user
+    is known, [N] bool, or None.
     """
     known = None
     if store is not None:
@@ -198,7 +237,12 @@ def complete(table: pa.Table, store: UserStore | None, now: datetime) -> tuple[p
             there = stored[field.name] if field.name in stored.column_names else None
             # What the pipeline file has in another form by now is missing, as it is for the towers
             # (twinspire_core/contracts/model_bundle.py).
-            if there is not None and there.type == field.type and field.name != USER and field.type != TIME:
+            if (
+                there is not None
+                and there.type == field.type
+                and field.name != USER
+                and field.type != TIME
+            ):
                 table = _set_column(table, field.name, pc.coalesce(table[field.name], there))
         for name in (PAST, PAST_EVENTS):
             if name in stored.column_names:
@@ -214,10 +258,11 @@ def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
     """What to say when a user is asked for and the version carries none."""
     example = dumps(Requests(pipeline).example(user), ensure_ascii=False)
     return UsageError(
-        f"A user is looked up in the version's users, and {version} carries none: personal data is published only with "
-        "serving.user_store = true. Set that and publish a version, or give the features yourself: write lines like\n"
-        f"  {example}\ninto a file (a key that is left out is missing; a time is now) and run\n"
-        f"  twinspire recommend PIPELINE --queries FILE.jsonl --k 10 --out recs.jsonl"
+        f"A user is looked up in the version's users, and {version} carries none: personal data is"
+        " published only with serving.user_store = true. Set that and publish a version, or give"
+        f" the features yourself: write lines like\n  {example}\ninto a file (a key that is left"
+        " out is missing; a time is now) and run\n  twinspire recommend PIPELINE --queries"
+        " FILE.jsonl --k 10 --out recs.jsonl"
     )
 
 
@@ -229,7 +274,9 @@ def _array(values: list, field: pa.Field) -> pa.Array:
             try:
                 pa.array([value], field.type)
             except UnicodeEncodeError as e:
-                raise Refused(row, f"{field.name.strip('_')} is text, found {shorten(value)}: {e.reason}") from e
+                raise Refused(
+                    row, f"{field.name.strip('_')} is text, found {shorten(value)}: {e.reason}"
+                ) from e
         raise
 
 

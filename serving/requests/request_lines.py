@@ -1,8 +1,9 @@
 """Requests, as JSON lines, become columns without a look at each.
 
-Arrow's JSON reader takes a batch of lines in one go. It reads what it is told to expect and nothing else; what is not
-plain, mistakes and rare ways of writing things alike, is left to `Requests.table`, which looks at each line and says
-what is wrong with it. Where this module gives a table, that one would give the same.
+Arrow's JSON reader takes a batch of lines in one go. It reads what it is told to expect and nothing
+else; what is not plain, mistakes and rare ways of writing things alike, is left to
+`Requests.table`, which looks at each line and says what is wrong with it. Where this module gives a
+table, that one would give the same.
 """
 
 import io
@@ -16,7 +17,8 @@ import pyarrow.json
 from serving.requests.query_rows import ALLOW, DENY, TIME, Requests
 from serving.requests.request_values import LARGEST, most
 
-_WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}  # until it is known that they fit
+# Until it is known that they fit
+_WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}
 
 
 class PlainLines:
@@ -29,7 +31,11 @@ class PlainLines:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
         kinds = {field.name: _WIDE.get(field.type, field.type) for field in requests.layout}
-        self._keys = {key: column.name for key, column in requests.keys.items() if column.name not in (ALLOW, DENY)}
+        self._keys = {
+            key: column.name
+            for key, column in requests.keys.items()
+            if column.name not in (ALLOW, DENY)
+        }
         self._schema = pa.schema([(key, kinds[name]) for key, name in self._keys.items()])
 
     def table(self, lines: Sequence[bytes]) -> pa.Table | None:
@@ -51,7 +57,9 @@ class PlainLines:
         return self._requests.share(columns, len(lines)) if columns is not None else None
 
     def _read(self, content: bytes) -> pa.Table:
-        parse = pyarrow.json.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="error")
+        parse = pyarrow.json.ParseOptions(
+            explicit_schema=self._schema, unexpected_field_behavior="error"
+        )
         read = pyarrow.json.ReadOptions(use_threads=False, block_size=max(len(content), 1))
         return pyarrow.json.read_json(io.BytesIO(content), read, parse)
 

@@ -1,4 +1,6 @@
-"""Values of requests: from JSON to what a column holds, or the end of a sentence that says why not."""
+"""Values of requests: from JSON to what a column holds, or the end of a sentence that says why
+not.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,13 +24,17 @@ def most(column: str) -> int:
 
 
 def parser(f: Feature, column: str) -> Parse:
-    """What makes a column's value out of JSON; it raises ValueError or OutOfRange with the end of a sentence."""
+    """What makes a column's value out of JSON; it raises ValueError or OutOfRange with the end of a
+    sentence.
+    """
     if f.kind == "time":
         return lambda value: _whole(value, most(column))
     if f.kind == "number":
         return _number
     if f.kind == "categories":
-        return lambda value: texts(value.split(f.separator) if f.separator and isinstance(value, str) else value)
+        return lambda value: texts(
+            value.split(f.separator) if f.separator and isinstance(value, str) else value
+        )
     if f.kind == "vector":
         return lambda value: _vector(value, f.size)
     return text

@@ -2,8 +2,8 @@
 
     {"allow": {"department": ["DELI", "PRODUCE"], "in_stock": true}, "deny": {"brand": "National"}}
 
-An item passes if, of every attribute under `allow`, it has one of the values, and of no attribute under `deny` any. An
-attribute that holds a list has all of its entries; a missing value is none.
+An item passes if, of every attribute under `allow`, it has one of the values, and of no attribute
+under `deny` any. An attribute that holds a list has all of its entries; a missing value is none.
 """
 
 import json
@@ -23,7 +23,8 @@ Values = Mapping[str, Any]
 """Values, or lists of values, by attribute."""
 
 _KEPT = 64  # filters whose rows are remembered: a byte per item each
-_TOLD, _LONGEST = 5, 60  # values of a filter that no item has, and their characters; the others are counted
+# Values of a filter that no item has, and their characters; the others are counted
+_TOLD, _LONGEST = 5, 60
 _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
@@ -38,7 +39,9 @@ class UnknownAttribute(ValueError):
     def __init__(self, name: str, attributes: Sequence[str]) -> None:
         near = nearest_names(name, attributes)
         if not attributes:
-            hint = "the pipeline file declares none: list columns of the items under corpus.attributes"
+            hint = (
+                "the pipeline file declares none: list columns of the items under corpus.attributes"
+            )
         else:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(attributes)}"
         super().__init__(f"names an attribute of items, found {shorten(name)}; {hint}")
@@ -46,7 +49,9 @@ class UnknownAttribute(ValueError):
 
 
 class Filter(NamedTuple):
-    """What may be listed, as canonical JSON, so that equal filters are equal; None is no condition."""
+    """What may be listed, as canonical JSON, so that equal filters are equal; None is no
+    condition.
+    """
 
     allow: str | None = None
     deny: str | None = None
@@ -100,11 +105,16 @@ def condition(attributes: Sequence[str], value: Any) -> str:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"is an object with values by attribute, found {shorten(value)}")
-    return json.dumps({name: _values(attributes, name, given) for name, given in sorted(value.items())})
+    return json.dumps(
+        {name: _values(attributes, name, given) for name, given in sorted(value.items())}
+    )
 
 
 def select(
-    declared: Sequence[str], attributes: "Attributes", allow: Values | None = None, deny: Values | None = None
+    declared: Sequence[str],
+    attributes: "Attributes",
+    allow: Values | None = None,
+    deny: Values | None = None,
 ) -> Selected | None:
     """What a filter lets through that is given as an argument; None if there is no condition.
 
@@ -135,7 +145,9 @@ def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
         raise UnknownAttribute(name, attributes)
     values = given if isinstance(given, list | tuple) else [given]
     if not values:
-        raise ValueError(f"has at least one value for {name}, found none; leave {name} out for no condition")
+        raise ValueError(
+            f"has at least one value for {name}, found none; leave {name} out for no condition"
+        )
     for one in values:
         if not isinstance(one, str | bool | int | float) or one != one:
             raise ValueError(f"holds text, numbers, true or false; found {shorten(one)} for {name}")
@@ -179,8 +191,9 @@ class Attributes:
         stored = attribute_name(name)
         if stored not in self._items.column_names:
             raise ValueError(
-                f"names attributes that the version carries; {self._version} has no {name}: it was published before "
-                "corpus.attributes listed it. Publish a version with the present pipeline file"
+                f"names attributes that the version carries; {self._version} has no {name}: it was"
+                " published before corpus.attributes listed it. Publish a version with the present"
+                " pipeline file"
             )
         if name not in self._columns:
             self._columns[name] = _Column(name, self._items[stored])
@@ -210,8 +223,12 @@ class _Column:
             values, self._row = values.flatten(), np.repeat(self._row, lengths)
         kind = values.type
         if pa.types.is_nested(kind):
-            raise ValueError(f"goes by attributes that hold text, numbers, true or false; {name} holds {kind}")
-        if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise ValueError(
+                f"goes by attributes that hold text, numbers, true or false; {name} holds {kind}"
+            )
+        if not (
+            pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        ):
             values = values.cast(pa.string())  # dates and decimals too
         there = values.is_valid().to_numpy(zero_copy_only=False)
         encoded = values.drop_null().dictionary_encode()
@@ -225,10 +242,14 @@ class _Column:
           ValueError: a value is not of the attribute's type.
         """
         kind = self._distinct.type
-        codes = pc.index_in(pa.array([self._parse(value) for value in values], kind), value_set=self._distinct)
+        codes = pc.index_in(
+            pa.array([self._parse(value) for value in values], kind), value_set=self._distinct
+        )
         has = np.zeros(self._rows, bool)
         has[self._row[np.isin(self._code, codes.drop_null().to_numpy())]] = True
-        return has, [value for value, code in zip(values, codes.to_pylist(), strict=True) if code is None]
+        return has, [
+            value for value, code in zip(values, codes.to_pylist(), strict=True) if code is None
+        ]
 
     def near(self, value: Any) -> str | None:
         """A value like this one."""

@@ -10,7 +10,8 @@ UNKNOWN = -1
 class IdTable:
     """Finds the rows of ids in a column of distinct ids.
 
-    Hashes are sorted once and searched; a match counts only if the id itself is equal. 12 bytes per id, beside the ids.
+    Hashes are sorted once and searched; a match counts only if the id itself is equal. 12 bytes per
+    id, beside the ids.
     """
 
     def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:

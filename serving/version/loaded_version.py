@@ -1,4 +1,6 @@
-"""A published version, opened for answering: towers, index, items and, where it carries them, users."""
+"""A published version, opened for answering: towers, index, items and, where it carries them,
+users.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -45,7 +47,9 @@ class Version:
         self.manifest = described
 
     @classmethod
-    def open(cls, pipeline: Pipeline, version: str | None = None, cache: Path | None = None) -> Self:
+    def open(
+        cls, pipeline: Pipeline, version: str | None = None, cache: Path | None = None
+    ) -> Self:
         """Opens a version of the pipeline's registry.
 
         Args:
@@ -54,7 +58,8 @@ class Version:
           cache: where versions on `gs://` are downloaded to.
 
         Raises:
-          UsageError: nothing is live, or the name fits no version or several. BadData: it is damaged.
+          UsageError: nothing is live, or the name fits no version or several. BadData: it is
+          damaged.
         """
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / manifest.FILE
@@ -67,7 +72,9 @@ class Version:
 
     @cached_property
     def items(self) -> pa.Table:
-        """The catalogue: `_item`, `_name`, display and filter columns; row i is row i of the index."""
+        """The catalogue: `_item`, `_name`, display and filter columns; row i is row i of the
+        index.
+        """
         return pq.read_table(self.home / ITEMS).combine_chunks()
 
     @cached_property
@@ -81,8 +88,9 @@ class Version:
         index = indexes.load(self.home / INDEX)
         if len(index) != len(self.items):
             raise BadData(
-                f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and {len(self.items)}. "
-                "It was put together from different runs: roll back, and run the day again with --force."
+                f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"
+                f" {len(self.items)}. It was put together from different runs: roll back, and run"
+                " the day again with --force."
             )
         return index
 
@@ -117,7 +125,8 @@ class Version:
 
     @cached_property
     def _tower(self) -> Tower:
-        with suppress_native_stderr(), light():  # TensorFlow greets at length, and would load all of Keras
+        # TensorFlow greets at length, and would load all of Keras
+        with suppress_native_stderr(), light():
             import tensorflow as tf
 
             return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))
@@ -127,7 +136,9 @@ class Version:
         return IdTable(self.items["_item"])
 
     def encode(self, queries: pa.Table) -> np.ndarray:
-        """The query tower's unit vectors of raw query features, [N, D] float32. Absent columns count as missing."""
+        """The query tower's unit vectors of raw query features, [N, D] float32. Absent columns
+        count as missing.
+        """
         return self._tower(queries)
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
@@ -135,9 +146,17 @@ class Version:
         return self._rows.rows(ids if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids))
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
-        """What people are shown of items: `item`, `name` and the display columns, by their own names."""
+        """What people are shown of items: `item`, `name` and the display columns, by their own
+        names.
+        """
         columns = {"item": "_item", "name": "_name"}  # the name is the first display column
         columns |= {name: display_name(name) for name in self.pipeline.corpus.display[1:]}
         chosen = self.items.take(np.asarray(rows, np.int64))
-        texts = {shown: chosen[name].to_pylist() for shown, name in columns.items() if name in chosen.column_names}
-        return [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)]
+        texts = {
+            shown: chosen[name].to_pylist()
+            for shown, name in columns.items()
+            if name in chosen.column_names
+        }
+        return [
+            dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)
+        ]

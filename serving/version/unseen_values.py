@@ -1,4 +1,6 @@
-"""Values of category features that a version was trained without: its query tower takes all of them for the same."""
+"""Values of category features that a version was trained without: its query tower takes all of them
+for the same.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,19 +19,30 @@ Unknown = Mapping[int, Sequence[str]]
 
 
 class Vocabularies:
-    """The values that the query tower tells apart, of its features of kind `category` and `categories`.
+    """The values that the query tower tells apart, of its features of kind `category` and
+    `categories`.
 
     Args:
       pipeline: whose.
-      tower: folder of the query tower, which has a file with a value per line for each; hashed features have none.
+      tower: folder of the query tower, which has a file with a value per line for each; hashed
+        features have none.
       version: its id, for notes.
     """
 
     def __init__(self, pipeline: Pipeline, tower: Path, version: str) -> None:
-        names = [name for name, f in pipeline.tower("query").items() if f.kind in ("category", "categories")]
+        names = [
+            name
+            for name, f in pipeline.tower("query").items()
+            if f.kind in ("category", "categories")
+        ]
         places = {name: tower / "assets" / name for name in names}
-        lines = {name: place.read_bytes().decode().split("\n") for name, place in places.items() if place.is_file()}
-        self._known = {name: dict.fromkeys(["", *values]) for name, values in lines.items()}  # "" is missing
+        lines = {
+            name: place.read_bytes().decode().split("\n")
+            for name, place in places.items()
+            if place.is_file()
+        }
+        # "" is missing
+        self._known = {name: dict.fromkeys(["", *values]) for name, values in lines.items()}
         self._version = version
 
     def unknown(self, requests: pa.Table) -> Unknown:
@@ -43,7 +56,11 @@ class Vocabularies:
             column = requests[name].combine_chunks()
             listed = pa.types.is_list(column.type)
             values = pc.list_flatten(column) if listed else column
-            unknown = {value for value in pc.unique(values).to_pylist() if value is not None and value not in known}
+            unknown = {
+                value
+                for value in pc.unique(values).to_pylist()
+                if value is not None and value not in known
+            }
             if not unknown:
                 continue
             rows = pc.list_parent_indices(column).to_pylist() if listed else range(len(column))
@@ -52,7 +69,9 @@ class Vocabularies:
                 if value in unknown:
                     of[row][value] = None
             for row, found in of.items():
-                notes[row].append(f"{self._version} was trained without {name} {_few(found)}; with {_few(known)}")
+                notes[row].append(
+                    f"{self._version} was trained without {name} {_few(found)}; with {_few(known)}"
+                )
         return notes
 
 

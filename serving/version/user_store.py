@@ -13,7 +13,9 @@ _FEW = 16  # users; for so many the files are searched instead of loaded
 
 
 class UserStore:
-    """Looks users up. A few cost a scan of the id column; many load the whole table, which then stays in memory."""
+    """Looks users up. A few cost a scan of the id column; many load the whole table, which then
+    stays in memory.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._files = ds.dataset(folder, format="parquet")
@@ -29,7 +31,8 @@ class UserStore:
         Args:
           users: [N] ids; null is nobody.
 
-        Returns: [N] rows of the table, null where a user is unknown, and whether each is known, [N] bool.
+        Returns: [N] rows of the table, null where a user is unknown, and whether each is known, [N]
+        bool.
         """
         wanted = pa.array(users, pa.string())
         few = len(users) <= _FEW and "_ids" not in self.__dict__
@@ -48,7 +51,9 @@ class UserStore:
     def some(self, most: int) -> list[str]:
         """Ids of users, at most so many, spread over the table; loads it."""
         count = len(self._ids)
-        return self._ids.ids[[n * count // most for n in range(most)] if count > most else list(range(count))].to_list()
+        return self._ids.ids[
+            [n * count // most for n in range(most)] if count > most else list(range(count))
+        ].to_list()
 
     def _few(self, wanted: pa.Array) -> tuple[pa.Table, IdTable]:
         found = self._files.to_table(filter=ds.field("_user").isin(wanted))

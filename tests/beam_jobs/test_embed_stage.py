@@ -24,7 +24,9 @@ ZONE = timedelta(hours=-3)
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory) -> Path:
-    """Towers whose vectors can be worked out by hand: [number in the id, week or hour, tags or history, 1]."""
+    """Towers whose vectors can be worked out by hand: [number in the id, week or hour, tags or
+    history, 1].
+    """
     import tensorflow as tf
 
     def strings(*shape):
@@ -54,7 +56,11 @@ def towers(tmp_path_factory) -> Path:
         def serve(self, user, when_hour, recent):
             number = tf.strings.to_number(tf.strings.substr(user, 1, 9))
             count = tf.reduce_sum(tf.cast(recent != "", tf.float32), 1)
-            return {"vector": tf.stack([number, tf.cast(when_hour, tf.float32), count, tf.ones_like(number)], 1)}
+            return {
+                "vector": tf.stack(
+                    [number, tf.cast(when_hour, tf.float32), count, tf.ones_like(number)], 1
+                )
+            }
 
     home = tmp_path_factory.mktemp("train")
     for name, module in (("item_tower", Item()), ("query_tower", Query())):
@@ -98,7 +104,12 @@ def corpus(numbers, week=None) -> pa.Table:
         }
         for n in numbers
     ]
-    columns = {"_item": pa.string(), "_popular": pa.int64(), "item": pa.string(), "tags": pa.list_(pa.string())}
+    columns = {
+        "_item": pa.string(),
+        "_popular": pa.int64(),
+        "item": pa.string(),
+        "tags": pa.list_(pa.string()),
+    }
     return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("week", pa.float32())]))
 
 
@@ -111,8 +122,15 @@ def users(numbers, hours_ago: float) -> pa.Table:
         for n in numbers
     ]  # fmt: skip
     time = pa.timestamp("us", tz="UTC")
-    columns = {"_user": pa.string(), "_last_time": time, "user": pa.string(), "when_hour": pa.int64()}
-    return pa.Table.from_pylist(rows, pa.schema([*columns.items(), ("recent", pa.list_(pa.string()))]))
+    columns = {
+        "_user": pa.string(),
+        "_last_time": time,
+        "user": pa.string(),
+        "when_hour": pa.int64(),
+    }
+    return pa.Table.from_pylist(
+        rows, pa.schema([*columns.items(), ("recent", pa.list_(pa.string()))])
+    )
 
 
 def context(features: str, train: str, out: str, **beam) -> StageContext:
@@ -123,7 +141,9 @@ def context(features: str, train: str, out: str, **beam) -> StageContext:
 def vectors(uri: str, tmp_path: Path) -> pa.Table:
     """All rows below a folder, in order of file name."""
     files = storage.list_files(uri)
-    return pa.concat_tables(pq.read_table(pa.BufferReader(storage.read_bytes(file.uri))) for file in files)
+    return pa.concat_tables(
+        pq.read_table(pa.BufferReader(storage.read_bytes(file.uri))) for file in files
+    )
 
 
 @pytest.fixture
@@ -152,7 +172,9 @@ def test_every_row_gets_its_vector_in_the_order_of_the_corpus(tmp_path, features
     assert items["vector"].to_pylist() == expected_items(numbers)
     assert items.schema.field("vector").type == pa.list_(pa.float32(), 4)
     queries = vectors(f"{out}/queries", tmp_path)
-    assert queries["_user"].to_pylist() == [f"u{n}" for n in range(50, 80)], "the last 7 days, in order of id"
+    assert queries["_user"].to_pylist() == [f"u{n}" for n in range(50, 80)], (
+        "the last 7 days, in order of id"
+    )
     assert queries["vector"].to_pylist() == [[n, n % 24, n % 3, 1] for n in range(50, 80)]
 
 
@@ -161,7 +183,9 @@ def test_the_size_of_batches_changes_files_and_no_vectors(tmp_path, features, to
     for rows in (1, 7, 1000):
         out = str(tmp_path / f"out{rows}")
         embed_stage.run(context(features, str(towers), out, batch_rows=rows))
-        outs.append([vectors(f"{out}/{name}", tmp_path).combine_chunks() for name in ("items", "queries")])
+        outs.append(
+            [vectors(f"{out}/{name}", tmp_path).combine_chunks() for name in ("items", "queries")]
+        )
     assert outs[0] == outs[1] == outs[2]
 
 
@@ -169,13 +193,17 @@ def test_a_run_repeated_writes_the_same_bytes(tmp_path, features, towers):
     digests = []
     for name in ("first", "second"):
         embed_stage.run(context(features, str(towers), str(tmp_path / name), batch_rows=10))
-        digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
+        digests.append(
+            [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
+        )
     assert digests[0] == digests[1]
 
 
 @pytest.fixture
 def refreshed(tmp_path, features, towers):
-    """The corpus of the day after: two items are new, three changed in one feature each, and two are gone."""
+    """The corpus of the day after: two items are new, three changed in one feature each, and two
+    are gone.
+    """
     embed_stage.run(context(features, str(towers), str(tmp_path / "before"), batch_rows=10))
     rows = corpus([*range(102, 137), *range(200, 208), 500, 501]).to_pylist()
     changes = {"i102": {"week": 99.0}, "i103": {"tags": ["y", "x", "x"]}, "i207": {"tags": []}}
@@ -186,7 +214,9 @@ def refreshed(tmp_path, features, towers):
     return home
 
 
-def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(tmp_path, features, refreshed, towers):
+def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(
+    tmp_path, features, refreshed, towers
+):
     """Known vectors are marked, so that one that was made again would show."""
     before, known = vectors(f"{tmp_path}/before/items", tmp_path), str(tmp_path / "known")
     marked = pa.FixedSizeListArray.from_arrays(
@@ -195,12 +225,16 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(tmp_path, featur
     write(f"{known}/part-0.parquet", pa.table({"_item": before["_item"], "vector": marked}))
     out = str(tmp_path / "out")
     told = embed_stage.run(
-        context(refreshed, str(towers), out, batch_rows=10), KnownVectors(f"{features}/corpus/end", known)
+        context(refreshed, str(towers), out, batch_rows=10),
+        KnownVectors(f"{features}/corpus/end", known),
     )
     changes = {"new": 2, "changed": 3, "withdrawn": 2, "reused": 40}
     assert told == {"items": 45, "queries": 30, "dimension": 4, **changes}
     found = dict(
-        zip(*(vectors(f"{out}/items", tmp_path)[name].to_pylist() for name in ("_item", "vector")), strict=True)
+        zip(
+            *(vectors(f"{out}/items", tmp_path)[name].to_pylist() for name in ("_item", "vector")),
+            strict=True,
+        )
     )
     made = {"i102": [102, 99, 2, 1], "i103": [103, 51.5, 3, 1], "i207": [207, 103.5, 0, 1]}
     made |= {f"i{n}": [n, n / 2, n % 4, 1] for n in (500, 501)}
@@ -209,7 +243,14 @@ def test_vectors_of_unchanged_rows_are_kept_and_the_others_made(tmp_path, featur
 
 
 def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
-    kinds = pa.schema({"_item": pa.string(), "word": pa.string(), "x": pa.float32(), "tags": pa.list_(pa.string())})
+    kinds = pa.schema(
+        {
+            "_item": pa.string(),
+            "word": pa.string(),
+            "x": pa.float32(),
+            "tags": pa.list_(pa.string()),
+        }
+    )
     pairs = {  # the row before, the row now, whether that is a change
         "same": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t", "u"]), False),
         "both missing": ((None, None, []), (None, None, []), False),
@@ -221,27 +262,45 @@ def test_a_row_has_changed_when_any_feature_differs_a_missing_one_too(tmp_path):
         "fewer tags": (("a", 1.5, ["t", "u"]), ("a", 1.5, ["t"]), True),
     }
     for folder, side in (("before", 0), ("now", 1)):
-        rows = [dict(zip(kinds.names, (name, *pair[side]), strict=True)) for name, pair in pairs.items()]
+        rows = [
+            dict(zip(kinds.names, (name, *pair[side]), strict=True)) for name, pair in pairs.items()
+        ]
         write(f"{tmp_path}/{folder}/part-0.parquet", pa.Table.from_pylist(rows, kinds))
     items = pa.array(sorted(pairs))
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2)
+    flat = pa.FixedSizeListArray.from_arrays(
+        pa.array(np.arange(2.0 * len(items), dtype=np.float32)), 2
+    )
     write(f"{tmp_path}/vectors/part-0.parquet", pa.table({"_item": items, "vector": flat}))
     known = KnownVectors(f"{tmp_path}/before", f"{tmp_path}/vectors")
     found = compare(f"{tmp_path}/now", known, ["word", "x", "tags"])
-    assert set(found.anew["_item"].to_pylist()) == {name for name, (*_, changed) in pairs.items() if changed}
-    for item, vector in zip(*(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True):
+    assert set(found.anew["_item"].to_pylist()) == {
+        name for name, (*_, changed) in pairs.items() if changed
+    }
+    for item, vector in zip(
+        *(found.reused[name].to_pylist() for name in ("_item", "vector")), strict=True
+    ):
         assert vector[0] == 2 * sorted(pairs).index(item), "each item its own vector"
-    gone = compare(f"{tmp_path}/now", known._replace(corpus=f"{tmp_path}/nowhere"), ["word", "x", "tags"])
-    assert (gone.changed, len(gone.reused), gone.new) == (len(pairs), 0, 0), "what it was made of is not known any more"
+    gone = compare(
+        f"{tmp_path}/now", known._replace(corpus=f"{tmp_path}/nowhere"), ["word", "x", "tags"]
+    )
+    assert (gone.changed, len(gone.reused), gone.new) == (
+        len(pairs),
+        0,
+        0,
+    ), "what it was made of is not known any more"
 
 
 def test_everything_on_google_cloud_storage(tmp_path, features, towers, gs_place):
     storage.copy_tree(features, f"{gs_place}/features")
     storage.copy_tree(str(towers), f"{gs_place}/train")
-    summary = embed_stage.run(context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out", batch_rows=10))
+    summary = embed_stage.run(
+        context(f"{gs_place}/features", f"{gs_place}/train", f"{gs_place}/out", batch_rows=10)
+    )
     assert summary["items"] == 45
     numbers = [*range(100, 137), *range(200, 208)]
-    assert vectors(f"{gs_place}/out/items", tmp_path)["vector"].to_pylist() == expected_items(numbers)
+    assert vectors(f"{gs_place}/out/items", tmp_path)["vector"].to_pylist() == expected_items(
+        numbers
+    )
 
 
 @pytest.mark.slow
@@ -249,8 +308,12 @@ def test_several_worker_processes_write_the_same_bytes(tmp_path, features, tower
     digests = []
     options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     for name, given in (("one", []), ("two", options)):
-        embed_stage.run(context(features, str(towers), str(tmp_path / name), batch_rows=10, options=given))
-        digests.append([(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))])
+        embed_stage.run(
+            context(features, str(towers), str(tmp_path / name), batch_rows=10, options=given)
+        )
+        digests.append(
+            [(f.path, storage.file_digest(f.uri)) for f in storage.list_files(str(tmp_path / name))]
+        )
     assert digests[0] == digests[1]
 
 
@@ -309,5 +372,7 @@ def test_the_tower_is_loaded_once_per_process(tmp_path, features, towers, monkey
     shutil.copytree(towers, tmp_path / "towers")
     loads, load = [], tower_calls.load_tower
     monkeypatch.setattr(tower_calls, "load_tower", lambda uri: loads.append(uri) or load(uri))
-    embed_stage.run(context(features, str(tmp_path / "towers"), str(tmp_path / "out"), batch_rows=2))
+    embed_stage.run(
+        context(features, str(tmp_path / "towers"), str(tmp_path / "out"), batch_rows=2)
+    )
     assert sorted(loads) == [f"{tmp_path}/towers/{name}_tower" for name in ("item", "query")]

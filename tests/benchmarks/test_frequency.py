@@ -1,4 +1,6 @@
-"""The simulation of the frequency benchmark against the paper's recurrence by hand and against counted draws."""
+"""The simulation of the frequency benchmark against the paper's recurrence by hand and against
+counted draws.
+"""
 
 import json
 import sys
@@ -10,7 +12,8 @@ import pytest
 
 
 def test_the_papers_recurrence_by_hand() -> None:
-    # B starts at 100, alpha is 1/2. Item 7 is hit in steps 1 and 3: 100/2 + 1/2 = 50.5, 50.5/2 + 2/2 = 26.25.
+    # B starts at 100, alpha is 1/2. Item 7 is hit in steps 1 and 3: 100/2 + 1/2 = 50.5, 50.5/2 +
+    # 2/2 = 26.25.
     paper = frequency.Paper(0, alpha=0.5, buckets=1 << 20)
     for items in ([7, 8], [8], [7]):
         paper.update(np.array(items))
@@ -25,35 +28,56 @@ def test_rates_by_hits_average_the_first_gaps() -> None:
     assert 1 / paper.chances()[7] == pytest.approx((3 + 4) / 2)
 
 
-def test_items_that_collide_are_hits_without_a_gap_between_them_and_the_longest_gap_counts() -> None:
+def test_items_that_collide_are_hits_without_a_gap_between_them_and_the_longest_gap_counts() -> (
+    None
+):
     paper = frequency.Paper(0, alpha=0.5, buckets=4, hashes=2)
     paper.places = np.zeros((2, frequency.ITEMS), int)
     paper.places[1, 2] = 1  # the second hash tells item 2 from the others
     paper.update(np.array([1, 2]))
-    # One bucket of the first hash is hit twice: 100/2 + 1/2 = 50.5, then half of that; of the second two once each.
+    # One bucket of the first hash is hit twice: 100/2 + 1/2 = 50.5, then half of that; of the
+    # second two once each.
     assert 1 / paper.chances()[[1, 2]] == pytest.approx([50.5, 50.5])
     assert paper.gap[0, 0] == pytest.approx(50.5 / 2)
 
 
 def test_chances_are_those_of_drawn_batches() -> None:
-    rng, weights, counts = np.random.default_rng(5), np.arange(frequency.ITEMS) ** 2.0, np.zeros(frequency.ITEMS)
+    rng, weights, counts = (
+        np.random.default_rng(5),
+        np.arange(frequency.ITEMS) ** 2.0,
+        np.zeros(frequency.ITEMS),
+    )
     with np.errstate(divide="ignore"):
         clocks = rng.exponential(size=(4000, frequency.ITEMS)) / weights
-    np.add.at(counts, np.argpartition(clocks, frequency.BATCH, axis=1)[:, : frequency.BATCH], 1 / 4000)
+    np.add.at(
+        counts, np.argpartition(clocks, frequency.BATCH, axis=1)[:, : frequency.BATCH], 1 / 4000
+    )
     tens = (x.reshape(-1, 50).sum(1) for x in (counts, frequency.chances_in_batch(weights)))
     np.testing.assert_allclose(*tens, rtol=0.02, atol=0.02)
 
 
-def test_a_quick_run_gives_figures_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_run_gives_figures_and_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(frequency, "QUICK", {"seeds": 1, "steps": 500, "switch": 250})
     file = tmp_path / "frequency.json"
-    monkeypatch.setattr(sys, "argv", ["frequency.py", "--quick", "--json", str(file), "--figures", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["frequency.py", "--quick", "--json", str(file), "--figures", str(tmp_path)]
+    )
     frequency.main()
-    error = {(row["contender"], row["case"]): row["value"] for row in json.loads(file.read_text())["rows"]}
+    error = {
+        (row["contender"], row["case"]): row["value"]
+        for row in json.loads(file.read_text())["rows"]
+    }
     assert {name for name, _ in error} == set(frequency.RATES) | set(frequency.HASHES)
-    before, after = ({name: error[name, f"step {step}"] for name, _ in error} for step in (250, 500))
+    before, after = (
+        {name: error[name, f"step {step}"] for name, _ in error} for step in (250, 500)
+    )
     # A larger rate is sooner at its level, and so is a mean of the first hits, until the switch.
     assert before["paper/alpha=.1"] < before["paper/alpha=.03"] < before["paper/alpha=.01"]
     assert before["paper/alpha=.01 m=4, 1/hits"] < before["paper/alpha=.01 m=4"] / 4
     assert after["paper/alpha=.01 m=4, 1/hits"] > 3 * before["paper/alpha=.01 m=4, 1/hits"]
-    assert {path.name for path in tmp_path.glob("*.png")} == {"frequency-rates.png", "frequency-hashes.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "frequency-rates.png",
+        "frequency-hashes.png",
+    }

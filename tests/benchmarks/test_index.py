@@ -1,4 +1,6 @@
-"""The index benchmark: its vectors are like towers', peers are tuned by the rule, its file has the house form."""
+"""The index benchmark: its vectors are like towers', peers are tuned by the rule, its file has the
+house form.
+"""
 
 import json
 import sys
@@ -19,7 +21,8 @@ def test_made_vectors_are_clustered_and_the_same_again() -> None:
     np.testing.assert_array_equal(one.queries, again.queries)
     assert one.items.dtype == one.queries.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(one.items, axis=1), 1, atol=1e-5)
-    # As item vectors of towers do, they share a direction, and neighbours are far nearer than others.
+    # As item vectors of towers do, they share a direction, and neighbours are far nearer than
+    # others.
     assert 0.4 < np.linalg.norm(one.items.mean(0)) < 0.8
     scores = np.sort(one.queries @ one.items.T, 1)
     assert scores[:, -100].mean() > np.median(scores) + 0.25
@@ -42,7 +45,9 @@ class Peer:
         self.rows = rows
 
     def ladders(self) -> list[list[dict[str, int]]]:
-        return [[{"n": n, "cost": cost} for n in range(1, 11)] for cost in (3, 1, 2)] + [[{"n": 5, "cost": 0}]]
+        return [[{"n": n, "cost": cost} for n in range(1, 11)] for cost in (3, 1, 2)] + [
+            [{"n": 5, "cost": 0}]
+        ]
 
     def use(self, settings: dict[str, int]) -> None:
         self.settings = settings
@@ -79,6 +84,8 @@ def test_rows_have_the_house_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = json.loads((tmp_path / "found.json").read_text())
     assert {"cpu", "cores", "memory_gb"} <= found["machine"].keys()
     wanted = {"case", "contender", "metric", "value", "low", "high", "unit"}
-    assert all(row.keys() == wanted and row["low"] <= row["value"] <= row["high"] for row in found["rows"])
+    assert all(
+        row.keys() == wanted and row["low"] <= row["value"] <= row["high"] for row in found["rows"]
+    )
     values = {row["metric"]: row["value"] for row in found["rows"]}
     assert values["recall@100"] == 1 and values.keys() == index.UNITS.keys()

@@ -9,7 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from quality import bench, contenders, data, figures, lists, peers, prepare, runs, splits, targets, tune
+from quality import (
+    bench,
+    contenders,
+    data,
+    figures,
+    lists,
+    peers,
+    prepare,
+    runs,
+    splits,
+    targets,
+    tune,
+)
 from quality.ours import Fitted
 from quality.prepare import Prepared
 from quality.splits import Case, Split
@@ -44,7 +56,9 @@ def ready(tmp_path: Path) -> Prepared:
     case = Case(name="toy/next-day", frozen=True, wanted=frame("_user _item", ("u1", "d")))
     pl.DataFrame({"_item": ["a", "b", "c", "d", "e"]}).write_parquet(tmp_path / "corpus.parquet")
     frame("_user _item _time", *events).write_parquet(tmp_path / "interactions.parquet")
-    queries = frame("_query _user _before", ("q1", "u1", ["a", "b", "c", "b"]), ("q2", "u2", ["x", "e"]))
+    queries = frame(
+        "_query _user _before", ("q1", "u1", ["a", "b", "c", "b"]), ("q2", "u2", ["x", "e"])
+    )
     queries.write_parquet(tmp_path / "queries-toy-next-day.parquet")
     truth = frame("_query _truth", ("q1", ["d", "a"]), ("q2", ["e", "x"]))
     truth.write_parquet(tmp_path / "truth-toy-next-day.parquet")
@@ -54,7 +68,9 @@ def ready(tmp_path: Path) -> Prepared:
 
 
 def test_a_user_is_asked_once_and_only_with_a_past_and_something_to_find() -> None:
-    wanted = frame("_user _item", ("u1", "b"), ("u1", "a"), ("u1", "b"), ("new", "a"), ("no past", "a"))
+    wanted = frame(
+        "_user _item", ("u1", "b"), ("u1", "a"), ("u1", "b"), ("new", "a"), ("no past", "a")
+    )
     users = pl.DataFrame(
         {
             "_user": ["u1", "no past", "away"],
@@ -85,9 +101,16 @@ def test_an_event_is_asked_with_what_was_there_just_before_it() -> None:
     queries, truth = prepare.event_queries(wanted, examples)
     assert queries["read"].to_list() == [["x", "a"], []]
     assert truth["_truth"].to_list() == [["b"], ["c"]]
-    events = frame("_user _item _time", ("u1", "x", 5), ("u1", "a", first), ("u1", "b", second), ("u2", "c", second))
+    events = frame(
+        "_user _item _time",
+        ("u1", "x", 5),
+        ("u1", "a", first),
+        ("u1", "b", second),
+        ("u2", "c", second),
+    )
     before = prepare.with_before(queries, events)
-    assert before["_before"].to_list() == [["x", "a"], []]  # the event itself and later ones are not known yet
+    # The event itself and later ones are not known yet
+    assert before["_before"].to_list() == [["x", "a"], []]
 
 
 def test_without_a_moment_all_that_was_trained_on_is_known() -> None:
@@ -96,11 +119,21 @@ def test_without_a_moment_all_that_was_trained_on_is_known() -> None:
     assert prepare.with_before(queries, events)["_before"].to_list() == [["a", "b"]]
 
 
-def test_the_last_click_of_a_session_with_two_clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_click_of_a_session_with_two_clicks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day = tmp_path / "dt=2017-10-11"
     day.mkdir()
-    clicks = [(1, 10, 7, 1_000), (1, 10, 8, 2_000), (1, 11, 9, 3_000), (2, 20, 7, 1_000), (2, 20, 7, 500)]
-    frame("user_id session_id click_article_id click_timestamp", *clicks).write_parquet(day / "part-0.parquet")
+    clicks = [
+        (1, 10, 7, 1_000),
+        (1, 10, 8, 2_000),
+        (1, 11, 9, 3_000),
+        (2, 20, 7, 1_000),
+        (2, 20, 7, 500),
+    ]
+    frame("user_id session_id click_article_id click_timestamp", *clicks).write_parquet(
+        day / "part-0.parquet"
+    )
     monkeypatch.setattr(data, "globo", lambda *_, **__: str(tmp_path / "dt={date}"))
     split = splits.globo(tmp_path, quick=False, earlier=False)
     assert (split.last, split.settings["window.train_days"]) == (DAY, 10)
@@ -110,7 +143,10 @@ def test_the_last_click_of_a_session_with_two_clicks(tmp_path: Path, monkeypatch
 
 
 MOVIES = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-DAYS = [f"{u}\t{i}\t{r}\t{t * 86_400}" for u, i, r, t in [(1, 5, 5, 3), (1, 6, 4, 9), (1, 7, 3, 10), (2, 5, 4, 1)]]
+DAYS = [
+    f"{u}\t{i}\t{r}\t{t * 86_400}"
+    for u, i, r, t in [(1, 5, 5, 3), (1, 6, 4, 9), (1, 7, 3, 10), (2, 5, 4, 1)]
+]
 
 
 @pytest.fixture
@@ -125,7 +161,10 @@ def laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple
 
 @pytest.mark.parametrize(
     ("earlier", "wanted", "trained"),
-    [(False, [("1", "6"), ("2", "6")], [("2", "5"), ("1", "5")]), (True, [("2", "5"), ("1", "5")], [])],
+    [
+        (False, [("1", "6"), ("2", "6")], [("2", "5"), ("1", "5")]),
+        (True, [("2", "5"), ("1", "5")], []),
+    ],
 )
 def test_the_last_positive_of_each_film_lover_is_left_out(
     tmp_path: Path, laid_out: list, earlier: bool, wanted: list, trained: list
@@ -168,7 +207,10 @@ def test_a_users_own_past_goes_by_number_then_by_recency(ready: Prepared) -> Non
 
 
 def test_short_lists_are_filled_up() -> None:
-    given, more = np.array([[5, -1, -1], [1, 2, 3], [-1, -1, -1]]), np.array([[5, 6, 7], [9, 9, 9], [8, -1, -1]])
+    given, more = (
+        np.array([[5, -1, -1], [1, 2, 3], [-1, -1, -1]]),
+        np.array([[5, 6, 7], [9, 9, 9], [8, -1, -1]]),
+    )
     assert peers.filled_up(given, more).tolist() == [[5, 6, 7], [1, 2, 3], [8, -1, -1]]
 
 
@@ -177,7 +219,8 @@ def test_lists_are_scored_by_query(ready: Prepared, tmp_path: Path) -> None:
     ranked = np.full((2, 100), -1)
     ranked[0, :2], ranked[1, :12] = [3, 4], [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 4]
     means, values = runs.score(ready, case, ranked, tmp_path)
-    # q1 wants d and a, and gets d; q2 wants e and x, which no list can hold, and gets e after the tenth place.
+    # q1 wants d and a, and gets d; q2 wants e and x, which no list can hold, and gets e after the
+    # tenth place.
     assert values["recall@10"].tolist() == [0.5, 0]
     assert means["recall@10"] == 0.25
     assert means["recall@50"] == 0.5
@@ -186,12 +229,23 @@ def test_lists_are_scored_by_query(ready: Prepared, tmp_path: Path) -> None:
     assert written.rows()[0] == ("q1", ["d", "e"])
 
 
-def result(name: str, values: list[list[float]], rate: list[float] | None = None, case: str = "globo/next-day"):
+def result(
+    name: str,
+    values: list[list[float]],
+    rate: list[float] | None = None,
+    case: str = "globo/next-day",
+):
     arrays = [np.array(x) for x in values]
     means = {m: [float(x.mean()) for x in arrays] for m in figures.METRICS}
     user = np.arange(len(arrays[0]))
     return figures.Result(
-        case=case, contender=name, means=means, values=arrays, user=user, seconds=[1.0], rate=rate or []
+        case=case,
+        contender=name,
+        means=means,
+        values=arrays,
+        user=user,
+        seconds=[1.0],
+        rate=rate or [],
     )
 
 
@@ -201,7 +255,8 @@ def test_the_mean_over_the_seeds_lies_within_its_interval() -> None:
     (row, *_) = result("twinspire", seeds).rows()
     assert row["metric"] == "recall@50"
     assert row["value"] == pytest.approx(np.mean(seeds), abs=1e-4)
-    # One seed's standard error would be sqrt(.3 * .7 / 2000) = .0102; of three independent ones less, never more.
+    # One seed's standard error would be sqrt(.3 * .7 / 2000) = .0102; of three independent ones
+    # less, never more.
     assert 0.6 * 0.0102 / 3**0.5 < (row["high"] - row["low"]) / 4 < 0.0102
 
 
@@ -215,10 +270,14 @@ def test_a_seed_that_differs_widens_the_interval() -> None:
 def test_targets_are_ratios_of_what_is_compared() -> None:
     better = result("twinspire", [[0.4, 0.8]], [10.0])
     found = {
-        str(t.what): t for t in targets.targets([better, result("tfrs", [[0.2, 0.4]]), result("als", [[0.5, 0.6]])])
+        str(t.what): t
+        for t in targets.targets(
+            [better, result("tfrs", [[0.2, 0.4]]), result("als", [[0.5, 0.6]])]
+        )
     }
     tfrs = found["recall@50: twinspire / tfrs"]
-    assert (tfrs.found, tfrs.low, tfrs.high) == pytest.approx((2, 2, 2))  # the same draws: no noise in the ratio
+    # The same draws: no noise in the ratio
+    assert (tfrs.found, tfrs.low, tfrs.high) == pytest.approx((2, 2, 2))
     assert found["recall@50: twinspire / als"].found == pytest.approx(1.2 / 1.1)
     assert str(found["recall@50: twinspire / als"]).startswith("MISSED")
 
@@ -233,7 +292,9 @@ def test_the_readmes_table_is_put_between_its_marks(tmp_path: Path) -> None:
     assert "| tfrs | 0.200 ± 0.000 |" in told
 
 
-def test_a_run_that_is_done_is_not_done_again(ready: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_done_is_not_done_again(
+    ready: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple] = []
 
     def fit(name: str, prepared: Prepared, settings: dict, seed: int, work: Path) -> Fitted:
@@ -247,7 +308,12 @@ def test_a_run_that_is_done_is_not_done_again(ready: Prepared, tmp_path: Path, m
     monkeypatch.setattr(bench, "prepared", lambda *_: ready)
     monkeypatch.setattr(bench, "CASES", {"toy/next-day": "toy"})
     monkeypatch.setattr(contenders, "chosen", lambda name, split: contenders.VARIANTS.get(name, {}))
-    plan = bench.Plan(work=tmp_path, cases=["toy/next-day"], names=["twinspire", "twinspire/batch", "tfrs"], seeds=2)
+    plan = bench.Plan(
+        work=tmp_path,
+        cases=["toy/next-day"],
+        names=["twinspire", "twinspire/batch", "tfrs"],
+        seeds=2,
+    )
     with pytest.raises(KeyboardInterrupt):
         list(bench.run(plan))
     # The news pipeline corrects as the paper does: twinspire and twinspire/batch are one run.
@@ -255,7 +321,11 @@ def test_a_run_that_is_done_is_not_done_again(ready: Prepared, tmp_path: Path, m
     monkeypatch.setattr(contenders, "fit", lambda *a: fit(a[0], a[1], a[2], 7, a[4]))
     *_, last = bench.run(plan)
     assert asked[4:] == [("tfrs", 7)]
-    assert {r.contender: len(r.values) for r in last} == {"twinspire": 2, "twinspire/batch": 2, "tfrs": 2}
+    assert {r.contender: len(r.values) for r in last} == {
+        "twinspire": 2,
+        "twinspire/batch": 2,
+        "tfrs": 2,
+    }
     # Another temperature is another run; so is another input.
     assert runs.find(runs.place(tmp_path, ready, "twinspire", {}, 0))
     assert not runs.find(runs.place(tmp_path, ready, "twinspire", {"train.temperature": 0.3}, 0))
@@ -272,7 +342,9 @@ def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
         settings = contenders.chosen(name, split)
         for key, values in contenders.ladders(name, split).items():
             for value in values:
-                trained = prepare.override(p, contenders.of_pipeline({**settings, key: value})).train
+                trained = prepare.override(
+                    p, contenders.of_pipeline({**settings, key: value})
+                ).train
                 assert trained.history.pooling == "mean" and not trained.skip
                 assert trained.query_layers == trained.item_layers
 
@@ -292,14 +364,19 @@ def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(contenders, "CHOSEN", file)
     assert contenders.chosen("als", "globo")["factors"] == 7
     untuned = contenders.chosen("als", "groceries")
-    assert untuned["model"] == "als" and untuned["factors"] in contenders.ladders("als", "groceries")["factors"]
+    assert (
+        untuned["model"] == "als"
+        and untuned["factors"] in contenders.ladders("als", "groceries")["factors"]
+    )
 
 
 @pytest.mark.parametrize(("from_a", "tries"), [(1, 4 + 2), (5, 2 + 2), (3, 2 + 2)])
 def test_tuning_climbs_each_ladder_from_where_it_stands(
     monkeypatch: pytest.MonkeyPatch, from_a: int, tries: int
 ) -> None:
-    """Of `a` 4 is best and of `b` 20: on until a step makes it worse, and down only if none up made it better."""
+    """Of `a` 4 is best and of `b` 20: on until a step makes it worse, and down only if none up made
+    it better.
+    """
     tried: list[dict[str, int]] = []
 
     def score(plan: object, ready: object, name: str, settings: dict[str, int]) -> float:
@@ -308,7 +385,9 @@ def test_tuning_climbs_each_ladder_from_where_it_stands(
 
     monkeypatch.setattr(tune, "_try", score)
     monkeypatch.setattr(contenders, "start", lambda name, ready: {"a": from_a, "b": 20})
-    monkeypatch.setattr(contenders, "ladders", lambda name, split: {"a": [1, 2, 3, 4, 5], "b": [10, 20, 30]})
+    monkeypatch.setattr(
+        contenders, "ladders", lambda name, split: {"a": [1, 2, 3, 4, 5], "b": [10, 20, 30]}
+    )
     ready = SimpleNamespace(split=SimpleNamespace(name="s"))
     found = tune._best(None, ready, "als")  # type: ignore[arg-type]
     assert found["settings"] == {"a": 4, "b": 20} and found["recall@50"] == 0

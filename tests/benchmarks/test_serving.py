@@ -57,13 +57,17 @@ def port():
 def test_the_client_counts_what_it_gets(port, monkeypatch):
     monkeypatch.setattr(client, "SAMPLED", 5)
     Stub.asked = 0
-    found = client.run(port, client.requests(world.bodies(100, 5, None, count=30)), connections=4, seconds=0.5)
+    found = client.run(
+        port, client.requests(world.bodies(100, 5, None, count=30)), connections=4, seconds=0.5
+    )
     # What was in flight at the end is not counted.
     assert Stub.asked - 4 <= len(found.latencies) <= Stub.asked
     assert abs(found.errors - len(found.latencies) / 10) <= 4
     assert found.latencies.min() > 0
     assert all(len(json.loads(body)["items"]) == world.HISTORY for body in found.sample)
-    histories = [json.loads(body)["query"]["history"] for body in world.bodies(100, 5, None, count=3)]
+    histories = [
+        json.loads(body)["query"]["history"] for body in world.bodies(100, 5, None, count=3)
+    ]
     answered = client.each(port, client.requests(world.bodies(100, 5, None, count=3)))
     assert [json.loads(body)["items"] for body in answered] == histories
 
@@ -82,7 +86,9 @@ def test_the_made_up_shop_is_the_same_each_time(tmp_path):
         world.lay_out(tmp_path / name, items=40)
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.parquet"))
     assert len(files) == 2 * world.DAYS
-    assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+    assert all(
+        (tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files
+    )
 
 
 def test_rounds_become_rows(serving, monkeypatch):
@@ -93,15 +99,28 @@ def test_rounds_become_rows(serving, monkeypatch):
     figures = iter([3.0, 10.0, 1.0, 30.0, 2.0, 20.0])  # they take turns
     monkeypatch.setattr(serving.servers, "serving", started)
     monkeypatch.setattr(serving.servers, "peak_mb", lambda server: 100.0)
-    monkeypatch.setattr(serving, "contenders", lambda size, names, folder: {name: ([], None) for name in names})
+    monkeypatch.setattr(
+        serving, "contenders", lambda size, names, folder: {name: ([], None) for name in names}
+    )
     monkeypatch.setattr(serving.client, "run", lambda *_, **__: None)
     monkeypatch.setattr(serving, "measure", lambda *_: {"requests/s": next(figures)})
-    monkeypatch.setattr(serving, "lists", lambda server, asked: [{"a", "b"} if "mean" in server.name else {"b", "c"}])
+    monkeypatch.setattr(
+        serving,
+        "lists",
+        lambda server, asked: [{"a", "b"} if "mean" in server.name else {"b", "c"}],
+    )
     names = ["twinspire/mean", "tfrs/brute_force"]
     rows = serving.compared(serving.Size(10, 3, 0.1), names, Path("."))
     found = {(row["contender"], row["metric"]): row for row in rows}
     middle = {name: found[name, "requests/s"] for name in names}
-    assert [middle[name][of] for name in names for of in ("low", "value", "high")] == [1, 2, 3, 10, 20, 30]
+    assert [middle[name][of] for name in names for of in ("low", "value", "high")] == [
+        1,
+        2,
+        3,
+        10,
+        20,
+        30,
+    ]
     assert (middle[names[0]]["case"], middle[names[0]]["unit"]) == ("10 items", "1/s")
     assert found["twinspire/mean", "overlap@50"]["value"] == 0.5
     assert ("tfrs/brute_force", "peak_mb") in found

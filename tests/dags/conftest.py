@@ -1,4 +1,6 @@
-"""Pipeline files as Airflow reads them, and small synthetic logs with pipeline files over them for real runs."""
+"""Pipeline files as Airflow reads them, and small synthetic logs with pipeline files over them for
+real runs.
+"""
 
 import json
 from datetime import datetime, timedelta
@@ -15,9 +17,18 @@ GROUPS = 6
 
 
 def write_logs(
-    folder: Path, days, zone: str, *, users: int = 300, items: int = 60, events: int = 1500, empty=(), few=()
+    folder: Path,
+    days,
+    zone: str,
+    *,
+    users: int = 300,
+    items: int = 60,
+    events: int = 1500,
+    empty=(),
+    few=(),
 ):
-    """Events of people who mostly take items of one group; one snapshot of the items before the first day.
+    """Events of people who mostly take items of one group; one snapshot of the items before the
+    first day.
 
     Args:
       days: dates that get a partition.
@@ -30,17 +41,22 @@ def write_logs(
         user = rng.integers(users, size=n)
         loyal = rng.random(n) < 0.9
         item = np.where(
-            loyal, user % GROUPS + GROUPS * rng.integers(items // GROUPS, size=n), rng.integers(items, size=n)
+            loyal,
+            user % GROUPS + GROUPS * rng.integers(items // GROUPS, size=n),
+            rng.integers(items, size=n),
         )
         midnight = datetime.combine(day, datetime.min.time(), ZoneInfo(zone)).timestamp()
         time = (1000 * (midnight + np.sort(rng.uniform(0, 86_000, n)))).astype("int64")
         home = folder / "events" / f"dt={day}"
         home.mkdir(parents=True, exist_ok=True)
         columns = {"user": [f"u{u}" for u in user], "item": [f"i{i}" for i in item], "time": time}
-        pl.DataFrame(columns, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}).write_parquet(
-            home / "part.parquet"
-        )
-    catalogue = {"item": [f"i{i}" for i in range(items)], "group": [f"g{i % GROUPS}" for i in range(items)]}
+        pl.DataFrame(
+            columns, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}
+        ).write_parquet(home / "part.parquet")
+    catalogue = {
+        "item": [f"i{i}" for i in range(items)],
+        "group": [f"g{i % GROUPS}" for i in range(items)],
+    }
     home = folder / "items" / f"dt={min(days) - timedelta(days=1)}"
     home.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(catalogue).write_parquet(home / "part.parquet")
@@ -114,7 +130,9 @@ def write():
 
 
 def _header(file, **header):
-    file.write_text("[pipeline]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in header.items()))
+    file.write_text(
+        "[pipeline]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in header.items())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +165,13 @@ def bag(load, tmp_path_factory):
     for shipped in (ROOT / "pipelines").glob("*.toml"):
         (folder / shipped.name).write_text(shipped.read_text())
     _header(folder / "tokyo.toml", name="tokyo", time_zone="Asia/Tokyo")
-    _header(folder / "late-riser.toml", name="late-riser", time_zone="Europe/Berlin", schedule="30 4 * * *", retries=7)
+    _header(
+        folder / "late-riser.toml",
+        name="late-riser",
+        time_zone="Europe/Berlin",
+        schedule="30 4 * * *",
+        retries=7,
+    )
     loaded = load(folder)
     assert loaded.import_errors == {}
     return loaded

@@ -1,6 +1,8 @@
-"""`python quick_stages.py -m twinspire …`: the real command line, runner and registry over stages that take no time.
+"""`python quick_stages.py -m twinspire …`: the real command line, runner and registry over stages
+that take no time.
 
-For tests of the order of many days: what is made does not matter there, only when, and from which parent.
+For tests of the order of many days: what is made does not matter there, only when, and from which
+parent.
 """
 
 import hashlib
@@ -23,7 +25,9 @@ STAGES = (
 
 
 def make(ctx):
-    """Writes a file, the earlier days more slowly, so that later ones would overtake them if they could."""
+    """Writes a file, the earlier days more slowly, so that later ones would overtake them if they
+    could.
+    """
     time.sleep(max(0, 2 - (ctx.day - OLDEST).days))
     Path(ctx.out).mkdir(parents=True)
     (Path(ctx.out) / "made.txt").write_text(f"{ctx.day} after {ctx.parent and ctx.parent.version}")
@@ -31,12 +35,16 @@ def make(ctx):
 
 
 def train(ctx):
-    """Also measures nothing, for the summary to show. On QUICK_KILLED it is killed, as if it had run out of memory."""
+    """Also measures nothing, for the summary to show. On QUICK_KILLED it is killed, as if it had
+    run out of memory.
+    """
     if str(ctx.day) == os.environ.get("QUICK_KILLED"):
         os.kill(os.getpid(), signal.SIGKILL)
     nothing = {"users": 0, "candidate": None, "baseline": None, "baselines": {}}
     summary = make(ctx)
-    (Path(ctx.out) / "metrics.json").write_text(json.dumps({"progressive": None, "baselines": {}, "holdout": nothing}))
+    (Path(ctx.out) / "metrics.json").write_text(
+        json.dumps({"progressive": None, "baselines": {}, "holdout": nothing})
+    )
     return summary
 
 
@@ -61,7 +69,9 @@ def publish(ctx):
     return {**summary, "version": described.version, "live": entry.live}
 
 
-OLDEST = min(date.fromisoformat(home.name[3:]) for home in Path(os.environ["QUICK_LOGS"], "events").iterdir())
+OLDEST = min(
+    date.fromisoformat(home.name[3:]) for home in Path(os.environ["QUICK_LOGS"], "events").iterdir()
+)
 for name in STAGES:
     sys.modules[name] = module = ModuleType(name)
     module.run = {"train": train, "publish": publish}.get(name.split(".")[1], make)

@@ -1,4 +1,6 @@
-"""Policies over all DAGs: clean and light imports, one DAG per pipeline file, no way around a stage."""
+"""Policies over all DAGs: clean and light imports, one DAG per pipeline file, no way around a
+stage.
+"""
 
 import itertools
 import os
@@ -20,7 +22,10 @@ ALONE = {"turn", "train", "publish", "refresh"}
 
 
 def test_every_shipped_pipeline_file_has_a_dag_named_after_it(bag):
-    shipped = {tomllib.loads(file.read_text())["pipeline"]["name"] for file in (ROOT / "pipelines").glob("*.toml")}
+    shipped = {
+        tomllib.loads(file.read_text())["pipeline"]["name"]
+        for file in (ROOT / "pipelines").glob("*.toml")
+    }
     assert set(bag.dags) == shipped | {"tokyo", "late-riser"}
 
 
@@ -44,9 +49,15 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
         seconds = time.process_time() - began
         print(*sorted({m.partition(".")[0] for m in sys.modules}), f"seconds={seconds}", sep="\\n")
     """
-    env = os.environ | {"AIRFLOW_HOME": str(tmp_path), "TWINSPIRE_PIPELINES": str(tmp_path), "PYTHONPATH": str(DAGS)}
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path),
+        "TWINSPIRE_PIPELINES": str(tmp_path),
+        "PYTHONPATH": str(DAGS),
+    }
     run = [sys.executable, "-c", textwrap.dedent(code)]
-    *modules, seconds = subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout.split()
+    *modules, seconds = subprocess.run(
+        run, env=env, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"tensorflow", "apache_beam", "scann", "pyarrow", "polars"} & set(modules)
     assert not {"twinspire", "beam_jobs", "model", "index_builder", "serving"} & set(modules)
     assert {"twinspire_dags", "broken_pipeline_files"} <= set(modules)
@@ -55,12 +66,18 @@ def test_parsing_imports_neither_the_heavy_libraries_nor_our_own(tmp_path, write
 
 def test_no_stage_can_be_skipped_on_the_way_to_publish(bag):
     for dag in bag.dags.values():
-        assert [task.task_id for task in dag.topological_sort() if task.task_id != "refresh"] == ORDER
+        assert [
+            task.task_id for task in dag.topological_sort() if task.task_id != "refresh"
+        ] == ORDER
         for before, after in itertools.pairwise(ORDER):
             # only `summary` comes after something else, too
-            assert dag.get_task(after).upstream_task_ids - {"refresh"} == {before}, f"{dag.dag_id}.{after}"
+            assert dag.get_task(after).upstream_task_ids - {"refresh"} == {before}, (
+                f"{dag.dag_id}.{after}"
+            )
         for name in ORDER[:-2]:
-            assert dag.get_task(name).trigger_rule == "all_success", f"{dag.dag_id}.{name} would run after a failure"
+            assert dag.get_task(name).trigger_rule == "all_success", (
+                f"{dag.dag_id}.{name} would run after a failure"
+            )
 
 
 def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
@@ -69,7 +86,11 @@ def test_a_failed_run_is_red_and_a_skipped_one_is_explained(bag):
         assert dag.get_task("summary").trigger_rule == "none_failed"
         [leaf] = [task for task in dag.tasks if not task.downstream_task_ids]
         # only a teardown may come after it, whose own end says nothing of the run's
-        assert leaf.is_teardown and not leaf.on_failure_fail_dagrun and leaf.upstream_task_ids == {"summary"}
+        assert (
+            leaf.is_teardown
+            and not leaf.on_failure_fail_dagrun
+            and leaf.upstream_task_ids == {"summary"}
+        )
 
 
 def test_a_refresh_goes_round_the_stages_and_no_stage_goes_round_it(bag):
@@ -85,7 +106,10 @@ def test_a_run_is_closed_however_it_ends(bag):
         close = dag.get_task("close")
         # a set-up task that was skipped, or was killed itself, would take its teardown with it
         assert not any(task.is_setup for task in dag.tasks)
-        assert "--close --run '{{ run_id }}'" in close.bash_command and "xcom" not in close.bash_command
+        assert (
+            "--close --run '{{ run_id }}'" in close.bash_command
+            and "xcom" not in close.bash_command
+        )
 
 
 def test_days_go_in_order_without_depending_on_the_run_before(bag):

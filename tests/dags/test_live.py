@@ -1,6 +1,7 @@
 """The DAGs in a real Airflow: a scheduled run, backfills, manual runs, and days that cannot run.
 
-One Airflow serves the whole file, and everything is started at once; each test waits for its own runs.
+One Airflow serves the whole file, and everything is started at once; each test waits for its own
+runs.
 
 `shop`    real stages. A backfill of three days, the scheduled run of yesterday, a manual run of an old day, a refresh.
 `ten`     nine days at once, one of which is killed, and the scheduled one, over stages that take no time.
@@ -27,8 +28,8 @@ from twinspire_core.errors import UsageError
 
 pytestmark = pytest.mark.system
 
-# Far east, where it may be tomorrow already: the day must not come from the instant's date in Greenwich. And not just
-# before midnight, when "yesterday" would change under the tests.
+# Far east, where it may be tomorrow already: the day must not come from the instant's date in
+# Greenwich. And not just before midnight, when "yesterday" would change under the tests.
 ZONE = "Asia/Tokyo" if datetime.now(ZoneInfo("Asia/Tokyo")).hour < 23 else "Pacific/Auckland"
 QUICK = Path(__file__).parent / "quick_stages.py"
 PATIENCE = 540  # seconds; all of it takes about 200 on two idle cores
@@ -41,12 +42,19 @@ def ago(days):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, logs_of, pipeline_of):
-    """Logs and pipeline files of the three recommenders, each in a folder of its own, and the folder of the files."""
+    """Logs and pipeline files of the three recommenders, each in a folder of its own, and the
+    folder of the files.
+    """
     root = tmp_path_factory.mktemp("a live one")  # a space, as in many a home folder
     logs = {
         "shop": {"days": [ago(n) for n in range(1, 9)]},
         "ten": {"days": [ago(n) for n in range(1, 11)], "events": 50},
-        "corner": {"days": [ago(n) for n in range(2, 25)], "events": 50, "empty": [ago(2)], "few": [ago(3)]},
+        "corner": {
+            "days": [ago(n) for n in range(2, 25)],
+            "events": 50,
+            "empty": [ago(2)],
+            "few": [ago(3)],
+        },
     }
     (root / "pipelines").mkdir()
     for name, options in logs.items():
@@ -56,7 +64,9 @@ def folder(tmp_path_factory, logs_of, pipeline_of):
         text += f'\n[registry]\nroot = "{home}/registry"\n'
         text = text.replace("[pipeline]\n", f'[pipeline]\nwork_root = "{home}/work"\n')
         (root / "pipelines" / f"{name}.toml").write_text(text)
-    (root / "pipelines" / "broken.toml").write_text("[pipeline]\nname = 'broken'\nschedule = 'never'\n")
+    (root / "pipelines" / "broken.toml").write_text(
+        "[pipeline]\nname = 'broken'\nschedule = 'never'\n"
+    )
     return root
 
 
@@ -88,7 +98,8 @@ def runs(airflow):
     rest, zone = airflow.rest, ZoneInfo(ZONE)
     for dag in ("corner", "shop", "ten"):
         rest.wait_for_dag(dag)
-    # Backfills first: a DAG that is let go makes its scheduled run of yesterday at once, and older days go first.
+    # Backfills first: a DAG that is let go makes its scheduled run of yesterday at once, and older
+    # days go first.
     backfill = {"shop": rest.backfill("shop", ago(4), ago(2), zone=zone, at_once=10)}
     backfill["ten"] = rest.backfill("ten", ago(10), ago(2), zone=zone, at_once=10)
     backfill["same day"] = _backfill_with_a_day(rest)
@@ -104,7 +115,12 @@ def runs(airflow):
 
 def _backfill_with_a_day(rest):
     at = datetime.combine(ago(6), datetime.min.time(), ZoneInfo(ZONE)).isoformat()
-    body = {"dag_id": "corner", "from_date": at, "to_date": at, "dag_run_conf": {"day": str(ago(6))}}
+    body = {
+        "dag_id": "corner",
+        "from_date": at,
+        "to_date": at,
+        "dag_run_conf": {"day": str(ago(6))},
+    }
     return rest.call("POST", "backfills", json={**body, "max_active_runs": 1})["id"]
 
 
@@ -182,19 +198,27 @@ def test_a_suspicious_day_is_red_without_a_retry(airflow, runs):
 def test_a_late_day_is_tried_again(airflow, runs):
     [run] = airflow.rest.runs("corner", run_type="scheduled")
     assert (
-        wait(airflow.rest, "corner", run["dag_run_id"], "day", "failed", "success", "up_for_retry")["state"]
+        wait(airflow.rest, "corner", run["dag_run_id"], "day", "failed", "success", "up_for_retry")[
+            "state"
+        ]
         == "up_for_retry"
     )
     assert str(ago(1)) in airflow.rest.log("corner", run["dag_run_id"], "day")
 
 
-def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none(airflow, runs, folder):
+def test_ten_days_at_once_are_made_in_order_and_one_that_is_killed_holds_up_none(
+    airflow, runs, folder
+):
     found = finish(airflow.rest, "ten")
     assert sorted(run["state"] for run in found) == ["failed"] + ["success"] * 9
     assert sorted(run["run_type"] for run in found) == ["backfill"] * 9 + ["scheduled"]
     [killed] = [run["dag_run_id"] for run in found if run["state"] == "failed"]
     states = {task: told["state"] for task, told in airflow.rest.tasks("ten", killed).items()}
-    assert (states["train"], states["summary"], states["close"]) == ("failed", "upstream_failed", "success")
+    assert (states["train"], states["summary"], states["close"]) == (
+        "failed",
+        "upstream_failed",
+        "success",
+    )
     assert airflow.rest.result("ten", killed, "close")["closed"]
     days = [ago(n) for n in range(10, 0, -1) if n != 6]
     assert days_and_parents(folder, "ten") == list(zip(days, [None, *days[:-1]], strict=True))
@@ -226,7 +250,9 @@ def test_what_is_done_is_not_done_again(airflow, runs, folder):
     before = registry(folder, "shop").log()
     run = rest.trigger("shop", day=str(ago(1)))
     finish(rest, "shop")
-    assert {rest.result("shop", run, stage)["status"] for stage in ("features", "train", "publish")} == {"already done"}
+    assert {
+        rest.result("shop", run, stage)["status"] for stage in ("features", "train", "publish")
+    } == {"already done"}
     assert registry(folder, "shop").log() == before
 
 
@@ -239,12 +265,20 @@ def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, r
     pl.concat([catalogue, pl.DataFrame({"item": ["fresh"], "group": ["g3"]})]).write_parquet(new)
     run = rest.trigger("shop", day=str(ago(1)), refresh=True)
     finish(rest, "shop")
-    told, states = rest.result("shop", run, "refresh"), {n: t["state"] for n, t in rest.tasks("shop", run).items()}
+    told, states = (
+        rest.result("shop", run, "refresh"),
+        {n: t["state"] for n, t in rest.tasks("shop", run).items()},
+    )
     assert (told["new"], told["withdrawn"], told["version"]) == (1, 1, book.live())
-    assert {states[stage] for stage in ("features", "train", "embed", "index", "publish")} == {"skipped"}
+    assert {states[stage] for stage in ("features", "train", "embed", "index", "publish")} == {
+        "skipped"
+    }
     assert {states[task] for task in ("day", "refresh", "summary")} == {"success"}
     towers = ("query_tower/", "item_tower/")
-    held = [{p: f for p, f in book.manifest(v).files.items() if p.startswith(towers)} for v in (trained, book.live())]
+    held = [
+        {p: f for p, f in book.manifest(v).files.items() if p.startswith(towers)}
+        for v in (trained, book.live())
+    ]
     assert trained != book.live() and held[0] == held[1]
     items = pl.read_parquet(Path(book.open(), "items.parquet"))["_item"]
     assert "fresh" in items and "i0" not in items
@@ -277,7 +311,9 @@ def test_no_process_outlives_whoever_started_it(tmp_path, sign):
 
 def running(*parts):
     """Command lines that hold all the parts; found without what is tested."""
-    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = subprocess.run(
+        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return [line for line in lines if all(part in line for part in parts)]
 
 

@@ -19,7 +19,8 @@ def filled(bag, conf):
 @pytest.mark.parametrize(
     ("dag", "at", "day"),
     [
-        ("tokyo", "2017-10-17T09:00+09:00", "2017-10-16"),  # 00:00 in Greenwich, where it is still the 17th
+        # 00:00 in Greenwich, where it is still the 17th
+        ("tokyo", "2017-10-17T09:00+09:00", "2017-10-16"),
         ("tokyo", "2017-10-17T00:00+09:00", "2017-10-16"),
         ("late-riser", "2017-03-27T05:00+02:00", "2017-03-26"),  # a day of 23 hours
         ("late-riser", "2017-10-30T05:00+01:00", "2017-10-29"),  # and one of 25
@@ -84,10 +85,13 @@ def test_the_first_task_refuses_what_airflow_lets_through(bag, run_type, conf, s
 
 
 @pytest.mark.parametrize(
-    ("run_type", "conf"), [("backfill", {"mode": "full"}), ("manual", {"day": "2017-10-16"}), ("scheduled", None)]
+    ("run_type", "conf"),
+    [("backfill", {"mode": "full"}), ("manual", {"day": "2017-10-16"}), ("scheduled", None)],
 )
 def test_the_first_task_lets_good_parameters_pass(bag, run_type, conf):
-    bag.dags["tokyo"].get_task("day")._pre_execute_hook({"dag_run": SimpleNamespace(conf=conf, run_type=run_type)})
+    bag.dags["tokyo"].get_task("day")._pre_execute_hook(
+        {"dag_run": SimpleNamespace(conf=conf, run_type=run_type)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,10 @@ def test_the_day_of_a_run(bag, run_type, day, ends):
     start = datetime.fromisoformat("2017-10-15T15:00:00+00:00")
     run = SimpleNamespace(run_type=run_type)
     said = line.render(
-        params={"day": day, "refresh": False}, dag_run=run, data_interval_start=start, run_id="scheduled__2017"
+        params={"day": day, "refresh": False},
+        dag_run=run,
+        data_interval_start=start,
+        run_id="scheduled__2017",
     )
     chosen = said.partition("tokyo.toml")[2].partition("| tail")[0].split()
     assert chosen == [*ends.split(), "--run", "'scheduled__2017'"]
@@ -115,7 +122,13 @@ def rendered(dag, task, **params):
     line = dag.get_template_env().from_string(dag.get_task(task).bash_command)
     ti = SimpleNamespace(xcom_pull=lambda task: {"day": "2017-10-16"})
     run = SimpleNamespace(run_type="manual")
-    params = {"day": None, "mode": "incremental", "force": False, "promote": "auto", "refresh": False} | params
+    params = {
+        "day": None,
+        "mode": "incremental",
+        "force": False,
+        "promote": "auto",
+        "refresh": False,
+    } | params
     return line.render(params=params, ti=ti, dag_run=run, run_id="manual__1")
 
 
@@ -131,7 +144,9 @@ def test_a_run_trains_or_refreshes_and_not_both(bag, refresh, skipped, runs):
     assert dag.get_task(runs)._pre_execute_hook(context) is None
     later = dag.get_task("features").downstream_list
     while later:  # what is skipped takes all stages after it along
-        assert later[0].trigger_rule == ("none_failed" if later[0].task_id == "summary" else "all_success")
+        assert later[0].trigger_rule == (
+            "none_failed" if later[0].task_id == "summary" else "all_success"
+        )
         later = [] if later[0].task_id == "summary" else later[0].downstream_list
 
 
@@ -142,4 +157,10 @@ def test_a_refresh_opens_no_day_and_waits_for_none(bag):
     assert "exit 0" not in rendered(dag, "turn") and "--no-check" not in rendered(dag, "day")
     line = rendered(dag, "refresh", refresh=True, promote="no", force=True)
     [options] = [line.partition("tokyo.toml")[2].partition("| tail")[0].split()]
-    assert "-m twinspire refresh" in line and options == ["--date", "2017-10-16", "--promote", "no", "--force"]
+    assert "-m twinspire refresh" in line and options == [
+        "--date",
+        "2017-10-16",
+        "--promote",
+        "no",
+        "--force",
+    ]

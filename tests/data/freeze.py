@@ -1,10 +1,12 @@
-"""Freezes a version as this release writes it, for later releases to read: `tests/data/artifact_v<format>/`.
+"""Freezes a version as this release writes it, for later releases to read:
+`tests/data/artifact_v<format>/`.
 
     python tests/shop.py FOLDER
     twinspire run FOLDER/shop.toml --from 2024-03-09 --to 2024-03-10
     python tests/data/freeze.py FOLDER
 
-The folder holds a pipeline file, a registry with that version alone, and what it answers. It is made once for each
+The folder holds a pipeline file, a registry with that version alone, and what it answers. It is
+made once for each
 format and then never again: that is the point.
 """
 
@@ -21,13 +23,23 @@ from twinspire.cli.main import app
 from twinspire_core.contracts.manifest import FILE, FORMAT_VERSION
 
 HERE = Path(__file__).parent
-# Both a stored user and one who is only described, by the mix and by the two-tower; and what goes together.
-MOMENT = {"when_hour": 16, "when_weekday": 2}  # a request that does not say is one of now: its answer would change
-DESCRIBED = {"history": ["i003", "i009", "i021"], "device": "phone", "city": "c1", "when_hour": 9, "when_weekday": 0}
+# Both a stored user and one who is only described, by the mix and by the two-tower; and what goes
+# together. A request that does not say is one of now: its answer would change
+MOMENT = {"when_hour": 16, "when_weekday": 2}
+DESCRIBED = {
+    "history": ["i003", "i009", "i021"],
+    "device": "phone",
+    "city": "c1",
+    "when_hour": 9,
+    "when_weekday": 0,
+}
 ASKED = {
     "a stored user": ({"user": "u001"} | MOMENT, ()),
     "a stored user, two-tower": ({"user": "u001"} | MOMENT, ("--source", "two_tower")),
-    "a stored user, nothing seen": ({"user": "u001"} | MOMENT, ("--source", "two_tower", "--exclude-seen")),
+    "a stored user, nothing seen": (
+        {"user": "u001"} | MOMENT,
+        ("--source", "two_tower", "--exclude-seen"),
+    ),
     "what goes together": ({"user": "u010"} | MOMENT, ("--source", "co_occurrence")),
     "somebody described": (DESCRIBED, ()),
 }
@@ -36,19 +48,25 @@ ASKED = {
 def answers(pipeline: Path) -> dict[str, list[list]]:
     """What the version answers, by question: items and scores, best first."""
     similar = _ask("similar", pipeline, "--item", "i021", "--json")
-    found = {"like an item": [[item["item"], item["score"]] for item in json.loads(similar)["items"]]}
+    found = {
+        "like an item": [[item["item"], item["score"]] for item in json.loads(similar)["items"]]
+    }
     with tempfile.TemporaryDirectory() as scratch:
         requests, lists = Path(scratch, "requests.jsonl"), Path(scratch, "lists.jsonl")
         for name, (request, options) in ASKED.items():
             requests.write_text(json.dumps(request))
             _ask("recommend", pipeline, "--queries", str(requests), "--out", str(lists), *options)
             listed = json.loads(lists.read_text())
-            found[name] = [list(pair) for pair in zip(listed["items"], listed["scores"], strict=True)]
+            found[name] = [
+                list(pair) for pair in zip(listed["items"], listed["scores"], strict=True)
+            ]
     return found
 
 
 def _ask(command: str, pipeline: Path, *options: str) -> str:
-    done = CliRunner().invoke(app, [command, str(pipeline), *options, "-k", "5"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, [command, str(pipeline), *options, "-k", "5"], catch_exceptions=False
+    )
     if done.exit_code:
         raise AssertionError(done.output)
     return done.stdout
@@ -61,9 +79,13 @@ def freeze(made: Path) -> Path:
     staged, described = before.open(), before.verify(str(before.live()))
     shutil.copytree(staged, home / "staged", ignore=shutil.ignore_patterns(FILE, "report.html"))
     described = described.model_copy(
-        update={"files": {path: file for path, file in described.files.items() if path != "report.html"}}
+        update={
+            "files": {path: file for path, file in described.files.items() if path != "report.html"}
+        }
     )
-    Registry(str(home / "registry"), "shop").publish(str(home / "staged"), described, accepted=True, reason="frozen")
+    Registry(str(home / "registry"), "shop").publish(
+        str(home / "staged"), described, accepted=True, reason="frozen"
+    )
     shutil.rmtree(home / "staged")
     shutil.copy(made / "shop.toml", home / "shop.toml")
     (home / "answers.json").write_text(json.dumps(answers(home / "shop.toml"), indent=1))

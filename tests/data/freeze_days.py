@@ -2,8 +2,8 @@
 
     cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python CHECKOUT/tests/data/freeze_days.py
 
-`days_0.2.0.tar.gz` then holds the logs of four days, the pipeline file's tables, and working files and registry of the
-first three. Made once, before all modules were moved, and then never again.
+`days_0.2.0.tar.gz` then holds the logs of four days, the pipeline file's tables, and working files
+and registry of the first three. Made once, before all modules were moved, and then never again.
 """
 
 import sys

@@ -1,9 +1,11 @@
-"""Freezes the working files of two days and a refresh as this release leaves them, for later releases to find done.
+"""Freezes the working files of two days and a refresh as this release leaves them, for later
+releases to find done.
 
     cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python tests/data/freeze_work.py
 
-The folder then holds a pipeline file's tables with every key written out, the logs, the commit of each stage and the
-registry's log and manifests: `tests/data/work_<release>/`. Made once for a release, and then never again.
+The folder then holds a pipeline file's tables with every key written out, the logs, the commit of
+each stage and the registry's log and manifests: `tests/data/work_<release>/`. Made once for a
+release, and then never again.
 """
 
 import json
@@ -20,7 +22,13 @@ from twinspire.runs.runner import run_stage
 from twinspire_core.config.pipeline import Pipeline
 
 DAYS = (date(2024, 3, 1), date(2024, 3, 2))
-KEPT = ("pipeline.json", "events/**/*.csv", "items/**/*.csv", "work/**/DONE.json", "registry/**/log/*.json")
+KEPT = (
+    "pipeline.json",
+    "events/**/*.csv",
+    "items/**/*.csv",
+    "work/**/DONE.json",
+    "registry/**/log/*.json",
+)
 KEPT += ("registry/**/manifest.json", "registry/**/index.json")
 USERS, ITEMS, EVENTS = 30, 20, 120
 TABLES = {
@@ -50,7 +58,9 @@ def lay_out(days: Sequence[date] = DAYS) -> Pipeline:
     for day in days:
         who, what = draw.integers(USERS, size=EVENTS), draw.integers(ITEMS, size=EVENTS)
         times = [f"{day}T{n // 10:02d}:{n % 10:02d}:00Z" for n in range(EVENTS)]
-        rows = [f"u{user},i{item},{time}" for user, item, time in zip(who, what, times, strict=True)]
+        rows = [
+            f"u{user},i{item},{time}" for user, item, time in zip(who, what, times, strict=True)
+        ]
         _write(Path(f"events/dt={day}/part.csv"), ["user,item,time", *rows])
     whole = Pipeline.model_validate(TABLES).model_dump(mode="json", by_alias=True)
     whole["source"]["wait"], whole["train"]["wait"] = "0s", "6h"  # as a file writes them

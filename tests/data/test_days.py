@@ -1,4 +1,6 @@
-"""Days that earlier code made are gone on from: what is done stays done, and the next day has the same parent."""
+"""Days that earlier code made are gone on from: what is done stays done, and the next day has the
+same parent.
+"""
 
 import json
 import sys
@@ -34,7 +36,11 @@ def test_there_are_such_days():
 
 
 def test_what_is_done_stays_done(shop):
-    found = {(str(day), name): runner.run_stage(shop, day, name)["status"] for day in DAYS[:-1] for name in STAGES}
+    found = {
+        (str(day), name): runner.run_stage(shop, day, name)["status"]
+        for day in DAYS[:-1]
+        for name in STAGES
+    }
     assert set(found.values()) == {"already done"}, found
 
 
@@ -44,7 +50,9 @@ def test_the_next_day_starts_from_the_last_one(shop):
     for name in STAGES:
         assert runner.run_stage(shop, LAST, name)["status"] == "done", name
     made = registry.manifest(registry.live())
-    assert before.startswith(str(DAYS[-2])) and str(made.date) == str(LAST) and made.parent == before
+    assert (
+        before.startswith(str(DAYS[-2])) and str(made.date) == str(LAST) and made.parent == before
+    )
     assert registry.verify(made.version)
 
 

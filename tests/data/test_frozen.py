@@ -28,4 +28,6 @@ def test_a_frozen_version_is_whole_and_answers_as_it_did(home):
     assert found.keys() == known.keys()
     for name, expected in known.items():
         assert [item for item, _ in found[name]] == [item for item, _ in expected], name
-        assert [score for _, score in found[name]] == pytest.approx([score for _, score in expected], abs=1e-4), name
+        assert [score for _, score in found[name]] == pytest.approx(
+            [score for _, score in expected], abs=1e-4
+        ), name

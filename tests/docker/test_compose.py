@@ -32,7 +32,9 @@ print(json.dumps([sorted(options), commands]))
 def airflow(tmp_path_factory):
     """Options and commands of the installed Airflow."""
     env = {**os.environ, "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow"))}
-    done = subprocess.run([sys.executable, "-c", ASK_AIRFLOW], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_AIRFLOW], env=env, capture_output=True, text=True, check=True
+    )
     return tuple(map(set, json.loads(done.stdout.splitlines()[-1])))
 
 
@@ -64,7 +66,11 @@ def test_only_this_machine_reaches_the_ui():
 
 
 def test_the_image_is_made_of_what_is_there():
-    copied = [source for line in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", DOCKERFILE, re.M) for source in line.split()]
+    copied = [
+        source
+        for line in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", DOCKERFILE, re.M)
+        for source in line.split()
+    ]
     assert copied and all((ROOT / source).exists() for source in copied)
     for folder in re.findall(r"/opt/twinspire/(\w+)", DOCKERFILE + COMPOSE):
         assert (ROOT / folder).is_dir()

@@ -31,7 +31,10 @@ def make_pipeline(place, **tables):
             "pipeline": {"name": "tiny", "work_root": f"{place}/work"},
             "source": {"events": "/none/dt={date}/"},
             "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+            "features": {
+                "user": {"kind": "id", "tower": "query"},
+                "item": {"kind": "id", "tower": "item"},
+            },
             "registry": {"root": f"{place}/registry"},
             "serving": {"tensorflow": False},  # the towers are made up
             **tables,
@@ -44,24 +47,42 @@ def context(pipeline, tmp_path):
     """Makes a day's working files and the context of its publish stage."""
 
     def make(
-        day, *, recall=0.2, users=500, asked=None, pipeline=pipeline, parent=None, items=ITEMS, seed=0, promote="auto"
+        day,
+        *,
+        recall=0.2,
+        users=500,
+        asked=None,
+        pipeline=pipeline,
+        parent=None,
+        items=ITEMS,
+        seed=0,
+        promote="auto",
     ):
         home = f"{pipeline.pipeline.work_root}/tiny/dt={day}"
         local = tmp_path / f"made-{day}-{seed}"
         _features(local / "features", items)
         baseline = {"recall@50": 0.2} if parent else None
-        metrics = {"holdout": {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline}}
+        metrics = {
+            "holdout": {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline}
+        }
         if asked is not None:  # of the parent, on this day
             metrics["progressive"] = {"users": 7, "recall@50": asked}
             metrics["mix"] = {"progressive": {"recall@50": asked * 2}}
-            metrics["baselines"] = {"most_popular": {"recall@50": asked / 4}, "past": {"recall@50": asked / 2}}
+            metrics["baselines"] = {
+                "most_popular": {"recall@50": asked / 4},
+                "past": {"recall@50": asked / 2},
+            }
         _train(local / "train", metrics)
         _embed(local / "embed", items, seed)
-        inputs = {stage: f"{home}/{stage}/0001-{seed:08x}" for stage in ("features", "train", "embed")}
+        inputs = {
+            stage: f"{home}/{stage}/0001-{seed:08x}" for stage in ("features", "train", "embed")
+        }
         for stage, uri in inputs.items():
             storage.upload_tree(local / stage, uri)
         index = f"{home}/index/0001-{seed:08x}"
-        index_stage.run(StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index))
+        index_stage.run(
+            StageContext(pipeline=pipeline, day=day, mode="full", inputs=inputs, out=index)
+        )
         return StageContext(
             pipeline=pipeline,
             day=day,
@@ -83,7 +104,9 @@ def parent():
         root, name = pipeline.registry.root, pipeline.name
         found = Registry(root, name).accepted_before(day)
         home = f"{root}/{name}/versions/{found.version}" if found else ""
-        return found and Parent(day=found.date, version=found.version, home=home, train=found.sources["train"])
+        return found and Parent(
+            day=found.date, version=found.version, home=home, train=found.sources["train"]
+        )
 
     return find
 
@@ -130,7 +153,10 @@ def _train(folder, metrics):
 
 def _embed(folder, items, seed):
     rng = np.random.default_rng(seed)
-    for name, key, ids in (("items", "_item", names(items)), ("queries", "_user", [f"u{n}" for n in range(400)])):
+    for name, key, ids in (
+        ("items", "_item", names(items)),
+        ("queries", "_user", [f"u{n}" for n in range(400)]),
+    ):
         vectors = rng.normal(size=(len(ids), 4)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)

@@ -45,7 +45,9 @@ def command(pipeline, tmp_path):
     )
 
     def run(name, *arguments):
-        done = CliRunner().invoke(app, [name, str(file), *map(str, arguments)], catch_exceptions=False)
+        done = CliRunner().invoke(
+            app, [name, str(file), *map(str, arguments)], catch_exceptions=False
+        )
         assert done.exit_code == 0, done.output
         last = done.stdout.splitlines()[-1]
         return json.loads(last) if last[0] in "[{" else done.stdout
@@ -83,17 +85,25 @@ def test_a_name_of_none_or_several_changes_nothing_and_lists_them(command, three
     assert registry.log() == before
 
 
-def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(command, three, registry, pipeline):
-    """The second is live and the third is pinned; an old attempt is spare, but not what the two were made from."""
+def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(
+    command, three, registry, pipeline
+):
+    """The second is live and the third is pinned; an old attempt is spare, but not what the two
+    were made from.
+    """
     one, two, refused = three
     command("pin", refused)
-    versions, working = Path(registry.root, "tiny/versions"), Path(pipeline.pipeline.work_root, "tiny")
+    versions, working = (
+        Path(registry.root, "tiny/versions"),
+        Path(pipeline.pipeline.work_root, "tiny"),
+    )
     unfinished, spare = "2024-05-04-00000000", working / "dt=2024-04-01/index/0001-aaaaaaaa"
     needed = working / registry.manifest(two).sources["train"]
     for folder in (versions / unfinished, versions / "2024-05-05-00000000", spare, needed):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "half").touch()
-    for place in (versions / unfinished / "half", versions / unfinished):  # nobody is at work there any more
+    # Nobody is at work there any more
+    for place in (versions / unfinished / "half", versions / unfinished):
         os.utime(place, (time.time() - 90_000,) * 2)
 
     def names() -> set[str]:
@@ -106,7 +116,11 @@ def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(comma
     assert command("prune", "--keep", 3, "--keep-days", 3)["versions"] == []
     assert command("prune", "--keep", 0, "--keep-days", 100_000)["versions"] == []
     assert command("prune", "--keep", 0, "--keep-days", 3, "--yes") == told | {"deleted": True}
-    assert names() == before - {one, unfinished} and registry.live() == two and registry.verify(refused)
+    assert (
+        names() == before - {one, unfinished}
+        and registry.live() == two
+        and registry.verify(refused)
+    )
     assert needed.exists() and not spare.exists()
     again = command("prune", "--keep", 0, "--keep-days", 3, "--yes")
     assert again == {"deleted": True, "versions": [], "unpublished": [], "working_files": []}

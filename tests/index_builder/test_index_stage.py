@@ -28,7 +28,9 @@ ROOT = Path(__file__).parents[2]
 def write_vectors(folder: Path, key: str, ids: list[str], vectors: np.ndarray) -> None:
     folder.mkdir(parents=True)
     flat = pa.array(np.ascontiguousarray(vectors, np.float32).ravel())
-    table = pa.table({key: ids, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
+    table = pa.table(
+        {key: ids, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])}
+    )
     pq.write_table(table, folder / "part-00000.parquet")
 
 
@@ -38,29 +40,42 @@ def stage(
     """The index stage over an embed attempt with these vectors."""
     ids = ids or [f"i{n:07d}" for n in range(len(vectors))]
     write_vectors(tmp_path / "embed" / "items", "_item", ids, vectors)
-    write_vectors(tmp_path / "embed" / "queries", "_user", [f"u{n:07d}" for n in range(len(queries))], queries)
+    write_vectors(
+        tmp_path / "embed" / "queries", "_user", [f"u{n:07d}" for n in range(len(queries))], queries
+    )
     pipeline = Pipeline.model_validate(
         {
             "pipeline": {"name": "tiny"},
             "source": {"events": "/none/dt={date}/"},
             "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+            "features": {
+                "user": {"kind": "id", "tower": "query"},
+                "item": {"kind": "id", "tower": "item"},
+            },
             "index": index,
         }
     )
     inputs = {"embed": str(tmp_path / "embed")}
     return StageContext(
-        pipeline=pipeline, day=date(2024, 1, 1), mode="full", inputs=inputs, out=str(tmp_path / "index")
+        pipeline=pipeline,
+        day=date(2024, 1, 1),
+        mode="full",
+        inputs=inputs,
+        out=str(tmp_path / "index"),
     )
 
 
 def neighbours(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     """By float64 and a full sort."""
-    return np.argsort(-(queries.astype(float) @ vectors.astype(float).T), axis=1, kind="stable")[:, :k]
+    return np.argsort(-(queries.astype(float) @ vectors.astype(float).T), axis=1, kind="stable")[
+        :, :k
+    ]
 
 
 def overlap(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)]))
+    return float(
+        np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)])
+    )
 
 
 def test_exact_search_is_a_full_sort_in_double_precision():
@@ -85,9 +100,13 @@ def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkey
     assert figures["kind"] == summary["kind"] == kind
     measuring = queries[1::2]  # users are in order of id; every other one measures
     rows, _ = load(tmp_path / "index" / "index").search(measuring, 50)
-    assert figures["recall"] == pytest.approx(overlap(rows, neighbours(vectors, measuring, 50)), abs=1e-4)
+    assert figures["recall"] == pytest.approx(
+        overlap(rows, neighbours(vectors, measuring, 50)), abs=1e-4
+    )
     assert figures["recall"] >= figures["recall_target"] == ctx.pipeline.index.recall_target
-    assert min(point["recall"] for point in figures["tried"]) < 0.98, "the curve goes below the target"
+    assert min(point["recall"] for point in figures["tried"]) < 0.98, (
+        "the curve goes below the target"
+    )
     assert figures["queries"] == {"tuning": 500, "measuring": 500, "source": "users"}
     speed = json.loads((tmp_path / "index" / "timings.json").read_text())
     assert len(speed["tried_ms"]) == len(figures["tried"]) and min(speed["tried_ms"]) > 0
@@ -97,7 +116,9 @@ def test_a_higher_target_costs_more_work(tmp_path):
     vectors, queries = clustered(12_000), clustered(600, seed=1)
     costs = []
     for target in (0.8, 0.99):
-        settings = index_stage.build(vectors, queries, Wanted(exact_below=0, k=50, recall_target=target)).index.settings
+        settings = index_stage.build(
+            vectors, queries, Wanted(exact_below=0, k=50, recall_target=target)
+        ).index.settings
         costs.append(settings_search.work(settings, len(vectors)))
     assert costs[0] < costs[1]
 
@@ -109,7 +130,8 @@ def test_one_query_and_many_are_answered_alike():
         rows, scores = index.search(queries, 10)
         for size in (1, 5, 16, 33):
             parts = [index.search(queries[i : i + size], 10) for i in range(0, 100, size)]
-            # ScaNN groups queries; which of two items with equal codes is rescored depends on the group.
+            # ScaNN groups queries; which of two items with equal codes is rescored depends on the
+            # group.
             assert overlap(np.concatenate([part[0] for part in parts]), rows) > 0.99
             others = np.concatenate([part[1] for part in parts])
             np.testing.assert_allclose(others[:, 0], scores[:, 0], atol=1e-6)
@@ -120,7 +142,9 @@ def test_one_query_and_many_are_answered_alike():
 def test_odd_widths_are_coded(dimension):
     vectors, queries = clustered(2_000, dimension), clustered(50, dimension, seed=1)
     for code in (1, 2):
-        settings = Settings(kind="tree", k=5, rescored=200, leaves=10, leaves_searched=10, code_dimensions=code)
+        settings = Settings(
+            kind="tree", k=5, rescored=200, leaves=10, leaves_searched=10, code_dimensions=code
+        )
         _, scores = ScannIndex.build(vectors, settings).search(queries, 5)
         best = np.sort(queries @ vectors.T, 1)[:, ::-1][:, :5]
         assert (scores >= best - 0.01).mean() > 0.95
@@ -133,7 +157,9 @@ def test_the_same_vectors_give_the_same_files_on_any_number_of_cores(tmp_path, m
         monkeypatch.setattr(scann_index, "CORES", cores)
         index_stage.run(stage(tmp_path / name, vectors, queries, exact_below=0, tree_above=0, k=20))
         folder = tmp_path / name / "index"
-        files.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+        files.append(
+            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        )
         del files[-1][Path("timings.json")]
     assert files[0] == files[1]
 
@@ -144,7 +170,8 @@ def make(kind: str, vectors: np.ndarray, k: int) -> Index:
         return exact.ExactIndex(vectors, Settings(kind="exact", k=k))
     leaves = 50 if kind == "tree" else 0
     return ScannIndex.build(
-        vectors, Settings(kind=kind, k=k, rescored=3 * k, leaves=leaves, leaves_searched=leaves // 5)
+        vectors,
+        Settings(kind=kind, k=k, rescored=3 * k, leaves=leaves, leaves_searched=leaves // 5),
     )
 
 
@@ -157,11 +184,16 @@ def test_a_moved_index_loads_in_a_clean_process(tmp_path, kind):
     (tmp_path / "here").rename(tmp_path / "elsewhere" / "index")
     np.save(tmp_path / "queries.npy", queries)
 
-    code = "import sys, numpy as np; from twinspire_core.search.index import load; index = load(sys.argv[1])\n"
+    code = (
+        "import sys, numpy as np; from twinspire_core.search.index import load; index ="
+        " load(sys.argv[1])\n"
+    )
     code += "print(index.search(np.load(sys.argv[2]), 10)[0].tolist(), 'tensorflow' in sys.modules)"
     arguments = [sys.executable, "-c", code, "elsewhere/index", "queries.npy"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(arguments, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        arguments, cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == f"{index.search(queries, 10)[0].tolist()} False"
 
 
@@ -180,7 +212,12 @@ assert rows[:, 0].tolist() == [0, 1, 2], rows
 assert int(tf.reduce_sum(tf.ones([3]))) == 3
 """
     for first in ("sys", "tensorflow"):
-        subprocess.run([sys.executable, "-c", code.format(first=first)], check=True, capture_output=True, cwd=ROOT)
+        subprocess.run(
+            [sys.executable, "-c", code.format(first=first)],
+            check=True,
+            capture_output=True,
+            cwd=ROOT,
+        )
 
 
 def test_k_beyond_the_settings_is_answered_in_full_and_exactly_near_the_corpus():
@@ -196,13 +233,20 @@ def test_k_beyond_the_settings_is_answered_in_full_and_exactly_near_the_corpus()
 
 def test_leaves_that_hold_too_few_are_made_up():
     corner = np.eye(2, dtype=np.float32)
-    vectors = np.concatenate([np.tile(corner[0], (1_900, 1)), np.tile(corner[1], (100, 1))]) + clustered(2_000, 2) / 50
-    index = ScannIndex.build(vectors, Settings(kind="tree", k=200, rescored=210, leaves=2, leaves_searched=1))
+    vectors = (
+        np.concatenate([np.tile(corner[0], (1_900, 1)), np.tile(corner[1], (100, 1))])
+        + clustered(2_000, 2) / 50
+    )
+    index = ScannIndex.build(
+        vectors, Settings(kind="tree", k=200, rescored=210, leaves=2, leaves_searched=1)
+    )
     rows, scores = index.search(corner, 200)  # the leaf of the second holds 100
     np.testing.assert_array_equal(rows[1], neighbours(vectors, corner, 200)[1])
     assert (scores[0] > 0.9).all()
-    np.testing.assert_array_equal(index.search(corner[1:], 200)[0], rows[1:])  # one query takes another way
-    # Nor do they count as found when settings are chosen: the exact answer would hide that they are too few.
+    # One query takes another way
+    np.testing.assert_array_equal(index.search(corner[1:], 200)[0], rows[1:])
+    # Nor do they count as found when settings are chosen: the exact answer would hide that they are
+    # too few.
     truth = settings_search.Truth.of(vectors, corner[1:], 200)
     assert settings_search.recall(vectors, truth, index.scan(corner[1:], 200)[0]).mean == 0.5
     assert settings_search.tune(index, truth, 0.9, lambda point: None) is None
@@ -212,7 +256,9 @@ def test_leaves_that_hold_too_few_are_made_up():
 @pytest.mark.parametrize("items", [1, 2, 15, 999])
 def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
     vectors = clustered(items)
-    index = index_stage.build(vectors, clustered(10, seed=1), Wanted(exact_below=0, tree_above=0)).index
+    index = index_stage.build(
+        vectors, clustered(10, seed=1), Wanted(exact_below=0, tree_above=0)
+    ).index
     assert index.settings.kind == "exact"
     rows, _ = index.search(clustered(3, seed=2), 100)
     assert rows.shape == (3, min(100, items))
@@ -226,7 +272,9 @@ def test_k_near_the_corpus_is_exact():
 @pytest.mark.parametrize("limit", [0, 10_000])
 def test_equal_vectors_are_all_as_good_as_one_another(tmp_path, limit):
     vectors = np.tile(clustered(1), (5_000, 1))
-    summary = index_stage.run(stage(tmp_path, vectors, clustered(400, seed=1), exact_below=0, tree_above=limit, k=20))
+    summary = index_stage.run(
+        stage(tmp_path, vectors, clustered(400, seed=1), exact_below=0, tree_above=limit, k=20)
+    )
     assert summary["recall"] == 1
     rows, _ = load(tmp_path / "index" / "index").search(clustered(3, seed=2), 20)
     assert all(len(set(row)) == 20 for row in rows.tolist())
@@ -240,7 +288,9 @@ def test_duplicates_do_not_lower_the_measured_recall(tmp_path):
 
 @pytest.mark.parametrize("files", [True, False])
 def test_without_queries_items_stand_in(tmp_path, files):
-    """Nobody was there in the last days, as before a refresh in a week without logs: the embed stage writes no file."""
+    """Nobody was there in the last days, as before a refresh in a week without logs: the embed
+    stage writes no file.
+    """
     context = stage(tmp_path, clustered(3_000), np.zeros((0, 32)), exact_below=0, k=10)
     if not files:
         shutil.rmtree(tmp_path / "embed" / "queries")
@@ -259,7 +309,9 @@ def test_a_target_out_of_reach_ends_in_exact_search():
     built = index_stage.build(*noise, Wanted(exact_below=0, tree_above=0, k=400, recall_target=1))
     assert built.index.settings.kind == "exact"
     assert [reason for reason in built.reasons if "settings of tree" in reason]
-    assert [reason for reason in built.reasons if "settings of quantised" in reason], "not skipped because of the tree"
+    assert [reason for reason in built.reasons if "settings of quantised" in reason], (
+        "not skipped because of the tree"
+    )
 
 
 def test_broken_vectors_are_named(tmp_path):
@@ -282,7 +334,9 @@ def test_no_vectors_at_all_are_refused():
 
 
 def test_vectors_of_zeros_are_as_good_as_one_another():
-    built = index_stage.build(np.zeros((3_000, 8), np.float32), clustered(50, 8, seed=1), Wanted(exact_below=0, k=10))
+    built = index_stage.build(
+        np.zeros((3_000, 8), np.float32), clustered(50, 8, seed=1), Wanted(exact_below=0, k=10)
+    )
     rows, scores = built.index.search(clustered(3, 8, seed=2), 10)
     assert all(len(set(row)) == 10 for row in rows.tolist()) and not scores.any()
 

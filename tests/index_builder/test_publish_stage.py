@@ -43,7 +43,9 @@ def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
     publish_stage.run(context(FIRST))
     home = registry.open(cache=tmp_path / "cache")
     items, vectors = pq.read_table(home / "items.parquet"), pq.read_table(home / "vectors")
-    by_id = dict(zip(vectors["_item"].to_pylist(), np.stack(vectors["vector"].to_numpy()), strict=True))
+    by_id = dict(
+        zip(vectors["_item"].to_pylist(), np.stack(vectors["vector"].to_numpy()), strict=True)
+    )
     asked = items["_item"].to_pylist()
     rows, _ = index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
     assert [asked[row] for row in rows[:, 0]] == asked
@@ -56,10 +58,14 @@ def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
 def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path):
     publish_stage.run(context(FIRST))
     home = registry.open(cache=tmp_path / "cache")
-    items, near = (pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet"))
+    items, near = (
+        pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet")
+    )
     found = CandidateSources.of(items, near).neighbours
     place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
-    assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[place["i10"]].tolist() == [place["i1"]]
+    assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[
+        place["i10"]
+    ].tolist() == [place["i1"]]
     assert near["_item"].to_pylist() == sorted(near["_item"].to_pylist())
     assert Fusion.parse((home / "mix.json").read_bytes()).sources == ("two_tower", "co_occurrence")
 
@@ -69,14 +75,18 @@ def test_users_travel_only_when_declared(context, pipeline, registry, tmp_path):
     assert not (registry.open(cache=tmp_path / "cache") / "users").exists()
     serving = pipeline.serving.model_copy(update={"user_store": True})
     publish_stage.run(context(SECOND, pipeline=pipeline.model_copy(update={"serving": serving})))
-    assert pq.read_table(registry.open(cache=tmp_path / "cache") / "users")["_user"].to_pylist() == ["u"]
+    assert pq.read_table(registry.open(cache=tmp_path / "cache") / "users")[
+        "_user"
+    ].to_pylist() == ["u"]
 
 
 def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline, registry, parent):
     publish_stage.run(context(FIRST))
     made = context(SECOND, parent=parent(pipeline, SECOND))
     publish_stage.run(made)
-    first, second = (registry.manifest(s.version) for s in sorted(registry.statuses(), key=lambda s: s.date))
+    first, second = (
+        registry.manifest(s.version) for s in sorted(registry.statuses(), key=lambda s: s.date)
+    )
     assert first.parent is None and second.parent == first.version
     place = attempts.place(pipeline, second.sources["train"])
     assert place == made.inputs["train"] and storage.exists(f"{place}/metrics.json")
@@ -85,7 +95,9 @@ def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline,
     assert storage.read_bytes(f"{made.out}/manifest.json") == second.dump()
 
 
-def test_a_version_from_scratch_has_no_parent_and_is_judged_beside_the_one_before(context, pipeline, registry, parent):
+def test_a_version_from_scratch_has_no_parent_and_is_judged_beside_the_one_before(
+    context, pipeline, registry, parent
+):
     first = publish_stage.run(context(FIRST))["version"]
     made = replace(context(SECOND, recall=0.15, parent=parent(pipeline, SECOND)), mode="full")
     second = publish_stage.run(made)
@@ -97,7 +109,9 @@ def test_a_worse_version_is_stored_and_not_live(context, pipeline, registry, par
     good = publish_stage.run(context(FIRST))["version"]
     bad = publish_stage.run(context(SECOND, recall=0.15, parent=parent(pipeline, SECOND)))
     assert not bad["live"] and registry.live() == good
-    assert [("recall@50" in r, "0.1500" in r, "0.1800" in r) for r in bad["refused"]] == [(True, True, True)]
+    assert [("recall@50" in r, "0.1500" in r, "0.1800" in r) for r in bad["refused"]] == [
+        (True, True, True)
+    ]
     assert registry.log()[-1].action == "refuse" and registry.log()[-1].reason == bad["refused"][0]
     assert registry.verify(bad["version"]).quality["candidate"] == 0.15
     assert parent(pipeline, THIRD).version == good
@@ -119,7 +133,9 @@ def test_vectors_of_another_run_are_not_published(context, registry):
     made, other = context(FIRST), context(SECOND, items=299)
     mixed = {**made.inputs, "features": other.inputs["features"]}
     with pytest.raises(BadData, match=r"299 items.*300 vectors"):
-        publish_stage.run(type(made)(pipeline=made.pipeline, day=FIRST, mode="full", inputs=mixed, out=made.out))
+        publish_stage.run(
+            type(made)(pipeline=made.pipeline, day=FIRST, mode="full", inputs=mixed, out=made.out)
+        )
     assert registry.log() == []
 
 
@@ -131,7 +147,10 @@ def test_publishing_again_is_the_same_version_until_it_is_pruned(context, regist
     registry.delete(first["version"])
     again = publish_stage.run(made)
     assert again["version"] != first["version"] and again["version"].startswith("2024-05-01-")
-    assert registry.live() == newer["version"] and registry.accepted_before(SECOND).version == again["version"]
+    assert (
+        registry.live() == newer["version"]
+        and registry.accepted_before(SECOND).version == again["version"]
+    )
 
 
 def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, parent):
@@ -159,7 +178,13 @@ def test_the_runner_publishes_again_what_was_pruned(context, pipeline, registry,
     registry.delete(told[1]["version"])
     again = [runner.run_stage(pipeline, SECOND, "publish") for _ in range(2)]
     assert [t["status"] for t in again] == ["done", "already done"]
-    assert [e.action for e in registry.log()] == ["publish", "publish", "rollback", "prune", "publish"]
+    assert [e.action for e in registry.log()] == [
+        "publish",
+        "publish",
+        "rollback",
+        "prune",
+        "publish",
+    ]
     assert registry.live() == again[0]["version"] == again[1]["version"] != told[0]["version"]
     assert registry.verify(registry.live())
 
@@ -169,7 +194,12 @@ def commit(pipeline, made):
     before = {}
     for stage, uri in made.inputs.items():
         config = cache_keys.config_digest(pipeline, cache_keys.STAGES[stage])
-        told = {"mode": made.mode, "parent": made.parent.version, "inputs": dict(before), "summary": {}}
+        told = {
+            "mode": made.mode,
+            "parent": made.parent.version,
+            "inputs": dict(before),
+            "summary": {},
+        }
         told["defaults"] = cache_keys.DEFAULTS
         attempts.commit(Attempt(uri=uri, key=stage, config=config, output=stage, **told))
         before[stage] = attempts.name(pipeline, uri)
@@ -185,30 +215,48 @@ def test_the_gates_verdict_is_in_the_version(context, registry, tmp_path):
 def test_the_gate_reads_leads_of_the_versions_before(context, pipeline, parent, before, accepted):
     """A version that is better than its parent by what it saw, and half of what it should be."""
     publish_stage.run(context(FIRST))
-    judged = pipeline.model_copy(update={"gate": pipeline.gate.model_copy(update={"max_lead_drop": 0.3})})
+    judged = pipeline.model_copy(
+        update={"gate": pipeline.gate.model_copy(update={"max_lead_drop": 0.3})}
+    )
     made = context(SECOND, pipeline=judged, parent=parent(pipeline, SECOND))
     told = {"users": 500, "candidate": {"recall@50": 0.2}, "baseline": {"recall@50": 0.1}}
-    told["lead"] = {"recall@50": {"lead": 0.5, "low": 0.4, "high": 0.55, "popular_today": 0.4, "differ": 80}}
+    told["lead"] = {
+        "recall@50": {"lead": 0.5, "low": 0.4, "high": 0.55, "popular_today": 0.4, "differ": 80}
+    }
     leads = {str(SECOND - timedelta(days=n)): {"recall@50": before} for n in (3, 2, 1)}
     metrics = {"holdout": told, "leads": {**leads, str(SECOND): {"recall@50": 0.5}}}
-    storage.write_bytes(storage.join(made.inputs["train"], "metrics.json"), json.dumps(metrics).encode())
+    storage.write_bytes(
+        storage.join(made.inputs["train"], "metrics.json"), json.dumps(metrics).encode()
+    )
     summary = publish_stage.run(made)
     assert (summary["refused"] == []) == accepted
     assert summary["gate"]["lead"]["before"] == [before] * 3, "without its own"
 
 
 @pytest.mark.parametrize(
-    ("lists", "high", "accepted"), [("holdout", -0.01, False), ("holdout", 0.01, True), ("mix", -0.01, False)]
+    ("lists", "high", "accepted"),
+    [("holdout", -0.01, False), ("holdout", 0.01, True), ("mix", -0.01, False)],
 )
-def test_the_gate_reads_how_sure_a_loss_is(context, pipeline, registry, parent, tmp_path, lists, high, accepted):
+def test_the_gate_reads_how_sure_a_loss_is(
+    context, pipeline, registry, parent, tmp_path, lists, high, accepted
+):
     """A fifth is lost of the two-tower's recall, or of the mix's."""
     publish_stage.run(context(FIRST))
     made = context(SECOND, parent=parent(pipeline, SECOND))
     place = storage.join(made.inputs["train"], "metrics.json")
     told = json.loads(storage.read_bytes(place))
     change = {"recall@50": {"change": -0.2, "differ": 80, "low": -0.4, "high": high}}
-    lost = {"users": 500, "candidate": {"recall@50": 0.16}, "baseline": {"recall@50": 0.2}, "change": change}
-    told |= {"holdout": lost} if lists == "holdout" else {"mix": {"holdout": lost, "fitted": {"on": "progressive"}}}
+    lost = {
+        "users": 500,
+        "candidate": {"recall@50": 0.16},
+        "baseline": {"recall@50": 0.2},
+        "change": change,
+    }
+    told |= (
+        {"holdout": lost}
+        if lists == "holdout"
+        else {"mix": {"holdout": lost, "fitted": {"on": "progressive"}}}
+    )
     storage.write_bytes(place, json.dumps(told).encode())
     summary = publish_stage.run(made)
     assert (summary["refused"] == []) == accepted

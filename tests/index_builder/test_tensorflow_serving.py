@@ -39,7 +39,9 @@ assert not strangers, strangers
 
 
 class Query(tf.Module):
-    """A tower with what real ones have: a table of a vocabulary, weights, a list that may be empty."""
+    """A tower with what real ones have: a table of a vocabulary, weights, a list that may be
+    empty.
+    """
 
     def __init__(self, vocabulary: Path, width: int = 5) -> None:
         super().__init__()
@@ -49,7 +51,10 @@ class Query(tf.Module):
         self.rows = tf.Variable(np.random.default_rng(1).normal(size=(5, width)).astype(np.float32))
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.string, "user"), tf.TensorSpec([None, None], tf.string, "recent")]
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "user"),
+            tf.TensorSpec([None, None], tf.string, "recent"),
+        ]
     )
     def serve(self, user, recent):
         words = tf.concat([user[:, None], recent], 1)
@@ -61,7 +66,9 @@ def save_tower(home: Path, width: int = 5) -> None:
     home.mkdir()
     (home / "words").write_text("\n".join(WORDS) + "\n")
     tower = Query(home / "words", width)
-    tf.saved_model.save(tower, str(home / "query_tower"), signatures={"serving_default": tower.serve})
+    tf.saved_model.save(
+        tower, str(home / "query_tower"), signatures={"serving_default": tower.serve}
+    )
     canonicalise(home / "query_tower")
 
 
@@ -98,7 +105,10 @@ def test_it_answers_as_the_index_does_with_exact_search(model):
     asks = [
         {"signature": "encode", "inputs": raw},
         {"signature": "recommend", "inputs": {**raw, "k": 10, "exclude": [[""]] * 3}},
-        {"signature": "recommend", "inputs": {**raw, "k": [3, 25, 7], "exclude": [heads, [""] * 100, heads]}},
+        {
+            "signature": "recommend",
+            "inputs": {**raw, "k": [3, 25, 7], "exclude": [heads, [""] * 100, heads]},
+        },
         {"signature": "recommend", "inputs": {**raw, "k": 500, "exclude": [heads]}},
         {"signature": "recommend", "inputs": {**raw, "k": 0, "exclude": [[""]]}},
     ]
@@ -127,12 +137,16 @@ def test_it_is_published_beside_the_index(context, pipeline, tmp_path):
     vectors = model.signatures["encode"](**raw)["vector"].numpy()
     rows, _ = index.load(home / "index").search(vectors, 5)
     ids = pq.read_table(home / "items.parquet")["_item"].to_pylist()
-    assert found["items"].numpy().astype(str).tolist() == [[ids[row] for row in one] for one in rows]
+    assert found["items"].numpy().astype(str).tolist() == [
+        [ids[row] for row in one] for one in rows
+    ]
 
 
 def test_equal_content_is_equal_files(model, tmp_path):
     def files(folder: Path) -> dict[str, bytes]:
-        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        return {
+            str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        }
 
     tf.function(lambda x: x + 1)(tf.constant(1))  # counters go on
     again = files(made(tmp_path / "elsewhere"))

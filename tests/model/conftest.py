@@ -42,7 +42,9 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
 def _layout(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
     from model.towers.architecture import design
 
-    tokens = {name: pa.array(v, pa.string()) for name, v in {**VOCABULARIES, **vocabularies}.items()}
+    tokens = {
+        name: pa.array(v, pa.string()) for name, v in {**VOCABULARIES, **vocabularies}.items()
+    }
     return design(pipeline or _pipeline(), tokens, widths)
 
 
@@ -66,6 +68,7 @@ def _columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
-    """A small recommender: `features`, `pipeline(features, **tables)`, `layout(pipeline, widths, **vocabularies)` and
-    transformed `columns(rows, seed)`."""
+    """A small recommender: `features`, `pipeline(features, **tables)`, `layout(pipeline, widths,
+    **vocabularies)` and transformed `columns(rows, seed)`.
+    """
     return SimpleNamespace(features=FEATURES, pipeline=_pipeline, layout=_layout, columns=_columns)

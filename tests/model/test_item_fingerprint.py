@@ -22,7 +22,19 @@ def slow(text: str) -> int:
     return h - 2**64 if h >> 63 else h
 
 
-IDS = ["", "a", "b", "ab", "a\0", "12345678", "123456789", "é", "日本語の文字列", "x" * 100, "26859115"]
+IDS = [
+    "",
+    "a",
+    "b",
+    "ab",
+    "a\0",
+    "12345678",
+    "123456789",
+    "é",
+    "日本語の文字列",
+    "x" * 100,
+    "26859115",
+]
 
 
 def test_equals_its_definition():
@@ -65,5 +77,6 @@ def test_nothing_in_nothing_out():
 def test_numbers_as_ids_spread_evenly():
     prints = fingerprint([str(i) for i in range(100_000)])
     assert len(np.unique(prints)) == 100_000
-    for bits in (prints >> 60, prints & 15):  # each of 16 values: 6250, give or take five standard deviations of 77
+    # Each of 16 values: 6250, give or take five standard deviations of 77
+    for bits in (prints >> 60, prints & 15):
         assert np.abs(np.bincount(bits & 15) - 6250).max() < 400

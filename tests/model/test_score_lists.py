@@ -20,8 +20,16 @@ from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
 
-RECS = [{"user": "u", "items": ["a", "b", "c"]}, {"user": "v", "items": ["c", "x"]}, {"user": "other", "items": ["a"]}]
-TRUTH = [{"user": "w", "items": ["a"]}, {"user": "u", "items": ["c", "a", "c"]}, {"user": "v", "items": ["x"]}]
+RECS = [
+    {"user": "u", "items": ["a", "b", "c"]},
+    {"user": "v", "items": ["c", "x"]},
+    {"user": "other", "items": ["a"]},
+]
+TRUTH = [
+    {"user": "w", "items": ["a"]},
+    {"user": "u", "items": ["c", "a", "c"]},
+    {"user": "v", "items": ["x"]},
+]
 
 
 def jsonl(path, records) -> str:
@@ -61,7 +69,10 @@ def _long(records, tmp_path):
 
 
 def _objects(records, tmp_path):
-    full = [{"user": r["user"], "items": [{"item": x, "score": 0.5} for x in r["items"]]} for r in records]
+    full = [
+        {"user": r["user"], "items": [{"item": x, "score": 0.5} for x in r["items"]]}
+        for r in records
+    ]
     return jsonl(tmp_path / "objects.jsonl", full)
 
 
@@ -78,7 +89,9 @@ def _folder(records, tmp_path):
 
 
 def _gzipped(records, tmp_path):
-    (tmp_path / "lists.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode()))
+    (tmp_path / "lists.jsonl.gz").write_bytes(
+        gzip.compress("\n".join(map(json.dumps, records)).encode())
+    )
     return str(tmp_path / "lists.jsonl.gz")
 
 
@@ -101,13 +114,20 @@ def test_numbers_as_ids_meet_the_same_ids_as_text(tmp_path):
 
 def test_ids_of_a_csv_are_text(tmp_path):
     """As those of the logs are: 0012 is no 12, and a blank is none."""
-    truth = jsonl(tmp_path / "truth.jsonl", [{"user": "007", "item": "0012"}, {"user": "8", "item": "1.50"}])
+    truth = jsonl(
+        tmp_path / "truth.jsonl", [{"user": "007", "item": "0012"}, {"user": "8", "item": "1.50"}]
+    )
     (tmp_path / "recs.csv").write_text("user,item\n007,0012\n007,12\n8,1.5\n8,1.50\n")
     found = score_file(str(tmp_path / "recs.csv"), truth, [1, 2])
     assert (found["recall@1"], found["recall@2"]) == (1 / 2, 1)
-    long = jsonl(tmp_path / "long.jsonl", [{"user": "007", "items": [2**64]}, {"user": 8, "items": ["1.50", 3]}])
+    long = jsonl(
+        tmp_path / "long.jsonl",
+        [{"user": "007", "items": [2**64]}, {"user": 8, "items": ["1.50", 3]}],
+    )
     assert score_file(long, truth, [1])["recall@1"] == 1 / 2
-    assert score_file(long, pa.table({"user": ["007"], "items": [[str(2**64)]]}), [1])["recall@1"] == 1
+    assert (
+        score_file(long, pa.table({"user": ["007"], "items": [[str(2**64)]]}), [1])["recall@1"] == 1
+    )
 
 
 def test_several_queries_of_one_user_are_told_apart(tmp_path):
@@ -136,10 +156,13 @@ ITEMS = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0
 SHUFFLED = pa.table(
     {
         "_item": list("dbca"),
-        "vector": pa.array(np.eye(4, dtype=np.float32)[[3, 1, 2, 0]].tolist(), pa.list_(pa.float32(), 4)),
+        "vector": pa.array(
+            np.eye(4, dtype=np.float32)[[3, 1, 2, 0]].tolist(), pa.list_(pa.float32(), 4)
+        ),
     }
 )
-AXIS = {"phone": [1, 0, 2, 0], "tv": [0, 3, 0, 1], None: [0, 0, 0, 1]}  # device -> what it likes: ca, bd, d
+# Device -> what it likes: ca, bd, d
+AXIS = {"phone": [1, 0, 2, 0], "tv": [0, 3, 0, 1], None: [0, 0, 0, 1]}
 
 
 def by_device(asked: pa.Table) -> np.ndarray:
@@ -147,14 +170,18 @@ def by_device(asked: pa.Table) -> np.ndarray:
 
 
 def test_a_version_is_asked_raw_features(tiny):
-    queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a", "zz"]]})
+    queries = pa.table(
+        {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a", "zz"]]}
+    )
     truth = pa.table({"user": ["u", "v", "w"], "items": [["a"], ["b"], ["d"]]})
     found = score_version(by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
     towers = found["two_tower"]
     assert (towers["users"], towers["answered"]) == (3, 2)
-    assert towers["recall@1"] == pytest.approx((0 + 1 + 1) / 3)  # w: asked with its features missing
+    # W: asked with its features missing
+    assert towers["recall@1"] == pytest.approx((0 + 1 + 1) / 3)
     assert towers["recall@2"] == 1
-    assert towers["excluded"]["recall@2"] == pytest.approx((0 + 0 + 1) / 3)  # u and v took what they had
+    # U and v took what they had
+    assert towers["excluded"]["recall@2"] == pytest.approx((0 + 0 + 1) / 3)
     assert found["past"]["recall@1"] == pytest.approx(2 / 3)
     assert found["popular_lately"]["recall@1"] == pytest.approx(1 / 3)
 
@@ -162,9 +189,14 @@ def test_a_version_is_asked_raw_features(tiny):
 def test_a_history_goes_by_the_name_that_requests_give_it(tiny):
     truth = pa.table({"user": ["u", "v"], "items": [["a"], ["b"]]})
     lists = {"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["b"], ["a"]]}
-    named = score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2])
+    named = score_version(
+        by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2]
+    )
     lists["history"] = lists.pop("recent")
-    assert score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2]) == named
+    assert (
+        score_version(by_device, ITEMS, SHUFFLED, pa.table(lists), truth, tiny.pipeline(), [1, 2])
+        == named
+    )
     assert named["past"]["recall@1"] == 1
 
 
@@ -172,7 +204,13 @@ def test_a_feature_of_the_wrong_type_is_named(tiny):
     queries = pa.table({"user": ["u"], "recent": ["a"]})
     with pytest.raises(BadData, match=r"Feature recent is list<.*the queries hold string"):
         score_version(
-            by_device, ITEMS, SHUFFLED, queries, pa.table({"user": ["u"], "item": ["a"]}), tiny.pipeline(), [1]
+            by_device,
+            ITEMS,
+            SHUFFLED,
+            queries,
+            pa.table({"user": ["u"], "item": ["a"]}),
+            tiny.pipeline(),
+            [1],
         )
 
 
@@ -184,13 +222,31 @@ def test_an_item_without_a_vector_is_an_error(tiny):
 
 
 def test_of_what_passes_a_filter(tiny):
-    """Of a and b: u likes a, v likes b; w took d alone and does not count. u had c: its neighbour a, but not d."""
-    queries = pa.table({"user": ["v", "u", "w"], "device": ["tv", "phone", None], "recent": [[], ["c", "b"], ["a"]]})
+    """Of a and b: u likes a, v likes b; w took d alone and does not count. u had c: its neighbour
+    a, but not d.
+    """
+    queries = pa.table(
+        {
+            "user": ["v", "u", "w"],
+            "device": ["tv", "phone", None],
+            "recent": [[], ["c", "b"], ["a"]],
+        }
+    )
     truth = pa.table({"user": ["u", "v", "w"], "items": [["a", "c", "gone"], ["b"], ["d"]]})
     lists = {"_rows": [[3, 0]], "_similarities": pa.array([[0.5, 0.25]], pa.list_(pa.float32()))}
-    together = pa.table({"_item": ["c"], **lists | {"_rows": pa.array(lists["_rows"], pa.list_(pa.int32()))}})
-    mix = Fusion(sources=("co_occurrence", "two_tower"), bounds=(1,), weights=np.array([[1, 0.1]] * 2), fitted={})
-    given, passing = (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()), np.array([True, True, False, False])
+    together = pa.table(
+        {"_item": ["c"], **lists | {"_rows": pa.array(lists["_rows"], pa.list_(pa.int32()))}}
+    )
+    mix = Fusion(
+        sources=("co_occurrence", "two_tower"),
+        bounds=(1,),
+        weights=np.array([[1, 0.1]] * 2),
+        fitted={},
+    )
+    given, passing = (
+        (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()),
+        np.array([True, True, False, False]),
+    )
     found = score_version(*given, [1], together=together, mix=mix, passing=passing)
     assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
@@ -204,17 +260,29 @@ def test_of_what_passes_a_filter(tiny):
 def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
     rng = np.random.default_rng(0)
     ids, users = [f"i{n:02d}" for n in range(40)], [f"u{n}" for n in range(30)]
-    items = pa.table({"_item": ids, "_popular": rng.integers(0, 9, 40), "_lately": rng.integers(0, 9, 40)})
-    vectors = pa.table({"_item": ids, "vector": rng.normal(size=(40, 4)).astype(np.float32).tolist()})
+    items = pa.table(
+        {"_item": ids, "_popular": rng.integers(0, 9, 40), "_lately": rng.integers(0, 9, 40)}
+    )
+    vectors = pa.table(
+        {"_item": ids, "vector": rng.normal(size=(40, 4)).astype(np.float32).tolist()}
+    )
     asked = rng.normal(size=(30, 4)).astype(np.float32)
     passing = rng.random(40) < 0.4
     took = [list(rng.choice(ids, 6)) for _ in users]
-    queries = pa.table({"user": users, "recent": [list(rng.choice(ids, rng.integers(0, 9))) for _ in users]})
+    queries = pa.table(
+        {"user": users, "recent": [list(rng.choice(ids, rng.integers(0, 9))) for _ in users]}
+    )
     kept = [[item for item in own if passing[ids.index(item)]] for own in took]
     left = [n for n, own in enumerate(kept) if own]
 
     def score(items, vectors, took, **filtered):
-        given = (items, vectors, queries, pa.table({"user": users, "items": took}), tiny.pipeline(tiny.features))
+        given = (
+            items,
+            vectors,
+            queries,
+            pa.table({"user": users, "items": took}),
+            tiny.pipeline(tiny.features),
+        )
         return score_version(lambda _: asked[left], *given, [1, 5], **filtered)
 
     mask = pa.array(passing)
@@ -225,8 +293,14 @@ def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):
 
 
 def _alike(measures: dict) -> dict:
-    """What a smaller catalogue does not change: in it nobody has had anything else, and other items are popular."""
-    kept = {key: x for key, x in measures.items() if not key.startswith("popular_share") and "/users:" not in key}
+    """What a smaller catalogue does not change: in it nobody has had anything else, and other items
+    are popular.
+    """
+    kept = {
+        key: x
+        for key, x in measures.items()
+        if not key.startswith("popular_share") and "/users:" not in key
+    }
     kept |= {key: _alike(x) for key, x in kept.items() if isinstance(x, dict) and key != "slices"}
     return kept | ({"slices": kept["slices"]["items"]} if "slices" in kept else {})
 
@@ -266,9 +340,16 @@ def _publish(tmp_path, registry: Registry) -> str:
     tf.saved_model.save(tower, str(staged / "query_tower"), {"serving_default": tower.serve})
     (staged / "vectors").mkdir()
     pq.write_table(SHUFFLED, staged / "vectors" / "0.parquet")
-    pq.write_table(ITEMS.append_column("_attribute_kind", [["old"] * 3 + ["new"]]), staged / "items.parquet")
-    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(staged))}
-    manifest = Manifest.create(pipeline="tiny", day=date(2024, 5, 20), files=files, items=4, dimension=4)
+    pq.write_table(
+        ITEMS.append_column("_attribute_kind", [["old"] * 3 + ["new"]]), staged / "items.parquet"
+    )
+    files = {
+        f.path: File(sha256=storage.file_digest(f.uri), size=f.size)
+        for f in storage.list_files(str(staged))
+    }
+    manifest = Manifest.create(
+        pipeline="tiny", day=date(2024, 5, 20), files=files, items=4, dimension=4
+    )
     registry.publish(str(staged), manifest, accepted=True, reason="test", promote="auto")
     return manifest.version
 
@@ -286,35 +367,71 @@ def _run(*arguments: str):
 def test_the_command_scores_the_live_version(tmp_path):
     (tmp_path / "tiny.toml").write_text(PIPELINE)
     version = _publish(tmp_path, Registry(str(tmp_path / "registry"), "tiny"))
-    queries = jsonl(tmp_path / "q.jsonl", [{"shopper": 1, "device": "tv"}, {"shopper": 2, "device": "phone"}])
-    truth = jsonl(tmp_path / "t.jsonl", [{"shopper": 1, "items": ["b"]}, {"shopper": 2, "items": ["b"]}])
+    queries = jsonl(
+        tmp_path / "q.jsonl", [{"shopper": 1, "device": "tv"}, {"shopper": 2, "device": "phone"}]
+    )
+    truth = jsonl(
+        tmp_path / "t.jsonl", [{"shopper": 1, "items": ["b"]}, {"shopper": 2, "items": ["b"]}]
+    )
     result = _run(str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["version"] == version
     assert found["measures"]["two_tower"]["recall@1"] == 1 / 2
     assert found["measures"]["most_popular"]["recall@2"] == 1
-    assert {"recall", "@1", "@2", "two tower", "most popular", "95% from", "coverage"} <= _cells(result.stderr)
+    assert {"recall", "@1", "@2", "two tower", "most popular", "95% from", "coverage"} <= _cells(
+        result.stderr
+    )
     assert "users, 0" not in result.stderr
-    sliced = _run(str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--slices", "--version", version)
-    assert {"two tower", "users, 0", "true items, 1-4"} <= _cells(sliced.stderr) and sliced.stdout == ""
+    sliced = _run(
+        str(tmp_path / "tiny.toml"),
+        "--queries",
+        queries,
+        "--truth",
+        truth,
+        "--slices",
+        "--version",
+        version,
+    )
+    assert {"two tower", "users, 0", "true items, 1-4"} <= _cells(
+        sliced.stderr
+    ) and sliced.stdout == ""
     assert max(map(len, (result.stderr + sliced.stderr).splitlines())) <= 80
-    command = [str(tmp_path / "tiny.toml"), "--queries", queries, "--truth", truth, "--deny", "kind=new", "--json"]
+    command = [
+        str(tmp_path / "tiny.toml"),
+        "--queries",
+        queries,
+        "--truth",
+        truth,
+        "--deny",
+        "kind=new",
+        "--json",
+    ]
     filtered = _run(*command)
     assert json.loads(filtered.stdout)["deny"] == {"kind": ["new"]}
     assert json.loads(filtered.stdout)["measures"]["two_tower"]["items"] == 3
-    assert "Of the 3 items that pass" in filtered.stderr and "0 users took none" in " ".join(filtered.stderr.split())
+    assert "Of the 3 items that pass" in filtered.stderr and "0 users took none" in " ".join(
+        filtered.stderr.split()
+    )
     assert "has kind" in _run(*command, "--allow", "kind=odd", "--allow", "kind=old").stderr
 
 
 def test_nothing_but_the_command_speaks(tmp_path):
-    """In a process of its own, in which TensorFlow has still to be loaded: it greets at length otherwise."""
+    """In a process of its own, in which TensorFlow has still to be loaded: it greets at length
+    otherwise.
+    """
     (tmp_path / "tiny.toml").write_text(PIPELINE)
     _publish(tmp_path, Registry(str(tmp_path / "registry"), "tiny"))
-    files = [jsonl(tmp_path / f"{name}.jsonl", [{"shopper": 1, "device": "tv", "items": ["b"]}]) for name in ("q", "t")]
+    files = [
+        jsonl(tmp_path / f"{name}.jsonl", [{"shopper": 1, "device": "tv", "items": ["b"]}])
+        for name in ("q", "t")
+    ]
     command = [sys.executable, "-m", "twinspire", "evaluate", str(tmp_path / "tiny.toml")]
     ended = subprocess.run(
-        [*command, "--queries", files[0], "--truth", files[1]], capture_output=True, text=True, check=True
+        [*command, "--queries", files[0], "--truth", files[1]],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert ended.stdout == "" and ended.stderr.lstrip().startswith("2024-05-20-")
     assert not re.findall("WARNING|TensorFlow|oneDNN|cuda|absl", ended.stderr)
@@ -323,10 +440,16 @@ def test_nothing_but_the_command_speaks(tmp_path):
 def test_the_command_scores_a_file(tmp_path, truth):
     (tmp_path / "tiny.toml").write_text(PIPELINE)
     recs = jsonl(tmp_path / "recs.jsonl", RECS)
-    result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "-k", "2", "--json")
-    assert json.loads(result.stdout.splitlines()[-1])["measures"]["file"]["recall@2"] == pytest.approx(1 / 2)
+    result = _run(
+        str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "-k", "2", "--json"
+    )
+    assert json.loads(result.stdout.splitlines()[-1])["measures"]["file"][
+        "recall@2"
+    ] == pytest.approx(1 / 2)
     result = _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--slices")
-    assert "No slices: a file of recommendations does not tell users' pasts." in " ".join(result.stderr.split())
+    assert "No slices: a file of recommendations does not tell users' pasts." in " ".join(
+        result.stderr.split()
+    )
     with pytest.raises(UsageError, match="file of recommendations is scored as it is"):
         _run(str(tmp_path / "tiny.toml"), "--recs", recs, "--truth", truth, "--allow", "kind=x")
     with pytest.raises(UsageError, match="--queries to score a version, or --recs"):
@@ -334,12 +457,22 @@ def test_the_command_scores_a_file(tmp_path, truth):
 
 
 def test_a_mix_is_scored_beside_its_sources(tiny):
-    """One user had b twice and then c, another had a once; a and d go together. Past: b, then c. The towers say d."""
+    """One user had b twice and then c, another had a once; a and d go together. Past: b, then c.
+    The towers say d.
+    """
     items = pa.table({"_item": list("abcd"), "_popular": [4, 3, 2, 1], "_lately": [0, 0, 0, 1]})
     vectors = pa.table({"_item": list("abcd"), "vector": np.eye(4, dtype=np.float32).tolist()})
-    lists = {"_rows": pa.array([[3]], pa.list_(pa.int32())), "_similarities": pa.array([[0.5]], pa.list_(pa.float32()))}
+    lists = {
+        "_rows": pa.array([[3]], pa.list_(pa.int32())),
+        "_similarities": pa.array([[0.5]], pa.list_(pa.float32())),
+    }
     together = pa.table({"_item": ["a"], **lists})
-    mix = Fusion(sources=("past", "two_tower"), bounds=(2,), weights=np.array([[0.01, 1], [1, 0.01]]), fitted={})
+    mix = Fusion(
+        sources=("past", "two_tower"),
+        bounds=(2,),
+        weights=np.array([[0.01, 1], [1, 0.01]]),
+        fitted={},
+    )
     queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})
 

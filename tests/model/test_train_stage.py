@@ -1,4 +1,6 @@
-"""The stage on a made-up shop's real features: a first day from scratch, a second that goes on from it."""
+"""The stage on a made-up shop's real features: a first day from scratch, a second that goes on from
+it.
+"""
 
 import json
 import shutil
@@ -49,7 +51,11 @@ FIRST, SECOND = date(2024, 3, 9), date(2024, 3, 10)
 
 
 def _context(p, day, out, *, features_at=None, parent=None, mode=None):
-    parent = Parent(day=FIRST, version=f"{FIRST}-00000000", home=str(parent), train=str(parent)) if parent else None
+    parent = (
+        Parent(day=FIRST, version=f"{FIRST}-00000000", home=str(parent), train=str(parent))
+        if parent
+        else None
+    )
     inputs = {"features": str(features_at)} if features_at else {}
     mode = mode or ("incremental" if parent else "full")
     return StageContext(pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs)
@@ -63,8 +69,13 @@ def _with(p, **settings):
 def shop(tmp_path_factory):
     """Two days of the shop, features and towers."""
     folder = tmp_path_factory.mktemp("shop")
-    # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it in one of its own.
-    p = _with(pipeline_file.load(lay_out(folder)), deterministic=False, auxiliary=AuxiliaryConfig(weight=0.3))
+    # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it
+    # in one of its own.
+    p = _with(
+        pipeline_file.load(lay_out(folder)),
+        deterministic=False,
+        auxiliary=AuxiliaryConfig(weight=0.3),
+    )
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
     mix = p.mix.model_copy(update={"min_users": 20})
@@ -73,7 +84,9 @@ def shop(tmp_path_factory):
     features_stage.run(_context(p, FIRST, at["features1"]))
     first = train_stage.run(_context(p, FIRST, at["train1"], features_at=at["features1"]))
     features_stage.run(_context(p, SECOND, at["features2"], parent=at["train1"]))
-    second = train_stage.run(_context(p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"]))
+    second = train_stage.run(
+        _context(p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"])
+    )
     return SimpleNamespace(pipeline=p, first=first, second=second, **at)
 
 
@@ -82,11 +95,15 @@ def _metrics(attempt):
 
 
 def _flat(measures, path=""):
-    """Measures in one dictionary, to compare: those of slices, and of lists without seen items, by their path."""
+    """Measures in one dictionary, to compare: those of slices, and of lists without seen items, by
+    their path.
+    """
     measures = dict(enumerate(measures)) if isinstance(measures, list) else measures
     if not isinstance(measures, dict):
         return {path: measures} if not isinstance(measures, str) else {}
-    return {key: x for name, one in measures.items() for key, x in _flat(one, f"{path}/{name}").items()}
+    return {
+        key: x for name, one in measures.items() for key, x in _flat(one, f"{path}/{name}").items()
+    }
 
 
 def _in_memory(p, features_at, attempt):
@@ -104,8 +121,12 @@ def test_training_beats_what_needs_no_model(shop):
     assert held["candidate"]["recall@10"] > 1.5 * held["baselines"]["most_popular"]["recall@10"]
 
 
-@pytest.mark.skipif(find_spec("implicit") is None, reason="implicit, an optional extra, is not installed")
-def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent(shop, tmp_path, monkeypatch):
+@pytest.mark.skipif(
+    find_spec("implicit") is None, reason="implicit, an optional extra, is not installed"
+)
+def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent(
+    shop, tmp_path, monkeypatch
+):
     """Its day has to be closed first, which whoever stops it may not wait long for."""
     go_on, measured = Event(), Event()
 
@@ -119,14 +140,20 @@ def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent
     monkeypatch.setattr(train_stage, "_judge", judge)
     monkeypatch.setattr(train_stage, "learn", stop)
     with pytest.raises(SystemExit):
-        train_stage.run(_context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1))
+        train_stage.run(
+            _context(
+                shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1
+            )
+        )
     waited = measured.is_set()
     go_on.set()
     assert not waited
 
 
 @pytest.mark.parametrize(("most", "first"), [(1, True), (1_000, False)])
-def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(shop, tmp_path, monkeypatch, most, first):
+def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(
+    shop, tmp_path, monkeypatch, most, first
+):
     """What both hold would be in memory at once otherwise."""
     measured, learning = Event(), Event()
 
@@ -144,42 +171,62 @@ def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(shop
     monkeypatch.setattr(train_stage, "_judge", judge)
     monkeypatch.setattr(train_stage, "learn", learn)
     with pytest.raises(SystemExit):
-        train_stage.run(_context(shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1))
+        train_stage.run(
+            _context(
+                shop.pipeline, SECOND, tmp_path, features_at=shop.features2, parent=shop.train1
+            )
+        )
     assert found == [first]
 
 
 def test_matrix_factorisation_is_measured_beside(shop):
     found = _metrics(shop.train2)["baselines"]
     assert found["als"]["queries"] == found["past"]["queries"]
-    assert found["als"]["excluded"]["recall@10"] > 1.2 * found["most_popular"]["excluded"]["recall@10"]
+    assert (
+        found["als"]["excluded"]["recall@10"] > 1.2 * found["most_popular"]["excluded"]["recall@10"]
+    )
     assert _metrics(shop.train2)["holdout"]["baselines"].keys() == found.keys() - {"als"}
 
 
 def test_items_taken_together_are_those_of_the_days_before(shop):
-    """By hand: similarities to a user's first 20 past items, added up, of the table that ends before the day."""
-    near = {row["_item"]: row for row in pq.read_table(shop.features2 / "co_occurrence/start").to_pylist()}
+    """By hand: similarities to a user's first 20 past items, added up, of the table that ends
+    before the day.
+    """
+    near = {
+        row["_item"]: row
+        for row in pq.read_table(shop.features2 / "co_occurrence/start").to_pylist()
+    }
     names = sorted(pq.read_table(shop.features2 / "corpus/start")["_item"].to_pylist())
     recalls = []
-    for row in progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000).to_pylist():
+    for row in progressive_rows(
+        pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000
+    ).to_pylist():
         sums = {}
         for item in row["_past"][:20]:
-            found = near.get(item, {"_rows": [], "_similarities": []})  # seen, and never bought with another one
+            # Seen, and never bought with another one
+            found = near.get(item, {"_rows": [], "_similarities": []})
             for place, similarity in zip(found["_rows"], found["_similarities"], strict=True):
                 sums[names[place]] = sums.get(names[place], 0.0) + similarity
         first = sorted(sums, key=lambda item: (-sums[item], item))[:10]
         if row["_past"]:
             recalls.append(len(set(first) & set(row["_truth"])) / len(row["_truth"]))
-    assert _metrics(shop.train2)["baselines"]["co_occurrence"]["recall@10"] == pytest.approx(np.mean(recalls))
+    assert _metrics(shop.train2)["baselines"]["co_occurrence"]["recall@10"] == pytest.approx(
+        np.mean(recalls)
+    )
 
 
 def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
-    """Measured again with the parent's file, the figures are the same; the child's, fitted on the day, differ."""
+    """Measured again with the parent's file, the figures are the same; the child's, fitted on the
+    day, differ.
+    """
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
     towers = examine(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
     nominators = CandidateSources.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
-    before, after = (Fusion.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2))
+    before, after = (
+        Fusion.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2)
+    )
     again = {
         name: asked.measures(rank_fusion(mix, nominators, asked.split, towers, max(ks)), ks)
         for name, mix in (("before", before), ("after", after))
@@ -205,16 +252,31 @@ def test_the_first_day_has_no_parent_to_measure(shop):
     metrics = _metrics(shop.train1)
     assert metrics["progressive"] is None and metrics["holdout"]["baseline"] is None
     assert metrics["train"]["days"] == 5 and metrics["train"]["last_day"] == str(FIRST)
-    assert metrics["train"]["steps"] == metrics["train"]["total_steps"] == metrics["train"]["loss"][-1][0]
+    assert (
+        metrics["train"]["steps"]
+        == metrics["train"]["total_steps"]
+        == metrics["train"]["loss"][-1][0]
+    )
 
 
 def test_each_event_is_a_query_of_its_own_too(shop):
-    """Next-click by hand: the clicks of one user, one row at a time, through the tower that never saw the day."""
+    """Next-click by hand: the clicks of one user, one row at a time, through the tower that never
+    saw the day.
+    """
     metrics = _metrics(shop.train2)["next_click"]
     examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
     held = examples.filter(examples["_holdout"])
-    assert metrics["progressive"]["queries"] == metrics["baselines"]["past"]["queries"] == examples.num_rows > 100
-    assert metrics["holdout"]["candidate"]["queries"] == metrics["holdout"]["baseline"]["queries"] == held.num_rows
+    assert (
+        metrics["progressive"]["queries"]
+        == metrics["baselines"]["past"]["queries"]
+        == examples.num_rows
+        > 100
+    )
+    assert (
+        metrics["holdout"]["candidate"]["queries"]
+        == metrics["holdout"]["baseline"]["queries"]
+        == held.num_rows
+    )
     assert metrics["holdout"]["users"] == len(held["_user"].unique())
     corpus = pq.read_table(shop.features2 / "corpus/start")
     for which, attempt, rows in (
@@ -224,14 +286,18 @@ def test_each_event_is_a_query_of_its_own_too(shop):
         scores = load(attempt / "query_tower")(rows) @ load(attempt / "item_tower")(corpus).T
         listed = np.argsort(-scores, axis=1, kind="stable")[:, :5]
         names = corpus["_item"].to_numpy(False)
-        found = [item in names[top] for item, top in zip(rows["_item"].to_pylist(), listed, strict=True)]
+        found = [
+            item in names[top] for item, top in zip(rows["_item"].to_pylist(), listed, strict=True)
+        ]
         assert which["recall@5"] == which["hit_rate@5"] == pytest.approx(np.mean(found))
 
 
 def test_the_change_against_the_parent_is_told_with_its_interval(shop):
     held = _metrics(shop.train2)["holdout"]
     found = held["change"]["recall@10"]
-    assert found["change"] == pytest.approx(held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1)
+    assert found["change"] == pytest.approx(
+        held["candidate"]["recall@10"] / held["baseline"]["recall@10"] - 1
+    )
     assert found["low"] < found["change"] < found["high"]
     assert "recall@10/users:5-19" in held["change"]
     assert _metrics(shop.train1)["holdout"]["change"] is None
@@ -240,32 +306,50 @@ def test_the_change_against_the_parent_is_told_with_its_interval(shop):
 def test_the_lead_is_over_what_the_users_trained_on_took_that_day(shop):
     """By hand: the ten items that they took most, beside what each held-out user took."""
     taken = [row["_item"] for row in _rows_trained_on(shop)]
-    corpus = pq.read_table(shop.features2 / "corpus/start", columns=["_item", "_lately", "_popular"]).to_pylist()
-    ranked = sorted(corpus, key=lambda x: (-taken.count(x["_item"]), -(x["_lately"] or 0), -(x["_popular"] or 0)))
+    corpus = pq.read_table(
+        shop.features2 / "corpus/start", columns=["_item", "_lately", "_popular"]
+    ).to_pylist()
+    ranked = sorted(
+        corpus,
+        key=lambda x: (-taken.count(x["_item"]), -(x["_lately"] or 0), -(x["_popular"] or 0)),
+    )
     first = {x["_item"] for x in ranked[:10]}
     held = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     truths = [x["_truth"] for x in held.to_pylist() if x["_holdout"] and x["_past_events"]]
     metrics, parent = _metrics(shop.train2), _metrics(shop.train1)
     found = metrics["holdout"]["lead"]["recall@10"]
-    assert found["popular_today"] == pytest.approx(np.mean([len(first & set(x)) / len(set(x)) for x in truths]))
-    assert found["lead"] == pytest.approx(metrics["holdout"]["candidate"]["recall@10"] / found["popular_today"])
+    assert found["popular_today"] == pytest.approx(
+        np.mean([len(first & set(x)) / len(set(x)) for x in truths])
+    )
+    assert found["lead"] == pytest.approx(
+        metrics["holdout"]["candidate"]["recall@10"] / found["popular_today"]
+    )
     own = {name: x["lead"] for name, x in metrics["holdout"]["lead"].items()}
-    assert metrics["leads"] == parent["leads"] | {str(SECOND): own} and list(parent["leads"]) == [str(FIRST)]
+    assert metrics["leads"] == parent["leads"] | {str(SECOND): own} and list(parent["leads"]) == [
+        str(FIRST)
+    ]
 
 
 def _rows_trained_on(shop):
-    examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}", columns=["_item", "_holdout"])
+    examples = pq.read_table(
+        shop.features2 / "examples" / f"dt={SECOND}", columns=["_item", "_holdout"]
+    )
     return [row for row in examples.to_pylist() if not row["_holdout"]]
 
 
 def test_the_second_day_goes_on_from_the_first(shop):
     first, second = _metrics(shop.train1)["train"], _metrics(shop.train2)["train"]
     assert second["days"] == 1 and second["total_steps"] == first["total_steps"] + second["steps"]
-    after, before = checkpoint.load(shop.train2 / model_bundle.STATE), checkpoint.load(shop.train1 / model_bundle.STATE)
+    after, before = (
+        checkpoint.load(shop.train2 / model_bundle.STATE),
+        checkpoint.load(shop.train1 / model_bundle.STATE),
+    )
     assert (before.day, after.day) == (FIRST, SECOND)
     assert after.frequency["seen"] > before.frequency["seen"]
     assert second["loss"][0][1] < first["loss"][0][1]
-    assert second["rows"] == len(_rows_trained_on(shop)), "once, however often a training from scratch goes through all"
+    assert second["rows"] == len(_rows_trained_on(shop)), (
+        "once, however often a training from scratch goes through all"
+    )
 
 
 def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypatch):
@@ -277,7 +361,9 @@ def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypat
     items = fingerprint(pq.read_table(shop.features2 / "corpus/start")["_item"])
 
     def estimate(**settings):
-        p = _with(shop.pipeline, frequency=shop.pipeline.train.frequency.model_copy(update=settings))
+        p = _with(
+            shop.pipeline, frequency=shop.pipeline.train.frequency.model_copy(update=settings)
+        )
         return learn._frequency(p.train, folders, parent, shop.features2)
 
     same, other = estimate(), estimate(hashes=3, buckets=5000)
@@ -291,12 +377,16 @@ def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypat
 
 def test_a_day_is_gone_through_again_where_that_is_asked_for(shop, tmp_path):
     p = _with(shop.pipeline, warm_epochs=2)
-    train_stage.run(_context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1))
+    train_stage.run(
+        _context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1)
+    )
     assert _metrics(tmp_path / "t")["train"]["rows"] == 2 * len(_rows_trained_on(shop))
 
 
 def test_the_parent_is_measured_as_it_was_before_the_day(shop):
-    """Measured again from the parent's own folder, the figures are the same; the child's, which saw the day, differ."""
+    """Measured again from the parent's own folder, the figures are the same; the child's, which saw
+    the day, differ.
+    """
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
     asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
@@ -312,9 +402,15 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
 def test_labels_are_predicted_for_users_and_days_that_were_not_trained_on(shop):
     """Stars go by the item, and its vector tells: the mean of 1 to 5 is off by 1.4."""
     first, second = (_metrics(at)["auxiliary"] for at in (shop.train1, shop.train2))
-    assert first["progressive"] is None and first["loss"] == "squared" and first["labels"] > 4 * second["labels"] > 0
+    assert (
+        first["progressive"] is None
+        and first["loss"] == "squared"
+        and first["labels"] > 4 * second["labels"] > 0
+    )
     assert second["curve"][-1][0] == _metrics(shop.train2)["train"]["total_steps"]
-    examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}", columns=["_label", "_holdout"])
+    examples = pq.read_table(
+        shop.features2 / "examples" / f"dt={SECOND}", columns=["_label", "_holdout"]
+    )
     clicks = {"progressive": examples, "holdout": examples.filter(examples["_holdout"])}
     for name, rows in clicks.items():
         found = second[name]
@@ -325,18 +421,24 @@ def test_labels_are_predicted_for_users_and_days_that_were_not_trained_on(shop):
 def test_the_parents_labels_are_measured_with_its_own_head(shop):
     """Once more, from the parent's files: raw columns through its towers, and the head by hand."""
     kept = checkpoint.load(shop.train1 / model_bundle.STATE)
-    a, b, w, bias = (kept.dense[f"auxiliary/squared/{name}"][0] for name in ("query", "item", "product", "bias"))
+    a, b, w, bias = (
+        kept.dense[f"auxiliary/squared/{name}"][0] for name in ("query", "item", "product", "bias")
+    )
     examples = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
     examples = examples.filter(pc.is_valid(examples["_label"]))
     q, c = (load(shop.train1 / f"{side}_tower")(examples) for side in ("query", "item"))
     x = bias + q @ a + c @ b + (q * c) @ w * len(a) ** 0.5
     off = examples["_label"].to_numpy() - (kept.labels.mean + kept.labels.spread * x)
-    assert _metrics(shop.train2)["auxiliary"]["progressive"]["rmse"] == pytest.approx((off**2).mean() ** 0.5, rel=1e-4)
+    assert _metrics(shop.train2)["auxiliary"]["progressive"]["rmse"] == pytest.approx(
+        (off**2).mean() ** 0.5, rel=1e-4
+    )
 
 
 def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp_path):
     models = {"with": _in_memory(shop.pipeline, shop.features2, shop.train2)}
-    models["without"] = _in_memory(_with(shop.pipeline, auxiliary=AuxiliaryConfig()), shop.features2, shop.train2)
+    models["without"] = _in_memory(
+        _with(shop.pipeline, auxiliary=AuxiliaryConfig()), shop.features2, shop.train2
+    )
     assert models["with"].head and not models["without"].head
     raw = pq.read_table(shop.features2 / "examples" / f"dt={SECOND}")
     for side in ("query", "item"):
@@ -346,7 +448,9 @@ def test_towers_are_the_same_files_with_a_head_beside_them_and_without(shop, tmp
             in_memory = export(model, transform, side, tmp_path / name / side)
             np.testing.assert_allclose(in_memory(raw), load(tmp_path / name / side)(raw), atol=1e-6)
             files = sorted(path for path in (tmp_path / name / side).rglob("*") if path.is_file())
-            found.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+            found.append(
+                {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files}
+            )
         assert found[0] == found[1] and len(found[0]) > 3
 
 
@@ -354,7 +458,11 @@ def test_what_several_exams_ask_is_encoded_once(shop):
     """Events of one moment, and of users held out: the same vectors as of each exam by itself."""
     corpus, towers = pq.read_table(shop.features2 / "corpus/start"), load_both(shop.train2)
     clicks = next_click_rows(pq.read_table(shop.features2 / "examples" / f"dt={SECOND}"), "history")
-    rows = {"clicks": clicks, "held": clicks.filter(clicks["_holdout"]), "again": pa.concat_tables([clicks, clicks])}
+    rows = {
+        "clicks": clicks,
+        "held": clicks.filter(clicks["_holdout"]),
+        "again": pa.concat_tables([clicks, clicks]),
+    }
     encoded = encode(towers, corpus, {name: exam(table, corpus) for name, table in rows.items()})
     for name, table in rows.items():
         np.testing.assert_allclose(encoded.queries(name), towers["query"](table), atol=1e-6)
@@ -374,10 +482,14 @@ def test_held_out_users_are_never_trained_on(shop):
 
 @pytest.mark.parametrize("side", ["query", "item"])
 def test_towers_from_raw_features_equal_the_trained_ones_on_the_jobs_rows(shop, side):
-    """One way: raw columns through the SavedModel. The other: the Beam job's transformed rows through the weights."""
+    """One way: raw columns through the SavedModel. The other: the Beam job's transformed rows
+    through the weights.
+    """
     folder = f"dt={SECOND}"
     raw = pq.read_table(shop.features2 / "examples" / folder)
-    raw = raw.filter(pc.invert(raw["_holdout"])).sort_by([(c, "ascending") for c in ("_time", "_user", "_item")])
+    raw = raw.filter(pc.invert(raw["_holdout"])).sort_by(
+        [(c, "ascending") for c in ("_time", "_user", "_item")]
+    )
     model = _in_memory(shop.pipeline, shop.features2, shop.train2)
     parts = [part for parts in model.layout.parts.values() for part in parts]
     rows = training_rows.read(shop.features2 / "transformed" / folder, parts)
@@ -387,7 +499,9 @@ def test_towers_from_raw_features_equal_the_trained_ones_on_the_jobs_rows(shop, 
 
 
 def test_a_stranger_gets_a_vector(shop):
-    raw = pa.table({"user": ["nobody", None], "history": [["unheard", "of"], None], "device": ["fridge", None]})
+    raw = pa.table(
+        {"user": ["nobody", None], "history": [["unheard", "of"], None], "device": ["fridge", None]}
+    )
     vectors = load(shop.train2 / model_bundle.QUERY_TOWER)(raw)
     np.testing.assert_allclose((vectors**2).sum(1), 1, rtol=1e-5)
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
@@ -399,12 +513,18 @@ def test_an_item_tower_carries_neither_users_nor_slots(shop):
     state_of = checkpoint.load(shop.train2 / model_bundle.STATE)
     assert sorted(loaded.tables) == ["item", "kind", "title"]
     assert (int((~state_of.tables["user"].left.is_valid().to_numpy(False)).sum()), 16) not in shapes
-    assert not any("user" in str(path) for path in (shop.train2 / model_bundle.ITEM_TOWER).rglob("*"))
+    assert not any(
+        "user" in str(path) for path in (shop.train2 / model_bundle.ITEM_TOWER).rglob("*")
+    )
 
 
 def test_from_scratch_the_parent_is_still_the_baseline(shop, tmp_path):
     p = _with(shop.pipeline, epochs=1)
-    train_stage.run(_context(p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1, mode="full"))
+    train_stage.run(
+        _context(
+            p, SECOND, tmp_path / "t", features_at=shop.features2, parent=shop.train1, mode="full"
+        )
+    )
     metrics = _metrics(tmp_path / "t")
     assert metrics["train"]["total_steps"] == metrics["train"]["steps"]
     baseline = _metrics(shop.train2)["holdout"]["baseline"]
@@ -423,7 +543,9 @@ def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
     )
     train_stage.run(ctx)
     metrics = json.loads(storage.read_bytes(storage.join(ctx.out, model_bundle.METRICS)))
-    assert _flat(metrics["progressive"]) == pytest.approx(_flat(_metrics(shop.train2)["progressive"]))
+    assert _flat(metrics["progressive"]) == pytest.approx(
+        _flat(_metrics(shop.train2)["progressive"])
+    )
     found, expected = (
         {
             str(Path(f.path).parent) if f.path.startswith(model_bundle.TENSORBOARD) else f.path
@@ -435,7 +557,9 @@ def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["time", "shuffled"])
-def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself(shop, tmp_path, monkeypatch, order):
+def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself(
+    shop, tmp_path, monkeypatch, order
+):
     p = _with(shop.pipeline, order=order, shuffle_minutes=60)
     both = tmp_path / "features"
     shutil.copytree(shop.features2 / feature_schema.TRANSFORM, both / feature_schema.TRANSFORM)
@@ -447,15 +571,23 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
         return datetime.fromtimestamp(time / 1e6, p.zone).date()
 
     def given(parent):
-        """What a pass consists of: the day that each part goes by, how many blocks it has, and the days in it."""
+        """What a pass consists of: the day that each part goes by, how many blocks it has, and the
+        days in it.
+        """
         ctx = _context(p, SECOND, tmp_path / "out", parent=parent)
         with monkeypatch.context() as patch:
-            patch.setattr(learn, "fit", lambda model, frequency, days, settings, **_: _stop([days, days, settings]))
+            patch.setattr(
+                learn,
+                "fit",
+                lambda model, frequency, days, settings, **_: _stop([days, days, settings]),
+            )
             with pytest.raises(_Stopped) as stopped:
                 learn.train_towers(ctx, both, parent / model_bundle.STATE if parent else None)
         first, second, settings = stopped.value.args[0]
         assert [len(rows) for _, rows in first] == [len(rows) for _, rows in second]
-        return [(day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in first]
+        return [
+            (day, len(set(blocks(rows, settings))), {*map(local, rows.time)}) for day, rows in first
+        ]
 
     scratch, warm = given(None), given(shop.train1)
     assert [day for day, _, _ in warm] == [SECOND] and warm[0][2] == {SECOND}
@@ -475,7 +607,9 @@ def _stop(what):
 
 
 def test_a_parent_whose_state_is_gone_is_named(shop, tmp_path):
-    ctx = _context(shop.pipeline, SECOND, tmp_path / "t", features_at=shop.features2, parent=tmp_path / "gone")
+    ctx = _context(
+        shop.pipeline, SECOND, tmp_path / "t", features_at=shop.features2, parent=tmp_path / "gone"
+    )
     with pytest.raises(UsageError, match=rf"{FIRST}-00000000 is no longer at .*gone.*--mode full"):
         train_stage.run(ctx)
 

@@ -15,7 +15,8 @@ from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.config.sections import IndexConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
-# Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the history.
+# Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the
+# history.
 ITEMS = [f"i{n:02d}" for n in range(12)]
 ANGLES = np.arange(12) * np.pi / 6
 CIRCLE = np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1).astype(np.float32)
@@ -33,7 +34,9 @@ ATTRIBUTES = {
 
 @pytest.fixture(scope="session")
 def towers(tmp_path_factory) -> Path:
-    """A query tower that points at the last item of the history, else at `place`, else at the hour."""
+    """A query tower that points at the last item of the history, else at `place`, else at the
+    hour.
+    """
     import tensorflow as tf
 
     class Query(tf.Module):
@@ -50,28 +53,53 @@ def towers(tmp_path_factory) -> Path:
             last = tf.maximum(0, tf.reduce_sum(tf.cast(recent != "", tf.int32), 1) - 1)
             item = tf.gather(recent, last, batch_dims=1)
             # Whatever the id: its first two digits, 0 without any.
-            number = tf.strings.to_number(tf.strings.regex_replace(item, r"(?s)^[^0-9]*([0-9]{0,2}).*$", r"0\1"))
+            number = tf.strings.to_number(
+                tf.strings.regex_replace(item, r"(?s)^[^0-9]*([0-9]{0,2}).*$", r"0\1")
+            )
             overflow = tf.where(tf.abs(place) > 1e30, np.nan, 0.0)  # as layers do
             elsewhere = tf.where(tf.math.is_nan(place), tf.cast(when_hour, tf.float32), place)
             angle = tf.where(item == "", elsewhere, number) * (np.pi / 6)
-            nothing = tf.cast(tf.strings.length(user), tf.float32) * 0 + tf.cast(when_weekday, tf.float32) * 0
-            return {"vector": tf.stack([tf.cos(angle), tf.sin(angle)], 1) + (nothing + overflow)[:, None]}
+            nothing = (
+                tf.cast(tf.strings.length(user), tf.float32) * 0
+                + tf.cast(when_weekday, tf.float32) * 0
+            )
+            return {
+                "vector": (
+                    tf.stack([tf.cos(angle), tf.sin(angle)], 1) + (nothing + overflow)[:, None]
+                )
+            }
 
     home = tmp_path_factory.mktemp("towers")
     tower = Query()
-    tf.saved_model.save(tower, str(home / "query_tower"), signatures={"serving_default": tower.serve})
+    tf.saved_model.save(
+        tower, str(home / "query_tower"), signatures={"serving_default": tower.serve}
+    )
     return home
 
 
 def users() -> pa.Table:
-    """`anna` came from i03 to i05; `ben` has seen nothing and is at place 9; of `cat` no more is known than an hour."""
+    """`anna` came from i03 to i05; `ben` has seen nothing and is at place 9; of `cat` no more is
+    known than an hour.
+    """
     strings = pa.list_(pa.string())
     rows = [
-        {"_user": "anna", "_past": ["i05", "i04", "i03"], "user": "anna", "recent": ["i03", "i05"], "when_hour": 1},
+        {
+            "_user": "anna",
+            "_past": ["i05", "i04", "i03"],
+            "user": "anna",
+            "recent": ["i03", "i05"],
+            "when_hour": 1,
+        },
         {"_user": "ben", "_past": [], "user": "ben", "recent": [], "place": 9.0, "when_hour": 1},
         {"_user": "cat", "_past": [], "user": "cat", "recent": [], "when_hour": 1},
     ]
-    kinds = {"_user": pa.string(), "_past": strings, "user": pa.string(), "recent": strings, "place": pa.float32()}
+    kinds = {
+        "_user": pa.string(),
+        "_past": strings,
+        "user": pa.string(),
+        "recent": strings,
+        "place": pa.float32(),
+    }
     return pa.Table.from_pylist(
         rows, pa.schema([*kinds.items(), ("when_hour", pa.int64()), ("when_weekday", pa.int64())])
     )
@@ -122,7 +150,12 @@ def publish(
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
     index_stage.build(CIRCLE, CIRCLE, IndexConfig(k=5)).index.save(staged / "index")
     titles = titles or [f"Item [{n}]" for n in range(12)]
-    columns = {"_item": ITEMS, "_name": titles, "_display_title": titles, "_display_colour": ["red", None] * 6}
+    columns = {
+        "_item": ITEMS,
+        "_name": titles,
+        "_display_title": titles,
+        "_display_colour": ["red", None] * 6,
+    }
     columns |= {f"_attribute_{name}": values for name, values in ATTRIBUTES.items()}
     if nominators is not None:  # without, as a release before the mix wrote it
         columns |= {"_popular": [*range(12)], "_lately": [5, *[0] * 10, 4]}
@@ -135,14 +168,23 @@ def publish(
         for n, row in enumerate(users().to_batches(max_chunksize=1)):
             pq.write_table(pa.Table.from_batches([row]), staged / "users" / f"part-{n}.parquet")
     files = {
-        str(p.relative_to(staged)): File(sha256=hashlib.sha256(p.read_bytes()).hexdigest(), size=p.stat().st_size)
+        str(p.relative_to(staged)): File(
+            sha256=hashlib.sha256(p.read_bytes()).hexdigest(), size=p.stat().st_size
+        )
         for p in staged.rglob("*")
         if p.is_file()
     }
     described = Manifest.create(
-        pipeline=pipeline.name, day=date.fromisoformat(day), files=files, items=12, dimension=2, **told
+        pipeline=pipeline.name,
+        day=date.fromisoformat(day),
+        files=files,
+        items=12,
+        dimension=2,
+        **told,
     )
-    Registry(pipeline.registry.root, pipeline.name).publish(str(staged), described, accepted=True, reason="test")
+    Registry(pipeline.registry.root, pipeline.name).publish(
+        str(staged), described, accepted=True, reason="test"
+    )
     return described.version
 
 

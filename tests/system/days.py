@@ -21,13 +21,17 @@ STAGES = ("features", "train", "embed", "index", "publish")
 
 
 def twinspire(*arguments, check=0):
-    """Runs a command in a process of its own that has imported what it needs; the JSON of its last line."""
+    """Runs a command in a process of its own that has imported what it needs; the JSON of its last
+    line.
+    """
     return _told(*warm.run(*arguments), check)
 
 
 def typed(*arguments, check=0):
     """The same as a user types it and Airflow starts it."""
-    done = subprocess.run([sys.executable, "-m", "twinspire", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "twinspire", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
     return _told(done.returncode, done.stdout, done.stderr, check)
 
 
@@ -50,9 +54,15 @@ def state(pipeline_file, day) -> str | None:
 
 
 def result(pipeline_file, day) -> dict:
-    """What must be equal whenever a day is run on the same inputs: files, numbers and versions, no clock times."""
+    """What must be equal whenever a day is run on the same inputs: files, numbers and versions, no
+    clock times.
+    """
     features, train = attempt(pipeline_file, day, "features"), attempt(pipeline_file, day, "train")
-    files = [f for name in ("examples", "corpus", "evaluation", "users") for f in (features / name).rglob("*.parquet")]
+    files = [
+        f
+        for name in ("examples", "corpus", "evaluation", "users")
+        for f in (features / name).rglob("*.parquet")
+    ]
     files += list((features / "transform").rglob("assets/*"))
     made = {str(f.relative_to(features)): f.read_bytes() for f in files}
     for f in sorted((train / "state").rglob("*.npz")):
@@ -63,6 +73,10 @@ def result(pipeline_file, day) -> dict:
         "items": vectors["_item"].to_pylist(),
         "vectors": np.stack(vectors["vector"].to_numpy(zero_copy_only=False)).tobytes(),
         "parent": registry.manifest(registry.accepted()[-1]).parent,
-        "files": {p: f.sha256 for p, f in registry.verify(registry.accepted()[-1]).files.items() if p != "report.html"},
+        "files": {
+            p: f.sha256
+            for p, f in registry.verify(registry.accepted()[-1]).files.items()
+            if p != "report.html"
+        },
         "log": [(e.action, e.version, e.live) for e in registry.log()],
     }

@@ -28,19 +28,31 @@ def test_each_day_is_a_version_that_continues_the_one_before(two_days):
 
 
 def test_it_is_written_down_which_day_statistics_were_compared_with(two_days):
-    one, two = (Path(attempt(two_days[0] / "shop.toml", day, "features")) for day in (FIRST, SECOND))
-    found = [json.loads((of / "report.json").read_text())["statistics"]["compared_with"] for of in (one, two)]
+    one, two = (
+        Path(attempt(two_days[0] / "shop.toml", day, "features")) for day in (FIRST, SECOND)
+    )
+    found = [
+        json.loads((of / "report.json").read_text())["statistics"]["compared_with"]
+        for of in (one, two)
+    ]
     assert found == [None, {"day": FIRST, "attempt": f"dt={FIRST}/features/{one.name}"}]
 
 
 def test_a_version_is_measured_on_a_day_that_it_has_not_seen(two_days):
-    metrics = json.loads((attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text())
-    assert metrics["progressive"]["recall@10"] > 1.3 * metrics["baselines"]["most_popular"]["recall@10"]
+    metrics = json.loads(
+        (attempt(two_days[0] / "shop.toml", SECOND, "train") / "metrics.json").read_text()
+    )
+    assert (
+        metrics["progressive"]["recall@10"]
+        > 1.3 * metrics["baselines"]["most_popular"]["recall@10"]
+    )
     assert metrics["holdout"]["candidate"]["users"] == metrics["holdout"]["baseline"]["users"] > 10
 
 
 def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_path):
-    """Its lists for the stored users, found again from the files of the stages: none of them is of its own making."""
+    """Its lists for the stored users, found again from the files of the stages: none of them is of
+    its own making.
+    """
     shop = str(two_days[0] / "shop.toml")
     told = twinspire("recommend", shop, "--user", "u001", "-k", "5", "--json")
     assert told["source"] == "mix" and all(item["sources"] for item in told["items"])
@@ -48,14 +60,19 @@ def test_a_version_answers_by_the_mix_that_was_fitted_on_its_day(two_days, tmp_p
     assert (mix["fitted"]["on"], mix["fitted"]["day"]) == ("progressive", SECOND)
     assert mix == json.loads((attempt(Path(shop), SECOND, "train") / "mix.json").read_text())
     alone = {
-        name: twinspire("recommend", shop, "--user", "u001", "-k", "100", "--json", "--source", name)
+        name: twinspire(
+            "recommend", shop, "--user", "u001", "-k", "100", "--json", "--source", name
+        )
         for name in mix["sources"]
     }
     scores: dict[str, float] = {}
     for name, found in alone.items():
-        own = [item["item"] for item in found["items"] if item["sources"][0] == name]  # without what fills it up
+        # Without what fills it up
+        own = [item["item"] for item in found["items"] if item["sources"][0] == name]
         for place, item in enumerate(own):
-            scores[item] = scores.get(item, 0) + mix["weights"]["5-19"][name] / (1 + place / mix["constant"])
+            scores[item] = scores.get(item, 0) + mix["weights"]["5-19"][name] / (
+                1 + place / mix["constant"]
+            )
     best = sorted(scores.values(), reverse=True)[:5]
     assert [item["score"] for item in told["items"]] == pytest.approx(best, abs=1e-5)
     (tmp_path / "queries.jsonl").write_text('{"user": "u001"}\n')
@@ -81,21 +98,38 @@ def test_the_demo_shows_what_is_recommended(two_days):
     shown = text.getvalue()
     for user in chosen:
         assert f"Household {user}, " in shown
-        titles = [item["name"] for item in twinspire("recommend", shop, "--user", user, "-k", "10", "--json")["items"]]
+        titles = [
+            item["name"]
+            for item in twinspire("recommend", shop, "--user", user, "-k", "10", "--json")["items"]
+        ]
         assert len(titles) == 10 and all(title[:32] in shown for title in titles)
 
 
 def test_the_report_shows_what_was_measured(two_days):
     shop = two_days[0] / "shop.toml"
-    done = subprocess.run([sys.executable, "-m", "twinspire", "report", shop], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "twinspire", "report", shop],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     page = Path(done.stdout.strip()).read_text()
     train = attempt(shop, SECOND, "train")
-    metrics, examples = (json.loads((train / f"{name}.json").read_text()) for name in ("metrics", "examples"))
+    metrics, examples = (
+        json.loads((train / f"{name}.json").read_text()) for name in ("metrics", "examples")
+    )
     held = metrics["holdout"]
-    lists = (metrics["progressive"], *metrics["baselines"].values(), held["candidate"], held["baseline"])
+    lists = (
+        metrics["progressive"],
+        *metrics["baselines"].values(),
+        held["candidate"],
+        held["baseline"],
+    )
     for measures in lists:
         assert f">{measures['recall@10']:.3f}<" in page
-    assert examples and all(f"User {one['user']}, " in page for one in examples), "the shop stores its users"
+    assert examples and all(f"User {one['user']}, " in page for one in examples), (
+        "the shop stores its users"
+    )
     assert sum(metrics["popularity"]["clicks"]) == pytest.approx(1, abs=0.01)
     assert metrics["frequency"]["items"] > 20 and list((train / "tensorboard").iterdir())
 
@@ -109,12 +143,16 @@ def test_the_same_day_again_is_skipped_and_changes_nothing(two_days):
 
 
 def test_a_stage_done_over_gives_the_same_result(shop):
-    """Each in a process as Airflow starts it, which orders its sets otherwise than the run of both days did."""
+    """Each in a process as Airflow starts it, which orders its sets otherwise than the run of both
+    days did.
+    """
     before = result(shop, SECOND)
     for stage in STAGES:
         assert typed(stage, str(shop), "--date", SECOND, "--force")["status"] == "done"
     after = result(shop, SECOND)
-    assert not [key for key in before if before[key] != after[key]], "and so the same version, published once"
+    assert not [key for key in before if before[key] != after[key]], (
+        "and so the same version, published once"
+    )
 
 
 def test_later_logs_do_not_change_an_older_day(shop):
@@ -124,7 +162,9 @@ def test_later_logs_do_not_change_an_older_day(shop):
         shutil.rmtree(shop.parent / f"events/dt={later}")
     assert twinspire("features", str(shop), "--date", SECOND, "--force")["status"] == "done"
     assert result(shop, SECOND) == before
-    assert twinspire("train", str(shop), "--date", SECOND)["status"] == "already done", "equal input, nothing to do"
+    assert twinspire("train", str(shop), "--date", SECOND)["status"] == "already done", (
+        "equal input, nothing to do"
+    )
 
 
 def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
@@ -135,12 +175,16 @@ def test_a_model_is_published_beside_the_parent_it_was_measured_against(shop):
         assert twinspire(stage, str(shop), "--date", THIRD)["mode"] == "full"
     twinspire("rollback", str(shop), "--to", first)
     told = twinspire("publish", str(shop), "--date", THIRD, check=2)
-    assert second in told["reason"] and first in told["reason"] and "twinspire train" in told["reason"]
+    assert (
+        second in told["reason"] and first in told["reason"] and "twinspire train" in told["reason"]
+    )
     assert registry_of(shop).live() == first
     twinspire("promote", str(shop), second, "--despite-gate", "it was not that")
     published = twinspire("publish", str(shop), "--date", THIRD)
     assert published["parent"] == second and published["live"]
-    assert registry_of(shop).manifest(published["version"]).parent is None, "it was trained from scratch"
+    assert registry_of(shop).manifest(published["version"]).parent is None, (
+        "it was trained from scratch"
+    )
 
 
 def test_a_late_day_in_a_range_does_not_stop_the_others(shop):
@@ -156,26 +200,35 @@ def test_only_what_a_change_of_the_file_touches_is_done_again(shop):
     assert found == [*["already done"] * 4, "done"]
     shop.write_text(shop.read_text().replace("days = 3", "days = 2"))
     told = twinspire("train", str(shop), "--date", SECOND, check=2)
-    assert "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
+    assert (
+        "made before the file changed" in told["reason"] and "twinspire features" in told["reason"]
+    )
 
 
 def test_a_larger_holdout_does_not_measure_on_users_that_were_trained_on(shop):
-    """The first day was trained on its whole window but a fifth, the second on all but a fifth: .3 holds out more."""
+    """The first day was trained on its whole window but a fifth, the second on all but a fifth: .3
+    holds out more.
+    """
     text = shop.read_text().replace("min_users = 10\n", "min_users = 1000\n")
     held = {}
     for share in ("0.2", "0.3"):
         shop.write_text(text.replace("holdout = 0.2", f"holdout = {share}"))
         for stage in STAGES[:2]:
             twinspire(stage, str(shop), "--date", THIRD)
-        held[share] = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())["holdout"]
+        held[share] = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())[
+            "holdout"
+        ]
     assert held["0.2"]["days"] == 7 and held["0.2"]["users"] > 1.5 * held["0.3"]["users"]
-    # On each of the six days before, the line of versions was trained on some that would be held out now.
+    # On each of the six days before, the line of versions was trained on some that would be held
+    # out now.
     assert held["0.3"]["days"] == 1
 
 
 def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     text = shop.read_text()
-    shop.write_text(text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }"))
+    shop.write_text(
+        text.replace("min_users = 10", "min_users = 10\nfloors = { 'recall@10' = 0.999 }")
+    )
     told = twinspire("run", str(shop), "--date", THIRD, check=4)
     assert told["days"][0]["outcome"] == "refused" and "0.9990" in told["days"][0]["reason"]
     registry = registry_of(shop)
@@ -187,7 +240,9 @@ def test_a_day_refused_by_the_gate_is_not_inherited(shop):
     assert registry.live() == refused
 
 
-def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(shop):
+def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_the_commands_told(
+    shop,
+):
     def summary(day):
         told = twinspire("summary", str(shop), "--date", day)
         return {name: told[name] for name in ("gaps", "not_inherited", "not_inherited_by")}
@@ -209,7 +264,13 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
     assert registry.live()[:10] == late and registry.log()[-1].version == filled["version"]
 
     found, of_filled = summary(late), summary(THIRD)
-    assert found["gaps"] == found["not_inherited_by"] == of_filled["gaps"] == of_filled["not_inherited"] == []
+    assert (
+        found["gaps"]
+        == found["not_inherited_by"]
+        == of_filled["gaps"]
+        == of_filled["not_inherited"]
+        == []
+    )
     (since,), (heir,) = found["not_inherited"], of_filled["not_inherited_by"]
     assert (since["from"], heir["from"], heir["command"]) == (THIRD, late, since["command"])
     [anew] = do_again(heir)
@@ -219,13 +280,25 @@ def test_an_older_day_filled_in_later_does_not_go_live_and_can_be_inherited_by_t
 
 def test_versions_are_listed_rolled_back_and_pruned(shop):
     newest, older = twinspire("versions", str(shop), "--json")
-    assert (newest["status"], older["status"]) == ("live", "accepted") and newest["metric"] == "recall@10"
+    assert (newest["status"], older["status"]) == ("live", "accepted") and newest[
+        "metric"
+    ] == "recall@10"
     metrics = json.loads((attempt(shop, SECOND, "train") / "metrics.json").read_text())
     later = older["next_day"]
-    assert (later["version"], later["value"]) == (newest["version"], metrics["progressive"]["recall@10"])
-    assert newest["next_day"] is None and newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
+    assert (later["version"], later["value"]) == (
+        newest["version"],
+        metrics["progressive"]["recall@10"],
+    )
+    assert (
+        newest["next_day"] is None
+        and newest["value"] == metrics["holdout"]["candidate"]["recall@10"]
+    )
     shown = twinspire("show", str(shop), "--json")
-    assert shown["version"] == newest["version"] and shown["parent"] == older["version"] and len(shown["log"]) == 1
+    assert (
+        shown["version"] == newest["version"]
+        and shown["parent"] == older["version"]
+        and len(shown["log"]) == 1
+    )
     back = twinspire("rollback", str(shop), "--reason", "bad logs")
     assert back["live"] == older["version"] and back["rolled_back"] == [newest["version"]]
     twinspire("pin", str(shop), newest["version"])
@@ -235,9 +308,15 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     assert str(attempt(shop, SECOND, "features")) in dry["working_files"]
     twinspire("pin", str(shop), newest["version"], "--remove")
     gone = twinspire("prune", str(shop), "--keep", "0", "--keep-days", "0", "--yes")
-    assert gone["versions"] == [newest["version"]] and not any(Path(place).exists() for place in gone["working_files"])
+    assert gone["versions"] == [newest["version"]] and not any(
+        Path(place).exists() for place in gone["working_files"]
+    )
     assert (
-        state.exists() and twinspire("recommend", str(shop), "--user", "u001", "--json")["version"] == older["version"]
+        state.exists()
+        and twinspire("recommend", str(shop), "--user", "u001", "--json")["version"]
+        == older["version"]
     )
     told = twinspire("run", str(shop), "--date", SECOND)
-    assert told["days"][0]["parent"] == older["version"], "the state that the next day needs was kept"
+    assert told["days"][0]["parent"] == older["version"], (
+        "the state that the next day needs was kept"
+    )

@@ -1,4 +1,6 @@
-"""A pipeline goes on after any edit of its features: by a warm start where shapes allow it, else from scratch."""
+"""A pipeline goes on after any edit of its features: by a warm start where shapes allow it, else
+from scratch.
+"""
 
 import json
 import shutil
@@ -36,7 +38,8 @@ FEATURES = {
 # What a warm start can carry over, and what is then missing for the parent.
 GENTLE = {
     "item_age": None,  # removed
-    "cost": {"kind": "number", "tower": "item", "column": "price"},  # added; or, with the next one, renamed
+    # Added; or, with the next one, renamed
+    "cost": {"kind": "number", "tower": "item", "column": "price"},
     "price": None,
     "device": {"kind": "categories", "tower": "query", "separator": "|"},  # another kind
     "city": {"kind": "category", "tower": "item", "column": "kind"},  # in the other tower
@@ -69,12 +72,17 @@ def write(file, **edits):
     """Writes the pipeline file with these features otherwise, or without those that are None."""
     named = {name: f for name, f in (FEATURES | edits).items() if f}
     tables = [
-        f"[features.{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in f.items())
+        f"[features.{name}]\n"
+        + "\n".join(f"{key} = {json.dumps(value)}" for key, value in f.items())
         for name, f in named.items()
     ]
     head, tail = PIPELINE.split("[features.user]")[0], "[train]" + PIPELINE.split("[train]")[1]
     text = "\n".join([head, *tables, tail])
-    for was, now in (("train_days = 5", "train_days = 2"), ("epochs = 5", "epochs = 1"), ("deterministic = true", "")):
+    for was, now in (
+        ("train_days = 5", "train_days = 2"),
+        ("epochs = 5", "epochs = 1"),
+        ("deterministic = true", ""),
+    ):
         text = text.replace(was, now)
     file.write_text(text)
 
@@ -94,7 +102,9 @@ def parent_day(tmp_path_factory):
     items = pl.read_parquet(place)
     look = [[float(n % 3), 1.0, 2.0, 3.0] for n in range(len(items))]
     tags = pl.Series("tags", [["a", "b"]] * len(items))
-    items.with_columns(pl.Series("look", [row[:3] for row in look]), pl.Series("wide", look), tags).write_parquet(place)
+    items.with_columns(
+        pl.Series("look", [row[:3] for row in look]), pl.Series("wide", look), tags
+    ).write_parquet(place)
     write(file)
     twinspire("run", file, "--date", PARENT)
     return folder
@@ -108,11 +118,15 @@ def shop(parent_day, tmp_path):
 
 
 def unread(shop):
-    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["parent_unread"]
+    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())[
+        "parent_unread"
+    ]
 
 
 def baseline(shop):
-    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["holdout"]["baseline"]
+    return json.loads((attempt(shop, EDITED, "train") / "metrics.json").read_text())["holdout"][
+        "baseline"
+    ]
 
 
 def score(shop, **more):
@@ -124,14 +138,20 @@ def score(shop, **more):
     for name, rows in (("asked", asked), ("taken", taken)):
         (shop.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = [shop.parent / f"{name}.jsonl" for name in ("asked", "taken")]
-    return twinspire("evaluate", shop, "--queries", files[0], "--truth", files[1], "--json")["measures"]["two_tower"]
+    return twinspire("evaluate", shop, "--queries", files[0], "--truth", files[1], "--json")[
+        "measures"
+    ]["two_tower"]
 
 
-def test_what_was_edited_is_missing_when_a_version_is_evaluated_and_no_refresh_gives_it_to_its_towers(shop):
+def test_what_was_edited_is_missing_when_a_version_is_evaluated_and_no_refresh_gives_it_to_its_towers(
+    shop,
+):
     without = score(shop)
     write(shop, **GENTLE)
     assert score(shop, device=["phone"], city="Rome") == without and without["recall@10"] > 0
-    with pytest.raises(UsageError, match=r"city, cost, device, item_age, price changed since .* was. Train a day"):
+    with pytest.raises(
+        UsageError, match=r"city, cost, device, item_age, price changed since .* was. Train a day"
+    ):
         twinspire("refresh", shop, "--date", PARENT)
 
 
@@ -139,7 +159,9 @@ def test_training_goes_on_where_shapes_allow_it(shop):
     write(shop, **GENTLE)
     before = registry_of(shop).live()
     told = twinspire("recommend", shop, "--user", "u001", "-k", "3", "--json")
-    assert told["version"] == before and len(told["items"]) == 3, "the file is newer than the version"
+    assert told["version"] == before and len(told["items"]) == 3, (
+        "the file is newer than the version"
+    )
     twinspire("run", shop, "--date", EDITED)
     assert sorted(unread(shop)) == MISSING and baseline(shop)["recall@10"] > 0
     registry = registry_of(shop)
@@ -155,7 +177,13 @@ def test_else_from_scratch_with_the_keys_named(shop):
     twinspire("features", shop, "--date", EDITED, "--mode", "full")
     with pytest.raises(UsageError) as refused:
         twinspire("train", shop, "--date", EDITED)
-    for key in ("city.hash_buckets", "title.hash_buckets", "look.size", "price", "tags.hash_buckets"):
+    for key in (
+        "city.hash_buckets",
+        "title.hash_buckets",
+        "look.size",
+        "price",
+        "tags.hash_buckets",
+    ):
         assert f"features.{key} now gives" in str(refused.value)
     assert "features.kind" not in str(refused.value) and "--mode full" in str(refused.value)
     twinspire("run", shop, "--date", EDITED, "--mode", "full")

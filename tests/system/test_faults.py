@@ -23,7 +23,9 @@ from twinspire_core.contracts import attempts
 
 @pytest.fixture(scope="module")
 def undisturbed(two_days, tmp_path_factory):
-    """The third day without faults: what it makes, what each stage makes, and how long each takes."""
+    """The third day without faults: what it makes, what each stage makes, and how long each
+    takes.
+    """
     folder = tmp_path_factory.mktemp("undisturbed") / "shop"
     shutil.copytree(two_days[0], folder)
     seconds, outputs = {}, {}
@@ -33,7 +35,9 @@ def undisturbed(two_days, tmp_path_factory):
         twinspire(stage, str(folder / "shop.toml"), "--date", THIRD)
         seconds[stage] = time.monotonic() - started
         outputs[stage] = output(folder / "shop.toml", stage)
-    return SimpleNamespace(result=result(folder / "shop.toml", THIRD), seconds=seconds, outputs=outputs)
+    return SimpleNamespace(
+        result=result(folder / "shop.toml", THIRD), seconds=seconds, outputs=outputs
+    )
 
 
 def output(pipeline_file, stage):
@@ -43,7 +47,9 @@ def output(pipeline_file, stage):
 def test_forked_commands_have_what_typed_ones_import():
     """TensorFlow without Keras."""
     warm.run("--version")
-    code = "import sys; sys.exit(10 * ('model.train_stage' in sys.modules) + ('keras' in sys.modules))"
+    code = (
+        "import sys; sys.exit(10 * ('model.train_stage' in sys.modules) + ('keras' in sys.modules))"
+    )
     process = warm._forked.Process(target=exec, args=(code,))
     process.start()
     assert warm.join(process) == 10
@@ -52,7 +58,9 @@ def test_forked_commands_have_what_typed_ones_import():
 def test_two_runs_of_a_day_at_once(shop, undisturbed):
     both = [warm.start("run", str(shop), "--date", THIRD) for _ in range(2)]
     assert [warm.join(one) for one in both] == [0, 0]
-    assert result(shop, THIRD) == undisturbed.result, "equal content is one version and one entry of the log"
+    assert result(shop, THIRD) == undisturbed.result, (
+        "equal content is one version and one entry of the log"
+    )
 
 
 def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, undisturbed):
@@ -85,7 +93,8 @@ def test_a_later_day_waits_for_one_under_way(shop):
     twinspire("train", str(shop), "--date", THIRD, "--run", "one", check=2)
     twinspire(*waiting, check=75)
     twinspire("train", str(shop), "--date", THIRD, check=2)
-    twinspire(*waiting, check=75)  # neither another run's end nor a stage by hand ends the second run
+    # Neither another run's end nor a stage by hand ends the second run
+    twinspire(*waiting, check=75)
     twinspire("day", str(shop), "--date", THIRD, "--close")
     twinspire(*waiting)
 
@@ -110,7 +119,9 @@ def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
     assert "--close" in twinspire(*ask, check=75)["reason"]
     time.sleep(2)
     told = twinspire(*ask, check=2)["reason"]
-    assert f"day {shop} --date {THIRD} --close" in told and "run dead" in told and "train.wait" in told
+    assert (
+        f"day {shop} --date {THIRD} --close" in told and "run dead" in told and "train.wait" in told
+    )
     assert state(shop, "2024-03-12") == "failed", "and so keeps no later day waiting in turn"
     assert "train.wait" in twinspire("train", str(shop), "--date", "2024-03-12", check=75)["reason"]
     twinspire(*ask, check=75)  # cleared by hand: it waits anew

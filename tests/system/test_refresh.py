@@ -1,4 +1,6 @@
-"""The shop's catalogue changes between two trainings: what a refresh makes of it, and what it leaves alone."""
+"""The shop's catalogue changes between two trainings: what a refresh makes of it, and what it
+leaves alone.
+"""
 
 import sys
 from datetime import date
@@ -34,7 +36,9 @@ NEW = ["n1", "n2"]
 
 @pytest.fixture
 def changed(shop):
-    """The shop with a snapshot of the third day: ten items are withdrawn, two are new; one costs more."""
+    """The shop with a snapshot of the third day: ten items are withdrawn, two are new; one costs
+    more.
+    """
     change(shop, THIRD, gone=GONE)
     return shop
 
@@ -69,18 +73,35 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             cut(patch, owner, name)
             refresh(p, AT)
-        assert len(registry.log()) == len(log) + entries, "killed before it was logged, and just after"
+        assert len(registry.log()) == len(log) + entries, (
+            "killed before it was logged, and just after"
+        )
     told = refresh(p, AT)
     version, described = told["version"], registry.verify(told["version"])
-    assert registry.live() == version and registry.log()[-1].version == version and len(registry.log()) == len(log) + 1
+    assert (
+        registry.live() == version
+        and registry.log()[-1].version == version
+        and len(registry.log()) == len(log) + 1
+    )
     assert (told["new"], told["withdrawn"], told["changed"] + told["reused"]) == (2, 10, 110)
 
     # What is of the training is the trained version's; days go on as if there were no refresh.
     before = registry.manifest(trained)
-    kept = [name for name in before.files if name.startswith(("query_tower/", "item_tower/", "metrics", "mix"))]
+    kept = [
+        name
+        for name in before.files
+        if name.startswith(("query_tower/", "item_tower/", "metrics", "mix"))
+    ]
     assert len(kept) > 5 and all(described.files[name] == before.files[name] for name in kept)
-    assert (described.date, described.corpus_date, described.refreshes) == (before.date, AT, trained)
-    assert (described.parent, described.sources["train"]) == (before.parent, before.sources["train"])
+    assert (described.date, described.corpus_date, described.refreshes) == (
+        before.date,
+        AT,
+        trained,
+    )
+    assert (described.parent, described.sources["train"]) == (
+        before.parent,
+        before.sources["train"],
+    )
     assert find_parent(p, AT) == parent and parent.version == trained
 
     # The catalogue, its vectors and its index are what a rebuild from nothing makes.
@@ -95,10 +116,16 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
     _, scores = found.search(queries, 20)
     _, best = exact.search(fresh, queries, 20)
-    assert np.allclose(scores, best, atol=1e-5) and len(queries) > 100, "the same neighbours, found at the same recall"
+    assert np.allclose(scores, best, atol=1e-5) and len(queries) > 100, (
+        "the same neighbours, found at the same recall"
+    )
     near = pq.read_table(home / "co_occurrence.parquet")
-    assert pc.max(pc.list_flatten(near["_rows"])).as_py() < len(names), "neighbours are rows of the new catalogue"
-    user = next(u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE))
+    assert pc.max(pc.list_flatten(near["_rows"])).as_py() < len(names), (
+        "neighbours are rows of the new catalogue"
+    )
+    user = next(
+        u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE)
+    )
     for source in SOURCES:
         shown = user_result(Version.open(p), user, 112, source=source)
         listed = {item["item"] for item in shown["items"]}
@@ -109,11 +136,14 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     asked = []
     real = lineage.find_start_of_refresh
     monkeypatch.setattr(
-        "twinspire.runs.refresh.find_start_of_refresh", lambda *facts: asked.append(facts) or real(*facts)
+        "twinspire.runs.refresh.find_start_of_refresh",
+        lambda *facts: asked.append(facts) or real(*facts),
     )
     again = refresh(p, AT, force=True)
     assert asked == [(p, trained, AT, attempts.latest(p, AT, "refresh").key)]
-    assert (again["status"], again["version"]) == ("done", version) and len(registry.log()) == len(log) + 1
+    assert (again["status"], again["version"]) == ("done", version) and len(registry.log()) == len(
+        log
+    ) + 1
     with pytest.raises(UsageError, match="twinspire rollback"):
         refresh(p, date.fromisoformat(FIRST))
     live, other, _ = registry.statuses()
@@ -140,7 +170,9 @@ def test_towers_that_went_live_meanwhile_are_not_replaced(changed, monkeypatch):
     p, registry = load(changed), registry_of(changed)
     first, _ = registry.accepted()
     with monkeypatch.context() as patch, pytest.raises(TryAgain, match=first):
-        cut(patch, index_stage, "run", meanwhile=lambda: registry.rollback(first, reason="bad logs"))
+        cut(
+            patch, index_stage, "run", meanwhile=lambda: registry.rollback(first, reason="bad logs")
+        )
         refresh(p, AT)
     assert registry.log()[-1].action == "rollback" and registry.live() == first
 
@@ -152,11 +184,17 @@ def test_a_catalogue_that_was_exchanged_is_refused(shop):
     for _ in range(2):
         with pytest.raises(GateRefused, match="70 items are gone from the 120 before"):
             refresh(p, AT)
-    assert registry.live() == live and registry.log()[-1].action == "refuse" and len(registry.log()) == 3
+    assert (
+        registry.live() == live
+        and registry.log()[-1].action == "refuse"
+        and len(registry.log()) == 3
+    )
 
 
 def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp_path):
-    """A version of the third day, made of the second's files, is published after a refresh of the day after that."""
+    """A version of the third day, made of the second's files, is published after a refresh of the
+    day after that.
+    """
     p, registry = load(changed), registry_of(changed)
     trained, after = registry.live(), date(2024, 3, 12)
     refreshed = refresh(p, after)
@@ -164,13 +202,20 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
     storage.copy_tree(f"{registry.root}/shop/versions/{trained}", str(tmp_path / "staged"))
     (tmp_path / "staged/manifest.json").unlink()
     old = registry.manifest(trained)
-    fields = {name: getattr(old, name) for name in ("settings", "items", "dimension", "sources", "quality")}
+    fields = {
+        name: getattr(old, name)
+        for name in ("settings", "items", "dimension", "sources", "quality")
+    }
     described = Manifest.create(pipeline="shop", day=AT, files=old.files, parent=trained, **fields)
     registry.publish(str(tmp_path / "staged"), described, accepted=True, reason="")
-    assert registry.live() == refreshed["version"], "its towers are newer, but its catalogue is older"
+    assert registry.live() == refreshed["version"], (
+        "its towers are newer, but its catalogue is older"
+    )
     told = catch_up(p, described.version)
     live = registry.manifest(registry.live())
-    assert (live.version, live.date, live.corpus_date) == (told["version"], AT, after) and told["live"]
+    assert (live.version, live.date, live.corpus_date) == (told["version"], AT, after) and told[
+        "live"
+    ]
     assert live.refreshes == told["trained"] == described.version and live.items == 112
     assert catch_up(p, described.version)["version"] == live.version and len(registry.log()) == 5
     assert find_parent(p, date(2024, 3, 13)).version == described.version

@@ -27,13 +27,16 @@ ASKED = [
 
 
 def test_a_published_model_answers_as_its_index_does(shop):
-    """In a process that knows TensorFlow alone; made by publish and by embed, the files are the same."""
+    """In a process that knows TensorFlow alone; made by publish and by embed, the files are the
+    same.
+    """
     shop.write_text(shop.read_text().replace("tensorflow = false", "tensorflow = true"))
     day, made = (str(shop), "--date", SECOND), []
     typed("publish", *day)  # embed was not asked for it: publish makes it
     made.append(registry_of(shop).accepted()[-1])
     twinspire("embed", *day, "--force")  # a process that orders its sets otherwise
-    twinspire("index", *day, "--force")  # an index that is done names the attempt of embed that it was made from
+    # An index that is done names the attempt of embed that it was made from
+    twinspire("index", *day, "--force")
     without_tensorflow("publish", *day, "--force")
     made.append(registry_of(shop).accepted()[-1])
     assert made[0] == made[1]
@@ -67,4 +70,6 @@ def without_tensorflow(*arguments: str) -> None:
 
 
 def _plain(values: np.ndarray) -> list:
-    return np.vectorize(lambda one: one.decode() if isinstance(one, bytes) else one, otypes=[object])(values).tolist()
+    return np.vectorize(
+        lambda one: one.decode() if isinstance(one, bytes) else one, otypes=[object]
+    )(values).tolist()

@@ -1,4 +1,6 @@
-"""A module that is hidden cannot be imported meanwhile, and is there afterwards as it was before."""
+"""A module that is hidden cannot be imported meanwhile, and is there afterwards as it was
+before.
+"""
 
 import colorsys
 import importlib
@@ -32,7 +34,11 @@ def test_a_module_is_as_it_was_when_the_last_of_several_threads_has_done():
 
 
 def test_what_was_not_imported_can_be_imported_afterwards():
-    with pytest.raises(ValueError), block_import("nobody_imported_this"), block_import("nobody_imported_this"):
+    with (
+        pytest.raises(ValueError),
+        block_import("nobody_imported_this"),
+        block_import("nobody_imported_this"),
+    ):
         raise ValueError
     assert "nobody_imported_this" not in sys.modules
 
@@ -43,7 +49,9 @@ def told(code: str) -> list[str]:
 
 
 def test_compiled_libraries_do_without_what_is_left_out():
-    """Arrow asks for pandas from compiled code, and takes an entry None of sys.modules for a module."""
+    """Arrow asks for pandas from compiled code, and takes an entry None of sys.modules for a
+    module.
+    """
     code = """
 import colorsys, sys
 from twinspire_core.blocked_imports import leave_out

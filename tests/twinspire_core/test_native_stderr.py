@@ -24,7 +24,9 @@ def test_nothing_is_heard_unless_it_fails(capfd):
 
 
 def test_threads_whose_blocks_overlap_leave_standard_error_as_it_was(capfd):
-    """One begins, another begins, the first ends, then the other: as versions are loaded for pages and for answers."""
+    """One begins, another begins, the first ends, then the other: as versions are loaded for pages
+    and for answers.
+    """
     inside, end = threading.Event(), threading.Event()
 
     def other():

@@ -13,8 +13,12 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 
 _LEFT = 24 * 3600  # seconds since the last file was written; a publication takes minutes
-VersionArgument = Annotated[str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")]
-Reason = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")
+]
+Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept in the log.")
+]
 
 
 def registry_of(pipeline: Pipeline) -> Registry:
@@ -26,14 +30,17 @@ def promote(
     pipeline: PipelineFile,
     version: VersionArgument,
     despite_gate: Annotated[
-        str | None, typer.Option("--despite-gate", metavar="REASON", help="Overrule the gate, and say why.")
+        str | None,
+        typer.Option("--despite-gate", metavar="REASON", help="Overrule the gate, and say why."),
     ] = None,
     reason: Reason = None,
 ) -> None:
     """Make a stored version live."""
     registry = registry_of(open_pipeline(pipeline))
     why = despite_gate or reason or "promoted by hand"
-    entry = registry.promote(registry.find(version), reason=why, despite_gate=despite_gate is not None)
+    entry = registry.promote(
+        registry.find(version), reason=why, despite_gate=despite_gate is not None
+    )
     console.print(f"{entry.version} is live.", highlight=False)
     print_json(entry.model_dump(mode="json"))
 
@@ -42,16 +49,25 @@ def rollback(
     pipeline: PipelineFile,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="VERSION", help="Id, a beginning of it, or day; by default the one live before."),
+        typer.Option(
+            "--to",
+            metavar="VERSION",
+            help="Id, a beginning of it, or day; by default the one live before.",
+        ),
     ] = None,
     reason: Reason = None,
 ) -> None:
     """Go back to an earlier version; later days do not inherit from the ones rolled back."""
     registry = registry_of(open_pipeline(pipeline))
     before = registry.live()
-    entry = registry.rollback(registry.find(to) if to else None, reason=reason or "rolled back by hand")
+    entry = registry.rollback(
+        registry.find(to) if to else None, reason=reason or "rolled back by hand"
+    )
     undone = ", ".join(entry.rolled_back) or "none"
-    console.print(f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.", highlight=False)
+    console.print(
+        f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.",
+        highlight=False,
+    )
     print_json(entry.model_dump(mode="json"))
 
 
@@ -73,21 +89,29 @@ def pin(
 def prune(
     pipeline: PipelineFile,
     keep: Annotated[
-        int | None, typer.Option(help="Newest versions kept; registry.keep_versions by default.", min=0)
+        int | None,
+        typer.Option(help="Newest versions kept; registry.keep_versions by default.", min=0),
     ] = None,
-    keep_days: Annotated[int | None, typer.Option(help="Days kept; registry.keep_days by default.", min=0)] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only say what would be deleted.")] = False,
+    keep_days: Annotated[
+        int | None, typer.Option(help="Days kept; registry.keep_days by default.", min=0)
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete. Without it, only say what would be deleted.")
+    ] = False,
 ) -> None:
     """Delete old versions and working files; a dry run unless --yes.
 
-    Never the live or a pinned version, nor the training state that a kept version was made from. What publications that
-    were killed or gave up have left in the registry goes once it is a day old.
+    Never the live or a pinned version, nor the training state that a kept version was made from.
+    What publications that were killed or gave up have left in the registry goes once it is a day
+    old.
     """
     p = open_pipeline(pipeline)
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
     days = p.registry.keep_days if keep_days is None else keep_days
-    spare = registry.prunable(keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today)
+    spare = registry.prunable(
+        keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today
+    )
     files = unused_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
     before = time.time() - _LEFT
     left = registry.unpublished(before=before)

@@ -32,21 +32,42 @@ from twinspire_core.messages import format_message
 
 def day(
     pipeline: PipelineFile,
-    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")
+    ] = None,
     instant: Annotated[
-        str | None, typer.Option(metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day.")
+        str | None,
+        typer.Option(
+            metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day."
+        ),
     ] = None,
     turn: Annotated[
-        bool, typer.Option(help="Only tell whether all earlier days have ended: 0; 75 not yet; 2 after train.wait.")
+        bool,
+        typer.Option(
+            help="Only tell whether all earlier days have ended: 0; 75 not yet; 2 after train.wait."
+        ),
     ] = False,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="With --turn: wait so long while one earlier day is left.")
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="With --turn: wait so long while one earlier day is left.",
+        ),
     ] = 0,
     close: Annotated[
-        bool, typer.Option(help="End what is open of the day, or only --run (on any day), so that later days go on.")
+        bool,
+        typer.Option(
+            help=(
+                "End what is open of the day, or only --run (on any day), so that later days go on."
+            )
+        ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Without: only tell which day it is; open nothing.")
+        bool,
+        typer.Option(
+            "--check/--no-check", help="Without: only tell which day it is; open nothing."
+        ),
     ] = True,
     run: Run = None,
 ) -> None:
@@ -84,19 +105,29 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
         return datetime.now(pipeline.zone).date() - timedelta(days=1)
     moment = datetime.fromisoformat(instant)
     if moment.tzinfo is None:
-        raise UsageError(f"An instant needs its offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}.")
+        raise UsageError(
+            f"An instant needs its offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}."
+        )
     return moment.astimezone(pipeline.zone).date()
 
 
 def features(
-    pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False, run: Run = None
+    pipeline: PipelineFile,
+    date: Date,
+    mode: ModeOption = "incremental",
+    force: Force = False,
+    run: Run = None,
 ) -> None:
     """Make the day's examples, corpus, queries, transform graph and statistics (Beam)."""
     _stage("features", pipeline, date, mode=mode, force=force, run=run)
 
 
 def train(
-    pipeline: PipelineFile, date: Date, mode: ModeOption = "incremental", force: Force = False, run: Run = None
+    pipeline: PipelineFile,
+    date: Date,
+    mode: ModeOption = "incremental",
+    force: Force = False,
+    run: Run = None,
 ) -> None:
     """Measure the parent on the day, then train on it; write both towers."""
     _stage("train", pipeline, date, mode=mode, force=force, run=run)
@@ -108,12 +139,18 @@ def embed(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = N
 
 
 def index(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = None) -> None:
-    """Build the nearest-neighbour index, with the settings of the day before while they do; measure its recall."""
+    """Build the nearest-neighbour index, with the settings of the day before while they do; measure
+    its recall.
+    """
     _stage("index", pipeline, date, force=force, run=run)
 
 
 def publish(
-    pipeline: PipelineFile, date: Date, promote: PromoteOption = "auto", force: Force = False, run: Run = None
+    pipeline: PipelineFile,
+    date: Date,
+    promote: PromoteOption = "auto",
+    force: Force = False,
+    run: Run = None,
 ) -> None:
     """Judge the day's version by the gate and publish it; exit 4 when refused."""
     _stage("publish", pipeline, date, promote=promote, force=force, run=run)
@@ -128,7 +165,9 @@ def _stage(name: str, file: str, date: str, **options: Any) -> None:
 
 
 def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict:
-    """Runs a stage; a version that only its older catalogue keeps from going live gets the live one's."""
+    """Runs a stage; a version that only its older catalogue keeps from going live gets the live
+    one's.
+    """
     told = runner.run_stage(pipeline, day, name, **options)
     caught_up = name == "publish" and options["promote"] == "auto" and not told["live"]
     return told | (catch_up(pipeline, told["version"]) if caught_up else {})
@@ -136,31 +175,49 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict
 
 @contextmanager
 def json_on_error(stage: str) -> Iterator[dict]:
-    """A stage's standard output ends with a JSON line whatever happens; what is put into the dictionary is added."""
+    """A stage's standard output ends with a JSON line whatever happens; what is put into the
+    dictionary is added.
+    """
     told: dict = {"stage": stage}
     try:
         yield told
     except TwinspireError as e:
-        print_json({**told, "status": type(e).__name__, "exit_code": e.exit_code, "reason": format_message(e)})
+        print_json(
+            {
+                **told,
+                "status": type(e).__name__,
+                "exit_code": e.exit_code,
+                "reason": format_message(e),
+            }
+        )
         raise
 
 
 def run(
     pipeline: PipelineFile,
-    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="One day; yesterday by default.")] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First of a range of days.")] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last of the range.")] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", metavar="DATE", help="One day; yesterday by default.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="First of a range of days.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Last of the range.")
+    ] = None,
     mode: ModeOption = "incremental",
     force: Force = False,
     promote: PromoteOption = "auto",
 ) -> None:
     """Run all stages of a day, or of a range of days oldest first, without Airflow.
 
-    What is done for the same inputs is skipped. A day that is late, empty or refused does not stop later ones; any
-    other failure does.
+    What is done for the same inputs is skipped. A day that is late, empty or refused does not stop
+    later ones; any other failure does.
     """
     p = open_pipeline(pipeline)
-    outcomes = [_run_day(p, d, mode=mode, force=force, promote=promote) for d in _range(p, date, first, last)]
+    outcomes = [
+        _run_day(p, d, mode=mode, force=force, promote=promote)
+        for d in _range(p, date, first, last)
+    ]
     console.print(_outcome_table(outcomes))
     print_json({"pipeline": p.name, "days": outcomes})
     for outcome, error in (("refused", GateRefused), ("late", TryAgain)):
@@ -191,21 +248,42 @@ def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
         try:
             last = _run_stage(pipeline, day, name, **options)
         except KeyboardInterrupt:
-            console.print(f"Interrupted in {name} of {day}. What is done is kept: the same command goes on from there.")
+            console.print(
+                f"Interrupted in {name} of {day}. What is done is kept: the same command goes on"
+                " from there."
+            )
             raise
         except TryAgain as e:
             if name != "features":
                 raise
             console.print(f"[yellow]late[/] {format_message(e)}", highlight=False)
-            return {"day": str(day), "outcome": "late", "reason": format_message(e), "seconds": seconds}
+            return {
+                "day": str(day),
+                "outcome": "late",
+                "reason": format_message(e),
+                "seconds": seconds,
+            }
         except NothingToDo as e:
             console.print(f"[yellow]skipped[/] {format_message(e)}", highlight=False)
-            return {"day": str(day), "outcome": "skipped", "reason": format_message(e), "seconds": seconds}
+            return {
+                "day": str(day),
+                "outcome": "skipped",
+                "reason": format_message(e),
+                "seconds": seconds,
+            }
         except GateRefused as e:
             console.print(f"[red]refused[/] {format_message(e)}", highlight=False)
-            return {"day": str(day), "outcome": "refused", "reason": format_message(e), "seconds": seconds}
+            return {
+                "day": str(day),
+                "outcome": "refused",
+                "reason": format_message(e),
+                "seconds": seconds,
+            }
         seconds[name] = last["seconds"]
-        console.print(f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s", highlight=False)
+        console.print(
+            f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s",
+            highlight=False,
+        )
     for note in last.get("notes", []):
         console.print(f"{day} gate: {note}", highlight=False)
     return {"day": str(day), "outcome": "published", "seconds": seconds, **_headline(last)}
@@ -220,6 +298,8 @@ def _outcome_table(outcomes: list[dict]) -> Table:
     table.columns[1].no_wrap = True
     for o in outcomes:
         times = [str(o["seconds"].get(name, "")) for name in STAGES]
-        outcome = "live" if o.get("live") else "not live" if o["outcome"] == "published" else o["outcome"]
+        outcome = (
+            "live" if o.get("live") else "not live" if o["outcome"] == "published" else o["outcome"]
+        )
         table.add_row(outcome, o.get("version") or o["day"], *times)
     return table

@@ -49,9 +49,16 @@ def _inheritance(pipeline: Pipeline, day: date) -> dict[str, list[dict[str, str]
         "not_inherited_by": [gap.told("PIPELINE") for gap in found.heirs],
     }
     meaning = {
-        "gaps": f"there are logs and no accepted version, so {day} did not learn from them. To fill the gap",
-        "not_inherited": f"filled in after {day} had run, which did not learn from them. To train on from them",
-        "not_inherited_by": f"run before {day} was filled in, and did not learn from it. To train on from it",
+        "gaps": (
+            f"there are logs and no accepted version, so {day} did not learn from them. To fill"
+            " the gap"
+        ),
+        "not_inherited": (
+            f"filled in after {day} had run, which did not learn from them. To train on from them"
+        ),
+        "not_inherited_by": (
+            f"run before {day} was filled in, and did not learn from it. To train on from it"
+        ),
     }
     for name, gaps in told.items():
         for gap in gaps:

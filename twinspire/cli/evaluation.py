@@ -33,39 +33,56 @@ def evaluate(
     ] = None,
     version: VersionOption = None,
     recs: Annotated[
-        Place, typer.Option(metavar="FILE", help="Score this file instead: user and items, best first.")
+        Place,
+        typer.Option(metavar="FILE", help="Score this file instead: user and items, best first."),
     ] = None,
-    corpus: Annotated[Place, typer.Option(metavar="FILE", help="With --recs: the catalogue, for coverage.")] = None,
+    corpus: Annotated[
+        Place, typer.Option(metavar="FILE", help="With --recs: the catalogue, for coverage.")
+    ] = None,
     k: Annotated[
-        list[int] | None, typer.Option("--k", "-k", help="A list length; may be repeated. Default: evaluation.ks.")
+        list[int] | None,
+        typer.Option("--k", "-k", help="A list length; may be repeated. Default: evaluation.ks."),
     ] = None,
     allow: Allow = None,
     deny: Deny = None,
     slices: Annotated[
-        bool, typer.Option("--slices", help="Also show a version's recall by earlier events of users and items.")
+        bool,
+        typer.Option(
+            "--slices", help="Also show a version's recall by earlier events of users and items."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score a version, or a file of recommendations made by anything else, on a given split.
 
-    Files are Parquet, JSON Lines or CSV. FILE of --truth and --recs has a list of items per user, or a row per user
-    and item. Every user of the truth counts; one without recommendations is a miss. Intervals hold 95% of the
-    bootstrap resamples of the users (evaluation.resamples). JSON holds all that was measured, slices included.
-    With a filter, lists and truth are of the items that pass; users who took no such item do not count.
+    Files are Parquet, JSON Lines or CSV. FILE of --truth and --recs has a list of items per user,
+    or a row per user and item. Every user of the truth counts; one without recommendations is a
+    miss. Intervals hold 95% of the bootstrap resamples of the users (evaluation.resamples). JSON
+    holds all that was measured, slices included. With a filter, lists and truth are of the items
+    that pass; users who took no such item do not count.
     """
     p, filters = open_pipeline(pipeline), {"allow": by_attribute(allow), "deny": by_attribute(deny)}
     if (recs is None) == (queries is None):
         raise UsageError(
-            "Give --queries to score a version, or --recs to score a file of recommendations; one of them."
+            "Give --queries to score a version, or --recs to score a file of recommendations; one"
+            " of them."
         )
     if recs is not None and any(filters.values()):
-        raise UsageError("A version's lists are filtered; a file of recommendations is scored as it is.")
+        raise UsageError(
+            "A version's lists are filtered; a file of recommendations is scored as it is."
+        )
     ks, resamples = tuple(k or p.evaluation.ks), p.evaluation.resamples
     if queries is None:
         what, name, measured = (
             "recs",
             recs,
-            {"file": import_module("model.score_lists").score_file(recs, truth, ks, corpus, resamples=resamples)},
+            {
+                "file": (
+                    import_module("model.score_lists").score_file(
+                        recs, truth, ks, corpus, resamples=resamples
+                    )
+                )
+            },
         )
     else:
         what, (name, measured) = "version", _score_version(p, version, queries, truth, ks, filters)
@@ -74,10 +91,20 @@ def evaluate(
     if "left_out" in measured.get(TWO_TOWER, {}):
         console.print(_filtered(measured[TWO_TOWER]), highlight=False)
     if slices and not any("slices" in measures for measures in measured.values()):
-        why = "evaluation.slices is empty" if recs is None else "a file of recommendations does not tell users' pasts"
+        why = (
+            "evaluation.slices is empty"
+            if recs is None
+            else "a file of recommendations does not tell users' pasts"
+        )
         console.print(f"No slices: {why}.")
     if as_json:
-        print_json({what: name, **{key: value for key, value in filters.items() if value}, "measures": measured})
+        print_json(
+            {
+                what: name,
+                **{key: value for key, value in filters.items() if value},
+                "measures": measured,
+            }
+        )
 
 
 def _filtered(measures: dict[str, Any]) -> str:
@@ -88,7 +115,12 @@ def _filtered(measures: dict[str, Any]) -> str:
 
 
 def _score_version(
-    pipeline: Pipeline, version: str | None, queries: str, truth: str, ks: tuple[int, ...], filters: dict[str, Any]
+    pipeline: Pipeline,
+    version: str | None,
+    queries: str,
+    truth: str,
+    ks: tuple[int, ...],
+    filters: dict[str, Any],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """The version's id, and the measures of its towers beside the baselines'."""
     read_table, publish = (
@@ -96,7 +128,9 @@ def _score_version(
         import_module("index_builder.publish_stage"),
     )
     asked, taken = read_table(queries), read_table(truth)
-    registry = import_module("index_builder.registry.registry").Registry(pipeline.registry.root, pipeline.name)
+    registry = import_module("index_builder.registry.registry").Registry(
+        pipeline.registry.root, pipeline.name
+    )
     home = registry.open(version, whole=False)
     items, vectors = (read_table(str(home / name)) for name in (publish.ITEMS, publish.VECTORS))
     chosen = import_module("serving.version.filters")

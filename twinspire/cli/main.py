@@ -51,11 +51,16 @@ PANELS = {
 }
 
 _GARBAGE = 50_000
-"""New objects between two searches for cycles. Importing and tracing make millions that stay; Python's 700 are few."""
+"""New objects between two searches for cycles. Importing and tracing make millions that stay;
+Python's 700 are few.
+"""
 
 app = typer.Typer(
     name="twinspire",
-    help="Candidate generation, every day: from click logs to a two-tower recommender that can be served.",
+    help=(
+        "Candidate generation, every day: from click logs to a two-tower recommender that can be"
+        " served."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -67,7 +72,9 @@ for panel, functions in PANELS.items():
 
 
 @app.callback(invoke_without_command=True)
-def _about(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
         print(__version__)
         raise typer.Exit
@@ -75,8 +82,10 @@ def _about(version: Annotated[bool, typer.Option("--version", help="Print the ve
 
 def main() -> None:
     """Entry point: errors that are the user's to mend are told without a traceback."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are no part of a stage's progress
-    # After each matrix product NumPy's threads spin, on every core, for longer than until the next one: let them sleep.
+    # TensorFlow's greetings are no part of a stage's progress
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # After each matrix product NumPy's threads spin, on every core, for longer than until the next
+    # one: let them sleep.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     gc.set_threshold(_GARBAGE)
     signal.signal(signal.SIGTERM, _end)
@@ -87,11 +96,14 @@ def main() -> None:
         console.print(format_message(e), markup=False, highlight=False, soft_wrap=True)
         sys.exit(e.exit_code)
     finally:
-        gc.freeze()  # else Python searches all that was imported for cycles once more before it ends
+        # Else Python searches all that was imported for cycles once more before it ends
+        gc.freeze()
 
 
 def _end(*_: object) -> None:
-    """Airflow stops a task by SIGTERM: end by an exception, so that the day is closed and holds up no later one."""
+    """Airflow stops a task by SIGTERM: end by an exception, so that the day is closed and holds up
+    no later one.
+    """
     raise SystemExit(128 + signal.SIGTERM)
 
 

@@ -17,7 +17,11 @@ def quality_table(metrics: Mapping[str, Any], ks: Sequence[int]) -> Table:
     held, mix = metrics["holdout"], metrics.get("mix") or {}
     own = mix.get("holdout") or {}
     splits = {
-        "day": {"the parent": metrics["progressive"], "its mix": mix.get("progressive"), **metrics["baselines"]},
+        "day": {
+            "the parent": metrics["progressive"],
+            "its mix": mix.get("progressive"),
+            **metrics["baselines"],
+        },
         "held out": {
             "this version": held["candidate"],
             "its mix": own.get("candidate") if own.get("users") == held["users"] else None,
@@ -25,18 +29,26 @@ def quality_table(metrics: Mapping[str, Any], ks: Sequence[int]) -> Table:
             **held["baselines"],
         },
     }
-    return lists_table(splits, ks, f"day: before training on it; held out: {held['users']} users never trained on")
+    return lists_table(
+        splits, ks, f"day: before training on it; held out: {held['users']} users never trained on"
+    )
 
 
 def lists_table(splits: Mapping[str, Mapping[str, Any]], ks: Sequence[int], caption: str) -> Table:
     """The headline figures, one row per list.
 
     Args:
-      splits: measures by list, by what they were measured on; lists that were not measured are left out.
+      splits: measures by list, by what they were measured on; lists that were not measured are left
+        out.
       ks: list lengths, `evaluation.ks`.
       caption: what stands below.
     """
-    names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", f"coverage@{max(ks)}"]
+    names = [
+        *(f"recall@{k}" for k in ks),
+        f"ndcg@{min(ks)}",
+        f"hit_rate@{min(ks)}",
+        f"coverage@{max(ks)}",
+    ]
     table = _table("", "on", ["list", *names], caption)
     table.columns[1].justify, table.columns[1].no_wrap = "left", True
     table.padding = (0, 1, 0, 0)  # 80 columns hold it
@@ -51,12 +63,18 @@ def lists_table(splits: Mapping[str, Mapping[str, Any]], ks: Sequence[int], capt
 
 
 def score_tables(
-    measured: Mapping[str, Mapping[str, Any]], ks: Sequence[int], title: str, *, slices: bool = False
+    measured: Mapping[str, Mapping[str, Any]],
+    ks: Sequence[int],
+    title: str,
+    *,
+    slices: bool = False,
 ) -> Iterator[Table]:
-    """What `evaluate` tells: how near lists came, whom they serve, and what they show taken together.
+    """What `evaluate` tells: how near lists came, whom they serve, and what they show taken
+    together.
 
     Args:
-      measured: measures by list, as model/evaluation/evaluate.py says, with the number of queries `answered`.
+      measured: measures by list, as model/evaluation/evaluate.py says, with the number of queries
+        `answered`.
       ks: list lengths.
       title: what was measured.
       slices: whether it is told whom they serve, where that was measured.
@@ -79,7 +97,9 @@ def _near(measured: Mapping, seen: Mapping, ks: Sequence[int], title: str, capti
         table.add_row(name, *(_figure(measures, measure) for measure in names))
         spans = measures.get("intervals", {}) if number == 0 else {}
         for side, word in enumerate(("  95% from", "  to") if spans else ()):
-            table.add_row(word, *(f"{spans[m][side]:.4f}" if m in spans else "" for m in names), style="dim")
+            table.add_row(
+                word, *(f"{spans[m][side]:.4f}" if m in spans else "" for m in names), style="dim"
+            )
     table.add_section()
     for name, measures in seen.items():
         table.add_row(name, *(_figure(measures, measure) for measure in names))
@@ -97,16 +117,26 @@ def _for_whom(measured: Mapping, k: int) -> Table:
             if measure in found:
                 span = first.get("intervals", {}).get(f"{measure}/{side}:{part}")
                 interval = f"{span[0]:.4f}-{span[1]:.4f}" if span else ""
-                theirs = {other: x.get("slices", {}).get(side, {}).get(part, {}) for other, x in others}
+                theirs = {
+                    other: x.get("slices", {}).get(side, {}).get(part, {}) for other, x in others
+                }
                 best = max(theirs, key=lambda other: theirs[other].get(measure, -1), default=None)
                 rest = [_figure(theirs[best], measure), best] if best else []
-                table.add_row(said.format(part), f"{found['users']:,}", _figure(found, measure), interval, *rest)
+                table.add_row(
+                    said.format(part),
+                    f"{found['users']:,}",
+                    _figure(found, measure),
+                    interval,
+                    *rest,
+                )
         table.add_section()
     return table
 
 
 def _together(measured: Mapping, k: int) -> Table:
-    names = [name for name in _SETS if any(f"{name}@{k}" in measures for measures in measured.values())]
+    names = [
+        name for name in _SETS if any(f"{name}@{k}" in measures for measures in measured.values())
+    ]
     said = "; ".join(_SETS[name] for name in names)
     table = _table(f"first {k}, all lists together", "", [f"{name}@{k}" for name in names], said)
     for name, measures in measured.items():
@@ -123,7 +153,13 @@ _SETS = {
 
 
 def _table(title: str, first: str, names: Sequence[str], caption: str = "") -> Table:
-    table = Table(title=title or None, caption=caption or None, caption_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(
+        title=title or None,
+        caption=caption or None,
+        caption_justify="left",
+        box=SIMPLE,
+        pad_edge=False,
+    )
     table.add_column(first, no_wrap=True)
     for name in names:
         table.add_column(name.replace("@", "\n@").replace("_", " "), justify="right")

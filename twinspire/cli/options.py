@@ -15,40 +15,68 @@ from twinspire_core.messages import name_pipeline, with_full_stop
 
 console = Console(stderr=True)
 
-PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")]
-Date = Annotated[str, typer.Option("--date", metavar="DATE", help="The day, as 2017-10-16, in the pipeline's zone.")]
+PipelineFile = Annotated[
+    str, typer.Argument(metavar="PIPELINE", help="A pipeline file, or its name in ./pipelines.")
+]
+Date = Annotated[
+    str,
+    typer.Option("--date", metavar="DATE", help="The day, as 2017-10-16, in the pipeline's zone."),
+]
 ModeOption = Annotated[
     Literal["incremental", "full"],
-    typer.Option("--mode", help="Train on from the newest accepted version, or from scratch on the training window."),
+    typer.Option(
+        "--mode",
+        help="Train on from the newest accepted version, or from scratch on the training window.",
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")
+]
 PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
-    typer.Option("--promote", help="Live if gate and date allow; also for an older day; or not at all."),
+    typer.Option(
+        "--promote", help="Live if gate and date allow; also for an older day; or not at all."
+    ),
 ]
 Run = Annotated[
     str | None,
-    typer.Option("--run", metavar="NAME", help="Name of the run, for later days to wait for. Schedulers set it."),
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        help="Name of the run, for later days to wait for. Schedulers set it.",
+    ),
 ]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
         "--allow",
         metavar="ATTRIBUTE=VALUE",
-        help="Only items with this value (corpus.attributes). Repeated: any value of an attribute, every attribute.",
+        help=(
+            "Only items with this value (corpus.attributes). Repeated: any value of an attribute,"
+            " every attribute."
+        ),
     ),
 ]
 Deny = Annotated[
     list[str] | None,
-    typer.Option("--deny", metavar="ATTRIBUTE=VALUE", help="No item with this value. May be repeated."),
+    typer.Option(
+        "--deny", metavar="ATTRIBUTE=VALUE", help="No item with this value. May be repeated."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 OneVersion = Annotated[
-    str | None, typer.Argument(metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one.")
+    str | None,
+    typer.Argument(
+        metavar="[VERSION]", help="Id, a beginning of it, or day; by default the live one."
+    ),
 ]
 VersionOption = Annotated[
     str | None,
-    typer.Option("--version", metavar="VERSION", help="Id, a beginning of it, or day; by default the live one."),
+    typer.Option(
+        "--version",
+        metavar="VERSION",
+        help="Id, a beginning of it, or day; by default the live one.",
+    ),
 ]
 
 
@@ -71,9 +99,14 @@ def _no_such_pipeline(name: str, folder: Path) -> str:
     rule = f"A pipeline is named by its file, or by its name in {folder}; {name!r} is neither"
     known = sorted(file.stem for file in folder.glob("*.toml"))
     if not known:
-        return f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the path of a file."
+        return (
+            f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the"
+            " path of a file."
+        )
     near = get_close_matches(name, known, 1)
-    return with_full_stop(f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return with_full_stop(
+        f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
+    )
 
 
 def parse_date(text: str) -> date:
@@ -98,7 +131,10 @@ def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
     for text in given or []:
         attribute, equals, value = text.partition("=")
         if not (attribute and equals):
-            raise UsageError(f"A filter is written as ATTRIBUTE=VALUE, such as --allow category=shoes; found {text!r}.")
+            raise UsageError(
+                "A filter is written as ATTRIBUTE=VALUE, such as --allow category=shoes; found"
+                f" {text!r}."
+            )
         values.setdefault(attribute, []).append(value)
     return values or None
 

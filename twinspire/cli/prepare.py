@@ -1,4 +1,6 @@
-"""Before the first day: the installation, the layout of the logs, and a pipeline file that fits them."""
+"""Before the first day: the installation, the layout of the logs, and a pipeline file that fits
+them.
+"""
 
 import tempfile
 from dataclasses import asdict
@@ -12,7 +14,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from twinspire.cli import doctor as diagnosis
-from twinspire.cli.options import AsJson, PipelineFile, console, open_pipeline, parse_date, print_json
+from twinspire.cli.options import (
+    AsJson,
+    PipelineFile,
+    console,
+    open_pipeline,
+    parse_date,
+    print_json,
+)
 from twinspire_core.errors import BadData, UsageError
 
 out = Console()
@@ -32,28 +41,57 @@ def doctor(
 
 
 def partition(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines; .gz is read.")],
-    to: Annotated[str, typer.Option("--out", metavar="FOLDER", help="A day's folder, with {date} in it.")],
-    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="The time that tells a row's day.")] = None,
-    snapshot: Annotated[str | None, typer.Option(metavar="DATE", help="All rows to one day: items, users.")] = None,
-    time_unit: Annotated[str | None, typer.Option(metavar="s|ms|us", help="Of a time that is a number.")] = None,
-    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")] = "UTC",
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="Leave earlier days out.")] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Leave later days out.")] = None,
-    rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")] = None,
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Parquet, CSV or JSON Lines; .gz is read."),
+    ],
+    to: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="A day's folder, with {date} in it.")
+    ],
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The time that tells a row's day.")
+    ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(metavar="DATE", help="All rows to one day: items, users.")
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(metavar="s|ms|us", help="Of a time that is a number.")
+    ] = None,
+    time_zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")
+    ] = "UTC",
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Leave earlier days out.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Leave later days out.")
+    ] = None,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a column.")
+    ] = None,
     file_format: Annotated[
-        Literal["auto", "parquet", "jsonl", "csv"], typer.Option("--format", help="By the file's ending: auto.")
+        Literal["auto", "parquet", "jsonl", "csv"],
+        typer.Option("--format", help="By the file's ending: auto."),
     ] = "auto",
     delimiter: Annotated[str | None, typer.Option(help="Of CSV.")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Names, for CSV without a header line.")
+    ] = None,
     encoding: Annotated[str, typer.Option(help="Of CSV.")] = "utf-8",
     text: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Of CSV: text, though all its values are numbers.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Of CSV: text, though all its values are numbers."),
     ] = None,
-    done_marker: Annotated[str | None, typer.Option(metavar="NAME", help="An empty file written last.")] = None,
-    rejected: Annotated[str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")] = None,
+    done_marker: Annotated[
+        str | None, typer.Option(metavar="NAME", help="An empty file written last.")
+    ] = None,
+    rejected: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Set malformed records aside here.")
+    ] = None,
 ) -> None:
-    """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left alone."""
+    """Lay raw logs out as one folder per day, as every stage reads them. Unchanged days are left
+    alone.
+    """
     # Here and below: what reads logs is not for every command to load.
     from beam_jobs.partitioning import partition as logs
     from beam_jobs.partitioning.day_layout import Layout
@@ -71,7 +109,9 @@ def partition(
         last=parse_date(last) if last else None,
         rename={old: new for old, _, new in pairs},
         format=file_format,
-        csv=CsvOptions(delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding),
+        csv=CsvOptions(
+            delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding
+        ),
         text=text or (),
         done_marker=done_marker,
     )
@@ -91,16 +131,24 @@ def partition(
 
 
 def init(
-    events: Annotated[Path, typer.Argument(help="A file of events, or a folder laid out by `twinspire partition`.")],
+    events: Annotated[
+        Path,
+        typer.Argument(help="A file of events, or a folder laid out by `twinspire partition`."),
+    ],
     items: Annotated[Path | None, typer.Option(help="A file or folder of items.")] = None,
     users: Annotated[Path | None, typer.Option(help="A file or folder of users.")] = None,
     name: Annotated[str, typer.Option(help="Name of the recommender.")] = "recommender",
-    time_zone: Annotated[str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")] = "UTC",
+    time_zone: Annotated[
+        str, typer.Option(metavar="ZONE", help="Whose calendar days are meant.")
+    ] = "UTC",
     to: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write here; else to standard output.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write here; else to standard output."),
     ] = None,
 ) -> None:
-    """Draft a pipeline file from a sample of the logs: columns guessed, features proposed, for you to finish."""
+    """Draft a pipeline file from a sample of the logs: columns guessed, features proposed, for you
+    to finish.
+    """
     from beam_jobs.scaffold import draft
 
     text = draft.draft(name, events, items, users, time_zone, to.parent if to else None)
@@ -115,10 +163,14 @@ def init(
 
 def validate(
     pipeline: PipelineFile,
-    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A day; yesterday by default.")] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", metavar="DATE", help="A day; yesterday by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a pipeline file against real data, in seconds; exit 3 when a column is missing or unfit."""
+    """Check a pipeline file against real data, in seconds; exit 3 when a column is missing or
+    unfit.
+    """
     from beam_jobs.scaffold import validate as checks
 
     p = open_pipeline(pipeline)
@@ -135,5 +187,6 @@ def validate(
         out.print(table)
     if bad:
         raise BadData(
-            f"{len(bad)} of {len(findings)} columns cannot be used; the first: {bad[0].table}.{bad[0].column}."
+            f"{len(bad)} of {len(findings)} columns cannot be used; the first:"
+            f" {bad[0].table}.{bad[0].column}."
         )

@@ -19,14 +19,16 @@ def report(
     version: OneVersion = None,
     named: VersionOption = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Copy it there; into it, if that is a folder.")
+        str | None,
+        typer.Option(metavar="FILE", help="Copy it there; into it, if that is a folder."),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Tell where a version's report is, copy it, or open it.
 
-    The report is one page that needs no network: quality by day and by slice, example lists, what changed, the gate's
-    verdict. It was made when the version was published. Standard output is its place.
+    The report is one page that needs no network: quality by day and by slice, example lists, what
+    changed, the gate's verdict. It was made when the version was published. Standard output is its
+    place.
     """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
@@ -34,8 +36,8 @@ def report(
     place = registry.place(chosen, FILE)
     if FILE not in registry.manifest(chosen).files:
         raise UsageError(
-            f"Versions carry a report since {FILE} became a part of them; {chosen} was published before. Later ones "
-            "have it."
+            f"Versions carry a report since {FILE} became a part of them; {chosen} was published"
+            " before. Later ones have it."
         )
     content = registry.read(chosen, FILE)
     if out:

@@ -18,7 +18,8 @@ from twinspire_core.config.pipeline import Pipeline
 
 out = Console()
 _SHOWN = 10  # items of a history
-_DRAWN = 500  # rows of a table, a millisecond each; a longer list is lines of values with tabs between
+# Rows of a table, a millisecond each; a longer list is lines of values with tabs between
+_DRAWN = 500
 
 
 def recommend_user(
@@ -62,27 +63,36 @@ def recommend_file(
     as_json: bool = False,
     **asked: Unpack[Asked],
 ) -> None:
-    """Answers a file of requests and prints how it went: to standard error if the lists go to standard output."""
+    """Answers a file of requests and prints how it went: to standard error if the lists go to
+    standard output.
+    """
     opened = Version.open(pipeline, version)
     done = recommend_lines(opened, queries, out_file, k, **asked)
     told = out if out_file else Console(stderr=True)
     if as_json:
-        told.print(json.dumps(done, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True)
+        told.print(
+            json.dumps(done, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True
+        )
         return
     told.print(
-        f"{done['queries']:,} lists of {k} by {done['version']}, {done['source'].replace('_', ' ')}, "
-        f"in {done['seconds']} s ({done['users_per_s']:,} a second): {done['out']}",
+        f"{done['queries']:,} lists of {k} by {done['version']},"
+        f" {done['source'].replace('_', ' ')}, in {done['seconds']} s ({done['users_per_s']:,} a"
+        f" second): {done['out']}",
         highlight=False,
         soft_wrap=True,
     )
     if done["short"]:
-        told.print(f"{done['short']:,} lists are shorter: no more items were left.", highlight=False)
+        told.print(
+            f"{done['short']:,} lists are shorter: no more items were left.", highlight=False
+        )
     if done["widened"]:
         told.print(f"{done['widened']:,} lists took a wider search.", highlight=False)
     for note in done["notes"]:
         told.print(note, style="yellow", highlight=False)
     if done["unknown_users"]:
-        told.print(f"{done['unknown_users']:,} users are not in the version's users.", highlight=False)
+        told.print(
+            f"{done['unknown_users']:,} users are not in the version's users.", highlight=False
+        )
 
 
 def similar_items(
@@ -131,14 +141,19 @@ def user_result(version: Version, user: str, k: int, **asked: Unpack[Asked]) -> 
 def _items(version: Version, answer: Answer, query: int) -> list[dict[str, Any]]:
     rows = answer.rows[query][: answer.counts[query]]
     scores = answer.scores[query].tolist()
-    return [{**item, "score": round(score, 6)} for item, score in zip(version.describe(rows), scores, strict=False)]
+    return [
+        {**item, "score": round(score, 6)}
+        for item, score in zip(version.describe(rows), scores, strict=False)
+    ]
 
 
 def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
     """Display columns of items; those that left the catalogue have their id alone."""
     rows = version.rows(items)
     texts = iter(version.describe(rows[rows >= 0]))
-    return [next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)]
+    return [
+        next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)
+    ]
 
 
 def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
@@ -161,7 +176,9 @@ def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
 
 def _cells(items: list[dict[str, Any]]) -> Iterator[list[str]]:
     """Names of the columns that say something, and a row per item, its rank first."""
-    columns = [name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)]
+    columns = [
+        name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)
+    ]
     yield ["", *columns]
     for rank, item in enumerate(items, 1):
         yield [str(rank), *(_cell(item.get(name)) for name in columns)]
@@ -172,7 +189,8 @@ def _any(items: list[dict[str, Any]], name: str) -> bool:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, list):  # sources: JSON has them all, a table has room for the one that gave most
+    # Sources: JSON has them all, a table has room for the one that gave most
+    if isinstance(value, list):
         return value[0].replace("_", " ")
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 

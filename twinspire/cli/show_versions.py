@@ -12,7 +12,14 @@ from rich.text import Text
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
 from twinspire.cli.metric_tables import lists_table
-from twinspire.cli.options import AsJson, OneVersion, PipelineFile, VersionOption, open_pipeline, print_json
+from twinspire.cli.options import (
+    AsJson,
+    OneVersion,
+    PipelineFile,
+    VersionOption,
+    open_pipeline,
+    print_json,
+)
 from twinspire.cli.report_access import FILE as REPORT
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.manifest import Manifest
@@ -23,14 +30,16 @@ if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
 out = Console(highlight=False)
 _STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}
 _NOTES = (
-    "{metric}. Held out: users of the day that no version was trained on, by this version and by its parent. Next day: "
-    "all users of the next day that was run, before it was trained on, by this version, its mix of sources, the best "
-    "baseline."
+    "{metric}. Held out: users of the day that no version was trained on, by this version and by"
+    " its parent. Next day: all users of the next day that was run, before it was trained on, by"
+    " this version, its mix of sources, the best baseline."
 )
 
 
 def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
-    """List the versions: which is live, the gate's verdict, quality on held-out users and on the next day."""
+    """List the versions: which is live, the gate's verdict, quality on held-out users and on the
+    next day.
+    """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
@@ -66,16 +75,18 @@ def _row(one: Status, found: "Measured | None", metric: str) -> dict[str, Any]:
         "value": (held.get("candidate") or {}).get(metric),
         "baseline": (held.get("baseline") or {}).get(metric),
         "users": held.get("users"),
-        "next_day": {
-            "day": str(later.day),
-            "version": later.version,
-            "value": later.measures.get(metric),
-            "mix": (later.mix or {}).get(metric),
-            "users": later.measures.get("users"),
-            "best_baseline": later.best_baseline(metric),
-        }
-        if later
-        else None,
+        "next_day": (
+            {
+                "day": str(later.day),
+                "version": later.version,
+                "value": later.measures.get(metric),
+                "mix": (later.mix or {}).get(metric),
+                "users": later.measures.get("users"),
+                "best_baseline": later.best_baseline(metric),
+            }
+            if later
+            else None
+        ),
         "refused": gate.get("refused", []),
         "notes": gate.get("notes", []),
         "pinned": one.pinned,
@@ -97,7 +108,11 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         later = row["next_day"] or {}
-        marks = [row["status"], *(["pinned"] if row["pinned"] else []), *([] if row["stored"] else ["deleted"])]
+        marks = [
+            row["status"],
+            *(["pinned"] if row["pinned"] else []),
+            *([] if row["stored"] else ["deleted"]),
+        ]
         if row["corpus_date"] != row["day"]:
             marks.append(f"catalogue {row['corpus_date'][5:]}")
         best = (later.get("best_baseline") or (None, None))[1]
@@ -109,15 +124,22 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def show(
-    pipeline: PipelineFile, version: OneVersion = None, named: VersionOption = None, as_json: AsJson = False
+    pipeline: PipelineFile,
+    version: OneVersion = None,
+    named: VersionOption = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show one version: the gate's verdict, its quality on held-out users and on the next day, where its report is."""
+    """Show one version: the gate's verdict, its quality on held-out users and on the next day,
+    where its report is.
+    """
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     chosen = registry.find(version or named)
     manifest, log = registry.manifest(chosen), registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
-    found = import_module("index_builder.registry.quality_history").measured(registry, log, [chosen])[chosen]
+    found = import_module("index_builder.registry.quality_history").measured(
+        registry, log, [chosen]
+    )[chosen]
     report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     entries = [e for e in log if chosen == e.version or chosen in e.rolled_back]
     if as_json:
@@ -132,8 +154,19 @@ def show(
         }
         if later:
             of_day = {"day": later.day, "version": later.version}
-            told["next_day"] = {**of_day, **later.measures, "mix": later.mix, "baselines": later.baselines}
-        print_json({**manifest.model_dump(mode="json"), **told, "log": [e.model_dump(mode="json") for e in entries]})
+            told["next_day"] = {
+                **of_day,
+                **later.measures,
+                "mix": later.mix,
+                "baselines": later.baselines,
+            }
+        print_json(
+            {
+                **manifest.model_dump(mode="json"),
+                **told,
+                "log": [e.model_dump(mode="json") for e in entries],
+            }
+        )
         return
     out.print(Text(f"{p.name} {chosen}, {status}", style=_STYLES.get(status, "bold")))
     for name, text in _about(manifest, found):
@@ -152,7 +185,10 @@ def _about(manifest: Manifest, found: "Measured") -> Iterator[tuple[str, str]]:
     yield "day", f"{manifest.date:%A %Y-%m-%d}"
     yield "parent", manifest.parent or "none: trained from scratch"
     if manifest.refreshes:
-        yield "refresh", f"catalogue of {manifest.corpus_date:%A %Y-%m-%d}, towers of {manifest.refreshes}"
+        yield (
+            "refresh",
+            f"catalogue of {manifest.corpus_date:%A %Y-%m-%d}, towers of {manifest.refreshes}",
+        )
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
     yield "gate", _verdict(found.gate) or "its verdict is not there"
     for reason in found.gate.get("refused", []):
@@ -162,7 +198,10 @@ def _about(manifest: Manifest, found: "Measured") -> Iterator[tuple[str, str]]:
     figures = found.gate.get("figures") or {}
     if lead := figures.get("lead"):
         before = ", ".join(f"{x:.2f}" for x in lead["before"]) or "none known"
-        told = f"{lead['lead']:.2f} times the {lead['popular_today']:.4f} of what the day's other users took most"
+        told = (
+            f"{lead['lead']:.2f} times the {lead['popular_today']:.4f} of what the day's other"
+            " users took most"
+        )
         yield "lead", f"{figures['metric']} is {told}; versions before: {before}"
 
 
@@ -176,14 +215,23 @@ def _quality(pipeline: Pipeline, manifest: Manifest, found: "Measured") -> Table
     splits: dict[str, Any] = {
         "held out": {
             "this version": held.get("candidate"),
-            "its mix": found.mix.get("candidate") if found.mix.get("users") == held.get("users") else None,
+            "its mix": (
+                found.mix.get("candidate") if found.mix.get("users") == held.get("users") else None
+            ),
             "the parent": held.get("baseline"),
             **held.get("baselines", {}),
         }
     }
-    told = [f"held out: {held.get('users', 0):,} users of {manifest.date} that no version was trained on"]
+    told = [
+        f"held out: {held.get('users', 0):,} users of {manifest.date} that no version was"
+        " trained on"
+    ]
     if later:
-        splits["next day"] = {"this version": later.measures, "its mix": later.mix, **later.baselines}
+        splits["next day"] = {
+            "this version": later.measures,
+            "its mix": later.mix,
+            **later.baselines,
+        }
         users = f"{later.measures['users']:,} users" if "users" in later.measures else "all users"
         told.append(f"next day: {users} of {later.day} with a past, before that day was trained on")
     else:

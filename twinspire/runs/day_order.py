@@ -24,10 +24,14 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
     waited_for: list[date] = []
     while unfinished := run_leases.unfinished_before(pipeline, day):
         if unfinished != waited_for:  # one has ended, so the others get as long again
-            waited_for, deadline = unfinished, time.monotonic() + pipeline.train.wait.total_seconds()
+            waited_for, deadline = (
+                unfinished,
+                time.monotonic() + pipeline.train.wait.total_seconds(),
+            )
             if pipeline.train.wait:
                 console.print(
-                    format_message(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"), soft_wrap=True
+                    format_message(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"),
+                    soft_wrap=True,
                 )
         if time.monotonic() >= deadline:
             raise TryAgain(f"{_in_order(pipeline, day, unfinished)} Then run {day} again.")
@@ -35,16 +39,19 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
 
 
 def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta) -> None:
-    """The same for a scheduler that asks again and again, so that no process has to wait all the time.
+    """The same for a scheduler that asks again and again, so that no process has to wait all the
+    time.
 
     Args:
       pipeline: whose days.
       day: the one that waits.
-      run: name of its run. When its time is over it is ended, so that it does not keep later days waiting in turn.
+      run: name of its run. When its time is over it is ended, so that it does not keep later days
+        waiting in turn.
       patience: how long to wait now, while it is the next in line.
 
     Raises:
-      TryAgain: it is not its turn yet. UsageError: for `train.wait`, none of the earlier days has ended.
+      TryAgain: it is not its turn yet. UsageError: for `train.wait`, none of the earlier days has
+      ended.
     """
     deadline = time.monotonic() + patience.total_seconds()
     while unfinished := run_leases.unfinished_before(pipeline, day):
@@ -65,6 +72,9 @@ def _in_order(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
 
 def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
     opened = [(d, claim) for d in unfinished for claim in run_leases.open_leases(pipeline, d)]
-    runs = ", ".join(f"{d} (run {claim.run}, last heard of at {claim.told()['at']:.19} UTC)" for d, claim in opened)
+    runs = ", ".join(
+        f"{d} (run {claim.run}, last heard of at {claim.told()['at']:.19} UTC)"
+        for d, claim in opened
+    )
     ends = " and ".join(f"`twinspire day PIPELINE --date {d} --close`" for d in unfinished)
     return f"Under way and not ended: {runs}. If nothing runs there any more, end it: {ends}."

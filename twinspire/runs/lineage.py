@@ -1,4 +1,6 @@
-"""What the registry's log makes of a day: its parent, what became of its version, which days it did not learn from."""
+"""What the registry's log makes of a day: its parent, what became of its version, which days it did
+not learn from.
+"""
 
 import json
 from collections.abc import Callable, Iterable
@@ -18,7 +20,9 @@ from twinspire_core.contracts.stage_context import NOBODY, Gap, Parent, Start
 from twinspire_core.errors import BadData, UsageError
 
 SEARCH_DAYS = 28
-"""After so many days the settings of an index are searched for anew: what was best may not be any more."""
+"""After so many days the settings of an index are searched for anew: what was best may not be any
+more.
+"""
 _DAY = timedelta(days=1)
 
 
@@ -29,7 +33,8 @@ class Lineage:
     Attributes:
       gaps: days with logs between its parent and it that have no accepted version.
       filled: days between them that got one since; its own version has not inherited from them.
-      heirs: of a day that was filled in, the later days that had run before and have not inherited from it.
+      heirs: of a day that was filled in, the later days that had run before and have not inherited
+        from it.
       later: the day, and all days to the newest that has an accepted version.
     """
 
@@ -53,7 +58,8 @@ def find_parent(pipeline: Pipeline, day: date) -> Parent | None:
 
 
 def find_start(pipeline: Pipeline, day: date, vectors: str) -> Start:
-    """The version whose index settings a day's index starts from: the parent, unless they are to be searched for anew.
+    """The version whose index settings a day's index starts from: the parent, unless they are to be
+    searched for anew.
 
     Args:
       pipeline: whose.
@@ -69,7 +75,8 @@ def find_start(pipeline: Pipeline, day: date, vectors: str) -> Start:
 
 
 def find_start_of_refresh(pipeline: Pipeline, trained: str, day: date, key: str) -> Start:
-    """The same for a refresh: its version's settings, unless a version up to the day was rolled back.
+    """The same for a refresh: its version's settings, unless a version up to the day was rolled
+    back.
 
     Args:
       pipeline: whose.
@@ -91,16 +98,18 @@ def _start(
     choose: Callable[[State], str | None],
     again: Callable[[State, str], bool | None],
 ) -> Start:
-    """The settings of the version chosen by the log, but none if one between it and the day was rolled back.
+    """The settings of the version chosen by the log, but none if one between it and the day was
+    rolled back.
 
-    What was rolled back, and is run again on the same inputs, is made as it was, by the log as it was then: it must not
-    become another version and go live.
+    What was rolled back, and is run again on the same inputs, is made as it was, by the log as it
+    was then: it must not become another version and go live.
 
     Args:
       pipeline: whose.
       day: of the catalogue.
       choose: the version.
-      again: whether a version of the day that was rolled back had the same inputs; None where that does not matter.
+      again: whether a version of the day that was rolled back had the same inputs; None where that
+        does not matter.
     """
     log = _registry(pipeline).log()
     state = State.of(log)
@@ -115,13 +124,18 @@ def _start(
     wrong = [
         v
         for v, fate in state.fate.items()
-        if fate == "rolled back" and (version_date(version) < state.corpus_date(v) < day or own.get(v) is False)
+        if fate == "rolled back"
+        and (version_date(version) < state.corpus_date(v) < day or own.get(v) is False)
     ]
-    return Start(why=f"{max(wrong)} was rolled back") if wrong else settings_of(pipeline, version, day)
+    return (
+        Start(why=f"{max(wrong)} was rolled back") if wrong else settings_of(pipeline, version, day)
+    )
 
 
 def _made(pipeline: Pipeline, version: str) -> Attempt | None:
-    """The attempt that embedded a version's items: of a refresh, the refresh. None if it is gone."""
+    """The attempt that embedded a version's items: of a refresh, the refresh. None if it is
+    gone.
+    """
     with suppress(UsageError, FileNotFoundError, KeyError):
         name = _registry(pipeline).manifest(version).sources["embed"]
         return attempts.read(attempts.place(pipeline, name.removesuffix("/embed")))
@@ -131,18 +145,26 @@ def _made(pipeline: Pipeline, version: str) -> Attempt | None:
 def settings_of(pipeline: Pipeline, version: str, day: date) -> Start:
     """A version's index settings as a start, unless they were searched for long before the day."""
     told: dict[str, Any] = {}
-    with suppress(FileNotFoundError):  # then there is nothing to start from, which is no reason not to go on
+    # Then there is nothing to start from, which is no reason not to go on
+    with suppress(FileNotFoundError):
         told = json.loads(storage.read_bytes(_registry(pipeline).place(version, "index.json")))
     searched = told.get("tuning", {}).get("searched")
     if searched is None:
         return Start(why=f"{version} does not tell when its settings were searched for")
     if (day - date.fromisoformat(searched)).days >= SEARCH_DAYS:
-        return Start(why=f"the settings of {version} were searched for on {searched}, {SEARCH_DAYS} days ago or more")
+        return Start(
+            why=(
+                f"the settings of {version} were searched for on {searched}, {SEARCH_DAYS} days ago"
+                " or more"
+            )
+        )
     return Start(version=version, index=told)
 
 
 def is_live(pipeline: Pipeline, version: str) -> bool:
-    """Whether it is live now: a stage that is already done may tell of what was live when it ran."""
+    """Whether it is live now: a stage that is already done may tell of what was live when it
+    ran.
+    """
     return _registry(pipeline).live() == version
 
 
@@ -153,14 +175,20 @@ def is_kept(pipeline: Pipeline, version: str) -> bool:
 
 
 def lineage(pipeline: Pipeline, day: date) -> Lineage:
-    """Looks at the version that the day's training started from; where it has not been trained, at its parent-to-be."""
+    """Looks at the version that the day's training started from; where it has not been trained, at
+    its parent-to-be.
+    """
     registry = _registry(pipeline)
     accepted = sorted({version_date(version) for version in registry.accepted()})
     trained = attempts.latest(pipeline, day, "train")
     if trained is None:
         parent = max((d for d in accepted if d < day), default=None)
     else:  # from scratch, a day learns from all days of its window
-        parent = version_date(trained.parent) if trained.parent and trained.mode == "incremental" else None
+        parent = (
+            version_date(trained.parent)
+            if trained.parent and trained.mode == "incremental"
+            else None
+        )
     between = _between(parent, day)
     return Lineage(
         gaps=missing(pipeline, parent, day),
@@ -174,11 +202,16 @@ def missing(pipeline: Pipeline, parent: date | None, day: date) -> list[Gap]:
     """Days with logs between a parent's day and a day, without an accepted version."""
     registry, source = _registry(pipeline), import_module("beam_jobs.ingest.day_files")
     accepted = {version_date(version) for version in registry.accepted()}
-    return stretches(d for d in _between(parent, day) if d not in accepted and source.files(pipeline, "events", d))
+    return stretches(
+        d
+        for d in _between(parent, day)
+        if d not in accepted and source.files(pipeline, "events", d)
+    )
 
 
 def unread(pipeline: Pipeline, day: date) -> int:
-    """A day's late events (`source.late_days`), if they are others than those that its features were made with.
+    """A day's late events (`source.late_days`), if they are others than those that its features
+    were made with.
 
     Raises:
       BadData: the folder of a later day cannot be read.
@@ -212,7 +245,9 @@ def _between(parent: date | None, day: date) -> list[date]:
 
 
 def _descendants(registry: Registry, day: date) -> list[date]:
-    """Later days whose line of accepted versions passes the day by; those trained from scratch have no line."""
+    """Later days whose line of accepted versions passes the day by; those trained from scratch have
+    no line.
+    """
     passed: set[str] = set()
     later = [version for version in registry.state().by_day() if version_date(version) > day]
     for version in later:

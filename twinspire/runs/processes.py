@@ -1,4 +1,6 @@
-"""Finding and ending the processes that one of ours started, and telling whether one has ended. Linux only."""
+"""Finding and ending the processes that one of ours started, and telling whether one has ended.
+Linux only.
+"""
 
 import contextlib
 import ctypes
@@ -25,17 +27,23 @@ def die_with_parent() -> None:
 def find(mark: str, session: int | None, name: str) -> list[int]:
     """Pids of running processes that have a mark, or that belong to a session.
 
-    Neither finds all: some programs write their title over their environment, others begin sessions of their own.
+    Neither finds all: some programs write their title over their environment, others begin sessions
+    of their own.
 
     Args:
       mark: `NAME=value` in their environment.
       session: pid of the session's first process.
-      name: part of the command line of what is found by the session; a pid may have been given to others since.
+      name: part of the command line of what is found by the session; a pid may have been given to
+        others since.
     """
     homes = [home for home in Path("/proc").glob("[0-9]*") if _session(home)]
-    marked = {int(home.name) for home in homes if mark.encode() in _read(home / "environ").split(b"\0")}
+    marked = {
+        int(home.name) for home in homes if mark.encode() in _read(home / "environ").split(b"\0")
+    }
     inside = {int(home.name) for home in homes if _session(home) == session}
-    return sorted(marked | {pid for pid in inside if name.encode() in _read(Path(f"/proc/{pid}/cmdline"))})
+    return sorted(
+        marked | {pid for pid in inside if name.encode() in _read(Path(f"/proc/{pid}/cmdline"))}
+    )
 
 
 def end(found: Callable[[], list[int]], patience: float) -> None:
@@ -118,7 +126,9 @@ def _namespace() -> str:
 
 
 def _born(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; 0 if it has ended, None if it may not be looked at."""
+    """When a process began, in ticks since the machine did; 0 if it has ended, None if it may not
+    be looked at.
+    """
     if not (stat := _read(Path(f"/proc/{pid}/stat"))):
         return None
     fields = _fields(stat)

@@ -1,8 +1,10 @@
 """Brings the catalogue of the live version up to date between trainings: `twinspire refresh`.
 
-A refresh of day D is a function of the pipeline file, D, the logs and snapshots up to D, and of the version whose
-towers it takes: the trained one, however often that was refreshed before. What it makes is a version of that one's day,
-so that days go on from each other as if it had never been. docs/decisions/0025-refresh.md
+A refresh of day D is a function of the pipeline file, D, the logs and snapshots up to D, and of the
+version whose
+towers it takes: the trained one, however often that was refreshed before. What it makes is a
+version of that one's day, so that days go on from each other as if it had never been.
+docs/decisions/0025-refresh.md
 """
 
 import time
@@ -46,9 +48,15 @@ class _Towers(NamedTuple):
 
 
 def refresh(
-    pipeline: Pipeline, day: date, *, force: bool = False, promote: Promote = "auto", version: str | None = None
+    pipeline: Pipeline,
+    day: date,
+    *,
+    force: bool = False,
+    promote: Promote = "auto",
+    version: str | None = None,
 ) -> dict:
-    """Publishes the live version's towers with the catalogue as of the end of a day, or finds that done.
+    """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
+    done.
 
     Args:
       pipeline: whose.
@@ -58,11 +66,13 @@ def refresh(
       version: whose towers to take; by default the live version's.
 
     Returns:
-      The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate measured, the version.
+      The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
+      measured, the version.
 
     Raises:
-      GateRefused: the version was stored, and is not live. TryAgain: other towers went live meanwhile. UsageError: the
-      day or the features are not those of the towers. BadData: a snapshot, or the version, is damaged.
+      GateRefused: the version was stored, and is not live. TryAgain: other towers went live
+      meanwhile. UsageError: the day or the features are not those of the towers. BadData: a
+      snapshot, or the version, is damaged.
     """
     started, registry = time.monotonic(), Registry(pipeline.registry.root, pipeline.name)
     towers = _towers(registry, version)
@@ -75,11 +85,15 @@ def refresh(
         trained=towers.trained,
         holder=towers.holder.version,
         promote=promote,
-        source=digest(import_module("beam_jobs.ingest.day_files").fingerprint(pipeline, day, "catalogue")),
+        source=digest(
+            import_module("beam_jobs.ingest.day_files").fingerprint(pipeline, day, "catalogue")
+        ),
         **_late(pipeline, day),
     )
     done = attempts.latest(pipeline, day, REFRESH.name)
-    fresh = force or done is None or done.key != key or not is_kept(pipeline, done.summary["version"])
+    fresh = (
+        force or done is None or done.key != key or not is_kept(pipeline, done.summary["version"])
+    )
     if fresh or done is None:  # the second for the type checker
         registry.verify(towers.holder.version)
         done = _make(pipeline, day, towers, promote, key=key, config=config)
@@ -100,7 +114,8 @@ def refresh(
 
 
 def catch_up(pipeline: Pipeline, version: str) -> dict:
-    """Gives a version that was trained the live version's catalogue, if only an older one keeps it from going live.
+    """Gives a version that was trained the live version's catalogue, if only an older one keeps it
+    from going live.
 
     What was withdrawn since its day would come back otherwise.
 
@@ -111,7 +126,10 @@ def catch_up(pipeline: Pipeline, version: str) -> dict:
     if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
         return {}
     day = state.corpus_date(state.live)
-    console.print(f"{version} has an older catalogue than {state.live}: its towers go live with that of {day}.")
+    console.print(
+        f"{version} has an older catalogue than {state.live}: its towers go live with that of"
+        f" {day}."
+    )
     told = refresh(pipeline, day, version=version)
     return {"trained": version, "version": told["version"], "live": told["live"], "refresh": told}
 
@@ -126,8 +144,8 @@ def _towers(registry: Registry, version: str | None) -> _Towers:
     wanted = registry.find(version) if version else live
     if wanted not in state.accepted:
         raise UsageError(
-            f"A refresh takes the towers of an accepted version; {wanted} was {state.fate[wanted]}. Name another one, "
-            "or leave --version out for the live one."
+            f"A refresh takes the towers of an accepted version; {wanted} was {state.fate[wanted]}."
+            " Name another one, or leave --version out for the live one."
         )
     trained = state.trained(wanted)
     holder = wanted if trained in state.pruned else trained
@@ -135,33 +153,52 @@ def _towers(registry: Registry, version: str | None) -> _Towers:
 
 
 def _check(pipeline: Pipeline, day: date, holder: Manifest) -> None:
-    """Raises UsageError if the towers were trained later than the day, or take other features than the file has."""
+    """Raises UsageError if the towers were trained later than the day, or take other features than
+    the file has.
+    """
     if day < holder.date:
         raise UsageError(
-            f"A refresh is of a day that its towers have seen, or of a later one; {holder.version} was trained up to "
-            f"{holder.date}, and asked for is {day}. To go back to an earlier version: twinspire rollback PIPELINE"
+            f"A refresh is of a day that its towers have seen, or of a later one; {holder.version}"
+            f" was trained up to {holder.date}, and asked for is {day}. To go back to an earlier"
+            " version: twinspire rollback PIPELINE"
         )
-    now, then = (_features(tables.get("features", {})) for tables in (pipeline.model_dump(), holder.settings))
+    now, then = (
+        _features(tables.get("features", {})) for tables in (pipeline.model_dump(), holder.settings)
+    )
     changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
     if changed and holder.settings:
         raise UsageError(
-            f"A refresh gives towers the features that they were trained with; {', '.join(changed)} changed since "
-            f"{holder.version} was. Train a day with the new pipeline file: twinspire run PIPELINE --date {day}"
+            f"A refresh gives towers the features that they were trained with; {', '.join(changed)}"
+            f" changed since {holder.version} was. Train a day with the new pipeline file:"
+            f" twinspire run PIPELINE --date {day}"
         )
 
 
 def _late(pipeline: Pipeline, day: date) -> dict[str, str]:
-    """Late events count in a catalogue, and no later day goes on from it: with others it is made again."""
-    came = import_module("beam_jobs.ingest.later_folders").look(pipeline, day) if pipeline.source.late_days else None
+    """Late events count in a catalogue, and no later day goes on from it: with others it is made
+    again.
+    """
+    came = (
+        import_module("beam_jobs.ingest.later_folders").look(pipeline, day)
+        if pipeline.source.late_days
+        else None
+    )
     return {"late": came.digest_of_all} if came and came.digest_of_all else {}
 
 
 def _features(table: dict) -> dict[str, tuple]:
-    return {name: tuple(feature.get(key) for key in ("kind", "tower", "days")) for name, feature in table.items()}
+    return {
+        name: tuple(feature.get(key) for key in ("kind", "tower", "days"))
+        for name, feature in table.items()
+    }
 
 
-def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, key: str, config: str) -> Attempt:
-    """Catalogue, vectors, index, version: each step in a folder of the one attempt, committed when all is done."""
+def _make(
+    pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, key: str, config: str
+) -> Attempt:
+    """Catalogue, vectors, index, version: each step in a folder of the one attempt, committed when
+    all is done.
+    """
     out = attempts.begin(pipeline, day, REFRESH.name)
     holder = towers.holder
     home = storage.join(pipeline.registry.root, pipeline.name, "versions", holder.version)
@@ -170,7 +207,12 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
     def context(step: str) -> StageContext:
         place = storage.join(out, step) if step else out
         found = StageContext(
-            pipeline=pipeline, day=day, mode="incremental", out=place, inputs=dict(inputs), promote=promote
+            pipeline=pipeline,
+            day=day,
+            mode="incremental",
+            out=place,
+            inputs=dict(inputs),
+            promote=promote,
         )
         if step:
             inputs[step] = place
@@ -182,11 +224,14 @@ def _make(pipeline: Pipeline, day: date, towers: _Towers, promote: Promote, *, k
         "index_builder.index_stage",
         REFRESH.module,
     )
-    clouds = () if pipeline.beam.options else ("google.cloud",)  # Beam's, which only remote workers need
+    # Beam's, which only remote workers need
+    clouds = () if pipeline.beam.options else ("google.cloud",)
     with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
         features, embed, index, publish = map(import_module, steps)
     features.write_catalogue(context("features"))
-    corpus = storage.join(attempts.place(pipeline, holder.sources["features"]), embed.feature_schema.CORPUS_END)
+    corpus = storage.join(
+        attempts.place(pipeline, holder.sources["features"]), embed.feature_schema.CORPUS_END
+    )
     embedded = embed.run(context("embed"), embed.Known(corpus, storage.join(home, "vectors")))
     changes = {name: embedded[name] for name in ("new", "changed", "withdrawn", "reused")}
     start = find_start_of_refresh(pipeline, holder.version, day, key)

@@ -1,10 +1,12 @@
-"""Which days are under way: `<work_root>/<pipeline>/dt=D/claims/<number> <run> <outcome>.json`, never changed.
+"""Which days are under way: `<work_root>/<pipeline>/dt=D/claims/<number> <run> <outcome>.json`,
+never changed.
 
-Days go in order: a later day has to know that an earlier one is under way, even before its first stage committed. Each
-run of a day keeps its own records, so that one run's end says nothing of another's; the newest one holds.
+Days go in order: a later day has to know that an earlier one is under way, even before its first
+stage committed. Each run of a day keeps its own records, so that one run's end says nothing of
+another's; the newest one holds.
 
-A run that is one process says which, so that its being killed can be found out. A scheduler's run is many processes,
-with pauses between them that are as long as it likes: the scheduler ends it.
+A run that is one process says which, so that its being killed can be found out. A scheduler's run
+is many processes, with pauses between them that are as long as it likes: the scheduler ends it.
 """
 
 import json
@@ -31,7 +33,8 @@ class RunLease:
 
     Attributes:
       run: its name.
-      outcome: `open`; or how it ended: `published`, `refused`, `skipped`, `late`, `failed`, `killed`.
+      outcome: `open`; or how it ended: `published`, `refused`, `skipped`, `late`, `failed`,
+        `killed`.
       uri: where the record is.
     """
 
@@ -40,7 +43,9 @@ class RunLease:
     uri: str
 
     def told(self) -> dict[str, Any]:
-        """What the record says: `at`; `process`, the run's own; `waits_for`, days that it waits for since `at`."""
+        """What the record says: `at`; `process`, the run's own; `waits_for`, days that it waits for
+        since `at`.
+        """
         return json.loads(storage.read_bytes(self.uri))
 
     def orphaned(self) -> bool:
@@ -50,7 +55,9 @@ class RunLease:
 
 def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
     """Records that a run of the day is under way; again, after it failed and is gone on with."""
-    if not any(claim.run == _safe(run) and claim.outcome == OPEN for claim in _newest(pipeline, day)):
+    if not any(
+        claim.run == _safe(run) and claim.outcome == OPEN for claim in _newest(pipeline, day)
+    ):
         _record(pipeline, day, run, OPEN)
 
 
@@ -72,7 +79,9 @@ def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
 
 def end_runs(pipeline: Pipeline, days: Sequence[date], run: str | None = None) -> list[str]:
     """Ends the runs of these days that are open, or only the one named; returns their names."""
-    found = [(day, claim) for day in days for claim in _newest(pipeline, day) if claim.outcome == OPEN]
+    found = [
+        (day, claim) for day in days for claim in _newest(pipeline, day) if claim.outcome == OPEN
+    ]
     ended = [(day, claim) for day, claim in found if run is None or claim.run == _safe(run)]
     for day, claim in ended:
         release_day(pipeline, day, claim.run, FAILED)
@@ -81,14 +90,18 @@ def end_runs(pipeline: Pipeline, days: Sequence[date], run: str | None = None) -
 
 def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
     """Runs of the day that have begun and not ended."""
-    return [claim for claim in _newest(pipeline, day) if claim.outcome == OPEN and not claim.orphaned()]
+    return [
+        claim for claim in _newest(pipeline, day) if claim.outcome == OPEN and not claim.orphaned()
+    ]
 
 
 def state(pipeline: Pipeline, day: date) -> str | None:
     """`open` while any run of the day is; else how its last run ended; None if there was none."""
     if open_leases(pipeline, day):
         return OPEN
-    outcomes = [KILLED if claim.outcome == OPEN else claim.outcome for claim in _newest(pipeline, day)]
+    outcomes = [
+        KILLED if claim.outcome == OPEN else claim.outcome for claim in _newest(pipeline, day)
+    ]
     return outcomes[-1] if outcomes else None
 
 
@@ -109,7 +122,9 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
 
 
 def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) -> timedelta:
-    """How long a run has waited for just these days; written down, since it asks in many short processes."""
+    """How long a run has waited for just these days; written down, since it asks in many short
+    processes.
+    """
     mine = next((claim for claim in _newest(pipeline, day) if claim.run == _safe(run)), None)
     told = mine.told() if mine and mine.outcome == OPEN else {}
     if told.get("waits_for") != [str(d) for d in unfinished]:
@@ -131,7 +146,8 @@ def _newest(pipeline: Pipeline, day: date) -> list[RunLease]:
 def _record(pipeline: Pipeline, day: date, run: str, outcome: str, **more: Any) -> None:
     home = _home(pipeline, day)
     number = 1 + max((int(file.split(" ")[0]) for file in storage.list_names(home)), default=0)
-    # The tasks of a run come one after the other, so equal numbers can only be those of different runs.
+    # The tasks of a run come one after the other, so equal numbers can only be those of different
+    # runs.
     place = storage.join(home, f"{number:06d} {_safe(run)} {outcome}.json")
     storage.put_if_absent(place, json.dumps({"at": datetime.now(UTC).isoformat(), **more}).encode())
 

@@ -1,7 +1,7 @@
 """Runs a stage of a day: finds its inputs, skips what is done, commits what it made.
 
-A stage's key is the digest of all that its output is a function of. If the newest committed attempt has that key, the
-stage is done.
+A stage's key is the digest of all that its output is a function of. If the newest committed attempt
+has that key, the stage is done.
 """
 
 import time
@@ -11,7 +11,15 @@ from importlib import import_module
 from rich.console import Console
 
 from twinspire.runs import run_leases
-from twinspire.runs.cache_keys import DEFAULTS, STAGES, Stage, config_digest, digest, output_digest, stage_key
+from twinspire.runs.cache_keys import (
+    DEFAULTS,
+    STAGES,
+    Stage,
+    config_digest,
+    digest,
+    output_digest,
+    stage_key,
+)
 from twinspire.runs.day_order import await_turn
 from twinspire.runs.lineage import find_parent, find_start, is_kept, is_live, missing, unread
 from twinspire_core.blocked_imports import light
@@ -38,14 +46,15 @@ def run_stage(
 ) -> dict:
     """Runs one stage of one day, or finds it done.
 
-    With `run`, the name of a run of the day that later days wait for, it is recorded that this run is under way, and
-    how it ended.
+    With `run`, the name of a run of the day that later days wait for, it is recorded that this run
+    is under way, and how it ended.
 
-    Returns:
-      The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt` and `seconds`.
+    Returns: The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt`
+      and `seconds`.
 
     Raises:
-      GateRefused: the version was stored, and is not live. TryAgain: an earlier day is unfinished, or the day's input
+      GateRefused: the version was stored, and is not live. TryAgain: an earlier day is unfinished,
+      or the day's input
       is not there yet. NothingToDo: the day is empty. BadData, UsageError: as they say.
     """
     if run:
@@ -62,7 +71,8 @@ def run_stage(
 
 
 def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
-    """Looks whether the day's logs are there and plausible. The run counts as under way from before it looks.
+    """Looks whether the day's logs are there and plausible. The run counts as under way from before
+    it looks.
 
     Raises:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
@@ -85,7 +95,9 @@ def _outcome(stage: str, error: BaseException) -> str | None:
     return next((outcome for kind, outcome in known.items() if isinstance(error, kind)), "failed")
 
 
-def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: bool, promote: Promote) -> dict:
+def _run_stage(
+    pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: bool, promote: Promote
+) -> dict:
     stage, started = STAGES[name], time.monotonic()
     if name == "features":
         import_module("beam_jobs.ingest.day_files").check(pipeline, day)
@@ -114,7 +126,8 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
     fresh = (
         force
         or done is None
-        or done.key != stage_key(stage, config=config_digest(pipeline, stage, done.defaults), **facts)
+        or done.key
+        != stage_key(stage, config=config_digest(pipeline, stage, done.defaults), **facts)
         or (name == "publish" and not is_kept(pipeline, done.summary["version"]))
     )
     if fresh or done is None:  # the second for the type checker
@@ -135,7 +148,11 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
         _tell_late(pipeline, day)
     if name == "publish":
         raise_if_refused(done)
-    told = {**done.summary, "live": is_live(pipeline, done.summary["version"])} if name == "publish" else done.summary
+    told = (
+        {**done.summary, "live": is_live(pipeline, done.summary["version"])}
+        if name == "publish"
+        else done.summary
+    )
     return {
         "stage": name,
         "day": str(day),
@@ -149,31 +166,36 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: b
 
 
 def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
-    """Attempts of the earlier stages, nearest first: the last one's, and those that it was itself made from."""
+    """Attempts of the earlier stages, nearest first: the last one's, and those that it was itself
+    made from.
+    """
     if stage.after is None:
         return {}
     nearest = attempts.latest(pipeline, day, stage.after)
     before = STAGES[stage.after]
     if nearest is None:
         raise UsageError(
-            f"{stage.name} of {day} needs the output of {stage.after}, and there is none under "
-            f"{attempts.day_uri(pipeline, day)}. Run `twinspire {stage.after} PIPELINE --date {day}` first, "
-            f"or `twinspire run PIPELINE --date {day}` for all stages."
+            f"{stage.name} of {day} needs the output of {stage.after}, and there is none under"
+            f" {attempts.day_uri(pipeline, day)}. Run `twinspire {stage.after} PIPELINE --date"
+            f" {day}` first, or `twinspire run PIPELINE --date {day}` for all stages."
         )
     chain = {before.name: nearest} | {
-        name: attempts.read(attempts.place(pipeline, attempt)) for name, attempt in nearest.inputs.items()
+        name: attempts.read(attempts.place(pipeline, attempt))
+        for name, attempt in nearest.inputs.items()
     }
     for name, attempt in chain.items():
         if attempt.config != config_digest(pipeline, STAGES[name], attempt.defaults):
             raise UsageError(
-                f"{stage.name} of {day} needs an output of {name} made from this pipeline file; {attempt.uri} was "
-                f"made before the file changed. Run `twinspire {name} PIPELINE --date {day}` and what follows it again."
+                f"{stage.name} of {day} needs an output of {name} made from this pipeline file;"
+                f" {attempt.uri} was made before the file changed. Run `twinspire {name} PIPELINE"
+                f" --date {day}` and what follows it again."
             )
     return chain
 
 
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
-    clouds = () if context.pipeline.beam.options else ("google.cloud",)  # Beam's, which only remote workers need
+    # Beam's, which only remote workers need
+    clouds = () if context.pipeline.beam.options else ("google.cloud",)
     with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
         module = import_module(stage.module)
     summary = module.run(context)
@@ -193,15 +215,23 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
 
 
 def _tell_late(pipeline: Pipeline, day: date) -> None:
-    """Says that events of a day that is done have come since. What is wrong with a later day's logs does not matter."""
+    """Says that events of a day that is done have come since. What is wrong with a later day's logs
+    does not matter.
+    """
     try:
         late = unread(pipeline, day)
     except BadData as e:
-        console.print(f"Whether events of {day} came late since cannot be told: {format_message(e)}", soft_wrap=True)
+        console.print(
+            f"Whether events of {day} came late since cannot be told: {format_message(e)}",
+            soft_wrap=True,
+        )
         return
     if late:
         again = format_message(f"twinspire run PIPELINE --date {day} --force")
-        text = f"{late:,} events of {day} came late, others than it was run with; it stays as it is. To run it anew:"
+        text = (
+            f"{late:,} events of {day} came late, others than it was run with; it stays as it is."
+            " To run it anew:"
+        )
         console.print(f"{text} {again}", soft_wrap=True)
 
 
@@ -211,16 +241,22 @@ def _gaps(pipeline: Pipeline, day: date, parent: Parent | None, mode: Mode) -> t
     found = missing(pipeline, parent.day, day)
     for gap in found:
         told = gap.told("PIPELINE")
-        text = f"{day} goes on from {parent.day}: {told['from']} to {told['to']} have logs and no accepted version."
-        console.print(format_message(f"{text} To fill the gap first: {told['command']}"), soft_wrap=True)
+        text = (
+            f"{day} goes on from {parent.day}: {told['from']} to {told['to']} have logs and no"
+            " accepted version."
+        )
+        console.print(
+            format_message(f"{text} To fill the gap first: {told['command']}"), soft_wrap=True
+        )
     return tuple(found)
 
 
 def _check_mode(day: date, mode: Mode, features: Attempt) -> None:
     if mode == "full" and features.mode != "full":
         raise UsageError(
-            f"Training from scratch needs the examples of the whole training window; those of {day} were made in mode "
-            f"incremental, for the day alone. Run `twinspire features PIPELINE --date {day} --mode full` first."
+            f"Training from scratch needs the examples of the whole training window; those of {day}"
+            " were made in mode incremental, for the day alone. Run `twinspire features PIPELINE"
+            f" --date {day} --mode full` first."
         )
 
 
@@ -228,9 +264,9 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
     version = parent.version if parent else None
     if trained.parent != version:
         raise UsageError(
-            f"A version is published beside the parent that it was trained and measured against; {day} was trained "
-            f"when that was {trained.parent}, and now it is {version}: a day was filled in or rolled back since. "
-            f"Run `twinspire train PIPELINE --date {day}` again."
+            "A version is published beside the parent that it was trained and measured against;"
+            f" {day} was trained when that was {trained.parent}, and now it is {version}: a day was"
+            f" filled in or rolled back since. Run `twinspire train PIPELINE --date {day}` again."
         )
 
 

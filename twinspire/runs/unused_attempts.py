@@ -9,8 +9,11 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts as workdir
 
 
-def unused_working_files(pipeline: Pipeline, needed: set[str], *, keep_days: int, today: date) -> list[str]:
-    """Attempts of days older than `keep_days`, and of kept days those that a newer committed attempt replaced.
+def unused_working_files(
+    pipeline: Pipeline, needed: set[str], *, keep_days: int, today: date
+) -> list[str]:
+    """Attempts of days older than `keep_days`, and of kept days those that a newer committed
+    attempt replaced.
 
     Args:
       pipeline: whose working files.

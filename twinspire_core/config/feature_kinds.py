@@ -1,7 +1,7 @@
 """The kinds of feature a pipeline file can declare, one class each.
 
-Every stage derives what it needs from these objects: the feature job's columns, the transform graph,
-the towers' inputs and the serving signature.
+Every stage derives what it needs from these objects: the feature job's columns, the transform
+graph, the towers' inputs and the serving signature.
 """
 
 from typing import Annotated, Literal
@@ -14,7 +14,8 @@ Origin = Literal["events", "items", "users"]
 
 
 ADDED: JsonDict = {"added": True}
-"""Marks a key of the pipeline file that came after release 0.1.0: `Field(7, json_schema_extra=ADDED, …)`.
+"""Marks a key of the pipeline file that came after release 0.1.0: `Field(7,
+json_schema_extra=ADDED, …)`.
 
 While it holds its default no stage's digest has it, so that the days made before it came stay done
 (twinspire/runs/cache_keys.py).
@@ -25,10 +26,11 @@ WAS = "was"
 
 
 def was(default: int) -> JsonDict:
-    """Marks a key of release 0.1.0 that had another default there: `Field(2, json_schema_extra=was(1), …)`.
+    """Marks a key of release 0.1.0 that had another default there: `Field(2,
+    json_schema_extra=was(1), …)`.
 
-    Where the pipeline file leaves it out, the next training takes the new default, and days that were made with the
-    defaults of then stay done (twinspire/runs/cache_keys.py).
+    Where the pipeline file leaves it out, the next training takes the new default, and days that
+    were made with the defaults of then stay done (twinspire/runs/cache_keys.py).
     """
     return {WAS: default}
 
@@ -40,21 +42,29 @@ class Strict(BaseModel):
 
 
 class _Feature(Strict):
-    tower: Tower = Field(description="The tower that reads the feature: `query` (user and context) or `item`.")
+    tower: Tower = Field(
+        description="The tower that reads the feature: `query` (user and context) or `item`."
+    )
 
 
 class _Column(_Feature):
-    column: str | None = Field(None, description="Column in the logs or snapshots; the feature's own name by default.")
+    column: str | None = Field(
+        None, description="Column in the logs or snapshots; the feature's own name by default."
+    )
     origin: Origin | None = Field(
         None,
         alias="from",
-        description="Where the column lies: `events` (context of the request; query tower only), `users`, `items`. "
-        "Default: `items` for the item tower, `events` for the query tower.",
+        description=(
+            "Where the column lies: `events` (context of the request; query tower only), `users`,"
+            " `items`. Default: `items` for the item tower, `events` for the query tower."
+        ),
     )
 
 
 class _Embedded(_Column):
-    dimension: int | None = Field(None, ge=1, description="Width of the embedding; by default chosen by its size.")
+    dimension: int | None = Field(
+        None, ge=1, description="Width of the embedding; by default chosen by its size."
+    )
 
 
 class IdFeature(_Embedded):
@@ -70,23 +80,33 @@ class CategoryFeature(_Embedded):
     """One of a set of values: brand, device, country."""
 
     kind: Literal["category"]
-    hash_buckets: int | None = Field(None, ge=2, description="Hash values instead of keeping a vocabulary.")
-    max_size: int = Field(10_000, ge=1, description="The most frequent values that get a row of their own.")
+    hash_buckets: int | None = Field(
+        None, ge=2, description="Hash values instead of keeping a vocabulary."
+    )
+    max_size: int = Field(
+        10_000, ge=1, description="The most frequent values that get a row of their own."
+    )
 
 
 class CategoriesFeature(_Embedded):
     """Several values at once: tags, genres. A list column, or a string cut at `separator`."""
 
     kind: Literal["categories"]
-    separator: str | None = Field(None, description="Cut a string column here; not needed for list columns.")
-    max_size: int = Field(10_000, ge=1, description="The most frequent values that get a row of their own.")
+    separator: str | None = Field(
+        None, description="Cut a string column here; not needed for list columns."
+    )
+    max_size: int = Field(
+        10_000, ge=1, description="The most frequent values that get a row of their own."
+    )
 
 
 class NumberFeature(_Column):
     """A number, scaled to mean 0 and variance 1; missing is the mean."""
 
     kind: Literal["number"]
-    log: bool = Field(False, description="Take log(1 + x) first: for prices, lengths, anything with a long tail.")
+    log: bool = Field(
+        False, description="Take log(1 + x) first: for prices, lengths, anything with a long tail."
+    )
 
 
 class TextFeature(_Embedded):
@@ -94,7 +114,9 @@ class TextFeature(_Embedded):
 
     kind: Literal["text"]
     hash_buckets: int = Field(20_000, ge=2, description="Rows of the table of hashed word n-grams.")
-    ngrams: int = Field(2, ge=1, le=3, description="The longest run of words that counts as one term.")
+    ngrams: int = Field(
+        2, ge=1, le=3, description="The longest run of words that counts as one term."
+    )
 
 
 class VectorFeature(_Column):
@@ -119,7 +141,9 @@ class AgeFeature(_Feature):
 
     kind: Literal["age"]
     tower: Literal["item"] = Field("item", description="Always `item`.")
-    column: str | None = Field(None, description="A date or timestamp column of items to count from.")
+    column: str | None = Field(
+        None, description="A date or timestamp column of items to count from."
+    )
 
 
 class TimeFeature(_Feature):
@@ -135,7 +159,9 @@ class HistoryFeature(_Feature):
     kind: Literal["history"]
     tower: Literal["query"] = Field("query", description="Always `query`.")
     length: int = Field(20, ge=1, description="The most items kept, newest last.")
-    types: tuple[str, ...] = Field((), description="Event types that enter; by default the positives.")
+    types: tuple[str, ...] = Field(
+        (), description="Event types that enter; by default the positives."
+    )
 
 
 Feature = Annotated[

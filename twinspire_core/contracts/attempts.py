@@ -1,8 +1,11 @@
-"""Working files: `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`, committed by a `DONE.json` written last.
+"""Working files: `<work_root>/<pipeline>/dt=D/<stage>/<attempt>/`, committed by a `DONE.json`
+written last.
 
 Invariants, on a disk and on `gs://`:
-  1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is changed.
-  2. `DONE.json` is created only if absent, after everything that it describes. Without it the attempt does not exist.
+  1. A stage writes into an attempt folder of its own; nothing is renamed, nothing committed is
+  changed.
+  2. `DONE.json` is created only if absent, after everything that it describes. Without it the
+  attempt does not exist.
   3. The output of a stage is its newest committed attempt.
 """
 
@@ -17,7 +20,9 @@ from twinspire_core.contracts.stage_context import Mode
 
 DONE = "DONE.json"
 TIMINGS = "timings.json"
-"""What a stage measured of the clock. Two runs of the same inputs differ in it, so no digest covers it."""
+"""What a stage measured of the clock. Two runs of the same inputs differ in it, so no digest covers
+it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,8 @@ class Attempt:
       parent: the version that was the newest accepted one before the day when it was made.
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
-      defaults: which defaults of the pipeline file it was made with, as twinspire/runs/cache_keys.py numbers them.
+      defaults: which defaults of the pipeline file it was made with, as
+        twinspire/runs/cache_keys.py numbers them.
     """
 
     uri: str

@@ -28,7 +28,8 @@ def read_items(embed: str) -> tuple[pa.Array, np.ndarray]:
     ids, vectors = _read(embed, ITEMS, "_item")
     if not len(ids):
         raise BadData(
-            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and the items snapshot."
+            "An index needs items, and the corpus is empty. Look at corpus.filter, corpus.days and"
+            " the items snapshot."
         )
     check(ids, vectors)
     order = pc.sort_indices(ids).to_numpy()
@@ -45,8 +46,8 @@ def read_queries(embed: str) -> np.ndarray:
     broken = int((~np.isfinite(vectors).all(1)).sum())
     if broken:
         raise BadData(
-            f"A user's vector is finite; found NaN or infinity for {broken:,} of {len(ids):,}. The model diverged, "
-            "probably: lower train.learning_rate and train again."
+            f"A user's vector is finite; found NaN or infinity for {broken:,} of {len(ids):,}. The"
+            " model diverged, probably: lower train.learning_rate and train again."
         )
     return vectors[pc.sort_indices(ids).to_numpy()]
 
@@ -61,14 +62,15 @@ def check(ids: pa.Array, vectors: np.ndarray) -> None:
     doubles = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if doubles:
         raise BadData(
-            f"An item is in the corpus once; found more than once: {_some(doubles)}. The items snapshot probably "
-            "repeats rows: remove the duplicates and run the features stage again."
+            f"An item is in the corpus once; found more than once: {_some(doubles)}. The items"
+            " snapshot probably repeats rows: remove the duplicates and run the features stage"
+            " again."
         )
     broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
     if broken:
         raise BadData(
-            f"An item's vector is finite; found NaN or infinity for {_some(broken)}. The model diverged, probably: "
-            "lower train.learning_rate and train again."
+            f"An item's vector is finite; found NaN or infinity for {_some(broken)}. The model"
+            " diverged, probably: lower train.learning_rate and train again."
         )
 
 

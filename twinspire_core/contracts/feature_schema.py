@@ -1,4 +1,5 @@
-"""The feature job's output as other stages see it: folders, columns, raw Arrow types. Imports no Beam, no TensorFlow.
+"""The feature job's output as other stages see it: folders, columns, raw Arrow types. Imports no
+Beam, no TensorFlow.
 
 Columns of bookkeeping start with `_`; all others are raw features, named as in the pipeline file:
 
@@ -42,7 +43,13 @@ PAST_LENGTH = 500
 CORPUS_FILE_ROWS = 1 << 18
 """The most rows of a file of the corpus, so that the bulk embedding can share the work out."""
 
-_EVENT = {"_user": pa.string(), "_item": pa.string(), "_time": TIME, "_reward": pa.float32(), LABEL: pa.float32()}
+_EVENT = {
+    "_user": pa.string(),
+    "_item": pa.string(),
+    "_time": TIME,
+    "_reward": pa.float32(),
+    LABEL: pa.float32(),
+}
 """What examples keep of their event, besides features."""
 _TYPES: dict[str, pa.DataType] = {
     "id": pa.string(),
@@ -82,38 +89,53 @@ def item_columns(p: Pipeline) -> list[pa.Field]:
 def example_schema(p: Pipeline) -> pa.Schema:
     """`examples/dt=D/`: one row per positive event, sorted by time, user, item.
 
-    `_reward` is cut to `columns.reward_clip`, then multiplied by the type's factor in `columns.weights`. `_label` is
-    there if `columns.label` is declared; null = none. `_holdout` marks the users that D is not trained on.
+    `_reward` is cut to `columns.reward_clip`, then multiplied by the type's factor in
+    `columns.weights`. `_label` is there if `columns.label` is declared; null = none. `_holdout`
+    marks the users that D is not trained on.
     """
     meta = [(name, kind) for name, kind in _EVENT.items() if name != LABEL or p.columns.label]
     return _schema([*meta, ("_holdout", pa.bool_())], query_columns(p) + item_columns(p))
 
 
 def analysis_schema(p: Pipeline) -> pa.Schema:
-    """What the transform graph is fitted on, handed over inside the job: the positives of the vocabulary days.
+    """What the transform graph is fitted on, handed over inside the job: the positives of the
+    vocabulary days.
 
-    `_time`, and the raw features that have a vocabulary or are scaled. Counts and ages are those of the start of the
-    event's day, null where the days that were read do not reach back far enough.
+    `_time`, and the raw features that have a vocabulary or are scaled. Counts and ages are those of
+    the start of the event's day, null where the days that were read do not reach back far enough.
     """
     kinds = ("id", "category", "categories", "number", "count", "age")
-    return pa.schema([("_time", TIME), *(c for name, f in p.kinds(*kinds).items() for c in feature_columns(name, f))])
+    return pa.schema(
+        [
+            ("_time", TIME),
+            *(c for name, f in p.kinds(*kinds).items() for c in feature_columns(name, f)),
+        ]
+    )
 
 
 def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
     """`corpus/start/`, `corpus/end/`: one row per item that can be recommended, sorted by `_item`.
 
-    `_popular` counts the item's events in `window.count_days`, `_lately` in the last `evaluation.lately_days`, up to
-    the start or the end of the day. `_name` is the first display column; display columns are text, under
-    `display_name`; attributes keep the items snapshot's own type, under `attribute_name`.
+    `_popular` counts the item's events in `window.count_days`, `_lately` in the last
+    `evaluation.lately_days`, up to the start or the end of the day. `_name` is the first display
+    column; display columns are text, under `display_name`; attributes keep the items snapshot's own
+    type, under `attribute_name`.
 
     Args:
       p: the pipeline.
       attributes: types found in the snapshot by column; string where not given.
     """
-    meta = [("_item", pa.string()), ("_name", pa.string()), ("_popular", pa.int64()), ("_lately", pa.int64())]
+    meta = [
+        ("_item", pa.string()),
+        ("_name", pa.string()),
+        ("_popular", pa.int64()),
+        ("_lately", pa.int64()),
+    ]
     display = [(display_name(column), pa.string()) for column in p.corpus.display]
     types = attributes or {}
-    filters = [(attribute_name(column), types.get(column, pa.string())) for column in p.corpus.attributes]
+    filters = [
+        (attribute_name(column), types.get(column, pa.string())) for column in p.corpus.attributes
+    ]
     return _schema(meta + display + filters, item_columns(p))
 
 
@@ -128,35 +150,49 @@ def attribute_name(column: str) -> str:
 
 
 def evaluation_schema(p: Pipeline) -> pa.Schema:
-    """`evaluation/`: one query per user and day, as things stood at the start of that day; each file is sorted by user.
+    """`evaluation/`: one query per user and day, as things stood at the start of that day; each
+    file is sorted by user.
 
-    `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items of the history
-    window, most frequent first, then most recent, at most `PAST_LENGTH`; `_past_events` their events. Newcomers, who
-    have none, are there too: with an empty history, and in the context of their first positive of the day unless events
-    that do not enter histories came before.
+    `_truth` holds the day's distinct positives, in order of first event; `_past` the distinct items
+    of the history window, most frequent first, then most recent, at most `PAST_LENGTH`;
+    `_past_events` their events. Newcomers, who
+    have none, are there too: with an empty history, and in the context of their first positive of
+    the day unless events that do not enter histories came before.
     """
-    meta = [("_user", pa.string()), ("_day", pa.date32()), ("_holdout", pa.bool_()), ("_truth", STRINGS)]
+    meta = [
+        ("_user", pa.string()),
+        ("_day", pa.date32()),
+        ("_holdout", pa.bool_()),
+        ("_truth", STRINGS),
+    ]
     return _schema(meta + _PAST, query_columns(p))
 
 
 def users_schema(p: Pipeline) -> pa.Schema:
-    """`users/`: each user of the history window as they would be served the day after; each file sorted."""
+    """`users/`: each user of the history window as they would be served the day after; each file
+    sorted.
+    """
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_PAST], query_columns(p))
 
 
 def pasts_schema() -> pa.Schema:
-    """`pasts/`, with `evaluation.als`: what each user of the history window had before the day, as `_past` says.
+    """`pasts/`, with `evaluation.als`: what each user of the history window had before the day, as
+    `_past` says.
 
     `_past_counts` are the events of each item, as floats.
     """
-    return pa.schema([("_user", pa.string()), ("_past", STRINGS), ("_past_counts", pa.list_(pa.float32()))])
+    return pa.schema(
+        [("_user", pa.string()), ("_past", STRINGS), ("_past_counts", pa.list_(pa.float32()))]
+    )
 
 
 def co_occurrence_schema() -> pa.Schema:
-    """`co_occurrence/start/`, `co_occurrence/end/`: what the same users took, as of the start and the end of the day.
+    """`co_occurrence/start/`, `co_occurrence/end/`: what the same users took, as of the start and
+    the end of the day.
 
-    One row per item that was taken with another one, sorted by `_item`. `_rows` are its neighbours, nearest first: rows
-    of the corpus of the same moment, in order of `_item`; `_similarities` lie between 0 and 1.
+    One row per item that was taken with another one, sorted by `_item`. `_rows` are its neighbours,
+    nearest first: rows of the corpus of the same moment, in order of `_item`; `_similarities` lie
+    between 0 and 1.
     """
     lists = [("_rows", pa.list_(pa.int32())), ("_similarities", pa.list_(pa.float32()))]
     return pa.schema([("_item", pa.string()), *lists])
@@ -169,6 +205,7 @@ def _schema(meta: list[tuple[str, pa.DataType]], features: list[pa.Field]) -> pa
     columns = [pa.field(*column) for column in meta] + features
     if doubles := {c.name for c in columns if sum(c.name == other.name for other in columns) > 1}:
         raise UsageError(
-            f"Every feature has columns of its own; {', '.join(sorted(doubles))} is made twice: rename one."
+            f"Every feature has columns of its own; {', '.join(sorted(doubles))} is made twice:"
+            " rename one."
         )
     return pa.schema(columns)

@@ -35,7 +35,8 @@ class Manifest(BaseModel):
       format_version: of the artifact format; a reader refuses a newer one.
       pipeline: name of the recommender.
       date: the day it was trained up to.
-      version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but the report>`.
+      version: `<date>-<first 8 hex of a digest of the pipeline's name, the date and the files but
+        the report>`.
       parent: the version it was warm-started from, or None.
       refreshes: the version whose towers it has, where it was not trained itself.
       corpus_date: the day of its catalogue, where that is not `date`.
@@ -67,7 +68,13 @@ class Manifest(BaseModel):
 
     @classmethod
     def create(
-        cls, *, pipeline: str, day: datetime.date, files: Mapping[str, File], edition: int = 1, **fields: Any
+        cls,
+        *,
+        pipeline: str,
+        day: datetime.date,
+        files: Mapping[str, File],
+        edition: int = 1,
+        **fields: Any,
     ) -> Self:
         """A manifest whose version id is derived from the content.
 
@@ -78,7 +85,11 @@ class Manifest(BaseModel):
           edition: more than 1 gives equal content another id, where the first was pruned.
           fields: the other fields.
         """
-        named: list[Any] = [pipeline, str(day), sorted((path, file.sha256) for path, file in files.items())]
+        named: list[Any] = [
+            pipeline,
+            str(day),
+            sorted((path, file.sha256) for path, file in files.items()),
+        ]
         content = json.dumps(named if edition == 1 else [*named, edition])
         version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
@@ -95,17 +106,21 @@ class Manifest(BaseModel):
             newer = fields.get("format_version", 0) > FORMAT_VERSION
         except (ValueError, AttributeError, TypeError) as e:
             raise BadData(
-                f"A manifest is a JSON object; {where} is not: {e}. The version is damaged: roll back."
+                f"A manifest is a JSON object; {where} is not: {e}. The version is damaged: roll"
+                " back."
             ) from e
         if newer:
             raise BadData(
-                f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format "
-                f"{fields['format_version']}. It was published by a newer release: upgrade the reader."
+                f"This release reads artifacts up to format {FORMAT_VERSION}; {where} is of format"
+                f" {fields['format_version']}. It was published by a newer release: upgrade the"
+                " reader."
             )
         try:
             return cls.model_validate(fields)
         except ValidationError as e:
-            raise BadData(f"A manifest has the fields of its format; {where} has not: {e}. Roll back.") from e
+            raise BadData(
+                f"A manifest has the fields of its format; {where} has not: {e}. Roll back."
+            ) from e
 
     def dump(self) -> bytes:
         """The manifest as JSON."""

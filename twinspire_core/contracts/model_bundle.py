@@ -1,4 +1,5 @@
-"""Contract of a train attempt: what lies where, and how Arrow rows go into a tower. Imports no TensorFlow.
+"""Contract of a train attempt: what lies where, and how Arrow rows go into a tower. Imports no
+TensorFlow.
 
     query_tower/   SavedModel: raw query features -> unit vectors
     item_tower/    SavedModel: raw item features  -> unit vectors
@@ -8,13 +9,14 @@
     examples.json  lists of a few users held out, with ids: [{"user", "past_events", "history", "items", "taken"}, …]
     tensorboard/   the loss and the measures as TensorBoard reads them
 
-Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns of
-twinspire_core/contracts/feature_schema.py, any number of rows, and the result `{"vector": [B, D] float32}`, each row of
-length 1. Scalars are `[B]` and lists `[B, L]`, padded at the end; L is the longest list of the call, or the declared
-size of a vector.
+Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns
+of twinspire_core/contracts/feature_schema.py, any number of rows, and the result `{"vector": [B, D]
+float32}`, each row of length 1. Scalars are `[B]` and lists `[B, L]`, padded at the end; L is the
+longest list of the call, or the declared size of a vector.
 
-The rows may be of another day's pipeline file, whose features have changed: a column that is not there, or has another
-form than the tower was trained with (a list for a text, a text for a number, a vector of another size), is missing.
+The rows may be of another day's pipeline file, whose features have changed: a column that is not
+there, or has another form than the tower was trained with (a list for a text, a text for a number,
+a vector of another size), is missing.
 """
 
 import json
@@ -38,31 +40,45 @@ SIGNATURE = "serving_default"
 VECTOR = "vector"
 
 # Keys of metrics.json; measures are as model/evaluation/evaluate.py says.
-PROGRESSIVE = "progressive"  # measures of the parent on the day, before the day was trained on; null without a parent
+# Measures of the parent on the day, before the day was trained on; null without a parent
+PROGRESSIVE = "progressive"
 BASELINES = "baselines"  # measures by list that needs no model, on the same queries
-HOLDOUT = "holdout"  # {"users", "days", "candidate", "baseline", "change", "lead", "baselines"}: this version, its
-# parent (or null), how the former differs from the latter, how far it is ahead of what was popular on the day
-# (model/evaluation/popularity_lift.py; or null), and the lists that need no model, on users held out of training
-NEXT_CLICK = "next_click"  # {"progressive", "baselines", "holdout"}: the same of one query per event of the day
-MIX = "mix"  # {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's mix on
-# the day; this version's and the parent's on users held out of the day; what this version's weights were fitted on.
+# {"users", "days", "candidate", "baseline", "change", "lead", "baselines"}: this version, its
+# parent (or null), how the former differs from the latter, how far it is ahead of what was popular
+# on the day
+HOLDOUT = "holdout"
+# (model/evaluation/popularity_lift.py; or null), and the lists that need no model, on users held
+# out of training {"progressive", "baselines", "holdout"}: the same of one query per event of the
+# day
+NEXT_CLICK = "next_click"
+# {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's
+# mix on the day; this version's and the parent's on users held out of the day; what this version's
+# weights were fitted on.
+MIX = "mix"
 # Null where there is no such mix, and the candidate of a mix that was fitted on these very users
 FITTED = "fitted"
-UNREAD = "parent_unread"  # features that the parent reads and the day has not, or has in another form: what is missing
-# for it in all that is measured of it (model/data/parent_inputs.py)
+# Features that the parent reads and the day has not, or has in another form: what is missing for it
+# in all that is measured of it (model/data/parent_inputs.py)
+UNREAD = "parent_unread"
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on
 # (model/evaluation/held_out_days.py)
 LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it in its line
 # (model/evaluation/popularity_lift.py)
-GAPS = "gaps"  # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained on
-AUXILIARY = "auxiliary"  # {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head
-# that learns labels; the last two, of the parent on the day and of this version on users held out, are as
-# model/evaluation/auxiliary_labels.py says, or null. All of it is null without such a head
+# [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained
+# on
+GAPS = "gaps"
+# {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head that
+# learns labels; the last two, of the parent on the day and of this version on users held out, are
+# as model/evaluation/auxiliary_labels.py says, or null. All of it is null without such a head
+AUXILIARY = "auxiliary"
 TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
-POPULARITY = "popularity"  # {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items
-FREQUENCY = "frequency"  # {"rows", "items", "known", "factor", "pairs"}: estimated and true shares, or null
+# {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items
+POPULARITY = "popularity"
+# {"rows", "items", "known", "factor", "pairs"}: estimated and true shares, or null
+FREQUENCY = "frequency"
 
-# What stands for a missing value and fills the end of short lists. The transform graph reads them as missing.
+# What stands for a missing value and fills the end of short lists. The transform graph reads them
+# as missing.
 MISSING: dict[str, Any] = {"string": b"", "float32": np.nan, "int64": -1}
 
 
@@ -81,7 +97,9 @@ class Input(NamedTuple):
 
 
 class Signatures(Protocol):
-    """What `tf.saved_model.load` returns, or what is about to be saved, as far as it is used here."""
+    """What `tf.saved_model.load` returns, or what is about to be saved, as far as it is used
+    here.
+    """
 
     @property
     def signatures(self) -> Mapping[str, Any]:
@@ -99,11 +117,14 @@ class Tower:
     def __init__(self, model: Signatures) -> None:
         self.model = model  # its variables live as long as this reference does
         self._call = model.signatures[SIGNATURE]
-        self.inputs = {name: input_of(spec) for name, spec in self._call.structured_input_signature[1].items()}
+        self.inputs = {
+            name: input_of(spec) for name, spec in self._call.structured_input_signature[1].items()
+        }
         self.dimension = int(self._call.structured_outputs[VECTOR].shape[-1])
 
     def __call__(self, table: pa.Table, *, batch_rows: int = 4096) -> np.ndarray:
-        """Encodes rows; columns that the tower does not know are ignored, those that it cannot read are missing values.
+        """Encodes rows; columns that the tower does not know are ignored, those that it cannot read
+        are missing values.
 
         Args:
           table: raw features, as the feature job writes them.
@@ -111,7 +132,9 @@ class Tower:
 
         Returns: [N, D] float32, rows of length 1.
         """
-        parts = [self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)]
+        parts = [
+            self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)
+        ]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
 
 
@@ -125,8 +148,12 @@ def read_metrics(home: str) -> dict[str, Any]:
     return json.loads(storage.read_bytes(place)) if storage.exists(place) else {}
 
 
-def batches(table: pa.Table, inputs: Mapping[str, Input], rows: int) -> Iterator[dict[str, np.ndarray]]:
-    """Cuts a table into the arguments of successive calls of a tower, `rows` rows each, the last one fewer."""
+def batches(
+    table: pa.Table, inputs: Mapping[str, Input], rows: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Cuts a table into the arguments of successive calls of a tower, `rows` rows each, the last
+    one fewer.
+    """
     for start in range(0, table.num_rows, rows):
         yield arrays(table.slice(start, rows), inputs)
 
@@ -146,8 +173,12 @@ def _array(table: pa.Table, name: str, spec: Input) -> np.ndarray:
 
 
 def _has_form(kind: pa.DataType, spec: Input) -> bool:
-    """Whether values of an Arrow type can be read as an argument; the size of vectors is looked at row by row."""
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    """Whether values of an Arrow type can be read as an argument; the size of vectors is looked at
+    row by row.
+    """
+    listed = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
     value = kind.value_type if listed or pa.types.is_dictionary(kind) else kind
     text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_binary(value)
     fits = {"string": text, "int64": pa.types.is_integer(value), "float32": not text}
@@ -164,7 +195,9 @@ def _values(column: pa.Array, spec: Input) -> np.ndarray:
 
 
 def _padded(column: pa.Array, spec: Input) -> np.ndarray:
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = (
+        pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
     width = spec.width or max(1, int(lengths.max(initial=0)))
     padded = np.full((len(lengths), width), MISSING[spec.dtype], _numpy_type(spec))
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -180,4 +213,6 @@ def _numpy_type(spec: Input) -> Any:
 
 def input_of(spec: Any) -> Input:
     """Reads an argument's form from a TensorSpec."""
-    return Input(spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None)
+    return Input(
+        spec.dtype.name, spec.shape.rank == 2, spec.shape[1] if spec.shape.rank == 2 else None
+    )

@@ -1,4 +1,6 @@
-"""What a stage is given. A stage is a function `run(ctx) -> summary` that writes under `ctx.out`."""
+"""What a stage is given. A stage is a function `run(ctx) -> summary` that writes under
+`ctx.out`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,7 +58,10 @@ class Gap:
     def told(self, pipeline: str) -> dict[str, str]:
         """The gap, with the command that runs these days; `pipeline` names the pipeline in it."""
         dates = {"from": str(self.first), "to": str(self.last)}
-        return {**dates, "command": f"twinspire run {pipeline} --from {self.first} --to {self.last}"}
+        return {
+            **dates,
+            "command": f"twinspire run {pipeline} --from {self.first} --to {self.last}",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +71,14 @@ class StageContext:
     Attributes:
       pipeline: the parsed pipeline file.
       day: the day, a calendar day of the pipeline's zone.
-      mode: `incremental` warm-starts from the parent; `full` trains from scratch on the training window.
+      mode: `incremental` warm-starts from the parent; `full` trains from scratch on the training
+        window.
       parent: baseline of the gate in both modes; None on the first day.
       inputs: URI of the committed attempt of each earlier stage, by stage.
       out: URI of this stage's fresh folder. Whoever runs the stage commits it afterwards.
       promote: whether publication makes the version live.
-      gaps: days with logs, between the parent that is trained on from and the day, that nobody trained on.
+      gaps: days with logs, between the parent that is trained on from and the day, that nobody
+        trained on.
       start: of the index stage: whose settings it starts from.
     """
 

@@ -1,12 +1,15 @@
-"""One list out of several: sources of candidates, fused by rank. Imports no TensorFlow: serving uses it too.
+"""One list out of several: sources of candidates, fused by rank. Imports no TensorFlow: serving
+uses it too.
 
     score(item) = sum over the sources s that list it of  w_s / (1 + place_s / CONSTANT),  places from 0
 
-with weights w by slice of users. Ranks, because the sources' own scores have no common scale. Source: Cormack, Clarke
-and Büttcher, *Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods*, SIGIR 2009, here with
-a weight per source. Where weights add up to 1, no score is above 1.
+with weights w by slice of users. Ranks, because the sources' own scores have no common scale.
+Source: Cormack, Clarke and Büttcher, *Reciprocal Rank Fusion outperforms Condorcet and individual
+Rank Learning Methods*, SIGIR 2009, here with a weight per source. Where weights add up to 1, no
+score is above 1.
 
-U queries, S sources, L the length of their lists, P the candidates of a query, from all its sources.
+U queries, S sources, L the length of their lists, P the candidates of a query, from all its
+sources.
 """
 
 import json
@@ -51,7 +54,12 @@ class Fusion:
         """As JSON."""
         rows = zip(slices.names(self.bounds), self.weights.tolist(), strict=True)
         weights = {name: dict(zip(self.sources, row, strict=True)) for name, row in rows}
-        told: dict[str, Any] = {"format": FORMAT, "constant": CONSTANT, "depth": DEPTH, "bounds": self.bounds}
+        told: dict[str, Any] = {
+            "format": FORMAT,
+            "constant": CONSTANT,
+            "depth": DEPTH,
+            "bounds": self.bounds,
+        }
         told |= {"sources": self.sources, "weights": weights, "fitted": self.fitted}
         return json.dumps(told, indent=1).encode()
 
@@ -65,8 +73,9 @@ class Fusion:
         told = json.loads(content)
         if (told["format"], told["constant"]) != (FORMAT, CONSTANT):
             raise BadData(
-                f"{FILE} is of format {FORMAT} with the constant {CONSTANT:g}; found {told['format']} and "
-                f"{told['constant']:g}. It was written by another release: serve it with that one."
+                f"{FILE} is of format {FORMAT} with the constant {CONSTANT:g}; found"
+                f" {told['format']} and {told['constant']:g}. It was written by another release:"
+                " serve it with that one."
             )
         weights = [[row[name] for name in told["sources"]] for row in told["weights"].values()]
         return cls(
@@ -94,7 +103,9 @@ class CandidatePool(NamedTuple):
         Args:
           weights: [U, S], or [S] for all.
         """
-        weights = np.broadcast_to(np.asarray(weights, np.float32), (len(self.items), self.gains.shape[2]))
+        weights = np.broadcast_to(
+            np.asarray(weights, np.float32), (len(self.items), self.gains.shape[2])
+        )
         scores = np.matmul(self.gains, weights[:, :, None])[:, :, 0]
         return np.where(self.items >= 0, scores, -np.inf)
 
@@ -114,13 +125,20 @@ class Fused(NamedTuple):
 
 
 def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
-    """Puts the lists of S sources together, [U, L] int64 each, best first, each item once, -1 behind the end."""
+    """Puts the lists of S sources together, [U, L] int64 each, best first, each item once, -1
+    behind the end.
+    """
     length = [ranked.shape[1] for ranked in lists]
-    source, place = np.repeat(np.arange(len(lists)), length), np.concatenate([np.arange(n) for n in length])
+    source, place = (
+        np.repeat(np.arange(len(lists)), length),
+        np.concatenate([np.arange(n) for n in length]),
+    )
     gain = (1 / (1 + place / CONSTANT)).astype(np.float32)
-    # An entry's item, then its number in the row: sorting these brings what is said of an item together.
+    # An entry's item, then its number in the row: sorting these brings what is said of an item
+    # together.
     key, bits = np.concatenate(lists, axis=1), len(source).bit_length()
-    kind = np.int32 if key.max(initial=0) < 1 << (30 - bits) else np.int64  # half as wide sorts twice as fast
+    # Half as wide sorts twice as fast
+    kind = np.int32 if key.max(initial=0) < 1 << (30 - bits) else np.int64
     none = np.iinfo(kind).max
     key = np.left_shift(key.astype(kind), bits) | np.arange(len(source), dtype=kind)
     key[key < 0] = none
@@ -152,9 +170,17 @@ def fuse(pooled: CandidatePool, weights: np.ndarray, k: int) -> Fused:
     found = np.arange(len(column))[:, None], column
     there = column >= 0
     if not there.any():
-        return Fused(column, np.full(column.shape, -np.inf, np.float32), np.zeros((*column.shape, weights.shape[1])))
-    shares = np.where(there[:, :, None], pooled.gains[found] * weights[:, None, :], 0).astype(np.float32)
-    return Fused(np.where(there, pooled.items[found], -1), np.where(there, scores[found], -np.inf), shares)
+        return Fused(
+            column,
+            np.full(column.shape, -np.inf, np.float32),
+            np.zeros((*column.shape, weights.shape[1])),
+        )
+    shares = np.where(there[:, :, None], pooled.gains[found] * weights[:, None, :], 0).astype(
+        np.float32
+    )
+    return Fused(
+        np.where(there, pooled.items[found], -1), np.where(there, scores[found], -np.inf), shares
+    )
 
 
 def fused_items(pooled: CandidatePool, weights: np.ndarray, k: int) -> np.ndarray:

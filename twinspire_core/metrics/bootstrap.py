@@ -1,8 +1,9 @@
 """How sure a mean over users is: bootstrap intervals.
 
-A resample draws as many users as there are, each with all their queries, with replacement. The draws depend on the seed
-and the number of users alone, so that two lists measured on the same queries are resampled alike: what they have in
-common cancels in their difference. Source: Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
+A resample draws as many users as there are, each with all their queries, with replacement. The
+draws depend on the seed and the number of users alone, so that two lists measured on the same
+queries are resampled alike: what they have in common cancels in their difference. Source: Efron and
+Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,9 @@ _CHUNK_BYTES = 64 << 20
 _KEPT = 16 << 20  # draws, of 2 bytes each
 
 
-def resampled_means(values: Mapping[str, np.ndarray], user: np.ndarray, resamples: int) -> dict[str, np.ndarray]:
+def resampled_means(
+    values: Mapping[str, np.ndarray], user: np.ndarray, resamples: int
+) -> dict[str, np.ndarray]:
     """The mean of each measure in each resample.
 
     Args:
@@ -33,7 +36,9 @@ def resampled_means(values: Mapping[str, np.ndarray], user: np.ndarray, resample
         return {name: np.full(resamples, np.nan) for name in values}
     sums, numbers, kind = _per_user(values, user, users)
     means = list[np.ndarray]()
-    for drawn in _kept(users, resamples) if users * resamples <= _KEPT else _draws(users, resamples):
+    for drawn in (
+        _kept(users, resamples) if users * resamples <= _KEPT else _draws(users, resamples)
+    ):
         times = drawn.astype(np.float64)
         with np.errstate(invalid="ignore"):
             means.append((times @ sums) / (times @ numbers)[:, kind])
@@ -60,7 +65,8 @@ def _per_user(
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Sums over each user's queries, and how many of them a measure applies to.
 
-    Returns: [users, M] of the M measures; [users, N] of the N ways in which measures apply; which of them each has.
+    Returns: [users, M] of the M measures; [users, N] of the N ways in which measures apply; which
+    of them each has.
     """
     sums, numbers, kind = list[np.ndarray](), list[np.ndarray](), list[int]()
     kinds: dict[bytes, int] = {}
@@ -78,9 +84,11 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
     """The range that holds 95% of the resamples of each measure that has one, by name.
 
     Args:
-      resampled: [R] float64 by measure; nan is left out, an infinite one makes the range meaningless.
+      resampled: [R] float64 by measure; nan is left out, an infinite one makes the range
+        meaningless.
     """
-    alike: dict[bytes, list[str]] = {}  # measures that apply to the same resamples, for a quantile of all at once
+    # Measures that apply to the same resamples, for a quantile of all at once
+    alike: dict[bytes, list[str]] = {}
     for name, x in resampled.items():
         alike.setdefault(np.isnan(x).tobytes(), []).append(name)
     found: dict[str, np.ndarray] = {}
@@ -91,7 +99,11 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
             with np.errstate(invalid="ignore"):
                 spans = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
             found |= zip(names, spans.T, strict=True)
-    told = {name: found[name].tolist() for name in resampled if name in found and np.isfinite(found[name]).all()}
+    told = {
+        name: found[name].tolist()
+        for name in resampled
+        if name in found and np.isfinite(found[name]).all()
+    }
     return {name: (low, high) for name, (low, high) in told.items()}
 
 

@@ -1,13 +1,15 @@
-"""What a set of lists shows, taken together. U lists, C items of the corpus; items are positions, -1 is none.
+"""What a set of lists shows, taken together. U lists, C items of the corpus; items are positions,
+-1 is none.
 
-With n_c = the lists that hold item c in their first k, an item listed twice in one list counted once:
+With n_c = the lists that hold item c in their first k, an item listed twice in one list counted
+once:
 
     coverage@k  items with n_c > 0, as a share of C
     gini@k      Gini coefficient of n over all C items: 0 when all are shown equally often, near 1 when few are shown
     overlap@k   mean over pairs of lists of the items that both hold, divided by k
 
-Item c is common to n_c (n_c - 1) / 2 pairs of lists; summed over the items this is all that the pairs have in common.
-So the overlap is exact, without a look at any pair.
+Item c is common to n_c (n_c - 1) / 2 pairs of lists; summed over the items this is all that the
+pairs have in common. So the overlap is exact, without a look at any pair.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,8 @@ def exposure(ranked: np.ndarray, ks: Sequence[int], items: int | None = None) ->
       ks: list lengths.
       items: C. Without it there is overlap only.
 
-    Returns: what is defined: no overlap of fewer than two lists, no Gini coefficient where nothing is shown.
+    Returns: what is defined: no overlap of fewer than two lists, no Gini coefficient where nothing
+    is shown.
     """
     found: dict[str, float] = {}
     first = is_first(ranked)
@@ -41,12 +44,14 @@ def exposure(ranked: np.ndarray, ks: Sequence[int], items: int | None = None) ->
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient: half the mean absolute difference of two items' counts, divided by the mean count.
+    """Gini coefficient: half the mean absolute difference of two items' counts, divided by the mean
+    count.
 
     Args:
       counts: [C] numbers >= 0, not all 0.
     """
-    n, shown = len(counts), np.sort(counts[counts > 0]).astype(np.float64)  # zeros come first, and weigh nothing
+    # Zeros come first, and weigh nothing
+    n, shown = len(counts), np.sort(counts[counts > 0]).astype(np.float64)
     return float((2 * np.arange(n - len(shown) + 1, n + 1) - n - 1) @ shown / (n * shown.sum()))
 
 
@@ -63,7 +68,8 @@ def overlap(counts: np.ndarray, lists: int, k: int) -> float:
 
 
 def popular_items(order: np.ndarray, events: np.ndarray) -> np.ndarray:
-    """[C] bool: the fewest items that have half of all events between them; nothing is popular without events.
+    """[C] bool: the fewest items that have half of all events between them; nothing is popular
+    without events.
 
     Args:
       order: [C] int64, positions by falling number of events.
@@ -76,8 +82,11 @@ def popular_items(order: np.ndarray, events: np.ndarray) -> np.ndarray:
     return popular
 
 
-def popular_share(ranked: np.ndarray, popular: np.ndarray, ks: Sequence[int]) -> Mapping[str, np.ndarray]:
-    """Share of popular items in each list, as `popular_share@50`: [U] float64, nan for an empty list.
+def popular_share(
+    ranked: np.ndarray, popular: np.ndarray, ks: Sequence[int]
+) -> Mapping[str, np.ndarray]:
+    """Share of popular items in each list, as `popular_share@50`: [U] float64, nan for an empty
+    list.
 
     Args:
       ranked: [U, L] int64; L is at least the largest k.

@@ -1,7 +1,9 @@
-"""Exact search and measures of ranked lists. U users, C items of the corpus, D width of the vectors.
+"""Exact search and measures of ranked lists. U users, C items of the corpus, D width of the
+vectors.
 
-Items are positions in the corpus, and -1 is none: padding behind a short list, or a true item outside the corpus.
-Every measure is of the whole corpus, never of a batch or of the items that happen to be in the test.
+Items are positions in the corpus, and -1 is none: padding behind a short list, or a true item
+outside the corpus. Every measure is of the whole corpus, never of a batch or of the items that
+happen to be in the test.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,8 @@ _COLUMNS = (1 << 31) - 1  # a key's bits that tell its column
 def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """The k items of the highest inner product with each query, by exact search.
 
-    Memory beyond the arguments and the result stays within a few times 64 MiB. Equal scores go by position.
+    Memory beyond the arguments and the result stays within a few times 64 MiB. Equal scores go by
+    position.
 
     Args:
       queries: [U, D] float32.
@@ -33,7 +36,10 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
       ValueError: a vector is not finite.
     """
     if not (np.isfinite(queries).all() and np.isfinite(items).all()):
-        raise ValueError("vectors to be searched must be finite; some hold nan or inf: training has probably diverged")
+        raise ValueError(
+            "vectors to be searched must be finite; some hold nan or inf: training has probably"
+            " diverged"
+        )
     ranked = np.full((len(queries), k), -1, np.int64)
     chunk = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // (4 * max(1, len(items)))))
     for start in range(0, len(queries), chunk):
@@ -44,7 +50,9 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
 
 def best_of(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1 for -infinity."""
+    """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1
+    for -infinity.
+    """
     if k == 0 or len(scores) == 0:
         return np.full((len(scores), k), -1, np.int64)
     kept = np.flatnonzero(scores >= _lower_bound(scores, k)[:, None])  # k a row, and a few more
@@ -57,11 +65,15 @@ def best_of(scores: np.ndarray, k: int) -> np.ndarray:
     few = Ragged(column, row, len(scores)).padded()
     values = np.where(few < 0, -np.inf, np.take_along_axis(scores, few, axis=1))
     order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return np.where(np.isneginf(np.take_along_axis(values, order, 1)), -1, np.take_along_axis(few, order, 1))
+    return np.where(
+        np.isneginf(np.take_along_axis(values, order, 1)), -1, np.take_along_axis(few, order, 1)
+    )
 
 
 def _keys(scores: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """[N] int64 >= 0, as scores of float32 and, among equals, falling columns: numbers sort faster than places."""
+    """[N] int64 >= 0, as scores of float32 and, among equals, falling columns: numbers sort faster
+    than places.
+    """
     bits = (scores + np.float32(0)).view(np.int32)  # no zero is below another
     rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
     return rising << 31 | (_COLUMNS - column)
@@ -73,7 +85,8 @@ _NOTHING = int(_keys(np.array([-np.inf], np.float32), np.zeros(1, np.int64))[0])
 def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
     """A score that at least k of each row reach and few others, [U] float32.
 
-    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the row, not of all.
+    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the
+    row, not of all.
     """
     width = scores.shape[1]
     folds = max(1, min(_FOLDS, width // (4 * k)))
@@ -119,7 +132,8 @@ def is_first(ranked: np.ndarray) -> np.ndarray:
 
 def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: whether `ranked`'s item is in the same user's list."""
-    width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2  # the last is none's
+    # The last is none's
+    width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2
     known = lists.where(lists.values >= 0)
     rows = min(len(ranked), max(1, _MARKS // width))
     marked = np.zeros((rows, width), bool)
@@ -150,14 +164,17 @@ def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, n
 
 
 def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
-    """Places, from 0 and ascending, at which each list holds a true item that no place before it held: U lists.
+    """Places, from 0 and ascending, at which each list holds a true item that no place before it
+    held: U lists.
 
     Args:
       ranked: [U, L] int64, best first.
       truth: U lists of positions; -1 is a true item outside the corpus.
     """
     row, place = np.nonzero(contains(truth, ranked))
-    _, first = np.unique(row * (int(ranked.max(initial=0)) + 1) + ranked[row, place], return_index=True)
+    _, first = np.unique(
+        row * (int(ranked.max(initial=0)) + 1) + ranked[row, place], return_index=True
+    )
     first.sort()
     return Ragged(place[first], row[first], len(ranked))
 
@@ -165,7 +182,8 @@ def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
 def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Measures lists by the places of their hits.
 
-    With n = a user's distinct true items, those outside the corpus included, and hit r = 1 when place r holds one:
+    With n = a user's distinct true items, those outside the corpus included, and hit r = 1 when
+    place r holds one:
 
         recall@k    hits in the first k / n
         hit_rate@k  1 when there is a hit in the first k
@@ -189,7 +207,9 @@ def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np
         top = hit.where(hit.values < k)
         gain = np.bincount(top.row, discount[top.values], hit.rows)
         measures[f"recall@{k}"] = top.lengths / n
-        measures[f"ndcg@{k}"] = gain / np.where(wanted == 0, np.nan, ideal[np.clip(wanted, 1, k) - 1])
+        measures[f"ndcg@{k}"] = gain / np.where(
+            wanted == 0, np.nan, ideal[np.clip(wanted, 1, k) - 1]
+        )
         measures[f"hit_rate@{k}"] = np.where(wanted == 0, np.nan, top.lengths > 0)
     measures["mrr"] = np.where(wanted == 0, np.nan, 0.0)
     some, at = np.unique(hit.row, return_index=True)
@@ -198,7 +218,9 @@ def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np
 
 
 def distinct(truth: Ragged) -> np.ndarray:
-    """[U] distinct items of each list. Items outside the corpus have no position to tell them apart: each counts."""
+    """[U] distinct items of each list. Items outside the corpus have no position to tell them
+    apart: each counts.
+    """
     known = truth.where(truth.values >= 0)
     width = int(known.values.max(initial=0)) + 1
     inside = np.bincount(np.unique(known.row * width + known.values) // width, minlength=truth.rows)
@@ -207,4 +229,6 @@ def distinct(truth: Ragged) -> np.ndarray:
 
 def means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Mean of each measure over the users that have one; 0 where none has."""
-    return {name: float(np.nanmean(x)) if np.isfinite(x).any() else 0.0 for name, x in measures.items()}
+    return {
+        name: float(np.nanmean(x)) if np.isfinite(x).any() else 0.0 for name, x in measures.items()
+    }

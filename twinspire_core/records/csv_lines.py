@@ -1,4 +1,6 @@
-"""CSV -> blocks of text columns, a record at a time: nothing is converted, since 007 and 1.50 may be ids."""
+"""CSV -> blocks of text columns, a record at a time: nothing is converted, since 007 and 1.50 may
+be ids.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,7 +48,8 @@ def csv_blocks(
     encoding: str = "utf-8",
     block_bytes: int = _BLOCK,
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
-    """Yields records in order, and those that have no place: another number of fields, or bytes that are no text.
+    """Yields records in order, and those that have no place: another number of fields, or bytes
+    that are no text.
 
     Args:
       text: at its first record.
@@ -57,7 +60,8 @@ def csv_blocks(
       encoding: of the text.
       block_bytes: text of a block.
 
-    Yields: columns of strings and the records' numbers, [N] int64; `Unreadable`, after the block that it stands in.
+    Yields: columns of strings and the records' numbers, [N] int64; `Unreadable`, after the block
+    that it stands in.
     """
     bad: list[pa.csv.InvalidRow] = []
     source, columns = _Endable(text), list(wanted or names)
@@ -71,10 +75,19 @@ def csv_blocks(
         reader = pa.csv.open_csv(
             source,
             # Malformed rows are numbered only if one thread reads.
-            pa.csv.ReadOptions(use_threads=False, block_size=block_bytes, column_names=list(names), encoding=encoding),
-            pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+            pa.csv.ReadOptions(
+                use_threads=False,
+                block_size=block_bytes,
+                column_names=list(names),
+                encoding=encoding,
+            ),
+            pa.csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip
+            ),
             # As bytes, so that a stray one costs a record, not the day.
-            pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns),
+            pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns
+            ),
         )
     except pa.ArrowInvalid as e:
         if "Empty CSV file" in str(e):
@@ -88,11 +101,14 @@ def csv_blocks(
             yield from _decoded(batch, numbers)
             yield from _malformed(bad[told:], first)
             told = len(bad)
-        yield from _malformed(bad[told:], first)  # behind the last good row, or of a file that has none
+        # Behind the last good row, or of a file that has none
+        yield from _malformed(bad[told:], first)
 
 
 def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unreadable]:
-    """Rows with too few or too many fields; Arrow counts them from 1, from the record `first` on."""
+    """Rows with too few or too many fields; Arrow counts them from 1, from the record `first`
+    on.
+    """
     for row in rows:
         rule, why = f"not {row.expected_columns} fields", f"{row.actual_columns} fields"
         yield Unreadable(row.number + first - 1, rule, why, row.text)
@@ -104,7 +120,9 @@ def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
     return numbers[~np.isin(numbers, list(gone))][:size] if gone else numbers
 
 
-def _decoded(batch: pa.RecordBatch, numbers: np.ndarray) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
+def _decoded(
+    batch: pa.RecordBatch, numbers: np.ndarray
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
     good = np.ones(len(batch), bool)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -140,7 +158,9 @@ class _Endable:
 
 @contextmanager
 def _drained(reader: pa.csv.CSVStreamingReader, source: _Endable) -> Iterator[None]:
-    """Leaves no thread of the reader behind: one that still reads from Python when the process ends aborts it."""
+    """Leaves no thread of the reader behind: one that still reads from Python when the process ends
+    aborts it.
+    """
     try:
         yield
     finally:

@@ -1,4 +1,6 @@
-"""JSON Lines -> objects and columns, one line at a time: a line can hold anything. Nothing is judged but form."""
+"""JSON Lines -> objects and columns, one line at a time: a line can hold anything. Nothing is
+judged but form.
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +56,9 @@ def read_objects(text: Bytes, block_bytes: int = _BLOCK) -> Iterator[Objects]:
             except ValueError as e:  # no JSON, or no UTF-8
                 why = str(e)
             if why:
-                found.unreadable.append(Unreadable(number, "not a JSON object", why, written.decode(errors="replace")))
+                found.unreadable.append(
+                    Unreadable(number, "not a JSON object", why, written.decode(errors="replace"))
+                )
             else:
                 found.records.append(record)
                 found.numbers.append(number)
@@ -80,7 +84,9 @@ def first_keys(uri: str) -> list[str]:
 
 
 def _series(name: str, values: list) -> pl.Series:
-    """A column of one type; of text, where values are of several, or of a number that no type holds exactly."""
+    """A column of one type; of text, where values are of several, or of a number that no type holds
+    exactly.
+    """
     kinds = set(map(type, values)) - {type(None)}
     if kinds == {list}:
         return _lists(name, values)
@@ -115,7 +121,9 @@ def _type_of(kinds: set[type], values: Sequence) -> Any:
         return pl.Null
     if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
         return pl.Int64
-    if kinds == {float} or (kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values)):
+    if kinds == {float} or (
+        kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values)
+    ):
         return pl.Float64
     return pl.Boolean if kinds == {bool} else pl.String
 

@@ -43,8 +43,9 @@ def format_of(uri: str, given: str = "auto") -> str:
     kind = kind_of(uri)
     if kind is None:
         raise BadData(
-            f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)}; .gz after it is "
-            f"understood); found {uri}. Set source.format, or move the file away (names that begin with _ are skipped)."
+            f"With source.format = 'auto' a file's ending says what it holds ({', '.join(ENDINGS)};"
+            f" .gz after it is understood); found {uri}. Set source.format, or move the file away"
+            " (names that begin with _ are skipped)."
         )
     return kind
 
@@ -68,6 +69,7 @@ def readable(uri: str, kind: str) -> Iterator[None]:
             raise  # the system's: no such file, no permission, no network
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise BadData(
-            f"A file holds whole {kind} data; {uri} cannot be read: {reason}. Perhaps it is truncated (a copy that did "
-            "not finish), or of another format (see source.format). Deliver it again, or move it away."
+            f"A file holds whole {kind} data; {uri} cannot be read: {reason}. Perhaps it is"
+            " truncated (a copy that did not finish), or of another format (see source.format)."
+            " Deliver it again, or move it away."
         ) from e

@@ -1,4 +1,6 @@
-"""Exact nearest neighbours in NumPy: the index of small corpora, and the yardstick of all others."""
+"""Exact nearest neighbours in NumPy: the index of small corpora, and the yardstick of all
+others.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,7 +67,9 @@ def search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     return rows, scores
 
 
-def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _search_block(
+    vectors: np.ndarray, queries: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     rows, scores = np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
     for start in range(0, len(vectors), ITEM_BLOCK):
         found, values = _top(queries @ vectors[start : start + ITEM_BLOCK].T, k)
@@ -77,7 +81,8 @@ def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.
 
 
 def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values of the largest entries of each row, at least min(k, N) of them, in order of column.
+    """Columns and values of the largest entries of each row, at least min(k, N) of them, in order
+    of column.
 
     Rows with fewer entries than the longest are filled with minus infinity.
 
@@ -99,7 +104,8 @@ def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
     """A value that at least k entries of each row reach and few others, [B] float32.
 
-    It is the k-th largest of the maxima of disjoint groups of entries: a partition of a 16th of the row, not of all.
+    It is the k-th largest of the maxima of disjoint groups of entries: a partition of a 16th of the
+    row, not of all.
     """
     width = scores.shape[1]
     if width <= k:

@@ -1,7 +1,8 @@
-"""What an index is, and how a stored one is opened. Imports no ScaNN unless the stored index is ScaNN's.
+"""What an index is, and how a stored one is opened. Imports no ScaNN unless the stored index is
+ScaNN's.
 
-An index folder holds `config.json` with the kind and its settings, and the kind's own files. Row i of an index is row i
-of the items table that lies beside the folder; ids are not part of the index.
+An index folder holds `config.json` with the kind and its settings, and the kind's own files. Row i
+of an index is row i of the items table that lies beside the folder; ids are not part of the index.
 """
 
 import json
@@ -17,7 +18,8 @@ from twinspire_core.errors import BadData, UsageError
 Kind = Literal["exact", "quantised", "tree"]
 CONFIG = "config.json"
 VECTORS = "vectors.npy"
-ASSETS, STORED_VECTORS = "scann", "dataset.npy"  # ScaNN's own files; it keeps the vectors for rescoring
+# ScaNN's own files; it keeps the vectors for rescoring
+ASSETS, STORED_VECTORS = "scann", "dataset.npy"
 FORMAT = 1
 NONE = -1  # stands for a row where there is none
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -29,14 +31,14 @@ class Settings:
     """How an index searches.
 
     Attributes:
-      kind: `exact` compares all; `quantised` scans 4-bit codes of all items and rescores the best; `tree` scans only
-        the codes of the nearest leaves.
+      kind: `exact` compares all; `quantised` scans 4-bit codes of all items and rescores the best;
+        `tree` scans only the codes of the nearest leaves.
       k: neighbours that the settings were chosen for; a search for more scales them up.
       rescored: items compared exactly after the scan; costs a random read each.
       leaves: partitions of the corpus.
       leaves_searched: partitions scanned per query.
-      code_dimensions: dimensions that share a code of 4 bits; 1 scans twice as much, and misses less. For one vector
-        of 64 dimensions that is 16 or 32 bytes.
+      code_dimensions: dimensions that share a code of 4 bits; 1 scans twice as much, and misses
+        less. For one vector of 64 dimensions that is 16 or 32 bytes.
     """
 
     kind: Kind
@@ -52,7 +54,9 @@ class Settings:
         if self.kind != "exact" and self.rescored < self.k:
             raise ValueError(f"rescored is at least k = {self.k}, got {self.rescored}")
         if self.kind == "tree" and not 1 <= self.leaves_searched <= self.leaves:
-            raise ValueError(f"leaves_searched lies in [1, leaves = {self.leaves}], got {self.leaves_searched}")
+            raise ValueError(
+                f"leaves_searched lies in [1, leaves = {self.leaves}], got {self.leaves_searched}"
+            )
 
 
 class Index(Protocol):
@@ -111,8 +115,15 @@ def stored_vectors(folder: Path) -> np.ndarray:
 
 def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
     """Writes `config.json`."""
-    config = {"format": FORMAT, "metric": "dot_product", "items": len(vectors), "dimension": vectors.shape[1]}
-    (folder / CONFIG).write_text(json.dumps(config | {"settings": asdict(settings)}, indent=1, sort_keys=True))
+    config = {
+        "format": FORMAT,
+        "metric": "dot_product",
+        "items": len(vectors),
+        "dimension": vectors.shape[1],
+    }
+    (folder / CONFIG).write_text(
+        json.dumps(config | {"settings": asdict(settings)}, indent=1, sort_keys=True)
+    )
 
 
 def checked(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarray, int]:
@@ -126,8 +137,8 @@ def checked(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarra
     queries = np.ascontiguousarray(queries, np.float32)
     if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise UsageError(
-            f"Queries have the items' width, [B, {vectors.shape[1]}]; found {list(queries.shape)}. They come from "
-            "another version's query tower, probably."
+            f"Queries have the items' width, [B, {vectors.shape[1]}]; found {list(queries.shape)}."
+            " They come from another version's query tower, probably."
         )
     bad = np.flatnonzero(~np.isfinite(queries).all(1))
     if len(bad):
@@ -140,11 +151,12 @@ def _read_config(folder: Path) -> Settings:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as e:
         raise BadData(
-            f"An index folder holds {CONFIG}; {folder} cannot be read: {e}. It is damaged or no index."
+            f"An index folder holds {CONFIG}; {folder} cannot be read: {e}. It is damaged or no"
+            " index."
         ) from e
     if config.get("format") != FORMAT:
         raise BadData(
-            f"This release reads indexes of format {FORMAT}; {folder} is of format {config.get('format')}. "
-            "It was built by a newer release: upgrade the reader."
+            f"This release reads indexes of format {FORMAT}; {folder} is of format"
+            f" {config.get('format')}. It was built by a newer release: upgrade the reader."
         )
     return Settings(**config["settings"])

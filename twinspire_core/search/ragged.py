@@ -26,7 +26,9 @@ class Ragged(NamedTuple):
         return np.bincount(self.row, minlength=self.rows)
 
     def padded(self, width: int | None = None) -> np.ndarray:
-        """[N, width] int64, -1 behind the end of each list; as wide as the longest list by default."""
+        """[N, width] int64, -1 behind the end of each list; as wide as the longest list by
+        default.
+        """
         lengths = self.lengths
         width = int(lengths.max(initial=0)) if width is None else width
         place = np.arange(len(self.values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -53,7 +55,8 @@ class Ragged(NamedTuple):
 
 
 def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Array) -> Ragged:
-    """Where each listed item stands in `items`: numbers from 0, and -1 for an item that is not among them.
+    """Where each listed item stands in `items`: numbers from 0, and -1 for an item that is not
+    among them.
 
     Args:
       lists: [N] lists of strings; null counts as empty.

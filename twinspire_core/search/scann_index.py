@@ -1,7 +1,8 @@
 """ScaNN behind the `Index` protocol. The one module that imports scann.
 
-ScaNN 1.4.2 is linked against another TensorFlow than the one that trains, and crashes on import beside it. Its NumPy
-interface needs no TensorFlow, so that is hidden while scann is imported; afterwards both work in one process.
+ScaNN 1.4.2 is linked against another TensorFlow than the one that trains, and crashes on import
+beside it. Its NumPy interface needs no TensorFlow, so that is hidden while scann is imported;
+afterwards both work in one process.
 """
 
 from pathlib import Path
@@ -24,7 +25,8 @@ from twinspire_core.search.index import (
 )
 
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
-_SAMPLE, _PER_LEAF = 10_000, 100  # vectors that codebooks and leaves are trained on, and for many leaves, each
+# Vectors that codebooks and leaves are trained on, and for many leaves, each
+_SAMPLE, _PER_LEAF = 10_000, 100
 _ITERATIONS = 5  # of k-means; more find no better leaves or codes
 _ALIKE = 300_000  # vectors up to which training in several threads is repeatable
 _LEAST_TOGETHER, _MOST_TOGETHER = 8, 32  # queries that a thread answers at a time
@@ -44,7 +46,9 @@ class ScannIndex:
 
     @classmethod
     def build(cls, vectors: np.ndarray, settings: Settings) -> Self:
-        """Trains codebooks, and leaves for a tree. The same vectors give the same index, on any number of cores."""
+        """Trains codebooks, and leaves for a tree. The same vectors give the same index, on any
+        number of cores.
+        """
         builder = scann.builder(vectors, settings.k, "dot_product")
         if settings.kind == "tree":
             builder.tree(
@@ -62,7 +66,9 @@ class ScannIndex:
         )
         builder.reorder(settings.rescored)
         with suppress_native_stderr():  # ScaNN tells how it trains, whatever one asks
-            searcher = builder.set_n_training_threads(CORES if len(vectors) <= _ALIKE else 1).build()
+            searcher = builder.set_n_training_threads(
+                CORES if len(vectors) <= _ALIKE else 1
+            ).build()
         return cls(searcher, vectors, settings)
 
     @classmethod
@@ -79,7 +85,9 @@ class ScannIndex:
         return len(self.vectors)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """See `Index.search`. A k near N is answered exactly, and so is a query whose leaves hold fewer than k."""
+        """See `Index.search`. A k near N is answered exactly, and so is a query whose leaves hold
+        fewer than k.
+        """
         queries, k = checked(queries, k, self.vectors)
         rescored, _ = self._scaled(k)
         if rescored * EXACT_SHARE > len(self) or len(queries) == 0:
@@ -91,14 +99,18 @@ class ScannIndex:
         return rows, scores
 
     def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """What the codes alone give: like `search`, but `NONE` and NaN where a query's leaves hold fewer than k."""
+        """What the codes alone give: like `search`, but `NONE` and NaN where a query's leaves hold
+        fewer than k.
+        """
         queries, k = checked(queries, k, self.vectors)
         rescored, leaves = self._scaled(k)
         rows, scores = self._ask(queries, k, rescored, leaves or -1)
         # ScaNN fills up with row 0 and NaN.
         return np.where(np.isnan(scores), NONE, rows.astype(np.int32)), scores
 
-    def _ask(self, queries: np.ndarray, k: int, rescored: int, leaves: int) -> tuple[np.ndarray, np.ndarray]:
+    def _ask(
+        self, queries: np.ndarray, k: int, rescored: int, leaves: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         if len(queries) == 1:  # a quarter to a third faster than as a batch
             rows, scores = np.zeros((1, k), np.uint32), np.full((1, k), np.nan, np.float32)
             found, values = self._searcher.search(queries[0], k, rescored, leaves)
@@ -108,14 +120,17 @@ class ScannIndex:
             rows, scores = self._searcher.search_batched(queries, k, rescored, leaves)
         else:
             together = min(_MOST_TOGETHER, max(_LEAST_TOGETHER, -(-len(queries) // CORES)))
-            rows, scores = self._searcher.search_batched_parallel(queries, k, rescored, leaves, together)
+            rows, scores = self._searcher.search_batched_parallel(
+                queries, k, rescored, leaves, together
+            )
         return rows, np.array(scores)
 
     def save(self, folder: Path) -> None:
         """See `Index.save`."""
         assets = folder / ASSETS
         assets.mkdir(parents=True, exist_ok=True)
-        self._searcher.serialize(str(assets), relative_path=True)  # absolute paths would tie it to this folder
+        # Absolute paths would tie it to this folder
+        self._searcher.serialize(str(assets), relative_path=True)
         write_config(folder, self.settings, self.vectors)
 
     def _scaled(self, k: int) -> tuple[int, int]:

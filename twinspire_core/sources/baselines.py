@@ -1,4 +1,6 @@
-"""Lists that need no model, to be held against: most popular, popular lately, the user's own past."""
+"""Lists that need no model, to be held against: most popular, popular lately, the user's own
+past.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +27,9 @@ def popular_order(corpus: pa.Table, by: str) -> np.ndarray:
     return np.lexsort((-second, -count)).astype(np.int64)
 
 
-def same_for_all(order: np.ndarray, users: int, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
+def same_for_all(
+    order: np.ndarray, users: int, k: int, *, exclude: Ragged | None = None
+) -> np.ndarray:
     """The first k of one order for every user, without the items excluded.
 
     Args:
@@ -44,8 +48,11 @@ def same_for_all(order: np.ndarray, users: int, k: int, *, exclude: Ragged | Non
     return past_then(nothing, order, k, exclude=exclude)
 
 
-def past_then(past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-    """Each user's own past items, as far as they are in the corpus, filled up from one order for all.
+def past_then(
+    past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None = None
+) -> np.ndarray:
+    """Each user's own past items, as far as they are in the corpus, filled up from one order for
+    all.
 
     Args:
       past: U lists of positions, -1 outside the corpus.
@@ -66,7 +73,9 @@ def past_then(past: Ragged, order: np.ndarray, k: int, *, exclude: Ragged | None
 
 
 def _alike(more: np.ndarray, k: int) -> list[np.ndarray]:
-    """Rows in parts, those apart that need much more than k: most have had little, and few more than a whole list."""
+    """Rows in parts, those apart that need much more than k: most have had little, and few more
+    than a whole list.
+    """
     size = np.searchsorted([0, k // 8, k // 2, k], more)
     kinds = (np.flatnonzero(size == number) for number in range(5))
     return [rows[start : start + _CHUNK] for rows in kinds for start in range(0, len(rows), _CHUNK)]

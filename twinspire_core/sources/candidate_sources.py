@@ -1,4 +1,5 @@
-"""Sources of candidates: the two-tower, and those that need no model. Imports no TensorFlow: serving uses it too.
+"""Sources of candidates: the two-tower, and those that need no model. Imports no TensorFlow:
+serving uses it too.
 
     two_tower       by the vectors
     past            what the user had before, the most frequent first, then the most recent
@@ -6,8 +7,9 @@
     most_popular    by events in the count window
     co_occurrence   the items nearest to what the user had before: their similarities to it, added up
 
-U queries, C items of a catalogue; items are positions in it, -1 is none. A source alone that has no more to say is
-followed by the most popular items; in a mix (twinspire_core/fusion/fuse.py) it falls silent.
+U queries, C items of a catalogue; items are positions in it, -1 is none. A source alone that has no
+more to say is followed by the most popular items; in a mix (twinspire_core/fusion/fuse.py) it falls
+silent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,11 @@ from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources import baselines
 
 TWO_TOWER, CO_OCCURRENCE, MIX = "two_tower", "co_occurrence", "mix"
-PAST, POPULAR_LATELY, MOST_POPULAR = baselines.PAST, baselines.POPULAR_LATELY, baselines.MOST_POPULAR
+PAST, POPULAR_LATELY, MOST_POPULAR = (
+    baselines.PAST,
+    baselines.POPULAR_LATELY,
+    baselines.MOST_POPULAR,
+)
 SEEDS = 20
 """Items of a past, the first of it, whose neighbours are looked up."""
 
@@ -45,7 +51,8 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def of(cls, table: pa.Table, items: pa.Array | pa.ChunkedArray) -> Self:
-        """Reads rows of `twinspire_core.contracts.feature_schema.co_occurrence_schema` for a catalogue.
+        """Reads rows of `twinspire_core.contracts.feature_schema.co_occurrence_schema` for a
+        catalogue.
 
         Args:
           table: its neighbours are rows of the same catalogue in order of id.
@@ -60,7 +67,10 @@ class Neighbours(NamedTuple):
         lengths = pc.list_value_length(near).to_numpy(zero_copy_only=False)
         row, width = np.repeat(place, lengths), max(1, int(lengths.max(initial=0)))
         column = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows, similarities = np.full((len(items), width), -1, np.int32), np.zeros((len(items), width), np.float32)
+        rows, similarities = (
+            np.full((len(items), width), -1, np.int32),
+            np.zeros((len(items), width), np.float32),
+        )
         rows[row, column] = order[near.flatten().to_numpy()]
         similarities[row, column] = table["_similarities"].combine_chunks().flatten().to_numpy()
         return cls(rows, similarities)
@@ -97,8 +107,13 @@ class CandidateSources:
         )
 
     def among(self, passing: np.ndarray) -> Self:
-        """The same sources, with nothing to say of items that do not pass, [C] bool. A past may still name these."""
-        kept = {"popular": self.popular[passing[self.popular]], "lately": self.lately[passing[self.lately]]}
+        """The same sources, with nothing to say of items that do not pass, [C] bool. A past may
+        still name these.
+        """
+        kept = {
+            "popular": self.popular[passing[self.popular]],
+            "lately": self.lately[passing[self.lately]],
+        }
         return replace(self, passing=passing, **kept)
 
     def retrieve(
@@ -126,14 +141,24 @@ class CandidateSources:
         given = {TWO_TOWER: two_tower, CO_OCCURRENCE: near}
         return {name: self._list(name, past, depth, given.get(name), exclude) for name in names}
 
-    def alone(self, name: str, past: Ragged, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-        """The lists of one source that needs no model, followed by the most popular items: [U, k] int64."""
+    def alone(
+        self, name: str, past: Ragged, k: int, *, exclude: Ragged | None = None
+    ) -> np.ndarray:
+        """The lists of one source that needs no model, followed by the most popular items: [U, k]
+        int64.
+        """
         own = self._list(name, past, k, None, exclude)
         return self.filled(own, k, exclude=exclude)
 
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
-        """Lists, [U, L] int64, each item once and none excluded, followed by the most popular items: [U, k] int64."""
-        full = ranked[:, :k].copy() if ranked.shape[1] >= k else np.full((len(ranked), k), -1, np.int64)
+        """Lists, [U, L] int64, each item once and none excluded, followed by the most popular
+        items: [U, k] int64.
+        """
+        full = (
+            ranked[:, :k].copy()
+            if ranked.shape[1] >= k
+            else np.full((len(ranked), k), -1, np.int64)
+        )
         short = np.flatnonzero((full < 0).any(axis=1))
         if len(short):
             row, place = np.nonzero(ranked[short] >= 0)
@@ -148,7 +173,11 @@ class CandidateSources:
         if given is not None:
             return given[:, :depth]
         if name == PAST:
-            own = past if self.passing is None else past.where((past.values >= 0) & self.passing[past.values])
+            own = (
+                past
+                if self.passing is None
+                else past.where((past.values >= 0) & self.passing[past.values])
+            )
             return baselines.past_then(own, _NOTHING, depth, exclude=exclude)
         if name in (MOST_POPULAR, POPULAR_LATELY):
             order = self.popular if name == MOST_POPULAR else self.lately
@@ -159,9 +188,13 @@ class CandidateSources:
 
 
 def most_frequent_first(histories: Ragged) -> Ragged:
-    """What users had before, in the order of the source `past`, out of histories, oldest first: -1 is left out."""
+    """What users had before, in the order of the source `past`, out of histories, oldest first: -1
+    is left out.
+    """
     known = histories.where(histories.values >= 0)
-    pairs, of, n = np.unique(np.stack([known.row, known.values]), axis=1, return_inverse=True, return_counts=True)
+    pairs, of, n = np.unique(
+        np.stack([known.row, known.values]), axis=1, return_inverse=True, return_counts=True
+    )
     last = np.zeros(len(n), np.int64)
     np.maximum.at(last, of.ravel(), np.arange(len(known.values)))
     order = np.lexsort((-last, -n, pairs[0]))
@@ -169,7 +202,12 @@ def most_frequent_first(histories: Ragged) -> Ragged:
 
 
 def nearest(
-    past: Ragged, near: Neighbours, k: int, *, exclude: Ragged | None = None, passing: np.ndarray | None = None
+    past: Ragged,
+    near: Neighbours,
+    k: int,
+    *,
+    exclude: Ragged | None = None,
+    passing: np.ndarray | None = None,
 ) -> np.ndarray:
     """The items that lie nearest to the first `SEEDS` of each past, by the sum of the similarities.
 
@@ -194,21 +232,28 @@ def nearest(
 
 
 def _nearest(past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None) -> np.ndarray:
-    place = np.arange(len(past.values)) - np.repeat(np.cumsum(past.lengths) - past.lengths, past.lengths)
+    place = np.arange(len(past.values)) - np.repeat(
+        np.cumsum(past.lengths) - past.lengths, past.lengths
+    )
     seeds = past.where(place < SEEDS)
     there = near.rows[seeds.values] >= 0
     there &= True if passing is None else passing[near.rows[seeds.values]]
     user = np.repeat(seeds.row, there.sum(axis=1))
-    item, similarity = near.rows[seeds.values][there].astype(np.int64), near.similarities[seeds.values][there]
-    # Sorted as one number, the pair and the bits of its similarity: those of one pair come together, and sums of a few
-    # floats are exact in doubles, in whatever order.
+    item, similarity = (
+        near.rows[seeds.values][there].astype(np.int64),
+        near.similarities[seeds.values][there],
+    )
+    # Sorted as one number, the pair and the bits of its similarity: those of one pair come
+    # together, and sums of a few floats are exact in doubles, in whatever order.
     key = (user * len(near.rows) + item) << 32 | similarity.view(np.uint32)
     key.sort()
     pair = key >> 32
     first = np.flatnonzero(np.diff(pair, prepend=-1))
     if not len(first):
         return np.full((past.rows, k), -1, np.int64)
-    sums = np.add.reduceat((key & 0xFFFFFFFF).astype(np.uint32).view(np.float32).astype(np.float64), first)
+    sums = np.add.reduceat(
+        (key & 0xFFFFFFFF).astype(np.uint32).view(np.float32).astype(np.float64), first
+    )
     user, item = np.divmod(pair[first], len(near.rows))
     candidates = Ragged(item, user, past.rows).padded()
     scores = np.full(candidates.shape, -np.inf)

@@ -1,7 +1,8 @@
 """Files on a disk or on Google Cloud Storage, behind one set of functions.
 
-A place is a string: a local path, or `gs://bucket/name`. Only what the formats of this project need is here: whole
-files are written at once and never changed, folders are listed, and one file can be created only if it is absent.
+A place is a string: a local path, or `gs://bucket/name`. Only what the formats of this project need
+is here: whole files are written at once and never changed, folders are listed, and one file can be
+created only if it is absent.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ from twinspire_core.storage import gcs
 T = TypeVar("T")
 
 _AT_ONCE = 8  # transfers; the client's pool holds ten connections
-_SCRATCH = ".tmp-"  # starts the name of a file that is still being written, or whose writer was killed
+# Starts the name of a file that is still being written, or whose writer was killed
+_SCRATCH = ".tmp-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ def list_files(uri: str) -> list[FileInfo]:
     """All files below a folder, sorted by path; none if there is no such folder."""
     if is_remote(uri):
         start = len(uri.rstrip("/")) + 1
-        files = [FileInfo(f.uri, f.uri[start:], f.size, f.written, f.digest) for f in gcs.objects(uri)]
+        files = [
+            FileInfo(f.uri, f.uri[start:], f.size, f.written, f.digest) for f in gcs.objects(uri)
+        ]
     else:
         files = list(_local_files(Path(uri)))
     return sorted(files, key=lambda file: file.path)
@@ -76,11 +80,14 @@ def _local_files(root: Path) -> Iterator[FileInfo]:
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 found = path.stat()
                 if stat.S_ISREG(found.st_mode):
-                    yield FileInfo(str(path), path.relative_to(root).as_posix(), found.st_size, found.st_mtime)
+                    yield FileInfo(
+                        str(path), path.relative_to(root).as_posix(), found.st_size, found.st_mtime
+                    )
 
 
 def last_written(uri: str) -> float | None:
-    """When anything below a folder was last written, in seconds since 1970; None if there is nothing.
+    """When anything below a folder was last written, in seconds since 1970; None if there is
+    nothing.
 
     On a disk, files that are still being written and the folders themselves count.
     """
@@ -89,13 +96,16 @@ def last_written(uri: str) -> float | None:
     times = []
     for folder, _, names in os.walk(uri, onerror=_unless_gone):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
-            with contextlib.suppress(FileNotFoundError):  # deleted, or finished, since it was listed
+            # Deleted, or finished, since it was listed
+            with contextlib.suppress(FileNotFoundError):
                 times.append(os.stat(path).st_mtime)
     return max(times, default=None)
 
 
 def _unless_gone(error: OSError) -> None:
-    """Passes over folders that are deleted meanwhile, or are none; what cannot be listed is not taken for empty."""
+    """Passes over folders that are deleted meanwhile, or are none; what cannot be listed is not
+    taken for empty.
+    """
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
@@ -104,7 +114,11 @@ def list_names(uri: str) -> list[str]:
     """Names directly below a folder, sorted; none if there is no such folder."""
     if is_remote(uri):
         return sorted(gcs.names(uri))
-    return sorted(name for name in os.listdir(uri) if not name.startswith(_SCRATCH)) if os.path.isdir(uri) else []
+    return (
+        sorted(name for name in os.listdir(uri) if not name.startswith(_SCRATCH))
+        if os.path.isdir(uri)
+        else []
+    )
 
 
 def read_bytes(uri: str) -> bytes:
@@ -134,10 +148,11 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:
-    """Creates a file, whole or not at all, unless there is one. When it returns, the file survives a power cut.
+    """Creates a file, whole or not at all, unless there is one. When it returns, the file survives
+    a power cut.
 
-    A reply that was lost is settled by reading back: the same bytes are taken for our own, so a caller who must tell
-    two writers apart puts an id of its own into them.
+    A reply that was lost is settled by reading back: the same bytes are taken for our own, so a
+    caller who must tell two writers apart puts an id of its own into them.
 
     Returns:
       True if the file now holds `data`; False if it holds something else.
@@ -159,8 +174,8 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             if e.errno not in (errno.EPERM, errno.EOPNOTSUPP):
                 raise
             raise UsageError(
-                f"A file that must exist only once is made by a hard link, and {uri} cannot be: {e}. "
-                "The file system has no hard links, probably: use another one, or gs://."
+                f"A file that must exist only once is made by a hard link, and {uri} cannot be:"
+                f" {e}. The file system has no hard links, probably: use another one, or gs://."
             ) from e
     _sync_upwards(os.path.dirname(uri))
     return True
@@ -172,7 +187,9 @@ def upload_tree(local: Path, uri: str) -> None:
 
 
 def copy_tree(source: str, target: str) -> None:
-    """Copies all files below one place to another, across stores. On a disk they survive a power cut."""
+    """Copies all files below one place to another, across stores. On a disk they survive a power
+    cut.
+    """
     copies = {file.uri: join(target, file.path) for file in list_files(source)}
     _all(_copy, copies.items())
     if not is_remote(target):
@@ -181,7 +198,9 @@ def copy_tree(source: str, target: str) -> None:
 
 
 def link_tree(source: str, folder: Path) -> None:
-    """Puts all files below a place into a local folder, to be read there: links to local ones, copies of others."""
+    """Puts all files below a place into a local folder, to be read there: links to local ones,
+    copies of others.
+    """
     if is_remote(source):
         localize(source, folder)
         return
@@ -192,7 +211,8 @@ def link_tree(source: str, folder: Path) -> None:
 
 
 def localize(uri: str, folder: Path | None = None) -> Path:
-    """A local folder or file with the content of `uri`: itself when it is local, else downloaded into `folder`.
+    """A local folder or file with the content of `uri`: itself when it is local, else downloaded
+    into `folder`.
 
     A download that is killed leaves some of a folder's files, each of them whole.
     """
@@ -217,7 +237,9 @@ def download(uri: str, folder: Path, paths: Iterable[str]) -> None:
 
 
 def delete_tree(uri: str) -> None:
-    """Deletes a folder with all that is in it; nothing if there is none. Others may be deleting it too."""
+    """Deletes a folder with all that is in it; nothing if there is none. Others may be deleting it
+    too.
+    """
     if is_remote(uri):
         _all(gcs.delete, [found.uri for found in gcs.objects(uri)])
         return
@@ -283,8 +305,9 @@ def _scratch(uri: str) -> Iterator[str]:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise TryAgain(
-            f"A file is written whole or not at all, and {uri} was not: {e.strerror}. What was there before is as it "
-            "was. Make room (`twinspire prune PIPELINE --yes` deletes what is old), then run the same command again."
+            f"A file is written whole or not at all, and {uri} was not: {e.strerror}. What was"
+            " there before is as it was. Make room (`twinspire prune PIPELINE --yes` deletes what"
+            " is old), then run the same command again."
         ) from e
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -301,7 +324,9 @@ def _sync(path: str) -> None:
 
 
 def _sync_upwards(folder: str) -> None:
-    """Brings a folder and the way to it to the disk: a killed process may have made any part of it, unsynced."""
+    """Brings a folder and the way to it to the disk: a killed process may have made any part of it,
+    unsynced.
+    """
     here = Path(folder).absolute()
     for part in (here, *here.parents):
         if not os.access(part, os.R_OK):

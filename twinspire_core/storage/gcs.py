@@ -1,4 +1,5 @@
-"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone. The library is imported at the first use.
+"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone. The library is imported at
+the first use.
 
 Its errors end here: TryAgain when asking again may help, UsageError when it will not.
 """
@@ -39,26 +40,39 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
         try:
             return call(*args, **kwargs)
         except NotFound as e:
-            raise UsageError(f"A bucket must exist before it is used; there is none for {args[0]}: {e}") from e
+            raise UsageError(
+                f"A bucket must exist before it is used; there is none for {args[0]}: {e}"
+            ) from e
         except (Forbidden, Unauthorized, DefaultCredentialsError) as e:
             raise UsageError(
-                f"{args[0]} has to be open to this account, and is not: {e}. "
-                "Set GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
+                f"{args[0]} has to be open to this account, and is not: {e}. Set"
+                " GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
             ) from e
         except _passing() as e:
-            raise TryAgain(f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again.") from e
+            raise TryAgain(
+                f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again."
+            ) from e
 
     return inner
 
 
 @cache
 def _passing() -> tuple[type[Exception], ...]:
-    """Errors of the moment: they are raised after the library has tried again by itself for two minutes."""
+    """Errors of the moment: they are raised after the library has tried again by itself for two
+    minutes.
+    """
     from google.api_core.exceptions import RetryError, ServerError, TooManyRequests
     from google.auth.exceptions import TransportError
     from requests import RequestException
 
-    return (RetryError, ServerError, TooManyRequests, TransportError, RequestException, ConnectionError)
+    return (
+        RetryError,
+        ServerError,
+        TooManyRequests,
+        TransportError,
+        RequestException,
+        ConnectionError,
+    )
 
 
 @_translated
@@ -77,7 +91,9 @@ def is_object(uri: str) -> bool:
 def objects(uri: str) -> list[Object]:
     """All objects below a folder."""
     found = [(f"gs://{b.bucket.name}/{b.name}", b) for b in _below(uri) if not b.name.endswith("/")]
-    return [Object(place, b.size, b.updated.timestamp(), f"crc32c:{b.crc32c}") for place, b in found]
+    return [
+        Object(place, b.size, b.updated.timestamp(), f"crc32c:{b.crc32c}") for place, b in found
+    ]
 
 
 @_translated
@@ -134,7 +150,9 @@ def upload(uri: str, path: Path) -> None:
 
 @_translated
 def download(uri: str, path: Path) -> None:
-    """Writes an object to a local file, its checksum verified; FileNotFoundError if there is none."""
+    """Writes an object to a local file, its checksum verified; FileNotFoundError if there is
+    none.
+    """
     from google.api_core.exceptions import NotFound
 
     try:
@@ -155,7 +173,9 @@ def copy(source: str, target: str) -> None:
 
 @_translated
 def sha256(uri: str) -> str:
-    """Digest of an object's content in hex, read piece by piece; FileNotFoundError if there is none."""
+    """Digest of an object's content in hex, read piece by piece; FileNotFoundError if there is
+    none.
+    """
     from google.api_core.exceptions import NotFound
 
     try:
@@ -197,4 +217,8 @@ def _client(emulator: str | None) -> "Client":
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    return storage.Client(project="emulated", credentials=AnonymousCredentials()) if emulator else storage.Client()
+    return (
+        storage.Client(project="emulated", credentials=AnonymousCredentials())
+        if emulator
+        else storage.Client()
+    )

@@ -47,8 +47,15 @@ def test_rows_that_are_too_many_for_a_batch_go_into_several(small):
     for rows in (0, 1, 10, 11, 100):
         found = list(batches.to_batches(frame(rows), SCHEMA, 64))
         assert max(len(batch) for batch in found) <= 10 and len(found) == max(1, len(found))
-        assert pl.concat([pl.DataFrame(pl.from_arrow(batch)) for batch in found])["n"].to_list() == list(range(rows))
-    assert len(pq.read_table(io.BytesIO(batches.parquet(list(batches.to_batches(frame(100), SCHEMA)))))) == 100
+        assert pl.concat([pl.DataFrame(pl.from_arrow(batch)) for batch in found])[
+            "n"
+        ].to_list() == list(range(rows))
+    assert (
+        len(
+            pq.read_table(io.BytesIO(batches.parquet(list(batches.to_batches(frame(100), SCHEMA)))))
+        )
+        == 100
+    )
 
 
 def test_lists_of_items_have_no_end_at_32_bits():

@@ -1,6 +1,8 @@
-"""The feature job once more, one row at a time in plain Python, from what ARCHITECTURE and the pipeline file say.
+"""The feature job once more, one row at a time in plain Python, from what ARCHITECTURE and the
+pipeline file say.
 
-It shares no code with beam_jobs. Every function returns rows as dicts of the columns that the job writes.
+It shares no code with beam_jobs. Every function returns rows as dicts of the columns that the job
+writes.
 """
 
 import hashlib
@@ -36,7 +38,9 @@ class Slow:
                     continue
                 seen.add(key)
                 t = EPOCH + timedelta(milliseconds=row["at"])
-                self.log.append({"user": str(row["who"]), "item": str(row["what"]), "t": t, "d": d, **row})
+                self.log.append(
+                    {"user": str(row["who"]), "item": str(row["what"]), "t": t, "d": d, **row}
+                )
         self.log.sort(key=lambda e: (e["t"], e["item"]))
 
     def start(self, day):
@@ -52,11 +56,15 @@ class Slow:
         return [e for e in self.log if e["d"] == day and e["kind"] in POSITIVES]
 
     def lot(self, user, day):
-        return int.from_bytes(hashlib.blake2b(f"{day}|{user}".encode(), digest_size=8).digest(), "little")
+        return int.from_bytes(
+            hashlib.blake2b(f"{day}|{user}".encode(), digest_size=8).digest(), "little"
+        )
 
     def held_out(self, day):
         users = {e["user"] for e in self.positives(day)}
-        below = sorted((self.lot(u, day), u) for u in users if self.lot(u, day) < self.holdout * 2**64)
+        below = sorted(
+            (self.lot(u, day), u) for u in users if self.lot(u, day) < self.holdout * 2**64
+        )
         return {u for _, u in below[: self.most]}
 
     def snapshot(self, table, key, day):
@@ -81,7 +89,9 @@ class Slow:
 
     def count(self, item, day, n):
         return sum(
-            1 for e in self.log if e["item"] == item and e["kind"] in POSITIVES and day - n * ONE <= e["d"] < day
+            1
+            for e in self.log
+            if e["item"] == item and e["kind"] in POSITIVES and day - n * ONE <= e["d"] < day
         )
 
     def item(self, item, day, row):
@@ -109,7 +119,9 @@ class Slow:
                 "_user": e["user"],
                 "_item": e["item"],
                 "_time": e["t"],
-                "_reward": float32(min(2.0, max(0.5, e["weight"])) * (2.5 if e["kind"] == "gift" else 1)),
+                "_reward": float32(
+                    min(2.0, max(0.5, e["weight"])) * (2.5 if e["kind"] == "gift" else 1)
+                ),
                 "_label": float32(e["liked"]),
                 "_holdout": e["user"] in held,
                 **self.query(e, day, self.past(e["user"], day, e["t"])),
@@ -148,7 +160,9 @@ class Slow:
                     known = {"_past": [], "_past_events": 0, **self.query(mine[0], day, [])}
                 known.pop("_last_time", None)
                 truth = list(dict.fromkeys(e["item"] for e in mine))
-                rows.append({"_user": user, "_day": day, "_holdout": user in held, "_truth": truth, **known})
+                rows.append(
+                    {"_user": user, "_day": day, "_holdout": user in held, "_truth": truth, **known}
+                )
         return rows
 
     def pasts(self):

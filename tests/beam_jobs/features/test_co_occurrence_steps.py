@@ -68,17 +68,25 @@ def test_items_taken_together(done, when):
 
 def test_the_two_moments_differ_by_the_day(done):
     _, out, _ = done
-    before, after = (pl.read_parquet(f"{out}/co_occurrence/{when}/*.parquet") for when in ("start", "end"))
+    before, after = (
+        pl.read_parquet(f"{out}/co_occurrence/{when}/*.parquet") for when in ("start", "end")
+    )
     assert not before.equals(after)
 
 
 def test_only_the_nearest_are_kept():
     counted = {(0, 1): 1, (0, 2): 5, (0, 3): 3, (0, 4): 3, (2, 0): 5}
-    pairs = co_occurrence.Pairs(np.array([one * 5 + other for one, other in counted]), np.array([*counted.values()]))
+    pairs = co_occurrence.Pairs(
+        np.array([one * 5 + other for one, other in counted]), np.array([*counted.values()])
+    )
     near = co_occurrence.nearest(pairs, np.array([9, 4, 9, 4, 4]), np.array([0, 1, -1, 2, 3]), 2)
     assert near["item"].to_list() == [0, 2]
-    assert near["_rows"].to_list() == [[2, 3], [0]], "2 is outside the corpus; 3 and 4 are as near, by row"
-    assert near["_similarities"].to_list()[0] == pytest.approx([3 / (6 + co_occurrence.SHRINKAGE)] * 2)
+    assert near["_rows"].to_list() == [[2, 3], [0]], (
+        "2 is outside the corpus; 3 and 4 are as near, by row"
+    )
+    assert near["_similarities"].to_list()[0] == pytest.approx(
+        [3 / (6 + co_occurrence.SHRINKAGE)] * 2
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 10**6])
@@ -95,11 +103,21 @@ def test_parts_count_all_pairs_between_them(chunk, monkeypatch):
         alone = co_occurrence.pairs(user[kept], item[kept], part, 9)
         assert np.array_equal(alone.pair, co_occurrence.pairs(user, item, part, 9).pair)
         halves = [kept & (user % 2 == n) for n in (0, 1)]
-        parts = co_occurrence.added([co_occurrence.pairs(user[half], item[half], part, 9) for half in halves])
+        parts = co_occurrence.added(
+            [co_occurrence.pairs(user[half], item[half], part, 9) for half in halves]
+        )
         assert np.array_equal(parts.pair, alone.pair) and np.array_equal(parts.users, alone.users)
-        found |= dict(zip(zip(*np.divmod(alone.pair.tolist(), 9), strict=True), alone.users.tolist(), strict=True))
+        found |= dict(
+            zip(
+                zip(*np.divmod(alone.pair.tolist(), 9), strict=True),
+                alone.users.tolist(),
+                strict=True,
+            )
+        )
     assert found == expected
-    assert not co_occurrence.of_part(np.array([0, 1, 1]), np.array([3, 3, 4]), range(9))[0], "one item is no pair"
+    assert not co_occurrence.of_part(np.array([0, 1, 1]), np.array([3, 3, 4]), range(9))[0], (
+        "one item is no pair"
+    )
 
 
 def test_nothing_is_counted_where_it_is_no_source(tmp_path):
@@ -118,11 +136,15 @@ def test_long_baskets_are_cut_where_all_pairs_would_be_too_many(most):
     user = np.repeat(np.arange(20) * 3, sizes)
     kept = co_occurrence.cut(user, most)
     left = [kept[user == u].sum() for u in np.unique(user)]
-    assert all(kept[user == u][-n:].all() for u, n in zip(np.unique(user), left, strict=True)), "the last ones"
+    assert all(kept[user == u][-n:].all() for u, n in zip(np.unique(user), left, strict=True)), (
+        "the last ones"
+    )
     longest = max(left)
     assert left == [min(n, longest) for n in sizes]
     pairs = [sum(min(n, length) * (min(n, length) - 1) for n in sizes) for length in range(13)]
-    assert longest == max([length for length in range(2, 12) if pairs[length] <= most and length <= max(sizes)] or [2])
+    assert longest == max(
+        [length for length in range(2, 12) if pairs[length] <= most and length <= max(sizes)] or [2]
+    )
     assert kept.all() or pairs[max(sizes)] > most
 
 

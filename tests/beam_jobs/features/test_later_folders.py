@@ -1,4 +1,6 @@
-"""Events that come late, in folders of later days: the day is made as if they had come in time, and no other day is."""
+"""Events that come late, in folders of later days: the day is made as if they had come in time, and
+no other day is.
+"""
 
 from collections import Counter
 from datetime import timedelta
@@ -26,13 +28,19 @@ ROWS = ("late rows", "rows in time")
 
 def on(day):
     """A time in the middle of a day."""
-    return round(worlds.datetime(day.year, day.month, day.day, 17, tzinfo=worlds.UTC).timestamp() * 1000)
+    return round(
+        worlds.datetime(day.year, day.month, day.day, 17, tzinfo=worlds.UTC).timestamp() * 1000
+    )
 
 
 def delay(world, most, share=0.3):
-    """Moves some events into folders of later days, but none that has a copy: of copies the first in the logs stays."""
+    """Moves some events into folders of later days, but none that has a copy: of copies the first
+    in the logs stays.
+    """
     draw, moved = Random(1), Counter()
-    seen = Counter((r["who"], r["what"], r["at"], r["kind"]) for came in world.events.values() for r in came)
+    seen = Counter(
+        (r["who"], r["what"], r["at"], r["kind"]) for came in world.events.values() for r in came
+    )
     later = {}
     for day, came in world.events.items():
         for row in list(came):
@@ -48,12 +56,17 @@ def delay(world, most, share=0.3):
 
 @pytest.fixture(scope="module")
 def late(tmp_path_factory):
-    """What the job makes of a world, and of the same with late events, and others that are of no use."""
+    """What the job makes of a world, and of the same with late events, and others that are of no
+    use.
+    """
     folder = tmp_path_factory.mktemp("late")
     world = worlds.make(folder, 9)
     for name in ROWS:
         (folder / name).mkdir()
-    rows_to = {name: lambda rows, to=str(folder / name): rows.analysis | beam.Map(keep, to) for name in ROWS}
+    rows_to = {
+        name: lambda rows, to=str(folder / name): rows.analysis | beam.Map(keep, to)
+        for name in ROWS
+    }
     write_raw(world.context(folder / "in time", mode="full"), rows_to["rows in time"])
     moved = delay(world, most=2)
     tomorrow = DAY + timedelta(days=1)
@@ -63,7 +76,10 @@ def late(tmp_path_factory):
         dict(some, at=on(tomorrow)),
         dict(some, at=on(tomorrow) + 1),
     ]
-    world.events[tomorrow] += [dict(some, at=on(tomorrow)), dict(some, at=on(tomorrow - timedelta(days=4)))]
+    world.events[tomorrow] += [
+        dict(some, at=on(tomorrow)),
+        dict(some, at=on(tomorrow - timedelta(days=4))),
+    ]
     world.settings["source"] = "late_days = 3"
     world.events[HALF] = [dict(some, who=59, at=on(DAY)), dict(some, at=on(HALF))]
     worlds.write(world, "parquet")
@@ -97,7 +113,9 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
     world, _, _, report = late
     p, key = world.pipeline, day_files.fingerprint(world.pipeline, DAY, "full")
     uri = attempts.begin(p, DAY, "features")
-    done = Attempt(uri=uri, key="", config="", output="", mode="full", parent=None, inputs={}, summary=report)
+    done = Attempt(
+        uri=uri, key="", config="", output="", mode="full", parent=None, inputs={}, summary=report
+    )
     attempts.commit(done)
     with pytest.raises(BadData, match=f"dt={HALF}/part-1"):
         unread(p, DAY)
@@ -118,7 +136,10 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
     }, "files of later days are in no key"
     monkeypatch.setattr(doctor, "IMPORTS", {})
     check = next(check for check in doctor.examine(p).checks if check.group == "day")
-    assert (check.name, check.state) == (str(DAY), "warning") and f"--date {DAY} --force" in check.remedy
+    assert (check.name, check.state) == (
+        str(DAY),
+        "warning",
+    ) and f"--date {DAY} --force" in check.remedy
 
 
 def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
@@ -126,7 +147,10 @@ def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):
     later = DAY + timedelta(days=1)
     world.events = {later: [dict(world.events[DAY][0], at=on(DAY))]}
     worlds.write(world, "parquet")
-    assert look(world.pipeline, DAY).events == 0 and not plan_job(world.context(tmp_path / "out")).late.files
+    assert (
+        look(world.pipeline, DAY).events == 0
+        and not plan_job(world.context(tmp_path / "out")).late.files
+    )
     (tmp_path / "events" / f"dt={later}" / "_SUCCESS").touch()
     assert look(world.pipeline, DAY).events == 1
     assert list(plan_job(world.context(tmp_path / "out")).late.files) == [later]

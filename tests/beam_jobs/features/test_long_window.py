@@ -1,4 +1,6 @@
-"""Shards that are worked on together: no more users than a number of 63 bits can tell apart in a long window."""
+"""Shards that are worked on together: no more users than a number of 63 bits can tell apart in a
+long window.
+"""
 
 from datetime import date
 
@@ -34,11 +36,25 @@ def job(tmp_path):
             "beam": {"shards": 2},
         }
     )
-    plan = Plan(day=DAY, first=BIRTH, examples=(DAY,), evaluation=(), analysis=(), counted_from=DAY, corpora=(DAY,))
+    plan = Plan(
+        day=DAY,
+        first=BIRTH,
+        examples=(DAY,),
+        evaluation=(),
+        analysis=(),
+        counted_from=DAY,
+        corpora=(DAY,),
+    )
     inputs = Inputs(events={}, later={}, items={}, users={}, items_of={}, users_of={})
     late = LateEvents({}, 0, "", "", {})
     return FeatureJob(
-        p=p, plan=plan, inputs=inputs, late=late, out=str(tmp_path), block_hours={DAY: 24}, most_held_out=MOST_HELD_OUT
+        p=p,
+        plan=plan,
+        inputs=inputs,
+        late=late,
+        out=str(tmp_path),
+        block_hours={DAY: 24},
+        most_held_out=MOST_HELD_OUT,
     )
 
 
@@ -48,13 +64,20 @@ def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
         rows = [f"u{user},then{n},{day}T12:00:00Z\n" for user in range(USERS)]
         file = tmp_path / f"{n}.csv"
         file.write_text("user,item,time\n" + "".join(rows))
-        read = worker_steps.Read(job).process([(SourceFile("events", day, str(file), file.name, 0, None), n, None)])
+        read = worker_steps.Read(job).process(
+            [(SourceFile("events", day, str(file), file.name, 0, None), n, None)]
+        )
         for number, batch in (out.value for out in read if out.tag == worker_steps.RECORDS):
             shards.setdefault(number, []).append(batch)
     assert len(shards) == 2
     work = worker_steps.Work(job)
     work.start_bundle()
-    made = [out.value for shard in shards.items() for out in work.process(shard) if out.tag == worker_steps.EXAMPLES]
+    made = [
+        out.value
+        for shard in shards.items()
+        for out in work.process(shard)
+        if out.tag == worker_steps.EXAMPLES
+    ]
     made += [out.value.value for out in work.finish_bundle() if out.tag == worker_steps.EXAMPLES]
     histories = [row for _, batch in made for row in batch["history"].to_pylist()]
     assert len(made) == 2 and histories == [["then0"]] * USERS

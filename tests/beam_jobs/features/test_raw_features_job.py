@@ -1,4 +1,6 @@
-"""The raw features, row for row against slow.py; the same bytes again, from other formats, on other runners."""
+"""The raw features, row for row against slow.py; the same bytes again, from other formats, on other
+runners.
+"""
 
 import hashlib
 import json
@@ -28,7 +30,9 @@ from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 
 DAY = worlds.DAY
-PRISM = shutil.which("prism") or next((str(p) for p in [Path.home() / "go/bin/prism"] if p.exists()), None)
+PRISM = shutil.which("prism") or next(
+    (str(p) for p in [Path.home() / "go/bin/prism"] if p.exists()), None
+)
 NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0)"
 
 
@@ -42,7 +46,10 @@ def rows(folder):
     """All rows below a folder as dicts, in order of file and row."""
     files = sorted(Path(folder).rglob("*.parquet"))
     found = pl.concat([pl.read_parquet(f, hive_partitioning=False) for f in files]).to_dicts()
-    return [{k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()} for row in found]
+    return [
+        {k: v.astimezone(UTC) if isinstance(v, datetime) else v for k, v in row.items()}
+        for row in found
+    ]
 
 
 def digests(folder, *without):
@@ -92,7 +99,9 @@ def test_examples(done):
     for day in (DAY - timedelta(days=2), DAY - timedelta(days=1), DAY):
         found = rows(out / "examples" / f"dt={day}")
         same(found, slow.examples(day), by_event)
-        assert found == sorted(found, key=lambda r: (r["_time"], r["_user"], r["_item"])), "sorted across files"
+        assert found == sorted(found, key=lambda r: (r["_time"], r["_user"], r["_item"])), (
+            "sorted across files"
+        )
         assert report["examples"][str(day)] == len(found)
     assert len(list((out / "examples").iterdir())) == 3
     assert report["duplicates"] == slow.doubles[DAY] and sum(slow.doubles.values()) > 0
@@ -112,10 +121,14 @@ def test_evaluation(done):
     same(found, slow.evaluation(), lambda r: (r["_day"], r["_user"]))
     days = {r["_day"] for r in found}
     assert min(days) < DAY - timedelta(days=3), "held-out users of earlier days are there"
-    assert report["held_out_queries"][str(DAY)] == sum(r["_holdout"] for r in found if r["_day"] == DAY)
+    assert report["held_out_queries"][str(DAY)] == sum(
+        r["_holdout"] for r in found if r["_day"] == DAY
+    )
     newcomers = [r for r in found if not r["_past_events"]]
     assert any(r["_day"] == DAY for r in newcomers) and any(r["_day"] < DAY for r in newcomers)
-    assert all(not r["last"] and not r["_past"] for r in newcomers) and any(r["device"] for r in newcomers)
+    assert all(not r["last"] and not r["_past"] for r in newcomers) and any(
+        r["device"] for r in newcomers
+    )
 
 
 def test_users(done):
@@ -131,7 +144,9 @@ def test_pasts_are_written_for_those_who_ask(tmp_path, one):
     world = worlds.make(tmp_path, 5, als="true")
     run(world, tmp_path / "out")
     same(rows(tmp_path / "out" / "pasts"), Slow(world, DAY).pasts(), lambda r: r["_user"])
-    assert pq.read_schema(next((tmp_path / "out" / "pasts").iterdir())).equals(feature_schema.pasts_schema())
+    assert pq.read_schema(next((tmp_path / "out" / "pasts").iterdir())).equals(
+        feature_schema.pasts_schema()
+    )
 
 
 def test_schemas(done):
@@ -153,16 +168,28 @@ def test_rows_for_the_transform_graph(tmp_path):
     world = worlds.make(tmp_path, 4)
     slow, kept = Slow(world, DAY), tmp_path / "analysis"
     kept.mkdir()
-    write_raw(world.context(tmp_path / "out"), lambda rows: rows.analysis | beam.Map(keep, str(kept)))
+    write_raw(
+        world.context(tmp_path / "out"), lambda rows: rows.analysis | beam.Map(keep, str(kept))
+    )
     found = rows(kept)
     expected = []
     for day in [DAY - timedelta(days=n) for n in range(6)]:
-        items, users = slow.snapshot("items", "sku", DAY), slow.snapshot("users", "id", DAY - timedelta(days=1))
+        items, users = (
+            slow.snapshot("items", "sku", DAY),
+            slow.snapshot("users", "id", DAY - timedelta(days=1)),
+        )
         for e in slow.positives(day):
             user = {name: users.get(e["user"], {}).get(name) for name in ("city",)}
-            row = {"_time": e["t"], **slow.query(e, day, []), **slow.item(e["item"], day, items.get(e["item"])), **user}
+            row = {
+                "_time": e["t"],
+                **slow.query(e, day, []),
+                **slow.item(e["item"], day, items.get(e["item"])),
+                **user,
+            }
             row["height"] = float32(users.get(e["user"], {}).get("height"))
-            expected.append({name: row[name] for name in feature_schema.analysis_schema(world.pipeline).names})
+            expected.append(
+                {name: row[name] for name in feature_schema.analysis_schema(world.pipeline).names}
+            )
     same(found, expected, str)
 
 
@@ -189,14 +216,23 @@ def test_small_files_of_a_table_are_read_together(monkeypatch):
     ]
     packs = worker_steps.pack(files)
     assert [found for packed in packs for found in packed] == files
-    assert [[file.size for file, _ in packed] for packed in packs] == [[4, 4], [4], [11], [3, 7], [1], [1, 1]]
+    assert [[file.size for file, _ in packed] for packed in packs] == [
+        [4, 4],
+        [4],
+        [11],
+        [3, 7],
+        [1],
+        [1, 1],
+    ]
 
 
 def test_a_large_file_is_read_in_parts_and_small_ones_whole(one):
     world, _ = one
     numbered = [(file, n) for n, file in enumerate(day_files.files(world.pipeline, "events", DAY))]
     alone = [list(worker_steps.cut([file], "auto")) for file in numbered]
-    assert [len(parts) for cuts in alone for parts in cuts] == [1] * sum(map(len, alone)) and max(map(len, alone)) > 1
+    assert [len(parts) for cuts in alone for parts in cuts] == [1] * sum(map(len, alone)) and max(
+        map(len, alone)
+    ) > 1
     assert list(worker_steps.cut(numbered, "auto")) == [[part for cuts in alone for [part] in cuts]]
 
 
@@ -205,7 +241,9 @@ def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
     run(world, tmp_path / "one")
     one, full = digests(tmp_path / "one", "report.json"), digests(out, "report.json")
     added = {name for name in full if name not in one}
-    assert {name.split("/")[1] for name in added} == {f"dt={DAY - timedelta(days=n)}" for n in (1, 2)}
+    assert {name.split("/")[1] for name in added} == {
+        f"dt={DAY - timedelta(days=n)}" for n in (1, 2)
+    }
     assert one == {name: full[name] for name in one}
 
 
@@ -215,7 +253,9 @@ def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
     report = write_catalogue(world.context(tmp_path / "alone"))
     alone, all_of_it = digests(tmp_path / "alone", "report.json"), digests(out, "report.json")
     served = ("corpus/end", "co_occurrence/end", "users")
-    assert alone == {name: all_of_it[name] for name in all_of_it if name.startswith(("rejected", *served))}
+    assert alone == {
+        name: all_of_it[name] for name in all_of_it if name.startswith(("rejected", *served))
+    }
     assert {name.rsplit("/", 1)[0] for name in alone} >= set(served)
     found = json.loads((out / "report.json").read_text())
     same = ("corpus_end", "known_users", "rows", "users", "items")
@@ -227,7 +267,10 @@ def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_pa
     shutil.rmtree(world.folder / f"events/dt={DAY}")
     report = write_catalogue(world.context(tmp_path / "out"))
     [snapshot] = report["snapshots"]["items"]
-    assert snapshot == "2017-11-07" and report["corpus_end"] == len(rows(tmp_path / "out/corpus/end")) > 5
+    assert (
+        snapshot == "2017-11-07"
+        and report["corpus_end"] == len(rows(tmp_path / "out/corpus/end")) > 5
+    )
     assert any(row["_popular"] for row in rows(tmp_path / "out/corpus/end"))
 
 
@@ -249,7 +292,11 @@ def test_other_formats_give_the_same_bytes(one, tmp_path, format):
 
 
 RUNNERS = {
-    "several processes": ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+    "several processes": [
+        "--runner=DirectRunner",
+        "--direct_running_mode=multi_processing",
+        "--direct_num_workers=2",
+    ],
     "prism": pytest.param(
         ["--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=LOOPBACK"],
         marks=pytest.mark.skipif(PRISM is None, reason=NOWHERE),
@@ -277,8 +324,14 @@ def test_held_out_users_are_drawn_anew_each_day():
 
 def test_lots_are_alike_in_every_release():
     """From `printf '2017-10-16|user 0' | b2sum -l 64`, bytes from the low end."""
-    known = [int.from_bytes(bytes.fromhex(text), "little") for text in ("bde0c872966d2e44", "423f6c9efa72b1e0")]
-    assert user_hashing.sampling_hashes(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist() == known
+    known = [
+        int.from_bytes(bytes.fromhex(text), "little")
+        for text in ("bde0c872966d2e44", "423f6c9efa72b1e0")
+    ]
+    assert (
+        user_hashing.sampling_hashes(pl.Series(["user 0", "user 1"]), "2017-10-16").tolist()
+        == known
+    )
 
 
 def test_the_cap_of_held_out_users_holds(tmp_path):
@@ -294,6 +347,8 @@ def test_an_object_store_holds_the_same_bytes(one, gs_place, tmp_path):
     for table in ("events", "items", "users"):
         storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
     remote = replace(world, settings={"root": f"{gs_place}/"})
-    write_raw(replace(remote.context(tmp_path, mode="full"), out=f"{gs_place}/out"), lambda rows: None)
+    write_raw(
+        replace(remote.context(tmp_path, mode="full"), out=f"{gs_place}/out"), lambda rows: None
+    )
     storage.localize(f"{gs_place}/out", tmp_path / "remote")
     assert digests(tmp_path / "remote") == digests(one[1])

@@ -1,4 +1,6 @@
-"""Large batches travel by file: the same output, also when bundles are tried again, and nothing of it is left."""
+"""Large batches travel by file: the same output, also when bundles are tried again, and nothing of
+it is left.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,9 @@ def watched(monkeypatch):
     return found
 
 
-def test_a_day_is_the_same_bytes_by_file_and_when_every_bundle_is_tried_twice(tmp_path, monkeypatch, watched):
+def test_a_day_is_the_same_bytes_by_file_and_when_every_bundle_is_tried_twice(
+    tmp_path, monkeypatch, watched
+):
     world = worlds.make(tmp_path / "world", 5)
     write_raw(world.context(tmp_path / "usual"), lambda rows: None)
     monkeypatch.setattr(spilled_batches, "LARGE", 0)
@@ -38,10 +42,15 @@ def test_a_day_is_the_same_bytes_by_file_and_when_every_bundle_is_tried_twice(tm
     write_raw(world.context(tmp_path / "files"), lambda rows: None)
     write_catalogue(world.context(tmp_path / "catalogue"))
     assert watched["usual"] == 0, "batches of some KB take the fast way"
-    assert watched["files"] > 5 and watched["files"] % 2 == 0, "the first try's files are there, and nobody's"
+    assert watched["files"] > 5 and watched["files"] % 2 == 0, (
+        "the first try's files are there, and nobody's"
+    )
     assert digests(tmp_path / "files") == digests(tmp_path / "usual")
     assert watched["catalogue"] > 0
-    assert digests(tmp_path / "catalogue", "report.json").items() <= digests(tmp_path / "usual").items()
+    assert (
+        digests(tmp_path / "catalogue", "report.json").items()
+        <= digests(tmp_path / "usual").items()
+    )
 
 
 def test_a_job_that_fails_leaves_no_such_files_behind(tmp_path, monkeypatch, watched):

@@ -1,5 +1,6 @@
-"""A small random shop with everything awkward in it: users without features, equal times, copies, events of no use,
-items outside the catalogue, a clock change, days without logs, snapshots of several days.
+"""A small random shop with everything awkward in it: users without features, equal times, copies,
+events of no use, items outside the catalogue, a clock change, days without logs, snapshots of
+several days.
 
 Raw rows are kept as Python dicts beside the files, so that slow.py can work from them.
 """
@@ -136,7 +137,13 @@ class World:
 
     @property
     def pipeline(self) -> Pipeline:
-        values = {"zone": self.zone, "unlisted": "false", "als": "false", "root": "", "source": ""} | self.settings
+        values = {
+            "zone": self.zone,
+            "unlisted": "false",
+            "als": "false",
+            "root": "",
+            "source": "",
+        } | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))
         return load(path)
@@ -161,7 +168,9 @@ def make(folder: Path, seed: int, zone="America/New_York", most=10_000, **settin
             rows = world.events.setdefault(day, [])
             rows += [_event(draw, instant) for _ in range(draw.randint(0, 5))]
             rows += [
-                dict(row, weight=draw.choice([0.0, 1.0, 9.0]), liked=2.0) for row in rows[-1:] if draw.random() < 0.3
+                dict(row, weight=draw.choice([0.0, 1.0, 9.0]), liked=2.0)
+                for row in rows[-1:]
+                if draw.random() < 0.3
             ]
         instant += timedelta(minutes=30)
     for n, day in enumerate((FIRST, date(2017, 11, 5), date(2017, 11, 7))):
@@ -200,15 +209,36 @@ def _item(draw, i) -> dict:
 
 
 def _user(draw, i) -> dict:
-    return {"id": i, "city": draw.choice(["Rome", None, "Oslo"]), "height": draw.choice([None, 1.8])}
+    return {
+        "id": i,
+        "city": draw.choice(["Rome", None, "Oslo"]),
+        "height": draw.choice([None, 1.8]),
+    }
 
 
 _TYPES = {
-    "events": {"who": pl.Int64, "what": pl.Int64, "at": pl.Int64, "weight": pl.Float64, "total": pl.Float64}
+    "events": {
+        "who": pl.Int64,
+        "what": pl.Int64,
+        "at": pl.Int64,
+        "weight": pl.Float64,
+        "total": pl.Float64,
+    }
     | {"liked": pl.Float64}
     | dict.fromkeys(("kind", "device", "labels"), pl.String),
-    "items": {"sku": pl.Int64, "brand": pl.String, "title": pl.String, "aisle": pl.Int64, "on_sale": pl.Boolean}
-    | {"tags": pl.List(pl.String), "look": pl.List(pl.Float64), "price": pl.Float64, "listed": pl.Date},
+    "items": {
+        "sku": pl.Int64,
+        "brand": pl.String,
+        "title": pl.String,
+        "aisle": pl.Int64,
+        "on_sale": pl.Boolean,
+    }
+    | {
+        "tags": pl.List(pl.String),
+        "look": pl.List(pl.Float64),
+        "price": pl.Float64,
+        "listed": pl.Date,
+    },
     "users": {"id": pl.Int64, "city": pl.String, "height": pl.Float64},
 }
 

@@ -1,4 +1,6 @@
-"""Bad input: what is set aside, with file, row and reason; what stops the job, and with what words."""
+"""Bad input: what is set aside, with file, row and reason; what stops the job, and with what
+words.
+"""
 
 import gzip
 import json
@@ -47,7 +49,14 @@ tower = "query"
 kind = "id"
 tower = "item"
 """
-TYPES = {"u": pl.Int64, "i": pl.String, "t": pl.Int64, "r": pl.Float64, "e": pl.String, "size": pl.Float64}
+TYPES = {
+    "u": pl.Int64,
+    "i": pl.String,
+    "t": pl.Int64,
+    "r": pl.Float64,
+    "e": pl.String,
+    "size": pl.Float64,
+}
 GOOD = {"u": 1, "i": "a", "t": NOON, "r": 1.0, "e": "buy", "size": 2.0}
 
 
@@ -65,7 +74,9 @@ class Shop:
 
     def text(self, content, name, **place):
         content = content if isinstance(content, bytes) else content.encode()
-        self.place(name, **place).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        self.place(name, **place).write_bytes(
+            gzip.compress(content) if name.endswith(".gz") else content
+        )
 
     def run(self, *options):
         path = self.folder / "shop.toml"
@@ -100,7 +111,11 @@ BAD = [
     (dict(GOOD, r=None), "reward is missing or not a number of 0 or more"),
 ]
 EDGES = [dict(GOOD, u=100, t=NOON - 13 * 3600), dict(GOOD, u=100, t=NOON + 11 * 3600 - 1)]
-MISPLACED = [dict(GOOD, t=NOON - 86_400), dict(GOOD, t=NOON - 13 * 3600 - 1), dict(GOOD, t=NOON + 11 * 3600)]
+MISPLACED = [
+    dict(GOOD, t=NOON - 86_400),
+    dict(GOOD, t=NOON - 13 * 3600 - 1),
+    dict(GOOD, t=NOON + 11 * 3600),
+]
 
 
 @pytest.mark.parametrize("format", ["parquet", "jsonl", "csv.gz"])
@@ -120,8 +135,15 @@ def test_records_that_break_a_rule_are_set_aside(shop, format):
     expected = [(f"a.{format}", n, reason) for n, (_, reason) in enumerate(BAD, first)]
     assert shop.rejected() == expected
     assert (report["rows"], report["positives"], report["users"]) == (73, 62, 8)
-    assert report["rejected"]["user is missing or empty"] == 1 and sum(report["rejected"].values()) == len(BAD)
-    assert {"of_earlier_days": 2, "of_later_days": 1, "left_out": 3, "stragglers": 0}.items() <= report["late"].items()
+    assert report["rejected"]["user is missing or empty"] == 1 and sum(
+        report["rejected"].values()
+    ) == len(BAD)
+    assert {
+        "of_earlier_days": 2,
+        "of_later_days": 1,
+        "left_out": 3,
+        "stragglers": 0,
+    }.items() <= report["late"].items()
 
 
 def test_lines_that_are_no_records(shop):
@@ -163,7 +185,11 @@ def test_rows_of_a_csv_that_have_no_place(shop):
     shop.text(text, "a.csv")
     report = shop.run()
     # The header is row 1; a line break inside quotes does not end a row.
-    assert shop.rejected() == [("a.csv", 3, "not 7 fields"), ("a.csv", 7, "not 7 fields"), ("a.csv", 9, "not UTF-8")]
+    assert shop.rejected() == [
+        ("a.csv", 3, "not 7 fields"),
+        ("a.csv", 7, "not 7 fields"),
+        ("a.csv", 9, "not UTF-8"),
+    ]
     found = pl.read_parquet(shop.out / "examples/**/*.parquet", hive_partitioning=False)
     assert report["positives"] == 6 and "two\nlines" in found["_item"] and "008" in found["_item"]
 
@@ -181,10 +207,15 @@ def test_events_of_other_days_do_not_stop_the_day_but_many_are_told(shop, capsys
     shop.parquet(MISPLACED + good(200))
     assert shop.run()["positives"] == 200
     told = capsys.readouterr().err
-    assert "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are of earlier days" in told
+    assert (
+        "3 of the 203 events in the folder (1.5%) are of other days and left out; 2 are of earlier"
+        " days" in told
+    )
     assert "set source.late_days; if not, check pipeline.time_zone" in told
     shop.parquet(MISPLACED)
-    with pytest.raises(BadData, match=r"has none; .*Mend columns\.positives, or skip the day\. 3 of the 3 events"):
+    with pytest.raises(
+        BadData, match=r"has none; .*Mend columns\.positives, or skip the day\. 3 of the 3 events"
+    ):
         shop.run()
 
 
@@ -213,13 +244,17 @@ def test_a_missing_column(shop, format):
     with pytest.raises(BadData) as e:
         shop.run()
     assert f"b.{format} does not have: 't' (columns.time)" in str(e.value)
-    assert "It has: u, i, r, size" in str(e.value) and "Name one of these in the pipeline file" in str(e.value)
+    assert "It has: u, i, r, size" in str(
+        e.value
+    ) and "Name one of these in the pipeline file" in str(e.value)
 
 
 def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
     rows = [{k: row[k] for k in without("size")} for row in good(20)]
     shop.text("\n".join(map(json.dumps, rows)), "a.jsonl")
-    with pytest.raises(BadData, match=r"features\.size names the column 'size' of events; no record of 2017-10-16"):
+    with pytest.raises(
+        BadData, match=r"features\.size names the column 'size' of events; no record of 2017-10-16"
+    ):
         shop.run()
     shop.text("\n".join(map(json.dumps, [*rows, dict(GOOD, u=100)])), "b.jsonl")
     assert shop.run()["positives"] == 21
@@ -228,9 +263,19 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
 @pytest.mark.parametrize(
     ("column", "kind", "values", "words"),
     [
-        ("u", pl.Float64, [1.0], "columns.user of events is a string or an integer; decimals are often"),
+        (
+            "u",
+            pl.Float64,
+            [1.0],
+            "columns.user of events is a string or an integer; decimals are often",
+        ),
         ("i", pl.Boolean, [True], "columns.item of events is a string or an integer; in"),
-        ("t", pl.Boolean, [True], "columns.time of events is a timestamp, a date, an ISO 8601 string or a number"),
+        (
+            "t",
+            pl.Boolean,
+            [True],
+            "columns.time of events is a timestamp, a date, an ISO 8601 string or a number",
+        ),
         ("t", pl.List(pl.Int64), [[1]], "columns.time of events"),
         ("r", pl.String, ["1"], "columns.reward of events is a number"),
         ("e", pl.List(pl.String), [["buy"]], "columns.event of events is a string"),
@@ -239,7 +284,9 @@ def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
 )
 def test_a_column_of_the_wrong_type(shop, column, kind, values, words):
     shop.parquet(good(5))
-    shop.parquet([dict(GOOD, **{column: values[0]})], name="b.parquet", types=TYPES | {column: kind})
+    shop.parquet(
+        [dict(GOOD, **{column: values[0]})], name="b.parquet", types=TYPES | {column: kind}
+    )
     with pytest.raises(BadData) as e:
         shop.run()
     assert words in str(e.value) and f"b.parquet column {column!r} is " in str(e.value)
@@ -273,18 +320,26 @@ def test_a_damaged_file(shop, name, harm):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--direct_running_mode=multi_processing"], ["prism"]], ids=["process", "prism"])
+@pytest.mark.parametrize(
+    "options", [["--direct_running_mode=multi_processing"], ["prism"]], ids=["process", "prism"]
+)
 def test_a_worker_elsewhere_says_so_too(shop, options, monkeypatch):
     from tests.beam_jobs.features.test_raw_features_job import NOWHERE, PRISM
 
     if options == ["prism"]:
         if PRISM is None:
             pytest.skip(NOWHERE)
-        options = ["--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=LOOPBACK"]
+        options = [
+            "--runner=PrismRunner",
+            f"--prism_location={PRISM}",
+            "--environment_type=LOOPBACK",
+        ]
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     shop.parquet(good(3000))
     spoil(shop.place("a.parquet"))
-    with pytest.raises(BadData, match=r"a\.parquet cannot be read: .*Deliver it again, or move it away\.$"):
+    with pytest.raises(
+        BadData, match=r"a\.parquet cannot be read: .*Deliver it again, or move it away\.$"
+    ):
         shop.run(*options)
 
 
@@ -344,7 +399,10 @@ def test_items(shop):
     assert (report["unlisted_items"], report["unlisted_events"], report["corpus_end"]) == (1, 2, 2)
     assert report["snapshots"]["items"][str(DAY)]["duplicates"] == 1
     corpus = pl.read_parquet(shop.out / "corpus/end/*.parquet").to_dicts()
-    assert [(row["_item"], row["look"], row["price"]) for row in corpus] == [("a", [1, 2], 3), ("c", [5, 6], 7)]
+    assert [(row["_item"], row["look"], row["price"]) for row in corpus] == [
+        ("a", [1, 2], 3),
+        ("c", [5, 6], 7),
+    ]
     shop.lines[1] = "max_rejected = 0.3"
     with pytest.raises(BadData, match=f"of items of {DAY} 2 of 6 are"):
         shop.run()
@@ -354,7 +412,10 @@ def test_items(shop):
 
 
 def test_an_error_of_ours_is_not_logged_by_beam_besides(shop, caplog):
-    shop.parquet([{k: v for k, v in GOOD.items() if k != "t"}], types={k: v for k, v in TYPES.items() if k != "t"})
+    shop.parquet(
+        [{k: v for k, v in GOOD.items() if k != "t"}],
+        types={k: v for k, v in TYPES.items() if k != "t"},
+    )
     with pytest.raises(BadData, match=r"does not have: 't'"):
         shop.run()
     assert not [r for r in caplog.records if r.levelname == "ERROR"]

@@ -56,7 +56,9 @@ def shop(tmp_path):
 def lay(tmp_path, day, rows, table="events", name="a.parquet"):
     folder = tmp_path / table / f"dt={day}"
     folder.mkdir(parents=True, exist_ok=True)
-    frame = pl.DataFrame({"u": range(rows), "i": 1, "t": 0}, {"u": pl.Int64, "i": pl.Int64, "t": pl.Int64})
+    frame = pl.DataFrame(
+        {"u": range(rows), "i": 1, "t": 0}, {"u": pl.Int64, "i": pl.Int64, "t": pl.Int64}
+    )
     path = folder / name
     if name.endswith(".parquet"):
         frame.write_parquet(path)
@@ -71,7 +73,9 @@ def lay(tmp_path, day, rows, table="events", name="a.parquet"):
 def test_a_day_without_files_is_late(shop, tmp_path):
     (tmp_path / "events" / f"dt={DAY}").mkdir(parents=True)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
-    with pytest.raises(TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there\. Run the day"):
+    with pytest.raises(
+        TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there\. Run the day"
+    ):
         day_files.check(shop(), DAY)
 
 
@@ -82,7 +86,9 @@ def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):
     threading.Timer(0.4, come, (tmp_path / "events",)).start()
     assert day_files.check(shop('wait = "20s"'), DAY)["rows"] == 3
     began = time.monotonic()
-    with pytest.raises(TryAgain, match=f"after a wait of 0:00:01; the newest day that is there is {DAY}"):
+    with pytest.raises(
+        TryAgain, match=f"after a wait of 0:00:01; the newest day that is there is {DAY}"
+    ):
         day_files.check(shop('wait = "1s"'), DAY + timedelta(days=1))
     assert time.monotonic() - began >= 1
 
@@ -113,13 +119,18 @@ def test_a_complete_day_without_files_is_empty(shop, tmp_path):
 
 
 def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path):
-    for week, rows in enumerate([100, 90, 0, 110, 10_000, 1, 80, 1], 1):  # the eighth week does not count
+    # The eighth week does not count
+    for week, rows in enumerate([100, 90, 0, 110, 10_000, 1, 80, 1], 1):
         lay(tmp_path, DAY - timedelta(weeks=week), rows)
     lay(tmp_path, DAY - timedelta(days=1), 1_000_000)
     lay(tmp_path, DAY, 18)
     with pytest.raises(BadData) as e:
         day_files.check(shop(), DAY)
-    assert "18 of 95 (19%" in str(e.value) and "2017-12-25: 100" in str(e.value) and "2017-11-06" not in str(e.value)
+    assert (
+        "18 of 95 (19%" in str(e.value)
+        and "2017-12-25: 100" in str(e.value)
+        and "2017-11-06" not in str(e.value)
+    )
     lay(tmp_path, DAY, 19)
     assert day_files.check(shop(), DAY) == {"rows": 19, "usual_rows": 95}
     lay(tmp_path, DAY, 18)
@@ -140,12 +151,16 @@ def test_a_file_of_no_known_kind_is_bad_data(shop, tmp_path):
     with pytest.raises(BadData, match=r"notes\.txt.*source\.format"):
         day_files.check(shop(), DAY)
     lay(tmp_path, DAY, 4, name="b.json")
-    (tmp_path / "events" / f"dt={DAY}" / "notes.txt").rename(tmp_path / "events" / f"dt={DAY}" / ".notes.txt")
+    (tmp_path / "events" / f"dt={DAY}" / "notes.txt").rename(
+        tmp_path / "events" / f"dt={DAY}" / ".notes.txt"
+    )
     assert day_files.check(shop(), DAY)["rows"] == 7
 
 
 def test_items_of_the_day_or_before_and_users_of_before(shop, tmp_path):
-    p = shop(f'items = "{tmp_path}/items/dt={{date}}/"', f'users = "{tmp_path}/users/of-{{date}}-x/"')
+    p = shop(
+        f'items = "{tmp_path}/items/dt={{date}}/"', f'users = "{tmp_path}/users/of-{{date}}-x/"'
+    )
     for day in (DAY - timedelta(days=3), DAY, DAY + timedelta(days=1)):
         lay(tmp_path, day, 1, "items")
         (tmp_path / "users" / f"of-{day}-x").mkdir(parents=True)
@@ -156,7 +171,10 @@ def test_items_of_the_day_or_before_and_users_of_before(shop, tmp_path):
     assert found.items_of[DAY] == DAY
     assert found.items_of[DAY - timedelta(days=1)] == DAY - timedelta(days=3)
     assert DAY - timedelta(days=4) not in found.items_of
-    assert found.users_of[DAY] == DAY - timedelta(days=3) and found.users_of[DAY + timedelta(days=1)] == DAY
+    assert (
+        found.users_of[DAY] == DAY - timedelta(days=3)
+        and found.users_of[DAY + timedelta(days=1)] == DAY
+    )
     assert DAY - timedelta(days=3) not in found.users_of
     assert sorted(found.users) == [DAY - timedelta(days=3), DAY]
 
@@ -178,10 +196,13 @@ def test_the_key_depends_on_all_that_is_read_and_on_nothing_else(shop, tmp_path)
         lay(tmp_path, DAY - timedelta(days=back), 1, "items")
     before = {mode: day_files.fingerprint(p, DAY, mode) for mode in ("incremental", "full")}
     plan = day_plan.make_plan(p, DAY, "incremental")
-    assert {key.split("/")[1] for key in before["incremental"] if key.startswith("events")} == set(map(str, plan.read))
+    assert {key.split("/")[1] for key in before["incremental"] if key.startswith("events")} == set(
+        map(str, plan.read)
+    )
     lay(tmp_path, DAY + timedelta(days=1), 77)
     lay(tmp_path, plan.first - timedelta(days=1), 77)
-    lay(tmp_path, DAY - timedelta(days=1), 7, "items")  # not the day's snapshot, but one of the training window
+    # Not the day's snapshot, but one of the training window
+    lay(tmp_path, DAY - timedelta(days=1), 7, "items")
     after = {mode: day_files.fingerprint(p, DAY, mode) for mode in ("incremental", "full")}
     assert after["incremental"] == before["incremental"] and after["full"] != before["full"]
     lay(tmp_path, plan.first, 77)

@@ -1,4 +1,6 @@
-"""Labels of events: what counts as none, what is set aside, what stops the job. And how much an event weighs."""
+"""Labels of events: what counts as none, what is set aside, what stops the job. And how much an
+event weighs.
+"""
 
 import json
 from datetime import date
@@ -29,19 +31,31 @@ def run(tmp_path):
             {
                 "pipeline": {"name": "shop"},
                 "source": {"events": f"{tmp_path}/events/dt={{date}}/", "max_rejected": 0.5},
-                "columns": {"user": "u", "item": "i", "time": "t", "event": "e", "label": "stars"} | columns,
-                "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+                "columns": {"user": "u", "item": "i", "time": "t", "event": "e", "label": "stars"}
+                | columns,
+                "features": {
+                    "user": {"kind": "id", "tower": "query"},
+                    "item": {"kind": "id", "tower": "item"},
+                },
             }
         )
-        write_raw(StageContext(pipeline=p, day=DAY, mode="incremental", out=str(tmp_path / "out")), lambda rows: None)
+        write_raw(
+            StageContext(pipeline=p, day=DAY, mode="incremental", out=str(tmp_path / "out")),
+            lambda rows: None,
+        )
         (file,) = (tmp_path / "out/examples").rglob("*.parquet")
-        return {row["_user"]: row for row in pl.read_parquet(file, hive_partitioning=False).to_dicts()}
+        return {
+            row["_user"]: row for row in pl.read_parquet(file, hive_partitioning=False).to_dicts()
+        }
 
     return run
 
 
 def rows(values, kind="buy"):
-    return [{"u": n, "i": "a", "t": NOON + n, "e": kind, "stars": value} for n, value in enumerate(values)]
+    return [
+        {"u": n, "i": "a", "t": NOON + n, "e": kind, "stars": value}
+        for n, value in enumerate(values)
+    ]
 
 
 def reasons(tmp_path):
@@ -58,18 +72,25 @@ def test_a_label_may_be_missing_but_not_be_nonsense(run, tmp_path):
     assert {user: row["_label"] for user, row in found.items()} == {
         "0": 4, "2": None, "3": 2.5, "4": -1, "5": None, "7": None
     }  # fmt: skip
-    assert [row for row, reason in reasons(tmp_path) if reason == "columns.label is not a number"] == [2]
+    assert [
+        row for row, reason in reasons(tmp_path) if reason == "columns.label is not a number"
+    ] == [2]
     assert [row for row, _ in reasons(tmp_path)] == [2, 7]
 
 
 def test_no_number_is_no_label(run):
-    found = run(pl.DataFrame(rows([float("nan"), float("inf"), 3.0, None]), TYPES).write_parquet, "a.parquet")
+    found = run(
+        pl.DataFrame(rows([float("nan"), float("inf"), 3.0, None]), TYPES).write_parquet,
+        "a.parquet",
+    )
     assert [found[user]["_label"] for user in "0123"] == [None, None, 3, None]
 
 
 def test_a_column_of_words_is_no_label(run):
     frame = pl.DataFrame(rows(["good", "bad"]), TYPES | {"stars": pl.String})
-    with pytest.raises(BadData, match=r"columns\.label of events is a number; .*column 'stars' is String"):
+    with pytest.raises(
+        BadData, match=r"columns\.label of events is a number; .*column 'stars' is String"
+    ):
         run(frame.write_parquet, "a.parquet")
 
 

@@ -20,13 +20,18 @@ def micros(t: datetime) -> int:
 
 
 # Logs do not say which of two equal times they mean, nor does `fold` come with them.
-moments = st.datetimes(datetime(1980, 1, 1), datetime(2030, 1, 1)).map(lambda moment: moment.replace(fold=0))
+moments = st.datetimes(datetime(1980, 1, 1), datetime(2030, 1, 1)).map(
+    lambda moment: moment.replace(fold=0)
+)
 
 
 @given(st.lists(moments, min_size=1, max_size=30), st.sampled_from(ZONES))
 def test_naive_times_are_read_in_the_zone_as_python_reads_them(naive, zone):
     expected = [micros(t.replace(tzinfo=ZoneInfo(zone))) for t in naive]
-    for column in (pl.Series(naive, dtype=pl.Datetime("us")), pl.Series([t.isoformat(" ") for t in naive])):
+    for column in (
+        pl.Series(naive, dtype=pl.Datetime("us")),
+        pl.Series([t.isoformat(" ") for t in naive]),
+    ):
         assert to_instants(column, "s", ZoneInfo(zone)).to_list() == expected
 
 
@@ -35,7 +40,9 @@ def test_an_offset_or_a_number_says_it_all(naive, zone):
     there = [t.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)) for t in naive]
     expected = [micros(t) for t in there]
     elsewhere = ZoneInfo("Pacific/Auckland")
-    assert to_instants(pl.Series([t.isoformat() for t in there]), "s", elsewhere).to_list() == expected
+    assert (
+        to_instants(pl.Series([t.isoformat() for t in there]), "s", elsewhere).to_list() == expected
+    )
     assert to_instants(pl.Series(expected), "us", elsewhere).to_list() == expected
     assert to_instants(pl.Series([str(n) for n in expected]), "us", elsewhere).to_list() == expected
     aware = pl.Series(there, dtype=pl.Datetime("us", zone))
@@ -70,7 +77,10 @@ def test_text(text, expected):
 
 def test_a_date_is_the_start_of_its_day_even_where_midnight_is_skipped():
     zone, day = ZoneInfo("America/Sao_Paulo"), date(2017, 10, 15)
-    assert to_instants(pl.Series([day, None]), "s", zone).to_list() == [day_plan.start_of(day, zone), None]
+    assert to_instants(pl.Series([day, None]), "s", zone).to_list() == [
+        day_plan.start_of(day, zone),
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,4 +105,6 @@ def test_a_day_is_the_time_that_shows_its_date(zone, day, hours):
 
 
 def test_globo_days_begin_at_three_in_utc():
-    assert day_plan.start_of(date(2017, 10, 16), ZoneInfo("Etc/GMT+3")) == micros(datetime(2017, 10, 16, 3, tzinfo=UTC))
+    assert day_plan.start_of(date(2017, 10, 16), ZoneInfo("Etc/GMT+3")) == micros(
+        datetime(2017, 10, 16, 3, tzinfo=UTC)
+    )

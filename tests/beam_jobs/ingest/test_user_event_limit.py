@@ -13,7 +13,10 @@ from beam_jobs.ingest.user_event_limit import UserEventLimit, within
 def log(rows=3000, seed=0):
     draw = random.Random(seed)
     users = [min(20, int(draw.paretovariate(0.5))) for _ in range(rows)]
-    events = {"_user": [f"u{user}" for user in users], "_day": [draw.choice([1, 2]) for _ in range(rows)]}
+    events = {
+        "_user": [f"u{user}" for user in users],
+        "_day": [draw.choice([1, 2]) for _ in range(rows)],
+    }
     return pl.DataFrame(events, {"_user": pl.String, "_day": pl.Int32}).with_row_index(ORDER)
 
 
@@ -39,5 +42,9 @@ def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
     assert within(came, most).sort(ORDER)[ORDER].to_list() == first(events, most)
     busiest = events.group_by("_user", "_day").len()["len"].max()
     left = came.group_by("_user", "_day").len()["len"].max()
-    assert left == busiest if most > busiest else left <= 3 * most + 20 * 12, "most goes before all parts meet"
-    assert within(came, most).equals(came.filter(pl.col(ORDER).is_in(first(events, most)))), "in the frame's order"
+    assert left == busiest if most > busiest else left <= 3 * most + 20 * 12, (
+        "most goes before all parts meet"
+    )
+    assert within(came, most).equals(came.filter(pl.col(ORDER).is_in(first(events, most)))), (
+        "in the frame's order"
+    )

@@ -18,7 +18,9 @@ def lay_out(tmp_path: Path, source: object, **keys) -> dict[str, list[dict]]:
 
 
 def read_back(out: Path) -> dict[str, list[dict]]:
-    return {p.parent.name: pq.ParquetFile(p).read().to_pylist() for p in sorted(out.rglob("*.parquet"))}
+    return {
+        p.parent.name: pq.ParquetFile(p).read().to_pylist() for p in sorted(out.rglob("*.parquet"))
+    }
 
 
 def write(path: Path, *rows: dict) -> Path:

@@ -1,4 +1,6 @@
-"""`partition`: every row is in the folder of its own day, however its time is written and wherever it counts."""
+"""`partition`: every row is in the folder of its own day, however its time is written and wherever
+it counts.
+"""
 
 import json
 import re
@@ -23,24 +25,41 @@ instants = st.datetimes(datetime(2017, 10, 13), datetime(2017, 10, 17), timezone
 
 
 zones = st.sampled_from(
-    [SAO_PAULO, "Etc/GMT+3", "Asia/Tokyo", "UTC", "Asia/Kathmandu", "Pacific/Apia", "Pacific/Chatham"]
+    [
+        SAO_PAULO,
+        "Etc/GMT+3",
+        "Asia/Tokyo",
+        "UTC",
+        "Asia/Kathmandu",
+        "Pacific/Apia",
+        "Pacific/Chatham",
+    ]
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
-    times=st.lists(st.none() | instants, max_size=40), zone=zones, form=st.sampled_from(["iso", "ms", "us", "arrow"])
+    times=st.lists(st.none() | instants, max_size=40),
+    zone=zones,
+    form=st.sampled_from(["iso", "ms", "us", "arrow"]),
 )
 def test_no_row_is_lost_and_each_is_in_its_own_day(tmp_path_factory, times, zone, form):
     tmp_path = tmp_path_factory.mktemp("case")
     exact = {"ms": 1000, "us": 1}.get(form, 1)
     times = [t and t.replace(microsecond=t.microsecond // exact * exact) for t in times]
-    since = [t and (t - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=exact) for t in times]
+    since = [
+        t and (t - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=exact) for t in times
+    ]
     values = {
         "iso": pa.array([t and t.isoformat() for t in times], pa.string()),
         "arrow": pa.array(times, pa.timestamp("us", "UTC")),
     }.get(form, pa.array(since, pa.int64()))
-    pq.write_table(pa.table({"row": pa.array(range(len(times)), pa.int64()), "t": values}), tmp_path / "log.parquet")
+    pq.write_table(
+        pa.table({"row": pa.array(range(len(times)), pa.int64()), "t": values}),
+        tmp_path / "log.parquet",
+    )
 
     found = lay_out(
         tmp_path,
@@ -58,7 +77,9 @@ def test_no_row_is_lost_and_each_is_in_its_own_day(tmp_path_factory, times, zone
             expected.setdefault(f"dt={t.astimezone(ZoneInfo(zone)).date()}", []).append(row)
     assert {day: [r["row"] for r in rows] for day, rows in found.items()} == expected
     aside = (tmp_path / "rejected.jsonl").read_text().splitlines() if None in times else []
-    assert [json.loads(line)["place"] for line in aside] == [f"row {n + 1}" for n, t in enumerate(times) if t is None]
+    assert [json.loads(line)["place"] for line in aside] == [
+        f"row {n + 1}" for n, t in enumerate(times) if t is None
+    ]
 
 
 def test_a_day_of_23_hours(tmp_path):
@@ -83,7 +104,9 @@ def test_a_day_of_25_hours(tmp_path):
 
 
 def test_east_of_greenwich_the_day_begins_the_evening_before(tmp_path):
-    log = write(tmp_path / "log.jsonl", {"t": "2017-10-14T14:59:59Z"}, {"t": "2017-10-14T15:00:00Z"})
+    log = write(
+        tmp_path / "log.jsonl", {"t": "2017-10-14T14:59:59Z"}, {"t": "2017-10-14T15:00:00Z"}
+    )
     found = lay_out(tmp_path, log, time="t", time_zone="Asia/Tokyo")
     assert list(found) == ["dt=2017-10-14", "dt=2017-10-15"]
 
@@ -92,7 +115,8 @@ def test_east_of_greenwich_the_day_begins_the_evening_before(tmp_path):
     ("written", "day"),
     [
         ("2017-10-15", "2017-10-15"),
-        ("2017-10-15 00:30", "2017-10-15"),  # wall-clock time that did not exist: its date is still plain
+        # Wall-clock time that did not exist: its date is still plain
+        ("2017-10-15 00:30", "2017-10-15"),
         ("2017-10-14T23:59:59.999999", "2017-10-14"),
         ("2017-10-15T02:59:59Z", "2017-10-14"),
         ("2017-10-15T03:00:00+00:00", "2017-10-15"),
@@ -108,20 +132,26 @@ def test_east_of_greenwich_the_day_begins_the_evening_before(tmp_path):
 )
 def test_how_times_may_be_written(tmp_path, written, day):
     log = write(tmp_path / "log.jsonl", {"t": "2017-10-20T12:00:00Z"}, {"t": written})
-    found = lay_out(tmp_path, log, time="t", time_zone=SAO_PAULO, rejected=str(tmp_path / "bad.jsonl"))
+    found = lay_out(
+        tmp_path, log, time="t", time_zone=SAO_PAULO, rejected=str(tmp_path / "bad.jsonl")
+    )
     found.pop("dt=2017-10-20")
     assert list(found) == ([f"dt={day}"] if day else [])
 
 
 def test_naive_timestamps_are_wall_clock_time_of_the_zone(tmp_path):
-    stamps = pa.array([datetime(2017, 3, 12, 2, 30), datetime(2017, 3, 12, 23, 59)], pa.timestamp("ns"))
+    stamps = pa.array(
+        [datetime(2017, 3, 12, 2, 30), datetime(2017, 3, 12, 23, 59)], pa.timestamp("ns")
+    )
     pq.write_table(pa.table({"t": stamps}), tmp_path / "log.parquet")
-    assert list(lay_out(tmp_path, tmp_path / "log.parquet", time="t", time_zone="America/New_York")) == [
-        "dt=2017-03-12"
-    ]
+    assert list(
+        lay_out(tmp_path, tmp_path / "log.parquet", time="t", time_zone="America/New_York")
+    ) == ["dt=2017-03-12"]
 
 
-@pytest.mark.parametrize(("value", "unit"), [(1507000000, "s"), (1507000000000, "ms"), (1507000000000000, "us")])
+@pytest.mark.parametrize(
+    ("value", "unit"), [(1507000000, "s"), (1507000000000, "ms"), (1507000000000000, "us")]
+)
 def test_a_number_without_a_unit_is_an_error_that_proposes_one(tmp_path, value, unit):
     with pytest.raises(UsageError, match=f"'t'.*--time-unit {unit}"):
         lay_out(tmp_path, write(tmp_path / "log.jsonl", {"t": value}), time="t")
@@ -138,5 +168,7 @@ def test_a_number_without_a_unit_is_an_error_that_proposes_one(tmp_path, value, 
 )
 def test_days_of_long_ago_are_told_with_the_likely_unit(tmp_path, value, unit, told):
     pq.write_table(pa.table({"t": [value, value + 1]}), tmp_path / "log.parquet")
-    found = partition([str(tmp_path / "log.parquet")], str(tmp_path / "out"), Layout(time="t", time_unit=unit)).warning
+    found = partition(
+        [str(tmp_path / "log.parquet")], str(tmp_path / "out"), Layout(time="t", time_unit=unit)
+    ).warning
     assert re.search(told, found) if told else found is None

@@ -1,4 +1,6 @@
-"""`partition`: columns keep their types, and those that differ between files are joined without loss."""
+"""`partition`: columns keep their types, and those that differ between files are joined without
+loss.
+"""
 
 from datetime import date
 
@@ -30,7 +32,8 @@ from twinspire_core.errors import BadData
     ],
 )
 def test_csv_columns_are_numbers_when_nothing_is_lost(tmp_path, monkeypatch, values, read):
-    monkeypatch.setattr(log_tables, "BLOCK_BYTES", 40)  # so that one table shows only some of the values
+    # So that one table shows only some of the values
+    monkeypatch.setattr(log_tables, "BLOCK_BYTES", 40)
     rows = "".join(f"2017-10-{10 + n},{value}\n" for n, value in enumerate(values))
     (tmp_path / "log.csv").write_text("t,v\n" + rows)
     found = lay_out(tmp_path, tmp_path / "log.csv", time="t")
@@ -80,7 +83,16 @@ MIXED = {
     "true beside a number": [True, 1, 0.5, False],
     "text beside anything": ["0012", 12, 1.0, True, None, ""],
     "whole decimals": [1.0, 2.5, None],
-    "decimals of many digits beside text": [1e15, 2.0**53 - 1, 2.0**53, 1e15 + 0.5, 1e22, 1e-7, float("nan"), "x"],
+    "decimals of many digits beside text": [
+        1e15,
+        2.0**53 - 1,
+        2.0**53,
+        1e15 + 0.5,
+        1e22,
+        1e-7,
+        float("nan"),
+        "x",
+    ],
     "lists": [[1, 2**63], ["a", None], [], None],
     "lists of long numbers": [[2**53 + 1], ["1.50"], [1]],
 }
@@ -95,22 +107,34 @@ def test_json_is_laid_out_as_the_feature_job_reads_it(tmp_path, values, apart):
         write(tmp_path / f"{n}.jsonl", *part)
     direct = [value for file in sorted(tmp_path.glob("*.jsonl")) for value in as_read(file, kind)]
     lay_out(tmp_path, tmp_path / "*.jsonl", time="t")
-    laid = [value for file in sorted((tmp_path / "out").rglob("*.parquet")) for value in as_read(file, kind)]
+    laid = [
+        value
+        for file in sorted((tmp_path / "out").rglob("*.parquet"))
+        for value in as_read(file, kind)
+    ]
     plain = [v for v in values if isinstance(v, str | int) and v is not True and v is not False]
     assert laid == direct and {str(v) for v in plain if v} <= set(map(str, laid))
 
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_decimals_of_parquet_keep_their_digits_beside_text(tmp_path, listed):
-    decimals, texts = [1e15, 2.0**53 - 1, 2.0**53, 1e15 + 0.5, 1e-7, float("nan"), None], ["x", "1e15"]
+    decimals, texts = (
+        [1e15, 2.0**53 - 1, 2.0**53, 1e15 + 0.5, 1e-7, float("nan"), None],
+        ["x", "1e15"],
+    )
     kind = "categories" if listed else "category"
     for n, values in enumerate((decimals, texts)):
         column = [[value, value] for value in values] + [None] if listed else values
-        pq.write_table(pa.table({"t": ["2017-10-15"] * len(column), "v": column}), tmp_path / f"{n}.parquet")
+        pq.write_table(
+            pa.table({"t": ["2017-10-15"] * len(column), "v": column}), tmp_path / f"{n}.parquet"
+        )
     direct = [value for n in (0, 1) for value in as_read(tmp_path / f"{n}.parquet", kind)]
     lay_out(tmp_path, tmp_path / "*.parquet", time="t")
     [laid] = (tmp_path / "out").rglob("*.parquet")
-    assert as_read(laid, kind) == direct and direct[0] in ("1000000000000000", ["1000000000000000"] * 2)
+    assert as_read(laid, kind) == direct and direct[0] in (
+        "1000000000000000",
+        ["1000000000000000"] * 2,
+    )
 
 
 def as_read(file, kind):

@@ -1,4 +1,6 @@
-"""`partition`: every record is read, whatever the file; what is no record is named with its place."""
+"""`partition`: every record is read, whatever the file; what is no record is named with its
+place.
+"""
 
 import gzip
 import json
@@ -19,18 +21,25 @@ FORMATS = ["log.parquet", "log.csv", "log.csv.gz", "log.tsv", "log.jsonl", "log.
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_ids_survive_every_format(tmp_path, name):
-    frame = pl.DataFrame({"id": ["007", "1.50", "né, à\tÅ", "9007199254740993"], "t": ["2017-10-15"] * 4})
+    frame = pl.DataFrame(
+        {"id": ["007", "1.50", "né, à\tÅ", "9007199254740993"], "t": ["2017-10-15"] * 4}
+    )
     path = tmp_path / name
     if name.endswith("parquet"):
         frame.write_parquet(path)
     else:
-        text = frame.write_ndjson() if "jsonl" in name else frame.write_csv(separator="\t" if "tsv" in name else ",")
+        text = (
+            frame.write_ndjson()
+            if "jsonl" in name
+            else frame.write_csv(separator="\t" if "tsv" in name else ",")
+        )
         path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     assert lay_out(tmp_path, path, time="t") == {"dt=2017-10-15": frame.to_dicts()}
 
 
 BAD_LINES = (
-    b'{"t": "2017-10-15", "n": 1}\n{"t": "2017-10-15", "n":\n\n[1]\n{"t": null, "n": 2}\n{"t": "2017-10-15", "n": 3}\n'
+    b'{"t": "2017-10-15", "n": 1}\n{"t": "2017-10-15", "n":\n\n[1]\n{"t": null, "n": 2}\n{"t":'
+    b' "2017-10-15", "n": 3}\n'
 )
 
 
@@ -38,13 +47,18 @@ def test_bad_records_stop_everything_and_are_quoted(tmp_path):
     (tmp_path / "log.jsonl").write_bytes(BAD_LINES)
     with pytest.raises(BadData) as e:
         lay_out(tmp_path, tmp_path / "log.jsonl", time="t")
-    assert all(part in str(e.value) for part in ("3 cannot be read", "line 2", "line 4", "t is null", "--rejected"))
+    assert all(
+        part in str(e.value)
+        for part in ("3 cannot be read", "line 2", "line 4", "t is null", "--rejected")
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_bad_records_can_be_set_aside(tmp_path):
     (tmp_path / "log.jsonl").write_bytes(BAD_LINES)
-    found = lay_out(tmp_path, tmp_path / "log.jsonl", time="t", rejected=str(tmp_path / "bad.jsonl"))
+    found = lay_out(
+        tmp_path, tmp_path / "log.jsonl", time="t", rejected=str(tmp_path / "bad.jsonl")
+    )
     assert [row["n"] for row in found["dt=2017-10-15"]] == [1, 3]
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert {b["text"] for b in bad} == {'{"t": "2017-10-15", "n":', "[1]", '{"t": null, "n": 2}'}
@@ -53,16 +67,22 @@ def test_bad_records_can_be_set_aside(tmp_path):
 
 def test_lines_are_counted_and_kept_whole_across_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(log_tables, "BLOCK_BYTES", 100)
-    lines = ["oops" if n % 100 == 50 else json.dumps({"t": "2017-10-15", "n": n}) for n in range(1000)]
+    lines = [
+        "oops" if n % 100 == 50 else json.dumps({"t": "2017-10-15", "n": n}) for n in range(1000)
+    ]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    found = lay_out(tmp_path, tmp_path / "log.jsonl", time="t", rejected=str(tmp_path / "bad.jsonl"))
+    found = lay_out(
+        tmp_path, tmp_path / "log.jsonl", time="t", rejected=str(tmp_path / "bad.jsonl")
+    )
     assert [row["n"] for row in found["dt=2017-10-15"]] == [n for n in range(1000) if n % 100 != 50]
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert [b["place"] for b in bad] == [f"line {n}" for n in range(51, 1000, 100)]
 
 
 def test_csv_rows_of_another_width_are_bad_records(tmp_path):
-    (tmp_path / "log.csv").write_text('t,n\n2017-10-15,1\n2017-10-15\n2017-10-15,"two\nlines"\n2017-10-15,3,4\n')
+    (tmp_path / "log.csv").write_text(
+        't,n\n2017-10-15,1\n2017-10-15\n2017-10-15,"two\nlines"\n2017-10-15,3,4\n'
+    )
     found = lay_out(tmp_path, tmp_path / "log.csv", time="t", rejected=str(tmp_path / "bad.jsonl"))
     assert [row["n"] for row in found["dt=2017-10-15"]] == ["1", "two\nlines"]
     bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
@@ -101,7 +121,8 @@ def broken(tmp_path: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", ["empty", "empty_gzip", "truncated_parquet", "truncated_gzip", "not_parquet", "no_header"]
+    "kind",
+    ["empty", "empty_gzip", "truncated_parquet", "truncated_gzip", "not_parquet", "no_header"],
 )
 def test_broken_files_are_named(tmp_path, kind):
     path = broken(tmp_path, kind)
@@ -113,7 +134,9 @@ def test_broken_files_are_named(tmp_path, kind):
 
 def test_a_csv_cut_at_another_character_is_told(tmp_path):
     for delimiter, written in (("\t", r"\$'\\t'"), (";", "';'")):
-        (tmp_path / "log").write_text(delimiter.join(["user:token", "timestamp:float"]) + "\n1" + delimiter + "5\n")
+        (tmp_path / "log").write_text(
+            delimiter.join(["user:token", "timestamp:float"]) + "\n1" + delimiter + "5\n"
+        )
         with pytest.raises(BadData, match=f"--delimiter {written}"):
             lay_out(tmp_path, tmp_path / "log", time="timestamp", format="csv")
 

@@ -1,4 +1,6 @@
-"""`partition`: days appear whole or not at all, twice changes nothing, and arguments are checked."""
+"""`partition`: days appear whole or not at all, twice changes nothing, and arguments are
+checked.
+"""
 
 import signal
 import subprocess
@@ -19,7 +21,9 @@ from twinspire_core.errors import BadData, UsageError
 
 def test_a_snapshot_goes_to_one_day(tmp_path):
     items = write(tmp_path / "items.jsonl", {"id": 1}, {"id": 2})
-    assert lay_out(tmp_path, items, snapshot=date(2016, 12, 31)) == {"dt=2016-12-31": [{"id": 1}, {"id": 2}]}
+    assert lay_out(tmp_path, items, snapshot=date(2016, 12, 31)) == {
+        "dt=2016-12-31": [{"id": 1}, {"id": 2}]
+    }
 
 
 def test_columns_are_renamed(tmp_path):
@@ -27,7 +31,9 @@ def test_columns_are_renamed(tmp_path):
     assert lay_out(tmp_path, log, time="when", rename={"uid": "user", "ts": "when"}) == {
         "dt=2017-10-15": [{"user": 1, "when": "2017-10-15"}]
     }
-    assert lay_out(tmp_path, log, time="when", rename={"ts": "when"})["dt=2017-10-15"][0].keys() == {"uid", "when"}
+    assert lay_out(tmp_path, log, time="when", rename={"ts": "when"})["dt=2017-10-15"][
+        0
+    ].keys() == {"uid", "when"}
 
 
 def test_days_outside_are_left_out_and_counted(tmp_path):
@@ -57,13 +63,19 @@ def test_twice_changes_nothing_and_new_rows_replace_only_their_day(tmp_path):
 
 def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path):
     n = pl.int_range(300_000, eager=True)
-    frame = pl.DataFrame({"n": n, "t": n % 10 // 9 * 86400})  # one day larger than a row group, one smaller
+    # One day larger than a row group, one smaller
+    frame = pl.DataFrame({"n": n, "t": n % 10 // 9 * 86400})
     frame.write_parquet(tmp_path / "one.parquet", row_group_size=1000)
     (tmp_path / "many").mkdir()
     for part in range(3):
         frame.slice(part * 100_000, 100_000).write_parquet(tmp_path / "many" / f"{part}.parquet")
     for source, out, spill in (("one.parquet", "a", 1 << 30), ("many", "b", 100_000)):
-        partition([str(tmp_path / source)], str(tmp_path / out), Layout(time="t", time_unit="s"), spill_bytes=spill)
+        partition(
+            [str(tmp_path / source)],
+            str(tmp_path / out),
+            Layout(time="t", time_unit="s"),
+            spill_bytes=spill,
+        )
     assert [len(rows) for rows in read_back(tmp_path / "a").values()] == [270_000, 30_000]
     for part in (tmp_path / "a").rglob("*.parquet"):
         assert part.read_bytes() == (tmp_path / "b" / part.relative_to(tmp_path / "a")).read_bytes()
@@ -73,7 +85,10 @@ def test_a_missing_column_is_named_with_the_file_and_what_is_there(tmp_path):
     log = write(tmp_path / "log.jsonl", {"user": 1, "click_timestamp": 2})
     with pytest.raises(BadData) as e:
         lay_out(tmp_path, log, time="click_time")
-    assert all(part in str(e.value) for part in (str(log), "'click_time'", "user, click_timestamp", "Did you mean"))
+    assert all(
+        part in str(e.value)
+        for part in (str(log), "'click_time'", "user, click_timestamp", "Did you mean")
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +131,14 @@ print(summary.days, summary.rows, peak() - before)
 """
 
     def megabytes(waiting: int) -> int:
-        arguments = [sys.executable, "-c", code, str(log), str(tmp_path / str(waiting)), str(waiting)]
+        arguments = [
+            sys.executable,
+            "-c",
+            code,
+            str(log),
+            str(tmp_path / str(waiting)),
+            str(waiting),
+        ]
         days, rows, peak = map(int, subprocess.check_output(arguments, text=True).split())
         assert (days, rows) == (60, 6_000_000)
         return peak
@@ -128,24 +150,33 @@ def test_to_and_from_an_object_store(tmp_path, gs_place):
     log = write(tmp_path / "log.jsonl.gz", {"t": "2017-10-15", "n": 1}, {"t": "2017-10-16", "n": 2})
     storage.write_bytes(f"{gs_place}/raw/log.jsonl.gz", log.read_bytes())
     for done in ((2, 0), (0, 2)):
-        summary = partition([f"{gs_place}/raw"], f"{gs_place}/events/dt={{date}}/", Layout(time="t", done_marker="_OK"))
+        summary = partition(
+            [f"{gs_place}/raw"],
+            f"{gs_place}/events/dt={{date}}/",
+            Layout(time="t", done_marker="_OK"),
+        )
         assert (summary.written, summary.unchanged) == done
-    assert [f.path for f in storage.list_files(f"{gs_place}/events/dt=2017-10-16")] == ["_OK", "part-0.parquet"]
+    assert [f.path for f in storage.list_files(f"{gs_place}/events/dt=2017-10-16")] == [
+        "_OK",
+        "part-0.parquet",
+    ]
     part = storage.localize(f"{gs_place}/events/dt=2017-10-16/part-0.parquet", tmp_path / "back")
     assert pq.ParquetFile(part).read().to_pylist() == [{"t": "2017-10-16", "n": 2}]
 
 
 def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path):
-    pl.DataFrame({"t": [f"2017-{1 + d % 12:02}-{1 + d % 28:02}" for d in range(20_000)]}).write_parquet(
-        tmp_path / "log.parquet"
-    )
+    pl.DataFrame(
+        {"t": [f"2017-{1 + d % 12:02}-{1 + d % 28:02}" for d in range(20_000)]}
+    ).write_parquet(tmp_path / "log.parquet")
     code = (
         "import sys; from beam_jobs.partitioning.day_layout import Layout;"
         "from beam_jobs.partitioning.partition import partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )
     out = tmp_path / "out"
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log.parquet"), str(out)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "log.parquet"), str(out)]
+    )
     while not list(out.rglob("part-0.parquet")) and process.poll() is None:
         time.sleep(0.001)
     process.kill()

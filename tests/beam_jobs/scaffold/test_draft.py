@@ -1,4 +1,6 @@
-"""`twinspire init` and `validate`: a first pipeline file from raw logs, and what is wrong with one."""
+"""`twinspire init` and `validate`: a first pipeline file from raw logs, and what is wrong with
+one.
+"""
 
 import json
 import subprocess
@@ -30,7 +32,12 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
     text = draft("shop", logs / "events", logs / "items", logs / "users", "Europe/Berlin")
     (tmp_path / "shop.toml").write_text(text)
     p = load(tmp_path / "shop.toml")
-    assert (p.columns.user, p.columns.item, p.columns.time, p.columns.event) == ("user_id", "item_id", "at", "type")
+    assert (p.columns.user, p.columns.item, p.columns.time, p.columns.event) == (
+        "user_id",
+        "item_id",
+        "at",
+        "type",
+    )
     assert p.source.events == f"{logs}/events/dt={{date}}/"
     assert p.corpus.display == ("title",)
     assert p.features["device"].tower == "query" and p.features["kind"].tower == "item"
@@ -43,10 +50,13 @@ def test_a_draft_is_a_valid_file_that_fits_the_logs_it_was_drawn_from(shop, tmp_
 
 
 @pytest.mark.parametrize(
-    ("value", "unit"), [(1_700_000_000, "s"), (1_700_000_000_000, "ms"), (1_700_000_000_000_000, "us")]
+    ("value", "unit"),
+    [(1_700_000_000, "s"), (1_700_000_000_000, "ms"), (1_700_000_000_000_000, "us")],
 )
 def test_the_unit_of_a_time_is_guessed_by_its_size(tmp_path, value, unit):
-    pl.DataFrame({"visitor": [1, 2], "movie": [3, 4], "ts": [value, value + 1]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"visitor": [1, 2], "movie": [3, 4], "ts": [value, value + 1]}).write_parquet(
+        tmp_path / "a.parquet"
+    )
     assert f'time_unit = "{unit}"' in draft("x", tmp_path / "a.parquet")
 
 
@@ -64,7 +74,11 @@ def test_logs_without_a_user_are_told(tmp_path):
         ('item = "item_id"', 'item = "weight"', "weight"),
         ('item = "item_id"', 'item = "item_id"\nlabel = "type"', "type"),
         ('item = "item_id"', 'item = "item_id"\nlabel = "happiness"', "happiness"),
-        ('[features.price]\nkind = "number"', '[features.price]\ncolumn = "title"\nkind = "number"', "title"),
+        (
+            '[features.price]\nkind = "number"',
+            '[features.price]\ncolumn = "title"\nkind = "number"',
+            "title",
+        ),
         ("[features.city]", "[features.town]", "town"),
     ],
 )
@@ -81,13 +95,17 @@ def test_labels_are_looked_at_with_the_loss_that_is_to_learn_them(shop, tmp_path
 
     def findings(**auxiliary):
         given = ", ".join(f"{key} = {value}" for key, value in auxiliary.items())
-        (shop.parent / "changed.toml").write_text(text.replace("[train]", f"[train]\nauxiliary = {{ {given} }}"))
+        (shop.parent / "changed.toml").write_text(
+            text.replace("[train]", f"[train]\nauxiliary = {{ {given} }}")
+        )
         return {f.column: f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path)}
 
     assert all(finding.ok for finding in findings(weight=1, loss='"squared"').values())
     assert findings(weight=0, loss='"logistic"')["stars"].ok
     found = findings(weight=1, loss='"logistic"')["stars"]
-    assert not found.ok and 'train.auxiliary.loss = "logistic" takes labels from 0 to 1' in found.found
+    assert (
+        not found.ok and 'train.auxiliary.loss = "logistic" takes labels from 0 to 1' in found.found
+    )
 
 
 def test_days_without_files_are_named(shop, tmp_path):
@@ -97,11 +115,16 @@ def test_days_without_files_are_named(shop, tmp_path):
 
 def test_the_commands_end_with_the_exit_codes_of_the_manual(shop, tmp_path):
     def twinspire(*arguments):
-        return subprocess.run([sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True
+        )
 
     made = tmp_path / "made.toml"
     command = ("init", str(shop.parent / "events"), "--name", "shop", "--out", str(made))
-    assert twinspire(*command).returncode == 0 and twinspire("validate", str(made), "--date", str(DAY)).returncode == 0
+    assert (
+        twinspire(*command).returncode == 0
+        and twinspire("validate", str(made), "--date", str(DAY)).returncode == 0
+    )
     again = twinspire(*command)
     assert again.returncode == 2 and "is there" in again.stderr
     made.write_text(made.read_text().replace('user = "user_id"', 'user = "nobody"'))
@@ -127,14 +150,18 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     genres = ["Drama", "Crime", "War", "Film-Noir", "Comedy"]
     films = {
         "movieId": range(200),
-        "genres": ["|".join(genres[i] for i in range(5) if (n >> i) & 1) or "Drama" for n in range(200)],
+        "genres": [
+            "|".join(genres[i] for i in range(5) if (n >> i) & 1) or "Drama" for n in range(200)
+        ],
         "imdb_id": [f"{n % 7}" for n in range(200)],
     }
     pl.DataFrame(films).write_parquet(tmp_path / "logs/movies/a.parquet")
     people = {"userId": range(50), "age": [20 + n % 40 for n in range(50)], "page": ["a", "b"] * 25}
     pl.DataFrame(people | {"nothing": ["x"] * 50}).write_parquet(tmp_path / "logs/people/a.parquet")
     logs = tmp_path / "logs"
-    text = draft("films", logs / "events", logs / "movies", logs / "people", home=tmp_path / "pipelines")
+    text = draft(
+        "films", logs / "events", logs / "movies", logs / "people", home=tmp_path / "pipelines"
+    )
     (tmp_path / "pipelines/films.toml").write_text(text)
     p = load(tmp_path / "pipelines/films.toml")
     assert 'events = "../logs/events/dt={date}/"' in text
@@ -143,10 +170,18 @@ def test_a_draft_proposes_what_is_known_before_the_click_and_says_why_it_left_th
     assert p.features["age"].kind == "number" and p.origin("age") == "users"
     assert p.features["page"].tower == "query" and p.origin("users_page") == "users"
     assert not {"rating", "seconds", "imdb_id", "nothing"} & p.features.keys()
-    for name, reason in {"rating": "outcome", "seconds": "number", "imdb_id": "an id", "nothing": "one value"}.items():
+    for name, reason in {
+        "rating": "outcome",
+        "seconds": "number",
+        "imdb_id": "an id",
+        "nothing": "one value",
+    }.items():
         before, found, _ = text.partition(f"# [features.{name}]\n")
         assert found and reason in before.splitlines()[-1], name
-    assert load_all_proposed(text, tmp_path / "pipelines/all.toml") >= p.features.keys() | {"rating", "nothing"}
+    assert load_all_proposed(text, tmp_path / "pipelines/all.toml") >= p.features.keys() | {
+        "rating",
+        "nothing",
+    }
 
 
 def load_all_proposed(text: str, path: Path) -> set[str]:
@@ -168,7 +203,9 @@ def test_a_file_of_unknown_ending_is_to_be_laid_out_first(tmp_path):
 
 
 def test_categories_in_a_string_need_a_separator(shop, tmp_path):
-    text = shop.read_text().replace('[features.kind]\nkind = "category"', '[features.kind]\nkind = "categories"')
+    text = shop.read_text().replace(
+        '[features.kind]\nkind = "category"', '[features.kind]\nkind = "categories"'
+    )
     (shop.parent / "changed.toml").write_text(text)
     (bad,) = [f for f in validate(load(shop.parent / "changed.toml"), DAY, tmp_path) if not f.ok]
     assert bad.column == "kind" and "separator" in bad.found

@@ -1,4 +1,6 @@
-"""The transform graph against plain Python, on a small made-up log with everything awkward in it."""
+"""The transform graph against plain Python, on a small made-up log with everything awkward in
+it.
+"""
 
 import math
 import random
@@ -54,7 +56,9 @@ def make(features=FEATURES, **tables) -> Pipeline:
         "beam": {"batch_rows": 16},
         "features": features,
     }
-    return Pipeline.model_validate({**base, **{name: {**base.get(name, {}), **keys} for name, keys in tables.items()}})
+    return Pipeline.model_validate(
+        {**base, **{name: {**base.get(name, {}), **keys} for name, keys in tables.items()}}
+    )
 
 
 def log(seed=0, days=6, rows=60):
@@ -66,7 +70,9 @@ def log(seed=0, days=6, rows=60):
         for minute in sorted(rng.sample(range(1380), rows)):
             item = f"i{min(rng.randrange(12), rng.randrange(12))}"
             once = rng.random()
-            user = f"gone{rng.randrange(3)}" if back >= 4 and once < 0.3 else f"u{rng.randrange(15)}"
+            user = (
+                f"gone{rng.randrange(3)}" if back >= 4 and once < 0.3 else f"u{rng.randrange(15)}"
+            )
             user = f"new{minute}" if back == 0 and once < 0.1 else user
             found.append(
                 {
@@ -83,10 +89,14 @@ def log(seed=0, days=6, rows=60):
                     "when_hour": rng.choice([0, 5, 23, None]),
                     "when_weekday": rng.choice([0, 6]),
                     "item": item,
-                    "tags": rng.sample(["red", "green", "blue", "two words", "line\nbreak"], rng.randrange(4)),
+                    "tags": rng.sample(
+                        ["red", "green", "blue", "two words", "line\nbreak"], rng.randrange(4)
+                    ),
                     "price": rng.choice([0.0, 1.5, 99.0, None]),
                     "change": rng.choice([-3.0, 0.25, 7.0, None]),
-                    "title": rng.choice(["Red WINE, dry", "", None, "ÄPFEL & birnen 2x", "--", "wine"]),
+                    "title": rng.choice(
+                        ["Red WINE, dry", "", None, "ÄPFEL & birnen 2x", "--", "wine"]
+                    ),
                     "image": rng.choice([[0.5, -1.0], [2.0, 3.0], []]),
                     "week": float(rng.randrange(50)) if back < 4 else None,
                     "age": rng.random() * 9,
@@ -99,7 +109,9 @@ def run(p, window, examples, out, options=(), batch=25):
     """The steps of the features stage that this module tests; examples are one file an hour."""
     kind = feature_schema.analysis_schema(p)
     batches = [
-        pa.RecordBatch.from_pylist([{n: row[n] for n in kind.names} for row in window[i : i + batch]], schema=kind)
+        pa.RecordBatch.from_pylist(
+            [{n: row[n] for n in kind.names} for row in window[i : i + batch]], schema=kind
+        )
         for i in range(0, len(window), batch)
     ]
 
@@ -114,22 +126,33 @@ def run(p, window, examples, out, options=(), batch=25):
         rows = [row for row in examples if row["_time"].hour == hour]
         names.append(f"{feature_schema.EXAMPLES}/dt={DAY}/{hour:02d}.parquet")
         table = pa.Table.from_pylist(
-            [{n: r[n] for n in feature_schema.example_schema(p).names} for r in rows], feature_schema.example_schema(p)
+            [{n: r[n] for n in feature_schema.example_schema(p).names} for r in rows],
+            feature_schema.example_schema(p),
         )
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
-    engine.run_job(options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out))
+    engine.run_job(
+        options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out)
+    )
 
 
 def transformed(out):
     files = storage.list_files(storage.join(out, feature_schema.TRANSFORMED))
-    return [row for f in files for row in pq.read_table(pa.BufferReader(storage.read_bytes(f.uri))).to_pylist()]
+    return [
+        row
+        for f in files
+        for row in pq.read_table(pa.BufferReader(storage.read_bytes(f.uri))).to_pylist()
+    ]
 
 
 def contents(out):
     """Bytes of what must be the same on every run: vocabularies and training rows."""
-    kept = (f for f in storage.list_files(out) if "/assets/" in f.path or f.path.startswith(feature_schema.TRANSFORMED))
+    kept = (
+        f
+        for f in storage.list_files(out)
+        if "/assets/" in f.path or f.path.startswith(feature_schema.TRANSFORMED)
+    )
     return {f.path: storage.read_bytes(f.uri) for f in kept}
 
 
@@ -153,7 +176,11 @@ def done(window, today, tmp_path_factory):
 def ranking(values, least=1, size=10**6):
     """Most frequent first; ties in reverse order of bytes."""
     counts = Counter(v for v in values if v and "\n" not in v)
-    order = sorted((v for v in counts if counts[v] >= least), key=lambda v: (counts[v], v.encode()), reverse=True)
+    order = sorted(
+        (v for v in counts if counts[v] >= least),
+        key=lambda v: (counts[v], v.encode()),
+        reverse=True,
+    )
     return order[:size]
 
 
@@ -174,7 +201,10 @@ def expected_vocabularies(window):
 
 
 def test_vocabularies_are_the_counted_ones(done, window):
-    found = {name: values.to_pylist() for name, values in vocabularies(f"{done}/transform", make()).items()}
+    found = {
+        name: values.to_pylist()
+        for name, values in vocabularies(f"{done}/transform", make()).items()
+    }
     assert found == expected_vocabularies(window)
     assert "gone0" in {row["user"] for row in window} and "gone0" not in found["user"]
     assert len(set(map(len, found.values()))) > 1
@@ -189,12 +219,18 @@ def bucket(value, buckets):
 def row_of(value, vocabulary):
     if not value:
         return 0
-    return 1 + vocabulary.index(value) if value in vocabulary else 1 + len(vocabulary) + bucket(value, OOV)
+    return (
+        1 + vocabulary.index(value)
+        if value in vocabulary
+        else 1 + len(vocabulary) + bucket(value, OOV)
+    )
 
 
 def words(text, longest):
     found = re.findall(r"[^\W_]+", (text or "").lower())
-    return Counter(" ".join(found[i : i + n]) for n in range(1, longest + 1) for i in range(len(found) - n + 1))
+    return Counter(
+        " ".join(found[i : i + n]) for n in range(1, longest + 1) for i in range(len(found) - n + 1)
+    )
 
 
 def slow_scale(rows, name, log):
@@ -211,7 +247,10 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
     trained_on = [row for row in today if not row["_holdout"]]
     found = transformed(done)
     assert len(found) == len(trained_on) < len(today)
-    scale = {name: slow_scale(window, name, name != "change") for name in ("price", "change", "week", "age")}
+    scale = {
+        name: slow_scale(window, name, name != "change")
+        for name in ("price", "change", "week", "age")
+    }
     by_time = {row["_time"]: row for row in found}
     for raw in trained_on:
         got = by_time[raw["_time"]]
@@ -223,14 +262,18 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
         assert got["recent"] == [row_of(i, v["item"]) for i in raw["recent"]]
         assert got["tags"] == [row_of(t, v["tags"]) for t in raw["tags"]]
         assert got["city"] == (1 + bucket(raw["city"], 10) if raw["city"] else 0)
-        assert Counter(got["title"]) == Counter(1 + bucket(w, 500) for w in words(raw["title"], 2).elements())
+        assert Counter(got["title"]) == Counter(
+            1 + bucket(w, 500) for w in words(raw["title"], 2).elements()
+        )
         assert got["image"] == (raw["image"] or [0.0, 0.0])
         assert got["when_hour"] == (0 if raw["when_hour"] is None else raw["when_hour"] + 1)
         assert got["when_weekday"] == raw["when_weekday"] + 1
         for name, z in scale.items():
             assert got[name] == pytest.approx(z(raw[name]), abs=1e-5)
     # The awkward cases were there.
-    assert {0, 5, 6}.issubset(got["device"] for got in found), "missing, and shared rows beyond the three kept"
+    assert {0, 5, 6}.issubset(got["device"] for got in found), (
+        "missing, and shared rows beyond the three kept"
+    )
     assert any(got["user"] > len(v["user"]) for got in found)
     assert any(not got["tags"] for got in found) and any(not got["title"] for got in found)
     assert {got["_label"] is None for got in found} == {True, False}
@@ -239,10 +282,15 @@ def test_rows_are_what_plain_python_makes_of_them(done, window, today):
 def test_columns_and_types(done):
     file = sorted(storage.list_files(f"{done}/transformed"), key=lambda f: f.path)[0]
     found = pq.read_schema(file.uri)
-    assert found.names[:5] == ["_time", "_user", "_item", "_reward", "_label"] and "_holdout" not in found.names
+    assert (
+        found.names[:5] == ["_time", "_user", "_item", "_reward", "_label"]
+        and "_holdout" not in found.names
+    )
     assert "_label" not in graph.transformed_schema(make(columns={"label": None})).names
     assert {found.field(n).type.value_type for n in ("recent", "tags", "title")} == {pa.int64()}
-    assert {found.field(n).type for n in ("user", "item", "device", "city", "when_hour")} == {pa.int64()}
+    assert {found.field(n).type for n in ("user", "item", "device", "city", "when_hour")} == {
+        pa.int64()
+    }
     assert {found.field(n).type for n in ("_label", "price", "week", "age")} == {pa.float32()}
     assert found.field("image").type.value_type == pa.float32()
 
@@ -276,7 +324,9 @@ def test_nothing_to_learn(window, today, tmp_path):
     p = make(features)
     run(p, window, today, str(tmp_path))
     found = transformed(str(tmp_path))
-    assert {got["item"] for got in found} == {1 + bucket(row["item"], 7) for row in today if not row["_holdout"]}
+    assert {got["item"] for got in found} == {
+        1 + bucket(row["item"], 7) for row in today if not row["_holdout"]
+    }
     assert all(got["user"] in range(1, 6) for got in found)
     assert vocabularies(tmp_path / "transform", p) == {}
 
@@ -291,19 +341,30 @@ def test_no_value_is_frequent_enough(window, today, tmp_path):
 def test_constant_and_absent_numbers():
     p = make()
     values = {"price": [4.1] * 1000, "change": [None] * 1000, "age": [math.nan, 2.0] * 500}
-    batch = pa.record_batch({name: pa.array(column, pa.float32()) for name, column in values.items()})
-    row = analysis.summary_row(p, DAY, analysis.summarise(make(vocabulary={"keep_days": None}), batch))
+    batch = pa.record_batch(
+        {name: pa.array(column, pa.float32()) for name, column in values.items()}
+    )
+    row = analysis.summary_row(
+        p, DAY, analysis.summarise(make(vocabulary={"keep_days": None}), batch)
+    )
     for name, x in {"price": 4.1, "change": -2.0, "age": 2.0, "week": 5.0}.items():
         moments = tuple(row[analysis.moments_column(name)][0].as_py())
-        z = preprocessing.scaled(tf.constant([x, math.nan, math.inf]), moments, log=name != "change").numpy()
+        z = preprocessing.scaled(
+            tf.constant([x, math.nan, math.inf]), moments, log=name != "change"
+        ).numpy()
         assert z[1] == z[2] == 0 and math.isfinite(z[0])
         assert name not in ("price", "age") or abs(z[0]) < 1e-6
 
 
 def test_vectors_of_another_size_are_named():
     p = make()
-    batch = pa.record_batch({"image": pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]], pa.list_(pa.float32()))})
-    with pytest.raises(BadData, match=r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2"):
+    batch = pa.record_batch(
+        {"image": pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]], pa.list_(pa.float32()))}
+    )
+    with pytest.raises(
+        BadData,
+        match=r"features\.image is declared as vectors of 2 numbers; found one of 3 in 1 of 2",
+    ):
         tensors.to_tft(batch, tensors.adapter_config(p))
 
 
@@ -325,9 +386,13 @@ def padded(rows, spec):
     name = spec.name
     missing = {tf.string: "", tf.float32: math.nan, tf.int64: -1}[spec.dtype]
     if spec.shape.rank == 1:
-        return tf.constant([missing if row[name] is None else row[name] for row in rows], spec.dtype)
+        return tf.constant(
+            [missing if row[name] is None else row[name] for row in rows], spec.dtype
+        )
     width = max(len(row[name]) for row in rows)
-    return tf.constant([row[name] + [missing] * (width - len(row[name])) for row in rows], spec.dtype)
+    return tf.constant(
+        [row[name] + [missing] * (width - len(row[name])) for row in rows], spec.dtype
+    )
 
 
 @pytest.mark.parametrize("side", ["query", "item"])
@@ -355,13 +420,18 @@ def test_a_tower_carries_its_own_vocabularies_only(done, tmp_path):
         assert sorted(path.name for path in (tmp_path / side / "assets").iterdir()) == own
     (tmp_path / "item").rename(tmp_path / "moved")
     program = (
-        "import tensorflow as tf; served = tf.saved_model.load('moved').signatures['serving_default'];"
-        "inputs = served.structured_input_signature[1];"
-        "empty = {n: tf.fill([1] + [2] * (s.shape.rank - 1), {'string': '', 'float32': 0.0}[s.dtype.name])"
-        " for n, s in inputs.items()}; print(served(**{**empty, 'item': tf.constant(['i0'])})['item'].numpy()[0])"
+        "import tensorflow as tf; served ="
+        " tf.saved_model.load('moved').signatures['serving_default'];inputs ="
+        " served.structured_input_signature[1];empty = {n: tf.fill([1] + [2] * (s.shape.rank - 1),"
+        " {'string': '', 'float32': 0.0}[s.dtype.name]) for n, s in inputs.items()};"
+        " print(served(**{**empty, 'item': tf.constant(['i0'])})['item'].numpy()[0])"
     )
-    answer = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert int(answer.stdout) == 1 + vocabularies(f"{done}/transform", make())["item"].to_pylist().index("i0")
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert int(answer.stdout) == 1 + vocabularies(f"{done}/transform", make())[
+        "item"
+    ].to_pylist().index("i0")
 
 
 def test_features_left_out_are_left_out(done):
@@ -380,19 +450,31 @@ def test_parts_add_up_to_the_whole(window):
     kind = feature_schema.analysis_schema(p)
     whole = pa.Table.from_pylist([{n: row[n] for n in kind.names} for row in window], kind)
     combine = analysis.Summarise(p, DAY)
-    parts = [combine.compact(analysis.summarise(p, whole.slice(i, 13))) for i in range(0, len(whole), 13)]
+    parts = [
+        combine.compact(analysis.summarise(p, whole.slice(i, 13))) for i in range(0, len(whole), 13)
+    ]
     random.Random(2).shuffle(parts)
-    merged = combine.extract_output(combine.merge_accumulators([combine.merge_accumulators(parts[:5]), *parts[5:]]))
+    merged = combine.extract_output(
+        combine.merge_accumulators([combine.merge_accumulators(parts[:5]), *parts[5:]])
+    )
     assert merged.equals(combine.extract_output(analysis.summarise(p, whole)))
 
 
 def test_an_id_leaves_after_the_days_it_is_kept():
     """3 days up to the 10th begin on the 8th at midnight in New York: 5 o'clock in UTC."""
     times = {"on the 8th": (8, 5), "on the 7th": (8, 4), "today": (10, 20)}
-    rows = [(name, datetime(2024, 3, d, h, minute, tzinfo=UTC)) for name, (d, h) in times.items() for minute in (0, 59)]
+    rows = [
+        (name, datetime(2024, 3, d, h, minute, tzinfo=UTC))
+        for name, (d, h) in times.items()
+        for minute in (0, 59)
+    ]
     users, at = zip(*rows, strict=True)
     batch = pa.record_batch({"user": pa.array(users), "_time": pa.array(at, feature_schema.TIME)})
-    for keep, kept in ((3, ["today", "on the 8th"]), (1, ["today"]), (None, ["today", "on the 8th", "on the 7th"])):
+    for keep, kept in (
+        (3, ["today", "on the 8th"]),
+        (1, ["today"]),
+        (None, ["today", "on the 8th", "on the 7th"]),
+    ):
         p = make(vocabulary={"keep_days": keep})
         row = analysis.summary_row(p, DAY, analysis.summarise(p, batch))
         assert row[analysis.vocabulary_column("user")][0].as_py() == kept

@@ -1,4 +1,6 @@
-"""The day's statistics and anomalies: sums of parts, distances by hand, and every anomaly by its name."""
+"""The day's statistics and anomalies: sums of parts, distances by hand, and every anomaly by its
+name.
+"""
 
 import math
 import pickle
@@ -68,7 +70,10 @@ def day(n=400, seed=0, **columns):
         }
         for _ in range(n)
     ]
-    return [{**row, **{name: make_value(i) for name, make_value in columns.items()}} for i, row in enumerate(rows)]
+    return [
+        {**row, **{name: make_value(i) for name, make_value in columns.items()}}
+        for i, row in enumerate(rows)
+    ]
 
 
 def write_day(p, rows, out, options=(), parts=9):
@@ -99,7 +104,10 @@ def column(rows, name):
 def test_parts_add_up_to_the_whole():
     rows = day(1000)
     for name in ("device", "recent", "tags", "item", "price", "when_hour", "image"):
-        parts = [pickle.loads(pickle.dumps(sketch(column(rows[i : i + 130], name)))) for i in range(0, 1000, 130)]
+        parts = [
+            pickle.loads(pickle.dumps(sketch(column(rows[i : i + 130], name))))
+            for i in range(0, 1000, 130)
+        ]
         random.Random(1).shuffle(parts)
         total = parts.pop()
         for part in parts:
@@ -107,7 +115,12 @@ def test_parts_add_up_to_the_whole():
         whole = sketch(column(rows, name))
         assert total.lengths == whole.lengths
         if isinstance(whole, Strings):
-            values = [v for row in rows for v in (row[name] if isinstance(row[name], list) else [row[name]]) if v]
+            values = [
+                v
+                for row in rows
+                for v in (row[name] if isinstance(row[name], list) else [row[name]])
+                if v
+            ]
             assert dict(total.values()) == dict(whole.values()) == Counter(values)
             assert total.exact and total.unique == whole.unique == len(set(values))
             assert total.letters == whole.letters == sum(map(len, values))
@@ -124,7 +137,11 @@ def test_quantiles_and_distinct_counts_are_near():
     values = rng.lognormal(size=60_000).astype(np.float32)
     total = Numbers(pa.chunked_array([pa.array(values[:1000])]))
     for start in range(1000, 60_000, 1000):
-        total.merge(pickle.loads(pickle.dumps(Numbers(pa.chunked_array([pa.array(values[start : start + 1000])])))))
+        total.merge(
+            pickle.loads(
+                pickle.dumps(Numbers(pa.chunked_array([pa.array(values[start : start + 1000])])))
+            )
+        )
     for q in (0.01, 0.25, 0.5, 0.75, 0.99):
         assert np.mean(values <= total.quantiles.get_quantile(q)) == pytest.approx(q, abs=0.005)
     stats = statistics.to_proto(make(), {"price": total}).datasets[0].features[0].num_stats
@@ -133,7 +150,10 @@ def test_quantiles_and_distinct_counts_are_near():
     assert (buckets[0].low_value, buckets[9].high_value, len(buckets)) == (stats.min, stats.max, 10)
     assert buckets[4].high_value == stats.median == pytest.approx(np.median(values), rel=0.02)
     names = [f"user{i}" for i in range(40_000)]
-    parts = [Strings(pa.chunked_array([pa.array([*names[i : i + 20_000], "me", "me"])])) for i in (0, 10_000, 20_000)]
+    parts = [
+        Strings(pa.chunked_array([pa.array([*names[i : i + 20_000], "me", "me"])]))
+        for i in (0, 10_000, 20_000)
+    ]
     parts[0].merge(parts[1])
     parts[0].merge(parts[2])
     assert not parts[0].exact
@@ -145,7 +165,9 @@ def test_rows_that_hold_nothing():
     found = sketch(nothing)
     found.merge(sketch(pa.chunked_array([pa.array([3.0, math.nan], pa.float32())])))
     assert found.lengths.rows == 4 and found.lengths.filled == 2 and found.moments.n == 1
-    lists = sketch(pa.chunked_array([pa.array([[], None, ["a", "b"], ["c"]], pa.list_(pa.string()))]))
+    lists = sketch(
+        pa.chunked_array([pa.array([[], None, ["a", "b"], ["c"]], pa.list_(pa.string()))])
+    )
     assert lists.lengths == (4, 2, 3, 1, 2)
 
 
@@ -160,12 +182,17 @@ def written(tmp_path_factory):
 def test_statistics_are_the_counted_ones(written):
     rows, found = day(1000), read(written)
     assert statistics.read(f"{written}/statistics").datasets[0].num_examples == 1000
-    assert "_user" in found and "_item" not in found, "the item's id is a feature, the user's is not"
+    assert "_user" in found and "_item" not in found, (
+        "the item's id is a feature, the user's is not"
+    )
     devices = Counter(row["device"] for row in rows)
     stats = found["device"].string_stats
     assert found["device"].type == pb.FeatureNameStatistics.STRING
     assert (stats.common_stats.num_missing, stats.unique) == (devices[None], 2)
-    assert [(v.value, v.frequency) for v in stats.top_values] == [("phone", devices["phone"]), ("tv", devices["tv"])]
+    assert [(v.value, v.frequency) for v in stats.top_values] == [
+        ("phone", devices["phone"]),
+        ("tv", devices["tv"]),
+    ]
     lengths = [len(row["tags"]) for row in rows]
     common = found["tags"].string_stats.common_stats
     assert (common.num_missing, common.tot_num_values) == (lengths.count(0), sum(lengths))
@@ -173,7 +200,11 @@ def test_statistics_are_the_counted_ones(written):
     prices = sorted(row["price"] for row in rows if row["price"] is not None)
     stats = found["price"].num_stats
     assert found["price"].type == pb.FeatureNameStatistics.FLOAT
-    assert (stats.num_zeros, stats.min, stats.max) == (prices.count(0), 0, pytest.approx(prices[-1]))
+    assert (stats.num_zeros, stats.min, stats.max) == (
+        prices.count(0),
+        0,
+        pytest.approx(prices[-1]),
+    )
     assert stats.mean == pytest.approx(plain.fmean(prices), rel=1e-6)
     assert stats.median == pytest.approx(plain.median(prices), abs=0.1)
     assert sum(b.sample_count for b in stats.histograms[0].buckets) == pytest.approx(len(prices))
@@ -195,12 +226,15 @@ def test_same_from_several_processes(written, tmp_path):
 
 
 def test_distances_by_hand():
-    assert distances.linf({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(0.3)
+    assert distances.linf({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(
+        0.3
+    )
     assert distances.linf({}, {}) == 0
     half, certain = np.array([0.5, 0.5]), np.array([1.0, 0.0])
     assert distances.js(half, half) == 0
     assert distances.js(certain, certain[::-1]) == pytest.approx(1)
-    # m = (3/4, 1/4): (1/2 log 2/3 + 1/2 log 2 + log 4/3) / 2 = (log 4/3 + 2 log 4/3) / 4 = 3/4 log 4/3, in bits
+    # m = (3/4, 1/4): (1/2 log 2/3 + 1/2 log 2 + log 4/3) / 2 = (log 4/3 + 2 log 4/3) / 4 = 3/4 log
+    # 4/3, in bits
     by_hand = 0.75 * math.log2(4 / 3)
     assert distances.js(half, certain) == pytest.approx(by_hand)
     assert distances.js(certain, half) == pytest.approx(by_hand)
@@ -210,7 +244,9 @@ def test_a_value_that_many_rows_have_is_an_interval_of_its_own():
     a = Numbers(pa.chunked_array([pa.array([0.0] * 60 + [1.0] * 40)]))
     b = Numbers(pa.chunked_array([pa.array([0.0] * 10 + [1.0] * 90)]))
     p, q = distances.on_one_grid(a.quantiles, b.quantiles)
-    assert p[p + q > 0].tolist() == pytest.approx([0.6, 0.4]) and q[p + q > 0].tolist() == pytest.approx([0.1, 0.9])
+    assert p[p + q > 0].tolist() == pytest.approx([0.6, 0.4]) and q[
+        p + q > 0
+    ].tolist() == pytest.approx([0.1, 0.9])
     c = Numbers(pa.chunked_array([pa.array([0.5] * 100)]))
     assert distances.js(*distances.on_one_grid(a.quantiles, c.quantiles)) == pytest.approx(1)
 
@@ -234,7 +270,9 @@ def report(out):
 def test_an_ordinary_day_has_none(usual, tmp_path):
     out = write_day(make(), day(seed=1), tmp_path)
     assert anomalies.check(make(), out, usual)["anomalies"] == []
-    measured = {entry.path.step[0]: entry.drift_measurements[0] for entry in report(out).drift_skew_info}
+    measured = {
+        entry.path.step[0]: entry.drift_measurements[0] for entry in report(out).drift_skew_info
+    }
     assert {"device", "item", "tags", "price", "when_hour"} <= measured.keys()
     assert "when_weekday" not in measured, "two days in a row never share one"
     assert all(0 <= m.value < m.threshold for m in measured.values())
@@ -254,9 +292,24 @@ CASES = {
         "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH",
         "median 6 after 0 on 2017-10-13",
     ),
-    "nulls": ({"tags": lambda i: ["red"] if i % 4 == 0 else []}, "tags", "FEATURE_TYPE_LOW_FRACTION_PRESENT", "75.0%"),
-    "filled": ({"price": lambda i: float(i % 2)}, "price", "CUSTOM_VALIDATION", "missing in 0.0% of the rows after 2"),
-    "absent": ({"price": lambda i: None}, "price", "FEATURE_TYPE_NOT_PRESENT", "missing in every row"),
+    "nulls": (
+        {"tags": lambda i: ["red"] if i % 4 == 0 else []},
+        "tags",
+        "FEATURE_TYPE_LOW_FRACTION_PRESENT",
+        "75.0%",
+    ),
+    "filled": (
+        {"price": lambda i: float(i % 2)},
+        "price",
+        "CUSTOM_VALIDATION",
+        "missing in 0.0% of the rows after 2",
+    ),
+    "absent": (
+        {"price": lambda i: None},
+        "price",
+        "FEATURE_TYPE_NOT_PRESENT",
+        "missing in every row",
+    ),
     "unknown": (
         {"device": lambda i: f"new{i % 2}" if i % 3 else "phone"},
         "device",
@@ -286,20 +339,30 @@ def test_volume(rows, kind, usual, tmp_path):
     out = write_day(make(), day(rows, seed=1), tmp_path)
     (text,) = anomalies.check(make(), out, usual)["anomalies"]
     assert text.startswith(
-        f"{rows:,} rows after 400 on the day before: a relative change of 0.85, more than max_volume"
+        f"{rows:,} rows after 400 on the day before: a relative change of 0.85, more than"
+        " max_volume"
     )
     (reason,) = report(out).dataset_anomaly_info.reason
     assert reason.type == KINDS.Value(kind)
 
 
 def test_fail_stops_and_names_them(usual, tmp_path):
-    changed = {name: make_value for case in ("category", "number") for name, make_value in CASES[case][0].items()}
+    changed = {
+        name: make_value
+        for case in ("category", "number")
+        for name, make_value in CASES[case][0].items()
+    }
     out = write_day(make(), day(seed=1, **changed), tmp_path)
-    with pytest.raises(BadData, match=r"(?s)device: 'tv' went.*price: median.*anomalies\.pbtxt.*raise the limit"):
+    with pytest.raises(
+        BadData, match=r"(?s)device: 'tv' went.*price: median.*anomalies\.pbtxt.*raise the limit"
+    ):
         anomalies.check(make(on_anomaly="fail"), out, usual)
     assert report(out).anomaly_info["device"].severity == anomalies_pb2.AnomalyInfo.ERROR
     assert (
-        anomalies.check(make(on_anomaly="fail", max_linf=1, max_js=1, max_null_change=1), out, usual)["anomalies"] == []
+        anomalies.check(
+            make(on_anomaly="fail", max_linf=1, max_js=1, max_null_change=1), out, usual
+        )["anomalies"]
+        == []
     )
 
 
@@ -314,7 +377,9 @@ def test_few_rows_differ_by_chance(tmp_path):
     first = write_day(make(), day(30), tmp_path / "one")
     anomalies.check(make(), first)
     second = write_day(make(), day(30, seed=1, **few), tmp_path / "two")
-    assert not any("L-infinity" in text for text in anomalies.check(make(), second, first)["anomalies"])
+    assert not any(
+        "L-infinity" in text for text in anomalies.check(make(), second, first)["anomalies"]
+    )
 
 
 def test_values_of_all_earlier_days_are_known(tmp_path):
@@ -324,7 +389,9 @@ def test_values_of_all_earlier_days_are_known(tmp_path):
         rows = day(100, device=lambda i, values=values: values[i % len(values)])
         out = write_day(p, rows, tmp_path / name)
         found = anomalies.check(p, out, before)["anomalies"]
-        assert [text for text in found if "never seen" in text] == ([] if name != "two" else found), name
+        assert [text for text in found if "never seen" in text] == (
+            [] if name != "two" else found
+        ), name
         before = out
     known = data_schema.read(f"{before}/statistics")
     device = next(f for f in known.feature if f.name == "device")
@@ -338,14 +405,19 @@ def test_schema_has_types_and_limits(usual):
     assert (found["when_hour"].int_domain.max, found["when_weekday"].int_domain.max) == (23, 6)
     assert found["recent"].value_count.max == 4 and found["image"].shape.dim[0].size == 2
     assert found["device"].drift_comparator.infinity_norm.threshold == make().statistics.max_linf
-    assert found["price"].drift_comparator.jensen_shannon_divergence.threshold == make().statistics.max_js
+    assert (
+        found["price"].drift_comparator.jensen_shannon_divergence.threshold
+        == make().statistics.max_js
+    )
     assert not found["item"].HasField("string_domain"), "ids come and go"
 
 
 def test_a_feature_that_is_new_is_not_compared(usual, tmp_path):
     earlier = statistics.read(f"{usual}/statistics")
     del earlier.datasets[0].features[:]
-    compared = anomalies.Compared(make(), statistics.read(f"{usual}/statistics"), schema_pb2.Schema(), earlier)
+    compared = anomalies.Compared(
+        make(), statistics.read(f"{usual}/statistics"), schema_pb2.Schema(), earlier
+    )
     assert anomalies.drifts(compared) == {} and anomalies.find(compared, {}) == []
 
 
@@ -356,7 +428,9 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
         first = write_day(p, day(n, **{name: before}), tmp_path / f"{name}{n}a")
         anomalies.check(p, first)
         second = write_day(p, day(n, **{name: after}), tmp_path / f"{name}{n}b")
-        return [t for t in anomalies.check(p, second, first)["anomalies"] if t.startswith(f"{name}:")]
+        return [
+            t for t in anomalies.check(p, second, first)["anomalies"] if t.startswith(f"{name}:")
+        ]
 
     assert compare("item", lambda i: "a", lambda i: "b") == []
     assert compare("price", lambda i: 5.0 + (i % 3 - 1), lambda i: 5.0 + 2 * (i % 3 - 1)) == []

@@ -42,7 +42,12 @@ def test_a_stage_is_told_once_when_it_has_ended():
 
 
 def test_runs_of_other_backfills_are_left_out():
-    assert board().update(RUNS, [task("elsewhere", "features", "success", 1.0, "2026-01-01T00:00:01Z")]) == []
+    assert (
+        board().update(
+            RUNS, [task("elsewhere", "features", "success", 1.0, "2026-01-01T00:00:01Z")]
+        )
+        == []
+    )
 
 
 def test_a_failure_is_found_also_in_a_task_that_has_no_column():
@@ -56,7 +61,14 @@ def test_a_failure_is_found_also_in_a_task_that_has_no_column():
 def test_it_fits_a_terminal_of_80_columns():
     shown = board()
     stages = ("features", "train", "embed", "index", "publish")
-    shown.update(RUNS, [task(run, name, "success", 234.5, "2026-01-01T00:00:01Z") for run in "ab" for name in stages])
+    shown.update(
+        RUNS,
+        [
+            task(run, name, "success", 234.5, "2026-01-01T00:00:01Z")
+            for run in "ab"
+            for name in stages
+        ],
+    )
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(shown)
     lines = console.export_text().splitlines()

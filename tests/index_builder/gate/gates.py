@@ -6,13 +6,17 @@ from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
 from twinspire_core.config.sections import GateConfig, IndexConfig
 
-GATE = GateConfig(metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5)
+GATE = GateConfig(
+    metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5
+)
 INDEX = IndexConfig(recall_target=0.98)
 GOOD = {
     "candidate": {"recall@50": 0.2, "coverage@50": 0.3},
     "baseline": {"recall@50": 0.2},
     "users": 500,
-    "lead": {"recall@50": {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}},
+    "lead": {
+        "recall@50": {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}
+    },
     "leads_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
     "index_recall": 0.99,
     "items": 1000,
@@ -23,9 +27,15 @@ GOOD = {
 def verdict(gate=GATE, mix=None, **changes):
     """Of a good day with some figures changed; `mix` are those that are changed of the mix."""
     told = {**GOOD, **changes}
-    lists = {name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")}
+    lists = {
+        name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
+    }
     lists["leads_before"] = told.pop("leads_before")
-    return judge(Measured(two_tower=Pair(**lists), mix=Pair(**{**lists, **mix}) if mix else None, **told), gate, INDEX)
+    return judge(
+        Measured(two_tower=Pair(**lists), mix=Pair(**{**lists, **mix}) if mix else None, **told),
+        gate,
+        INDEX,
+    )
 
 
 def gate(**changes):
@@ -39,7 +49,11 @@ def changed(change, low, high, *, before=0.2, users=500, differ=100, where=""):
         part = {"users": users, "recall@50": recall}
         return {"recall@50": 0.2, "slices": {"users": {where: part}}} if where else part
 
-    told = {"change": change, "differ": differ, **({} if low is None else {"low": low, "high": high})}
+    told = {
+        "change": change,
+        "differ": differ,
+        **({} if low is None else {"low": low, "high": high}),
+    }
     name = f"recall@50/users:{where}" if where else "recall@50"
     after, before = measures(before * (1 + change)), measures(before)
     return {"candidate": after, "baseline": before, "change": {name: told}}
@@ -57,10 +71,18 @@ def any_day(draw):
         low, change, high = sorted(draw(st.tuples(*[st.floats(-1, 1)] * 3)))
         return change, low, high
 
-    of_all, users, differ = changed(*difference(), before=draw(share)), draw(sizes), draw(st.integers(0, 50))
+    of_all, users, differ = (
+        changed(*difference(), before=draw(share)),
+        draw(sizes),
+        draw(st.integers(0, 50)),
+    )
     part = changed(*difference(), before=draw(share), users=draw(sizes), differ=differ, where="0")
     day = {
-        "candidate": {**of_all["candidate"], "gini@50": draw(share), "slices": part["candidate"]["slices"]},
+        "candidate": {
+            **of_all["candidate"],
+            "gini@50": draw(share),
+            "slices": part["candidate"]["slices"],
+        },
         "baseline": {**of_all["baseline"], "slices": part["baseline"]["slices"]},
         "change": {**of_all["change"], **part["change"]},
         "users": users,

@@ -1,4 +1,6 @@
-"""The gate's floors and ceilings, of all users, of slices and of the mix; a stricter limit never accepts more."""
+"""The gate's floors and ceilings, of all users, of slices and of the mix; a stricter limit never
+accepts more.
+"""
 
 from math import nan
 
@@ -17,7 +19,9 @@ def test_floors_hold_even_with_few_users(floor, accepted):
 @pytest.mark.parametrize(("ceiling", "accepted"), [(0.8, True), (0.79, False)])
 def test_ceilings_hold_what_is_shown_to_all(ceiling, accepted):
     candidate = {"recall@50": 0.2, "gini@50": 0.8, "overlap@50": 0.3}
-    found = verdict(gate(ceilings={"gini@50": ceiling, "overlap@50": 0.3}), candidate=candidate, users=3)
+    found = verdict(
+        gate(ceilings={"gini@50": ceiling, "overlap@50": 0.3}), candidate=candidate, users=3
+    )
     assert found.accepted == accepted
     if not accepted:
         assert found.refused == ("gini@50 is 0.8000, above 0.7900, its ceiling in gate.ceilings",)
@@ -39,7 +43,9 @@ def test_ceilings_hold_what_is_shown_to_all(ceiling, accepted):
 def test_limits_of_a_slice(limits, users, refused, noted):
     newcomers = {"users": users, "recall@50": 0.06, "popular_share@50": 0.55}
     slices = {"users": {"0": newcomers}, "items": {"0": {"users": users, "recall@50": 0.01}}}
-    found = verdict(gate(**limits, min_users=200), candidate={"recall@50": 0.2, "slices": slices}, baseline=None)
+    found = verdict(
+        gate(**limits, min_users=200), candidate={"recall@50": 0.2, "slices": slices}, baseline=None
+    )
     about = [text for text in found.notes if "/" in text]
     assert (len(found.refused), len(about)) == (refused, noted)
     assert all(str(users) in text or "0 users" in text for text in about)
@@ -66,7 +72,11 @@ def test_limits_of_a_slice(limits, users, refused, noted):
             ["the mix: overlap@50 is 0.6000, above 0.5000, its ceiling in gate.ceilings"],
         ),
         ({"ceilings": {"overlap@50": 0.5, "mix/overlap@50": 0.7}}, {}, []),
-        ({"floors": {"mix/recall@50/users:0": 0.2}}, {}, ["the mix: recall@50/users:0 is 0.1000, below"]),
+        (
+            {"floors": {"mix/recall@50/users:0": 0.2}},
+            {},
+            ["the mix: recall@50/users:0 is 0.1000, below"],
+        ),
         ({"floors": {"mix/recall@50/users:1-4": 0.2}}, {}, []),  # of whom there are none
         ({"floors": {"gini@50": 0.2}}, {}, ["gini@50 is missing", "the mix: gini@50 is missing"]),
         ({"floors": {"coverage@50": 0.2}}, {"users": 199}, []),
@@ -78,18 +88,27 @@ def test_limits_hold_for_the_mix_too(limits, changes, refused):
     slices = {"users": {"0": {"users": 300, "recall@50": 0.1}}}
     own = {"recall@50": 0.3, "coverage@50": 0.15, "overlap@50": 0.6, "slices": slices}
     candidate = {"recall@50": 0.2, "coverage@50": 0.3, "overlap@50": 0.2}
-    found = verdict(gate(**limits), candidate=candidate, mix={"candidate": own, "users": 500, **changes})
+    found = verdict(
+        gate(**limits), candidate=candidate, mix={"candidate": own, "users": 500, **changes}
+    )
     assert len(found.refused) == len(refused)
     assert all(text.startswith(one) for text, one in zip(found.refused, refused, strict=True))
-    assert not any("mix/" in text for text in (*found.refused, *found.notes)), "that is no measure of the two-tower"
-    why = {"users": "199 held-out users of the day itself", "candidate": "fitted on the users held out"}
+    assert not any("mix/" in text for text in (*found.refused, *found.notes)), (
+        "that is no measure of the two-tower"
+    )
+    why = {
+        "users": "199 held-out users of the day itself",
+        "candidate": "fitted on the users held out",
+    }
     for what in changes:
         assert any(why[what] in text for text in found.notes), "what was not judged is said"
 
 
 def test_without_limits_or_a_mix_there_is_nothing_to_say_of_them():
     assert (
-        verdict(mix={"users": 199, "candidate": None}).notes == verdict(gate(floors={"coverage@50": 0.2})).notes == ()
+        verdict(mix={"users": 199, "candidate": None}).notes
+        == verdict(gate(floors={"coverage@50": 0.2})).notes
+        == ()
     )
 
 
@@ -101,7 +120,11 @@ def test_a_limit_of_what_was_not_measured_is_not_kept(candidate, kind):
 
 
 @settings(deadline=None, max_examples=200)
-@given(any_day(), st.sampled_from(["max_drop", "max_slice_drop", "floor", "slice floor", "ceiling"]), share)
+@given(
+    any_day(),
+    st.sampled_from(["max_drop", "max_slice_drop", "floor", "slice floor", "ceiling"]),
+    share,
+)
 def test_a_stricter_limit_never_accepts_more(day_and_limits, which, by):
     day, limits = day_and_limits
     stricter = {**limits, "floors": {**limits["floors"]}, "ceilings": {**limits["ceilings"]}}
@@ -112,4 +135,6 @@ def test_a_stricter_limit_never_accepts_more(day_and_limits, which, by):
     else:
         name = "recall@50" if which == "floor" else "recall@50/users:0"
         stricter["floors"][name] += (1 - stricter["floors"][name]) * by
-    assert len(verdict(gate(**stricter), **day).refused) >= len(verdict(gate(**limits), **day).refused)
+    assert len(verdict(gate(**stricter), **day).refused) >= len(
+        verdict(gate(**limits), **day).refused
+    )

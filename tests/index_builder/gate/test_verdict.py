@@ -23,7 +23,11 @@ def test_a_tenth_may_be_lost_and_no_more(recall, accepted):
     found = verdict(candidate={"recall@50": recall})
     assert found.accepted == accepted
     if not accepted:
-        assert "0.1799" in found.refused[0] and "0.1800" in found.refused[0] and "0.2000" in found.refused[0]
+        assert (
+            "0.1799" in found.refused[0]
+            and "0.1800" in found.refused[0]
+            and "0.2000" in found.refused[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,15 @@ def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted
     found = verdict(**changed(change, low, high))
     assert (found.accepted, bool(found.notes)) == (accepted, noted)
     for text in (*found.refused, *found.notes):
-        said = (f"{0.2 * (1 + change):.4f}", "0.1800", "0.2000", f"{change:+.1%}", f"{low:+.1%}", f"{high:+.1%}", "500")
+        said = (
+            f"{0.2 * (1 + change):.4f}",
+            "0.1800",
+            "0.2000",
+            f"{change:+.1%}",
+            f"{low:+.1%}",
+            f"{high:+.1%}",
+            "500",
+        )
         assert all(one in text for one in said)
         assert ("may be chance" in text) == noted
 
@@ -61,20 +73,36 @@ def test_a_loss_is_refused_when_it_is_large_and_sure(change, low, high, accepted
         (0.50, 0.20, 0.80, 300, 60, True, False),
     ],
 )
-def test_a_slice_is_refused_when_its_loss_is_surely_large(change, low, high, users, differ, accepted, noted):
+def test_a_slice_is_refused_when_its_loss_is_surely_large(
+    change, low, high, users, differ, accepted, noted
+):
     found = verdict(**changed(change, low, high, users=users, differ=differ, where="1-4"))
     assert (found.accepted, bool(found.notes)) == (accepted, noted)
     if not accepted:
         (reason,) = found.refused
-        said = ("recall@50/users:1-4", f"{0.2 * (1 + change):.4f}", "0.2000", f"{low:+.1%}", f"{high:+.1%}", "300")
+        said = (
+            "recall@50/users:1-4",
+            f"{0.2 * (1 + change):.4f}",
+            "0.2000",
+            f"{low:+.1%}",
+            f"{high:+.1%}",
+            "300",
+        )
         assert all(one in reason for one in said)
 
 
 def test_slices_of_too_few_users_are_named_with_their_numbers():
     few = {"0": {"users": 12, "recall@50": 0.0}, "1-4": {"users": 199, "recall@50": 0.1}}
-    sliced = {"recall@50": 0.2, "slices": {"users": {**few, "5+": {"users": 289, "recall@50": 0.3}}}}
+    sliced = {
+        "recall@50": 0.2,
+        "slices": {"users": {**few, "5+": {"users": 289, "recall@50": 0.3}}},
+    }
     (note,) = verdict(candidate=sliced, baseline=sliced).notes
-    assert "users:0 (12), users:1-4 (199)" in note and "gate.min_users = 200" in note and "5+" not in note
+    assert (
+        "users:0 (12), users:1-4 (199)" in note
+        and "gate.min_users = 200" in note
+        and "5+" not in note
+    )
     assert verdict(gate(min_users=12), candidate=sliced, baseline=sliced).notes == ()
 
 
@@ -83,8 +111,14 @@ def test_the_figures_tell_what_was_compared():
     part = {"users": 300, "recall@50": 0.1}
     empty = {"users": 0, "queries": 0}
     found = verdict(
-        candidate={"recall@50": 0.25, "slices": {"users": {"0": empty, "1-4": part}, "items": {"0": part}}},
-        baseline={"recall@50": 0.2, "slices": {"users": {"0": empty, "1-4": {**part, "recall@50": 0.1}}}},
+        candidate={
+            "recall@50": 0.25,
+            "slices": {"users": {"0": empty, "1-4": part}, "items": {"0": part}},
+        },
+        baseline={
+            "recall@50": 0.2,
+            "slices": {"users": {"0": empty, "1-4": {**part, "recall@50": 0.1}}},
+        },
         change={"recall@50": of_all, "recall@50/users:1-4": {"change": 0.0, "differ": 1}},
     ).figures
     assert found == {
@@ -111,11 +145,15 @@ def test_the_figures_tell_what_was_compared():
     }
 
 
-@pytest.mark.parametrize(("change", "accepted"), [((-0.12, -0.2, -0.04), False), ((-0.12, -0.27, 0.0), True)])
+@pytest.mark.parametrize(
+    ("change", "accepted"), [((-0.12, -0.2, -0.04), False), ((-0.12, -0.27, 0.0), True)]
+)
 def test_the_mix_is_judged_too(change, accepted):
     found = verdict(mix=changed(*change))
     assert found.accepted == accepted and found.figures["mix"]["change"] == -0.12
-    assert all(text.startswith("the mix: recall@50 is 0.1760") for text in (*found.refused, *found.notes))
+    assert all(
+        text.startswith("the mix: recall@50 is 0.1760") for text in (*found.refused, *found.notes)
+    )
     assert not verdict(mix=changed(-0.5, -0.7, -0.21, where="1-4")).accepted
     assert not verdict(**changed(-0.12, -0.2, -0.04), mix=changed(0.5, 0.4, 0.6)).accepted
 
@@ -133,8 +171,14 @@ def test_too_few_users_are_not_compared_and_that_is_said():
 
 
 def test_a_baseline_that_cannot_read_a_feature_is_noted():
-    found = verdict(unread=["tags (now a text, was a list of texts)", "week (now gone, was a number)"])
-    assert found.accepted and "missing for the baseline: tags (now a text" in found.reason and "week" in found.reason
+    found = verdict(
+        unread=["tags (now a text, was a list of texts)", "week (now gone, was a number)"]
+    )
+    assert (
+        found.accepted
+        and "missing for the baseline: tags (now a text" in found.reason
+        and "week" in found.reason
+    )
     assert verdict(unread=[]).notes == () == verdict().notes
 
 
@@ -167,7 +211,9 @@ def test_the_index_reaches_its_target(recall):
     assert not verdict(index_recall=recall).accepted
 
 
-@pytest.mark.parametrize(("items", "accepted"), [(1500, True), (1501, False), (499, False), (0, False)])
+@pytest.mark.parametrize(
+    ("items", "accepted"), [(1500, True), (1501, False), (499, False), (0, False)]
+)
 def test_a_corpus_that_jumps_is_refused(items, accepted):
     assert verdict(items=items).accepted == accepted
 
@@ -200,7 +246,10 @@ def worse(day, factor, where=""):
 @given(any_day(), share, st.sampled_from(["", "users:0"]))
 def test_losing_more_never_turns_a_refusal_into_acceptance(day_and_limits, factor, where):
     day, limits = day_and_limits
-    before, after = verdict(gate(**limits), **day), verdict(gate(**limits), **worse(day, factor, where))
+    before, after = (
+        verdict(gate(**limits), **day),
+        verdict(gate(**limits), **worse(day, factor, where)),
+    )
     assert len(after.refused) >= len(before.refused)
 
 
@@ -214,7 +263,9 @@ def test_what_is_refused_can_be_written_down(day_and_limits):
 
 
 def test_chance_alone_is_seldom_refused():
-    """250 users a day, 3 of 10 of whom find something, by two versions that are equally good: 400 days."""
+    """250 users a day, 3 of 10 of whom find something, by two versions that are equally good: 400
+    days.
+    """
     rng, refused, large = np.random.default_rng(7), 0, 0
     for _ in range(400):
         found = (rng.random((2, 250)) < 0.3).astype(float)
@@ -224,20 +275,36 @@ def test_chance_alone_is_seldom_refused():
         told = changed(change, low, high, before=found[1].mean(), users=250)
         refused += not verdict(**told).accepted
         large += change < -0.1
-        assert verdict(**changed(change, low, high, before=found[1].mean(), users=250, where="0")).accepted
+        assert verdict(
+            **changed(change, low, high, before=found[1].mean(), users=250, where="0")
+        ).accepted
     assert refused < 0.05 * 400 and large > 0.15 * 400
 
 
 def refreshed(**changes):
     told = {"index_recall": 0.99, "items": 1000, "before": 1000, "new": 10, "withdrawn": 10}
-    quality = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5, "index_recall": 0.5, "items": 7}
-    return judge_refresh(Refreshed(trained="2017-10-01-abc", **{**told, **changes}), quality, GATE, INDEX)
+    quality = {
+        "metric": "recall@50",
+        "candidate": 0.01,
+        "baseline": 0.5,
+        "index_recall": 0.5,
+        "items": 7,
+    }
+    return judge_refresh(
+        Refreshed(trained="2017-10-01-abc", **{**told, **changes}), quality, GATE, INDEX
+    )
 
 
 def test_a_refresh_is_not_judged_by_what_its_towers_were():
     found = refreshed()
     assert found.accepted and "2017-10-01-abc" in found.reason
-    told = {"metric": "recall@50", "candidate": 0.01, "baseline": 0.5, "index_recall": 0.99, "items": 1000}
+    told = {
+        "metric": "recall@50",
+        "candidate": 0.01,
+        "baseline": 0.5,
+        "index_recall": 0.99,
+        "items": 1000,
+    }
     assert found.figures == told, "the towers' figures, and its own"
 
 
@@ -253,5 +320,9 @@ def test_a_refresh_is_not_judged_by_what_its_towers_were():
 )
 def test_a_refresh_is_held_to_its_index_and_to_how_much_is_exchanged(changes, said):
     found = refreshed(**changes)
-    assert not found.accepted and any(said in reason for reason in found.refused) and said in found.reason
+    assert (
+        not found.accepted
+        and any(said in reason for reason in found.refused)
+        and said in found.reason
+    )
     assert refreshed(withdrawn=500, new=500).accepted

@@ -24,7 +24,14 @@ def publish(registry, tmp_path):
 
     def publish(day, text="x", *, accepted=True, promote="auto", while_live=None, **fields):
         folder, manifest = staged(tmp_path / f"staged-{random.random()}", day, text, **fields)
-        registry.publish(folder, manifest, accepted=accepted, reason="because", promote=promote, while_live=while_live)
+        registry.publish(
+            folder,
+            manifest,
+            accepted=accepted,
+            reason="because",
+            promote=promote,
+            while_live=while_live,
+        )
         return manifest.version
 
     return publish

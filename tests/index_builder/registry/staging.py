@@ -16,8 +16,13 @@ def staged(folder: Path, day: date, text: str, **fields) -> tuple[str, Manifest]
     (folder / "index").mkdir(parents=True)
     for name in ("items.txt", "index/data.txt"):
         (folder / name).write_text(text)
-    files = {f.path: File(sha256=storage.file_digest(f.uri), size=f.size) for f in storage.list_files(str(folder))}
-    return str(folder), Manifest.create(pipeline="p", day=day, files=files, items=1, dimension=2, **fields)
+    files = {
+        f.path: File(sha256=storage.file_digest(f.uri), size=f.size)
+        for f in storage.list_files(str(folder))
+    }
+    return str(folder), Manifest.create(
+        pipeline="p", day=day, files=files, items=1, dimension=2, **fields
+    )
 
 
 def contents(registry: Registry, cache: Path) -> set[str]:
@@ -27,7 +32,9 @@ def contents(registry: Registry, cache: Path) -> set[str]:
 
 
 def cut_at(monkeypatch, owner, name, moment, *, after=False):
-    """Ends the process, as far as the code can tell, before (or right after) the call number `moment`."""
+    """Ends the process, as far as the code can tell, before (or right after) the call number
+    `moment`.
+    """
     real, lock, calls = getattr(owner, name), threading.Lock(), []
 
     def call(*args, **kwargs):

@@ -23,7 +23,10 @@ def test_a_published_version_is_never_altered(publish, registry, tmp_path):
 
     def snapshot():
         if not storage.is_remote(home):
-            return {p: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes()) for p in Path(home).rglob("*.*")}
+            return {
+                p: (p.stat().st_ino, p.stat().st_mtime_ns, p.read_bytes())
+                for p in Path(home).rglob("*.*")
+            }
         return {f.path: (storage.gcs.blob(f.uri).bucket.get_blob(f"place/p/versions/{one}/{f.path}").generation)
                 for f in storage.list_files(home)}  # fmt: skip
 
@@ -42,7 +45,12 @@ def test_a_lost_entry_stops_everything(publish, registry):
     publish(ONE)
     publish(TWO)
     storage.delete_file(f"{registry.root}/p/log/00000001.json")
-    for use in (registry.log, registry.accepted, lambda: publish(THREE), lambda: registry.rollback(reason="")):
+    for use in (
+        registry.log,
+        registry.accepted,
+        lambda: publish(THREE),
+        lambda: registry.rollback(reason=""),
+    ):
         with pytest.raises(BadData, match=r"00000001\.json"):
             use()
 
@@ -59,7 +67,9 @@ def test_a_listing_made_while_entries_come_may_have_holes(publish, registry, mon
     publish(ONE)
     two = publish(TWO)
     real = storage.list_names
-    monkeypatch.setattr(storage, "list_names", lambda uri: [n for n in real(uri) if n != "00000001.json"])
+    monkeypatch.setattr(
+        storage, "list_names", lambda uri: [n for n in real(uri) if n != "00000001.json"]
+    )
     assert len(registry.log()) == 2 and registry.live() == two
 
 
@@ -84,7 +94,10 @@ def test_one_file_is_read_as_it_was_published(publish, registry):
     version = publish(ONE, "twelve bytes")
     assert registry.read(version, "index/data.txt") == b"twelve bytes"
     place = registry.place(version, "index/data.txt")
-    for damage in (lambda: storage.write_bytes(place, b"TWELVE BYTES"), lambda: storage.delete_file(place)):
+    for damage in (
+        lambda: storage.write_bytes(place, b"TWELVE BYTES"),
+        lambda: storage.delete_file(place),
+    ):
         damage()
         with pytest.raises(BadData, match=r"index/data\.txt"):
             registry.read(version, "index/data.txt")
@@ -92,11 +105,17 @@ def test_one_file_is_read_as_it_was_published(publish, registry):
         registry.read(version, "../manifest.json")
 
 
-def test_copies_that_nobody_opens_and_killed_downloads_are_forgotten(gs_place, tmp_path, monkeypatch):
+def test_copies_that_nobody_opens_and_killed_downloads_are_forgotten(
+    gs_place, tmp_path, monkeypatch
+):
     registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
     made = []
     for day in (ONE, TWO, THREE, date(2017, 10, 4)):
-        made.append(registry.publish(*staged(tmp_path / str(day), day, "x"), accepted=True, reason="").version)
+        made.append(
+            registry.publish(
+                *staged(tmp_path / str(day), day, "x"), accepted=True, reason=""
+            ).version
+        )
         registry.open(cache=cache)
     (cache / "p/.tmp-killed").mkdir()
     (cache / "p/kept.html").touch()
@@ -127,9 +146,15 @@ def test_what_is_there_for_other_readers_is_left_where_it_is(place, tmp_path):
     described = Manifest.create(pipeline="p", day=ONE, files=files, items=1, dimension=2)
     registry.publish(folder, described, accepted=True, reason="")
     own = registry.open(cache=cache, whole=False)
-    assert (own / "items.txt").exists() and (own / "tensorflow_serving").exists() == (not storage.is_remote(place))
-    assert (registry.open(cache=cache) / "tensorflow_serving/1/saved_model.pb").read_bytes() == b"large"
-    assert (registry.open(cache=cache, whole=False) / "tensorflow_serving").exists(), "nor is it deleted"
+    assert (own / "items.txt").exists() and (own / "tensorflow_serving").exists() == (
+        not storage.is_remote(place)
+    )
+    assert (
+        registry.open(cache=cache) / "tensorflow_serving/1/saved_model.pb"
+    ).read_bytes() == b"large"
+    assert (registry.open(cache=cache, whole=False) / "tensorflow_serving").exists(), (
+        "nor is it deleted"
+    )
 
 
 def test_a_copy_that_is_whole_is_not_downloaded_again(gs_place, tmp_path, monkeypatch):
@@ -160,11 +185,21 @@ def test_any_damage_to_any_file_is_found(publish, registry, tmp_path, damage):
     """But for one bit of a manifest's figures, which no digest covers."""
     other, version = publish(ONE, "other text"), publish(TWO, "twelve bytes")
     home = Path(registry.root, "p/versions", version)
-    files = [f for f in home.rglob("*") if f.is_file() and not (f.name == "manifest.json" and damage == "one bit")]
+    files = [
+        f
+        for f in home.rglob("*")
+        if f.is_file() and not (f.name == "manifest.json" and damage == "one bit")
+    ]
     for file in files:
         kept = file.read_bytes()
-        file.write_bytes(DAMAGES[damage](kept, (home.parent / other / file.relative_to(home)).read_bytes()))
-        for use in (registry.open, lambda: registry.verify(version), lambda: registry.promote(version, reason="")):
+        file.write_bytes(
+            DAMAGES[damage](kept, (home.parent / other / file.relative_to(home)).read_bytes())
+        )
+        for use in (
+            registry.open,
+            lambda: registry.verify(version),
+            lambda: registry.promote(version, reason=""),
+        ):
             with pytest.raises(BadData, match=version):
                 use()
         file.write_bytes(kept)
@@ -186,7 +221,10 @@ def test_a_damaged_entry_stops_everything(publish, registry, damage):
 def test_a_manifest_of_another_version_is_found(publish, registry):
     """Also where it describes equal files."""
     one, two = publish(ONE, "same"), publish(TWO, "same")
-    first, second = (storage.join(registry.root, "p/versions", version, "manifest.json") for version in (one, two))
+    first, second = (
+        storage.join(registry.root, "p/versions", version, "manifest.json")
+        for version in (one, two)
+    )
     storage.write_bytes(second, storage.read_bytes(first))
     for use in (registry.open, lambda: registry.verify(two), lambda: registry.manifest(two)):
         with pytest.raises(BadData, match=one):

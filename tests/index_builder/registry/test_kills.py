@@ -1,6 +1,7 @@
 """`kill -9` between any two operations on the disk, and a disk that is full from any of them on.
 
-Unlike an error, a kill leaves what was half done lying about: nothing is cleaned up. Asked is only what a reader sees.
+Unlike an error, a kill leaves what was half done lying about: nothing is cleaned up. Asked is only
+what a reader sees.
 """
 
 import errno
@@ -45,7 +46,9 @@ def copied(template, to):
 
 
 def killed_at(moment, deed, *given) -> bool:
-    """Does the deed in a process that is killed before the operation of this number; whether there was one."""
+    """Does the deed in a process that is killed before the operation of this number; whether there
+    was one.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -77,8 +80,12 @@ def test_killed_between_any_two_operations(template, tmp_path, name):
         if not killed_at(moment, deed, registry, template[1]):
             break
         found = contents(registry, home)
-        assert found in ({"two"}, {after}), f"operation {moment}: whole, and of the one version or the other"
-        assert all(registry.verify(version) for version in registry.accepted()), "what is accepted is whole"
+        assert found in ({"two"}, {after}), (
+            f"operation {moment}: whole, and of the one version or the other"
+        )
+        assert all(registry.verify(version) for version in registry.accepted()), (
+            "what is accepted is whole"
+        )
         log = registry.log()
         assert len(log) in (2, 3) and [e.number for e in log] == list(range(1, len(log) + 1))
         if not (name == "roll back" and len(log) == 3):  # once more would go back further
@@ -87,7 +94,9 @@ def test_killed_between_any_two_operations(template, tmp_path, name):
         history = [(e.action, e.version, e.live) for e in registry.log()]
         assert len(history) == 3, f"operation {moment}: done again, it is done once"
         stored = {status.version for status in registry.statuses() if status.stored}
-        assert set(storage.list_names(f"{registry.root}/p/versions")) == stored, "nothing is left of what was deleted"
+        assert set(storage.list_names(f"{registry.root}/p/versions")) == stored, (
+            "nothing is left of what was deleted"
+        )
         shutil.rmtree(home)
         moment += 1
     assert moment > 8 and contents(registry, home) == {after}
@@ -95,13 +104,21 @@ def test_killed_between_any_two_operations(template, tmp_path, name):
 
 
 class Disk:
-    """A disk with room for a few more files and folders; of the first one beyond, half is written."""
+    """A disk with room for a few more files and folders; of the first one beyond, half is
+    written.
+    """
 
     def __init__(self, patch, room):
         self.left, self.full = room, False
         copy, write, mkdir, link = shutil.copyfile, Path.write_bytes, os.mkdir, os.link
-        patch.setattr(shutil, "copyfile", lambda a, b: self.take(lambda: half(write, b, a)) and copy(a, b))
-        patch.setattr(Path, "write_bytes", lambda p, data: self.take(lambda: half(write, p, data)) and write(p, data))
+        patch.setattr(
+            shutil, "copyfile", lambda a, b: self.take(lambda: half(write, b, a)) and copy(a, b)
+        )
+        patch.setattr(
+            Path,
+            "write_bytes",
+            lambda p, data: self.take(lambda: half(write, p, data)) and write(p, data),
+        )
         patch.setattr(os, "mkdir", lambda p, *a: (os.path.isdir(p) or self.take()) and mkdir(p, *a))
         patch.setattr(os, "link", lambda *a: self.take() and link(*a))
 
@@ -143,7 +160,9 @@ def test_a_real_disk_that_is_full(template, tmp_path):
     """A file system of 64 kB, where one may be mounted."""
     small = tmp_path / "small"
     small.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True
+    )
     if done.returncode:
         pytest.skip("no file system may be mounted here")
     try:

@@ -1,4 +1,6 @@
-"""The registry cut off at every moment: by the power, by the network. Asked is only what a reader sees."""
+"""The registry cut off at every moment: by the power, by the network. Asked is only what a reader
+sees.
+"""
 
 import contextlib
 import os
@@ -25,7 +27,9 @@ def sweep(monkeypatch, tmp_path, place, owner, name, *, after=False) -> int:
         with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
             calls = cut_at(patch, owner, name, moment, after=after)
             registry.publish(*new, accepted=True, reason="")
-        assert contents(registry, home / "cache") in ({"old"}, {"new"}), f"call {moment}: whole, never mixed"
+        assert contents(registry, home / "cache") in ({"old"}, {"new"}), (
+            f"call {moment}: whole, never mixed"
+        )
         registry.publish(*new, accepted=True, reason="")
         assert contents(registry, home / "cache") == {"new"}
         assert [e.version[:10] for e in registry.log()] == ["2017-10-01", "2017-10-02"]
@@ -40,7 +44,9 @@ def test_power_cut_at_every_system_call(tmp_path, monkeypatch, syscall):
 
 
 def test_nothing_that_the_entry_relies_on_can_be_lost_by_a_power_cut(tmp_path, monkeypatch):
-    """Whatever was made before the log entry was brought to the disk before it: files, and folders that name them."""
+    """Whatever was made before the log entry was brought to the disk before it: files, and folders
+    that name them.
+    """
     folder, described = staged(tmp_path / "staged", ONE, "x")
     done = []
 
@@ -58,7 +64,10 @@ def test_nothing_that_the_entry_relies_on_can_be_lost_by_a_power_cut(tmp_path, m
         return os.stat(os.path.dirname(os.path.abspath(path))).st_ino
 
     watch("fsync", lambda handle: ("sync", os.fstat(handle).st_ino))
-    watch("mkdir", lambda path, *_: ("entry" if path.endswith("/log") else "named in", folder_of(path)))
+    watch(
+        "mkdir",
+        lambda path, *_: ("entry" if path.endswith("/log") else "named in", folder_of(path)),
+    )
     watch("replace", lambda _, target: ("named in", folder_of(target)))
     watch("link", lambda _, target: ("named in", folder_of(target)))
     registry = Registry(str(tmp_path / "new/registry"), "p")
@@ -66,7 +75,11 @@ def test_nothing_that_the_entry_relies_on_can_be_lost_by_a_power_cut(tmp_path, m
     entry = next(n for n, (what, _) in enumerate(done) if what == "entry")
 
     def unsynced(deeds):
-        return [n for n, (what, where) in enumerate(deeds) if what != "sync" and ("sync", where) not in deeds[n:]]
+        return [
+            n
+            for n, (what, where) in enumerate(deeds)
+            if what != "sync" and ("sync", where) not in deeds[n:]
+        ]
 
     assert unsynced(done[:entry]) == unsynced(done) == [] and entry > 10
     files = {path.stat().st_ino for path in Path(registry.root, "p/versions", version).rglob("*.*")}
@@ -96,7 +109,12 @@ def test_every_reply_is_lost_once(publish, registry, monkeypatch):
     one, two = publish(ONE), publish(TWO)
     registry.rollback(one, reason="")
     registry.delete(two)
-    assert lost and [e.action for e in registry.log()] == ["publish", "publish", "rollback", "prune"]
+    assert lost and [e.action for e in registry.log()] == [
+        "publish",
+        "publish",
+        "rollback",
+        "prune",
+    ]
     assert registry.live() == one and registry.verify(one)
 
 
@@ -108,13 +126,17 @@ def test_a_deletion_that_was_killed_is_ended_by_the_next(publish, registry, monk
     assert registry.accepted() == [two] and registry.accepted_before(TWO) is None
     assert registry.prunable(keep=5, keep_days=500, today=THREE) == [one]
     registry.delete(one)
-    assert storage.list_files(f"{registry.root}/p/versions/{one}") == [] and len(registry.log()) == 3
+    assert (
+        storage.list_files(f"{registry.root}/p/versions/{one}") == [] and len(registry.log()) == 3
+    )
     assert registry.prunable(keep=5, keep_days=500, today=THREE) == []
 
 
 def test_a_killed_download_leaves_no_copy(gs_place, tmp_path, monkeypatch):
     registry, cache = Registry(gs_place, "p"), tmp_path / "cache"
-    version = registry.publish(*staged(tmp_path / "new", ONE, "x"), accepted=True, reason="").version
+    version = registry.publish(
+        *staged(tmp_path / "new", ONE, "x"), accepted=True, reason=""
+    ).version
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         cut_at(patch, storage.gcs, "download", 1)
         registry.open(cache=cache)

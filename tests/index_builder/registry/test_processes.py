@@ -43,7 +43,11 @@ def start(registry, tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(first, step, count):
-            arguments = [registry.root, str(tmp_path / f"scratch-{random.random()}"), *map(str, (first, step, count))]
+            arguments = [
+                registry.root,
+                str(tmp_path / f"scratch-{random.random()}"),
+                *map(str, (first, step, count)),
+            ]
             command = [sys.executable, "-c", textwrap.dedent(PUBLISHER), *arguments]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             process = stack.enter_context(subprocess.Popen(command, **pipes))
@@ -70,7 +74,9 @@ def test_processes_that_publish_at_once_leave_one_history(registry, start, tmp_p
     assert len(log) == 12 and [e.number for e in log] == list(range(1, 13))
     days = [e.version[:10] for e in log]
     assert sorted(days) == [str(date(2018, 1, 1) + timedelta(days=n)) for n in range(12)]
-    assert [e.live[:10] for e in log] == [max(days[: n + 1]) for n in range(12)], "an older day is never live"
+    assert [e.live[:10] for e in log] == [max(days[: n + 1]) for n in range(12)], (
+        "an older day is never live"
+    )
     assert contents(registry, tmp_path / "cache") == {"11"}
 
 

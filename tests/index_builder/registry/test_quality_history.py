@@ -54,7 +54,10 @@ def test_the_next_day_measures_the_version_before_it(day, registry):
     assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
     found = measured(registry, registry.log(), [one])[one]
     assert found.holdout["candidate"]["recall@50"] == 0.2 and found.gate["accepted"]
-    assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == ("past", 0.15)
+    assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == (
+        "past",
+        0.15,
+    )
 
 
 def test_a_refused_day_measures_its_parent_and_so_does_the_one_after(day, registry):
@@ -75,7 +78,9 @@ def test_after_a_rollback_the_next_day_measures_what_was_gone_back_to(day, regis
     assert later(registry) == {one: (three, 0.4)}
 
 
-def test_a_version_trained_from_scratch_measures_its_parent_too(context, parent, pipeline, registry):
+def test_a_version_trained_from_scratch_measures_its_parent_too(
+    context, parent, pipeline, registry
+):
     one = publish_stage.run(context(FIRST))["version"]
     made = context(SECOND, asked=0.3, parent=parent(pipeline, SECOND))
     two = publish_stage.run(replace(made, mode="full"))["version"]
@@ -86,18 +91,18 @@ def test_a_version_trained_from_scratch_measures_its_parent_too(context, parent,
 def told(pipeline, tmp_path):
     """What a command prints at 80 columns."""
     file = tmp_path / "tiny.toml"
-    file.write_text(
-        f"""
+    file.write_text(f"""
         pipeline = {{ name = "tiny", work_root = "{pipeline.pipeline.work_root}" }}
         source = {{ events = "/none/dt={{date}}/" }}
         columns = {{ user = "user", item = "item", time = "time" }}
         registry = {{ root = "{pipeline.registry.root}" }}
         features = {{ user = {{ kind = "id", tower = "query" }}, item = {{ kind = "id", tower = "item" }} }}
-        """
-    )
+        """)
 
     def run(name, *arguments):
-        done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [name, str(file), *arguments], catch_exceptions=False)
+        done = CliRunner(env={"COLUMNS": "80"}).invoke(
+            app, [name, str(file), *arguments], catch_exceptions=False
+        )
         assert done.exit_code == 0, done.output
         return done.stdout
 
@@ -126,7 +131,9 @@ def test_versions_are_listed_with_both_figures(day, registry, told):
         "users": 7,
         "best_baseline": ["past", 0.2],
     }
-    assert listed[two]["live"] and listed[refused]["refused"] and listed[refused]["next_day"] is None
+    assert (
+        listed[two]["live"] and listed[refused]["refused"] and listed[refused]["next_day"] is None
+    )
     assert listed[one]["pinned"] and listed[one]["notes"] and listed[one]["users"] == 500
     assert listed[one]["items"] == 300
 
@@ -150,8 +157,14 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     assert "next day's run will measure it" in told("show", refused)
     found = json.loads(told("show", "--version", two, "--json"))
     assert found["version"] == two and found["next_day"]["baselines"]["past"] == {"recall@50": 0.2}
-    assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {"recall@50": 0.215}
-    assert found["gate"]["accepted"] and found["status"] == "live" and found["log"][0]["action"] == "publish"
+    assert found["next_day"]["recall@50"] == 0.4 and found["holdout"]["candidate"] == {
+        "recall@50": 0.215
+    }
+    assert (
+        found["gate"]["accepted"]
+        and found["status"] == "live"
+        and found["log"][0]["action"] == "publish"
+    )
 
 
 def test_the_lead_is_shown_beside_those_before(context, told):
@@ -164,8 +177,13 @@ def test_the_lead_is_shown_beside_those_before(context, told):
     storage.write_bytes(place, json.dumps(metrics).encode())
     publish_stage.run(made)
     (line,) = [line for line in told("show").splitlines() if line.startswith("lead")]
-    assert "recall@50 is 0.50 times the 0.4000 of" in line and line.endswith("versions before: 0.62")
+    assert "recall@50 is 0.50 times the 0.4000 of" in line and line.endswith(
+        "versions before: 0.62"
+    )
 
 
 def test_where_nothing_was_published_it_says_so(told):
-    assert "tiny has no version in" in told("versions") and json.loads(told("versions", "--json")) == []
+    assert (
+        "tiny has no version in" in told("versions")
+        and json.loads(told("versions", "--json")) == []
+    )

@@ -1,4 +1,6 @@
-"""Writers and readers of a registry who get in each other's way. Asked is only what a reader sees."""
+"""Writers and readers of a registry who get in each other's way. Asked is only what a reader
+sees.
+"""
 
 import sys
 import threading
@@ -33,7 +35,11 @@ def test_the_loser_of_a_number_decides_again(publish, registry, monkeypatch):
     old, new = publish(ONE), []
     before(monkeypatch, "log/00000002.json", lambda: new.append(publish(THREE)))
     late = publish(TWO)
-    assert [(e.version, e.live) for e in registry.log()] == [(old, old), (new[0], new[0]), (late, new[0])]
+    assert [(e.version, e.live) for e in registry.log()] == [
+        (old, old),
+        (new[0], new[0]),
+        (late, new[0]),
+    ]
 
 
 def test_two_rollbacks_at_once_go_back_once(publish, registry, monkeypatch):
@@ -82,7 +88,9 @@ def test_a_reader_who_was_overtaken_starts_again(publish, registry, tmp_path, mo
         registry.open(one, cache=tmp_path / "cache")
 
 
-def test_a_reader_whose_files_go_while_they_are_copied_starts_again(gs_place, tmp_path, monkeypatch):
+def test_a_reader_whose_files_go_while_they_are_copied_starts_again(
+    gs_place, tmp_path, monkeypatch
+):
     registry, real, waiting = Registry(gs_place, "p"), storage.gcs.download, [True]
     one = registry.publish(*staged(tmp_path / "1", ONE, "1"), accepted=True, reason="").version
 
@@ -105,7 +113,9 @@ def test_readers_see_whole_versions_while_writers_work(tmp_path):
         while not done.is_set():
             try:
                 home = registry.open()
-                seen.append((home.name, {(home / n).read_text() for n in ("items.txt", "index/data.txt")}))
+                seen.append(
+                    (home.name, {(home / n).read_text() for n in ("items.txt", "index/data.txt")})
+                )
             except Exception as e:
                 failed.append(e)
 
@@ -114,7 +124,9 @@ def test_readers_see_whole_versions_while_writers_work(tmp_path):
         reader.start()
     for n in range(1, 25):
         day = ONE + timedelta(days=n)
-        was_live.add(registry.publish(*staged(tmp_path / str(n), day, str(n)), accepted=True, reason="").live)
+        was_live.add(
+            registry.publish(*staged(tmp_path / str(n), day, str(n)), accepted=True, reason="").live
+        )
         if n % 5 == 0:
             registry.rollback(reason="")
         for version in registry.prunable(keep=6, keep_days=0, today=day):

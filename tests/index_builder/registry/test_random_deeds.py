@@ -39,11 +39,16 @@ class Deeds(RuleBasedStateMachine):
         day=st.integers(1, 9),
         accepted=st.booleans(),
         promote=st.sampled_from(["auto", "yes", "no"]),
-        cut=st.none() | st.tuples(st.sampled_from(["mkdir", "fsync", "replace", "link", "unlink"]), st.integers(0, 30)),
+        cut=st.none()
+        | st.tuples(
+            st.sampled_from(["mkdir", "fsync", "replace", "link", "unlink"]), st.integers(0, 30)
+        ),
         rival=st.none() | st.integers(1, 9),
     )
     def publish(self, day, accepted, promote, cut, rival):
-        """Perhaps cut off at some operation and begun again, perhaps overtaken by another publisher."""
+        """Perhaps cut off at some operation and begun again, perhaps overtaken by another
+        publisher.
+        """
         self.store(day, day, accepted, promote, cut, rival)
 
     @precondition(lambda self: self.accepted)

@@ -1,4 +1,6 @@
-"""Versions that were not trained, but have a later catalogue: which is live, and what days go on from."""
+"""Versions that were not trained, but have a later catalogue: which is live, and what days go on
+from.
+"""
 
 import sys
 from pathlib import Path
@@ -14,13 +16,17 @@ from twinspire_core import storage
 from twinspire_core.errors import TryAgain
 
 
-def test_days_go_on_from_what_was_trained_however_often_it_was_refreshed(publish, refresh, registry):
+def test_days_go_on_from_what_was_trained_however_often_it_was_refreshed(
+    publish, refresh, registry
+):
     one = publish(ONE)
     assert [refresh(one, TWO), refresh(one, THREE)] == registry.accepted()[1:]
     assert registry.accepted_before(TWO).version == one
     again = publish(ONE, "trained again", promote="no")
     refresh(one, THREE, "the first one once more")
-    assert registry.accepted_before(TWO).version == again, "the one trained last, whatever was refreshed later"
+    assert registry.accepted_before(TWO).version == again, (
+        "the one trained last, whatever was refreshed later"
+    )
 
 
 def test_where_the_trained_one_was_pruned_days_go_on_from_its_refresh(publish, refresh, registry):
@@ -53,13 +59,19 @@ def test_a_rollback_goes_back_over_a_refresh(publish, refresh, registry):
     one = publish(ONE)
     two = refresh(one, TWO)
     entry = registry.rollback(reason="half of the catalogue was missing")
-    assert (entry.live, entry.rolled_back) == (one, (two,)) and registry.accepted_before(THREE).version == one
-    assert refresh(one, TWO) == two and registry.live() == one, "the same content does not come back by itself"
+    assert (entry.live, entry.rolled_back) == (one, (two,)) and registry.accepted_before(
+        THREE
+    ).version == one
+    assert refresh(one, TWO) == two and registry.live() == one, (
+        "the same content does not come back by itself"
+    )
     assert refresh(one, TWO, "mended") == registry.live()
 
 
 @pytest.mark.parametrize("deed", ["train", "roll back", "promote"])
-def test_what_other_towers_went_live_for_is_not_undone(publish, refresh, registry, monkeypatch, deed):
+def test_what_other_towers_went_live_for_is_not_undone(
+    publish, refresh, registry, monkeypatch, deed
+):
     one, two = publish(ONE), publish(TWO)
     deeds = {
         "train": lambda: publish(THREE),

@@ -29,7 +29,14 @@ def test_only_versions_of_the_registry_have_names(registry, publish):
     publish(ONE)
     storage.write_bytes(f"{registry.root}/p/versions/elsewhere/manifest.json", b"{}")
     storage.write_bytes(f"{registry.root}/q/versions/2017-10-01-00000000/manifest.json", b"{}")
-    for text in ("elsewhere", ".", "../versions/elsewhere", "../../q/versions/2017-10-01-00000000", "x" * 5000, "\0"):
+    for text in (
+        "elsewhere",
+        ".",
+        "../versions/elsewhere",
+        "../../q/versions/2017-10-01-00000000",
+        "x" * 5000,
+        "\0",
+    ):
         for use in (registry.find, registry.manifest, registry.open):
             with pytest.raises(UsageError):
                 use(text)
@@ -102,13 +109,17 @@ def test_a_report_makes_no_other_version(registry, tmp_path):
 
 
 def test_two_runs_at_once_agree_on_one_report(registry, tmp_path, monkeypatch):
-    """The second run stores all that it has, its manifest too, just before the first one's report is written."""
+    """The second run stores all that it has, its manifest too, just before the first one's report
+    is written.
+    """
     runs = [staged(tmp_path / name, ONE, "x") for name in ("first", "second")]
     real, waiting = storage.put_if_absent, [runs[1]]
 
     def put(uri, data):
         if uri.endswith("report.html") and waiting:
-            registry.publish(*waiting.pop(), accepted=True, reason="", about={"report.html": b"second"})
+            registry.publish(
+                *waiting.pop(), accepted=True, reason="", about={"report.html": b"second"}
+            )
         return real(uri, data)
 
     monkeypatch.setattr(storage, "put_if_absent", put)
@@ -122,7 +133,11 @@ def test_after_a_rollback_later_versions_are_not_inherited(publish, registry):
     entry = registry.rollback(one, reason="bad logs")
     assert registry.live() == one and set(entry.rolled_back) == {two, three}
     assert registry.accepted_before(date(2017, 10, 9)).version == one
-    assert {s.version: s.status for s in registry.statuses()} == {one: "live", two: "rolled back", three: "rolled back"}
+    assert {s.version: s.status for s in registry.statuses()} == {
+        one: "live",
+        two: "rolled back",
+        three: "rolled back",
+    }
     publish(THREE)
     assert registry.live() == one, "the same content does not come back by itself"
     publish(THREE, promote="yes")
@@ -169,7 +184,9 @@ def test_a_folder_that_does_not_match_its_manifest_is_not_published(registry, tm
 def test_a_newer_format_is_refused(registry, publish):
     version = publish(ONE)
     place = storage.join(registry.root, "p/versions", version, "manifest.json")
-    storage.write_bytes(place, storage.read_bytes(place).replace(b'"format_version": 1', b'"format_version": 2'))
+    storage.write_bytes(
+        place, storage.read_bytes(place).replace(b'"format_version": 1', b'"format_version": 2')
+    )
     with pytest.raises(BadData, match="upgrade"):
         registry.manifest(version)
 
@@ -183,7 +200,16 @@ def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
     assert sorted(spare) == made[2:5]
     for version in spare:
         registry.delete(version)
-    assert [s.stored for s in registry.statuses()] == [True, True, True, False, False, False, True, True]
+    assert [s.stored for s in registry.statuses()] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
     for kept in made[:2]:
         with pytest.raises(UsageError, match="pinned"):
             registry.delete(kept)
@@ -194,8 +220,14 @@ def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp
     with monkeypatch.context() as patch, pytest.raises(TryAgain):
         patch.setattr(Registry, "_append", _give_up)
         publish(TWO, "given up")
-    storage.write_bytes(f"{registry.root}/p/versions/2017-10-03-00000000/half", b"killed before its manifest")
-    [left] = [name for name in storage.list_names(f"{registry.root}/p/versions") if name[:10] == "2017-10-02"]
+    storage.write_bytes(
+        f"{registry.root}/p/versions/2017-10-03-00000000/half", b"killed before its manifest"
+    )
+    [left] = [
+        name
+        for name in storage.list_names(f"{registry.root}/p/versions")
+        if name[:10] == "2017-10-02"
+    ]
     with pytest.raises(UsageError, match="never published"):
         registry.promote(left, reason="it looks whole")
     now = time.time()
@@ -203,8 +235,12 @@ def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp
     assert registry.unpublished(before=now + 60) == [left, "2017-10-03-00000000"]
     for name in registry.unpublished(before=now + 60):
         registry.discard(name, before=now + 60)
-    assert registry.unpublished(before=now + 60) == [] and storage.list_names(f"{registry.root}/p/versions") == [one]
-    assert registry.live() == one == registry.accepted()[0] and [s.version for s in registry.statuses()] == [one]
+    assert registry.unpublished(before=now + 60) == [] and storage.list_names(
+        f"{registry.root}/p/versions"
+    ) == [one]
+    assert registry.live() == one == registry.accepted()[0] and [
+        s.version for s in registry.statuses()
+    ] == [one]
     with pytest.raises(UsageError, match="pruned"):
         publish(TWO, "given up")
     assert registry.live() == one
@@ -221,9 +257,13 @@ def test_what_is_published_meanwhile_is_not_discarded(registry, publish):
 
 
 def test_what_goes_on_being_published_is_neither_listed_nor_discarded(tmp_path):
-    """No file of a new folder is finished yet; one that a killed publication left is being finished."""
+    """No file of a new folder is finished yet; one that a killed publication left is being
+    finished.
+    """
     registry, before = Registry(str(tmp_path), "p"), time.time() - 60
-    new, again = (tmp_path / "p/versions" / name for name in ("2017-10-02-00000000", "2017-10-03-00000000"))
+    new, again = (
+        tmp_path / "p/versions" / name for name in ("2017-10-02-00000000", "2017-10-03-00000000")
+    )
     for folder, name in ((new, ".tmp-0123"), (again, "items.txt")):
         folder.mkdir(parents=True)
         (folder / name).touch()
@@ -236,7 +276,9 @@ def test_what_goes_on_being_published_is_neither_listed_nor_discarded(tmp_path):
     assert registry.unpublished(before=before) == []
     for place in (new / ".tmp-0123", again / ".tmp-4567", again):
         os.utime(place, (before - 60,) * 2)
-    assert registry.unpublished(before=before) == [new.name, again.name], "their writers were killed"
+    assert registry.unpublished(before=before) == [new.name, again.name], (
+        "their writers were killed"
+    )
 
 
 def test_a_pruned_id_is_not_used_again(publish, registry):

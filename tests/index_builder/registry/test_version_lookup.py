@@ -68,11 +68,23 @@ def test_one_version_alone_is_named_by_any_beginning():
 @pytest.mark.parametrize(
     ("text", "listed", "not_listed"),
     [
-        ("2017-10-06-a", ["2017-10-06-aa11aa11 (accepted)", "2017-10-06-ab22ab22 (accepted)"], ["ff33", "cc55"]),
-        ("2017-10", ["2017-10-08-cc55cc55 (live)", "2017-10-09-dd66dd66 (rolled back)"], ["2017-09-30"]),
+        (
+            "2017-10-06-a",
+            ["2017-10-06-aa11aa11 (accepted)", "2017-10-06-ab22ab22 (accepted)"],
+            ["ff33", "cc55"],
+        ),
+        (
+            "2017-10",
+            ["2017-10-08-cc55cc55 (live)", "2017-10-09-dd66dd66 (rolled back)"],
+            ["2017-09-30"],
+        ),
         ("2017-10-07", ["2017-10-07-bb44bb44 (refused)"], ["2017-10-08"]),
         ("2017-10-09", ["2017-10-09-dd66dd66 (rolled back)"], ["2017-10-08"]),
-        ("2017-10-10", ["2017-10-08-cc55cc55 (live)", "2017-10-07-bb44bb44 (refused)"], ["2017-09-30"]),
+        (
+            "2017-10-10",
+            ["2017-10-08-cc55cc55 (live)", "2017-10-07-bb44bb44 (refused)"],
+            ["2017-09-30"],
+        ),
         ("2017-09-30", ["2017-10-08-cc55cc55 (live)"], ["2017-09-30-ee77ee77"]),
         ("2017-10-99", ["2017-10-08-cc55cc55 (live)"], []),
         ("cc55cc55", ["2017-10-08-cc55cc55 (live)"], []),
@@ -83,13 +95,17 @@ def test_what_is_not_one_version_is_an_error_that_lists_the_candidates(text, lis
     with pytest.raises(UsageError) as error:
         find(text, log_of(*LOG), "shop")
     assert all(version in str(error.value) for version in listed), error.value
-    assert not any(version in str(error.value).replace(repr(text), "") for version in not_listed), error.value
+    assert not any(version in str(error.value).replace(repr(text), "") for version in not_listed), (
+        error.value
+    )
     assert text in str(error.value)
 
 
 def test_many_candidates_are_not_all_listed_and_the_newest_are():
     log = [("publish", f"2017-10-{day:02}-aaaaaaaa", "2017-10-31-aaaaaaaa") for day in range(1, 32)]
-    with pytest.raises(UsageError, match=r"2017-10-31-aaaaaaaa \(live\), 2017-10-30.* and 23 older"):
+    with pytest.raises(
+        UsageError, match=r"2017-10-31-aaaaaaaa \(live\), 2017-10-30.* and 23 older"
+    ):
         find("2017", log_of(*log), "shop")
 
 

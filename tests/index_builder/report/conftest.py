@@ -16,8 +16,13 @@ from index_builder.report.facts import Day, Facts, Previous
 def facts():
     """A fourth day."""
     days = [FIRST + timedelta(days=n) for n in range(4)]
-    told = [metrics(p, h, b) for p, h, b in ((None, 0.1, None), (0.1, 0.2, 0.16), (0.3, 0.2, 0.2), (0.2, 0.25, 0.2))]
-    settings = {"tried": [{"kind": "quantised", "k": 10, "rescored": 20, "leaves": 0, "leaves_searched": 0}]}
+    told = [
+        metrics(p, h, b)
+        for p, h, b in ((None, 0.1, None), (0.1, 0.2, 0.16), (0.3, 0.2, 0.2), (0.2, 0.25, 0.2))
+    ]
+    settings = {
+        "tried": [{"kind": "quantised", "k": 10, "rescored": 20, "leaves": 0, "leaves_searched": 0}]
+    }
     point = {**settings["tried"][0], "recall": 0.97, "work": 500}
     chosen = {**point, "rescored": 40, "recall": 0.99, "work": 700}
     return Facts(
@@ -26,7 +31,12 @@ def facts():
         k=50,
         user_store=False,
         metrics=told[-1],
-        gate={"accepted": True, "refused": [], "notes": ["few users"], "figures": {"users": 20, "items": 4}},
+        gate={
+            "accepted": True,
+            "refused": [],
+            "notes": ["few users"],
+            "figures": {"users": 20, "items": 4},
+        },
         index={
             "kind": "quantised",
             "k": 10,
@@ -38,7 +48,10 @@ def facts():
         },
         mix={
             "sources": ["two_tower", "past"],
-            "weights": {"0": {"two_tower": 1.0, "past": 0.0}, "1-4": {"two_tower": 0.25, "past": 0.75}},
+            "weights": {
+                "0": {"two_tower": 1.0, "past": 0.0},
+                "1-4": {"two_tower": 0.25, "past": 0.75},
+            },
             "fitted": {"on": "progressive", "day": "2024-05-04"},
         },
         speed={
@@ -48,11 +61,24 @@ def facts():
             "exact_queries_per_s": 500.0,
             "tried_ms": [0.25, 0.5],
         },
-        data={"rows": 1000, "rejected": {"no time": 3}, "users": 20, "statistics": {"anomalies": ["price: odd"]}},
+        data={
+            "rows": 1000,
+            "rejected": {"no time": 3},
+            "users": 20,
+            "statistics": {"anomalies": ["price: odd"]},
+        },
         examples=[
-            {"user": "secret-7", "past_events": 3, "history": ["c", "gone"], "items": ["a", "b"], "taken": ["b"]}
+            {
+                "user": "secret-7",
+                "past_events": 3,
+                "history": ["c", "gone"],
+                "items": ["a", "b"],
+                "taken": ["b"],
+            }
         ],
         days=[Day(d, str(d), "accepted", m) for d, m in zip(days, told, strict=True)],
-        previous=Previous(manifest=manifest(days[2], items=3), live=True, items={"a": "An a", "old": "Old one"}),
+        previous=Previous(
+            manifest=manifest(days[2], items=3), live=True, items={"a": "An a", "old": "Old one"}
+        ),
         items={"a": "An a", "b": "A <b>bold</b> one & more", "c": None, "d": "d"},
     )

@@ -25,15 +25,26 @@ def measures(recall, **more):
         "overlap@50": 0.125,
         "popular_share@50": 0.75,
         "slices": {"users": sliced, "items": {**sliced, "outside": {"true": 7}}},
-        "intervals": {"recall@50": [recall * 0.9, recall * 1.1], "recall@50/users:0": [0.0, recall]},
+        "intervals": {
+            "recall@50": [recall * 0.9, recall * 1.1],
+            "recall@50/users:0": [0.0, recall],
+        },
         **more,
     }
 
 
 def metrics(progressive, held, before=None):
-    """As twinspire_core/contracts/model_bundle.py says; the mix finds a tenth more than the two-tower."""
-    lists = {"most_popular": measures(0.05), "popular_lately": measures(0.0625), "past": measures(0.03)}
-    change = {"recall@50": {"change": held / before - 1, "low": -0.01, "high": 0.25}} if before else None
+    """As twinspire_core/contracts/model_bundle.py says; the mix finds a tenth more than the
+    two-tower.
+    """
+    lists = {
+        "most_popular": measures(0.05),
+        "popular_lately": measures(0.0625),
+        "past": measures(0.03),
+    }
+    change = (
+        {"recall@50": {"change": held / before - 1, "low": -0.01, "high": 0.25}} if before else None
+    )
     return {
         "progressive": measures(progressive) if progressive else None,
         "baselines": lists,
@@ -47,7 +58,12 @@ def metrics(progressive, held, before=None):
         },
         "mix": {
             "progressive": measures(progressive * 1.1) if before else None,
-            "holdout": {"users": 20, "candidate": measures(held * 1.1), "baseline": None, "change": None},
+            "holdout": {
+                "users": 20,
+                "candidate": measures(held * 1.1),
+                "baseline": None,
+                "change": None,
+            },
             "fitted": {"on": "progressive", "day": "2024-05-04"},
         },
         "train": {
@@ -78,7 +94,13 @@ def manifest(day, items=4, **more):
     settings = {"train": {"epochs": 3, "dimension": 16}, "features": {"user": {"kind": "id"}}}
     given = {"settings": settings, "quality": quality, "software": {"tensorflow": "2.21.0"}, **more}
     return Manifest.create(
-        pipeline="tiny", day=day, files={}, items=items, dimension=16, parent="2024-05-03-x", **given
+        pipeline="tiny",
+        day=day,
+        files={},
+        items=items,
+        dimension=16,
+        parent="2024-05-03-x",
+        **given,
     )
 
 
@@ -106,8 +128,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if "style" not in self._open and "svg" not in self._open:
-            apart = "" if self.elements and self.elements[-1][0] == "wbr" else " "  # a line may break inside a word
-            self.parts[self._part] = f"{self.parts.get(self._part, '')}{apart}{data.strip()}".strip()
+            # A line may break inside a word
+            apart = "" if self.elements and self.elements[-1][0] == "wbr" else " "
+            self.parts[self._part] = (
+                f"{self.parts.get(self._part, '')}{apart}{data.strip()}".strip()
+            )
 
     def all(self, tag, **wanted):
         return [a for t, a in self.elements if t == tag and wanted.items() <= a.items()]

@@ -17,15 +17,24 @@ chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is 
 
 
 def browse(tmp_path, *options):
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(["chromium", *quiet, *options], capture_output=True, text=True, timeout=120)
+    quiet = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    done = subprocess.run(
+        ["chromium", *quiet, *options], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 @chromium
 def test_a_phone_shows_it_without_scrolling_sideways(facts, tmp_path):
-    wide = replace(facts, items={**facts.items, "a": "Donaudampfschifffahrtsgesellschaft" * 3}, user_store=True)
+    wide = replace(
+        facts, items={**facts.items, "a": "Donaudampfschifffahrtsgesellschaft" * 3}, user_store=True
+    )
     probe = """<script>
       document.querySelectorAll("details").forEach(d => d.open = true);
       const out = [...document.querySelectorAll("body *")]

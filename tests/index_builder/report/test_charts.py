@@ -17,13 +17,17 @@ from index_builder.report.page import render
 
 
 def test_every_colour_is_defined_for_light_and_dark(facts):
-    light, dark = re.findall(r":root \{(.*?)\}", files(charts.__package__).joinpath("page.css").read_text(), re.S)
+    light, dark = re.findall(
+        r":root \{(.*?)\}", files(charts.__package__).joinpath("page.css").read_text(), re.S
+    )
     for scheme in (light, dark):
         assert set(re.findall(r"var\(--([\w-]+)\)", render(facts).decode())) - {"c"} <= set(
             re.findall(r"--(\w+):", scheme)
         )
         assert set(charts.COLOURS) <= set(re.findall(r"--(\w+):", scheme))
-    assert not re.findall("|".join(charts.COLOURS.values()), render(facts).decode()), "no placeholder is left"
+    assert not re.findall("|".join(charts.COLOURS.values()), render(facts).decode()), (
+        "no placeholder is left"
+    )
 
 
 def test_every_picture_is_told_in_words_and_numbers(facts):
@@ -37,14 +41,18 @@ def test_every_picture_is_told_in_words_and_numbers(facts):
 
 def path_points(svg, colour, with_=""):
     """Places of the lines of a colour, in units of the picture."""
-    drawn = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none;[^"]*{with_}[^"]*stroke: var\(--{colour}\)', svg)
+    drawn = re.findall(
+        rf'<path d="([^"]*)"[^>]*style="fill: none;[^"]*{with_}[^"]*stroke: var\(--{colour}\)', svg
+    )
     return [np.array(re.findall(r"[ML] (\S+) (\S+)", d), float) for d in drawn]
 
 
 def test_lines_are_where_their_values_are():
     days = [FIRST + timedelta(days=n) for n in (0, 1, 3)]
     values = [0.1, 0.3, 0.2]
-    (points,) = path_points(charts.by_day("t", days, [charts.Series(colour="past", values=values)], "x"), "past")
+    (points,) = path_points(
+        charts.by_day("t", days, [charts.Series(colour="past", values=values)], "x"), "past"
+    )
     x, y = points.T
     assert (x[1] - x[0]) * 2 == pytest.approx(x[2] - x[1], rel=1e-3), "a missing day leaves a gap"
     assert (y[0] - y[1]) / (y[2] - y[1]) == pytest.approx((0.3 - 0.1) / (0.3 - 0.2), rel=1e-3)
@@ -55,9 +63,13 @@ def test_right_estimates_lie_on_the_diagonal():
     svg = charts.against("t", [0.5, 0.05, 0.005], [0.5, 0.1, 0.005], ("true", "estimated"))
     (line,) = path_points(svg, "muted", "stroke-dasharray")
     slope, at = np.polyfit(line[:, 0], line[:, 1], 1)
-    dots = np.array(re.findall(r'<use [^>]*x="(\S+)" y="(\S+)"[^>]*fill: var\(--two_tower\)', svg), float)
+    dots = np.array(
+        re.findall(r'<use [^>]*x="(\S+)" y="(\S+)"[^>]*fill: var\(--two_tower\)', svg), float
+    )
     off = dots[:, 1] - (slope * dots[:, 0] + at)
-    assert len(dots) == 3 and abs(off[[0, 2]]).max() < 0.01 and off[1] < -5, "a point above is estimated too high"
+    assert len(dots) == 3 and abs(off[[0, 2]]).max() < 0.01 and off[1] < -5, (
+        "a point above is estimated too high"
+    )
 
 
 def test_the_line_of_recall_and_latency_has_the_settings_that_none_beats():
@@ -67,9 +79,12 @@ def test_the_line_of_recall_and_latency_has_the_settings_that_none_beats():
         any((a, b) != (c, d) and c <= a and d >= b for c, d in zip(x, y, strict=True))
         for a, b in zip(x, y, strict=True)
     ]
-    assert charts.frontier(x, y) == sorted((i for i in range(6) if not beaten[i]), key=lambda i: x[i])
+    assert charts.frontier(x, y) == sorted(
+        (i for i in range(6) if not beaten[i]), key=lambda i: x[i]
+    )
     svg = charts.tradeoff("t", x, y, None, 0.9, ("ms", "recall"))
     lines = path_points(svg, "parent")
     assert any(
-        len(points) == 4 and (np.diff(points[:, 0]) > 0).all() and (np.diff(points[:, 1]) < 0).all() for points in lines
+        len(points) == 4 and (np.diff(points[:, 0]) > 0).all() and (np.diff(points[:, 1]) < 0).all()
+        for points in lines
     )

@@ -16,7 +16,14 @@ from index_builder.report.page import render
 
 def first_day(facts):
     told = {**facts.metrics, "progressive": None, "frequency": None, "popularity": None, "mix": {}}
-    told["holdout"] = {"users": 0, "days": 1, "candidate": None, "baseline": None, "change": None, "baselines": {}}
+    told["holdout"] = {
+        "users": 0,
+        "days": 1,
+        "candidate": None,
+        "baseline": None,
+        "change": None,
+        "baselines": {},
+    }
     day = Day(facts.manifest.date, "v", "this", told)
     index = {**facts.index, "tried": []}
     return replace(
@@ -36,7 +43,12 @@ def first_day(facts):
 def test_the_page_needs_nothing_else(facts, change):
     page = shown(change(facts))
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.elements}
-    links = [v for _, a in page.elements for n, v in a.items() if n in ("href", "xlink:href", "src", "srcset")]
+    links = [
+        v
+        for _, a in page.elements
+        for n, v in a.items()
+        if n in ("href", "xlink:href", "src", "srcset")
+    ]
     assert links and all(link.startswith("#") for link in links)
     html = render(change(facts)).decode()
     assert not re.findall(r"@import|https?:|url\((?!#)", html)
@@ -51,9 +63,15 @@ def test_what_was_measured_stands_there(facts):
     assert "2024-05-03 0.300 0.330 0.050 0.062 0.030" in parts["days"]
     assert "this version 0.125 0.250 0.083 0.062" in parts["lists"]
     assert "25.0% 50.0% 12.5% 75.0%" in parts["lists"]
-    assert "1-4 10 0.100 0.110 0.025 0.031 0.015" in parts["slices"] and "7 items taken were not in" in parts["slices"]
+    assert (
+        "1-4 10 0.100 0.110 0.025 0.031 0.015" in parts["slices"]
+        and "7 items taken were not in" in parts["slices"]
+    )
     assert "two-tower 0.200 (0.180–0.220)" in parts["sources"]
-    assert "off by a factor of 1.25" in parts["frequency"] and "5.0000% 10.0000% 2.00" in parts["frequency"]
+    assert (
+        "off by a factor of 1.25" in parts["frequency"]
+        and "5.0000% 10.0000% 2.00" in parts["frequency"]
+    )
     assert "finds 0.9850 of the 10 exact neighbours; 0.98 was asked for" in parts["index"]
     assert "all 40 0.9900 700 0.500" in parts["index"] and "0.50 ms for one query" in parts["index"]
     assert "3 of 1,000 records were set aside as malformed (0.30%)" in parts["data"]
@@ -65,15 +83,29 @@ def test_what_was_measured_stands_there(facts):
 
 def test_a_second_objective_is_told_where_there_is_one(facts):
     held = {"labels": 1234, "rmse": 0.8123, "rmse_of_mean": 1.2}
-    found = {"loss": "squared", "labels": 50_000, "mean": 3.5, "curve": [], "progressive": None, "holdout": held}
+    found = {
+        "loss": "squared",
+        "labels": 50_000,
+        "mean": 3.5,
+        "curve": [],
+        "progressive": None,
+        "holdout": held,
+    }
     told = shown(replace(facts, metrics={**facts.metrics, "auxiliary": found})).parts["learning"]
-    assert "learned from 50,000 labels; their mean is 3.500" in told and "the version before" not in told
-    assert "Labels of users held out (1,234): root mean square error 0.812; always saying the mean, 1.200." in told
+    assert (
+        "learned from 50,000 labels; their mean is 3.500" in told
+        and "the version before" not in told
+    )
+    assert (
+        "Labels of users held out (1,234): root mean square error 0.812; always saying the mean,"
+        " 1.200." in told
+    )
     shares = {"labels": 9, "log_loss": 0.5, "log_loss_of_mean": 0.7, "auc": 0.75}
     found |= {"loss": "logistic", "progressive": shares, "holdout": None}
     told = shown(replace(facts, metrics={**facts.metrics, "auxiliary": found})).parts["learning"]
     assert (
-        "Labels of the day, by the version before it (9): log loss 0.500; always saying the mean, 0.700. Of a" in told
+        "Labels of the day, by the version before it (9): log loss 0.500; always saying the mean,"
+        " 0.700. Of a" in told
     )
     assert "Of a label 1 and a label 0, the former is higher in 75.0%." in told
     assert "labels" not in shown(facts).parts["learning"]
@@ -85,8 +117,12 @@ def test_the_mix_stands_beside_its_sources(facts):
     assert "2024-05-02 0.100 0.110" in parts["days"]
     assert "mix 0.220 (0.198–0.242) two-tower 0.200" in parts["sources"], "the best first"
     assert "two-tower 1.00 0.25 taken before 0.00 0.75" in parts["sources"]
-    assert "its mix of sources 0.110 0.220" in parts["lists"] and "its mix of sources 0.138 0.275" in parts["lists"]
-    # Of held-out users of several days the mix is not measured: theirs and its figures are not of the same users.
+    assert (
+        "its mix of sources 0.110 0.220" in parts["lists"]
+        and "its mix of sources 0.138 0.275" in parts["lists"]
+    )
+    # Of held-out users of several days the mix is not measured: theirs and its figures are not of
+    # the same users.
     held = {**facts.metrics["holdout"], "users": 60, "days": 3}
     parts = shown(replace(facts, metrics={**facts.metrics, "holdout": held})).parts
     assert "its mix of sources 0.138" not in parts["lists"]
@@ -96,13 +132,21 @@ def test_the_mix_stands_beside_its_sources(facts):
 
 
 def test_what_changed_since_the_live_version(facts):
-    new = facts.manifest.model_copy(update={"settings": {"train": {"epochs": 5, "dimension": 16, "skip": True}}})
+    new = facts.manifest.model_copy(
+        update={"settings": {"train": {"epochs": 5, "dimension": 16, "skip": True}}}
+    )
     part = shown(replace(facts, manifest=new)).parts["changes"]
     assert f"Compared with {facts.previous.manifest.version}, the live version" in part
-    assert "train.epochs 3 5" in part and "train.skip – true" in part and "features.user.kind id –" in part
+    assert (
+        "train.epochs 3 5" in part
+        and "train.skip – true" in part
+        and "features.user.kind id –" in part
+    )
     assert "train.dimension" not in part and "tensorflow" not in part
     assert "items 3 4 +33.3%" in part
-    assert "3 items are new in the catalogue" in part and "1 items are gone from the catalogue" in part
+    assert (
+        "3 items are new in the catalogue" in part and "1 items are gone from the catalogue" in part
+    )
     assert "old Old one" in part and "An a" not in part
     assert "Settings: none changed" in shown(facts).parts["changes"]
 
@@ -112,7 +156,9 @@ def test_the_first_day_says_what_it_cannot_show(facts):
     assert "There is no such figure yet" in parts["days"]
     assert "Nothing was published before" in parts["changes"]
     assert "no version before this one" in parts["lists"]
-    assert "train.correction is none" in parts["frequency"] and "not measured" in parts["popularity"]
+    assert (
+        "train.correction is none" in parts["frequency"] and "not measured" in parts["popularity"]
+    )
     assert "There are none" in parts["examples"] and "No settings were tried" in parts["index"]
     assert "working files of the features stage are gone" in parts["data"]
 
@@ -120,17 +166,29 @@ def test_the_first_day_says_what_it_cannot_show(facts):
 @pytest.mark.parametrize(
     ("tuning", "text"),
     [
-        ({"how": "inherited"}, "are inherited from v3; they were searched for on 1 May 2024, and still reach it."),
+        (
+            {"how": "inherited"},
+            "are inherited from v3; they were searched for on 1 May 2024, and still reach it.",
+        ),
         (
             {"why": "recall was 0.9"},
             "were searched for on 1 May 2024 and tuned again for this version: recall was 0.9.",
         ),
-        ({"why": "no version", "version": None}, "Its settings were searched for anew: no version."),
+        (
+            {"why": "no version", "version": None},
+            "Its settings were searched for anew: no version.",
+        ),
         ({"why": "no version", "version": None, "kinds": []}, "4 items. It finds"),
     ],
 )
 def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
-    told = {"how": "tuned", "version": "v3", "why": "", "searched": "2024-05-01", "kinds": ["tree"]} | tuning
+    told = {
+        "how": "tuned",
+        "version": "v3",
+        "why": "",
+        "searched": "2024-05-01",
+        "kinds": ["tree"],
+    } | tuning
     index = {**facts.index, "tuning": told, "tried": facts.index["tried"][:1]}
     page = shown(replace(facts, index=index))
     assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
@@ -149,28 +207,59 @@ def test_the_gate_shows_slices_and_limits(facts):
     limits = {"max_drop": 0.1, "max_slice_drop": 0.2, "max_lead_drop": 0.3, "min_users": 200}
     floors = {"recall@50/users:0": 0.0625}
     gate = {**limits, "floors": floors, "ceilings": {"overlap@50": 0.25, "mix/overlap@50": 0.75}}
-    one = {"users": 1300, "candidate": 0.125, "baseline": 0.25, "change": -0.5, "low": -0.6, "high": -0.4, "differ": 99}
-    slices = {"users:0": one, "users:1-4": {**one, "low": None, "high": None}, "users:5+": {**one, "baseline": None}}
-    lead = {"lead": 0.5, "low": 0.4, "high": 0.625, "popular_today": 0.5, "differ": 99, "before": [1.25, 0.75]}
+    one = {
+        "users": 1300,
+        "candidate": 0.125,
+        "baseline": 0.25,
+        "change": -0.5,
+        "low": -0.6,
+        "high": -0.4,
+        "differ": 99,
+    }
+    slices = {
+        "users:0": one,
+        "users:1-4": {**one, "low": None, "high": None},
+        "users:5+": {**one, "baseline": None},
+    }
+    lead = {
+        "lead": 0.5,
+        "low": 0.4,
+        "high": 0.625,
+        "popular_today": 0.5,
+        "differ": 99,
+        "before": [1.25, 0.75],
+    }
     judged = {**facts.gate, "figures": {"slices": slices, "lead": lead, "mix": one}}
     settings = {**facts.manifest.settings, "gate": gate}
-    part = shown(replace(facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings}))).parts
+    part = shown(
+        replace(
+            facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings})
+        )
+    ).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
     assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
     assert "beyond −20%, in slices of 200 users or more" in part["gate"]
     assert "recall@50/users:0 0.125 (0.000–0.250) ≥ 0.0625" in part["gate"]
-    assert "overlap@50 0.125 ≤ 0.25" in part["gate"] and "overlap@50 of the mix 0.125 ≤ 0.75" in part["gate"]
+    assert (
+        "overlap@50 0.125 ≤ 0.25" in part["gate"]
+        and "overlap@50 of the mix 0.125 ≤ 0.75" in part["gate"]
+    )
     said = "0.50 times 0.500 (0.40 to 0.62); before 0.75 to 1.25 −30% of the median before"
     assert f"recall@50 beside what the day’s other users took most {said}" in part["gate"]
     judged = {**judged, "figures": {"lead": {**lead, "low": None, "before": []}}}
     assert "took most 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
-    assert "the mix, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%" in part["gate"]
+    assert (
+        "the mix, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%" in part["gate"]
+    )
 
 
 def test_users_are_named_only_where_versions_carry_them(facts):
     assert "secret-7" not in render(facts).decode() and "User A" in shown(facts).parts["examples"]
     named = shown(replace(facts, user_store=True)).parts["examples"]
-    assert "User secret-7, 3 events before" in named and "took 1 item that day, 1 of them among these" in named
+    assert (
+        "User secret-7, 3 events before" in named
+        and "took 1 item that day, 1 of them among these" in named
+    )
 
 
 def test_names_out_of_logs_are_text(facts):

@@ -1,4 +1,6 @@
-"""When an index takes over an earlier version's settings, and when they are tuned again or searched for anew."""
+"""When an index takes over an earlier version's settings, and when they are tuned again or searched
+for anew.
+"""
 
 import json
 from dataclasses import replace
@@ -30,7 +32,9 @@ def loose(rows: int, seed: int = 0, noise: float = NOISE) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def run(folder: Path, vectors: np.ndarray, queries: np.ndarray, start: Start | None = None, **wanted) -> dict:
+def run(
+    folder: Path, vectors: np.ndarray, queries: np.ndarray, start: Start | None = None, **wanted
+) -> dict:
     """The index stage; its index.json."""
     ctx = stage(folder, vectors, queries, **(WANTED | wanted))
     index_stage.run(replace(ctx, start=start) if start else ctx)
@@ -64,7 +68,11 @@ def test_settings_that_still_do_are_kept_and_nothing_else_is_tried(tmp_path, yes
     assert now["tuning"] == {**told["tuning"], **expected}
     assert now["reasons"] == told["reasons"] and now["recall"] == told["recall"]
     files = [
-        {p.relative_to(home): p.read_bytes() for p in (home / "index/index").rglob("*") if p.is_file()}
+        {
+            p.relative_to(home): p.read_bytes()
+            for p in (home / "index/index").rglob("*")
+            if p.is_file()
+        }
         for home in (folder, tmp_path)
     ]
     assert files[0] == files[1] and len(files[0]) > 3
@@ -75,12 +83,18 @@ def test_settings_that_miss_the_target_are_tuned_from_where_they_were(tmp_path, 
     vectors, queries = loose(ITEMS, 0, 1.26), loose(600, 1, 1.26)
     now = run(tmp_path, vectors, queries, start)
     assert now["tuning"]["how"] == "tuned" and now["tuning"]["version"] == YESTERDAY
-    assert f"with the settings of {YESTERDAY} recall was {now['tried'][0]['recall']:.4f}" in now["tuning"]["why"]
+    assert (
+        f"with the settings of {YESTERDAY} recall was {now['tried'][0]['recall']:.4f}"
+        in now["tuning"]["why"]
+    )
     assert now["recall"] >= now["recall_target"]
     then, found = (work(Settings(**figures["settings"]), ITEMS) for figures in (told, now))
     assert then < found < then * 4 / 3
     assert {point["leaves"] for point in now["tried"]} == {told["settings"]["leaves"]}
-    assert now["tuning"]["searched"] == told["tuning"]["searched"] and now["tuning"]["work"] == told["tuning"]["work"]
+    assert (
+        now["tuning"]["searched"] == told["tuning"]["searched"]
+        and now["tuning"]["work"] == told["tuning"]["work"]
+    )
     assert len(now["tried"]) < len(told["tried"])
 
 
@@ -114,17 +128,29 @@ def told_of(**figures) -> Start:
         (12_000, 8, ("tree",), {}, told_of(), "12,000 items; there were 9,000 when"),
         (6_001, 8, ("tree",), {}, told_of(), ""),
         (6_000, 8, ("tree",), {}, told_of(), "6,000 items; there were 9,000 when"),
-        # What counts is the size when they were searched for, not yesterday's: growth by a tenth a day adds up.
+        # What counts is the size when they were searched for, not yesterday's: growth by a tenth a
+        # day adds up.
         (12_000, 8, ("tree",), {}, told_of(items=11_500), "12,000 items; there were 9,000 when"),
-        (9_000, 7, ("tree",), {}, told_of(), "vectors of 7 numbers; those of 2023-12-31-0000000a have 8"),
+        (
+            9_000,
+            7,
+            ("tree",),
+            {},
+            told_of(),
+            "vectors of 7 numbers; those of 2023-12-31-0000000a have 8",
+        ),
         (9_000, 8, ("tree", "quantised"), {}, told_of(), "other kinds of index suit 9,000 items"),
         (9_000, 8, ("tree",), {"recall_target": 0.8}, told_of(), "was tuned for recall@20 0.9"),
         (9_000, 8, ("tree",), {}, told_of(k=10), "was tuned for recall@10 0.9"),
         (9_000, 8, ("tree",), {}, Start(why="it was rolled back"), "it was rolled back"),
     ],
 )
-def test_a_change_of_size_width_or_wishes_is_searched_for_anew(items, width, kinds, wanted, start, why):
-    found = unfit(start, np.zeros((items, width), np.float32), K, kinds, Wanted(**(WANTED | wanted)))
+def test_a_change_of_size_width_or_wishes_is_searched_for_anew(
+    items, width, kinds, wanted, start, why
+):
+    found = unfit(
+        start, np.zeros((items, width), np.float32), K, kinds, Wanted(**(WANTED | wanted))
+    )
     assert why in found and bool(why) == bool(found)
 
 
@@ -132,6 +158,11 @@ def test_what_was_exact_stays_exact_without_a_codebook(tmp_path, monkeypatch):
     monkeypatch.setattr("twinspire_core.search.scann_index.ScannIndex.build", None)
     told = told_of(items=1_500, settings={"kind": "exact", "k": K}).index
     told["tuning"] |= {"items": 1_500, "work": 3_000}
-    now = run(tmp_path, clustered(1_500, 8), clustered(50, 8, seed=1), Start(version=YESTERDAY, index=told))
+    now = run(
+        tmp_path,
+        clustered(1_500, 8),
+        clustered(50, 8, seed=1),
+        Start(version=YESTERDAY, index=told),
+    )
     assert now["kind"] == "exact" and now["tuning"]["how"] == "inherited" and now["recall"] == 1
     assert now["tuning"]["version"] == YESTERDAY and date.fromisoformat(now["tuning"]["searched"])

@@ -15,9 +15,13 @@ from twinspire_core.search.scann_index import ScannIndex
 
 
 class Ladder:
-    """An index whose recall is known: it finds the first so many of the true neighbours, by leaves and rescoring."""
+    """An index whose recall is known: it finds the first so many of the true neighbours, by leaves
+    and rescoring.
+    """
 
-    def __init__(self, vectors: np.ndarray, settings: Settings, found: np.ndarray, truth: np.ndarray) -> None:
+    def __init__(
+        self, vectors: np.ndarray, settings: Settings, found: np.ndarray, truth: np.ndarray
+    ) -> None:
         self.vectors, self.settings, self.found, self.truth = vectors, settings, found, truth
 
     def __len__(self) -> int:
@@ -49,13 +53,18 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
         reaching = [
             s
             for s in everything
-            if settings_search.recall(vectors, truth, index.with_settings(s).scan(queries, k)[0]).sure >= 0.6
+            if settings_search.recall(
+                vectors, truth, index.with_settings(s).scan(queries, k)[0]
+            ).sure
+            >= 0.6
         ]
         enough = [costs[s] for s in reaching]
         for below in (np.inf, np.median(list(costs.values())), min(enough)):
             tried: list[settings_search.Point] = []
             best = settings_search.tune(index, truth, 0.6, tried.append, below)
-            assert (best.work if best else None) == min((cost for cost in enough if cost < below), default=None)
+            assert (best.work if best else None) == min(
+                (cost for cost in enough if cost < below), default=None
+            )
             assert len(tried) < len(everything) / 3
         assert 1 < len(enough) < len(everything) / 2
         for missed in rng.choice([s for s in everything if s not in reaching], 5):
@@ -66,11 +75,15 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
             ]
             for below in (np.inf, np.median(enough), min(above, default=0)):
                 best = settings_search.step_up(index, truth, 0.6, lambda point: None, missed, below)
-                assert (best.work if best else None) == min((cost for cost in above if cost < below), default=None)
+                assert (best.work if best else None) == min(
+                    (cost for cost in above if cost < below), default=None
+                )
 
 
 def test_settings_that_miss_step_up_to_the_least_work_that_does():
-    """Of 20 neighbours 11 are wanted. 28 leaves find them alone, some more rescoring finds them with less work."""
+    """Of 20 neighbours 11 are wanted. 28 leaves find them alone, some more rescoring finds them
+    with less work.
+    """
     vectors, k, leaves = clustered(4_000), 20, 60
     queries = clustered(30, seed=1)
     rows, _ = exact.search(vectors, queries, k)
@@ -84,13 +97,17 @@ def test_settings_that_miss_step_up_to_the_least_work_that_does():
     )
     assert best and (best.settings.rescored, best.settings.leaves_searched) == (6 * k, 17)
     assert best.work < settings_search.work(replace(missed, leaves_searched=28), len(index))
-    assert [point.work for point in tried] == sorted(point.work for point in tried) and tried[-1] is best
+    assert [point.work for point in tried] == sorted(point.work for point in tried) and tried[
+        -1
+    ] is best
 
 
 def test_bisection_finds_the_first_of_any_number():
     for count in range(9):
         for first in range(count + 1):
-            found = settings_search._first(range(count), lambda n, first=first: (n,) if n >= first else None)
+            found = settings_search._first(
+                range(count), lambda n, first=first: (n,) if n >= first else None
+            )
             assert found == ((first,) if first < count else None)
 
 
@@ -99,27 +116,41 @@ def test_the_kind_with_the_least_work_is_taken():
     built = index_stage.build(vectors, queries, Wanted(exact_below=0, k=50))
     # A scan of all codes is more work than the tree: it is not even trained.
     assert {point.settings.kind for point in built.tried} == {"tree"}
-    assert "no settings of quantised with codes of 2 dimensions can do less work than tree" in built.reasons
+    assert (
+        "no settings of quantised with codes of 2 dimensions can do less work than tree"
+        in built.reasons
+    )
     sure = [point.work for point in built.tried if point.recall.sure >= 0.98]
-    assert settings_search.work(built.index.settings, len(vectors)) == min(sure) < 0.8 * 2 * len(vectors)
+    assert (
+        settings_search.work(built.index.settings, len(vectors))
+        == min(sure)
+        < 0.8 * 2 * len(vectors)
+    )
 
 
 @pytest.mark.parametrize(
     ("rescored", "winner"),
     [
-        # Work of 2,000 + 40 each; of 324 + 40 each; of 369 + 40 each. That of exact search is 4,000.
+        # Work of 2,000 + 40 each; of 324 + 40 each; of 369 + 40 each. That of exact search is
+        # 4,000.
         ((10, 90, 90), ("quantised", 2)),
         ((10, 50, 60), ("tree", 2)),
         ((40, 60, 55), ("tree", 1)),
         ((31, 75, 80), ("exact", 2)),  # a fifth has to be saved
     ],
 )
-def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(monkeypatch, rescored, winner):
+def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(
+    monkeypatch, rescored, winner
+):
     found = dict(zip([("quantised", 2), ("tree", 2), ("tree", 1)], rescored, strict=True))
 
     def tune(index, truth, target, tried, below):
         s = index.settings
-        settings = replace(s, rescored=found[s.kind, s.code_dimensions], leaves_searched=1 if s.kind == "tree" else 0)
+        settings = replace(
+            s,
+            rescored=found[s.kind, s.code_dimensions],
+            leaves_searched=1 if s.kind == "tree" else 0,
+        )
         point = settings_search.Point(
             settings, settings_search.Recall(1, 0), settings_search.work(settings, len(index)), 0
         )
@@ -137,14 +168,18 @@ def test_finer_codes_are_left_out_only_where_they_would_not_win():
     for items, target in ((3_000, 0.7), (3_000, 0.9), (6_000, 0.97)):
         vectors, queries = clustered(items), clustered(300, seed=1)
         truth, leaves = settings_search.Truth.of(vectors, queries, k), round(items**0.5)
-        coarse, fine = (ScannIndex.build(vectors, settings_search.untuned("tree", n, k, leaves)) for n in (2, 1))
+        coarse, fine = (
+            ScannIndex.build(vectors, settings_search.untuned("tree", n, k, leaves)) for n in (2, 1)
+        )
         best = settings_search.tune(coarse, truth, target, lambda point: None)
         won = settings_search.tune(fine, truth, target, lambda point: None)
         for below in (best.work / 1.3, best.work, best.work * 1.3):
             cheaper = settings_search.affordable(fine.settings, items, below)
             if cheaper:
                 tree = coarse.with_settings(best.settings)
-                suffice = settings_search.leaves_suffice(tree, cheaper, truth, target, lambda point: None)
+                suffice = settings_search.leaves_suffice(
+                    tree, cheaper, truth, target, lambda point: None
+                )
                 assert suffice or won.work >= below
                 told.add(suffice)
     assert told == {True, False}

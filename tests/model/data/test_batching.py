@@ -30,7 +30,10 @@ def _orders(tiny, rows, day, **train):
     layout, settings = tiny.layout(pipeline), pipeline.train
     epochs = range(settings.epochs)
     return np.stack(
-        [np.concatenate([b.rows for b in training_batches(rows, layout, settings, day, epoch)]) for epoch in epochs]
+        [
+            np.concatenate([b.rows for b in training_batches(rows, layout, settings, day, epoch)])
+            for epoch in epochs
+        ]
     )
 
 
@@ -40,7 +43,10 @@ def test_orders_of_two_epochs_and_of_two_days_differ(tiny, rows, pooling, order)
     train = {"epochs": 2, "order": order, "history": {"pooling": pooling}}
     orders = _orders(tiny, rows, MONDAY, **train)
     assert (np.sort(orders, axis=1) == np.arange(200)).all()
-    assert not (orders[0] == orders[1]).all() and (orders == _orders(tiny, rows, MONDAY, **train)).all()
+    assert (
+        not (orders[0] == orders[1]).all()
+        and (orders == _orders(tiny, rows, MONDAY, **train)).all()
+    )
     assert not (orders == _orders(tiny, rows, TUESDAY, **train)).all()
     hours = np.diff(rows.time[orders] // HOUR)
     assert (hours >= 0).all() if order == "time" else (hours < 0).any()
@@ -48,7 +54,9 @@ def test_orders_of_two_epochs_and_of_two_days_differ(tiny, rows, pooling, order)
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 def test_zero_minutes_keep_the_order_of_time(tiny, rows, pooling):
-    (order,) = _orders(tiny, rows, MONDAY, epochs=1, shuffle_minutes=0, history={"pooling": pooling})
+    (order,) = _orders(
+        tiny, rows, MONDAY, epochs=1, shuffle_minutes=0, history={"pooling": pooling}
+    )
     assert (order == np.arange(200)).all()
 
 
@@ -57,12 +65,15 @@ def test_rows_are_shuffled_within_their_block_and_those_of_a_run_stay_together()
     order = shuffled(block, together, np.random.default_rng(0))
     assert sorted(order) == list(range(600)) and (order // 60 == block).all()
     assert all((np.diff(order[at : at + 60 : 3]) < 0).any() for at in range(0, 600, 60))
-    assert (order.reshape(-1, 3) - order[::3, np.newaxis] == [0, 1, 2]).all() and (order[::3] % 3 == 0).all()
+    assert (order.reshape(-1, 3) - order[::3, np.newaxis] == [0, 1, 2]).all() and (
+        order[::3] % 3 == 0
+    ).all()
 
 
 @pytest.mark.parametrize("most", [1, 4, 1000])
 def test_a_basket_is_cut_into_parts_that_are_about_equally_large(rows, most):
-    basket = np.random.default_rng(3).integers(0, 30, 200)  # 30 times and users, some twenty of them large
+    # 30 times and users, some twenty of them large
+    basket = np.random.default_rng(3).integers(0, 30, 200)
     basket[50:100], basket = 7, np.sort(basket)
     rows = replace(rows, time=basket // 2, user=basket % 2)
     first, second = (baskets(rows, most, np.random.default_rng(seed)) for seed in (0, 1))
@@ -80,9 +91,15 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
     """And so a batch holds few lists, each for several rows."""
     basket = np.arange(200) // 10
     history = tiny.columns(20)["recent"][basket]
-    rows = replace(rows, time=basket, user=basket % 3, features={**rows.features, "recent": history})
+    rows = replace(
+        rows, time=basket, user=basket % 3, features={**rows.features, "recent": history}
+    )
     pipeline = tiny.pipeline(
-        train={"batch_size": 2 * BASKET_PARTS, "order": "shuffled", "negatives": {"mask_positives": masked}}
+        train={
+            "batch_size": 2 * BASKET_PARTS,
+            "order": "shuffled",
+            "negatives": {"mask_positives": masked},
+        }
     )
     for batch, features in training_batches(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
         pairs = np.mean(basket[batch[1:]] == basket[batch[:-1]])
@@ -98,5 +115,8 @@ def test_features_are_those_of_the_rows(tiny, rows):
             expected = rows.features[name][batch]
             if isinstance(column, EmbeddingBags):
                 lists = np.split(column.ids[column.place], np.cumsum(column.count)[:-1])
-                column, expected = np.concatenate([lists[n] for n in column.of]), expected[expected > 0]
+                column, expected = (
+                    np.concatenate([lists[n] for n in column.of]),
+                    expected[expected > 0],
+                )
             np.testing.assert_array_equal(column, expected)

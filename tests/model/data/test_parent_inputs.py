@@ -13,8 +13,14 @@ EDITS = {
         ["shape (now a list of 4 numbers, was a list of 3 numbers)"],
     ),
     "removed": ({"week": None}, ["week (now gone, was a number)"]),
-    "renamed": ({"week": None, "weekly": {"kind": "count", "days": 7}}, ["week (now gone, was a number)"]),
-    "other tower": ({"device": {"kind": "category", "tower": "item"}}, ["device (now gone, was a text)"]),
+    "renamed": (
+        {"week": None, "weekly": {"kind": "count", "days": 7}},
+        ["week (now gone, was a number)"],
+    ),
+    "other tower": (
+        {"device": {"kind": "category", "tower": "item"}},
+        ["device (now gone, was a text)"],
+    ),
     "of a time": (
         {"when": {"kind": "number", "tower": "query"}},
         ["when_hour (now gone, was a number)", "when_weekday (now gone, was a number)"],

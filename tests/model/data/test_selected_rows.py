@@ -35,7 +35,9 @@ def test_chosen_rows_are_read_whole(wide, rows):
 
 def test_only_row_groups_with_chosen_rows_are_read(wide, monkeypatch):
     read, real = [], pq.ParquetFile.read_row_group
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda self, n, *a: read.append(n) or real(self, n, *a))
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda self, n, *a: read.append(n) or real(self, n, *a)
+    )
     wide.whole(wide.narrow.filter(pa.array(np.arange(100) == 45)))
     assert read == [1]
 
@@ -49,7 +51,20 @@ def test_keys_of_a_table_hold_ids_as_they_are():
     """Ids that differ by a trailing NUL are two, and a long one makes no other key longer."""
     tokens = pa.array(["a", "a\0", "é", "x" * 1500])
     spec = TableSpec(name="item", tokens=tokens, shared=2, hashed=False, dimension=4, setting="")
-    assert spec.keys.to_pylist() == ["missing", "=a", "=a\0", "=é", "=" + "x" * 1500, "oov:0", "oov:1"]
+    assert spec.keys.to_pylist() == [
+        "missing",
+        "=a",
+        "=a\0",
+        "=é",
+        "=" + "x" * 1500,
+        "oov:0",
+        "oov:1",
+    ]
     assert spec.keys.nbytes < 2000
     many = pa.concat_arrays([pa.array([f"{n}" for n in range(50_000)]), pa.array(["x" * 1500])])
-    assert TableSpec(name="i", tokens=many, shared=1, hashed=False, dimension=4, setting="").keys.nbytes < 1_000_000
+    assert (
+        TableSpec(
+            name="i", tokens=many, shared=1, hashed=False, dimension=4, setting=""
+        ).keys.nbytes
+        < 1_000_000
+    )

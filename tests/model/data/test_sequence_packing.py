@@ -36,7 +36,9 @@ def _rows(histories, users, minutes=None):
 
 
 def _clicks(n=400, users=25, seed=0):
-    """Users who click on, at times twice in a moment, with views in between; old clicks drop out, histories break."""
+    """Users who click on, at times twice in a moment, with views in between; old clicks drop out,
+    histories break.
+    """
     rng = np.random.default_rng(seed)
     seen = {user: [] for user in range(users)}
     histories, of = [], []
@@ -127,7 +129,9 @@ def _pipeline(tiny, **train):
 
 @pytest.mark.parametrize("order", ["time", "shuffled"])
 def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
-    """Row by row, over two passes; where the oldest items are missing, as that shorter history is."""
+    """Row by row, over two passes; where the oldest items are missing, as that shorter history
+    is.
+    """
     pipeline, rows = _pipeline(tiny, order=order, epochs=2), _clicks()
     model = TwoTower(tiny.layout(pipeline), seed=1)
     rng = np.random.default_rng(0)
@@ -135,7 +139,9 @@ def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)
         assert name
     done, whole = 0, 0
-    epochs = (training_batches(rows, model.layout, pipeline.train, MONDAY, epoch) for epoch in range(2))
+    epochs = (
+        training_batches(rows, model.layout, pipeline.train, MONDAY, epoch) for epoch in range(2)
+    )
     for batch, features in chain.from_iterable(epochs):
         packed = model("query", features).numpy()
         width = features["recent"].shape[1]
@@ -155,7 +161,8 @@ def test_dropout_in_training_only_and_a_function_of_its_seed(tiny):
     model = TwoTower(tiny.layout(pipeline), seed=1)
     columns = {"recent": tiny.columns(20)["recent"]}
     plain, one, again, other = (
-        model("query", columns, seed) for seed in (None, *map(tf.constant, ([1, 2], [1, 2], [1, 3])))
+        model("query", columns, seed)
+        for seed in (None, *map(tf.constant, ([1, 2], [1, 2], [1, 3])))
     )
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(plain, one, atol=1e-3) and not np.allclose(one, other, atol=1e-3)

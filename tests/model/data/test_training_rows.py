@@ -10,7 +10,9 @@ from model.towers.architecture import FeatureColumn
 from twinspire_core.errors import BadData
 
 ITEM = FeatureColumn(column="item", feature="item", kind="id", form="id", table="item", width=8)
-RECENT = FeatureColumn(column="recent", feature="recent", kind="history", form="ids", table="item", width=8)
+RECENT = FeatureColumn(
+    column="recent", feature="recent", kind="history", form="ids", table="item", width=8
+)
 SHAPE = FeatureColumn(column="shape", feature="shape", kind="vector", form="vector", width=2)
 
 
@@ -18,7 +20,9 @@ def _table(minutes, users=None):
     start, n = datetime(2024, 5, 1, tzinfo=UTC), len(minutes)
     return pa.table(
         {
-            "_time": pa.array([start + timedelta(minutes=m) for m in minutes], pa.timestamp("us", tz="UTC")),
+            "_time": pa.array(
+                [start + timedelta(minutes=m) for m in minutes], pa.timestamp("us", tz="UTC")
+            ),
             "_user": users or [f"u{i}" for i in range(n)],
             "_item": [f"i{m}" for m in minutes],
             "_reward": pa.array([1.0] * n, pa.float32()),
@@ -37,7 +41,8 @@ def test_rows_come_in_order_of_time_whatever_the_files(tmp_path):
     assert rows.features["recent"].tolist()[2] == [1, 2, 3, 0, 0]
     assert rows.features["shape"].tolist()[4] == [5.0, 1.0]
     assert len(set(rows.item.tolist())) == 5
-    assert [rows.user.tolist().index(user) for user in rows.user] == [0, 0, 2, 3, 2]  # u1 u1 u0 u2 u0
+    # U1 u1 u0 u2 u0
+    assert [rows.user.tolist().index(user) for user in rows.user] == [0, 0, 2, 3, 2]
 
 
 def test_a_column_that_is_missing_is_named(tmp_path):

@@ -14,30 +14,51 @@ pytest.importorskip("implicit")
 
 USERS, ITEMS, TASTES = 60, 24, 3
 CORPUS = pa.table(
-    {"_item": [f"i{n:02d}" for n in range(ITEMS - 2)] + ["new"], "_popular": [*range(22), 99], "_lately": [1] * 23}
+    {
+        "_item": [f"i{n:02d}" for n in range(ITEMS - 2)] + ["new"],
+        "_popular": [*range(22), 99],
+        "_lately": [1] * 23,
+    }
 )
 
 
 def pasts(seed: int = 0) -> pa.Table:
-    """Three kinds of users, each with most of their own third of the items; two items have left the corpus."""
+    """Three kinds of users, each with most of their own third of the items; two items have left the
+    corpus.
+    """
     rng = np.random.default_rng(seed)
-    lists = [sorted(i for i in range(u % TASTES, ITEMS, TASTES) if rng.random() < 0.7) for u in range(USERS)]
+    lists = [
+        sorted(i for i in range(u % TASTES, ITEMS, TASTES) if rng.random() < 0.7)
+        for u in range(USERS)
+    ]
     counts = [[float(n) for n in rng.integers(1, 4, len(one))] for one in lists]
     names = [[f"i{i:02d}" for i in one] for one in lists]
     counts_type = pa.list_(pa.float32())
     return pa.table(
-        {"_user": [f"u{n}" for n in range(USERS)], "_past": names, "_past_counts": pa.array(counts, counts_type)}
+        {
+            "_user": [f"u{n}" for n in range(USERS)],
+            "_past": names,
+            "_past_counts": pa.array(counts, counts_type),
+        }
     )
 
 
 def exam(table: pa.Table, users: list[str]):
-    past = dict(zip(table.column("_user").to_pylist(), table.column("_past").to_pylist(), strict=True))
-    columns = {"_user": users, "_truth": [["i00"]] * len(users), "_past": [past.get(u, []) for u in users]}
+    past = dict(
+        zip(table.column("_user").to_pylist(), table.column("_past").to_pylist(), strict=True)
+    )
+    columns = {
+        "_user": users,
+        "_truth": [["i00"]] * len(users),
+        "_past": [past.get(u, []) for u in users],
+    }
     return prepare(pa.table(columns), CORPUS)
 
 
 def slow_als(table: pa.Table, factors: int) -> np.ndarray:
-    """[USERS, ITEMS] predicted preference: the paper's equations, from another start, to convergence."""
+    """[USERS, ITEMS] predicted preference: the paper's equations, from another start, to
+    convergence.
+    """
     count = np.zeros((USERS, ITEMS))
     for row, (items, counts) in enumerate(
         zip(table["_past"].to_pylist(), table["_past_counts"].to_pylist(), strict=True)
@@ -49,10 +70,14 @@ def slow_als(table: pa.Table, factors: int) -> np.ndarray:
 
     def solve(fixed, counts):
         found = []
-        for c in counts:  # confidence: the count where taken, 1 elsewhere; preference: 1 where taken
+        # Confidence: the count where taken, 1 elsewhere; preference: 1 where taken
+        for c in counts:
             weight = np.where(c > 0, c, 1.0)
             found.append(
-                np.linalg.solve((fixed.T * weight) @ fixed + 0.01 * np.eye(factors), fixed.T @ (weight * (c > 0)))
+                np.linalg.solve(
+                    (fixed.T * weight) @ fixed + 0.01 * np.eye(factors),
+                    fixed.T @ (weight * (c > 0)),
+                )
             )
         return np.array(found)
 
@@ -74,7 +99,8 @@ def test_lists_are_those_of_the_normal_equations():
         listed = {CORPUS["_item"][i].as_py() for i in found.excluded[user] if i >= 0}
         assert not listed & set(seen)
         own = set(range(user % TASTES, 22, TASTES)) - {int(name[1:]) for name in seen}
-        assert own <= {int(name[1:]) for name in listed if name != "new"}  # what their like had, and they have not
+        # What their like had, and they have not
+        assert own <= {int(name[1:]) for name in listed if name != "new"}
     assert np.mean(overlap) > 0.8
 
 

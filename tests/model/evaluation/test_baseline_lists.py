@@ -16,7 +16,9 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 TODAY, YESTERDAY = date(2024, 5, 20), date(2024, 5, 19)
 CORPUS = pa.table({"_item": ["a", "b", "c"], "_popular": [3, 2, 1], "_lately": [3, 2, 1]})
 # a and c were taken together: by the very users of yesterday, as far as today's table knows.
-TOGETHER = pa.table({"_item": ["a"], "_rows": pa.array([[2]], pa.list_(pa.int32())), "_similarities": [[0.5]]})
+TOGETHER = pa.table(
+    {"_item": ["a"], "_rows": pa.array([[2]], pa.list_(pa.int32())), "_similarities": [[0.5]]}
+)
 EVALUATION = EvaluationConfig(ks=(2,), resamples=0)
 
 
@@ -33,7 +35,8 @@ def asked(*days: date):
 
 
 @pytest.mark.parametrize(
-    ("held", "there"), [((TODAY, TODAY), True), ((TODAY, YESTERDAY), False), ((TODAY - timedelta(days=6),), False)]
+    ("held", "there"),
+    [((TODAY, TODAY), True), ((TODAY, YESTERDAY), False), ((TODAY - timedelta(days=6),), False)],
 )
 def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, there):
     ctx = SimpleNamespace(day=TODAY, pipeline=SimpleNamespace(evaluation=EVALUATION))

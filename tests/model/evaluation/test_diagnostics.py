@@ -1,4 +1,6 @@
-"""What the report draws, on a catalogue small enough to count by hand; and TensorBoard's files, read back."""
+"""What the report draws, on a catalogue small enough to count by hand; and TensorBoard's files,
+read back.
+"""
 
 from types import SimpleNamespace
 
@@ -8,7 +10,13 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
-from model.evaluation.diagnostics import frequency, pick_examples, popularity, popularity_group, rank_uncorrected
+from model.evaluation.diagnostics import (
+    frequency,
+    pick_examples,
+    popularity,
+    popularity_group,
+    rank_uncorrected,
+)
 from model.evaluation.tower_lists import exam
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
@@ -18,7 +26,8 @@ STRINGS = pa.list_(pa.string())
 
 
 def test_each_group_has_a_tenth_of_the_events_and_the_last_has_none():
-    events = np.array([10] * 5 + [5] * 10 + [0] * 7)  # 5 items with half of the events, 10 with the other half
+    # 5 items with half of the events, 10 with the other half
+    events = np.array([10] * 5 + [5] * 10 + [0] * 7)
     shuffled = np.random.default_rng(0).permutation(len(events))
     order = np.argsort(-events[shuffled], kind="stable")
     group = popularity_group(events[shuffled], order)
@@ -41,7 +50,8 @@ def test_popularity_of_lists_beside_that_of_what_was_taken():
     )
     ranked = np.array([[0, 1, 2], [0, 3, 1], [2, 2, 2]])
     found = popularity(exam(asked, corpus).split, {"ours": ranked}, 2)
-    # Of 10 events a has the first 6, its middle is 3; b the next 3, middle 7.5; c the last one, middle 9.5; d has none.
+    # Of 10 events a has the first 6, its middle is 3; b the next 3, middle 7.5; c the last one,
+    # middle 9.5; d has none.
     where = {"a": 3, "b": 7, "c": 9, "d": 10}
     shares = {name: [0.0] * 11 for name in ("items", "clicks", "ours")}
     for item, group in where.items():
@@ -49,7 +59,9 @@ def test_popularity_of_lists_beside_that_of_what_was_taken():
         shares["clicks"][group] = {"a": 1 / 3, "b": 1 / 3, "c": 0, "d": 1 / 3}[item]
         shares["ours"][group] = {"a": 2 / 4, "b": 1 / 4, "c": 0, "d": 1 / 4}[item]
     assert found["items"] == shares["items"]
-    assert found["clicks"] == pytest.approx(shares["clicks"], abs=1e-4), "newcomers are not in the headline"
+    assert found["clicks"] == pytest.approx(shares["clicks"], abs=1e-4), (
+        "newcomers are not in the headline"
+    )
     assert found["lists"]["ours"] == pytest.approx(shares["ours"], abs=1e-4)
 
 
@@ -74,13 +86,19 @@ def test_frequencies_beside_counts():
     assert found["factor"] == pytest.approx(2)
     assert found["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
     # One item too high by 4, of a tenth of the rows; the others right.
-    found = frequency(items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()]))
+    found = frequency(
+        items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()])
+    )
     assert found["factor"] == pytest.approx(4**0.1)
-    # Of a hundred items met once each nothing is known; a seventh of the other rows is of b, estimated too high by 2.
+    # Of a hundred items met once each nothing is known; a seventh of the other rows is of b,
+    # estimated too high by 2.
     rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
     true = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 10 / 170], strict=True))
     found = frequency(
-        rare, lambda keys: np.log([true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys])
+        rare,
+        lambda keys: np.log(
+            [true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys]
+        ),
     )
     assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
     assert frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
@@ -112,7 +130,9 @@ def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
     pipeline = tiny.pipeline()
     examined = exam(asked, corpus, pipeline.evaluation)
     lists = [np.tile(order, (40, 1)) for order in ([0, 1, -1, -1], [3, 2, 1, 0])]
-    found = [pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus) for ranked in lists]
+    found = [
+        pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus) for ranked in lists
+    ]
     assert [one["past_events"] for one in found[0]][:2] == [0, 3] and len(found[0]) == 3
     assert [one["user"] for one in found[0]] == [one["user"] for one in found[1]]
     assert found[0][0] | {"user": ""} == {
@@ -135,11 +155,15 @@ def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
     write_events(tmp_path, metrics)
     records = [r.numpy() for f in tmp_path.iterdir() for r in tf.data.TFRecordDataset(str(f))]
     events = [event_pb2.Event.FromString(r) for r in records]
-    values = {(v.tag, e.step): float(tf.make_ndarray(v.tensor)) for e in events for v in e.summary.value}
+    values = {
+        (v.tag, e.step): float(tf.make_ndarray(v.tensor)) for e in events for v in e.summary.value
+    }
     assert values == {
         ("train/loss", 110): 5.0,
         ("train/loss", 120): 4.5,
         ("held_out/recall@50", 120): 0.25,
         ("baselines/past/recall@50", 120): 0.125,
     }
-    assert {v.metadata.plugin_data.plugin_name for e in events for v in e.summary.value} == {"scalars"}
+    assert {v.metadata.plugin_data.plugin_name for e in events for v in e.summary.value} == {
+        "scalars"
+    }

@@ -6,7 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluate import compare, evaluate_baselines, evaluate_lists, evaluate_split, headline, rank
+from model.evaluation.evaluate import (
+    compare,
+    evaluate_baselines,
+    evaluate_lists,
+    evaluate_split,
+    headline,
+    rank,
+)
 from model.evaluation.evaluation_set import prepare
 from twinspire_core.metrics.measure_names import key, part, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k
@@ -36,7 +43,8 @@ QUERIES = rows(("u", 0, False, "ab", "b"), ("v", 0, False, "z", "aez"), ("w", 0,
 
 def test_two_towers_with_seen_items_kept_and_excluded():
     # One axis per item: each query lists the corpus by its own weights.
-    weights = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [2, 1, 5, 3, 4]], np.float32)  # u: abcde, v: edcba, w: ceda…
+    # U: abcde, v: edcba, w: ceda…
+    weights = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [2, 1, 5, 3, 4]], np.float32)
     found = evaluate_split(prepare(QUERIES, CORPUS), weights, np.eye(5, dtype=np.float32), [1, 2])
     assert found["seen"] == "kept"
     assert (found["users"], found["queries"], found["days"], found["items"]) == (3, 3, 1, 5)
@@ -53,9 +61,12 @@ def test_two_towers_with_seen_items_kept_and_excluded():
 
 
 def test_the_corpus_is_all_items_and_not_those_of_the_test():
-    # Only b was taken, and four items score higher: a corpus of the test's items would find it first.
+    # Only b was taken, and four items score higher: a corpus of the test's items would find it
+    # first.
     split = prepare(rows(("u", 0, False, "b", "")), CORPUS)
-    found = evaluate_split(split, np.array([[5, 1, 4, 3, 2]], np.float32), np.eye(5, dtype=np.float32), [1, 4, 5])
+    found = evaluate_split(
+        split, np.array([[5, 1, 4, 3, 2]], np.float32), np.eye(5, dtype=np.float32), [1, 4, 5]
+    )
     assert [found[f"recall@{k}"] for k in (1, 4, 5)] == [0, 0, 1]
     assert found["mrr"] == 1 / 5
 
@@ -86,18 +97,31 @@ def test_no_query_is_no_error():
 
 
 def _random_day(seed: int, users: int = 60) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """A day with newcomers, two queries of some users, true items outside the corpus; queries and items as vectors."""
+    """A day with newcomers, two queries of some users, true items outside the corpus; queries and
+    items as vectors.
+    """
     rng = np.random.default_rng(seed)
     names = list("abcdexy")  # x and y lie outside
 
     def lists(least: int, most: int) -> list[str]:
-        return ["".join(rng.choice(names, n, replace=False)) for n in rng.integers(least, most, users)]
+        return [
+            "".join(rng.choice(names, n, replace=False)) for n in rng.integers(least, most, users)
+        ]
 
     past = lists(0, 6)
-    table = rows(*[(f"u{i % 50}", 0, False, t, p) for i, (t, p) in enumerate(zip(lists(1, 5), past, strict=True))])
+    table = rows(
+        *[
+            (f"u{i % 50}", 0, False, t, p)
+            for i, (t, p) in enumerate(zip(lists(1, 5), past, strict=True))
+        ]
+    )
     events = [0 if not p else len(p) + int(rng.integers(0, 20)) for p in past]
     draw = np.random.default_rng(seed + 1).standard_normal
-    return table.append_column("_past_events", pa.array(events)), draw((users, 3), np.float32), draw((5, 3), np.float32)
+    return (
+        table.append_column("_past_events", pa.array(events)),
+        draw((users, 3), np.float32),
+        draw((5, 3), np.float32),
+    )
 
 
 def _only(table: pa.Table, keep: list[bool], corpus: pa.Table = CORPUS):
@@ -118,27 +142,39 @@ def test_newcomers_count_in_their_slice_alone():
         ([n >= 20 for n in events], found["slices"]["users"]["20+"]),
     ):
         alone = evaluate_split(_only(table, keep), queries[np.array(keep)], items, [1, 3])
-        assert measures["users"] == alone["users"] > 0 and measures["queries"] == alone["queries"] == sum(keep)
+        assert measures["users"] == alone["users"] > 0 and measures["queries"] == alone[
+            "queries"
+        ] == sum(keep)
         same = [name for name in measures if "@" in name or name == "mrr"]
         assert len(same) > 8
-        assert {name: measures[name] for name in same} == pytest.approx({name: alone[name] for name in same})
+        assert {name: measures[name] for name in same} == pytest.approx(
+            {name: alone[name] for name in same}
+        )
     assert list(found["slices"]["users"]) == ["0", "1-4", "5-19", "20+"]
 
 
 def test_recall_of_true_items_by_their_earlier_events():
     """CORPUS has 1, 9, 5, 0, 7 events of a, b, c, d, e: one user at a time, in sets."""
     table, queries, items = _random_day(2)
-    found = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])["slices"]["items"]
+    found = evaluate_split(prepare(table, CORPUS, bounds=[1, 5, 9]), queries, items, [2])["slices"][
+        "items"
+    ]
     ranked = ["".join("abcde"[i] for i in one) for one in top_k(queries, items, 2)]
     true = [row["_truth"] for row in table.to_pylist()]
     counted = [n > 0 for n in table.column("_past_events").to_pylist()]
     for name, members in {"0": "d", "1-4": "a", "5-8": "ce", "9+": "b"}.items():
-        asked = [(one, set(t) & set(members)) for one, t, c in zip(ranked, true, counted, strict=True) if c]
+        asked = [
+            (one, set(t) & set(members))
+            for one, t, c in zip(ranked, true, counted, strict=True)
+            if c
+        ]
         shares = [len(wanted & set(one)) / len(wanted) for one, wanted in asked if wanted]
         assert found[name]["true"] == sum(len(wanted) for _, wanted in asked)
         assert found[name]["recall@2"] == pytest.approx(sum(shares) / len(shares))
         assert "ndcg@2" not in found[name]
-    assert found["outside"] == {"true": sum(len(set(t) & {"x", "y"}) for t, c in zip(true, counted, strict=True) if c)}
+    assert found["outside"] == {
+        "true": sum(len(set(t) & {"x", "y"}) for t, c in zip(true, counted, strict=True) if c)
+    }
     assert list(found) == ["0", "1-4", "5-8", "9+", "outside"]
 
 
@@ -156,17 +192,33 @@ def test_intervals_surround_the_means():
     found = evaluate_split(split, queries, items, [1, 3])
     means = {name: found[name] for name in found if "@" in name or name == "mrr"}
     for side, slices in found["slices"].items():
-        means |= {f"{m}/{side}:{name}": x for name, one in slices.items() for m, x in one.items() if "@" in m}
+        means |= {
+            f"{m}/{side}:{name}": x
+            for name, one in slices.items()
+            for m, x in one.items()
+            if "@" in m
+        }
     intervals = found["intervals"]
-    assert intervals.keys() <= means.keys() | {f"mrr/users:{name}" for name in found["slices"]["users"]}
-    assert all(low <= means[name] <= high for name, (low, high) in intervals.items() if "mrr/" not in name)
+    assert intervals.keys() <= means.keys() | {
+        f"mrr/users:{name}" for name in found["slices"]["users"]
+    }
+    assert all(
+        low <= means[name] <= high for name, (low, high) in intervals.items() if "mrr/" not in name
+    )
     assert sum(low < high for low, high in intervals.values()) > 15
     assert not {"coverage@3", "gini@3", "overlap@3"} & intervals.keys()
-    assert {"recall@3", "recall@3/users:0", "recall@3/items:1-4", "popular_share@3"} <= intervals.keys()
+    assert {
+        "recall@3",
+        "recall@3/users:0",
+        "recall@3/items:1-4",
+        "popular_share@3",
+    } <= intervals.keys()
 
 
 def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():
-    """The names that a pipeline file may use, against those of a day on which everybody took something."""
+    """The names that a pipeline file may use, against those of a day on which everybody took
+    something.
+    """
     table, queries, items = _random_day(6, users=200)
     bounds, ks = (1, 3, 20), (1, 3)
     found = evaluate_split(prepare(table, CORPUS, bounds=bounds), queries, items, ks)
@@ -192,7 +244,8 @@ def test_lists_are_compared_query_by_query():
     table, queries, items = _random_day(4)
     split = prepare(table, CORPUS, bounds=[1, 5], resamples=200)
     first = rank(split, queries, items, 3).kept
-    second = np.where(np.arange(len(first))[:, None] % 10 == 0, -1, first)  # every tenth user is given nothing
+    # Every tenth user is given nothing
+    second = np.where(np.arange(len(first))[:, None] % 10 == 0, -1, first)
     found = compare(split, second, first, [3])
     before, after = (evaluate_lists(split, x, [3]) for x in (first, second))
     assert found["recall@3"]["change"] == pytest.approx(after["recall@3"] / before["recall@3"] - 1)
@@ -209,8 +262,12 @@ def test_lists_are_compared_query_by_query():
     assert nothing == {}
 
 
-def _slow_change(first: np.ndarray, second: np.ndarray, table: pa.Table, asked: list[bool]) -> list[float]:
-    """Recall@3 of `second` against `first`: quantiles of 3,000 resamples of users, one loop per resample and user."""
+def _slow_change(
+    first: np.ndarray, second: np.ndarray, table: pa.Table, asked: list[bool]
+) -> list[float]:
+    """Recall@3 of `second` against `first`: quantiles of 3,000 resamples of users, one loop per
+    resample and user.
+    """
     rows = table.to_pylist()
     queries_of: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
@@ -236,8 +293,13 @@ def _slow_change(first: np.ndarray, second: np.ndarray, table: pa.Table, asked: 
 def test_the_interval_of_a_change_is_that_of_a_slow_paired_bootstrap(where):
     table, queries, items = _random_day(8, users=150)
     events = table.column("_past_events").to_pylist()
-    first, second = top_k(queries, items, 3), top_k(queries + np.float32(0.6) * queries[::-1], items, 3)
-    found = compare(prepare(table, CORPUS, bounds=[1, 5], resamples=3000), second, first, [3])[f"recall@3{where}"]
+    first, second = (
+        top_k(queries, items, 3),
+        top_k(queries + np.float32(0.6) * queries[::-1], items, 3),
+    )
+    found = compare(prepare(table, CORPUS, bounds=[1, 5], resamples=3000), second, first, [3])[
+        f"recall@3{where}"
+    ]
     asked = [n == 0 for n in events] if where else [n > 0 for n in events]
     low, high = _slow_change(first, second, table, asked)
     width = high - low
@@ -248,7 +310,9 @@ def test_the_interval_of_a_change_is_that_of_a_slow_paired_bootstrap(where):
 
 
 def test_one_users_hit_lost_is_no_sure_loss():
-    """Of 40 users one found something; in a third of the resamples that user is missing, and nothing is lost."""
+    """Of 40 users one found something; in a third of the resamples that user is missing, and
+    nothing is lost.
+    """
     table = rows(*[(f"u{n}", 0, False, "a", "b") for n in range(40)])
     split = prepare(table, CORPUS, resamples=400)
     before, after = np.full((2, 40, 1), 1)
@@ -268,19 +332,32 @@ def test_users_who_fare_differently_are_counted_once():
 def test_one_search_gives_both_lists():
     """Users with short pasts, with pasts longer than the list, and with all items seen."""
     rng = np.random.default_rng(5)
-    corpus = pa.table({"_item": [f"i{n:02d}" for n in range(40)], "_popular": [1] * 40, "_lately": [1] * 40})
+    corpus = pa.table(
+        {"_item": [f"i{n:02d}" for n in range(40)], "_popular": [1] * 40, "_lately": [1] * 40}
+    )
     lengths = [0, 1, 2, 5, 6, 20, 39, 40, 3, 0]
     past = [[f"i{n:02d}" for n in rng.permutation(40)[:length]] for length in lengths]
-    table = pa.table({"_user": [f"u{n}" for n in range(10)], "_truth": [["i00"]] * 10, "_past": past})
+    table = pa.table(
+        {"_user": [f"u{n}" for n in range(10)], "_truth": [["i00"]] * 10, "_past": past}
+    )
     split = prepare(table, corpus)
     queries, items = (rng.standard_normal((n, 4), np.float32) for n in (10, 40))
     found = rank(split, queries, items, 5)
     order = np.argsort(-(queries @ items.T), axis=1).tolist()
     assert found.kept.tolist() == [one[:5] for one in order]
-    fresh = [[n for n in one if f"i{n:02d}" not in seen] for one, seen in zip(order, past, strict=True)]
+    fresh = [
+        [n for n in one if f"i{n:02d}" not in seen] for one, seen in zip(order, past, strict=True)
+    ]
     assert found.excluded.tolist() == [(one + [-1] * 5)[:5] for one in fresh]
 
 
 def test_the_headline_is_what_was_measured():
     found = evaluate_lists(prepare(QUERIES, CORPUS), np.array([[0, 1]] * 3), [1, 2])
-    assert list(headline(found, [1, 2])) == ["recall@1", "recall@2", "ndcg@1", "hit_rate@1", "mrr", "coverage@2"]
+    assert list(headline(found, [1, 2])) == [
+        "recall@1",
+        "recall@2",
+        "ndcg@1",
+        "hit_rate@1",
+        "mrr",
+        "coverage@2",
+    ]

@@ -14,7 +14,9 @@ ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
 
 @pytest.fixture
 def context(tmp_path):
-    """The 20th of May, with a parent that left this record; None: no parent; {}: one of before there were records."""
+    """The 20th of May, with a parent that left this record; None: no parent; {}: one of before
+    there were records.
+    """
 
     def context(record, share, mode="incremental"):
         (tmp_path / model_bundle.METRICS).write_text(json.dumps(record or {}))
@@ -35,7 +37,8 @@ def record(**shares):
 @pytest.mark.parametrize("mode", ["incremental", "full"])
 def test_strangers_are_held_out_of_days_by_a_share_no_larger_than_then(context, mode):
     line = record(d17=0.1, d18=0.2, d19=0.05)
-    assert unseen_users_on(context(line, 0.1, mode)) == ALL - {date(2024, 5, 19)}  # the 14th to 16th: never trained on
+    # The 14th to 16th: never trained on
+    assert unseen_users_on(context(line, 0.1, mode)) == ALL - {date(2024, 5, 19)}
     assert unseen_users_on(context(line, 0.2, mode)) == ALL - {date(2024, 5, 17), date(2024, 5, 19)}
     assert unseen_users_on(context(line, 0.05, mode)) == ALL
 

@@ -23,29 +23,47 @@ def asked(truths, day=DAY):
     """Users who take these, each a string of items."""
     table = {"_user": [f"u{n}" for n in range(len(truths))], "_truth": [list(x) for x in truths]}
     strings = pa.list_(pa.string())
-    table |= {"_day": pa.array([day] * len(truths), pa.date32()), "_past": pa.array([["a"]] * len(truths), strings)}
+    table |= {
+        "_day": pa.array([day] * len(truths), pa.date32()),
+        "_past": pa.array([["a"]] * len(truths), strings),
+    }
     return exam(pa.table(table), CORPUS, EVALUATION)
 
 
 def context(min_users=1, parent=None):
     return SimpleNamespace(
-        day=DAY, parent=parent, pipeline=SimpleNamespace(evaluation=EVALUATION, gate=GateConfig(min_users=min_users))
+        day=DAY,
+        parent=parent,
+        pipeline=SimpleNamespace(evaluation=EVALUATION, gate=GateConfig(min_users=min_users)),
     )
 
 
 def test_what_was_taken_most_comes_first_and_equals_by_what_was_popular_lately():
     taken = pa.chunked_array([["b", "a", "b"], ["unheard-of", "d", "c", "d"]])
-    assert popular_today(asked(["a"]).split, CORPUS, taken).tolist() == [3, 1, 2, 0, 4]  # d b, c a, e
-    assert popular_today(asked(["a"]).split, CORPUS, pa.array([], pa.string())).tolist() == [4, 3, 2, 1, 0]
+    # D b, c a, e
+    assert popular_today(asked(["a"]).split, CORPUS, taken).tolist() == [3, 1, 2, 0, 4]
+    assert popular_today(asked(["a"]).split, CORPUS, pa.array([], pa.string())).tolist() == [
+        4,
+        3,
+        2,
+        1,
+        0,
+    ]
 
 
 def test_the_lead_is_the_ratio_of_what_both_lists_find():
-    """popular_today lists d, b: it finds 1 of 2, 0 of 1, 1 of 1, 1 of 1; the version 2 of 2, 1 of 1, 0 of 1, 1 of 1."""
+    """popular_today lists d, b: it finds 1 of 2, 0 of 1, 1 of 1, 1 of 1; the version 2 of 2, 1 of
+    1, 0 of 1, 1 of 1.
+    """
     exam_of = asked(["da", "c", "b", "d"])
     lists = np.array([[0, 3, 1], [2, 0, 3], [0, 4, 1], [3, 0, 1]])
     found = measure_lift(context(), exam_of, Ranked(lists, None), np.array([3, 1, 2, 0, 4]))
     both = found["recall@2"]
-    assert (both["lead"], both["popular_today"], both["differ"]) == (pytest.approx(3 / 2.5), 2.5 / 4, 3)
+    assert (both["lead"], both["popular_today"], both["differ"]) == (
+        pytest.approx(3 / 2.5),
+        2.5 / 4,
+        3,
+    )
     assert 0 < both["low"] < both["lead"] < both["high"]
     one = found["recall@1"]
     assert (one["lead"], one["popular_today"]) == (pytest.approx(2.5 / 1.5), 1.5 / 4)

@@ -22,7 +22,12 @@ def rows(*each: tuple) -> pa.Table:
     """User, days before DAY, held out, events before."""
     user, back, held, events = zip(*each, strict=True)
     days = [date.fromordinal(DAY.toordinal() - n) for n in back]
-    columns = {"_user": user, "_day": pa.array(days, pa.date32()), "_holdout": held, "_past_events": events}
+    columns = {
+        "_user": user,
+        "_day": pa.array(days, pa.date32()),
+        "_holdout": held,
+        "_past_events": events,
+    }
     return pa.table(columns)
 
 
@@ -32,7 +37,8 @@ def test_progressive_rows_are_the_days_own_and_a_stable_sample():
     assert day.column("_user").to_pylist() == [f"u{i}" for i in range(0, 100, 2)]
     few = progressive_rows(table, DAY, 10).column("_user").to_pylist()
     assert len(few) == 10
-    assert few == [user for user in day.column("_user").to_pylist() if user in few]  # in the table's order
+    # In the table's order
+    assert few == [user for user in day.column("_user").to_pylist() if user in few]
     reordered = progressive_rows(table.take(list(range(99, -1, -1))), DAY, 10)
     assert set(reordered.column("_user").to_pylist()) == set(few)
 
@@ -61,22 +67,28 @@ def test_earlier_days_held_out_users_are_added_until_they_are_enough():
 
 
 def test_newcomers_are_asked_besides_and_are_not_enough_to_judge():
-    table = rows(*[(f"u{i}", i // 40, True, i % 2) for i in range(80)])  # two days of 20 with a past, 20 without
+    # Two days of 20 with a past, 20 without
+    table = rows(*[(f"u{i}", i // 40, True, i % 2) for i in range(80)])
     assert has_past(table).sum() == 40
     assert has_past(progressive_rows(table, DAY, 20)).sum() == 20
     assert progressive_rows(table, DAY, 20).num_rows == 40
     few = progressive_rows(table, DAY, 5)
     assert (few.num_rows, has_past(few).sum()) == (10, 5)
-    assert few.column("_user").to_pylist() == sorted(few.column("_user").to_pylist(), key=lambda u: int(u[1:]))
+    assert few.column("_user").to_pylist() == sorted(
+        few.column("_user").to_pylist(), key=lambda u: int(u[1:])
+    )
     assert holdout_rows(table, DAY, earlier=WEEK, min_users=20, max_users=100).num_rows == 40
-    assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80  # 20 of 40 with a past
+    # 20 of 40 with a past
+    assert holdout_rows(table, DAY, earlier=WEEK, min_users=21, max_users=100).num_rows == 80
 
 
 EXAMPLES = pa.table(
     {
         "_user": ["u", "v", "u"],
         "_item": ["a", "b", "c"],
-        "_time": pa.array([datetime(2024, 5, 20, hour) for hour in (1, 2, 3)], pa.timestamp("us", tz="UTC")),
+        "_time": pa.array(
+            [datetime(2024, 5, 20, hour) for hour in (1, 2, 3)], pa.timestamp("us", tz="UTC")
+        ),
         "device": ["tv", None, "phone"],
         "recent": [["x", "y"], [], ["x", "y", "a"]],
     }
@@ -102,8 +114,16 @@ def test_without_a_history_nothing_was_before_it():
 def test_many_events_are_sampled_the_same_whatever_their_order(order):
     n = 200
     times = [datetime(2024, 5, 20, i // 10, i % 10) for i in range(n)]
-    columns = {"_user": ["u"] * n, "_item": ["a"] * n, "_time": pa.array(times, pa.timestamp("us", tz="UTC"))}
-    found = at_most_events(pa.table(columns).take(list(range(n))[::order]), 20).column("_time").to_pylist()
+    columns = {
+        "_user": ["u"] * n,
+        "_item": ["a"] * n,
+        "_time": pa.array(times, pa.timestamp("us", tz="UTC")),
+    }
+    found = (
+        at_most_events(pa.table(columns).take(list(range(n))[::order]), 20)
+        .column("_time")
+        .to_pylist()
+    )
     assert len(set(found)) == 20
     assert found == sorted(found, reverse=order < 0)  # in the table's order
     every = at_most_events(pa.table(columns), 20).column("_time").to_pylist()
@@ -114,12 +134,15 @@ def test_equal_rows_are_told_by_all_of_their_columns():
     table = pa.table(
         {
             "user": ["u", "u", "u", "u", "v", None, "u"],
-            "history": pa.array([["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]),
+            "history": pa.array(
+                [["a", "b"], ["a", "b"], ["b", "a"], ["a"], ["a", "b"], None, ["a", "b"]]
+            ),
             "hour": [1, 1, 1, 1, 1, None, 2],
             "price": pa.array([0.5, 0.5, 0.5, 0.5, 0.5, None, 0.5], pa.float32()),
         }
     )
-    table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])  # chunks, each with offsets of its own
+    # Chunks, each with offsets of its own
+    table = pa.concat_tables([table, table.slice(3), table.slice(5, 1)])
     first, place = distinct_rows(table)
     assert len(first) == 6
     assert table.take(first).take(place).to_pylist() == table.to_pylist()

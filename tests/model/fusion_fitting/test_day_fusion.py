@@ -1,4 +1,6 @@
-"""Which mix is fitted on whom and judged on whom, in made-up days where it is known which source is right."""
+"""Which mix is fitted on whom and judged on whom, in made-up days where it is known which source is
+right.
+"""
 
 from datetime import date, timedelta
 from types import SimpleNamespace
@@ -23,10 +25,16 @@ EVALUATION = EvaluationConfig(ks=(5, 10), slices=(1, 5, 20), resamples=0)
 SOURCES = ("two_tower", "past", "most_popular")
 
 
-def queries(right: str, events: int, users: int, *, seed: int = 0, held: bool = False, day: date = TODAY) -> pa.Table:
-    """Users whose past is 10 items out of the unpopular half, and who take 3 of what the right source lists first."""
+def queries(
+    right: str, events: int, users: int, *, seed: int = 0, held: bool = False, day: date = TODAY
+) -> pa.Table:
+    """Users whose past is 10 items out of the unpopular half, and who take 3 of what the right
+    source lists first.
+    """
     rng = np.random.default_rng(seed)
-    pasts = [[ITEMS[i] for i in 200 + rng.permutation(200)[:10]] if events else [] for _ in range(users)]
+    pasts = [
+        [ITEMS[i] for i in 200 + rng.permutation(200)[:10]] if events else [] for _ in range(users)
+    ]
     truth = [list(rng.permutation(own if right == "past" else ITEMS[:5])[:3]) for own in pasts]
     strings = pa.list_(pa.string())
     return pa.table(
@@ -44,7 +52,11 @@ def queries(right: str, events: int, users: int, *, seed: int = 0, held: bool = 
 def by_chance(rows: int, seed: int = 9) -> Ranked:
     """What a two-tower lists that knows nothing."""
     rng = np.random.default_rng(seed)
-    ranked = np.stack([rng.permutation(400)[:100] for _ in range(rows)]) if rows else np.zeros((0, 100), np.int64)
+    ranked = (
+        np.stack([rng.permutation(400)[:100] for _ in range(rows)])
+        if rows
+        else np.zeros((0, 100), np.int64)
+    )
     return Ranked(ranked, ranked)
 
 
@@ -56,9 +68,17 @@ def knowing(asked: pa.Table) -> Ranked:
 
 
 def mixing(
-    day: pa.Table, held: pa.Table, *, parent: bool = True, inherited: Fusion | None = None, knows: str = "", **settings
+    day: pa.Table,
+    held: pa.Table,
+    *,
+    parent: bool = True,
+    inherited: Fusion | None = None,
+    knows: str = "",
+    **settings,
 ) -> DayFusion:
-    """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others list by chance."""
+    """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others
+    list by chance.
+    """
     asked = {DAY: exam(day, CORPUS, EVALUATION), HELD: exam(held, CORPUS, EVALUATION)}
     pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
     before, after = (
@@ -68,7 +88,9 @@ def mixing(
         for which in ("before", "after")
     )
     return DayFusion(
-        ctx=SimpleNamespace(pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None),
+        ctx=SimpleNamespace(
+            pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None
+        ),
         corpus=CORPUS,
         nominators=CandidateSources.of(CORPUS, None),
         asked=asked,
@@ -78,9 +100,14 @@ def mixing(
     )
 
 
-def mix_of(*weights: float, on: str = "progressive", day: date = TODAY - timedelta(days=1)) -> Fusion:
+def mix_of(
+    *weights: float, on: str = "progressive", day: date = TODAY - timedelta(days=1)
+) -> Fusion:
     return Fusion(
-        sources=SOURCES, bounds=(1, 5, 20), weights=np.array([weights] * 4), fitted={"on": on, "day": str(day)}
+        sources=SOURCES,
+        bounds=(1, 5, 20),
+        weights=np.array([weights] * 4),
+        fitted={"on": on, "day": str(day)},
     )
 
 
@@ -95,14 +122,22 @@ def test_the_right_source_wins_and_finds_all(right):
     mix = fitted.fit()
     assert best(mix, 10) == right
     assert mix.fitted["on"] == "progressive" and mix.fitted["two_tower"] == "v1"
-    assert mix.fitted["users"] == {"0": 0, "1-4": 0, "5-19": 200, "20+": 0} and mix.fitted["own_weights"] == ["5-19"]
+    assert mix.fitted["users"] == {"0": 0, "1-4": 0, "5-19": 200, "20+": 0} and mix.fitted[
+        "own_weights"
+    ] == ["5-19"]
     figures = fitted.figures(mix)
     assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["users"] == 50
-    assert figures["progressive"] is None and figures["holdout"]["baseline"] is None, "the parent has no mix"
+    assert figures["progressive"] is None and figures["holdout"]["baseline"] is None, (
+        "the parent has no mix"
+    )
 
 
 def test_each_slice_has_its_own_weights_if_it_has_the_users():
-    parts = [queries("most_popular", 0, 150), queries("most_popular", 3, 150), queries("past", 30, 150)]
+    parts = [
+        queries("most_popular", 0, 150),
+        queries("most_popular", 3, 150),
+        queries("past", 30, 150),
+    ]
     few = queries("past", 10, 60)
     mix = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)).fit()
     assert mix.fitted["own_weights"] == ["0", "1-4", "20+"]
@@ -125,7 +160,10 @@ def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
     fitted = mixing(pa.concat_tables([day, held]), held, inherited=mix_of(0.0001, 0.0001, 1))
     figures = fitted.figures(fitted.fit())
     assert figures["progressive"]["recall@10"] < 0.05, "of a mix that bets on what is popular"
-    assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["baseline"]["recall@10"] < 0.05
+    assert (
+        figures["holdout"]["candidate"]["recall@10"] == 1
+        and figures["holdout"]["baseline"]["recall@10"] < 0.05
+    )
     assert figures["fitted"]["day"] == str(TODAY)
 
 
@@ -133,19 +171,27 @@ def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
 def test_each_mix_is_measured_with_the_two_tower_of_its_own_version(knows):
     """Both mixes trust their two-tower; only one of the two is right."""
     held, trusting = queries("past", 10, 50, seed=3, held=True), mix_of(1, 0.0001, 0.0001)
-    found = mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows).figures(trusting)
+    found = mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows).figures(
+        trusting
+    )
     recall = {who: found["holdout"][who]["recall@10"] for who in ("candidate", "baseline")}
     right, wrong = ("baseline", "candidate") if knows == "before" else ("candidate", "baseline")
     assert recall[right] == 1 and recall[wrong] < 0.1
     assert (found["holdout"]["change"]["recall@10"]["change"] > 0) == (knows == "after")
-    assert (found["progressive"]["recall@10"] == 1) == (knows == "before"), "the day is the parent's"
+    assert (found["progressive"]["recall@10"] == 1) == (knows == "before"), (
+        "the day is the parent's"
+    )
 
 
 def test_a_first_mix_is_not_measured_on_whom_it_was_fitted_on():
     held = queries("past", 10, 150, held=True)
     first = mixing(pa.concat_tables([queries("most_popular", 10, 300), held]), held, parent=False)
     mix = first.fit()
-    assert best(mix, 10) == "past" and mix.fitted["on"] == "held_out" and mix.fitted["two_tower"] is None
+    assert (
+        best(mix, 10) == "past"
+        and mix.fitted["on"] == "held_out"
+        and mix.fitted["two_tower"] is None
+    )
     figures = first.figures(mix)
     assert figures["progressive"] is None and figures["holdout"]["candidate"] is None
     later = mixing(held, held, inherited=mix_of(0.1, 1, 0.1, on="held_out"))
@@ -167,7 +213,12 @@ def test_too_few_users_leave_the_parents_mix_as_it_is():
     assert mixing(few, few.slice(0, 0)).fit() is None
     old = mix_of(0.1, 0.2, 0.7)
     assert mixing(few, few.slice(0, 0), inherited=old).fit() is old
-    other = Fusion(sources=("two_tower",), bounds=(1, 5, 20), weights=np.ones((4, 1)), fitted={"on": "progressive"})
+    other = Fusion(
+        sources=("two_tower",),
+        bounds=(1, 5, 20),
+        weights=np.ones((4, 1)),
+        fitted={"on": "progressive"},
+    )
     assert mixing(few, few.slice(0, 0), inherited=other).fit() is None, "it has other sources"
 
 

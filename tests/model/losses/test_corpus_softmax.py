@@ -1,7 +1,8 @@
 """The mean gradient over many batches against that of the exact softmax over a whole toy catalogue.
 
-Items have Zipf's frequencies, and whoever takes item y asks with query y. Both gradients are of the same rows, so what
-chance leaves comes from the negatives alone: a few hundredths of the norm. A wrong weight leaves several times as much.
+Items have Zipf's frequencies, and whoever takes item y asks with query y. Both gradients are of the
+same rows, so what chance leaves comes from the negatives alone: a few hundredths of the norm. A
+wrong weight leaves several times as much.
 """
 
 import numpy as np
@@ -26,12 +27,18 @@ def softmax_of(query, temperature):
 
 
 def exact_gradient(weight):
-    """To the item vectors, of rows weighted by item: sum_y w_y x_y (p(. | x_y) - 1_y) / temperature."""
-    return ((softmax_of(QUERY, TEMPERATURE) - np.eye(ITEMS)) * weight[:, None]).T @ QUERY / TEMPERATURE
+    """To the item vectors, of rows weighted by item: sum_y w_y x_y (p(. | x_y) - 1_y) /
+    temperature.
+    """
+    return (
+        ((softmax_of(QUERY, TEMPERATURE) - np.eye(ITEMS)) * weight[:, None]).T @ QUERY / TEMPERATURE
+    )
 
 
 def relative_error(correction, *, rows=256, uniform=0, memory=0, forget="", **negatives):
-    """Of the loss's mean gradient over many batches; `forget` names a pool whose expected counts are left out."""
+    """Of the loss's mean gradient over many batches; `forget` names a pool whose expected counts
+    are left out.
+    """
     rng, settings = np.random.default_rng(11), NegativesConfig(**negatives)
     chance = LISTED / LISTED.sum()
     batch = (forget != "batch") * (rows - 1) * Q
@@ -39,7 +46,9 @@ def relative_error(correction, *, rows=256, uniform=0, memory=0, forget="", **ne
     found, weight, vectors = 0.0, np.zeros(ITEMS), tf.constant(ITEM, tf.float32)
     for step in range(BATCHES):
         own = rng.choice(ITEMS, rows, p=Q)
-        drawn = np.concatenate([own, rng.choice(ITEMS, uniform, p=chance), rng.choice(ITEMS, memory, p=BEFORE)])
+        drawn = np.concatenate(
+            [own, rng.choice(ITEMS, uniform, p=chance), rng.choice(ITEMS, memory, p=BEFORE)]
+        )
         np.add.at(weight, own, 1 / rows / BATCHES)
         with tf.GradientTape() as tape:
             tape.watch(vectors)
@@ -64,7 +73,9 @@ def test_a_plain_one_does_not():
 
 
 def test_a_rare_positive_that_is_fitted_looks_solved_to_the_papers_form_only():
-    """What the softmax gives to the positive, which is what the gradient no longer asks for. Queries are the items."""
+    """What the softmax gives to the positive, which is what the gradient no longer asks for.
+    Queries are the items.
+    """
     rng, given = np.random.default_rng(12), {"batch": [], "expected_count": [], "exact": []}
     exact = np.diag(softmax_of(ITEM, 0.2))
     for _ in range(30):
@@ -72,7 +83,9 @@ def test_a_rare_positive_that_is_fitted_looks_solved_to_the_papers_form_only():
         vectors, batch = (tf.constant(x[own], tf.float32) for x in (ITEM, 127 * Q))
         columns, rare = Columns(vectors, tf.constant(own), batch, tf.zeros(128)), own >= ITEMS // 2
         for form in ("batch", "expected_count"):
-            loss = sampled_softmax_loss(vectors, columns, tf.ones(128), temperature=0.2, correction=form)
+            loss = sampled_softmax_loss(
+                vectors, columns, tf.ones(128), temperature=0.2, correction=form
+            )
             given[form] += np.exp(-loss.rows.numpy()[rare]).tolist()
         given["exact"] += exact[own[rare]].tolist()
     papers, counted, exact = (np.mean(given[name]) for name in given)
@@ -84,7 +97,10 @@ CASES = {
     "random": ({"in_batch": "random", "k": 60}, ""),
     "uniform": ({"rows": 100, "uniform": 150}, "uniform"),
     "memory": ({"rows": 100, "memory": 150}, "memory"),
-    "all ways": ({"rows": 100, "uniform": 80, "memory": 80, "in_batch": "random", "k": 50}, "batch"),
+    "all ways": (
+        {"rows": 100, "uniform": 80, "memory": 80, "in_batch": "random", "k": 50},
+        "batch",
+    ),
     "band": ({"in_batch": "semi_hard", "scores": (-1.01, 1.01), "k": 60}, ""),
 }
 

@@ -1,4 +1,6 @@
-"""Numbers by hand, and a slow loss in float64 that goes row by row. test_catalogue_softmax.py has the exact softmax."""
+"""Numbers by hand, and a slow loss in float64 that goes row by row. test_catalogue_softmax.py has
+the exact softmax.
+"""
 
 import numpy as np
 import pytest
@@ -23,7 +25,9 @@ def loss_of(query, vectors, items, q, temperature=1.0, correction="batch", rewar
     )
     reward = tf.ones(rows) if reward is None else tf.constant(reward, tf.float32)
     query = tf.constant(query, tf.float32)
-    return sampled_softmax_loss(query, columns, reward, temperature=temperature, correction=correction, **options)
+    return sampled_softmax_loss(
+        query, columns, reward, temperature=temperature, correction=correction, **options
+    )
 
 
 def rows_of(*args, **options):
@@ -31,14 +35,19 @@ def rows_of(*args, **options):
 
 
 def test_the_temperature_divides_the_cosine_and_not_the_correction():
-    # Row 0: logits 1/.5 + ln 2 and 0 + ln 4; the loss is ln(1 + 4/2 e^-2). A tau under both would give ln(1 + 4 e^-2).
+    # Row 0: logits 1/.5 + ln 2 and 0 + ln 4; the loss is ln(1 + 4/2 e^-2). A tau under both would
+    # give ln(1 + 4 e^-2).
     loss = rows_of(EYE[:2], EYE[:2], [7, 8], [0.5, 0.25], temperature=0.5)
-    np.testing.assert_allclose(loss, [np.log(1 + 2 * np.exp(-2)), np.log(1 + 0.5 * np.exp(-2))], rtol=3e-6)
+    np.testing.assert_allclose(
+        loss, [np.log(1 + 2 * np.exp(-2)), np.log(1 + 0.5 * np.exp(-2))], rtol=3e-6
+    )
 
 
 def test_rare_items_are_pushed_up_by_the_inverse_of_their_chance():
     q, no_preference = np.array([0.5, 0.25, 0.25]), np.zeros((3, 2), np.float32)
-    np.testing.assert_allclose(rows_of(no_preference, no_preference, range(3), q), np.log(q * (1 / q).sum()), rtol=3e-6)
+    np.testing.assert_allclose(
+        rows_of(no_preference, no_preference, range(3), q), np.log(q * (1 / q).sum()), rtol=3e-6
+    )
 
 
 def test_without_correction_frequencies_do_not_matter():
@@ -47,23 +56,30 @@ def test_without_correction_frequencies_do_not_matter():
 
 
 def test_an_expected_count_weighs_negatives_and_leaves_the_positive_alone():
-    # Row 0 keeps two negatives of shares .3 and .2, each 1 / (1 - .5) as likely among them: counts 1.2 and .8.
+    # Row 0 keeps two negatives of shares .3 and .2, each 1 / (1 - .5) as likely among them: counts
+    # 1.2 and .8.
     q, no_preference = np.array([0.5, 0.3, 0.2]), np.zeros((3, 2), np.float32)
     loss = rows_of(no_preference, no_preference, range(3), q, correction="expected_count")
     np.testing.assert_allclose(loss[0], np.log(1 + 1 / 1.2 + 1 / 0.8), rtol=3e-6)
-    np.testing.assert_allclose(loss[2], np.log(1 + 1 / (2 * 0.5 / 0.8) + 1 / (2 * 0.3 / 0.8)), rtol=3e-6)
+    np.testing.assert_allclose(
+        loss[2], np.log(1 + 1 / (2 * 0.5 / 0.8) + 1 / (2 * 0.3 / 0.8)), rtol=3e-6
+    )
 
 
 def test_the_count_is_of_the_columns_that_a_row_keeps():
     # Row 0's item comes twice: one negative is left, and stands for .6 / (1 - .4) = 1 of its like.
-    loss = rows_of(np.zeros((3, 2)), np.zeros((3, 2)), [7, 8, 7], [0.4, 0.6, 0.4], correction="expected_count")
+    loss = rows_of(
+        np.zeros((3, 2)), np.zeros((3, 2)), [7, 8, 7], [0.4, 0.6, 0.4], correction="expected_count"
+    )
     np.testing.assert_allclose(loss[[0, 2]], np.log(2), rtol=3e-6)
     np.testing.assert_allclose(loss[1], np.log(1 + 2 * 1 / (2 * 0.4 / 0.4)), rtol=3e-6)
 
 
 def test_all_columns_of_the_batch_are_the_negatives_of_each_row():
     # A softmax over the three positive scores would give ln 3 here.
-    np.testing.assert_allclose(rows_of(EYE, EYE, range(3), [1, 1, 1]), np.log(1 + 2 * np.exp(-1)), rtol=3e-6)
+    np.testing.assert_allclose(
+        rows_of(EYE, EYE, range(3), [1, 1, 1]), np.log(1 + 2 * np.exp(-1)), rtol=3e-6
+    )
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
@@ -72,9 +88,12 @@ def test_a_second_copy_of_the_positive_is_not_a_negative(correction):
     doubled = rows_of(EYE[again], EYE[again], [7, 8, 9, 7], q, correction=correction)
     factor = {"none": np.ones(4), "batch": q, "expected_count": 2 * q / 0.8}[correction]
     own = {"none": 1, "batch": 0.2, "expected_count": 1}[correction]
-    np.testing.assert_allclose(doubled[[0, 3]], np.log(1 + own * np.exp(-1) * (1 / factor[1:3]).sum()), rtol=1e-5)
+    np.testing.assert_allclose(
+        doubled[[0, 3]], np.log(1 + own * np.exp(-1) * (1 / factor[1:3]).sum()), rtol=1e-5
+    )
     others = (doubled[1], rows_of(EYE, EYE, [7, 8, 9], q[:3], correction=correction)[1])
-    assert others[0] > others[1] or correction == "expected_count"  # to other rows it is a second negative
+    # To other rows it is a second negative
+    assert others[0] > others[1] or correction == "expected_count"
 
 
 def test_a_copy_gets_no_gradient_from_the_row_it_copies():
@@ -83,7 +102,9 @@ def test_a_copy_gets_no_gradient_from_the_row_it_copies():
         tape.watch(vectors)
         columns = Columns(vectors, tf.constant([7, 8, 7]), tf.ones(3), tf.zeros(3))
         only_first = tf.constant([1.0, 0.0, 0.0])
-        loss = sampled_softmax_loss(tf.constant(EYE), columns, only_first, temperature=0.1, correction="batch").total
+        loss = sampled_softmax_loss(
+            tf.constant(EYE), columns, only_first, temperature=0.1, correction="batch"
+        ).total
     gradient = tape.gradient(loss, vectors).numpy()
     assert (gradient[2] == 0).all()
     assert (gradient[1] != 0).any()
@@ -98,12 +119,27 @@ def test_what_the_user_took_besides_is_no_negative():
     # u took 7 and 8, v took 8 and 9. Row 3 (v, 9) may not be held against 8, whoever took it.
     masked = NegativesConfig(mask_positives=True)
     user, items = tf.constant(["u", "u", "v", "v", "w"]), [7, 8, 8, 9, 10]
-    loss = rows_of(np.zeros((5, 2)), np.zeros((5, 2)), items, [0.2] * 5, correction="none", negatives=masked, user=user)
+    loss = rows_of(
+        np.zeros((5, 2)),
+        np.zeros((5, 2)),
+        items,
+        [0.2] * 5,
+        correction="none",
+        negatives=masked,
+        user=user,
+    )
     np.testing.assert_allclose(np.exp(loss) - 1, [2, 2, 2, 2, 4], rtol=3e-6)
-    # Of 4 other columns row 0 keeps 2; 2 * .2 of a row's items are 7 or 8: 1 - .4 is left of the shares.
+    # Of 4 other columns row 0 keeps 2; 2 * .2 of a row's items are 7 or 8: 1 - .4 is left of the
+    # shares.
     q = [0.2, 0.2, 0.2, 0.3, 0.3]
     loss = rows_of(
-        np.zeros((5, 2)), np.zeros((5, 2)), items, q, correction="expected_count", negatives=masked, user=user
+        np.zeros((5, 2)),
+        np.zeros((5, 2)),
+        items,
+        q,
+        correction="expected_count",
+        negatives=masked,
+        user=user,
     )
     np.testing.assert_allclose(np.exp(loss[0]) - 1, 2 / (2 * 0.3 / 0.6), rtol=3e-6)
 
@@ -111,10 +147,17 @@ def test_what_the_user_took_besides_is_no_negative():
 @pytest.mark.parametrize("added", [[], [1, 2]], ids=["batch", "batch and uniform"])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_some_negatives_stand_for_all_four_items(k, added):
-    """All four items are equally likely, in the batch and among those added, and all cosines 0: ln 4 each time."""
+    """All four items are equally likely, in the batch and among those added, and all cosines 0: ln
+    4 each time.
+    """
     items = np.array([0, 1, 2, 3, *added])
     vectors = tf.zeros([len(items), 2])
-    columns = Columns(vectors, tf.constant(items), tf.fill([len(items)], 3 / 4), tf.fill([len(items)], len(added) / 4))
+    columns = Columns(
+        vectors,
+        tf.constant(items),
+        tf.fill([len(items)], 3 / 4),
+        tf.fill([len(items)], len(added) / 4),
+    )
     loss = sampled_softmax_loss(
         vectors[:4], columns, tf.ones(4), temperature=1.0, correction="expected_count",
         negatives=NegativesConfig(in_batch="random", k=k), seed=tf.constant([1, 2]),
@@ -123,10 +166,14 @@ def test_some_negatives_stand_for_all_four_items(k, added):
 
 
 def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_by_being_added():
-    """By hand: row 0 draws one of three columns of cosine .5 in the band; item 4, of -.9, and item 1 were added."""
+    """By hand: row 0 draws one of three columns of cosine .5 in the band; item 4, of -.9, and item
+    1 were added.
+    """
     cosine = np.array([1, 0.5, 0.5, 0.5, -0.9, -0.9, 0.5])
     vectors = tf.constant(np.stack([cosine, np.sqrt(1 - cosine**2)], 1), tf.float32)
-    columns = Columns(vectors, tf.constant([0, 1, 2, 3, 4, 4, 1]), tf.fill([7], 0.8), tf.fill([7], 0.4))
+    columns = Columns(
+        vectors, tf.constant([0, 1, 2, 3, 4, 4, 1]), tf.fill([7], 0.8), tf.fill([7], 0.4)
+    )
     loss = sampled_softmax_loss(
         vectors[:5], columns, tf.ones(5), temperature=1.0, correction="batch",
         negatives=NegativesConfig(in_batch="semi_hard", scores=(0.4, 0.6), k=1), seed=tf.constant([1, 2]),
@@ -141,7 +188,11 @@ def slow(query, vectors, items, batch, added, weight, temperature, correction, u
     losses, to_query, to_vectors = [], np.zeros_like(query), np.zeros_like(vectors)
     expected = batch + added
     for i in range(len(query)):
-        own = {items[k] for k in range(len(query)) if k == i or (user is not None and user[k] == user[i])}
+        own = {
+            items[k]
+            for k in range(len(query))
+            if k == i or (user is not None and user[k] == user[i])
+        }
         kept = [j for j in range(len(vectors)) if items[j] not in own]
         scores = {j: query[i] @ vectors[j] / temperature for j in [i, *kept]}
         if correction == "batch":
@@ -165,7 +216,15 @@ def batch_of(rows, columns, seed=3):
     q = rng.dirichlet(np.ones(40))[items]
     query, vectors = (unit(rng.normal(size=(n, 6))) for n in (rows, columns))
     added = (columns - rows) * rng.dirichlet(np.ones(40))[items]
-    return query, vectors, items, 0.7 * (rows - 1) * q, 0.7 * added, rng.integers(0, 12, rows), rng.random(rows)
+    return (
+        query,
+        vectors,
+        items,
+        0.7 * (rows - 1) * q,
+        0.7 * added,
+        rng.integers(0, 12, rows),
+        rng.random(rows),
+    )
 
 
 def unit(x):
@@ -176,18 +235,23 @@ def unit(x):
 @pytest.mark.parametrize("correction", CORRECTIONS)
 @pytest.mark.parametrize(("rows", "columns"), [(53, 53), (37, 80), (1, 1), (1, 9)])
 def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correction, by_user):
-    monkeypatch.setattr(blockwise_softmax, "TILE", 8 * columns)  # blocks of 8 rows, and a last one of fewer
+    # Blocks of 8 rows, and a last one of fewer
+    monkeypatch.setattr(blockwise_softmax, "TILE", 8 * columns)
     query, vectors, items, batch, added, user, reward = batch_of(rows, columns)
     batch = np.maximum(batch, 1e-3)
     weight = reward / reward.sum()
-    expected = slow(query, vectors, items, batch, added, weight, 0.2, correction, user if by_user else None)
+    expected = slow(
+        query, vectors, items, batch, added, weight, 0.2, correction, user if by_user else None
+    )
     q, v = tf.constant(query, tf.float32), tf.constant(vectors, tf.float32)
 
     @tf.function
     def step(q, v):
         with tf.GradientTape() as tape:
             tape.watch([q, v])
-            held = Columns(v, tf.constant(items), *(tf.constant(x, tf.float32) for x in (batch, added)))
+            held = Columns(
+                v, tf.constant(items), *(tf.constant(x, tf.float32) for x in (batch, added))
+            )
             loss = sampled_softmax_loss(
                 q, held, tf.constant(reward, tf.float32), temperature=0.2, correction=correction,
                 negatives=NegativesConfig(mask_positives=by_user), user=tf.constant(user),
@@ -206,30 +270,46 @@ def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correcti
 def test_extremes_of_float32(q, correction):
     rng = np.random.default_rng(5)
     query, vectors = (unit(x).astype(np.float32) for x in rng.normal(size=(2, 64, 8)))
-    query[0], vectors[1], query[2] = vectors[0], -query[1], vectors[3]  # cosines of 1 and -1: logits of 100 and -100
+    # Cosines of 1 and -1: logits of 100 and -100
+    query[0], vectors[1], query[2] = vectors[0], -query[1], vectors[3]
     vectors[10:20] = vectors[10]
     batch, nothing = np.where(np.arange(64) % 2, q, 0.01), np.zeros(64)
-    sizes = query.astype(float), vectors.astype(float), np.arange(64), batch, nothing, np.full(64, 1 / 64)
+    sizes = (
+        query.astype(float),
+        vectors.astype(float),
+        np.arange(64),
+        batch,
+        nothing,
+        np.full(64, 1 / 64),
+    )
     expected = slow(*sizes, 0.01, correction)
     query, vectors = tf.constant(query), tf.constant(vectors)
     with tf.GradientTape() as tape:
         tape.watch([query, vectors])
         held = Columns(vectors, tf.range(64), tf.constant(batch, tf.float32), tf.zeros(64))
-        loss = sampled_softmax_loss(query, held, tf.ones(64), temperature=0.01, correction=correction)
+        loss = sampled_softmax_loss(
+            query, held, tf.ones(64), temperature=0.01, correction=correction
+        )
     np.testing.assert_allclose(loss.rows, expected[0], rtol=3e-5, atol=3e-5)
     for found, exact in zip(tape.gradient(loss.total, [query, vectors]), expected[1:], strict=True):
         np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-4 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
-@pytest.mark.parametrize("items", [[1, 1, 1], [1, 2, 3]], ids=["no negative is left", "all vectors are one"])
+@pytest.mark.parametrize(
+    "items", [[1, 1, 1], [1, 2, 3]], ids=["no negative is left", "all vectors are one"]
+)
 def test_gradients_are_finite_where_there_is_nothing_to_tell_apart(items, correction):
     query, vectors = tf.constant(EYE), tf.constant(EYE[[0, 0, 0]])
     with tf.GradientTape() as tape:
         tape.watch([query, vectors])
         held = Columns(vectors, tf.constant(items), tf.constant([1e-9, 1.0, 5.0]), tf.zeros(3))
-        loss = sampled_softmax_loss(query, held, tf.ones(3), temperature=0.01, correction=correction)
-    assert all(np.isfinite(x).all() for x in (*tape.gradient(loss.total, [query, vectors]), loss.rows))
+        loss = sampled_softmax_loss(
+            query, held, tf.ones(3), temperature=0.01, correction=correction
+        )
+    assert all(
+        np.isfinite(x).all() for x in (*tape.gradient(loss.total, [query, vectors]), loss.rows)
+    )
     assert len(set(items)) > 1 or (loss.rows.numpy() == 0).all()
 
 
@@ -238,7 +318,9 @@ def test_estimates_are_no_parameters():
     with tf.GradientTape() as tape:
         tape.watch(batch)
         held = Columns(tf.constant(EYE), tf.constant([1, 2, 3]), batch, tf.zeros(3))
-        loss = sampled_softmax_loss(tf.constant(EYE), held, tf.ones(3), temperature=1.0, correction="expected_count")
+        loss = sampled_softmax_loss(
+            tf.constant(EYE), held, tf.ones(3), temperature=1.0, correction="expected_count"
+        )
     assert tape.gradient(loss.total, batch) is None
 
 
@@ -249,8 +331,15 @@ def test_remembered_columns_teach_the_query_and_learn_nothing():
         q, v = tf.constant(query, tf.float32), tf.constant(vectors, tf.float32)
         with tf.GradientTape() as tape:
             tape.watch([q, v])
-            held = Columns(v, tf.constant(items), *(tf.constant(x, tf.float32) for x in (batch, added)), learned)
-            loss = sampled_softmax_loss(q, held, tf.ones(20), temperature=0.2, correction="batch").total
+            held = Columns(
+                v,
+                tf.constant(items),
+                *(tf.constant(x, tf.float32) for x in (batch, added)),
+                learned,
+            )
+            loss = sampled_softmax_loss(
+                q, held, tf.ones(20), temperature=0.2, correction="batch"
+            ).total
         gradients.append([x.numpy() for x in tape.gradient(loss, [q, v])])
     (whole_q, whole_v), (part_q, part_v) = gradients
     np.testing.assert_allclose(part_q, whole_q, rtol=3e-6)

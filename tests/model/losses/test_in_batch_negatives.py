@@ -8,21 +8,31 @@ from model.losses.in_batch_negatives import choose
 from twinspire_core.config.sections import NegativesConfig
 
 RNG = np.random.default_rng(4)
-COSINE = np.round(RNG.uniform(-1, 1, (40, 25)), 2).astype(np.float32)  # rounded, so that there are ties
+# Rounded, so that there are ties
+COSINE = np.round(RNG.uniform(-1, 1, (40, 25)), 2).astype(np.float32)
 COSINE[:, 10] = COSINE[:, 9]
 ALLOWED = RNG.random((40, 25)) < 0.8
 ALLOWED[3], ALLOWED[4, :22] = False, False
 
 
 def chosen(seed=1, **settings):
-    found = choose(tf.constant(COSINE), tf.constant(ALLOWED), NegativesConfig(**settings), tf.constant([7, seed]))
+    found = choose(
+        tf.constant(COSINE),
+        tf.constant(ALLOWED),
+        NegativesConfig(**settings),
+        tf.constant([7, seed]),
+    )
     return [x.numpy() for x in found]
 
 
 def slow_band(row, ranks=None, scores=None):
     """Columns of the band, best first; of equal ones the first is the better."""
     order = sorted(np.flatnonzero(ALLOWED[row]), key=lambda j: (-COSINE[row, j], j))
-    return [j for j in order if scores[0] <= COSINE[row, j] <= scores[1]] if scores else order[ranks[0] : ranks[1]]
+    return (
+        [j for j in order if scores[0] <= COSINE[row, j] <= scores[1]]
+        if scores
+        else order[ranks[0] : ranks[1]]
+    )
 
 
 @pytest.mark.parametrize("k", [1, 6, 25, 100])
@@ -36,7 +46,11 @@ def test_hard_ones_are_those_of_the_highest_cosine(k):
             assert (low[row], high[row]) == (COSINE[row, band[-1]], COSINE[row, band[0]])
 
 
-BANDS = {"ranks": {"ranks": (2, 9)}, "ranks beyond the batch": {"ranks": (20, 500)}, "scores": {"scores": (-0.2, 0.5)}}
+BANDS = {
+    "ranks": {"ranks": (2, 9)},
+    "ranks beyond the batch": {"ranks": (20, 500)},
+    "scores": {"scores": (-0.2, 0.5)},
+}
 
 
 @pytest.mark.parametrize("k", [3, 30])
@@ -52,7 +66,9 @@ def test_semi_hard_ones_are_k_of_a_band(band, k):
 
 @pytest.mark.parametrize("band", BANDS)
 def test_all_of_a_band_are_equally_likely(band):
-    counts = sum(chosen(seed, in_batch="semi_hard", k=2, **BANDS[band])[0].astype(int) for seed in range(60))
+    counts = sum(
+        chosen(seed, in_batch="semi_hard", k=2, **BANDS[band])[0].astype(int) for seed in range(60)
+    )
     for row in range(40):
         there = slow_band(row, **BANDS[band])
         if len(there) > 2:
@@ -62,6 +78,7 @@ def test_all_of_a_band_are_equally_likely(band):
 
 def test_what_is_drawn_follows_from_the_seed():
     again, other = (
-        [chosen(seed, in_batch="semi_hard", k=2, ranks=(0, 9))[0] for seed in seeds] for seeds in ((1, 1), (1, 2))
+        [chosen(seed, in_batch="semi_hard", k=2, ranks=(0, 9))[0] for seed in seeds]
+        for seeds in ((1, 1), (1, 2))
     )
     assert (again[0] == again[1]).all() and (other[0] != other[1]).any()

@@ -12,7 +12,9 @@ EXPECTED = RNG.random(12)[ITEM].astype(np.float32)
 
 
 def of_blocks(mask, height):
-    blocks = [mask(tf.constant(at), tf.constant(min(at + height, ROWS))) for at in range(0, ROWS, height)]
+    blocks = [
+        mask(tf.constant(at), tf.constant(min(at + height, ROWS))) for at in range(0, ROWS, height)
+    ]
     return [np.concatenate([block[part].numpy() for block in blocks]) for part in (0, 1)]
 
 
@@ -28,7 +30,9 @@ def test_a_row_leaves_out_what_its_user_took_in_the_whole_batch():
     for i in range(ROWS):
         took = {ITEM[k] for k in range(ROWS) if USER[k] == USER[i]}
         assert columns[i].tolist() == [item in took for item in ITEM]
-        np.testing.assert_allclose(expected[i], sum(EXPECTED[ITEM.tolist().index(item)] for item in took), rtol=1e-6)
+        np.testing.assert_allclose(
+            expected[i], sum(EXPECTED[ITEM.tolist().index(item)] for item in took), rtol=1e-6
+        )
 
 
 def test_rows_are_held_against_k_others_and_every_column_comes_as_often():
@@ -43,7 +47,12 @@ def test_rows_are_held_against_k_others_and_every_column_comes_as_often():
 def test_each_of_the_others_is_as_likely():
     counts = np.zeros((ROWS, ROWS))
     for seed in range(80):
-        mask = drawn(own_item(tf.range(ROWS), tf.ones(ROWS)), tf.constant(ROWS), tf.constant(7), tf.constant([3, seed]))
+        mask = drawn(
+            own_item(tf.range(ROWS), tf.ones(ROWS)),
+            tf.constant(ROWS),
+            tf.constant(7),
+            tf.constant([3, seed]),
+        )
         counts += ~mask(tf.constant(0), tf.constant(ROWS)).columns.numpy()
     expected = 80 * 7 / (ROWS - 1)
     off = ~np.eye(ROWS, dtype=bool)

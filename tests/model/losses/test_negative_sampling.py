@@ -46,7 +46,8 @@ def counted(*batches):
 
 
 def test_columns_expect_every_way_that_their_item_can_come():
-    # Item 1 holds half of the rows, 2 and 3 a quarter. The catalogue has four items, and not item 3.
+    # Item 1 holds half of the rows, 2 and 3 a quarter. The catalogue has four items, and not item
+    # 3.
     frequency = counted([1, 2, 1, 3])
     pool = NegativeSampler(NegativesConfig(uniform=2, memory=3, memory_after=5), 2, frequency)
     batch, uniform = entries([1, 2, 1, 3], [0.25, 0.25, 0.25, 0]), entries([2, 9], 0.25)
@@ -62,7 +63,13 @@ def test_columns_expect_every_way_that_their_item_can_come():
     assert late.item.numpy().tolist()[:4] == [2, 3, 2, 9]
     assert sorted(late.item.numpy().tolist()[4:]) == [1, 2, 3]
     assert late.learned == 4
-    of = dict(zip(late.item.numpy().tolist()[4:], np.stack([late.batch, late.added], 1)[4:].tolist(), strict=True))
+    of = dict(
+        zip(
+            late.item.numpy().tolist()[4:],
+            np.stack([late.batch, late.added], 1)[4:].tolist(),
+            strict=True,
+        )
+    )
     np.testing.assert_allclose(of[1], [1 / 30, 0.5 + 3 * 0.5], rtol=1e-4)  # silent for 30 rows
     np.testing.assert_allclose(of[3][1], 3 * 0.25, rtol=1e-4)
     now = np.exp(frequency.log_q(tf.constant([3], tf.int64)))[0]
@@ -72,14 +79,19 @@ def test_columns_expect_every_way_that_their_item_can_come():
 
 def test_without_a_memory_columns_expect_batch_and_draws():
     pool = NegativeSampler(NegativesConfig(uniform=2), 2, counted([1, 2, 1, 3]))
-    columns = pool.columns(entries([1, 2, 1, 3], [0.25, 0.25, 0.25, 0]), entries([2, 9], 0.25), tf.constant(0))
+    columns = pool.columns(
+        entries([1, 2, 1, 3], [0.25, 0.25, 0.25, 0]), entries([2, 9], 0.25), tf.constant(0)
+    )
     np.testing.assert_allclose(columns.batch[:5], [1.5, 0.75, 1.5, 0.75, 0.75], rtol=1e-5)
     np.testing.assert_allclose(columns.added, [0.5, 0.5, 0.5, 0, 0.5, 0.5], rtol=1e-6)
 
 
 def test_a_memory_waits_for_its_step():
     pool = NegativeSampler(NegativesConfig(memory=3, memory_after=5), 2, None)
-    found = [pool.columns(entries([step, 7]), None, tf.constant(step)).item.numpy().tolist() for step in (3, 4, 5)]
+    found = [
+        pool.columns(entries([step, 7]), None, tf.constant(step)).item.numpy().tolist()
+        for step in (3, 4, 5)
+    ]
     assert found[:2] == [[3, 7], [4, 7]]
     assert found[2][:2] == [5, 7] and sorted(found[2][2:]) == [4, 7, 7]
 
@@ -101,7 +113,8 @@ def test_what_is_remembered_is_as_it_was():
 def test_uniform_draws_are_uniform_with_the_features_of_what_is_drawn():
     items = np.array([50, 10, 70, 30])
     catalogue = NegativeCorpus(
-        features={"item": items.astype(np.int32), "tags": np.stack([items, items + 1], 1)}, item=items
+        features={"item": items.astype(np.int32), "tags": np.stack([items, items + 1], 1)},
+        item=items,
     )
     features, drawn = catalogue.draw(4000, np.random.default_rng(1))
     np.testing.assert_array_equal(features["item"], drawn)

@@ -1,4 +1,6 @@
-"""The estimator against a slow one that goes hit by hit, against known frequencies, and the paper's own simulation."""
+"""The estimator against a slow one that goes hit by hit, against known frequencies, and the paper's
+own simulation.
+"""
 
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from twinspire_core.config.sections import FrequencyConfig
 
 
 class OneByOne:
-    """Plain Python, no buckets: gaps one at a time; the c hits of a step share the rows since the last in equal parts.
+    """Plain Python, no buckets: gaps one at a time; the c hits of a step share the rows since the
+    last in equal parts.
 
     Before an item's first hit there is no gap: c hits in its first batch are c - 1 gaps.
     """
@@ -61,13 +64,17 @@ def test_equals_the_slow_estimator(hashes, alpha):
     fast = StreamingFrequency(buckets=1 << 20, hashes=hashes, alpha=alpha, initial_gap=1000)
     slow = OneByOne(alpha, 1000)
     update = tf.function(fast.update)
-    for size in [64] * 60 + [200] * 30:  # the head has dozens of hits in a step, the tail a few in all
+    # The head has dozens of hits in a step, the tail a few in all
+    for size in [64] * 60 + [200] * 30:
         batch = drawn(rng, q, size)
-        np.testing.assert_allclose(update(tf.gather(names, batch)), slow.update(batch.tolist()), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            update(tf.gather(names, batch)), slow.update(batch.tolist()), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_the_first_gaps_are_averaged_evenly():
-    # Item 9 is hit at rows 2, 4 and 12: gaps of 2 and 8. Before the first hit nothing is known but that 2 rows passed.
+    # Item 9 is hit at rows 2, 4 and 12: gaps of 2 and 8. Before the first hit nothing is known but
+    # that 2 rows passed.
     estimate = StreamingFrequency(buckets=1 << 16, alpha=0.01, initial_gap=1000)
     batches = [[9, 1], [9, 2], [3, 4], [3, 4], [3, 4], [9, 1]]
     found = [float(estimate.update(tf.constant(x, tf.int64))[0]) for x in batches]
@@ -94,7 +101,8 @@ def test_items_of_one_bucket_count_together():
     estimate = StreamingFrequency(buckets=1, alpha=0.5)
     for _ in range(3):
         found = estimate.update(tf.constant([1, 2, 3, 4], tf.int64))
-    np.testing.assert_allclose(found, np.zeros(4), atol=1e-6)  # the bucket is hit by every row: its gap is 1
+    # The bucket is hit by every row: its gap is 1
+    np.testing.assert_allclose(found, np.zeros(4), atol=1e-6)
 
 
 def test_an_item_that_fell_silent_is_as_rare_as_its_silence_is_long():
@@ -105,7 +113,9 @@ def test_an_item_that_fell_silent_is_as_rare_as_its_silence_is_long():
     for _ in range(25):
         estimate.update(tf.constant([2, 3, 2, 3], tf.int64))
     np.testing.assert_allclose(before, np.log(1 / 2), rtol=1e-5)
-    np.testing.assert_allclose(estimate.log_q(tf.constant([1, 2], tf.int64)), np.log([1 / 100, 1 / 2]), rtol=1e-5)
+    np.testing.assert_allclose(
+        estimate.log_q(tf.constant([1, 2], tf.int64)), np.log([1 / 100, 1 / 2]), rtol=1e-5
+    )
 
 
 def test_a_newcomer_is_not_taken_for_an_item_that_was_rare_all_along():
@@ -115,8 +125,15 @@ def test_a_newcomer_is_not_taken_for_an_item_that_was_rare_all_along():
     for _ in range(500):
         update(tf.gather(names, drawn(rng, q, 64)))
     for count in (1, 1, 2, 2):  # now a 101st item takes two rows in a hundred
-        found.append(float(update(tf.gather(names, np.concatenate([drawn(rng, q, 64 - count), [100] * count])))[-1]))
-    assert found[0] == pytest.approx(-np.log(5000))  # met once: as was assumed, and not the 32,064 rows of silence
+        found.append(
+            float(
+                update(
+                    tf.gather(names, np.concatenate([drawn(rng, q, 64 - count), [100] * count]))
+                )[-1]
+            )
+        )
+    # Met once: as was assumed, and not the 32,064 rows of silence
+    assert found[0] == pytest.approx(-np.log(5000))
     np.testing.assert_allclose(found[1:], -np.log([64, 64 * 2 / 3, 64 * 3 / 5]), rtol=1e-5)
 
 
@@ -175,11 +192,16 @@ def test_the_state_grows_with_the_items_met():
     assert sum(x.nbytes for x in estimate.state().values()) < 1000
 
 
-@pytest.mark.parametrize(("before", "after"), [((1 << 20, 1), (1 << 17, 2)), ((1 << 17, 2), (1 << 20, 1))])
+@pytest.mark.parametrize(
+    ("before", "after"), [((1 << 20, 1), (1 << 17, 2)), ((1 << 17, 2), (1 << 20, 1))]
+)
 def test_an_estimate_goes_on_with_other_buckets_or_hashes(before, after):
     """As that of one who had them from the start, but for items that nobody named."""
     (buckets, hashes), (more, other) = before, after
-    estimates = [StreamingFrequency(buckets=buckets, hashes=hashes), StreamingFrequency(buckets=more, hashes=other)]
+    estimates = [
+        StreamingFrequency(buckets=buckets, hashes=hashes),
+        StreamingFrequency(buckets=more, hashes=other),
+    ]
     for estimate in estimates:
         _trained(50, estimate, seed=4)
     old, expected = estimates
@@ -204,7 +226,9 @@ def test_items_that_come_to_share_a_bucket_are_as_frequent_as_all_of_them():
 
 
 def test_two_hashes_of_the_usual_size_tell_half_a_million_items_apart():
-    """One item in five looks more than twice as frequent as it is with a single hash of a million buckets."""
+    """One item in five looks more than twice as frequent as it is with a single hash of a million
+    buckets.
+    """
     asked, (rng, items) = FrequencyConfig(), (np.random.default_rng(0), 500_000)
     gap = 1 / rng.permutation(zipf(items))
 
@@ -221,7 +245,13 @@ def test_two_hashes_of_the_usual_size_tell_half_a_million_items_apart():
 
 @pytest.mark.parametrize(
     "items",
-    [np.arange(20_000), np.arange(20_000) << 20, np.arange(20_000) * 7919, -np.arange(20_000), np.arange(20_000) << 44],
+    [
+        np.arange(20_000),
+        np.arange(20_000) << 20,
+        np.arange(20_000) * 7919,
+        -np.arange(20_000),
+        np.arange(20_000) << 44,
+    ],
     ids=["consecutive", "low bits zero", "multiples of a prime", "negative", "high bits"],
 )
 def test_buckets_are_filled_as_if_by_chance_and_each_hash_anew(items):
@@ -229,7 +259,8 @@ def test_buckets_are_filled_as_if_by_chance_and_each_hash_anew(items):
     estimate.update(tf.constant(items, tf.int64))
     used = estimate.last.numpy().reshape(2, -1) > 0
     np.testing.assert_allclose(used.mean(axis=1), 1 - np.exp(-1), atol=0.02)
-    # Items that share a bucket in one hash: 1/e have theirs alone. In both hashes alike only by the product's chance.
+    # Items that share a bucket in one hash: 1/e have theirs alone. In both hashes alike only by the
+    # product's chance.
     gap = estimate.update(tf.constant(items, tf.int64)).numpy()
     shared_in_both = (gap > -np.log(20_000) + 0.01).mean()
     np.testing.assert_allclose(shared_in_both, (1 - np.exp(-1)) ** 2, atol=0.02)
@@ -239,23 +270,30 @@ M, BATCH = 1000, 128
 
 
 def _simulate(steps: int, *, switch: int, at: list[int], **settings) -> list[float]:
-    """The paper's section 6.1: q grows as i^2, and is turned round at `switch`; sum |p_hat - p| / 2 / batch."""
+    """The paper's section 6.1: q grows as i^2, and is turned round at `switch`; sum |p_hat - p| / 2
+    / batch.
+    """
     rng, names = np.random.default_rng(6), ids_of(range(M))
     estimate = StreamingFrequency(initial_gap=100 * BATCH, **settings)
     update, q, errors = tf.function(estimate.update), np.arange(M) ** 2.0, []
     with np.errstate(divide="ignore"):
         for step in range(1, steps + 1):
             q = q[::-1] if step == switch + 1 else q
-            batch = np.argpartition(rng.exponential(size=M) / q, BATCH)[:BATCH]  # without replacement
+            # Without replacement
+            batch = np.argpartition(rng.exponential(size=M) / q, BATCH)[:BATCH]
             update(tf.gather(names, batch))
             if step in at:
-                gap = tf.reduce_max(tf.gather(estimate.gap, estimate._places(names)), axis=0).numpy()
+                gap = tf.reduce_max(
+                    tf.gather(estimate.gap, estimate._places(names)), axis=0
+                ).numpy()
                 errors.append(np.abs(BATCH / gap - _in_batch(q)).sum() / 2 / BATCH)
     return errors
 
 
 def _in_batch(q: np.ndarray) -> np.ndarray:
-    """Chance of each item to be in a batch of distinct ones: 1 - exp(-c q), with the c that gives `BATCH` of them."""
+    """Chance of each item to be in a batch of distinct ones: 1 - exp(-c q), with the c that gives
+    `BATCH` of them.
+    """
     low, high = 0.0, 1e6
     share = q / q.sum()
     for _ in range(100):
@@ -273,8 +311,10 @@ def test_the_papers_simulation_in_short():
     assert fast[1] > slow[1] + 0.02  # a larger rate ends noisier,
     assert fast[3] < slow[3] - 0.1  # and follows a change sooner;
     assert hashed[1] < 0.7 * slow[1]  # hashes help at equal memory while buckets are ample;
-    assert hashed[0] == pytest.approx(0.085, abs=0.015)  # the first hits are averaged: .45 with the paper's fixed rate;
-    assert all(run[2] > 2 * run[1] for run in (fast, slow, hashed))  # all are thrown back by the switch,
+    # The first hits are averaged: .45 with the paper's fixed rate;
+    assert hashed[0] == pytest.approx(0.085, abs=0.015)
+    # All are thrown back by the switch,
+    assert all(run[2] > 2 * run[1] for run in (fast, slow, hashed))
     assert all(run[3] < run[2] for run in (fast, slow, hashed))  # and recover.
 
 
@@ -308,8 +348,8 @@ for variable in (shared.last, shared.gap, shared.hits, shared.seen):
 
 
 def test_replicas_count_their_common_batch_once():
-    """Two replicas with half of every batch each, against one with the whole. In a process of its own, which is split
-    into two devices.
+    """Two replicas with half of every batch each, against one with the whole. In a process of its
+    own, which is split into two devices.
     """
     done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -336,7 +376,8 @@ def test_what_is_new_on_the_last_day_is_no_rare_item_in_the_second_pass(alpha):
     first = _in_one_pass(estimate, days, new)
     estimate.rewind(0)
     _in_one_pass(estimate, days[:-1], new)
-    before = np.exp(estimate.log_q(ids_of([new])).numpy()[0])  # as of a negative drawn from the catalogue
+    # As of a negative drawn from the catalogue
+    before = np.exp(estimate.log_q(ids_of([new])).numpy()[0])
     second = _in_one_pass(estimate, days[-1:], new)
     assert first[-1] == pytest.approx(0.02, rel=0.5) and before == pytest.approx(first[-1], rel=0.1)
     assert second == pytest.approx(0.02, rel=0.5)

@@ -35,19 +35,26 @@ def test_dense_and_sparse_updates_agree():
     np.testing.assert_allclose(dense.values, sparse.values, rtol=1e-6)
 
 
-@pytest.mark.parametrize("lists", [[], [[]], [[0, 2, 5]], [[7]], [[1, 2, 5], [0, 1, 2, 6]], [[], [3]]])
+@pytest.mark.parametrize(
+    "lists", [[], [[]], [[0, 2, 5]], [[7]], [[1, 2, 5], [0, 1, 2, 6]], [[], [3]]]
+)
 @pytest.mark.parametrize("looked_up", [None, [], [5, 2, 5], [0, 4, 4, 7]])
 def test_rows_of_lists_and_rows_looked_up_are_one_gradient(lists, looked_up):
     """Against the dense gradient that all of them add up to."""
     rng = np.random.default_rng(1)
-    parts = [(rows, rng.normal(size=(len(rows), 3)).astype(np.float32)) for rows in [*lists, looked_up or []]]
+    parts = [
+        (rows, rng.normal(size=(len(rows), 3)).astype(np.float32))
+        for rows in [*lists, looked_up or []]
+    ]
     whole = np.zeros((8, 3), np.float32)
     for rows, values in parts:
         np.add.at(whole, rows, values)
     dense, sparse = (Weight(tf.ones([8, 3])) for _ in range(2))
     dense.update(tf.constant(whole), 0.1)
 
-    @tf.function(input_signature=[[(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 3]))] * len(parts)])
+    @tf.function(
+        input_signature=[[(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 3]))] * len(parts)]
+    )
     def update(parts):
         *of_lists, looked = (tf.IndexedSlices(values, rows) for rows, values in parts)
         sparse.update(None if looked_up is None else looked, 0.1, of_lists)

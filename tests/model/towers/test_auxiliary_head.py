@@ -1,4 +1,6 @@
-"""The head that learns labels: by hand, against a slow joint loss, and in a world that clicks do not tell all of."""
+"""The head that learns labels: by hand, against a slow joint loss, and in a world that clicks do
+not tell all of.
+"""
 
 from datetime import date
 from types import SimpleNamespace
@@ -29,10 +31,22 @@ IDS = {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower":
 
 def _model(tiny, users, items, seed=0, auxiliary=None, **train):
     """Towers of two ids without layers, and their settings."""
-    plain = {"query_layers": [], "item_layers": [], "skip": False, "id_dropout": 0.0, "order": "shuffled"}
-    tables = {"train": {**plain, "auxiliary": auxiliary or {}, **train}, "columns": {"label": "stars"}}
+    plain = {
+        "query_layers": [],
+        "item_layers": [],
+        "skip": False,
+        "id_dropout": 0.0,
+        "order": "shuffled",
+    }
+    tables = {
+        "train": {**plain, "auxiliary": auxiliary or {}, **train},
+        "columns": {"label": "stars"},
+    }
     pipeline = tiny.pipeline(IDS, **tables)
-    tokens = {"user": pa.array([f"u{n}" for n in range(users)]), "item": pa.array([f"i{n}" for n in range(items)])}
+    tokens = {
+        "user": pa.array([f"u{n}" for n in range(users)]),
+        "item": pa.array([f"i{n}" for n in range(items)]),
+    }
     return TwoTower(design(pipeline, tokens), seed), pipeline.train
 
 
@@ -61,7 +75,10 @@ def _all(model):
 
 def _slow_loss(weights, user, item, reward, label, weight, kind, temperature):
     def unit(table, side, row):
-        hidden = weights[f"table {table}"][row + 1] @ weights[f"{side}/first/{table}"] + weights[f"{side}/bias/0"]
+        hidden = (
+            weights[f"table {table}"][row + 1] @ weights[f"{side}/first/{table}"]
+            + weights[f"{side}/bias/0"]
+        )
         return hidden / np.sqrt(hidden @ hidden)
 
     q, c = [unit("user", "query", n) for n in user], [unit("item", "item", n) for n in item]
@@ -72,10 +89,17 @@ def _slow_loss(weights, user, item, reward, label, weight, kind, temperature):
     there = [n for n in range(len(user)) if not np.isnan(label[n])]
     mean = sum(label[n] for n in there) / len(there)
     spread = (sum((label[n] - mean) ** 2 for n in there) / len(there)) ** 0.5
-    a, b, w, bias = (weights[f"{PREFIX}{kind}/{name}"] for name in ("query", "item", "product", "bias"))
+    a, b, w, bias = (
+        weights[f"{PREFIX}{kind}/{name}"] for name in ("query", "item", "product", "bias")
+    )
     auxiliary = 0.0
     for n in there:
-        x = bias + a @ q[n] + b @ c[n] + len(a) ** 0.5 * sum(w[d] * q[n][d] * c[n][d] for d in range(len(a)))
+        x = (
+            bias
+            + a @ q[n]
+            + b @ c[n]
+            + len(a) ** 0.5 * sum(w[d] * q[n][d] * c[n][d] for d in range(len(a)))
+        )
         if kind == "squared":
             auxiliary += ((label[n] - (mean + spread * x)) / spread) ** 2 / len(there)
         else:
@@ -89,7 +113,9 @@ LABELS = {"squared": [40.0, NAN, 10.0, 25.0, NAN, 5.0], "logistic": [1.0, NAN, 0
 
 @pytest.mark.parametrize("kind", LABELS)
 def test_a_step_follows_the_gradient_of_both_losses(tiny, kind):
-    """Adagrad's slots tell the square of each gradient, the move its sign; central differences tell them too."""
+    """Adagrad's slots tell the square of each gradient, the move its sign; central differences tell
+    them too.
+    """
     model, settings = _model(
         tiny, 6, 6, auxiliary={"weight": 0.7, "loss": kind}, dimension=4, batch_size=6, epochs=1, correction="none",
         temperature=0.5,
@@ -117,7 +143,9 @@ def test_a_step_follows_the_gradient_of_both_losses(tiny, kind):
         size = np.sqrt(np.maximum(weight.slots.numpy().astype(np.float64) - START, 0))
         np.testing.assert_allclose(size, np.abs(gradient), rtol=1e-3, atol=2e-5, err_msg=name)
         felt = np.abs(gradient) > 1e-4
-        assert (np.sign(before[name] - weight.values.numpy())[felt] == np.sign(gradient)[felt]).all(), name
+        assert (
+            np.sign(before[name] - weight.values.numpy())[felt] == np.sign(gradient)[felt]
+        ).all(), name
         assert felt.any(), name
 
 
@@ -134,7 +162,8 @@ def test_rows_without_a_label_give_no_gradient_and_none_is_lost_to_nan():
         gradients.append(np.stack(tape.gradient(loss, [q, c])))
         assert labels == np.isfinite(label).sum() and np.isfinite(loss)
     assert (gradients[0][:, [1, 3]] == 0).all() and (gradients[0][:, [0, 2]] != 0).all()
-    np.testing.assert_allclose(gradients[0][:, [0, 2]], 2 * gradients[1][:, [0, 2]], rtol=1e-5)  # a mean over 2 of 4
+    # A mean over 2 of 4
+    np.testing.assert_allclose(gradients[0][:, [0, 2]], 2 * gradients[1][:, [0, 2]], rtol=1e-5)
     assert (gradients[2] == 0).all() and loss == 0
 
 
@@ -146,10 +175,14 @@ def test_it_starts_from_the_mean_and_does_not_know_the_labels_unit(kind):
     np.testing.assert_allclose(head.predict(unit, unit), 0.6, rtol=1e-6)
     # In nats, or in units of the labels' variance.
     expected = {"logistic": -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)), "squared": 1.0}[kind]
-    np.testing.assert_allclose(head.loss(unit, unit, tf.constant(labels[[0, 1, 3, 4]]))[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        head.loss(unit, unit, tf.constant(labels[[0, 1, 3, 4]]))[0], expected, rtol=1e-6
+    )
     if kind == "squared":
         head.see(Moments().and_of(1000 * labels + 7))
-        np.testing.assert_allclose(head.loss(unit, unit, 1000 * labels[[0, 1, 3, 4]] + 7)[0], 1.0, rtol=1e-5)
+        np.testing.assert_allclose(
+            head.loss(unit, unit, 1000 * labels[[0, 1, 3, 4]] + 7)[0], 1.0, rtol=1e-5
+        )
 
 
 def test_moments_add_up_whatever_the_parts():
@@ -161,13 +194,17 @@ def test_moments_add_up_whatever_the_parts():
     there = x[np.isfinite(x)].astype(np.float64)
     for found in (whole, parts):
         assert found.n == len(there)
-        np.testing.assert_allclose([found.mean, found.spread], [there.mean(), there.std()], rtol=1e-9)
+        np.testing.assert_allclose(
+            [found.mean, found.spread], [there.mean(), there.std()], rtol=1e-9
+        )
     assert Moments().and_of(np.array([3.0, 3.0])).spread == 0 and Moments().spread == 0
 
 
 def test_labels_that_are_all_alike_or_at_the_edge_break_nothing(tiny):
     for kind, label in (("squared", 3.0), ("logistic", 1.0), ("logistic", 0.0)):
-        model, settings = _model(tiny, 9, 9, auxiliary={"weight": 1.0, "loss": kind}, dimension=4, batch_size=9)
+        model, settings = _model(
+            tiny, 9, 9, auxiliary={"weight": 1.0, "loss": kind}, dimension=4, batch_size=9
+        )
         learned = _fit(model, settings, _rows(range(9), range(9), [label] * 9))
         assert learned.auxiliary[-1][1] < 0.01
         assert all(np.isfinite(w.values).all() for w in _all(model).values())
@@ -185,16 +222,22 @@ def test_towers_without_the_head_are_what_they_were(tiny):
     ):
         model, settings = _model(tiny, 20, 30, auxiliary=auxiliary, batch_size=50, dimension=8)
         learned = _fit(model, settings, _rows(user, item, label))
-        assert [PREFIX in "".join(model.dense), bool(learned.auxiliary)] == [label is not None, name == "labels"]
-        trained[name] = {key: w.values.numpy() for key, w in _all(model).items() if not key.startswith(PREFIX)}
+        assert [PREFIX in "".join(model.dense), bool(learned.auxiliary)] == [
+            label is not None,
+            name == "labels",
+        ]
+        trained[name] = {
+            key: w.values.numpy() for key, w in _all(model).items() if not key.startswith(PREFIX)
+        }
     for name in trained["none"]:
         np.testing.assert_array_equal(trained["off"][name], trained["none"][name])
         np.testing.assert_array_equal(trained["no labels"][name], trained["none"][name])
         assert np.abs(trained["labels"][name] - trained["none"][name]).max() > 1e-3
 
 
-# A world in which clicks do not tell what is liked: everybody clicks everything, but of two kinds of items one half of
-# the users likes one, the other half the other, and some items are liked more than others.
+# A world in which clicks do not tell what is liked: everybody clicks everything, but of two kinds
+# of items one half of the users likes one, the other half the other, and some items are liked more
+# than others.
 
 USERS, ITEMS = 80, 60
 
@@ -204,33 +247,54 @@ def world():
     rng = np.random.default_rng(0)
     pairs = rng.permutation(USERS * ITEMS)
     user, item = np.divmod(pairs, ITEMS)
-    liked = 3.0 + 1.5 * np.where(user % 2 == item % 2, 1, -1) + 0.5 * (item % 3 - 1) + rng.normal(0, 0.2, len(pairs))
+    liked = (
+        3.0
+        + 1.5 * np.where(user % 2 == item % 2, 1, -1)
+        + 0.5 * (item % 3 - 1)
+        + rng.normal(0, 0.2, len(pairs))
+    )
     label = np.where(rng.random(len(pairs)) < 0.3, NAN, liked)
     known = slice(0, 3600)
-    return SimpleNamespace(user=user, item=item, label=label, known=known, rows=_rows(user[known], item[known]))
+    return SimpleNamespace(
+        user=user, item=item, label=label, known=known, rows=_rows(user[known], item[known])
+    )
 
 
 def _told(world, model, label):
     """How well labels of pairs that were never trained on are predicted."""
     new = np.arange(world.known.stop, len(world.user))
     new = new[np.isfinite(label[new])]
-    features = {"user": world.user[new].astype(np.int32) + 1, "item": world.item[new].astype(np.int32) + 1}
-    clicks = Labelled(model("query", features).numpy(), model("item", features).numpy(), label[new].astype(np.float32))
+    features = {
+        "user": world.user[new].astype(np.int32) + 1,
+        "item": world.item[new].astype(np.int32) + 1,
+    }
+    clicks = Labelled(
+        model("query", features).numpy(),
+        model("item", features).numpy(),
+        label[new].astype(np.float32),
+    )
     return measures(model.head, clicks)
 
 
 def _learn_world(tiny, world, label, weight, kind="squared"):
     auxiliary = {"weight": weight, "loss": kind}
-    model, settings = _model(tiny, USERS, ITEMS, auxiliary=auxiliary, dimension=8, batch_size=120, epochs=12)
-    _fit(model, settings, _rows(world.user[world.known], world.item[world.known], label[world.known]))
+    model, settings = _model(
+        tiny, USERS, ITEMS, auxiliary=auxiliary, dimension=8, batch_size=120, epochs=12
+    )
+    _fit(
+        model, settings, _rows(world.user[world.known], world.item[world.known], label[world.known])
+    )
     return _told(world, model, label)
 
 
 def test_labels_that_clicks_do_not_tell_are_predicted(tiny, world):
     found = _learn_world(tiny, world, world.label, 1.0)
-    assert found["labels"] > 700 and found["rmse_of_mean"] == pytest.approx(np.nanstd(world.label), rel=0.05)
+    assert found["labels"] > 700 and found["rmse_of_mean"] == pytest.approx(
+        np.nanstd(world.label), rel=0.05
+    )
     assert found["rmse"] < 0.35 * found["rmse_of_mean"]
-    # The towers must take part: beside a softmax alone, the head finds the items' own share at the best.
+    # The towers must take part: beside a softmax alone, the head finds the items' own share at the
+    # best.
     assert _learn_world(tiny, world, world.label, 1e-6)["rmse"] > 0.8 * found["rmse_of_mean"]
 
 
@@ -243,7 +307,8 @@ def test_shares_are_predicted_by_a_logistic_head(tiny, world):
 
 def test_the_auc_is_the_share_of_pairs_in_the_right_order():
     rng = np.random.default_rng(3)
-    label, predicted = (rng.random(200) < 0.3).astype(np.float32), rng.integers(0, 20, 200) / 20  # with many ties
+    # With many ties
+    label, predicted = (rng.random(200) < 0.3).astype(np.float32), rng.integers(0, 20, 200) / 20
     ones, zeros = predicted[label == 1], predicted[label == 0]
     pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in ones for b in zeros]
     assert auc(label, predicted) == pytest.approx(np.mean(pairs))
@@ -273,7 +338,8 @@ def _marked(tiny, **auxiliary):
 
 def _next_day(tiny, parent, folder, **auxiliary):
     checkpoint.save(
-        checkpoint.capture(parent, StreamingFrequency(buckets=8).state(), day=DAY, step=7), folder / "state"
+        checkpoint.capture(parent, StreamingFrequency(buckets=8).state(), day=DAY, step=7),
+        folder / "state",
     )
     child, _ = _model(tiny, 5, 5, seed=2, auxiliary=auxiliary, dimension=4)
     warm_start(child, checkpoint.load(folder / "state"), day=DAY, keep=0)
@@ -290,8 +356,14 @@ def test_a_warm_start_carries_the_head(tiny, tmp_path, kind):
         np.testing.assert_array_equal(child.head.weights[name].slots, weight.slots)
     unit = np.eye(4, dtype=np.float32)
     np.testing.assert_array_equal(child.head.predict(unit, unit), parent.head.predict(unit, unit))
-    _fit(child, _model(tiny, 5, 5, auxiliary={"weight": 1.0}, batch_size=5)[1], _rows(range(5), range(5), [0.5] * 5))
-    assert child.head.seen == parent.head.seen.and_of(np.full(5, 0.5)), "labels of earlier days count on"
+    _fit(
+        child,
+        _model(tiny, 5, 5, auxiliary={"weight": 1.0}, batch_size=5)[1],
+        _rows(range(5), range(5), [0.5] * 5),
+    )
+    assert child.head.seen == parent.head.seen.and_of(np.full(5, 0.5)), (
+        "labels of earlier days count on"
+    )
 
 
 def test_a_parent_without_a_head_or_with_another_loss_lets_it_start_afresh(tiny, tmp_path):
@@ -300,7 +372,9 @@ def test_a_parent_without_a_head_or_with_another_loss_lets_it_start_afresh(tiny,
     other = _next_day(tiny, _marked(tiny), tmp_path / "other", weight=1.0, loss="logistic")
     for child in (fresh, other):
         assert not any(w.values.numpy().any() for w in child.head.weights.values())
-        assert all((w.slots.numpy() == np.float32(START)).all() for w in child.head.weights.values())
+        assert all(
+            (w.slots.numpy() == np.float32(START)).all() for w in child.head.weights.values()
+        )
     assert fresh.head.seen == Moments() and other.head.seen.n == 100
 
 
@@ -308,7 +382,11 @@ def test_a_head_that_is_switched_off_is_dropped(tiny, tmp_path):
     parent = _marked(tiny)
     child = _next_day(tiny, parent, tmp_path)
     kept = checkpoint.capture(child, {}, day=DAY, step=8)
-    assert child.head is None and kept.labels is None and not any(name.startswith(PREFIX) for name in kept.dense)
+    assert (
+        child.head is None
+        and kept.labels is None
+        and not any(name.startswith(PREFIX) for name in kept.dense)
+    )
     features = {"user": np.arange(6, dtype=np.int32), "item": np.arange(6, dtype=np.int32)}
     for side in ("query", "item"):
         np.testing.assert_array_equal(child(side, features), parent(side, features))
@@ -356,6 +434,7 @@ def test_a_logistic_head_refuses_labels_that_are_no_shares():
     check(np.array([0.0, 1.0, NAN]), "logistic", "stars", "2024-05-06")
     check(np.array([-3.0, 5.0]), "squared", "stars", "2024-05-06")
     with pytest.raises(
-        BadData, match=r"columns\.label = 'stars' holds 4.5 on 2024-05-06 \(2 of 3 labels lie outside\)"
+        BadData,
+        match=r"columns\.label = 'stars' holds 4.5 on 2024-05-06 \(2 of 3 labels lie outside\)",
     ):
         check(np.array([0.0, 4.5, NAN, -1.0]), "logistic", "stars", "2024-05-06")

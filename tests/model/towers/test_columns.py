@@ -53,7 +53,9 @@ def test_every_column_moves_its_own_towers_vector(trained):
     for side, parts in model.layout.parts.items():
         before = model(side, rows.features).numpy()
         for part in parts:
-            changed = model(side, {**rows.features, part.column: _other(rows.features[part.column])}).numpy()
+            changed = model(
+                side, {**rows.features, part.column: _other(rows.features[part.column])}
+            ).numpy()
             assert (np.abs(changed - before).max(1) > 1e-4).mean() > 0.9, part.column
 
 
@@ -67,7 +69,12 @@ def test_training_moves_every_columns_weights(trained):
             assert np.abs(after.dense[name].values - weight.values).max() > 1e-5, name
     for name, table in before.tables.items():
         moved = (after.tables[name].values.numpy() != table.values.numpy()).any(1)
-        columns = [part.column for parts in after.layout.parts.values() for part in parts if part.table == name]
+        columns = [
+            part.column
+            for parts in after.layout.parts.values()
+            for part in parts
+            if part.table == name
+        ]
         used = set(np.concatenate([rows.features[column].ravel() for column in columns])) - {0}
         assert set(np.flatnonzero(moved)) - {0} == used and len(used) > 1, name
 

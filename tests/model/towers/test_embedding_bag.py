@@ -1,4 +1,6 @@
-"""Lists laid out, against the lists; and sums over them, with their gradients, against those of padded lists."""
+"""Lists laid out, against the lists; and sums over them, with their gradients, against those of
+padded lists.
+"""
 
 from itertools import pairwise
 
@@ -13,7 +15,9 @@ RNG = np.random.default_rng(4)
 
 
 def lists_of(rows, longest, largest):
-    """Lists with holes, some of them there several times in a row, some of them empty, the last one too."""
+    """Lists with holes, some of them there several times in a row, some of them empty, the last one
+    too.
+    """
     lists = RNG.integers(1, largest + 1, (rows, longest), dtype=np.int32)
     lists[RNG.random((rows, longest)) < 0.4] = 0
     lists[RNG.random(rows) < 0.2] = 0
@@ -28,7 +32,9 @@ def test_entries_stand_list_by_list_and_id_by_id(largest):
     lists = lists_of(50, 9, largest)
     found = bags(lists)
     assert found.ids.tolist() == sorted({*lists[lists > 0].tolist()})
-    distinct = [part.tolist() for part in np.split(found.ids[found.place], np.cumsum(found.count)[:-1])]
+    distinct = [
+        part.tolist() for part in np.split(found.ids[found.place], np.cumsum(found.count)[:-1])
+    ]
     assert [distinct[n] for n in found.of] == [row[row > 0].tolist() for row in lists]
     assert len(distinct) == 1 + sum(a.tolist() != b.tolist() for a, b in pairwise(lists)) < 50
     assert found.row.tolist() == [n for n, entries in enumerate(distinct) for _ in entries]
@@ -38,7 +44,9 @@ def test_entries_stand_list_by_list_and_id_by_id(largest):
 
 
 @pytest.mark.parametrize("half_life", [0.0, 2.0])
-@pytest.mark.parametrize("lists", [lists_of(40, 7, 12), np.zeros((3, 4), np.int32), np.zeros((3, 0), np.int32)])
+@pytest.mark.parametrize(
+    "lists", [lists_of(40, 7, 12), np.zeros((3, 4), np.int32), np.zeros((3, 0), np.int32)]
+)
 def test_means_and_their_gradients_are_those_of_padded_lists(lists, half_life):
     table = tf.Variable(RNG.normal(size=(13, 5)), dtype=tf.float32)
     upstream = tf.constant(RNG.normal(size=(len(lists), 5)), tf.float32)

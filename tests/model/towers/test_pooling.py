@@ -14,14 +14,20 @@ ATTENTION = {"pooling": "attention", "layers": 2, "heads": 2}
 
 
 def test_mean_ignores_padding_wherever_it_lies():
-    rows = tf.constant([[[2.0], [4.0], [100.0]], [[100.0], [3.0], [100.0]], [[100.0], [100.0], [100.0]]])
+    rows = tf.constant(
+        [[[2.0], [4.0], [100.0]], [[100.0], [3.0], [100.0]], [[100.0], [100.0], [100.0]]]
+    )
     mean = mean_of_present(rows, tf.constant([[5, 6, 0], [0, 7, 0], [0, 0, 0]]))
     np.testing.assert_allclose(mean, [[3.0], [3.0], [0.0]])
 
 
 def test_recent_entries_weigh_twice_as_much_as_those_a_half_life_older():
-    """By hand: weights 1/4, 1/2, 1 of three entries; 1/2, 1 of two; holes and padding do not age anything."""
-    rows = tf.constant([[[8.0], [4.0], [1.0], [100.0]], [[100.0], [4.0], [100.0], [1.0]], [[100.0]] * 4])
+    """By hand: weights 1/4, 1/2, 1 of three entries; 1/2, 1 of two; holes and padding do not age
+    anything.
+    """
+    rows = tf.constant(
+        [[[8.0], [4.0], [1.0], [100.0]], [[100.0], [4.0], [100.0], [1.0]], [[100.0]] * 4]
+    )
     mean = recent_mean(rows, tf.constant([[5, 6, 7, 0], [0, 7, 0, 9], [0, 0, 0, 0]]), 1.0)
     np.testing.assert_allclose(mean, [[(2 + 2 + 1) / 1.75], [(2 + 1) / 1.5], [0.0]], rtol=1e-6)
     slow = recent_mean(rows, tf.constant([[5, 6, 7, 0], [0, 7, 0, 9], [0, 0, 0, 0]]), 2.0)
@@ -30,7 +36,9 @@ def test_recent_entries_weigh_twice_as_much_as_those_a_half_life_older():
 
 
 def test_sums_are_divided_by_the_root_of_their_number():
-    """By hand: four rows that are at right angles add up to length 1 again, and an empty list to nothing."""
+    """By hand: four rows that are at right angles add up to length 1 again, and an empty list to
+    nothing.
+    """
     lists = np.array([[1, 2, 0, 3, 4, 0], [0, 5, 0, 0, 0, 0], [0] * 6], np.int32)
     rows = tf.gather(tf.eye(6), lists)
     expected = [[0, 0.5, 0.5, 0.5, 0.5, 0], [0, 0, 0, 0, 0, 1], [0] * 6]
@@ -51,7 +59,9 @@ class _Plain(tf.Module):
 
 @pytest.fixture(scope="module", params=["mean", "sqrtn", "recency", "attention"])
 def tower(request, tiny, tmp_path_factory):
-    """A trained tower as it is served: histories, [B, L] -> vectors. And the same from the training code."""
+    """A trained tower as it is served: histories, [B, L] -> vectors. And the same from the training
+    code.
+    """
     features = {name: tiny.features[name] for name in ("recent", "item")}
     pipeline = tiny.pipeline(features, train={"history": {**ATTENTION, "pooling": request.param}})
     model = TwoTower(tiny.layout(pipeline), seed=1)
@@ -67,7 +77,10 @@ def tower(request, tiny, tmp_path_factory):
         _ = loaded  # its variables live as long as this reference does
         return serve(recent=tf.constant(histories, tf.int64))[model_bundle.VECTOR].numpy()
 
-    call.pooling, call.train = request.param, lambda rows: model("query", {"recent": np.array(rows, np.int32)}).numpy()
+    call.pooling, call.train = (
+        request.param,
+        lambda rows: model("query", {"recent": np.array(rows, np.int32)}).numpy(),
+    )
     return call
 
 
@@ -92,7 +105,9 @@ def test_order_counts_unless_it_is_a_mean(tower):
 
 def test_attention_reads_the_newest_of_a_history_that_is_too_long(tower):
     if tower.pooling == "attention":
-        np.testing.assert_allclose(tower([[8, 8, 1, 2, 3, 4, 5]]), tower([[1, 2, 3, 4, 5]]), atol=1e-6)
+        np.testing.assert_allclose(
+            tower([[8, 8, 1, 2, 3, 4, 5]]), tower([[1, 2, 3, 4, 5]]), atol=1e-6
+        )
 
 
 def test_how_many_there_were_counts_unless_it_is_a_mean(tower):

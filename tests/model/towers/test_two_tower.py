@@ -28,7 +28,10 @@ def test_the_dimension_is_known_even_where_inputs_tell_no_shape(tiny):
     item = {"item": tiny.features["item"]}
     model = TwoTower(tiny.layout(tiny.pipeline({"user": tiny.features["user"], **item})), seed=1)
     call = tf.function(lambda ids: model("item", {"item": ids}))
-    assert call.get_concrete_function(tf.TensorSpec(None, tf.int64)).output_shapes.as_list() == [None, 8]
+    assert call.get_concrete_function(tf.TensorSpec(None, tf.int64)).output_shapes.as_list() == [
+        None,
+        8,
+    ]
 
 
 def test_padding_of_a_history_changes_nothing(tiny, model):
@@ -39,7 +42,15 @@ def test_padding_of_a_history_changes_nothing(tiny, model):
 
 def test_history_reads_the_item_table(tiny, model):
     """An update through one tower is seen by the other."""
-    assert set(model.tables) == {"user", "device", "when_hour", "when_weekday", "item", "tags", "title"}
+    assert set(model.tables) == {
+        "user",
+        "device",
+        "when_hour",
+        "when_weekday",
+        "item",
+        "tags",
+        "title",
+    }
     columns = {**tiny.columns(1), "recent": np.array([[3, 0, 0, 0, 0]])}
     before = model("query", columns).numpy()
     model.tables["item"].values.scatter_update(tf.IndexedSlices(tf.ones([1, 8]), [3]))
@@ -47,14 +58,19 @@ def test_history_reads_the_item_table(tiny, model):
 
 
 def test_history_and_item_meet_past_the_layers(tiny):
-    """At the start, an item is next to the history that holds it; without the skip it is anywhere."""
+    """At the start, an item is next to the history that holds it; without the skip it is
+    anywhere.
+    """
     features = {name: tiny.features[name] for name in ("recent", "item")}
     ranks = {}
     for skip in (True, False):
         pipeline = tiny.pipeline(features, train={"skip": skip, "dimension": 32})
         model = TwoTower(tiny.layout(pipeline), seed=1)
         items = np.arange(1, 21)
-        scores = model("query", {"recent": items[:, np.newaxis]}).numpy() @ model("item", {"item": items}).numpy().T
+        scores = (
+            model("query", {"recent": items[:, np.newaxis]}).numpy()
+            @ model("item", {"item": items}).numpy().T
+        )
         ranks[skip] = (scores > np.diag(scores)[:, np.newaxis]).sum(1)
     assert (ranks[True] == 0).all() and ranks[False].mean() > 5
 
@@ -80,7 +96,10 @@ def test_seed_and_name_decide_the_start(tiny):
 
 def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
     fewer = {name: f for name, f in tiny.features.items() if name != "device"}
-    with_it, without = TwoTower(tiny.layout(), seed=1), TwoTower(tiny.layout(tiny.pipeline(fewer)), seed=1)
+    with_it, without = (
+        TwoTower(tiny.layout(), seed=1),
+        TwoTower(tiny.layout(tiny.pipeline(fewer)), seed=1),
+    )
     assert (with_it.tables["user"].values.numpy() == without.tables["user"].values.numpy()).all()
 
 

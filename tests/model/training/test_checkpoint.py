@@ -25,7 +25,9 @@ def _marked(layout, seed=1):
 
 
 def _captured(model, day=MONDAY, archive=None):
-    return checkpoint.capture(model, StreamingFrequency(buckets=64).state(), day=day, step=7, archive=archive)
+    return checkpoint.capture(
+        model, StreamingFrequency(buckets=64).state(), day=day, step=7, archive=archive
+    )
 
 
 def _row(model, table, key):
@@ -46,7 +48,9 @@ def test_a_state_is_read_back_as_it_was_written(tiny, tmp_path):
     assert (after.day, after.step) == (MONDAY, 7)
     assert list(after.tables) == list(before.tables)
     for name, table in before.tables.items():
-        assert after.tables[name].keys.equals(table.keys) and after.tables[name].left.equals(table.left)
+        assert after.tables[name].keys.equals(table.keys) and after.tables[name].left.equals(
+            table.left
+        )
         np.testing.assert_array_equal(after.tables[name].values, table.values)
         np.testing.assert_array_equal(after.tables[name].slots, table.slots)
     for name, pair in before.dense.items():
@@ -106,27 +110,47 @@ def test_a_key_that_left_comes_back_as_it_was(tiny, tmp_path):
     tuesday, archive = _next(tiny, _captured(parent), item=["i1", "i2"])
     assert len(archive["item"].keys) == 18
     checkpoint.save(_captured(tuesday, TUESDAY, archive), tmp_path / "tuesday")
-    wednesday, archive = _next(tiny, checkpoint.load(tmp_path / "tuesday"), WEDNESDAY, item=["i2", "i7"])
+    wednesday, archive = _next(
+        tiny, checkpoint.load(tmp_path / "tuesday"), WEDNESDAY, item=["i2", "i7"]
+    )
     np.testing.assert_array_equal(_row(wednesday, "item", "=i7"), _row(parent, "item", "=i7"))
-    left = dict(zip(archive["item"].keys.to_pylist(), archive["item"].left.to_pylist(), strict=True))
-    assert "=i7" not in left and left["=i1"] == WEDNESDAY and left["=i5"] == TUESDAY and len(left) == 18
+    left = dict(
+        zip(archive["item"].keys.to_pylist(), archive["item"].left.to_pylist(), strict=True)
+    )
+    assert (
+        "=i7" not in left
+        and left["=i1"] == WEDNESDAY
+        and left["=i5"] == TUESDAY
+        and len(left) == 18
+    )
 
 
 def test_the_archive_keeps_those_that_left_last(tiny):
     parent = _captured(_marked(tiny.layout()))
     tuesday, archive = _next(tiny, parent, item=[f"i{i}" for i in range(10)])
-    _, archive = _next(tiny, _captured(tuesday, TUESDAY, archive), WEDNESDAY, keep=3, item=[f"i{i}" for i in range(8)])
+    _, archive = _next(
+        tiny,
+        _captured(tuesday, TUESDAY, archive),
+        WEDNESDAY,
+        keep=3,
+        item=[f"i{i}" for i in range(8)],
+    )
     kept = archive["item"].keys.to_pylist()
     assert len(kept) == 3 and set(kept) > {"=i8", "=i9"}
 
 
 def test_a_new_feature_starts_without_effect(tiny):
-    fewer = {name: f for name, f in tiny.features.items() if name not in ("device", "week", "title")}
+    fewer = {
+        name: f for name, f in tiny.features.items() if name not in ("device", "week", "title")
+    }
     parent = _marked(tiny.layout(tiny.pipeline(fewer)))
     child, _ = _next(tiny, _captured(parent))
     for side in ("query", "item"):
-        np.testing.assert_allclose(child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6)
-    assert (child.tables["device"].values.numpy() != 0).all()  # or no gradient would ever reach the new columns
+        np.testing.assert_allclose(
+            child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6
+        )
+    # Or no gradient would ever reach the new columns
+    assert (child.tables["device"].values.numpy() != 0).all()
 
 
 def test_a_removed_feature_is_dropped(tiny):
@@ -134,7 +158,9 @@ def test_a_removed_feature_is_dropped(tiny):
     fewer = {name: f for name, f in tiny.features.items() if name not in ("device", "week")}
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(fewer))
     assert "device" not in _captured(child).tables
-    np.testing.assert_array_equal(child.dense["query/first/user"].values, parent.dense["query/first/user"].values)
+    np.testing.assert_array_equal(
+        child.dense["query/first/user"].values, parent.dense["query/first/user"].values
+    )
 
 
 def test_an_undeclared_width_stays_when_the_vocabulary_grows(tiny):
@@ -150,9 +176,15 @@ CHANGES = {
     "train.item_layers": {"train": {"item_layers": [16, 16]}},
     "train.dimension": {"train": {"dimension": 4}},
     "vocabulary.oov_buckets": {"vocabulary": {"oov_buckets": 5}},
-    "features.title.hash_buckets": {"features": {"title": {"kind": "text", "tower": "item", "hash_buckets": 60}}},
-    "features.user.hash_buckets": {"features": {"user": {"kind": "id", "tower": "query", "hash_buckets": 34}}},
-    "features.item.dimension": {"features": {"item": {"kind": "id", "tower": "item", "dimension": 12}}},
+    "features.title.hash_buckets": {
+        "features": {"title": {"kind": "text", "tower": "item", "hash_buckets": 60}}
+    },
+    "features.user.hash_buckets": {
+        "features": {"user": {"kind": "id", "tower": "query", "hash_buckets": 34}}
+    },
+    "features.item.dimension": {
+        "features": {"item": {"kind": "id", "tower": "item", "dimension": 12}}
+    },
     "features.shape.size": {"features": {"shape": {"kind": "vector", "tower": "item", "size": 4}}},
 }
 
@@ -181,7 +213,9 @@ def test_a_change_of_the_encoder_names_its_key_and_the_way_out(tiny, key):
 
 
 def test_attention_where_the_parent_had_an_average_names_its_key(tiny):
-    with pytest.raises(UsageError, match=r"train.history.pooling now gives attention, the parent has a sum or mean"):
+    with pytest.raises(
+        UsageError, match=r"train.history.pooling now gives attention, the parent has a sum or mean"
+    ):
         _next(tiny, _captured(_marked(tiny.layout())), pipeline=_attentive(tiny))
 
 
@@ -198,8 +232,14 @@ def test_a_new_history_starts_without_effect_and_ready_to_learn(tiny):
     without = {name: f for name, f in tiny.features.items() if name != "recent"}
     parent = _marked(tiny.layout(_attentive(tiny, without)))
     child, _ = _next(tiny, _captured(parent), pipeline=_attentive(tiny))
-    np.testing.assert_allclose(child("query", tiny.columns(9)), parent("query", tiny.columns(9)), atol=1e-6)
-    kernels = [w.values.numpy() for name, w in child.dense.items() if "history" in name and name.endswith("kernel")]
+    np.testing.assert_allclose(
+        child("query", tiny.columns(9)), parent("query", tiny.columns(9)), atol=1e-6
+    )
+    kernels = [
+        w.values.numpy()
+        for name, w in child.dense.items()
+        if "history" in name and name.endswith("kernel")
+    ]
     assert len(kernels) == 12 and all(kernel.any() for kernel in kernels)
 
 
@@ -207,7 +247,9 @@ def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
     parent = _marked(tiny.layout(tiny.pipeline(train={"skip": False})))
     child, _ = _next(tiny, _captured(parent))
     for side, column in (("query", "recent"), ("item", "item")):
-        np.testing.assert_allclose(child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6)
+        np.testing.assert_allclose(
+            child(side, tiny.columns(9)), parent(side, tiny.columns(9)), atol=1e-6
+        )
         assert not child.dense[f"{side}/skip/{column}"].values.numpy().any()
 
 
@@ -229,7 +271,9 @@ def test_a_feature_that_changes_its_kind_names_it(tiny):
 
 def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):
     def width(n):
-        tokens = {name: pa.array(["x"]) for name in ("user", "item", "tags")} | {"device": pa.array(map(str, range(n)))}
+        tokens = {name: pa.array(["x"]) for name in ("user", "item", "tags")} | {
+            "device": pa.array(map(str, range(n)))
+        }
         return design(tiny.pipeline(train={"dimension": 32}), tokens).tables["device"].dimension
 
     assert width(3) < width(300) < width(3000) <= 32 == width(100_000)
@@ -244,7 +288,9 @@ def test_all_changes_of_shape_are_named_at_once(tiny):
         "week": {"kind": "category", "tower": "item"},
     }
     keys = "features.title.hash_buckets, features.shape.size, features.week"
-    with pytest.raises(UsageError, match=rf"Set {keys} back, or train from scratch with --mode full"):
+    with pytest.raises(
+        UsageError, match=rf"Set {keys} back, or train from scratch with --mode full"
+    ):
         _next(tiny, parent, pipeline=tiny.pipeline(features), week=["a", "b"])
 
 
@@ -254,11 +300,16 @@ def test_a_category_that_becomes_several_keeps_its_rows(tiny):
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
     for key in ("=phone", "=tv", "missing"):
         np.testing.assert_array_equal(_row(child, "device", key), _row(parent, "device", key))
-    np.testing.assert_array_equal(child.dense["query/first/device"].values, parent.dense["query/first/device"].values)
+    np.testing.assert_array_equal(
+        child.dense["query/first/device"].values, parent.dense["query/first/device"].values
+    )
 
 
 def test_a_feature_that_moves_to_the_other_tower_starts_there_without_effect(tiny):
     parent = _marked(tiny.layout())
     features = {**tiny.features, "device": {"kind": "category", "tower": "item"}}
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
-    assert not child.dense["item/first/device"].values.numpy().any() and "query/first/device" not in child.dense
+    assert (
+        not child.dense["item/first/device"].values.numpy().any()
+        and "query/first/device" not in child.dense
+    )

@@ -1,4 +1,6 @@
-"""Items and users that came after training, in a made-up world of six tastes: content and context speak for them."""
+"""Items and users that came after training, in a made-up world of six tastes: content and context
+speak for them.
+"""
 
 from copy import copy
 from datetime import date
@@ -27,7 +29,9 @@ CONTENT, CONTEXT = ("genre", "title"), ("city",)
 
 
 class World:
-    """Users click nine times in ten what is to their taste; who lives where says much of it, as do genres and words."""
+    """Users click nine times in ten what is to their taste; who lives where says much of it, as do
+    genres and words.
+    """
 
     def __init__(self, seed=0):
         self.rng = np.random.default_rng(seed)
@@ -35,18 +39,24 @@ class World:
         self.taste_of_user = np.arange(USERS + NEW) % TASTES
         self.genre = self._hint(self.taste_of_item, 0.9) + 1
         self.city = self._hint(self.taste_of_user, 0.9) + 1
-        words = self._hint(np.repeat(self.taste_of_item, 3), 0.7) * 6 + self.rng.integers(6, size=3 * (ITEMS + NEW))
+        words = self._hint(np.repeat(self.taste_of_item, 3), 0.7) * 6 + self.rng.integers(
+            6, size=3 * (ITEMS + NEW)
+        )
         self.title = words.reshape(-1, 3) + 1
 
     def _hint(self, taste, share):
-        return np.where(self.rng.random(len(taste)) < share, taste, self.rng.integers(TASTES, size=len(taste)))
+        return np.where(
+            self.rng.random(len(taste)) < share, taste, self.rng.integers(TASTES, size=len(taste))
+        )
 
     def rows(self):
         """Clicks of the first users on the first items."""
         user = np.tile(np.arange(USERS), EVENTS)
         popular = 1 / (1 + np.arange(ITEMS // TASTES))
         wanted = self._hint(self.taste_of_user[user], 0.9)
-        item = wanted + TASTES * self.rng.choice(ITEMS // TASTES, len(user), p=popular / popular.sum())
+        item = wanted + TASTES * self.rng.choice(
+            ITEMS // TASTES, len(user), p=popular / popular.sum()
+        )
         recent = np.zeros((len(user), 8), np.int32)
         for moment in range(1, EVENTS):
             past = (item.reshape(EVENTS, USERS) + 1)[max(0, moment - 8) : moment].T
@@ -98,8 +108,12 @@ def _trained(tiny, world, without=(), settled=True):
     model = TwoTower(design(pipeline, tokens), seed=0)
     clicks = world.clicks
     kept = {name: column for name, column in clicks.features.items() if name in features}
-    rows = Rows(features=kept, user=clicks.user, item=clicks.item, reward=clicks.reward, time=clicks.time)
-    run_training(model, StreamingFrequency(buckets=1000), [(date(2024, 5, 6), rows)], pipeline.train)
+    rows = Rows(
+        features=kept, user=clicks.user, item=clicks.item, reward=clicks.reward, time=clicks.time
+    )
+    run_training(
+        model, StreamingFrequency(buckets=1000), [(date(2024, 5, 6), rows)], pipeline.train
+    )
     if settled:
         zero_untrained_rows(model, 0, list(model.tables))
     return model
@@ -111,14 +125,21 @@ def model(tiny, world):
 
 
 def _share_to_taste(world, model, user, item, recent=None, k=8):
-    """Of each user's `k` best among some items, the share that is to their taste; chance is a sixth."""
-    scores = model("query", world.users(user, recent)).numpy() @ model("item", world.items(item)).numpy().T
+    """Of each user's `k` best among some items, the share that is to their taste; chance is a
+    sixth.
+    """
+    scores = (
+        model("query", world.users(user, recent)).numpy()
+        @ model("item", world.items(item)).numpy().T
+    )
     best = item[np.argsort(-scores, axis=1)[:, :k]]
     return (world.taste_of_item[best] == world.taste_of_user[user][:, np.newaxis]).mean()
 
 
 def test_new_items_find_their_users_by_content_alone(tiny, world, model):
-    """Asked about new items only, a model that knows ids alone has nothing to tell them apart by."""
+    """Asked about new items only, a model that knows ids alone has nothing to tell them apart
+    by.
+    """
     newest = slice(-USERS, None)
     new, user, recent = (
         np.arange(ITEMS, ITEMS + NEW),
@@ -132,7 +153,9 @@ def test_new_items_find_their_users_by_content_alone(tiny, world, model):
 
 
 def test_new_items_hold_their_own_among_known_ones(world, model):
-    """Their share of the lists is near their share of the corpus, though no click ever spoke for them."""
+    """Their share of the lists is near their share of the corpus, though no click ever spoke for
+    them.
+    """
     newest = slice(-USERS, None)
     user, item = world.clicks.user[newest], np.arange(ITEMS + NEW)
     query = model("query", world.users(user, world.clicks.features["recent"][newest])).numpy()
@@ -141,10 +164,14 @@ def test_new_items_hold_their_own_among_known_ones(world, model):
 
 
 def test_values_that_nobody_had_take_nothing_from_what_the_others_say(tiny, world, model):
-    """Genres, cities and words of which no example told: without their random rows what is known is heard."""
+    """Genres, cities and words of which no example told: without their random rows what is known is
+    heard.
+    """
     raw, unseen = _trained(tiny, world, settled=False), copy(world)
     unseen.city = np.full_like(world.city, TASTES + 1 + 2)
-    unseen.genre = np.where(np.arange(ITEMS + NEW) < ITEMS, world.genre, TASTES + 1 + np.arange(ITEMS + NEW) % SHARED)
+    unseen.genre = np.where(
+        np.arange(ITEMS + NEW) < ITEMS, world.genre, TASTES + 1 + np.arange(ITEMS + NEW) % SHARED
+    )
     unseen.title = world.title.copy()
     unseen.title[ITEMS:, 2] = 37 + np.arange(NEW) % 4
     newest = slice(-USERS, None)

@@ -47,11 +47,13 @@ def test_rows_that_no_example_uses_stay_as_they_were(tiny):
 
 def test_id_dropout_trains_every_shared_row_and_the_batch_still_knows_its_items(tiny):
     before, rows = TwoTower(tiny.layout(), seed=0), _rows(tiny, 400)
-    rows.item[:] = rows.item * 3 + np.arange(400) % 3  # three items outside the vocabulary may share a row
+    # Three items outside the vocabulary may share a row
+    rows.item[:] = rows.item * 3 + np.arange(400) % 3
     after, frequency, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.3)
     moved = (after.tables["item"].values.numpy() != before.tables["item"].values.numpy()).any(1)
     assert moved[21:].all()
-    assert len(frequency.state()["bucket"]) > 55  # of 60 items, not of 20 rows; two may fall into one bucket
+    # Of 60 items, not of 20 rows; two may fall into one bucket
+    assert len(frequency.state()["bucket"]) > 55
 
 
 def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny):
@@ -75,7 +77,10 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
 def test_days_that_can_be_read_only_once_are_refused(tiny):
     with pytest.raises(TypeError, match="not an iterator"):
         fitting.run_training(
-            TwoTower(tiny.layout(), 0), StreamingFrequency(buckets=100), iter([]), tiny.pipeline().train
+            TwoTower(tiny.layout(), 0),
+            StreamingFrequency(buckets=100),
+            iter([]),
+            tiny.pipeline().train,
         )
 
 
@@ -98,7 +103,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_last_step_that_leaves_no_numbers_stops_the_run(tiny):
-    """Of a single step the loss is a number; it is what the step leaves that is none, and nobody asks again."""
+    """Of a single step the loss is a number; it is what the step leaves that is none, and nobody
+    asks again.
+    """
     with pytest.raises(UsageError, match=r"Weights must stay numbers.*train.learning_rate"):
         _train(tiny, [(MONDAY, _rows(tiny, 64))], batch_size=64, epochs=1, learning_rate=1e39)
 
@@ -124,6 +131,8 @@ for name, weight in {{**a.tables, **a.dense}}.items():
 
 def test_two_deterministic_runs_give_equal_bytes(request):
     """In a process of its own, since determinism is switched on for all of one."""
-    code = textwrap.dedent(TWICE).format(tests=[str(request.path.parent), str(request.path.parents[1])])
+    code = textwrap.dedent(TWICE).format(
+        tests=[str(request.path.parent), str(request.path.parents[1])]
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

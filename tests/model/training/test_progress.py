@@ -11,7 +11,14 @@ from twinspire_core.config.sections import TrainConfig
 
 def learned(steps, before=0, rows=3000):
     return LoopResult(
-        step=before + steps, steps=steps, rows=rows, seconds=1.0, rate=1.0, curve=[], labels=0, auxiliary=[]
+        step=before + steps,
+        steps=steps,
+        rows=rows,
+        seconds=1.0,
+        rate=1.0,
+        curve=[],
+        labels=0,
+        auxiliary=[],
     )
 
 

@@ -23,7 +23,8 @@ def one_step(tiny, **train):
     pipeline = tiny.pipeline(train={"batch_size": ROWS, **train})
     before, after = (TwoTower(tiny.layout(pipeline), seed=1) for _ in range(2))
     features, other, rng = tiny.columns(ROWS), tiny.columns(DRAWN, seed=1), np.random.default_rng(2)
-    features["item"] = features["item"] % 10 + 1  # some items are there several times, and half of all never
+    # Some items are there several times, and half of all never
+    features["item"] = features["item"] % 10 + 1
     features["recent"] %= 11
     batch = {
         "user": features["user"].astype(np.int64),
@@ -38,7 +39,11 @@ def one_step(tiny, **train):
     }
     step = compile_step(after, StreamingFrequency(buckets=1 << 20), pipeline.train)
     lists = after.layout.lists
-    given = {**drawn, "features": bagged(drawn["features"], lists)} if pipeline.train.negatives.uniform else {}
+    given = (
+        {**drawn, "features": bagged(drawn["features"], lists)}
+        if pipeline.train.negatives.uniform
+        else {}
+    )
     loss = step(bagged(features, lists), batch, given, np.int32(0)).numpy()[0]
     return before, after, features, batch, drawn, loss
 
@@ -46,7 +51,10 @@ def one_step(tiny, **train):
 SETTINGS = {
     "none": {"correction": "none"},
     "batch": {"correction": "batch", "temperature": 0.7},
-    "expected_count": {"correction": "expected_count", "negatives": {"uniform": DRAWN, "mask_positives": True}},
+    "expected_count": {
+        "correction": "expected_count",
+        "negatives": {"uniform": DRAWN, "mask_positives": True},
+    },
     "hard": {"negatives": {"in_batch": "hard", "k": 3, "uniform": DRAWN}},
 }
 
@@ -55,15 +63,20 @@ SETTINGS = {
 def test_the_loss_is_that_of_the_settings(tiny, case):
     settings = SETTINGS[case]
     before, _, features, batch, drawn, found = one_step(tiny, id_dropout=0.0, **settings)
-    # Of the first batch ever an item's share is its share of the rows; one that was never met is taken for very rare.
-    item = np.concatenate([batch["item"], drawn["item"]]) if "negatives" in settings else batch["item"]
+    # Of the first batch ever an item's share is its share of the rows; one that was never met is
+    # taken for very rare.
+    item = (
+        np.concatenate([batch["item"], drawn["item"]]) if "negatives" in settings else batch["item"]
+    )
     share = np.array([np.mean(batch["item"] == i) or 1e-5 for i in item])
     vectors = [before("item", item_features(tiny, before, features))]
     if "negatives" in settings:
         vectors.append(before("item", drawn["features"]))
     added = np.full(len(item), 0.05 * (len(item) - ROWS))
     columns = Columns(
-        tf.concat(vectors, 0), tf.constant(item), *(tf.constant(x, tf.float32) for x in ((ROWS - 1) * share, added))
+        tf.concat(vectors, 0),
+        tf.constant(item),
+        *(tf.constant(x, tf.float32) for x in ((ROWS - 1) * share, added)),
     )
     train = tiny.pipeline(train=settings).train
     expected = sampled_softmax_loss(

@@ -23,7 +23,10 @@ def ids(version: Version, answer, query: int = 0) -> list[str]:
 
 def nearest(place: float) -> list[str]:
     """Items 30 degrees apart, by their distance from a place between two of them."""
-    return [f"i{n:02d}" for n in sorted(range(12), key=lambda n: min((n - place) % 12, (place - n) % 12))]
+    return [
+        f"i{n:02d}"
+        for n in sorted(range(12), key=lambda n: min((n - place) % 12, (place - n) % 12))
+    ]
 
 
 def test_a_stored_user_gets_the_items_near_the_last_one(version):
@@ -36,7 +39,9 @@ def test_a_stored_user_gets_the_items_near_the_last_one(version):
 
 def test_what_a_request_gives_wins_over_what_is_stored(version):
     answer = recommend(
-        version, [{"user": "anna", "history": ["i10"]}, {"user": "ben"}, {"user": "ben", "place": 2.1}], 3
+        version,
+        [{"user": "anna", "history": ["i10"]}, {"user": "ben"}, {"user": "ben", "place": 2.1}],
+        3,
     )
     assert ids(version, answer, 0)[0] == "i10"
     assert ids(version, answer, 1)[0] == "i09"
@@ -46,7 +51,9 @@ def test_what_a_request_gives_wins_over_what_is_stored(version):
 def test_an_unknown_user_is_answered_from_the_context_alone(version):
     answer = recommend(version, [{"user": "who", "place": 3.2}, {"place": 3.2}, {}], 5, now=NOON)
     assert ids(version, answer, 0) == ids(version, answer, 1) == nearest(3.2)[:5]
-    assert ids(version, answer, 2)[0] == "i07", "the hour of the request, when nothing else is known"
+    assert ids(version, answer, 2)[0] == "i07", (
+        "the hour of the request, when nothing else is known"
+    )
     assert answer.known.tolist() == [False] * 3
 
 
@@ -63,13 +70,17 @@ def test_seen_items_stay_out(version):
         {"place": 6.2, "exclude": ["i06"]},
     ]
     answer = recommend(version, requests, 4, exclude_seen=True)
-    assert not {"i03", "i04", "i05"} & set(ids(version, answer, 0)), "the stored past, of which the history is a part"
+    assert not {"i03", "i04", "i05"} & set(ids(version, answer, 0)), (
+        "the stored past, of which the history is a part"
+    )
     assert not {"i00", "i01", "i02", "i11"} & set(ids(version, answer, 1)), (
         "also what the history feature is too short for"
     )
     assert ids(version, answer, 2) == nearest(6.2)[1:5]
     kept = recommend(version, requests, 4)
-    assert [ids(version, kept, n)[0] for n in range(2)] == ["i05", "i11"], "the newest of a long history"
+    assert [ids(version, kept, n)[0] for n in range(2)] == ["i05", "i11"], (
+        "the newest of a long history"
+    )
     assert ids(version, kept, 2) == nearest(6.2)[1:5], "`exclude` holds whatever the switch says"
 
 
@@ -93,17 +104,27 @@ def test_a_list_that_runs_short_says_so(version):
 def test_search_without_seen_items_is_search_with_them_struck_out(seed):
     rng = np.random.default_rng(seed)
     items, queries, k = 300, 40, 20
-    vectors, asked = rng.normal(size=(items, 5)).astype(np.float32), rng.normal(size=(queries, 5)).astype(np.float32)
+    vectors, asked = (
+        rng.normal(size=(items, 5)).astype(np.float32),
+        rng.normal(size=(queries, 5)).astype(np.float32),
+    )
     order = np.argsort(-(asked @ vectors.T), axis=1)
     # Heavy users have seen nearly all, and just the best of it.
     heads = [order[q, : rng.choice([0, 3, 30, 200, 290, 300])] for q in range(queries)]
-    seen = Seen(np.repeat(np.arange(queries), [len(h) for h in heads]), np.concatenate(heads).astype(np.int64))
-    rows, scores, _ = search_without(ExactIndex(vectors, Settings(kind="exact", k=k)), asked, k, seen)
+    seen = Seen(
+        np.repeat(np.arange(queries), [len(h) for h in heads]),
+        np.concatenate(heads).astype(np.int64),
+    )
+    rows, scores, _ = search_without(
+        ExactIndex(vectors, Settings(kind="exact", k=k)), asked, k, seen
+    )
     for q, head in enumerate(heads):
         expected = [row for row in order[q] if row not in set(head)][:k]
         assert rows[q, : len(expected)].tolist() == expected
         assert (rows[q, len(expected) :] == -1).all()
-        np.testing.assert_allclose(scores[q, : len(expected)], (vectors @ asked[q])[expected], rtol=1e-5)
+        np.testing.assert_allclose(
+            scores[q, : len(expected)], (vectors @ asked[q])[expected], rtol=1e-5
+        )
 
 
 def test_similar_items_are_the_neighbours_without_the_item(version):
@@ -146,7 +167,10 @@ def test_requests_that_make_no_sense_are_refused(version, request_, said):
 
 def test_ids_may_be_written_as_numbers(version):
     assert recommend(version, [{"user": 7, "history": [12, "i03"]}], 3).counts[0] == 3
-    parsed = [Requests(version.pipeline).parse({"user": one, "history": [one], "when_hour": 3.0}) for one in (7, 7.0)]
+    parsed = [
+        Requests(version.pipeline).parse({"user": one, "history": [one], "when_hour": 3.0})
+        for one in (7, 7.0)
+    ]
     assert parsed[0] == parsed[1]
     assert (parsed[1]["_user"], parsed[1]["when_hour"]) == ("7", 3)
 
@@ -161,7 +185,9 @@ def test_no_requests_give_no_answers(version):
 
 
 def test_without_a_user_store_the_request_itself_is_all(without_users):
-    answer = recommend(without_users, [{"user": "anna"}, {"user": "anna", "history": ["i02"]}], 2, now=NOON)
+    answer = recommend(
+        without_users, [{"user": "anna"}, {"user": "anna", "history": ["i02"]}], 2, now=NOON
+    )
     assert answer.known is None
     assert [ids(without_users, answer, n)[0] for n in range(2)] == ["i07", "i02"]
 
@@ -169,7 +195,9 @@ def test_without_a_user_store_the_request_itself_is_all(without_users):
 def test_a_user_cannot_be_looked_up_without_a_store_and_is_told_how(without_users, pipeline):
     with pytest.raises(UsageError, match=r"serving\.user_store = true") as caught:
         recommend_user(pipeline, "anna")
-    example = json.loads(next(line for line in str(caught.value).splitlines() if line.strip().startswith("{")))
+    example = json.loads(
+        next(line for line in str(caught.value).splitlines() if line.strip().startswith("{"))
+    )
     assert example["user"] == "anna"
     wanted = {"user", "history", "place", "when_hour", "when_weekday"}
     assert set(example) == wanted
@@ -193,7 +221,9 @@ def test_the_printed_answer(version, pipeline, capsys, monkeypatch):
     assert "all are here" in said
 
 
-def test_a_list_too_long_to_be_drawn_is_a_line_per_item(pipeline, towers, tmp_path, capsys, monkeypatch):
+def test_a_list_too_long_to_be_drawn_is_a_line_per_item(
+    pipeline, towers, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr("twinspire.cli.show_lists._DRAWN", 11)
     more = " and more" * 20  # than a line of a terminal has room for
     publish(pipeline, towers, tmp_path / "staged", titles=[f"Item\n[{n}]{more}" for n in range(12)])
@@ -224,7 +254,9 @@ def test_the_answer_as_json(version, pipeline, capsys):
 
 
 def test_a_version_is_opened_by_its_day_or_the_beginning_of_its_id(version, pipeline):
-    assert [Version.open(pipeline, name).id for name in ("2024-01-01", version.id[:13])] == [version.id] * 2
+    assert [Version.open(pipeline, name).id for name in ("2024-01-01", version.id[:13])] == [
+        version.id
+    ] * 2
     with pytest.raises(UsageError, match=version.id):
         Version.open(pipeline, "2024-01-02")
 

@@ -1,6 +1,7 @@
 """Lists of single sources and of their mix, on the circle of twelve items.
 
-i11, i10, i09… are popular, i00 and i11 were lately; who took i05 took i08 and i07 as well, who took i03 took i08.
+i11, i10, i09… are popular, i00 and i11 were lately; who took i05 took i08 and i07 as well, who took
+i03 took i08.
 """
 
 import io
@@ -35,7 +36,9 @@ def files(mixed: Fusion | None) -> dict[str, bytes]:
     rows = {"_item": ["i03", "i05"], "_rows": [[8], [8, 7]], "_similarities": [[0.25], [0.5, 0.25]]}
     sink = io.BytesIO()
     pq.write_table(pa.table(rows, schema=co_occurrence_schema()), sink)
-    return {"co_occurrence.parquet": sink.getvalue()} | ({"mix.json": mixed.dump()} if mixed else {})
+    return {"co_occurrence.parquet": sink.getvalue()} | (
+        {"mix.json": mixed.dump()} if mixed else {}
+    )
 
 
 @pytest.fixture
@@ -61,27 +64,49 @@ def test_each_source_alone(opened):
     assert found["most_popular"] == ["i11", "i10", "i09", "i08"]
     assert found["co_occurrence"] == ["i08", "i07", "i11", "i10"]
     assert found["two_tower"][0] == "i05"
-    assert recommend(version, anna, 4, source="past").sources(0) == [["past"]] * 3 + [["most_popular"]]
+    assert recommend(version, anna, 4, source="past").sources(0) == [["past"]] * 3 + [
+        ["most_popular"]
+    ]
 
 
 def test_the_past_is_the_requests_own_where_it_tells_one(opened):
-    """The most frequent first, then the most recent; what is not in the catalogue counts as an event all the same."""
+    """The most frequent first, then the most recent; what is not in the catalogue counts as an
+    event all the same.
+    """
     version = opened(mix(past=[0.0001, 1], popular_lately=[1, 0.0001]))
-    requests = [{"user": "anna", "history": ["i07", "i01", "gone", "i02", "i01"]}, {"history": []}, {"user": "who"}]
+    requests = [
+        {"user": "anna", "history": ["i07", "i01", "gone", "i02", "i01"]},
+        {"history": []},
+        {"user": "who"},
+    ]
     answer = recommend(version, requests, 3)
     assert ids(version, answer, 0) == ["i01", "i02", "i07"]
-    assert ids(version, recommend(version, requests, 4, source="past"), 0)[3] == "i11", "nothing of the stored past"
-    assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], "newcomers, by their weights"
+    assert ids(version, recommend(version, requests, 4, source="past"), 0)[3] == "i11", (
+        "nothing of the stored past"
+    )
+    assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], (
+        "newcomers, by their weights"
+    )
 
 
 def test_the_mix_answers_where_there_is_one(opened):
     version = opened(mix(co_occurrence=[1, 1], past=[0.1, 0.1]))
     answer = recommend(version, [{"user": "anna"}], 5)
     assert answer.source == "mix"
-    assert ids(version, answer)[:2] == ["i08", "i07"] and set(ids(version, answer)[2:5]) == {"i05", "i04", "i03"}
-    assert answer.sources(0)[0][0] == "co_occurrence" and set(answer.sources(0)[0]) >= {"two_tower", "most_popular"}
-    place = ids(version, recommend(version, [{"user": "anna"}], 12, source="two_tower")).index("i08")
-    expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 3 / 60) + 1 / (1 + 4 / 60))  # popular: 4th, lately: 5th
+    assert ids(version, answer)[:2] == ["i08", "i07"] and set(ids(version, answer)[2:5]) == {
+        "i05",
+        "i04",
+        "i03",
+    }
+    assert answer.sources(0)[0][0] == "co_occurrence" and set(answer.sources(0)[0]) >= {
+        "two_tower",
+        "most_popular",
+    }
+    place = ids(version, recommend(version, [{"user": "anna"}], 12, source="two_tower")).index(
+        "i08"
+    )
+    # Popular: 4th, lately: 5th
+    expected = 1 + 0.0001 * (1 / (1 + place / 60) + 1 / (1 + 3 / 60) + 1 / (1 + 4 / 60))
     np.testing.assert_allclose(answer.scores[0, 0], expected, rtol=1e-6)
 
 
@@ -90,10 +115,21 @@ def test_what_was_seen_stays_out_of_every_source(opened):
     requests = [{"user": "anna", "exclude": ["i08"]}, {"user": "anna"}]
     for name in ("mix", *ALL):
         answer = recommend(version, requests, 12, exclude_seen=True, source=name)
-        assert set(ids(version, answer, 0)) == {f"i{n:02d}" for n in range(12)} - {"i03", "i04", "i05", "i08"}, name
-        assert set(ids(version, answer, 1)) == {f"i{n:02d}" for n in range(12)} - {"i03", "i04", "i05"}, name
+        assert set(ids(version, answer, 0)) == {f"i{n:02d}" for n in range(12)} - {
+            "i03",
+            "i04",
+            "i05",
+            "i08",
+        }, name
+        assert set(ids(version, answer, 1)) == {f"i{n:02d}" for n in range(12)} - {
+            "i03",
+            "i04",
+            "i05",
+        }, name
     assert ids(version, recommend(version, requests, 2, exclude_seen=True), 0)[0] == "i07"
-    assert ids(version, recommend(version, requests, 2), 0)[0] == "i05", "only what is excluded stays out"
+    assert ids(version, recommend(version, requests, 2), 0)[0] == "i05", (
+        "only what is excluded stays out"
+    )
 
 
 def test_a_version_of_an_earlier_release_is_served_by_its_towers(version):
@@ -111,11 +147,19 @@ def test_a_version_without_a_mix_says_what_it_has(opened):
 
 def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
     version = opened(mix(co_occurrence=[0.3, 0.3], past=[0.1, 0.2], two_tower=[1, 0.2]))
-    requests = [{"user": "anna"}, {"user": "ben"}, {"history": ["i03"]}, {}, {"user": "anna", "exclude": ["i05"]}]
+    requests = [
+        {"user": "anna"},
+        {"user": "ben"},
+        {"history": ["i03"]},
+        {},
+        {"user": "anna", "exclude": ["i05"]},
+    ]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(one) + "\n" for one in requests))
     done = recommend_lines(version, str(tmp_path / "q.jsonl"), str(tmp_path / "r.parquet"), 6)
     assert done["source"] == "mix"
-    for request, line in zip(requests, pq.read_table(tmp_path / "r.parquet").to_pylist(), strict=True):
+    for request, line in zip(
+        requests, pq.read_table(tmp_path / "r.parquet").to_pylist(), strict=True
+    ):
         answer = recommend(version, [request], 6)
         assert line["items"] == ids(version, answer)
         assert line["sources"] == [names[0] for names in answer.sources(0)]

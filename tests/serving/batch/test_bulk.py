@@ -28,7 +28,9 @@ REQUESTS = [
 
 
 def write(path: Path, lines: list) -> str:
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    path.write_text(
+        "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    )
     return str(path)
 
 
@@ -39,7 +41,9 @@ def read(path: Path) -> list[dict]:
 def test_every_line_is_answered_as_it_would_be_alone(version, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk, "BATCH", 2)
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
-    done = recommend_lines(version, queries, str(tmp_path / "recs.jsonl"), 4, exclude_seen=True, now=NOON)
+    done = recommend_lines(
+        version, queries, str(tmp_path / "recs.jsonl"), 4, exclude_seen=True, now=NOON
+    )
     found = read(tmp_path / "recs.jsonl")
     ids = version.items["_item"].combine_chunks()
     for request, line in zip(REQUESTS, found, strict=True):
@@ -58,7 +62,9 @@ def test_parquet_and_json_lines_say_the_same(version, tmp_path):
         recommend_lines(version, queries, str(tmp_path / name), 3, now=NOON)
     table = pq.read_table(tmp_path / "recs.parquet").to_pylist()
     lines = read(tmp_path / "recs.jsonl")
-    assert [(row["user"], row["items"]) for row in table] == [(row["user"], row["items"]) for row in lines]
+    assert [(row["user"], row["items"]) for row in table] == [
+        (row["user"], row["items"]) for row in lines
+    ]
     for row, line in zip(table, lines, strict=True):
         assert row["scores"] == pytest.approx(line["scores"], abs=1e-6)
 
@@ -66,15 +72,23 @@ def test_parquet_and_json_lines_say_the_same(version, tmp_path):
 def test_a_zipped_file_with_blank_lines_and_k_beyond_the_catalogue(version, tmp_path):
     with gzip.open(tmp_path / "queries.jsonl.gz", "wt") as file:
         file.write('{"place": 1}\n\n  \n{"place": 2}')
-    done = recommend_lines(version, str(tmp_path / "queries.jsonl.gz"), str(tmp_path / "recs.jsonl"), 50)
+    done = recommend_lines(
+        version, str(tmp_path / "queries.jsonl.gz"), str(tmp_path / "recs.jsonl"), 50
+    )
     assert [len(line["items"]) for line in read(tmp_path / "recs.jsonl")] == [12, 12]
     assert done["short"] == 2
 
 
 def test_filters_of_lines_and_of_the_file(version, tmp_path):
-    lines = [{"place": 3, "allow": {"kind": "odd"}}, {"place": 3}, {"place": 3, "deny": {"size": [0, 9]}}]
+    lines = [
+        {"place": 3, "allow": {"kind": "odd"}},
+        {"place": 3},
+        {"place": 3, "deny": {"size": [0, 9]}},
+    ]
     queries = write(tmp_path / "queries.jsonl", lines)
-    done = recommend_lines(version, queries, str(tmp_path / "recs.jsonl"), 6, allow={"stock": ["true", "false"]})
+    done = recommend_lines(
+        version, queries, str(tmp_path / "recs.jsonl"), 6, allow={"stock": ["true", "false"]}
+    )
     found = [{int(item[1:]) for item in line["items"]} for line in read(tmp_path / "recs.jsonl")]
     assert found[0] == {1, 5, 7, 9, 11} and 3 not in found[1] and not found[2] & {0, 1, 2, 3}
     assert (done["short"], done["widened"]) == (1, 0)
@@ -84,7 +98,10 @@ def test_filters_of_lines_and_of_the_file(version, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"allow": {"kid": 1}}', "allow names an attribute of items, found 'kid'; did you mean 'kind'"),
+        (
+            '{"allow": {"kid": 1}}',
+            "allow names an attribute of items, found 'kid'; did you mean 'kind'",
+        ),
         ('{"deny": {"size": "big"}}', "deny holds numbers for size"),
         ('{"user": "x"', "not JSON"),
         ("[1, 2]", "JSON object"),
@@ -159,7 +176,9 @@ def test_what_is_printed(version, pipeline, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["queries"] == 5
 
 
-def test_without_a_file_standard_output_has_the_lists_and_nothing_else(version, pipeline, tmp_path, capfd):
+def test_without_a_file_standard_output_has_the_lists_and_nothing_else(
+    version, pipeline, tmp_path, capfd
+):
     queries = write(tmp_path / "queries.jsonl", REQUESTS)
     recommend_file(pipeline, queries, str(tmp_path / "recs.jsonl"), 3)
     capfd.readouterr()
@@ -176,8 +195,13 @@ def test_without_a_file_standard_output_has_the_lists_and_nothing_else(version, 
 
 def test_a_reader_of_standard_output_may_leave_early(version, pipeline_file, tmp_path):
     queries = write(tmp_path / "queries.jsonl", [{"place": n % 12} for n in range(20_000)])
-    command = f"'{sys.executable}' -m twinspire recommend '{pipeline_file}' --queries '{queries}' | head -n 1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
+    command = (
+        f"'{sys.executable}' -m twinspire recommend '{pipeline_file}' --queries '{queries}' | head"
+        " -n 1"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True
+    )
     assert done.returncode == 0 and len(json.loads(done.stdout)["items"]) == 10
     assert "BrokenPipe" not in done.stderr
 
@@ -198,7 +222,9 @@ recommend_lines(version, sys.argv[2], sys.argv[3], 12)
         [sys.executable, "-c", code, str(pipeline_file), queries, str(target)],
         env=os.environ | {"PYTHONPATH": str(root)},
     )
-    while process.poll() is None and not any(p.stat().st_size > 1 << 20 for p in target.parent.glob(".tmp-*")):
+    while process.poll() is None and not any(
+        p.stat().st_size > 1 << 20 for p in target.parent.glob(".tmp-*")
+    ):
         time.sleep(0.01)
     process.kill()
     process.wait()

@@ -1,4 +1,6 @@
-"""Servers on the circle of twelve items (tests/serving/conftest.py), asked over real connections."""
+"""Servers on the circle of twelve items (tests/serving/conftest.py), asked over real
+connections.
+"""
 
 import threading
 import time
@@ -36,7 +38,9 @@ def until(condition, seconds: float = 60) -> None:
 @contextmanager
 def running(app: FastAPI, **client) -> Iterator[httpx.Client]:
     """Serves an application meanwhile; yields what asks it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)
@@ -61,7 +65,9 @@ def home(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(home, towers) -> Iterator[httpx.Client]:
-    """Asks a server of one version with users, attributes and popularity, but no mix. It stays for the module."""
+    """Asks a server of one version with users, attributes and popularity, but no mix. It stays for
+    the module.
+    """
     pipeline = shop(home)
     circle.publish(pipeline, towers, home / "staged", nominators={})
     with running(create_app(pipeline, FAST)) as asking:

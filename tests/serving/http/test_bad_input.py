@@ -12,7 +12,9 @@ DEEP = "[" * 700 + "]" * 700  # nearly as deep as the reader of JSON goes
 def error(response) -> dict:
     assert response.headers["content-type"] == "application/json"
     assert set(response.json()) == {"error"}
-    assert re.search(r"[^.?\s][.?]$", response.json()["error"]["message"]), "it ends as a sentence does"
+    assert re.search(r"[^.?\s][.?]$", response.json()["error"]["message"]), (
+        "it ends as a sentence does"
+    )
     return response.json()["error"]
 
 
@@ -126,7 +128,11 @@ def test_paths_and_methods_that_there_are_not(client):
 
 
 def test_a_message_is_short_whatever_was_sent(client):
-    for body in ({"query": {}, "k": ["x" * 9000]}, {"query": {"place": {"y" * 9000: 1}}}, {"query": {"z" * 9000: 1}}):
+    for body in (
+        {"query": {}, "k": ["x" * 9000]},
+        {"query": {"place": {"y" * 9000: 1}}},
+        {"query": {"z" * 9000: 1}},
+    ):
         assert len(error(client.post("/v1/recommend", json=body))["message"]) < 300
 
 

@@ -23,7 +23,17 @@ ROOT = Path(__file__).parents[3]
 def test_it_ends_when_it_is_told_to_after_the_answers_in_flight(towers, tmp_path):
     version = circle.publish(shop(tmp_path), towers, tmp_path / "staged")
     (tmp_path / "token").write_text("secret\n")
-    command = [sys.executable, "-m", "twinspire", "serve", "circle.toml", "--port", "0", "--token-file", "token"]
+    command = [
+        sys.executable,
+        "-m",
+        "twinspire",
+        "serve",
+        "circle.toml",
+        "--port",
+        "0",
+        "--token-file",
+        "token",
+    ]
     log = tmp_path / "log"
     with log.open("w") as stderr:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -32,7 +42,10 @@ def test_it_ends_when_it_is_told_to_after_the_answers_in_flight(towers, tmp_path
         until(lambda: f"{version} answers from now on" in log.read_text(), 300)
         port = int(re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text()).group(1))
         body = json.dumps({"query": {"user": "anna"}, "k": 3}).encode()
-        head = f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: {len(body)}"
+        head = (
+            "POST /v1/recommend HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer"
+            f" secret\r\nContent-Length: {len(body)}"
+        )
         with socket.create_connection(("127.0.0.1", port)) as flight:
             flight.sendall(head.encode() + b"\r\n\r\n" + body[:10])
             time.sleep(0.2)

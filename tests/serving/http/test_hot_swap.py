@@ -30,7 +30,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, UsageError
 
 CLIENTS = 6
-LETTERS = {"2024-01-01": "a", "2024-01-02": "b", "2024-01-03": "c"}  # of the items of that day's version
+# Of the items of that day's version
+LETTERS = {"2024-01-01": "a", "2024-01-02": "b", "2024-01-03": "c"}
 
 
 @pytest.fixture
@@ -53,7 +54,9 @@ def metric(client: httpx.Client, name: str) -> float:
 
 @contextmanager
 def load(client: httpx.Client) -> Iterator[list[str]]:
-    """Asks from several threads meanwhile; every answer is a 200 of one version. Yields the versions that answered."""
+    """Asks from several threads meanwhile; every answer is a 200 of one version. Yields the
+    versions that answered.
+    """
     answered, wrong, end = list[str](), list[str](), threading.Event()
     bodies = [
         ("/v1/recommend", {"query": {"history": ["a03", "b04", "c05"]}, "k": 12}),
@@ -70,7 +73,11 @@ def load(client: httpx.Client) -> Iterator[list[str]]:
                 wrong.append(response.text)
                 return
             lists = said.get("results", [said])
-            items = [i for one in lists for i in (*one["items"], *(d["item"] for d in one.get("display", [])))]
+            items = [
+                i
+                for one in lists
+                for i in (*one["items"], *(d["item"] for d in one.get("display", [])))
+            ]
             if {item[0] for item in items} != {LETTERS[said["version"][:10]]}:
                 wrong.append(response.text)
             answered.append(said["version"])
@@ -87,7 +94,9 @@ def load(client: httpx.Client) -> Iterator[list[str]]:
     assert wrong == []
 
 
-def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_back(pipeline, towers, tmp_path):
+def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_back(
+    pipeline, towers, tmp_path
+):
     versions = [publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")]
     with running(create_app(pipeline, FAST)) as client:
         ready(client)
@@ -107,7 +116,10 @@ def test_no_answer_fails_or_mixes_versions_while_they_are_published_and_rolled_b
             registry(pipeline).promote(versions[2], reason="test", despite_gate=True)
             answers_from(versions[2])
         assert metric(client, "twinspire_swaps_total") == 6
-        assert f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}} 1.0' in client.get("/metrics").text
+        assert (
+            f'twinspire_live_version{{day="2024-01-03",version="{versions[2]}"}} 1.0'
+            in client.get("/metrics").text
+        )
 
 
 def test_a_damaged_version_is_told_and_the_old_one_keeps_answering(pipeline, towers, tmp_path):
@@ -141,7 +153,9 @@ def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
         until(lambda: told(client)["version"] == again)
         said = told(client)
         assert [said[name] for name in origin] == ["2024-01-01", "2024-01-05", first]
-        document = client.get("/openapi.json").json()["paths"]["/v1/version"]["get"]["responses"]["200"]
+        document = client.get("/openapi.json").json()["paths"]["/v1/version"]["get"]["responses"][
+            "200"
+        ]
         assert set(document["content"]["application/json"]["schema"]["properties"]) == set(said)
 
 
@@ -180,10 +194,14 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
 def test_warm_up_finds_towers_that_do_not_work(pipeline, towers, tmp_path, monkeypatch):
     circle.publish(pipeline, towers, tmp_path / "staged")
     version = Version.open(pipeline)
-    monkeypatch.setattr(Version, "encode", lambda self, queries: np.full((len(queries), 2), np.nan, np.float32))
+    monkeypatch.setattr(
+        Version, "encode", lambda self, queries: np.full((len(queries), 2), np.nan, np.float32)
+    )
     with pytest.raises(BadData, match="towers are damaged: roll back"):
         warm(version)
-    monkeypatch.setattr(Version, "encode", lambda self, queries: np.ones((len(queries), 3), np.float32))
+    monkeypatch.setattr(
+        Version, "encode", lambda self, queries: np.ones((len(queries), 3), np.float32)
+    )
     with pytest.raises(UsageError, match="another version's query tower"):
         warm(version)
 
@@ -217,9 +235,13 @@ class Flaky:
             raise self.error
 
 
-def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(pipeline, towers, tmp_path, monkeypatch):
+def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(
+    pipeline, towers, tmp_path, monkeypatch
+):
     clock = [0.0]
-    monkeypatch.setattr("serving.http.hot_swap.time", SimpleNamespace(monotonic=lambda: clock[0], time=lambda: 0.0))
+    monkeypatch.setattr(
+        "serving.http.hot_swap.time", SimpleNamespace(monotonic=lambda: clock[0], time=lambda: 0.0)
+    )
     first = publish_named(pipeline, towers, tmp_path, "a", "2024-01-01")
     flaky = Flaky(pipeline)
     live = LiveVersion(pipeline, flaky.open, flaky.warm, Metrics(), poll=2)
@@ -241,7 +263,9 @@ def test_a_version_that_does_not_answer_warm_up_queries_is_tried_again_later(pip
 
 
 def test_the_copy_that_answers_is_kept(towers, tmp_path, gs_place, monkeypatch):
-    monkeypatch.setattr(circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{gs_place}"'))
+    monkeypatch.setattr(
+        circle, "PIPELINE", circle.PIPELINE.replace('root = "registry"', f'root = "{gs_place}"')
+    )
     pipeline = shop(tmp_path)
     circle.publish(pipeline, towers, tmp_path / "staged")
     live = LiveVersion(

@@ -29,7 +29,9 @@ def basic(user: str, password: str) -> bytes:
     return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
 
 
-@pytest.mark.parametrize("path", ["/v1/version", "/metrics", "/docs", "/openapi.json", "/", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/v1/version", "/metrics", "/docs", "/openapi.json", "/", "/nowhere"]
+)
 def test_everything_needs_the_token(guarded, path):
     refused = guarded.get(path)
     assert (refused.status_code, refused.json()["error"]["type"]) == (401, "unauthorized")
@@ -60,7 +62,9 @@ def test_but_health(guarded):
     ],
 )
 def test_the_token_has_to_be_the_one(guarded, given, allowed):
-    assert (guarded.get("/v1/version", headers={"Authorization": given}).status_code == 200) == allowed
+    assert (
+        guarded.get("/v1/version", headers={"Authorization": given}).status_code == 200
+    ) == allowed
 
 
 def test_what_is_counted(client):
@@ -82,7 +86,16 @@ def test_what_is_counted(client):
     client.post("/v1/recommend", json={"queries": [{"user": "who"}, {"user": "anna"}, {}], "k": 50})
     client.post("/v1/recommend", json={"query": {"plaice": 1}})
     client.get("/nowhere/at/all")
-    assert [count(name) - old for name, old in zip(names, before, strict=True)] == [1, 1, 1, 1, 2, 3, 1, 3]
+    assert [count(name) - old for name, old in zip(names, before, strict=True)] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+        3,
+        1,
+        3,
+    ]
     assert count("twinspire_live_version{") == 1
     assert count("twinspire_pending_queries") == 0
 
@@ -100,7 +113,10 @@ class Slow:
     def work(self, asked):
         self.batches.append([a.queries[0]["name"] for a in asked])
         self.go.wait(10)
-        return [ValueError("fails") if a.queries[0]["name"] == "bad" else a.queries[0]["name"].encode() for a in asked]
+        return [
+            ValueError("fails") if a.queries[0]["name"] == "bad" else a.queries[0]["name"].encode()
+            for a in asked
+        ]
 
 
 async def ask_all(batcher: Batcher, slow: Slow, wanted: list[Asked]) -> list:
@@ -120,7 +136,15 @@ def test_what_came_meanwhile_is_the_next_batch():
     wanted = [one("a"), one("b"), one("bad"), one("big", 9), one("c"), one("d"), one("e")]
     found = asyncio.run(ask_all(batcher, slow, wanted))
     assert slow.batches == [["first"], ["a", "b", "bad"], ["big"], ["c", "d", "e"]]
-    assert [f for f in found if isinstance(f, bytes)] == [b"first", b"a", b"b", b"big", b"c", b"d", b"e"]
+    assert [f for f in found if isinstance(f, bytes)] == [
+        b"first",
+        b"a",
+        b"b",
+        b"big",
+        b"c",
+        b"d",
+        b"e",
+    ]
     assert str(found[3]) == "fails"
     batcher.stop()
 

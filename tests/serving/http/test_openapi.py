@@ -34,7 +34,9 @@ def test_a_query_holds_the_query_features_of_the_pipeline_file(tmp_path):
     """)
     found = openapi.query_schema(load(tmp_path / "p.toml"))["properties"]
     names = {"user", "history", "exclude", "who", "past", "taste", "tags", "device", "said", "age"}
-    assert set(found) == names | {"at_hour", "at_weekday"}, "no item features, no filters without attributes"
+    assert set(found) == names | {"at_hour", "at_weekday"}, (
+        "no item features, no filters without attributes"
+    )
     assert (found["taste"]["minItems"], found["taste"]["maxItems"]) == (3, 3)
     assert found["at_hour"]["maximum"] == 23
     assert found["age"]["type"] == ["number", "null"]
@@ -48,16 +50,34 @@ def test_examples_of_the_document_are_answered(client):
             assert operation["summary"]
             assert operation["description"]
             examples = (
-                operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("examples", {})
+                operation.get("requestBody", {})
+                .get("content", {})
+                .get("application/json", {})
+                .get("examples", {})
             )
             for example in examples.values():
                 assert client.post(path, json=example["value"]).status_code in (200, 404), path
-    assert {"/v1/recommend", "/v1/similar", "/v1/version", "/healthz", "/readyz", "/metrics"} == set(document["paths"])
+    assert {
+        "/v1/recommend",
+        "/v1/similar",
+        "/v1/version",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    } == set(document["paths"])
 
 
 def test_the_page_for_people_needs_no_network_and_says_all(client):
     said = client.get("/docs").text
-    for word in ("/v1/recommend", "curl http://127.0.0.1", "place", "when_hour", "from 0 to 23", "bad_json", "allow"):
+    for word in (
+        "/v1/recommend",
+        "curl http://127.0.0.1",
+        "place",
+        "when_hour",
+        "from 0 to 23",
+        "bad_json",
+        "allow",
+    ):
         assert word in said
     assert "<script" not in said
     assert "//cdn" not in said
@@ -71,7 +91,13 @@ def test_what_the_document_allows_and_forbids(client, path, mode):
     operation = document[path]["POST"]
     other = refused if mode is schemathesis.GenerationMode.NEGATIVE else accepted
 
-    @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=25,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
     @given(case=operation.as_strategy(generation_mode=mode))
     def hold(case: schemathesis.Case) -> None:
         case.call_and_validate(checks=[*KEPT, other])
@@ -86,7 +112,8 @@ def refused(ctx, response, case) -> None:
 
 
 def accepted(ctx, response, case) -> None:
-    """What fits the document is answered, unless it is long or depends on the version: an item, a source, a type.
+    """What fits the document is answered, unless it is long or depends on the version: an item, a
+    source, a type.
 
     Nor does the document know how large a number its towers put up with.
     """
@@ -102,7 +129,10 @@ def accepted(ctx, response, case) -> None:
 @pytest.mark.parametrize("path", ["/v1/recommend", "/v1/similar"])
 def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
     @settings(max_examples=40, derandomize=True, deadline=None, database=None)
-    @given(body=st.binary(max_size=60) | st.text(alphabet='{}[]":,query0123456789kNa. ', max_size=60).map(str.encode))
+    @given(
+        body=st.binary(max_size=60)
+        | st.text(alphabet='{}[]":,query0123456789kNa. ', max_size=60).map(str.encode)
+    )
     def hold(body: bytes) -> None:
         assert 400 <= client.post(path, content=body).status_code < 500
 
@@ -111,7 +141,9 @@ def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
 
 def test_limits_are_those_of_the_deployment(tmp_path, client, home):
     pipeline = load(home / "circle.toml")
-    body = openapi.recommend_body(pipeline, Settings(max_k=7, max_queries=3))["requestBody"]["content"]
+    body = openapi.recommend_body(pipeline, Settings(max_k=7, max_queries=3))["requestBody"][
+        "content"
+    ]
     one, many = body["application/json"]["schema"]["oneOf"]
     assert one["properties"]["k"]["maximum"] == 7
     assert many["properties"]["queries"]["maxItems"] == 3

@@ -30,7 +30,11 @@ def ask(client, body: dict) -> dict:
 
 
 def test_a_list_is_the_librarys(client, version):
-    for query in ({"user": "anna"}, {"history": ["i10", "i02"]}, {"place": 3.2, "exclude": ["i03"]}):
+    for query in (
+        {"user": "anna"},
+        {"history": ["i10", "i02"]},
+        {"place": 3.2, "exclude": ["i03"]},
+    ):
         said = ask(client, {"query": query, "k": 4, "source": "two_tower"})
         expected = recommend(version, [query], 4, source="two_tower")
         assert said["items"] == version.items["_item"].take(expected.rows[0]).to_pylist()
@@ -51,7 +55,11 @@ def test_several_queries_are_answered_in_their_order(client):
         ({"user": "anna"}, True, "stored_user"),
         ({"user": "who", "history": ["i03"], "place": 1}, False, "history"),
         ({"user": "who", "place": 3.2}, False, "features"),
-        ({"user": "who", "history": [], "exclude": ["i01"], "allow": {"kind": "odd"}}, False, "nothing"),
+        (
+            {"user": "who", "history": [], "exclude": ["i01"], "allow": {"kind": "odd"}},
+            False,
+            "nothing",
+        ),
         ({"user": "who", "when_hour": 3}, False, "nothing"),
         ({"history": ["i03"]}, False, "history"),
         ({}, False, "nothing"),
@@ -66,7 +74,9 @@ def test_an_answer_says_what_it_rests_on(client, query, known, based_on):
 
 def test_nobody_in_particular_gets_what_is_popular_unless_a_source_is_named(client):
     bare, anna = {"user": "who"}, {"user": "anna"}
-    both = ask(client, {"queries": [bare, anna, {**bare, "deny": {"kind": "odd"}}], "k": 4})["results"]
+    both = ask(client, {"queries": [bare, anna, {**bare, "deny": {"kind": "odd"}}], "k": 4})[
+        "results"
+    ]
     assert both[0]["items"] == POPULAR_LATELY
     assert both[0]["sources"][:2] == ["popular_lately"] * 2
     assert both[1]["items"][0] == "i05"
@@ -77,7 +87,10 @@ def test_nobody_in_particular_gets_what_is_popular_unless_a_source_is_named(clie
 
 
 def test_options_and_filters_act(client):
-    assert ask(client, {"query": {"user": "anna", "exclude": ["i05"]}, "k": 3})["items"][0] in ("i04", "i06")
+    assert ask(client, {"query": {"user": "anna", "exclude": ["i05"]}, "k": 3})["items"][0] in (
+        "i04",
+        "i06",
+    )
     seen = ask(client, {"query": {"user": "anna"}, "k": 3, "exclude_seen": True})
     assert not {"i03", "i04", "i05"} & set(seen["items"])
     odd = ask(client, {"query": {"history": ["i04"], "allow": {"kind": "odd"}}, "k": 3})
@@ -95,7 +108,10 @@ def test_people_see_names_and_the_history(client):
     assert [item["item"] for item in said["history"]] == ["i05", "i03"]
     assert said["history"][1]["name"] == "Item [3]"
     left = ask(client, {"query": {"history": ["gone", "i02"]}, "k": 1, "display": True})
-    assert left["history"] == [{"item": "i02", "name": "Item [2]", "colour": "red"}, {"item": "gone"}]
+    assert left["history"] == [
+        {"item": "i02", "name": "Item [2]", "colour": "red"},
+        {"item": "gone"},
+    ]
 
 
 def test_similar_items_are_the_librarys(client, version):
@@ -116,7 +132,10 @@ def mixed_bodies(seed: int, count: int) -> list[dict]:
         some = [
             {"user": str(rng.choice(["anna", "ben", "who"])), "when_hour": 5},
             {"history": [f"i{n:02d}" for n in rng.integers(0, 12, rng.integers(1, 5))]},
-            {"place": float(rng.integers(0, 12)) + 0.2, "deny": {"kind": str(rng.choice(["odd", "even"]))}},
+            {
+                "place": float(rng.integers(0, 12)) + 0.2,
+                "deny": {"kind": str(rng.choice(["odd", "even"]))},
+            },
         ]
         queries = [some[n] for n in rng.integers(0, 3, rng.integers(1, 4))]
         body = {"queries": queries} if len(queries) > 1 else {"query": queries[0]}
@@ -132,10 +151,17 @@ def assert_same(one: dict, other: dict) -> None:
     for a, b in zip(*lists, strict=True):
         scores = [a.pop("scores"), b.pop("scores")]
         np.testing.assert_allclose(*scores, atol=1e-6)
-        by_item = [dict(zip(said.pop("items"), its, strict=True)) for said, its in zip((a, b), scores, strict=True)]
+        by_item = [
+            dict(zip(said.pop("items"), its, strict=True))
+            for said, its in zip((a, b), scores, strict=True)
+        ]
         differ = by_item[0].keys() ^ by_item[1].keys()
-        assert all(abs((by_item[0] | by_item[1])[item] - scores[0][-1]) < 1e-6 for item in differ), "a tie at the end"
-        assert all(abs(by_item[0][item] - by_item[1][item]) < 1e-6 for item in by_item[0].keys() - differ)
+        assert all(
+            abs((by_item[0] | by_item[1])[item] - scores[0][-1]) < 1e-6 for item in differ
+        ), "a tie at the end"
+        assert all(
+            abs(by_item[0][item] - by_item[1][item]) < 1e-6 for item in by_item[0].keys() - differ
+        )
         assert a == b
     assert one == other
 
@@ -151,7 +177,11 @@ def test_an_answer_does_not_depend_on_who_else_asks(version):
 
 def test_a_query_that_fails_spoils_no_other(version):
     requests = Requests(version.pipeline)
-    wanted = [{"query": {"place": 3.2}}, {"query": {"allow": {"size": "large"}}}, {"query": {"place": 5.2}}]
+    wanted = [
+        {"query": {"place": 3.2}},
+        {"query": {"allow": {"size": "large"}}},
+        {"query": {"place": 5.2}},
+    ]
     asked = [bodies.asked(body, requests, FAST) for body in wanted]
     first, refused, last = handlers.answer(version, requests, asked, Metrics())
     assert isinstance(refused, Exception)

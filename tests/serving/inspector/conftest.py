@@ -1,6 +1,8 @@
-"""A server of three versions on the circle of twelve items: an early one, a damaged one, and the live one.
+"""A server of three versions on the circle of twelve items: an early one, a damaged one, and the
+live one.
 
-The live one's names and ids hold HTML, and are long. Its mix says what was taken before, then what the towers say.
+The live one's names and ids hold HTML, and are long. Its mix says what was taken before, then what
+the towers say.
 """
 
 from collections.abc import Iterator
@@ -35,14 +37,20 @@ def asked(towers, tmp_path_factory) -> Iterator[Shop]:
     home: Path = tmp_path_factory.mktemp("inspected")
     pipeline = shop(home)
     (home / "early").mkdir()
-    (home / "early" / "report.html").write_text("<!doctype html><title>Report</title><style>b {}</style><b>early</b>")
+    (home / "early" / "report.html").write_text(
+        "<!doctype html><title>Report</title><style>b {}</style><b>early</b>"
+    )
     early = circle.publish(pipeline, towers, home / "early", "2024-01-01", nominators={})
-    damaged = circle.publish(pipeline, towers, home / "damaged", "2024-01-02", nominators={}, user_store=False)
+    damaged = circle.publish(
+        pipeline, towers, home / "damaged", "2024-01-02", nominators={}, user_store=False
+    )
     kept = home / "registry" / pipeline.name / "versions" / damaged / "items.parquet"
     kept.write_bytes(kept.read_bytes()[:-1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(circle, "ITEMS", ITEMS)
         mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
-        live = circle.publish(pipeline, towers, home / "live", "2024-01-03", nominators=mixed, titles=TITLES)
+        live = circle.publish(
+            pipeline, towers, home / "live", "2024-01-03", nominators=mixed, titles=TITLES
+        )
     with running(create_app(pipeline, FAST)) as ask:
         yield Shop(ready(ask), early, damaged, live)

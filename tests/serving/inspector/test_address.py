@@ -44,7 +44,8 @@ def test_an_address_says_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("address", "asks"), [("/", False), ("/?version=a&against=b", False), ("/?user=a", True), ("/?k=3", True)]
+    ("address", "asks"),
+    [("/", False), ("/?version=a&against=b", False), ("/?user=a", True), ("/?k=3", True)],
 )
 def test_whether_a_list_is_wanted(address, asks):
     assert read(address).asks == asks
@@ -66,4 +67,8 @@ def test_it_asks_what_a_program_would(pipeline):
         "source": "past",
         "exclude_seen": True,
     }
-    assert read("/item?item=i1&k=x&allow.kind=a").similar_body() == {"item": "i1", "k": "x", "allow": {"kind": ["a"]}}
+    assert read("/item?item=i1&k=x&allow.kind=a").similar_body() == {
+        "item": "i1",
+        "k": "x",
+        "allow": {"kind": ["a"]},
+    }

@@ -55,7 +55,9 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def tab(browser: Browser, base: str, **context) -> Iterator[Page]:
-    """A page. When it is closed it has asked nobody but the server, run nothing and broken no policy."""
+    """A page. When it is closed it has asked nobody but the server, run nothing and broken no
+    policy.
+    """
     opened = browser.new_context(base_url=base, **context)
     page, asked, said = opened.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -91,11 +93,14 @@ def base(asked: Shop) -> str:
 def focused(page: Page) -> str:
     """What has the focus, by its label; and it shows."""
     shows = (
-        "e => { const s = getComputedStyle(e); return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 }"
+        "e => { const s = getComputedStyle(e); return s.outlineStyle !== 'none' &&"
+        " parseFloat(s.outlineWidth) >= 2 }"
     )
     at = page.locator(":focus")
     assert at.evaluate(shows), at.evaluate("e => e.outerHTML")
-    return at.evaluate("e => e.labels?.[0]?.textContent || e.getAttribute('aria-label') || e.textContent").strip()
+    return at.evaluate(
+        "e => e.labels?.[0]?.textContent || e.getAttribute('aria-label') || e.textContent"
+    ).strip()
 
 
 def tab_to(page: Page, label: str) -> None:
@@ -152,7 +157,10 @@ def test_it_can_be_read_by_day_and_by_night(browser, asked, views, scheme):
             page.goto(address)
             page.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
             assert page.evaluate(FAINT) == [], address
-            light = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(246, 247, 249)"
+            light = (
+                page.evaluate("getComputedStyle(document.body).backgroundColor")
+                == "rgb(246, 247, 249)"
+            )
             assert light == (scheme == "light")
 
 
@@ -170,7 +178,9 @@ def test_what_is_filled_in_is_asked(browser, asked, views):
         assert "i01" not in page.locator(".items:not(.past) code").all_inner_texts()
         assert page.locator(".items:not(.past)").count() == 2
         assert page.locator("script").count() == 0
-        assert page.locator(".past li").first.inner_text().split("\n")[0] == f"<b>Item</b> 2 & {EVIL}"
+        assert (
+            page.locator(".past li").first.inner_text().split("\n")[0] == f"<b>Item</b> 2 & {EVIL}"
+        )
 
 
 def test_a_browser_can_give_the_token(browser, tmp_path):

@@ -68,12 +68,20 @@ def test_a_list_is_what_a_program_gets(asked):
 
 
 def test_the_reasons_by_hand(asked):
-    """Anna came from i03 to i05, by i04; i00 alone has half of the last day's events, and none before."""
+    """Anna came from i03 to i05, by i04; i00 alone has half of the last day's events, and none
+    before.
+    """
     page = get(asked, "/?user=anna&k=12")
     assert "mix, from what the version knows of the user" in text(page)
-    seen = {item for item in ITEMS if "seen before" in text(next(r for r in RANKED.findall(page) if item[:3] in r))}
+    seen = {
+        item
+        for item in ITEMS
+        if "seen before" in text(next(r for r in RANKED.findall(page) if item[:3] in r))
+    }
     assert seen == {"i03", "i04", "i05"}
-    assert re.search(r"seen before source: taken before 1\.500\d$", row(page, "i05")), "first of both: 1 + 0.5"
+    assert re.search(r"seen before source: taken before 1\.500\d$", row(page, "i05")), (
+        "first of both: 1 + 0.5"
+    )
     assert row(page, "i04").startswith("2 ") and "source: taken before" in row(page, "i04")
     assert "popular new or rare" in row(page, "i00") and "two-tower" in row(page, "i00")
     assert text(page).count("popular new or rare") == 1
@@ -89,12 +97,17 @@ def test_what_stands_beside_an_item(asked):
 
 
 def test_filters_source_and_seen_items_act(asked):
-    page = get(asked, "/?user=anna&k=12&source=two_tower&exclude_seen=1&allow.kind=odd&deny.size=2&deny.size=0")
+    page = get(
+        asked,
+        "/?user=anna&k=12&source=two_tower&exclude_seen=1&allow.kind=odd&deny.size=2&deny.size=0",
+    )
     assert items(page) == ["i07"]
     assert "two-tower" in text(page)
     assert 'name="allow.kind" value="odd"' in page and 'name="deny.size" value="2"' in page
     assert "2 of 12 items" in text(page), "the note on a short list"
-    assert '<option value="even">' in page and '<option value="2024-01-02">' in page, "values to choose from"
+    assert '<option value="even">' in page and '<option value="2024-01-02">' in page, (
+        "values to choose from"
+    )
 
 
 def test_somebody_who_is_described(asked):
@@ -107,7 +120,10 @@ def test_somebody_who_is_described(asked):
 
 def test_items_like_an_item(asked):
     page = get(asked, "/item?item=i02&k=4&user=anna")
-    assert set(items(page)) == {"i00", "i01", "i03", "i04"} and set(items(page)[:2]) == {"i01", "i03"}
+    assert set(items(page)) == {"i00", "i01", "i03", "i04"} and set(items(page)[:2]) == {
+        "i01",
+        "i03",
+    }
     assert "kind even" in text(page) and "tags two" in text(page)
     assert re.search(r"events in \d+ days 2 lately 0", text(page))
     assert 'href="/?user=anna&amp;k=4">Back to anna' in page
@@ -205,11 +221,27 @@ NAMES = st.sampled_from(
 )
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
-    st.sampled_from(["7", "-0", "1e400", "i05", "anna", "two_tower", "past", "2024", "2024-01-03", "true", "12" * 20]),
+    st.sampled_from(
+        [
+            "7",
+            "-0",
+            "1e400",
+            "i05",
+            "anna",
+            "two_tower",
+            "past",
+            "2024",
+            "2024-01-03",
+            "true",
+            "12" * 20,
+        ]
+    ),
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sampled_from(["/", "/item", "/report"]), st.lists(st.tuples(NAMES, TEXTS), max_size=5))
 def test_no_address_is_too_much(asked, path, pairs):
     response = asked.ask.get(path, params=pairs)
@@ -224,7 +256,11 @@ def test_an_unknown_user_sees_what_anybody_does_and_one_described_is_no_error(as
 
 
 def test_nothing_of_the_logs_is_markup(asked):
-    for address in ("/?user=anna&k=12", f"/item?item={ITEMS[6].replace(chr(34), '%22')}&k=12", f"/?history=i01{EVIL}"):
+    for address in (
+        "/?user=anna&k=12",
+        f"/item?item={ITEMS[6].replace(chr(34), '%22')}&k=12",
+        f"/?history=i01{EVIL}",
+    ):
         page = get(asked, address)
         assert "<script" not in page and "<b>Item" not in page
         assert "&lt;script&gt;alert" in page
@@ -237,8 +273,13 @@ def test_a_browser_is_told_to_run_nothing(asked):
         style = re.search(r"<style>(.*?)</style>", response.text, re.S)[1]
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
-        assert "script-src" not in policy and "unsafe" not in policy and "style=" not in response.text
-        assert (response.headers["cache-control"], response.headers["referrer-policy"]) == ("no-store", "no-referrer")
+        assert (
+            "script-src" not in policy and "unsafe" not in policy and "style=" not in response.text
+        )
+        assert (response.headers["cache-control"], response.headers["referrer-policy"]) == (
+            "no-store",
+            "no-referrer",
+        )
 
 
 def test_the_report_of_any_version(asked):

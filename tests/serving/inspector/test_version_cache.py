@@ -81,7 +81,9 @@ def test_what_went_wrong_is_told_once_and_tried_again(store):
 
 
 def test_the_versions_that_were_known_last_are_offered_while_the_registry_cannot_be_read():
-    answers = [[SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]]
+    answers = [
+        [SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]
+    ]
     log = Log(SimpleNamespace(statuses=lambda: answers.pop()), fresh=0)
     assert [one.version for one in log.stored()] == ["a"]
     assert [one.version for one in log.stored()] == ["a"], "pop fails by now"

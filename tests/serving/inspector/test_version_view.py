@@ -13,7 +13,9 @@ from serving.requests.query_rows import Requests
 
 
 def panel(items: str, **more) -> VersionView:
-    return VersionView(version="v", live=False, rows=[Row(item=one, name=one, about="") for one in items], **more)
+    return VersionView(
+        version="v", live=False, rows=[Row(item=one, name=one, about="") for one in items], **more
+    )
 
 
 def test_how_items_moved():
@@ -38,7 +40,9 @@ def test_one_list_is_compared_with_nothing():
 
 def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     requests, settings = Requests(without_users.pipeline), Settings()
-    asked = bodies.asked({"query": {"user": "anna", "place": 4}, "k": 3, "display": True}, requests, settings)
+    asked = bodies.asked(
+        {"query": {"user": "anna", "place": 4}, "k": 3, "display": True}, requests, settings
+    )
     found = recommended(without_users, True, requests, asked)
     assert (found.status, found.basis, found.history) == (200, "the features", [])
     assert found.rows[0].item == "i04" and [row.tags for row in found.rows] == [[], [], []]

@@ -15,7 +15,11 @@ from twinspire_core.config.pipeline import Pipeline
 PIPELINE = Pipeline.model_validate(
     {
         "pipeline": {"name": "tiny"},
-        "source": {"items": "/none/dt={date}/", "events": "/none/dt={date}/", "users": "/none/dt={date}/"},
+        "source": {
+            "items": "/none/dt={date}/",
+            "events": "/none/dt={date}/",
+            "users": "/none/dt={date}/",
+        },
         "columns": {"user": "user", "item": "item", "time": "time"},
         "corpus": {"attributes": ["kind"]},
         "features": {
@@ -42,7 +46,9 @@ def looked_at(lines: list[bytes]) -> pa.Table | None:
 
 
 texts = st.text(max_size=3) | st.none()
-numbers = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-5, 5) | st.none()
+numbers = (
+    st.floats(width=32, allow_nan=False, allow_infinity=False) | st.integers(-5, 5) | st.none()
+)
 lists = st.lists(st.text(max_size=2), max_size=6) | st.none()
 requests = st.fixed_dictionaries({}, optional={
     "user": texts, "history": lists, "exclude": lists, "device": texts, "age": numbers, "tags": lists,
@@ -65,7 +71,9 @@ def test_plain_lines_are_read_as_they_would_be_one_by_one(asked, plainly):
 def test_of_odd_lines_none_is_read_otherwise(data, asked):
     """Values of any type, keys twice, cut lines: left to a closer look, or read as that would."""
     odd = st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3), st.lists, max_leaves=3
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+        st.lists,
+        max_leaves=3,
     )
     name = st.sampled_from([*REQUESTS.keys, "agee", ""])
     lines = [json.dumps(one).encode() for one in asked]
@@ -113,7 +121,11 @@ def test_what_is_not_plain_is_left_to_a_closer_look(line):
 
 
 def test_names_of_one_thing_may_differ_from_line_to_line():
-    lines = [b'{"user": "a", "history": ["x", "y", "z", "w"]}', b'{"customer": "b", "seen": []}', b"{}"]
+    lines = [
+        b'{"user": "a", "history": ["x", "y", "z", "w"]}',
+        b'{"customer": "b", "seen": []}',
+        b"{}",
+    ]
     table = PLAIN.table(lines)
     assert table is not None and table.equals(looked_at(lines))
     assert table["customer"].to_pylist() == ["a", "b", None]

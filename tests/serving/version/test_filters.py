@@ -60,14 +60,22 @@ def test_what_passes(version, wanted, passing):
 
 
 def test_filters_of_all_and_of_one_request_add_up(version):
-    answer = recommend(version, [{"place": 3.2, "allow": {"kind": "odd"}}, {"place": 3.2}], 12, deny={"stock": True})
+    answer = recommend(
+        version,
+        [{"place": 3.2, "allow": {"kind": "odd"}}, {"place": 3.2}],
+        12,
+        deny={"stock": True},
+    )
     assert [set(listed(answer, n)) for n in range(2)] == [{3, 7, 9, 11}, {3, 6, 7, 8, 9, 10, 11}]
 
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({"allow": {"kid": "odd"}}, "allow names an attribute of items, found 'kid'; did you mean 'kind'"),
+        (
+            {"allow": {"kid": "odd"}},
+            "allow names an attribute of items, found 'kid'; did you mean 'kind'",
+        ),
         ({"deny": {"zzz": 1}}, "known: kind, stock, tags"),
         ({"allow": "odd"}, "allow is an object with values by attribute, found 'odd'"),
         ({"allow": {"kind": []}}, "at least one value for kind"),
@@ -91,16 +99,26 @@ def test_filters_that_make_no_sense(version, wanted, said):
 
 def test_an_attribute_that_the_version_does_not_carry_yet(version, pipeline):
     version.items = version.items.drop(["_attribute_size"])
-    with pytest.raises(Refused, match=r"carries; .* has no size: it was published before corpus\.attributes"):
+    with pytest.raises(
+        Refused, match=r"carries; .* has no size: it was published before corpus\.attributes"
+    ):
         recommend(version, [{"allow": {"size": 1}}], 3)
 
 
 def test_notes_say_what_a_filter_leaves(version):
-    requests = [{"allow": {"kind": "od"}}, {"allow": {"size": 1}}, {"exclude": ["i00"]}, {"allow": {"kind": "odd"}}]
+    requests = [
+        {"allow": {"kind": "od"}},
+        {"allow": {"size": 1}},
+        {"exclude": ["i00"]},
+        {"allow": {"kind": "odd"}},
+    ]
     answer = recommend(version, requests, 6)
     assert answer.notes_of(0)[0] == f"no item of {version.id} has kind \"od\"; did you mean 'odd'?"
     assert answer.counts.tolist() == [0, 4, 6, 6]
-    assert "4 of 12 items" in answer.notes_of(1)[0] and "pass the filter, and 6 were asked for" in answer.notes_of(1)[0]
+    assert (
+        "4 of 12 items" in answer.notes_of(1)[0]
+        and "pass the filter, and 6 were asked for" in answer.notes_of(1)[0]
+    )
     assert answer.notes_of(2) == answer.notes_of(3) == ()
     assert "2 of 4 lists are shorter than 6" in answer.notes[1]
     short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)
@@ -114,13 +132,21 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     values = ["od" + "d" * n for n in range(2, 300)]
     said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).notes
     assert len(said) == 6 and all(len(note) < 150 for note in said)
-    assert "did you mean 'odd'" in said[0] and said[-1] == "nor has any item 293 other values of the filter"
+    assert (
+        "did you mean 'odd'" in said[0]
+        and said[-1] == "nor has any item 293 other values of the filter"
+    )
     assert len(looked) == 1, "each one takes as long as a search"
     version.items = version.items.set_column(
-        version.items.schema.get_field_index("_attribute_kind"), "_attribute_kind", [[f"k{n}" for n in range(12)]]
+        version.items.schema.get_field_index("_attribute_kind"),
+        "_attribute_kind",
+        [[f"k{n}" for n in range(12)]],
     )
     monkeypatch.setattr(filters, "COMPARED", 11)
-    assert "mean" not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).notes[0]
+    assert (
+        "mean"
+        not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).notes[0]
+    )
 
 
 def test_similar_items_among_those_that_pass(version):
@@ -146,9 +172,18 @@ def test_the_commands_filter(version, pipeline_file, tmp_path):
         "i04", "i06", "i08", "i09", "i10"
     }  # fmt: skip
     (tmp_path / "q.jsonl").write_text('{"user": "anna"}\n')
-    done = told("recommend", "--queries", str(tmp_path / "q.jsonl"), "--out", str(tmp_path / "r.jsonl"), *filters)
+    done = told(
+        "recommend",
+        "--queries",
+        str(tmp_path / "q.jsonl"),
+        "--out",
+        str(tmp_path / "r.jsonl"),
+        *filters,
+    )
     assert done["short"] == 1
-    assert told("recommend", "--user", "anna", "--allow", "tags")["error"].startswith("A filter is written as ATTR")
+    assert told("recommend", "--user", "anna", "--allow", "tags")["error"].startswith(
+        "A filter is written as ATTR"
+    )
     misspelt = told("recommend", "--user", "anna", "--deny", "tag=two")["error"]
     assert misspelt == "deny names an attribute of items, found 'tag'; did you mean 'tags'?"
 
@@ -186,7 +221,9 @@ def test_every_source_lists_what_passes_in_its_own_order(shared, allow, deny, k,
     own = {}
     for source in ALL:
         plain = recommend(shared, [asked], 12, source=source)
-        own[source] = [row for row, said in zip(listed(plain), plain.sources(0), strict=True) if source in said]
+        own[source] = [
+            row for row, said in zip(listed(plain), plain.sources(0), strict=True) if source in said
+        ]
         expected = [row for row in listed(plain) if passes(row, allow, deny)][:k]
         answer = recommend(shared, filtered, k, source=source)
         assert listed(answer) == expected, source
@@ -194,14 +231,18 @@ def test_every_source_lists_what_passes_in_its_own_order(shared, allow, deny, k,
     assert listed(recommend(shared, filtered, k)) == _fused(shared, own, allow, deny, user)[:k]
 
 
-def _fused(version: Version, own: dict[str, list[int]], allow: dict, deny: dict, user: str) -> list[int]:
+def _fused(
+    version: Version, own: dict[str, list[int]], allow: dict, deny: dict, user: str
+) -> list[int]:
     """The mix by its formula: weights by place among what passes; then what is popular."""
     assert version.mix is not None
     weights = dict(zip(version.mix.sources, version.mix.weights[int(user == "anna")], strict=True))
     scores = dict[int, float]()
     for source, rows in own.items():
         for place, row in enumerate(row for row in rows if passes(row, allow, deny)):
-            scores[row] = scores.get(row, 0) + np.float32(weights[source]) / np.float32(1 + place / 60)
+            scores[row] = scores.get(row, 0) + np.float32(weights[source]) / np.float32(
+                1 + place / 60
+            )
     return sorted(scores, key=lambda row: (-np.float32(scores[row]), row))
 
 
@@ -212,7 +253,12 @@ def shared(towers, tmp_path_factory) -> Version:
 
     home = tmp_path_factory.mktemp("shared")
     (home / "circle.toml").write_text(PIPELINE)
-    weights = {"co_occurrence": [0.31, 0.33], "past": [0.1, 0.27], "two_tower": [1, 0.7], "popular_lately": [0.4, 0.3]}
+    weights = {
+        "co_occurrence": [0.31, 0.33],
+        "past": [0.1, 0.27],
+        "two_tower": [1, 0.7],
+        "popular_lately": [0.4, 0.3],
+    }
     pipeline = load(home / "circle.toml")
     publish(pipeline, towers, home / "staged", nominators=files(mix(**weights)))
     return Version.open(pipeline)
@@ -227,7 +273,13 @@ def searches(draw):
     asked = rng.integers(-3, 4, (queries, 3)).astype(np.float32)
     passing = rng.random(items) < draw(st.sampled_from([0, 0.05, 0.5, 0.95, 1]))
     seen = np.argwhere(rng.random((queries, items)) < draw(st.sampled_from([0, 0.1, 0.9])))
-    return vectors, asked, passing, Seen(seen[:, 0], seen[:, 1]), draw(st.integers(1, 5) | st.integers(1, 70))
+    return (
+        vectors,
+        asked,
+        passing,
+        Seen(seen[:, 0], seen[:, 1]),
+        draw(st.integers(1, 5) | st.integers(1, 70)),
+    )
 
 
 @pytest.mark.parametrize("few", [0, 20_000])
@@ -237,7 +289,8 @@ def test_exact_search_among_what_passes_is_brute_force(few, case):
     vectors, asked, passing, seen, k = case
     index = ExactIndex(vectors, Settings(kind="exact", k=10))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filtered_search, "_FEW", few)  # 0: also where few pass, the search is widened first
+        # 0: also where few pass, the search is widened first
+        patch.setattr(filtered_search, "_FEW", few)
         patch.setattr(filtered_search, "_SPARE", 1)
         patch.setattr(filtered_search, "_WIDEST", 2)
         found = search_without(index, asked, k, seen, passing)

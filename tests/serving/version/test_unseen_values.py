@@ -1,4 +1,6 @@
-"""Values of features that a version was trained without are told; they are answered all the same."""
+"""Values of features that a version was trained without are told; they are answered all the
+same.
+"""
 
 import json
 
@@ -45,7 +47,9 @@ REQUESTS = [
 def test_values_that_the_vocabulary_lacks_are_told_of_the_query_that_has_them(version):
     answer = recommend(version, REQUESTS, 3)
     of_device = f"{version.id} was trained without device 'phnoe'; with 'phone', 'pc'"
-    of_likes = f"{version.id} was trained without likes 'x', 'y'; with 't0', 't1', 't2', 't3', 't4', …"
+    of_likes = (
+        f"{version.id} was trained without likes 'x', 'y'; with 't0', 't1', 't2', 't3', 't4', …"
+    )
     assert [answer.notes_of(n) for n in range(4)] == [(), (of_device,), (of_likes,), ()]
     assert answer.notes == (of_device, of_likes)
     assert answer.counts.tolist() == [3] * 4
@@ -55,5 +59,6 @@ def test_the_command_tells_them_once(version, tmp_path):
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(one) + "\n" for one in REQUESTS * 2))
     done = recommend_lines(version, str(tmp_path / "q.jsonl"), str(tmp_path / "r.jsonl"), 3)
     assert [note.split("; ")[0] for note in done["notes"]] == [
-        f"{version.id} was trained without {value}" for value in ("device 'phnoe'", "likes 'x', 'y'")
+        f"{version.id} was trained without {value}"
+        for value in ("device 'phnoe'", "likes 'x', 'y'")
     ]

@@ -49,7 +49,9 @@ def stores(monkeypatch):
     monkeypatch.setattr(doctor, "IMPORTS", {})
 
     def examine(pipeline):
-        return {check.name: check for check in doctor.examine(pipeline).checks if check.group == "store"}
+        return {
+            check.name: check for check in doctor.examine(pipeline).checks if check.group == "store"
+        }
 
     return examine
 
@@ -113,13 +115,19 @@ def test_days_of_logs_are_found(tmp_path, pipeline, stores):
     assert check.found.startswith("2 days, 2017-10-01 to 2017-10-03")
 
 
-def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(tmp_path, monkeypatch):
-    (tmp_path / "broken_library.py").write_text("raise OSError('libfoo.so.1: cannot open shared object file')")
+def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "broken_library.py").write_text(
+        "raise OSError('libfoo.so.1: cannot open shared object file')"
+    )
     (tmp_path / "crashing_library.py").write_text("import os; os.kill(os.getpid(), 11)")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(
-        doctor, "IMPORTS", {"train": ("broken_library",), "index": ("crashing_library",), "gcs": ("no_such_library",)}
+        doctor,
+        "IMPORTS",
+        {"train": ("broken_library",), "index": ("crashing_library",), "gcs": ("no_such_library",)},
     )
     report = doctor.examine()
     found = {check.name: check for check in report.checks if check.group == "import"}

@@ -20,14 +20,18 @@ def test_an_unknown_name_lists_those_there_are(here):
     (here / "pipelines").mkdir()
     for name in ("shop", "news"):
         (here / f"pipelines/{name}.toml").write_text("")
-    with pytest.raises(UsageError, match=r"'shp' is neither. There are: news, shop; did you mean 'shop'\?"):
+    with pytest.raises(
+        UsageError, match=r"'shp' is neither. There are: news, shop; did you mean 'shop'\?"
+    ):
         open_pipeline("shp")
     with pytest.raises(UsageError, match=r"There are: news, shop\.$"):
         open_pipeline("elsewhere/zzz")
 
 
 def test_in_another_folder_it_says_where_it_looked(here):
-    with pytest.raises(UsageError, match=rf"{here}/pipelines; 'shop' is neither: there are no pipeline files"):
+    with pytest.raises(
+        UsageError, match=rf"{here}/pipelines; 'shop' is neither: there are no pipeline files"
+    ):
         open_pipeline("shop")
     with pytest.raises(UsageError, match=r"cannot read shop\.toml: No such file"):
         open_pipeline("shop.toml")
@@ -59,8 +63,15 @@ def test_also_in_errors_of_what_knows_no_command_line(here):
         """
     )
     for arguments, command in {
-        ("train", "shop.toml", "--date", "2024-03-01"): "`twinspire features shop.toml --date 2024-03-01`",
+        (
+            "train",
+            "shop.toml",
+            "--date",
+            "2024-03-01",
+        ): "`twinspire features shop.toml --date 2024-03-01`",
         ("rollback", "shop.toml"): "`twinspire versions shop.toml`",
     }.items():
-        done = subprocess.run([sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "twinspire", *arguments], capture_output=True, text=True
+        )
         assert done.returncode == 2 and command in done.stderr, done.stderr

@@ -25,5 +25,7 @@ cli.main()
 
 def test_threads_of_matrix_products_sleep_when_there_is_nothing_to_multiply():
     env = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-    done = subprocess.run([sys.executable, "-c", IDLE], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IDLE], env=env, capture_output=True, text=True, check=True
+    )
     assert float(done.stdout) < 0.04  # some .4 where they spin

@@ -26,7 +26,10 @@ def pipeline(**mix) -> Pipeline:
             "pipeline": {"name": "tiny"},
             "source": {"events": "/none/dt={date}/"},
             "columns": {"user": "user", "item": "item", "time": "time"},
-            "features": {"user": {"kind": "id", "tower": "query"}, "item": {"kind": "id", "tower": "item"}},
+            "features": {
+                "user": {"kind": "id", "tower": "query"},
+                "item": {"kind": "id", "tower": "item"},
+            },
             "mix": mix,
         }
     )
@@ -47,7 +50,9 @@ TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
 )
 def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):
     before, after = pipeline(**one), pipeline(**other)
-    assert {name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)} == stages
+    assert {
+        name for name, s in STAGES.items() if config_digest(before, s) != config_digest(after, s)
+    } == stages
 
 
 class LaterFrequency(FrequencyConfig):
@@ -71,17 +76,28 @@ class Other(Pipeline):
 
 @pytest.mark.parametrize(
     ("set_to", "then", "now"),
-    [(None, set(), {"train"}), (256, set(), set()), (512, {"train"}, {"train"}), (128, {"train"}, {"train"})],
+    [
+        (None, set(), {"train"}),
+        (256, set(), set()),
+        (512, {"train"}, {"train"}),
+        (128, {"train"}, {"train"}),
+    ],
 )
 def test_a_default_that_has_changed_leaves_past_days_done(set_to, then, now):
-    """What was made when it was 256 is done where the file has 256 or nothing; what is made now, by what it has now."""
+    """What was made when it was 256 is done where the file has 256 or nothing; what is made now, by
+    what it has now.
+    """
     before = pipeline()
-    tables = before.model_dump(exclude_unset=True) | {"train": {"batch_size": set_to} if set_to else {}}
+    tables = before.model_dump(exclude_unset=True) | {
+        "train": {"batch_size": set_to} if set_to else {}
+    }
     after = Other.model_validate(tables)
     assert after.train.batch_size == (set_to or 512)
     for old, stages in ((0, then), (DEFAULTS, now)):
         assert {
-            name for name, s in STAGES.items() if config_digest(after, s, old) != config_digest(before, s, old)
+            name
+            for name, s in STAGES.items()
+            if config_digest(after, s, old) != config_digest(before, s, old)
         } == stages
 
 
@@ -113,12 +129,16 @@ def test_a_key_that_came_later_concerns_a_stage_only_when_it_is_set(tables, stag
     after = Later.model_validate(before.model_dump(exclude_unset=True) | tables)
     uses = {**STAGES, "embed": replace(STAGES["embed"], config=("weather", "source.late_days"))}
     then = {name: config_digest(before, stage) for name, stage in STAGES.items()}
-    assert {name for name, stage in uses.items() if config_digest(after, stage) != then[name]} == stages
+    assert {
+        name for name, stage in uses.items() if config_digest(after, stage) != then[name]
+    } == stages
 
 
 @pytest.fixture(params=RELEASES, ids=lambda home: home.name)
 def left_behind(request, tmp_path, monkeypatch):
-    """The working files and the registry of an earlier release, and its pipeline file with every key written out."""
+    """The working files and the registry of an earlier release, and its pipeline file with every
+    key written out.
+    """
     shutil.copytree(request.param, tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
     return Pipeline.model_validate(json.loads(Path("pipeline.json").read_text()))
@@ -144,7 +164,9 @@ def test_what_an_earlier_release_committed_stays_done(left_behind):
     assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
 
 
-def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_number(left_behind, remade):
+def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_number(
+    left_behind, remade
+):
     """The frequency estimate has two by default since."""
     day = attempts.days(left_behind)[-1]
 
@@ -158,13 +180,19 @@ def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_numbe
         return done[0]
 
     assert [status(n) for n in (None, 1, 2)] == ["already done", "already done", "done"]
-    assert [status(n) for n in (None, 1, 1)] == ["already done", "done", "already done"], "two by default is not one"
+    assert [status(n) for n in (None, 1, 1)] == ["already done", "done", "already done"], (
+        "two by default is not one"
+    )
     assert [status(n) for n in (None, 2)] == ["done", "already done"]
 
 
 def test_a_stage_of_another_format_is_done_again():
     stage = STAGES["embed"]
-    keys = {stage_key(replace(stage, format=n), day=str(date(2024, 3, d))) for n in (1, 2, 3) for d in (1, 2)}
+    keys = {
+        stage_key(replace(stage, format=n), day=str(date(2024, 3, d)))
+        for n in (1, 2, 3)
+        for d in (1, 2)
+    }
     assert len(keys) == 6
 
 
@@ -179,7 +207,9 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
     for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
         vectors = attempts.latest(left_behind, date(2024, 3, 1), "embed").output
         starts = {vectors: Start(version=version)}
-        monkeypatch.setattr(runner, "find_start", lambda _, day, vectors, starts=starts: starts[vectors])
+        monkeypatch.setattr(
+            runner, "find_start", lambda _, day, vectors, starts=starts: starts[vectors]
+        )
         assert runner.run_stage(left_behind, date(2024, 3, 1), "index")["status"] == "done"
         assert runner.run_stage(left_behind, date(2024, 3, 1), "embed")["status"] == "already done"
     assert len(set(keys.values())) == 2
@@ -187,7 +217,9 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
 
 @pytest.fixture
 def waiting(left_behind):
-    """The same with `source.late_days`, and a function that lays out a folder of the day after the last."""
+    """The same with `source.late_days`, and a function that lays out a folder of the day after the
+    last.
+    """
     lines = Path("events/dt=2024-03-02/part.csv").read_text().splitlines()
     later = Path("events/dt=2024-03-03/part.csv")
     later.parent.mkdir()
@@ -195,7 +227,9 @@ def waiting(left_behind):
     def come(late):
         later.write_text("\n".join(lines[: late + 1]) + "\n")
 
-    return left_behind.model_copy(update={"source": left_behind.source.model_copy(update={"late_days": 1})}), come
+    return left_behind.model_copy(
+        update={"source": left_behind.source.model_copy(update={"late_days": 1})}
+    ), come
 
 
 def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
@@ -214,7 +248,9 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
     assert keys[2] == keys[3] and len(set(keys)) == 3
 
 
-def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(waiting, remade, monkeypatch, capsys):
+def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
+    waiting, remade, monkeypatch, capsys
+):
     (p, come), day = waiting, date(2024, 3, 2)
     monkeypatch.setenv("COLUMNS", "300")
 

@@ -55,9 +55,17 @@ def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
     publish(23, one, accepted=False)
     publish(25, one)
     found = lineage.missing(pipeline, day(21), date(2024, 3, 1))
-    assert found == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]  # and no day after February
-    assert found[0].told("a-shop")["command"] == "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
-    assert lineage.missing(pipeline, None, day(29)) == lineage.missing(pipeline, day(28), day(29)) == []
+    # And no day after February
+    assert found == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]
+    assert (
+        found[0].told("a-shop")["command"]
+        == "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
+    )
+    assert (
+        lineage.missing(pipeline, None, day(29))
+        == lineage.missing(pipeline, day(28), day(29))
+        == []
+    )
 
 
 def test_a_day_that_was_never_trained_would_go_on_from_the_newest(shop):
@@ -85,7 +93,8 @@ def test_heirs_of_a_filled_day_are_all_that_descend_from_those_that_passed_it_by
 def searched(shop):
     """Publishes a version whose index settings were searched for on a day; also the registry.
 
-    Each has vectors of its own, unless they are named. A refresh names the version that it is one of, and its key.
+    Each has vectors of its own, unless they are named. A refresh names the version that it is one
+    of, and its key.
     """
     pipeline, publish = shop
     registry = Registry(pipeline.registry.root, "shop")
@@ -113,7 +122,13 @@ def test_a_day_starts_from_the_settings_of_the_newest_accepted_version_before_it
     assert start(pipeline, 20).version is None
     one, two, three = make(20, day(20)), make(22, day(20)), make(24, day(24))
     starts = {n: start(pipeline, n) for n in (20, 21, 22, 23, 25)}
-    assert {n: start.version for n, start in starts.items()} == {20: None, 21: one, 22: one, 23: two, 25: three}
+    assert {n: start.version for n, start in starts.items()} == {
+        20: None,
+        21: one,
+        22: one,
+        23: two,
+        25: three,
+    }
     assert starts[25].index == {"k": 7, "tuning": {"searched": "2024-02-24"}} and not starts[25].why
     assert starts[20].why == "there is no earlier version"
 
@@ -123,7 +138,10 @@ def test_settings_are_searched_for_anew_every_28_days(searched):
     version = make(20, date(2024, 1, 25))
     assert start(pipeline, 21).version == version
     found = start(pipeline, 22)
-    assert found.version is None and f"settings of {version} were searched for on 2024-01-25" in found.why
+    assert (
+        found.version is None
+        and f"settings of {version} were searched for on 2024-01-25" in found.why
+    )
 
 
 def test_settings_that_nobody_dated_are_searched_for_anew(searched):
@@ -140,7 +158,9 @@ def test_settings_are_searched_for_anew_after_a_rollback_and_inherited_again_fro
     one, two, three = (make(n, day(20)) for n in (20, 21, 22))
     registry.rollback(one, reason="bad")
     assert start(pipeline, 23) == Start(why=f"{three} was rolled back")
-    assert start(pipeline, 22) == Start(why=f"{three} was rolled back"), "the day itself, with other logs"
+    assert start(pipeline, 22) == Start(why=f"{three} was rolled back"), (
+        "the day itself, with other logs"
+    )
     assert start(pipeline, 21) == Start(why=f"{two} was rolled back")
     again = make(23, day(23))
     assert start(pipeline, 24).version == again
@@ -183,7 +203,10 @@ def test_a_refresh_searches_anew_after_a_rollback(searched):
     assert all(refreshed(n).version == one for n in (20, 21, 22, 23))
     registry.rollback(one, reason="bad")
     assert refreshed(20).version == one, "which is older than what went wrong"
-    assert all(refreshed(n) == Start(why=f"{two} was rolled back") for n in (21, 22, 23, 24)) and two > third
+    assert (
+        all(refreshed(n) == Start(why=f"{two} was rolled back") for n in (21, 22, 23, 24))
+        and two > third
+    )
     assert refreshed(23, "this").version == one, "done over, it is the same version"
 
 
@@ -192,9 +215,15 @@ def test_a_refresh_of_a_rolled_back_refresh_searches_anew(searched):
     one = make(20, day(20))
     bad = make(20, day(20), refreshes=one, corpus=day(22), key="this")
     registry.rollback(one, reason="bad")
-    starts = {n: lineage.find_start_of_refresh(pipeline, one, day(n), "other") for n in (21, 22, 23)}
-    assert starts[21].version == one and starts[22] == starts[23] == Start(why=f"{bad} was rolled back")
+    starts = {
+        n: lineage.find_start_of_refresh(pipeline, one, day(n), "other") for n in (21, 22, 23)
+    }
+    assert starts[21].version == one and starts[22] == starts[23] == Start(
+        why=f"{bad} was rolled back"
+    )
     assert start(pipeline, 22).version == one, "a day is no run again of a refresh"
     assert start(pipeline, 23) == Start(why=f"{bad} was rolled back")
     shutil.rmtree(attempts.place(pipeline, f"dt={day(22)}/refresh"))
-    assert lineage.find_start_of_refresh(pipeline, one, day(22), "other").version == one, "nobody knows any more"
+    assert lineage.find_start_of_refresh(pipeline, one, day(22), "other").version == one, (
+        "nobody knows any more"
+    )

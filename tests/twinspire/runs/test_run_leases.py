@@ -65,7 +65,9 @@ def test_only_what_is_certain_counts_as_ended(changed, ended):
 def test_a_run_of_another_user_is_alive():
     if os.geteuid() != 0:
         pytest.skip("only root may look at the first process")
-    assert not processes.has_ended(processes.identity() | {"pid": os.getppid(), "born": processes._born(os.getppid())})
+    assert not processes.has_ended(
+        processes.identity() | {"pid": os.getppid(), "born": processes._born(os.getppid())}
+    )
 
 
 def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
@@ -75,7 +77,10 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
         with run_leases.own_run(pipeline, DAY):
             pass
-    assert run_leases.unfinished_before(pipeline, NEXT) == [DAY] and run_leases.state(pipeline, DAY) == "open"
+    assert (
+        run_leases.unfinished_before(pipeline, NEXT) == [DAY]
+        and run_leases.state(pipeline, DAY) == "open"
+    )
     process.kill()
     process.wait()
     assert run_leases.state(pipeline, DAY) == "killed"
@@ -90,7 +95,10 @@ def test_the_end_of_one_run_says_nothing_of_another(pipeline):
     assert len(run_leases.end_runs(pipeline, [DAY, NEXT], "scheduled__1 +00:00")) == 1
     assert run_leases.unfinished_before(pipeline, NEXT) == [DAY]
     run_leases.release_day(pipeline, DAY, "manual__2", "published")
-    assert run_leases.end_runs(pipeline, [DAY]) == [] and run_leases.state(pipeline, DAY) == "published"
+    assert (
+        run_leases.end_runs(pipeline, [DAY]) == []
+        and run_leases.state(pipeline, DAY) == "published"
+    )
 
 
 def test_a_run_that_fails_ends_itself(pipeline):

@@ -67,13 +67,18 @@ def test_what_the_file_says_is_there(read, tmp_path):
     assert p.source.events == f"{tmp_path}/logs/dt={{date}}/", "relative to the file's own folder"
     assert p.source.items == "gs://bucket/items/dt={date}/"
     assert p.pipeline.work_root == f"{tmp_path}/work" and p.registry.root == f"{tmp_path}/registry"
-    assert list(p.tower("item")) == ["sku", "brand", "sold"] and list(p.kinds("id")) == ["customer", "sku"]
+    assert list(p.tower("item")) == ["sku", "brand", "sold"] and list(p.kinds("id")) == [
+        "customer",
+        "sku",
+    ]
     assert p.item_id == "sku" and p.column("sku") == "sku" and p.column("customer") == "customer"
     assert p.origin("brand") == "items" and p.origin("sold") is None
 
 
 def test_limits_name_measures_as_they_are_measured(read):
-    """What model/evaluation/evaluate.py really tells of a day can be limited, under the same name."""
+    """What model/evaluation/evaluate.py really tells of a day can be limited, under the same
+    name.
+    """
     limits = """[evaluation]
 ks = [2]
 slices = [1, 5]
@@ -112,31 +117,99 @@ def test_the_environment_is_read(read, monkeypatch):
         ("[train]", "[trian]", "trian: unknown key; did you mean 'train'?"),
         ("types", "tipes", "features.history.tipes: unknown key; did you mean 'types'?"),
         ('kind = "category"', 'kind = "categorys"', "found 'categorys'; did you mean 'category'?"),
-        ('kind = "category"\n', "", "features.brand.kind: one of id, category, categories, number,"),
-        ("[train]", "[train]\norder = 'tim'", "train.order: one of time, shuffled; found 'tim'; did you mean 'time'?"),
+        (
+            'kind = "category"\n',
+            "",
+            "features.brand.kind: one of id, category, categories, number,",
+        ),
+        (
+            "[train]",
+            "[train]\norder = 'tim'",
+            "train.order: one of time, shuffled; found 'tim'; did you mean 'time'?",
+        ),
         ("Asia/Tokyo", "Asia/Tokio", "did you mean 'Asia/Tokyo'?"),
-        ("90m", "90 minutes", "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90 minutes'"),
+        (
+            "90m",
+            "90 minutes",
+            "a duration is a number with a unit (90s, 15m, 6h, 2d), found '90 minutes'",
+        ),
         ("dt={date}", "today", "a folder per day is named with {date}"),
-        ("dimension = 16", "dimension = 0", "train.dimension: Input should be greater than or equal to 1"),
+        (
+            "dimension = 16",
+            "dimension = 0",
+            "train.dimension: Input should be greater than or equal to 1",
+        ),
         ('item = "sku"\n', "", "columns.item: Field required"),
         ("days = 3", "days = 15", "features.sold.days is 15, more than window.count_days = 14"),
-        ('items = "gs://bucket/items/dt={date}/"\n', "", "features.brand comes from items, but source.items is not"),
-        ('[features.sku]\nkind = "id"\ntower = "item"\n', "", "a history shares the item id's embedding"),
-        ('[features.brand]\nkind = "category"', '[features.brand]\nkind = "id"', "more than one feature of kind id"),
+        (
+            'items = "gs://bucket/items/dt={date}/"\n',
+            "",
+            "features.brand comes from items, but source.items is not",
+        ),
+        (
+            '[features.sku]\nkind = "id"\ntower = "item"\n',
+            "",
+            "a history shares the item id's embedding",
+        ),
+        (
+            '[features.brand]\nkind = "category"',
+            '[features.brand]\nkind = "id"',
+            "more than one feature of kind id",
+        ),
         ('event = "type"\n', "", "columns.event does not say which column holds the type"),
         ("[features.brand]", "[features.Brand]", "lower case"),
-        ("[train]", "[gate]\nmetric = 'recall@77'\n[train]", "evaluation.ks = [10, 50, 100], found 'recall@77'"),
-        ("[train]", "[evaluation]\nks = [10]\n[train]", "found 'recall@50'; did you mean 'recall@10'?"),
-        ("[train]", "[gate]\nmetric = 'recall@50/users:0'\n[train]", "that can stand in gate.floors"),
-        ("[train]", "[gate.floors]\n'gini@50' = 0.9\n[train]", "found 'gini@50'; that can stand in gate.ceilings"),
+        (
+            "[train]",
+            "[gate]\nmetric = 'recall@77'\n[train]",
+            "evaluation.ks = [10, 50, 100], found 'recall@77'",
+        ),
+        (
+            "[train]",
+            "[evaluation]\nks = [10]\n[train]",
+            "found 'recall@50'; did you mean 'recall@10'?",
+        ),
+        (
+            "[train]",
+            "[gate]\nmetric = 'recall@50/users:0'\n[train]",
+            "that can stand in gate.floors",
+        ),
+        (
+            "[train]",
+            "[gate.floors]\n'gini@50' = 0.9\n[train]",
+            "found 'gini@50'; that can stand in gate.ceilings",
+        ),
         ("[train]", "[gate.ceilings]\n'ginny@50' = 0.9\n[train]", "did you mean 'gini@50'?"),
-        ("[train]", "[gate.floors]\n'recall@50/users:1-9' = 0.1\n[train]", "a slice of evaluation.slices = [1, 5, 20]"),
-        ("[train]", "[gate.floors]\n'mix/recal@50' = 0.1\n[train]", "found 'recal@50'; did you mean 'recall@50'?"),
-        ("[train]", "[mix]\nsources = []\n[gate.floors]\n'mix/recall@50' = 0.1\n[train]", "leave 'mix/recall@50' out"),
-        ("[train]", "[gate.floors]\n'ndcg@50/items:0' = 0.1\n[train]", "found 'ndcg@50/items:0'; did you mean"),
+        (
+            "[train]",
+            "[gate.floors]\n'recall@50/users:1-9' = 0.1\n[train]",
+            "a slice of evaluation.slices = [1, 5, 20]",
+        ),
+        (
+            "[train]",
+            "[gate.floors]\n'mix/recal@50' = 0.1\n[train]",
+            "found 'recal@50'; did you mean 'recall@50'?",
+        ),
+        (
+            "[train]",
+            "[mix]\nsources = []\n[gate.floors]\n'mix/recall@50' = 0.1\n[train]",
+            "leave 'mix/recall@50' out",
+        ),
+        (
+            "[train]",
+            "[gate.floors]\n'ndcg@50/items:0' = 0.1\n[train]",
+            "found 'ndcg@50/items:0'; did you mean",
+        ),
         ("[train]", "[gate.floors]\n'recall@50' = 5\n[train]", "less than or equal to 1"),
-        ("[train]", "[gate.ceilings]\n'gini@50' = nan\n[train]", "gate.ceilings.gini@50: Input should be"),
-        ("[train]", "[evaluation]\nslices = [5, 1]\n[train]", "slices begin one after the other, as [1, 5, 20] do"),
+        (
+            "[train]",
+            "[gate.ceilings]\n'gini@50' = nan\n[train]",
+            "gate.ceilings.gini@50: Input should be",
+        ),
+        (
+            "[train]",
+            "[evaluation]\nslices = [5, 1]\n[train]",
+            "slices begin one after the other, as [1, 5, 20] do",
+        ),
         (
             '[features.customer]\nkind = "id"\ntower = "query"',
             '[features.customer]\nkind = "id"\ntower = "item"',
@@ -163,12 +236,32 @@ POSITIVES, SHOP_TYPES = 'positives = ["buy"]', 'event = "type"\npositives = ["bu
         ),
         (POSITIVES, f"{POSITIVES}\nweights = {{ buy = nan }}", "found nan for 'buy'"),
         (POSITIVES, f"{POSITIVES}\nweights = {{ buy = inf }}", "found inf for 'buy'"),
-        (POSITIVES, f"{POSITIVES}\nweights = {{ by = 2 }}", "of positives, ['buy']; found 'by'; did you mean 'buy'?"),
-        (POSITIVES, f"{POSITIVES}\nweights = {{ view = 2 }}", "found 'view', which is never trained on"),
+        (
+            POSITIVES,
+            f"{POSITIVES}\nweights = {{ by = 2 }}",
+            "of positives, ['buy']; found 'by'; did you mean 'buy'?",
+        ),
+        (
+            POSITIVES,
+            f"{POSITIVES}\nweights = {{ view = 2 }}",
+            "found 'view', which is never trained on",
+        ),
         (POSITIVES, f"{POSITIVES}\nweights = {{ buy = 0 }}", "0 for all of columns.positives"),
-        ("[train]", "[train]\nauxiliary.weight = 0.1", "above 0, but columns.label does not say which column to learn"),
-        ("[train]", "[train]\nauxiliary.weight = -0.1", "train.auxiliary.weight: Input should be greater than"),
-        ("[train]", "[train]\nauxiliary.loss = 'logistc'", "found 'logistc'; did you mean 'logistic'?"),
+        (
+            "[train]",
+            "[train]\nauxiliary.weight = 0.1",
+            "above 0, but columns.label does not say which column to learn",
+        ),
+        (
+            "[train]",
+            "[train]\nauxiliary.weight = -0.1",
+            "train.auxiliary.weight: Input should be greater than",
+        ),
+        (
+            "[train]",
+            "[train]\nauxiliary.loss = 'logistc'",
+            "found 'logistc'; did you mean 'logistic'?",
+        ),
         (
             POSITIVES,
             f"{POSITIVES}\nlabel = 'stars'\n[features.stars]\nkind = 'number'\ntower = 'query'",
@@ -184,13 +277,25 @@ def test_a_broken_rule_of_the_objectives_is_named(read, old, new, message):
 
 def test_objectives_are_read(read):
     p = read(SHOP_TYPES, f"{SHOP_TYPES}weights = {{ buy = 3 }}\nlabel = 'stars'\n")
-    assert p.columns.weights == {"buy": 3.0} and p.columns.label == "stars" and not p.train.auxiliary.weight
-    assert read(
-        SHOP_TYPES + "[", "event = 'type'\nweights = { anything = 0.5 }\n[", GOOD.replace('types = ["view"]\n', "")
+    assert (
+        p.columns.weights == {"buy": 3.0}
+        and p.columns.label == "stars"
+        and not p.train.auxiliary.weight
     )
-    with pytest.raises(UsageError, match=r"columns\.weights go by event type, but columns\.event does not say"):
+    assert read(
+        SHOP_TYPES + "[",
+        "event = 'type'\nweights = { anything = 0.5 }\n[",
+        GOOD.replace('types = ["view"]\n', ""),
+    )
+    with pytest.raises(
+        UsageError, match=r"columns\.weights go by event type, but columns\.event does not say"
+    ):
         read(SHOP_TYPES, "weights = { buy = 2 }\n", GOOD.replace('types = ["view"]\n', ""))
-    assert read("[train]", "[train]\nauxiliary.weight = 0.5", GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'x'"))
+    assert read(
+        "[train]",
+        "[train]\nauxiliary.weight = 0.5",
+        GOOD.replace(POSITIVES, f"{POSITIVES}\nlabel = 'x'"),
+    )
 
 
 def test_only_the_stages_that_use_an_objective_depend_on_it(read):
@@ -200,15 +305,22 @@ def test_only_the_stages_that_use_an_objective_depend_on_it(read):
     learned = read("[train]", "[train]\nauxiliary.weight = 0.5", labelled)
 
     def stages(one, other):
-        return {name for name, s in STAGES.items() if config_digest(one, s) != config_digest(other, s)}
+        return {
+            name for name, s in STAGES.items() if config_digest(one, s) != config_digest(other, s)
+        }
 
-    assert stages(plain, label) == stages(plain, weights) == {"features"}  # the others see its output
+    # The others see its output
+    assert stages(plain, label) == stages(plain, weights) == {"features"}
     assert stages(label, learned) == {"train"}
 
 
 def test_all_broken_rules_are_listed_at_once(read):
     with pytest.raises(UsageError) as raised:
-        read(text=GOOD.replace("dimension", "dimensio").replace("customer", "customer").replace("wait", "wiat"))
+        read(
+            text=GOOD.replace("dimension", "dimensio")
+            .replace("customer", "customer")
+            .replace("wait", "wiat")
+        )
     assert "train.dimensio" in str(raised.value) and "source.wiat" in str(raised.value)
 
 

@@ -1,4 +1,6 @@
-"""Equal models are equal files, whatever the process did before, and wherever on the disk it worked."""
+"""Equal models are equal files, whatever the process did before, and wherever on the disk it
+worked.
+"""
 
 import shutil
 import subprocess
@@ -16,7 +18,9 @@ NAMES = ("colours", "shapes")
 
 
 class Toy(tf.Module):
-    """A model with what a tower has: tables of vocabularies, weights, a captured constant, functions in functions."""
+    """A model with what a tower has: tables of vocabularies, weights, a captured constant,
+    functions in functions.
+    """
 
     def __init__(self, home: Path, weight: float = 2.0) -> None:
         super().__init__()
@@ -54,7 +58,9 @@ def files(folder: Path) -> dict[str, bytes]:
 def ask(folder: Path, rows: int) -> np.ndarray:
     call = tf.saved_model.load(str(folder)).signatures["serving_default"]
     asked = {"colours": ["green", "red", "blue"], "shapes": ["flat", "long", "round"]}
-    return call(**{name: tf.constant(values[:rows]) for name, values in asked.items()})["vector"].numpy()
+    return call(**{name: tf.constant(values[:rows]) for name, values in asked.items()})[
+        "vector"
+    ].numpy()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,9 @@ def test_the_same_model_is_the_same_files_from_another_process_and_place(saved, 
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
     there = files(tmp_path / "elsewhere/deeper/model")
     assert there == files(saved[1])
-    assert not any(str(tmp_path.parent).encode() in data for data in there.values()), "no place of the exporter's disk"
+    assert not any(str(tmp_path.parent).encode() in data for data in there.values()), (
+        "no place of the exporter's disk"
+    )
 
 
 def test_other_weights_are_other_files(saved, tmp_path):
@@ -92,7 +100,9 @@ def test_other_weights_are_other_files(saved, tmp_path):
 
 
 def test_it_computes_what_it_did(saved):
-    """By hand: rows 11, 20 and -1, times 2, plus a half; three of them plus 3, two of them negated."""
+    """By hand: rows 11, 20 and -1, times 2, plus a half; three of them plus 3, two of them
+    negated.
+    """
     for folder in saved:
         np.testing.assert_allclose(ask(folder, 3), [25.5, 43.5, 1.5])
         np.testing.assert_allclose(ask(folder, 2), [-22.5, -40.5])

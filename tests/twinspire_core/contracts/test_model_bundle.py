@@ -36,7 +36,9 @@ def test_scalars_and_lists_are_filled_with_what_the_graph_takes_for_missing():
 
 def test_slices_and_chunks_keep_their_rows():
     column = pa.chunked_array([[["a"], ["b", "c"]], [[], ["d", "e", "f"]]])
-    parts = list(model_bundle.batches(pa.table({"recent": column}), {"recent": Input("string", True)}, 3))
+    parts = list(
+        model_bundle.batches(pa.table({"recent": column}), {"recent": Input("string", True)}, 3)
+    )
     assert [p["recent"].tolist() for p in parts] == [
         [[b"a", b""], [b"b", b"c"], [b"", b""]],
         [[b"d", b"e", b"f"]],
@@ -50,7 +52,9 @@ def test_lists_of_nothing_still_have_a_column():
 
 
 def test_absent_columns_are_missing_in_every_row():
-    found = model_bundle.arrays(pa.table({"a": [1, 2]}), {"b": Input("float32"), "c": Input("string", True)})
+    found = model_bundle.arrays(
+        pa.table({"a": [1, 2]}), {"b": Input("float32"), "c": Input("string", True)}
+    )
     assert np.isnan(found["b"]).all() and found["c"].tolist() == [[b""], [b""]]
 
 

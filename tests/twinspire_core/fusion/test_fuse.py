@@ -17,15 +17,28 @@ def gain(place: int) -> float:
 
 def test_fused_by_hand():
     found = fuse(pool_candidates([A, B]), np.array([[0.75, 0.25]]), 4)
-    expected = {3: 0.75 * gain(1) + 0.25 * gain(0), 7: 0.75 * gain(0), 9: 0.75 * gain(2), 5: 0.25 * gain(1)}
-    assert found.items.tolist() == [sorted(expected, key=lambda item: -expected[item])] == [[3, 7, 9, 5]]
+    expected = {
+        3: 0.75 * gain(1) + 0.25 * gain(0),
+        7: 0.75 * gain(0),
+        9: 0.75 * gain(2),
+        5: 0.25 * gain(1),
+    }
+    assert (
+        found.items.tolist()
+        == [sorted(expected, key=lambda item: -expected[item])]
+        == [[3, 7, 9, 5]]
+    )
     np.testing.assert_allclose(found.scores[0], sorted(expected.values(), reverse=True), rtol=1e-6)
     np.testing.assert_allclose(found.shares[0, 0], [0.75 * gain(1), 0.25 * gain(0)], rtol=1e-6)
     assert found.shares[0, 3].tolist() == [0, pytest.approx(0.25 * gain(1))]
 
 
 def test_weights_are_each_users_own():
-    found = fuse(pool_candidates([np.repeat(A, 2, 0), np.repeat(B, 2, 0)]), np.array([[1, 0.001], [0.001, 1]]), 2)
+    found = fuse(
+        pool_candidates([np.repeat(A, 2, 0), np.repeat(B, 2, 0)]),
+        np.array([[1, 0.001], [0.001, 1]]),
+        2,
+    )
     assert found.items.tolist() == [[7, 3], [3, 5]] or found.items.tolist() == [[3, 7], [3, 5]]
 
 
@@ -64,16 +77,27 @@ def test_fused_as_a_slow_sum(seed, apart):
 
 def test_a_mix_comes_back_from_its_file():
     weights = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
-    mix = Fusion(sources=("two_tower", "past"), bounds=(1, 5), weights=weights, fitted={"on": "progressive"})
+    mix = Fusion(
+        sources=("two_tower", "past"), bounds=(1, 5), weights=weights, fitted={"on": "progressive"}
+    )
     again = Fusion.parse(mix.dump())
     assert (again.sources, again.bounds, again.fitted) == (mix.sources, mix.bounds, mix.fitted)
-    assert again.of(np.array([0, 4, 5, 900])).tolist() == [[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.2, 0.8]]
+    assert again.of(np.array([0, 4, 5, 900])).tolist() == [
+        [0.5, 0.5],
+        [0.9, 0.1],
+        [0.2, 0.8],
+        [0.2, 0.8],
+    ]
     with pytest.raises(BadData, match="written by another release"):
         Fusion.parse(mix.dump().replace(b'"format": 1', b'"format": 2'))
 
 
-def world(right: int, users: int = 300, sources: int = 3, seed: int = 0) -> tuple[list[np.ndarray], Ragged]:
-    """Lists of 20 of 1,000 items; what is taken is among the 8 first of one source, and elsewhere by chance."""
+def world(
+    right: int, users: int = 300, sources: int = 3, seed: int = 0
+) -> tuple[list[np.ndarray], Ragged]:
+    """Lists of 20 of 1,000 items; what is taken is among the 8 first of one source, and elsewhere
+    by chance.
+    """
     rng = np.random.default_rng(seed)
     lists = [np.stack([rng.permutation(1000)[:20] for _ in range(users)]) for _ in range(sources)]
     taken = np.stack([rng.permutation(lists[right][u][:8])[:3] for u in range(users)])
@@ -91,7 +115,9 @@ def test_the_source_that_is_right_gets_the_weight(right):
 
 
 def test_sources_that_know_different_things_are_mixed():
-    """Half of what is taken stands early in one source, half in the other: neither alone finds more than that."""
+    """Half of what is taken stands early in one source, half in the other: neither alone finds more
+    than that.
+    """
     (one, other, chance), first = world(0)
     _, second = world(1)
     truth = Ragged(
@@ -111,7 +137,9 @@ def test_what_nobody_lists_decides_nothing():
 
 
 def test_a_mix_finds_no_less_than_the_source_that_finds_most():
-    """What is taken stands last in the list of one source; the others agree on what stands just behind it."""
+    """What is taken stands last in the list of one source; the others agree on what stands just
+    behind it.
+    """
     own = np.arange(100)[np.newaxis]
     others = np.roll(own, -50, axis=1)  # the places 50 to 99 of the first one come first
     lists = [own, others, others, others, others]
@@ -129,17 +157,23 @@ def test_a_mix_finds_no_less_than_each_source_does(seed):
 
     def found(lists):
         taken = [set(truth.values[truth.row == u]) for u in range(20)]
-        return sum(len(set(own) & those) / len(those) for own, those in zip(lists, taken, strict=True))
+        return sum(
+            len(set(own) & those) / len(those) for own, those in zip(lists, taken, strict=True)
+        )
 
     assert found(ranked) >= max(found(own[:, :20]) for own in lists) - 1e-9
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatch):
-    """Each weighting's lists fused and compared with what was taken; of few items, so that many scores are equal."""
+    """Each weighting's lists fused and compared with what was taken; of few items, so that many
+    scores are equal.
+    """
     monkeypatch.setattr("model.fusion_fitting.fusion_weights._BLOCK", 7)
     rng = np.random.default_rng(seed)
-    lists = [np.stack([np.append(rng.permutation(30)[:12], -1) for _ in range(12)]) for _ in range(3)]
+    lists = [
+        np.stack([np.append(rng.permutation(30)[:12], -1) for _ in range(12)]) for _ in range(3)
+    ]
     truth = Ragged(rng.integers(-1, 30, 36), np.repeat(np.arange(12), 3), 12)
     pooled, taken = pool_candidates(lists), [truth.values[truth.row == u] for u in range(12)]
 
@@ -147,7 +181,10 @@ def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatc
         ranked = fuse(pooled, np.broadcast_to(weights, (12, 3)), 8).items
         wanted = [len(set(own[own >= 0])) + (own < 0).sum() for own in taken]
         far, close = (
-            sum(len(set(own) & set(row[:k]) - {-1}) / n for own, row, n in zip(taken, ranked, wanted, strict=True))
+            sum(
+                len(set(own) & set(row[:k]) - {-1}) / n
+                for own, row, n in zip(taken, ranked, wanted, strict=True)
+            )
             for k in (8, 4)
         )
         return round(far + 1e-3 * close, 9)
@@ -162,6 +199,8 @@ def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatc
 def test_of_equal_scores_the_first_in_the_catalogue_counts():
     """All alike, 3 comes before 5, which is taken: so the second source must weigh more."""
     weights = fit_weights(
-        pool_candidates([np.array([[3]]), np.array([[5]])]), Ragged(np.array([5]), np.array([0]), 1), [1]
+        pool_candidates([np.array([[3]]), np.array([[5]])]),
+        Ragged(np.array([5]), np.array([0]), 1),
+        [1],
     )
     assert weights[1] > 0.99

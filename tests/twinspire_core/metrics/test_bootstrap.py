@@ -15,15 +15,21 @@ def test_the_spread_of_a_mean_is_its_standard_error():
     values = rng.exponential(size=400)
     assert spread(values, np.arange(400)) == pytest.approx(values.std() / 20, rel=0.06)
     low, high = interval(resampled_means({"x": values}, np.arange(400), 4000)["x"])
-    assert low == pytest.approx(values.mean() - 1.96 * values.std() / 20, abs=0.2 * values.std() / 20)
-    assert high == pytest.approx(values.mean() + 1.96 * values.std() / 20, abs=0.2 * values.std() / 20)
+    assert low == pytest.approx(
+        values.mean() - 1.96 * values.std() / 20, abs=0.2 * values.std() / 20
+    )
+    assert high == pytest.approx(
+        values.mean() + 1.96 * values.std() / 20, abs=0.2 * values.std() / 20
+    )
 
 
 def test_nineteen_intervals_of_twenty_hold_the_truth():
     rng = np.random.default_rng(2)
     inside = 0
     for _ in range(300):
-        low, high = interval(resampled_means({"x": rng.exponential(size=150)}, np.arange(150), 200)["x"])
+        low, high = interval(
+            resampled_means({"x": rng.exponential(size=150)}, np.arange(150), 200)["x"]
+        )
         inside += low <= 1 <= high
     assert 0.90 <= inside / 300 <= 0.98
 
@@ -50,7 +56,9 @@ def test_lists_are_resampled_alike():
     """What two lists have in common cancels: their difference is sure though each mean is not."""
     rng = np.random.default_rng(4)
     ours = rng.random(200)
-    first, second = (resampled_means({"x": x}, np.arange(200), 300)["x"] for x in (ours, ours + 0.01))
+    first, second = (
+        resampled_means({"x": x}, np.arange(200), 300)["x"] for x in (ours, ours + 0.01)
+    )
     np.testing.assert_allclose(second - first, 0.01)
     assert first.std() > 0.01
 
@@ -80,7 +88,10 @@ def test_many_intervals_are_those_of_each():
     drawn |= {"none": np.full(500, np.nan), "endless": np.where(rng.random(500) < 0.5, np.inf, 1.0)}
     drawn["too"] = drawn["some"] ** 2
     found = intervals(drawn)
-    assert list(found) == ["a", "some", "b", "too"] and intervals({}) == intervals({"x": np.zeros(0)}) == {}
+    assert (
+        list(found) == ["a", "some", "b", "too"]
+        and intervals({}) == intervals({"x": np.zeros(0)}) == {}
+    )
     for name, span in found.items():
         np.testing.assert_allclose(span, np.nanquantile(drawn[name], [0.025, 0.975]))
         assert span == interval(drawn[name])

@@ -13,19 +13,25 @@ NONE = -1
 
 
 def test_by_hand():
-    # Of four items, item 0 is shown to all three users, items 1 and 2 to one each, item 3 to nobody.
+    # Of four items, item 0 is shown to all three users, items 1 and 2 to one each, item 3 to
+    # nobody.
     found = exposure(np.array([[0, 1], [0, 2], [0, NONE]]), [1, 2], 4)
     assert found["coverage@1"] == 1 / 4
     assert found["coverage@2"] == 3 / 4
     assert found["overlap@1"] == 1
     assert found["overlap@2"] == 1 / 2  # each pair shares item 0, one of two places
-    # Sorted 0, 1, 1, 3: pairwise differences 1 1 3 0 2 2 add up to 9; twice that over 2 n^2 mean = 2 * 16 * 1.25.
+    # Sorted 0, 1, 1, 3: pairwise differences 1 1 3 0 2 2 add up to 9; twice that over 2 n^2 mean =
+    # 2 * 16 * 1.25.
     assert found["gini@2"] == pytest.approx(18 / 40)
     assert found["gini@1"] == 3 / 4  # one of four has it all
 
 
 def test_equal_exposure_has_no_gini_and_no_overlap():
-    assert exposure(np.arange(6).reshape(3, 2), [2], 6) == {"coverage@2": 1, "gini@2": 0, "overlap@2": 0}
+    assert exposure(np.arange(6).reshape(3, 2), [2], 6) == {
+        "coverage@2": 1,
+        "gini@2": 0,
+        "overlap@2": 0,
+    }
 
 
 def test_what_is_not_defined_is_not_there():
@@ -54,7 +60,8 @@ def test_equal_to_a_look_at_every_pair(data):
 def test_popular_items_have_half_of_all_events():
     events = np.array([1, 40, 5, 30, 9, 15])  # 100 in all; the first two have 70, the first one 40
     assert popular_items(np.array([1, 3, 5, 4, 2, 0]), events).nonzero()[0].tolist() == [1, 3]
-    assert popular_items(np.array([0, 1]), np.array([5, 5])).tolist() == [True, False]  # exactly half is enough
+    # Exactly half is enough
+    assert popular_items(np.array([0, 1]), np.array([5, 5])).tolist() == [True, False]
     assert not popular_items(np.array([0, 1]), np.array([0, 0])).any()
     assert len(popular_items(np.zeros(0, np.int64), np.zeros(0, np.int64))) == 0
 

@@ -48,7 +48,9 @@ def test_by_hand():
     assert found["mrr"] == 1 / 2
     log = math.log2
     assert found["ndcg@2"] == pytest.approx((1 / log(3)) / (1 + 1 / log(3)))
-    assert found["ndcg@4"] == pytest.approx((1 / log(3) + 1 / log(5)) / (1 + 1 / log(3) + 1 / log(4)))
+    assert found["ndcg@4"] == pytest.approx(
+        (1 / log(3) + 1 / log(5)) / (1 + 1 / log(3) + 1 / log(4))
+    )
 
 
 def test_a_true_item_outside_the_corpus_is_a_miss_and_padding_never_a_hit():
@@ -85,7 +87,9 @@ def test_equal_to_the_slow_measures(data):
         for one, known, n in zip(ranked, inside, outside, strict=True)
     ]
     for name, values in by_user(np.array(ranked), truth, [k]).items():
-        np.testing.assert_allclose(values, [user[name] for user in expected], rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(
+            values, [user[name] for user in expected], rtol=1e-9, err_msg=name
+        )
 
 
 def test_a_list_that_starts_with_the_truth_is_perfect_at_every_k():
@@ -96,13 +100,21 @@ def test_a_list_that_starts_with_the_truth_is_perfect_at_every_k():
 
 def test_top_k_equals_a_full_sort():
     rng = np.random.default_rng(1)
-    queries, items = rng.normal(size=(40, 8)).astype(np.float32), rng.normal(size=(300, 8)).astype(np.float32)
-    np.testing.assert_array_equal(top_k(queries, items, 20), np.argsort(-(queries @ items.T), axis=1)[:, :20])
+    queries, items = (
+        rng.normal(size=(40, 8)).astype(np.float32),
+        rng.normal(size=(300, 8)).astype(np.float32),
+    )
+    np.testing.assert_array_equal(
+        top_k(queries, items, 20), np.argsort(-(queries @ items.T), axis=1)[:, :20]
+    )
 
 
 def test_chunks_do_not_change_the_lists(monkeypatch):
     rng = np.random.default_rng(2)
-    queries, items = rng.normal(size=(50, 4)).astype(np.float32), rng.normal(size=(99, 4)).astype(np.float32)
+    queries, items = (
+        rng.normal(size=(50, 4)).astype(np.float32),
+        rng.normal(size=(99, 4)).astype(np.float32),
+    )
     whole = top_k(queries, items, 10)
     monkeypatch.setattr("twinspire_core.metrics.ranking._CHUNK_BYTES", 7 * 4 * 99)
     np.testing.assert_array_equal(top_k(queries, items, 10), whole)
@@ -116,13 +128,20 @@ def test_equal_scores_go_by_position():
 
 @given(st.data())
 def test_the_best_equal_a_stable_sort_whatever_ties(data):
-    """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of columns."""
+    """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of
+    columns.
+    """
     rows, width, k = (data.draw(st.integers(*span)) for span in ((1, 3), (1, 90), (1, 12)))
     score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
-    scores = np.array(data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32)
+    scores = np.array(
+        data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32
+    )
     scores, k = scores.reshape(rows, width), min(k, width)
     expected = [sorted(range(width), key=lambda c: (-row[c], c))[:k] for row in scores]
-    expected = [[c if row[c] > -np.inf else NONE for c in best] for row, best in zip(scores, expected, strict=True)]
+    expected = [
+        [c if row[c] > -np.inf else NONE for c in best]
+        for row, best in zip(scores, expected, strict=True)
+    ]
     assert best_of(scores, k).tolist() == expected
 
 
@@ -141,7 +160,10 @@ def test_a_vector_that_is_no_number_is_not_ranked():
 def test_first_distinct_keeps_order_drops_copies_and_the_excluded():
     ranked = np.array([[5, 5, NONE, 2, 9, 2, 7], [1, NONE, NONE, NONE, 1, 1, 1]])
     assert first_distinct(ranked, 3).tolist() == [[5, 2, 9], [1, NONE, NONE]]
-    assert first_distinct(ranked, 3, exclude=ragged([[2, 4], [1]])).tolist() == [[5, 9, 7], [NONE] * 3]
+    assert first_distinct(ranked, 3, exclude=ragged([[2, 4], [1]])).tolist() == [
+        [5, 9, 7],
+        [NONE] * 3,
+    ]
 
 
 @pytest.mark.parametrize("marks", [1, 13, 8 << 20])  # a list at a time, two, all
@@ -150,20 +172,32 @@ def test_contains_equals_sets(monkeypatch, marks):
     rng = np.random.default_rng(4)
     lists = [rng.integers(NONE, 5, n).tolist() for n in (3, 0, 7, 1, 4)]
     ranked = rng.integers(NONE, 6, (5, 9))
-    expected = [[x in {*one} - {NONE} for x in row] for one, row in zip(lists, ranked.tolist(), strict=True)]
+    expected = [
+        [x in {*one} - {NONE} for x in row] for one, row in zip(lists, ranked.tolist(), strict=True)
+    ]
     assert contains(ragged(lists), ranked).tolist() == expected
     assert not contains(ragged([[]] * 5), np.full((5, 2), NONE)).any()
     assert contains(ragged([]), np.zeros((0, 4), np.int64)).shape == (0, 4)
 
 
 def test_positions_of_items():
-    lists = pa.chunked_array([pa.array([["b", "x"], None]), pa.array([["skipped"], [], ["c", "a", "c"]])]).slice(0, 5)
+    lists = pa.chunked_array(
+        [pa.array([["b", "x"], None]), pa.array([["skipped"], [], ["c", "a", "c"]])]
+    ).slice(0, 5)
     found = positions(lists, pa.array(["a", "b", "c"]))
     assert found.values.tolist() == [1, NONE, NONE, 2, 0, 2]
     assert found.row.tolist() == [0, 0, 2, 4, 4, 4]
-    assert found.padded().tolist() == [[1, NONE, NONE], [NONE] * 3, [NONE] * 3, [NONE] * 3, [2, 0, 2]]
+    assert found.padded().tolist() == [
+        [1, NONE, NONE],
+        [NONE] * 3,
+        [NONE] * 3,
+        [NONE] * 3,
+        [2, 0, 2],
+    ]
     assert found.part(3, 5).padded(2).tolist() == [[NONE, NONE], [2, 0]]
-    assert positions(pa.array([["a"], ["b"], ["c"]]).slice(1, 2), pa.array(["a", "b", "c"])).values.tolist() == [1, 2]
+    assert positions(
+        pa.array([["a"], ["b"], ["c"]]).slice(1, 2), pa.array(["a", "b", "c"])
+    ).values.tolist() == [1, 2]
 
 
 def test_ten_thousand_users_by_fifty_thousand_items_in_time_and_memory():

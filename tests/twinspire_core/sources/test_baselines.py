@@ -18,13 +18,18 @@ def lists(*each: str):
 
 def test_popular_by_count_then_by_the_other_count_then_by_position():
     assert names([popular_order(CORPUS, "_popular")]) == ["becad"]
-    assert names([popular_order(CORPUS, "_lately")]) == ["cdabe"]  # c and d tie at 3: c has more in the window
+    # C and d tie at 3: c has more in the window
+    assert names([popular_order(CORPUS, "_lately")]) == ["cdabe"]
 
 
 def test_the_same_list_for_all_without_what_each_has_seen():
     order = popular_order(CORPUS, "_popular")
     assert names(same_for_all(order, 2, 3)) == ["bec", "bec"]
-    assert names(same_for_all(order, 3, 3, exclude=lists("b", "", "zbecd"))) == ["eca", "bec", "a--"]
+    assert names(same_for_all(order, 3, 3, exclude=lists("b", "", "zbecd"))) == [
+        "eca",
+        "bec",
+        "a--",
+    ]
     assert names(same_for_all(order, 1, 7)) == ["becad--"]
 
 

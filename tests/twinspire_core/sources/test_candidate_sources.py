@@ -46,7 +46,9 @@ def test_each_source_by_hand(sources):
     assert read(found["popular_lately"]) == ["acd"] * 3
     assert read(found["most_popular"]) == ["bec"] * 3
     # Of c: a .5, e .25, f .125; of a: c .5, b .25.
-    assert read(found["co_occurrence"]) == ["acb", "", ""], "equal ones by place: a before c, b before e"
+    assert read(found["co_occurrence"]) == ["acb", "", ""], (
+        "equal ones by place: a before c, b before e"
+    )
     assert list(found) == list(names)
 
 
@@ -65,7 +67,9 @@ def test_a_source_alone_is_followed_by_what_is_popular(sources):
 
 
 def test_a_source_that_is_not_there_is_silent():
-    found = CandidateSources.of(CORPUS, None).retrieve(("two_tower", "co_occurrence"), lists("ca"), 2)
+    found = CandidateSources.of(CORPUS, None).retrieve(
+        ("two_tower", "co_occurrence"), lists("ca"), 2
+    )
     assert read(found["co_occurrence"]) == read(found["two_tower"]) == [""]
 
 
@@ -74,7 +78,11 @@ def test_neighbours_are_rows_in_order_of_id():
     shuffled = ["f", "a", "e", "b", "d", "c"]
     near = Neighbours.of(TOGETHER, pa.array(shuffled))
     names = [[shuffled[r] if r >= 0 else "" for r in row] for row in near.rows]
-    assert names[shuffled.index("c")] == ["a", "e", "f"] and names[shuffled.index("a")] == ["c", "b", ""]
+    assert names[shuffled.index("c")] == ["a", "e", "f"] and names[shuffled.index("a")] == [
+        "c",
+        "b",
+        "",
+    ]
     assert near.similarities[shuffled.index("c")].tolist() == [0.5, 0.25, 0.125]
     assert near.similarities.sum() == 0.875 + 0.75
 
@@ -88,13 +96,19 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
     rows[rng.random(rows.shape) < 0.2] = -1
     near = Neighbours(rows, np.where(rows >= 0, rng.random(rows.shape), 0).astype(np.float32))
     pasts = [rng.permutation(np.arange(-1, items))[: rng.integers(0, 40)] for _ in range(users)]
-    past = Ragged(np.concatenate(pasts).astype(np.int64), np.repeat(np.arange(users), [len(p) for p in pasts]), users)
+    past = Ragged(
+        np.concatenate(pasts).astype(np.int64),
+        np.repeat(np.arange(users), [len(p) for p in pasts]),
+        users,
+    )
     for exclude in (None, past):
         found = nearest(past, near, 10, exclude=exclude)
         for user, own in enumerate(pasts):
             score = {}
             for seed_item in [i for i in own if i >= 0][: candidate_sources.SEEDS]:
-                for row, similarity in zip(rows[seed_item], near.similarities[seed_item], strict=True):
+                for row, similarity in zip(
+                    rows[seed_item], near.similarities[seed_item], strict=True
+                ):
                     if row >= 0 and (exclude is None or row not in own):
                         score[row] = score.get(row, 0.0) + float(similarity)
             expected = sorted(score, key=lambda i: (-score[i], i))[:10]
@@ -105,12 +119,18 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     monkeypatch.setattr(source_lists, "_CHUNK", 2)
     past = ["ca", "", "fb", "a", "c"]
     rows = pa.table(
-        {"_user": past, "_truth": [["c"]] * 5, "_past": pa.array([list(x) for x in past], pa.list_(pa.string()))}
+        {
+            "_user": past,
+            "_truth": [["c"]] * 5,
+            "_past": pa.array([list(x) for x in past], pa.list_(pa.string())),
+        }
     )
     split = prepare(rows, CORPUS)
     near = rank_near(sources, split, 2)
     for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
-        alone = sources.retrieve(["co_occurrence"], lists(*past), 2, exclude=exclude)["co_occurrence"]
+        alone = sources.retrieve(["co_occurrence"], lists(*past), 2, exclude=exclude)[
+            "co_occurrence"
+        ]
         assert found.tolist() == alone.tolist()
     given = sources.retrieve(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"

@@ -22,10 +22,17 @@ def test_what_was_written_is_read_and_listed(place):
     storage.write_bytes(f"{place}/a/b/two.txt", b"22")
     storage.write_bytes(f"{place}/ab/three.txt", b"333")
     assert storage.read_bytes(f"{place}/a/b/two.txt") == b"22"
-    assert [(f.path, f.size) for f in storage.list_files(f"{place}/a")] == [("b/two.txt", 2), ("one.txt", 1)]
+    assert [(f.path, f.size) for f in storage.list_files(f"{place}/a")] == [
+        ("b/two.txt", 2),
+        ("one.txt", 1),
+    ]
     assert storage.list_names(place) == ["a", "ab"]
     assert storage.list_names(f"{place}/a") == ["b", "one.txt"]
-    assert storage.exists(f"{place}/a") and storage.exists(f"{place}/a/one.txt") and not storage.exists(f"{place}/c")
+    assert (
+        storage.exists(f"{place}/a")
+        and storage.exists(f"{place}/a/one.txt")
+        and not storage.exists(f"{place}/c")
+    )
 
 
 def test_nothing_is_listed_where_nothing_is(place):
@@ -106,8 +113,12 @@ def test_trees_move_between_stores(place, tmp_path):
     storage.upload_tree(tmp_path / "tree", f"{place}/t")
     storage.copy_tree(f"{place}/t", f"{place}/u")
     local = storage.localize(f"{place}/u", tmp_path / "back")
-    assert (local / "x.bin").read_bytes() == b"x" * 70_000 and (local / "sub/y.bin").read_bytes() == b"y"
-    assert storage.file_digest(f"{place}/u/x.bin") == storage.file_digest(str(tmp_path / "tree/x.bin"))
+    assert (local / "x.bin").read_bytes() == b"x" * 70_000 and (
+        local / "sub/y.bin"
+    ).read_bytes() == b"y"
+    assert storage.file_digest(f"{place}/u/x.bin") == storage.file_digest(
+        str(tmp_path / "tree/x.bin")
+    )
     storage.delete_tree(f"{place}/u")
     assert not storage.exists(f"{place}/u") and storage.exists(f"{place}/t/x.bin")
 
@@ -118,7 +129,9 @@ def test_a_tree_is_linked_where_it_is_local(place, tmp_path):
     storage.link_tree(storage.join(place, "there"), tmp_path / "here")
     found = storage.list_files(str(tmp_path / "here"))
     assert [(file.path, file.size) for file in found] == [("a.txt", 5), ("below/b.txt", 11)]
-    assert storage.file_digests(found) == {n: hashlib.sha256(n.encode()).hexdigest() for n in ("a.txt", "below/b.txt")}
+    assert storage.file_digests(found) == {
+        n: hashlib.sha256(n.encode()).hexdigest() for n in ("a.txt", "below/b.txt")
+    }
     assert (tmp_path / "here/a.txt").is_symlink() != storage.is_remote(place)
     storage.copy_tree(str(tmp_path / "here"), str(tmp_path / "copy"))
     assert not (tmp_path / "copy/a.txt").is_symlink()
@@ -166,7 +179,9 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
                 print(e.strerror)
     """
     folder = str(tmp_path / "disk")
-    found = subprocess.run([sys.executable, "-c", textwrap.dedent(code), folder], capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), folder], capture_output=True, text=True
+    )
     assert found.stdout.split("\n")[:2] == ["File too large"] * 2, found.stderr
     assert list(Path(folder).iterdir()) == []
 
@@ -190,7 +205,11 @@ def test_a_store_that_does_not_answer_is_tried_again_later(gs_place, monkeypatch
     from google.api_core.exceptions import RetryError, ServiceUnavailable
     from google.cloud.storage import Blob
 
-    for error in (ServiceUnavailable("down"), RetryError("given up", None), requests.ConnectionError("refused")):
+    for error in (
+        ServiceUnavailable("down"),
+        RetryError("given up", None),
+        requests.ConnectionError("refused"),
+    ):
 
         def fail(*_, error=error, **__):
             raise error
@@ -198,7 +217,11 @@ def test_a_store_that_does_not_answer_is_tried_again_later(gs_place, monkeypatch
         with monkeypatch.context() as patch:
             for name in ("upload_from_string", "download_as_bytes"):
                 patch.setattr(Blob, name, fail)
-            for use in (storage.put_if_absent, storage.write_bytes, lambda uri, _: storage.read_bytes(uri)):
+            for use in (
+                storage.put_if_absent,
+                storage.write_bytes,
+                lambda uri, _: storage.read_bytes(uri),
+            ):
                 with pytest.raises(TryAgain, match="gs://"):
                     use(f"{gs_place}/f", b"1")
     assert not storage.exists(f"{gs_place}/f")
