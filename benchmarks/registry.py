@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from quality.command import machine, write_whole
 
+from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Entry, Registry
 from twinspire_core import storage
 from twinspire_core.contracts.manifest import File, Manifest
@@ -101,7 +102,7 @@ def _change(registry: Registry, day: date) -> None:
     """
     for deed in (
         lambda: registry.rollback(reason="a trial"),
-        lambda: [registry.delete(v) for v in registry.prunable(keep=KEPT, keep_days=0, today=day)],
+        lambda: [registry.delete(v) for v in prunable(registry, keep=KEPT, keep_days=0, today=day)],
     ):
         try:
             deed()

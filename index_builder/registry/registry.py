@@ -205,7 +205,7 @@ class Registry(Versions):
 
         def decide(state: State) -> Entry | None:
             known = version in state.fate or version in state.pruned
-            if known or not self._abandoned(version, before):
+            if known or not self.is_abandoned(version, before=before):
                 return None
             return state.next("prune", version, "it was never published", state.live)
 

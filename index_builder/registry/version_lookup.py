@@ -1,6 +1,5 @@
 """Which version is meant by what somebody typed. Pure: touches no storage."""
 
-import re
 from collections.abc import Iterable
 from datetime import date
 
@@ -12,11 +11,6 @@ _RULE = (
     "A version is named by its id, by a beginning of it that no other has, or by a day, for its"
     " newest accepted one"
 )
-
-
-def is_id(text: str) -> bool:
-    """Whether it has the form of a version's id: nothing else may become part of a path."""
-    return re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{8}", text) is not None
 
 
 def find(text: str, state: State, pipeline: str) -> str:

@@ -14,6 +14,7 @@ from index_builder.registry.version_log import Entry, State, version_date
 from twinspire_core import storage
 from twinspire_core.contracts import manifest
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.version_id import is_id
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import shorten
 
@@ -82,7 +83,7 @@ class Versions:
                 " PIPELINE --date DATE, or look at `twinspire versions PIPELINE` for what was"
                 " refused."
             )
-        if version_lookup.is_id(text) and storage.exists(
+        if is_id(text) and storage.exists(
             self._place("versions", text, manifest.FILE)
         ):  # saves reading the log
             return text
@@ -96,11 +97,11 @@ class Versions:
         """
         place = self._place("versions", version, manifest.FILE)
         try:
-            data = storage.read_bytes(place) if version_lookup.is_id(version) else None
+            data = storage.read_bytes(place) if is_id(version) else None
         except FileNotFoundError:
             data = None
         if data is None:
-            known = ", ".join(storage.list_names(self._place("versions"))[-5:]) or "none"
+            known = ", ".join(self.folders()[-5:]) or "none"
             raise UsageError(
                 "A version is one of those that `twinspire versions PIPELINE` lists;"
                 f" {shorten(version)} of {self.pipeline} is not stored in {self.root}. The newest"
@@ -118,6 +119,19 @@ class Versions:
         """Where a file of a version lies, whether or not it is there."""
         return self._place("versions", version, path)
 
+    def folder(self, version: str) -> str:
+        """Where the files of a version lie."""
+        return self._place("versions", version)
+
+    def folders(self) -> list[str]:
+        """Names of all folders of versions: of published ones, and of those that never were."""
+        return storage.list_names(self._place("versions"))
+
+    def is_abandoned(self, version: str, *, before: float) -> bool:
+        """Whether a folder has files, and none was written since `before`, in seconds since 1970."""
+        written = storage.last_written(self.folder(version))
+        return written is not None and written < before
+
     def accepted(self) -> list[str]:
         """Versions that a day may inherit from, in the order of their acceptance."""
         return self.state().accepted
@@ -131,7 +145,7 @@ class Versions:
 
     def statuses(self) -> list[Status]:
         """Every version of the log, newest day first."""
-        state, stored = self.state(), set(storage.list_names(self._place("versions")))
+        state, stored = self.state(), set(self.folders())
         found = [
             Status(
                 version=version,
@@ -146,40 +160,6 @@ class Versions:
             for version, entry in state.last.items()
         ]
         return sorted(found, key=lambda s: (s.date, s.at), reverse=True)
-
-    def prunable(self, *, keep: int, keep_days: int, today: date) -> list[str]:
-        """Stored versions beyond the newest `keep` and older than `keep_days`; never the live or a
-        pinned one.
-
-        Among them are those whose deletion was begun and did not end.
-        """
-        found = [s for s in self.statuses() if s.stored]
-        spare = [
-            s
-            for s in found[keep:]
-            if s.status != "live" and not s.pinned and (today - s.date).days > keep_days
-        ]
-        begun = self.state().pruned & set(storage.list_names(self._place("versions")))
-        return [s.version for s in spare] + sorted(begun)
-
-    def unpublished(self, *, before: float) -> list[str]:
-        """Folders of versions that the log does not know, and that nobody has written to lately.
-
-        A publication was killed before it was logged, or gave up because other towers went live
-        meanwhile.
-
-        Args:
-          before: seconds since 1970; folders written to since are left out, as somebody may be at
-            work there.
-        """
-        names = [
-            name
-            for name in storage.list_names(self._place("versions"))
-            if version_lookup.is_id(name)
-        ]
-        state = self.state()  # read after the names: what is logged meanwhile is known
-        unknown = [name for name in names if name not in state.fate and name not in state.pruned]
-        return [name for name in unknown if self._abandoned(name, before)]
 
     def verify(self, version: str) -> Manifest:
         """Compares every stored file with the manifest.
@@ -247,10 +227,6 @@ class Versions:
     def _open(self, version: str, cache: Path, whole: bool) -> Path:
         described = self.manifest(version) if whole else own_files(self.manifest(version))
         return fetched(self._place("versions", version), described, cache / self.pipeline / version)
-
-    def _abandoned(self, version: str, before: float) -> bool:
-        written = storage.last_written(self._place("versions", version))
-        return written is not None and written < before
 
     def _last(self) -> int:
         """Number of the last entry. The listing need not be complete: it may be made while entries

@@ -182,8 +182,8 @@ def _compared(facts: Facts, before: Previous) -> Table:
         if old.software.get(name) != new.software.get(name)
     ]
     caption = (
-        "Held-out users of two days are different users on different days: the gate’s figures"
-        " compare like with like"
+        "Held-out users of two days are different users on different days: "
+        "the gate’s figures compare like with like"
     )
     return Table(head=["", "before", "now", "change"], rows=rows, caption=caption)
 

@@ -1,6 +1,8 @@
 """What a version offers to choose from, and which of its items are popular or new."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,6 +17,20 @@ _VALUES = 200  # of an attribute; the others can be typed
 _USERS = 100  # proposed; any other can be typed
 
 _seen: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
+
+
+class Tag(NamedTuple):
+    """A reason.
+
+    Attributes:
+      kind: `seen`, `popular`, `new`, or a source.
+      label: in two words.
+      title: in one sentence.
+    """
+
+    kind: str
+    label: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +72,22 @@ class CorpusView:
             else None,
             events=items["_popular"].to_numpy() if nominators else None,
         )
+
+
+def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
+    """Whether items of the corpus are popular, or new or rare; `rows` are their positions in it."""
+    catalogue, days = CorpusView.of(version), version.pipeline.window.count_days
+    popular = Tag(
+        "popular", "popular", "One of the few items that had half of the last days' events."
+    )
+    new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
+    return [
+        [
+            *([popular] if catalogue.popular is not None and catalogue.popular[row] else []),
+            *([new] if catalogue.events is not None and not catalogue.events[row] else []),
+        ]
+        for row in rows
+    ]
 
 
 def _frequent(values: pa.Array) -> list[str]:

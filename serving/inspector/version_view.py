@@ -4,7 +4,7 @@ there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -15,7 +15,7 @@ from serving.http.handlers import alike, answer
 from serving.http.http_errors import TYPES, Problem
 from serving.http.prometheus import Metrics
 from serving.inspector.address import query_features
-from serving.inspector.corpus_view import CorpusView
+from serving.inspector.corpus_view import Tag, tags_of_items
 from serving.requests.query_rows import PAST, TIME, Requests
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
@@ -29,20 +29,6 @@ _BASIS = {
     "nothing": "nothing: this is what anybody gets now",
 }
 _uncounted = Metrics()  # who looks is no traffic
-
-
-class Tag(NamedTuple):
-    """A reason.
-
-    Attributes:
-      kind: `seen`, `popular`, `new`, or a source.
-      label: in two words.
-      title: in one sentence.
-    """
-
-    kind: str
-    label: str
-    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +143,7 @@ def like(version: Version, live: bool, asked: Like) -> VersionView:
         live=live,
         rows=_rows(version, found, set()),
         notes=found.get("notes", ()),
-        item=_row(version.describe([place])[0], tags=_slices(version, [place])[0]),
+        item=_row(version.describe([place])[0], tags=tags_of_items(version, [place])[0]),
         facts=_facts(version, place),
     )
 
@@ -191,7 +177,7 @@ def _refused(version: Version, live: bool, error: Exception) -> VersionView:
 
 def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[Row]:
     mains = found.get("sources", [None] * len(found["items"]))
-    slices = _slices(version, version.rows(found["items"]).tolist())
+    slices = tags_of_items(version, version.rows(found["items"]).tolist())
     seen = Tag("seen", "seen before", "The user had it before.")
     return [
         _row(
@@ -210,22 +196,6 @@ def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[R
         for one, score, tags, main in zip(
             found["display"], found["scores"], slices, mains, strict=True
         )
-    ]
-
-
-def _slices(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
-    """Whether items of the catalogue are popular, or new or rare."""
-    catalogue, days = CorpusView.of(version), version.pipeline.window.count_days
-    popular = Tag(
-        "popular", "popular", "One of the few items that had half of the last days' events."
-    )
-    new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
-    return [
-        [
-            *([popular] if catalogue.popular is not None and catalogue.popular[row] else []),
-            *([new] if catalogue.events is not None and not catalogue.events[row] else []),
-        ]
-        for row in rows
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
 from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
 from twinspire.runs.unused_attempts import delete_working_files, unused_working_files
@@ -109,12 +110,15 @@ def prune(
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
     days = p.registry.keep_days if keep_days is None else keep_days
-    spare = registry.prunable(
-        keep=p.registry.keep_versions if keep is None else keep, keep_days=days, today=today
+    spare = prunable(
+        registry,
+        keep=p.registry.keep_versions if keep is None else keep,
+        keep_days=days,
+        today=today,
     )
     files = unused_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
     before = time.time() - _LEFT
-    left = registry.unpublished(before=before)
+    left = unpublished(registry, before=before)
     for place in [*spare, *left, *files]:
         console.print(("deleting " if yes else "would delete ") + place, highlight=False)
     if yes:

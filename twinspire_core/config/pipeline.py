@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, model_validator
 
-from twinspire_core.config.feature_kinds import KINDS, Feature, Strict
+from twinspire_core.config.feature_kinds import Feature, Strict
 from twinspire_core.config.sections import (
     BeamConfig,
     ColumnsConfig,
@@ -32,6 +31,7 @@ from twinspire_core.config.sections import (
     VocabularyConfig,
     WindowConfig,
 )
+from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics import measure_names
 
@@ -251,7 +251,7 @@ def load(path: str | Path) -> Pipeline:
     try:
         return Pipeline.model_validate(tables)
     except ValidationError as e:
-        problems = "\n".join(f"  - {_explain(error)}" for error in e.errors())
+        problems = "\n".join(f"  - {explain(error, Pipeline)}" for error in e.errors())
         raise UsageError(
             f"{path} is not a valid pipeline file:\n{problems}\nAll keys: docs/pipeline-file.md"
         ) from e
@@ -282,24 +282,6 @@ def _root_paths(tables: dict, folder: Path) -> None:
                 found[key] = os.path.normpath(folder / value) + ("/" if value.endswith("/") else "")
 
 
-def _explain(error: ErrorDetails) -> str:
-    loc = error["loc"]
-    kind = KINDS.get(str(loc[2])) if loc[:1] == ("features",) and len(loc) > 2 else None
-    where = [str(part) for part in (loc[:2] + loc[3:] if kind else loc)]
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{'.'.join(where)}.kind: {_choice(error.get('ctx', {}).get('tag'), list(KINDS))}"
-    if error["type"] == "literal_error" and isinstance(error["input"], str):
-        known = re.findall("'([^']+)'", error["ctx"]["expected"])
-        return f"{'.'.join(where)}: {_choice(error['input'], known)}"
-    if error["type"] != "extra_forbidden":
-        return f"{'.'.join(where) or 'file'}: {error['msg'].removeprefix('Value error, ')}"
-    known = _keys(kind or Pipeline, loc[3:-1] if kind else loc[:-1])
-    near = get_close_matches(where[-1], known, 1)
-    return f"{'.'.join(where)}: unknown key; " + (
-        f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    )
-
-
 def _where_else(
     measure: str, known: list[str], ks: tuple[int, ...], bounds: tuple[int, ...]
 ) -> str:
@@ -312,20 +294,3 @@ def _where_else(
             return f"; that can stand in gate.{table}"
     near = get_close_matches(measure, known, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _choice(found: str | None, known: list[str]) -> str:
-    near = get_close_matches(found or "", known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return (
-        f"one of {', '.join(known)};"
-        f" {'it is missing' if found is None else f'found {found!r}'}{hint}"
-    )
-
-
-def _keys(model: type[BaseModel], loc: tuple) -> list[str]:
-    """Keys allowed in the table at `loc` inside `model`."""
-    for part in loc:
-        inner = model.model_fields[part].annotation
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
-    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,13 +1,13 @@
 """What a version says of itself: `manifest.json`. docs/artifact-format.md explains the fields."""
 
 import datetime
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from twinspire_core.contracts.version_id import version_id
 from twinspire_core.errors import BadData
 
 FORMAT_VERSION = 1
@@ -85,13 +85,8 @@ class Manifest(BaseModel):
           edition: more than 1 gives equal content another id, where the first was pruned.
           fields: the other fields.
         """
-        named: list[Any] = [
-            pipeline,
-            str(day),
-            sorted((path, file.sha256) for path, file in files.items()),
-        ]
-        content = json.dumps(named if edition == 1 else [*named, edition])
-        version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        digests = {path: file.sha256 for path, file in files.items()}
+        version = version_id(pipeline, day, digests, edition)
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
     @classmethod

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, staged
 
 from index_builder.registry import versions
+from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
@@ -129,7 +130,7 @@ def test_readers_see_whole_versions_while_writers_work(tmp_path):
         )
         if n % 5 == 0:
             registry.rollback(reason="")
-        for version in registry.prunable(keep=6, keep_days=0, today=day):
+        for version in prunable(registry, keep=6, keep_days=0, today=day):
             registry.delete(version)
     done.set()
     for reader in readers:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from staging import cut_at, staged
 from test_races import before
 
+from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Registry
 from twinspire_core.errors import UsageError
 
@@ -115,7 +116,7 @@ class Deeds(RuleBasedStateMachine):
     @rule(keep=st.integers(0, 3), keep_days=st.integers(0, 5))
     def prune(self, keep, keep_days):
         today = 10
-        spare = self.registry.prunable(keep=keep, keep_days=keep_days, today=date(2017, 10, today))
+        spare = prunable(self.registry, keep=keep, keep_days=keep_days, today=date(2017, 10, today))
         for version in spare:
             assert version in self.stored and version != self.live and version not in self.pinned
             assert today - self.day[version] > keep_days

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from staging import ONE, THREE, TWO, staged
 
+from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.errors import BadData, TryAgain, UsageError
@@ -196,7 +197,7 @@ def test_pruning_spares_the_live_the_pinned_and_the_newest(publish, registry):
     made = [publish(day) for day in days]
     registry.pin(made[0])
     registry.rollback(made[1], reason="")
-    spare = registry.prunable(keep=2, keep_days=3, today=date(2017, 10, 9))
+    spare = prunable(registry, keep=2, keep_days=3, today=date(2017, 10, 9))
     assert sorted(spare) == made[2:5]
     for version in spare:
         registry.delete(version)
@@ -231,11 +232,11 @@ def test_what_an_unfinished_publication_left_is_discarded(registry, publish, tmp
     with pytest.raises(UsageError, match="never published"):
         registry.promote(left, reason="it looks whole")
     now = time.time()
-    assert registry.unpublished(before=now - 60) == [], "somebody may be at work there"
-    assert registry.unpublished(before=now + 60) == [left, "2017-10-03-00000000"]
-    for name in registry.unpublished(before=now + 60):
+    assert unpublished(registry, before=now - 60) == [], "somebody may be at work there"
+    assert unpublished(registry, before=now + 60) == [left, "2017-10-03-00000000"]
+    for name in unpublished(registry, before=now + 60):
         registry.discard(name, before=now + 60)
-    assert registry.unpublished(before=now + 60) == [] and storage.list_names(
+    assert unpublished(registry, before=now + 60) == [] and storage.list_names(
         f"{registry.root}/p/versions"
     ) == [one]
     assert registry.live() == one == registry.accepted()[0] and [
@@ -269,14 +270,14 @@ def test_what_goes_on_being_published_is_neither_listed_nor_discarded(tmp_path):
         (folder / name).touch()
     for place in (new, again, again / "items.txt"):
         os.utime(place, (before - 60,) * 2)
-    assert registry.unpublished(before=before) == [again.name]
+    assert unpublished(registry, before=before) == [again.name]
     (again / ".tmp-4567").touch()
     registry.discard(again.name, before=before)
     assert (again / "items.txt").exists() and registry.log() == []
-    assert registry.unpublished(before=before) == []
+    assert unpublished(registry, before=before) == []
     for place in (new / ".tmp-0123", again / ".tmp-4567", again):
         os.utime(place, (before - 60,) * 2)
-    assert registry.unpublished(before=before) == [new.name, again.name], (
+    assert unpublished(registry, before=before) == [new.name, again.name], (
         "their writers were killed"
     )
 
