@@ -21,7 +21,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from quality import data
 from quality.command import machine, parse_setting, write_whole
 from quality.prepare import override
 
-from twinspire.runs import cache_keys
+from twinspire.runs import cache_keys, stages
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import Parent, StageContext
@@ -121,8 +120,8 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
     seconds = {}
     for stage, inputs in (("features", {}), ("train", {"features": str(home / "features")})):
         begin = time.monotonic()
-        module = import_module(cache_keys.STAGES[stage].module)
-        summary = module.run(StageContext(**context, out=str(home / stage), inputs=inputs))
+        run = stages.STAGES[stage].load()
+        summary = run(StageContext(**context, out=str(home / stage), inputs=inputs))
         seconds[stage] = time.monotonic() - begin
     seconds["training"] = summary["training_seconds"]
     metrics = json.loads((home / "train" / "metrics.json").read_text())

@@ -2,15 +2,10 @@
 them.
 """
 
-from importlib import import_module
-
-from twinspire.runs.cache_keys import STAGES
+from twinspire.runs.stages import STAGES
 from twinspire_core.blocked_imports import block_import
 
 with block_import("keras"):
-    for module in (
-        *(stage.module for stage in STAGES.values()),
-        "twinspire.cli.show_lists",
-        "serving.batch.bulk",
-    ):
-        import_module(module)
+    for stage in STAGES.values():
+        stage.load()
+    import twinspire.cli.show_lists  # noqa: F401

@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from importlib import import_module
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -52,7 +51,7 @@ def run_job(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> N
     name = parsed.view_as(StandardOptions).runner
     if name not in _LOCAL:
         with suppress(ImportError):  # left out where Beam was loaded for a job of this process
-            import_module("apache_beam.io.gcp.gcsfilesystem")
+            import apache_beam.io.gcp.gcsfilesystem  # noqa: F401
     pipeline = beam.Pipeline(runner=FnApiRunner() if name in _LOCAL else None, options=parsed)
     build(pipeline)
     _BEAM_LOG.addFilter(_unforeseen)

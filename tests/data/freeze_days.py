@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from freeze_work import lay_out
 
-from twinspire.runs.cache_keys import STAGES
 from twinspire.runs.runner import run_stage
+from twinspire.runs.stages import STAGES
 
 DAYS = tuple(date(2024, 3, n) for n in (1, 2, 3, 4))
 LAST = DAYS[-1]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from twinspire.runs.cache_keys import STAGES
 from twinspire.runs.refresh import refresh
 from twinspire.runs.runner import run_stage
+from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 
 DAYS = (date(2024, 3, 1), date(2024, 3, 2))

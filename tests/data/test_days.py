@@ -14,7 +14,7 @@ from freeze_days import DAYS, LAST
 
 from index_builder.registry.registry import Registry
 from twinspire.runs import runner
-from twinspire.runs.cache_keys import STAGES
+from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 
 PACKED = sorted(Path(__file__).parent.glob("days_*.tar.gz"))

@@ -12,7 +12,7 @@ import pytest
 
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
-from twinspire.runs import cache_keys, runner
+from twinspire.runs import cache_keys, runner, stages
 from twinspire_core import storage
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -193,7 +193,7 @@ def commit(pipeline, made):
     """Commits the working files, as the runner does."""
     before = {}
     for stage, uri in made.inputs.items():
-        config = cache_keys.config_digest(pipeline, cache_keys.STAGES[stage])
+        config = cache_keys.config_digest(pipeline, stages.STAGES[stage])
         told = {
             "mode": made.mode,
             "parent": made.parent.version,

@@ -1,7 +1,6 @@
 """Asking a published version."""
 
-from importlib import import_module
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,7 +63,9 @@ def recommend(
     """
     if (user is None) == (queries is None) or (out and not queries):
         raise UsageError("Give --user, or --queries, which --out belongs to.")
-    show, opened = _show(), open_pipeline(pipeline)
+    from twinspire.cli import show_lists as show
+
+    opened = open_pipeline(pipeline)
     asked = {
         "exclude_seen": exclude_seen,
         "source": source,
@@ -88,8 +89,6 @@ def similar(
 ) -> None:
     """Show the items nearest to an item."""
     filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
-    _show().similar_items(open_pipeline(pipeline), item, k, version, as_json, **filters)
+    from twinspire.cli.show_lists import similar_items
 
-
-def _show() -> Any:
-    return import_module("twinspire.cli.show_lists")
+    similar_items(open_pipeline(pipeline), item, k, version, as_json, **filters)

@@ -21,8 +21,8 @@ from twinspire.cli.options import (
     print_json,
 )
 from twinspire.runs import day_order, run_leases, runner
-from twinspire.runs.cache_keys import STAGES
 from twinspire.runs.refresh import catch_up
+from twinspire.runs.stages import STAGES
 from twinspire_core.blocked_imports import leave_out
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts

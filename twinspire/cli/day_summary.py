@@ -2,13 +2,12 @@
 
 import json
 from datetime import date
-from importlib import import_module
 
 from twinspire.cli.metric_tables import quality_table
 from twinspire.cli.options import Date, PipelineFile, console, open_pipeline, parse_date, print_json
 from twinspire.runs import run_leases
-from twinspire.runs.cache_keys import REFRESH, STAGES
 from twinspire.runs.lineage import lineage
+from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts as workdir
@@ -32,8 +31,10 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
 
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:
+    from beam_jobs.ingest import day_files
+
     try:
-        import_module("beam_jobs.ingest.day_files").check(pipeline, day)
+        day_files.check(pipeline, day)
     except NothingToDo as e:
         return str(e)
     return "The day had no logs when it was run; now it has: run it again."

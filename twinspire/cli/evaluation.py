@@ -1,6 +1,5 @@
 """Measures recommendations on a given split."""
 
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -73,16 +72,12 @@ def evaluate(
         )
     ks, resamples = tuple(k or p.evaluation.ks), p.evaluation.resamples
     if queries is None:
+        from model import score_lists
+
         what, name, measured = (
             "recs",
             recs,
-            {
-                "file": (
-                    import_module("model.score_lists").score_file(
-                        recs, truth, ks, corpus, resamples=resamples
-                    )
-                )
-            },
+            {"file": score_lists.score_file(recs, truth, ks, corpus, resamples=resamples)},
         )
     else:
         what, (name, measured) = "version", _score_version(p, version, queries, truth, ks, filters)
@@ -123,29 +118,29 @@ def _score_version(
     filters: dict[str, Any],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """The version's id, and the measures of its towers beside the baselines'."""
-    read_table, publish = (
-        import_module("model.evaluation.list_files").read_table,
-        import_module("index_builder.publish_stage"),
-    )
+    from index_builder import publish_stage as publish
+    from index_builder.registry.registry import Registry
+    from model import score_lists
+    from model.evaluation.list_files import read_table
+    from serving.version.filters import Attributes, select
+    from twinspire_core.contracts.model_bundle import QUERY_TOWER
+    from twinspire_core.fusion import fuse
+
     asked, taken = read_table(queries), read_table(truth)
-    registry = import_module("index_builder.registry.registry").Registry(
-        pipeline.registry.root, pipeline.name
-    )
+    registry = Registry(pipeline.registry.root, pipeline.name)
     home = registry.open(version, whole=False)
     items, vectors = (read_table(str(home / name)) for name in (publish.ITEMS, publish.VECTORS))
-    chosen = import_module("serving.version.filters")
-    attributes = chosen.Attributes(items.combine_chunks(), home.name)
-    selected = chosen.select(pipeline.corpus.attributes, attributes, **filters)
+    attributes = Attributes(items.combine_chunks(), home.name)
+    selected = select(pipeline.corpus.attributes, attributes, **filters)
     for note in selected.notes if selected else ():
         console.print(note, style="yellow", highlight=False)
     with console.status("encoding the queries"):
         with suppress_native_stderr():  # TensorFlow greets at length
-            embed = import_module("model.evaluation.tower_lists").load(
-                home / import_module("twinspire_core.contracts.model_bundle").QUERY_TOWER
-            )
-        mixes = import_module("twinspire_core.fusion.fuse")
-        together, mix = home / publish.CO_OCCURRENCE, home / mixes.FILE
-        measured = import_module("model.score_lists").score_version(
+            from model.evaluation.tower_lists import load
+
+            embed = load(home / QUERY_TOWER)
+        together, mix = home / publish.CO_OCCURRENCE, home / fuse.FILE
+        measured = score_lists.score_version(
             embed,
             items,
             vectors,
@@ -154,7 +149,7 @@ def _score_version(
             pipeline,
             ks,
             together=read_table(str(together)) if together.exists() else None,
-            mix=mixes.Mix.parse(mix.read_bytes()) if mix.exists() else None,
+            mix=fuse.Fusion.parse(mix.read_bytes()) if mix.exists() else None,
             passing=selected.passing if selected else None,
         )
     return home.name, measured

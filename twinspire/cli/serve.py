@@ -1,7 +1,6 @@
 """Serving a recommender over HTTP."""
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -68,12 +67,13 @@ def serve(
     # in their way.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
-    settings = import_module("serving.http.server_settings").Settings(
+    from serving.http.server_settings import Settings
+    from serving.server_process import serve as serve_forever
+
+    settings = Settings(
         token=token, poll=poll, max_k=max_k, max_body=max_body_kb << 10, max_batch=max_batch
     )
-    import_module("serving.server_process").serve(
-        opened, settings, host, port, access_log=access_log
-    )
+    serve_forever(opened, settings, host, port, access_log=access_log)
 
 
 def _token(file: Path | None) -> str | None:

@@ -1,7 +1,6 @@
 """Published versions: which there are, and all about one."""
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -43,9 +42,9 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
-    found = import_module("index_builder.registry.quality_history").measured(
-        registry, registry.log(), [one.version for one in statuses if one.stored]
-    )
+    from index_builder.registry.quality_history import measured
+
+    found = measured(registry, registry.log(), [one.version for one in statuses if one.stored])
     rows = [_row(one, found.get(one.version), p.gate.metric) for one in statuses]
     if as_json:
         items = {version: registry.manifest(version).items for version in found}
@@ -137,9 +136,9 @@ def show(
     chosen = registry.find(version or named)
     manifest, log = registry.manifest(chosen), registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
-    found = import_module("index_builder.registry.quality_history").measured(
-        registry, log, [chosen]
-    )[chosen]
+    from index_builder.registry.quality_history import measured
+
+    found = measured(registry, log, [chosen])[chosen]
     report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     entries = [e for e in log if chosen == e.version or chosen in e.rolled_back]
     if as_json:

@@ -17,12 +17,12 @@ docs/decisions/0034-keys-with-formats.md
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from twinspire.runs.stages import Stage
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import ADDED, WAS
 from twinspire_core.config.pipeline import Pipeline
@@ -33,105 +33,6 @@ release 0.1.0: 0.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A stage as the runner sees it.
-
-    Attributes:
-      module: holds `run(ctx) -> summary`; imported only when the stage runs.
-      after: the stage whose output it reads; that stage's own inputs are handed on.
-      config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
-      inherits: whether its output depends on the parent version.
-      format: of what it writes; raised when that comes to mean something else, and past days are to
-        be made again.
-      derived: paths whose content follows from its other files, or is for people; their bytes may
-        differ between two runs of the same inputs, so no key depends on them.
-    """
-
-    name: str
-    module: str
-    after: str | None
-    config: tuple[str, ...]
-    inherits: bool = False
-    format: int = 1
-    derived: tuple[str, ...] = ()
-
-
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage(
-            name="features",
-            module="beam_jobs.features_stage",
-            after=None,
-            config=(
-                *(
-                    "pipeline.time_zone",
-                    "source",
-                    "columns",
-                    "features",
-                    "window",
-                    "vocabulary",
-                    "corpus",
-                ),
-                *("evaluation.holdout", "evaluation.lately_days", "evaluation.als", "mix"),
-                *("statistics", "beam.shards"),
-            ),
-            derived=("transform/", "statistics/", "report.json"),
-        ),
-        Stage(
-            name="train",
-            module="model.train_stage",
-            after="features",
-            config=(
-                "features",
-                "train",
-                "evaluation",
-                "mix",
-                "vocabulary.oov_buckets",
-                "gate.min_users",
-            ),
-            inherits=True,
-            derived=("query_tower/", "item_tower/", "tensorboard/"),
-        ),
-        Stage(
-            name="embed",
-            module="beam_jobs.embed_stage",
-            after="train",
-            config=(),
-            derived=("tensorflow_serving/",),
-        ),
-        Stage(name="index", module="index_builder.index_stage", after="embed", config=("index",)),
-        Stage(
-            name="publish",
-            module="index_builder.publish_stage",
-            after="index",
-            config=("gate", "serving", "corpus", "index.recall_target", "registry.root"),
-            inherits=True,
-        ),
-    )
-}
-REFRESH = Stage(
-    name="refresh",
-    module="index_builder.refresh_stage",
-    after=None,
-    config=(
-        *(
-            "pipeline.time_zone",
-            "source",
-            "columns",
-            "features",
-            "window",
-            "corpus",
-            "evaluation.lately_days",
-            "mix",
-        ),
-        *("beam.shards", "index", "gate", "serving", "registry.root"),
-    ),
-)
-"""Not one of a day's stages: it takes the towers of a version, and makes all else anew as of some
-later day.
-"""
 # When or where the logs are found does not change a result: their digests stand in the key. An
 # embedding's width is the model's affair alone.
 _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
-from importlib import import_module
 from typing import Any
 
 from index_builder.registry.registry import Registry
@@ -200,12 +199,13 @@ def lineage(pipeline: Pipeline, day: date) -> Lineage:
 
 def missing(pipeline: Pipeline, parent: date | None, day: date) -> list[Gap]:
     """Days with logs between a parent's day and a day, without an accepted version."""
-    registry, source = _registry(pipeline), import_module("beam_jobs.ingest.day_files")
-    accepted = {version_date(version) for version in registry.accepted()}
+    from beam_jobs.ingest import day_files
+
+    accepted = {version_date(version) for version in _registry(pipeline).accepted()}
     return stretches(
         d
         for d in _between(parent, day)
-        if d not in accepted and source.files(pipeline, "events", d)
+        if d not in accepted and day_files.files(pipeline, "events", d)
     )
 
 
@@ -216,10 +216,12 @@ def unread(pipeline: Pipeline, day: date) -> int:
     Raises:
       BadData: the folder of a later day cannot be read.
     """
+    from beam_jobs.ingest import later_folders
+
     done = attempts.latest(pipeline, day, "features") if pipeline.source.late_days else None
     if done is None:
         return 0
-    came = import_module("beam_jobs.ingest.later_folders").look(pipeline, day)
+    came = later_folders.look(pipeline, day)
     if came.unreadable:
         raise BadData("\n".join(came.unreadable.values()))
     return came.events if came.digest != done.summary.get("late", {}).get("digest", "") else 0

@@ -10,19 +10,19 @@ docs/decisions/0025-refresh.md
 import time
 from dataclasses import replace
 from datetime import date
-from importlib import import_module
 from typing import NamedTuple
 
 from rich.console import Console
 
 from index_builder.registry.registry import Registry
-from twinspire.runs.cache_keys import DEFAULTS, REFRESH, config_digest, digest, stage_key
+from twinspire.runs.cache_keys import DEFAULTS, config_digest, digest, stage_key
 from twinspire.runs.lineage import find_start_of_refresh, is_kept, is_live
 from twinspire.runs.runner import raise_if_refused
+from twinspire.runs.stages import REFRESH
 from twinspire_core import storage
 from twinspire_core.blocked_imports import light
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import Promote, StageContext
@@ -74,6 +74,8 @@ def refresh(
       meanwhile. UsageError: the day or the features are not those of the towers. BadData: a
       snapshot, or the version, is damaged.
     """
+    from beam_jobs.ingest import day_files
+
     started, registry = time.monotonic(), Registry(pipeline.registry.root, pipeline.name)
     towers = _towers(registry, version)
     _check(pipeline, day, towers.holder)
@@ -85,9 +87,7 @@ def refresh(
         trained=towers.trained,
         holder=towers.holder.version,
         promote=promote,
-        source=digest(
-            import_module("beam_jobs.ingest.day_files").fingerprint(pipeline, day, "catalogue")
-        ),
+        source=digest(day_files.fingerprint(pipeline, day, "catalogue")),
         **_late(pipeline, day),
     )
     done = attempts.latest(pipeline, day, REFRESH.name)
@@ -178,11 +178,9 @@ def _late(pipeline: Pipeline, day: date) -> dict[str, str]:
     """Late events count in a catalogue, and no later day goes on from it: with others it is made
     again.
     """
-    came = (
-        import_module("beam_jobs.ingest.later_folders").look(pipeline, day)
-        if pipeline.source.late_days
-        else None
-    )
+    from beam_jobs.ingest import later_folders
+
+    came = later_folders.look(pipeline, day) if pipeline.source.late_days else None
     return {"late": came.digest_of_all} if came and came.digest_of_all else {}
 
 
@@ -218,25 +216,24 @@ def _make(
             inputs[step] = place
         return found
 
-    steps = (
-        "beam_jobs.features.raw_features_job",
-        "beam_jobs.embed_stage",
-        "index_builder.index_stage",
-        REFRESH.module,
-    )
     # Beam's, which only remote workers need
     clouds = () if pipeline.beam.options else ("google.cloud",)
     with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
-        features, embed, index, publish = map(import_module, steps)
-    features.write_catalogue(context("features"))
+        from beam_jobs import embed_stage
+        from beam_jobs.embedding.reused_vectors import KnownVectors
+        from beam_jobs.features.raw_features_job import write_catalogue
+        from index_builder import index_stage, refresh_stage
+    write_catalogue(context("features"))
     corpus = storage.join(
-        attempts.place(pipeline, holder.sources["features"]), embed.feature_schema.CORPUS_END
+        attempts.place(pipeline, holder.sources["features"]), feature_schema.CORPUS_END
     )
-    embedded = embed.run(context("embed"), embed.Known(corpus, storage.join(home, "vectors")))
+    embedded = embed_stage.run(
+        context("embed"), KnownVectors(corpus, storage.join(home, "vectors"))
+    )
     changes = {name: embedded[name] for name in ("new", "changed", "withdrawn", "reused")}
     start = find_start_of_refresh(pipeline, holder.version, day, key)
-    indexed = index.run(replace(context("index"), start=start))
-    published = publish.run(context(""), holder, towers.trained, towers.live, changes)
+    indexed = index_stage.run(replace(context("index"), start=start))
+    published = refresh_stage.run(context(""), holder, towers.trained, towers.live, changes)
     attempt = Attempt(
         uri=out,
         key=key,

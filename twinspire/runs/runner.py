@@ -6,22 +6,14 @@ has that key, the stage is done.
 
 import time
 from datetime import date
-from importlib import import_module
 
 from rich.console import Console
 
 from twinspire.runs import run_leases
-from twinspire.runs.cache_keys import (
-    DEFAULTS,
-    STAGES,
-    Stage,
-    config_digest,
-    digest,
-    output_digest,
-    stage_key,
-)
+from twinspire.runs.cache_keys import DEFAULTS, config_digest, digest, output_digest, stage_key
 from twinspire.runs.day_order import await_turn
 from twinspire.runs.lineage import find_parent, find_start, is_kept, is_live, missing, unread
+from twinspire.runs.stages import STAGES, Stage
 from twinspire_core.blocked_imports import light
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
@@ -77,10 +69,12 @@ def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
     Raises:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
     """
+    from beam_jobs.ingest import day_files
+
     if run:
         run_leases.acquire_day(pipeline, day, run)
     try:
-        return import_module("beam_jobs.ingest.day_files").check(pipeline, day)
+        return day_files.check(pipeline, day)
     except BaseException as e:
         if run:
             run_leases.release_day(pipeline, day, run, _outcome("features", e) or "failed")
@@ -100,7 +94,9 @@ def _run_stage(
 ) -> dict:
     stage, started = STAGES[name], time.monotonic()
     if name == "features":
-        import_module("beam_jobs.ingest.day_files").check(pipeline, day)
+        from beam_jobs.ingest import day_files
+
+        day_files.check(pipeline, day)
     if name == "train":
         await_turn(pipeline, day)
     parent = find_parent(pipeline, day)
@@ -197,8 +193,9 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
     # Beam's, which only remote workers need
     clouds = () if context.pipeline.beam.options else ("google.cloud",)
     with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
-        module = import_module(stage.module)
-    summary = module.run(context)
+        assert stage.load is not None
+        run = stage.load()
+    summary = run(context)
     attempt = Attempt(
         uri=context.out,
         key=key,
@@ -286,4 +283,6 @@ def raise_if_refused(attempt: Attempt) -> None:
 
 
 def _source_digest(pipeline: Pipeline, day: date, mode: Mode) -> str:
-    return digest(import_module("beam_jobs.ingest.day_files").fingerprint(pipeline, day, mode))
+    from beam_jobs.ingest import day_files
+
+    return digest(day_files.fingerprint(pipeline, day, mode))

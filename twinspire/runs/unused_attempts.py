@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 
-from twinspire.runs.cache_keys import REFRESH, STAGES
+from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts as workdir

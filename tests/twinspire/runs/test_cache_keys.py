@@ -10,7 +10,8 @@ import pytest
 from pydantic import Field
 
 from twinspire.runs import refresh, runner
-from twinspire.runs.cache_keys import DEFAULTS, STAGES, config_digest, stage_key
+from twinspire.runs.cache_keys import DEFAULTS, config_digest, stage_key
+from twinspire.runs.stages import STAGES
 from twinspire_core.config.feature_kinds import ADDED, was
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.sections import FrequencyConfig, SourceConfig, TrainConfig

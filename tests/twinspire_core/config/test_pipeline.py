@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from twinspire.runs.cache_keys import STAGES, config_digest
+from twinspire.runs.cache_keys import config_digest
+from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import UsageError
 
