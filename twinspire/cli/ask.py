@@ -63,19 +63,20 @@ def recommend(
     """
     if (user is None) == (queries is None) or (out and not queries):
         raise UsageError("Give --user, or --queries, which --out belongs to.")
-    from twinspire.cli import show_lists as show
+    from serving.answers.recommend import Asked
+    from twinspire.cli.show_lists import recommend_file, recommend_user
 
     opened = open_pipeline(pipeline)
-    asked = {
+    asked: Asked = {
         "exclude_seen": exclude_seen,
         "source": source,
         "allow": by_attribute(allow),
         "deny": by_attribute(deny),
     }
     if queries:
-        show.recommend_file(opened, queries, out, k, version, as_json, **asked)
-    else:
-        show.recommend_user(opened, user, k, version, as_json, **asked)
+        recommend_file(opened, queries, out, k, version, as_json, **asked)
+    elif user is not None:
+        recommend_user(opened, user, k, version, as_json, **asked)
 
 
 def similar(
