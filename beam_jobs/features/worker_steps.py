@@ -186,7 +186,7 @@ class Read(beam.DoFn):
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> `COUNTS`, `LOTS`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`,
+    """(shard, all its batches) -> `COUNTS`, `SAMPLING_HASHES`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`,
     `NUMBERS`, and `PASTS` and `BASKETS` if they are asked for.
     """
 

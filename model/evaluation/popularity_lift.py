@@ -30,7 +30,7 @@ KEPT = 7
 """Days before whose leads a version's line remembers."""
 
 Lead = Mapping[str, Mapping[str, float]]
-"""By measure, what `lead` tells."""
+"""By measure, what `measure_lift` tells."""
 
 
 def popular_today(
@@ -54,7 +54,7 @@ def popular_today(
 def measure_lift(
     ctx: StageContext, asked: TowerLists, ranked: Ranked, today: np.ndarray
 ) -> Lead | None:
-    """The lead of lists, by measure: `lead` with its paired interval, `low` and `high`;
+    """The lead of lists, by measure: `measure_lift` with its paired interval, `low` and `high`;
     `popular_today`, the measure of that list; and the number of users whose two lists `differ` in
     it. What that list finds nothing by is left out.
 
@@ -92,7 +92,7 @@ def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, floa
 
     Args:
       ctx: day and parent.
-      own: from `lead`.
+      own: from `measure_lift`.
 
     Returns: leads by day and measure.
     """
