@@ -74,7 +74,7 @@ def measure_lift(
     other = same_for_all(today, split.truth.rows, max(ks))
     changes = compare(split, ranked.kept[:, : max(ks)], other, ks)
     theirs = means(by_query(split, other, ks))
-    ratios = {"change": "measure_lift", "low": "low", "high": "high"}
+    ratios = {"change": "lead", "low": "low", "high": "high"}
     return {
         name: {
             **{ratio: 1 + told[change] for change, ratio in ratios.items() if change in told},
@@ -99,7 +99,7 @@ def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, floa
     before = (
         model_bundle.read_metrics(ctx.parent.home).get(model_bundle.LEADS, {}) if ctx.parent else {}
     )
-    told = {name: x["measure_lift"] for name, x in own.items()} if own else {}
+    told = {name: x["lead"] for name, x in own.items()} if own else {}
     return {day: before[day] for day in sorted(before)[-KEPT:]} | (
         {str(ctx.day): told} if told else {}
     )

@@ -138,7 +138,7 @@ def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent
         raise SystemExit(143)  # what SIGTERM is turned into
 
     monkeypatch.setattr(train_stage, "_judge", judge)
-    monkeypatch.setattr(train_stage, "learn", stop)
+    monkeypatch.setattr(train_stage, "train_towers", stop)
     with pytest.raises(SystemExit):
         train_stage.run(
             _context(
@@ -169,7 +169,7 @@ def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(
     found = []
     monkeypatch.setattr(train_stage, "MOST_BESIDE", most)
     monkeypatch.setattr(train_stage, "_judge", judge)
-    monkeypatch.setattr(train_stage, "learn", learn)
+    monkeypatch.setattr(train_stage, "train_towers", learn)
     with pytest.raises(SystemExit):
         train_stage.run(
             _context(
@@ -578,7 +578,7 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
         with monkeypatch.context() as patch:
             patch.setattr(
                 learn,
-                "fit",
+                "run_training",
                 lambda model, frequency, days, settings, **_: _stop([days, days, settings]),
             )
             with pytest.raises(_Stopped) as stopped:

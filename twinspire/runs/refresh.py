@@ -22,7 +22,7 @@ from twinspire.runs.stages import REFRESH
 from twinspire_core import storage
 from twinspire_core.blocked_imports import light
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts, feature_schema
+from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import Promote, StageContext
@@ -223,6 +223,7 @@ def _make(
         from beam_jobs.embedding.reused_vectors import KnownVectors
         from beam_jobs.features.raw_features_job import write_catalogue
         from index_builder import index_stage, refresh_stage
+        from twinspire_core.contracts import feature_schema
     write_catalogue(context("features"))
     corpus = storage.join(
         attempts.place(pipeline, holder.sources["features"]), feature_schema.CORPUS_END

@@ -128,7 +128,9 @@ def test_notes_say_what_a_filter_leaves(version):
 def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     looked = []
     real = filters.nearest
-    monkeypatch.setattr(filters, "nearest", lambda *given: looked.append(given) or real(*given))
+    monkeypatch.setattr(
+        filters, "nearest_names", lambda *given: looked.append(given) or real(*given)
+    )
     values = ["od" + "d" * n for n in range(2, 300)]
     said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).notes
     assert len(said) == 6 and all(len(note) < 150 for note in said)

@@ -16,7 +16,7 @@ from twinspire.runs import processes, run_leases
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
 OWN_RUN = """
 import json, sys, time
-from twinspire import processes
+from twinspire.runs import processes
 print(json.dumps(processes.identity()), flush=True)
 time.sleep(60)
 """

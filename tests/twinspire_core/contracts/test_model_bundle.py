@@ -107,5 +107,7 @@ def test_a_tower_takes_tables_of_any_length(tmp_path):
 def test_the_contract_imports_no_tensorflow():
     import subprocess
 
-    code = "import sys, model.bundle; sys.exit('tensorflow' in sys.modules)"
+    code = (
+        "import sys, twinspire_core.contracts.model_bundle; sys.exit('tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
