@@ -127,7 +127,7 @@ def test_notes_say_what_a_filter_leaves(version):
 
 def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     looked = []
-    real = filters.nearest
+    real = filters.nearest_names
     monkeypatch.setattr(
         filters, "nearest_names", lambda *given: looked.append(given) or real(*given)
     )

@@ -12,6 +12,7 @@ from pydantic import Field
 from twinspire.runs import refresh, runner
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, stage_key
 from twinspire.runs.stages import STAGES
+from twinspire_core import messages
 from twinspire_core.config.feature_kinds import ADDED, was
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.sections import FrequencyConfig, SourceConfig, TrainConfig
@@ -254,6 +255,7 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
 ):
     (p, come), day = waiting, date(2024, 3, 2)
     monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(messages, "_typed", "PIPELINE")  # whatever a command named before
 
     def told(status="already done"):
         assert runner.run_stage(p, day, "features")["status"] == status
