@@ -45,7 +45,7 @@ demo: setup ## lay out the grocery data, run five days through Airflow, show ver
 airflow: setup ## start Airflow's UI on 127.0.0.1, to stay; Ctrl-C ends it
 	@exec .venv/bin/python -m examples.grocery_demo --airflow $(ARGS)
 
-test: setup ## run the test suite (ARGS='-k partition' narrows it)
+test: lint ## lint, then run the test suite (ARGS='-k partition' narrows it)
 	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not system" $(ARGS)
 
 test-system: setup ## run what takes minutes, a live Airflow say, and write docs/system-tests.md

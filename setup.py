@@ -62,6 +62,7 @@ setup(
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
     include_package_data=True,
     package_data={
+        **{package: ["py.typed"] for package in PACKAGES},
         "index_builder.report": ["page.html.jinja", "page.css"],
         "serving.inspector": ["page.css", "templates/*.jinja"],
     },

@@ -25,6 +25,12 @@ def spans(
 
     Returns: [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are the answer to
       question i, oldest first.
+
+    Example: a user's events at 10, 20 and 30; what was known at 30 is the first two.
+      >>> past = pl.DataFrame({"_code": [0, 0, 0], "_time": [10, 20, 30]})
+      >>> low, high = spans(past, pl.DataFrame({"_code": [0], "_time": [30]}), start=0, length=5)
+      >>> low.tolist(), high.tolist()
+      ([0], [2])
     """
     times, moments = past["_time"].to_numpy(), asked["_time"].to_numpy()
     if not len(times) or not len(moments):

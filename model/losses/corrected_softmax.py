@@ -83,6 +83,13 @@ def sampled_softmax_loss(
       seed: [2] int32, needed if negatives are drawn.
 
     Returns: the mean, and each row's loss in nats.
+
+    Example: two queries, each at its own item and at right angles to the other: log(1 + 1 / e).
+      >>> one = tf.eye(2)
+      >>> columns = Columns(one, tf.constant([1, 2], tf.int64), tf.ones([2]), tf.zeros([2]))
+      >>> loss = sampled_softmax_loss(one, columns, tf.ones([2]), temperature=1.0, correction="none")
+      >>> round(float(loss.total), 4)
+      0.3133
     """
     negatives = negatives or NegativesConfig()
     columns = columns._replace(

@@ -33,6 +33,13 @@ class StreamingFrequency(tf.Module):
       gap: [hashes * buckets] float32, mean rows between two hits (the paper's B).
       hits: [hashes * buckets] int32, gaps that the mean is made of.
       seen: scalar int64, rows seen so far.
+
+    Example: item 7 is every second row, so its share is a half.
+      >>> frequency = StreamingFrequency(buckets=16)
+      >>> for _ in range(50):
+      ...     log_q = frequency.update(tf.constant([7, 8], tf.int64))
+      >>> round(float(tf.exp(log_q[0])), 2)
+      0.5
     """
 
     def __init__(

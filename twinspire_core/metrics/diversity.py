@@ -49,6 +49,10 @@ def gini(counts: np.ndarray) -> float:
 
     Args:
       counts: [C] numbers >= 0, not all 0.
+
+    Example:
+      >>> gini(np.array([3, 3, 3])), gini(np.array([0, 0, 9]))
+      (0.0, 0.6666666666666666)
     """
     # Zeros come first, and weigh nothing
     n, shown = len(counts), np.sort(counts[counts > 0]).astype(np.float64)
@@ -62,6 +66,10 @@ def overlap(counts: np.ndarray, lists: int, k: int) -> float:
       counts: [C] int64, lists that hold the item.
       lists: U, at least 2.
       k: their length; padding is no item in common.
+
+    Example: two lists of two items that have one in common.
+      >>> overlap(np.array([2, 1, 1]), 2, 2)
+      0.5
     """
     n = counts.astype(np.float64)
     return float((n * (n - 1)).sum() / (lists * (lists - 1) * k))

@@ -19,6 +19,10 @@ def names(bounds: Sequence[int]) -> list[str]:
 
     Args:
       bounds: where the next slice begins, ascending from 1 or more.
+
+    Example:
+      >>> names([1, 5, 20])
+      ['0', '1-4', '5-19', '20+']
     """
     lows = [0, *bounds]
     inner = zip(lows, bounds, strict=False)

@@ -159,6 +159,11 @@ def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, n
       ks: list lengths.
 
     Returns: [U] float64 by measure, as `recall@50`.
+
+    Example: of the true items 7 and 4, the first is listed second.
+      >>> measures = by_user(np.array([[5, 7, 9]]), Ragged(np.array([7, 4]), np.array([0, 0]), 1), [1, 2])
+      >>> measures["recall@1"].item(), measures["recall@2"].item(), measures["mrr"].item()
+      (0.0, 0.5, 0.5)
     """
     return by_place(hits(ranked, truth), distinct(truth), ks)
 
