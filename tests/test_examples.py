@@ -13,7 +13,7 @@ FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob(
 MODULES = [
     ".".join(file.relative_to(ROOT).with_suffix("").parts)
     for file in FILES
-    if re.search(r"^ +>>> ", file.read_text(), re.M)
+    if re.search(r"^ +>>> (?!.*doctest: \+SKIP)", file.read_text(), re.M)
 ]
 
 
