@@ -32,7 +32,7 @@ TYPES = {
 """Status and meaning of each type."""
 
 
-class Problem(Exception):  # noqa: N818: it is the client's
+class Problem(Exception):
     """A request that cannot be answered as it is.
 
     Attributes:
