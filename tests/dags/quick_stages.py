@@ -74,7 +74,8 @@ OLDEST = min(
 )
 for name in STAGES:
     sys.modules[name] = module = ModuleType(name)
-    module.run = {"train": train, "publish": publish}.get(name.split(".")[1], make)
+    stage = name.split(".")[1].removesuffix("_stage")
+    module.run = {"train": train, "publish": publish}.get(stage, make)
 
 if __name__ == "__main__":
     from twinspire.cli.main import main
