@@ -1,4 +1,4 @@
-"""The stage `features`: events and snapshots -> all that the later stages read (schema.py lists
+"""The stage `features`: events and snapshots -> all that the later stages read (feature_schema.py lists
 it).
 
 One Beam job writes the raw features, takes the day's statistics and sums up what the transform

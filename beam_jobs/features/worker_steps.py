@@ -32,7 +32,7 @@ from twinspire_core.contracts import feature_schema
 RECORDS = "records"
 """(shard, batch): events or users."""
 NUMBERS = "numbers"
-"""(name, n): counts to be added up, see report.py."""
+"""(name, n): counts to be added up, see job_report.py."""
 REJECTED = "rejected"
 MEMBERS = "members"
 """(folder of a corpus, its items)."""
@@ -310,7 +310,7 @@ def last_held_out_hash(lots: Iterable[bytes], most: int) -> int:
 
 
 def write_numbers(job: FeatureJob, numbers: Iterable[tuple[str, int]]) -> None:
-    """Adds numbers of the same name up and writes them for report.py."""
+    """Adds numbers of the same name up and writes them for job_report.py."""
     sums: dict[str, int] = {}
     for name, n in numbers:
         sums[name] = sums.get(name, 0) + n

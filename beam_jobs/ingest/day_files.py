@@ -133,7 +133,7 @@ def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict:
     """Digests of all files that a run of the day reads, by table, folder date and name.
 
     But for the days after it: late events that come when a day has been run leave it done, see
-    late.py.
+    later_folders.py.
     """
     found = inputs(p, day_plan.make_plan(p, day, mode))
     tables = [found.events, found.items, found.users]

@@ -18,7 +18,7 @@ class Rejected(NamedTuple):
       table: `events`, `items` or `users`.
       day: the date in its folder's name.
       file: URI.
-      row: number of the record (see blocks.py).
+      row: number of the record (see record_blocks.py).
       reason: the rule.
       value: what was found instead.
     """

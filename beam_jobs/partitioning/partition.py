@@ -3,7 +3,7 @@
     OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see types.py.
+Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see column_types.py.
 The whole input is read before the first folder is touched. A day's file appears whole or not at
 all, and is left alone when it holds the same bytes already, so that running twice changes nothing.
 """

@@ -1,4 +1,4 @@
-"""`python -m twinspire.demo`: the demo; with `--airflow` only Airflow's UI, to stay until
+"""`python -m examples.grocery_demo`: the demo; with `--airflow` only Airflow's UI, to stay until
 Ctrl-C.
 """
 
@@ -26,7 +26,7 @@ console = Console(highlight=False, soft_wrap=False)
 
 def main(arguments: list[str]) -> int:
     """Runs the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m twinspire.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m examples.grocery_demo", description=__doc__)
     parser.add_argument(
         "--airflow", action="store_true", help="only start Airflow's UI, to stay until Ctrl-C"
     )

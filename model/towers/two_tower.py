@@ -1,7 +1,7 @@
 """The two towers: transformed features -> unit vectors.
 
 Shapes: B rows, L entries of a list, D the towers' dimension. Ids are 0 for missing (in lists:
-padding), see layout.py.
+padding), see architecture.py.
 """
 
 from collections.abc import Mapping

@@ -59,14 +59,14 @@ def _headers(kind: str) -> list[tuple[str, str]]:
     if kind in ("not_ready", "overloaded"):
         return [("Retry-After", "1")]
     if kind == "unauthorized":
-        # Browsers ask for a password, and send it as Basic; see edge.py. Chromium reads one scheme
+        # Browsers ask for a password, and send it as Basic; see middleware.py. Chromium reads one scheme
         # of each line only.
         return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="twinspire"')]
     return []
 
 
 def install(app: FastAPI, mark: Any) -> None:
-    """Answers what routes raise for clients in this form; all else is a fault, which edge.py
+    """Answers what routes raise for clients in this form; all else is a fault, which middleware.py
     answers.
 
     Args:

@@ -1,13 +1,12 @@
 """The page at `/` of `twinspire serve`: what a version recommends, and why. Explained in
 docs/serving.md.
 
-What is where:
-    router.py     addresses, statuses, headers
-    form.py       an address, read as what is asked; and addresses of neighbouring views
-    shelf.py      versions besides the live one, loaded when somebody asks for them
-    catalogue.py  what a version offers to choose from, and which of its items are popular or new
-    panel.py      one version's answer, as it is shown
-    live.py       the live version, as it is shown
-    page.py       both, put into the templates
-    templates/    of Jinja2; they escape everything
+    router.py         addresses, statuses, headers
+    address.py        an address, read as what is asked; and addresses of neighbouring views
+    version_cache.py  versions besides the live one, loaded when somebody asks for them
+    corpus_view.py    what a version offers to choose from; which items are popular, new or rare
+    version_view.py   one version's answer, as it is shown
+    live_view.py      the live version, as it is shown
+    templating.py     both, put into the templates
+    templates/        of Jinja2; they escape everything
 """

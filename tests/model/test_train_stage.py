@@ -69,7 +69,7 @@ def _with(p, **settings):
 def shop(tmp_path_factory):
     """Two days of the shop, features and towers."""
     folder = tmp_path_factory.mktemp("shop")
-    # Determinism would be switched on for the tests of the whole process; test_fit.py looks at it
+    # Determinism would be switched on for the tests of the whole process; test_loop.py looks at it
     # in one of its own.
     p = _with(
         pipeline_file.load(lay_out(folder)),

@@ -20,7 +20,7 @@ class Unreadable(NamedTuple):
     """A line or a row that is no record.
 
     Attributes:
-      number: of the record, see blocks.py.
+      number: of the record, see record_blocks.py.
       reason: the rule that it breaks.
       why: what is there instead, in words.
       text: what stands there.

@@ -1,4 +1,4 @@
-"""Numbers by hand, and a slow loss in float64 that goes row by row. test_catalogue_softmax.py has
+"""Numbers by hand, and a slow loss in float64 that goes row by row. test_corpus_softmax.py has
 the exact softmax.
 """
 
