@@ -30,8 +30,8 @@ run again; what is done is not done twice.
   task, or report the log.
 
 `turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them,
-and the command that
-ends one that nothing runs any more: `twinspire day PIPELINE --date DAY --close`.
+and the command that ends one that nothing runs any more:
+`twinspire day PIPELINE --date DAY --close`.
 
 Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its
 range as instants of the pipeline's zone, from the first day's midnight to the last day's end

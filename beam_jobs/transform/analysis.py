@@ -2,9 +2,9 @@
 
 Per value of an id or a category: its events and the last day it was seen on; per number: count,
 mean and variance. Both are mergeable partial results, so that any runner may add them up in any
-order, and both are computed whole batches
-at a time: TFT's own analysers handle one Python object per distinct value and stage, 20 times
-slower. The result is one row, which TFT's analysis phase reads (preprocessing.py).
+order, and both are computed whole batches at a time: TFT's own analysers handle one Python object
+per distinct value and stage, 20 times slower. The result is one row, which TFT's analysis phase
+reads (preprocessing.py).
 """
 
 from collections.abc import Iterable

@@ -1,9 +1,8 @@
 """Rows of embedding tables that no example has used.
 
 Training from scratch starts every row at random, as long as trained ones. What it has never moved
-would say at random
-what nobody knows: a brand that is new, a word that no title had, an attribute that nobody lacked.
-Once it is over,
+would say at random what nobody knows: a brand that is new, a word that no title had, an attribute
+that nobody lacked. Once it is over,
 
 - a value's row that was not used becomes the shared row that the value would be hashed to, were it
   not in the

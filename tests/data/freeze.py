@@ -6,8 +6,7 @@
     python tests/data/freeze.py FOLDER
 
 The folder holds a pipeline file, a registry with that version alone, and what it answers. It is
-made once for each
-format and then never again: that is the point.
+made once for each format and then never again: that is the point.
 """
 
 import json

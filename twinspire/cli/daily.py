@@ -29,6 +29,13 @@ from twinspire_core.contracts import attempts
 from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire_core.messages import format_message
 
+_ENDS: dict[type[TwinspireError], tuple[str, str]] = {
+    TryAgain: ("late", "yellow"),
+    NothingToDo: ("skipped", "yellow"),
+    GateRefused: ("refused", "red"),
+}
+"""How a day ends that makes no version that goes live, without ending the days after it."""
+
 
 def day(
     pipeline: PipelineFile,
@@ -253,32 +260,13 @@ def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
                 " from there."
             )
             raise
-        except TryAgain as e:
-            if name != "features":
+        except (TryAgain, NothingToDo, GateRefused) as e:
+            if isinstance(e, TryAgain) and name != "features":
                 raise
-            console.print(f"[yellow]late[/] {format_message(e)}", highlight=False)
-            return {
-                "day": str(day),
-                "outcome": "late",
-                "reason": format_message(e),
-                "seconds": seconds,
-            }
-        except NothingToDo as e:
-            console.print(f"[yellow]skipped[/] {format_message(e)}", highlight=False)
-            return {
-                "day": str(day),
-                "outcome": "skipped",
-                "reason": format_message(e),
-                "seconds": seconds,
-            }
-        except GateRefused as e:
-            console.print(f"[red]refused[/] {format_message(e)}", highlight=False)
-            return {
-                "day": str(day),
-                "outcome": "refused",
-                "reason": format_message(e),
-                "seconds": seconds,
-            }
+            reason = format_message(e)
+            outcome, colour = _ENDS[type(e)]
+            console.print(f"[{colour}]{outcome}[/] {reason}", highlight=False)
+            return {"day": str(day), "outcome": outcome, "reason": reason, "seconds": seconds}
         seconds[name] = last["seconds"]
         console.print(
             f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s",
