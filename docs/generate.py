@@ -93,7 +93,7 @@ def pipeline_file() -> str:
     """The text of docs/pipeline-file.md."""
     page = [
         STAMP.format(
-            source="twinspire_core/config/sections.py, twinspire_core/config/feature_kinds.py or docs/generate.py"
+            source="twinspire_core/config/tables/, twinspire_core/config/feature_kinds.py or docs/generate.py"
         )
     ]
     page.append(PIPELINE_FILE.format(example=EXAMPLE))

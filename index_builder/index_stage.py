@@ -33,7 +33,7 @@ from index_builder.tuning.settings_search import (
     work,
 )
 from twinspire_core import storage
-from twinspire_core.config.sections import IndexConfig as Wanted
+from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.stage_context import NOBODY, StageContext, Start

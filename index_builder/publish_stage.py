@@ -29,7 +29,7 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import FILE as MIX
 from twinspire_core.native_stderr import suppress_native_stderr
-from twinspire_core.search.index import stored_vectors
+from twinspire_core.search.stored_index import stored_vectors
 from twinspire_core.version import __version__
 
 # What a version holds; docs/artifact-format.md describes each.

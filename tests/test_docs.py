@@ -12,7 +12,7 @@ import typer
 from twinspire.cli.main import app
 from twinspire_core.config.feature_kinds import KINDS
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.config.sections import Strict
+from twinspire_core.config.tables.base import Strict
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

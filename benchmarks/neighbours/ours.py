@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from index_builder.index_stage import build
-from twinspire_core.config.sections import IndexConfig as Wanted
-from twinspire_core.search import index
+from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.index import Index, Settings
+from twinspire_core.search.stored_index import load
 
 
 class Ours:
     """An index behind the `Index` protocol, stored and opened as in a version."""
 
-    made: index.Index
+    made: Index
 
     def __init__(self, dimension: int) -> None:
         pass
@@ -38,12 +39,12 @@ class Ours:
         self.made.save(file)
 
     def load(self, file: Path) -> None:
-        self.made = index.load(file)
+        self.made = load(file)
 
 
 class Exact(Ours):
     def build(self, vectors: np.ndarray) -> None:
-        self.made = ExactIndex(vectors, index.Settings(kind="exact", k=1))
+        self.made = ExactIndex(vectors, Settings(kind="exact", k=1))
 
 
 class Tuned(Ours):

@@ -33,7 +33,7 @@ from twinspire_core.search.ragged import positions
 KS = (10, 50, 100)
 _SEEN_BY_OURS = (
     "model/*.py",
-    "twinspire_core/config/sections.py",
+    "twinspire_core/config/tables/*.py",
     "twinspire_core/config/feature_kinds.py",
 )
 _SEEN_BY_PEERS = ("benchmarks/quality/*_peer.py", "benchmarks/quality/arrays.py")

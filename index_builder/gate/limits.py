@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from index_builder.gate.comparison import Finding, Pair, figure
-from twinspire_core.config.sections import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.metrics.measure_names import OF_MIX, part
 
 Limits = Mapping[str, float]

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, Pair, finite
-from twinspire_core.config.sections import GateConfig
+from twinspire_core.config.tables.quality import GateConfig
 
 LEAST_BEFORE = 3
 """Versions before whose leads must be known."""

@@ -23,7 +23,8 @@ from typing import Any
 from index_builder.gate.comparison import LEAST_DIFFERENT, Compared, Finding, Pair, figure, finite
 from index_builder.gate.limits import below, judge_limits, judge_mix_limits
 from index_builder.gate.popularity_lift_rule import PopularityLift, judge_popularity_lift
-from twinspire_core.config.sections import GateConfig, IndexConfig
+from twinspire_core.config.tables.deployment import IndexConfig
+from twinspire_core.config.tables.quality import GateConfig
 
 _CHANCE = "; this may be chance"
 

@@ -21,7 +21,7 @@ from model.data.training_rows import Rows
 from model.towers.architecture import Architecture
 from model.towers.embedding_bag import EmbeddingBags, bagged
 from model.towers.pooling import last_of
-from twinspire_core.config.sections import TrainConfig
+from twinspire_core.config.tables.training import TrainConfig
 
 RUNS = 32
 """Fewest runs of a full batch, where rows of a user stand together: negatives are to be other

@@ -28,7 +28,7 @@ from model.evaluation.queries import (
     next_click_rows,
     progressive_rows,
 )
-from twinspire_core.config.sections import EvaluationConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 _NEVER = -3.0
 """Below every cosine and every number that is drawn."""

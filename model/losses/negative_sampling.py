@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from model.losses.corrected_softmax import Columns
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 
 class Entries(NamedTuple):

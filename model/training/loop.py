@@ -19,7 +19,7 @@ from model.towers.auxiliary_head import known
 from model.towers.embedding_bag import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
-from twinspire_core.config.sections import TrainConfig
+from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.errors import UsageError
 
 CURVE_POINTS = 200

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.loop import LoopResult, Report
-from twinspire_core.config.sections import TrainConfig
+from twinspire_core.config.tables.training import TrainConfig
 
 SECONDS_BETWEEN_LINES = 5.0
 FULL = 0.2

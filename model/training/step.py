@@ -15,7 +15,7 @@ from model.towers.architecture import SIDES
 from model.towers.embedding_bag import EmbeddingBags
 from model.towers.pooling import last_of, rows_of
 from model.towers.two_tower import TwoTower, drop_ids
-from twinspire_core.config.sections import TrainConfig
+from twinspire_core.config.tables.training import TrainConfig
 
 Features = Mapping[str, tf.Tensor]
 

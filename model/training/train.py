@@ -25,7 +25,7 @@ from model.training.checkpoint import State, TableState
 from model.training.loop import LoopResult, run_training
 from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.sections import TrainConfig
+from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext

@@ -26,7 +26,8 @@ from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import FILE as MIX
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.native_stderr import suppress_native_stderr
-from twinspire_core.search import index as indexes
+from twinspire_core.search import stored_index
+from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 INDEX, ITEMS, USERS, CO_OCCURRENCE = "index", "items.parquet", "users", "co_occurrence.parquet"
@@ -83,9 +84,9 @@ class Version:
         return self.items["_item"].to_numpy()
 
     @cached_property
-    def index(self) -> indexes.Index:
+    def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = indexes.load(self.home / INDEX)
+        index = stored_index.load(self.home / INDEX)
         if len(index) != len(self.items):
             raise BadData(
                 f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"

@@ -15,12 +15,13 @@ from index_builder import index_stage
 from index_builder.tuning import settings_search
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.sections import IndexConfig as Wanted
+from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search import exact, scann_index
-from twinspire_core.search.index import Index, Settings, load
+from twinspire_core.search.index import Index, Settings
 from twinspire_core.search.scann_index import ScannIndex
+from twinspire_core.search.stored_index import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,7 +186,7 @@ def test_a_moved_index_loads_in_a_clean_process(tmp_path, kind):
     np.save(tmp_path / "queries.npy", queries)
 
     code = (
-        "import sys, numpy as np; from twinspire_core.search.index import load; index ="
+        "import sys, numpy as np; from twinspire_core.search.stored_index import load; index ="
         " load(sys.argv[1])\n"
     )
     code += "print(index.search(np.load(sys.argv[2]), 10)[0].tolist(), 'tensorflow' in sys.modules)"

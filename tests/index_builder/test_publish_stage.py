@@ -18,7 +18,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fuse import Fusion
-from twinspire_core.search import index
+from twinspire_core.search import stored_index
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
@@ -47,7 +47,7 @@ def test_row_i_of_the_index_is_row_i_of_the_items(context, registry, tmp_path):
         zip(vectors["_item"].to_pylist(), np.stack(vectors["vector"].to_numpy()), strict=True)
     )
     asked = items["_item"].to_pylist()
-    rows, _ = index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
+    rows, _ = stored_index.load(home / "index").search(np.stack([by_id[i] for i in asked]), 1)
     assert [asked[row] for row in rows[:, 0]] == asked
     assert asked == sorted(asked)
     assert items["_name"].to_pylist() == [f"name of {i}" for i in asked]

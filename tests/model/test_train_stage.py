@@ -38,7 +38,7 @@ from model.training import train as learn
 from model.training.warm_start import warm_start
 from twinspire_core import storage
 from twinspire_core.config import pipeline as pipeline_file
-from twinspire_core.config.sections import AuxiliaryConfig
+from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.stage_context import Parent, StageContext
 from twinspire_core.errors import BadData, UsageError

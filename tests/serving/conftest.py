@@ -12,7 +12,7 @@ from index_builder import index_stage
 from index_builder.registry.registry import Registry
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.config.sections import IndexConfig
+from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 # Twelve items on a circle, 30 degrees apart; a user's vector points at the last item of the

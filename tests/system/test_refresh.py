@@ -27,7 +27,7 @@ from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
-from twinspire_core.search import exact, index
+from twinspire_core.search import exact, stored_index
 
 AT = date.fromisoformat(THIRD)
 GONE = [f"i{n:03d}" for n in range(0, 20, 2)]
@@ -111,7 +111,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     assert set(NEW) <= set(names) and not set(GONE) & set(names) and len(names) == 112
     features = Path(told["attempt"], "features")
     fresh = embedded_anew(home / "item_tower", pq.read_table(features / "corpus/end"))
-    found = index.load(home / "index")
+    found = stored_index.load(home / "index")
     assert np.allclose(found.vectors, fresh, atol=1e-6)
     queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
     _, scores = found.search(queries, 20)

@@ -6,7 +6,7 @@ raised when what the stage writes comes to mean something else, and only then. T
 what was committed done:
   1. Format 1 is spelled as release 0.1.0 spelled it, which put its own version in that place.
   2. A key of the pipeline file that came later is marked `ADDED`
-     (twinspire_core/config/feature_kinds.py), and is left out of digests while it holds its
+     (twinspire_core/config/tables/base.py), and is left out of digests while it holds its
      default. With another value it counts as any other key. Whoever changes such a default changes
      what past days mean without a trace in their keys: then the stage's format is raised too.
   3. A default that has changed is marked `was`. Where the file leaves the key out, an attempt that
@@ -24,8 +24,8 @@ from pydantic.fields import FieldInfo
 
 from twinspire.runs.stages import Stage
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import ADDED, WAS
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.tables.base import ADDED, WAS
 
 DEFAULTS = 1
 """Which defaults of the pipeline file stages are made with now. Attempts say so, but for those of

@@ -1,1 +1,1 @@
-"""The pipeline file: its sections, and the kinds of feature that it can declare."""
+"""The pipeline file: its tables, and the kinds of feature that it can declare."""

@@ -6,39 +6,12 @@ graph, the towers' inputs and the serving signature.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
+from pydantic import Field
+
+from twinspire_core.config.tables.base import Strict
 
 Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
-
-
-ADDED: JsonDict = {"added": True}
-"""Marks a key of the pipeline file that came after release 0.1.0: `Field(7,
-json_schema_extra=ADDED, …)`.
-
-While it holds its default no stage's digest has it, so that the days made before it came stay done
-(twinspire/runs/cache_keys.py).
-"""
-
-
-WAS = "was"
-
-
-def was(default: int) -> JsonDict:
-    """Marks a key of release 0.1.0 that had another default there: `Field(2,
-    json_schema_extra=was(1), …)`.
-
-    Where the pipeline file leaves it out, the next training takes the new default, and days that
-    were made with the defaults of then stay done (twinspire/runs/cache_keys.py).
-    """
-    return {WAS: default}
-
-
-class Strict(BaseModel):
-    """Base of every table of the pipeline file: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class _Feature(Strict):

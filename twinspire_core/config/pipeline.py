@@ -13,24 +13,25 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
-from twinspire_core.config.feature_kinds import Feature, Strict
-from twinspire_core.config.sections import (
-    BeamConfig,
+from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.tables.base import Strict
+from twinspire_core.config.tables.data import (
     ColumnsConfig,
     CorpusConfig,
-    EvaluationConfig,
-    FusionConfig,
-    GateConfig,
+    SourceConfig,
+    StatisticsConfig,
+    VocabularyConfig,
+    WindowConfig,
+)
+from twinspire_core.config.tables.deployment import (
+    BeamConfig,
     IndexConfig,
     PipelineConfig,
     RegistryConfig,
     ServingConfig,
-    SourceConfig,
-    StatisticsConfig,
-    TrainConfig,
-    VocabularyConfig,
-    WindowConfig,
 )
+from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig, GateConfig
+from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics import measure_names

@@ -1,5 +1,4 @@
-"""What an index is, and how a stored one is opened. Imports no ScaNN unless the stored index is
-ScaNN's.
+"""What an index is, how it searches, and the file that says so. Imports no ScaNN.
 
 An index folder holds `config.json` with the kind and its settings, and the kind's own files. Row i
 of an index is row i of the items table that lies beside the folder; ids are not part of the index.
@@ -90,31 +89,8 @@ class Index(Protocol):
         ...
 
 
-def load(folder: str | Path) -> Index:
-    """Opens a stored index from a local folder.
-
-    Raises:
-      BadData: the folder holds no index that this release can read.
-    """
-    folder = Path(folder)
-    settings = _read_config(folder)
-    if settings.kind == "exact":
-        from twinspire_core.search.exact import ExactIndex
-
-        return ExactIndex.load(folder, settings)
-    from twinspire_core.search.scann_index import ScannIndex
-
-    return ScannIndex.load(folder, settings)
-
-
-def stored_vectors(folder: Path) -> np.ndarray:
-    """The items' vectors of a stored index in row order, [N, D] float32, mapped from disk."""
-    exact = _read_config(folder).kind == "exact"
-    return np.load(folder / VECTORS if exact else folder / ASSETS / STORED_VECTORS, mmap_mode="r")
-
-
 def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
-    """Writes `config.json`."""
+    """Writes `config.json`, which `read_config` reads."""
     config = {
         "format": FORMAT,
         "metric": "dot_product",
@@ -146,7 +122,12 @@ def checked(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarra
     return queries, min(k, len(vectors))
 
 
-def _read_config(folder: Path) -> Settings:
+def read_config(folder: Path) -> Settings:
+    """The settings of a stored index.
+
+    Raises:
+      BadData: the folder holds no index that this release can read.
+    """
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as e:

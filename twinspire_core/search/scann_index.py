@@ -18,9 +18,9 @@ from twinspire_core.search.index import (
     CORES,
     EXACT_SHARE,
     NONE,
+    STORED_VECTORS,
     Settings,
     checked,
-    stored_vectors,
     write_config,
 )
 
@@ -75,7 +75,8 @@ class ScannIndex:
     def load(cls, folder: Path, settings: Settings) -> Self:
         """Opens a stored index."""
         searcher = scann.load_searcher(str(folder / ASSETS))
-        return cls(searcher, stored_vectors(folder), settings)
+        vectors = np.load(folder / ASSETS / STORED_VECTORS, mmap_mode="r")
+        return cls(searcher, vectors, settings)
 
     def with_settings(self, settings: Settings) -> Self:
         """The same codes searched otherwise: `rescored`, `leaves_searched` and `k` may differ."""

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
-from twinspire_core.config.sections import GateConfig, IndexConfig
+from twinspire_core.config.tables.deployment import IndexConfig
+from twinspire_core.config.tables.quality import GateConfig
 
 GATE = GateConfig(
     metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
-from twinspire_core.config.sections import GateConfig, IndexConfig
+from twinspire_core.config.tables.deployment import IndexConfig
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 GATE = GateConfig(max_lead_drop=0.3, min_users=200)

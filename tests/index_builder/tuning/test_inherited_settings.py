@@ -15,7 +15,7 @@ from index_builder.tuning.inherited_settings import unfit
 from index_builder.tuning.settings_search import work
 from tests.index_builder.test_index_stage import stage
 from tests.index_builder.tuning.vectors import clustered
-from twinspire_core.config.sections import IndexConfig as Wanted
+from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import Start
 from twinspire_core.search.index import Settings
 

@@ -8,7 +8,7 @@ import pytest
 from index_builder import index_stage
 from index_builder.tuning import settings_search
 from tests.index_builder.tuning.vectors import clustered
-from twinspire_core.config.sections import IndexConfig as Wanted
+from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.search import exact
 from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.scann_index import ScannIndex

@@ -10,7 +10,7 @@ import pytest
 from model.evaluation.tower_lists import DAY, HELD, exam
 from model.fusion_fitting.source_lists import rank_near
 from model.train_stage import _others
-from twinspire_core.config.sections import EvaluationConfig
+from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 TODAY, YESTERDAY = date(2024, 5, 20), date(2024, 5, 19)

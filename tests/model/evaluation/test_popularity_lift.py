@@ -11,7 +11,7 @@ import pytest
 from model.evaluation.evaluate import Ranked
 from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.tower_lists import exam
-from twinspire_core.config.sections import EvaluationConfig, GateConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts import model_bundle
 
 DAY = date(2024, 5, 20)

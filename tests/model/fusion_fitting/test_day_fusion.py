@@ -12,8 +12,8 @@ import pytest
 from model.evaluation.evaluate import Ranked
 from model.evaluation.tower_lists import DAY, HELD, exam
 from model.fusion_fitting.day_fusion import DayFusion
-from twinspire_core.config.sections import EvaluationConfig
-from twinspire_core.config.sections import FusionConfig as Settings
+from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.config.tables.quality import FusionConfig as Settings
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
 

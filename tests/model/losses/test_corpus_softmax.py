@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.corrected_softmax import Columns, sampled_softmax_loss
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 ITEMS, TEMPERATURE, BATCHES = 300, 0.5, 50
 RNG = np.random.default_rng(7)

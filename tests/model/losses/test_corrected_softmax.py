@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from model.losses import blockwise_softmax
 from model.losses.corrected_softmax import Columns, sampled_softmax_loss
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 EYE = np.eye(3, dtype=np.float32)
 CORRECTIONS = ("none", "batch", "expected_count")

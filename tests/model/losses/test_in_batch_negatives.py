@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses.in_batch_negatives import choose
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 RNG = np.random.default_rng(4)
 # Rounded, so that there are ties

@@ -9,7 +9,7 @@ import tensorflow as tf
 from model.data.negative_corpus import NegativeCorpus
 from model.losses.negative_sampling import Entries, NegativeMemory, NegativeSampler
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 
 def entries(items, chance=0.0):

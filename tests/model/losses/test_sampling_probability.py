@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
-from twinspire_core.config.sections import FrequencyConfig
+from twinspire_core.config.tables.training import FrequencyConfig
 
 
 class OneByOne:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.loop import LoopResult
 from model.training.progress import few_steps, full_buckets
-from twinspire_core.config.sections import TrainConfig
+from twinspire_core.config.tables.training import TrainConfig
 
 
 def learned(steps, before=0, rows=3000):

@@ -9,7 +9,7 @@ from model.losses.sampling_probability import StreamingFrequency
 from model.towers.embedding_bag import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
-from twinspire_core.config.sections import NegativesConfig
+from twinspire_core.config.tables.training import NegativesConfig
 
 ROWS, DRAWN = 40, 12
 

@@ -13,9 +13,10 @@ from twinspire.runs import refresh, runner
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, stage_key
 from twinspire.runs.stages import STAGES
 from twinspire_core import messages
-from twinspire_core.config.feature_kinds import ADDED, was
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.sections import FrequencyConfig, SourceConfig, TrainConfig
+from twinspire_core.config.tables.base import ADDED, was
+from twinspire_core.config.tables.data import SourceConfig
+from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import Start
 

@@ -1,0 +1,52 @@
+"""What every table of the pipeline file is made of: frozen classes, marks of later keys, durations."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.config import JsonDict
+
+ADDED: JsonDict = {"added": True}
+"""Marks a key of the pipeline file that came after release 0.1.0: `Field(7,
+json_schema_extra=ADDED, …)`.
+
+While it holds its default no stage's digest has it, so that the days made before it came stay done
+(twinspire/runs/cache_keys.py).
+"""
+
+
+WAS = "was"
+
+
+def was(default: int) -> JsonDict:
+    """Marks a key of release 0.1.0 that had another default there: `Field(2,
+    json_schema_extra=was(1), …)`.
+
+    Where the pipeline file leaves it out, the next training takes the new default, and days that
+    were made with the defaults of then stay done (twinspire/runs/cache_keys.py).
+    """
+    return {WAS: default}
+
+
+class Strict(BaseModel):
+    """Base of every table of the pipeline file: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_DURATION = re.compile(r"^(\d+)\s*(s|m|h|d)$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    parsed = _DURATION.match(value)
+    if not parsed:
+        raise ValueError(f"a duration is a number with a unit (90s, 15m, 6h, 2d), found {value!r}")
+    return timedelta(seconds=int(parsed[1]) * _SECONDS[parsed[2]])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A number with a unit, such as `90s`, `15m`, `6h` or `2d`."""

@@ -1,0 +1,209 @@
+"""The tables that say what the logs are, and what of them is used: `source`, `columns`, `window`,
+`vocabulary`, `corpus`, `statistics`.
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from twinspire_core.config.tables.base import ADDED, Duration, Strict
+
+_LARGEST_FACTOR = 1_000_000
+"""The largest factor of a reward: float32 has room for no more than 7 digits."""
+
+
+class SourceConfig(Strict):
+    """Where the logs lie. `{date}` stands for the day, as 2017-10-16."""
+
+    events: str = Field(
+        description="Folder of one day's events, with `{date}`. Local path or `gs://`."
+    )
+    items: str | None = Field(None, description="Folder of an items snapshot, with `{date}`.")
+    users: str | None = Field(None, description="Folder of a users snapshot, with `{date}`.")
+    format: Literal["auto", "parquet", "jsonl", "csv"] = Field(
+        "auto", description="`auto` goes by the file's ending; `.gz` is understood."
+    )
+    done_marker: str | None = Field(
+        None, description="A file whose presence says that a day is complete: `_SUCCESS`."
+    )
+    wait: Duration = Field(
+        timedelta(0), description="How long a late day is waited for: `15m`, `6h`."
+    )
+    min_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description=(
+            "A day with fewer rows than this share of the last 7 same weekdays' median stops."
+        ),
+    )
+    max_rejected: float = Field(
+        0.01, ge=0, le=1, description="The share of malformed records that is put up with."
+    )
+    max_user_events: int = Field(
+        10_000,
+        ge=1,
+        json_schema_extra=ADDED,
+        description=(
+            "Events of one user and day that are read, the first in the logs; more, of a crawler,"
+            " are counted and left out."
+        ),
+    )
+    late_days: int = Field(
+        0,
+        ge=0,
+        json_schema_extra=ADDED,
+        description=(
+            "How many days late events may come: a day's events are those of its folder and, of its"
+            " calendar day, those of so many folders after it that are there when the day is run."
+            " Others are counted and left out."
+        ),
+    )
+
+    @field_validator("events", "items", "users")
+    @classmethod
+    def _has_date(cls, value: str | None) -> str | None:
+        if value is not None and "{date}" not in value:
+            raise ValueError(
+                f"a folder per day is named with {{date}}, as in …/dt={{date}}/; found {value!r}"
+            )
+        return value
+
+
+class ColumnsConfig(Strict):
+    """Names of the columns in the events, and of the keys in the snapshots."""
+
+    user: str = Field(description="Who: the user's id.")
+    item: str = Field(description="What: the item's id.")
+    time: str = Field(description="When: a timestamp, an ISO string or an integer.")
+    time_unit: Literal["s", "ms", "us"] = Field(
+        "s", description="Unit of an integer time (since 1970, UTC)."
+    )
+    reward: str | None = Field(
+        None, description="Weight of the example, 0 or more; 1 when not declared."
+    )
+    reward_clip: tuple[float, float] = Field(
+        (0.0, 10.0), description="Rewards are cut to this range, before `weights` apply."
+    )
+    event: str | None = Field(None, description="The event's type.")
+    positives: tuple[str, ...] = Field(
+        (), description="Event types that count as positives; all when empty."
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict,
+        description=(
+            "Factor of the reward by event type, 1 if not listed: `{ purchase = 3.0 }`. With 0 an"
+            " event is no more than a negative of others; it still counts for histories, counts and"
+            " measures."
+        ),
+    )
+    label: str | None = Field(
+        None,
+        description=(
+            "A number that `train.auxiliary` learns: a rating, the share watched. Missing where"
+            " there is none."
+        ),
+    )
+    items_key: str | None = Field(
+        None, description="The item's id in the items snapshot; as in the events by default."
+    )
+    users_key: str | None = Field(
+        None, description="The user's id in the users snapshot; as in the events by default."
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _are_factors(cls, value: dict[str, float]) -> dict[str, float]:
+        for kind, factor in value.items():
+            if not 0 <= factor <= _LARGEST_FACTOR:
+                raise ValueError(
+                    f"a factor is a number from 0 to {_LARGEST_FACTOR:,}, found {factor:g} for {kind!r}"
+                )
+        return value
+
+
+class WindowConfig(Strict):
+    """How far a day looks back. Histories and counts are of the days before the one they are used
+    on, and a history goes on during that day; vocabulary and training days include the day itself.
+    """
+
+    history_days: int = Field(
+        30, ge=1, description="Days before the request whose events may enter its history."
+    )
+    count_days: int = Field(
+        14,
+        ge=1,
+        description=(
+            "Days before the request that `age` and popularity look at, and `count` at the most."
+        ),
+    )
+    vocabulary_days: int = Field(
+        30, ge=1, description="Days whose events give an id its own row, the last included."
+    )
+    train_days: int = Field(
+        30, ge=1, description="Days trained on from scratch, the last included."
+    )
+
+
+class VocabularyConfig(Strict):
+    """Which ids get rows of their own."""
+
+    min_events: int = Field(
+        2, ge=1, description="Events within `window.vocabulary_days` before an id enters."
+    )
+    keep_days: int | None = Field(
+        None,
+        ge=1,
+        description="Days unseen after which an id leaves; `window.vocabulary_days` by default.",
+    )
+    max_size: int = Field(1_000_000, ge=1, description="The most ids, the most frequent first.")
+    oov_buckets: int = Field(64, ge=1, description="Shared rows for the ids outside.")
+
+
+class CorpusConfig(Strict):
+    """The items that can be recommended."""
+
+    filter: dict[str, tuple[str | int | float | bool, ...]] = Field(
+        default_factory=dict,
+        description="Only items whose column holds one of the values: `{ in_stock = [true] }`.",
+    )
+    days: int = Field(
+        7, ge=1, description="Without an items source: items with an event in so many days."
+    )
+    unlisted: bool = Field(
+        False, description="Also items that have events but no row in the items snapshot."
+    )
+    display: tuple[str, ...] = Field(
+        (), description="Columns of items shown to people; the first is the name."
+    )
+    attributes: tuple[str, ...] = Field(
+        (), description="Columns of items that requests may filter by."
+    )
+
+
+class StatisticsConfig(Strict):
+    """Data validation: when the day's statistics are anomalous, and what then."""
+
+    on_anomaly: Literal["ignore", "warn", "fail"] = Field(
+        "warn", description="`fail` stops the feature job, exit 3."
+    )
+    max_linf: float = Field(
+        0.3, ge=0, description="L-infinity distance of a category's shares from the day before."
+    )
+    max_js: float = Field(
+        0.3, ge=0, description="Jensen-Shannon divergence of a number from the day before."
+    )
+    max_null_change: float = Field(
+        0.2, ge=0, le=1, description="Change of the share of missing values."
+    )
+    max_unknown: float = Field(
+        0.5, ge=0, le=1, description="Share of values that no earlier day had."
+    )
+    max_volume_change: float = Field(
+        0.8,
+        ge=0,
+        description=(
+            "Change of the number of rows, as a share of the larger one: 0.8 is a factor of 5."
+        ),
+    )

@@ -1,0 +1,138 @@
+"""The tables that say what is measured, what is recommended, and what a version must reach:
+`evaluation`, `mix`, `gate`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from twinspire_core.config.tables.base import Strict
+
+SourceName = Literal["two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class EvaluationConfig(Strict):
+    """What is measured."""
+
+    ks: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 50, 100), description="List lengths.")
+    holdout: float = Field(
+        0.1, ge=0, lt=1, description="Share of users held out of a day's training, at most 10,000."
+    )
+    max_users: int = Field(10_000, ge=1, description="The most users measured.")
+    lately_days: int = Field(1, ge=1, description="Days of the baseline `popular lately`.")
+    slices: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (1, 5, 20),
+        description=(
+            "Users and items are told apart by earlier events: none, fewer than 5, than 20, more."
+        ),
+    )
+    resamples: int = Field(
+        200, ge=0, description="Bootstrap resamples behind the intervals; 0 for none."
+    )
+    als: bool = Field(
+        False,
+        description=(
+            "Also measure matrix factorisation: implicit's ALS as it comes, untuned. Needs `pip"
+            " install 'twinspire[als]'`."
+        ),
+    )
+
+    @field_validator("slices")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError(
+                f"slices begin one after the other, as [1, 5, 20] do; found {list(value)}"
+            )
+        return value
+
+
+class FusionConfig(Strict):
+    """What is recommended: the two-tower's items, mixed with those of simpler sources. Weights are
+    fitted each day, on lists of versions that had not seen it.
+    """
+
+    sources: tuple[SourceName, ...] = Field(
+        ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence"),
+        description=(
+            "What is mixed. With none, or until enough users were there to fit on, the two-tower"
+            " serves alone."
+        ),
+    )
+    neighbours: int = Field(
+        50, ge=1, description="`co_occurrence`: items kept for each item, the nearest."
+    )
+    min_users: int = Field(
+        100,
+        ge=1,
+        description="Users needed to fit on. A slice of fewer has the weights of all users.",
+    )
+
+    @property
+    def pairs(self) -> bool:
+        """Whether items taken together are counted."""
+        return "co_occurrence" in self.sources
+
+
+class GateConfig(Strict):
+    """What a version must reach to go live."""
+
+    metric: str = Field(
+        "recall@50", description="Compared with the newest accepted version's, on the same users."
+    )
+    max_drop: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description=(
+            "The relative loss that is put up with. More is refused, unless its paired 95% interval"
+            " reaches up to no loss: then it may be chance."
+        ),
+    )
+    max_slice_drop: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description=(
+            "The same in each slice of users (`evaluation.slices`); refused when the whole interval"
+            " is beyond. 1 for never."
+        ),
+    )
+    max_lead_drop: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description=(
+            "The same of the lead over the items that the day's other users took most, against the"
+            " median of up to seven versions before; refused when the whole interval is also below"
+            " all of theirs. For logs that change by the day, like news, where a baseline that saw"
+            " nothing of it is easily beaten: 0.3. 1 for never."
+        ),
+    )
+    min_users: int = Field(
+        200,
+        ge=1,
+        description=(
+            "Held-out users needed for a comparison, and in a slice to judge that: of fewer, a"
+            " note."
+        ),
+    )
+    floors: dict[str, _Share] = Field(
+        default_factory=dict,
+        description=(
+            "Least values by measure, of a slice too: `{ 'recall@50' = 0.05, 'recall@50/users:0' ="
+            " 0.01 }`. They hold for the two-tower and for the mix; one named `mix/recall@50` for"
+            " the mix alone, in place of that."
+        ),
+    )
+    ceilings: dict[str, _Share] = Field(
+        default_factory=dict,
+        description=(
+            "Largest values of what should be small: `{ 'gini@50' = 0.95, 'overlap@50' = 0.5, "
+            "'mix/overlap@50' = 0.7, 'popular_share@50' = 0.6 }`."
+        ),
+    )
+    max_corpus_change: float = Field(
+        0.5, ge=0, description="Relative change of the corpus size that is put up with."
+    )

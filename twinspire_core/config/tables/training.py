@@ -1,0 +1,204 @@
+"""The table `train`: the model, its loss, and how it learns."""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from twinspire_core.config.tables.base import ADDED, Duration, Strict, was
+
+
+class FrequencyConfig(Strict):
+    """The streaming estimate of how often an item is in a batch (section 3 of the paper)."""
+
+    buckets: int = Field(
+        1_000_000, ge=1, description="Size of each array; at least 5 times the items."
+    )
+    hashes: int = Field(
+        2,
+        json_schema_extra=was(1),
+        ge=1,
+        le=8,
+        description=(
+            "Independent hash functions, each with an array; the rarest of their answers counts."
+        ),
+    )
+    alpha: float = Field(
+        0.01, gt=0, le=1, description="Learning rate: larger follows faster and is noisier."
+    )
+    initial_gap: int | None = Field(
+        None,
+        json_schema_extra=ADDED,
+        ge=1,
+        description=(
+            "Examples between two hits that are assumed of an item met once; by default as many as"
+            " a day has, and at least 100,000."
+        ),
+    )
+
+
+class NegativesConfig(Strict):
+    """The items that a positive is held against. They add up; each is corrected by its chance of
+    being there.
+    """
+
+    in_batch: Literal["all", "random", "hard", "semi_hard"] = Field(
+        "all",
+        description=(
+            "The batch's other items: all, or per row `k` of them: at random, those of the highest"
+            " scores, or some of a band of scores. The last two are biased: the correction cannot"
+            " know how they were picked."
+        ),
+    )
+    k: int = Field(100, ge=1, description="Items of the batch kept per row, unless all are.")
+    ranks: tuple[int, int] = Field(
+        (100, 500), description="`semi_hard`: the band, by rank from the best, 0 being it."
+    )
+    scores: tuple[float, float] | None = Field(
+        None, description="`semi_hard`: the band by cosine instead of rank."
+    )
+    uniform: int = Field(
+        0, ge=0, description="Items drawn anew each step from the day's catalogue, evenly."
+    )
+    memory: int = Field(
+        0,
+        ge=0,
+        description="Items of earlier batches, as they were encoded then; the newest so many.",
+    )
+    memory_after: int = Field(
+        1_000, ge=0, description="Steps before `memory` sets in: young vectors age fast."
+    )
+    mask_positives: bool = Field(
+        False,
+        description=(
+            "What the same user took elsewhere in the batch is no negative. For baskets and"
+            " playlists: rows of one user and time then stand together, up to a 64th of a batch,"
+            " and share the work of their history."
+        ),
+    )
+
+
+class HistoryEncoderConfig(Strict):
+    """How a history becomes one vector."""
+
+    pooling: Literal["mean", "sqrtn", "recency", "attention"] = Field(
+        "mean",
+        description=(
+            "`sqrtn`: the sum over the root of its length, so that long histories are not drowned"
+            " by what all users share; `recency`: newer items weigh more; `attention`: causal"
+            " self-attention, order matters."
+        ),
+    )
+    half_life: float = Field(
+        10.0, gt=0, description="`recency`: items after which a weight has halved."
+    )
+    layers: int = Field(2, ge=1, description="`attention`: its layers.")
+    heads: int = Field(
+        2,
+        ge=1,
+        description="`attention`: its heads; they divide the width of the items' embedding.",
+    )
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="`attention`: share of values dropped in training."
+    )
+    learning_rate: float = Field(0.001, gt=0, description="`attention`: Adam's, for its weights.")
+
+
+class AuxiliaryConfig(Strict):
+    """A second thing to learn from the same vectors: how much a taken item was liked
+    (`columns.label`). A small head predicts the label from both vectors. It shapes them in training
+    and does not change how items are ranked: lists are by the softmax's cosine.
+    """
+
+    weight: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Of its loss beside the softmax, both being means over the batch; 0 is off.",
+    )
+    loss: Literal["squared", "logistic"] = Field(
+        "squared",
+        description=(
+            "`squared`, in units of the labels' standard deviation; `logistic` for labels from 0"
+            " to 1."
+        ),
+    )
+
+
+class TrainConfig(Strict):
+    """The model and how it learns."""
+
+    dimension: int = Field(64, ge=1, description="Width of the two vectors that are compared.")
+    query_layers: tuple[int, ...] = Field(
+        (),
+        description=(
+            "Hidden layers of the query tower; none did better on both data sets that were tried."
+        ),
+    )
+    item_layers: tuple[int, ...] = Field((), description="Hidden layers of the item tower.")
+    temperature: float = Field(0.15, gt=0, description="Divides the cosine before the softmax.")
+    skip: bool = Field(
+        True,
+        description=(
+            "Add the item's embedding and the history's past the layers, where widths allow it."
+        ),
+    )
+    history: HistoryEncoderConfig = Field(
+        default_factory=HistoryEncoderConfig, description="How a history becomes one vector."
+    )
+    correction: Literal["none", "batch", "expected_count"] = Field(
+        "batch",
+        description=(
+            "`batch` is the paper's log p; `expected_count` leaves the positive alone and weighs"
+            " each negative by how often it is expected; `none` is plain."
+        ),
+    )
+    frequency: FrequencyConfig = Field(
+        default_factory=FrequencyConfig, description="The frequency estimate."
+    )
+    negatives: NegativesConfig = Field(
+        default_factory=NegativesConfig, description="What positives are held against."
+    )
+    auxiliary: AuxiliaryConfig = Field(
+        default_factory=AuxiliaryConfig, description="A second objective."
+    )
+    learning_rate: float = Field(0.1, gt=0, description="Adagrad's.")
+    batch_size: int = Field(
+        256,
+        ge=2,
+        description=(
+            "Examples, and so negatives, per step. Large logs want thousands, and train faster so."
+        ),
+    )
+    epochs: int = Field(
+        3, ge=1, description="Passes from scratch over the window's days. Large logs need one."
+    )
+    warm_epochs: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Passes over the day when training goes on. More fit its few users at everybody's cost."
+        ),
+    )
+    shuffle_minutes: int = Field(
+        60, ge=0, description="`time`: rows are shuffled within blocks of so many minutes."
+    )
+    order: Literal["time", "shuffled"] = Field(
+        "time",
+        description=(
+            "`shuffled`: from scratch over the whole window, which is then held in memory, else"
+            " over the day; for wishes that hardly change meanwhile."
+        ),
+    )
+    id_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of ids replaced by their shared row, so that it suits newcomers.",
+    )
+    seed: int = Field(0, ge=0, description="Of initial weights, shuffling and dropout.")
+    deterministic: bool = Field(False, description="Bit-equal weights on a rerun, slower.")
+    wait: Duration = Field(
+        timedelta(hours=6),
+        description="How long a day waits for unfinished earlier ones while none of them ends.",
+    )
