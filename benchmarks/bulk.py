@@ -34,7 +34,8 @@ WHOLE = {"items": 50_000, "users": (20_000, 100_000), "times": 3}
 QUICK = {"items": 5_000, "users": (4_000, 16_000), "times": 1}
 RUN = """
 import json, resource, sys, time
-from serving.batch.bulk import BATCH, recommend_lines
+from serving.batch.bulk import recommend_lines
+from serving.batch.request_lines import BATCH
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import load
 

@@ -1,9 +1,13 @@
-"""The application: routes, put together."""
+"""The application: routes, put together, and served by a process."""
 
+import logging
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orjson
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
@@ -17,8 +21,16 @@ from serving.http.server_settings import Settings
 from serving.http.service import Service
 from serving.inspector.router import router
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import UsageError
 from twinspire_core.version import __version__
 
+_GRACE = 30  # seconds that requests in flight get at the end
+_KEEP_ALIVE = (
+    # Seconds that an idle connection stays; longer than balancers keep theirs, who else would lose
+    # requests
+    75
+)
+log = logging.getLogger("twinspire.serve")
 ABOUT = """
 Items for users, from the live version of **{name}**. Every answer names the version that all of it comes from.
 
@@ -155,3 +167,52 @@ def _watch(app: FastAPI, service: Service) -> None:
 
 def _json(content: bytes) -> Response:
     return Response(content, media_type=http_errors.JSON)
+
+
+def serve(
+    pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False
+) -> None:
+    """Serves until SIGTERM or SIGINT; then requests in flight are answered, and no new ones taken.
+
+    Raises:
+      UsageError: it cannot listen there.
+    """
+    # A stream of its own: while a version is loaded, what libraries write to standard error is held
+    # back.
+    stream = os.fdopen(os.dup(2), "w", buffering=1)
+    logging.basicConfig(
+        stream=stream,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    log.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    config = uvicorn.Config(
+        create_app(pipeline, settings),
+        log_config=None,
+        access_log=access_log,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    listening = _listen(host, port, config.backlog)
+    shown, at = listening.getsockname()[:2]
+    log.info("listening on http://%s:%s", f"[{shown}]" if ":" in shown else shown, at)
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listening])
+    except (KeyboardInterrupt, SystemExit):  # uvicorn raises the signal anew when it has ended well
+        if not server.started:
+            raise
+    log.info("ended")
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=backlog)
+    except (OSError, OverflowError) as e:
+        raise UsageError(
+            f"A server listens on a free port of an address of this machine; {host}:{port} cannot"
+            f" be had: {e}. Choose another one by --port or --host."
+        ) from e

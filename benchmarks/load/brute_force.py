@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from serving.app import serve
 from serving.http.server_settings import Settings
 from serving.http.service import Service
-from serving.server_process import serve
 from serving.version.loaded_version import Version
 from twinspire_core.blocked_imports import block_import
 from twinspire_core.config.pipeline import load

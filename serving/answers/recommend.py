@@ -1,7 +1,6 @@
 """Answers: the items for users, and the items like an item."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypedDict
 
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.answers.answer_warnings import AnswerWarnings
+from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.retrieval import chosen, find
 from serving.requests.query_rows import (
@@ -22,13 +21,12 @@ from serving.requests.query_rows import (
     Requests,
     complete,
 )
-from serving.version.filters import Filter, Groups, Selected, Values, both, select
+from serving.version.filters import Filter, Groups, Selected, Values, both
+from serving.version.known_values import Unknown, select
 from serving.version.loaded_version import Version
-from serving.version.unseen_values import Unknown
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names
 from twinspire_core.search.index import NONE
-from twinspire_core.sources.candidate_sources import MOST_POPULAR, TWO_TOWER
 
 _COMPARED = 100_000  # ids of items, seconds
 
@@ -40,81 +38,6 @@ class Asked(TypedDict, total=False):
     allow: Values | None
     deny: Values | None
     source: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Recommendations for B queries.
-
-    Attributes:
-      rows: [B, K] int32, rows of the catalogue, best first; -1 where there are no more.
-      scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`,
-        cosines of two vectors; otherwise as serving/answers/retrieval.py says.
-      known: [B] bool, whether the user was found among the version's users; None if it carries
-        none.
-      history: [B] lists of item ids, oldest first, that the answers are based on; None without a
-        history feature.
-      widened: [B] bool, lists for which the first search found too few items that were not seen and
-        pass the filter.
-      told: what the asker should know.
-      source: where the items come from.
-      names: S sources that gave items.
-      shares: [B, K, S] float32, what each gave to an item's score; None where there is but one.
-    """
-
-    rows: np.ndarray
-    scores: np.ndarray
-    widened: np.ndarray
-    told: AnswerWarnings
-    known: np.ndarray | None = None
-    history: pa.ChunkedArray | None = None
-    source: str = TWO_TOWER
-    names: tuple[str, ...] = (TWO_TOWER,)
-    shares: np.ndarray | None = None
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Items per query, [B] int64."""
-        return (self.rows != NONE).sum(1)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the asker of all queries should know."""
-        return self.told.all()
-
-    def notes_of(self, query: int) -> tuple[str, ...]:
-        """What the asker of one query should know."""
-        return self.told.of(query)
-
-    def sources(self, query: int) -> list[list[str]]:
-        """The sources of each item of a list, the one that gave most to its score first."""
-        if self.shares is None:
-            return [list(self.names)] * int(self.counts[query])
-        given = self.shares[query, : self.counts[query]]
-        return [
-            [self.names[n] for n in np.argsort(-one, kind="stable") if one[n] > 0] or [MOST_POPULAR]
-            for one in given
-        ]
-
-    def main_sources(self) -> pa.ListArray:
-        """The source that gave most to each item's score, as Arrow lists, [B]."""
-        there = self.rows != NONE
-        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
-        shares = self.shares if self.shares is not None else np.ones((*self.rows.shape, 1))
-        first = pa.array(shares[there].argmax(axis=1) if there.any() else np.zeros(0, np.int64))
-        return pa.ListArray.from_arrays(ends, pa.array(self.names, pa.string()).take(first))
-
-    def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
-        """Item ids and scores as Arrow lists, [B] each.
-
-        Args:
-          ids: the catalogue's, by row.
-        """
-        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
-        there = self.rows != NONE
-        items = ids.take(pa.array(self.rows[there]))
-        scores = pa.array(self.scores[there])
-        return pa.ListArray.from_arrays(ends, items), pa.ListArray.from_arrays(ends, scores)
 
 
 def recommend(

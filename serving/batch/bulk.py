@@ -1,51 +1,51 @@
-"""Recommendations for a whole file of requests, in bounded memory."""
+"""Recommendations for a whole file of requests, in bounded memory, and the file that they go to."""
 
-import gzip
-import io
-import json
+import os
+import secrets
+import shutil
+import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Unpack
+from typing import Any, Protocol, Unpack
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
-from serving.answers.recommend import Answer, Asked, recommend
+from serving.answers.answer import Answer
+from serving.answers.recommend import Asked, recommend
 from serving.answers.retrieval import chosen
-from serving.batch import list_output
-from serving.requests.query_rows import USER, Refused, Requests, distinct
-from serving.requests.request_lines import PlainLines
+from serving.batch.request_lines import naming_line, read_requests
+from serving.requests.query_rows import USER, Requests
 from serving.version.loaded_version import Version
 from twinspire_core import storage
-from twinspire_core.errors import BadData, UsageError
-from twinspire_core.messages import with_full_stop
+from twinspire_core.errors import UsageError
 from twinspire_core.sources.candidate_sources import TWO_TOWER
 
-BATCH = 2048  # lines answered at a time
 _NOTES = 5  # the most that are kept
-_GZIP = b"\x1f\x8b"
+_ENDINGS = (".jsonl", ".parquet")
+_SCHEMA = pa.schema(
+    [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
+)
+_SOURCES = pa.field("sources", pa.list_(pa.string()))
 
 
-class Lines(NamedTuple):
-    """Some lines of a file.
+class Writer(Protocol):
+    """Takes one batch of results after the other."""
 
-    Attributes:
-      numbers: from 1.
-      offset: bytes of the file read when they were.
-    """
+    def write(self, results: pa.Table) -> None:
+        """Appends rows of `user`, `items`, `scores`, and perhaps `sources`."""
 
-    numbers: list[int]
-    texts: list[bytes]
-    offset: int
+    def close(self) -> None:
+        """Ends the file."""
 
 
 def recommend_lines(
@@ -84,14 +84,14 @@ def recommend_lines(
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
-        list_output.target(out) as target,
+        _output(out) as target,
         _progress(file) as tell,
-        closing(list_output.opened(target, sources=source != TWO_TOWER)) as writer,
+        closing(_writer(target, sources=source != TWO_TOWER)) as writer,
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
         written: Future | None = None
-        for lines, table in prefetched(_parsed(requests, file, queries), 1):
-            with _naming(lines, queries):
+        for lines, table in prefetched(read_requests(requests, file, queries), 1):
+            with naming_line(lines, queries):
                 answer = recommend(version, table, k, now=now, **asked)
             if written:
                 written.result()
@@ -110,54 +110,11 @@ def recommend_lines(
     return {**told, **counts, **speed, "notes": list(notes)[:_NOTES]}
 
 
-def _write(
-    writer: list_output.Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array
-) -> None:
+def _write(writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
     items, scores = answer.lists(ids)
     columns = {"user": users, "items": items, "scores": scores}
     columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
     writer.write(pa.table(columns))
-
-
-def _parsed(requests: Requests, source: Path, file: str) -> Iterator[tuple[Lines, pa.Table]]:
-    """Lines, and the requests that they are, thousands at a time."""
-    plain = PlainLines(requests)
-    for lines in _batches(source):
-        table = plain.table(lines.texts)
-        yield lines, table if table is not None else _looked_at(requests, lines, file)
-
-
-def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
-    """Checks the lines one by one; see `Requests.table`."""
-    objects = []
-    for number, text in zip(lines.numbers, lines.texts, strict=True):
-        try:
-            objects.append(json.loads(text, object_pairs_hook=distinct))
-        except (ValueError, RecursionError) as e:
-            raise _malformed(file, number, f"it is not JSON ({e})", text) from e
-        except Refused as e:
-            raise _malformed(file, number, str(e), text) from e
-    with _naming(lines, file):
-        return requests.table(objects)
-
-
-@contextmanager
-def _naming(lines: Lines, file: str) -> Iterator[None]:
-    """Names the line of a request that is refused."""
-    try:
-        yield
-    except Refused as e:
-        raise _malformed(file, lines.numbers[e.row], str(e), lines.texts[e.row]) from e
-
-
-def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
-    shown = text.decode(errors="replace").strip()
-    shown = shown if len(shown) <= 200 else shown[:200] + "…"
-    return BadData(
-        f"Every line of the queries is one JSON object, as in serving requests; line {number} of"
-        f" {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run"
-        " again."
-    )
 
 
 def _count(counts: dict[str, int], answer: Answer, users: pa.ChunkedArray, k: int) -> None:
@@ -166,27 +123,6 @@ def _count(counts: dict[str, int], answer: Answer, users: pa.ChunkedArray, k: in
     counts["short"] += int((answer.counts < k).sum())
     if answer.known is not None:
         counts["unknown_users"] += int((users.is_valid().to_numpy() & ~answer.known).sum())
-
-
-def _batches(source: Path) -> Iterator[Lines]:
-    with source.open("rb") as raw:
-        zipped = raw.read(2) == _GZIP
-        raw.seek(0)
-        text: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-        numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip())
-        try:
-            while batch := list(islice(numbered, BATCH)):
-                numbers, texts = map(list, zip(*batch, strict=True))
-                yield Lines(numbers, texts, _offset(raw))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-            raise BadData(
-                f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it"
-                " again."
-            ) from e
-
-
-def _offset(raw: BinaryIO) -> int:
-    return raw.seek(0, io.SEEK_CUR)
 
 
 @contextmanager
@@ -212,3 +148,86 @@ def _progress(source: Path) -> Iterator[Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=source.stat().st_size, done=0)
         yield lambda offset, done: progress.update(task, completed=offset, done=done)
+
+
+def _output(out: str | None) -> AbstractContextManager[Path]:
+    """A local file to write to, which becomes `out`, or standard output, if the block ends well.
+
+    Raises:
+      UsageError: its ending says no format, or it is a folder.
+    """
+    return _appearing(out) if out else _to_standard_output()
+
+
+@contextmanager
+def _to_standard_output() -> Iterator[Path]:
+    """A local file that is copied there if the block ends well: whoever reads gets all lists or
+    none.
+    """
+    with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+        file = Path(scratch, "recs.jsonl")
+        yield file
+        try:
+            with file.open("rb") as lines:
+                shutil.copyfileobj(lines, sys.stdout.buffer)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _appearing(uri: str) -> Iterator[Path]:
+    """A local file that becomes `uri` if the block ends well, and vanishes if it does not."""
+    if not uri.endswith(_ENDINGS):
+        raise UsageError(
+            f"The format of the output goes by its ending, {' or '.join(_ENDINGS)}; found {uri}."
+        )
+    if storage.is_remote(uri):
+        folder, name = uri.rsplit("/", 1)
+        with tempfile.TemporaryDirectory(prefix="twinspire-recs-") as scratch:
+            yield Path(scratch, name)
+            storage.upload_tree(Path(scratch), folder)
+        return
+    place = Path(uri)
+    if place.is_dir():
+        raise UsageError(f"The output is a file; {uri} is a folder.")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch_file = place.with_name(f".tmp-{secrets.token_hex(4)}-{place.name}")
+    try:
+        yield scratch_file
+        os.replace(scratch_file, place)
+    finally:
+        scratch_file.unlink(missing_ok=True)
+
+
+def _writer(file: Path, *, sources: bool) -> Writer:
+    """What writes to a file of `_output`.
+
+    Args:
+      file: its ending says the format.
+      sources: whether each item's source is told.
+    """
+    schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
+    return _ParquetWriter(file, schema) if file.suffix == ".parquet" else _JsonWriter(file)
+
+
+class _ParquetWriter:
+    def __init__(self, target: Path, schema: pa.Schema) -> None:
+        self._file = pq.ParquetWriter(target, schema, compression="zstd")
+
+    def write(self, results: pa.Table) -> None:
+        self._file.write_table(results.cast(self._file.schema))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JsonWriter:
+    def __init__(self, target: Path) -> None:
+        self._file = target.open("wb")
+
+    def write(self, results: pa.Table) -> None:
+        pl.DataFrame(pl.from_arrow(results)).write_ndjson(self._file)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,6 +1,6 @@
 """A published version over HTTP: `twinspire serve PIPELINE`. Explained in docs/serving.md.
 
-What is where; serving/app.py puts the routes together, serving/server_process.py is the process:
+What is where; serving/app.py puts the routes together and serves them:
 
     service.py          what the routes share
     server_settings.py  what a deployment chooses
@@ -8,7 +8,6 @@ What is where; serving/app.py puts the routes together, serving/server_process.p
     openapi.py          the same bodies, described
     api_page.py         that description as a page
     hot_swap.py         the live version: picked up, warmed up, swapped
-    warm_up.py          what a version is asked before it answers anybody
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
     handlers.py         a batch, answered
     middleware.py       who may ask, and what is counted of each request

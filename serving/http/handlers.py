@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.answers.recommend import Answer, recommend, similar
+from serving.answers.answer import Answer
+from serving.answers.recommend import recommend, similar
 from serving.answers.retrieval import chosen
 from serving.http.bodies import Asked, Like, Options, refused
 from serving.http.http_errors import Problem

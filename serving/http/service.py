@@ -7,12 +7,11 @@ from typing import Any
 from serving.answers.retrieval import available
 from serving.http.bodies import Asked
 from serving.http.handlers import answer
-from serving.http.hot_swap import LiveVersion
+from serving.http.hot_swap import LiveVersion, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome
 from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
-from serving.http.warm_up import warm
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline

@@ -9,19 +9,17 @@ from starlette.responses import HTMLResponse
 
 from index_builder.registry.registry import Registry
 from serving.http import bodies
-from serving.http.hot_swap import Served
+from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
 from serving.http.service import Service
-from serving.http.warm_up import warm
 from serving.inspector import templating
 from serving.inspector.address import Address
-from serving.inspector.live_view import Log
-from serving.inspector.version_cache import VersionCache
-from serving.inspector.version_view import VersionView, compared, like, recommended
+from serving.inspector.list_view import ListView, compared, like, recommended
+from serving.inspector.version_cache import Log, VersionCache
 from serving.version.loaded_version import Version
 from twinspire_core.errors import TwinspireError, UsageError
 
-Ask = Callable[[Version, bool], VersionView]
+Ask = Callable[[Version, bool], ListView]
 """Asks a version, which is the live one or is not."""
 REPORT = "report.html"
 _HEADERS = {
@@ -90,7 +88,7 @@ class Inspector:
             return self._problem(request, e)
         form = replace(form, version=version, against=against)
         shown = dict.fromkeys([version or served.version.id, *([against] if against else [])])
-        panels, problem = list[VersionView](), None
+        panels, problem = list[ListView](), None
         try:
             if checked:
                 ask = checked(form)
@@ -120,19 +118,19 @@ class Inspector:
         )
         return lambda version, live: like(version, live, asked)
 
-    def _panel(self, name: str, served: Served, ask: Ask) -> VersionView:
+    def _panel(self, name: str, served: Served, ask: Ask) -> ListView:
         if name == served.version.id:
             return ask(served.version, True)
         try:
             version = self._shelf.get(name)
         except Exception as e:  # whatever is wrong with it, the page says so
-            return VersionView(
+            return ListView(
                 version=name, live=False, problem=f"{name} cannot be loaded: {e}", status=409
             )
         return (
             ask(version, False)
             if version
-            else VersionView(version=name, live=False, loading=True, status=202)
+            else ListView(version=name, live=False, loading=True, status=202)
         )
 
     def _named(self, text: str) -> str:

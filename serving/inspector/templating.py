@@ -18,9 +18,8 @@ from serving.answers.retrieval import available
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address, query_features
-from serving.inspector.corpus_view import CorpusView
-from serving.inspector.live_view import cards, headline, moment
-from serving.inspector.version_view import SOURCES, VersionView
+from serving.inspector.list_view import ListView
+from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
 from serving.requests.query_rows import STRINGS, TIME
 from serving.requests.request_values import most
 from twinspire_core.config.pipeline import Pipeline
@@ -80,7 +79,7 @@ def view(
     served: Served,
     form: Address,
     choices: Sequence[Choice],
-    panels: Sequence[VersionView],
+    panels: Sequence[ListView],
     problem: Exception | None,
 ) -> str:
     """A list, or two, with the form that asks for them.

@@ -1,11 +1,15 @@
-"""Versions besides the live one: loaded when somebody looks at them, and a few of them kept."""
+"""Versions besides the live one: which there are, loaded when somebody looks at them, and a few of
+them kept.
+"""
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, Thread
 
+from index_builder.registry.registry import Registry, Status
 from serving.version.loaded_version import Version
 
 log = logging.getLogger("twinspire.serve")
@@ -83,3 +87,28 @@ class VersionCache:
             place.failure = e
         else:
             place.version = opened
+
+
+class Log:
+    """Which versions there are: the log is read at most every few seconds, and what it said last
+    holds if it cannot be.
+
+    Args:
+      registry: whose.
+      fresh: seconds that a reading is good for.
+    """
+
+    def __init__(self, registry: Registry, fresh: float = 5.0) -> None:
+        self._registry, self._fresh, self._lock = registry, fresh, Lock()
+        self._next, self._found = 0.0, list[Status]()
+
+    def stored(self) -> list[Status]:
+        """Versions whose files are there, the newest day first."""
+        with self._lock:
+            if time.monotonic() >= self._next:
+                try:
+                    self._found = [one for one in self._registry.statuses() if one.stored]
+                except Exception as e:  # the live version is shown whatever is wrong with the store
+                    log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
+                self._next = time.monotonic() + self._fresh
+            return self._found

@@ -1,240 +1,190 @@
-"""One version's answer, as it is shown: what the API answers, with the reasons why each item is
-there.
+"""What is shown of a version itself: cards of the live one, what there is to choose from, and which
+items are popular or new.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
-import orjson
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from index_builder.report.report_blocks import LISTS
+from index_builder.report.report_blocks import LISTS, Card
 from serving.answers import retrieval
-from serving.http.bodies import Asked, Like
-from serving.http.handlers import alike, answer
-from serving.http.http_errors import TYPES, Problem
-from serving.http.prometheus import Metrics
-from serving.inspector.address import query_features
-from serving.inspector.corpus_view import Tag, tags_of_items
-from serving.requests.query_rows import PAST, TIME, Requests
+from serving.answers.retrieval import available
+from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
+from twinspire_core.metrics.diversity import popular_items
 
 SOURCES = {name: LISTS[name] for name in retrieval.SOURCES}
-_BASIS = {
-    "stored_user": "what the version knows of the user",
-    "history": "the history",
-    "features": "the features",
-    "id": "the user's id alone: this version carries no users",
-    "nothing": "nothing: this is what anybody gets now",
-}
-_uncounted = Metrics()  # who looks is no traffic
+_VALUES = 200  # of an attribute; the others can be typed
+_USERS = 100  # proposed; any other can be typed
+
+_seen: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
+
+
+class Tag(NamedTuple):
+    """A reason.
+
+    Attributes:
+      kind: `seen`, `popular`, `new`, or a source.
+      label: in two words.
+      title: in one sentence.
+    """
+
+    kind: str
+    label: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """An item.
+class CorpusView:
+    """Of one version.
 
     Attributes:
-      about: the display columns but the name.
-      score: None in a history.
-      there: whether it is in the catalogue.
-      tags: why it is here.
-      moved: how many places higher it is than in the other list; None where there is no other list,
-        or not this item.
-      alone: whether the other list lacks it.
+      values: the most frequent values of each attribute, as text, by its name.
+      users: ids, spread over all of the version's users.
+      popular: [N] bool, the fewest items that have half of the last days' events; None where that
+        is not known.
+      events: [N] int64, of each item in the count window; None where that is not known.
     """
 
-    item: str
-    name: str
-    about: str
-    score: float | None = None
-    there: bool = True
-    tags: Sequence[Tag] = ()
-    moved: int | None = None
-    alone: bool = False
+    values: dict[str, list[str]]
+    users: list[str]
+    popular: np.ndarray | None
+    events: np.ndarray | None
+
+    @classmethod
+    def of(cls, version: Version) -> "CorpusView":
+        """Reads it off a version, once."""
+        if version not in _seen:
+            _seen[version] = cls._read(version)
+        return _seen[version]
+
+    @classmethod
+    def _read(cls, version: Version) -> "CorpusView":
+        items, nominators = version.items, version.nominators
+        return cls(
+            values={
+                name: _frequent(items[attribute_name(name)].combine_chunks())
+                for name in version.pipeline.corpus.attributes
+                if attribute_name(name) in items.column_names
+            },
+            users=version.users.some(_USERS) if version.users is not None else [],
+            popular=popular_items(nominators.lately, items["_lately"].to_numpy())
+            if nominators
+            else None,
+            events=items["_popular"].to_numpy() if nominators else None,
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionView:
-    """A version's answer.
-
-    Attributes:
-      version: its id.
-      live: whether it is the live one.
-      loading: it is not there yet.
-      problem: why there is no answer.
-      status: of HTTP, were it alone.
-      source: where the items come from.
-      basis: what the answer rests on.
-      unknown: the user is asked for by an id that means nothing to the version, and nothing else is
-        said.
-      history: newest first; None for items like an item.
-      knows: what the version knows of the user.
-      item: that others are compared with.
-      facts: about that item.
-      shared: items that the other list has as well; None without one.
-    """
-
-    version: str
-    live: bool
-    loading: bool = False
-    problem: str | None = None
-    status: int = 200
-    source: str | None = None
-    basis: str = ""
-    unknown: bool = False
-    rows: Sequence[Row] = ()
-    history: Sequence[Row] | None = None
-    knows: Sequence[tuple[str, str]] = ()
-    notes: Sequence[str] = ()
-    item: Row | None = None
-    facts: Sequence[tuple[str, str]] = ()
-    shared: int | None = None
+def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
+    """Whether items of the corpus are popular, or new or rare; `rows` are their positions in it."""
+    catalogue, days = CorpusView.of(version), version.pipeline.window.count_days
+    popular = Tag(
+        "popular", "popular", "One of the few items that had half of the last days' events."
+    )
+    new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
+    return [
+        [
+            *([popular] if catalogue.popular is not None and catalogue.popular[row] else []),
+            *([new] if catalogue.events is not None and not catalogue.events[row] else []),
+        ]
+        for row in rows
+    ]
 
 
-def recommended(version: Version, live: bool, requests: Requests, asked: Asked) -> VersionView:
-    """The items for a user.
+def _frequent(values: pa.Array) -> list[str]:
+    if isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        values = values.flatten()
+    counts = pc.value_counts(values.drop_null())
+    order = pc.sort_indices(counts.field("counts"), [("", "descending")])
+    return [_text(value) for value in counts.field("values").take(order[:_VALUES]).to_pylist()]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def cards(served: Served, zone: tzinfo) -> list[Card]:
+    """What is to be known of the live version.
 
     Args:
-      version: what answers.
-      live: whether it is the live one.
-      requests: what queries may hold.
-      asked: one query, with display columns.
+      served: it, and since when it answers.
+      zone: of the times shown.
     """
-    outcome = answer(version, requests, [asked], _uncounted)[0]
-    if isinstance(outcome, Exception):
-        return _refused(version, live, outcome)
-    found = orjson.loads(outcome)
-    known, taken = _stored(version, found["user"])
-    taken |= {one["item"] for one in found["history"]}
-    unknown = (
-        found["user"] is not None and found["known"] is False and found["based_on"] == "nothing"
-    )
-    return VersionView(
-        version=version.id,
-        live=live,
-        status=404 if unknown else 200,
-        source=SOURCES[found["source"]],
-        basis=_BASIS[found["based_on"]],
-        unknown=unknown,
-        rows=_rows(version, found, taken),
-        history=[_row(one, there="name" in one) for one in found["history"]],
-        knows=known,
-        notes=found.get("notes", ()),
-    )
-
-
-def like(version: Version, live: bool, asked: Like) -> VersionView:
-    """The items like an item.
-
-    Args:
-      version: what answers.
-      live: whether it is the live one.
-      asked: with display columns.
-    """
-    try:
-        found = orjson.loads(alike(version, asked))
-    except Problem as e:
-        return _refused(version, live, e)
-    place = int(version.rows([asked.item])[0])
-    return VersionView(
-        version=version.id,
-        live=live,
-        rows=_rows(version, found, set()),
-        notes=found.get("notes", ()),
-        item=_row(version.describe([place])[0], tags=tags_of_items(version, [place])[0]),
-        facts=_facts(version, place),
-    )
-
-
-def compared(panels: Sequence[VersionView]) -> list[VersionView]:
-    """Says of two lists' items how they moved, from the first list to the second."""
-    if len(panels) != 2 or any(one.loading or one.problem for one in panels):
-        return list(panels)
-    first, second = ({row.item: place for place, row in enumerate(one.rows)} for one in panels)
-    shared = len(first.keys() & second.keys())
-    before = [replace(row, alone=row.item not in second) for row in panels[0].rows]
-    after = [
-        replace(row, moved=first[row.item] - place)
-        if row.item in first
-        else replace(row, alone=True)
-        for place, row in enumerate(panels[1].rows)
+    version, quality = served.version, served.version.manifest.quality
+    manifest = version.manifest
+    found = [
+        Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
+        Card("answers since", f"{served.since.astimezone(zone):%H:%M}", moment(served.since, zone)),
+        *_quality(quality),
+        Card("items", f"{manifest.items:,}", f"vectors of {manifest.dimension} numbers"),
+        Card(
+            "users",
+            f"{version.users.count():,}" if version.users is not None else "none",
+            "carried with it",
+        ),
+        Card("index", version.index.settings.kind.replace("_", " "), _recall(quality)),
+        Card(
+            "sources",
+            str(len(available(version))),
+            ", ".join(SOURCES[one] for one in available(version)),
+        ),
     ]
-    return [
-        replace(panels[0], rows=before, shared=shared),
-        replace(panels[1], rows=after, shared=shared),
-    ]
+    return [card for card in found if card.value]
 
 
-def _refused(version: Version, live: bool, error: Exception) -> VersionView:
-    if not isinstance(error, Problem):
-        raise error
-    return VersionView(
-        version=version.id, live=live, problem=str(error), status=TYPES[error.type][0]
+def moment(at: datetime, zone: tzinfo) -> str:
+    """A time, such as 25 Nov 2026, 15:04 UTC."""
+    return f"{at.astimezone(zone):%-d %b %Y, %H:%M %Z}"
+
+
+def headline(quality: Mapping[str, Any]) -> str | None:
+    """The figure by which the gate judged a version, such as recall@50 0.211."""
+    value = quality.get("candidate")
+    return None if value is None else f"{quality.get('metric', 'quality')} {value:.3f}"
+
+
+def _quality(quality: Mapping[str, Any]) -> list[Card]:
+    metric = quality.get("metric", "quality")
+    if quality.get("candidate") is None:
+        return [Card("quality", "–", "was not measured")]
+    before = quality.get("baseline")
+    note = (
+        f"of {quality['users']:,} held-out users" if quality.get("users") else "of held-out users"
     )
-
-
-def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[Row]:
-    mains = found.get("sources", [None] * len(found["items"]))
-    slices = tags_of_items(version, version.rows(found["items"]).tolist())
-    seen = Tag("seen", "seen before", "The user had it before.")
-    return [
-        _row(
-            one,
-            score=score,
-            tags=[
-                *([seen] if one["item"] in taken else []),
-                *tags,
-                *(
-                    [Tag(main, f"source: {SOURCES[main]}", "It gave most to the score.")]
-                    if main
-                    else []
-                ),
-            ],
-        )
-        for one, score, tags, main in zip(
-            found["display"], found["scores"], slices, mains, strict=True
+    found = [
+        Card(
+            metric,
+            f"{quality['candidate']:.3f}",
+            note + (f"; its parent {before:.3f}" if before else ""),
         )
     ]
+    mix = quality.get("mix") or {}
+    if mix.get("candidate") is not None:
+        found.append(
+            Card(
+                f"{metric}, mix",
+                f"{mix['candidate']:.3f}",
+                f"of {mix.get('users', 0):,} held-out users",
+            )
+        )
+    return found
 
 
-def _row(described: Mapping[str, str | None], **more: Any) -> Row:
-    about = [
-        text
-        for name, text in described.items()
-        if name not in ("item", "name") and text is not None
-    ]
-    item = str(described["item"])
-    return Row(item=item, name=described.get("name") or item, about=" · ".join(about), **more)
+def _recall(quality: Mapping[str, Any]) -> str:
+    recall = quality.get("index_recall")
+    return "" if recall is None else f"finds {recall:.1%} of the exact neighbours"
 
 
-def _stored(version: Version, user: str | None) -> tuple[list[tuple[str, str]], set[str]]:
-    """What a version knows of a user: features, and items that were taken."""
-    if user is None or version.users is None:
-        return [], set()
-    table, known = version.users.find([user])
-    if not known[0]:
-        return [], set()
-    stored: dict[str, Any] = table.to_pylist()[0]
-    own = [one.name for one in query_features(version.pipeline) if one.type != TIME]
-    told = [(name, _text(stored[name])) for name in own if stored.get(name) is not None]
-    return told, set(stored.get(PAST) or ())
-
-
-def _facts(version: Version, row: int) -> list[tuple[str, str]]:
-    pipeline, stored = version.pipeline, version.items.slice(row, 1).to_pylist()[0]
-    told = [(name, stored.get(attribute_name(name))) for name in pipeline.corpus.attributes]
-    told += [
-        (f"events in {pipeline.window.count_days} days", stored.get("_popular")),
-        ("lately", stored.get("_lately")),
-    ]
-    return [(name, _text(value)) for name, value in told if value is not None]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _origin(manifest: Any) -> str:
+    if manifest.refreshes:
+        return (
+            f"catalogue of {manifest.corpus_date or manifest.date}, towers of {manifest.refreshes}"
+        )
+    return f"trained on from {manifest.parent}" if manifest.parent else "trained from scratch"

@@ -12,10 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
-from serving.version.filters import Attributes
-from serving.version.id_lookup import IdTable
-from serving.version.unseen_values import Vocabularies
-from serving.version.user_store import UserStore
+from serving.version.known_values import Attributes, Vocabularies
+from serving.version.user_store import IdTable, UserStore
 from twinspire_core.blocked_imports import light
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import manifest

@@ -8,8 +8,8 @@ import bulk
 import pytest
 from load import world
 
+from serving.batch.request_lines import PlainLines
 from serving.requests.query_rows import Requests
-from serving.requests.request_lines import PlainLines
 from twinspire_core.config.pipeline import load
 
 

@@ -122,7 +122,7 @@ def _score_version(
     from index_builder.registry.registry import Registry
     from model import score_lists
     from model.evaluation.list_files import read_table
-    from serving.version.filters import Attributes, select
+    from serving.version.known_values import Attributes, select
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion import fuse
 

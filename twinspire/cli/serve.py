@@ -67,8 +67,8 @@ def serve(
     # in their way.
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
+    from serving.app import serve as serve_forever
     from serving.http.server_settings import Settings
-    from serving.server_process import serve as serve_forever
 
     settings = Settings(
         token=token, poll=poll, max_k=max_k, max_body=max_body_kb << 10, max_batch=max_batch

@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from serving.answers.recommend import Answer, Asked, recommend, similar
+from serving.answers.answer import Answer
+from serving.answers.recommend import Asked, recommend, similar
 from serving.batch.bulk import recommend_lines
 from serving.requests.query_rows import user_error
 from serving.version.filters import Values

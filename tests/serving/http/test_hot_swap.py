@@ -18,9 +18,8 @@ from index_builder.registry.registry import Registry
 from serving.app import create_app
 from serving.http.bodies import Like, asked
 from serving.http.handlers import alike, answer
-from serving.http.hot_swap import LiveVersion
+from serving.http.hot_swap import LiveVersion, warm
 from serving.http.prometheus import Metrics
-from serving.http.warm_up import warm
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.inspector.live_view import Log
-from serving.inspector.version_cache import VersionCache
+from serving.inspector.version_cache import Log, VersionCache
 from tests.serving.http.conftest import until
 from twinspire_core.errors import BadData
 

@@ -12,8 +12,9 @@ from serving.answers import filtered_search
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.recommend import recommend, similar
 from serving.requests.query_rows import Refused
-from serving.version import filters
-from serving.version.filters import Attributes, Filter
+from serving.version import known_values
+from serving.version.filters import Filter
+from serving.version.known_values import Attributes
 from serving.version.loaded_version import Version
 from tests.serving.answers.test_retrieval import ALL, files, mix
 from tests.serving.conftest import ATTRIBUTES, publish
@@ -127,9 +128,9 @@ def test_notes_say_what_a_filter_leaves(version):
 
 def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     looked = []
-    real = filters.nearest_names
+    real = known_values.nearest_names
     monkeypatch.setattr(
-        filters, "nearest_names", lambda *given: looked.append(given) or real(*given)
+        known_values, "nearest_names", lambda *given: looked.append(given) or real(*given)
     )
     values = ["od" + "d" * n for n in range(2, 300)]
     said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).notes
@@ -144,7 +145,7 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
         "_attribute_kind",
         [[f"k{n}" for n in range(12)]],
     )
-    monkeypatch.setattr(filters, "COMPARED", 11)
+    monkeypatch.setattr(known_values, "COMPARED", 11)
     assert (
         "mean"
         not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).notes[0]

@@ -8,12 +8,12 @@ from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
 from serving.inspector import templating
 from serving.inspector.address import Address
-from serving.inspector.version_view import Row, VersionView, compared, recommended
+from serving.inspector.list_view import ListView, Row, compared, recommended
 from serving.requests.query_rows import Requests
 
 
-def panel(items: str, **more) -> VersionView:
-    return VersionView(
+def panel(items: str, **more) -> ListView:
+    return ListView(
         version="v", live=False, rows=[Row(item=one, name=one, about="") for one in items], **more
     )
 

@@ -1,22 +1,33 @@
-"""Requests, as JSON lines, become columns without a look at each.
+"""A file of requests, as JSON lines, becomes tables of rows, thousands of lines at a time.
 
 Arrow's JSON reader takes a batch of lines in one go. It reads what it is told to expect and nothing
 else; what is not plain, mistakes and rare ways of writing things alike, is left to
-`Requests.table`, which looks at each line and says what is wrong with it. Where this module gives a
+`Requests.table`, which looks at each line and says what is wrong with it. Where `PlainLines` gives a
 table, that one would give the same.
 """
 
+import gzip
 import io
-from collections.abc import Sequence
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from serving.requests.query_rows import ALLOW, DENY, TIME, Requests
+from serving.requests.query_rows import ALLOW, DENY, TIME, Refused, Requests, distinct
 from serving.requests.request_values import LARGEST, most
+from twinspire_core.errors import BadData
+from twinspire_core.messages import with_full_stop
 
+BATCH = 2048  # lines answered at a time
+_GZIP = b"\x1f\x8b"
 # Until it is known that they fit
 _WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}
 
@@ -95,3 +106,78 @@ class PlainLines:
         if pa.types.is_floating(values.type):
             return bool((np.abs(known.to_numpy()) <= LARGEST).all())  # nor is NaN
         return True
+
+
+class Lines(NamedTuple):
+    """Some lines of a file.
+
+    Attributes:
+      numbers: from 1.
+      offset: bytes of the file read when they were.
+    """
+
+    numbers: list[int]
+    texts: list[bytes]
+    offset: int
+
+
+def read_requests(requests: Requests, source: Path, file: str) -> Iterator[tuple[Lines, pa.Table]]:
+    """Lines, and the requests that they are, thousands at a time."""
+    plain = PlainLines(requests)
+    for lines in _batches(source):
+        table = plain.table(lines.texts)
+        yield lines, table if table is not None else _looked_at(requests, lines, file)
+
+
+def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
+    """Checks the lines one by one; see `Requests.table`."""
+    objects = []
+    for number, text in zip(lines.numbers, lines.texts, strict=True):
+        try:
+            objects.append(json.loads(text, object_pairs_hook=distinct))
+        except (ValueError, RecursionError) as e:
+            raise _malformed(file, number, f"it is not JSON ({e})", text) from e
+        except Refused as e:
+            raise _malformed(file, number, str(e), text) from e
+    with naming_line(lines, file):
+        return requests.table(objects)
+
+
+@contextmanager
+def naming_line(lines: Lines, file: str) -> Iterator[None]:
+    """Names the line of a request that is refused."""
+    try:
+        yield
+    except Refused as e:
+        raise _malformed(file, lines.numbers[e.row], str(e), lines.texts[e.row]) from e
+
+
+def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
+    shown = text.decode(errors="replace").strip()
+    shown = shown if len(shown) <= 200 else shown[:200] + "…"
+    return BadData(
+        f"Every line of the queries is one JSON object, as in serving requests; line {number} of"
+        f" {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run"
+        " again."
+    )
+
+
+def _batches(source: Path) -> Iterator[Lines]:
+    with source.open("rb") as raw:
+        zipped = raw.read(2) == _GZIP
+        raw.seek(0)
+        text: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
+        numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip())
+        try:
+            while batch := list(islice(numbered, BATCH)):
+                numbers, texts = map(list, zip(*batch, strict=True))
+                yield Lines(numbers, texts, _offset(raw))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+            raise BadData(
+                f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it"
+                " again."
+            ) from e
+
+
+def _offset(raw: BinaryIO) -> int:
+    return raw.seek(0, io.SEEK_CUR)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.batch.request_lines import PlainLines
 from serving.requests.query_rows import Refused, Requests, distinct
-from serving.requests.request_lines import PlainLines
 from twinspire_core.config.pipeline import Pipeline
 
 PIPELINE = Pipeline.model_validate(
