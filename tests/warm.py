@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from twinspire.runs.processes import die_with_parent
+from examples.local_airflow.processes import die_with_parent
 
 LIMIT = 600
 """Seconds after which a command is taken to hang."""

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from examples.local_airflow import processes
 from examples.local_airflow.rest import Rest
-from twinspire.runs import processes
 from twinspire_core.errors import TryAgain, UsageError
 
 MARK = "TWINSPIRE_LOCAL_AIRFLOW"

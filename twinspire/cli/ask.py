@@ -1,5 +1,7 @@
-"""Asking a published version."""
+"""Asking a published version: by a command, or over HTTP."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -11,10 +13,12 @@ from twinspire.cli.options import (
     PipelineFile,
     VersionOption,
     by_attribute,
+    console,
     open_pipeline,
 )
 from twinspire_core.errors import UsageError
 
+TOKEN = "TWINSPIRE_TOKEN"  # noqa: S105
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")]
 
 
@@ -93,3 +97,81 @@ def similar(
     from twinspire.cli.show_lists import similar_items
 
     similar_items(open_pipeline(pipeline), item, k, version, as_json, **filters)
+
+
+def serve(
+    pipeline: PipelineFile,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 is every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help=f"Holds the token that clients must send; else {TOKEN} of the environment.",
+        ),
+    ] = None,
+    poll: Annotated[
+        float,
+        typer.Option(min=0.1, max=3600, help="Seconds between two looks for a new live version."),
+    ] = 2.0,
+    max_k: Annotated[int, typer.Option(min=1, help="The most items of one list.")] = 1000,
+    max_body_kb: Annotated[
+        int, typer.Option(min=1, help="The largest request body, in KiB.")
+    ] = 1024,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="The most queries that are answered as one batch.")
+    ] = 64,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Log a line per request; costs throughput.")
+    ] = False,
+) -> None:
+    """Serve the live version over HTTP: recommendations, similar items, health, metrics.
+
+    `curl 127.0.0.1:8000/v1/recommend -d '{"query": {"user": "1"}, "k": 10}'` asks for a user that
+    the version knows; `{"query": {"history": ["981760", "1029743"], "age_group": "35-44"}}`
+    describes one. `/docs` lists all paths and the keys of this pipeline's queries. `/` is a page
+    for people: any user's history beside the list, and why each item is in it.
+
+    A version that goes live (`run`, `promote`, `rollback`) is picked up by itself: it is loaded and
+    warmed up beside the one that answers, and takes over between two answers. One that is damaged
+    is told in `/v1/version`, and the old one keeps answering. SIGTERM ends the server after the
+    answers in flight.
+
+    Only this machine can ask, unless `--host` says otherwise; set a token then.
+    """
+    opened = open_pipeline(pipeline)
+    token = _token(token_file)
+    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+        console.print(
+            f"Everybody who reaches {host}:{port} can ask: no token is set ({TOKEN} or"
+            " --token-file)."
+        )
+    # The batches' thread and the event loop share the cores; more threads per operation would get
+    # in their way.
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(name, "1")
+    from serving.app import serve as serve_forever
+    from serving.http.server_settings import Settings
+
+    settings = Settings(
+        token=token, poll=poll, max_k=max_k, max_body=max_body_kb << 10, max_batch=max_batch
+    )
+    serve_forever(opened, settings, host, port, access_log=access_log)
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(TOKEN, "").strip() or None
+    try:
+        token = file.read_text().strip()
+    except OSError as e:
+        raise UsageError(
+            f"--token-file names a file that holds a token; {file} cannot be read: {e}."
+        ) from e
+    if not token:
+        raise UsageError(f"--token-file names a file that holds a token; {file} is empty.")
+    return token

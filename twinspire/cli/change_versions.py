@@ -1,6 +1,7 @@
 """Changes to published versions: which is live, which are kept."""
 
 import time
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Annotated
 
@@ -9,7 +10,8 @@ import typer
 from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
 from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
-from twinspire.runs.unused_attempts import delete_working_files, unused_working_files
+from twinspire.runs.stages import REFRESH, STAGES
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 
@@ -136,3 +138,38 @@ def _needed(pipeline: Pipeline, registry: Registry, spare: list[str]) -> set[str
     newest = registry.accepted_before(date.max)
     manifests = [registry.manifest(version) for version in kept] + ([newest] if newest else [])
     return {attempts.place(pipeline, manifest.sources["train"]) for manifest in manifests}
+
+
+def unused_working_files(
+    pipeline: Pipeline, needed: set[str], *, keep_days: int, today: date
+) -> list[str]:
+    """Attempts of days older than `keep_days`, and of kept days those that a newer committed
+    attempt replaced.
+
+    Args:
+      pipeline: whose working files.
+      needed: URIs of attempts that must stay whatever their age.
+      keep_days: days kept.
+      today: counted from here.
+
+    Returns: URIs of attempt folders.
+    """
+    unused: list[str] = []
+    for day in attempts.days(pipeline):
+        is_old = (today - day).days > keep_days
+        for stage in (*STAGES, REFRESH.name):
+            home = storage.join(attempts.day_uri(pipeline, day), stage)
+            uris = [storage.join(home, name) for name in storage.list_names(home)]
+            if not is_old:
+                # Attempts after the newest committed one may still be written to.
+                newest = attempts.latest(pipeline, day, stage)
+                uris = uris[: uris.index(newest.uri)] if newest else []
+            unused += [uri for uri in uris if uri not in needed]
+    return unused
+
+
+def delete_working_files(uris: Iterable[str]) -> None:
+    """Deletes attempts: first what makes them visible, then their files."""
+    for uri in uris:
+        storage.delete_file(storage.join(uri, attempts.DONE))
+        storage.delete_tree(uri)

@@ -1,8 +1,6 @@
-"""The daily run: its day, its stages, all of them in order, and what came of it."""
+"""The stages of a day as commands, all of them in order, and the refresh between two days."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -16,16 +14,18 @@ from twinspire.cli.options import (
     PromoteOption,
     Run,
     console,
+    json_on_error,
     open_pipeline,
     parse_date,
     print_json,
+    resolve_day,
 )
-from twinspire.runs import day_order, run_leases, runner
+from twinspire.runs import run_leases, runner
 from twinspire.runs.refresh import catch_up
+from twinspire.runs.refresh import refresh as refresh_catalogue
 from twinspire.runs.stages import STAGES
 from twinspire_core.blocked_imports import leave_out
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
 from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire_core.messages import format_message
 
@@ -35,87 +35,6 @@ _ENDS: dict[type[TwinspireError], tuple[str, str]] = {
     GateRefused: ("refused", "red"),
 }
 """How a day ends that makes no version that goes live, without ending the days after it."""
-
-
-def day(
-    pipeline: PipelineFile,
-    date: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")
-    ] = None,
-    instant: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day."
-        ),
-    ] = None,
-    turn: Annotated[
-        bool,
-        typer.Option(
-            help="Only tell whether all earlier days have ended: 0; 75 not yet; 2 after train.wait."
-        ),
-    ] = False,
-    wait: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            help="With --turn: wait so long while one earlier day is left.",
-        ),
-    ] = 0,
-    close: Annotated[
-        bool,
-        typer.Option(
-            help=(
-                "End what is open of the day, or only --run (on any day), so that later days go on."
-            )
-        ),
-    ] = False,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check/--no-check", help="Without: only tell which day it is; open nothing."
-        ),
-    ] = True,
-    run: Run = None,
-) -> None:
-    """Resolve the day of a run, check that its logs are there, and open it.
-
-    Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
-    """
-    with json_on_error("day") as told:
-        p = open_pipeline(pipeline)
-        if close and run and not (date or instant):
-            print_json({"closed": run_leases.end_runs(p, attempts.days(p), run)})
-            return
-        chosen = resolve_day(p, date, instant)
-        told["day"], found = str(chosen), dict[str, Any]()
-        if close:
-            found["closed"] = run_leases.end_runs(p, [chosen], run)
-        elif turn:
-            day_order.ask_turn(p, chosen, run, timedelta(seconds=wait))
-        elif check:
-            found["input"] = runner.check_source(p, chosen, run)
-        print_json({"day": str(chosen), "state": run_leases.state(p, chosen), **found})
-
-
-def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> date:
-    """The day asked for: given, or that of an instant in the pipeline's zone, or yesterday there.
-
-    Raises:
-      UsageError: both are given, or the instant has no offset.
-    """
-    if day and instant:
-        raise UsageError("A run has one day: give --date or --instant, not both.")
-    if day:
-        return parse_date(day)
-    if not instant:
-        return datetime.now(pipeline.zone).date() - timedelta(days=1)
-    moment = datetime.fromisoformat(instant)
-    if moment.tzinfo is None:
-        raise UsageError(
-            f"An instant needs its offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}."
-        )
-    return moment.astimezone(pipeline.zone).date()
 
 
 def features(
@@ -163,6 +82,41 @@ def publish(
     _stage("publish", pipeline, date, promote=promote, force=force, run=run)
 
 
+def refresh(
+    pipeline: PipelineFile,
+    date: Date,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version",
+            metavar="VERSION",
+            help="Whose towers to take; by default the live version's.",
+        ),
+    ] = None,
+    promote: PromoteOption = "auto",
+    force: Force = False,
+) -> None:
+    """Publish the live version's towers with the catalogue as of the end of a day, without
+    training.
+
+    Items are those of the newest snapshot at or before the day: new and changed ones are embedded,
+    the others keep their vectors, withdrawn ones are gone. Popularity, co-occurrence and stored
+    users count events up to the day, as far as they are there. The gate judges the index and how
+    much of the catalogue changed; exit 4 when refused.
+    """
+    with json_on_error("refresh") as told:
+        told["day"] = date
+        print_json(
+            refresh_catalogue(
+                open_pipeline(pipeline),
+                parse_date(date),
+                force=force,
+                promote=promote,
+                version=version,
+            )
+        )
+
+
 def _stage(name: str, file: str, date: str, **options: Any) -> None:
     if name != "features":  # where TensorFlow Transform needs it
         leave_out("pandas")  # Arrow, Beam and Matplotlib would load it
@@ -178,26 +132,6 @@ def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict
     told = runner.run_stage(pipeline, day, name, **options)
     caught_up = name == "publish" and options["promote"] == "auto" and not told["live"]
     return told | (catch_up(pipeline, told["version"]) if caught_up else {})
-
-
-@contextmanager
-def json_on_error(stage: str) -> Iterator[dict]:
-    """A stage's standard output ends with a JSON line whatever happens; what is put into the
-    dictionary is added.
-    """
-    told: dict = {"stage": stage}
-    try:
-        yield told
-    except TwinspireError as e:
-        print_json(
-            {
-                **told,
-                "status": type(e).__name__,
-                "exit_code": e.exit_code,
-                "reason": format_message(e),
-            }
-        )
-        raise
 
 
 def run(

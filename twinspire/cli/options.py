@@ -1,7 +1,9 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and how commands end."""
 
 import json
-from datetime import date
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,8 +12,8 @@ import typer
 from rich.console import Console
 
 from twinspire_core.config.pipeline import Pipeline, load
-from twinspire_core.errors import UsageError
-from twinspire_core.messages import name_pipeline, with_full_stop
+from twinspire_core.errors import TwinspireError, UsageError
+from twinspire_core.messages import format_message, name_pipeline, with_full_stop
 
 console = Console(stderr=True)
 
@@ -121,6 +123,26 @@ def parse_date(text: str) -> date:
         raise UsageError(f"A day is written as 2017-10-16, found {text!r}.") from e
 
 
+def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> date:
+    """The day asked for: given, or that of an instant in the pipeline's zone, or yesterday there.
+
+    Raises:
+      UsageError: both are given, or the instant has no offset.
+    """
+    if day and instant:
+        raise UsageError("A run has one day: give --date or --instant, not both.")
+    if day:
+        return parse_date(day)
+    if not instant:
+        return datetime.now(pipeline.zone).date() - timedelta(days=1)
+    moment = datetime.fromisoformat(instant)
+    if moment.tzinfo is None:
+        raise UsageError(
+            f"An instant needs its offset, as in 2017-10-16T03:00:00+00:00; found {instant!r}."
+        )
+    return moment.astimezone(pipeline.zone).date()
+
+
 def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
     """The values of `--allow` or `--deny` by attribute; None if there are none.
 
@@ -142,3 +164,23 @@ def by_attribute(given: list[str] | None) -> dict[str, list[str]] | None:
 def print_json(value: Any) -> None:
     """One line on standard output."""
     print(json.dumps(value, default=str), flush=True)
+
+
+@contextmanager
+def json_on_error(stage: str) -> Iterator[dict]:
+    """A stage's standard output ends with a JSON line whatever happens; what is put into the
+    dictionary is added.
+    """
+    told: dict = {"stage": stage}
+    try:
+        yield told
+    except TwinspireError as e:
+        print_json(
+            {
+                **told,
+                "status": type(e).__name__,
+                "exit_code": e.exit_code,
+                "reason": format_message(e),
+            }
+        )
+        raise

@@ -1,8 +1,11 @@
-"""Published versions: which there are, and all about one."""
+"""Published versions: which there are, all about one, and its report."""
 
+import webbrowser
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -16,15 +19,19 @@ from twinspire.cli.options import (
     OneVersion,
     PipelineFile,
     VersionOption,
+    console,
     open_pipeline,
     print_json,
 )
-from twinspire.cli.report_access import FILE as REPORT
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import Measured
+
+REPORT = "report.html"
 
 out = Console(highlight=False)
 _STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}
@@ -236,3 +243,40 @@ def _quality(pipeline: Pipeline, manifest: Manifest, found: "Measured") -> Table
     else:
         told.append("The next day's run will measure it on all users of that day.")
     return lists_table(splits, pipeline.evaluation.ks, "\n".join(told))
+
+
+def report(
+    pipeline: PipelineFile,
+    version: OneVersion = None,
+    named: VersionOption = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FILE", help="Copy it there; into it, if that is a folder."),
+    ] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Tell where a version's report is, copy it, or open it.
+
+    The report is one page that needs no network: quality by day and by slice, example lists, what
+    changed, the gate's verdict. It was made when the version was published. Standard output is its
+    place.
+    """
+    p = open_pipeline(pipeline)
+    registry = Registry(p.registry.root, p.name)
+    chosen = registry.find(version or named)
+    place = registry.place(chosen, REPORT)
+    if REPORT not in registry.manifest(chosen).files:
+        raise UsageError(
+            f"Versions carry a report since {REPORT} became a part of them; {chosen} was published"
+            " before. Later ones have it."
+        )
+    content = registry.read(chosen, REPORT)
+    if to:
+        place = str(Path(to) / f"{p.name}-{chosen}.html") if Path(to).is_dir() else to
+    elif browse and storage.is_remote(place):
+        place = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")
+    if place != registry.place(chosen, REPORT):
+        storage.write_bytes(place, content)
+    print(place, flush=True)
+    if browse and not webbrowser.open(Path(place).resolve().as_uri()):
+        console.print("No browser was found; open the file in one.", highlight=False)

@@ -10,15 +10,17 @@ is many processes, with pauses between them that are as long as it likes: the sc
 """
 
 import json
+import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from twinspire.runs import processes
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
@@ -50,7 +52,7 @@ class RunLease:
 
     def orphaned(self) -> bool:
         """Whether it is open, and its process has ended on this machine without closing it."""
-        return self.outcome == OPEN and processes.has_ended(self.told().get("process"))
+        return self.outcome == OPEN and has_ended(self.told().get("process"))
 
 
 def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
@@ -70,7 +72,7 @@ def release_day(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
 def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
     """A run of the day that is this process and ends with the block; yields its name."""
     run = f"run-{secrets.token_hex(4)}"
-    _record(pipeline, day, run, OPEN, process=processes.identity())
+    _record(pipeline, day, run, OPEN, process=identity())
     try:
         yield run
     finally:
@@ -158,3 +160,67 @@ def _home(pipeline: Pipeline, day: date) -> str:
 
 def _safe(run: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
+
+
+def identity() -> dict[str, Any]:
+    """What tells this process from every other one, at any time and on any machine."""
+    return {
+        "host": f"{socket.gethostname()} {_read(Path('/etc/machine-id')).decode().strip()}".strip(),
+        "boot": _read(Path("/proc/sys/kernel/random/boot_id")).decode().strip(),
+        "namespace": _namespace(),
+        "pid": os.getpid(),
+        "born": _born(os.getpid()),
+    }
+
+
+def has_ended(process: Mapping[str, Any] | None) -> bool:
+    """Whether it is certain that a process has ended.
+
+    Args:
+      process: its `identity()`; None if that is not known.
+    """
+    here = identity()
+    if not process or not process["boot"] or not here["boot"]:
+        return False
+    if process["boot"] != here["boot"]:
+        return process["host"] == here["host"]  # that machine has been started anew since
+    if not here["namespace"] or process["namespace"] != here["namespace"]:
+        return False  # in another container, whose processes cannot be seen from here
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        pass
+    born = _born(process["pid"])
+    return born is not None and born != process["born"]
+
+
+def _namespace() -> str:
+    """The pid namespace, within which pids are unique."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> int | None:
+    """When a process began, in ticks since the machine did; 0 if it has ended, None if it may not
+    be looked at.
+    """
+    if not (stat := _read(Path(f"/proc/{pid}/stat"))):
+        return None
+    fields = _fields(stat)
+    return int(fields[19]) if fields[0] != b"Z" else 0
+
+
+def _fields(stat: bytes) -> list[bytes]:
+    """STATE PARENT GROUP SESSION … of `PID (NAME) STATE …`, where NAME may hold anything."""
+    return stat.rpartition(b")")[2].split()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # gone, or another user's
+        return b""

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from twinspire.runs import processes, run_leases
+from twinspire.runs import run_leases
 
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
 OWN_RUN = """
 import json, sys, time
-from twinspire.runs import processes
-print(json.dumps(processes.identity()), flush=True)
+from twinspire.runs import run_leases
+print(json.dumps(run_leases.identity()), flush=True)
 time.sleep(60)
 """
 
@@ -37,13 +37,13 @@ def other():
 
 def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
     told, process = other
-    assert not processes.has_ended(told)
+    assert not run_leases.has_ended(told)
     process.kill()
     while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
         time.sleep(0.01)
-    assert processes.has_ended(told)
+    assert run_leases.has_ended(told)
     process.wait()
-    assert processes.has_ended(told)
+    assert run_leases.has_ended(told)
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
     ],
 )
 def test_only_what_is_certain_counts_as_ended(changed, ended):
-    assert processes.has_ended(processes.identity() | changed) is ended
-    assert not processes.has_ended(None)
+    assert run_leases.has_ended(run_leases.identity() | changed) is ended
+    assert not run_leases.has_ended(None)
 
 
 def test_a_run_of_another_user_is_alive():
     if os.geteuid() != 0:
         pytest.skip("only root may look at the first process")
-    assert not processes.has_ended(
-        processes.identity() | {"pid": os.getppid(), "born": processes._born(os.getppid())}
+    assert not run_leases.has_ended(
+        run_leases.identity() | {"pid": os.getppid(), "born": run_leases._born(os.getppid())}
     )
 
 
 def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     told, process = other
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "identity", lambda: told)
+        patch.setattr(run_leases, "identity", lambda: told)
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
         with run_leases.own_run(pipeline, DAY):
             pass
@@ -85,7 +85,7 @@ def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
     process.wait()
     assert run_leases.state(pipeline, DAY) == "killed"
     assert run_leases.unfinished_before(pipeline, NEXT) == []
-    monkeypatch.setattr(processes, "has_ended", lambda _: False)  # as on another machine
+    monkeypatch.setattr(run_leases, "has_ended", lambda _: False)  # as on another machine
     assert run_leases.unfinished_before(pipeline, NEXT) == [], "it was written down for all"
 
 

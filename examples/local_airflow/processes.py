@@ -1,16 +1,12 @@
-"""Finding and ending the processes that one of ours started, and telling whether one has ended.
-Linux only.
-"""
+"""Finding and ending the processes that one of ours started. Linux only."""
 
 import contextlib
 import ctypes
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -81,58 +77,6 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def identity() -> dict[str, Any]:
-    """What tells this process from every other one, at any time and on any machine."""
-    return {
-        "host": f"{socket.gethostname()} {_read(Path('/etc/machine-id')).decode().strip()}".strip(),
-        "boot": _read(Path("/proc/sys/kernel/random/boot_id")).decode().strip(),
-        "namespace": _namespace(),
-        "pid": os.getpid(),
-        "born": _born(os.getpid()),
-    }
-
-
-def has_ended(process: Mapping[str, Any] | None) -> bool:
-    """Whether it is certain that a process has ended.
-
-    Args:
-      process: its `identity()`; None if that is not known.
-    """
-    here = identity()
-    if not process or not process["boot"] or not here["boot"]:
-        return False
-    if process["boot"] != here["boot"]:
-        return process["host"] == here["host"]  # that machine has been started anew since
-    if not here["namespace"] or process["namespace"] != here["namespace"]:
-        return False  # in another container, whose processes cannot be seen from here
-    try:
-        os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # another user's
-        pass
-    born = _born(process["pid"])
-    return born is not None and born != process["born"]
-
-
-def _namespace() -> str:
-    """The pid namespace, within which pids are unique."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _born(pid: int) -> int | None:
-    """When a process began, in ticks since the machine did; 0 if it has ended, None if it may not
-    be looked at.
-    """
-    if not (stat := _read(Path(f"/proc/{pid}/stat"))):
-        return None
-    fields = _fields(stat)
-    return int(fields[19]) if fields[0] != b"Z" else 0
 
 
 def _session(home: Path) -> int:
