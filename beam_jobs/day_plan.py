@@ -116,6 +116,11 @@ def number(day: date) -> int:
     return (day - EPOCH).days
 
 
+def date_of(number: int) -> date:
+    """The day of such a number."""
+    return EPOCH + timedelta(days=number)
+
+
 def start_of(day: date, zone: ZoneInfo) -> int:
     """The instant at which a day begins, in microseconds since 1970.
 

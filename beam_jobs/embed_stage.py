@@ -23,8 +23,7 @@ from rich.console import Console
 from beam_jobs.beam import engine
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
-from beam_jobs.embedding.tower_calls import Embed, write_plain
-from beam_jobs.embedding.tower_rows import FilePart, ReadBatches
+from beam_jobs.embedding.tower_calls import Embed, FilePart, ReadBatches, write_plain
 from beam_jobs.embedding.user_sample import ACTIVE_DAYS, SampleUsers, active_since
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema, model_bundle

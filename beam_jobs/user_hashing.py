@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -45,3 +46,15 @@ def sampling_hashes(users: pl.Series, day: str) -> np.ndarray:
 def limit(share: float) -> int:
     """The lots below this one are that share of all."""
     return int(share * _ALL)
+
+
+def smallest(lots: np.ndarray, share: float, most: int) -> np.ndarray:
+    """The lots that may be held out, ascending, at most `most`: all that a shard has to tell the
+    others.
+    """
+    return np.sort(lots[lots < limit(share)])[:most]
+
+
+def last_held_out_hash(lots: Iterable[bytes], most: int) -> int:
+    """The largest lot that is held out: of all shards' smallest ones, the one of rank `most`."""
+    return int(np.sort(np.frombuffer(b"".join(lots), np.uint64))[:most][-1])

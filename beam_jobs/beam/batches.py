@@ -1,8 +1,14 @@
 """Arrow record batches as Beam elements: how they travel, and how they change to and from Polars
 frames.
+
+A large batch goes through a shuffle by file: it waits in a scratch folder, and a note of its place travels for
+it. Beam's own runner keeps a whole shuffle in memory, unpacked, so that the histories of a day of ten million
+events would not fit. A bundle that is tried again writes files of new names, which its own notes name; the
+others are never read.
 """
 
 import io
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -11,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import coders
 
+from twinspire_core import storage
 from twinspire_core.errors import UsageError
 
 LARGE = 1 << 20
@@ -18,6 +25,9 @@ LARGE = 1 << 20
 shuffle in memory.
 """
 ROW_GROUP = 1 << 16
+SPILL_FOLDER = "scratch"
+"""Where large batches wait, below the stage's output, until the job has ended."""
+_NOTE = pa.schema([("_file", pa.string())])
 _TOO_LARGE = (
     "A batch has room for 2 GiB of text in a column; {:,} rows have more. Raise beam.shards."
 )
@@ -132,6 +142,32 @@ def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataF
     ordered = frame[order]
     for key, size, end in zip(found.tolist(), sizes, np.cumsum(sizes), strict=True):
         yield key, ordered.slice(end - size, size)
+
+
+def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
+    """What travels for a batch: itself, or a note of where it is.
+
+    Args:
+      batch: any.
+      out: URI of the stage's output, a place that all workers share.
+    """
+    if batch.nbytes <= LARGE:
+        return batch
+    place = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
+    storage.write_bytes(place, BatchCoder().encode(batch))
+    return pa.RecordBatch.from_arrays([pa.array([place])], schema=_NOTE)
+
+
+def restore(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch that `spill` was given."""
+    if batch.schema != _NOTE:
+        return batch
+    return BatchCoder().decode(storage.read_bytes(batch["_file"][0].as_py()))
+
+
+def clear_spilled(out: str) -> None:
+    """Removes the files of spilled batches, once no step is to read them any more."""
+    storage.delete_tree(storage.join(out, SPILL_FOLDER))
 
 
 register()

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from beam_jobs import user_hashing
 from beam_jobs.day_plan import start_of
-from beam_jobs.embedding.tower_rows import Batch, compact
+from beam_jobs.embedding.tower_calls import Batch, compact
 
 ACTIVE_DAYS = 7  # days, the day itself included, in which a sampled user was last seen
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import AsDict, AsSideInput, PCollection, TaggedOutput
 
 from beam_jobs.beam import batches
-from beam_jobs.features.spilled_batches import received
+from beam_jobs.beam.batches import restore
 from beam_jobs.point_in_time import co_occurrence
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
@@ -77,7 +77,7 @@ class Spread(beam.DoFn):
 
     def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
         """Sends baskets to where they are paired."""
-        folder, taken = element[0], received(element[1])
+        folder, taken = element[0], restore(element[1])
         items, user = _items(table), taken.column("_code").to_numpy()
         item = (
             items.search_sorted(pl.Series(pl.from_arrow(taken.column("_item"))))

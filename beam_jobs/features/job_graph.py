@@ -13,32 +13,33 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
-from beam_jobs.features import output_files, worker_steps
+from beam_jobs import user_hashing
+from beam_jobs.features import job_report, output_files, read_steps, shard_steps
 from beam_jobs.features.co_occurrence_steps import CoOccurrence
-from beam_jobs.ingest.rejected import Rejected
+from beam_jobs.ingest.record_blocks import Rejected
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
 
 _Sharded = tuple[int, pa.RecordBatch]
 _Named = tuple[str, pa.RecordBatch]
 _Counted = tuple[str, int]
-_READ = {worker_steps.NUMBERS: _Counted, worker_steps.REJECTED: Rejected, "records": _Sharded}
+_READ = {read_steps.NUMBERS: _Counted, read_steps.REJECTED: Rejected, "records": _Sharded}
 _WORK = {
-    worker_steps.NUMBERS: _Counted,
-    worker_steps.COUNTS: _Sharded,
-    worker_steps.SAMPLING_HASHES: tuple[int, bytes],
-    worker_steps.EXAMPLES: _Named,
-    worker_steps.ANALYSIS: pa.RecordBatch,
-    worker_steps.EVALUATION: _Named,
-    worker_steps.USERS: _Named,
-    worker_steps.PASTS: _Named,
-    worker_steps.BASKETS: _Named,
+    read_steps.NUMBERS: _Counted,
+    shard_steps.COUNTS: _Sharded,
+    shard_steps.SAMPLING_HASHES: tuple[int, bytes],
+    shard_steps.EXAMPLES: _Named,
+    shard_steps.ANALYSIS: pa.RecordBatch,
+    shard_steps.EVALUATION: _Named,
+    shard_steps.USERS: _Named,
+    shard_steps.PASTS: _Named,
+    shard_steps.BASKETS: _Named,
 }
-_EXAMPLES = {worker_steps.NUMBERS: _Counted, worker_steps.EXAMPLES: pa.RecordBatch}
+_EXAMPLES = {read_steps.NUMBERS: _Counted, shard_steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {
-    worker_steps.REJECTED: Rejected,
-    worker_steps.NUMBERS: _Counted,
-    worker_steps.MEMBERS: _Named,
+    read_steps.REJECTED: Rejected,
+    read_steps.NUMBERS: _Counted,
+    output_files.MEMBERS: _Named,
 }
 
 
@@ -69,13 +70,13 @@ class RawFeatures(beam.PTransform):
         made = (
             read["records"]
             | "Group users" >> beam.GroupByKey()
-            | "Work" >> _tagged(worker_steps.Work(job), _WORK)
+            | "Work" >> _tagged(shard_steps.Work(job), _WORK)
         )
-        table = AsSingleton(made[worker_steps.COUNTS] | "Count table" >> CountTable())
+        table = AsSingleton(made[shard_steps.COUNTS] | "Count table" >> CountTable())
         held_out = AsDict(
-            made[worker_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
+            made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
         )
-        files = made[worker_steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
+        files = made[shard_steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
         examples = files | "Examples" >> _tagged(
             output_files.FinishExamples(job), _EXAMPLES, table, held_out
         )
@@ -85,28 +86,28 @@ class RawFeatures(beam.PTransform):
             | "Corpora" >> _tagged(output_files.FinishCorpus(job), _CORPUS, table)
         )
         numbers = [
-            read[worker_steps.NUMBERS],
-            made[worker_steps.NUMBERS],
-            corpora[worker_steps.NUMBERS],
-            examples[worker_steps.NUMBERS],
-            made[worker_steps.EVALUATION]
+            read[read_steps.NUMBERS],
+            made[read_steps.NUMBERS],
+            corpora[read_steps.NUMBERS],
+            examples[read_steps.NUMBERS],
+            made[shard_steps.EVALUATION]
             | "Evaluation" >> _count(output_files.FinishQueries(job), held_out),
-            made[worker_steps.USERS] | "Users" >> _count(output_files.FinishUsers(job)),
-            made[worker_steps.PASTS] | "Pasts" >> _count(output_files.FinishPasts(job)),
+            made[shard_steps.USERS] | "Users" >> _count(output_files.FinishUsers(job)),
+            made[shard_steps.PASTS] | "Pasts" >> _count(output_files.FinishPasts(job)),
         ]
         if job.p.mix.pairs:
-            members = AsDict(corpora[worker_steps.MEMBERS])
+            members = AsDict(corpora[output_files.MEMBERS])
             numbers.append(
-                made[worker_steps.BASKETS] | "Together" >> CoOccurrence(job, table, members)
+                made[shard_steps.BASKETS] | "Together" >> CoOccurrence(job, table, members)
             )
-        rejected = [read[worker_steps.REJECTED], corpora[worker_steps.REJECTED]]
+        rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
         _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
         analysis = beam.ParDo(output_files.FinishAnalysis(job), table).with_output_types(
             pa.RecordBatch
         )
         return Rows(
-            made[worker_steps.ANALYSIS] | "Analysis" >> analysis, examples[worker_steps.EXAMPLES]
+            made[shard_steps.ANALYSIS] | "Analysis" >> analysis, examples[shard_steps.EXAMPLES]
         )
 
 
@@ -125,9 +126,9 @@ class ReadRecords(beam.PTransform):
         files = [
             (f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))
         ]
-        packs = begin | beam.Create(worker_steps.pack(files), reshuffle=False)
-        parts = packs | "Cut" >> beam.FlatMap(worker_steps.cut, self.job.p.source.format)
-        return parts | beam.Reshuffle() | "Parse" >> _tagged(worker_steps.Read(self.job), _READ)
+        packs = begin | beam.Create(read_steps.pack(files), reshuffle=False)
+        parts = packs | "Cut" >> beam.FlatMap(read_steps.cut, self.job.p.source.format)
+        return parts | beam.Reshuffle() | "Parse" >> _tagged(read_steps.Read(self.job), _READ)
 
 
 class CountTable(beam.PTransform):
@@ -153,7 +154,7 @@ class HeldOut(beam.PTransform):
     def expand(self, lots: PCollection) -> PCollection:
         """Looks at all shards' lots of a day together."""
         last = beam.MapTuple(
-            lambda day, lots: (day, worker_steps.last_held_out_hash(lots, self.most))
+            lambda day, lots: (day, user_hashing.last_held_out_hash(lots, self.most))
         )
         return lots | beam.GroupByKey() | "Last lot" >> last.with_output_types(tuple[int, int])
 
@@ -166,7 +167,7 @@ class WriteNumbers(beam.PTransform):
 
     def expand(self, numbers: PCollection) -> PCollection:
         """Brings them together; there always are some."""
-        write = beam.MapTuple(lambda _, numbers: worker_steps.write_numbers(self.job, numbers))
+        write = beam.MapTuple(lambda _, numbers: job_report.write_numbers(self.job, numbers))
         return numbers | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
 
 
@@ -178,7 +179,7 @@ class WriteRejected(beam.PTransform):
 
     def expand(self, records: PCollection) -> PCollection:
         """Brings them together."""
-        write = beam.MapTuple(lambda _, records: worker_steps.write_rejected(self.job, records))
+        write = beam.MapTuple(lambda _, records: job_report.write_rejected(self.job, records))
         return records | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
 
 

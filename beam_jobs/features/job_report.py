@@ -4,9 +4,10 @@ with.
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
@@ -14,6 +15,21 @@ from twinspire_core.errors import BadData
 
 Numbers = dict[tuple[str, str, str], dict[str, int]]
 """(what, table, day) -> detail -> how many, as the steps count them."""
+
+
+def write_numbers(job: FeatureJob, numbers: Iterable[tuple[str, int]]) -> None:
+    """Adds numbers of the same name up and writes them, for `read_numbers`."""
+    sums: dict[str, int] = {}
+    for name, n in numbers:
+        sums[name] = sums.get(name, 0) + n
+    storage.write_bytes(storage.join(job.out, feature_schema.REPORT), json.dumps(sums).encode())
+
+
+def write_rejected(job: FeatureJob, records: Iterable[Rejected]) -> None:
+    """Writes down what was set aside."""
+    storage.write_bytes(
+        storage.join(job.out, feature_schema.REJECTED, "records.jsonl"), to_json_lines(records)
+    )
 
 
 def read_numbers(job: FeatureJob) -> Numbers:

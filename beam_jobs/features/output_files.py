@@ -12,14 +12,18 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
-from beam_jobs.features.spilled_batches import received
-from beam_jobs.features.worker_steps import EXAMPLES, MEMBERS, NUMBERS, REJECTED
+from beam_jobs.beam.batches import restore
+from beam_jobs.features.read_steps import NUMBERS, REJECTED
+from beam_jobs.features.shard_steps import EXAMPLES
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import corpus, item_counts, item_features
 from beam_jobs.point_in_time.job import FeatureJob
 from beam_jobs.point_in_time.user_shard import SAMPLING_HASH
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
+
+MEMBERS = "members"
+"""(folder of a corpus, its items)."""
 
 
 class Finish(beam.DoFn):
@@ -46,7 +50,7 @@ class FinishExamples(Finish):
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
-        rows = batches.to_frame(map(received, parts)).sort("_time", "_user", "_item", ORDER)
+        rows = batches.to_frame(map(restore, parts)).sort("_time", "_user", "_item", ORDER)
         rows = rows.with_columns(_is_held_out(held_out.get(day_plan.number(day))).alias("_holdout"))
         at = self._job.inputs.items_of.get(day)
         rows = item_counts.add(
@@ -73,7 +77,7 @@ class FinishAnalysis(Finish):
     def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Adds item features: counts of each day, all else from the snapshot of the last."""
         known = item_features.known_on(self._job, _frame(table))
-        rows = _frame(received(batch)).join(
+        rows = _frame(restore(batch)).join(
             known, on=["_item", "_day"], how="left", maintain_order="left"
         )
         rows = item_features.with_item_features(
@@ -89,7 +93,7 @@ class FinishQueries(Finish):
         self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]
     ) -> Iterator[tuple[str, int]]:
         """Writes a file."""
-        rows = batches.to_frame([received(element[1])])
+        rows = batches.to_frame([restore(element[1])])
         parts = []
         for day in self._job.plan.evaluation:
             asked = rows.filter(pl.col("_day") == day).sort("_user")

@@ -8,27 +8,15 @@ from collections.abc import Callable
 import apache_beam as beam
 from rich.console import Console
 
-from beam_jobs.beam import engine
-from beam_jobs.day_plan import Scope, make_plan
-from beam_jobs.features import job_report, spilled_batches
+from beam_jobs.beam import batches, engine
+from beam_jobs.features import job_report
 from beam_jobs.features.job_graph import RawFeatures, Rows
-from beam_jobs.ingest import day_files, later_folders
-from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.job import plan_job
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import NothingToDo
-from twinspire_core.messages import format_message
-from twinspire_core.records.raw_files import format_of
 
-BLOCK_ROWS = 50_000
-"""Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
-MOST_HELD_OUT = 10_000
-"""The most users held out of a day. Fixed: who was held out on a day may depend on
-`evaluation.holdout` alone.
-"""
-_BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
-_GZIP = 6
 _OF_CATALOGUE = (
     *(
         "rows",
@@ -130,49 +118,4 @@ def _run(ctx: StageContext, build: Callable[[beam.Pipeline], None]) -> None:
     try:
         engine.run_job(ctx.pipeline.beam.options, build)
     finally:
-        spilled_batches.clear(ctx.out)
-
-
-def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
-    """Finds out what the run reads and how it is laid out."""
-    plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
-    inputs = day_files.inputs(ctx.pipeline, plan)
-    came = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
-    for at, why in came.unreadable.items():
-        again = (
-            f"refresh PIPELINE --date {ctx.day}"
-            if scope
-            else f"run PIPELINE --date {ctx.day} --force"
-        )
-        text = f"Late events of {ctx.day} in the folder of {at} are left out: {why}"
-        console.print(
-            format_message(f"{text} To take them in then: twinspire {again}"),
-            soft_wrap=True,
-            markup=False,
-        )
-    hours = {
-        day: _block_hours(ctx.pipeline.source.format, inputs.events.get(day, ()))
-        for day in plan.examples
-    }
-    return FeatureJob(
-        p=ctx.pipeline,
-        plan=plan,
-        inputs=inputs,
-        late=came,
-        out=ctx.out,
-        block_hours=hours,
-        most_held_out=MOST_HELD_OUT,
-    )
-
-
-def _block_hours(given: str, files: tuple[day_files.SourceFile, ...]) -> int:
-    """Hours of a day that share a file, by the size of its logs."""
-    rows = sum(
-        _rows(file.size, format_of(file.uri, given), file.uri.endswith(".gz")) for file in files
-    )
-    blocks = min(24, max(1, rows // BLOCK_ROWS))
-    return -(-24 // blocks)
-
-
-def _rows(size: int, kind: str, zipped: bool) -> int:
-    return size * (_GZIP if zipped else 1) // _BYTES_PER_ROW[kind]
+        batches.clear_spilled(ctx.out)

@@ -8,7 +8,7 @@ import polars as pl
 
 from beam_jobs.ingest import columns, record_blocks, records
 from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.rejected import Rejected
+from beam_jobs.ingest.record_blocks import Rejected
 from twinspire_core.config.pipeline import Pipeline
 
 

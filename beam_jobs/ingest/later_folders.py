@@ -15,8 +15,8 @@ import polars as pl
 from beam_jobs import day_plan
 from beam_jobs.ingest import columns, record_blocks
 from beam_jobs.ingest.day_files import SourceFile, later_files
+from beam_jobs.ingest.record_blocks import Rejected
 from beam_jobs.ingest.records import ORDER, RecordChecker
-from beam_jobs.ingest.rejected import Rejected
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 

@@ -6,7 +6,7 @@ its header as the first (blank lines and line breaks inside quotes do not count)
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +16,47 @@ import pyarrow.parquet as pq
 
 from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
-from beam_jobs.ingest.rejected import Rejected
 from twinspire_core import storage
 from twinspire_core.errors import BadData
 from twinspire_core.records.csv_lines import Unreadable, csv_blocks, header
 from twinspire_core.records.json_lines import JSON_TYPES, frame, read_objects
 from twinspire_core.records.raw_files import format_of, open_text, readable
+
+KEPT_PER_FILE = 10_000
+"""Records of one file that are written down; all are counted."""
+_VALUE_LENGTH = 300
+
+
+class Rejected(NamedTuple):
+    """A record that breaks a rule.
+
+    Attributes:
+      table: `events`, `items` or `users`.
+      day: the date in its folder's name.
+      file: URI.
+      row: number of the record (see record_blocks.py).
+      reason: the rule.
+      value: what was found instead.
+    """
+
+    table: str
+    day: str
+    file: str
+    row: int
+    reason: str
+    value: str
+
+    @classmethod
+    def of(cls, file: SourceFile, row: int, reason: str, value: str) -> "Rejected":
+        """A record of `file`."""
+        return cls(file.table, str(file.day), file.uri, row, reason, value[:_VALUE_LENGTH])
+
+
+def to_json_lines(records: Iterable[Rejected]) -> bytes:
+    """One JSON object a line, in the order of file and row."""
+    return "".join(
+        json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in sorted(records)
+    ).encode()
 
 
 class Block(NamedTuple):

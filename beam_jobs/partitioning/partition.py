@@ -23,11 +23,9 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from beam_jobs.partitioning.calendar_days import calendar_days, unit_warning
+from beam_jobs.partitioning.calendar_days import Layout, calendar_days, unit_warning
 from beam_jobs.partitioning.column_types import TextNumbers
-from beam_jobs.partitioning.day_layout import Layout
-from beam_jobs.partitioning.log_tables import Format, format_of, read
-from beam_jobs.partitioning.malformed import Aside, Malformed
+from beam_jobs.partitioning.log_tables import Aside, Format, Malformed, format_of, read
 from beam_jobs.partitioning.spill import Spill
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError

@@ -1,13 +1,32 @@
-"""What every worker of a feature job knows."""
+"""One run of the feature job: what it reads, and what every worker knows of it."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from beam_jobs.day_plan import Plan
-from beam_jobs.ingest.day_files import Inputs
+from rich.console import Console
+
+from beam_jobs.day_plan import Plan, Scope, make_plan
+from beam_jobs.ingest import day_files, later_folders
+from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.messages import format_message
+from twinspire_core.records.raw_files import format_of
+
+BLOCK_ROWS = 50_000
+"""Examples that share a file, roughly: a day is cut at full hours into 1 to 24 files."""
+MOST_HELD_OUT = 10_000
+"""The most users held out of a day.
+
+It is fixed: who was held out on a day may depend on `evaluation.holdout` alone.
+"""
+_BYTES_PER_ROW = {"parquet": 16, "jsonl": 120, "csv": 60}
+_GZIP_RATIO = 6
+
+console = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +52,52 @@ class FeatureJob:
     block_hours: dict[date, int]
     most_held_out: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
+    """Finds the files that a run reads, and cuts its days of examples into blocks of hours.
+
+    Args:
+      ctx: the stage's context.
+      scope: what the run makes; by default what the stage's mode says.
+    """
+    plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
+    inputs = day_files.inputs(ctx.pipeline, plan)
+    late = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
+    for folder_day, reason in late.unreadable.items():
+        if scope is None:
+            command = f"run PIPELINE --date {ctx.day} --force"
+        else:
+            command = f"refresh PIPELINE --date {ctx.day}"
+        text = f"Late events of {ctx.day} in the folder of {folder_day} are left out: {reason}"
+        console.print(
+            format_message(f"{text} To take them in then: twinspire {command}"),
+            soft_wrap=True,
+            markup=False,
+        )
+    given_format = ctx.pipeline.source.format
+    return FeatureJob(
+        p=ctx.pipeline,
+        plan=plan,
+        inputs=inputs,
+        late=late,
+        out=ctx.out,
+        block_hours={
+            day: _block_hours(given_format, inputs.events.get(day, ())) for day in plan.examples
+        },
+        most_held_out=MOST_HELD_OUT,
+    )
+
+
+def _block_hours(given_format: str, files: Sequence[SourceFile]) -> int:
+    """Hours of a day that share a file of examples, by the size of the day's logs."""
+    rows = sum(_estimated_rows(file, given_format) for file in files)
+    blocks = min(24, max(1, rows // BLOCK_ROWS))
+    return -(-24 // blocks)  # rounded up
+
+
+def _estimated_rows(file: SourceFile, given_format: str) -> int:
+    size = file.size
+    if file.uri.endswith(".gz"):
+        size *= _GZIP_RATIO
+    return size // _BYTES_PER_ROW[format_of(file.uri, given_format)]

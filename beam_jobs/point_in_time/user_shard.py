@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-import numpy as np
 import polars as pl
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
-from beam_jobs.ingest.user_event_limit import within
+from beam_jobs.ingest.records import within
 from beam_jobs.point_in_time import history
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.pipeline import Pipeline
@@ -279,10 +278,3 @@ def _reward(p: Pipeline, rows: pl.DataFrame) -> pl.Expr:
         p.columns.weights, default=1.0, return_dtype=pl.Float64
     )
     return (logged * factors).cast(pl.Float32)
-
-
-def smallest(lots: np.ndarray, share: float, most: int) -> np.ndarray:
-    """The lots that may be held out, ascending, at most `most`: all that a shard has to tell the
-    others.
-    """
-    return np.sort(lots[lots < user_hashing.limit(share)])[:most]

@@ -6,33 +6,29 @@ as TFDV's Anomalies.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from google.protobuf import text_format
 from rich.console import Console
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies, AnomalyInfo, DriftSkewInfo
+from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies, AnomalyInfo
 from tensorflow_metadata.proto.v0.statistics_pb2 import (
-    DatasetFeatureStatisticsList,
     FeatureNameStatistics,
 )
 
-from beam_jobs.validation import data_schema, distances, statistics
-from beam_jobs.validation.statistics import by_name, common
+from beam_jobs.validation import data_schema, statistics
+from beam_jobs.validation.drift import Compared, Drift, Measured, drifts, furthest
+from beam_jobs.validation.statistics import by_name, common, shares
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
 
 FILE = "anomalies.pbtxt"
-LEAST_VALUES = 50
-"""With fewer values on either day, distributions differ by chance."""
 
 _SHOWN = 3
 
 Kind = AnomalyInfo.Type
-Measured = DriftSkewInfo.Measurement
-Drift: TypeAlias = "DriftSkewInfo.Measurement"
 
 console = Console(stderr=True)
 
@@ -52,31 +48,6 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.feature}: {self.text}" if self.feature else self.text
-
-
-class Compared(NamedTuple):
-    """A day beside what is known.
-
-    Attributes:
-      p: the pipeline.
-      stats: the day's statistics.
-      known: the schema before it; empty on the first day.
-      earlier: statistics of the day before, or of the newest before that; None on the first day.
-      when: that day, as people are told.
-    """
-
-    p: Pipeline
-    stats: DatasetFeatureStatisticsList
-    known: schema_pb2.Schema
-    earlier: DatasetFeatureStatisticsList | None = None
-    when: str = "the day before"
-
-    def pairs(self) -> Iterator[tuple[str, FeatureNameStatistics, FeatureNameStatistics]]:
-        """Columns that both days have, with the same type."""
-        before = by_name(self.earlier) if self.earlier is not None else {}
-        for name, now in by_name(self.stats).items():
-            if name in before and before[name].type == now.type:
-                yield name, now, before[name]
 
 
 def check(p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before") -> dict:
@@ -142,7 +113,7 @@ def _all_missing(c: Compared) -> Iterator[Finding]:
 def _unknown(c: Compared) -> Iterator[Finding]:
     known, limit = data_schema.known_values(c.known), c.p.statistics.max_unknown
     for name, feature in by_name(c.stats).items():
-        found = distances.shares(feature)
+        found = shares(feature)
         new = {
             value: share for value, share in found.items() if value not in known.get(name, found)
         }
@@ -191,28 +162,6 @@ def _missing(feature: FeatureNameStatistics) -> float:
     return stats.num_missing / max(1, stats.num_missing + stats.num_non_missing)
 
 
-def drifts(c: Compared) -> dict[str, Drift]:
-    """Distance of each column's distribution from that of the earlier day."""
-    # Two days in a row never share one
-    weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}
-    found = {}
-    for name, now, then in c.pairs():
-        values = min(common(now).tot_num_values, common(then).tot_num_values)
-        if name in weekdays or values < LEAST_VALUES:
-            continue
-        if now.type == FeatureNameStatistics.STRING:
-            value = distances.linf(distances.shares(now), distances.shares(then))
-            limit = max(c.p.statistics.max_linf, distances.noise(values))
-            found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
-        else:
-            value = distances.js(
-                *distances.on_one_grid(distances.quantiles(now), distances.quantiles(then))
-            )
-            kind = Measured.JENSEN_SHANNON_DIVERGENCE
-            found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
-    return found
-
-
 def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
     ids = {"_user", "_item", *c.p.kinds("id")}  # they come and go
     for name, now, then in c.pairs():
@@ -220,8 +169,8 @@ def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
         if name in ids or drift.value <= drift.threshold:
             continue
         if drift.type == Measured.L_INFTY:
-            p, q = distances.shares(now), distances.shares(then)
-            value = distances.furthest(p, q)
+            p, q = shares(now), shares(then)
+            value = furthest(p, q)
             change = (
                 f"{value!r} went from {q.get(value, 0):.1%} on {c.when} to {p.get(value, 0):.1%}"
             )

@@ -11,8 +11,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import (
     FeatureNameStatistics,
 )
 
-from beam_jobs.validation.distances import shares
-from beam_jobs.validation.statistics import LISTED_VALUES, by_name, common
+from beam_jobs.validation.statistics import LISTED_VALUES, by_name, common, shares
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import HistoryFeature, VectorFeature
 from twinspire_core.config.pipeline import Pipeline

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import apache_beam as beam
+import datasketches as ds
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from google.protobuf import json_format
@@ -191,3 +192,19 @@ def by_name(stats: pb.DatasetFeatureStatisticsList) -> dict[str, pb.FeatureNameS
 def common(feature: pb.FeatureNameStatistics) -> pb.CommonStatistics:
     """What columns of any type have."""
     return getattr(feature, feature.WhichOneof("stats")).common_stats
+
+
+def quantiles(feature: pb.FeatureNameStatistics) -> ds.kll_floats_sketch:
+    """The sketch of a column of numbers."""
+    value = BytesValue()
+    next(custom for custom in feature.custom_stats if custom.name == SKETCH).any.Unpack(value)
+    return ds.kll_floats_sketch.deserialize(value.value)
+
+
+def shares(feature: pb.FeatureNameStatistics) -> dict[str, float]:
+    """Share of each listed string among all values of the column, most frequent first."""
+    total = max(1, common(feature).tot_num_values)
+    return {
+        bucket.label: bucket.sample_count / total
+        for bucket in feature.string_stats.rank_histogram.buckets
+    }

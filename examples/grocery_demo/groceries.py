@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
 from twinspire_core.config import pipeline
 from twinspire_core.errors import UsageError

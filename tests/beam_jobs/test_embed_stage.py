@@ -11,7 +11,7 @@ import pytest
 from beam_jobs import embed_stage
 from beam_jobs.embedding import tower_calls
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
-from beam_jobs.embedding.tower_rows import compact
+from beam_jobs.embedding.tower_calls import compact
 from beam_jobs.embedding.user_sample import Sample
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline

@@ -94,7 +94,7 @@ def partition(
     """
     # Here and below: what reads logs is not for every command to load.
     from beam_jobs.partitioning import partition as logs
-    from beam_jobs.partitioning.day_layout import Layout
+    from beam_jobs.partitioning.calendar_days import Layout
     from beam_jobs.partitioning.log_tables import CsvOptions
 
     pairs = [pair.partition("=") for pair in rename or []]

@@ -7,11 +7,10 @@ from datetime import date
 import pytest
 
 from beam_jobs.day_plan import Plan
-from beam_jobs.features import worker_steps
-from beam_jobs.features.raw_features_job import MOST_HELD_OUT
+from beam_jobs.features import read_steps, shard_steps
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
-from beam_jobs.point_in_time.job import FeatureJob
+from beam_jobs.point_in_time.job import MOST_HELD_OUT, FeatureJob
 from twinspire_core.config.pipeline import Pipeline
 
 BIRTH, DAY = date(1, 1, 2), date(2017, 11, 8)
@@ -64,20 +63,20 @@ def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
         rows = [f"u{user},then{n},{day}T12:00:00Z\n" for user in range(USERS)]
         file = tmp_path / f"{n}.csv"
         file.write_text("user,item,time\n" + "".join(rows))
-        read = worker_steps.Read(job).process(
+        read = read_steps.Read(job).process(
             [(SourceFile("events", day, str(file), file.name, 0, None), n, None)]
         )
-        for number, batch in (out.value for out in read if out.tag == worker_steps.RECORDS):
+        for number, batch in (out.value for out in read if out.tag == read_steps.RECORDS):
             shards.setdefault(number, []).append(batch)
     assert len(shards) == 2
-    work = worker_steps.Work(job)
+    work = shard_steps.Work(job)
     work.start_bundle()
     made = [
         out.value
         for shard in shards.items()
         for out in work.process(shard)
-        if out.tag == worker_steps.EXAMPLES
+        if out.tag == shard_steps.EXAMPLES
     ]
-    made += [out.value.value for out in work.finish_bundle() if out.tag == worker_steps.EXAMPLES]
+    made += [out.value.value for out in work.finish_bundle() if out.tag == shard_steps.EXAMPLES]
     histories = [row for _, batch in made for row in batch["history"].to_pylist()]
     assert len(made) == 2 and histories == [["then0"]] * USERS

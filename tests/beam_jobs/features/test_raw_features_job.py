@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import user_hashing
-from beam_jobs.features import raw_features_job as raw_features
-from beam_jobs.features import worker_steps
+from beam_jobs.features import read_steps, shard_steps
 from beam_jobs.features.raw_features_job import write_catalogue, write_raw
 from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
+from beam_jobs.point_in_time import job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import Slow, float32
 from twinspire_core import storage
@@ -38,7 +38,7 @@ NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/
 
 def run(world, out, **kwargs):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raw_features, "MOST_HELD_OUT", world.most)
+        patch.setattr(job, "MOST_HELD_OUT", world.most)
         return write_raw(world.context(out, **kwargs), lambda rows: None)
 
 
@@ -199,22 +199,22 @@ def keep(batch, folder):
 
 def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeypatch):
     world, out = one
-    monkeypatch.setattr(worker_steps, "WORKED_ROWS", 1)
-    monkeypatch.setattr(worker_steps, "SHUFFLED_ROWS", 50)
-    monkeypatch.setattr(worker_steps, "_PACKED_BYTES", 0)
+    monkeypatch.setattr(shard_steps, "WORKED_ROWS", 1)
+    monkeypatch.setattr(read_steps, "SHUFFLED_ROWS", 50)
+    monkeypatch.setattr(read_steps, "_PACKED_BYTES", 0)
     run(world, tmp_path / "alone", mode="full")
     assert digests(tmp_path / "alone") == digests(out)
 
 
 def test_small_files_of_a_table_are_read_together(monkeypatch):
-    monkeypatch.setattr(worker_steps, "_PACKED_BYTES", 10)
+    monkeypatch.setattr(read_steps, "_PACKED_BYTES", 10)
     sizes = {"events": [4, 4, 4, 11, 3, 7, 1], "users": [1, 1]}
     files = [
         (SourceFile(table, DAY, f"/none/{n}", str(n), size, None), n)
         for table, of_table in sizes.items()
         for n, size in enumerate(of_table)
     ]
-    packs = worker_steps.pack(files)
+    packs = read_steps.pack(files)
     assert [found for packed in packs for found in packed] == files
     assert [[file.size for file, _ in packed] for packed in packs] == [
         [4, 4],
@@ -229,11 +229,11 @@ def test_small_files_of_a_table_are_read_together(monkeypatch):
 def test_a_large_file_is_read_in_parts_and_small_ones_whole(one):
     world, _ = one
     numbered = [(file, n) for n, file in enumerate(day_files.files(world.pipeline, "events", DAY))]
-    alone = [list(worker_steps.cut([file], "auto")) for file in numbered]
+    alone = [list(read_steps.cut([file], "auto")) for file in numbered]
     assert [len(parts) for cuts in alone for parts in cuts] == [1] * sum(map(len, alone)) and max(
         map(len, alone)
     ) > 1
-    assert list(worker_steps.cut(numbered, "auto")) == [[part for cuts in alone for [part] in cuts]]
+    assert list(read_steps.cut(numbered, "auto")) == [[part for cuts in alone for [part] in cuts]]
 
 
 def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):

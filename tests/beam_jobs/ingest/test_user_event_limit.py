@@ -5,9 +5,8 @@ import random
 import polars as pl
 import pytest
 
-from beam_jobs.ingest import user_event_limit
-from beam_jobs.ingest.records import ORDER
-from beam_jobs.ingest.user_event_limit import UserEventLimit, within
+from beam_jobs.ingest import records
+from beam_jobs.ingest.records import ORDER, UserEventLimit, within
 
 
 def log(rows=3000, seed=0):
@@ -32,7 +31,7 @@ def first(events, most):
 
 @pytest.mark.parametrize("most", [1, 40, 400, 10_000])
 def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
-    monkeypatch.setattr(user_event_limit, "_WATCHED", 20)
+    monkeypatch.setattr(records, "_WATCHED", 20)
     events = log()
     parts = []
     for part in events.iter_slices(1000):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
 
 

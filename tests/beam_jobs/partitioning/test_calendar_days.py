@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
 from tests.beam_jobs.partitioning.lay import lay_out, write
 from twinspire_core.errors import UsageError

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
 from tests.beam_jobs.partitioning.lay import lay_out, read_back, write
 from twinspire_core import storage
@@ -121,7 +121,7 @@ def test_memory_is_bounded_by_what_may_wait_not_by_the_file(tmp_path):
     pl.DataFrame({"t": n * 7919 % 60 * 86400, "n": n}).write_parquet(log, row_group_size=100_000)
     code = """
 import sys
-from beam_jobs.partitioning.day_layout import Layout
+from beam_jobs.partitioning.calendar_days import Layout
 from beam_jobs.partitioning.partition import partition
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
@@ -169,7 +169,7 @@ def test_killed_in_the_middle_it_leaves_whole_days_and_a_rerun_finishes(tmp_path
         {"t": [f"2017-{1 + d % 12:02}-{1 + d % 28:02}" for d in range(20_000)]}
     ).write_parquet(tmp_path / "log.parquet")
     code = (
-        "import sys; from beam_jobs.partitioning.day_layout import Layout;"
+        "import sys; from beam_jobs.partitioning.calendar_days import Layout;"
         "from beam_jobs.partitioning.partition import partition;"
         "partition([sys.argv[1]], sys.argv[2], Layout(time='t'))"
     )

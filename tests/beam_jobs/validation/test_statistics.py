@@ -18,7 +18,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 from tensorflow_metadata.proto.v0 import statistics_pb2 as pb
 
 from beam_jobs.beam import engine
-from beam_jobs.validation import anomalies, data_schema, distances, statistics
+from beam_jobs.validation import anomalies, data_schema, drift, statistics
 from beam_jobs.validation.sketches import Numbers, Strings, sketch
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -226,29 +226,27 @@ def test_same_from_several_processes(written, tmp_path):
 
 
 def test_distances_by_hand():
-    assert distances.linf({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(
-        0.3
-    )
-    assert distances.linf({}, {}) == 0
+    assert drift.linf({"a": 0.5, "b": 0.5}, {"a": 0.2, "b": 0.5, "c": 0.3}) == pytest.approx(0.3)
+    assert drift.linf({}, {}) == 0
     half, certain = np.array([0.5, 0.5]), np.array([1.0, 0.0])
-    assert distances.js(half, half) == 0
-    assert distances.js(certain, certain[::-1]) == pytest.approx(1)
+    assert drift.js(half, half) == 0
+    assert drift.js(certain, certain[::-1]) == pytest.approx(1)
     # m = (3/4, 1/4): (1/2 log 2/3 + 1/2 log 2 + log 4/3) / 2 = (log 4/3 + 2 log 4/3) / 4 = 3/4 log
     # 4/3, in bits
     by_hand = 0.75 * math.log2(4 / 3)
-    assert distances.js(half, certain) == pytest.approx(by_hand)
-    assert distances.js(certain, half) == pytest.approx(by_hand)
+    assert drift.js(half, certain) == pytest.approx(by_hand)
+    assert drift.js(certain, half) == pytest.approx(by_hand)
 
 
 def test_a_value_that_many_rows_have_is_an_interval_of_its_own():
     a = Numbers(pa.chunked_array([pa.array([0.0] * 60 + [1.0] * 40)]))
     b = Numbers(pa.chunked_array([pa.array([0.0] * 10 + [1.0] * 90)]))
-    p, q = distances.on_one_grid(a.quantiles, b.quantiles)
+    p, q = drift.on_one_grid(a.quantiles, b.quantiles)
     assert p[p + q > 0].tolist() == pytest.approx([0.6, 0.4]) and q[
         p + q > 0
     ].tolist() == pytest.approx([0.1, 0.9])
     c = Numbers(pa.chunked_array([pa.array([0.5] * 100)]))
-    assert distances.js(*distances.on_one_grid(a.quantiles, c.quantiles)) == pytest.approx(1)
+    assert drift.js(*drift.on_one_grid(a.quantiles, c.quantiles)) == pytest.approx(1)
 
 
 # Anomalies.
@@ -415,10 +413,10 @@ def test_schema_has_types_and_limits(usual):
 def test_a_feature_that_is_new_is_not_compared(usual, tmp_path):
     earlier = statistics.read(f"{usual}/statistics")
     del earlier.datasets[0].features[:]
-    compared = anomalies.Compared(
+    compared = drift.Compared(
         make(), statistics.read(f"{usual}/statistics"), schema_pb2.Schema(), earlier
     )
-    assert anomalies.drifts(compared) == {} and anomalies.find(compared, {}) == []
+    assert drift.drifts(compared) == {} and anomalies.find(compared, {}) == []
 
 
 def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_jobs.beam import engine
-from beam_jobs.features import spilled_batches
+from beam_jobs.beam import batches, engine
 from beam_jobs.features.output_files import FinishQueries
 from beam_jobs.features.raw_features_job import write_catalogue, write_raw
 from tests.beam_jobs.features import world as worlds
@@ -22,13 +21,13 @@ from twinspire_core.errors import BadData
 @pytest.fixture
 def watched(monkeypatch):
     """How many files there were, by name of the output, when they were cleared."""
-    found, clear = {}, spilled_batches.clear
+    found, clear = {}, batches.clear_spilled
 
     def look(out):
-        found[Path(out).name] = len(list(Path(out, spilled_batches.FOLDER).rglob("*")))
+        found[Path(out).name] = len(list(Path(out, batches.SPILL_FOLDER).rglob("*")))
         clear(out)
 
-    monkeypatch.setattr(spilled_batches, "clear", look)
+    monkeypatch.setattr(batches, "clear_spilled", look)
     return found
 
 
@@ -37,7 +36,7 @@ def test_a_day_is_the_same_bytes_by_file_and_when_every_bundle_is_tried_twice(
 ):
     world = worlds.make(tmp_path / "world", 5)
     write_raw(world.context(tmp_path / "usual"), lambda rows: None)
-    monkeypatch.setattr(spilled_batches, "LARGE", 0)
+    monkeypatch.setattr(batches, "LARGE", 0)
     monkeypatch.setattr(engine, "FnApiRunner", partial(FnApiRunner, bundle_repeat=1))
     write_raw(world.context(tmp_path / "files"), lambda rows: None)
     write_catalogue(world.context(tmp_path / "catalogue"))
@@ -58,19 +57,19 @@ def test_a_job_that_fails_leaves_no_such_files_behind(tmp_path, monkeypatch, wat
         raise BadData("The truth is out there.")
 
     world = worlds.make(tmp_path / "world", 5)
-    monkeypatch.setattr(spilled_batches, "LARGE", 0)
+    monkeypatch.setattr(batches, "LARGE", 0)
     monkeypatch.setattr(FinishQueries, "process", fail)
     with pytest.raises(BadData, match="out there"):
         write_raw(world.context(tmp_path / "out"), lambda rows: None)
-    assert watched["out"] > 3 and not (tmp_path / "out" / spilled_batches.FOLDER).exists()
+    assert watched["out"] > 3 and not (tmp_path / "out" / batches.SPILL_FOLDER).exists()
 
 
 @pytest.mark.parametrize("rows", [10, 1 << 17, (1 << 17) + 1])
 def test_a_batch_above_a_mebibyte_waits_in_a_file_and_is_received_whole(tmp_path, rows):
     batch = pa.RecordBatch.from_pydict({"n": np.arange(rows)})
-    travels = spilled_batches.sent(batch, str(tmp_path))
-    files = list((tmp_path / spilled_batches.FOLDER).rglob("*.arrow"))
+    travels = batches.spill(batch, str(tmp_path))
+    files = list((tmp_path / batches.SPILL_FOLDER).rglob("*.arrow"))
     assert len(files) == (rows > 1 << 17) and (travels is batch or travels.nbytes < 1000)
-    assert spilled_batches.received(travels).equals(batch)
-    spilled_batches.clear(str(tmp_path))
+    assert batches.restore(travels).equals(batch)
+    batches.clear_spilled(str(tmp_path))
     assert not list(tmp_path.rglob("*"))

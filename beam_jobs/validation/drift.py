@@ -1,0 +1,114 @@
+"""How far the columns' distributions of a day are from those of an earlier day, from the statistics of both."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+import datasketches as ds
+import numpy as np
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_metadata.proto.v0.anomalies_pb2 import DriftSkewInfo
+from tensorflow_metadata.proto.v0.statistics_pb2 import (
+    DatasetFeatureStatisticsList,
+    FeatureNameStatistics,
+)
+
+from beam_jobs.validation.statistics import by_name, common, quantiles, shares
+from twinspire_core.config.pipeline import Pipeline
+
+LEAST_VALUES = 50
+"""With fewer values on either day, distributions differ by chance."""
+_GRID = 10
+
+Measured = DriftSkewInfo.Measurement
+Drift: TypeAlias = "DriftSkewInfo.Measurement"
+
+
+class Compared(NamedTuple):
+    """A day beside what is known.
+
+    Attributes:
+      p: the pipeline.
+      stats: the day's statistics.
+      known: the schema before it; empty on the first day.
+      earlier: statistics of the day before, or of the newest before that; None on the first day.
+      when: that day, as people are told.
+    """
+
+    p: Pipeline
+    stats: DatasetFeatureStatisticsList
+    known: schema_pb2.Schema
+    earlier: DatasetFeatureStatisticsList | None = None
+    when: str = "the day before"
+
+    def pairs(self) -> Iterator[tuple[str, FeatureNameStatistics, FeatureNameStatistics]]:
+        """Columns that both days have, with the same type."""
+        before = by_name(self.earlier) if self.earlier is not None else {}
+        for name, now in by_name(self.stats).items():
+            if name in before and before[name].type == now.type:
+                yield name, now, before[name]
+
+
+def drifts(c: Compared) -> dict[str, Drift]:
+    """Distance of each column's distribution from that of the earlier day."""
+    # Two days in a row never share one
+    weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}
+    found = {}
+    for name, now, then in c.pairs():
+        values = min(common(now).tot_num_values, common(then).tot_num_values)
+        if name in weekdays or values < LEAST_VALUES:
+            continue
+        if now.type == FeatureNameStatistics.STRING:
+            value = linf(shares(now), shares(then))
+            limit = max(c.p.statistics.max_linf, noise(values))
+            found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
+        else:
+            value = js(*on_one_grid(quantiles(now), quantiles(then)))
+            kind = Measured.JENSEN_SHANNON_DIVERGENCE
+            found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
+    return found
+
+
+def linf(p: Mapping[str, float], q: Mapping[str, float]) -> float:
+    """L-infinity distance max |p(v) - q(v)| of two distributions over values, 0 to 1."""
+    return max((abs(p.get(v, 0) - q.get(v, 0)) for v in p.keys() | q.keys()), default=0.0)
+
+
+def furthest(p: Mapping[str, float], q: Mapping[str, float]) -> str:
+    """The value that has this distance."""
+    return max(p.keys() | q.keys(), key=lambda v: (abs(p.get(v, 0) - q.get(v, 0)), v))
+
+
+def noise(n: int) -> float:
+    """L-infinity distance that chance alone explains: two standard errors, at the most, of a share
+    among n values.
+    """
+    return 2 * (1 / max(1, n)) ** 0.5
+
+
+def js(p: np.ndarray, q: np.ndarray) -> float:
+    """Jensen-Shannon divergence in bits, 0 to 1: (KL(p | m) + KL(q | m)) / 2, where m = (p + q) /
+    2.
+
+    Args:
+      p: [N] shares that sum to 1.
+      q: [N] shares that sum to 1.
+    """
+    m = (p + q) / 2
+    return (_kl(p, m) + _kl(q, m)) / 2
+
+
+def _kl(p: np.ndarray, m: np.ndarray) -> float:
+    some = p > 0
+    return float(np.sum(p[some] * np.log2(p[some] / m[some])))
+
+
+def on_one_grid(a: ds.kll_floats_sketch, b: ds.kll_floats_sketch) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of two columns of numbers between the deciles of either: [N] each, N at most 21.
+
+    Intervals are closed on the right, so that a value that many rows have is told apart from its
+    neighbours.
+    """
+    marks = [i / _GRID for i in range(_GRID)]
+    edges = sorted({*a.get_quantiles(marks), *b.get_quantiles(marks)})
+    below_a, below_b = (np.asarray(sketch.get_cdf(edges, inclusive=True)) for sketch in (a, b))
+    return np.diff(below_a, prepend=0), np.diff(below_b, prepend=0)
