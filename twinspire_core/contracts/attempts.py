@@ -11,8 +11,10 @@ Invariants, on a disk and on `gs://`:
 
 import json
 import secrets
-from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -25,9 +27,8 @@ it.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A committed attempt.
+class Attempt(BaseModel):
+    """A committed attempt. `DONE.json` holds its fields in this order, but for `uri`.
 
     Attributes:
       uri: its folder.
@@ -39,18 +40,22 @@ class Attempt:
       inputs: name of the attempt of each earlier stage that it was made from.
       summary: what the stage reported.
       defaults: which defaults of the pipeline file it was made with, as
-        twinspire/runs/cache_keys.py numbers them.
+        twinspire/runs/cache_keys.py numbers them. Release 0.1.0 did not say: 0.
+      committed_at: when, as `2024-03-01T06:00:00+00:00`; empty before it is committed.
     """
 
-    uri: str
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str = Field(exclude=True)
     key: str
     config: str
     output: str
     mode: Mode
     parent: str | None
     inputs: dict[str, str]
-    summary: dict
+    summary: dict[str, Any]
     defaults: int = 0
+    committed_at: str = ""
 
 
 def place(pipeline: Pipeline, name: str = "") -> str:
@@ -83,25 +88,22 @@ def begin(pipeline: Pipeline, day: date, stage: str) -> str:
 
 def commit(attempt: Attempt) -> None:
     """Makes an attempt visible to other stages."""
-    done = {k: v for k, v in asdict(attempt).items() if k != "uri"}
-    done["committed_at"] = _now()
-    storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(done, indent=1).encode())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    marker = attempt.model_copy(update={"committed_at": now}).model_dump()
+    # Not `model_dump_json`: markers are ASCII, and spell what is no number as Python does.
+    storage.put_if_absent(storage.join(attempt.uri, DONE), json.dumps(marker, indent=1).encode())
 
 
 def read(uri: str) -> Attempt:
     """The committed attempt at `uri`."""
-    done = json.loads(storage.read_bytes(storage.join(uri, DONE)))
-    del done["committed_at"]
-    return Attempt(uri=uri, **done)
+    return Attempt(uri=uri, **json.loads(storage.read_bytes(storage.join(uri, DONE))))
 
 
 def latest(pipeline: Pipeline, day: date, stage: str) -> Attempt | None:
     """The newest committed attempt of a stage, or None."""
     home = storage.join(day_uri(pipeline, day), stage)
-    attempts = (storage.join(home, n) for n in reversed(storage.list_names(home)))
-    committed = (uri for uri in attempts if storage.exists(storage.join(uri, DONE)))
-    return next(map(read, committed), None)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    for name in reversed(storage.list_names(home)):
+        uri = storage.join(home, name)
+        if storage.exists(storage.join(uri, DONE)):
+            return read(uri)
+    return None

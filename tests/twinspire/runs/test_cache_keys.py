@@ -153,7 +153,8 @@ def remade(left_behind, monkeypatch):
 
     def make(stage, context, *, key, config):
         last = attempts.latest(left_behind, context.day, stage.name)
-        made = replace(last, uri=context.out, key=key, config=config, defaults=DEFAULTS)
+        changes = {"uri": context.out, "key": key, "config": config, "defaults": DEFAULTS}
+        made = last.model_copy(update=changes)
         attempts.commit(made)
         return made
 
@@ -241,7 +242,7 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
 
     def make(p, day, *_, key, config):
         keys.append(key)
-        return replace(attempts.latest(p, day, "refresh"), key=key)
+        return attempts.latest(p, day, "refresh").model_copy(update={"key": key})
 
     monkeypatch.setattr(refresh, "_make", make)
     monkeypatch.setattr(refresh.Registry, "verify", lambda *_: None)
