@@ -25,7 +25,7 @@ setup: ## make .venv from requirements.lock; does nothing while that file, setup
 	    "(Debian, Ubuntu: apt install python3-venv), or name it: make setup PYTHON=/path/to/python3.12" >&2
 	  exit 2
 	fi
-	echo "Setting up .venv with $$($$python --version): about 260 packages, 1 GB to download the first time" >&2
+	echo "Setting up .venv with $$($$python --version): about 300 packages, 1 GB to download the first time" >&2
 	# A .venv does not survive a move: its scripts name the place where it was made.
 	if [ -e .venv ] && ! grep -qsF "$$(pwd -P)/.venv" .venv/bin/activate; then rm -rf .venv; fi
 	$$python -m venv .venv
@@ -57,8 +57,11 @@ lint: setup ## ruff, mypy and import-linter
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
 
-docs: setup ## write the generated pages again
+docs: setup ## write the generated pages again and build the site into build/site (ARGS='serve' shows it)
 	@.venv/bin/python docs/generate.py
+	export NO_MKDOCS_2_WARNING=1
+	if [ -n "$(ARGS)" ]; then exec .venv/bin/mkdocs $(ARGS); fi
+	.venv/bin/mkdocs build --strict
 
 lock: setup ## resolve requirements.lock again, keeping pins that still fit (ARGS='-P polars' moves one)
 	@.venv/bin/uv pip compile setup.py --all-extras --universal --python-version 3.11 --output-file requirements.lock \
@@ -66,4 +69,4 @@ lock: setup ## resolve requirements.lock again, keeping pins that still fit (ARG
 	sed -i "s/ ; python_full_version < '3.13' and sys_platform == 'linux'$$//" requirements.lock
 
 clean: ## remove .venv, caches and the demo's working files
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info work
+	@rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info work

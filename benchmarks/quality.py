@@ -8,7 +8,7 @@
 
 Runs are kept under --work as they are done: the same command goes on after a stop. A change of
 inputs, settings or of the code that trains makes new ones. A run of everything also puts its table
-into README.md.
+into docs/measurements.md.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
     reached = targets.targets(found)
     print("\n".join(map(str, reached)))
     if plan.whole:
-        figures.write_readme(ROOT / "README.md", found)
+        figures.write_table(ROOT / "docs/measurements.md", found)
 
 
 def _write(file: Path, results: list[figures.Result]) -> None:

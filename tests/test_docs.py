@@ -3,7 +3,10 @@ work.
 """
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,35 @@ def test_pipeline_files_in_pages_are_valid(page, tmp_path):
         file = tmp_path / f"{number}.toml"
         file.write_text(text)
         load(file)
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_every_page_is_in_its_navigation(tmp_path):
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    build = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert build.returncode == 0, build.stderr
+    home = (tmp_path / "index.html").read_text()
+    pages = [page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")]
+    linked = set(re.findall(r'href="([^"#:]+\.html)"', home))
+    assert set(pages) - linked <= {"404.html", "index.html"}
+    assert {"decisions/0042-the-house.html", "python/model.losses.html"} <= linked
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda p: p.stem
+)
+def test_decisions_say_number_date_and_status(page):
+    text = page.read_text()
+    number = page.name[:4]
+    if number != "0000":
+        assert text.startswith(f"# {number}: ")
+        assert re.search(
+            r"^Date: 20\d\d-\d\d-\d\d\. Status: (accepted|replaced by \d{4})", text, re.M
+        )

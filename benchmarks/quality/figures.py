@@ -1,5 +1,5 @@
-"""From runs to figures: means over the seeds with intervals, the table, the README's table, the
-targets.
+"""From runs to figures: means over the seeds with intervals, the terminal's table and the one of
+docs/measurements.md, the targets.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,7 +126,7 @@ def table(results: Iterable[Result]) -> str:
 
 
 def markdown(results: Iterable[Result]) -> str:
-    """The README's table: recall@50 by contender and case, the best of a case in bold."""
+    """The table of docs/measurements.md: recall@50 by contender and case, the best of a case in bold."""
     cases = by_case(results)
     names = list(dict.fromkeys(name for found in cases.values() for name in found))
     lines = [f"| recall@50 | {' | '.join(cases)} |", f"|---|{'---|' * len(cases)}"]
@@ -144,8 +144,8 @@ def _cell(found: Mapping[str, Result], name: str) -> str:
     return f"**{text}**" if found[name].mean() == max(r.mean() for r in found.values()) else text
 
 
-def write_readme(file: Path, results: Iterable[Result]) -> None:
-    """Puts the table between the README's two marks; without them nothing is changed."""
+def write_table(file: Path, results: Iterable[Result]) -> None:
+    """Puts the table between a page's two marks; without them nothing is changed."""
     text = file.read_text()
     if BEGIN in text and END in text:
         before, rest = text.split(BEGIN, 1)

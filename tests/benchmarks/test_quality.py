@@ -282,11 +282,11 @@ def test_targets_are_ratios_of_what_is_compared() -> None:
     assert str(found["recall@50: twinspire / als"]).startswith("MISSED")
 
 
-def test_the_readmes_table_is_put_between_its_marks(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
-    figures.write_readme(readme, [result("tfrs", [[0.2] * 9]), result("twinspire", [[0.25] * 9])])
-    told = readme.read_text().splitlines()
+def test_the_pages_table_is_put_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "measurements.md"
+    page.write_text(f"before\n{figures.BEGIN}\nold\n{figures.END}\nafter\n")
+    figures.write_table(page, [result("tfrs", [[0.2] * 9]), result("twinspire", [[0.25] * 9])])
+    told = page.read_text().splitlines()
     assert told[0] == "before" and told[-1] == "after" and "old" not in told
     assert "| twinspire | **0.250 ± 0.000** |" in told
     assert "| tfrs | 0.200 ± 0.000 |" in told

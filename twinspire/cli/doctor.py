@@ -180,7 +180,7 @@ def _versions() -> Iterator[Check]:
             if requirements[0].marker
             else ""
         )
-        if extra in ("dev", "test"):
+        if extra in ("dev", "docs", "test"):
             continue
         try:
             found = metadata.version(name)
