@@ -28,14 +28,9 @@ import numpy as np
 import pyarrow as pa
 from quality.command import machine, write_whole
 
-from model.evaluation.evaluate import (
-    Ranked,
-    compare,
-    evaluate_baselines,
-    evaluate_ranked,
-    rank,
-)
+from model.evaluation.evaluate import compare, evaluate_baselines, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare
+from model.evaluation.ranked_lists import RankedLists, rank
 from twinspire_core.search.ragged import Ragged
 
 KS, BOUNDS, RESAMPLES, DIMENSION = (10, 50, 100), (1, 5, 20), 200, 64
@@ -134,7 +129,7 @@ def measure(made: World) -> dict[tuple[str, str], float]:
 
     k = max(KS)
     other = timed("lists", "numpy/argpartition", lambda: plain(made.queries, made.items, k))
-    ranked: Ranked = timed(
+    ranked: RankedLists = timed(
         "lists, seen kept and excluded",
         "twinspire",
         lambda: rank(made.split, made.queries, made.items, k),

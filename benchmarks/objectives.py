@@ -33,9 +33,9 @@ from quality.command import machine, write_whole
 from quality.data import LIKED, movielens_ratings, movielens_raw
 
 from model.data.training_rows import Rows
-from model.evaluation.auxiliary_labels import Labelled, measures
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import design
+from model.towers.auxiliary_head import LabelledClicks, measure_head
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from twinspire_core.config.pipeline import Pipeline
@@ -148,7 +148,12 @@ def judge(log: Log, model: TwoTower) -> dict[str, float]:
         hits, total = np.take_along_axis(wanted, top, 1).sum(1), wanted.sum(1)
         found[name] = float((hits[total > 0] / total[total > 0]).mean())
     if model.head:
-        told = measures(model.head, Labelled(queries, items[log.item[rows]], log.stars[rows])) or {}
+        told = (
+            measure_head(
+                model.head, LabelledClicks(queries, items[log.item[rows]], log.stars[rows])
+            )
+            or {}
+        )
         found["rmse"] = told["rmse"]
     return found
 

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import Measures, evaluate_ranked, rank, rank_baselines
+from model.evaluation.evaluate import Measures, evaluate_ranked
 from model.evaluation.evaluation_set import prepare
-from model.evaluation.filtered_corpus import FilteredCorpus
 from model.evaluation.list_files import (
     ITEM_COLUMNS,
     TRUTH_COLUMNS,
@@ -23,6 +22,7 @@ from model.evaluation.list_files import (
     read_lists,
     read_table,
 )
+from model.evaluation.ranked_lists import FilteredCorpus, rank, rank_baselines
 from model.fusion_fitting.source_lists import rank_co_occurrence, rank_fusion, rank_near
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import query_columns

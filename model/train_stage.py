@@ -17,29 +17,31 @@ import tensorflow as tf
 from rich.console import Console
 
 from model.data.parent_inputs import unread
-from model.data.selected_rows import SelectedRows
 from model.evaluation import als_baseline
-from model.evaluation.auxiliary_labels import LABEL, Labelled, labelled, measures
 from model.evaluation.diagnostics import draw, pick_examples
-from model.evaluation.evaluate import Measures, Ranked, headline
-from model.evaluation.held_out_days import shares_after
-from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
-from model.evaluation.tower_lists import (
+from model.evaluation.evaluate import Measures, headline
+from model.evaluation.evaluation_set import (
     CLICKS,
     DAY,
     HELD,
     HELD_CLICKS,
+    EvaluationSet,
+    day_evaluation_sets,
+)
+from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
+from model.evaluation.queries import SelectedRows, shares_after
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.tower_lists import (
     Encoded,
-    TowerLists,
     encode,
-    exams_of,
+    labelled_clicks,
     load_both,
     metrics,
     rank_all,
 )
 from model.fusion_fitting.day_fusion import DayFusion
 from model.fusion_fitting.source_lists import rank_co_occurrence, rank_near
-from model.towers.auxiliary_head import check
+from model.towers.auxiliary_head import LabelledClicks, check, measure_head
 from model.training.tensorboard import write_events
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
@@ -123,7 +125,7 @@ def _train(
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / feature_schema.CORPUS_START)
     examples = _examples(ctx, features)
-    asked = exams_of(ctx, _evaluation(ctx, features), examples, corpus)
+    asked = day_evaluation_sets(ctx, _evaluation(ctx, features), examples, corpus)
     # On one core the parent is measured while the other lays out the graphs
     beside = ThreadPoolExecutor(1)
     try:
@@ -147,7 +149,7 @@ def _train(
         _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
     )
     nominators = CandidateSources.of(corpus, together)
-    near = {name: rank_near(nominators, asked[name].split, max(*ks, DEPTH)) for name in (DAY, HELD)}
+    near = {name: rank_near(nominators, asked[name], max(*ks, DEPTH)) for name in (DAY, HELD)}
     others = _others(ctx, features, asked, corpus, near if together is not None else {}, nominators)
     measured = {**metrics(asked, before, after, others, ks), model_bundle.TRAIN: learned.figures()}
     events = examples.narrow
@@ -156,7 +158,7 @@ def _train(
         ctx,
         asked[HELD],
         after[HELD],
-        popular_today(asked[HELD].split, corpus, trained.column("_item")),
+        popular_today(asked[HELD], corpus, trained.column("_item")),
     )
     measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = (
         own,
@@ -186,7 +188,7 @@ def _train(
     vectors = (encoded.queries(HELD), encoded.items)
     figures = draw(
         ctx.pipeline,
-        asked[HELD].split,
+        asked[HELD],
         vectors,
         after[HELD].kept,
         corpus,
@@ -205,13 +207,13 @@ class _Judged(NamedTuple):
       unread: features that are missing for it.
     """
 
-    lists: Mapping[str, Ranked] = MappingProxyType({})
-    clicks: Labelled | None = None
+    lists: Mapping[str, RankedLists] = MappingProxyType({})
+    clicks: LabelledClicks | None = None
     unread: Sequence[str] = ()
 
 
 def _judge(
-    ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, TowerLists]
+    ctx: StageContext, parent: Path | None, corpus: pa.Table, asked: Mapping[str, EvaluationSet]
 ) -> _Judged:
     if parent is None:
         return _Judged()
@@ -240,26 +242,24 @@ def _inherited(ctx: StageContext) -> Fusion | None:
 def _others(
     ctx: StageContext,
     features: Path,
-    asked: Mapping[str, TowerLists],
+    asked: Mapping[str, EvaluationSet],
     corpus: pa.Table,
-    near: Mapping[str, Ranked],
+    near: Mapping[str, RankedLists],
     nominators: CandidateSources,
-) -> dict[str, dict[str, Ranked]]:
+) -> dict[str, dict[str, RankedLists]]:
     """Further lists that the two-tower is held against, by exam."""
-    others: dict[str, dict[str, Ranked]] = {DAY: {}, HELD: {}}
+    others: dict[str, dict[str, RankedLists]] = {DAY: {}, HELD: {}}
     if ctx.pipeline.evaluation.als:
         others[DAY][als_baseline.ALS] = _als(ctx, features, asked[DAY], corpus)
     k = max(ctx.pipeline.evaluation.ks)
     for name, lists in near.items():
         # Earlier days' answers were paired meanwhile
         if set(asked[name].queries["_day"].to_pylist()) <= {ctx.day}:
-            others[name][CO_OCCURRENCE] = rank_co_occurrence(
-                nominators, asked[name].split, k, lists
-            )
+            others[name][CO_OCCURRENCE] = rank_co_occurrence(nominators, asked[name], k, lists)
     return others
 
 
-def _als(ctx: StageContext, features: Path, day: TowerLists, corpus: pa.Table) -> Ranked:
+def _als(ctx: StageContext, features: Path, day: EvaluationSet, corpus: pa.Table) -> RankedLists:
     k, dimension, pasts = (
         max(ctx.pipeline.evaluation.ks),
         ctx.pipeline.train.dimension,
@@ -267,28 +267,30 @@ def _als(ctx: StageContext, features: Path, day: TowerLists, corpus: pa.Table) -
     )
     Console(stderr=True).print(f"Factorising what {pasts.num_rows:,} users had before the day")
     return als_baseline.rank_als(
-        pasts, day.split, day.queries.column("_user"), corpus.column("_item"), k, dimension
+        pasts, day, day.queries.column("_user"), corpus.column("_item"), k, dimension
     )
 
 
 def _labelled(
-    ctx: StageContext, asked: Mapping[str, TowerLists], name: str, encoded: Encoded
-) -> Labelled | None:
+    ctx: StageContext, asked: Mapping[str, EvaluationSet], name: str, encoded: Encoded
+) -> LabelledClicks | None:
     """The clicks of an exam that a head is measured on, if there is one."""
-    return labelled(asked[name], name, encoded) if ctx.pipeline.train.auxiliary.weight else None
+    return (
+        labelled_clicks(asked[name], name, encoded) if ctx.pipeline.train.auxiliary.weight else None
+    )
 
 
 def _auxiliary(
-    learned: Trained, before: Labelled | None, held: Labelled | None
+    learned: Trained, before: LabelledClicks | None, held: LabelledClicks | None
 ) -> dict[str, Any] | None:
     head, inherited = learned.model.head, learned.inherited
     if not head or held is None:
         return None
-    progressive = measures(inherited, before) if inherited and before else None
+    progressive = measure_head(inherited, before) if inherited and before else None
     return {
         **(learned.auxiliary() or {}),
         model_bundle.PROGRESSIVE: progressive,
-        model_bundle.HOLDOUT: measures(head, held),
+        model_bundle.HOLDOUT: measure_head(head, held),
     }
 
 
@@ -314,13 +316,13 @@ def _examples(ctx: StageContext, features: Path) -> SelectedRows:
     )
     auxiliary, label = (
         ctx.pipeline.train.auxiliary,
-        [LABEL] if ctx.pipeline.train.auxiliary.weight else [],
+        [feature_schema.LABEL] if ctx.pipeline.train.auxiliary.weight else [],
     )
     narrow = ["_user", "_item", "_time", "_holdout", *label]
     columns = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
     found = SelectedRows(folder, narrow, [*narrow, *columns], kind.empty_table())
     if label:
-        labels = found.narrow.column(LABEL).to_numpy()
+        labels = found.narrow.column(feature_schema.LABEL).to_numpy()
         check(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
     return found
 

@@ -19,8 +19,8 @@ from model.data import training_rows
 from model.data.sequence_packing import Packing
 from model.data.training_rows import Rows
 from model.towers.architecture import Architecture
-from model.towers.embedding_bag import EmbeddingBags, bagged
-from model.towers.pooling import last_of
+from model.towers.history_encoder import last_of
+from model.towers.pooling import EmbeddingBags, bagged
 from twinspire_core.config.tables.training import TrainConfig
 
 RUNS = 32
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     Attributes:
       rows: [B] int64, row numbers.
       features: transformed columns of those rows; lists laid out as bags, but for histories that
-        are read as sequences, which are as `model.towers.pooling.attended` takes them.
+        are read as sequences, which are as `model.towers.history_encoder.attended` takes them.
     """
 
     rows: np.ndarray

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from model.item_fingerprint import fingerprint
 from model.towers.architecture import FeatureColumn
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.errors import BadData
 
 _META = ("_time", "_user", "_item", "_reward")
-_LABEL = "_label"
 _PIECE = 1 << 15
 """Rows converted at a time."""
 
@@ -59,7 +58,7 @@ def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -
     Raises:
       BadData: a column that a tower needs is not there.
     """
-    meta = (*_META, *([_LABEL] if label else []))
+    meta = (*_META, *([feature_schema.LABEL] if label else []))
     columns = list(dict.fromkeys(part.column for part in parts))
     files = sorted(folder.glob("*.parquet"))
     if not files:
@@ -84,7 +83,7 @@ def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -
         item=fingerprint(table["_item"]),
         reward=table["_reward"].to_numpy(),
         time=table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(),
-        label=table[_LABEL].to_numpy() if label else None,
+        label=table[feature_schema.LABEL].to_numpy() if label else None,
     )
 
 

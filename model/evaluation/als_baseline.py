@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import Ranked, rank
 from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import RankedLists, rank
 from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import positions
 from twinspire_core.sources.baselines import same_for_all
@@ -36,7 +36,7 @@ def rank_als(
     items: pa.ChunkedArray,
     k: int,
     factors: int,
-) -> Ranked:
+) -> RankedLists:
     """The lists of a factorisation of users by items: confidence by number of events, all else as
     implicit has it.
 
@@ -65,7 +65,7 @@ def rank_als(
         excluded[strangers] = same_for_all(split.popular, split.truth.rows, k, exclude=split.past)[
             strangers
         ]
-    return Ranked(kept, excluded)
+    return RankedLists(kept, excluded)
 
 
 def _fit(

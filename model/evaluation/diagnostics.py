@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import Ranked, rank_baselines
 from model.evaluation.evaluation_set import EvaluationSet
-from model.evaluation.tower_lists import TowerLists
+from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.pipeline import Pipeline
@@ -197,7 +196,7 @@ def _short(x: float) -> float:
 
 
 def pick_examples(
-    pipeline: Pipeline, asked: TowerLists, ranked: Ranked, corpus: pa.Table
+    pipeline: Pipeline, asked: EvaluationSet, ranked: RankedLists, corpus: pa.Table
 ) -> list[dict[str, Any]]:
     """A user of each slice by earlier events, with their past, what they were offered and what they
     took.
@@ -214,7 +213,7 @@ def pick_examples(
     Returns: `user`, `past_events`, and lists of ids: `history` (newest first; without that feature
       the user's past items, the most frequent first), `items`, `taken`.
     """
-    history, split = next(iter(pipeline.kinds("history")), None), asked.split
+    history, split = next(iter(pipeline.kinds("history")), None), asked
     slices = slice_of(split.past_events, pipeline.evaluation.slices)
     key = fingerprint(asked.queries.column("_user"))
     found = []

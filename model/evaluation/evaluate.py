@@ -18,99 +18,18 @@ seen items kept.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import RankedLists, rank, rank_baselines
 from twinspire_core.metrics import slices
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure, popular_share
-from twinspire_core.metrics.ranking import by_place, distinct, first_distinct, hits, means, top_k
-from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import baselines
+from twinspire_core.metrics.ranking import by_place, distinct, hits, means
 
 Measures = dict[str, Any]
-
-
-class Ranked(NamedTuple):
-    """Lists of one make for each query of a split, [U, L] positions, best first, -1 behind the end.
-
-    Attributes:
-      kept: items that the user had before may be listed.
-      excluded: they are not; None where that would be another list.
-    """
-
-    kept: np.ndarray
-    excluded: np.ndarray | None
-
-    def first(self, k: int) -> "Ranked":
-        """The first k of each list."""
-        return Ranked(self.kept[:, :k], self.excluded[:, :k] if self.excluded is not None else None)
-
-    def of(self, queries: np.ndarray) -> "Ranked":
-        """The lists of some queries: [U] bool, or their places."""
-        return Ranked(
-            self.kept[queries], self.excluded[queries] if self.excluded is not None else None
-        )
-
-
-def rank(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int) -> Ranked:
-    """The lists of two towers, by exact search of the whole corpus.
-
-    Args:
-      split: from `prepare`.
-      queries: [U, D] float32, a vector per query.
-      items: [C, D] float32, a vector per item of the corpus.
-      k: length of the lists.
-    """
-    return with_and_without(nearest(queries, items, k, split.past.lengths), split.past, k)
-
-
-def nearest(queries: np.ndarray, items: np.ndarray, k: int, more: np.ndarray) -> np.ndarray:
-    """So many of each query's best items that k are left whatever is excluded: one search for both
-    kinds of lists.
-
-    Args:
-      queries: [U, D] float32.
-      items: [C, D] float32.
-      k: length of the lists to come.
-      more: [U] int64, the most items that are excluded for each query.
-
-    Returns: [U, L] int64, best first, -1 behind the end.
-    """
-    found = np.full((len(queries), k + int(more.max(initial=0))), -1, np.int64)
-    # Most have had little, few more than a whole list
-    size = np.searchsorted([k // 8, k // 2, k], more)
-    for some in (np.flatnonzero(size == number) for number in range(4)):
-        length = k + int(more[some].max(initial=0))
-        found[some, :length] = top_k(queries[some], items, length)
-    return found
-
-
-def with_and_without(found: np.ndarray, past: Ragged, k: int) -> Ranked:
-    """Lists of k items out of `nearest`, [U, L], and the same without what each user had before."""
-    return Ranked(found[:, :k], first_distinct(found, k, exclude=past))
-
-
-def rank_baselines(split: EvaluationSet, k: int) -> dict[str, Ranked]:
-    """The lists that need no model, by name. `past` without seen items would be `most_popular`:
-    left out.
-    """
-    ranked = {}
-    for name, order in (
-        (baselines.MOST_POPULAR, split.popular),
-        (baselines.POPULAR_LATELY, split.lately),
-    ):
-        kept, fresh = (
-            baselines.same_for_all(order, split.truth.rows, k, exclude=x)
-            for x in (None, split.past)
-        )
-        ranked[name] = Ranked(kept, fresh)
-    return {
-        **ranked,
-        baselines.PAST: Ranked(baselines.past_then(split.past, split.popular, k), None),
-    }
 
 
 def evaluate_split(
@@ -128,7 +47,7 @@ def evaluate_baselines(split: EvaluationSet, ks: Sequence[int]) -> dict[str, Mea
     }
 
 
-def evaluate_ranked(split: EvaluationSet, ranked: Ranked, ks: Sequence[int]) -> Measures:
+def evaluate_ranked(split: EvaluationSet, ranked: RankedLists, ks: Sequence[int]) -> Measures:
     """Measures lists with seen items kept, and under `excluded` those without."""
     measured = {"seen": "kept", **evaluate_lists(split, ranked.kept, ks)}
     if ranked.excluded is not None:

@@ -7,7 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.queries import has_past
+from model.evaluation.queries import (
+    SelectedRows,
+    at_most_events,
+    has_past,
+    holdout_rows,
+    next_click_rows,
+    progressive_rows,
+    unseen_users_on,
+)
+from twinspire_core.config.tables.quality import EvaluationConfig
+from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import baselines
@@ -18,6 +28,8 @@ class EvaluationSet:
     """Queries and what they should have found, in positions of one corpus.
 
     Attributes:
+      queries: the rows that were prepared: raw features, if towers are to encode them, and what
+        `prepare` reads.
       truth: true items of each query, -1 outside the corpus.
       past: the user's past items, most frequent first, -1 outside the corpus.
       popular: the corpus by events in the count window, [C].
@@ -32,6 +44,7 @@ class EvaluationSet:
       resamples: bootstrap resamples behind the intervals; 0 for none.
     """
 
+    queries: pa.Table
     truth: Ragged
     past: Ragged
     popular: np.ndarray
@@ -81,6 +94,7 @@ def prepare(
     )
     user = evaluation.column("_user").combine_chunks().dictionary_encode()
     return EvaluationSet(
+        queries=evaluation,
         truth=positions(evaluation.column("_truth"), items),
         past=past,
         popular=baselines.popular_order(corpus, "_popular"),
@@ -96,3 +110,42 @@ def prepare(
         bounds=tuple(bounds),
         resamples=resamples,
     )
+
+
+DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
+"""The exams of a day: next-day of all users and of those held out of training; next-click of
+both.
+"""
+
+
+def prepare_as_configured(
+    queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig
+) -> EvaluationSet:
+    """`prepare` with the slices and the resamples of the pipeline file's `evaluation`."""
+    return prepare(queries, corpus, bounds=settings.slices, resamples=settings.resamples)
+
+
+def day_evaluation_sets(
+    ctx: StageContext, evaluation: SelectedRows, examples: SelectedRows, corpus: pa.Table
+) -> dict[str, EvaluationSet]:
+    """What a version of the day is measured on, by name.
+
+    Args:
+      ctx: pipeline and day.
+      evaluation: rows of `evaluation/`.
+      examples: the day's rows of `examples/`.
+      corpus: rows of `corpus/start/`.
+    """
+    p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
+    history = next(iter(p.kinds("history")), None)
+    earlier = unseen_users_on(ctx)
+    users, events = evaluation.narrow, examples.narrow
+    held = holdout_rows(
+        users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit
+    )
+    chosen = {DAY: progressive_rows(users, ctx.day, limit), HELD: held}
+    asked = {name: evaluation.whole(rows) for name, rows in chosen.items()}
+    clicks = {CLICKS: events, HELD_CLICKS: events.filter(events.column("_holdout"))}
+    chosen = {name: at_most_events(rows, limit) for name, rows in clicks.items()}
+    asked |= {name: next_click_rows(examples.whole(rows), history) for name, rows in chosen.items()}
+    return {name: prepare_as_configured(rows, corpus, p.evaluation) for name, rows in asked.items()}

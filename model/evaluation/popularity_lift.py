@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import Ranked, by_query, compare
+from model.evaluation.evaluate import by_query, compare
 from model.evaluation.evaluation_set import EvaluationSet
-from model.evaluation.tower_lists import TowerLists
+from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.contracts import model_bundle
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.ranking import means
@@ -52,7 +52,7 @@ def popular_today(
 
 
 def measure_lift(
-    ctx: StageContext, asked: TowerLists, ranked: Ranked, today: np.ndarray
+    ctx: StageContext, asked: EvaluationSet, ranked: RankedLists, today: np.ndarray
 ) -> Lead | None:
     """The lead of lists, by measure: `measure_lift` with its paired interval, `low` and `high`;
     `popular_today`, the measure of that list; and the number of users whose two lists `differ` in
@@ -66,7 +66,7 @@ def measure_lift(
 
     Returns: None where too few users were asked, or some about another day.
     """
-    p, split = ctx.pipeline, asked.split
+    p, split = ctx.pipeline, asked
     days = asked.queries.column("_day").unique().to_pylist()
     if split.users < p.gate.min_users or days != [ctx.day]:
         return None

@@ -8,15 +8,19 @@ newcomers   the same for users without a past in the history window, asked with 
 next-click  one query per event, as things stood just before it
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from model.item_fingerprint import fingerprint
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.stage_context import StageContext
 
 HOLDOUT_DAYS = 7
 """Days of held-out users that are put together at most."""
@@ -39,7 +43,7 @@ def holdout_rows(
     Args:
       evaluation: rows of `evaluation/`.
       day: the day trained on.
-      earlier: days before it whose held-out users may be taken (model/evaluation/held_out_days.py).
+      earlier: days before it whose held-out users may be taken (model/evaluation/queries.py).
       min_users: distinct users with a past that are enough to judge.
       max_users: the most queries with a past, and the most of newcomers.
     """
@@ -89,39 +93,6 @@ def next_click_rows(examples: pa.Table, history: str | None) -> pa.Table:
     return examples.append_column("_truth", truth).append_column("_past", _reversed(past))
 
 
-def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Tells equal rows, for what is asked several times.
-
-    Args:
-      rows: N of them; a list may be null, which is as good as empty.
-
-    Returns: the first row of each kind, [Q] int64; and which of these each row equals, [N] int64.
-    """
-    codes = np.ascontiguousarray(
-        np.concatenate([_codes(column.combine_chunks()) for column in rows.columns], axis=1)
-    )
-    whole = codes.view(np.dtype((np.void, codes.itemsize * codes.shape[1])))
-    _, first, place = np.unique(whole.ravel(), return_index=True, return_inverse=True)
-    return first, place
-
-
-def _codes(column: pa.Array) -> np.ndarray:
-    """A column's values as numbers, equal ones as equal numbers: [N, 1] int32, or of lists [N, L];
-    -1 is none.
-    """
-    if not pa.types.is_list(column.type):
-        return _numbered(column)[:, None]
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-    lists = Ragged(
-        _numbered(column.flatten()), np.repeat(np.arange(len(column)), lengths), len(column)
-    )
-    return lists.padded().astype(np.int32)
-
-
-def _numbered(values: pa.Array) -> np.ndarray:
-    return values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
-
-
 def has_past(rows: pa.Table) -> np.ndarray:
     """[U] bool: whether a query counts in the headline. All do where no `_past_events` says who is
     a newcomer.
@@ -161,3 +132,93 @@ def _reversed(lists: pa.ListArray) -> pa.ListArray:
     backwards = (ends - 1)[row] - (np.arange(len(row)) - (ends - lengths)[row])
     offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
     return pa.ListArray.from_arrays(offsets, lists.flatten().take(pa.array(backwards)))
+
+
+_ROW = "_row"
+
+
+class SelectedRows:
+    """The Parquet files of a folder.
+
+    Attributes:
+      narrow: the columns by which rows are chosen, of all rows, and their number, `_row`.
+    """
+
+    def __init__(
+        self, folder: Path, narrow: Sequence[str], columns: Sequence[str], none: pa.Table
+    ) -> None:
+        """Reads the narrow columns.
+
+        Args:
+          folder: it may not be there.
+          narrow: columns to choose by.
+          columns: columns of the rows that are chosen.
+          none: what a folder without files holds.
+        """
+        self._files, self._columns = sorted(folder.glob("*.parquet")), list(columns)
+        self._none = none.select(self._columns)
+        dataset = (
+            ds.dataset([str(file) for file in self._files], format="parquet")
+            if self._files
+            else None
+        )
+        found = dataset.to_table(columns=list(narrow)) if dataset else none.select(list(narrow))
+        self.narrow = found.append_column(_ROW, pa.array(np.arange(found.num_rows)))
+
+    def whole(self, chosen: pa.Table) -> pa.Table:
+        """Rows of `narrow`, in its order, with all columns."""
+        rows, first, found = chosen.column(_ROW).to_numpy(), 0, [self._none]
+        for path in self._files:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    size = file.metadata.row_group(group).num_rows
+                    inside = rows[
+                        np.searchsorted(rows, first) : np.searchsorted(rows, first + size)
+                    ]
+                    if len(inside):
+                        part = file.read_row_group(group, self._columns).select(self._columns)
+                        found.append(part.take(pa.array(inside - first)))
+                    first += size
+        return pa.concat_tables(found, promote_options="default")
+
+
+Shares = Mapping[str, float]
+"""By day, for the days that held-out users are taken from: the smallest share held out by whoever
+trained on it.
+"""
+
+
+def unseen_users_on(ctx: StageContext) -> set[date]:
+    """Earlier days whose users held out by today's share neither the day's version nor its parent
+    was trained on.
+    """
+    shares, share = _of_parent(ctx), ctx.pipeline.evaluation.holdout
+    return {day for day in _recent(ctx.day) if shares.get(str(day), 1.0) >= share}
+
+
+def shares_after(ctx: StageContext, days: Collection[date]) -> Shares:
+    """What the version of the day records.
+
+    Args:
+      ctx: pipeline, day, mode and parent.
+      days: trained on now.
+    """
+    before = _of_parent(ctx) if ctx.mode == "incremental" else {}
+    recent = [*_recent(ctx.day), ctx.day]
+    own = {str(day): ctx.pipeline.evaluation.holdout for day in recent if day in days}
+    return {str(day): before[str(day)] for day in recent if str(day) in before} | own
+
+
+def _of_parent(ctx: StageContext) -> Shares:
+    """The parent's record. Of a version that has none it is unknown on whom it was trained: nobody
+    is a stranger.
+    """
+    if ctx.parent is None:
+        return {}
+    unknown = {str(day): 0.0 for day in _recent(ctx.day)}
+    return model_bundle.read_metrics(ctx.parent.home).get(model_bundle.SHARES, unknown)
+
+
+def _recent(day: date) -> list[date]:
+    """The days before that held-out users may be taken from, oldest first."""
+    return [day - timedelta(days=back) for back in range(HOLDOUT_DAYS - 1, 0, -1)]

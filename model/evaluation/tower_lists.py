@@ -7,60 +7,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 
-from model.data.selected_rows import SelectedRows
-from model.evaluation.evaluate import (
-    Measures,
-    Ranked,
-    compare,
-    evaluate_baselines,
-    evaluate_ranked,
-    nearest,
-    with_and_without,
-)
-from model.evaluation.evaluation_set import EvaluationSet, prepare
-from model.evaluation.held_out_days import unseen_users_on
-from model.evaluation.queries import (
-    at_most_events,
-    distinct_rows,
-    holdout_rows,
-    next_click_rows,
-    progressive_rows,
-)
-from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts import model_bundle
+from model.evaluation.evaluate import Measures, compare, evaluate_baselines, evaluate_ranked
+from model.evaluation.evaluation_set import CLICKS, DAY, HELD, HELD_CLICKS, EvaluationSet
+from model.evaluation.ranked_lists import RankedLists, nearest, with_and_without
+from model.towers.auxiliary_head import LabelledClicks
+from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.model_bundle import Tower
-from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.search.ragged import Ragged
 
 Towers = Mapping[str, Tower]
 """Both towers, by side."""
-
-DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
-"""The exams of a day: next-day of all users and of those held out of training; next-click of
-both.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TowerLists:
-    """Queries with their answers.
-
-    Attributes:
-      queries: raw features, and what `model.evaluation.evaluation_set.prepare` reads.
-      split: the same rows, in positions of the corpus.
-    """
-
-    queries: pa.Table
-    split: EvaluationSet
-
-    def baselines(self, ks: Sequence[int]) -> dict[str, Measures]:
-        """Measures of the lists that need no model."""
-        return evaluate_baselines(self.split, ks)
-
-    def measures(self, ranked: Ranked, ks: Sequence[int]) -> Measures:
-        """Measures of lists for these queries."""
-        return evaluate_ranked(self.split, ranked, ks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +42,9 @@ class Encoded:
         return self.distinct[self.place[name]]
 
 
-def exam(
-    queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig | None = None
-) -> TowerLists:
-    """Prepares queries for a corpus; without settings there are no slices and no intervals."""
-    bounds, resamples = (settings.slices, settings.resamples) if settings else ((), 0)
-    return TowerLists(
-        queries=queries, split=prepare(queries, corpus, bounds=bounds, resamples=resamples)
-    )
-
-
-def examine(
-    towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists], k: int
-) -> dict[str, Ranked]:
+def rank_with_towers(
+    towers: Towers, corpus: pa.Table, exams: Mapping[str, EvaluationSet], k: int
+) -> dict[str, RankedLists]:
     """What two towers list, from raw features, the corpus encoded once.
 
     Args:
@@ -109,8 +58,8 @@ def examine(
     return rank_all(encode(towers, corpus, exams), exams, k)
 
 
-def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists]) -> Encoded:
-    """The vectors of the corpus and of all queries; arguments as those of `examine`."""
+def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, EvaluationSet]) -> Encoded:
+    """The vectors of the corpus and of all queries; arguments as those of `rank_with_towers`."""
     read = {"_user", *towers["query"].inputs}
     parts = [
         exam.queries.select([c for c in exam.queries.column_names if c in read])
@@ -126,58 +75,34 @@ def encode(towers: Towers, corpus: pa.Table, exams: Mapping[str, TowerLists]) ->
     )
 
 
-def rank_all(encoded: Encoded, exams: Mapping[str, TowerLists], k: int) -> dict[str, Ranked]:
+def rank_all(
+    encoded: Encoded, exams: Mapping[str, EvaluationSet], k: int
+) -> dict[str, RankedLists]:
     """Lists of k items, one set per exam, out of their vectors; each distinct query is searched for
     once.
     """
     most = np.zeros(len(encoded.distinct), np.int64)
     for name, place in encoded.place.items():
-        np.maximum.at(most, place, exams[name].split.past.lengths)
+        np.maximum.at(most, place, exams[name].past.lengths)
     found = nearest(encoded.distinct, encoded.items, k, most)
     return {
-        name: with_and_without(found[place], exams[name].split.past, k)
+        name: with_and_without(found[place], exams[name].past, k)
         for name, place in encoded.place.items()
     }
 
 
-def exams_of(
-    ctx: StageContext, evaluation: SelectedRows, examples: SelectedRows, corpus: pa.Table
-) -> dict[str, TowerLists]:
-    """What a version of the day is measured on, by name.
-
-    Args:
-      ctx: pipeline and day.
-      evaluation: rows of `evaluation/`.
-      examples: the day's rows of `examples/`.
-      corpus: rows of `corpus/start/`.
-    """
-    p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
-    history = next(iter(p.kinds("history")), None)
-    earlier = unseen_users_on(ctx)
-    users, events = evaluation.narrow, examples.narrow
-    held = holdout_rows(
-        users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit
-    )
-    chosen = {DAY: progressive_rows(users, ctx.day, limit), HELD: held}
-    asked = {name: evaluation.whole(rows) for name, rows in chosen.items()}
-    clicks = {CLICKS: events, HELD_CLICKS: events.filter(events.column("_holdout"))}
-    chosen = {name: at_most_events(rows, limit) for name, rows in clicks.items()}
-    asked |= {name: next_click_rows(examples.whole(rows), history) for name, rows in chosen.items()}
-    return {name: exam(rows, corpus, p.evaluation) for name, rows in asked.items()}
-
-
 def metrics(
-    exams: Mapping[str, TowerLists],
-    before: Mapping[str, Ranked],
-    after: Mapping[str, Ranked],
-    others: Mapping[str, Mapping[str, Ranked]],
+    exams: Mapping[str, EvaluationSet],
+    before: Mapping[str, RankedLists],
+    after: Mapping[str, RankedLists],
+    others: Mapping[str, Mapping[str, RankedLists]],
     ks: Sequence[int],
 ) -> dict[str, Any]:
     """What metrics.json tells of quality; twinspire_core/contracts/model_bundle.py says what the
     keys mean.
 
     Args:
-      exams: from `exams_of`.
+      exams: from `day_evaluation_sets`.
       before: the parent's lists by exam, none without a parent; what is behind the longest k does
         not count.
       after: this version's lists of those held out, likewise.
@@ -188,11 +113,11 @@ def metrics(
         {name: x.first(max(ks)) for name, x in ranked.items()} for ranked in (before, after)
     )
 
-    def measures(name: str, ranked: Mapping[str, Ranked]) -> Measures | None:
-        return exams[name].measures(ranked[name], ks) if name in ranked else None
+    def measures(name: str, ranked: Mapping[str, RankedLists]) -> Measures | None:
+        return evaluate_ranked(exams[name], ranked[name], ks) if name in ranked else None
 
     def judged(name: str) -> dict[str, Any]:
-        split = exams[name].split
+        split = exams[name]
         return {
             "users": split.users,
             "days": split.days,
@@ -203,10 +128,10 @@ def metrics(
 
     def without_model(name: str) -> dict[str, Measures]:
         more = {
-            other: exams[name].measures(ranked, ks)
+            other: evaluate_ranked(exams[name], ranked, ks)
             for other, ranked in others.get(name, {}).items()
         }
-        return {**exams[name].baselines(ks), **more}
+        return {**evaluate_baselines(exams[name], ks), **more}
 
     return {
         model_bundle.PROGRESSIVE: measures(DAY, before),
@@ -214,7 +139,7 @@ def metrics(
         model_bundle.HOLDOUT: {**judged(HELD), "baselines": without_model(HELD)},
         model_bundle.NEXT_CLICK: {
             model_bundle.PROGRESSIVE: measures(CLICKS, before),
-            model_bundle.BASELINES: exams[CLICKS].baselines(ks),
+            model_bundle.BASELINES: evaluate_baselines(exams[CLICKS], ks),
             model_bundle.HOLDOUT: judged(HELD_CLICKS),
         },
     }
@@ -228,3 +153,50 @@ def load(folder: Path) -> Tower:
 def load_both(attempt: Path) -> Towers:
     """Loads the towers of a train attempt from its local folder."""
     return {side: load(attempt / name) for side, name in model_bundle.TOWERS.items()}
+
+
+def distinct_rows(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Tells equal rows, for what is asked several times.
+
+    Args:
+      rows: N of them; a list may be null, which is as good as empty.
+
+    Returns: the first row of each kind, [Q] int64; and which of these each row equals, [N] int64.
+    """
+    codes = np.ascontiguousarray(
+        np.concatenate([_codes(column.combine_chunks()) for column in rows.columns], axis=1)
+    )
+    whole = codes.view(np.dtype((np.void, codes.itemsize * codes.shape[1])))
+    _, first, place = np.unique(whole.ravel(), return_index=True, return_inverse=True)
+    return first, place
+
+
+def _codes(column: pa.Array) -> np.ndarray:
+    """A column's values as numbers, equal ones as equal numbers: [N, 1] int32, or of lists [N, L];
+    -1 is none.
+    """
+    if not pa.types.is_list(column.type):
+        return _numbered(column)[:, None]
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    lists = Ragged(
+        _numbered(column.flatten()), np.repeat(np.arange(len(column)), lengths), len(column)
+    )
+    return lists.padded().astype(np.int32)
+
+
+def _numbered(values: pa.Array) -> np.ndarray:
+    return values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def labelled_clicks(asked: EvaluationSet, name: str, encoded: Encoded) -> LabelledClicks:
+    """The clicks of an exam that have a label and an item of the corpus.
+
+    Args:
+      asked: next-click queries, with the column `_label`.
+      name: the exam's, in `encoded`.
+      encoded: by the towers whose head is asked.
+    """
+    label = asked.queries.column(feature_schema.LABEL).to_numpy()
+    item = asked.truth.values
+    there = np.flatnonzero(np.isfinite(label) & (item >= 0))
+    return LabelledClicks(encoded.queries(name)[there], encoded.items[item[there]], label[there])

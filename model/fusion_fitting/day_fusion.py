@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.evaluate import Measures, Ranked, compare
-from model.evaluation.evaluation_set import EvaluationSet
-from model.evaluation.tower_lists import DAY, HELD, TowerLists, exam
+from model.evaluation.evaluate import Measures, compare, evaluate_ranked
+from model.evaluation.evaluation_set import DAY, HELD, EvaluationSet, prepare_as_configured
+from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.fusion_weights import MOST_USERS, fit_weights
 from model.fusion_fitting.source_lists import rank_fusion
 from twinspire_core.contracts import model_bundle
@@ -53,11 +53,11 @@ class DayFusion:
     ctx: StageContext
     corpus: pa.Table
     nominators: CandidateSources
-    asked: Mapping[str, TowerLists]
-    before: Mapping[str, Ranked]
-    after: Mapping[str, Ranked]
+    asked: Mapping[str, EvaluationSet]
+    before: Mapping[str, RankedLists]
+    after: Mapping[str, RankedLists]
     inherited: Fusion | None
-    near: Mapping[str, Ranked] = field(default_factory=dict)
+    near: Mapping[str, RankedLists] = field(default_factory=dict)
 
     def fit(self) -> Fusion | None:
         """The mix that the day's version carries: with too few users to fit on the parent's, if its
@@ -68,7 +68,7 @@ class DayFusion:
         settings, bounds = self.ctx.pipeline.mix, self.ctx.pipeline.evaluation.slices
         name, lists = (DAY, self.before[DAY]) if self.before else (HELD, self.after[HELD])
         exam_of = self.asked[name]
-        chosen = _by_slice(self._told(), exam_of.split.past_events, bounds)
+        chosen = _by_slice(self._told(), exam_of.past_events, bounds)
         if not settings.sources or sum(map(len, chosen)) < settings.min_users:
             old = self.inherited
             return old if old and (old.sources, old.bounds) == (settings.sources, bounds) else None
@@ -104,7 +104,7 @@ class DayFusion:
         """
         ks, today, rows = self.ctx.pipeline.evaluation.ks, self._today(), self._is_today()
         day = self._ranked(
-            self.inherited, self.asked[DAY].split, self.before.get(DAY), self.near.get(DAY)
+            self.inherited, self.asked[DAY], self.before.get(DAY), self.near.get(DAY)
         )
         new = (
             None
@@ -114,23 +114,23 @@ class DayFusion:
         candidate, baseline = (
             self._ranked(
                 which,
-                today.split,
+                today,
                 *(x[HELD].of(rows) if HELD in x else None for x in (lists, self.near)),
             )
             for which, lists in ((new, self.after), (self.inherited, self.before))
         )
 
-        def measures(exam_of: TowerLists, ranked: Ranked | None) -> Measures | None:
-            return exam_of.measures(ranked, ks) if ranked else None
+        def measures(exam_of: EvaluationSet, ranked: RankedLists | None) -> Measures | None:
+            return evaluate_ranked(exam_of, ranked, ks) if ranked else None
 
         return {
             model_bundle.PROGRESSIVE: measures(self.asked[DAY], day),
             model_bundle.HOLDOUT: {
-                "users": today.split.users,
+                "users": today.users,
                 "candidate": measures(today, candidate),
                 "baseline": measures(today, baseline),
                 "change": (
-                    compare(today.split, candidate.kept, baseline.kept, ks)
+                    compare(today, candidate.kept, baseline.kept, ks)
                     if candidate and baseline
                     else None
                 ),
@@ -153,17 +153,17 @@ class DayFusion:
         days = self.asked[HELD].queries.column("_day")
         return pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
 
-    def _today(self) -> TowerLists:
+    def _today(self) -> EvaluationSet:
         rows = self.asked[HELD].queries.filter(pa.array(self._is_today()))
-        return exam(rows, self.corpus, self.ctx.pipeline.evaluation)
+        return prepare_as_configured(rows, self.corpus, self.ctx.pipeline.evaluation)
 
     def _ranked(
         self,
         mix: Fusion | None,
         split: EvaluationSet,
-        two_tower: Ranked | None,
-        near: Ranked | None,
-    ) -> Ranked | None:
+        two_tower: RankedLists | None,
+        near: RankedLists | None,
+    ) -> RankedLists | None:
         k = max(self.ctx.pipeline.evaluation.ks)
         return (
             rank_fusion(mix, self.nominators, split, two_tower, k, near=near)
@@ -177,7 +177,7 @@ class DayFusion:
 
     def _weights(self, name: str, two_tower: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Weights fitted on the queries of an exam at these places, ascending."""
-        rows, split, sources = _some(rows), self.asked[name].split, self.ctx.pipeline.mix.sources
+        rows, split, sources = _some(rows), self.asked[name], self.ctx.pipeline.mix.sources
         near = self.near[name].kept[rows] if name in self.near else None
         lists = self.nominators.retrieve(
             sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from model.evaluation.evaluate import Ranked
 from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.fusion.fuse import DEPTH, Fusion, fused_items, pool_candidates
 from twinspire_core.metrics.ranking import first_distinct
 from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
@@ -11,7 +11,7 @@ from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSou
 _CHUNK = 2048
 
 
-def rank_near(nominators: CandidateSources, split: EvaluationSet, k: int) -> Ranked:
+def rank_near(nominators: CandidateSources, split: EvaluationSet, k: int) -> RankedLists:
     """What co-occurrence says, and no more: one look at the neighbours for lists with seen items
     and without.
 
@@ -27,18 +27,18 @@ def rank_near(nominators: CandidateSources, split: EvaluationSet, k: int) -> Ran
         most = k + int(past.lengths.max(initial=0))
         found = nominators.retrieve([CO_OCCURRENCE], past, most)[CO_OCCURRENCE]
         kept[part], fresh[part] = found[:, :k], first_distinct(found, k, exclude=past)
-    return Ranked(kept, fresh)
+    return RankedLists(kept, fresh)
 
 
 def rank_fusion(
     mix: Fusion,
     nominators: CandidateSources,
     split: EvaluationSet,
-    two_tower: Ranked,
+    two_tower: RankedLists,
     k: int,
     *,
-    near: Ranked | None = None,
-) -> Ranked:
+    near: RankedLists | None = None,
+) -> RankedLists:
     """The lists of a mix.
 
     Args:
@@ -52,15 +52,15 @@ def rank_fusion(
     near = near or rank_near(nominators, split, max(k, DEPTH))
     kept = _fused(mix, nominators, split, two_tower.kept, near.kept, k, exclude=False)
     if two_tower.excluded is None or near.excluded is None:
-        return Ranked(kept, None)
-    return Ranked(
+        return RankedLists(kept, None)
+    return RankedLists(
         kept, _fused(mix, nominators, split, two_tower.excluded, near.excluded, k, exclude=True)
     )
 
 
 def rank_co_occurrence(
-    nominators: CandidateSources, split: EvaluationSet, k: int, near: Ranked
-) -> Ranked:
+    nominators: CandidateSources, split: EvaluationSet, k: int, near: RankedLists
+) -> RankedLists:
     """The lists of co-occurrence alone, followed by the most popular items.
 
     Args:
@@ -71,7 +71,7 @@ def rank_co_occurrence(
     """
     kept, fresh = near.first(k)
     assert fresh is not None, "of `rank_near`"
-    return Ranked(nominators.filled(kept, k), nominators.filled(fresh, k, exclude=split.past))
+    return RankedLists(nominators.filled(kept, k), nominators.filled(fresh, k, exclude=split.past))
 
 
 def _fused(

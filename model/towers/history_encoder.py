@@ -86,3 +86,55 @@ def _layer(spec: Attention) -> Any:
 
 def _name(variable: Any) -> str:
     return variable.path.removeprefix("encoder/")
+
+
+def attended(
+    column: str,
+    spec: Attention,
+    table: tf.Tensor,
+    dense: Mapping[str, tf.Tensor],
+    features: Mapping[str, tf.Tensor],
+    seed: tf.Tensor | None,
+) -> tf.Tensor:
+    """Encodes histories by self-attention, and takes what stands at each one's newest item.
+
+    Args:
+      column: name of the history.
+      spec: its encoder.
+      table: [rows, W] float32.
+      dense: weights by name.
+      features: `column`, [B, L] int, histories with 0 as padding, of which the newest `spec.length`
+        are read. Or, if there is a `last_of(column)`, [B] int32 too: [S, T] sequences padded at the
+        end, and where each row's newest item stands in them when they are laid end to end; -1 for
+        an empty history.
+      seed: [2] int32 of dropout, or None.
+
+    Returns: [B, W] float32.
+    """
+    prefix = encoder_prefix(column)
+    weights = {name.removeprefix(prefix): w for name, w in dense.items() if name.startswith(prefix)}
+    ids, last = features[column], features.get(last_of(column))
+    if last is None:
+        ids, last = _newest(ids, spec.length)
+    encoded = attend(spec, weights, tf.gather(table, ids), seed)
+    every = tf.concat([weights["empty"][tf.newaxis], tf.reshape(encoded, [-1, spec.width])], 0)
+    return tf.gather(every, last + 1)
+
+
+def _newest(ids: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """A sequence per row, without holes, and where it ends."""
+    lists = tf.ragged.boolean_mask(ids, ids > 0)[:, -length:]
+    count = tf.cast(lists.row_lengths(), tf.int32)
+    sequences = lists.to_tensor()
+    first = tf.range(tf.size(count)) * tf.shape(sequences)[1]
+    return sequences, tf.where(count > 0, first + count - 1, -1)
+
+
+def last_of(column: str) -> str:
+    """Name that the ends of a packed history go by, beside its own."""
+    return f"{column}:last"
+
+
+def encoder_prefix(column: str) -> str:
+    """What the names of a history's encoder's weights start with."""
+    return f"query/history/{column}/"

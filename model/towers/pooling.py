@@ -1,17 +1,82 @@
 """How a list of ids becomes one vector. Shapes: B rows, L entries of a list, W the width of the
 table.
 
-An empty list gives zeros, or, of a sequence, a vector that is learned. How far lists are padded
-changes nothing.
+An empty list gives zeros. How far lists are padded changes nothing. Histories that are read as
+sequences are pooled by model/towers/history_encoder.py.
+
+For training, the lists of a batch are laid out without padding (`EmbeddingBags`), twice: list by
+list, and id by id. The sum of each list's embeddings is a sparse matrix times the table, and its
+gradient that matrix transposed times what flows in. Both are sums of neighbours if the entries are
+at hand in either order, for which they are sorted here: TensorFlow does that slowly. Adding up what
+lies scattered, as the gradient of a lookup does, is several times slower.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from model.towers.architecture import Attention
-from model.towers.embedding_bag import EmbeddingBags
-from model.towers.history_encoder import attend
+
+class EmbeddingBags(NamedTuple):
+    """The lists of B rows: L lists with E entries in all, of U distinct ids. Arrays, tensors, or
+    what describes them.
+
+    Attributes:
+      ids: [U] int32, ascending.
+      of: [B] int32, the list of each row. Rows that follow each other with the same list share it.
+      count: [L] int32, entries of each list.
+      row: [E] int32, the list of each entry, ascending.
+      place: [E] int32, where in `ids` each entry's id is.
+      by_id: [E] int32, the entries in the order of their ids, and of lists where ids are equal.
+    """
+
+    ids: Any
+    of: Any
+    count: Any
+    row: Any
+    place: Any
+    by_id: Any
+
+
+def bags(lists: np.ndarray) -> EmbeddingBags:
+    """Lays lists out.
+
+    Args:
+      lists: [B, L] int32, 0 is padding, wherever it lies.
+    """
+    first = np.ones(len(lists), bool)
+    first[1:] = (lists[1:] != lists[:-1]).any(1)
+    lists = lists[first]
+    row, at = np.nonzero(lists)
+    entries = lists[row, at]
+    by_id = _order(entries)
+    ordered = entries[by_id]
+    new = np.diff(ordered, prepend=-1) != 0
+    place = np.empty(len(entries), np.int32)
+    place[by_id] = np.cumsum(new) - 1
+    count = np.bincount(row, minlength=len(lists))
+    return EmbeddingBags(
+        ordered[new],
+        *(x.astype(np.int32) for x in (np.cumsum(first) - 1, count, row, place, by_id)),
+    )
+
+
+def bagged(
+    features: Mapping[str, np.ndarray], columns: Sequence[str]
+) -> dict[str, np.ndarray | EmbeddingBags]:
+    """The features with some columns laid out."""
+    return {**features, **{name: bags(features[name]) for name in columns if name in features}}
+
+
+def _order(ids: np.ndarray) -> np.ndarray:
+    """A stable order by id, half an id at a time: 16 bits are sorted by their value and not by
+    comparing.
+    """
+    order = np.argsort(ids.astype(np.uint16), kind="stable")
+    if ids.max(initial=0) >> 16:
+        order = order[np.argsort((ids[order] >> 16).astype(np.uint16), kind="stable")]
+    return order
 
 
 def mean_of_present(rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
@@ -126,58 +191,6 @@ def _segments(
     return tf.pad(sums, [[0, segments - tf.shape(sums)[0]], [0, 0]])
 
 
-def attended(
-    column: str,
-    spec: Attention,
-    table: tf.Tensor,
-    dense: Mapping[str, tf.Tensor],
-    features: Mapping[str, tf.Tensor],
-    seed: tf.Tensor | None,
-) -> tf.Tensor:
-    """Encodes histories by self-attention, and takes what stands at each one's newest item.
-
-    Args:
-      column: name of the history.
-      spec: its encoder.
-      table: [rows, W] float32.
-      dense: weights by name.
-      features: `column`, [B, L] int, histories with 0 as padding, of which the newest `spec.length`
-        are read. Or, if there is a `last_of(column)`, [B] int32 too: [S, T] sequences padded at the
-        end, and where each row's newest item stands in them when they are laid end to end; -1 for
-        an empty history.
-      seed: [2] int32 of dropout, or None.
-
-    Returns: [B, W] float32.
-    """
-    prefix = encoder_prefix(column)
-    weights = {name.removeprefix(prefix): w for name, w in dense.items() if name.startswith(prefix)}
-    ids, last = features[column], features.get(last_of(column))
-    if last is None:
-        ids, last = _newest(ids, spec.length)
-    encoded = attend(spec, weights, tf.gather(table, ids), seed)
-    every = tf.concat([weights["empty"][tf.newaxis], tf.reshape(encoded, [-1, spec.width])], 0)
-    return tf.gather(every, last + 1)
-
-
-def _newest(ids: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """A sequence per row, without holes, and where it ends."""
-    lists = tf.ragged.boolean_mask(ids, ids > 0)[:, -length:]
-    count = tf.cast(lists.row_lengths(), tf.int32)
-    sequences = lists.to_tensor()
-    first = tf.range(tf.size(count)) * tf.shape(sequences)[1]
-    return sequences, tf.where(count > 0, first + count - 1, -1)
-
-
-def last_of(column: str) -> str:
-    """Name that the ends of a packed history go by, beside its own."""
-    return f"{column}:last"
-
-
 def rows_of(column: str) -> str:
     """Name that the rows of a list's ids go by, beside its own."""
     return f"{column}:rows"
-
-
-def encoder_prefix(column: str) -> str:
-    """What the names of a history's encoder's weights start with."""
-    return f"query/history/{column}/"

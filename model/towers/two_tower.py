@@ -8,16 +8,13 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from model.optimizers.adagrad import Weight
-from model.optimizers.adam import AdamWeight
+from model.optimizers import AdagradWeight, AdamWeight
 from model.towers.architecture import SIDES, Architecture, FeatureColumn, TableSpec
 from model.towers.auxiliary_head import Head
-from model.towers.embedding_bag import EmbeddingBags
-from model.towers.history_encoder import fresh_encoder
+from model.towers.history_encoder import attended, encoder_prefix, fresh_encoder
 from model.towers.initializers import glorot, normal
 from model.towers.pooling import (
-    attended,
-    encoder_prefix,
+    EmbeddingBags,
     lengthened,
     mean_of_bags,
     mean_of_present,
@@ -51,7 +48,9 @@ class TwoTower(tf.Module):
     def __init__(self, layout: Architecture, seed: int) -> None:
         super().__init__()
         self.layout = layout
-        self.tables = {spec.name: Weight(fresh_rows(spec, seed)) for spec in layout.tables.values()}
+        self.tables = {
+            spec.name: AdagradWeight(fresh_rows(spec, seed)) for spec in layout.tables.values()
+        }
         plain = {
             name: values
             for side in SIDES
@@ -63,8 +62,8 @@ class TwoTower(tf.Module):
             for part in layout.parts["query"]
             for name, w in _fresh_attention(part, seed).items()
         }
-        self.dense: dict[str, Weight | AdamWeight] = {
-            **{name: Weight(values) for name, values in plain.items()},
+        self.dense: dict[str, AdagradWeight | AdamWeight] = {
+            **{name: AdagradWeight(values) for name, values in plain.items()},
             **{name: AdamWeight(values) for name, values in encoders.items()},
             **(self.head.weights if self.head else {}),
         }
@@ -95,9 +94,9 @@ def encode(
       tables: embedding tables by name; those of the side are enough.
       dense: weights by name; those of the side are enough.
       features: transformed columns: [B] or [B, L] int ids, [B] or [B, W] float32 numbers; of lists
-        that are laid out (model/towers/embedding_bag.py) maybe the rows of their ids too, as
+        that are laid out (model/towers/pooling.py) maybe the rows of their ids too, as
         `rows_of` names them; and of histories that are packed (model/data/sequence_packing.py),
-        what `model.towers.pooling.attended` takes.
+        what `model.towers.history_encoder.attended` takes.
       seed: [2] int32, what dropout is a function of; None is without dropout.
 
     Returns: [B, D] float32, every row of length 1.

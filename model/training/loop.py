@@ -16,7 +16,7 @@ from model.data.prefetch import prefetched
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.auxiliary_head import known
-from model.towers.embedding_bag import bagged
+from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
 from twinspire_core.config.tables.training import TrainConfig

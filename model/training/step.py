@@ -10,10 +10,10 @@ import tensorflow as tf
 from model.losses.corrected_softmax import sampled_softmax_loss
 from model.losses.negative_sampling import Entries, NegativeSampler
 from model.losses.sampling_probability import StreamingFrequency
-from model.optimizers.adam import AdamWeight
+from model.optimizers import AdamWeight
 from model.towers.architecture import SIDES
-from model.towers.embedding_bag import EmbeddingBags
-from model.towers.pooling import last_of, rows_of
+from model.towers.history_encoder import last_of
+from model.towers.pooling import EmbeddingBags, rows_of
 from model.towers.two_tower import TwoTower, drop_ids
 from twinspire_core.config.tables.training import TrainConfig
 

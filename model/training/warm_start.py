@@ -20,10 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.optimizers.adagrad import START
-from model.optimizers.adam import AdamWeight
+from model.optimizers import START, AdamWeight
 from model.towers.architecture import TableSpec
-from model.towers.pooling import encoder_prefix
+from model.towers.history_encoder import encoder_prefix
 from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import shared_buckets
 from model.training.checkpoint import State, TableState

@@ -10,7 +10,8 @@ import evaluation
 import numpy as np
 import pytest
 
-from model.evaluation.evaluate import evaluate_ranked, rank
+from model.evaluation.evaluate import evaluate_ranked
+from model.evaluation.ranked_lists import rank
 
 
 def test_the_world_is_one_that_vectors_know_something_of() -> None:

@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from model.evaluation.evaluate import evaluate_ranked
+from model.evaluation.evaluation_set import prepare, prepare_as_configured
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from shop import lay_out
 
@@ -26,7 +29,7 @@ from model import train_stage
 from model.data import training_rows
 from model.data.batching import blocks
 from model.evaluation.queries import next_click_rows, progressive_rows
-from model.evaluation.tower_lists import encode, exam, examine, load, load_both
+from model.evaluation.tower_lists import encode, load, load_both, rank_with_towers
 from model.fusion_fitting.source_lists import rank_fusion
 from model.item_fingerprint import fingerprint
 from model.towers.architecture import design
@@ -221,14 +224,17 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
     """
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
-    asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
-    towers = examine(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
+    asked, ks = (
+        prepare_as_configured(rows, corpus, shop.pipeline.evaluation),
+        shop.pipeline.evaluation.ks,
+    )
+    towers = rank_with_towers(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
     nominators = CandidateSources.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
     before, after = (
         Fusion.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2)
     )
     again = {
-        name: asked.measures(rank_fusion(mix, nominators, asked.split, towers, max(ks)), ks)
+        name: evaluate_ranked(asked, rank_fusion(mix, nominators, asked, towers, max(ks)), ks)
         for name, mix in (("before", before), ("after", after))
     }
     told = _metrics(shop.train2)["mix"]
@@ -389,9 +395,14 @@ def test_the_parent_is_measured_as_it_was_before_the_day(shop):
     """
     corpus = pq.read_table(shop.features2 / "corpus/start")
     rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
-    asked, ks = exam(rows, corpus, shop.pipeline.evaluation), shop.pipeline.evaluation.ks
+    asked, ks = (
+        prepare_as_configured(rows, corpus, shop.pipeline.evaluation),
+        shop.pipeline.evaluation.ks,
+    )
     before, after = (
-        asked.measures(examine(load_both(attempt), corpus, {"day": asked}, max(ks))["day"], ks)
+        evaluate_ranked(
+            asked, rank_with_towers(load_both(attempt), corpus, {"day": asked}, max(ks))["day"], ks
+        )
         for attempt in (shop.train1, shop.train2)
     )
     assert len(_flat(before)) > 100
@@ -463,7 +474,7 @@ def test_what_several_exams_ask_is_encoded_once(shop):
         "held": clicks.filter(clicks["_holdout"]),
         "again": pa.concat_tables([clicks, clicks]),
     }
-    encoded = encode(towers, corpus, {name: exam(table, corpus) for name, table in rows.items()})
+    encoded = encode(towers, corpus, {name: prepare(table, corpus) for name, table in rows.items()})
     for name, table in rows.items():
         np.testing.assert_allclose(encoded.queries(name), towers["query"](table), atol=1e-6)
     assert len(encoded.distinct) <= clicks.num_rows

@@ -61,7 +61,7 @@ FITTED = "fitted"
 # in all that is measured of it (model/data/parent_inputs.py)
 UNREAD = "parent_unread"
 SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on
-# (model/evaluation/held_out_days.py)
+# (model/evaluation/queries.py)
 LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it in its line
 # (model/evaluation/popularity_lift.py)
 # [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained
@@ -69,7 +69,7 @@ LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it
 GAPS = "gaps"
 # {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head that
 # learns labels; the last two, of the parent on the day and of this version on users held out, are
-# as model/evaluation/auxiliary_labels.py says, or null. All of it is null without such a head
+# as model/towers/auxiliary_head.py says, or null. All of it is null without such a head
 AUXILIARY = "auxiliary"
 TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
 # {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items

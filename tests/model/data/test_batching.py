@@ -6,7 +6,7 @@ import pytest
 
 from model.data.batching import BASKET_PARTS, baskets, shuffled, training_batches
 from model.data.training_rows import Rows
-from model.towers.embedding_bag import EmbeddingBags
+from model.towers.pooling import EmbeddingBags
 
 MONDAY, TUESDAY = date(2024, 5, 6), date(2024, 5, 7)
 HOUR = 3_600_000_000

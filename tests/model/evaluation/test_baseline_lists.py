@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from model.evaluation.tower_lists import DAY, HELD, exam
+from model.evaluation.evaluation_set import DAY, HELD, prepare_as_configured
 from model.fusion_fitting.source_lists import rank_near
 from model.train_stage import _others
 from twinspire_core.config.tables.quality import EvaluationConfig
@@ -31,7 +31,7 @@ def asked(*days: date):
         "_past": pa.array([["a"]] * len(days), strings),
         "_past_events": [1] * len(days),
     }
-    return exam(pa.table(rows), CORPUS, EVALUATION)
+    return prepare_as_configured(pa.table(rows), CORPUS, EVALUATION)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, t
     ctx = SimpleNamespace(day=TODAY, pipeline=SimpleNamespace(evaluation=EVALUATION))
     exams = {DAY: asked(TODAY), HELD: asked(*held)}
     nominators = CandidateSources.of(CORPUS, TOGETHER)
-    near = {name: rank_near(nominators, exam_of.split, 2) for name, exam_of in exams.items()}
+    near = {name: rank_near(nominators, exam_of, 2) for name, exam_of in exams.items()}
     others = _others(ctx, Path("none"), exams, CORPUS, near, nominators)
     assert others[DAY]["co_occurrence"].kept.tolist() == [[2, 0]], "filled up with what is popular"
     assert ("co_occurrence" in others[HELD]) == there

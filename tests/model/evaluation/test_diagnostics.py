@@ -17,7 +17,7 @@ from model.evaluation.diagnostics import (
     popularity_group,
     rank_uncorrected,
 )
-from model.evaluation.tower_lists import exam
+from model.evaluation.evaluation_set import prepare, prepare_as_configured
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.tensorboard import write_events
@@ -49,7 +49,7 @@ def test_popularity_of_lists_beside_that_of_what_was_taken():
         }
     )
     ranked = np.array([[0, 1, 2], [0, 3, 1], [2, 2, 2]])
-    found = popularity(exam(asked, corpus).split, {"ours": ranked}, 2)
+    found = popularity(prepare(asked, corpus), {"ours": ranked}, 2)
     # Of 10 events a has the first 6, its middle is 3; b the next 3, middle 7.5; c the last one,
     # middle 9.5; d has none.
     where = {"a": 3, "b": 7, "c": 9, "d": 10}
@@ -128,7 +128,7 @@ def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
         }
     )
     pipeline = tiny.pipeline()
-    examined = exam(asked, corpus, pipeline.evaluation)
+    examined = prepare_as_configured(asked, corpus, pipeline.evaluation)
     lists = [np.tile(order, (40, 1)) for order in ([0, 1, -1, -1], [3, 2, 1, 0])]
     found = [
         pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus) for ranked in lists

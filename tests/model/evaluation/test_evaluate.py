@@ -12,9 +12,9 @@ from model.evaluation.evaluate import (
     evaluate_lists,
     evaluate_split,
     headline,
-    rank,
 )
 from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import rank
 from twinspire_core.metrics.measure_names import key, part, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluate import Ranked
+from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
-from model.evaluation.tower_lists import exam
+from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts import model_bundle
 
@@ -27,7 +27,7 @@ def asked(truths, day=DAY):
         "_day": pa.array([day] * len(truths), pa.date32()),
         "_past": pa.array([["a"]] * len(truths), strings),
     }
-    return exam(pa.table(table), CORPUS, EVALUATION)
+    return prepare_as_configured(pa.table(table), CORPUS, EVALUATION)
 
 
 def context(min_users=1, parent=None):
@@ -41,8 +41,8 @@ def context(min_users=1, parent=None):
 def test_what_was_taken_most_comes_first_and_equals_by_what_was_popular_lately():
     taken = pa.chunked_array([["b", "a", "b"], ["unheard-of", "d", "c", "d"]])
     # D b, c a, e
-    assert popular_today(asked(["a"]).split, CORPUS, taken).tolist() == [3, 1, 2, 0, 4]
-    assert popular_today(asked(["a"]).split, CORPUS, pa.array([], pa.string())).tolist() == [
+    assert popular_today(asked(["a"]), CORPUS, taken).tolist() == [3, 1, 2, 0, 4]
+    assert popular_today(asked(["a"]), CORPUS, pa.array([], pa.string())).tolist() == [
         4,
         3,
         2,
@@ -57,7 +57,7 @@ def test_the_lead_is_the_ratio_of_what_both_lists_find():
     """
     exam_of = asked(["da", "c", "b", "d"])
     lists = np.array([[0, 3, 1], [2, 0, 3], [0, 4, 1], [3, 0, 1]])
-    found = measure_lift(context(), exam_of, Ranked(lists, None), np.array([3, 1, 2, 0, 4]))
+    found = measure_lift(context(), exam_of, RankedLists(lists, None), np.array([3, 1, 2, 0, 4]))
     both = found["recall@2"]
     assert (both["lead"], both["popular_today"], both["differ"]) == (
         pytest.approx(3 / 2.5),
@@ -75,12 +75,12 @@ def test_the_lead_is_the_ratio_of_what_both_lists_find():
 
 def test_a_list_that_finds_nothing_gives_no_lead():
     assert "recall@2" not in measure_lift(
-        context(), asked(["d"]), Ranked(np.array([[3, 0]]), None), np.array([0, 1, 2, 3, 4])
+        context(), asked(["d"]), RankedLists(np.array([[3, 0]]), None), np.array([0, 1, 2, 3, 4])
     )
 
 
 def test_there_is_no_lead_without_enough_users_of_the_day():
-    order, lists = np.arange(5), Ranked(np.array([[0, 1], [0, 1]]), None)
+    order, lists = np.arange(5), RankedLists(np.array([[0, 1], [0, 1]]), None)
     two = asked(["a", "a"])
     assert measure_lift(context(2), two, lists, order)["recall@1"]["lead"] == 1
     assert measure_lift(context(3), two, lists, order) is None

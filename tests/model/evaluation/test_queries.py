@@ -1,18 +1,27 @@
 """Which rows are asked, from a table of queries and from examples."""
 
+import json
 from datetime import date, datetime
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from model.evaluation.queries import (
+    SelectedRows,
     at_most_events,
-    distinct_rows,
     has_past,
     holdout_rows,
     next_click_rows,
     progressive_rows,
+    shares_after,
+    unseen_users_on,
 )
+from model.evaluation.tower_lists import distinct_rows
+from model.towers.architecture import TableSpec
+from twinspire_core.contracts import model_bundle
 
 DAY = date(2024, 5, 20)
 WEEK = [date.fromordinal(DAY.toordinal() - n) for n in range(1, 8)]
@@ -148,3 +157,118 @@ def test_equal_rows_are_told_by_all_of_their_columns():
     assert table.take(first).take(place).to_pylist() == table.to_pylist()
     empty, nowhere = distinct_rows(table.slice(0, 0))
     assert (len(empty), len(nowhere)) == (0, 0)
+
+
+ALL = {date(2024, 5, n) for n in range(14, 20)}  # the six days before the 20th
+
+
+@pytest.fixture
+def context(tmp_path):
+    """The 20th of May, with a parent that left this record; None: no parent; {}: one of before
+    there were records.
+    """
+
+    def context(record, share, mode="incremental"):
+        (tmp_path / model_bundle.METRICS).write_text(json.dumps(record or {}))
+        return SimpleNamespace(
+            day=date(2024, 5, 20),
+            mode=mode,
+            parent=None if record is None else SimpleNamespace(home=str(tmp_path)),
+            pipeline=SimpleNamespace(evaluation=SimpleNamespace(holdout=share)),
+        )
+
+    return context
+
+
+def record(**shares):
+    return {model_bundle.SHARES: {f"2024-05-{day[1:]}": share for day, share in shares.items()}}
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+def test_strangers_are_held_out_of_days_by_a_share_no_larger_than_then(context, mode):
+    line = record(d17=0.1, d18=0.2, d19=0.05)
+    # The 14th to 16th: never trained on
+    assert unseen_users_on(context(line, 0.1, mode)) == ALL - {date(2024, 5, 19)}
+    assert unseen_users_on(context(line, 0.2, mode)) == ALL - {date(2024, 5, 17), date(2024, 5, 19)}
+    assert unseen_users_on(context(line, 0.05, mode)) == ALL
+
+
+def test_without_a_parent_all_are_strangers_and_of_an_unknown_one_nobody_is(context):
+    assert unseen_users_on(context(None, 0.1, "full")) == ALL
+    assert unseen_users_on(context({}, 0.1)) == set()
+
+
+def test_the_record_goes_on_through_the_line_and_forgets_after_a_week(context):
+    line = record(d13=0.1, d14=0.1, d19=0.05)
+    told = shares_after(context(line, 0.2), [date(2024, 5, 20)])
+    assert told == {"2024-05-14": 0.1, "2024-05-19": 0.05, "2024-05-20": 0.2}
+    unknown = shares_after(context({}, 0.2), [date(2024, 5, 20)])
+    assert unknown == {str(day): 0.0 for day in ALL} | {"2024-05-20": 0.2}
+
+
+def test_from_scratch_the_record_begins_anew(context):
+    window = [date(2024, 5, n) for n in (1, 18, 19, 20)]
+    told = shares_after(context(record(d19=0.05, d15=0.1), 0.2, "full"), window)
+    assert told == {"2024-05-18": 0.2, "2024-05-19": 0.2, "2024-05-20": 0.2}
+
+
+TABLE = pa.table(
+    {
+        "user": [f"u{n % 7}" for n in range(100)],
+        "held": [n % 3 == 0 for n in range(100)],
+        "past": [[f"i{n}"] * (n % 4) for n in range(100)],
+    }
+)
+COLUMNS = ["past", "user"]
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """The table in three files of several row groups."""
+    for n, (start, rows) in enumerate([(0, 33), (33, 0), (33, 67)]):
+        pq.write_table(TABLE.slice(start, rows), tmp_path / f"{n}.parquet", row_group_size=10)
+    return SelectedRows(tmp_path, ["held"], COLUMNS, TABLE.schema.empty_table())
+
+
+@pytest.mark.parametrize("rows", [[], [0], [99], [32, 33], [9, 10, 11, 50], range(100)])
+def test_chosen_rows_are_read_whole(wide, rows):
+    found = wide.whole(wide.narrow.take(pa.array(rows, pa.int64())))
+    assert found.equals(TABLE.select(COLUMNS).take(pa.array(rows, pa.int64())))
+    assert wide.narrow.column("held").equals(TABLE.column("held"))
+
+
+def test_only_row_groups_with_chosen_rows_are_read(wide, monkeypatch):
+    read, real = [], pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda self, n, *a: read.append(n) or real(self, n, *a)
+    )
+    wide.whole(wide.narrow.filter(pa.array(np.arange(100) == 45)))
+    assert read == [1]
+
+
+def test_a_folder_without_files_has_no_rows(tmp_path):
+    wide = SelectedRows(tmp_path / "none", ["held"], COLUMNS, TABLE.schema.empty_table())
+    assert wide.whole(wide.narrow).equals(TABLE.select(COLUMNS).slice(0, 0))
+
+
+def test_keys_of_a_table_hold_ids_as_they_are():
+    """Ids that differ by a trailing NUL are two, and a long one makes no other key longer."""
+    tokens = pa.array(["a", "a\0", "é", "x" * 1500])
+    spec = TableSpec(name="item", tokens=tokens, shared=2, hashed=False, dimension=4, setting="")
+    assert spec.keys.to_pylist() == [
+        "missing",
+        "=a",
+        "=a\0",
+        "=é",
+        "=" + "x" * 1500,
+        "oov:0",
+        "oov:1",
+    ]
+    assert spec.keys.nbytes < 2000
+    many = pa.concat_arrays([pa.array([f"{n}" for n in range(50_000)]), pa.array(["x" * 1500])])
+    assert (
+        TableSpec(
+            name="i", tokens=many, shared=1, hashed=False, dimension=4, setting=""
+        ).keys.nbytes
+        < 1_000_000
+    )

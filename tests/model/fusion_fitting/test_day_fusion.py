@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluate import Ranked
-from model.evaluation.tower_lists import DAY, HELD, exam
+from model.evaluation.evaluation_set import DAY, HELD, prepare_as_configured
+from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.day_fusion import DayFusion
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.config.tables.quality import FusionConfig as Settings
@@ -49,7 +49,7 @@ def queries(
     )
 
 
-def by_chance(rows: int, seed: int = 9) -> Ranked:
+def by_chance(rows: int, seed: int = 9) -> RankedLists:
     """What a two-tower lists that knows nothing."""
     rng = np.random.default_rng(seed)
     ranked = (
@@ -57,14 +57,14 @@ def by_chance(rows: int, seed: int = 9) -> Ranked:
         if rows
         else np.zeros((0, 100), np.int64)
     )
-    return Ranked(ranked, ranked)
+    return RankedLists(ranked, ranked)
 
 
-def knowing(asked: pa.Table) -> Ranked:
+def knowing(asked: pa.Table) -> RankedLists:
     """What a two-tower lists that knows what will be taken."""
     taken = [[ITEMS.index(item) for item in row] for row in asked["_truth"].to_pylist()]
     ranked = np.array([[*own, *(i for i in range(110) if i not in own)][:100] for own in taken])
-    return Ranked(ranked, ranked)
+    return RankedLists(ranked, ranked)
 
 
 def mixing(
@@ -79,7 +79,10 @@ def mixing(
     """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others
     list by chance.
     """
-    asked = {DAY: exam(day, CORPUS, EVALUATION), HELD: exam(held, CORPUS, EVALUATION)}
+    asked = {
+        DAY: prepare_as_configured(day, CORPUS, EVALUATION),
+        HELD: prepare_as_configured(held, CORPUS, EVALUATION),
+    }
     pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
     before, after = (
         {DAY: knowing(day), HELD: knowing(held)}

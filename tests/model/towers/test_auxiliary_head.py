@@ -11,12 +11,19 @@ import pytest
 import tensorflow as tf
 
 from model.data.training_rows import Rows
-from model.evaluation.auxiliary_labels import Labelled, auc, labelled, measures
-from model.evaluation.tower_lists import Encoded
+from model.evaluation.tower_lists import Encoded, labelled_clicks
 from model.losses.sampling_probability import StreamingFrequency
-from model.optimizers.adagrad import START
+from model.optimizers import START
 from model.towers.architecture import design
-from model.towers.auxiliary_head import PREFIX, Head, Moments, check
+from model.towers.auxiliary_head import (
+    PREFIX,
+    Head,
+    LabelledClicks,
+    Moments,
+    auc,
+    check,
+    measure_head,
+)
 from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training.loop import run_training
@@ -268,12 +275,12 @@ def _told(world, model, label):
         "user": world.user[new].astype(np.int32) + 1,
         "item": world.item[new].astype(np.int32) + 1,
     }
-    clicks = Labelled(
+    clicks = LabelledClicks(
         model("query", features).numpy(),
         model("item", features).numpy(),
         label[new].astype(np.float32),
     )
-    return measures(model.head, clicks)
+    return measure_head(model.head, clicks)
 
 
 def _learn_world(tiny, world, label, weight, kind="squared"):
@@ -319,8 +326,8 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order():
 def test_there_is_no_auc_unless_labels_are_0_and_1_and_both(label):
     head = Head("logistic", 2)
     head.see(Moments().and_of(np.array([0.0, 1.0])))
-    clicks = Labelled(*np.ones((2, 3, 2), np.float32), np.array(label, np.float32))
-    assert "auc" not in measures(head, clicks)
+    clicks = LabelledClicks(*np.ones((2, 3, 2), np.float32), np.array(label, np.float32))
+    assert "auc" not in measure_head(head, clicks)
 
 
 # From day to day.
@@ -406,17 +413,17 @@ def test_a_copy_stays_what_it_was(tiny):
 
 def test_measures_by_hand():
     head, none = Head("squared", 2), np.zeros((3, 2), np.float32)
-    clicks = Labelled(none, none, np.array([1.0, 2.0, 6.0], np.float32))
-    assert measures(head, clicks) is None, "it was never trained on a label"
+    clicks = LabelledClicks(none, none, np.array([1.0, 2.0, 6.0], np.float32))
+    assert measure_head(head, clicks) is None, "it was never trained on a label"
     head.see(Moments(10, 3.0, 40.0))
     head.weights[f"{PREFIX}squared/bias"].values.assign(0.5)  # 3 + 2 * .5 = 4
-    found = measures(head, clicks)
+    found = measure_head(head, clicks)
     assert found == {
         "labels": 3,
         "rmse": pytest.approx((17 / 3) ** 0.5),
         "rmse_of_mean": pytest.approx((14 / 3) ** 0.5),
     }
-    assert measures(head, Labelled(none[:0], none[:0], clicks.label[:0])) is None
+    assert measure_head(head, LabelledClicks(none[:0], none[:0], clicks.label[:0])) is None
 
 
 def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
@@ -425,7 +432,7 @@ def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
     asked = SimpleNamespace(queries=table, split=SimpleNamespace(truth=truth))
     queries, items = np.arange(8).reshape(4, 2), np.array([[10, 11], [20, 21]])
     encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
-    found = labelled(asked, "clicks", encoded)
+    found = labelled_clicks(asked, "clicks", encoded)
     assert found.label.tolist() == [2, 5] and found.query.tolist() == [[0, 1], [6, 7]]
     assert found.item.tolist() == [[20, 21], [20, 21]]
 

@@ -7,7 +7,7 @@ import pytest
 
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.embedding_bag import bagged
+from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluate import Ranked
 from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting import source_lists
 from model.fusion_fitting.source_lists import rank_co_occurrence, rank_fusion, rank_near
 from twinspire_core.fusion.fuse import Fusion
@@ -136,7 +136,7 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
     mix = Fusion(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted={})
     silent = np.full((5, 100), -1)
-    mixed = rank_fusion(mix, sources, split, Ranked(silent, silent), 2)
+    mixed = rank_fusion(mix, sources, split, RankedLists(silent, silent), 2)
     together = rank_co_occurrence(sources, split, 2, near)
     for found in (mixed, together):  # without neighbours b, e and c are what is popular
         assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]

@@ -1,10 +1,19 @@
-"""Adagrad on variables and on single rows of embedding tables.
+"""Adagrad, on variables and on single rows of embedding tables; and Adam, for weights that all rows use.
+
+Adagrad (Duchi, Hazan and Singer, JMLR 2011):
 
     slot <- slot + g * g;   x <- x - rate * g / (sqrt(slot) + EPSILON)
 
 Slots are variables of our own, kept by name, so that a day's training can hand them to the next.
 The update of a table touches the rows that the batch used and no others: time does not grow with
 the vocabulary. (Keras 3's Adagrad reads and divides the whole slot array.)
+
+Adam (Kingma and Ba, ICLR 2015), for the weights of attention:
+
+    m <- BETA_1 m + (1 - BETA_1) g;   v <- BETA_2 v + (1 - BETA_2) g * g
+    x <- x - rate * (m / (1 - BETA_1^t)) / (sqrt(v / (1 - BETA_2^t)) + ADAM_EPSILON)
+
+Tables keep to Adagrad: a row that is looked up once a day would lose its moments in between.
 """
 
 from collections.abc import Sequence
@@ -17,8 +26,12 @@ EPSILON = 1e-7
 # let their first step jump by the full rate.
 START = 1e-8
 
+BETA_1 = 0.9
+BETA_2 = 0.98
+ADAM_EPSILON = 1e-8
 
-class Weight(tf.Module):
+
+class AdagradWeight(tf.Module):
     """A trained variable with its Adagrad slots.
 
     Attributes:
@@ -89,3 +102,34 @@ def _apart(lists: list[tf.IndexedSlices], others: list[tf.IndexedSlices]) -> lis
         tf.IndexedSlices(together, ids),
         tf.IndexedSlices(tf.boolean_mask(summed, ~there), tf.boolean_mask(rows, ~there)),
     ]
+
+
+class AdamWeight(tf.Module):
+    """A trained variable with its moments.
+
+    Attributes:
+      values: any shape, float32.
+      slots: [2, …], m and v.
+    """
+
+    def __init__(self, values: tf.Tensor) -> None:
+        super().__init__()
+        self.values = tf.Variable(values)
+        self.slots = tf.Variable(tf.zeros([2, *values.shape]), trainable=False)
+
+    def update(self, gradient: tf.Tensor, rate: float, step: tf.Tensor) -> None:
+        """Applies a gradient.
+
+        Args:
+          gradient: of the values' shape.
+          rate: learning rate.
+          step: scalar int32, steps taken before. A weight that joins late does without the
+            correction by t: for some fifty steps it moves by .7 to 1.6 times as much.
+        """
+        t = tf.cast(step + 1, tf.float32)
+        m = BETA_1 * self.slots[0] + (1 - BETA_1) * gradient
+        v = BETA_2 * self.slots[1] + (1 - BETA_2) * tf.square(gradient)
+        self.slots.assign(tf.stack([m, v]))
+        self.values.assign_sub(
+            rate * (m / (1 - BETA_1**t)) / (tf.sqrt(v / (1 - BETA_2**t)) + ADAM_EPSILON)
+        )

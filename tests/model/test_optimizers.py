@@ -1,12 +1,14 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.optimizers.adagrad import Weight
+from model import optimizers
+from model.optimizers import AdagradWeight, AdamWeight
 
 
 def test_a_lookups_gradient_moves_the_rows_used_and_no_others():
-    weight = Weight(tf.ones([6, 2]))
+    weight = AdagradWeight(tf.ones([6, 2]))
     start = weight.slots.numpy()
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.gather(weight.values, [4, 1]))
@@ -20,7 +22,7 @@ def test_a_lookups_gradient_moves_the_rows_used_and_no_others():
 
 def test_occurrences_of_a_row_are_added_before_they_are_squared():
     """By hand: g = 1 + 2 = 3, slot = s + 9, step = rate * 3 / sqrt(s + 9)."""
-    weight = Weight(tf.zeros([2, 1]), slots=tf.fill([2, 1], 7.0))
+    weight = AdagradWeight(tf.zeros([2, 1]), slots=tf.fill([2, 1], 7.0))
     weight.update(tf.IndexedSlices(tf.constant([[1.0], [2.0]]), tf.constant([1, 1])), 0.5)
     np.testing.assert_allclose(weight.slots, [[7.0], [16.0]])
     np.testing.assert_allclose(weight.values, [[0.0], [-0.375]], rtol=1e-5)
@@ -28,7 +30,7 @@ def test_occurrences_of_a_row_are_added_before_they_are_squared():
 
 def test_dense_and_sparse_updates_agree():
     gradient = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
-    dense, sparse = Weight(tf.zeros([4, 3])), Weight(tf.zeros([4, 3]))
+    dense, sparse = AdagradWeight(tf.zeros([4, 3])), AdagradWeight(tf.zeros([4, 3]))
     for _ in range(3):
         dense.update(tf.constant(gradient), 0.1)
         sparse.update(tf.IndexedSlices(tf.constant(gradient), tf.range(4)), 0.1)
@@ -49,7 +51,7 @@ def test_rows_of_lists_and_rows_looked_up_are_one_gradient(lists, looked_up):
     whole = np.zeros((8, 3), np.float32)
     for rows, values in parts:
         np.add.at(whole, rows, values)
-    dense, sparse = (Weight(tf.ones([8, 3])) for _ in range(2))
+    dense, sparse = (AdagradWeight(tf.ones([8, 3])) for _ in range(2))
     dense.update(tf.constant(whole), 0.1)
 
     @tf.function(
@@ -64,3 +66,19 @@ def test_rows_of_lists_and_rows_looked_up_are_one_gradient(lists, looked_up):
     np.testing.assert_allclose(sparse.values, dense.values, rtol=1e-5)
     untouched = np.setdiff1d(np.arange(8), [row for rows, _ in parts for row in rows])
     assert (sparse.values.numpy()[untouched] == 1).all()
+
+
+def test_steps_are_those_of_keras():
+    """Keras's Adam, with the same constants, is the independent answer."""
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(4, 3)).astype("float32")
+    ours, theirs = AdamWeight(tf.constant(start)), keras.Variable(start)
+    optimiser = keras.optimizers.Adam(
+        0.01, beta_1=optimizers.BETA_1, beta_2=optimizers.BETA_2, epsilon=optimizers.ADAM_EPSILON
+    )
+    for step in range(20):
+        gradient = tf.constant(rng.normal(size=(4, 3)) * 10.0 ** rng.integers(-3, 3), tf.float32)
+        ours.update(gradient, 0.01, tf.constant(step))
+        optimiser.apply([gradient], [theirs])
+    np.testing.assert_allclose(ours.values, theirs.value, rtol=1e-4, atol=1e-5)
+    assert np.abs(ours.values - start).max() > 0.05

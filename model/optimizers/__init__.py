@@ -1,1 +1,0 @@
-"""Optimizers on variables and on single rows of embedding tables."""
