@@ -429,7 +429,7 @@ def test_measures_by_hand():
 def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
     truth = Ragged(np.array([1, -1, 0, 1]), np.arange(4), 4)
     table = pa.table({"_label": pa.array([2.0, 3.0, None, 5.0], pa.float32())})
-    asked = SimpleNamespace(queries=table, split=SimpleNamespace(truth=truth))
+    asked = SimpleNamespace(queries=table, truth=truth)
     queries, items = np.arange(8).reshape(4, 2), np.array([[10, 11], [20, 21]])
     encoded = Encoded(distinct=queries, place={"clicks": np.arange(4)}, items=items)
     found = labelled_clicks(asked, "clicks", encoded)
