@@ -22,20 +22,18 @@ def await_turn(pipeline: Pipeline, day: date) -> None:
       TryAgain: none of them ended within `train.wait`.
     """
     waited_for: list[date] = []
+    deadline = 0.0
     while unfinished := run_leases.unfinished_before(pipeline, day):
-        if unfinished != waited_for:  # one has ended, so the others get as long again
-            waited_for, deadline = (
-                unfinished,
-                time.monotonic() + pipeline.train.wait.total_seconds(),
-            )
+        if unfinished != waited_for:
+            # One has ended (or another begun), so the others get as long again.
+            waited_for = unfinished
+            deadline = time.monotonic() + pipeline.train.wait.total_seconds()
             if pipeline.train.wait:
-                console.print(
-                    format_message(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"),
-                    soft_wrap=True,
-                )
+                text = f"{day} waits for its turn. {_under_way(pipeline, unfinished)}"
+                console.print(format_message(text), soft_wrap=True)
         if time.monotonic() >= deadline:
-            raise TryAgain(f"{_in_order(pipeline, day, unfinished)} Then run {day} again.")
-        time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
+            raise TryAgain(f"{_waited_in_vain(pipeline, day, unfinished)} Then run {day} again.")
+        _sleep_until(deadline)
 
 
 def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta) -> None:
@@ -57,13 +55,17 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
     while unfinished := run_leases.unfinished_before(pipeline, day):
         if run and run_leases.waited(pipeline, day, run, unfinished) >= pipeline.train.wait:
             run_leases.release_day(pipeline, day, run, run_leases.FAILED)
-            raise UsageError(f"{_in_order(pipeline, day, unfinished)} Then clear this task.")
+            raise UsageError(f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task.")
         if time.monotonic() >= deadline or len(unfinished) > 1:
             raise TryAgain(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
-        time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
+        _sleep_until(deadline)
 
 
-def _in_order(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
+def _sleep_until(deadline: float) -> None:
+    time.sleep(min(_POLL_SECONDS, max(0.1, deadline - time.monotonic())))
+
+
+def _waited_in_vain(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
     return (
         f"Days are trained in order, and {day} has waited for earlier ones as long as train.wait = "
         f"{pipeline.train.wait} allows. {_under_way(pipeline, unfinished)}"
@@ -71,10 +73,13 @@ def _in_order(pipeline: Pipeline, day: date, unfinished: list[date]) -> str:
 
 
 def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
-    opened = [(d, claim) for d in unfinished for claim in run_leases.open_leases(pipeline, d)]
-    runs = ", ".join(
-        f"{d} (run {claim.run}, last heard of at {claim.told()['at']:.19} UTC)"
-        for d, claim in opened
+    runs: list[str] = []
+    for day in unfinished:
+        for lease in run_leases.open_leases(pipeline, day):
+            at = f"{lease.record().at:%Y-%m-%dT%H:%M:%S}"
+            runs.append(f"{day} (run {lease.run}, last heard of at {at} UTC)")
+    ends = " and ".join(f"`twinspire day PIPELINE --date {day} --close`" for day in unfinished)
+    return (
+        f"Under way and not ended: {', '.join(runs)}. If nothing runs there any more, end it:"
+        f" {ends}."
     )
-    ends = " and ".join(f"`twinspire day PIPELINE --date {d} --close`" for d in unfinished)
-    return f"Under way and not ended: {runs}. If nothing runs there any more, end it: {ends}."

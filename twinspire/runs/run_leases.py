@@ -3,7 +3,7 @@ never changed.
 
 Days go in order: a later day has to know that an earlier one is under way, even before its first
 stage committed. Each run of a day keeps its own records, so that one run's end says nothing of
-another's; the newest one holds.
+another's; the newest record of a run holds.
 
 A run that is one process says which, so that its being killed can be found out. A scheduler's run
 is many processes, with pauses between them that are as long as it likes: the scheduler ends it.
@@ -14,19 +14,71 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, field_serializer
+
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 
-CLAIMS = "claims"
-OPEN, FAILED, KILLED = "open", "failed", "killed"
+LEASES = "claims"
+"""Folder of a day's records, beside those of its stages."""
+
+OPEN = "open"
+PUBLISHED = "published"
+FAILED = "failed"
+KILLED = "killed"
+
+
+class ProcessIdentity(BaseModel):
+    """What tells a process from every other one, at any time and on any machine.
+
+    Attributes:
+      host: name and id of the machine.
+      boot: id of the machine's present run; empty if it tells none.
+      namespace: the pid namespace, within which pids are unique; empty if it tells none.
+      pid: the process's number there.
+      born: when it began, in ticks since the machine did; None if that may not be looked at.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    born: int | None
+
+
+class LeaseRecord(BaseModel):
+    """What a record holds. Fields that were not set are left out of it.
+
+    Attributes:
+      at: when it was written.
+      process: the run's own process, where it is one.
+      waits_for: the unfinished earlier days that it has waited for since `at`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    process: ProcessIdentity | None = None
+    waits_for: list[date] | None = None
+
+    @field_serializer("at")
+    def _as_always(self, at: datetime) -> str:
+        """Pydantic would write `Z` for `+00:00`."""
+        return at.isoformat()
+
+    def dump(self) -> bytes:
+        """The bytes of the record."""
+        return json.dumps(self.model_dump(mode="json", exclude_unset=True)).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +96,37 @@ class RunLease:
     outcome: str
     uri: str
 
-    def told(self) -> dict[str, Any]:
-        """What the record says: `at`; `process`, the run's own; `waits_for`, days that it waits for
-        since `at`.
-        """
-        return json.loads(storage.read_bytes(self.uri))
+    @property
+    def is_open(self) -> bool:
+        """Whether its run has not ended, as far as was written down."""
+        return self.outcome == OPEN
 
-    def orphaned(self) -> bool:
+    def record(self) -> LeaseRecord:
+        """Reads the record."""
+        return LeaseRecord.model_validate_json(storage.read_bytes(self.uri))
+
+    def is_orphaned(self) -> bool:
         """Whether it is open, and its process has ended on this machine without closing it."""
-        return self.outcome == OPEN and has_ended(self.told().get("process"))
+        return self.is_open and has_ended(self.record().process)
 
 
 def acquire_day(pipeline: Pipeline, day: date, run: str) -> None:
     """Records that a run of the day is under way; again, after it failed and is gone on with."""
-    if not any(
-        claim.run == _safe(run) and claim.outcome == OPEN for claim in _newest(pipeline, day)
-    ):
-        _record(pipeline, day, run, OPEN)
+    lease = _lease_of(pipeline, day, run)
+    if lease is None or not lease.is_open:
+        _write(pipeline, day, run, OPEN)
 
 
 def release_day(pipeline: Pipeline, day: date, run: str, outcome: str) -> None:
     """Records how a run of the day ended."""
-    _record(pipeline, day, run, outcome)
+    _write(pipeline, day, run, outcome)
 
 
 @contextmanager
 def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
     """A run of the day that is this process and ends with the block; yields its name."""
     run = f"run-{secrets.token_hex(4)}"
-    _record(pipeline, day, run, OPEN, process=identity())
+    _write(pipeline, day, run, OPEN, process=identity())
     try:
         yield run
     finally:
@@ -81,30 +135,30 @@ def own_run(pipeline: Pipeline, day: date) -> Iterator[str]:
 
 def end_runs(pipeline: Pipeline, days: Sequence[date], run: str | None = None) -> list[str]:
     """Ends the runs of these days that are open, or only the one named; returns their names."""
-    found = [
-        (day, claim) for day in days for claim in _newest(pipeline, day) if claim.outcome == OPEN
-    ]
-    ended = [(day, claim) for day, claim in found if run is None or claim.run == _safe(run)]
-    for day, claim in ended:
-        release_day(pipeline, day, claim.run, FAILED)
-    return [claim.run for _, claim in ended]
+    ended: list[str] = []
+    for day in days:
+        for lease in _newest(pipeline, day):
+            if lease.is_open and (run is None or lease.run == _as_file_name(run)):
+                release_day(pipeline, day, lease.run, FAILED)
+                ended.append(lease.run)
+    return ended
 
 
 def open_leases(pipeline: Pipeline, day: date) -> list[RunLease]:
     """Runs of the day that have begun and not ended."""
-    return [
-        claim for claim in _newest(pipeline, day) if claim.outcome == OPEN and not claim.orphaned()
-    ]
+    leases = _newest(pipeline, day)
+    return [lease for lease in leases if lease.is_open and not lease.is_orphaned()]
 
 
 def state(pipeline: Pipeline, day: date) -> str | None:
     """`open` while any run of the day is; else how its last run ended; None if there was none."""
     if open_leases(pipeline, day):
         return OPEN
-    outcomes = [
-        KILLED if claim.outcome == OPEN else claim.outcome for claim in _newest(pipeline, day)
-    ]
-    return outcomes[-1] if outcomes else None
+    leases = _newest(pipeline, day)
+    if not leases:
+        return None
+    # One that is open still has no process any more, and nobody has written that down yet.
+    return KILLED if leases[-1].is_open else leases[-1].outcome
 
 
 def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
@@ -112,13 +166,17 @@ def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
 
     What was killed on this machine is written down as ended: on another one nobody can tell.
     """
-    unfinished = []
-    for earlier in (d for d in attempts.days(pipeline) if d < day):
-        opened = [claim for claim in _newest(pipeline, earlier) if claim.outcome == OPEN]
-        orphans = [claim for claim in opened if claim.orphaned()]
-        for claim in orphans:
-            release_day(pipeline, earlier, claim.run, KILLED)
-        if len(opened) > len(orphans):
+    unfinished: list[date] = []
+    for earlier in attempts.days(pipeline):
+        if earlier >= day:
+            continue
+        still_open = False
+        for lease in _newest(pipeline, earlier):
+            if lease.is_orphaned():
+                release_day(pipeline, earlier, lease.run, KILLED)
+            elif lease.is_open:
+                still_open = True
+        if still_open:
             unfinished.append(earlier)
     return unfinished
 
@@ -127,77 +185,85 @@ def waited(pipeline: Pipeline, day: date, run: str, unfinished: Sequence[date]) 
     """How long a run has waited for just these days; written down, since it asks in many short
     processes.
     """
-    mine = next((claim for claim in _newest(pipeline, day) if claim.run == _safe(run)), None)
-    told = mine.told() if mine and mine.outcome == OPEN else {}
-    if told.get("waits_for") != [str(d) for d in unfinished]:
-        _record(pipeline, day, run, OPEN, waits_for=[str(d) for d in unfinished])
-        return timedelta(0)
-    return datetime.now(UTC) - datetime.fromisoformat(told["at"])
+    lease = _lease_of(pipeline, day, run)
+    if lease and lease.is_open:
+        record = lease.record()
+        if record.waits_for == list(unfinished):
+            return datetime.now(UTC) - record.at
+    _write(pipeline, day, run, OPEN, waits_for=list(unfinished))
+    return timedelta(0)
 
 
 def _newest(pipeline: Pipeline, day: date) -> list[RunLease]:
     """The newest record of each run, the run that wrote last coming last."""
-    home, found = _home(pipeline, day), dict[str, RunLease]()
+    home = _home(pipeline, day)
+    newest: dict[str, RunLease] = {}
     for file in storage.list_names(home):
         _, run, outcome = file.removesuffix(".json").split(" ")
-        found.pop(run, None)
-        found[run] = RunLease(run, outcome, storage.join(home, file))
-    return list(found.values())
+        newest.pop(run, None)  # so that it comes last again
+        newest[run] = RunLease(run, outcome, storage.join(home, file))
+    return list(newest.values())
 
 
-def _record(pipeline: Pipeline, day: date, run: str, outcome: str, **more: Any) -> None:
+def _lease_of(pipeline: Pipeline, day: date, run: str) -> RunLease | None:
+    for lease in _newest(pipeline, day):
+        if lease.run == _as_file_name(run):
+            return lease
+    return None
+
+
+def _write(pipeline: Pipeline, day: date, run: str, outcome: str, **fields: Any) -> None:
     home = _home(pipeline, day)
-    number = 1 + max((int(file.split(" ")[0]) for file in storage.list_names(home)), default=0)
+    numbers = [int(file.split(" ")[0]) for file in storage.list_names(home)]
     # The tasks of a run come one after the other, so equal numbers can only be those of different
     # runs.
-    place = storage.join(home, f"{number:06d} {_safe(run)} {outcome}.json")
-    storage.put_if_absent(place, json.dumps({"at": datetime.now(UTC).isoformat(), **more}).encode())
+    number = 1 + max(numbers, default=0)
+    place = storage.join(home, f"{number:06d} {_as_file_name(run)} {outcome}.json")
+    storage.put_if_absent(place, LeaseRecord(at=datetime.now(UTC), **fields).dump())
 
 
 def _home(pipeline: Pipeline, day: date) -> str:
-    return storage.join(attempts.day_uri(pipeline, day), CLAIMS)
+    return storage.join(attempts.day_uri(pipeline, day), LEASES)
 
 
-def _safe(run: str) -> str:
+def _as_file_name(run: str) -> str:
+    """A run's name without what the records' names are split at."""
     return re.sub(r"[^A-Za-z0-9_.:+-]", "_", run)
 
 
-def identity() -> dict[str, Any]:
-    """What tells this process from every other one, at any time and on any machine."""
-    return {
-        "host": f"{socket.gethostname()} {_read(Path('/etc/machine-id')).decode().strip()}".strip(),
-        "boot": _read(Path("/proc/sys/kernel/random/boot_id")).decode().strip(),
-        "namespace": _namespace(),
-        "pid": os.getpid(),
-        "born": _born(os.getpid()),
-    }
+def identity() -> ProcessIdentity:
+    """This process. Linux only."""
+    machine = _read(Path("/etc/machine-id")).decode().strip()
+    return ProcessIdentity(
+        host=f"{socket.gethostname()} {machine}".strip(),
+        boot=_read(Path("/proc/sys/kernel/random/boot_id")).decode().strip(),
+        namespace=_namespace(),
+        pid=os.getpid(),
+        born=_born(os.getpid()),
+    )
 
 
-def has_ended(process: Mapping[str, Any] | None) -> bool:
-    """Whether it is certain that a process has ended.
-
-    Args:
-      process: its `identity()`; None if that is not known.
-    """
+def has_ended(process: ProcessIdentity | None) -> bool:
+    """Whether it is certain that a process has ended; never, if it is not known which it was."""
     here = identity()
-    if not process or not process["boot"] or not here["boot"]:
+    if process is None or not process.boot or not here.boot:
         return False
-    if process["boot"] != here["boot"]:
-        return process["host"] == here["host"]  # that machine has been started anew since
-    if not here["namespace"] or process["namespace"] != here["namespace"]:
+    if process.boot != here.boot:
+        return process.host == here.host  # that machine has been started anew since
+    if not here.namespace or process.namespace != here.namespace:
         return False  # in another container, whose processes cannot be seen from here
     try:
-        os.kill(process["pid"], 0)
+        os.kill(process.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:  # another user's
         pass
-    born = _born(process["pid"])
-    return born is not None and born != process["born"]
+    # A pid is given again: it is the same process only if it began at the same time.
+    born = _born(process.pid)
+    return born is not None and born != process.born
 
 
 def _namespace() -> str:
-    """The pid namespace, within which pids are unique."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -208,15 +274,12 @@ def _born(pid: int) -> int | None:
     """When a process began, in ticks since the machine did; 0 if it has ended, None if it may not
     be looked at.
     """
-    if not (stat := _read(Path(f"/proc/{pid}/stat"))):
+    stat = _read(Path(f"/proc/{pid}/stat"))
+    if not stat:
         return None
-    fields = _fields(stat)
+    # `PID (NAME) STATE PARENT GROUP SESSION …`, where NAME may hold anything.
+    fields = stat.rpartition(b")")[2].split()
     return int(fields[19]) if fields[0] != b"Z" else 0
-
-
-def _fields(stat: bytes) -> list[bytes]:
-    """STATE PARENT GROUP SESSION … of `PID (NAME) STATE …`, where NAME may hold anything."""
-    return stat.rpartition(b")")[2].split()
 
 
 def _read(file: Path) -> bytes:

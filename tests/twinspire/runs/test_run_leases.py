@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import pytest
 
 from twinspire.runs import run_leases
+from twinspire.runs.run_leases import LeaseRecord, ProcessIdentity
+from twinspire_core import storage
 
 DAY, NEXT, LAST = date(2024, 3, 10), date(2024, 3, 11), date(2024, 3, 12)
 OWN_RUN = """
-import json, sys, time
+import time
 from twinspire.runs import run_leases
-print(json.dumps(run_leases.identity()), flush=True)
+print(run_leases.identity().model_dump_json(), flush=True)
 time.sleep(60)
 """
 
@@ -31,19 +33,19 @@ def pipeline(place):
 def other():
     """Another process's identity, while it runs."""
     with subprocess.Popen([sys.executable, "-c", OWN_RUN], stdout=subprocess.PIPE) as process:
-        yield json.loads(process.stdout.readline()), process
+        yield ProcessIdentity.model_validate_json(process.stdout.readline()), process
         process.kill()
 
 
 def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
-    told, process = other
-    assert not run_leases.has_ended(told)
+    identity, process = other
+    assert not run_leases.has_ended(identity)
     process.kill()
     while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
         time.sleep(0.01)
-    assert run_leases.has_ended(told)
+    assert run_leases.has_ended(identity)
     process.wait()
-    assert run_leases.has_ended(told)
+    assert run_leases.has_ended(identity)
 
 
 @pytest.mark.parametrize(
@@ -58,22 +60,22 @@ def test_a_process_has_ended_when_it_was_killed_reaped_or_not(other):
     ],
 )
 def test_only_what_is_certain_counts_as_ended(changed, ended):
-    assert run_leases.has_ended(run_leases.identity() | changed) is ended
+    here = run_leases.identity()
+    assert run_leases.has_ended(here.model_copy(update=changed)) is ended
     assert not run_leases.has_ended(None)
 
 
 def test_a_run_of_another_user_is_alive():
     if os.geteuid() != 0:
         pytest.skip("only root may look at the first process")
-    assert not run_leases.has_ended(
-        run_leases.identity() | {"pid": os.getppid(), "born": run_leases._born(os.getppid())}
-    )
+    parent = {"pid": os.getppid(), "born": run_leases._born(os.getppid())}
+    assert not run_leases.has_ended(run_leases.identity().model_copy(update=parent))
 
 
 def test_a_run_that_is_a_process_ends_with_it(pipeline, monkeypatch, other):
-    told, process = other
+    identity, process = other
     with monkeypatch.context() as patch:
-        patch.setattr(run_leases, "identity", lambda: told)
+        patch.setattr(run_leases, "identity", lambda: identity)
         patch.setattr(run_leases, "end_runs", lambda *_: None)  # it is killed before it gets so far
         with run_leases.own_run(pipeline, DAY):
             pass
@@ -114,3 +116,40 @@ def test_the_wait_begins_anew_when_an_earlier_day_has_ended(pipeline):
     assert run_leases.waited(pipeline, LAST, "me", [DAY, NEXT]) >= timedelta(seconds=0.05)
     assert run_leases.waited(pipeline, LAST, "me", [NEXT]) == timedelta(0)
     assert run_leases.state(pipeline, LAST) == "open"
+
+
+def records(pipeline, day):
+    home = f"{pipeline.pipeline.work_root}/shop/dt={day}/claims"
+    return {name: storage.read_bytes(f"{home}/{name}") for name in storage.list_names(home)}
+
+
+def test_a_record_has_the_name_and_the_bytes_that_it_always_had(pipeline, monkeypatch):
+    process = ProcessIdentity(host="h é", boot="b", namespace="pid:[1]", pid=7, born=None)
+    monkeypatch.setattr(run_leases, "identity", lambda: process)
+    monkeypatch.setattr(run_leases.secrets, "token_hex", lambda _: "ab")
+    with run_leases.own_run(pipeline, DAY):
+        pass
+    run_leases.acquire_day(pipeline, DAY, "scheduled 1")
+    run_leases.waited(pipeline, DAY, "scheduled 1", [DAY, NEXT])
+    written = records(pipeline, DAY)
+    at = [str(json.loads(data)["at"]) for data in written.values()]
+    assert all(len(time) == len("2024-03-10T01:02:03.123456+00:00") for time in at)
+    assert list(written.items()) == [
+        (
+            "000001 run-ab open.json",
+            b'{"at": "%s", "process": {"host": "h \\u00e9", "boot": "b", "namespace": "pid:[1]",'
+            b' "pid": 7, "born": null}}' % at[0].encode(),
+        ),
+        ("000002 run-ab failed.json", b'{"at": "%s"}' % at[1].encode()),
+        ("000003 scheduled_1 open.json", b'{"at": "%s"}' % at[2].encode()),
+        (
+            "000004 scheduled_1 open.json",
+            b'{"at": "%s", "waits_for": ["2024-03-10", "2024-03-11"]}' % at[3].encode(),
+        ),
+    ]
+
+
+def test_a_record_opens_that_has_fields_of_a_later_release():
+    at = "2024-03-10T01:02:03.123456+00:00"
+    record = LeaseRecord.model_validate_json(f'{{"at": "{at}", "waits_for": null, "more": 1}}')
+    assert record.at.isoformat() == at and record.process is None
