@@ -1,8 +1,8 @@
 """Users a second and peak memory of `twinspire recommend --queries`: lists for a whole file of
 requests.
 
-    python benchmarks/bulk.py --json bulk.json            100 items each of 50,000, for 20,000 users and for 100,000
-    python benchmarks/bulk.py --quick --json bulk.json    of 5,000, for 4,000 users and for 16,000
+    python -m benchmarks.bulk --json bulk.json            100 items each of 50,000, for 20,000 users and for 100,000
+    python -m benchmarks.bulk --quick --json bulk.json    of 5,000, for 4,000 users and for 16,000
 
 The version is made by the commands (load/world.py) and kept under `work/serving` for the next run;
 its query tower takes raw features and a history of 20, and pools that by its mean. A line of the
@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 # In this order: the package `serving`, not its benchmark
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import numpy as np
-from load import world
-from quality.command import machine, write_whole
+
+from benchmarks.load import world
+from benchmarks.quality.command import machine, write_whole
 
 K = 100
 WHOLE = {"items": 50_000, "users": (20_000, 100_000), "times": 3}

@@ -1,11 +1,11 @@
 """What one day costs, with its parent in place: seconds, CPU seconds and peak memory of each stage
 and of the whole.
 
-    python benchmarks/day.py --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
-    python benchmarks/day.py --case grocery --repeat 3    one of them, three times: medians, with the least and the most
-    python benchmarks/day.py --beside ../before           the same of another checkout, in turns with this one
-    python benchmarks/day.py --case large --scale 0.1     a tenth of a made day of 10 million events, from scratch
-    python benchmarks/day.py --quick                      fewer users and days, under 3 minutes; how ratios moved
+    python -m benchmarks.day --json day.json              Globo's 2017-10-16 and the groceries' 2017-10-06
+    python -m benchmarks.day --case grocery --repeat 3    one of them, three times: medians, with the least and the most
+    python -m benchmarks.day --beside ../before           the same of another checkout, in turns with this one
+    python -m benchmarks.day --case large --scale 0.1     a tenth of a made day of 10 million events, from scratch
+    python -m benchmarks.day --quick                      fewer users and days, under 3 minutes; how ratios moved
 
 `first` is `twinspire run` of the parent, the day before, which is trained from scratch; it is timed
 once. `run` is `twinspire run`, one process for the whole day; `--quick` leaves it out, as the
@@ -29,13 +29,12 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-import large_world
-from daily import cases
-from daily.cases import Case
-from daily.processes import Checkout, Taken, timed
-from quality.command import machine, write_whole
+from benchmarks import large_world
+from benchmarks.daily import cases
+from benchmarks.daily.cases import Case
+from benchmarks.daily.processes import Checkout, Taken, timed
+from benchmarks.quality.command import machine, write_whole
 
 STAGES = ("features", "train", "embed", "index", "publish")
 COMMITTED = Path(__file__).with_suffix(".json")
@@ -204,9 +203,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="twinspire-day-") as folder:
             rows += measure_large(contenders[0], options.scale, Path(folder))
     if options.quick:
-        yardstick = timed(
-            [sys.executable, str(ROOT / "benchmarks" / "daily" / "yardstick.py")], ROOT, {}
-        )
+        yardstick = timed([sys.executable, "-m", "benchmarks.daily.yardstick"], ROOT, {})
         print(
             f"\nThe yardstick took {yardstick.cpu_seconds:.1f} CPU seconds. Multiples of it, now"
             " and as committed:"

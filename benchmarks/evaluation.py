@@ -1,8 +1,8 @@
 """Seconds and peak memory of measuring a version: exact search of the whole corpus, every measure,
 every baseline.
 
-    python benchmarks/evaluation.py --json evaluation.json            10,000 users, 50,000 items, three times
-    python benchmarks/evaluation.py --quick --json evaluation.json    2,000 users, 10,000 items, once
+    python -m benchmarks.evaluation --json evaluation.json            10,000 users, 50,000 items, three times
+    python -m benchmarks.evaluation --quick --json evaluation.json    2,000 users, 10,000 items, once
 
 What is timed is what the train stage does for one exam, with vectors of 64 dimensions: the lists of
 the two towers with seen items kept and excluded; recall, nDCG, hit rate, MRR, coverage, Gini,
@@ -21,13 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 import pyarrow as pa
-from quality.command import machine, write_whole
 
+from benchmarks.quality.command import machine, write_whole
 from model.evaluation.evaluate import compare, evaluate_baselines, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare
 from model.evaluation.ranked_lists import RankedLists, rank

@@ -1,8 +1,8 @@
 """How well a streaming estimate follows the items' frequencies: the simulation of Yi et al., RecSys
 2019, section 6.1.
 
-    python benchmarks/frequency.py --json frequency.json            20,000 steps, three seeds
-    python benchmarks/frequency.py --quick --json frequency.json    the same on one seed, 2,500 steps, turned at 1,000
+    python -m benchmarks.frequency --json frequency.json            20,000 steps, three seeds
+    python -m benchmarks.frequency --quick --json frequency.json    the same on one seed, 2,500 steps, turned at 1,000
 
 Each batch holds 128 of 1,000 items, drawn without replacement; the chance of item i is as i^2, and
 at step 10,000 it is turned round to (999 - i)^2. The error is sum |p_hat - p| / 256, p being the
@@ -16,17 +16,16 @@ gap: items that are gone are known to be gone sooner, for more noise while nothi
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
-from quality.command import machine, write_whole
+
+from benchmarks.quality.command import machine, write_whole
 
 ITEMS, BATCH, EVERY = 1000, 128, 250
 WHOLE = {"seeds": 3, "steps": 20_000, "switch": 10_000}

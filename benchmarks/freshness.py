@@ -1,9 +1,9 @@
 """Train on from yesterday's model, or make a new one every day: which is better, and what does it
 cost?
 
-    python benchmarks/freshness.py --json freshness.json            7 days of Globo, 14 of groceries
-    python benchmarks/freshness.py --quick --json freshness.json    3 days each, of fewer users and shorter windows
-    python benchmarks/freshness.py --case globo --set train.learning_rate=0.05
+    python -m benchmarks.freshness --json freshness.json            7 days of Globo, 14 of groceries
+    python -m benchmarks.freshness --quick --json freshness.json    3 days each, of fewer users and shorter windows
+    python -m benchmarks.freshness --case globo --set train.learning_rate=0.05
 
 `twinspire/warm` is trained on one day, from the model of the day before; `twinspire/scratch` every
 day on the pipeline file's whole training window. Both start from the same model. Each day is
@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +25,10 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-from quality import data
-from quality.command import machine, parse_setting, write_whole
-from quality.prepare import override
-
+from benchmarks.quality import data
+from benchmarks.quality.command import machine, parse_setting, write_whole
+from benchmarks.quality.prepare import override
 from twinspire.runs import cache_keys, stages
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline

@@ -1,9 +1,9 @@
 """Queries per second of indexes that find as much: recall .98 of the 100 nearest neighbours.
 
-    python benchmarks/index.py --json index.json            item vectors of groceries, and 1,000,000 made ones
-    python benchmarks/index.py --quick --json index.json    20,000 made ones
-    python benchmarks/index.py --sizes                      our index against exact search, 1,000 to 300,000 items
-    python benchmarks/index.py --items 200000               made ones, so many
+    python -m benchmarks.index --json index.json            item vectors of groceries, and 1,000,000 made ones
+    python -m benchmarks.index --quick --json index.json    20,000 made ones
+    python -m benchmarks.index --sizes                      our index against exact search, 1,000 to 300,000 items
+    python -m benchmarks.index --items 200000               made ones, so many
 
 Contenders:
 
@@ -38,18 +38,17 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-from neighbours import corpora
-from quality.command import machine, write_whole
-from quality.environments import environment
+from benchmarks.neighbours import corpora
+from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality.environments import environment
 
 K, TARGET = 100, 0.98
 OURS = ("twinspire/exact", "twinspire/index")
 PEERS = ("hnswlib/hnsw", "faiss/hnsw", "faiss/ivf-pq", "faiss/ivf-pq-fs")
 MADE, QUICK = 1_000_000, 20_000
 SIZES = (1_000, 3_000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000, 100_000, 300_000)
-WORKER = Path(__file__).resolve().parent / "neighbours" / "worker.py"
+WORKER = ("-m", "benchmarks.neighbours.worker")
 UNITS = {
     "recall@100": "share",
     "batch": "queries/s",
@@ -75,7 +74,7 @@ def built(name: str, corpus: Path, work: Path) -> dict[str, Any]:
         print(f"{corpus.name}: building {name}", flush=True)
         command = [
             python_of(name, work),
-            str(WORKER),
+            *WORKER,
             "build",
             name,
             str(corpus),
@@ -83,7 +82,7 @@ def built(name: str, corpus: Path, work: Path) -> dict[str, Any]:
             str(K),
             str(TARGET),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return json.loads(told.read_text())
@@ -96,9 +95,9 @@ Ask = Callable[[str], dict[str, float]]
 def serving(name: str, corpus: Path, work: Path) -> Iterator[Ask]:
     """A contender's open index, to be asked."""
     home = corpus / name.replace("/", "-")
-    command = [python_of(name, work), str(WORKER), "serve", name, str(corpus), str(home), str(K)]
+    command = [python_of(name, work), *WORKER, "serve", name, str(corpus), str(home), str(K)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin and process.stdout
 

@@ -1,8 +1,8 @@
 """Time and memory of the softmax over a batch: in blocks, as training does it, and plainly, all
 pairs at once.
 
-    python benchmarks/loss.py --json loss.json            batches of 1,024 to 32,768, 64 dimensions
-    python benchmarks/loss.py --quick --json loss.json    of 1,024 and 4,096
+    python -m benchmarks.loss --json loss.json            batches of 1,024 to 32,768, 64 dimensions
+    python -m benchmarks.loss --quick --json loss.json    of 1,024 and 4,096
 
 `twinspire/blocked` and `plain` are loss and gradients of both sides, with the paper's correction
 and without accidental hits; `twinspire/step` is a whole step of training: towers over 50,000 items
@@ -23,10 +23,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
-from quality.command import machine, write_whole
+
+from benchmarks.quality.command import machine, write_whole
 
 SIZES, QUICK = (1024, 2048, 4096, 8192, 16_384, 32_768), (1024, 4096)
 DIMENSION, TEMPERATURE, TIMES = 64, 0.1, 3
@@ -89,9 +89,8 @@ def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
 
 def measure(contender: str, size: int) -> dict[str, float]:
     """Seconds and peak memory of one contender, in this process."""
-    import training
-
     import model.losses.corrected_softmax  # noqa: F401
+    from benchmarks import training
 
     before = _memory("VmRSS")
     if contender == "twinspire/step":
@@ -122,8 +121,16 @@ def _memory(name: str) -> float:
 
 def apart(contender: str, size: int) -> dict[str, float]:
     """What a process of its own measures."""
-    command = [sys.executable, __file__, "--contender", contender, "--batch", str(size)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.loss",
+        "--contender",
+        contender,
+        "--batch",
+        str(size),
+    ]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

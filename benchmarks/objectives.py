@@ -1,8 +1,8 @@
 """What a second objective brings and costs: MovieLens-100K, ratings learned beside what was
 watched.
 
-    python benchmarks/objectives.py --json objectives.json            three seeds
-    python benchmarks/objectives.py --quick --json objectives.json    one seed, two epochs
+    python -m benchmarks.objectives --json objectives.json            three seeds
+    python -m benchmarks.objectives --quick --json objectives.json    one seed, two epochs
 
 Every rating is an event, whatever its stars, and the stars are the label of `train.auxiliary`.
 Asked is the last fifth of each user's events: lists of 50 films not seen before, for all of them
@@ -16,7 +16,6 @@ a new day would give.
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -24,14 +23,13 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from quality.command import machine, write_whole
-from quality.data import LIKED, movielens_ratings, movielens_raw
 
+from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality.data import LIKED, movielens_ratings, movielens_raw
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import design

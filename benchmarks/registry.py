@@ -1,9 +1,9 @@
 """Reads a registry while it is changed: is every read whole, and of a version that was live at that
 moment?
 
-    python benchmarks/registry.py --json registry.json            10,000 reads while 200 versions are published
-    python benchmarks/registry.py --quick --json registry.json    500 reads, 20 versions
-    python benchmarks/registry.py --root gs://BUCKET/NAME         in an object store instead of a temporary folder
+    python -m benchmarks.registry --json registry.json            10,000 reads while 200 versions are published
+    python -m benchmarks.registry --quick --json registry.json    500 reads, 20 versions
+    python -m benchmarks.registry --root gs://BUCKET/NAME         in an object store instead of a temporary folder
 
 Two processes publish versions, each its own days; after every fourth they roll back, and prune what
 is beyond the newest 50. Four others open the live version all the while, until both have ended and
@@ -23,11 +23,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from quality.command import machine, write_whole
-
+from benchmarks.quality.command import machine, write_whole
 from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Entry, Registry
 from twinspire_core import storage

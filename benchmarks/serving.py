@@ -1,7 +1,7 @@
 """Requests per second and latency of the server, with the client on the same machine.
 
-    python benchmarks/serving.py --json serving.json            50,000 items, three rounds of 20 seconds
-    python benchmarks/serving.py --quick --json serving.json    5,000 items, one round of 3 seconds
+    python -m benchmarks.serving --json serving.json            50,000 items, three rounds of 20 seconds
+    python -m benchmarks.serving --quick --json serving.json    5,000 items, one round of 3 seconds
 
 One user per request, by raw features and a history of 20 items; k = 50, ids and scores come back;
 32 keep-alive connections, each asking anew as soon as it is answered. Versions of a made-up shop
@@ -21,18 +21,17 @@ asked for.
 
 import argparse
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
-from load import client, servers, world
-from quality.command import machine, write_whole
-from quality.environments import environment
+
+from benchmarks.load import client, servers, world
+from benchmarks.quality.command import machine, write_whole
+from benchmarks.quality.environments import environment
 
 K, CONNECTIONS, COMPARED = 50, 32, 200
 UNITS = {

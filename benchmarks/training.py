@@ -1,8 +1,8 @@
 """Examples per second of training, by batch size, length of the histories, size of the catalogue
 and encoder.
 
-    python benchmarks/training.py --json training.json            100 steps of each, five times in turn
-    python benchmarks/training.py --quick --json training.json    20 steps, once
+    python -m benchmarks.training --json training.json            100 steps of each, five times in turn
+    python -m benchmarks.training --quick --json training.json    20 steps, once
 
 Rows are made up: 1,500 items of Zipf's frequencies, 900 users, histories that are two fifths to
 entirely full, 64 dimensions and a hidden layer of 128 in both towers, the correction of the paper.
@@ -16,20 +16,17 @@ compiles. To compare two versions, run both in turn on a machine that does nothi
 import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import pyarrow as pa
-from quality.command import machine, write_whole
 
+from benchmarks.quality.command import machine, write_whole
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, design

@@ -1,6 +1,6 @@
 """A small made-up shop: users of six tastes, items of six kinds, 14 days of views and purchases.
 
-    python tests/shop.py FOLDER [FIRST_DAY]
+    python -m tests.shop FOLDER [FIRST_DAY]
 
 lays it out as daily partitions with a pipeline file, `FOLDER/shop.toml`.
 """

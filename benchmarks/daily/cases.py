@@ -7,8 +7,8 @@ from datetime import date, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
-from daily.processes import Checkout, Taken
-from quality import data
+from benchmarks.daily.processes import Checkout, Taken
+from benchmarks.quality import data
 
 
 @dataclass(frozen=True, kw_only=True)

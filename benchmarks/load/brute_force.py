@@ -1,6 +1,6 @@
 """The same server with TensorFlow Recommenders' BruteForce layer in place of the index.
 
-    python brute_force.py PIPELINE SITE_PACKAGES --port PORT
+    python -m benchmarks.load.brute_force PIPELINE SITE_PACKAGES --port PORT
 
 SITE_PACKAGES is of TensorFlow Recommenders' own environment (quality/environments.py), made for the
 TensorFlow that is installed here; only what is missing here is taken from there.
@@ -14,7 +14,6 @@ from typing import Any
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow Recommenders needs Keras 2
 for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, "1")  # as `twinspire serve` does
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from load.world import ROOT
+from benchmarks.load.world import ROOT
 
 PATIENCE = 300  # seconds until a server is ready
 
@@ -47,7 +47,7 @@ def ours(pipeline: Path) -> list[str]:
 
 def brute_force(pipeline: Path, site_packages: Path) -> list[str]:
     """The same server with TensorFlow Recommenders' layer as its index."""
-    return [str(Path(__file__).with_name("brute_force.py")), str(pipeline), str(site_packages)]
+    return ["-m", "benchmarks.load.brute_force", str(pipeline), str(site_packages)]
 
 
 def peak_mb(server: Server) -> float:

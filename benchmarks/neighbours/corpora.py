@@ -66,7 +66,8 @@ def groceries(work: Path) -> Vectors:
     if not kept.exists():
         print(f"Training the recommender of pipelines/groceries.toml on {DAYS} days", flush=True)
         subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("groceries.py")), str(work), str(kept)],
+            [sys.executable, "-m", "benchmarks.neighbours.groceries", str(work), str(kept)],
+            cwd=ROOT,
             check=True,
         )
     found = np.load(kept)

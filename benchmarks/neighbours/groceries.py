@@ -8,12 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
-
-from quality.data import groceries
-from quality.prepare import override
-
-from neighbours.corpora import DAY, DAYS, ROOT
+from benchmarks.neighbours.corpora import DAY, DAYS, ROOT
+from benchmarks.quality.data import groceries
+from benchmarks.quality.prepare import override
 from twinspire.runs import runner
 from twinspire_core.config import pipeline
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries

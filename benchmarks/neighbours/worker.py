@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[n]) for n in (1, 2)]
-
 from index_builder.tuning.settings_search import Recall, Truth, recall
 
 BATCH, SINGLES, BATCHES = 256, 500, 8
@@ -32,9 +30,9 @@ _TIMED = 512
 def contender(name: str, dimension: int) -> Any:
     """A new one, by name."""
     if name.startswith("twinspire/"):
-        from neighbours import ours as module
+        from benchmarks.neighbours import ours as module
     else:
-        from neighbours import peers as module
+        from benchmarks.neighbours import peers as module
     return module.CONTENDERS[name](dimension)
 
 

@@ -1,3 +1,3 @@
-"""Quality beside other recommenders: the same split, the same scorer. `python benchmarks/quality.py
+"""Quality beside other recommenders: the same split, the same scorer. `python -m benchmarks.quality
 --help`.
 """

@@ -18,10 +18,10 @@ import polars as pl
 import pyarrow as pa
 import tensorflow as tf
 
+from benchmarks.quality.prepare import Prepared, override, slug
 from model.data import training_rows
 from model.towers.architecture import SIDES, Architecture, design
 from model.towers.transform_module import Transform, vocabularies
-from quality.prepare import Prepared, override, slug
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.search.ragged import positions
 

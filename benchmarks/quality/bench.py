@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from quality import contenders, runs
-from quality.figures import HEADLINE, METRICS, Result
-from quality.prepare import Prepared, prepare, slug
-from quality.runs import Run
-from quality.splits import CASES, SPLITS, Case
+from benchmarks.quality import contenders, runs
+from benchmarks.quality.figures import HEADLINE, METRICS, Result
+from benchmarks.quality.prepare import Prepared, prepare, slug
+from benchmarks.quality.runs import Run
+from benchmarks.quality.splits import CASES, SPLITS, Case
 
 
 @dataclass(frozen=True, kw_only=True)

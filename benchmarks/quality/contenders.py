@@ -1,7 +1,7 @@
 """Who takes part, and with which settings.
 
 Settings of peers, and of `twinspire/mean`, were chosen on earlier days among those below by `python
-benchmarks/quality.py --tune`, which writes settings.json. Our own are those of the pipeline files.
+-m benchmarks.quality --tune`, which writes settings.json. Our own are those of the pipeline files.
 """
 
 import json
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quality import lists, ours, peers
-from quality.ours import VARIANTS, Fitted
-from quality.prepare import Prepared, override
-from quality.splits import Split
+from benchmarks.quality import lists, ours, peers
+from benchmarks.quality.ours import VARIANTS, Fitted
+from benchmarks.quality.prepare import Prepared, override
+from benchmarks.quality.splits import Split
 
 CHOSEN = Path(__file__).resolve().parent / "settings.json"
 Settings = Mapping[str, Any]

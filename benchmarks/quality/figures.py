@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quality.splits import CASES
+from benchmarks.quality.splits import CASES
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 RESAMPLES = 1000

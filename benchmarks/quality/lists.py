@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from quality.prepare import Prepared
-from quality.splits import Case
+from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.splits import Case
 from twinspire_core.search.ragged import positions
 from twinspire_core.sources.baselines import past_then, same_for_all
 

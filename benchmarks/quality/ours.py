@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.quality.lists import LENGTH
+from benchmarks.quality.prepare import Prepared, override
 from model.evaluation.tower_lists import load
-from quality.lists import LENGTH
-from quality.prepare import Prepared, override
 from twinspire.runs import runner
 from twinspire_core.contracts import model_bundle
 from twinspire_core.metrics.ranking import top_k

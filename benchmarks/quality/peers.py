@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from quality import arrays
-from quality.environments import environment
-from quality.lists import popular
-from quality.ours import Fitted
-from quality.prepare import Prepared, slug
+from benchmarks.quality import arrays
+from benchmarks.quality.environments import environment
+from benchmarks.quality.lists import popular
+from benchmarks.quality.ours import Fitted
+from benchmarks.quality.prepare import Prepared, slug
 
 HERE = Path(__file__).resolve().parent
 

@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from benchmarks.quality.splits import Case, Split
 from model.item_fingerprint import fingerprint
-from quality.splits import Case, Split
 from twinspire.runs import cache_keys, runner
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline

@@ -19,13 +19,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from benchmarks.quality import contenders
+from benchmarks.quality.command import write_whole
+from benchmarks.quality.data import ROOT
+from benchmarks.quality.ours import Fitted
+from benchmarks.quality.prepare import Prepared, slug
+from benchmarks.quality.splits import Case
 from model.score_lists import score_file
-from quality import contenders
-from quality.command import write_whole
-from quality.data import ROOT
-from quality.ours import Fitted
-from quality.prepare import Prepared, slug
-from quality.splits import Case
 from twinspire.runs import cache_keys
 from twinspire_core.metrics.ranking import by_user
 from twinspire_core.search.ragged import positions

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from quality import data
-from quality.data import ROOT
+from benchmarks.quality import data
+from benchmarks.quality.data import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)

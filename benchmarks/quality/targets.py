@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quality.figures import Result, by_case
+from benchmarks.quality.figures import Result, by_case
 from twinspire_core.metrics.bootstrap import interval
 
 CORRECTED = ("twinspire/batch", "twinspire/expected_count")

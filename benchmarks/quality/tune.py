@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from quality import bench, contenders
-from quality.command import write_whole
-from quality.figures import HEADLINE
-from quality.prepare import Prepared
-from quality.splits import CASES
+from benchmarks.quality import bench, contenders
+from benchmarks.quality.command import write_whole
+from benchmarks.quality.figures import HEADLINE
+from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.splits import CASES
 
 
 def tune(plan: bench.Plan) -> None:

@@ -4,10 +4,10 @@ import json
 import sys
 from pathlib import Path
 
-import bulk
 import pytest
-from load import world
 
+from benchmarks import bulk
+from benchmarks.load import world
 from serving.batch.request_lines import PlainLines
 from serving.requests.query_rows import Requests
 from twinspire_core.config.pipeline import load

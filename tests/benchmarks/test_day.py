@@ -8,11 +8,12 @@ import tomllib
 from dataclasses import replace
 from datetime import date
 
-import day
 import polars as pl
 import pytest
-from daily import cases, processes
-from quality import data
+
+from benchmarks import day
+from benchmarks.daily import cases, processes
+from benchmarks.quality import data
 
 STUB = """#!{python}
 import json, os, pathlib, sys

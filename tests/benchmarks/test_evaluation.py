@@ -6,10 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-import evaluation
 import numpy as np
 import pytest
 
+from benchmarks import evaluation
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.ranked_lists import rank
 

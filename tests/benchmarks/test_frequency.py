@@ -6,9 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-import frequency
 import numpy as np
 import pytest
+
+from benchmarks import frequency
 
 
 def test_the_papers_recurrence_by_hand() -> None:

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-import index
 import numpy as np
 import pytest
-from neighbours import corpora, worker
 
+from benchmarks import index
+from benchmarks.neighbours import corpora, worker
 from index_builder.tuning.settings_search import Truth
 from twinspire_core.search.index import NONE
 

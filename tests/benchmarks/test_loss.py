@@ -4,8 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-import loss
 import pytest
+
+from benchmarks import loss
 
 
 def test_blocked_and_plain_agree(monkeypatch: pytest.MonkeyPatch) -> None:

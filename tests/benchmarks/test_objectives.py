@@ -1,10 +1,11 @@
 """The benchmark of the second objective: who is asked what, and how answers are judged."""
 
 import numpy as np
-import objectives
 import polars as pl
 import pytest
-from objectives import Log
+
+from benchmarks import objectives
+from benchmarks.objectives import Log
 
 
 def test_the_last_fifth_of_a_user_is_asked_and_enters_no_history():

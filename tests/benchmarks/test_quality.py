@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from quality import (
+
+from benchmarks.quality import (
     bench,
     contenders,
     data,
@@ -22,10 +23,9 @@ from quality import (
     targets,
     tune,
 )
-from quality.ours import Fitted
-from quality.prepare import Prepared
-from quality.splits import Case, Split
-
+from benchmarks.quality.ours import Fitted
+from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.splits import Case, Split
 from twinspire_core.config import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent.parent

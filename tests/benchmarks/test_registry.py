@@ -4,7 +4,7 @@ TWINSPIRE_VERSIONS.
 
 import os
 
-import registry as trials
+from benchmarks import registry as trials
 
 
 def test_every_read_is_whole_and_of_a_version_that_was_live(tmp_path):

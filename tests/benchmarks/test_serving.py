@@ -1,26 +1,15 @@
 """The benchmark of the server in small: its client against a stub, its rows, its comparison."""
 
-import importlib.util
 import json
-import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from load import client, servers, world
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "serving.py"
-
-
-@pytest.fixture(scope="module")
-def serving():
-    spec = importlib.util.spec_from_file_location("benchmark_of_serving", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # named tuples look their module up
-    spec.loader.exec_module(module)
-    return module
+from benchmarks import serving
+from benchmarks.load import client, servers, world
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -72,7 +61,7 @@ def test_the_client_counts_what_it_gets(port, monkeypatch):
     assert [json.loads(body)["items"] for body in answered] == histories
 
 
-def test_an_answer_is_a_whole_list_best_first(serving, monkeypatch):
+def test_an_answer_is_a_whole_list_best_first(monkeypatch):
     monkeypatch.setattr(serving, "K", 3)
     good = {"items": ["a", "b", "c"], "scores": [0.9, 0.9, -0.1]}
     assert serving.is_list(json.dumps(good).encode())
@@ -91,7 +80,7 @@ def test_the_made_up_shop_is_the_same_each_time(tmp_path):
     )
 
 
-def test_rounds_become_rows(serving, monkeypatch):
+def test_rounds_become_rows(monkeypatch):
     @contextmanager
     def started(name, command):
         yield servers.Server(name, 0, None)

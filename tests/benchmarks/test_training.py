@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import training
+
+from benchmarks import training
 
 
 def test_a_quick_run_tells_examples_per_second(

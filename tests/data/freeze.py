@@ -1,9 +1,9 @@
 """Freezes a version as this release writes it, for later releases to read:
 `tests/data/artifact_v<format>/`.
 
-    python tests/shop.py FOLDER
+    python -m tests.shop FOLDER
     twinspire run FOLDER/shop.toml --from 2024-03-09 --to 2024-03-10
-    python tests/data/freeze.py FOLDER
+    python -m tests.data.freeze FOLDER
 
 The folder holds a pipeline file, a registry with that version alone, and what it answers. It is
 made once for each format and then never again: that is the point.

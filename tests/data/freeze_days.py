@@ -1,19 +1,15 @@
 """Freezes three days of a small shop whole, as this code leaves them, for later code to go on from.
 
-    cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python CHECKOUT/tests/data/freeze_days.py
+    cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python -m tests.data.freeze_days
 
 `days_0.2.0.tar.gz` then holds the logs of four days, the pipeline file's tables, and working files
 and registry of the first three. Made once, before all modules were moved, and then never again.
 """
 
-import sys
 import tarfile
 from datetime import date
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from freeze_work import lay_out
-
+from tests.data.freeze_work import lay_out
 from twinspire.runs.runner import run_stage
 from twinspire.runs.stages import STAGES
 

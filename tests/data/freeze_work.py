@@ -1,7 +1,7 @@
 """Freezes the working files of two days and a refresh as this release leaves them, for later
 releases to find done.
 
-    cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python tests/data/freeze_work.py
+    cd EMPTY_FOLDER; PYTHONPATH=CHECKOUT python -m tests.data.freeze_work
 
 The folder then holds a pipeline file's tables with every key written out, the logs, the commit of
 each stage and the registry's log and manifests: `tests/data/work_<release>/`. Made once for a

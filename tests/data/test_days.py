@@ -3,16 +3,13 @@ same parent.
 """
 
 import json
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from freeze_days import DAYS, LAST
-
 from index_builder.registry.registry import Registry
+from tests.data.freeze_days import DAYS, LAST
 from twinspire.runs import runner
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline

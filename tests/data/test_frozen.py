@@ -1,15 +1,11 @@
 """Versions written by earlier releases are opened, verified, and answer as they did."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from freeze import HERE, answers
-
 from index_builder.registry.registry import Registry
+from tests.data.freeze import HERE, answers
 from twinspire_core.contracts.manifest import FORMAT_VERSION
 
 FROZEN = sorted(HERE.glob("artifact_v*"))

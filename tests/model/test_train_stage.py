@@ -4,7 +4,6 @@ it.
 
 import json
 import shutil
-import sys
 from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,16 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from model.evaluation.evaluate import evaluate_ranked
-from model.evaluation.evaluation_set import prepare, prepare_as_configured
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from shop import lay_out
-
 from beam_jobs import features_stage
 from model import train_stage
 from model.data import training_rows
 from model.data.batching import blocks
+from model.evaluation.evaluate import evaluate_ranked
+from model.evaluation.evaluation_set import prepare, prepare_as_configured
 from model.evaluation.queries import next_click_rows, progressive_rows
 from model.evaluation.tower_lists import encode, load, load_both, rank_with_towers
 from model.fusion_fitting.source_lists import rank_fusion
@@ -39,6 +34,7 @@ from model.towers.two_tower import TwoTower
 from model.training import checkpoint
 from model.training import train as learn
 from model.training.warm_start import warm_start
+from tests.shop import lay_out
 from twinspire_core import storage
 from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.training import AuxiliaryConfig

@@ -1,17 +1,12 @@
 """The made-up shop after two days through all real stages."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
-from days import FIRST, SECOND, typed
-from shop import lay_out
-
 from tests import warm
+from tests.shop import lay_out
+from tests.system.days import FIRST, SECOND, typed
 
 
 @pytest.fixture(scope="session")

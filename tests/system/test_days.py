@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-sys.path.insert(0, str(Path(__file__).parent))
-from days import FIRST, ROOT, SECOND, STAGES, THIRD, attempt, registry_of, result, twinspire, typed
-
 from examples.grocery_demo import households
+from tests.system.days import (
+    FIRST,
+    ROOT,
+    SECOND,
+    STAGES,
+    THIRD,
+    attempt,
+    registry_of,
+    result,
+    twinspire,
+    typed,
+)
 from twinspire_core.config import pipeline
 
 

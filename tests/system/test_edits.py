@@ -4,18 +4,13 @@ from scratch.
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parent))
-from days import attempt, registry_of
-from shop import PIPELINE, lay_out
-
+from tests.shop import PIPELINE, lay_out
+from tests.system.days import attempt, registry_of
 from twinspire.cli.main import app
 from twinspire_core.errors import UsageError
 

@@ -5,18 +5,14 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 from datetime import date
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from days import SECOND, STAGES, THIRD, registry_of, result, state, twinspire
-
 from tests import warm
+from tests.system.days import SECOND, STAGES, THIRD, registry_of, result, state, twinspire
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 

@@ -2,7 +2,6 @@
 leaves alone.
 """
 
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -12,12 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from days import FIRST, SECOND, THIRD, registry_of
-
 from index_builder import index_stage
 from serving.answers.retrieval import SOURCES
 from serving.version.loaded_version import Version
+from tests.system.days import FIRST, SECOND, THIRD, registry_of
 from twinspire.cli.show_lists import user_result
 from twinspire.runs import lineage
 from twinspire.runs.lineage import find_parent

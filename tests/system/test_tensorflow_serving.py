@@ -3,17 +3,14 @@
 import subprocess
 import sys
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-from days import SECOND, registry_of, twinspire, typed
 
 from serving.answers.recommend import recommend
 from serving.requests.query_rows import Requests, complete
 from serving.version.loaded_version import Version
 from tests.index_builder.test_tensorflow_serving import ask
+from tests.system.days import SECOND, registry_of, twinspire, typed
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts.model_bundle import Tower, arrays
 

@@ -13,11 +13,9 @@ import pytest
 
 from beam_jobs.scaffold.draft import draft
 from beam_jobs.scaffold.validate import validate
+from tests.shop import lay_out
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, UsageError
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from shop import lay_out
 
 DAY = date(2024, 3, 5)
 

@@ -1,16 +1,12 @@
 """A registry in a place, and versions published there."""
 
 import random
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import staged
-
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import version_date
+from tests.index_builder.registry.staging import staged
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """What is published stays as it is; what is damaged or foreign, there or in a copy, is found."""
 
 import os
-import sys
 import time
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, THREE, TWO, contents, staged
-
 from index_builder.registry.registry import Registry
+from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, staged
 from twinspire_core import storage
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError

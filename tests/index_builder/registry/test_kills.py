@@ -9,15 +9,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, THREE, TWO, contents, staged
-
 from index_builder.registry.registry import Registry
+from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, staged
 from twinspire_core import storage
 from twinspire_core.errors import TryAgain
 

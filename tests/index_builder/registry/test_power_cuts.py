@@ -4,17 +4,14 @@ sees.
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 
 import pytest
 import requests
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, THREE, TWO, contents, cut_at, staged
-
 from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Registry
+from tests.index_builder.registry.staging import ONE, THREE, TWO, contents, cut_at, staged
 from twinspire_core import storage
 
 

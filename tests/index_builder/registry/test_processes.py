@@ -8,12 +8,10 @@ import sys
 import textwrap
 import time
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, contents, staged
+from tests.index_builder.registry.staging import ONE, contents, staged
 
 PUBLISHER = """
     import sys

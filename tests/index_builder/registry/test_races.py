@@ -2,19 +2,15 @@
 sees.
 """
 
-import sys
 import threading
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, THREE, TWO, staged
 
 from index_builder.registry import versions
 from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Registry
+from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
 

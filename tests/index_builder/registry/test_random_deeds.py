@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -11,12 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import cut_at, staged
-from test_races import before
-
 from index_builder.registry.pruning import prunable
 from index_builder.registry.registry import Registry
+from tests.index_builder.registry.staging import cut_at, staged
+from tests.index_builder.registry.test_races import before
 from twinspire_core.errors import UsageError
 
 

@@ -2,16 +2,11 @@
 from.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, THREE, TWO
-from test_races import before
-
 from index_builder.registry.quality_history import measured
+from tests.index_builder.registry.staging import ONE, THREE, TWO
+from tests.index_builder.registry.test_races import before
 from twinspire_core import storage
 from twinspire_core.errors import TryAgain
 

@@ -1,18 +1,15 @@
 """The registry as a reader sees it, whatever happens to writers."""
 
 import os
-import sys
 import time
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from staging import ONE, THREE, TWO, staged
-
 from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
+from tests.index_builder.registry.staging import ONE, THREE, TWO, staged
 from twinspire_core import storage
 from twinspire_core.errors import BadData, TryAgain, UsageError
 

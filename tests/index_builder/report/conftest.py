@@ -1,15 +1,11 @@
 """What a report tells of, made up."""
 
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pages import FIRST, manifest, metrics
-
 from index_builder.report.facts import Day, Facts, Previous
+from tests.index_builder.report.pages import FIRST, manifest, metrics
 
 
 @pytest.fixture

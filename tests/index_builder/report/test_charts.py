@@ -1,19 +1,15 @@
 """Pictures show the values that they are of, in colours that are there by day and by night."""
 
 import re
-import sys
 from datetime import timedelta
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pages import FIRST, shown
-
 from index_builder.report import charts
 from index_builder.report.page import render
+from tests.index_builder.report.pages import FIRST, shown
 
 
 def test_every_colour_is_defined_for_light_and_dark(facts):

@@ -1,17 +1,13 @@
 """The report of a version: complete in itself, and true to its figures."""
 
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pages import shown
-
 from index_builder.report.facts import Day
 from index_builder.report.page import render
+from tests.index_builder.report.pages import shown
 
 
 def first_day(facts):

@@ -1,14 +1,10 @@
 """The reports of versions that were published one after the other."""
 
-import sys
 from datetime import timedelta
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-from pages import FIRST, Page
 
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
+from tests.index_builder.report.pages import FIRST, Page
 
 
 def test_the_days_before_are_in_it_and_those_after_are_not(context, pipeline, parent, tmp_path):

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import textwrap
 from datetime import date
 
 import numpy as np
@@ -111,19 +110,17 @@ def test_a_last_step_that_leaves_no_numbers_stops_the_run(tiny):
 
 
 TWICE = """
-import sys
 import numpy as np, tensorflow as tf
-sys.path[:0] = {tests!r}
-import conftest
 from datetime import date
 from types import SimpleNamespace
-from test_loop import _rows, _train
+from tests.model import conftest
+from tests.model.training.test_loop import _rows, _train
 
 tf.config.experimental.enable_op_determinism()
 tiny = SimpleNamespace(pipeline=conftest._pipeline, layout=conftest._layout, columns=conftest._columns)
 a, b = (_train(tiny, [(date(2024, 5, 6), _rows(tiny, 5000))], batch_size=512, epochs=2)[0] for _ in range(2))
-for name, weight in {{**a.tables, **a.dense}}.items():
-    other = {{**b.tables, **b.dense}}[name]
+for name, weight in {**a.tables, **a.dense}.items():
+    other = {**b.tables, **b.dense}[name]
     assert weight.values.numpy().tobytes() == other.values.numpy().tobytes(), name
     assert weight.slots.numpy().tobytes() == other.slots.numpy().tobytes(), name
 """
@@ -131,8 +128,6 @@ for name, weight in {{**a.tables, **a.dense}}.items():
 
 def test_two_deterministic_runs_give_equal_bytes(request):
     """In a process of its own, since determinism is switched on for all of one."""
-    code = textwrap.dedent(TWICE).format(
-        tests=[str(request.path.parent), str(request.path.parents[1])]
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    root = request.config.rootpath
+    done = subprocess.run([sys.executable, "-c", TWICE], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -76,13 +76,14 @@ def saved(tmp_path_factory) -> tuple[Path, Path]:
 def test_the_same_model_is_the_same_files_from_another_process_and_place(saved, tmp_path):
     """A process that has traced functions before, and orders its sets otherwise."""
     code = (
-        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:]\n"
-        "import tensorflow as tf, test_canonical_saved_model as toys\n"
+        "import sys; from pathlib import Path\n"
+        "import tensorflow as tf\n"
+        "from tests.twinspire_core.contracts import test_canonical_saved_model as toys\n"
         "for n in range(3): tf.function(lambda x: x + n).get_concrete_function(tf.TensorSpec([]))\n"
         "toys.canonicalise(toys.save(Path(sys.argv[1])))"
     )
-    arguments = [str(tmp_path / "elsewhere/deeper"), str(ROOT), str(Path(__file__).parent)]
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+    command = [sys.executable, "-c", code, str(tmp_path / "elsewhere/deeper")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     there = files(tmp_path / "elsewhere/deeper/model")
     assert there == files(saved[1])
     assert not any(str(tmp_path.parent).encode() in data for data in there.values()), (

@@ -1,10 +1,10 @@
 """Twinspire beside what one would use instead, on the same prepared days, scored by one scorer.
 
-    python benchmarks/quality.py --json quality.json              all cases and contenders, three seeds
-    python benchmarks/quality.py --quick --json quality.json      the same code on less, one seed
-    python benchmarks/quality.py --case globo/next-day --contender twinspire --contender tfrs --seeds 1
-    python benchmarks/quality.py --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
-    python benchmarks/quality.py --tune                           choose the peers' settings on earlier days
+    python -m benchmarks.quality --json quality.json              all cases and contenders, three seeds
+    python -m benchmarks.quality --quick --json quality.json      the same code on less, one seed
+    python -m benchmarks.quality --case globo/next-day --contender twinspire --contender tfrs --seeds 1
+    python -m benchmarks.quality --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
+    python -m benchmarks.quality --tune                           choose the peers' settings on earlier days
 
 Runs are kept under --work as they are done: the same command goes on after a stop. A change of
 inputs, settings or of the code that trains makes new ones. A run of everything also puts its table
@@ -14,16 +14,14 @@ into docs/measurements.md.
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parents[2]
 
-from quality import bench, contenders, figures, targets, tune
-from quality.command import machine, parse_setting, write_whole
-from quality.splits import CASES
+from benchmarks.quality import bench, contenders, figures, targets, tune
+from benchmarks.quality.command import machine, parse_setting, write_whole
+from benchmarks.quality.splits import CASES
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""What benchmarks/day.py runs and counts."""
