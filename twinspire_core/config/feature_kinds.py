@@ -1,10 +1,11 @@
 """The kinds of feature a pipeline file can declare, one class each.
 
 Every stage derives what it needs from these objects: the feature job's columns, the transform
-graph, the towers' inputs and the serving signature.
+graph, the towers' inputs and the serving signature. What is known of a kind without Arrow, Beam or
+TensorFlow is asked of the kind itself; where those are needed, a stage has one `match` on the kind.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,15 +13,46 @@ from twinspire_core.config.tables.base import Strict
 
 Tower = Literal["query", "item"]
 Origin = Literal["events", "items", "users"]
+Form = Literal["id", "ids", "number", "vector"]
 
 
-class _Feature(Strict):
+class FeatureKind(Strict):
+    """What every kind answers.
+
+    Attributes:
+      tower: the tower that reads the feature.
+      form: what the tower reads of it: one id, several ids, a number, or a vector.
+      is_analysed: whether the transform graph is fitted on its values, to count a vocabulary or to
+        scale a number.
+    """
+
+    form: ClassVar[Form]
+    is_analysed: ClassVar[bool] = False
     tower: Tower = Field(
         description="The tower that reads the feature: `query` (user and context) or `item`."
     )
 
+    @property
+    def source_table(self) -> Origin | None:
+        """The table that holds the feature's column; None where the feature is computed."""
+        return None
 
-class _Column(_Feature):
+    @property
+    def keeps_vocabulary(self) -> bool:
+        """Whether known values have rows of their own in a table of embeddings."""
+        return False
+
+    @property
+    def vector_size(self) -> int | None:
+        """Numbers in each vector; None for a kind that is no vector."""
+        return None
+
+    def columns(self, name: str) -> list[str]:
+        """Names of the raw columns that hold the feature of this name."""
+        return [name]
+
+
+class _Column(FeatureKind):
     column: str | None = Field(
         None, description="Column in the logs or snapshots; the feature's own name by default."
     )
@@ -33,6 +65,13 @@ class _Column(_Feature):
         ),
     )
 
+    @property
+    def source_table(self) -> Origin:
+        """The table that holds the feature's column."""
+        if self.origin is not None:
+            return self.origin
+        return "items" if self.tower == "item" else "events"
+
 
 class _Embedded(_Column):
     dimension: int | None = Field(
@@ -43,15 +82,29 @@ class _Embedded(_Column):
 class IdFeature(_Embedded):
     """The user's or the item's own id: one vector per id, learned from its events alone."""
 
+    form: ClassVar[Form] = "id"
+    is_analysed: ClassVar[bool] = True
     kind: Literal["id"]
     hash_buckets: int | None = Field(
         None, ge=2, description="Hash ids into so many rows instead of keeping a vocabulary."
     )
 
+    @property
+    def source_table(self) -> Origin:
+        """Ids are read from the events, where `columns` names them."""
+        return "events"
+
+    @property
+    def keeps_vocabulary(self) -> bool:
+        """Whether ids have rows of their own."""
+        return self.hash_buckets is None
+
 
 class CategoryFeature(_Embedded):
     """One of a set of values: brand, device, country."""
 
+    form: ClassVar[Form] = "id"
+    is_analysed: ClassVar[bool] = True
     kind: Literal["category"]
     hash_buckets: int | None = Field(
         None, ge=2, description="Hash values instead of keeping a vocabulary."
@@ -60,10 +113,18 @@ class CategoryFeature(_Embedded):
         10_000, ge=1, description="The most frequent values that get a row of their own."
     )
 
+    @property
+    def keeps_vocabulary(self) -> bool:
+        """Whether values have rows of their own."""
+        return self.hash_buckets is None
+
 
 class CategoriesFeature(_Embedded):
     """Several values at once: tags, genres. A list column, or a string cut at `separator`."""
 
+    form: ClassVar[Form] = "ids"
+    is_analysed: ClassVar[bool] = True
+    hash_buckets: ClassVar[None] = None
     kind: Literal["categories"]
     separator: str | None = Field(
         None, description="Cut a string column here; not needed for list columns."
@@ -72,10 +133,17 @@ class CategoriesFeature(_Embedded):
         10_000, ge=1, description="The most frequent values that get a row of their own."
     )
 
+    @property
+    def keeps_vocabulary(self) -> bool:
+        """Lists always have a vocabulary."""
+        return True
+
 
 class NumberFeature(_Column):
     """A number, scaled to mean 0 and variance 1; missing is the mean."""
 
+    form: ClassVar[Form] = "number"
+    is_analysed: ClassVar[bool] = True
     kind: Literal["number"]
     log: bool = Field(
         False, description="Take log(1 + x) first: for prices, lengths, anything with a long tail."
@@ -85,6 +153,7 @@ class NumberFeature(_Column):
 class TextFeature(_Embedded):
     """Words: lower-cased, cut into words and word pairs, hashed, averaged."""
 
+    form: ClassVar[Form] = "ids"
     kind: Literal["text"]
     hash_buckets: int = Field(20_000, ge=2, description="Rows of the table of hashed word n-grams.")
     ngrams: int = Field(
@@ -95,23 +164,35 @@ class TextFeature(_Embedded):
 class VectorFeature(_Column):
     """A ready-made embedding: a list column of floats, all of `size`."""
 
+    form: ClassVar[Form] = "vector"
     kind: Literal["vector"]
     size: int = Field(ge=1, description="Length of every vector.")
 
+    @property
+    def vector_size(self) -> int:
+        """Numbers in each vector."""
+        return self.size
 
-class CountFeature(_Feature):
+
+class CountFeature(FeatureKind):
     """Events of the item in the `days` days before the day of the example, log(1 + n), scaled."""
 
+    form: ClassVar[Form] = "number"
+    is_analysed: ClassVar[bool] = True
+    log: ClassVar[bool] = True
     kind: Literal["count"]
     tower: Literal["item"] = Field("item", description="Always `item`.")
     days: int = Field(ge=1, description="Days counted, at most `window.count_days`.")
 
 
-class AgeFeature(_Feature):
+class AgeFeature(FeatureKind):
     """Days since the item first appeared, log(1 + n), scaled: since its first event in
     `window.count_days`, or since a date column of the items snapshot. Without either it is missing.
     """
 
+    form: ClassVar[Form] = "number"
+    is_analysed: ClassVar[bool] = True
+    log: ClassVar[bool] = True
     kind: Literal["age"]
     tower: Literal["item"] = Field("item", description="Always `item`.")
     column: str | None = Field(
@@ -119,16 +200,26 @@ class AgeFeature(_Feature):
     )
 
 
-class TimeFeature(_Feature):
+class TimeFeature(FeatureKind):
     """Hour and weekday of the request, in the pipeline's time zone."""
 
+    form: ClassVar[Form] = "id"
     kind: Literal["time"]
     tower: Literal["query"] = Field("query", description="Always `query`.")
 
+    def columns(self, name: str) -> list[str]:
+        """Names of the columns of the hour and the weekday."""
+        return list(self.values(name))
 
-class HistoryFeature(_Feature):
+    def values(self, name: str) -> dict[str, int]:
+        """How many values each column has, counted from 0: hours, and weekdays from Monday."""
+        return {f"{name}_hour": 24, f"{name}_weekday": 7}
+
+
+class HistoryFeature(FeatureKind):
     """The user's last items before the request. It shares the item id's embedding."""
 
+    form: ClassVar[Form] = "ids"
     kind: Literal["history"]
     tower: Literal["query"] = Field("query", description="Always `query`.")
     length: int = Field(20, ge=1, description="The most items kept, newest last.")
@@ -150,8 +241,16 @@ Feature = Annotated[
     | HistoryFeature,
     Field(discriminator="kind"),
 ]
+EmbeddedFeature = IdFeature | CategoryFeature | CategoriesFeature | TextFeature
+"""Kinds with a table of embeddings of their own. `hash_buckets` is None where values are not
+hashed.
+"""
+VocabularyFeature = IdFeature | CategoryFeature | CategoriesFeature
+"""Kinds that can keep a vocabulary."""
+ScaledFeature = NumberFeature | CountFeature | AgeFeature
+"""Kinds that are one number, scaled. `log` says whether its logarithm is taken first."""
 
-KINDS: dict[str, type[_Feature]] = {
+KINDS: dict[str, type[FeatureKind]] = {
     "id": IdFeature,
     "category": CategoryFeature,
     "categories": CategoriesFeature,

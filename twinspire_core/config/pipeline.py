@@ -8,12 +8,19 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError, model_validator
 
-from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.feature_kinds import (
+    CountFeature,
+    Feature,
+    FeatureKind,
+    HistoryFeature,
+    IdFeature,
+    TimeFeature,
+)
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.config.tables.data import (
     ColumnsConfig,
@@ -35,6 +42,8 @@ from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
 from twinspire_core.metrics import measure_names
+
+F = TypeVar("F", bound=FeatureKind)
 
 
 class Pipeline(Strict):
@@ -83,6 +92,10 @@ class Pipeline(Strict):
         """Features of the `query` or the `item` tower, by name, in the file's order."""
         return {name: f for name, f in self.features.items() if f.tower == side}
 
+    def of_kind(self, kind: type[F]) -> dict[str, F]:
+        """Features of one kind, by name, in the file's order."""
+        return {name: f for name, f in self.features.items() if isinstance(f, kind)}
+
     def kinds(self, *kinds: str) -> dict[str, Feature]:
         """Features of the given kinds, by name."""
         return {name: f for name, f in self.features.items() if f.kind in kinds}
@@ -90,123 +103,85 @@ class Pipeline(Strict):
     @property
     def item_id(self) -> str | None:
         """Name of the item tower's id feature, whose table the histories share."""
-        return next(
-            (n for n, f in self.features.items() if f.kind == "id" and f.tower == "item"), None
-        )
+        return self._id_of("item")
+
+    @property
+    def user_id(self) -> str | None:
+        """Name of the query tower's id feature."""
+        return self._id_of("query")
+
+    def _id_of(self, side: str) -> str | None:
+        ids = [name for name, f in self.of_kind(IdFeature).items() if f.tower == side]
+        return ids[0] if ids else None
+
+    @property
+    def history_name(self) -> str | None:
+        """Name of the feature of kind history."""
+        return next(iter(self.of_kind(HistoryFeature)), None)
+
+    @property
+    def history(self) -> HistoryFeature | None:
+        """The feature of kind history."""
+        return next(iter(self.of_kind(HistoryFeature).values()), None)
 
     def origin(self, name: str) -> str | None:
         """Table that holds the feature's column: events, items, users; None when it is computed."""
-        f = self.features[name]
-        if f.kind in ("count", "age", "time", "history"):
-            return None
-        if f.kind == "id":
-            return "events"
-        return f.origin or ("items" if f.tower == "item" else "events")
+        return self.features[name].source_table
 
     def column(self, name: str) -> str:
         """The feature's column in its table."""
-        f = self.features[name]
-        if f.kind == "id":
-            return self.columns.item if f.tower == "item" else self.columns.user
-        return getattr(f, "column", None) or name
+        match self.features[name]:
+            case IdFeature(tower="item"):
+                return self.columns.item
+            case IdFeature():
+                return self.columns.user
+            case CountFeature() | TimeFeature() | HistoryFeature():
+                return name
+            case feature:
+                return feature.column or name
+
+    def columns_of(self, table: str) -> dict[str, str]:
+        """By feature, the columns of a table that features are read from; ids are not among them,
+        which `columns` names.
+        """
+        return {
+            name: self.column(name)
+            for name, f in self.features.items()
+            if f.source_table == table and not isinstance(f, IdFeature)
+        }
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        for name, f in self.features.items():
-            if not re.match(r"^[a-z][a-z0-9_]*$", name):
-                raise ValueError(
-                    f"a feature's name is lower case letters, digits and _, found {name!r}"
-                )
-            where = self.origin(name)
-            if f.tower == "item" and where in ("events", "users") and f.kind != "id":
-                raise ValueError(
-                    f"features.{name}: an item feature comes from items, not from {where}"
-                )
-            if f.tower == "query" and where == "items":
-                raise ValueError(
-                    f"features.{name}: a query feature comes from events or users, not from items"
-                )
-            if where in ("items", "users") and getattr(self.source, where) is None:
-                raise ValueError(
-                    f"features.{name} comes from {where}, but source.{where} is not declared"
-                )
-            if f.kind == "count" and f.days > self.window.count_days:
-                raise ValueError(
-                    f"features.{name}.days is {f.days}, more than window.count_days ="
-                    f" {self.window.count_days}"
-                )
+        for name, feature in self.features.items():
+            self._check_feature(name, feature)
         self._check_sides()
+        self._check_history()
         self._check_objectives()
         self._check_gate()
         return self
 
-    def _check_objectives(self) -> None:
-        c = self.columns
-        if c.weights and not c.event:
+    def _check_feature(self, name: str, feature: Feature) -> None:
+        if not re.match(r"^[a-z][a-z0-9_]*$", name):
             raise ValueError(
-                "columns.weights go by event type, but columns.event does not say which column"
-                " holds it"
+                f"a feature's name is lower case letters, digits and _, found {name!r}"
             )
-        for kind in c.weights:
-            if c.positives and kind not in c.positives:
-                near = get_close_matches(kind, c.positives, 1)
-                raise ValueError(
-                    f"columns.weights are of positives, {list(c.positives)}; found {kind!r}"
-                    + (f"; did you mean {near[0]!r}?" if near else ", which is never trained on")
-                )
-        if c.positives and not any(c.weights.get(kind, 1.0) for kind in c.positives):
+        table = feature.source_table
+        is_id = isinstance(feature, IdFeature)
+        if feature.tower == "item" and table in ("events", "users") and not is_id:
+            raise ValueError(f"features.{name}: an item feature comes from items, not from {table}")
+        if feature.tower == "query" and table == "items":
             raise ValueError(
-                "columns.weights are 0 for all of columns.positives, so that nothing would be"
-                " learned"
+                f"features.{name}: a query feature comes from events or users, not from items"
             )
-        if self.train.auxiliary.weight and not c.label:
+        if table in ("items", "users") and getattr(self.source, table) is None:
             raise ValueError(
-                "train.auxiliary.weight is above 0, but columns.label does not say which column to"
-                " learn"
+                f"features.{name} comes from {table}, but source.{table} is not declared"
             )
-        for name, f in self.features.items():
-            if (
-                c.label
-                and f.kind != "id"
-                and self.origin(name) == "events"
-                and self.column(name) == c.label
-            ):
-                raise ValueError(
-                    f"features.{name} reads columns.label = {c.label!r}: what is to be learned of"
-                    " an event cannot be known before it"
-                )
-
-    def _check_gate(self) -> None:
-        ks, bounds = self.evaluation.ks, self.evaluation.slices
-        for key, names, known in (
-            ("gate.metric", [self.gate.metric], measure_names.headline(ks)),
-            ("gate.floors", self._limited(self.gate.floors), measure_names.with_floors(ks, bounds)),
-            (
-                "gate.ceilings",
-                self._limited(self.gate.ceilings),
-                measure_names.with_ceilings(ks, bounds),
-            ),
-        ):
-            for name in names:
-                if name not in known:
-                    slices = (
-                        f" and a slice of evaluation.slices = {list(bounds)}" if "/" in name else ""
-                    )
-                    hint = _where_else(name, known, ks, bounds)
-                    raise ValueError(
-                        f"{key} names a measure with a k of evaluation.ks = {list(ks)}{slices},"
-                        f" found {name!r}{hint}"
-                    )
-
-    def _limited(self, limits: dict[str, float]) -> list[str]:
-        """The measures that limits are of."""
-        of_mix = next((name for name in limits if name.startswith(measure_names.OF_MIX)), None)
-        if of_mix and not self.mix.sources:
+        if isinstance(feature, CountFeature) and feature.days > self.window.count_days:
             raise ValueError(
-                f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave"
-                f" {of_mix!r} out"
+                f"features.{name}.days is {feature.days}, more than window.count_days ="
+                f" {self.window.count_days}"
             )
-        return [name.removeprefix(measure_names.OF_MIX) for name in limits]
 
     def _check_sides(self) -> None:
         for side in ("query", "item"):
@@ -214,22 +189,88 @@ class Pipeline(Strict):
                 raise ValueError(
                     f"the {side} tower has no features: declare at least one with tower = {side!r}"
                 )
-            if len([f for f in self.tower(side).values() if f.kind == "id"]) > 1:
+            ids = [name for name, f in self.of_kind(IdFeature).items() if f.tower == side]
+            if len(ids) > 1:
                 raise ValueError(f"the {side} tower has more than one feature of kind id")
-        if self.kinds("history") and self.item_id is None:
+
+    def _check_history(self) -> None:
+        histories = self.of_kind(HistoryFeature)
+        if histories and self.item_id is None:
             raise ValueError(
                 "a history shares the item id's embedding: declare a feature of kind id, tower item"
             )
-        if len(self.kinds("history")) > 1:
+        if len(histories) > 1:
             raise ValueError("at most one feature of kind history")
-        if (
-            self.columns.positives or any(f.types for f in self.kinds("history").values())
-        ) and not self.columns.event:
+        lists_types = self.columns.positives or any(f.types for f in histories.values())
+        if lists_types and not self.columns.event:
             raise ValueError(
                 "event types are listed, but columns.event does not say which column holds the type"
             )
         if (self.vocabulary.keep_days or 0) > self.window.vocabulary_days:
             raise ValueError("vocabulary.keep_days is at most window.vocabulary_days")
+
+    def _check_objectives(self) -> None:
+        columns = self.columns
+        if columns.weights and not columns.event:
+            raise ValueError(
+                "columns.weights go by event type, but columns.event does not say which column"
+                " holds it"
+            )
+        for event_type in columns.weights:
+            if columns.positives and event_type not in columns.positives:
+                near = get_close_matches(event_type, columns.positives, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ", which is never trained on"
+                raise ValueError(
+                    f"columns.weights are of positives, {list(columns.positives)};"
+                    f" found {event_type!r}{hint}"
+                )
+        if columns.positives and not any(columns.weights.get(t, 1.0) for t in columns.positives):
+            raise ValueError(
+                "columns.weights are 0 for all of columns.positives, so that nothing would be"
+                " learned"
+            )
+        if self.train.auxiliary.weight and not columns.label:
+            raise ValueError(
+                "train.auxiliary.weight is above 0, but columns.label does not say which column to"
+                " learn"
+            )
+        for name, column in self.columns_of("events").items():
+            if columns.label and column == columns.label:
+                raise ValueError(
+                    f"features.{name} reads columns.label = {columns.label!r}: what is to be"
+                    " learned of an event cannot be known before it"
+                )
+
+    def _check_gate(self) -> None:
+        ks, bounds = self.evaluation.ks, self.evaluation.slices
+        floors = self._limited_measures(self.gate.floors)
+        ceilings = self._limited_measures(self.gate.ceilings)
+        self._check_measures("gate.metric", [self.gate.metric], measure_names.headline(ks))
+        self._check_measures("gate.floors", floors, measure_names.with_floors(ks, bounds))
+        self._check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, bounds))
+
+    def _check_measures(self, key: str, measures: list[str], known: list[str]) -> None:
+        """Checks that a key of the gate names measures that can stand there."""
+        ks, bounds = self.evaluation.ks, self.evaluation.slices
+        for name in measures:
+            if name in known:
+                continue
+            slices = f" and a slice of evaluation.slices = {list(bounds)}" if "/" in name else ""
+            hint = _hint_of_measure(name, known, ks, bounds)
+            raise ValueError(
+                f"{key} names a measure with a k of evaluation.ks = {list(ks)}{slices},"
+                f" found {name!r}{hint}"
+            )
+
+    def _limited_measures(self, limits: dict[str, float]) -> list[str]:
+        """The measures that limits are of, without the prefix of the mix."""
+        of_mix = next((name for name in limits if name.startswith(measure_names.OF_MIX)), None)
+        if of_mix and not self.mix.sources:
+            raise ValueError(
+                f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave"
+                f" {of_mix!r} out"
+            )
+        return [name.removeprefix(measure_names.OF_MIX) for name in limits]
 
 
 def load(path: str | Path) -> Pipeline:
@@ -259,8 +300,10 @@ def load(path: str | Path) -> Pipeline:
 
 
 def _expand(text: str, path: Path) -> str:
-    def value(found: re.Match[str]) -> str:
-        name, default = found[1], found[2]
+    """Replaces `${NAME}` and `${NAME:-default}` by the environment's values."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
         if name not in os.environ and default is None:
             raise UsageError(
                 f"{path} uses ${{{name}}}, which is not set in the environment: set it, or write a"
@@ -271,19 +314,27 @@ def _expand(text: str, path: Path) -> str:
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
 
 
-def _root_paths(tables: dict, folder: Path) -> None:
-    defaults = {"pipeline": {"work_root": "work"}, "registry": {"root": "registry"}, "source": {}}
-    for table, values in defaults.items():
-        found = tables.setdefault(table, {}) if table != "source" else tables.get("source", {})
-        if not isinstance(found, dict):
-            continue
-        for key in ("work_root", "root", "events", "items", "users"):
-            value = found.get(key, values.get(key))
-            if isinstance(value, str) and "://" not in value:
-                found[key] = os.path.normpath(folder / value) + ("/" if value.endswith("/") else "")
+def _root_paths(tables: dict[str, Any], folder: Path) -> None:
+    """Makes relative paths start at the folder of the pipeline file, in place."""
+    tables.setdefault("pipeline", {})
+    tables.setdefault("registry", {})
+    _root_path(tables["pipeline"], "work_root", folder, default="work")
+    _root_path(tables["registry"], "root", folder, default="registry")
+    for key in ("events", "items", "users"):
+        _root_path(tables.get("source"), key, folder)
 
 
-def _where_else(
+def _root_path(table: object, key: str, folder: Path, default: str | None = None) -> None:
+    if not isinstance(table, dict):
+        return  # pydantic says so
+    path = table.get(key, default)
+    if isinstance(path, str) and "://" not in path:
+        # A folder of a day may be named with a closing slash, which normpath drops.
+        closing = "/" if path.endswith("/") else ""
+        table[key] = os.path.normpath(folder / path) + closing
+
+
+def _hint_of_measure(
     measure: str, known: list[str], ks: tuple[int, ...], bounds: tuple[int, ...]
 ) -> str:
     """What may have been meant by a measure that cannot be named here."""

@@ -16,7 +16,19 @@ from datetime import date
 
 import pyarrow as pa
 
-from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.feature_kinds import (
+    AgeFeature,
+    CategoriesFeature,
+    CategoryFeature,
+    CountFeature,
+    Feature,
+    HistoryFeature,
+    IdFeature,
+    NumberFeature,
+    TextFeature,
+    TimeFeature,
+    VectorFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 
@@ -51,17 +63,6 @@ _EVENT = {
     LABEL: pa.float32(),
 }
 """What examples keep of their event, besides features."""
-_TYPES: dict[str, pa.DataType] = {
-    "id": pa.string(),
-    "category": pa.string(),
-    "text": pa.string(),
-    "categories": STRINGS,
-    "number": pa.float32(),
-    "count": pa.float32(),
-    "age": pa.float32(),
-    "vector": pa.list_(pa.float32()),
-    "history": STRINGS,
-}
 
 
 def day_folder(day: date) -> str:
@@ -71,9 +72,21 @@ def day_folder(day: date) -> str:
 
 def feature_columns(name: str, feature: Feature) -> list[pa.Field]:
     """Columns that hold one feature: two for a time, one for any other kind."""
-    if feature.kind == "time":
-        return [pa.field(f"{name}_hour", pa.int64()), pa.field(f"{name}_weekday", pa.int64())]
-    return [pa.field(name, _TYPES[feature.kind])]
+    return [pa.field(column, _arrow_type(feature)) for column in feature.columns(name)]
+
+
+def _arrow_type(feature: Feature) -> pa.DataType:
+    match feature:
+        case IdFeature() | CategoryFeature() | TextFeature():
+            return pa.string()
+        case CategoriesFeature() | HistoryFeature():
+            return STRINGS
+        case NumberFeature() | CountFeature() | AgeFeature():
+            return pa.float32()
+        case VectorFeature():
+            return pa.list_(pa.float32())
+        case TimeFeature():
+            return pa.int64()
 
 
 def query_columns(p: Pipeline) -> list[pa.Field]:
@@ -104,13 +117,9 @@ def analysis_schema(p: Pipeline) -> pa.Schema:
     `_time`, and the raw features that have a vocabulary or are scaled. Counts and ages are those of
     the start of the event's day, null where the days that were read do not reach back far enough.
     """
-    kinds = ("id", "category", "categories", "number", "count", "age")
-    return pa.schema(
-        [
-            ("_time", TIME),
-            *(c for name, f in p.kinds(*kinds).items() for c in feature_columns(name, f)),
-        ]
-    )
+    analysed = {name: f for name, f in p.features.items() if f.is_analysed}
+    columns = [c for name, f in analysed.items() for c in feature_columns(name, f)]
+    return pa.schema([("_time", TIME), *columns])
 
 
 def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
