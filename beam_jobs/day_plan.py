@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import Mode
 
@@ -106,8 +107,8 @@ def _catalogue_plan(p: Pipeline, day: date) -> Plan:
 
 def counted_days(p: Pipeline) -> int:
     """Days before an example that its counts and ages look at."""
-    counts = [f.days for f in p.kinds("count").values()]
-    ages = [p.window.count_days for f in p.kinds("age").values() if f.column is None]
+    counts = [f.days for f in p.of_kind(CountFeature).values()]
+    ages = [p.window.count_days for f in p.of_kind(AgeFeature).values() if f.column is None]
     return max(counts + ages, default=0)
 
 

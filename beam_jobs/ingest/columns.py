@@ -13,7 +13,13 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from beam_jobs.ingest import timestamps
-from twinspire_core.config.feature_kinds import CategoriesFeature, VectorFeature
+from twinspire_core.config.feature_kinds import (
+    AgeFeature,
+    CategoriesFeature,
+    Feature,
+    NumberFeature,
+    VectorFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import LABEL
 
@@ -99,7 +105,7 @@ def items(p: Pipeline) -> list[Column]:
         Column(name="_item", source=key, kind="key", use=use, required=True),
         *_features(p, "items"),
     ]
-    ages = {name: f.column for name, f in p.kinds("age").items() if f.column}
+    ages = {name: f.column for name, f in p.of_kind(AgeFeature).items() if f.column}
     found += [
         _time(f"_born_{n}", column, f"features.{n}.column", p, kind="instant")
         for n, column in ages.items()
@@ -117,20 +123,22 @@ def items(p: Pipeline) -> list[Column]:
 
 
 def _features(p: Pipeline, table: str) -> list[Column]:
-    named = (
-        (name, f) for name, f in p.features.items() if f.kind != "id" and p.origin(name) == table
-    )
     return [
-        Column(
-            name=name,
-            source=p.column(name),
-            kind="category" if f.kind == "text" else cast(Kind, f.kind),
-            use=f"features.{name}",
-            separator=f.separator if isinstance(f, CategoriesFeature) else None,
-            size=f.size if isinstance(f, VectorFeature) else None,
-        )
-        for name, f in named
+        _feature(name, p.features[name], source) for name, source in p.columns_of(table).items()
     ]
+
+
+def _feature(name: str, feature: Feature, source: str) -> Column:
+    use = f"features.{name}"
+    match feature:
+        case CategoriesFeature(separator=separator):
+            return Column(name=name, source=source, kind="categories", use=use, separator=separator)
+        case VectorFeature(size=size):
+            return Column(name=name, source=source, kind="vector", use=use, size=size)
+        case NumberFeature():
+            return Column(name=name, source=source, kind="number", use=use)
+        case _:  # a category or a text
+            return Column(name=name, source=source, kind="category", use=use)
 
 
 def _time(

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
+from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 
 SCHEMA = pa.schema(
@@ -41,7 +42,8 @@ def merge(partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
 
 def computed(p: Pipeline) -> list[str]:
     """Features that come from the count table: counts, and ages since the first event."""
-    return [*p.kinds("count"), *(name for name, f in p.kinds("age").items() if f.column is None)]
+    ages = [name for name, f in p.of_kind(AgeFeature).items() if f.column is None]
+    return [*p.of_kind(CountFeature), *ages]
 
 
 def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
@@ -56,7 +58,7 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     Returns: `_item`; the `computed` features; `_popular`, `_lately`, `_recent`: events in
       `window.count_days`, `evaluation.lately_days` and `corpus.days`.
     """
-    events = {name: f.days for name, f in p.kinds("count").items()}
+    events = {name: f.days for name, f in p.of_kind(CountFeature).items()}
     events |= {
         "_popular": p.window.count_days,
         "_lately": p.evaluation.lately_days,
@@ -83,7 +85,8 @@ def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     would call it new.
     """
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
-    counted = [name for name in known.columns if name != "_item" and name not in p.kinds("age")]
+    not_counted = {"_item", *p.of_kind(AgeFeature)}
+    counted = [name for name in known.columns if name not in not_counted]
     return joined.with_columns(pl.col(name).fill_null(0) for name in counted)
 
 

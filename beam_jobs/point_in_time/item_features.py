@@ -13,6 +13,7 @@ from beam_jobs import day_plan
 from beam_jobs.ingest.item_snapshot import Account, read_items
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
+from twinspire_core.config.feature_kinds import AgeFeature
 
 
 class Kept:
@@ -113,8 +114,8 @@ def with_item_features(
 def _stored(job: FeatureJob) -> list[str]:
     """Columns of the snapshot that features come from."""
     p = job.p
-    named = [name for name, f in p.tower("item").items() if f.kind not in ("id", "count", "age")]
-    return ["_item", *named, *(f"_born_{name}" for name, f in p.kinds("age").items() if f.column)]
+    born = [f"_born_{name}" for name, f in p.of_kind(AgeFeature).items() if f.column]
+    return ["_item", *p.columns_of("items"), *born]
 
 
 def _ages(job: FeatureJob, moment: date | pl.Expr) -> list[pl.Expr]:
@@ -124,6 +125,8 @@ def _ages(job: FeatureJob, moment: date | pl.Expr) -> list[pl.Expr]:
     else:
         starts = {day_plan.number(day): day_plan.start_of(day, job.p.zone) for day in job.plan.read}
         cut = moment.replace_strict(starts, return_dtype=pl.Int64)
-    born = {name: pl.col(f"_born_{name}") for name, f in job.p.kinds("age").items() if f.column}
+    born = {
+        name: pl.col(f"_born_{name}") for name, f in job.p.of_kind(AgeFeature).items() if f.column
+    }
     ages = {name: (cut - column) / day_plan.MICROSECONDS_OF_A_DAY for name, column in born.items()}
     return [age.cast(pl.Float32).clip(0).alias(name) for name, age in ages.items()]

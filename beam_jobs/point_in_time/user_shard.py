@@ -16,6 +16,7 @@ from beam_jobs.beam import batches
 from beam_jobs.ingest.records import within
 from beam_jobs.point_in_time import history
 from beam_jobs.point_in_time.job import FeatureJob
+from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
@@ -39,7 +40,8 @@ def history_types(p: Pipeline) -> tuple[str, ...]:
     """Event types that enter histories: the positives, if the history does not list its own; empty
     when all do.
     """
-    return next((f.types for f in p.kinds("history").values()), ()) or p.columns.positives
+    own = p.history.types if p.history else ()
+    return own or p.columns.positives
 
 
 class UserShard:
@@ -79,7 +81,7 @@ class UserShard:
         )
         self.past = self.events.filter(_of_type(history_types(self._p)))
         self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
-        self._length = next((f.length for f in self._p.kinds("history").values()), 0)
+        self._length = self._p.history.length if self._p.history else 0
         self._lots: dict[date, pl.DataFrame] = {}
 
     def positives(self, day: date | None = None) -> pl.DataFrame:
@@ -111,7 +113,7 @@ class UserShard:
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Examples without item features, by the file that they go to, some thousands at a time."""
-        histories = list(self._p.kinds("history"))
+        histories = list(self._p.of_kind(HistoryFeature))
         for day in self._job.plan.examples:
             rows = self.positives(day)
             if rows.is_empty():
@@ -140,11 +142,7 @@ class UserShard:
         features.
         """
         wanted = set(feature_schema.analysis_schema(self._p).names)
-        ids = [
-            pl.col("_user").alias(name)
-            for name, f in self._p.tower("query").items()
-            if f.kind == "id"
-        ]
+        ids = [pl.col("_user").alias(self._p.user_id)] if self._p.user_id else []
         rows = (
             self.positives()
             .filter(pl.col("_day") >= day_plan.number(self._job.plan.analysis[0]))
@@ -233,13 +231,15 @@ class UserShard:
         """
         added: list[pl.Expr] = []
         for name, f in self._p.tower("query").items():
-            if f.kind == "id":
-                added.append(pl.col("_user").alias(name))
-            elif f.kind == "history" and TAIL in rows.columns:
-                added.append(pl.col(TAIL).alias(name))
-            elif f.kind == "time":
-                added.append(self._clock().dt.hour().cast(pl.Int64).alias(f"{name}_hour"))
-                added.append(pl.lit(day.weekday(), pl.Int64).alias(f"{name}_weekday"))
+            match f:
+                case IdFeature():
+                    added.append(pl.col("_user").alias(name))
+                case HistoryFeature() if TAIL in rows.columns:
+                    added.append(pl.col(TAIL).alias(name))
+                case TimeFeature():
+                    hour, weekday = f.columns(name)
+                    added.append(self._clock().dt.hour().cast(pl.Int64).alias(hour))
+                    added.append(pl.lit(day.weekday(), pl.Int64).alias(weekday))
         return self._with_users(rows.with_columns(added), day)
 
     def _with_users(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:

@@ -10,6 +10,7 @@ import polars as pl
 
 from beam_jobs.partitioning.log_tables import read
 from twinspire_core import storage
+from twinspire_core.config.feature_kinds import AgeFeature, CategoriesFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 
@@ -55,7 +56,7 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
         rows = _first_rows(pipeline, table, template, day, scratch)
         cut = {
             f"features.{n} (categories)": f.separator
-            for n, f in pipeline.kinds("categories").items()
+            for n, f in pipeline.of_kind(CategoriesFeature).items()
         }
         found = [
             _look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)
@@ -78,12 +79,13 @@ def _uses(pipeline: Pipeline, table: str) -> list[tuple[str, str]]:
         optional = {"reward": columns.reward, "label": columns.label, "event": columns.event}
         keys |= {k: v for k, v in optional.items() if v}
     uses = [*keys.items()]
-    for name, feature in pipeline.features.items():
-        if feature.kind != "id" and pipeline.origin(name) == table:
-            uses.append((f"features.{name} ({feature.kind})", pipeline.column(name)))
+    for name, column in pipeline.columns_of(table).items():
+        uses.append((f"features.{name} ({pipeline.features[name].kind})", column))
     if table == "items":
         uses += [
-            (f"features.{n} (age)", f.column) for n, f in pipeline.kinds("age").items() if f.column
+            (f"features.{n} (age)", f.column)
+            for n, f in pipeline.of_kind(AgeFeature).items()
+            if f.column
         ]
         shown = [
             ("corpus.display", pipeline.corpus.display),

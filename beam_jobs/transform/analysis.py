@@ -21,10 +21,9 @@ from apache_beam.pvalue import PCollection
 from beam_jobs.beam.batches import BatchCoder
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import (
-    CategoriesFeature,
-    CategoryFeature,
     IdFeature,
-    NumberFeature,
+    ScaledFeature,
+    VocabularyFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
 
@@ -32,8 +31,6 @@ SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""
 COMPACT_ROWS = 1 << 20
 """Rows of partial counts that are kept side by side before they are added up."""
-
-Kept = IdFeature | CategoryFeature | CategoriesFeature
 
 _COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
 _DIGITS = 9
@@ -57,22 +54,18 @@ class Summary(NamedTuple):
     moments: dict[str, Moments]
 
 
-def vocabulary_features(p: Pipeline) -> dict[str, Kept]:
+def vocabulary_features(p: Pipeline) -> dict[str, VocabularyFeature]:
     """Features that keep a vocabulary, which is named like the feature."""
-    kept = {name: f for name, f in p.features.items() if isinstance(f, Kept)}
     return {
         name: f
-        for name, f in kept.items()
-        if isinstance(f, CategoriesFeature) or not f.hash_buckets
+        for name, f in p.features.items()
+        if isinstance(f, VocabularyFeature) and f.keeps_vocabulary
     }
 
 
 def scaled_features(p: Pipeline) -> dict[str, bool]:
     """Features that are scaled; whether their logarithm is."""
-    return {
-        n: not isinstance(f, NumberFeature) or f.log
-        for n, f in p.kinds("number", "count", "age").items()
-    }
+    return {name: f.log for name, f in p.features.items() if isinstance(f, ScaledFeature)}
 
 
 def vocabulary_column(name: str) -> str:
@@ -272,7 +265,9 @@ def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.StringArra
         if p.vocabulary.keep_days is not None:
             first = day - timedelta(days=p.vocabulary.keep_days - 1)
             kept = pc.and_(kept, pc.greater_equal(counts["last"], pa.scalar(first, pa.date32())))
-    size = p.vocabulary.max_size if isinstance(feature, IdFeature) else feature.max_size
+        size = p.vocabulary.max_size
+    else:
+        size = feature.max_size
     rows = counts.filter(kept)
     order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
     return rows["value"].take(order[:size]).combine_chunks()

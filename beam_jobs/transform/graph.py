@@ -39,7 +39,8 @@ from twinspire_core.contracts import feature_schema
 
 _GRAPH = "transform_fn"
 _PASSED = ("_time", "_user", "_item", "_reward", feature_schema.LABEL)
-_IDS = ("id", "category", "time")
+# Types of columns that become rows of a table, by form; other columns keep their raw type.
+_IDS = {"id": pa.int64(), "ids": pa.list_(pa.int64())}
 NO_VALUE = b"\x1fempty"
 """The only line of an empty vocabulary: a table needs one. TFT does the same, with another
 value.
@@ -184,11 +185,8 @@ def transformed_schema(p: Pipeline) -> pa.Schema:
     examples = feature_schema.example_schema(p)
     fields = [examples.field(name) for name in _PASSED if name in examples.names]
     for name, feature in p.features.items():
-        listed = feature.kind in ("categories", "text", "history")
-        ids = pa.list_(pa.int64()) if listed else pa.int64() if feature.kind in _IDS else None
-        fields += [
-            pa.field(c.name, ids or c.type) for c in feature_schema.feature_columns(name, feature)
-        ]
+        for column in feature_schema.feature_columns(name, feature):
+            fields.append(pa.field(column.name, _IDS.get(feature.form, column.type)))
     return pa.schema(fields)
 
 

@@ -16,14 +16,21 @@ from typing import NamedTuple, TypeAlias
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from beam_jobs.transform.analysis import scaled_features
-from twinspire_core.config.feature_kinds import Feature, TextFeature
+from twinspire_core.config.feature_kinds import (
+    AgeFeature,
+    CountFeature,
+    Feature,
+    HistoryFeature,
+    NumberFeature,
+    TextFeature,
+    TimeFeature,
+    VectorFeature,
+    VocabularyFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 
 Tensor: TypeAlias = "tf.Tensor | tf.SparseTensor"
 Inputs: TypeAlias = Mapping[str, Tensor]
-
-HOURS, WEEKDAYS = 24, 7
 
 _WORDS = r"[^\p{L}\p{N}]+"
 
@@ -56,25 +63,37 @@ def make_preprocessing_fn(p: Pipeline, analysis: Analysis) -> Callable[[Inputs],
 def _feature(
     p: Pipeline, name: str, f: Feature, inputs: Inputs, analysis: Analysis
 ) -> dict[str, Tensor]:
-    if f.kind == "time":
-        limits = {f"{name}_hour": HOURS, f"{name}_weekday": WEEKDAYS}
+    if isinstance(f, TimeFeature):
+        # Row 0 of the table is for a missing hour or weekday, which is -1.
         return {
-            column: tf.clip_by_value(inputs[column] + 1, 0, limit)
-            for column, limit in limits.items()
+            column: tf.clip_by_value(inputs[column] + 1, 0, values)
+            for column, values in f.values(name).items()
         }
-    x = inputs[name]
-    if f.kind in ("number", "count", "age"):
-        return {name: scaled(x, analysis.moments[name], log=scaled_features(p)[name])}
-    if f.kind == "vector":
-        return {name: tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))}
-    if isinstance(f, TextFeature):
-        return {name: _hashed(ngrams(x, f.ngrams), f.hash_buckets)}
-    table = p.item_id if f.kind == "history" else name
-    assert table is not None  # checked by the pipeline file
-    buckets = getattr(p.features[table], "hash_buckets", None)
-    if buckets:
-        return {name: _hashed(x, buckets)}
-    return {name: _looked_up(x, analysis.vocabularies[table], p.vocabulary.oov_buckets)}
+    return {name: _column(p, name, f, inputs[name], analysis)}
+
+
+def _column(p: Pipeline, name: str, f: Feature, x: Tensor, analysis: Analysis) -> Tensor:
+    match f:
+        case NumberFeature() | CountFeature() | AgeFeature():
+            return scaled(x, analysis.moments[name], log=f.log)
+        case VectorFeature():
+            return tf.where(tf.math.is_finite(x), x, tf.zeros_like(x))
+        case TextFeature():
+            return _hashed(ngrams(x, f.ngrams), f.hash_buckets)
+        case HistoryFeature():
+            assert p.item_id is not None  # the pipeline file was checked for it
+            return _rows(p, p.item_id, x, analysis)
+        case _:
+            return _rows(p, name, x, analysis)
+
+
+def _rows(p: Pipeline, table: str, x: Tensor, analysis: Analysis) -> Tensor:
+    """Rows of values in the table of an id, a category or categories."""
+    owner = p.features[table]
+    assert isinstance(owner, VocabularyFeature)
+    if owner.hash_buckets:
+        return _hashed(x, owner.hash_buckets)
+    return _looked_up(x, analysis.vocabularies[table], p.vocabulary.oov_buckets)
 
 
 def _looked_up(x: Tensor, vocabulary: str, oov_buckets: int) -> Tensor:

@@ -20,7 +20,7 @@ MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 
 def adapter_config(p: Pipeline) -> TensorAdapterConfig:
     """How TFT turns batches made by `to_tft` into tensors."""
-    sizes = {name: f.size for name, f in p.features.items() if isinstance(f, VectorFeature)}
+    sizes = {name: f.size for name, f in p.of_kind(VectorFeature).items()}
     raw = feature_schema.query_columns(p) + feature_schema.item_columns(p)
     fields = [
         pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f

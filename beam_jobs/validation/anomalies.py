@@ -20,6 +20,7 @@ from beam_jobs.validation import data_schema, statistics
 from beam_jobs.validation.drift import Compared, Drift, Measured, drifts, furthest
 from beam_jobs.validation.statistics import by_name, common, shares
 from twinspire_core import storage
+from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
@@ -163,7 +164,7 @@ def _missing(feature: FeatureNameStatistics) -> float:
 
 
 def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
-    ids = {"_user", "_item", *c.p.kinds("id")}  # they come and go
+    ids = {"_user", "_item", *c.p.of_kind(IdFeature)}  # they come and go
     for name, now, then in c.pairs():
         drift = measured.get(name, Measured())
         if name in ids or drift.value <= drift.threshold:

@@ -13,12 +13,16 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import (
 
 from beam_jobs.validation.statistics import LISTED_VALUES, by_name, common, shares
 from twinspire_core import storage
-from twinspire_core.config.feature_kinds import HistoryFeature, VectorFeature
+from twinspire_core.config.feature_kinds import (
+    CategoriesFeature,
+    CategoryFeature,
+    HistoryFeature,
+    TimeFeature,
+    VectorFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 
 FILE = "schema.pbtxt"
-
-_HOURS, _WEEKDAYS = 24, 7
 
 
 def read(folder: str) -> schema_pb2.Schema:
@@ -65,38 +69,41 @@ def infer(
             feature.drift_comparator.infinity_norm.threshold = limits.max_linf
             _add_values(p, feature, found, values.get(name, ()))
         else:
-            _add_numbers(feature, found)
+            _add_numbers(p, feature, found)
             feature.drift_comparator.jensen_shannon_divergence.threshold = limits.max_js
     return schema
 
 
 def _add_shape(p: Pipeline, feature: schema_pb2.Feature) -> None:
-    declared = p.features.get(feature.name)
-    if isinstance(declared, VectorFeature):
-        feature.shape.dim.add(size=declared.size)
-    elif declared is not None and declared.kind in ("categories", "history"):
-        feature.value_count.min = 0
-        if isinstance(declared, HistoryFeature):
-            feature.value_count.max = declared.length
-    else:
-        feature.shape.SetInParent()
+    match p.features.get(feature.name):
+        case VectorFeature(size=size):
+            feature.shape.dim.add(size=size)
+        case CategoriesFeature():
+            feature.value_count.min = 0
+        case HistoryFeature(length=length):
+            feature.value_count.min = 0
+            feature.value_count.max = length
+        case _:
+            feature.shape.SetInParent()
 
 
-def _add_numbers(feature: schema_pb2.Feature, found: FeatureNameStatistics) -> None:
+def _add_numbers(p: Pipeline, feature: schema_pb2.Feature, found: FeatureNameStatistics) -> None:
     if found.type == FeatureNameStatistics.FLOAT:
         feature.type = schema_pb2.FLOAT
         return
     feature.type = schema_pb2.INT
-    units = _HOURS if feature.name.endswith("_hour") else _WEEKDAYS
-    feature.int_domain.min, feature.int_domain.max = 0, units - 1
+    values: dict[str, int] = {}
+    for name, time in p.of_kind(TimeFeature).items():
+        values |= time.values(name)
+    feature.int_domain.min = 0
+    feature.int_domain.max = values[feature.name] - 1
 
 
 def _add_values(
     p: Pipeline, feature: schema_pb2.Feature, found: FeatureNameStatistics, seen: Iterable[str]
 ) -> None:
     """Lists the values of a category, unless there are too many to list."""
-    declared = p.features.get(feature.name)
-    if declared is None or declared.kind not in ("category", "categories"):
+    if not isinstance(p.features.get(feature.name), CategoryFeature | CategoriesFeature):
         return
     stats = found.string_stats
     values = {*seen, *shares(found)}

@@ -13,6 +13,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import (
 )
 
 from beam_jobs.validation.statistics import by_name, common, quantiles, shares
+from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
 
 LEAST_VALUES = 50
@@ -51,7 +52,7 @@ class Compared(NamedTuple):
 def drifts(c: Compared) -> dict[str, Drift]:
     """Distance of each column's distribution from that of the earlier day."""
     # Two days in a row never share one
-    weekdays = {f"{name}_weekday" for name in c.p.kinds("time")}
+    weekdays = {f.columns(name)[1] for name, f in c.p.of_kind(TimeFeature).items()}
     found = {}
     for name, now, then in c.pairs():
         values = min(common(now).tot_num_values, common(then).tot_num_values)

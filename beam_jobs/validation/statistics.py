@@ -41,9 +41,11 @@ def columns(p: Pipeline) -> list[str]:
     """Columns of the examples that are looked at: features, reward and label, and ids that are no
     feature.
     """
-    features = {name for name, f in p.features.items() if f.kind == "id"}
-    ids = {"_user": "query", "_item": "item"}
-    known = {column for column, side in ids.items() if features & p.tower(side).keys()}
+    known = set()
+    if p.user_id:
+        known.add("_user")
+    if p.item_id:
+        known.add("_item")
     return [
         f.name
         for f in feature_schema.example_schema(p)
