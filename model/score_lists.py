@@ -254,7 +254,7 @@ def _named_history(queries: pa.Table, pipeline: Pipeline) -> pa.Table:
     """Requests may call the history `history`, whatever its feature is called
     (docs/requests.md).
     """
-    own = next(iter(pipeline.kinds("history")), None)
+    own = pipeline.history_name
     if own is None or own in queries.column_names:
         return queries
     return queries.rename_columns(
@@ -270,14 +270,14 @@ def _past_column(queries: pa.Table) -> Any:
 
 def _with_user_id(asked: pa.Table, key: pa.Array, pipeline: Pipeline) -> pa.Table:
     """Fills the user's own id, if it is a feature, from the key where the queries leave it out."""
-    for name, feature in pipeline.tower("query").items():
-        if feature.kind == "id" and asked.column(name).null_count == asked.num_rows:
-            asked = asked.set_column(asked.column_names.index(name), name, key)
-    return asked
+    name = pipeline.user_id
+    if name is None or asked.column(name).null_count < asked.num_rows:
+        return asked
+    return asked.set_column(asked.column_names.index(name), name, key)
 
 
 def _seen(asked: pa.Table, pipeline: Pipeline) -> pa.ChunkedArray:
-    history = next(iter(pipeline.kinds("history")), None)
+    history = pipeline.history_name
     past = asked.column("_past")
     return asked.column(history) if history and past.null_count == len(past) else past
 

@@ -17,9 +17,7 @@ def inputs_of(pipeline: Pipeline, side: str) -> dict[str, Input]:
             listed = pa.types.is_list(column.type)
             value = column.type.value_type if listed else column.type
             dtype = "float32" if pa.types.is_float32(value) else str(value)
-            found[column.name] = Input(
-                dtype, listed, feature.size if feature.kind == "vector" else None
-            )
+            found[column.name] = Input(dtype, listed, feature.vector_size)
     return found
 
 

@@ -213,7 +213,8 @@ def pick_examples(
     Returns: `user`, `past_events`, and lists of ids: `history` (newest first; without that feature
       the user's past items, the most frequent first), `items`, `taken`.
     """
-    history, split = next(iter(pipeline.kinds("history")), None), asked
+    history = pipeline.history_name
+    split = asked
     slices = slice_of(split.past_events, pipeline.evaluation.slices)
     key = fingerprint(asked.queries.column("_user"))
     found = []

@@ -9,20 +9,27 @@ key, which outlives its number:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.feature_kinds import (
+    EmbeddedFeature,
+    Feature,
+    Form,
+    HistoryFeature,
+    IdFeature,
+    TimeFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 
-Form = Literal["id", "ids", "number", "vector"]
 SIDES = ("query", "item")
 _MISSING = "missing"
+_TIME_WIDTHS = (8, 4)  # of the embeddings of hours and of weekdays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,27 +195,28 @@ def _tables(
     widths: Mapping[str, int],
 ) -> list[TableSpec]:
     none = pa.array([], pa.string())
-    if f.kind == "time":
+    if isinstance(f, TimeFeature):
         return [
             TableSpec(
-                name=f"{name}_{unit}",
+                name=column,
                 tokens=none,
-                shared=n,
+                shared=values,
                 hashed=True,
                 dimension=width,
                 setting=name,
             )
-            for unit, n, width in (("hour", 24, 8), ("weekday", 7, 4))
+            for (column, values), width in zip(f.values(name).items(), _TIME_WIDTHS, strict=True)
         ]
-    if f.kind not in ("id", "category", "categories", "text"):
+    if not isinstance(f, EmbeddedFeature):
         return []
-    buckets = getattr(f, "hash_buckets", None)
+    buckets = f.hash_buckets
     tokens = none if buckets else vocabularies[name]
     shared = buckets or pipeline.vocabulary.oov_buckets
     setting = f"features.{name}.hash_buckets" if buckets else "vocabulary.oov_buckets"
-    default = (
-        pipeline.train.dimension if f.kind == "id" else _usual_width(len(tokens) + shared, pipeline)
-    )
+    if isinstance(f, IdFeature):
+        default = pipeline.train.dimension
+    else:
+        default = _usual_width(len(tokens) + shared, pipeline)
     dimension = f.dimension or widths.get(name, default)
     return [
         TableSpec(
@@ -230,46 +238,52 @@ def _usual_width(rows: int, pipeline: Pipeline) -> int:
 def _parts(
     pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]
 ) -> list[FeatureColumn]:
-    if f.kind == "vector":
-        return [FeatureColumn(column=name, feature=name, kind=f.kind, form="vector", width=f.size)]
-    if f.kind in ("number", "count", "age"):
-        return [FeatureColumn(column=name, feature=name, kind=f.kind, form="number", width=1)]
-    columns = [f"{name}_hour", f"{name}_weekday"] if f.kind == "time" else [name]
-    return [_looked_up(pipeline, c, name, f, tables[_table_of(pipeline, c, f)]) for c in columns]
+    if f.form == "vector" or f.form == "number":
+        width = f.vector_size or 1
+        return [FeatureColumn(column=name, feature=name, kind=f.kind, form=f.form, width=width)]
+    return [
+        _looked_up(pipeline, column, name, f, tables[_table_of(pipeline, column, f)])
+        for column in f.columns(name)
+    ]
 
 
 def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
-    return pipeline.item_id or "" if f.kind == "history" else column
+    if isinstance(f, HistoryFeature):
+        assert pipeline.item_id is not None  # the pipeline file was checked for it
+        return pipeline.item_id
+    return column
 
 
 def _looked_up(
     pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec
 ) -> FeatureColumn:
     train = pipeline.train
-    return FeatureColumn(
+    looked_up = FeatureColumn(
         column=column,
         feature=name,
         kind=f.kind,
-        form="ids" if f.kind in ("categories", "text", "history") else "id",
+        form=f.form,
         table=table.name,
         width=table.dimension,
-        dropout=f.kind == "id" and not table.hashed,
+        dropout=isinstance(f, IdFeature) and not table.hashed,
         # Both towers then give vectors in the space of the items' embedding.
         skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
-        root=f.kind == "history" and train.history.pooling == "sqrtn",
-        half_life=(
-            train.history.half_life
-            if f.kind == "history" and train.history.pooling == "recency"
-            else 0.0
-        ),
-        attention=_attention(pipeline, f, table) if f.kind == "history" else None,
     )
+    if not isinstance(f, HistoryFeature):
+        return looked_up
+    match train.history.pooling:
+        case "sqrtn":
+            return replace(looked_up, root=True)
+        case "recency":
+            return replace(looked_up, half_life=train.history.half_life)
+        case "attention":
+            return replace(looked_up, attention=_attention(pipeline, f, table))
+        case "mean":
+            return looked_up
 
 
-def _attention(pipeline: Pipeline, f: Feature, table: TableSpec) -> Attention | None:
+def _attention(pipeline: Pipeline, f: HistoryFeature, table: TableSpec) -> Attention:
     history = pipeline.train.history
-    if history.pooling != "attention":
-        return None
     if table.dimension % history.heads:
         raise UsageError(
             "Heads divide the width of the items' embedding between them; train.history.heads is"

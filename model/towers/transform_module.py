@@ -14,7 +14,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from model.towers.architecture import SIDES
-from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.feature_kinds import Feature, HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
 
 _GRAPH = "transform_fn"
@@ -34,11 +34,10 @@ def vocabulary(folder: str | Path, name: str) -> pa.Array:
 
 def vocabularies(folder: str | Path, pipeline: Pipeline) -> dict[str, pa.Array]:
     """The vocabulary of every feature that keeps one, by feature."""
-    kept = pipeline.kinds("id", "category", "categories")
     return {
         name: vocabulary(folder, name)
-        for name, f in kept.items()
-        if not getattr(f, "hash_buckets", None)
+        for name, f in pipeline.features.items()
+        if f.keeps_vocabulary
     }
 
 
@@ -69,7 +68,7 @@ class Transform(tf.Module):
         super().__init__()
         features = pipeline.tower(side)
         graph = graph or _Graph(Path(folder) / _GRAPH)
-        columns = {name: _columns(name, feature) for name, feature in features.items()}
+        columns = {name: feature.columns(name) for name, feature in features.items()}
         inputs = {
             column: _spec(column, graph.inputs[column]) for of in columns.values() for column in of
         }
@@ -192,13 +191,10 @@ def _table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTable:
 
 
 def _vocabulary_name(pipeline: Pipeline, name: str, feature: Feature) -> str | None:
-    owner = pipeline.item_id if feature.kind == "history" else name
-    kept = pipeline.kinds("id", "category", "categories")
-    return owner if owner in kept and not getattr(kept[owner], "hash_buckets", None) else None
-
-
-def _columns(name: str, feature: Feature) -> list[str]:
-    return [f"{name}_hour", f"{name}_weekday"] if feature.kind == "time" else [name]
+    owner = pipeline.item_id if isinstance(feature, HistoryFeature) else name
+    if owner is None or not pipeline.features[owner].keeps_vocabulary:
+        return None
+    return owner
 
 
 def _spec(column: str, x: tf.Tensor | tf.SparseTensor) -> tf.TensorSpec:

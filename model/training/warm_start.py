@@ -179,7 +179,7 @@ def _changed_columns(model: TwoTower, parent: State) -> Iterator[_Change]:
             first = f"{side}/first/{part.column}"
             # Or the table tells of it
             if part.table not in parent.tables and was[first][0] != now[first][0]:
-                key = f"features.{part.feature}" + (".size" if part.kind == "vector" else "")
+                key = f"features.{part.feature}" + (".size" if part.form == "vector" else "")
                 yield _Change(key, was[first][0], now[first][0], "numbers into the first layer")
             if (skip := f"{side}/skip/{part.column}") in was and skip not in now:
                 yield _Change("train.skip", True, False, f"{part.column} goes past the layers")
