@@ -81,7 +81,7 @@ def recommend(
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
     seen = _seen(version, table, [EXCLUDE])
     if np.any(exclude_seen):
-        past = _seen(version, table, [SEEN, _history(version), PAST])
+        past = _seen(version, table, [SEEN, version.pipeline.history_name, PAST])
         asked = np.broadcast_to(exclude_seen, len(table))[past.query]
         seen = Seen(
             np.concatenate([seen.query, past.query[asked]]),
@@ -90,7 +90,8 @@ def recommend(
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     source, groups = chosen(version, source), _groups(version, table, common)
     found = find(version, table, k, source, seen, groups)
-    history = table[_history(version)] if _history(version) else None
+    name = version.pipeline.history_name
+    history = table[name] if name else None
     return Answer(
         rows=found.rows,
         scores=found.scores,
@@ -133,12 +134,6 @@ def similar(
     found = search_without(version.index, np.array(version.index.vectors[[row]]), k, own, passing)
     groups = Groups((selected,), np.zeros(1, np.int64))
     return Answer(*found, told=_notes(version, found.rows, k, len(version.index) - 1, groups, {}))
-
-
-def _history(version: Version) -> str | None:
-    return next(
-        (name for name, f in version.pipeline.tower("query").items() if f.kind == "history"), None
-    )
 
 
 def _seen(version: Version, table: pa.Table, columns: list[str | None]) -> Seen:

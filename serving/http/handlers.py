@@ -144,7 +144,7 @@ def _basis(
         return "history"
     if any(name not in _NO_FEATURES and requests.schema.field(name).type != TIME for name in query):
         return "features"
-    by_id = any(f.kind == "id" for f in version.pipeline.tower("query").values())
+    by_id = version.pipeline.user_id is not None
     return "id" if found.known is None and USER in query and by_id else "nothing"
 
 

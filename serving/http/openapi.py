@@ -11,7 +11,15 @@ from serving.http.bodies import K
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
 from serving.requests.request_values import LARGEST
-from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.feature_kinds import (
+    CategoriesFeature,
+    Feature,
+    HistoryFeature,
+    IdFeature,
+    NumberFeature,
+    TimeFeature,
+    VectorFeature,
+)
 from twinspire_core.config.pipeline import Pipeline
 
 Schema = dict[str, Any]
@@ -50,7 +58,7 @@ def query_schema(pipeline: Pipeline) -> Schema:
 
 
 def _feature(name: str, f: Feature) -> dict[str, Schema]:
-    if f.kind == "time":
+    if isinstance(f, TimeFeature):
         zone = "in the pipeline's time zone. Left out: now"
         return {
             f"{name}_hour": {"type": "integer", "minimum": 0, "maximum": 23, "description": f"Hour, {zone}."},
@@ -59,28 +67,23 @@ def _feature(name: str, f: Feature) -> dict[str, Schema]:
             },
         }  # fmt: skip
     told = f"Query feature of kind `{f.kind}`."
-    if f.kind == "number":
-        return {name: {**_NUMBER, "description": told}}
-    if f.kind == "vector":
-        return {
-            name: {
-                "type": "array",
-                "items": _NUMBER,
-                "minItems": f.size,
-                "maxItems": f.size,
-                "description": told,
-            }
-        }
-    if f.kind == "history":
-        return {name: {**_ITEMS, "description": "Another name for `history`."}}
-    if f.kind == "id":
-        return {name: {**_ID, "description": "Another name for `user`."}}
-    if f.kind == "categories":
-        listed: Schema = {"type": "array", "items": _TEXT}
-        if f.separator:
-            listed = {"anyOf": [listed, {"type": "string"}]}
-        return {name: {**listed, "description": told}}
-    return {name: {**_TEXT, "description": told}}
+    match f:
+        case NumberFeature():
+            return {name: {**_NUMBER, "description": told}}
+        case VectorFeature(size=size):
+            vector = {"type": "array", "items": _NUMBER, "minItems": size, "maxItems": size}
+            return {name: {**vector, "description": told}}
+        case HistoryFeature():
+            return {name: {**_ITEMS, "description": "Another name for `history`."}}
+        case IdFeature():
+            return {name: {**_ID, "description": "Another name for `user`."}}
+        case CategoriesFeature(separator=separator):
+            listed: Schema = {"type": "array", "items": _TEXT}
+            if separator:
+                listed = {"anyOf": [listed, {"type": "string"}]}
+            return {name: {**listed, "description": told}}
+        case _:
+            return {name: {**_TEXT, "description": told}}
 
 
 _NUMBER: Schema = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}

@@ -113,10 +113,9 @@ class Address:
 
 def query_features(pipeline: Pipeline) -> list[pa.Field]:
     """Columns of a query but the user's id and the history, in the pipeline file's order."""
-    plain = {
-        name: f for name, f in pipeline.tower("query").items() if f.kind not in ("id", "history")
-    }
-    return [column for name, f in plain.items() for column in feature_columns(name, f)]
+    shared = (pipeline.user_id, pipeline.history_name)
+    features = pipeline.tower("query").items()
+    return [c for name, f in features if name not in shared for c in feature_columns(name, f)]
 
 
 def _value(requests: Requests, name: str, text: str) -> Any:

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from serving.requests.request_values import OutOfRange, Parse, parser, text, texts
 from serving.version.filters import UnknownAttribute, condition
 from serving.version.user_store import UserStore
+from twinspire_core.config.feature_kinds import HistoryFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.errors import TwinspireError, UsageError
@@ -97,8 +98,8 @@ class Requests:
         self.schema = pa.schema(
             [column for name, f in query.items() for column in feature_columns(name, f)]
         )
-        self._id = next((name for name, f in query.items() if f.kind == "id"), None)
-        self._history = next((name for name, f in query.items() if f.kind == "history"), None)
+        self._id = pipeline.user_id
+        self._history = pipeline.history_name
         self.keys = {
             column.name: Column(column.name, parser(f, column.name))
             for name, f in query.items()
@@ -112,7 +113,7 @@ class Requests:
             (DENY, pa.string()),
         ]
         self.layout = pa.schema([*(pa.field(*column) for column in meta), *self.schema])
-        self.sizes = {name: f.size for name, f in query.items() if f.kind == "vector"}
+        self.sizes = {name: f.vector_size for name, f in query.items() if f.vector_size}
         # Last, so that these names mean the same in every pipeline; the features' own names are as
         # good.
         self.keys |= dict.fromkeys(["user", *([self._id] if self._id else [])], Column(USER, text))
@@ -175,8 +176,8 @@ class Requests:
         """
         if self._id:
             columns[self._id] = columns[USER]
-        if self._history:
-            columns[self._history] = _newest(columns[SEEN], self._p.features[self._history].length)
+        for name, history in self._p.of_kind(HistoryFeature).items():
+            columns[name] = _newest(columns[SEEN], history.length)
         whole = {
             f.name: columns[f.name] if f.name in columns else pa.nulls(rows, f.type)
             for f in self.layout

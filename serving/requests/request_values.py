@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from twinspire_core.config.feature_kinds import Feature
+from twinspire_core.config.feature_kinds import (
+    CategoriesFeature,
+    Feature,
+    NumberFeature,
+    TimeFeature,
+    VectorFeature,
+)
 from twinspire_core.messages import shorten
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -27,17 +33,17 @@ def parser(f: Feature, column: str) -> Parse:
     """What makes a column's value out of JSON; it raises ValueError or OutOfRange with the end of a
     sentence.
     """
-    if f.kind == "time":
-        return lambda value: _whole(value, most(column))
-    if f.kind == "number":
-        return _number
-    if f.kind == "categories":
-        return lambda value: texts(
-            value.split(f.separator) if f.separator and isinstance(value, str) else value
-        )
-    if f.kind == "vector":
-        return lambda value: _vector(value, f.size)
-    return text
+    match f:
+        case TimeFeature():
+            return lambda value: _whole(value, most(column))
+        case NumberFeature():
+            return _number
+        case CategoriesFeature(separator=separator):
+            return lambda value: _split_texts(value, separator)
+        case VectorFeature(size=size):
+            return lambda value: _vector(value, size)
+        case _:
+            return text
 
 
 def text(value: Any) -> str:
@@ -56,6 +62,13 @@ def texts(value: Any) -> list[str]:
     if not isinstance(value, list):
         raise ValueError(f"is a list of text, found {shorten(value)}")
     return value if all(type(one) is str for one in value) else [text(one) for one in value]
+
+
+def _split_texts(value: Any, separator: str | None) -> list[str]:
+    """A list of texts, also of one text that is cut at a separator."""
+    if separator and isinstance(value, str):
+        return texts(value.split(separator))
+    return texts(value)
 
 
 def _number(value: Any) -> float:

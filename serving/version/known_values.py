@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serving.version.filters import Filter, Selected, Values, condition
+from twinspire_core.config.feature_kinds import CategoriesFeature, CategoryFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.errors import UsageError
@@ -208,7 +209,7 @@ class Vocabularies:
         names = [
             name
             for name, f in pipeline.tower("query").items()
-            if f.kind in ("category", "categories")
+            if isinstance(f, CategoryFeature | CategoriesFeature)
         ]
         places = {name: tower / "assets" / name for name in names}
         lines = {
