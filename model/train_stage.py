@@ -89,13 +89,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
             if ctx.parent
             else None
         )
-        warm = ctx.parent and ctx.mode == "incremental"
-        start = (
-            _local(ctx.parent.train, (model_bundle.STATE,), Path(scratch) / "state")
-            / model_bundle.STATE
-            if warm
-            else None
-        )
+        start = None
+        if ctx.parent and ctx.mode == "incremental":
+            state = _local(ctx.parent.train, (model_bundle.STATE,), Path(scratch) / "state")
+            start = state / model_bundle.STATE
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         measured, timings = _train(ctx, features, parent, start, out)
         (out / model_bundle.METRICS).write_text(json.dumps(measured, indent=1))

@@ -96,10 +96,6 @@ class Pipeline(Strict):
         """Features of one kind, by name, in the file's order."""
         return {name: f for name, f in self.features.items() if isinstance(f, kind)}
 
-    def kinds(self, *kinds: str) -> dict[str, Feature]:
-        """Features of the given kinds, by name."""
-        return {name: f for name, f in self.features.items() if f.kind in kinds}
-
     @property
     def item_id(self) -> str | None:
         """Name of the item tower's id feature, whose table the histories share."""

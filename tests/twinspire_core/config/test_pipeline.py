@@ -7,6 +7,7 @@ import pytest
 
 from twinspire.runs.cache_keys import config_digest
 from twinspire.runs.stages import STAGES
+from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import UsageError
 
@@ -68,11 +69,14 @@ def test_what_the_file_says_is_there(read, tmp_path):
     assert p.source.events == f"{tmp_path}/logs/dt={{date}}/", "relative to the file's own folder"
     assert p.source.items == "gs://bucket/items/dt={date}/"
     assert p.pipeline.work_root == f"{tmp_path}/work" and p.registry.root == f"{tmp_path}/registry"
-    assert list(p.tower("item")) == ["sku", "brand", "sold"] and list(p.kinds("id")) == [
-        "customer",
-        "sku",
-    ]
-    assert p.item_id == "sku" and p.column("sku") == "sku" and p.column("customer") == "customer"
+    assert list(p.tower("item")) == ["sku", "brand", "sold"]
+    assert list(p.of_kind(IdFeature)) == ["customer", "sku"]
+    assert (
+        p.item_id == "sku"
+        and p.user_id == "customer"
+        and p.column("sku") == "sku"
+        and p.column("customer") == "customer"
+    )
     assert p.origin("brand") == "items" and p.origin("sold") is None
 
 
