@@ -137,7 +137,7 @@ def day_evaluation_sets(
       corpus: rows of `corpus/start/`.
     """
     p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
-    history = next(iter(p.kinds("history")), None)
+    history = p.history_name
     earlier = unseen_users_on(ctx)
     users, events = evaluation.narrow, examples.narrow
     held = holdout_rows(
