@@ -13,20 +13,19 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Literal, NamedTuple
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData, NothingToDo, TryAgain
-from twinspire_core.records.raw_files import format_of, open_text, readable
+from twinspire_core.records.raw_files import Kind, format_of, readable
+from twinspire_core.records.record_file import RecordFile
 
 Table = Literal["events", "items", "users"]
 
 _COMPARED_WEEKS = 7
 _POLL_SECONDS = 5.0
-_BLOCK = 8 << 20
 
 
 class SourceFile(NamedTuple):
@@ -189,18 +188,9 @@ def count_rows(given: str, files: Iterable[SourceFile]) -> int:
     return sum(_count(file, format_of(file.uri, given)) for file in files)
 
 
-def _count(file: SourceFile, kind: str) -> int:
+def _count(file: SourceFile, kind: Kind) -> int:
     with readable(file.uri, kind):
-        if kind == "parquet":
-            with storage.open_bytes(file.uri) as raw:
-                return pq.ParquetFile(raw).metadata.num_rows
-        lines, last = 0, b""
-        with open_text(file.uri) as text:
-            while block := text.read(_BLOCK):
-                lines += block.count(b"\n")
-                last = block[-1:]
-        lines += last not in (b"", b"\n")
-        return max(0, lines - (kind == "csv"))
+        return RecordFile(file.uri, kind).count()
 
 
 def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:

@@ -1,8 +1,5 @@
-"""Raw files -> blocks of their raw columns, with the number of each record. Nothing is judged here
-but form.
-
-Records are numbered for people, from 1: Parquet rows, lines of JSON Lines, records of a CSV with
-its header as the first (blank lines and line breaks inside quotes do not count).
+"""Raw files of a table -> blocks of the columns that the pipeline file names, and records that are
+set aside. Nothing is judged here but form: `records.py` judges values.
 """
 
 import json
@@ -11,16 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
-from twinspire_core import storage
 from twinspire_core.errors import BadData
-from twinspire_core.records.csv_lines import Unreadable, csv_blocks, header
-from twinspire_core.records.json_lines import JSON_TYPES, frame, read_objects
-from twinspire_core.records.raw_files import format_of, open_text, readable
+from twinspire_core.records.csv_lines import Unreadable
+from twinspire_core.records.json_lines import JSON_TYPES
+from twinspire_core.records.raw_files import format_of, readable
+from twinspire_core.records.record_file import JsonObject, RecordFile
 
 KEPT_PER_FILE = 10_000
 """Records of one file that are written down; all are counted."""
@@ -34,7 +29,7 @@ class Rejected(NamedTuple):
       table: `events`, `items` or `users`.
       day: the date in its folder's name.
       file: URI.
-      row: number of the record (see record_blocks.py).
+      row: number of the record (see twinspire_core/records/record_file.py).
       reason: the rule.
       value: what was found instead.
     """
@@ -54,9 +49,8 @@ class Rejected(NamedTuple):
 
 def to_json_lines(records: Iterable[Rejected]) -> bytes:
     """One JSON object a line, in the order of file and row."""
-    return "".join(
-        json.dumps(r._asdict(), ensure_ascii=False) + "\n" for r in sorted(records)
-    ).encode()
+    lines = [json.dumps(record._asdict(), ensure_ascii=False) + "\n" for record in sorted(records)]
+    return "".join(lines).encode()
 
 
 class Block(NamedTuple):
@@ -74,13 +68,10 @@ class Block(NamedTuple):
 
 
 def parts(given: str, file: SourceFile) -> list[int | None]:
-    """Parts of a file that can be read on their own: row groups of Parquet; None for a file that is
-    one part.
-    """
-    if format_of(file.uri, given) != "parquet":
-        return [None]
-    with readable(file.uri, "parquet"), storage.open_bytes(file.uri) as raw:
-        return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
+    """Parts of a file that can be read on their own, see `RecordFile.parts`."""
+    kind = format_of(file.uri, given)
+    with readable(file.uri, kind):
+        return RecordFile(file.uri, kind).parts()
 
 
 def read(
@@ -88,13 +79,45 @@ def read(
 ) -> Iterator[Block | Rejected]:
     """Reads a part of a file.
 
+    A key that no line of a block of JSON Lines has gives no column. Values of a type that the
+    column's use does not allow reject their line; what else is mixed becomes text.
+
+    Args:
+      given: `source.format`.
+      file: the file.
+      part: one of `parts`, or None for all of it.
+      columns: what to read.
+      batch_rows: rows of a block of Parquet.
+
     Raises:
       BadData: the file cannot be read, or lacks a column.
     """
     kind = format_of(file.uri, given)
-    reader = {"parquet": _parquet, "jsonl": _json_lines, "csv": _csv}[kind]
+
+    def check_names(names: Sequence[str]) -> None:
+        absent = [column for column in columns if column.source not in names]
+        if absent and names:  # a CSV of no bytes has no names: it has no records either
+            raise missing(file, absent, names)
+
+    def fitting(record: JsonObject) -> JsonObject | str:
+        return _problem(record, columns) or record
+
+    blocks = RecordFile(file.uri, kind).blocks(
+        list(dict.fromkeys(column.source for column in columns)),
+        part=part,
+        check_names=check_names,
+        prepare=fitting,
+        block_rows=batch_rows,
+    )
     with readable(file.uri, kind):
-        yield from reader(file, part, columns, batch_rows)
+        for found in blocks:
+            if isinstance(found, Unreadable):
+                value = f"{found.why}: {found.text}" if found.why else found.text
+                yield Rejected.of(file, found.number, found.reason, value)
+            elif len(found.numbers):
+                frame = pl.DataFrame(pl.from_arrow(found.rows))
+                frame = frame.rename({name: RAW + name for name in frame.columns})
+                yield Block(frame, found.numbers, text=kind != "parquet")
 
 
 def missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> BadData:
@@ -107,61 +130,8 @@ def missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -
     )
 
 
-def _require(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -> list[str]:
-    absent = [c for c in columns if c.source not in there]
-    if absent:
-        raise missing(file, absent, there)
-    return list(dict.fromkeys(c.source for c in columns))
-
-
-def _parquet(
-    file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
-) -> Iterator[Block | Rejected]:
-    with storage.open_bytes(file.uri) as raw:
-        parquet = pq.ParquetFile(raw)
-        names = _require(file, columns, parquet.schema_arrow.names)
-        groups = range(parquet.num_row_groups) if part is None else [part]
-        first = 1 + sum(
-            parquet.metadata.row_group(g).num_rows for g in range(groups[0] if groups else 0)
-        )
-        for batch in parquet.iter_batches(batch_rows, row_groups=list(groups), columns=names):
-            yield Block(_frame(batch), np.arange(first, first + len(batch)), text=False)
-            first += len(batch)
-
-
-def _json_lines(
-    file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
-) -> Iterator[Block | Rejected]:
-    """Blocks of some megabytes.
-
-    A key that no line of a block has gives no column. Values of a type that the column's use does
-    not allow reject their line; what else is mixed becomes text.
-    """
-    names = list(dict.fromkeys(column.source for column in columns))
-    with open_text(file.uri) as text:
-        for objects in read_objects(text):
-            yield from (
-                Rejected.of(file, *bad[:2], f"{bad.why}: {bad.text}") for bad in objects.unreadable
-            )
-            good = []
-            for i, (record, number) in enumerate(
-                zip(objects.records, objects.numbers, strict=True)
-            ):
-                reason = _problem(record, columns)
-                if reason:
-                    yield Rejected.of(file, number, reason, json.dumps(record, ensure_ascii=False))
-                else:
-                    good.append(i)
-            if good:
-                rows = frame([objects.records[i] for i in good], names).rename(
-                    lambda name: RAW + name
-                )
-                yield Block(rows, np.array([objects.numbers[i] for i in good], np.int64), text=True)
-
-
-def _problem(record: Any, columns: Sequence[Column]) -> str | None:
-    if not isinstance(record, dict):
-        return "not a JSON object"
+def _problem(record: JsonObject, columns: Sequence[Column]) -> str | None:
+    """Which column has a value of a JSON type that its use does not allow, in words."""
     for column in columns:
         value = record.get(column.source)
         if value is not None and not _fits(value, column):
@@ -182,24 +152,3 @@ def _fits(value: Any, column: Column) -> bool:
     if column.kind in ("words", "raw") and kind is list:
         return all(type(x) in (str, int, float, bool) for x in value)
     return kind in (str, int, float, bool)
-
-
-def _csv(
-    file: SourceFile, part: int | None, columns: Sequence[Column], batch_rows: int
-) -> Iterator[Block | Rejected]:
-    delimiter = "\t" if file.uri.removesuffix(".gz").lower().endswith(".tsv") else ","
-    with open_text(file.uri) as text:
-        there = header(text, delimiter)
-        if not there:
-            return
-        names = _require(file, columns, there)
-        for found in csv_blocks(text, there, first=2, wanted=names, delimiter=delimiter):
-            if isinstance(found, Unreadable):
-                yield Rejected.of(file, found.number, found.reason, f"{found.why}: {found.text}")
-            else:
-                yield Block(_frame(found[0]), found[1], text=True)
-
-
-def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    frame = pl.DataFrame(pl.from_arrow(batch))
-    return frame.rename({name: RAW + name for name in frame.columns})

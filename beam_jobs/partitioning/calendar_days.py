@@ -10,8 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 from beam_jobs.ingest.timestamps import accepts, to_instants
-from beam_jobs.partitioning.log_tables import CsvOptions, Format
+from beam_jobs.partitioning.log_tables import Format
 from twinspire_core.errors import UsageError
+from twinspire_core.records.csv_lines import CsvOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

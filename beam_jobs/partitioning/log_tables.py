@@ -1,29 +1,25 @@
-"""Reads raw log files of any kind as Arrow tables of bounded size.
-
-Nothing is converted: Parquet keeps its types, JSON Lines gets those of its values, and every column
-of a CSV is text, since one table cannot tell whether `7` stands beside a `007`. Text is read as the
-feature job reads it. What is no record is handed over with its place.
+"""Reads raw log files of any kind as Arrow tables of bounded size, and keeps account of what is no
+record.
 """
 
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO
+from typing import Literal, TextIO
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.records.csv_lines import Unreadable, csv_blocks, header
-from twinspire_core.records.json_lines import frame, read_objects
-from twinspire_core.records.raw_files import ENDINGS, Kind, kind_of
+from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.raw_files import CONTENT_ERRORS, ENDINGS, Kind, kind_of
+from twinspire_core.records.record_file import CheckNames, RecordFile, delimiter_of
 
+Format = Literal["auto", "parquet", "jsonl", "csv"]
+
+BLOCK_BYTES = 16 << 20
+BATCH_ROWS = 1 << 17
+_TEXT_LENGTH = 500
 SHOWN = 5
 """Records quoted in an error."""
 
@@ -86,35 +82,6 @@ class Aside:
             )
 
 
-Format = Literal["auto", "parquet", "jsonl", "csv"]
-
-Text = BufferedReader | gzip.GzipFile
-BLOCK_BYTES = 16 << 20
-BATCH_ROWS = 1 << 17
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CsvOptions:
-    """What a CSV file does not say about itself.
-
-    Attributes:
-      delimiter: one character; None goes by the ending, tab for `.tsv` and comma otherwise.
-      columns: names, for files without a header line.
-      encoding: of the text.
-    """
-
-    delimiter: str | None = None
-    columns: Sequence[str] = ()
-    encoding: str = "utf-8"
-
-    def __post_init__(self) -> None:
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise UsageError(
-                f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as"
-                " $'\\t'."
-            )
-
-
 def format_of(path: Path, given: Format = "auto") -> Kind:
     """The file's format: as given, or by its ending, `.gz` aside.
 
@@ -152,18 +119,27 @@ def read(
       BadData: the file is missing, empty, truncated, or not of its format.
     """
     kind = format_of(path, format)
+    options = options or CsvOptions()
+    file = RecordFile(str(path), kind, options)
     try:
         size = path.stat().st_size
-        with path.open("rb") as raw:
-            if not (size and _text(raw).peek(1)):
-                raise BadData(
-                    f"A {kind} file holds records; {path} is empty. Write it again, or leave it"
-                    " out."
-                )
-            for table in _tables(raw, kind, path, malformed, options or CsvOptions()):
-                progress(min(1.0, raw.tell() / size))
-                yield table
-    except (pa.ArrowInvalid, EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as e:
+        if size == 0 or file.is_empty():
+            raise BadData(
+                f"A {kind} file holds records; {path} is empty. Write it again, or leave it out."
+            )
+        blocks = file.blocks(
+            check_names=_header_check(path, kind, options),
+            empty_is_null=True,
+            block_rows=BATCH_ROWS,
+            block_bytes=BLOCK_BYTES,
+        )
+        for found in blocks:
+            if isinstance(found, Unreadable):
+                malformed(_malformed(path, kind, found))
+            else:
+                progress(min(1.0, found.offset / size))
+                yield found.rows
+    except (*CONTENT_ERRORS, UnicodeDecodeError) as e:
         raise BadData(
             f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a"
             " copy that did not finish?) or of another format: write it again, or say what it is"
@@ -175,82 +151,28 @@ def read(
         ) from e
 
 
-def _tables(
-    raw: BufferedReader,
-    kind: str,
-    path: Path,
-    malformed: Callable[[Malformed], None],
-    options: CsvOptions,
-) -> Iterator[pa.Table]:
-    if kind == "parquet":
-        return _parquet(raw)
-    text = _text(raw)
-    return (
-        _json_lines(text, path, malformed)
-        if kind == "jsonl"
-        else _csv(text, path, malformed, options)
-    )
-
-
-def _text(raw: BufferedReader) -> Text:
-    raw.seek(0)
-    return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-
-
-def _parquet(raw: BinaryIO) -> Iterator[pa.Table]:
-    with pq.ParquetFile(raw) as file:
-        if file.metadata.num_rows == 0:
-            yield file.schema_arrow.remove_metadata().empty_table()
-        for batch in file.iter_batches(BATCH_ROWS):
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
-
-
-def _json_lines(
-    text: Text, path: Path, malformed: Callable[[Malformed], None]
-) -> Iterator[pa.Table]:
-    for objects in read_objects(text, BLOCK_BYTES):
-        for line in objects.unreadable:
-            malformed(_malformed(path, "line", line))
-        names = list(dict.fromkeys(name for record in objects.records for name in record))
-        if names:
-            yield frame(objects.records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def _csv(
-    text: Text, path: Path, malformed: Callable[[Malformed], None], options: CsvOptions
-) -> Iterator[pa.Table]:
-    delimiter = options.delimiter or ("\t" if ".tsv" in path.suffixes[-2:] else ",")
-    names = list(options.columns) or _header(text, path, delimiter, options.encoding)
-    if not text.peek(1):  # a header and no rows
-        yield pa.schema([(name, pa.string()) for name in names]).empty_table()
-        return
-    first, encoding = 1 if options.columns else 2, options.encoding
-    for found in csv_blocks(
-        text, names, first=first, delimiter=delimiter, encoding=encoding, block_bytes=BLOCK_BYTES
-    ):
-        if isinstance(found, Unreadable):
-            malformed(_malformed(path, "row", found))
-        else:
-            yield pa.table([_present(column) for column in found[0].columns], names=names)
-
-
-def _malformed(path: Path, what: str, found: Unreadable) -> Malformed:
+def _malformed(path: Path, kind: Kind, found: Unreadable) -> Malformed:
+    place = "line" if kind == "jsonl" else "row"
     return Malformed(
-        str(path), f"{what} {found.number}", f"{found.reason}: {found.why}", found.text[:500]
+        str(path),
+        f"{place} {found.number}",
+        f"{found.reason}: {found.why}",
+        found.text[:_TEXT_LENGTH],
     )
 
 
-def _present(column: pa.Array) -> pa.Array:
-    """The column with null for what is empty."""
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+def _header_check(path: Path, kind: Kind, options: CsvOptions) -> CheckNames | None:
+    """What looks at the header of a CSV file, if the file has to have one."""
+    if kind != "csv" or options.columns:
+        return None
+    delimiter = options.delimiter or delimiter_of(str(path))
 
+    def check(names: Sequence[str]) -> None:
+        if not names or not all(names) or len(set(names)) < len(names):
+            raise BadData(
+                f"The first line of a CSV names its columns, each once; in {path} it is"
+                f" {delimiter.join(names)[:200]!r}. For a file without a header line give the"
+                " names: --columns user,item,time."
+            )
 
-def _header(text: Text, path: Path, delimiter: str, encoding: str) -> list[str]:
-    names = header(text, delimiter, encoding)
-    if not names or not all(names) or len(set(names)) < len(names):
-        raise BadData(
-            f"The first line of a CSV names its columns, each once; in {path} it is"
-            f" {delimiter.join(names)[:200]!r}. For a file without a header line give the names:"
-            " --columns user,item,time."
-        )
-    return names
+    return check

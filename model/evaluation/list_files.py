@@ -6,22 +6,19 @@ row per user with a list, or one row per user and item, best first. List element
 objects with a field `item`.
 """
 
-import io
 import zlib
 from collections.abc import Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from twinspire_core import storage
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.records.csv_lines import Unreadable, csv_blocks, header
-from twinspire_core.records.json_lines import frame, read_objects
-from twinspire_core.records.raw_files import kind_of, open_text
+from twinspire_core.records.csv_lines import Unreadable
+from twinspire_core.records.raw_files import Kind, kind_of
+from twinspire_core.records.record_file import WHOLE, JsonObject, RecordFile
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Who asked, by preference: several queries of one user are told apart by a column `query`."""
@@ -132,27 +129,26 @@ def as_text(column: pa.Array, place: str) -> pa.Array:
 
 def _read(place: str) -> pa.Table:
     kind = kind_of(place.lower()) or "parquet"
-    if kind == "parquet":
-        return pq.read_table(io.BytesIO(storage.read_bytes(place)))
-    with open_text(place) as text:
-        return (
-            _json_lines(text)
-            if kind == "jsonl"
-            else _csv(text, "\t" if ".tsv" in place.lower() else ",")
-        )
+    # A whole file at once: its ids may be numbers at first and text later, and have one type.
+    blocks = RecordFile(place, kind).blocks(
+        prepare=_with_plain_items, empty_is_null=True, block_bytes=WHOLE
+    )
+    tables = []
+    for found in blocks:
+        if isinstance(found, Unreadable):
+            raise ValueError(_unreadable(kind, found))
+        tables.append(found.rows)
+    return pa.concat_tables(tables) if tables else pa.table({})
 
 
-def _json_lines(text: BinaryIO) -> pa.Table:
-    records: list[dict[str, Any]] = []
-    for objects in read_objects(text):
-        if objects.unreadable:
-            bad = objects.unreadable[0]
-            raise ValueError(f"line {bad.number} is {bad.reason} ({bad.why})")
-        records += [
-            {name: _ids(value) for name, value in record.items()} for record in objects.records
-        ]
-    names = list(dict.fromkeys(name for record in records for name in record))
-    return frame(records, names).to_arrow(compat_level=pl.CompatLevel.oldest())
+def _unreadable(kind: Kind, found: Unreadable) -> str:
+    if kind == "jsonl":
+        return f"line {found.number} is {found.reason} ({found.why})"
+    return f"row {found.number} has {found.why}, {found.reason}"
+
+
+def _with_plain_items(record: JsonObject) -> JsonObject:
+    return {name: _ids(value) for name, value in record.items()}
 
 
 def _ids(value: Any) -> Any:
@@ -160,19 +156,6 @@ def _ids(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     return [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
-
-
-def _csv(text: BinaryIO, delimiter: str) -> pa.Table:
-    names = header(text, delimiter)
-    columns = [pa.table({name: pa.array([], pa.string()) for name in names})]
-    for found in csv_blocks(text, names, first=2, delimiter=delimiter):
-        if isinstance(found, Unreadable):
-            raise ValueError(f"row {found.number} has {found.why}, {found.reason}")
-        columns.append(pa.Table.from_batches([found[0]]))
-    table = pa.concat_tables(columns)
-    return pa.table(
-        [pc.if_else(pc.equal(c, ""), pa.scalar(None, pa.string()), c) for c in table.columns], names
-    )
 
 
 def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:

@@ -95,7 +95,7 @@ def partition(
     # Here and below: what reads logs is not for every command to load.
     from beam_jobs.partitioning import partition as logs
     from beam_jobs.partitioning.calendar_days import Layout
-    from beam_jobs.partitioning.log_tables import CsvOptions
+    from twinspire_core.records.csv_lines import CsvOptions
 
     pairs = [pair.partition("=") for pair in rename or []]
     if bad := [old for old, sign, new in pairs if not (sign and new)]:

@@ -1,26 +1,48 @@
-"""CSV -> blocks of text columns, a record at a time: nothing is converted, since 007 and 1.50 may
-be ids.
-"""
+"""CSV -> blocks of text columns. Nothing is converted, since 007 and 1.50 may be ids."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from twinspire_core.errors import UsageError
 from twinspire_core.records.raw_files import Bytes
 
 _BLOCK = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvOptions:
+    """What a CSV file does not say about itself.
+
+    Attributes:
+      delimiter: one character; None goes by the ending, tab for `.tsv` and comma otherwise.
+      columns: names, for files without a header line.
+      encoding: of the text.
+    """
+
+    delimiter: str | None = None
+    columns: Sequence[str] = ()
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise UsageError(
+                f"A CSV delimiter is one character, found {self.delimiter!r}. Tab is written as"
+                " $'\\t'."
+            )
 
 
 class Unreadable(NamedTuple):
     """A line or a row that is no record.
 
     Attributes:
-      number: of the record, see record_blocks.py.
+      number: of the record, see record_file.py.
       reason: the rule that it breaks.
       why: what is there instead, in words.
       text: what stands there.
@@ -46,7 +68,7 @@ def csv_blocks(
     wanted: Sequence[str] | None = None,
     delimiter: str = ",",
     encoding: str = "utf-8",
-    block_bytes: int = _BLOCK,
+    block_bytes: int | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
     """Yields records in order, and those that have no place: another number of fields, or bytes
     that are no text.
@@ -58,13 +80,14 @@ def csv_blocks(
       wanted: columns to take; all by default.
       delimiter: one character.
       encoding: of the text.
-      block_bytes: text of a block.
+      block_bytes: text of a block; by default, or if it is 0, 4 MiB.
 
     Yields: columns of strings and the records' numbers, [N] int64; `Unreadable`, after the block
     that it stands in.
     """
     bad: list[pa.csv.InvalidRow] = []
-    source, columns = _Endable(text), list(wanted or names)
+    source = _Endable(text)
+    columns = list(wanted or names)
 
     def skip(row: pa.csv.InvalidRow) -> str:
         if not source.ended:
@@ -77,7 +100,7 @@ def csv_blocks(
             # Malformed rows are numbered only if one thread reads.
             pa.csv.ReadOptions(
                 use_threads=False,
-                block_size=block_bytes,
+                block_size=block_bytes or _BLOCK,
                 column_names=list(names),
                 encoding=encoding,
             ),
@@ -94,15 +117,17 @@ def csv_blocks(
             return
         raise
     with _drained(reader, source):
-        number, told = first, 0
+        number = first
+        reported = 0
         for batch in reader:
             numbers = _numbers(number, len(batch), {row.number + first - 1 for row in bad})
-            number = int(numbers[-1]) + 1 if len(numbers) else number
+            if len(numbers):
+                number = int(numbers[-1]) + 1
             yield from _decoded(batch, numbers)
-            yield from _malformed(bad[told:], first)
-            told = len(bad)
-        # Behind the last good row, or of a file that has none
-        yield from _malformed(bad[told:], first)
+            yield from _malformed(bad[reported:], first)
+            reported = len(bad)
+        # Rows behind the last good one, or of a file that has none
+        yield from _malformed(bad[reported:], first)
 
 
 def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unreadable]:
@@ -110,19 +135,23 @@ def _malformed(rows: Iterable[pa.csv.InvalidRow], first: int) -> Iterator[Unread
     on.
     """
     for row in rows:
-        rule, why = f"not {row.expected_columns} fields", f"{row.actual_columns} fields"
-        yield Unreadable(row.number + first - 1, rule, why, row.text)
+        rule = f"not {row.expected_columns} fields"
+        found = f"{row.actual_columns} fields"
+        yield Unreadable(row.number + first - 1, rule, found, row.text)
 
 
 def _numbers(first: int, size: int, gone: set[int]) -> np.ndarray:
     """The next `size` numbers from `first` on that are not in `gone`."""
     numbers = np.arange(first, first + size + len(gone))
-    return numbers[~np.isin(numbers, list(gone))][:size] if gone else numbers
+    if not gone:
+        return numbers
+    return numbers[~np.isin(numbers, list(gone))][:size]
 
 
 def _decoded(
     batch: pa.RecordBatch, numbers: np.ndarray
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray] | Unreadable]:
+    """The rows whose bytes are UTF-8 as text, after those that are not, one by one."""
     good = np.ones(len(batch), bool)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
@@ -138,10 +167,13 @@ def _decoded(
 
 
 def _is_utf8(value: bytes | None) -> bool:
+    if value is None:
+        return True
     try:
-        return value is None or bool(value.decode() or True)
+        value.decode()
     except UnicodeDecodeError:
         return False
+    return True
 
 
 class _Endable:
@@ -150,7 +182,8 @@ class _Endable:
     closed = False
 
     def __init__(self, file: Bytes) -> None:
-        self._file, self.ended = file, False
+        self._file = file
+        self.ended = False
 
     def read(self, size: int = -1) -> bytes:
         return b"" if self.ended else self._file.read(size)

@@ -1,6 +1,4 @@
-"""JSON Lines -> objects and columns, one line at a time: a line can hold anything. Nothing is
-judged but form.
-"""
+"""JSON Lines -> objects and columns, one line at a time, since a line can hold anything."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +9,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from twinspire_core.records.csv_lines import Unreadable
-from twinspire_core.records.raw_files import Bytes, open_text
+from twinspire_core.records.raw_files import Bytes, offset_in_file, open_text
 
 _BLOCK = 8 << 20
+_LINES_BLOCK = 1 << 20
 _EXACT = 1 << 53
 """Whole numbers up to this one are decimals without loss."""
 JSON_TYPES = {
@@ -28,7 +27,7 @@ JSON_TYPES = {
 
 
 class Objects(NamedTuple):
-    """Some consecutive lines.
+    """What some consecutive lines hold.
 
     Attributes:
       records: the objects.
@@ -41,35 +40,88 @@ class Objects(NamedTuple):
     unreadable: list[Unreadable]
 
 
-def read_objects(text: Bytes, block_bytes: int = _BLOCK) -> Iterator[Objects]:
-    """Yields the objects of a file, in blocks."""
-    line = 1
-    while block := text.read(block_bytes):
-        lines = (block + text.readline()).split(b"\n")
-        found = Objects([], [], [])
-        for number, written in enumerate(lines, line):
-            if not written.strip():
+class NumberedLines(NamedTuple):
+    """Some consecutive lines as they are written, without the blank ones.
+
+    Attributes:
+      numbers: of the lines, from 1.
+      texts: the lines, without their ends.
+      offset: bytes of the file that had been read by then.
+    """
+
+    numbers: list[int]
+    texts: list[bytes]
+    offset: int
+
+
+def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
+    """Yields the lines of a file, `most` at a time; only the last time there may be fewer."""
+    numbers: list[int] = []
+    texts: list[bytes] = []
+    for first, lines in _line_blocks(text, _LINES_BLOCK):
+        for number, line in enumerate(lines, first):
+            if not line.strip():
                 continue
-            try:
-                record = json.loads(written)
-                why = "" if isinstance(record, dict) else f"{JSON_TYPES.get(type(record), 'null')}"
-            except ValueError as e:  # no JSON, or no UTF-8
-                why = str(e)
-            if why:
-                found.unreadable.append(
-                    Unreadable(number, "not a JSON object", why, written.decode(errors="replace"))
-                )
+            numbers.append(number)
+            texts.append(line)
+            if len(texts) == most:
+                yield NumberedLines(numbers, texts, offset_in_file(text))
+                numbers, texts = [], []
+    if texts:
+        yield NumberedLines(numbers, texts, offset_in_file(text))
+
+
+def read_objects(text: Bytes, block_bytes: int | None = None) -> Iterator[Objects]:
+    """Yields the objects of a file, in blocks of text of that size; all at once if it is 0."""
+    whole = Objects([], [], [])
+    for first, lines in _line_blocks(text, block_bytes or _BLOCK):
+        found = whole if block_bytes == 0 else Objects([], [], [])
+        for number, line in enumerate(lines, first):
+            if not line.strip():
+                continue
+            record = parse_object(line)
+            if isinstance(record, str):
+                shown = line.decode(errors="replace")
+                found.unreadable.append(Unreadable(number, "not a JSON object", record, shown))
             else:
                 found.records.append(record)
                 found.numbers.append(number)
-        line += len(lines) - 1
-        yield found
+        if found is not whole:
+            yield found
+    if block_bytes == 0:
+        yield whole
+
+
+def parse_object(line: bytes) -> dict[str, Any] | str:
+    """The object that a line holds; or, in words, what it holds instead."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as e:  # no JSON, no UTF-8, or lists in lists without end
+        return str(e)
+    if isinstance(record, dict):
+        return record
+    return JSON_TYPES.get(type(record), "null")
+
+
+def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Whole lines of about so many bytes, with the number of the first."""
+    first = 1
+    while block := text.read(block_bytes):
+        # Up to the end of the line that the block ends in: no line is cut in two.
+        lines = (block + text.readline()).split(b"\n")
+        yield first, lines
+        first += len(lines) - 1
 
 
 def frame(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pl.DataFrame:
     """Columns of the keys that any of the records has."""
     there = [name for name in names if any(name in record for record in records)]
     return pl.DataFrame([_series(name, [record.get(name) for record in records]) for name in there])
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """An object as JSON again, for people."""
+    return json.dumps(record, ensure_ascii=False)
 
 
 def first_keys(uri: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Opens raw files on a disk or on `gs://`, and says whose fault it is when that fails."""
+"""Raw files on a disk or on `gs://`: which format they have, and how their bytes are opened."""
 
 import gzip
 import zlib
@@ -25,6 +25,9 @@ ENDINGS: dict[str, Kind] = {
     ".csv": "csv",
     ".tsv": "csv",
 }
+CONTENT_ERRORS = (pa.ArrowInvalid, EOFError, zlib.error, gzip.BadGzipFile)
+"""What reading raises when a file is truncated, or of another format."""
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def kind_of(name: str) -> Kind | None:
@@ -32,14 +35,14 @@ def kind_of(name: str) -> Kind | None:
     return ENDINGS.get(PurePosixPath(name.removesuffix(".gz")).suffix.lower())
 
 
-def format_of(uri: str, given: str = "auto") -> str:
+def format_of(uri: str, given: str = "auto") -> Kind:
     """`parquet`, `jsonl` or `csv`: as given, or by the file's ending, `.gz` aside.
 
     Raises:
       BadData: the ending says nothing.
     """
     if given != "auto":
-        return given
+        return cast(Kind, given)
     kind = kind_of(uri)
     if kind is None:
         raise BadData(
@@ -51,12 +54,18 @@ def format_of(uri: str, given: str = "auto") -> str:
 
 
 @contextmanager
-def open_text(uri: str) -> Iterator[BinaryIO]:
-    """The bytes of a text file; gzip is recognised by its content."""
+def open_text(uri: str) -> Iterator[Bytes]:
+    """The bytes of a text file. Gzip is recognised by its content, whatever the file's name."""
     with storage.open_bytes(uri) as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
+        zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
-        yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if zipped else raw
+        yield gzip.GzipFile(fileobj=raw) if zipped else raw
+
+
+def offset_in_file(text: Bytes) -> int:
+    """Bytes of the file itself, perhaps compressed, that have been read so far."""
+    raw = text.fileobj if isinstance(text, gzip.GzipFile) else text
+    return raw.tell() if raw is not None else 0
 
 
 @contextmanager
@@ -64,7 +73,7 @@ def readable(uri: str, kind: str) -> Iterator[None]:
     """Turns what readers raise about a file's content into `BadData` that names the file."""
     try:
         yield
-    except (pa.ArrowInvalid, EOFError, zlib.error, OSError) as e:
+    except (*CONTENT_ERRORS, OSError) as e:
         if isinstance(e, OSError) and e.errno is not None:
             raise  # the system's: no such file, no permission, no network
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from beam_jobs.partitioning import log_tables
-from beam_jobs.partitioning.log_tables import CsvOptions
 from tests.beam_jobs.partitioning.lay import lay_out
 from twinspire_core.errors import BadData
 from twinspire_core.records import csv_lines
+from twinspire_core.records.csv_lines import CsvOptions
 
 FORMATS = ["log.parquet", "log.csv", "log.csv.gz", "log.tsv", "log.jsonl", "log.jsonl.gz"]
 

@@ -1,0 +1,261 @@
+"""The one reader of raw records: Parquet, JSON Lines or CSV, in blocks of a bounded size.
+
+Nothing is judged here but form, and nothing is converted. Parquet keeps its types, JSON Lines get
+those of their values, and every column of a CSV is text, since one block cannot tell whether `7`
+stands beside a `007` elsewhere.
+
+Records are numbered for people, from 1: rows of Parquet, lines of JSON Lines, and records of a CSV,
+of which a header is the first. Blank lines of a CSV, and line breaks inside its quotes, do not
+count.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from twinspire_core import storage
+from twinspire_core.records import csv_lines, json_lines
+from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.json_lines import NumberedLines
+from twinspire_core.records.raw_files import Kind, offset_in_file, open_text
+
+BLOCK_ROWS = 1 << 17
+"""Rows of a block of Parquet."""
+WHOLE = 0
+"""As `block_bytes`: a JSON Lines file is one block, in which each column has one type."""
+_COUNTED_BYTES = 8 << 20
+
+JsonObject = dict[str, Any]
+Prepare = Callable[[JsonObject], JsonObject | str]
+"""Makes of an object of JSON Lines what becomes a row, or says why it can be none."""
+CheckNames = Callable[[Sequence[str]], None]
+"""Looks at the names of a file's columns before a record is read; it may raise."""
+
+
+class RecordBlock(NamedTuple):
+    """Some consecutive records.
+
+    Attributes:
+      rows: [N] one row per record.
+      numbers: [N] int64, of the records, for people.
+      offset: bytes of the file that had been read by then.
+    """
+
+    rows: pa.Table
+    numbers: np.ndarray
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """A raw file of records.
+
+    Attributes:
+      uri: on a disk or on `gs://`; text may be gzipped, whatever its name.
+      kind: the format.
+      csv: what a CSV file does not say about itself.
+    """
+
+    uri: str
+    kind: Kind
+    csv: CsvOptions = field(default_factory=CsvOptions)
+
+    def parts(self) -> list[int | None]:
+        """Parts that can be read on their own: row groups of Parquet; None for a file of one
+        part.
+        """
+        if self.kind != "parquet":
+            return [None]
+        with storage.open_bytes(self.uri) as raw:
+            return list(range(pq.ParquetFile(raw).metadata.num_row_groups)) or [None]
+
+    def count(self) -> int:
+        """Number of records, found cheaply: by the footer of Parquet, by the line ends of text.
+
+        The header of a CSV is left out. A line break inside quotes counts as an end.
+        """
+        if self.kind == "parquet":
+            with storage.open_bytes(self.uri) as raw:
+                return pq.ParquetFile(raw).metadata.num_rows
+        lines = 0
+        last_byte = b""
+        with open_text(self.uri) as text:
+            while block := text.read(_COUNTED_BYTES):
+                lines += block.count(b"\n")
+                last_byte = block[-1:]
+        if last_byte not in (b"", b"\n"):
+            lines += 1
+        if self.kind == "csv":
+            lines -= 1
+        return max(0, lines)
+
+    def is_empty(self) -> bool:
+        """Whether a text file has no bytes, or nothing is zipped in it."""
+        with open_text(self.uri) as text:
+            return not text.read(1)
+
+    def lines(self, most: int) -> Iterator[NumberedLines]:
+        """Yields the lines of JSON Lines as they are written, up to `most` at a time."""
+        with open_text(self.uri) as text:
+            yield from json_lines.numbered_lines(text, most)
+
+    def blocks(
+        self,
+        wanted: Sequence[str] | None = None,
+        *,
+        part: int | None = None,
+        check_names: CheckNames | None = None,
+        prepare: Prepare | None = None,
+        empty_is_null: bool = False,
+        block_rows: int = BLOCK_ROWS,
+        block_bytes: int | None = None,
+    ) -> Iterator[RecordBlock | Unreadable]:
+        """Yields the records in order, and lines and rows that are none.
+
+        An `Unreadable` of JSON Lines comes before the block that it stands in, one of a CSV after
+        it. A file of columns without rows gives one block, which is empty.
+
+        Args:
+          wanted: names of the columns to take; all by default. Of JSON Lines, a block has those
+            that any of its records has.
+          part: one of `parts`; all by default.
+          check_names: called for Parquet and CSV, which declare their columns.
+          prepare: called with each object of JSON Lines.
+          empty_is_null: whether an empty field of a CSV is null instead of "".
+          block_rows: the most rows of a block of Parquet.
+          block_bytes: text of a block, roughly; by default some megabytes.
+
+        Raises:
+          Exception: what `check_names` raises, or one of `raw_files.CONTENT_ERRORS`.
+        """
+        if self.kind == "parquet":
+            return self._parquet(wanted, part, check_names, block_rows)
+        if self.kind == "jsonl":
+            return self._json_lines(wanted, prepare, block_bytes)
+        return self._csv(wanted, check_names, empty_is_null, block_bytes)
+
+    def _parquet(
+        self,
+        wanted: Sequence[str] | None,
+        part: int | None,
+        check_names: CheckNames | None,
+        block_rows: int,
+    ) -> Iterator[RecordBlock]:
+        with storage.open_bytes(self.uri) as raw, pq.ParquetFile(raw) as file:
+            if check_names:
+                check_names(file.schema_arrow.names)
+            groups = list(range(file.num_row_groups)) if part is None else [part]
+            before = range(groups[0]) if groups else range(0)
+            number = 1 + sum(file.metadata.row_group(group).num_rows for group in before)
+            if file.metadata.num_rows == 0:
+                columns = wanted if wanted is not None else file.schema_arrow.names
+                fields = [file.schema_arrow.field(name) for name in columns]
+                yield _no_rows(pa.schema(fields))
+            for batch in file.iter_batches(block_rows, row_groups=groups, columns=wanted):
+                rows = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+                yield RecordBlock(rows, np.arange(number, number + len(rows)), raw.tell())
+                number += len(rows)
+
+    def _json_lines(
+        self, wanted: Sequence[str] | None, prepare: Prepare | None, block_bytes: int | None
+    ) -> Iterator[RecordBlock | Unreadable]:
+        with open_text(self.uri) as text:
+            for objects in json_lines.read_objects(text, block_bytes):
+                yield from objects.unreadable
+                records: Sequence[JsonObject] = objects.records
+                numbers = objects.numbers
+                if prepare:
+                    records, numbers, refused = _prepared(objects, prepare)
+                    yield from refused
+                names = wanted if wanted is not None else _all_keys(records)
+                if records and names:
+                    rows = json_lines.frame(records, names).to_arrow(
+                        compat_level=pl.CompatLevel.oldest()
+                    )
+                    yield RecordBlock(rows, np.array(numbers, np.int64), offset_in_file(text))
+
+    def _csv(
+        self,
+        wanted: Sequence[str] | None,
+        check_names: CheckNames | None,
+        empty_is_null: bool,
+        block_bytes: int | None,
+    ) -> Iterator[RecordBlock | Unreadable]:
+        delimiter = self.csv.delimiter or delimiter_of(self.uri)
+        with open_text(self.uri) as text:
+            names = list(self.csv.columns)
+            first = 1
+            if not names:
+                names = csv_lines.header(text, delimiter, self.csv.encoding)
+                first = 2
+            if check_names:
+                check_names(names)
+            if not names:
+                return
+            found_block = False
+            for found in csv_lines.csv_blocks(
+                text,
+                names,
+                first=first,
+                wanted=wanted,
+                delimiter=delimiter,
+                encoding=self.csv.encoding,
+                block_bytes=block_bytes,
+            ):
+                if isinstance(found, Unreadable):
+                    yield found
+                    continue
+                batch, numbers = found
+                columns = batch.columns
+                if empty_is_null:
+                    columns = [_null_where_empty(column) for column in columns]
+                rows = pa.Table.from_arrays(columns, names=batch.schema.names)
+                found_block = True
+                yield RecordBlock(rows, numbers, offset_in_file(text))
+            if not found_block:
+                columns = list(wanted) if wanted is not None else names
+                yield _no_rows(pa.schema([(name, pa.string()) for name in columns]))
+
+
+def delimiter_of(uri: str) -> str:
+    """What separates the fields of a CSV by its name: tabs in `.tsv`, with any ending after it."""
+    endings = [ending.lower() for ending in PurePosixPath(uri).suffixes[-2:]]
+    return "\t" if ".tsv" in endings else ","
+
+
+def _prepared(
+    objects: json_lines.Objects, prepare: Prepare
+) -> tuple[list[JsonObject], list[int], list[Unreadable]]:
+    """The objects as they become rows, their numbers, and those that are refused."""
+    records: list[JsonObject] = []
+    numbers: list[int] = []
+    refused: list[Unreadable] = []
+    for number, record in zip(objects.numbers, objects.records, strict=True):
+        prepared = prepare(record)
+        if isinstance(prepared, str):
+            refused.append(Unreadable(number, prepared, "", json_lines.as_text(record)))
+        else:
+            records.append(prepared)
+            numbers.append(number)
+    return records, numbers, refused
+
+
+def _all_keys(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All keys of the records, in the order in which they come."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _no_rows(schema: pa.Schema) -> RecordBlock:
+    rows = schema.remove_metadata().empty_table()
+    return RecordBlock(rows, np.zeros(0, np.int64), 0)
+
+
+def _null_where_empty(column: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
