@@ -4,6 +4,7 @@ set aside. Nothing is judged here but form: `records.py` judges values.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,18 +96,17 @@ def read(
     kind = format_of(file.uri, given)
 
     def check_names(names: Sequence[str]) -> None:
+        if kind == "csv" and not names:
+            return  # a file of no bytes has no columns, and no records either
         absent = [column for column in columns if column.source not in names]
-        if absent and names:  # a CSV of no bytes has no names: it has no records either
+        if absent:
             raise missing(file, absent, names)
-
-    def fitting(record: JsonObject) -> JsonObject | str:
-        return _problem(record, columns) or record
 
     blocks = RecordFile(file.uri, kind).blocks(
         list(dict.fromkeys(column.source for column in columns)),
         part=part,
         check_names=check_names,
-        prepare=fitting,
+        prepare=partial(_fitting, columns),
         block_rows=batch_rows,
     )
     with readable(file.uri, kind):
@@ -130,13 +130,13 @@ def missing(file: SourceFile, columns: Sequence[Column], there: Sequence[str]) -
     )
 
 
-def _problem(record: JsonObject, columns: Sequence[Column]) -> str | None:
-    """Which column has a value of a JSON type that its use does not allow, in words."""
+def _fitting(columns: Sequence[Column], record: JsonObject) -> JsonObject | str:
+    """The record; or, in words, which column has a value of a type that its use does not allow."""
     for column in columns:
         value = record.get(column.source)
         if value is not None and not _fits(value, column):
             return f"{column.use} is {JSON_TYPES[type(value)]}"
-    return None
+    return record
 
 
 def _fits(value: Any, column: Column) -> bool:

@@ -1,9 +1,10 @@
-"""Blocks of raw columns -> records with the feature job's columns; those that break a rule are set
+"""Blocks of raw columns -> records with the feature job's columns. Records that break a rule are set
 aside.
 
-Of what one user has in a day beyond `source.max_user_events` (of a crawler, or of an id that many share), the first
-events in the logs are kept. All events of a user meet in one worker's memory, so most of what goes has to go before:
-each part of a file drops what is beyond the limit in it already, which is never among the first of all parts.
+Of what one user has in a day beyond `source.max_user_events` (a crawler, or an id that many share),
+the first events in the logs are kept. All events of a user meet in one worker's memory, so most of
+the excess has to go before: each part of a file drops what is beyond the limit in that part, which
+is never among the first events of all parts.
 """
 
 from collections import Counter
@@ -25,7 +26,26 @@ from twinspire_core.records.json_lines import first_keys
 ORDER = "_order"
 """Place of a record among all of its table: number of the file, then of the record."""
 _FILE_BITS = 40
+_RECORD_MASK = (1 << _FILE_BITS) - 1
 _RULE = "_rule"
+
+_USER_DAY = ("_user", "_day")
+_WATCHED = 100
+"""Events of a user in a block, above which a part of a file counts them."""
+
+
+class _Rule(NamedTuple):
+    """What a column's values have to be.
+
+    Attributes:
+      broken: whether a value breaks it.
+      reason: in words.
+      raw: the raw column.
+    """
+
+    broken: pl.Expr
+    reason: str
+    raw: str
 
 
 class CheckedRecords(NamedTuple):
@@ -60,59 +80,71 @@ class RecordChecker:
           place: its number among all files of its table.
           columns: what to read.
         """
-        self._file, self._place, self._columns = file, place, columns
-        oldest = file.day - timedelta(days=p.source.late_days)
-        moments = [
-            day_plan.start_of(day, p.zone) for day in (oldest, file.day, day_plan.after(file.day))
-        ]
-        self._moments = moments if file.table == "events" else None
+        self._file = file
+        self._place = place
+        self._columns = columns
+        self._bounds: tuple[int, int, int] | None = None
+        if file.table == "events":
+            oldest = file.day - timedelta(days=p.source.late_days)
+            self._bounds = (
+                day_plan.start_of(oldest, p.zone),
+                day_plan.start_of(file.day, p.zone),
+                day_plan.start_of(day_plan.after(file.day), p.zone),
+            )
         self._clip = p.columns.reward_clip
         self._kept = 0
         self._present: set[str] = set()
         self._rows = 0
 
     def take(self, block: Block) -> CheckedRecords:
-        """Judges a block.
+        """Checks a block.
 
         Raises:
           BadData: a column's type cannot serve its use.
         """
-        self._rows += len(block.rows)
+        self._rows += len(block.numbers)
         self._present.update(block.rows.columns)
-        absent = {RAW + c.source for c in self._columns} - set(block.rows.columns)
-        rows = block.rows.with_columns(pl.lit(None).alias(name) for name in absent)
-        reads = [
-            self._read_as(column, rows.schema[RAW + column.source], block.text)
-            for column in self._columns
-        ]
-        rules = [
-            (nonsense, reason, RAW + c.source)
-            for (_, nonsense, reason), c in zip(reads, self._columns, strict=True)
-        ]
-        frame = rows.with_columns(values for values, _, _ in reads)
-        broken = pl.coalesce(
-            *(pl.when(n).then(pl.lit(i)) for i, (n, _, _) in enumerate(rules)),
+        order = pl.Series(ORDER, block.numbers) + (self._place << _FILE_BITS)
+        # A block without any of the columns has no height of its own.
+        rows = pl.DataFrame([*block.rows, order])
+        absent = {RAW + column.source for column in self._columns} - set(rows.columns)
+        rows = rows.with_columns(pl.lit(None).alias(name) for name in absent)
+
+        values = []
+        rules = []
+        for column in self._columns:
+            raw = RAW + column.source
+            value, broken, reason = self._read_as(column, rows.schema[raw], block.text)
+            values.append(value)
+            rules.append(_Rule(broken, reason, raw))
+        first_broken = pl.coalesce(
+            *(pl.when(rule.broken).then(pl.lit(i)) for i, rule in enumerate(rules)),
             pl.lit(None, pl.Int32),
         )
-        frame = frame.with_columns(
-            broken.alias(_RULE), (pl.Series(ORDER, block.numbers) + (self._place << _FILE_BITS))
-        )
-        good = frame.filter(pl.col(_RULE).is_null()).select(*(c.name for c in self._columns), ORDER)
+        # Rules look at the values that were read, so these have to be there before.
+        checked = rows.with_columns(values).with_columns(first_broken.alias(_RULE))
+
+        good = checked.filter(pl.col(_RULE).is_null())
+        good = good.select(*(column.name for column in self._columns), ORDER)
         if "_reward" in good.columns:
             good = good.with_columns(pl.col("_reward").clip(*self._clip).cast(pl.Float32))
-        bad = frame.filter(pl.col(_RULE).is_not_null())
         good, misplaced = self._of_day(good)
+        bad = checked.filter(pl.col(_RULE).is_not_null())
         return CheckedRecords(good, self._explain(bad, rules), _tally(bad, rules), misplaced)
 
     def _of_day(self, good: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         """The events that may be used, and how many are of other days than their folder."""
-        if not self._moments:
+        if self._bounds is None:
             return good, {}
-        oldest, start, end = self._moments
+        oldest, start, end = self._bounds
         time = good["_time"]
-        found = {"late": time < start, "too late": time < oldest, "early": time >= end}
+        counts = {
+            "late": int((time < start).sum()),
+            "too late": int((time < oldest).sum()),
+            "early": int((time >= end).sum()),
+        }
         kept = good.filter(time.is_between(oldest, end, closed="left"))
-        return kept, {what: n for what, of in found.items() if (n := int(of.sum()))}
+        return kept, {what: n for what, n in counts.items() if n}
 
     def _read_as(
         self, column: Column, kind: pl.DataType, text: bool
@@ -126,16 +158,16 @@ class RecordChecker:
                 " one in the pipeline file."
             ) from e
 
-    def _explain(self, bad: pl.DataFrame, rules: list[tuple[pl.Expr, str, str]]) -> list[Rejected]:
+    def _explain(self, bad: pl.DataFrame, rules: Sequence[_Rule]) -> list[Rejected]:
+        """The first bad records of the file, as they are written down."""
         shown = bad.head(max(0, KEPT_PER_FILE - self._kept))
         self._kept += len(shown)
-        mask = (1 << _FILE_BITS) - 1
-        return [
-            Rejected.of(
-                self._file, row[ORDER] & mask, rules[row[_RULE]][1], repr(row[rules[row[_RULE]][2]])
-            )
-            for row in shown.iter_rows(named=True)
-        ]
+        explained = []
+        for row in shown.iter_rows(named=True):
+            rule = rules[row[_RULE]]
+            number = row[ORDER] & _RECORD_MASK
+            explained.append(Rejected.of(self._file, number, rule.reason, repr(row[rule.raw])))
+        return explained
 
     def close(self) -> list[Column]:
         """Ends the file.
@@ -146,22 +178,21 @@ class RecordChecker:
         Raises:
           BadData: one of them is required.
         """
-        absent = [c for c in self._columns if self._rows and RAW + c.source not in self._present]
-        if required := [c for c in absent if c.required]:
+        if not self._rows:
+            return []
+        absent = [column for column in self._columns if RAW + column.source not in self._present]
+        required = [column for column in absent if column.required]
+        if required:
             raise missing(self._file, required, first_keys(self._file.uri))
         return absent
 
 
-def _tally(bad: pl.DataFrame, rules: list[tuple[pl.Expr, str, str]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _tally(bad: pl.DataFrame, rules: Sequence[_Rule]) -> dict[str, int]:
+    """How many records break which rule. Several columns may have the same one."""
+    counts: Counter[str] = Counter()
     for rule, n in bad.group_by(_RULE).len().iter_rows():
-        counts[rules[rule][1]] = counts.get(rules[rule][1], 0) + n
-    return counts
-
-
-_KEY = ("_user", "_day")
-_WATCHED = 100
-"""Events of a user in a block, above which a part of a file counts them."""
+        counts[rules[rule].reason] += n
+    return dict(counts)
 
 
 class UserEventLimit:
@@ -171,24 +202,24 @@ class UserEventLimit:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._taken: Counter[tuple[str, int]] = Counter()
+        self._counts: Counter[tuple[str, int]] = Counter()
 
     def take(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The block's rows that may be among the first, of events with `_user` and `_day`."""
-        counts = (
-            rows.group_by(_KEY).len("found").filter(pl.col("found") > min(_WATCHED, self._most))
-        )
+        # Users with few events are not counted, so that blocks of ordinary users cost nothing.
+        many = pl.col("n") > min(_WATCHED, self._most)
+        counts = rows.group_by(_USER_DAY).len("n").filter(many)
         if counts.is_empty():
             return rows
-        before = [self._taken[key] for key in counts.select(_KEY).iter_rows()]
-        self._taken.update({(user, day): n for user, day, n in counts.iter_rows()})
+        before = [self._counts[user_day] for user_day in counts.select(_USER_DAY).iter_rows()]
+        self._counts.update({(user, day): n for user, day, n in counts.iter_rows()})
         known = rows.join(
             counts.with_columns(pl.Series("before", before)),
-            on=_KEY,
+            on=_USER_DAY,
             how="left",
             maintain_order="left",
         )
-        place = pl.int_range(pl.len()).over(_KEY) + pl.col("before")
+        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col("before")
         return known.filter((place < self._most).fill_null(True)).select(rows.columns)
 
 
@@ -196,6 +227,6 @@ def within(events: pl.DataFrame, most: int) -> pl.DataFrame:
     """Each user's first `most` events of each day, by their place in the logs; in the frame's
     order.
     """
-    if not (events.group_by(_KEY).len()["len"] > most).any():
+    if not (events.group_by(_USER_DAY).len()["len"] > most).any():
         return events
-    return events.filter(pl.col(ORDER).rank("ordinal").over(_KEY) <= most)
+    return events.filter(pl.col(ORDER).rank("ordinal").over(_USER_DAY) <= most)

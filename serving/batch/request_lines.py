@@ -6,15 +6,11 @@ else; what is not plain, mistakes and rare ways of writing things alike, is left
 table, that one would give the same.
 """
 
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +21,11 @@ from serving.requests.query_rows import ALLOW, DENY, TIME, Refused, Requests, di
 from serving.requests.request_values import LARGEST, most
 from twinspire_core.errors import BadData
 from twinspire_core.messages import with_full_stop
+from twinspire_core.records.json_lines import NumberedLines
+from twinspire_core.records.raw_files import CONTENT_ERRORS
+from twinspire_core.records.record_file import RecordFile
 
 BATCH = 2048  # lines answered at a time
-_GZIP = b"\x1f\x8b"
 # Until it is known that they fit
 _WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}
 
@@ -108,20 +106,9 @@ class PlainLines:
         return True
 
 
-class Lines(NamedTuple):
-    """Some lines of a file.
-
-    Attributes:
-      numbers: from 1.
-      offset: bytes of the file read when they were.
-    """
-
-    numbers: list[int]
-    texts: list[bytes]
-    offset: int
-
-
-def read_requests(requests: Requests, source: Path, file: str) -> Iterator[tuple[Lines, pa.Table]]:
+def read_requests(
+    requests: Requests, source: Path, file: str
+) -> Iterator[tuple[NumberedLines, pa.Table]]:
     """Lines, and the requests that they are, thousands at a time."""
     plain = PlainLines(requests)
     for lines in _batches(source):
@@ -129,7 +116,7 @@ def read_requests(requests: Requests, source: Path, file: str) -> Iterator[tuple
         yield lines, table if table is not None else _looked_at(requests, lines, file)
 
 
-def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
+def _looked_at(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
     """Checks the lines one by one; see `Requests.table`."""
     objects = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
@@ -144,7 +131,7 @@ def _looked_at(requests: Requests, lines: Lines, file: str) -> pa.Table:
 
 
 @contextmanager
-def naming_line(lines: Lines, file: str) -> Iterator[None]:
+def naming_line(lines: NumberedLines, file: str) -> Iterator[None]:
     """Names the line of a request that is refused."""
     try:
         yield
@@ -162,22 +149,10 @@ def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     )
 
 
-def _batches(source: Path) -> Iterator[Lines]:
-    with source.open("rb") as raw:
-        zipped = raw.read(2) == _GZIP
-        raw.seek(0)
-        text: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
-        numbered = ((number, line) for number, line in enumerate(text, 1) if line.strip())
-        try:
-            while batch := list(islice(numbered, BATCH)):
-                numbers, texts = map(list, zip(*batch, strict=True))
-                yield Lines(numbers, texts, _offset(raw))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-            raise BadData(
-                f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it"
-                " again."
-            ) from e
-
-
-def _offset(raw: BinaryIO) -> int:
-    return raw.seek(0, io.SEEK_CUR)
+def _batches(source: Path) -> Iterator[NumberedLines]:
+    try:
+        yield from RecordFile(str(source), "jsonl").lines(BATCH)
+    except CONTENT_ERRORS as e:
+        raise BadData(
+            f"{source} cannot be unzipped: {e}. It was cut off or altered, probably: copy it again."
+        ) from e

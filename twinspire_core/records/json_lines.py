@@ -79,28 +79,25 @@ def read_objects(text: Bytes, block_bytes: int | None = None) -> Iterator[Object
         for number, line in enumerate(lines, first):
             if not line.strip():
                 continue
-            record = parse_object(line)
-            if isinstance(record, str):
-                shown = line.decode(errors="replace")
-                found.unreadable.append(Unreadable(number, "not a JSON object", record, shown))
-            else:
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as e:  # no JSON, no UTF-8, or nested too deep
+                found.unreadable.append(_no_object(number, str(e), line))
+                continue
+            if isinstance(record, dict):
                 found.records.append(record)
                 found.numbers.append(number)
+            else:
+                what = JSON_TYPES.get(type(record), "null")
+                found.unreadable.append(_no_object(number, what, line))
         if found is not whole:
             yield found
     if block_bytes == 0:
         yield whole
 
 
-def parse_object(line: bytes) -> dict[str, Any] | str:
-    """The object that a line holds; or, in words, what it holds instead."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as e:  # no JSON, no UTF-8, or lists in lists without end
-        return str(e)
-    if isinstance(record, dict):
-        return record
-    return JSON_TYPES.get(type(record), "null")
+def _no_object(number: int, found: str, line: bytes) -> Unreadable:
+    return Unreadable(number, "not a JSON object", found, line.decode(errors="replace"))
 
 
 def _line_blocks(text: Bytes, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:

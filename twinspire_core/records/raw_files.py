@@ -64,8 +64,9 @@ def open_text(uri: str) -> Iterator[Bytes]:
 
 def offset_in_file(text: Bytes) -> int:
     """Bytes of the file itself, perhaps compressed, that have been read so far."""
-    raw = text.fileobj if isinstance(text, gzip.GzipFile) else text
-    return raw.tell() if raw is not None else 0
+    if isinstance(text, gzip.GzipFile):
+        return cast(BinaryIO, text.fileobj).tell()
+    return text.tell()
 
 
 @contextmanager

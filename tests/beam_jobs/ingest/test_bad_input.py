@@ -249,6 +249,12 @@ def test_a_missing_column(shop, format):
     ) and "Name one of these in the pipeline file" in str(e.value)
 
 
+def test_json_lines_that_have_none_of_the_columns(shop):
+    shop.text("\n".join(['{"x": 1}'] * 3), "a.jsonl")
+    with pytest.raises(BadData, match=r"a\.jsonl does not have: 'u' .*It has: x"):
+        shop.run()
+
+
 def test_json_lines_may_leave_a_feature_out_but_not_all_of_them(shop):
     rows = [{k: row[k] for k in without("size")} for row in good(20)]
     shop.text("\n".join(map(json.dumps, rows)), "a.jsonl")

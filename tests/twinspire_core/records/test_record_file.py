@@ -1,0 +1,171 @@
+"""The one reader of raw records: the same rows, numbers and complaints from every format."""
+
+import gzip
+import json
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.raw_files import CONTENT_ERRORS, kind_of
+from twinspire_core.records.record_file import WHOLE, RecordBlock, RecordFile, delimiter_of
+
+ROWS = pl.DataFrame({"user": [f"u{n:02}" for n in range(50)], "item": ["007", "1.50"] * 25})
+NAMES = ["log.parquet", "log.csv", "log.tsv", "log.csv.gz", "log.jsonl", "log.jsonl.gz"]
+
+
+def write(path, frame=ROWS):
+    if path.suffix == ".parquet":
+        frame.write_parquet(path, row_group_size=20)
+        return path
+    text = (
+        frame.write_ndjson()
+        if "json" in path.name
+        else frame.write_csv(separator="," if "csv" in path.name else "\t")
+    )
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def opened(path, **options):
+    return RecordFile(str(path), kind_of(path.name), CsvOptions(**options))
+
+
+def split(found):
+    """Blocks, and what is no record."""
+    found = list(found)
+    blocks = [x for x in found if isinstance(x, RecordBlock)]
+    return blocks, [x for x in found if isinstance(x, Unreadable)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_gives_the_same_rows_in_blocks_with_their_numbers(tmp_path, name):
+    file = opened(write(tmp_path / name))
+    blocks, unreadable = split(file.blocks(block_rows=10, block_bytes=200))
+    rows = pl.concat([pl.DataFrame(pl.from_arrow(block.rows)) for block in blocks])
+    assert rows.equals(ROWS) and not unreadable and len(blocks) > 2
+    first = 2 if file.kind == "csv" else 1
+    assert [int(n) for block in blocks for n in block.numbers] == list(range(first, first + 50))
+    size = (tmp_path / name).stat().st_size
+    assert all(0 < block.offset <= size for block in blocks)
+    assert file.count() == 50
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_wanted_columns_are_read(tmp_path, name):
+    blocks, _ = split(opened(write(tmp_path / name)).blocks(["item"]))
+    assert [block.rows.column_names for block in blocks] == [["item"]] * len(blocks)
+
+
+def test_parts_are_row_groups_whose_records_keep_their_numbers(tmp_path):
+    file = opened(write(tmp_path / "log.parquet"))
+    assert file.parts() == [0, 1, 2]
+    blocks, _ = split(file.blocks(part=1))
+    assert [int(n) for block in blocks for n in block.numbers] == list(range(21, 41))
+    assert opened(write(tmp_path / "log.csv")).parts() == [None]
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
+def test_a_file_of_columns_without_rows_gives_one_empty_block(tmp_path, name):
+    blocks, _ = split(opened(write(tmp_path / name, ROWS.clear())).blocks(["user"]))
+    assert [(block.rows.num_rows, block.rows.column_names) for block in blocks] == [(0, ["user"])]
+
+
+def test_names_are_looked_at_before_a_record_is_read(tmp_path):
+    def refuse(names):
+        raise LookupError(names)
+
+    for name in ("log.parquet", "log.csv"):
+        with pytest.raises(LookupError, match=r"\['user', 'item'\]"):
+            next(opened(write(tmp_path / name)).blocks(check_names=refuse))
+
+
+def test_lines_that_hold_no_object_are_told_before_their_block(tmp_path):
+    lines = ['{"n": 1}', "", "[2]", '{"n":', "null", "[" * 100_000, '{"n": 3}']
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    blocks, unreadable = split(opened(tmp_path / "log.jsonl").blocks())
+    assert [(bad.number, bad.why) for bad in unreadable if bad.number in (3, 5)] == [
+        (3, "a list"),
+        (5, "null"),
+    ]
+    assert [bad.number for bad in unreadable] == [3, 4, 5, 6]
+    assert blocks[0].numbers.tolist() == [1, 7] and blocks[0].rows["n"].to_pylist() == [1, 3]
+
+
+def test_objects_are_made_ready_or_refused(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"n": 1}\n{"n": "ö"}\n{"n": 3}\n')
+
+    def numbers_only(record):
+        return {"twice": 2 * record["n"]} if isinstance(record["n"], int) else "n is a string"
+
+    blocks, unreadable = split(opened(tmp_path / "log.jsonl").blocks(prepare=numbers_only))
+    assert unreadable == [Unreadable(2, "n is a string", "", '{"n": "ö"}')]
+    assert blocks[0].rows.to_pylist() == [{"twice": 2}, {"twice": 6}]
+    assert blocks[0].numbers.tolist() == [1, 3]
+
+
+def test_a_column_has_one_type_throughout_only_where_the_file_is_one_block(tmp_path):
+    lines = [json.dumps({"id": n if n < 40 else f"x{n}"}) for n in range(50)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    file = opened(tmp_path / "log.jsonl")
+    several, _ = split(file.blocks(block_bytes=100))
+    assert {str(block.rows.schema.field("id").type) for block in several} == {
+        "int64",
+        "large_string",
+    }
+    (one,), _ = split(file.blocks(block_bytes=WHOLE))
+    assert one.rows["id"].to_pylist() == [str(n) if n < 40 else f"x{n}" for n in range(50)]
+
+
+def test_empty_fields_of_a_csv_are_null_where_that_is_asked_for(tmp_path):
+    (tmp_path / "log.csv").write_text("a,b\n1,\n,2\n")
+    for empty, expected in ((False, [["1", ""], ["", "2"]]), (True, [["1", None], [None, "2"]])):
+        (block,), _ = split(opened(tmp_path / "log.csv").blocks(empty_is_null=empty))
+        assert [list(row.values()) for row in block.rows.to_pylist()] == expected
+
+
+def test_the_first_line_is_a_record_where_names_are_given(tmp_path):
+    (tmp_path / "u.item.csv").write_bytes("1|Amélie\n2|Brazil\n".encode("latin-1"))
+    file = opened(
+        tmp_path / "u.item.csv", delimiter="|", columns=["id", "title"], encoding="latin-1"
+    )
+    (block,), _ = split(file.blocks())
+    assert block.rows.to_pylist()[0] == {"id": "1", "title": "Amélie"}
+    assert block.numbers.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t"), ("A.TSV.gz", "\t"), ("log", ",")]
+)
+def test_the_ending_says_what_separates_fields(name, delimiter):
+    assert delimiter_of(f"gs://bucket/day.tsv/{name}") == delimiter
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_lines_come_as_they_are_written_so_many_at_a_time(tmp_path, zipped, end):
+    text = ("\n".join(f'{{"n": {n}}}' if n % 3 else " " for n in range(1, 11)) + end).encode()
+    (tmp_path / "log.jsonl").write_bytes(gzip.compress(text) if zipped else text)
+    found = list(opened(tmp_path / "log.jsonl").lines(3))
+    assert [lines.numbers for lines in found] == [[1, 2, 4], [5, 7, 8], [10]]
+    assert found[0].texts[2] == b'{"n": 4}'
+    assert found[-1].offset == (tmp_path / "log.jsonl").stat().st_size
+
+
+def test_what_is_truncated_raises_one_of_the_content_errors(tmp_path):
+    for name in ("log.parquet", "log.jsonl.gz", "log.csv.gz"):
+        whole = write(tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CONTENT_ERRORS):
+            list(opened(tmp_path / name).blocks())
+
+
+def test_types_of_parquet_are_kept(tmp_path):
+    table = pa.table(
+        {"small": pa.array([1, None], pa.int8()), "tag": pa.array(["x", "y"]).dictionary_encode()}
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    (block,), _ = split(opened(tmp_path / "log.parquet").blocks())
+    assert block.rows.schema.equals(table.schema)
