@@ -3,7 +3,6 @@
 import json
 import platform
 import tempfile
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -14,7 +13,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs.embedding import tensorflow_serving
-from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, Verdict, judge
 from index_builder.registry.quality_history import GATE
 from index_builder.registry.registry import Registry
@@ -24,10 +22,11 @@ from index_builder.report.page import render
 from twinspire_core import storage
 from twinspire_core.blocked_imports import light
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import FILE as MIX
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
 from twinspire_core.version import __version__
@@ -93,7 +92,7 @@ def assemble(ctx: StageContext, staged: Path) -> None:
         storage.link_tree(storage.join(train, name), staged / name)
     storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / VECTORS)
     storage.link_tree(storage.join(index, INDEX), staged / INDEX)
-    for source, name in ((train, model_bundle.METRICS), (index, INDEX_FIGURES)):
+    for source, name in ((train, DayMetrics.FILE), (index, INDEX_FIGURES)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
     items = _items(ctx, staged / VECTORS)
     pq.write_table(items, staged / ITEMS, compression="zstd")
@@ -128,9 +127,9 @@ def _add_nominators(ctx: StageContext, staged: Path) -> None:
     """What the other sources of candidates need beside the items' popularity, and how all are
     mixed.
     """
-    mix = storage.join(ctx.inputs["train"], MIX)
+    mix = storage.join(ctx.inputs["train"], FusionFile.FILE)
     if storage.exists(mix):
-        (staged / MIX).write_bytes(storage.read_bytes(mix))
+        (staged / FusionFile.FILE).write_bytes(storage.read_bytes(mix))
     together = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
     if storage.list_files(together):
         with tempfile.TemporaryDirectory() as scratch:
@@ -172,26 +171,17 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
-    metrics = json.loads((staged / model_bundle.METRICS).read_text())
-    mix = metrics.get(model_bundle.MIX) or {}
-    leads = [
-        of_day for day, of_day in metrics.get(model_bundle.LEADS, {}).items() if day != str(ctx.day)
-    ]
+    metrics = DayMetrics.read(staged)
     figures = json.loads((staged / INDEX_FIGURES).read_text())
     return Measured(
-        two_tower=_pair(metrics.get(model_bundle.HOLDOUT) or {}, leads),
-        mix=_pair(mix[model_bundle.HOLDOUT]) if mix.get(model_bundle.FITTED) else None,
+        two_tower=metrics.holdout,
+        mix=metrics.mix.holdout if metrics.mix.fitted else None,
+        lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
         index_recall=figures.get("recall"),
         items=figures["items"],
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
-        unread=metrics.get(model_bundle.UNREAD) or (),
+        unread=metrics.parent_unread,
     )
-
-
-def _pair(held: dict[str, Any], leads_before: Sequence[dict[str, float]] = ()) -> Pair:
-    """What metrics.json tells of lists on held-out users."""
-    who = {name: held.get(name) for name in ("candidate", "baseline", "change", "lead")}
-    return Pair(**who, leads_before=leads_before, users=held.get("users", 0))
 
 
 def _origin(ctx: StageContext) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from model.data.parent_inputs import unread
 from model.evaluation import als_baseline
 from model.evaluation.diagnostics import draw, pick_examples
-from model.evaluation.evaluate import Measures, headline
+from model.evaluation.evaluate import headline
 from model.evaluation.evaluation_set import (
     CLICKS,
     DAY,
@@ -46,10 +46,12 @@ from model.training.tensorboard import write_events
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import AuxiliaryFigures, DayMetrics, FusionMeasures
+from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import DEPTH, Fusion
-from twinspire_core.fusion.fuse import FILE as MIX_FILE
 from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
 
 _FEATURES = (
@@ -95,7 +97,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             start = state / model_bundle.STATE
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         measured, timings = _train(ctx, features, parent, start, out)
-        (out / model_bundle.METRICS).write_text(json.dumps(measured, indent=1))
+        measured.write(out)
         write_events(out / model_bundle.TENSORBOARD, measured)
         (out / attempts.TIMINGS).write_text(json.dumps(timings, indent=1))
         if storage.is_remote(ctx.out):
@@ -118,7 +120,7 @@ def _check(ctx: StageContext) -> None:
 
 def _train(
     ctx: StageContext, features: Path, parent: Path | None, start: Path | None, out: Path
-) -> tuple[dict[str, Any], dict[str, float]]:
+) -> tuple[DayMetrics, dict[str, float]]:
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / feature_schema.CORPUS_START)
     examples = _examples(ctx, features)
@@ -148,42 +150,27 @@ def _train(
     nominators = CandidateSources.of(corpus, together)
     near = {name: rank_near(nominators, asked[name], max(*ks, DEPTH)) for name in (DAY, HELD)}
     others = _others(ctx, features, asked, corpus, near if together is not None else {}, nominators)
-    measured = {**metrics(asked, before, after, others, ks), model_bundle.TRAIN: learned.figures()}
     events = examples.narrow
     trained = events.filter(pc.invert(events.column("_holdout")))
-    own = measure_lift(
+    lift = measure_lift(
         ctx,
         asked[HELD],
         after[HELD],
         popular_today(asked[HELD], corpus, trained.column("_item")),
     )
-    measured[model_bundle.HOLDOUT]["lead"], measured[model_bundle.LEADS] = (
-        own,
-        lifts_after(ctx, own),
-    )
-    measured[model_bundle.MIX] = _mix(
-        DayFusion(
-            ctx=ctx,
-            corpus=corpus,
-            nominators=nominators,
-            asked=asked,
-            before=before,
-            after=after,
-            inherited=_inherited(ctx),
-            near=near,
-        ),
-        out,
-    )
-    measured[model_bundle.UNREAD] = judged.unread
-    measured |= {
-        model_bundle.SHARES: shares_after(ctx, learned.days),
-        model_bundle.GAPS: _gaps(ctx),
-    }
-    measured[model_bundle.AUXILIARY] = _auxiliary(
-        learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded)
+    quality = metrics(asked, before, after, others, ks, lift)
+    fusion = DayFusion(
+        ctx=ctx,
+        corpus=corpus,
+        nominators=nominators,
+        asked=asked,
+        before=before,
+        after=after,
+        inherited=_inherited(ctx),
+        near=near,
     )
     vectors = (encoded.queries(HELD), encoded.items)
-    figures = draw(
+    popular, frequency = draw(
         ctx.pipeline,
         asked[HELD],
         vectors,
@@ -192,7 +179,22 @@ def _train(
         events,
         learned.frequency,
     )
-    return {**measured, **figures}, learned.timings()
+    measured = DayMetrics(
+        progressive=quality.progressive,
+        baselines=quality.baselines,
+        holdout=quality.holdout,
+        next_click=quality.next_click,
+        train=learned.figures(),
+        leads=lifts_after(ctx, lift),
+        mix=_mix(fusion, out),
+        parent_unread=judged.unread,
+        held_out_shares=shares_after(ctx, learned.days),
+        gaps=[gap.told(ctx.pipeline.name) for gap in ctx.gaps],
+        auxiliary=_auxiliary(learned, judged.clicks, _labelled(ctx, asked, HELD_CLICKS, encoded)),
+        popularity=popular,
+        frequency=frequency,
+    )
+    return measured, learned.timings()
 
 
 class _Judged(NamedTuple):
@@ -223,16 +225,16 @@ def _judge(
     )
 
 
-def _mix(mixing: DayFusion, out: Path) -> dict[str, Any]:
+def _mix(mixing: DayFusion, out: Path) -> FusionMeasures:
     """Writes the day's mix, if there is one; its figures and its parent's."""
     mix = mixing.fit()
     if mix:
-        (out / MIX_FILE).write_bytes(mix.dump())
+        (out / FusionFile.FILE).write_bytes(mix.dump())
     return mixing.figures(mix)
 
 
 def _inherited(ctx: StageContext) -> Fusion | None:
-    place = storage.join(ctx.parent.home, MIX_FILE) if ctx.parent else None
+    place = storage.join(ctx.parent.home, FusionFile.FILE) if ctx.parent else None
     return Fusion.parse(storage.read_bytes(place)) if place and storage.exists(place) else None
 
 
@@ -279,20 +281,12 @@ def _labelled(
 
 def _auxiliary(
     learned: Trained, before: LabelledClicks | None, held: LabelledClicks | None
-) -> dict[str, Any] | None:
-    head, inherited = learned.model.head, learned.inherited
-    if not head or held is None:
+) -> AuxiliaryFigures | None:
+    head, inherited, trained = learned.model.head, learned.inherited, learned.auxiliary()
+    if head is None or trained is None or held is None:
         return None
     progressive = measure_head(inherited, before) if inherited and before else None
-    return {
-        **(learned.auxiliary() or {}),
-        model_bundle.PROGRESSIVE: progressive,
-        model_bundle.HOLDOUT: measure_head(head, held),
-    }
-
-
-def _gaps(ctx: StageContext) -> list[dict[str, str]]:
-    return [gap.told(ctx.pipeline.name) for gap in ctx.gaps]
+    return AuxiliaryFigures(**trained, progressive=progressive, holdout=measure_head(head, held))
 
 
 def _evaluation(ctx: StageContext, features: Path) -> SelectedRows:
@@ -337,21 +331,22 @@ def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def _summary(ctx: StageContext, measured: dict[str, Any]) -> dict[str, Any]:
+def _summary(ctx: StageContext, measured: DayMetrics) -> dict[str, Any]:
     def short(measures: Measures | None) -> dict[str, float] | None:
-        return (
-            {k: round(v, 5) for k, v in headline(measures, ctx.pipeline.evaluation.ks).items()}
-            if measures
-            else None
-        )
+        if measures is None:
+            return None
+        shown = headline(measures.values, ctx.pipeline.evaluation.ks)
+        return {name: round(value, 5) for name, value in shown.items()}
 
-    figures, held = measured[model_bundle.TRAIN], measured[model_bundle.HOLDOUT]
+    train, held = measured.train, measured.holdout
     return {
-        **{name: figures[name] for name in ("rows", "steps")},
-        "loss": figures["loss"][-1][1] if figures["loss"] else None,
-        "progressive": short(measured[model_bundle.PROGRESSIVE]),
+        "rows": train.rows,
+        "steps": train.steps,
+        "loss": train.loss[-1][1] if train.loss else None,
+        "progressive": short(measured.progressive),
         "holdout": {
-            "users": held["users"],
-            **{who: short(held[who]) for who in ("candidate", "baseline")},
+            "users": held.users,
+            "candidate": short(held.candidate),
+            "baseline": short(held.baseline),
         },
     }

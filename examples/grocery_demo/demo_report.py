@@ -2,7 +2,6 @@
 recommendations.
 """
 
-import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from rich.text import Text
 from examples.grocery_demo import households
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
-from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.measures import Measures, value_of
 
 FIGURES = {
     "recall@10": "recall\n@10",
@@ -86,10 +86,8 @@ def quality(registry: Registry, found: list[Status], console: Console) -> None:
     for shown in FIGURES.values():
         table.add_column(shown, justify="right", no_wrap=True)
     for one in found:
-        place = storage.join(
-            registry.root, registry.pipeline, "versions", one.version, "metrics.json"
-        )
-        for number, (who, measures) in enumerate(_rows(json.loads(storage.read_bytes(place)))):
+        metrics = DayMetrics.read(registry.folder(one.version))
+        for number, (who, measures) in enumerate(_rows(metrics)):
             day = str(one.date) if number == 0 else ""
             table.add_row(
                 day,
@@ -101,18 +99,19 @@ def quality(registry: Registry, found: list[Status], console: Console) -> None:
     console.print(Text(EXPLAINED, style="dim"))
 
 
-def _rows(metrics: dict) -> list[tuple[str, dict]]:
-    measured, mix = metrics.get("baselines") or {}, (metrics.get("mix") or {}).get("progressive")
-    return [
-        (OLDER, metrics.get("progressive") or {}),
-        *([(MIX, mix)] if mix else []),
-        *((said, measured[name]) for name, said in BASELINES.items() if measured.get(name)),
-        (OWN, (metrics.get("holdout") or {}).get("candidate") or {}),
-    ]
+def _rows(metrics: DayMetrics) -> list[tuple[str, Measures | None]]:
+    rows = [(OLDER, metrics.progressive)]
+    if metrics.mix.progressive:
+        rows.append((MIX, metrics.mix.progressive))
+    for name, shown in BASELINES.items():
+        if name in metrics.baselines:
+            rows.append((shown, metrics.baselines[name]))
+    return [*rows, (OWN, metrics.holdout.candidate)]
 
 
-def _figure(measures: dict, name: str) -> str:
-    return f"{measures[name]:.3f}" if measures.get(name) is not None else "–"
+def _figure(measures: Measures | None, name: str) -> str:
+    value = value_of(measures, name)
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _next(pipeline: Pipeline, days: list[date], chosen: list[str]) -> list[tuple[str, str]]:

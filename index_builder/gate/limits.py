@@ -10,41 +10,52 @@ these: of fewer than `gate.min_users` it is held to none, which is noted.
 import math
 from collections.abc import Iterator, Mapping
 
-from index_builder.gate.comparison import Finding, Pair, figure
+from index_builder.gate.comparison import Finding
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.metrics.measure_names import OF_MIX, part
+from twinspire_core.contracts.day_metrics import HeldOutMeasures
+from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.metrics.measure_names import OF_MIX, split_name
 
 Limits = Mapping[str, float]
 
 
-def judge_limits(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
+def judge_limits(two_tower: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
     """Holds the two-tower to the limits."""
-    yield from _judge(
-        pair, gate, *({n: x for n, x in y.items() if not n.startswith(OF_MIX)} for y in _both(gate))
-    )
+    floors = two_tower_limits(gate.floors)
+    ceilings = two_tower_limits(gate.ceilings)
+    yield from _judge(two_tower.candidate, gate, floors, ceilings)
 
 
-def judge_mix_limits(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
+def judge_mix_limits(mix: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
     """Holds the mix to the limits, where the version carries one."""
-    if mix is None or not any(_both(gate)):
+    if mix is None or not (gate.floors or gate.ceilings):
         return
-    if mix.candidate is None or mix.users < gate.min_users:
+    unjudged = "the mix is not held to gate.floors and gate.ceilings"
+    if mix.candidate is None:
+        why = "its weights were fitted on the users held out"
+        yield Finding(False, f"{unjudged}: {why}")
+    elif mix.users < gate.min_users:
         few = f"{mix.users} held-out users of the day itself, gate.min_users is {gate.min_users}"
-        why = few if mix.candidate else "its weights were fitted on the users held out"
-        yield Finding(False, f"the mix is not held to gate.floors and gate.ceilings: {why}")
+        yield Finding(False, f"{unjudged}: {few}")
     else:
-        for refuses, text in _judge(mix, gate, *map(of_mix, _both(gate))):
+        floors = mix_limits(gate.floors)
+        ceilings = mix_limits(gate.ceilings)
+        for refuses, text in _judge(mix.candidate, gate, floors, ceilings):
             yield Finding(refuses, f"the mix: {text}")
 
 
-def of_mix(limits: Limits) -> Limits:
-    """The limits that hold for the mix, by measure."""
-    own = {
-        name.removeprefix(OF_MIX): limit
-        for name, limit in limits.items()
-        if name.startswith(OF_MIX)
-    }
-    return {name: limit for name, limit in limits.items() if not name.startswith(OF_MIX)} | own
+def two_tower_limits(limits: Limits) -> Limits:
+    """The limits that hold for the two-tower, by measure: all that are not the mix's own."""
+    return {name: limit for name, limit in limits.items() if not name.startswith(OF_MIX)}
+
+
+def mix_limits(limits: Limits) -> dict[str, float]:
+    """The limits that hold for the mix, by measure: the two-tower's, and in their place its own."""
+    found = dict(two_tower_limits(limits))
+    for name, limit in limits.items():
+        if name.startswith(OF_MIX):
+            found[name.removeprefix(OF_MIX)] = limit
+    return found
 
 
 def below(name: str, value: float | None, least: float, meaning: str) -> Iterator[Finding]:
@@ -65,21 +76,24 @@ def above(name: str, value: float | None, most: float, meaning: str) -> Iterator
         yield Finding(True, f"{name} is {value:.4f}, above {most:.4f}, {meaning}")
 
 
-def _both(gate: GateConfig) -> tuple[Limits, Limits]:
-    return gate.floors, gate.ceilings
-
-
-def _judge(pair: Pair, gate: GateConfig, floors: Limits, ceilings: Limits) -> Iterator[Finding]:
+def _judge(
+    measures: Measures | None, gate: GateConfig, floors: Limits, ceilings: Limits
+) -> Iterator[Finding]:
     for kind, limits, beyond in (("floor", floors, below), ("ceiling", ceilings, above)):
         for name, limit in limits.items():
-            users = part(pair.candidate, name)[0].get("users", 0)
-            if "/" in name and users < gate.min_users:
+            _, side, slice_name = split_name(name)
+            users = _users_of_slice(measures, side, slice_name)
+            if side and users < gate.min_users:
                 few = f"{users} users, gate.min_users is {gate.min_users}"
                 yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
             else:
-                yield from beyond(
-                    name, figure(pair.candidate, name), limit, f"its {kind} in gate.{kind}s"
-                )
+                value = value_of(measures, name)
+                yield from beyond(name, value, limit, f"its {kind} in gate.{kind}s")
+
+
+def _users_of_slice(measures: Measures | None, side: str, slice_name: str) -> int:
+    found = measures.slice(side, slice_name) if measures and side else None
+    return found.users if found else 0
 
 
 def _missing(value: float | None) -> str:

@@ -17,86 +17,97 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, Pair, finite
+from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, finite
 from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import HeldOutMeasures, PopularityLift
 
 LEAST_BEFORE = 3
 """Versions before whose leads must be known."""
 
 
-class PopularityLift(NamedTuple):
-    """The lead of a version in a measure; None where something was not measured.
+class LiftOfLine(NamedTuple):
+    """The lead of a version in a measure, and those of the versions before it in its line.
 
     Attributes:
-      lead: the version's measure over that of `popular_today`.
-      low, high: its interval.
-      popular_today: the measure of that list.
-      differ: users whose two lists differ in the measure.
-      before: leads of the versions before, the oldest first.
+      own: of the version.
+      before: of the versions before, the oldest first.
     """
 
-    lead: float | None
-    low: float | None
-    high: float | None
-    popular_today: float | None
-    differ: int
+    own: PopularityLift
     before: Sequence[float]
-
-    @classmethod
-    def of(cls, pair: Pair, measure: str) -> "PopularityLift":
-        """Reads it."""
-        told: Mapping[str, float] = (pair.lead or {}).get(measure) or {}
-        lead, low, high, theirs = (
-            told.get(name) for name in ("lead", "low", "high", "popular_today")
-        )
-        before = [
-            leads[measure]
-            for leads in pair.leads_before
-            if math.isfinite(leads.get(measure, math.nan))
-        ]
-        return cls(lead, low, high, theirs, int(told.get("differ", 0)), before)
 
     def figures(self) -> dict[str, Any] | None:
         """As JSON can hold them; None where there is no lead."""
-        if self.lead is None:
+        own = self.own
+        if own.lead is None:
             return None
-        numbers = {
-            name: finite(getattr(self, name)) for name in ("lead", "low", "high", "popular_today")
+        return {
+            "lead": finite(own.lead),
+            "low": finite(own.low),
+            "high": finite(own.high),
+            "popular_today": finite(own.popular_today),
+            "differ": own.differ,
+            "before": list(self.before),
         }
-        return {**numbers, "differ": self.differ, "before": list(self.before)}
 
 
-def judge_popularity_lift(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
+def lift_of_line(
+    two_tower: HeldOutMeasures, lifts_before: Sequence[Mapping[str, float]], measure: str
+) -> LiftOfLine:
+    """Finds the leads in a measure.
+
+    Args:
+      two_tower: its lists on held-out users.
+      lifts_before: leads of the versions before, by measure, the oldest first.
+      measure: such as `recall@50`.
+    """
+    known = (lifts[measure] for lifts in lifts_before if measure in lifts)
+    return LiftOfLine(two_tower.lift_of(measure), list(filter(math.isfinite, known)))
+
+
+def judge_popularity_lift(
+    two_tower: HeldOutMeasures, lifts_before: Sequence[Mapping[str, float]], gate: GateConfig
+) -> Iterator[Finding]:
     """Compares the two-tower's lead with those of the versions before; notes what cannot be
     compared.
 
-    Of too few users, or of a first version, the comparison with the baseline has said so.
+    Args:
+      two_tower: its lists on held-out users.
+      lifts_before: leads of the versions before, by measure, the oldest first.
+      gate: the limit, and the measure that it is of.
     """
-    led = PopularityLift.of(pair, gate.metric)
-    if gate.max_lead_drop >= 1 or pair.users < gate.min_users or pair.baseline is None:
+    # Of too few users, or of a first version, the comparison with the baseline has said so.
+    too_few = two_tower.users < gate.min_users
+    if gate.max_lead_drop >= 1 or too_few or two_tower.baseline is None:
         return
-    if led.lead is None:
+    lift = lift_of_line(two_tower, lifts_before, gate.metric)
+    own, before = lift
+    if own.lead is None:
         needed = f"it takes gate.min_users = {gate.min_users} held-out users of the day itself"
         yield Finding(
             False,
             f"its lead over popular_today was not measured: {needed}, of whom that list finds some",
         )
-    elif len(led.before) < LEAST_BEFORE:
-        known = f"of {len(led.before)} versions before it is known, {LEAST_BEFORE} are needed"
+    elif len(before) < LEAST_BEFORE:
+        known = f"of {len(before)} versions before it is known, {LEAST_BEFORE} are needed"
         yield Finding(
-            False, f"its lead over popular_today, {led.lead:.2f}, is not compared: {known}"
+            False, f"its lead over popular_today, {own.lead:.2f}, is not compared: {known}"
         )
-    elif led.lead < (1 - gate.max_lead_drop) * median(led.before):
-        sure = led.high is not None and led.high < min(led.before) and led.differ >= LEAST_DIFFERENT
-        yield Finding(sure, _told(led, pair, gate) + ("" if sure else "; this may be chance"))
+    elif own.lead < (1 - gate.max_lead_drop) * median(before):
+        below_all = own.high is not None and own.high < min(before)
+        sure = below_all and own.differ >= LEAST_DIFFERENT
+        chance = "" if sure else "; this may be chance"
+        yield Finding(sure, _drop_as_text(lift, two_tower.users, gate) + chance)
 
 
-def _told(led: PopularityLift, pair: Pair, gate: GateConfig) -> str:
-    least, most, typical = min(led.before), max(led.before), median(led.before)
-    span = f" (95%: {led.low:.2f} to {led.high:.2f})" if led.low is not None else ""
+def _drop_as_text(lift: LiftOfLine, users: int, gate: GateConfig) -> str:
+    own, before = lift
+    typical = median(before)
+    span = f" (95%: {own.low:.2f} to {own.high:.2f})" if own.low is not None else ""
     limit = f"gate.max_lead_drop = {gate.max_lead_drop:g} below their median of {typical:.2f}"
     return (
-        f"{gate.metric} is {led.lead:.2f} times the {led.popular_today:.4f} of popular_today{span}"
-        f" over {pair.users} users, {led.differ} of whom fare differently; of the {len(led.before)}"
-        f" versions before it was {least:.2f} to {most:.2f} times, and more than {limit} is refused"
+        f"{gate.metric} is {own.lead:.2f} times the {own.popular_today:.4f} of popular_today{span}"
+        f" over {users} users, {own.differ} of whom fare differently; of the {len(before)}"
+        f" versions before it was {min(before):.2f} to {max(before):.2f} times, and more than"
+        f" {limit} is refused"
     )

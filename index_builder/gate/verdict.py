@@ -20,11 +20,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from index_builder.gate.comparison import LEAST_DIFFERENT, Compared, Finding, Pair, figure, finite
+from index_builder.gate.comparison import (
+    LEAST_DIFFERENT,
+    ComparedMeasure,
+    Finding,
+    compare_all,
+    compare_slices,
+    finite,
+)
 from index_builder.gate.limits import below, judge_limits, judge_mix_limits
-from index_builder.gate.popularity_lift_rule import PopularityLift, judge_popularity_lift
+from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import HeldOutMeasures
+from twinspire_core.contracts.measures import value_of
 
 _CHANCE = "; this may be chance"
 
@@ -59,8 +68,9 @@ class Measured:
     """What the gate judges.
 
     Attributes:
-      two_tower: its lists.
-      mix: lists of the mix of sources; None where the version carries none.
+      two_tower: its lists on held-out users.
+      mix: fused lists; None where the version carries no weights.
+      lifts_before: leads of the versions before over what was popular, by measure, the oldest first.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
         measured.
       items: size of the corpus.
@@ -69,8 +79,9 @@ class Measured:
         form now.
     """
 
-    two_tower: Pair
-    mix: Pair | None = None
+    two_tower: HeldOutMeasures
+    mix: HeldOutMeasures | None = None
+    lifts_before: Sequence[Mapping[str, float]] = ()
     index_recall: float | None
     items: int
     baseline_items: int | None
@@ -81,7 +92,7 @@ def judge(measured: Measured, gate: GateConfig, index: IndexConfig) -> Verdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
     found = [
         *_against_baseline(measured.two_tower, gate),
-        *judge_popularity_lift(measured.two_tower, gate),
+        *judge_popularity_lift(measured.two_tower, measured.lifts_before, gate),
         *_mix_against_baseline(measured.mix, gate),
         *judge_limits(measured.two_tower, gate),
         *judge_mix_limits(measured.mix, gate),
@@ -89,13 +100,14 @@ def judge(measured: Measured, gate: GateConfig, index: IndexConfig) -> Verdict:
         *_corpus_change(measured, gate),
         *_unread(measured),
     ]
+    lift = lift_of_line(measured.two_tower, measured.lifts_before, gate.metric)
     return Verdict(
         refused=tuple(text for refuses, text in found if refuses),
         notes=tuple(text for refuses, text in found if not refuses),
         figures={
             "metric": gate.metric,
             **_figures(measured.two_tower, gate.metric),
-            "lead": PopularityLift.of(measured.two_tower, gate.metric).figures(),
+            "lead": lift.figures(),
             "mix": _figures(measured.mix, gate.metric) if measured.mix else None,
             "index_recall": finite(measured.index_recall),
             "items": measured.items,
@@ -160,21 +172,20 @@ def _exchanged(how: str, items: int, refreshed: Refreshed, gate: GateConfig) -> 
         )
 
 
-def _against_baseline(pair: Pair, gate: GateConfig) -> Iterator[Finding]:
-    if pair.users < gate.min_users:
-        few = f"{pair.users} held-out users, gate.min_users is {gate.min_users}"
+def _against_baseline(lists: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+    if lists.users < gate.min_users:
+        few = f"{lists.users} held-out users, gate.min_users is {gate.min_users}"
         yield Finding(False, f"not compared with the baseline: {few}")
-    elif pair.baseline is None:
+    elif lists.baseline is None:
         yield Finding(False, "not compared with a baseline: no earlier version was accepted")
-        yield from below(
-            gate.metric, figure(pair.candidate, gate.metric), 0.0, "to be compared with later"
-        )
+        value = value_of(lists.candidate, gate.metric)
+        yield from below(gate.metric, value, 0.0, "to be compared with later")
     else:
-        yield from _drop(pair.compared(gate.metric), gate)
-        yield from _slice_drops(pair.slices(gate.metric), gate)
+        yield from _drop(compare_all(lists, gate.metric), gate)
+        yield from _slice_drops(compare_slices(lists, gate.metric), gate)
 
 
-def _mix_against_baseline(mix: Pair | None, gate: GateConfig) -> Iterator[Finding]:
+def _mix_against_baseline(mix: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
     """A version or its baseline may have no mix, or none that these users say anything about:
     nothing to be judged.
     """
@@ -183,7 +194,7 @@ def _mix_against_baseline(mix: Pair | None, gate: GateConfig) -> Iterator[Findin
             yield Finding(refuses, f"the mix: {text}")
 
 
-def _drop(whole: Compared, gate: GateConfig) -> Iterator[Finding]:
+def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
     before, after = whole.baseline, whole.candidate
     if before is None or not math.isfinite(before):
         why = "evaluation.ks must hold the k of gate.metric"
@@ -192,10 +203,10 @@ def _drop(whole: Compared, gate: GateConfig) -> Iterator[Finding]:
     chance = finite(after) is not None and whole.high is not None and whole.high >= 0
     meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
     for _, text in below(whole.name, after, before * (1 - gate.max_drop), meaning):
-        yield Finding(not chance, text + whole.told + (_CHANCE if chance else ""))
+        yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
 
 
-def _slice_drops(slices: list[Compared], gate: GateConfig) -> Iterator[Finding]:
+def _slice_drops(slices: list[ComparedMeasure], gate: GateConfig) -> Iterator[Finding]:
     few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
     if few:
         yield Finding(
@@ -218,7 +229,7 @@ def _slice_drops(slices: list[Compared], gate: GateConfig) -> Iterator[Finding]:
                 f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's"
                 f" {one.baseline:.4f}"
             )
-            text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.told}"
+            text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.change_as_text}"
             yield Finding(sure, text + ("" if sure else _CHANCE))
 
 
@@ -242,6 +253,7 @@ def _unread(measured: Measured) -> Iterator[Finding]:
         yield Finding(False, f"{told}: {', '.join(measured.unread)}")
 
 
-def _figures(pair: Pair, metric: str) -> dict[str, Any]:
-    whole, slices = pair.compared(metric).figures(), pair.slices(metric)
-    return {**whole, "slices": {one.slice: one.figures() for one in slices}}
+def _figures(lists: HeldOutMeasures, metric: str) -> dict[str, Any]:
+    of_all = compare_all(lists, metric)
+    of_slices = compare_slices(lists, metric)
+    return {**of_all.figures(), "slices": {one.slice: one.figures() for one in of_slices}}

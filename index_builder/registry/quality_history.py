@@ -3,7 +3,7 @@ that day.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -12,12 +12,11 @@ from typing import Any
 from index_builder.registry.version_log import Entry, State, parents, version_date
 from index_builder.registry.versions import Versions
 from twinspire_core import storage
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
+from twinspire_core.contracts.measures import Measures, value_of
 
 GATE = "gate.json"
 _AT_ONCE = 8
-
-Measures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +42,9 @@ class NextDay:
 
     def best_baseline(self, metric: str) -> tuple[str, float] | None:
         """The baseline that has most of a measure, and how much; None if none was measured."""
-        found = {
-            name: m[metric] for name, m in self.baselines.items() if m and m.get(metric) is not None
-        }
-        return max(found.items(), key=lambda one: one[1]) if found else None
+        values = {name: value_of(measures, metric) for name, measures in self.baselines.items()}
+        known = {name: value for name, value in values.items() if value is not None}
+        return max(known.items(), key=lambda item: item[1], default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +57,14 @@ class Measured:
       next_day: None until a later day was run whose parent it is.
     """
 
-    metrics: Mapping[str, Any]
+    metrics: DayMetrics
     gate: Mapping[str, Any]
     next_day: NextDay | None
 
     @property
-    def holdout(self) -> Mapping[str, Any]:
-        """The version, its parent and the baselines on held-out users of its day, as
-        twinspire_core/contracts/model_bundle.py says.
-        """
-        return self.metrics.get(model_bundle.HOLDOUT) or {}
-
-    @property
-    def mix(self) -> Mapping[str, Any]:
-        """The same of its mix of sources, on those of them that are of the day itself."""
-        return (self.metrics.get(model_bundle.MIX) or {}).get(model_bundle.HOLDOUT) or {}
+    def holdout(self) -> HeldOutMeasures:
+        """The version, its parent and the baselines on held-out users of its day."""
+        return self.metrics.holdout
 
 
 def measured(
@@ -93,8 +84,11 @@ def measured(
         if parent in towers.values() and parent and version not in state.pruned:
             # The nearest day; of two versions of a day, the one that came later.
             next_of[parent] = min(version, next_of.get(parent, version), key=version_date)
-    metrics = _read(versions, model_bundle.METRICS, {*wanted, *next_of.values()})
-    gates = _read(versions, GATE, wanted)
+    with_metrics = [*{*wanted, *next_of.values()}]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(_metrics, map(versions.folder, with_metrics))
+        metrics = dict(zip(with_metrics, found, strict=True))
+        gates = dict(zip(wanted, pool.map(_gate, map(versions.folder, wanted)), strict=True))
     return {
         version: Measured(
             metrics=metrics[version],
@@ -105,24 +99,25 @@ def measured(
     }
 
 
-def _next_day(version: str | None, metrics: Mapping[str, Mapping[str, Any]]) -> NextDay | None:
-    found = metrics[version].get(model_bundle.PROGRESSIVE) if version else None
-    if version is None or not found:
+def _next_day(version: str | None, metrics: Mapping[str, DayMetrics]) -> NextDay | None:
+    found = metrics[version] if version else None
+    if version is None or found is None or found.progressive is None:
         return None
     return NextDay(
         version=version,
-        measures=found,
-        mix=(metrics[version].get(model_bundle.MIX) or {}).get(model_bundle.PROGRESSIVE),
-        baselines=metrics[version].get(model_bundle.BASELINES) or {},
+        measures=found.progressive,
+        mix=found.mix.progressive,
+        baselines=found.baselines,
     )
 
 
-def _read(versions: Versions, name: str, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:
-    def read(version: str) -> tuple[str, dict[str, Any]]:
-        try:
-            return version, json.loads(storage.read_bytes(versions.place(version, name)))
-        except FileNotFoundError:  # it was pruned since it was listed
-            return version, {}
+# A version may be pruned between being listed and being read: then nothing of it is known.
+def _metrics(home: str) -> DayMetrics:
+    return DayMetrics.find(home) or DayMetrics()
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return dict(pool.map(read, wanted))
+
+def _gate(home: str) -> dict[str, Any]:
+    try:
+        return json.loads(storage.read_bytes(storage.join(home, GATE)))
+    except FileNotFoundError:
+        return {}

@@ -6,19 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from index_builder.gate.limits import of_mix
-from index_builder.report.evaluation_sets import change_of, mixed
+from index_builder.gate.limits import mix_limits, two_tower_limits
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import NONE, Section, Table, change, count, measured, number
-from twinspire_core.contracts import model_bundle
-from twinspire_core.metrics.measure_names import OF_MIX
+from twinspire_core.contracts.measures import Measures
 
 _NAMED = 8
 
 
 def verdict(facts: Facts) -> Section:
     """The gate's verdict, with reasons and numbers."""
-    gate, held = facts.gate, facts.metrics.get(model_bundle.HOLDOUT) or {}
+    gate, held = facts.gate, facts.metrics.holdout
     accepted = gate.get("accepted")
     text = [
         (
@@ -30,17 +28,14 @@ def verdict(facts: Facts) -> Section:
     text += [f"• {reason}" for reason in gate.get("refused") or []]
     text += [f"Note: {note}." for note in gate.get("notes") or []]
     figures, limits = gate.get("figures") or {}, facts.manifest.settings.get("gate") or {}
-    candidate, target = (
-        held.get("candidate") or {},
-        facts.manifest.settings.get("index", {}).get("recall_target"),
-    )
+    target = facts.manifest.settings.get("index", {}).get("recall_target")
     rows = [
-        [f"{facts.metric}, this version", measured(candidate, facts.metric), NONE],
-        [f"{facts.metric}, the version before", measured(held.get("baseline"), facts.metric), NONE],
+        [f"{facts.metric}, this version", measured(held.candidate, facts.metric), NONE],
+        [f"{facts.metric}, the version before", measured(held.baseline, facts.metric), NONE],
         ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
         *_lead(figures, limits, facts.metric),
         *_mix(figures.get("mix") or {}, limits),
-        *_limits(candidate, mixed(facts.metrics).get(model_bundle.HOLDOUT) or {}, limits),
+        *_limits(held.candidate, facts.metrics.mix.holdout.candidate, limits),
         ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
         ["index recall", number(figures.get("index_recall"), 4), _limit(target, "≥ {:g}")],
         ["items", count(figures.get("items")), _limit(limits.get("max_corpus_change"), "±{:.0%}")],
@@ -57,18 +52,17 @@ def verdict(facts: Facts) -> Section:
 
 
 def _limits(
-    two_tower: Mapping[str, Any], mix: Mapping[str, Any], limits: Mapping[str, Any]
+    two_tower: Measures | None, mix: Measures | None, limits: Mapping[str, Any]
 ) -> Iterator[list[str]]:
     """What has floors and ceilings, of the two-tower and then of the mix, where that was
     measured.
     """
     for kind, sign in (("floors", "≥"), ("ceilings", "≤")):
         of_both = limits.get(kind, {})
-        for name, limit in of_both.items():
-            if not name.startswith(OF_MIX):
-                yield [name, measured(two_tower, name), f"{sign} {limit:g}"]
-        for name, limit in of_mix(of_both).items() if mix.get("candidate") else ():
-            yield [f"{name} of the mix", measured(mix["candidate"], name), f"{sign} {limit:g}"]
+        for name, limit in two_tower_limits(of_both).items():
+            yield [name, measured(two_tower, name), f"{sign} {limit:g}"]
+        for name, limit in mix_limits(of_both).items() if mix else ():
+            yield [f"{name} of the mix", measured(mix, name), f"{sign} {limit:g}"]
 
 
 def _mix(mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -131,16 +125,17 @@ def _limit(value: float | None, form: str) -> str:
 
 def change_told(facts: Facts) -> str:
     """The relative change of the gate's measure from the version before, with its interval."""
-    return _change(change_of(facts))
+    found = facts.metrics.holdout.change_of(facts.metric)
+    return _change_text(found.change, found.low, found.high)
 
 
 def _change(found: Mapping[str, float]) -> str:
-    span = (
-        f" ({change(found['low'])} to {change(found['high'])})"
-        if found.get("low") is not None
-        else ""
-    )
-    return change(found.get("change")) + span
+    return _change_text(found.get("change"), found.get("low"), found.get("high"))
+
+
+def _change_text(relative: float | None, low: float | None, high: float | None) -> str:
+    span = f" ({change(low)} to {change(high)})" if low is not None else ""
+    return change(relative) + span
 
 
 def changes(facts: Facts) -> Section:

@@ -1,16 +1,14 @@
 """What lists were measured on, out of metrics.json."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import LISTS, count
-from twinspire_core.contracts import model_bundle
-
-Measures = Mapping[str, Any]
+from twinspire_core.contracts.measures import Measures
 
 
-class Listed(NamedTuple):
+class MeasuredLists(NamedTuple):
     """Lists of one make, measured.
 
     Attributes:
@@ -35,7 +33,7 @@ class EvaluatedSet(NamedTuple):
 
     title: str
     text: str
-    lists: list[Listed]
+    lists: list[MeasuredLists]
 
     @property
     def of_model(self) -> bool:
@@ -45,58 +43,40 @@ class EvaluatedSet(NamedTuple):
 
 def on_the_day(facts: Facts) -> EvaluatedSet:
     """The parent on all users of the day, before anything was trained on it."""
-    asked = facts.metrics.get(model_bundle.PROGRESSIVE)
-    own = [Listed("two_tower", "two-tower of the day before", asked)] if asked else []
-    if asked and (mix := mixed(facts.metrics).get(model_bundle.PROGRESSIVE)):
-        own.append(Listed("mix", "its mix of sources", mix))
+    metrics = facts.metrics
+    lists = []
+    if metrics.progressive:
+        label = "two-tower of the day before"
+        lists.append(MeasuredLists("two_tower", label, metrics.progressive))
+        if metrics.mix.progressive:
+            lists.append(MeasuredLists("mix", "its mix of sources", metrics.mix.progressive))
     text = (
         f"All users of {facts.manifest.date} with a past, asked as the day began, of lists that"
         " never saw the day."
     )
-    return EvaluatedSet("the day", text, own + baselines(facts.metrics.get(model_bundle.BASELINES)))
+    return EvaluatedSet("the day", text, lists + baselines(metrics.baselines))
 
 
 def held_out(facts: Facts) -> EvaluatedSet:
     """This version and its parent on users that no version was trained on."""
-    held = facts.metrics.get(model_bundle.HOLDOUT) or {}
-    named = (
-        ("two_tower", "this version", "candidate"),
-        ("parent", "the version before", "baseline"),
-    )
-    own = [Listed(colour, label, held[key]) for colour, label, key in named if held.get(key)]
-    mix = mixed(facts.metrics).get(model_bundle.HOLDOUT) or {}
-    # Of users of several days it is not measured
-    if mix.get("candidate") and mix["users"] == held.get("users"):
-        own.insert(1, Listed("mix", "its mix of sources", mix["candidate"]))
-    days = f"of {held['days']} days" if held.get("days", 1) > 1 else f"of {facts.manifest.date}"
-    text = (
-        f"{count(held.get('users'))} users {days}, whose events of the day no version is"
-        " trained on."
-    )
-    return EvaluatedSet("held-out users", text, own + baselines(held.get("baselines")))
+    held = facts.metrics.holdout
+    lists = []
+    if held.candidate:
+        lists.append(MeasuredLists("two_tower", "this version", held.candidate))
+    if fused := facts.metrics.comparable_fusion:
+        lists.append(MeasuredLists("mix", "its mix of sources", fused))
+    if held.baseline:
+        lists.append(MeasuredLists("parent", "the version before", held.baseline))
+    days = f"of {held.days} days" if held.days > 1 else f"of {facts.manifest.date}"
+    text = f"{count(held.users)} users {days}, whose events of the day no version is trained on."
+    return EvaluatedSet("held-out users", text, lists + baselines(held.baselines))
 
 
-def baselines(lists: Mapping[str, Measures] | None) -> list[Listed]:
+def baselines(lists: Mapping[str, Measures]) -> list[MeasuredLists]:
     """The lists that need no model."""
-    return [
-        Listed(name, called(name), measures) for name, measures in (lists or {}).items() if measures
-    ]
-
-
-def mixed(metrics: Measures) -> Measures:
-    """What was measured of the mix of sources, as twinspire_core/contracts/model_bundle.py says."""
-    return metrics.get(model_bundle.MIX) or {}
+    return [MeasuredLists(name, called(name), measures) for name, measures in lists.items()]
 
 
 def called(name: str) -> str:
     """What people are told that a list is."""
     return LISTS.get(name, name.replace("_", " "))
-
-
-def change_of(facts: Facts) -> Mapping[str, float]:
-    """How the gate's measure differs from the version before: `change`, and perhaps `low` and
-    `high`.
-    """
-    return ((facts.metrics.get(model_bundle.HOLDOUT) or {}).get("change") or {}).get(
-        facts.metric
-    ) or {}

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
 
@@ -28,13 +30,13 @@ class Day:
 
     Attributes:
       status: `live`, `accepted`, `refused` or `rolled back`; `this` is the one reported on.
-      metrics: its metrics.json.
+      metrics: what was measured on it.
     """
 
     day: date
     version: str
     status: str
-    metrics: Mapping[str, Any]
+    metrics: DayMetrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +62,9 @@ class Facts:
       metric: the measure that the gate judges, such as `recall@50`.
       k: its list length.
       user_store: whether users may be named.
-      metrics, gate, index: what the version's files of these names hold.
-      mix: its mix.json; empty without one.
+      metrics: what was measured on the day.
+      gate, index: what the version's files of these names hold.
+      mix: weights of the fused lists; None where the two-tower is served alone.
       speed: timings.json of the index stage; empty if that is gone.
       data: report.json of the features stage; empty if that is gone.
       examples: lists to look at; empty where the train attempt has none.
@@ -74,10 +77,10 @@ class Facts:
     metric: str
     k: int
     user_store: bool
-    metrics: Mapping[str, Any]
+    metrics: DayMetrics
     gate: Mapping[str, Any]
     index: Mapping[str, Any]
-    mix: Mapping[str, Any]
+    mix: FusionFile | None
     speed: Mapping[str, Any]
     data: Mapping[str, Any]
     examples: list[dict[str, Any]]
@@ -96,7 +99,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
       versions: those published before.
     """
     metric = ctx.pipeline.gate.metric
-    metrics = json.loads((staged / model_bundle.METRICS).read_bytes())
+    metrics = DayMetrics.read(staged)
     return Facts(
         manifest=described,
         metric=metric,
@@ -105,9 +108,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         metrics=metrics,
         gate=json.loads((staged / "gate.json").read_bytes()),
         index=json.loads((staged / "index.json").read_bytes()),
-        mix=json.loads((staged / "mix.json").read_bytes())
-        if (staged / "mix.json").exists()
-        else {},
+        mix=FusionFile.find(staged),
         speed=_json(ctx, "index", attempts.TIMINGS, {}),
         data=_json(ctx, "features", feature_schema.REPORT, {}),
         examples=_json(ctx, "train", model_bundle.EXAMPLES, []),
@@ -136,9 +137,7 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
 
     def read(one: Status) -> Day | None:
         with suppress(FileNotFoundError):  # it was pruned since it was listed
-            metrics = json.loads(
-                storage.read_bytes(versions.place(one.version, model_bundle.METRICS))
-            )
+            metrics = DayMetrics.read(versions.folder(one.version))
             return Day(one.date, one.version, one.status, metrics)
         return None
 

@@ -7,10 +7,10 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined, Template
 
 from index_builder.report import changes, day_data, examples, quality, search, training, trend
-from index_builder.report.evaluation_sets import called, mixed
+from index_builder.report.evaluation_sets import called
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Card, count, number, share
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.measures import value_of
 
 _PARTS = (
     trend.trend,
@@ -55,22 +55,21 @@ def _template() -> Template:
 
 
 def _cards(facts: Facts) -> Iterator[Card]:
-    held = facts.metrics.get(model_bundle.HOLDOUT) or {}
-    asked = facts.metrics.get(model_bundle.PROGRESSIVE) or {}
+    held = facts.metrics.holdout
+    on_the_day = facts.metrics.progressive
     yield Card(
         f"{facts.metric} on the day, by the version of the day before",
-        number(asked.get(facts.metric)),
-        _beside(facts) if asked else "no version was there before",
+        number(value_of(on_the_day, facts.metric)),
+        _beside(facts) if on_the_day else "no version was there before",
     )
-    before = held.get("baseline")
     yield Card(
         f"{facts.metric} of held-out users, this version",
-        number((held.get("candidate") or {}).get(facts.metric)),
-        f"{changes.change_told(facts)} from {number(before.get(facts.metric))}"
-        if before
+        number(value_of(held.candidate, facts.metric)),
+        f"{changes.change_told(facts)} from {number(held.baseline.value(facts.metric))}"
+        if held.baseline
         else "nothing to compare with",
     )
-    coverage = (held.get("candidate") or {}).get(f"coverage@{facts.k}")
+    coverage = value_of(held.candidate, f"coverage@{facts.k}")
     yield Card(
         f"items reached, first {facts.k}",
         share(coverage),
@@ -87,16 +86,15 @@ def _beside(facts: Facts) -> str:
     """What to hold the two-tower's figure against: the mix that it is a part of, the best
     baseline.
     """
-    mix = mixed(facts.metrics).get(model_bundle.PROGRESSIVE)
-    return (f"its mix {number(mix.get(facts.metric))}; " if mix else "") + _best_baseline(facts)
+    fused = facts.metrics.mix.progressive
+    own = f"its mix {number(fused.value(facts.metric))}; " if fused else ""
+    return own + _best_baseline(facts)
 
 
 def _best_baseline(facts: Facts) -> str:
-    lists = [
-        (m.get(facts.metric), name)
-        for name, m in (facts.metrics.get(model_bundle.BASELINES) or {}).items()
-    ]
-    known = [(value, name) for value, name in lists if value is not None]
+    baselines = facts.metrics.baselines
+    values = [(measures.value(facts.metric), name) for name, measures in baselines.items()]
+    known = [(value, name) for value, name in values if value is not None]
     if not known:
         return "no baseline was measured"
     value, name = max(known)

@@ -1,13 +1,13 @@
 """How good the lists are: side by side, source by source, slice by slice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.evaluation_sets import (
     EvaluatedSet,
-    Listed,
+    MeasuredLists,
     baselines,
     called,
     held_out,
@@ -25,7 +25,8 @@ from index_builder.report.report_blocks import (
     number,
     share,
 )
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.measures import SliceMeasures
+from twinspire_core.metrics.measure_names import key
 
 _VARIETY = {
     "coverage": "items reached",
@@ -38,14 +39,13 @@ _VARIETY = {
 def lists(facts: Facts) -> Section:
     """Every list that was measured, by several measures."""
     exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
-    held = facts.metrics.get(model_bundle.HOLDOUT) or {}
     text = [
         "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
         " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
         " common. Popular share: of the few items that have half of all earlier events between"
         " them."
     ]
-    if not held.get("baseline"):
+    if facts.metrics.holdout.baseline is None:
         text.append("There is no version before this one to compare with.")
     tables = [table for exam in exams for table in (_found(exam), _variety(exam))]
     return Section(
@@ -59,10 +59,10 @@ def lists(facts: Facts) -> Section:
 def _ks(exam: EvaluatedSet) -> list[int]:
     return sorted(
         {
-            int(n.partition("@")[2])
-            for m in exam.lists
-            for n in m.measures
-            if n.startswith("recall@")
+            int(name.partition("@")[2])
+            for one in exam.lists
+            for name in one.measures.values
+            if name.startswith("recall@")
         }
     )
 
@@ -79,7 +79,7 @@ def _found(exam: EvaluatedSet) -> Table:
     return Table(
         head=["", *names.values()],
         rows=[
-            [one.label, *(number(one.measures.get(name)) for name in names)] for one in exam.lists
+            [one.label, *(number(one.measures.value(name)) for name in names)] for one in exam.lists
         ],
         caption=f"What is found: {exam.title}. {exam.text}",
         strong=_own(exam),
@@ -91,7 +91,7 @@ def _variety(exam: EvaluatedSet) -> Table:
     return Table(
         head=["", *_VARIETY.values()],
         rows=[
-            [one.label, *(share(one.measures.get(f"{name}@{k}")) for name in _VARIETY)]
+            [one.label, *(share(one.measures.value(f"{name}@{k}")) for name in _VARIETY)]
             for one in exam.lists
         ],
         caption=f"How varied the first {k} are: {exam.title}. {exam.text}",
@@ -103,9 +103,9 @@ def _fresh(exams: list[EvaluatedSet]) -> Iterator[Table]:
     """The same without what the user had before."""
     for exam in exams:
         found = [
-            one._replace(measures=one.measures["excluded"])
+            one._replace(measures=one.measures.excluded)
             for one in exam.lists
-            if one.measures.get("excluded")
+            if one.measures.excluded
         ]
         if found:
             caption = f"What is found without items that the user had before: {exam.title}"
@@ -113,24 +113,21 @@ def _fresh(exams: list[EvaluatedSet]) -> Iterator[Table]:
 
 
 def _next_click(facts: Facts) -> Iterator[Table]:
-    clicks = facts.metrics.get(model_bundle.NEXT_CLICK) or {}
-    held = clicks.get(model_bundle.HOLDOUT) or {}
-    asked = [
-        ("two-tower of the day before, all events", clicks.get(model_bundle.PROGRESSIVE)),
-        *(
-            (f"{one.label}, all events", one.measures)
-            for one in baselines(clicks.get(model_bundle.BASELINES))
-        ),
-        ("this version, held-out users", held.get("candidate")),
-        ("the version before, held-out users", held.get("baseline")),
+    clicks = facts.metrics.next_click
+    lists = [
+        ("two-tower of the day before, all events", clicks.progressive),
+        *((f"{one.label}, all events", one.measures) for one in baselines(clicks.baselines)),
+        ("this version, held-out users", clicks.holdout.candidate),
+        ("the version before, held-out users", clicks.holdout.baseline),
     ]
-    known = [(label, measures) for label, measures in asked if measures]
-    names = [name for name in (known[0][1] if known else {}) if name.startswith("recall@")]
+    known = [(label, measures) for label, measures in lists if measures]
+    first = known[0][1].values if known else {}
+    names = [name for name in first if name.startswith("recall@")]
     if names:
         yield Table(
             head=["", *names],
             rows=[
-                [label, *(number(measures.get(name)) for name in names)]
+                [label, *(number(measures.value(name)) for name in names)]
                 for label, measures in known
             ],
             caption="The next click: one query per event, with all that happened before it",
@@ -160,30 +157,32 @@ def sources(facts: Facts) -> Section:
 
 def _weights(facts: Facts) -> Table:
     """How this version mixes its sources."""
-    weights = facts.mix.get("weights") or {}
-    if not weights:
+    mix = facts.mix
+    if mix is None:
         return Table(
             head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix."
         )
-    fitted = facts.mix["fitted"].get("day", facts.manifest.date)
+    fitted = mix.fitted.day or facts.manifest.date
     # Told a row per source, so that a phone has room for it.
     rows = [
-        [called(name), *(number(row[name], 2) for row in weights.values())]
-        for name in facts.mix["sources"]
+        [called(name), *(number(row[name], 2) for row in mix.weights.values())]
+        for name in mix.sources
     ]
     caption = (
         "Weights of the sources in the mix that this version serves, by the user’s earlier events;"
         f" of {fitted}"
     )
     return Table(
-        head=["source", *(name.replace("-", "–") for name in weights)], rows=rows, caption=caption
+        head=["source", *(name.replace("-", "–") for name in mix.weights)],
+        rows=rows,
+        caption=caption,
     )
 
 
-def _sources(facts: Facts, listed: list[Listed]) -> Figure:
-    listed = sorted(listed, key=lambda one: -(one.measures.get(facts.metric) or 0))
+def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:
+    listed = sorted(listed, key=lambda one: -(one.measures.value(facts.metric) or 0))
     names = [called(one.colour) for one in listed]
-    values = [one.measures.get(facts.metric) for one in listed]
+    values = [one.measures.value(facts.metric) for one in listed]
     spans = [interval(one.measures, facts.metric) for one in listed]
     rows = [
         [name, measured(one.measures, facts.metric)]
@@ -207,7 +206,7 @@ def _sources(facts: Facts, listed: list[Listed]) -> Figure:
 def slices(facts: Facts) -> Section:
     """Recall by slice of users and of items."""
     exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
-    sliced = [one for one in exam.lists if one.measures.get("slices")]
+    sliced = [one for one in exam.lists if one.measures.slices]
     text = [
         (
             "Users and items are told apart by their events before the day; 0 is new. The farther"
@@ -228,26 +227,29 @@ def slices(facts: Facts) -> Section:
     )
 
 
-def _sliced(facts: Facts, listed: list[Listed], side: str) -> Figure:
-    first = listed[0].measures["slices"][side]
-    names, one_of, counted = (
-        [n for n in first if n != "outside"],
-        side[:-1],
-        "users" if side == "users" else "true",
-    )
+def _slices_of(lists: MeasuredLists, side: str) -> Mapping[str, SliceMeasures]:
+    return lists.measures.slices.on_side(side) if lists.measures.slices else {}
+
+
+def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
+    first = _slices_of(listed[0], side)
+    names = [name for name in first if name != "outside"]
+    one_of = side.removesuffix("s")
+    counted = "users" if side == "users" else "true"
+    counts = [getattr(first[name], counted) for name in names]
     series = [
         Series(
             colour=one.colour,
-            values=[one.measures["slices"][side].get(n, {}).get(facts.metric) for n in names],
-            spans=[interval(one.measures, f"{facts.metric}/{side}:{n}") for n in names],
+            values=[one.measures.value(key(facts.metric, side, n)) for n in names],
+            spans=[interval(one.measures, key(facts.metric, side, n)) for n in names],
         )
         for one in listed
     ]
     rows = [
-        [n, count(first[n].get(counted)), *(number(one.values[place]) for one in series)]
+        [n, count(counts[place]), *(number(one.values[place]) for one in series)]
         for place, n in enumerate(names)
     ]
-    outside = first.get("outside", {}).get("true")
+    outside = first["outside"].true if "outside" in first else None
     told = "; ".join(
         f"{n} {number(value)}" for n, value in zip(names, series[0].values, strict=True)
     )

@@ -1,10 +1,9 @@
 """What a part of the report consists of. The template knows these types and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from twinspire_core.metrics.measure_names import part
+from twinspire_core.contracts.measures import Measures, value_of
 
 NONE = "–"
 """Stands where there is no figure."""
@@ -165,16 +164,15 @@ def change(value: float | None) -> str:
     return NONE if value is None else f"{value:+.1%}".replace("-", "−")
 
 
-def interval(measures: Mapping[str, Any] | None, name: str) -> tuple[float, float] | None:
+def interval(measures: Measures | None, name: str) -> tuple[float, float] | None:
     """The interval of a measure, where there is one."""
-    found = ((measures or {}).get("intervals") or {}).get(name)
-    return (float(found[0]), float(found[1])) if found else None
+    return measures.intervals.get(name) if measures else None
 
 
-def measured(measures: Mapping[str, Any] | None, name: str) -> str:
+def measured(measures: Measures | None, name: str) -> str:
     """A measure, also of a slice as in `recall@50/users:0`, with its interval where there is
     one.
     """
-    span, (where, measure) = interval(measures, name), part(measures, name)
-    value = number(where.get(measure))
+    value = number(value_of(measures, name))
+    span = interval(measures, name)
     return f"{value} ({number(span[0])}–{number(span[1])})" if span else value

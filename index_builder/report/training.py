@@ -2,8 +2,7 @@
 have.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
@@ -18,73 +17,71 @@ from index_builder.report.report_blocks import (
     number,
     share,
 )
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import (
+    AuxiliaryFigures,
+    FrequencyFigures,
+    PopularityFigures,
+)
 
 _POPULARITY = {**LISTS, "uncorrected": "two-tower, correction taken out"}
 
 
 def learning(facts: Facts) -> Section:
     """The learning curve."""
-    train = facts.metrics.get(model_bundle.TRAIN) or {}
-    loss = train.get("loss") or []
-    days = (
-        f"{count(train.get('days'))} days, {train.get('first_day')} to {train.get('last_day')}"
-        if train.get("days", 1) > 1
-        else f"the events of {train.get('last_day', facts.manifest.date)}"
-    )
+    train = facts.metrics.train
+    if train.days > 1:
+        days = f"{count(train.days)} days, {train.first_day} to {train.last_day}"
+    else:
+        days = f"the events of {train.last_day or facts.manifest.date}"
     begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
     text = [
-        f"Trained {begun} on {days}: {count(train.get('rows'))} examples in"
-        f" {count(train.get('steps'))} steps."
+        f"Trained {begun} on {days}: {count(train.rows)} examples in {count(train.steps)} steps."
     ]
-    text += _labels(facts.metrics.get(model_bundle.AUXILIARY))
-    if train.get("warning"):
-        text.append(f"Warning: {train['warning']}")
-    if not loss:
+    text += _labels(facts.metrics.auxiliary)
+    if train.warning:
+        text.append(f"Warning: {train.warning}")
+    if not train.loss:
         text.append("There is no curve: training took no step.")
     return Section(
         anchor="learning",
         title="Learning",
         text=text,
-        figures=[_loss(loss)] if loss else [],
+        figures=[_loss(train.loss)] if train.loss else [],
         half=True,
     )
 
 
-def _labels(found: dict[str, Any] | None) -> list[str]:
+def _labels(head: AuxiliaryFigures | None) -> list[str]:
     """How well a second objective was learned, a sentence per set of labels; nothing without
     one.
     """
-    if not found:
+    if head is None:
         return []
     text = [
-        f"Beside it, a head learned from {count(found['labels'])} labels; their mean is"
-        f" {number(found['mean'])}."
+        f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
+        f" {number(head.mean)}."
     ]
-    asked = {
-        model_bundle.HOLDOUT: "users held out",
-        model_bundle.PROGRESSIVE: "the day, by the version before it",
-    }
-    name, error = (
-        ("log_loss", "log loss")
-        if found["loss"] == "logistic"
-        else ("rmse", "root mean square error")
-    )
-    for key, whose in asked.items():
-        if told := found[key]:
-            of_pairs = (
-                f" Of a label 1 and a label 0, the former is higher in {share(told['auc'])}."
-                if "auc" in told
-                else ""
-            )
-            text.append(
-                f"Labels of {whose} ({count(told['labels'])}): {error} {number(told[name])}; always"
-                f" saying the mean, {number(told[f'{name}_of_mean'])}.{of_pairs}"
-            )
+    if head.loss == "logistic":
+        name, error = "log_loss", "log loss"
+    else:
+        name, error = "rmse", "root mean square error"
+    for errors, whose in (
+        (head.holdout, "users held out"),
+        (head.progressive, "the day, by the version before it"),
+    ):
+        if errors is None:
+            continue
+        text.append(
+            f"Labels of {whose} ({count(errors.labels)}): {error} {number(errors.value(name))};"
+            f" always saying the mean, {number(errors.value(f'{name}_of_mean'))}."
+        )
+        auc = errors.value("auc")
+        if auc is not None:
+            text[-1] += f" Of a label 1 and a label 0, the former is higher in {share(auc)}."
     return text
 
 
-def _loss(loss: list[list[float]]) -> Figure:
+def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
     steps, nats = zip(*loss, strict=True)
     few = loss[:: max(1, len(loss) // 10)]
     return Figure(
@@ -109,9 +106,9 @@ def _loss(loss: list[list[float]]) -> Figure:
 
 def popularity(facts: Facts) -> Section:
     """How popular the recommended items are, beside those that were taken."""
-    found = facts.metrics.get(model_bundle.POPULARITY)
+    found = facts.metrics.popularity
     title, anchor = "Popularity: offered and taken", "popularity"
-    if not found or not sum(found["clicks"]):
+    if found is None or not sum(found.clicks):
         text = [
             "This was not measured: no user was held out, or none of their items was in the"
             " catalogue."
@@ -125,7 +122,7 @@ def popularity(facts: Facts) -> Section:
             " items as popular as those that were taken."
         ),
     ]
-    if "uncorrected" in found["lists"]:
+    if "uncorrected" in found.lists:
         text.append(
             "“Correction taken out” is estimated, not trained: this model’s own scores less log q,"
             " which is what a softmax over in-batch negatives learns of the items that it meets,"
@@ -134,9 +131,9 @@ def popularity(facts: Facts) -> Section:
     return Section(anchor=anchor, title=title, text=text, figures=[_popularity(found)], half=True)
 
 
-def _popularity(found: dict[str, Any]) -> Figure:
-    names = [*(str(n + 1) for n in range(len(found["items"]) - 1)), "none"]
-    lists = [(name, shares) for name, shares in found["lists"].items() if sum(shares)]
+def _popularity(found: PopularityFigures) -> Figure:
+    names = [*(str(n + 1) for n in range(len(found.items) - 1)), "none"]
+    lists = [(name, shares) for name, shares in found.lists.items() if sum(shares)]
     series = [
         Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix"))
         for name, shares in lists
@@ -145,25 +142,25 @@ def _popularity(found: dict[str, Any]) -> Figure:
     rows = [
         [
             name,
-            count(found["items"][n]),
-            share(found["clicks"][n]),
+            count(found.items[n]),
+            share(found.clicks[n]),
             *(share(shares[n]) for _, shares in lists),
         ]
         for n, name in enumerate(names)
     ]
     tops = "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[0])}" for name, shares in lists)
     return Figure(
-        title=f"Shares of the first {found['k']} recommended, and of what was taken",
+        title=f"Shares of the first {found.k} recommended, and of what was taken",
         svg=charts.groups(
             "popularity",
             names,
-            Series(colour="clicks", values=found["clicks"]),
+            Series(colour="clicks", values=found.clicks),
             series,
             ("groups of items, most popular first", "share of items listed, or taken"),
         ),
         alt=(
-            f"In the most popular group: taken {share(found['clicks'][0])}; {tops}. In the group"
-            f" without events: taken {share(found['clicks'][-1])}; "
+            f"In the most popular group: taken {share(found.clicks[0])}; {tops}. In the group"
+            f" without events: taken {share(found.clicks[-1])}; "
         )
         + "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[-1])}" for name, shares in lists),
         caption="Held-out users of the day, by this version.",
@@ -184,12 +181,12 @@ def _popularity(found: dict[str, Any]) -> Figure:
 
 def frequency(facts: Facts) -> Section:
     """The streaming estimate against the day's true shares."""
-    found = facts.metrics.get(model_bundle.FREQUENCY)
+    found = facts.metrics.frequency
     title, anchor = "Frequencies: estimated and true", "frequency"
-    if not found or not found["pairs"]:
+    if found is None or not found.pairs:
         text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
         return Section(anchor=anchor, title=title, text=text, half=True)
-    true, estimated = zip(*found["pairs"], strict=True)
+    true, estimated = zip(*found.pairs, strict=True)
     text = [
         (
             "The correction takes out how often an item is drawn. This is what the streaming"
@@ -197,14 +194,14 @@ def frequency(facts: Facts) -> Section:
             f" {_factor(found)}"
         ),
     ]
-    few = found["pairs"][:: max(1, len(true) // 10)]
+    few = found.pairs[:: max(1, len(true) // 10)]
     figure = Figure(
         title="Share of the day’s training rows",
         svg=charts.against(
             "frequency", true, estimated, ("true share of the day", "estimated share")
         ),
         alt=(
-            f"Points along the diagonal: {len(true)} of {count(found['items'])} items, true shares"
+            f"Points along the diagonal: {len(true)} of {count(found.items)} items, true shares"
             f" from {share(min(true), 4)} to {share(max(true), 2)}. {_factor(found)}"
         ),
         caption=(
@@ -215,16 +212,16 @@ def frequency(facts: Facts) -> Section:
         table=Table(
             head=["true", "estimated", "ratio"],
             rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
-            caption=f"Some of {count(found['items'])} items, most frequent first",
+            caption=f"Some of {count(found.items)} items, most frequent first",
         ),
     )
     return Section(anchor=anchor, title=title, text=text, figures=[figure], half=True)
 
 
-def _factor(found: Mapping[str, Any]) -> str:
-    if found["factor"] is None:
-        return f"No item was met {found['known']} times, so that its true frequency would be known."
+def _factor(found: FrequencyFigures) -> str:
+    if found.factor is None:
+        return f"No item was met {found.known} times, so that its true frequency would be known."
     return (
-        f"For items met {found['known']} times or more it is off by a factor of"
-        f" {found['factor']:.2f}, taking the mean over their rows."
+        f"For items met {found.known} times or more it is off by a factor of"
+        f" {found.factor:.2f}, taking the mean over their rows."
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.evaluation_sets import Measures, called, mixed
+from index_builder.report.evaluation_sets import called
 from index_builder.report.facts import Day, Facts
 from index_builder.report.report_blocks import (
     Figure,
@@ -15,12 +15,12 @@ from index_builder.report.report_blocks import (
     measured,
     number,
 )
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.measures import Measures, value_of
 
 
 def trend(facts: Facts) -> Section:
     """Each day's figures, with those of the lists that need no model."""
-    known = [day for day in facts.days if day.metrics.get(model_bundle.PROGRESSIVE)]
+    known = [day for day in facts.days if day.metrics.progressive]
     text = [
         f"{facts.metric} of each day, by the version of the day before: it never saw the day. This"
         " is what users would have got, from the mix of sources where there is one, and the"
@@ -43,16 +43,17 @@ def trend(facts: Facts) -> Section:
 
 
 def _progressive(facts: Facts, days: list[Day]) -> Figure:
-    series = [
-        _series("two_tower", [d.metrics[model_bundle.PROGRESSIVE] for d in days], facts.metric)
-    ]
+    series = [_series("two_tower", [day.metrics.progressive for day in days], facts.metric)]
     marks = [Mark("two_tower", "two-tower of the day before")]
-    if any(map(_mix, days)):
-        series.append(_series("mix", [_mix(day) for day in days], facts.metric))
+    if any(day.metrics.mix.progressive for day in days):
+        fused = [day.metrics.mix.progressive for day in days]
+        series.append(_series("mix", fused, facts.metric))
         marks.append(Mark("mix", "its mix of sources"))
     for name in _names(days):
         series.append(
-            _series(name, [_baseline(day, name) for day in days], facts.metric, dashed=True)
+            _series(
+                name, [day.metrics.baselines.get(name) for day in days], facts.metric, dashed=True
+            )
         )
         marks.append(Mark(name, called(name), "dash"))
     last = "; ".join(
@@ -72,68 +73,60 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
 
 
 def _names(days: list[Day]) -> list[str]:
-    return list(
-        dict.fromkeys(
-            name for day in days for name in day.metrics.get(model_bundle.BASELINES) or {}
-        )
-    )
-
-
-def _mix(day: Day) -> Measures | None:
-    return mixed(day.metrics).get(model_bundle.PROGRESSIVE)
-
-
-def _baseline(day: Day, name: str) -> Measures | None:
-    return (day.metrics.get(model_bundle.BASELINES) or {}).get(name)
+    """The lists that need no model, of all days, each once."""
+    return list(dict.fromkeys(name for day in days for name in day.metrics.baselines))
 
 
 def _series(colour: str, lists: list[Measures | None], metric: str, dashed: bool = False) -> Series:
-    values = [m.get(metric) if m else None for m in lists]
+    values = [value_of(measures, metric) for measures in lists]
     # Bands of all lists would hide one another; the table has the baselines' figures.
-    spans = [] if dashed else [interval(m, metric) for m in lists]
+    spans = [] if dashed else [interval(measures, metric) for measures in lists]
     return Series(colour=colour, values=values, spans=spans, dashed=dashed)
 
 
 def _table(facts: Facts, days: list[Day]) -> Table:
-    names = _names(days)
+    head = ["day", "two-tower"]
+    columns = [[day.metrics.progressive for day in days]]
+    if any(day.metrics.mix.progressive for day in days):
+        head.append("mix")
+        columns.append([day.metrics.mix.progressive for day in days])
+    for name in _names(days):
+        head.append(called(name))
+        columns.append([day.metrics.baselines.get(name) for day in days])
     rows = [
-        [
-            str(day.day),
-            number(day.metrics[model_bundle.PROGRESSIVE].get(facts.metric)),
-            *([number((_mix(day) or {}).get(facts.metric))] if any(map(_mix, days)) else []),
-            *(number((_baseline(day, name) or {}).get(facts.metric)) for name in names),
-        ]
-        for day in reversed(days)
+        [str(day.day), *(number(value_of(measures, facts.metric)) for measures in row)]
+        for day, *row in zip(days, *columns, strict=True)
     ]
     return Table(
-        head=["day", "two-tower", *(["mix"] if any(map(_mix, days)) else []), *map(called, names)],
-        rows=rows,
+        head=head,
+        rows=rows[::-1],
         caption=f"{facts.metric}, the newest day first",
     )
 
 
 def _held_out(facts: Facts) -> Iterator[Figure]:
     """Each day's version beside its parent on the held-out users: what a day of training brings."""
-    held = [(day, day.metrics.get(model_bundle.HOLDOUT) or {}) for day in facts.days]
-    days = [(day, h) for day, h in held if h.get("candidate")]
+    days = [day for day in facts.days if day.metrics.holdout.candidate]
     if len(days) < 2:
         return
     series = [
-        _series("two_tower", [h["candidate"] for _, h in days], facts.metric),
-        _series("parent", [h.get("baseline") for _, h in days], facts.metric, dashed=True),
+        _series("two_tower", [day.metrics.holdout.candidate for day in days], facts.metric),
+        _series(
+            "parent", [day.metrics.holdout.baseline for day in days], facts.metric, dashed=True
+        ),
     ]
     rows = [
         [
             str(day.day),
-            measured(h["candidate"], facts.metric),
-            measured(h.get("baseline"), facts.metric),
+            measured(day.metrics.holdout.candidate, facts.metric),
+            measured(day.metrics.holdout.baseline, facts.metric),
             day.status,
         ]
-        for day, h in reversed(days)
+        for day in reversed(days)
     ]
     yield Figure(
         title=f"{facts.metric} of held-out users, after training",
-        svg=charts.by_day("held-out", [day.day for day, _ in days], series, facts.metric),
+        svg=charts.by_day("held-out", [day.day for day in days], series, facts.metric),
         alt=(
             f"Lines over {len(days)} days. On the last day: the day's version"
             f" {number(series[0].values[-1])}, the version before it"

@@ -14,7 +14,7 @@ from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import FrequencyFigures, PopularityFigures
 from twinspire_core.metrics.ranking import is_first, top_k
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.sources.baselines import PAST
@@ -40,8 +40,8 @@ def draw(
     corpus: pa.Table,
     examples: pa.Table,
     estimate: StreamingFrequency,
-) -> dict[str, Any]:
-    """What metrics.json holds for the report's figures.
+) -> tuple[PopularityFigures, FrequencyFigures | None]:
+    """What metrics.json holds for the report's figures: of popularity and of frequencies.
 
     Args:
       pipeline: its settings.
@@ -67,7 +67,8 @@ def draw(
         )
         shares = frequency(trained.column("_item"), lambda items: estimate.log_q(items).numpy())
     lists |= {name: by.kept for name, by in rank_baselines(split, k).items() if name != PAST}
-    return {model_bundle.POPULARITY: popularity(split, lists, k), model_bundle.FREQUENCY: shares}
+    popular = PopularityFigures(**popularity(split, lists, k))
+    return popular, FrequencyFigures(**shares) if shares else None
 
 
 def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -12,8 +12,6 @@ their ratio, unlike the measure, may be compared between days:
 It is measured on users of the day itself, where these are `gate.min_users` or more.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,16 +19,14 @@ import pyarrow.compute as pc
 from model.evaluation.evaluate import by_query, compare
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
-from twinspire_core.contracts import model_bundle
+from model.evaluation.tower_lists import Lift
+from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.ranking import means
 from twinspire_core.sources.baselines import same_for_all
 
 KEPT = 7
 """Days before whose leads a version's line remembers."""
-
-Lead = Mapping[str, Mapping[str, float]]
-"""By measure, what `measure_lift` tells."""
 
 
 def popular_today(
@@ -53,7 +49,7 @@ def popular_today(
 
 def measure_lift(
     ctx: StageContext, asked: EvaluationSet, ranked: RankedLists, today: np.ndarray
-) -> Lead | None:
+) -> Lift | None:
     """The lead of lists, by measure: `measure_lift` with its paired interval, `low` and `high`;
     `popular_today`, the measure of that list; and the number of users whose two lists `differ` in
     it. What that list finds nothing by is left out.
@@ -86,7 +82,7 @@ def measure_lift(
     }
 
 
-def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, float]]:
+def lifts_after(ctx: StageContext, own: Lift | None) -> Lift:
     """What the version of the day remembers: its line's leads of up to `KEPT` days before, and its
     own.
 
@@ -96,9 +92,8 @@ def lifts_after(ctx: StageContext, own: Lead | None) -> dict[str, dict[str, floa
 
     Returns: leads by day and measure.
     """
-    before = (
-        model_bundle.read_metrics(ctx.parent.home).get(model_bundle.LEADS, {}) if ctx.parent else {}
-    )
+    parent = DayMetrics.find(ctx.parent.home) if ctx.parent else None
+    before = parent.leads if parent else {}
     told = {name: x["lead"] for name, x in own.items()} if own else {}
     return {day: before[day] for day in sorted(before)[-KEPT:]} | (
         {str(ctx.day): told} if told else {}

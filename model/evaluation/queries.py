@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from model.item_fingerprint import fingerprint
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import StageContext
 
 HOLDOUT_DAYS = 7
@@ -216,7 +216,9 @@ def _of_parent(ctx: StageContext) -> Shares:
     if ctx.parent is None:
         return {}
     unknown = {str(day): 0.0 for day in _recent(ctx.day)}
-    return model_bundle.read_metrics(ctx.parent.home).get(model_bundle.SHARES, unknown)
+    parent = DayMetrics.find(ctx.parent.home)
+    recorded = parent.held_out_shares if parent else None
+    return unknown if recorded is None else recorded
 
 
 def _recent(day: date) -> list[date]:

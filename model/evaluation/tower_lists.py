@@ -15,9 +15,12 @@ from model.evaluation.evaluation_set import CLICKS, DAY, HELD, HELD_CLICKS, Eval
 from model.evaluation.ranked_lists import RankedLists, nearest, with_and_without
 from model.towers.auxiliary_head import LabelledClicks
 from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.search.ragged import Ragged
 
+Lift = Mapping[str, Mapping[str, float]]
+"""What `model.evaluation.popularity_lift.measure_lift` returns, by measure."""
 Towers = Mapping[str, Tower]
 """Both towers, by side."""
 
@@ -97,9 +100,9 @@ def metrics(
     after: Mapping[str, RankedLists],
     others: Mapping[str, Mapping[str, RankedLists]],
     ks: Sequence[int],
-) -> dict[str, Any]:
-    """What metrics.json tells of quality; twinspire_core/contracts/model_bundle.py says what the
-    keys mean.
+    lift: Lift | None,
+) -> DayMetrics:
+    """What metrics.json tells of quality, and no more of it.
 
     Args:
       exams: from `day_evaluation_sets`.
@@ -108,6 +111,7 @@ def metrics(
       after: this version's lists of those held out, likewise.
       others: further baselines by exam and name.
       ks: list lengths.
+      lift: how far this version is ahead of what was popular on the day, by measure.
     """
     before, after = (
         {name: x.first(max(ks)) for name, x in ranked.items()} for ranked in (before, after)
@@ -118,12 +122,13 @@ def metrics(
 
     def judged(name: str) -> dict[str, Any]:
         split = exams[name]
+        change = compare(split, after[name].kept, before[name].kept, ks) if before else None
         return {
             "users": split.users,
             "days": split.days,
             "candidate": measures(name, after),
             "baseline": measures(name, before),
-            "change": compare(split, after[name].kept, before[name].kept, ks) if before else None,
+            "change": change,
         }
 
     def without_model(name: str) -> dict[str, Measures]:
@@ -133,16 +138,16 @@ def metrics(
         }
         return {**evaluate_baselines(exams[name], ks), **more}
 
-    return {
-        model_bundle.PROGRESSIVE: measures(DAY, before),
-        model_bundle.BASELINES: without_model(DAY),
-        model_bundle.HOLDOUT: {**judged(HELD), "baselines": without_model(HELD)},
-        model_bundle.NEXT_CLICK: {
-            model_bundle.PROGRESSIVE: measures(CLICKS, before),
-            model_bundle.BASELINES: evaluate_baselines(exams[CLICKS], ks),
-            model_bundle.HOLDOUT: judged(HELD_CLICKS),
-        },
-    }
+    return DayMetrics(
+        progressive=measures(DAY, before),
+        baselines=without_model(DAY),
+        holdout=HeldOutMeasures(**judged(HELD), baselines=without_model(HELD), lead=lift),
+        next_click=NextClickMeasures(
+            progressive=measures(CLICKS, before),
+            baselines=evaluate_baselines(exams[CLICKS], ks),
+            holdout=HeldOutMeasures(**judged(HELD_CLICKS)),
+        ),
+    )
 
 
 def load(folder: Path) -> Tower:

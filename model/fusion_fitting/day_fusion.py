@@ -13,7 +13,6 @@ before D+1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +23,8 @@ from model.evaluation.evaluation_set import DAY, HELD, EvaluationSet, prepare_as
 from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.fusion_weights import MOST_USERS, fit_weights
 from model.fusion_fitting.source_lists import rank_fusion
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
 from twinspire_core.metrics import slices
@@ -80,14 +80,14 @@ class DayFusion:
         own_weights = iter(found)
         weights = [next(own_weights) if own else found[-1] for own in enough]
         names = slices.names(bounds)
-        fitted = {
-            "on": PROGRESSIVE if self.before else HELD_OUT,
-            "day": str(self.ctx.day),
-            "two_tower": self.ctx.parent.version if self.ctx.parent else None,
-            "metric": f"recall@{self._ks()[0]}",
-            "users": {name: len(rows) for name, rows in zip(names, chosen, strict=True)},
-            "own_weights": [name for name, own in zip(names, enough, strict=True) if own],
-        }
+        fitted = FittedOn(
+            on=PROGRESSIVE if self.before else HELD_OUT,
+            day=str(self.ctx.day),
+            two_tower=self.ctx.parent.version if self.ctx.parent else None,
+            metric=f"recall@{self._ks()[0]}",
+            users={name: len(rows) for name, rows in zip(names, chosen, strict=True)},
+            own_weights=[name for name, own in zip(names, enough, strict=True) if own],
+        )
         return Fusion(
             sources=settings.sources,
             bounds=bounds,
@@ -95,9 +95,8 @@ class DayFusion:
             fitted=fitted,
         )
 
-    def figures(self, mix: Fusion | None) -> dict[str, Any]:
-        """What metrics.json tells of mixes; twinspire_core/contracts/model_bundle.py says what the
-        keys mean.
+    def figures(self, mix: Fusion | None) -> FusionMeasures:
+        """What metrics.json tells of mixes.
 
         Args:
           mix: what `fit` returned.
@@ -108,7 +107,7 @@ class DayFusion:
         )
         new = (
             None
-            if mix and mix.fitted["on"] == HELD_OUT and mix.fitted["day"] == str(self.ctx.day)
+            if mix and mix.fitted.on == HELD_OUT and mix.fitted.day == str(self.ctx.day)
             else mix
         )
         candidate, baseline = (
@@ -123,20 +122,19 @@ class DayFusion:
         def measures(exam_of: EvaluationSet, ranked: RankedLists | None) -> Measures | None:
             return evaluate_ranked(exam_of, ranked, ks) if ranked else None
 
-        return {
-            model_bundle.PROGRESSIVE: measures(self.asked[DAY], day),
-            model_bundle.HOLDOUT: {
-                "users": today.users,
-                "candidate": measures(today, candidate),
-                "baseline": measures(today, baseline),
-                "change": (
-                    compare(today, candidate.kept, baseline.kept, ks)
-                    if candidate and baseline
-                    else None
-                ),
-            },
-            model_bundle.FITTED: mix.fitted if mix else None,
-        }
+        change = None
+        if candidate and baseline:
+            change = compare(today, candidate.kept, baseline.kept, ks)
+        return FusionMeasures(
+            progressive=measures(self.asked[DAY], day),
+            holdout=HeldOutMeasures(
+                users=today.users,
+                candidate=measures(today, candidate),
+                baseline=measures(today, baseline),
+                change=change,
+            ),
+            fitted=mix.fitted if mix else None,
+        )
 
     def _told(self) -> np.ndarray:
         """Which queries weights may be fitted on, [U] bool."""

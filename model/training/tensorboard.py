@@ -6,49 +6,40 @@ Steps count on from day to day, so that the folders of many days, side by side, 
 files carry clock times and the host's name in themselves and in their names: no digest covers them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
 
 
-def write_events(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_events(folder: Path, metrics: DayMetrics) -> None:
     """Writes event files.
 
     Args:
       folder: for TensorBoard; made if absent.
-      metrics: what metrics.json holds.
+      metrics: what was measured on the day.
     """
-    trained = metrics[model_bundle.TRAIN]
+    trained = metrics.train
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
-        for step, nats in trained["loss"]:
+        for step, nats in trained.loss:
             _scalar("train/loss", nats, step)
-        for step, loss in (metrics.get(model_bundle.AUXILIARY) or {}).get("curve", ()):
+        for step, loss in metrics.auxiliary.curve if metrics.auxiliary else ():
             _scalar("train/auxiliary", loss, step)
         for name, value in _measures(metrics):
-            _scalar(name, value, trained["total_steps"])
+            _scalar(name, value, trained.total_steps)
     writer.close()
 
 
-def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _measures(metrics: DayMetrics) -> Iterator[tuple[str, float]]:
     """Numbers by tag, as `progressive/recall@50`."""
-    held = metrics[model_bundle.HOLDOUT]
-    lists = {
-        model_bundle.PROGRESSIVE: metrics[model_bundle.PROGRESSIVE],
-        "held_out": held["candidate"],
-    }
-    lists |= {
-        f"{model_bundle.BASELINES}/{name}": measures
-        for name, measures in metrics[model_bundle.BASELINES].items()
-    }
+    lists = {"progressive": metrics.progressive, "held_out": metrics.holdout.candidate}
+    lists |= {f"baselines/{name}": measures for name, measures in metrics.baselines.items()}
     for which, measures in lists.items():
-        for name, value in (measures or {}).items():
-            if isinstance(value, float):
-                yield f"{which}/{name}", value
+        for name, value in measures.values.items() if measures else ():
+            yield f"{which}/{name}", value
 
 
 def _scalar(tag: str, value: float, step: int) -> None:

@@ -27,6 +27,7 @@ from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
@@ -63,20 +64,20 @@ class Trained:
     inherited: Head | None
     warning: str | None
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> TrainingFigures:
         """What metrics.json tells of training."""
-        told = self.learned
-        return {
-            "first_day": str(self.days[0]),
-            "last_day": str(self.days[-1]),
-            "days": len(self.days),
-            "rows": told.rows,
-            "steps": told.steps,
-            "total_steps": told.step,
-            "loss": told.curve,
-            "warning": self.warning,
-            "tables": {name: spec.rows for name, spec in self.model.layout.tables.items()},
-        }
+        learned = self.learned
+        return TrainingFigures(
+            first_day=str(self.days[0]),
+            last_day=str(self.days[-1]),
+            days=len(self.days),
+            rows=learned.rows,
+            steps=learned.steps,
+            total_steps=learned.step,
+            loss=learned.curve,
+            warning=self.warning,
+            tables={name: spec.rows for name, spec in self.model.layout.tables.items()},
+        )
 
     def auxiliary(self) -> dict[str, Any] | None:
         """What metrics.json tells of how the auxiliary head was trained; None without one."""

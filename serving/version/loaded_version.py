@@ -18,10 +18,10 @@ from twinspire_core.blocked_imports import light
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import manifest
 from twinspire_core.contracts.feature_schema import display_name
+from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData
-from twinspire_core.fusion.fuse import FILE as MIX
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import stored_index
@@ -101,7 +101,7 @@ class Version:
     @cached_property
     def mix(self) -> Fusion | None:
         """How sources are mixed; None in versions that carry none: the two-tower alone answers."""
-        place = self.home / MIX
+        place = self.home / FusionFile.FILE
         return Fusion.parse(place.read_bytes()) if place.exists() else None
 
     @cached_property

@@ -13,6 +13,7 @@ from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.stage_context import Parent, StageContext
 from twinspire_core.fusion.fuse import Fusion
 
@@ -146,7 +147,12 @@ def _train(folder, metrics):
     weights = np.ones((1, 2)) / 2
     fitted = {"on": "progressive", "day": "2024-05-01", "two_tower": "v0", "metric": "recall@50"}
     fitted |= {"users": {"0+": 500}, "own_weights": ["0+"]}
-    mix = Fusion(sources=("two_tower", "co_occurrence"), bounds=(), weights=weights, fitted=fitted)
+    mix = Fusion(
+        sources=("two_tower", "co_occurrence"),
+        bounds=(),
+        weights=weights,
+        fitted=FittedOn(**fitted),
+    )
     (folder / "mix.json").write_bytes(mix.dump())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "train": {"loss": []}}))
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from index_builder.registry.registry import Registry
 from model.score_lists import score_file, score_version
 from twinspire_core import storage
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
@@ -241,7 +242,7 @@ def test_of_what_passes_a_filter(tiny):
         sources=("co_occurrence", "two_tower"),
         bounds=(1,),
         weights=np.array([[1, 0.1]] * 2),
-        fitted={},
+        fitted=FittedOn(),
     )
     given, passing = (
         (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()),
@@ -471,7 +472,7 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
         sources=("past", "two_tower"),
         bounds=(2,),
         weights=np.array([[0.01, 1], [1, 0.01]]),
-        fitted={},
+        fitted=FittedOn(),
     )
     queries = pa.table({"user": ["u", "v"], "recent": [["b", "c", "b"], ["a"]]})
     truth = pa.table({"user": ["u", "v"], "items": [["b"], ["d"]]})

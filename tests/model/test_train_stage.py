@@ -39,6 +39,7 @@ from twinspire_core import storage
 from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import Parent, StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
@@ -90,7 +91,7 @@ def shop(tmp_path_factory):
 
 
 def _metrics(attempt):
-    return json.loads((attempt / model_bundle.METRICS).read_text())
+    return json.loads((attempt / DayMetrics.FILE).read_text())
 
 
 def _flat(measures, path=""):
@@ -236,8 +237,8 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
     told = _metrics(shop.train2)["mix"]
     assert _flat(told["progressive"]) == pytest.approx(_flat(again["before"]))
     assert again["after"]["mrr"] != again["before"]["mrr"]
-    assert (before.fitted["on"], after.fitted["on"]) == ("held_out", "progressive")
-    assert told["fitted"]["day"] == after.fitted["day"] == str(SECOND)
+    assert (before.fitted.on, after.fitted.on) == ("held_out", "progressive")
+    assert told["fitted"]["day"] == after.fitted.day == str(SECOND)
     first = _metrics(shop.train1)["mix"]
     assert first["progressive"] is None and first["holdout"]["candidate"] is None
 
@@ -549,7 +550,7 @@ def test_a_day_goes_from_store_to_store(shop, gs_place, tmp_path):
         parent=storage.join(gs_place, "train1"),
     )
     train_stage.run(ctx)
-    metrics = json.loads(storage.read_bytes(storage.join(ctx.out, model_bundle.METRICS)))
+    metrics = json.loads(storage.read_bytes(storage.join(ctx.out, DayMetrics.FILE)))
     assert _flat(metrics["progressive"]) == pytest.approx(
         _flat(_metrics(shop.train2)["progressive"])
     )

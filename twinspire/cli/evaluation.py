@@ -17,6 +17,7 @@ from twinspire.cli.options import (
     print_json,
 )
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.measures import Measures
 from twinspire_core.errors import UsageError
 from twinspire_core.native_stderr import suppress_native_stderr
 
@@ -81,11 +82,12 @@ def evaluate(
         )
     else:
         what, (name, measured) = "version", _score_version(p, version, queries, truth, ks, filters)
-    for table in score_tables(measured, ks, str(name), slices=slices):
+    lists = {title: Measures.model_validate(one) for title, one in measured.items()}
+    for table in score_tables(lists, ks, str(name), slices=slices):
         console.print(table)
-    if "left_out" in measured.get(TWO_TOWER, {}):
-        console.print(_filtered(measured[TWO_TOWER]), highlight=False)
-    if slices and not any("slices" in measures for measures in measured.values()):
+    if TWO_TOWER in lists and lists[TWO_TOWER].left_out is not None:
+        console.print(_filtered(lists[TWO_TOWER]), highlight=False)
+    if slices and not any(one.slices for one in lists.values()):
         why = (
             "evaluation.slices is empty"
             if recs is None
@@ -102,10 +104,10 @@ def evaluate(
         )
 
 
-def _filtered(measures: dict[str, Any]) -> str:
+def _filtered(measures: Measures) -> str:
     return (
-        f"Of the {measures['items']:,} items that pass, in lists and in what was taken; "
-        f"{measures['left_out']:,} users took none of them and do not count."
+        f"Of the {measures.items:,} items that pass, in lists and in what was taken; "
+        f"{measures.left_out:,} users took none of them and do not count."
     )
 
 
@@ -123,8 +125,9 @@ def _score_version(
     from model import score_lists
     from model.evaluation.list_files import read_table
     from serving.version.known_values import Attributes, select
+    from twinspire_core.contracts.fusion_file import FusionFile
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
-    from twinspire_core.fusion import fuse
+    from twinspire_core.fusion.fuse import Fusion
 
     asked, taken = read_table(queries), read_table(truth)
     registry = Registry(pipeline.registry.root, pipeline.name)
@@ -139,7 +142,7 @@ def _score_version(
             from model.evaluation.tower_lists import load
 
             embed = load(home / QUERY_TOWER)
-        together, mix = home / publish.CO_OCCURRENCE, home / fuse.FILE
+        together, mix = home / publish.CO_OCCURRENCE, home / FusionFile.FILE
         measured = score_lists.score_version(
             embed,
             items,
@@ -149,7 +152,7 @@ def _score_version(
             pipeline,
             ks,
             together=read_table(str(together)) if together.exists() else None,
-            mix=fuse.Fusion.parse(mix.read_bytes()) if mix.exists() else None,
+            mix=Fusion.parse(mix.read_bytes()) if mix.exists() else None,
             passing=selected.passing if selected else None,
         )
     return home.name, measured

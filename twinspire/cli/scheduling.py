@@ -2,7 +2,6 @@
 whether it is its turn, and how it ended.
 """
 
-import json
 from datetime import date, timedelta
 from typing import Annotated, Any
 
@@ -23,9 +22,9 @@ from twinspire.cli.options import (
 from twinspire.runs import day_order, run_leases, runner
 from twinspire.runs.lineage import lineage
 from twinspire.runs.stages import REFRESH, STAGES
-from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
+from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
 
@@ -101,8 +100,7 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
     if state == "skipped":
         told["reason"] = _why_skipped(p, chosen)
     if train := newest["train"]:
-        metrics = json.loads(storage.read_bytes(storage.join(train.uri, "metrics.json")))
-        console.print(quality_table(metrics, p.evaluation.ks))
+        console.print(quality_table(DayMetrics.read(train.uri), p.evaluation.ks))
     print_json(told)
 
 

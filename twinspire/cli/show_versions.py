@@ -25,7 +25,9 @@ from twinspire.cli.options import (
 )
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
@@ -69,7 +71,9 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
 
 def _row(one: Status, found: "Measured | None", metric: str) -> dict[str, Any]:
     """What JSON says of a version in a list."""
-    held, gate, later = (found.holdout, found.gate, found.next_day) if found else ({}, {}, None)
+    held = found.holdout if found else HeldOutMeasures()
+    gate = found.gate if found else {}
+    later = found.next_day if found else None
     return {
         "version": one.version,
         "day": str(one.date),
@@ -78,16 +82,17 @@ def _row(one: Status, found: "Measured | None", metric: str) -> dict[str, Any]:
         "status": one.status,
         "gate": _verdict(gate),
         "metric": metric,
-        "value": (held.get("candidate") or {}).get(metric),
-        "baseline": (held.get("baseline") or {}).get(metric),
-        "users": held.get("users"),
+        "value": value_of(held.candidate, metric),
+        "baseline": value_of(held.baseline, metric),
+        # Null where there is no metrics.json: 0 would say that nobody was asked
+        "users": held.users if held.model_fields_set else None,
         "next_day": (
             {
                 "day": str(later.day),
                 "version": later.version,
-                "value": later.measures.get(metric),
-                "mix": (later.mix or {}).get(metric),
-                "users": later.measures.get("users"),
+                "value": later.measures.value(metric),
+                "mix": value_of(later.mix, metric),
+                "users": later.measures.users,
                 "best_baseline": later.best_baseline(metric),
             }
             if later
@@ -154,17 +159,19 @@ def show(
             "status": status,
             "report": report,
             "gate": found.gate,
-            "holdout": found.holdout,
-            "mix": found.mix,
+            "holdout": found.holdout.model_dump(),
+            "mix": found.metrics.mix.holdout.model_dump(),
             "next_day": None,
         }
         if later:
             of_day = {"day": later.day, "version": later.version}
             told["next_day"] = {
                 **of_day,
-                **later.measures,
-                "mix": later.mix,
-                "baselines": later.baselines,
+                **later.measures.model_dump(),
+                "mix": later.mix.model_dump() if later.mix else None,
+                "baselines": {
+                    name: measures.model_dump() for name, measures in later.baselines.items()
+                },
             }
         print_json(
             {
@@ -218,27 +225,23 @@ def _line(name: str, text: str) -> None:
 
 def _quality(pipeline: Pipeline, manifest: Manifest, found: "Measured") -> Table:
     held, later = found.holdout, found.next_day
-    splits: dict[str, Any] = {
+    splits: dict[str, dict[str, Measures | None]] = {
         "held out": {
-            "this version": held.get("candidate"),
-            "its mix": (
-                found.mix.get("candidate") if found.mix.get("users") == held.get("users") else None
-            ),
-            "the parent": held.get("baseline"),
-            **held.get("baselines", {}),
+            "this version": held.candidate,
+            "its mix": found.metrics.comparable_fusion,
+            "the parent": held.baseline,
+            **held.baselines,
         }
     }
-    told = [
-        f"held out: {held.get('users', 0):,} users of {manifest.date} that no version was"
-        " trained on"
-    ]
+    told = [f"held out: {held.users:,} users of {manifest.date} that no version was trained on"]
     if later:
         splits["next day"] = {
             "this version": later.measures,
             "its mix": later.mix,
             **later.baselines,
         }
-        users = f"{later.measures['users']:,} users" if "users" in later.measures else "all users"
+        asked = later.measures.users
+        users = "all users" if asked is None else f"{asked:,} users"
         told.append(f"next day: {users} of {later.day} with a past, before that day was trained on")
     else:
         told.append("The next day's run will measure it on all users of that day.")

@@ -4,7 +4,7 @@ TensorFlow.
     query_tower/   SavedModel: raw query features -> unit vectors
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/training/checkpoint.py)
-    metrics.json   what was measured (the keys below)
+    metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
     mix.json       how sources are mixed (twinspire_core/fusion/fuse.py); not there while nobody was there to fit it on
     examples.json  lists of a few users held out, with ids: [{"user", "past_events", "history", "items", "taken"}, …]
     tensorboard/   the loss and the measures as TensorBoard reads them
@@ -19,7 +19,6 @@ there, or has another form than the tower was trained with (a list for a text, a
 a vector of another size), is missing.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -27,55 +26,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core import storage
-
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
 TOWERS = {"query": QUERY_TOWER, "item": ITEM_TOWER}
 STATE = "state"
-METRICS = "metrics.json"
 EXAMPLES = "examples.json"
 TENSORBOARD = "tensorboard"
 SIGNATURE = "serving_default"
 VECTOR = "vector"
-
-# Keys of metrics.json; measures are as model/evaluation/evaluate.py says.
-# Measures of the parent on the day, before the day was trained on; null without a parent
-PROGRESSIVE = "progressive"
-BASELINES = "baselines"  # measures by list that needs no model, on the same queries
-# {"users", "days", "candidate", "baseline", "change", "lead", "baselines"}: this version, its
-# parent (or null), how the former differs from the latter, how far it is ahead of what was popular
-# on the day
-HOLDOUT = "holdout"
-# (model/evaluation/popularity_lift.py; or null), and the lists that need no model, on users held
-# out of training {"progressive", "baselines", "holdout"}: the same of one query per event of the
-# day
-NEXT_CLICK = "next_click"
-# {"progressive", "holdout": {"users", "candidate", "baseline", "change"}, "fitted"}: the parent's
-# mix on the day; this version's and the parent's on users held out of the day; what this version's
-# weights were fitted on.
-MIX = "mix"
-# Null where there is no such mix, and the candidate of a mix that was fitted on these very users
-FITTED = "fitted"
-# Features that the parent reads and the day has not, or has in another form: what is missing for it
-# in all that is measured of it (model/data/parent_inputs.py)
-UNREAD = "parent_unread"
-SHARES = "held_out_shares"  # {day: share held out} of days that this version's line was trained on
-# (model/evaluation/queries.py)
-LEADS = "leads"  # {day: {measure: lead}} of this version and of those before it in its line
-# (model/evaluation/popularity_lift.py)
-# [{"from", "to", "command"}]: days with logs between the parent and the day that nobody was trained
-# on
-GAPS = "gaps"
-# {"loss", "labels", "mean", "curve": [[step, loss], …], "progressive", "holdout"}: the head that
-# learns labels; the last two, of the parent on the day and of this version on users held out, are
-# as model/towers/auxiliary_head.py says, or null. All of it is null without such a head
-AUXILIARY = "auxiliary"
-TRAIN = "train"  # {"rows", "steps", "loss": [[step, nats], …], …}
-# {"k", "items", "clicks", "lists"}: popularity of listed and taken items, by groups of items
-POPULARITY = "popularity"
-# {"rows", "items", "known", "factor", "pairs"}: estimated and true shares, or null
-FREQUENCY = "frequency"
 
 # What stands for a missing value and fills the end of short lists. The transform graph reads them
 # as missing.
@@ -136,16 +94,6 @@ class Tower:
             self._call(**batch)[VECTOR].numpy() for batch in batches(table, self.inputs, batch_rows)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
-
-
-def read_metrics(home: str) -> dict[str, Any]:
-    """metrics.json of a train attempt or a version, empty where there is none.
-
-    Args:
-      home: its folder, local or `gs://`.
-    """
-    place = storage.join(home, METRICS)
-    return json.loads(storage.read_bytes(place)) if storage.exists(place) else {}
 
 
 def batches(

@@ -12,18 +12,17 @@ U queries, S sources, L the length of their lists, P the candidates of a query, 
 sources.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from twinspire_core.contracts.fusion_file import FittedOn, FusionFile
 from twinspire_core.errors import BadData
 from twinspire_core.metrics import slices
 from twinspire_core.metrics.ranking import best_of
 
-FILE = "mix.json"
 FORMAT = 1
 CONSTANT = 60.0
 DEPTH = 100
@@ -38,30 +37,31 @@ class Fusion:
       sources: S names.
       bounds: where slices of users by earlier events begin (twinspire_core/metrics/slices.py).
       weights: [len(bounds) + 1, S] float64, not negative, a row per slice.
-      fitted: what they were fitted on; docs/artifact-format.md lists it.
+      fitted: what they were fitted on.
     """
 
     sources: tuple[str, ...]
     bounds: tuple[int, ...]
     weights: np.ndarray
-    fitted: Mapping[str, Any]
+    fitted: FittedOn
 
     def of(self, events: np.ndarray) -> np.ndarray:
         """The weights for users with so many earlier events, [U] int64: [U, S] float64."""
         return self.weights[slices.slice_of(events, self.bounds)]
 
     def dump(self) -> bytes:
-        """As JSON."""
+        """The content of mix.json."""
         rows = zip(slices.names(self.bounds), self.weights.tolist(), strict=True)
-        weights = {name: dict(zip(self.sources, row, strict=True)) for name, row in rows}
-        told: dict[str, Any] = {
-            "format": FORMAT,
-            "constant": CONSTANT,
-            "depth": DEPTH,
-            "bounds": self.bounds,
-        }
-        told |= {"sources": self.sources, "weights": weights, "fitted": self.fitted}
-        return json.dumps(told, indent=1).encode()
+        file = FusionFile(
+            format=FORMAT,
+            constant=CONSTANT,
+            depth=DEPTH,
+            bounds=self.bounds,
+            sources=self.sources,
+            weights={name: dict(zip(self.sources, row, strict=True)) for name, row in rows},
+            fitted=self.fitted,
+        )
+        return file.dump()
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
@@ -70,19 +70,19 @@ class Fusion:
         Raises:
           BadData: it is of a newer format.
         """
-        told = json.loads(content)
-        if (told["format"], told["constant"]) != (FORMAT, CONSTANT):
+        file = FusionFile.parse(content)
+        if (file.format, file.constant) != (FORMAT, CONSTANT):
             raise BadData(
-                f"{FILE} is of format {FORMAT} with the constant {CONSTANT:g}; found"
-                f" {told['format']} and {told['constant']:g}. It was written by another release:"
+                f"{FusionFile.FILE} is of format {FORMAT} with the constant {CONSTANT:g}; found"
+                f" {file.format} and {file.constant:g}. It was written by another release:"
                 " serve it with that one."
             )
-        weights = [[row[name] for name in told["sources"]] for row in told["weights"].values()]
+        weights = [[row[name] for name in file.sources] for row in file.weights.values()]
         return cls(
-            sources=tuple(told["sources"]),
-            bounds=tuple(told["bounds"]),
+            sources=tuple(file.sources),
+            bounds=tuple(file.bounds),
             weights=np.array(weights, np.float64),
-            fitted=told["fitted"],
+            fitted=file.fitted,
         )
 
 

@@ -5,8 +5,7 @@ alone `recall@50/items:0`. twinspire_core/metrics/ranking.py and twinspire_core/
 say what they are.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 USERS, ITEMS = "users", "items"
 OF_MIX = "mix/"
@@ -66,18 +65,15 @@ def _sliced(bounds: Sequence[int]) -> list[str]:
     return names(bounds) if bounds else []
 
 
-def part(measures: Mapping[str, Any] | None, name: str) -> tuple[Mapping[str, Any], str]:
-    """Where a measure stands.
+def split_name(name: str) -> tuple[str, str, str]:
+    """The measure in a name, the side and the slice; both empty where it is of all users.
 
-    Args:
-      measures: as model/evaluation/evaluate.py says, or None.
-      name: `recall@50`, or of a slice.
-
-    Returns: the measures of all, or of the slice, with their number of `users`; empty if there are
-    none. And what the measure is called among them.
+    Example:
+      >>> split_name("recall@50/users:1-4")
+      ('recall@50', 'users', '1-4')
+      >>> split_name("recall@50")
+      ('recall@50', '', '')
     """
     measure, _, where = name.partition("/")
-    if not where:
-        return measures or {}, measure
     side, _, slice_name = where.partition(":")
-    return ((measures or {}).get("slices") or {}).get(side, {}).get(slice_name) or {}, measure
+    return measure, side, slice_name

@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import HeldOutMeasures
 
 GATE = GateConfig(
     metric="recall@50", max_drop=0.1, max_slice_drop=0.2, min_users=200, max_corpus_change=0.5
@@ -18,7 +18,7 @@ GOOD = {
     "lead": {
         "recall@50": {"lead": 1.0, "low": 0.9, "high": 1.1, "popular_today": 0.2, "differ": 100}
     },
-    "leads_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
+    "lifts_before": [{"recall@50": x} for x in (0.9, 1.0, 1.1)],
     "index_recall": 0.99,
     "items": 1000,
     "baseline_items": 1000,
@@ -31,9 +31,12 @@ def verdict(gate=GATE, mix=None, **changes):
     lists = {
         name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
     }
-    lists["leads_before"] = told.pop("leads_before")
     return judge(
-        Measured(two_tower=Pair(**lists), mix=Pair(**{**lists, **mix}) if mix else None, **told),
+        Measured(
+            two_tower=HeldOutMeasures(**lists),
+            mix=HeldOutMeasures(**{**lists, **mix}) if mix else None,
+            **told,
+        ),
         gate,
         INDEX,
     )

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.gate.comparison import Pair
 from index_builder.gate.verdict import Measured, judge
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 GATE = GateConfig(max_lead_drop=0.3, min_users=200)
@@ -33,11 +33,14 @@ def verdict(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=
         "baseline": baseline and {"recall@50": baseline},
         "change": change,
     }
-    pair, mix = (
-        Pair(**told, lead=lead, leads_before=leads, users=users),
-        Pair(**told, users=users) if of_mix else None,
+    measured = Measured(
+        two_tower=HeldOutMeasures(**told, lead=lead, users=users),
+        mix=HeldOutMeasures(**told, users=users) if of_mix else None,
+        lifts_before=leads,
+        index_recall=1.0,
+        items=100,
+        baseline_items=100,
     )
-    measured = Measured(two_tower=pair, mix=mix, index_recall=1.0, items=100, baseline_items=100)
     return judge(measured, gate, IndexConfig())
 
 

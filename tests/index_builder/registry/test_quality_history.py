@@ -43,7 +43,7 @@ def later(registry):
     wanted = [one.version for one in registry.statuses() if one.stored]
     found = measured(registry, registry.log(), wanted)
     return {
-        version: (one.next_day.version, one.next_day.measures["recall@50"])
+        version: (one.next_day.version, one.next_day.measures.value("recall@50"))
         for version, one in found.items()
         if one.next_day
     }
@@ -53,7 +53,7 @@ def test_the_next_day_measures_the_version_before_it(day, registry):
     one, two, three = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3), day(THIRD, 0.22, asked=0.4)
     assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
     found = measured(registry, registry.log(), [one])[one]
-    assert found.holdout["candidate"]["recall@50"] == 0.2 and found.gate["accepted"]
+    assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate["accepted"]
     assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == (
         "past",
         0.15,

@@ -98,4 +98,7 @@ def test_the_next_days_run_measures_the_towers(publish, refresh, registry, monke
         storage.write_bytes(registry.place(version, "metrics.json"), metrics)
     found = measured(registry, registry.log(), [one, refreshed, two])
     assert found[one].next_day == found[refreshed].next_day and found[two].next_day is None
-    assert (found[one].next_day.version, found[one].next_day.measures) == (two, {"recall@50": 0.25})
+    assert (found[one].next_day.version, found[one].next_day.measures.model_dump()) == (
+        two,
+        {"recall@50": 0.25},
+    )

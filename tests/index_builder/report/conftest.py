@@ -6,6 +6,8 @@ import pytest
 
 from index_builder.report.facts import Day, Facts, Previous
 from tests.index_builder.report.pages import FIRST, manifest, metrics
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.fusion_file import FusionFile
 
 
 @pytest.fixture
@@ -13,7 +15,7 @@ def facts():
     """A fourth day."""
     days = [FIRST + timedelta(days=n) for n in range(4)]
     told = [
-        metrics(p, h, b)
+        DayMetrics.model_validate(metrics(p, h, b))
         for p, h, b in ((None, 0.1, None), (0.1, 0.2, 0.16), (0.3, 0.2, 0.2), (0.2, 0.25, 0.2))
     ]
     settings = {
@@ -42,14 +44,20 @@ def facts():
             "settings": {key: chosen[key] for key in settings["tried"][0]},
             "tried": [point, chosen],
         },
-        mix={
-            "sources": ["two_tower", "past"],
-            "weights": {
-                "0": {"two_tower": 1.0, "past": 0.0},
-                "1-4": {"two_tower": 0.25, "past": 0.75},
-            },
-            "fitted": {"on": "progressive", "day": "2024-05-04"},
-        },
+        mix=FusionFile.model_validate(
+            {
+                "format": 1,
+                "constant": 60.0,
+                "depth": 100,
+                "bounds": [1],
+                "sources": ["two_tower", "past"],
+                "weights": {
+                    "0": {"two_tower": 1.0, "past": 0.0},
+                    "1-4": {"two_tower": 0.25, "past": 0.75},
+                },
+                "fitted": {"on": "progressive", "day": "2024-05-04"},
+            }
+        ),
         speed={
             "single_ms_median": 0.5,
             "single_ms_p99": 0.75,

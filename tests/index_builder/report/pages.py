@@ -34,7 +34,7 @@ def measures(recall, **more):
 
 
 def metrics(progressive, held, before=None):
-    """As twinspire_core/contracts/model_bundle.py says; the mix finds a tenth more than the
+    """As twinspire_core/contracts/day_metrics.py says; the mix finds a tenth more than the
     two-tower.
     """
     lists = {
@@ -87,6 +87,11 @@ def metrics(progressive, held, before=None):
             "pairs": [[0.5, 0.5], [0.05, 0.1], [0.005, 0.005]],
         },
     }
+
+
+def changed(part, **changes):
+    """A part of a JSON file with other values of some keys."""
+    return type(part).model_validate({**part.model_dump(), **changes})
 
 
 def manifest(day, items=4, **more):

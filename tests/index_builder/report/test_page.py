@@ -7,12 +7,11 @@ import pytest
 
 from index_builder.report.facts import Day
 from index_builder.report.page import render
-from tests.index_builder.report.pages import shown
+from tests.index_builder.report.pages import changed, shown
 
 
 def first_day(facts):
-    told = {**facts.metrics, "progressive": None, "frequency": None, "popularity": None, "mix": {}}
-    told["holdout"] = {
+    nobody = {
         "users": 0,
         "days": 1,
         "candidate": None,
@@ -20,6 +19,8 @@ def first_day(facts):
         "change": None,
         "baselines": {},
     }
+    nothing = dict.fromkeys(("progressive", "frequency", "popularity"))
+    told = changed(facts.metrics, **nothing, mix={}, holdout=nobody)
     day = Day(facts.manifest.date, "v", "this", told)
     index = {**facts.index, "tried": []}
     return replace(
@@ -28,7 +29,7 @@ def first_day(facts):
         days=[day],
         previous=None,
         index=index,
-        mix={},
+        mix=None,
         examples=[],
         data={},
         gate={"accepted": True},
@@ -73,7 +74,7 @@ def test_what_was_measured_stands_there(facts):
     assert "3 of 1,000 records were set aside as malformed (0.30%)" in parts["data"]
     assert "• price: odd" in parts["data"] and "no time 3" in parts["data"]
     assert "Note: few users." in parts["gate"]
-    few = {**facts.metrics, "train": {**facts.metrics["train"], "warning": "too few steps"}}
+    few = changed(facts.metrics, train=changed(facts.metrics.train, warning="too few steps"))
     assert "Warning: too few steps" in shown(replace(facts, metrics=few)).parts["learning"]
 
 
@@ -87,7 +88,7 @@ def test_a_second_objective_is_told_where_there_is_one(facts):
         "progressive": None,
         "holdout": held,
     }
-    told = shown(replace(facts, metrics={**facts.metrics, "auxiliary": found})).parts["learning"]
+    told = shown(replace(facts, metrics=changed(facts.metrics, auxiliary=found))).parts["learning"]
     assert (
         "learned from 50,000 labels; their mean is 3.500" in told
         and "the version before" not in told
@@ -98,7 +99,7 @@ def test_a_second_objective_is_told_where_there_is_one(facts):
     )
     shares = {"labels": 9, "log_loss": 0.5, "log_loss_of_mean": 0.7, "auc": 0.75}
     found |= {"loss": "logistic", "progressive": shares, "holdout": None}
-    told = shown(replace(facts, metrics={**facts.metrics, "auxiliary": found})).parts["learning"]
+    told = shown(replace(facts, metrics=changed(facts.metrics, auxiliary=found))).parts["learning"]
     assert (
         "Labels of the day, by the version before it (9): log loss 0.500; always saying the mean,"
         " 0.700. Of a" in told
@@ -119,10 +120,10 @@ def test_the_mix_stands_beside_its_sources(facts):
     )
     # Of held-out users of several days the mix is not measured: theirs and its figures are not of
     # the same users.
-    held = {**facts.metrics["holdout"], "users": 60, "days": 3}
-    parts = shown(replace(facts, metrics={**facts.metrics, "holdout": held})).parts
+    held = changed(facts.metrics.holdout, users=60, days=3)
+    parts = shown(replace(facts, metrics=changed(facts.metrics, holdout=held))).parts
     assert "its mix of sources 0.138" not in parts["lists"]
-    without = replace(facts, mix={}, metrics={**facts.metrics, "mix": None})
+    without = replace(facts, mix=None, metrics=changed(facts.metrics, mix={}))
     assert "serves the two-tower alone" in shown(without).parts["sources"]
     assert "No mix of the sources was measured" in shown(without).parts["sources"]
 

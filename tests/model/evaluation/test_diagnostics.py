@@ -21,6 +21,7 @@ from model.evaluation.evaluation_set import prepare, prepare_as_configured
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.tensorboard import write_events
+from twinspire_core.contracts.day_metrics import DayMetrics
 
 STRINGS = pa.list_(pa.string())
 
@@ -152,7 +153,7 @@ def test_tensorboard_reads_the_curve_and_the_measures(tmp_path):
         "baselines": {"past": {"recall@50": 0.125}},
         "holdout": {"candidate": measures},
     }
-    write_events(tmp_path, metrics)
+    write_events(tmp_path, DayMetrics.model_validate(metrics))
     records = [r.numpy() for f in tmp_path.iterdir() for r in tf.data.TFRecordDataset(str(f))]
     events = [event_pb2.Event.FromString(r) for r in records]
     values = {

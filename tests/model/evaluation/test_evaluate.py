@@ -15,7 +15,8 @@ from model.evaluation.evaluate import (
 )
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import rank
-from twinspire_core.metrics.measure_names import key, part, with_ceilings, with_floors
+from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k
 
 DAY = date(2024, 5, 20)
@@ -230,14 +231,18 @@ def test_limits_can_be_set_to_all_that_is_measured_and_to_nothing_else():
     corpus_has_none = {key(f"recall@{k}", "items", "20+") for k in ks}
     assert named - there == corpus_has_none and there <= named
     for name in there:
-        where, measure = part(found, name)
-        assert 0 <= where[measure] <= 1 and where["users"] > 0
+        measures = Measures.model_validate(found)
+        _, side, slice_name = split_name(name)
+        where = measures.slice(side, slice_name) if side else measures
+        assert 0 <= measures.value(name) <= 1 and where.users > 0
 
 
 def test_a_slice_of_which_nothing_is_known_is_empty():
-    assert part(None, "recall@50/users:0") == ({}, "recall@50")
-    assert part({"slices": {"users": {}}}, "mrr/users:0") == ({}, "mrr")
-    assert part({"mrr": 0.5}, "mrr") == ({"mrr": 0.5}, "mrr")
+    assert value_of(None, "recall@50/users:0") is None
+    nothing = Measures.model_validate({"slices": {"users": {}}})
+    assert nothing.slice("users", "0") is None and nothing.value("mrr/users:0") is None
+    whole = Measures.model_validate({"mrr": 0.5})
+    assert whole.value("mrr") == 0.5 and whole.value("mrr/users:0") is None
 
 
 def test_lists_are_compared_query_by_query():

@@ -12,7 +12,7 @@ from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.ranked_lists import RankedLists
 from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
 
 DAY = date(2024, 5, 20)
 CORPUS = pa.table({"_item": list("abcde"), "_popular": [5, 4, 3, 2, 1], "_lately": [1, 2, 3, 4, 5]})
@@ -90,12 +90,12 @@ def test_there_is_no_lead_without_enough_users_of_the_day():
 def test_a_line_remembers_a_week_of_leads(tmp_path):
     parent = SimpleNamespace(home=str(tmp_path))
     before = {f"2024-05-{n}": {"recall@2": n / 10} for n in range(10, 20)}
-    (tmp_path / model_bundle.METRICS).write_text(json.dumps({model_bundle.LEADS: before}))
+    (tmp_path / DayMetrics.FILE).write_text(json.dumps({"leads": before}))
     own = {"recall@2": {"lead": 1.5, "low": 1, "high": 2}}
     told = lifts_after(context(parent=parent), own)
     assert list(told) == [f"2024-05-{n}" for n in range(13, 21)]
     assert told["2024-05-13"] == before["2024-05-13"] and told["2024-05-20"] == {"recall@2": 1.5}
     assert list(lifts_after(context(parent=parent), None))[-1] == "2024-05-19"
     assert lifts_after(context(), own) == {"2024-05-20": told["2024-05-20"]}
-    (tmp_path / model_bundle.METRICS).write_text("{}")  # of before there were leads
+    (tmp_path / DayMetrics.FILE).write_text("{}")  # of before there were leads
     assert list(lifts_after(context(parent=parent), own)) == ["2024-05-20"]

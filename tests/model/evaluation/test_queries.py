@@ -21,7 +21,7 @@ from model.evaluation.queries import (
 )
 from model.evaluation.tower_lists import distinct_rows
 from model.towers.architecture import TableSpec
-from twinspire_core.contracts import model_bundle
+from twinspire_core.contracts.day_metrics import DayMetrics
 
 DAY = date(2024, 5, 20)
 WEEK = [date.fromordinal(DAY.toordinal() - n) for n in range(1, 8)]
@@ -169,7 +169,7 @@ def context(tmp_path):
     """
 
     def context(record, share, mode="incremental"):
-        (tmp_path / model_bundle.METRICS).write_text(json.dumps(record or {}))
+        (tmp_path / DayMetrics.FILE).write_text(json.dumps(record or {}))
         return SimpleNamespace(
             day=date(2024, 5, 20),
             mode=mode,
@@ -181,7 +181,7 @@ def context(tmp_path):
 
 
 def record(**shares):
-    return {model_bundle.SHARES: {f"2024-05-{day[1:]}": share for day, share in shares.items()}}
+    return {"held_out_shares": {f"2024-05-{day[1:]}": share for day, share in shares.items()}}
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full"])

@@ -14,6 +14,7 @@ from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.day_fusion import DayFusion
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.config.tables.quality import FusionConfig as Settings
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
 
@@ -110,7 +111,7 @@ def mix_of(
         sources=SOURCES,
         bounds=(1, 5, 20),
         weights=np.array([weights] * 4),
-        fitted={"on": on, "day": str(day)},
+        fitted=FittedOn(on=on, day=str(day)),
     )
 
 
@@ -124,11 +125,14 @@ def test_the_right_source_wins_and_finds_all(right):
     fitted = mixing(pa.concat_tables([day, held]), held)
     mix = fitted.fit()
     assert best(mix, 10) == right
-    assert mix.fitted["on"] == "progressive" and mix.fitted["two_tower"] == "v1"
-    assert mix.fitted["users"] == {"0": 0, "1-4": 0, "5-19": 200, "20+": 0} and mix.fitted[
-        "own_weights"
-    ] == ["5-19"]
-    figures = fitted.figures(mix)
+    assert mix.fitted.on == "progressive" and mix.fitted.two_tower == "v1"
+    assert mix.fitted.users == {
+        "0": 0,
+        "1-4": 0,
+        "5-19": 200,
+        "20+": 0,
+    } and mix.fitted.own_weights == ["5-19"]
+    figures = fitted.figures(mix).model_dump()
     assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["users"] == 50
     assert figures["progressive"] is None and figures["holdout"]["baseline"] is None, (
         "the parent has no mix"
@@ -143,11 +147,11 @@ def test_each_slice_has_its_own_weights_if_it_has_the_users():
     ]
     few = queries("past", 10, 60)
     mix = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)).fit()
-    assert mix.fitted["own_weights"] == ["0", "1-4", "20+"]
+    assert mix.fitted.own_weights == ["0", "1-4", "20+"]
     assert [best(mix, events) for events in (0, 3, 30)] == ["most_popular", "most_popular", "past"]
     everybody = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0), min_users=500).fit()
     assert mix.of(np.array([10])).tolist() == everybody.of(np.array([10])).tolist()
-    assert everybody.fitted["own_weights"] == [] and len(np.unique(everybody.weights, axis=0)) == 1
+    assert everybody.fitted.own_weights == [] and len(np.unique(everybody.weights, axis=0)) == 1
 
 
 def test_held_out_users_are_not_fitted_on():
@@ -155,13 +159,13 @@ def test_held_out_users_are_not_fitted_on():
     day = pa.concat_tables([queries("past", 10, 150), queries("most_popular", 10, 400, held=True)])
     held = queries("most_popular", 10, 400, held=True)
     mix = mixing(day, held).fit()
-    assert best(mix, 10) == "past" and sum(mix.fitted["users"].values()) == 150
+    assert best(mix, 10) == "past" and sum(mix.fitted.users.values()) == 150
 
 
 def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
     day, held = queries("past", 10, 200), queries("past", 10, 50, seed=3, held=True)
     fitted = mixing(pa.concat_tables([day, held]), held, inherited=mix_of(0.0001, 0.0001, 1))
-    figures = fitted.figures(fitted.fit())
+    figures = fitted.figures(fitted.fit()).model_dump()
     assert figures["progressive"]["recall@10"] < 0.05, "of a mix that bets on what is popular"
     assert (
         figures["holdout"]["candidate"]["recall@10"] == 1
@@ -174,8 +178,10 @@ def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
 def test_each_mix_is_measured_with_the_two_tower_of_its_own_version(knows):
     """Both mixes trust their two-tower; only one of the two is right."""
     held, trusting = queries("past", 10, 50, seed=3, held=True), mix_of(1, 0.0001, 0.0001)
-    found = mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows).figures(
-        trusting
+    found = (
+        mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows)
+        .figures(trusting)
+        .model_dump()
     )
     recall = {who: found["holdout"][who]["recall@10"] for who in ("candidate", "baseline")}
     right, wrong = ("baseline", "candidate") if knows == "before" else ("candidate", "baseline")
@@ -190,15 +196,11 @@ def test_a_first_mix_is_not_measured_on_whom_it_was_fitted_on():
     held = queries("past", 10, 150, held=True)
     first = mixing(pa.concat_tables([queries("most_popular", 10, 300), held]), held, parent=False)
     mix = first.fit()
-    assert (
-        best(mix, 10) == "past"
-        and mix.fitted["on"] == "held_out"
-        and mix.fitted["two_tower"] is None
-    )
-    figures = first.figures(mix)
+    assert best(mix, 10) == "past" and mix.fitted.on == "held_out" and mix.fitted.two_tower is None
+    figures = first.figures(mix).model_dump()
     assert figures["progressive"] is None and figures["holdout"]["candidate"] is None
     later = mixing(held, held, inherited=mix_of(0.1, 1, 0.1, on="held_out"))
-    assert later.figures(later.fit())["progressive"]["recall@10"] == 1
+    assert later.figures(later.fit()).model_dump()["progressive"]["recall@10"] == 1
 
 
 def test_earlier_days_held_out_users_are_no_test():
@@ -207,7 +209,7 @@ def test_earlier_days_held_out_users_are_no_test():
     today = queries("past", 10, 40, held=True)
     held = pa.concat_tables([earlier, today])
     fitted = mixing(pa.concat_tables([queries("past", 10, 200), today]), held)
-    assert fitted.figures(fitted.fit())["holdout"]["users"] == 40
+    assert fitted.figures(fitted.fit()).model_dump()["holdout"]["users"] == 40
     assert mixing(today, held, parent=False).fit() is None, "40 are too few"
 
 
@@ -220,7 +222,7 @@ def test_too_few_users_leave_the_parents_mix_as_it_is():
         sources=("two_tower",),
         bounds=(1, 5, 20),
         weights=np.ones((4, 1)),
-        fitted={"on": "progressive"},
+        fitted=FittedOn(on="progressive"),
     )
     assert mixing(few, few.slice(0, 0), inherited=other).fit() is None, "it has other sources"
 
@@ -228,5 +230,5 @@ def test_too_few_users_leave_the_parents_mix_as_it_is():
 def test_without_what_was_seen_the_past_has_nothing_to_say():
     day = queries("past", 10, 150)
     fitted = mixing(day, day.slice(0, 0), inherited=mix_of(0.1, 1, 0.1))
-    measured = fitted.figures(None)["progressive"]
+    measured = fitted.figures(None).model_dump()["progressive"]
     assert measured["recall@10"] == 1 and measured["excluded"]["recall@10"] == 0

@@ -20,6 +20,7 @@ from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import Fusion
 
@@ -29,7 +30,7 @@ ALL = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
 def mix(**weights: list[float]) -> Fusion:
     """By source, the weights of newcomers and of all others; .0001 where not said."""
     table = np.array([weights.get(name, [0.0001, 0.0001]) for name in ALL]).T
-    return Fusion(sources=ALL, bounds=(1,), weights=table, fitted={"on": "progressive"})
+    return Fusion(sources=ALL, bounds=(1,), weights=table, fitted=FittedOn(on="progressive"))
 
 
 def files(mixed: Fusion | None) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from model.fusion_fitting.fusion_weights import FILLS, STEPS, fit_weights
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import CONSTANT, Fusion, fuse, pool_candidates
 from twinspire_core.search.ragged import Ragged
@@ -78,7 +79,10 @@ def test_fused_as_a_slow_sum(seed, apart):
 def test_a_mix_comes_back_from_its_file():
     weights = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
     mix = Fusion(
-        sources=("two_tower", "past"), bounds=(1, 5), weights=weights, fitted={"on": "progressive"}
+        sources=("two_tower", "past"),
+        bounds=(1, 5),
+        weights=weights,
+        fitted=FittedOn(on="progressive"),
     )
     again = Fusion.parse(mix.dump())
     assert (again.sources, again.bounds, again.fitted) == (mix.sources, mix.bounds, mix.fitted)

@@ -8,6 +8,7 @@ from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting import source_lists
 from model.fusion_fitting.source_lists import rank_co_occurrence, rank_fusion, rank_near
+from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import candidate_sources
@@ -134,7 +135,7 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
         assert found.tolist() == alone.tolist()
     given = sources.retrieve(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
-    mix = Fusion(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted={})
+    mix = Fusion(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted=FittedOn())
     silent = np.full((5, 100), -1)
     mixed = rank_fusion(mix, sources, split, RankedLists(silent, silent), 2)
     together = rank_co_occurrence(sources, split, 2, near)

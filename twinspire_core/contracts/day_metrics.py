@@ -1,0 +1,245 @@
+"""`metrics.json` of a train attempt and of a version: what was measured on its day.
+
+The candidate is the day's version; the baseline is its parent. Lists that need no model are
+`popular_lately`, `most_popular` and others of twinspire_core/sources/baselines.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.json_files import JsonFile, JsonPart
+from twinspire_core.contracts.measures import Measures, NamedValues
+
+
+class RelativeChange(JsonPart):
+    """How a measure of one set of lists differs from that of another, for the same queries.
+
+    Attributes:
+      change: relative, -.1 for a tenth less.
+      differ: users whose two lists differ in the measure.
+      low, high: the paired 95% interval of the change; None where nothing was resampled.
+    """
+
+    change: float | None = None
+    differ: int = 0
+    low: float | None = None
+    high: float | None = None
+
+
+class PopularityLift(JsonPart):
+    """A measure of a version over that of `popular_today` (model/evaluation/popularity_lift.py).
+
+    Attributes:
+      lead: the ratio.
+      low, high: its paired 95% interval; None where nothing was resampled.
+      popular_today: the measure of that list.
+      differ: users whose two lists differ in the measure.
+    """
+
+    lead: float | None = None
+    low: float | None = None
+    high: float | None = None
+    popular_today: float | None = None
+    differ: int = 0
+
+
+class HeldOutMeasures(JsonPart):
+    """A version beside its parent, on users whom neither was trained on.
+
+    Attributes:
+      users: how many were asked.
+      days: that they are of.
+      candidate: the version; None where nobody was asked.
+      baseline: the newest accepted version before; None on the first day.
+      change: how the former differs from the latter, by measure; None without the latter.
+      baselines: lists that need no model, by name.
+      lead: how far the version is ahead of what was popular on the day, by measure; None where too
+        few users of the day itself were asked.
+    """
+
+    users: int = 0
+    days: int = 1
+    candidate: Measures | None = None
+    baseline: Measures | None = None
+    change: Mapping[str, RelativeChange] | None = None
+    baselines: Mapping[str, Measures] = {}
+    lead: Mapping[str, PopularityLift] | None = None
+
+    def change_of(self, measure: str) -> RelativeChange:
+        """How a measure differs from the baseline's, also of a slice; without figures where that
+        was not measured.
+        """
+        return self.change.get(measure, RelativeChange()) if self.change else RelativeChange()
+
+    def lift_of(self, measure: str) -> PopularityLift:
+        """The lift of a measure; without figures where it was not measured."""
+        return self.lead.get(measure, PopularityLift()) if self.lead else PopularityLift()
+
+
+class NextClickMeasures(JsonPart):
+    """The same of one query per event of the day, each with all that happened before it.
+
+    Attributes:
+      progressive: the parent on the day; None without one.
+      baselines: lists that need no model, by name.
+      holdout: on users held out.
+    """
+
+    progressive: Measures | None = None
+    baselines: Mapping[str, Measures] = {}
+    holdout: HeldOutMeasures = HeldOutMeasures()
+
+
+class FusionMeasures(JsonPart):
+    """Fused lists.
+
+    Attributes:
+      progressive: of the parent's weights, on the day; None where it has none.
+      holdout: of this version's weights and the parent's, on users held out of the day itself. No
+        candidate where the weights were fitted on these very users.
+      fitted: what this version's weights were fitted on; None where it has none.
+    """
+
+    progressive: Measures | None = None
+    holdout: HeldOutMeasures = HeldOutMeasures()
+    fitted: FittedOn | None = None
+
+
+class TrainingFigures(JsonPart):
+    """What training did.
+
+    Attributes:
+      first_day, last_day: trained on, ISO dates.
+      days: how many.
+      rows: examples.
+      steps: of this day.
+      total_steps: of the version's whole line.
+      loss: [step, nats] along the day; a step counts on from the day before.
+      warning: of training that was over too soon, or of a frequency estimate that is too small.
+      tables: rows of each embedding table.
+    """
+
+    first_day: str | None = None
+    last_day: str | None = None
+    days: int = 1
+    rows: int | None = None
+    steps: int | None = None
+    total_steps: int = 0
+    loss: Sequence[tuple[int, float]] = ()
+    warning: str | None = None
+    tables: Mapping[str, int] = {}
+
+
+class LabelErrors(NamedValues):
+    """How far predicted labels are from given ones, as model/towers/auxiliary_head.py says:
+    `rmse` and `rmse_of_mean`, or `log_loss`, `log_loss_of_mean` and perhaps `auc`.
+
+    Attributes:
+      labels: how many there were.
+    """
+
+    labels: int
+
+
+class AuxiliaryFigures(JsonPart):
+    """The head that learns labels.
+
+    Attributes:
+      loss: `squared` or `logistic`.
+      labels: how many it was trained on.
+      mean: of them.
+      curve: [step, loss] along the day.
+      progressive: the parent's head on the day; None without one, or without a label.
+      holdout: this version's head on users held out; None without a label.
+    """
+
+    loss: str
+    labels: int
+    mean: float
+    curve: Sequence[tuple[int, float]] = ()
+    progressive: LabelErrors | None = None
+    holdout: LabelErrors | None = None
+
+
+class PopularityFigures(JsonPart):
+    """How popular listed and taken items are, by groups of items with equally many earlier events:
+    the most popular first, those without an event last.
+
+    Attributes:
+      k: the first k of each list were counted.
+      items: how many each group has.
+      clicks: shares of the groups among the items taken.
+      lists: shares among the items listed, by name of the lists.
+    """
+
+    k: int
+    items: Sequence[int]
+    clicks: Sequence[float]
+    lists: Mapping[str, Sequence[float]]
+
+
+class FrequencyFigures(JsonPart):
+    """The streaming estimate of how often items are drawn, beside the day's true shares.
+
+    Attributes:
+      rows: trained on.
+      items: among them.
+      known: how often an item must be met for its true share to be known.
+      factor: by how much the estimate is off, on average over such items' rows; None without any.
+      pairs: [true share, estimated share] of some items, the most frequent first.
+    """
+
+    rows: int
+    items: int
+    known: int
+    factor: float | None = None
+    pairs: Sequence[tuple[float, float]] = ()
+
+
+class DayMetrics(JsonFile):
+    """The file.
+
+    Attributes:
+      progressive: the parent on all users of the day who have a past, before anything was trained
+        on it; None without a parent.
+      baselines: lists that need no model, on the same queries, by name.
+      holdout: this version and its parent on users held out of training.
+      next_click: the same of one query per event.
+      train: what training did.
+      leads: lifts by day and measure, of this version and of those before it in its line.
+      mix: fused lists.
+      parent_unread: features that the parent reads and the day has not, or has in another form:
+        they are missing for it in all that is measured of it (model/data/parent_inputs.py).
+      held_out_shares: by day that this version's line was trained on, the share of its users that
+        was held out (model/evaluation/queries.py); None in versions of before it was kept.
+      gaps: `from`, `to` and `command`: days with logs between the parent and the day that nobody
+        was trained on.
+      auxiliary: None without a head that learns labels.
+      popularity: None in versions of before it was measured.
+      frequency: None without an estimate, or without rows.
+    """
+
+    FILE: ClassVar[str] = "metrics.json"
+
+    progressive: Measures | None = None
+    baselines: Mapping[str, Measures] = {}
+    holdout: HeldOutMeasures = HeldOutMeasures()
+    next_click: NextClickMeasures = NextClickMeasures()
+    train: TrainingFigures = TrainingFigures()
+    leads: Mapping[str, Mapping[str, float]] = {}
+    mix: FusionMeasures = FusionMeasures()
+    parent_unread: Sequence[str] = ()
+    held_out_shares: Mapping[str, float] | None = None
+    gaps: Sequence[Mapping[str, str]] = ()
+    auxiliary: AuxiliaryFigures | None = None
+    popularity: PopularityFigures | None = None
+    frequency: FrequencyFigures | None = None
+
+    @property
+    def comparable_fusion(self) -> Measures | None:
+        """The fused lists of this version for the users that `holdout` asked; None where they were
+        asked of fewer, as those of earlier days are not.
+        """
+        fused = self.mix.holdout
+        return fused.candidate if fused.users == self.holdout.users else None

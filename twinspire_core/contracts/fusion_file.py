@@ -1,0 +1,50 @@
+"""`mix.json` of a train attempt and of a version: how candidate sources are fused."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from twinspire_core.contracts.json_files import JsonFile, JsonPart
+
+
+class FittedOn(JsonPart):
+    """What weights were fitted on.
+
+    Attributes:
+      on: `progressive`, the day's users who were not held out, or `held_out`.
+      day: ISO date.
+      two_tower: the version whose lists were fused; None for the day's own.
+      metric: that the weights are best at.
+      users: how many of each slice.
+      own_weights: slices with weights of their own; the others share those of all users.
+    """
+
+    on: str | None = None
+    day: str | None = None
+    two_tower: str | None = None
+    metric: str | None = None
+    users: Mapping[str, int] = {}
+    own_weights: Sequence[str] = ()
+
+
+class FusionFile(JsonFile):
+    """The file. Without one, the two-tower is served alone.
+
+    Attributes:
+      format: of the file; a reader refuses another one.
+      constant: of the formula in twinspire_core/fusion/fuse.py; likewise.
+      depth: items of each source that are looked at.
+      bounds: where slices of users by earlier events begin.
+      sources: names, the two-tower's among them.
+      weights: by slice and source.
+      fitted: what they were fitted on.
+    """
+
+    FILE: ClassVar[str] = "mix.json"
+
+    format: int
+    constant: float
+    depth: int
+    bounds: Sequence[int]
+    sources: Sequence[str]
+    weights: Mapping[str, Mapping[str, float]]
+    fitted: FittedOn

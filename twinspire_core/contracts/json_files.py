@@ -1,0 +1,75 @@
+"""JSON files by which stages meet: read and written through pydantic models.
+
+A file that an earlier release wrote may lack keys, and one of a later release may have more. Both
+are read: a missing key gets its default, and an unknown one is kept as it is. Written again, a part
+has the keys that it was made with, no more and no fewer.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
+from twinspire_core import storage
+
+
+class JsonPart(BaseModel):
+    """An object of a JSON file.
+
+    Its keys are written in the order of its fields, then those without a field.
+
+    Attributes:
+      BEHIND: fields that are written behind the keys without a field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    BEHIND: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _with_the_keys_it_has(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Not `exclude_unset` of whoever dumps: parts also lie in models that write their defaults.
+        dumped = dump(self)
+        names = [name for name in dumped if name not in self.BEHIND] + list(self.BEHIND)
+        return {name: dumped[name] for name in names if name in self.model_fields_set}
+
+
+class JsonFile(JsonPart):
+    """A whole file.
+
+    Attributes:
+      FILE: its name, in whatever folder it lies.
+    """
+
+    FILE: ClassVar[str]
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Reads the content of a file."""
+        return cls.model_validate_json(content)
+
+    @classmethod
+    def read(cls, home: str | Path) -> Self:
+        """Reads the file of a folder, local or `gs://`.
+
+        Raises:
+          FileNotFoundError: there is none.
+        """
+        return cls.parse(storage.read_bytes(storage.join(str(home), cls.FILE)))
+
+    @classmethod
+    def find(cls, home: str | Path) -> Self | None:
+        """Reads the file of a folder, local or `gs://`; None where there is none."""
+        try:
+            return cls.read(home)
+        except FileNotFoundError:
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Writes the file into a local folder."""
+        (folder / self.FILE).write_bytes(self.dump())
+
+    def dump(self) -> bytes:
+        """The content of the file."""
+        # Not pydantic's JSON: earlier releases wrote numbers as Python does, 1e-05 and not 0.00001.
+        return json.dumps(self.model_dump(), indent=1).encode()
