@@ -38,7 +38,7 @@ from twinspire_core.contracts import attempts
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.stage_context import NOBODY, StageContext, Start
 from twinspire_core.errors import BadData
-from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
 
 INDEX, FIGURES = "index", "index.json"

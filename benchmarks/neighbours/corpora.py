@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twinspire_core.search import exact
+from twinspire_core.search.top_k import exact_search
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIMENSION, DAY, DAYS = 64, "2017-10-04", 14
@@ -88,7 +88,7 @@ def write(vectors: Vectors, folder: Path, k: int) -> None:
     }
     for name, queries in parts.items():
         np.save(folder / f"{name}.npy", queries)
-        np.save(folder / f"kth-{name}.npy", exact.search(vectors.items, queries, k)[1][:, -1])
+        np.save(folder / f"kth-{name}.npy", exact_search(vectors.items, queries, k)[1][:, -1])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

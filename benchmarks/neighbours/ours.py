@@ -9,7 +9,7 @@ import numpy as np
 
 from index_builder.index_stage import build
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
-from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Settings
 from twinspire_core.search.stored_index import load
 

@@ -12,7 +12,7 @@ import numpy as np
 from index_builder.tuning.settings_search import Point, Truth, measure, step_up, untuned
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import Start
-from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Kind, Settings
 
 CHANGE = 1 / 3

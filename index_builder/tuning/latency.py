@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from twinspire_core.search import exact
 from twinspire_core.search.index import Index
+from twinspire_core.search.top_k import exact_search
 
 BATCH = 256
 _SINGLE = 200  # queries asked one by one
@@ -30,7 +30,7 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
     few = queries[: max(1, min(BATCH, _EXACT_PAIRS // len(index)))]
     return {
         "batch_queries_per_s": round(_batches(index, queries, k), 1),
-        "exact_queries_per_s": round(len(few) / _seconds(exact.search, index.vectors, few, k), 1),
+        "exact_queries_per_s": round(len(few) / _seconds(exact_search, index.vectors, few, k), 1),
         "single_ms_median": round(float(np.median(one)), 4),
         "single_ms_p99": round(float(np.quantile(one, 0.99)), 4),
     }

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from twinspire_core.search import exact
 from twinspire_core.search.index import EXACT_SHARE, NONE, Kind, Settings
+from twinspire_core.search.top_k import QUERY_BLOCK, exact_search
 
 # Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item
 # vectors. A rescoring reads a random row and keeps a heap; a leaf starts a scan of its own.
@@ -92,7 +92,7 @@ class Truth:
     @classmethod
     def of(cls, vectors: np.ndarray, queries: np.ndarray, k: int) -> Self:
         """Searches exactly."""
-        _, scores = exact.search(vectors, queries, k)
+        _, scores = exact_search(vectors, queries, k)
         return cls(queries, scores[:, -1], scores.shape[1])
 
 
@@ -106,8 +106,8 @@ def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
       rows: [Q, k] int, the items found, each at most once per query; `NONE` is a miss.
     """
     hits = np.empty(len(rows))
-    for start in range(0, len(rows), exact.QUERY_BLOCK):
-        block = slice(start, start + exact.QUERY_BLOCK)
+    for start in range(0, len(rows), QUERY_BLOCK):
+        block = slice(start, start + QUERY_BLOCK)
         scores = np.einsum("qd,qkd->qk", truth.queries[block], vectors[rows[block]])
         hits[block] = ((scores >= truth.kth[block, None] - _TIE) & (rows[block] != NONE)).mean(1)
     return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import NONE, Index, Settings
 
 # More candidates than asked for, at first: most users have seen few of their nearest items

@@ -18,7 +18,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.search import exact, scann_index
+from twinspire_core.search import scann_index
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Settings
 from twinspire_core.search.scann_index import ScannIndex
 from twinspire_core.search.stored_index import load
@@ -77,17 +78,6 @@ def overlap(found: np.ndarray, expected: np.ndarray) -> float:
     return float(
         np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found, expected, strict=True)])
     )
-
-
-def test_exact_search_is_a_full_sort_in_double_precision():
-    rng = np.random.default_rng(0)
-    for items, k in ((1, 1), (7, 3), (300, 100), (5000, 10), (140_000, 50)):
-        # Small integers: sums are exact, and ties are plenty.
-        vectors = rng.integers(-3, 4, (items, 6)).astype(np.float32)
-        queries = rng.integers(-3, 4, (5, 6)).astype(np.float32)
-        rows, scores = exact.search(vectors, queries, k)
-        np.testing.assert_array_equal(rows, neighbours(vectors, queries, k))
-        np.testing.assert_array_equal(scores, np.take_along_axis(queries @ vectors.T, rows, 1))
 
 
 @pytest.mark.parametrize("kind", ["quantised", "tree"])
@@ -168,7 +158,7 @@ def test_the_same_vectors_give_the_same_files_on_any_number_of_cores(tmp_path, m
 def make(kind: str, vectors: np.ndarray, k: int) -> Index:
     """An index of a kind, untuned."""
     if kind == "exact":
-        return exact.ExactIndex(vectors, Settings(kind="exact", k=k))
+        return ExactIndex(vectors, Settings(kind="exact", k=k))
     leaves = 50 if kind == "tree" else 0
     return ScannIndex.build(
         vectors,
@@ -362,7 +352,7 @@ def test_rows_follow_the_order_of_ids(tmp_path):
 
 
 def test_queries_of_another_width_or_not_finite_are_refused():
-    index = exact.ExactIndex(clustered(10), Settings(kind="exact", k=5))
+    index = ExactIndex(clustered(10), Settings(kind="exact", k=5))
     with pytest.raises(UsageError, match="width"):
         index.search(np.zeros((2, 31), np.float32), 3)
     with pytest.raises(UsageError, match="row 1 is not"):

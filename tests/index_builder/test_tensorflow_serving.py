@@ -17,7 +17,8 @@ from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire_core import storage
 from twinspire_core.contracts.canonical_saved_model import canonicalise
-from twinspire_core.search import exact, stored_index
+from twinspire_core.search import stored_index
+from twinspire_core.search.top_k import exact_search
 
 IDS = [f"i{n:03d}" for n in range(200)]
 VECTORS = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
@@ -114,7 +115,7 @@ def test_it_answers_as_the_index_does_with_exact_search(model):
     ]
     encoded, plain, without, everything, nothing = ask(model, *asks)
     query = np.array(encoded["vector"], np.float32)
-    rows, scores = exact.search(VECTORS, query, 200)
+    rows, scores = exact_search(VECTORS, query, 200)
     assert plain["items"] == [[IDS[row] for row in one[:10]] for one in rows]
     np.testing.assert_allclose(plain["scores"], scores[:, :10], rtol=1e-5)
     odd = [[IDS[row] for row in one if row % 2] for one in rows]

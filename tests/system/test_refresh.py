@@ -24,7 +24,8 @@ from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
-from twinspire_core.search import exact, stored_index
+from twinspire_core.search import stored_index
+from twinspire_core.search.top_k import exact_search
 
 AT = date.fromisoformat(THIRD)
 GONE = [f"i{n:03d}" for n in range(0, 20, 2)]
@@ -112,7 +113,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     assert np.allclose(found.vectors, fresh, atol=1e-6)
     queries = np.stack(pq.read_table(f"{told['attempt']}/embed/queries")["vector"].to_numpy())
     _, scores = found.search(queries, 20)
-    _, best = exact.search(fresh, queries, 20)
+    _, best = exact_search(fresh, queries, 20)
     assert np.allclose(scores, best, atol=1e-5) and len(queries) > 100, (
         "the same neighbours, found at the same recall"
     )

@@ -21,7 +21,7 @@ import numpy as np
 from twinspire_core.contracts.fusion_file import FittedOn, FusionFile
 from twinspire_core.errors import BadData
 from twinspire_core.metrics import slices
-from twinspire_core.metrics.ranking import best_of
+from twinspire_core.search.top_k import best_of
 
 FORMAT = 1
 CONSTANT = 60.0

@@ -11,19 +11,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.top_k import exact_search
 
-_CHUNK_BYTES = 64 << 20
-_CHUNK_ROWS = 1024
 _MARKS = 8 << 20  # bytes that mark the items of some lists: they stay in the processor's cache
-_FOLDS = 16
-_COLUMNS = (1 << 31) - 1  # a key's bits that tell its column
 
 
 def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """The k items of the highest inner product with each query, by exact search.
 
-    Memory beyond the arguments and the result stays within a few times 64 MiB. Equal scores go by
-    position.
+    Equal scores go by position.
 
     Args:
       queries: [U, D] float32.
@@ -40,61 +36,10 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
             "vectors to be searched must be finite; some hold nan or inf: training has probably"
             " diverged"
         )
+    rows, _ = exact_search(items, queries, k)
     ranked = np.full((len(queries), k), -1, np.int64)
-    chunk = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // (4 * max(1, len(items)))))
-    for start in range(0, len(queries), chunk):
-        scores = queries[start : start + chunk] @ items.T
-        best = best_of(scores, min(k, len(items)))
-        ranked[start : start + chunk, : best.shape[1]] = best
+    ranked[:, : rows.shape[1]] = rows
     return ranked
-
-
-def best_of(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1
-    for -infinity.
-    """
-    if k == 0 or len(scores) == 0:
-        return np.full((len(scores), k), -1, np.int64)
-    kept = np.flatnonzero(scores >= _lower_bound(scores, k)[:, None])  # k a row, and a few more
-    row, column = np.divmod(kept, scores.shape[1])
-    if scores.dtype == np.float32:
-        keys = Ragged(_keys(scores.ravel()[kept], column), row, len(scores)).padded()
-        keys.sort(axis=1)
-        best = keys[:, : -k - 1 : -1]
-        return np.where(best > _NOTHING, _COLUMNS - (best & _COLUMNS), -1)
-    few = Ragged(column, row, len(scores)).padded()
-    values = np.where(few < 0, -np.inf, np.take_along_axis(scores, few, axis=1))
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    return np.where(
-        np.isneginf(np.take_along_axis(values, order, 1)), -1, np.take_along_axis(few, order, 1)
-    )
-
-
-def _keys(scores: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """[N] int64 >= 0, as scores of float32 and, among equals, falling columns: numbers sort faster
-    than places.
-    """
-    bits = (scores + np.float32(0)).view(np.int32)  # no zero is below another
-    rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
-    return rising << 31 | (_COLUMNS - column)
-
-
-_NOTHING = int(_keys(np.array([-np.inf], np.float32), np.zeros(1, np.int64))[0])
-
-
-def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
-    """A score that at least k of each row reach and few others, [U] float32.
-
-    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the
-    row, not of all.
-    """
-    width = scores.shape[1]
-    folds = max(1, min(_FOLDS, width // (4 * k)))
-    group = width // folds
-    maxima = scores[:, :group].copy()
-    for fold in range(1, folds):
-        np.maximum(maxima, scores[:, fold * group : (fold + 1) * group], out=maxima)
-    return np.partition(maxima, group - k, axis=1)[:, group - k]
 
 
 def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 
 from twinspire_core.blocked_imports import block_import
 from twinspire_core.native_stderr import suppress_native_stderr
-from twinspire_core.search import exact
 from twinspire_core.search.index import (
     ASSETS,
     CORES,
@@ -23,6 +22,7 @@ from twinspire_core.search.index import (
     checked,
     write_config,
 )
+from twinspire_core.search.top_k import exact_search
 
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
 # Vectors that codebooks and leaves are trained on, and for many leaves, each
@@ -92,11 +92,11 @@ class ScannIndex:
         queries, k = checked(queries, k, self.vectors)
         rescored, _ = self._scaled(k)
         if rescored * EXACT_SHARE > len(self) or len(queries) == 0:
-            return exact.search(self.vectors, queries, k)
+            return exact_search(self.vectors, queries, k)
         rows, scores = self.scan(queries, k)
         short = (rows == NONE).any(1)
         if short.any():
-            rows[short], scores[short] = exact.search(self.vectors, queries[short], k)
+            rows[short], scores[short] = exact_search(self.vectors, queries[short], k)
         return rows, scores
 
     def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import ASSETS, STORED_VECTORS, VECTORS, Index, read_config
 
 

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twinspire_core.metrics.ranking import best_of, first_distinct
+from twinspire_core.metrics.ranking import first_distinct
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.top_k import best_of
 from twinspire_core.sources import baselines
 
 TWO_TOWER, CO_OCCURRENCE, MIX = "two_tower", "co_occurrence", "mix"

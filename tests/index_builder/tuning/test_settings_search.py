@@ -9,9 +9,9 @@ from index_builder import index_stage
 from index_builder.tuning import settings_search
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
-from twinspire_core.search import exact
 from twinspire_core.search.index import NONE, Settings
 from twinspire_core.search.scann_index import ScannIndex
+from twinspire_core.search.top_k import exact_search
 
 
 class Ladder:
@@ -41,7 +41,7 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
     vectors, k, leaves = clustered(4_000), 20, 60
     queries = clustered(30, seed=1)
     truth = settings_search.Truth.of(vectors, queries, k)
-    rows, _ = exact.search(vectors, queries, k)
+    rows, _ = exact_search(vectors, queries, k)
     start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
     for _ in range(10):
         # Recall that grows with leaves and with rescoring, as it does.
@@ -86,7 +86,7 @@ def test_settings_that_miss_step_up_to_the_least_work_that_does():
     """
     vectors, k, leaves = clustered(4_000), 20, 60
     queries = clustered(30, seed=1)
-    rows, _ = exact.search(vectors, queries, k)
+    rows, _ = exact_search(vectors, queries, k)
     start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
     found = np.arange(leaves + 1)[:, None] * 0.01 + np.arange(60)[None, :] * 0.0625
     index = Ladder(vectors, start, found.clip(max=1), rows)

@@ -11,7 +11,7 @@ from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
 from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
-from twinspire_core.search.exact import ExactIndex
+from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Settings
 
 NOON = datetime(2024, 1, 3, 7)

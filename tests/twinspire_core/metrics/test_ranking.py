@@ -5,13 +5,12 @@ import time
 import tracemalloc
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinspire_core.metrics.ranking import best_of, by_user, contains, first_distinct, means, top_k
-from twinspire_core.search.ragged import Ragged, positions
+from twinspire_core.metrics.ranking import by_user, contains, first_distinct, means, top_k
+from twinspire_core.search.ragged import Ragged
 
 NONE = -1
 
@@ -109,42 +108,6 @@ def test_top_k_equals_a_full_sort():
     )
 
 
-def test_chunks_do_not_change_the_lists(monkeypatch):
-    rng = np.random.default_rng(2)
-    queries, items = (
-        rng.normal(size=(50, 4)).astype(np.float32),
-        rng.normal(size=(99, 4)).astype(np.float32),
-    )
-    whole = top_k(queries, items, 10)
-    monkeypatch.setattr("twinspire_core.metrics.ranking._CHUNK_BYTES", 7 * 4 * 99)
-    np.testing.assert_array_equal(top_k(queries, items, 10), whole)
-
-
-def test_equal_scores_go_by_position():
-    scores = np.array([[1, 3, 3, 0, 3, 1], [2, 2, 2, 2, 2, 2]], np.float32)
-    assert best_of(scores, 2).tolist() == [[1, 2], [0, 1]]
-    assert best_of(scores, 5).tolist() == [[1, 2, 4, 0, 5], [0, 1, 2, 3, 4]]
-
-
-@given(st.data())
-def test_the_best_equal_a_stable_sort_whatever_ties(data):
-    """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of
-    columns.
-    """
-    rows, width, k = (data.draw(st.integers(*span)) for span in ((1, 3), (1, 90), (1, 12)))
-    score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
-    scores = np.array(
-        data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32
-    )
-    scores, k = scores.reshape(rows, width), min(k, width)
-    expected = [sorted(range(width), key=lambda c: (-row[c], c))[:k] for row in scores]
-    expected = [
-        [c if row[c] > -np.inf else NONE for c in best]
-        for row, best in zip(scores, expected, strict=True)
-    ]
-    assert best_of(scores, k).tolist() == expected
-
-
 def test_k_beyond_the_corpus_leaves_nothing_behind():
     items = np.eye(3, dtype=np.float32)
     assert top_k(items[:2], items, 5).tolist() == [[0, 1, 2, NONE, NONE], [1, 0, 2, NONE, NONE]]
@@ -178,26 +141,6 @@ def test_contains_equals_sets(monkeypatch, marks):
     assert contains(ragged(lists), ranked).tolist() == expected
     assert not contains(ragged([[]] * 5), np.full((5, 2), NONE)).any()
     assert contains(ragged([]), np.zeros((0, 4), np.int64)).shape == (0, 4)
-
-
-def test_positions_of_items():
-    lists = pa.chunked_array(
-        [pa.array([["b", "x"], None]), pa.array([["skipped"], [], ["c", "a", "c"]])]
-    ).slice(0, 5)
-    found = positions(lists, pa.array(["a", "b", "c"]))
-    assert found.values.tolist() == [1, NONE, NONE, 2, 0, 2]
-    assert found.row.tolist() == [0, 0, 2, 4, 4, 4]
-    assert found.padded().tolist() == [
-        [1, NONE, NONE],
-        [NONE] * 3,
-        [NONE] * 3,
-        [NONE] * 3,
-        [2, 0, 2],
-    ]
-    assert found.part(3, 5).padded(2).tolist() == [[NONE, NONE], [2, 0]]
-    assert positions(
-        pa.array([["a"], ["b"], ["c"]]).slice(1, 2), pa.array(["a", "b", "c"])
-    ).values.tolist() == [1, 2]
 
 
 def test_ten_thousand_users_by_fifty_thousand_items_in_time_and_memory():

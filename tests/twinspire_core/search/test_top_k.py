@@ -1,0 +1,82 @@
+"""Exact top-k against full sorts."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinspire_core.search.top_k import best_of, exact_search
+
+NONE = -1
+
+
+def test_exact_search_is_a_full_sort_in_double_precision():
+    rng = np.random.default_rng(0)
+    for items, k in ((1, 1), (7, 3), (300, 100), (5000, 10), (140_000, 50)):
+        # Small integers: sums are exact, and ties are plenty.
+        vectors = rng.integers(-3, 4, (items, 6)).astype(np.float32)
+        queries = rng.integers(-3, 4, (5, 6)).astype(np.float32)
+        rows, scores = exact_search(vectors, queries, k)
+        exact = queries.astype(float) @ vectors.astype(float).T
+        expected = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_array_equal(scores, np.take_along_axis(queries @ vectors.T, rows, 1))
+
+
+@pytest.mark.parametrize(("query_block", "item_block"), [(1, 1), (7, 33), (49, 98), (50, 99)])
+def test_chunks_do_not_change_the_lists(monkeypatch, query_block, item_block):
+    rng = np.random.default_rng(2)
+    queries, items = (
+        rng.normal(size=(50, 4)).astype(np.float32),
+        rng.normal(size=(99, 4)).astype(np.float32),
+    )
+    rows, scores = exact_search(items, queries, 10)
+    monkeypatch.setattr("twinspire_core.search.top_k.QUERY_BLOCK", query_block)
+    monkeypatch.setattr("twinspire_core.search.top_k.ITEM_BLOCK", item_block)
+    again, scores_again = exact_search(items, queries, 10)
+    np.testing.assert_array_equal(again, rows)
+    np.testing.assert_allclose(scores_again, scores, rtol=1e-6)
+
+
+def test_scores_come_back_as_they_were_computed():
+    """Keys hold every bit of a score, of either sign."""
+    rng = np.random.default_rng(5)
+    queries = rng.normal(size=(20, 4)).astype(np.float32)
+    items = (rng.normal(size=(40, 4)) * 10.0 ** rng.integers(-20, 15, (40, 1))).astype(np.float32)
+    rows, scores = exact_search(items, queries, 40)
+    np.testing.assert_array_equal(scores, np.take_along_axis(queries @ items.T, rows, 1))
+    assert (np.diff(scores, axis=1) <= 0).all() and (scores < 0).any()
+
+
+def test_a_query_alone_at_the_end_of_a_block_is_scored_as_in_a_batch():
+    rng = np.random.default_rng(6)
+    queries = rng.normal(size=(129, 16)).astype(np.float32)
+    items = rng.normal(size=(500, 16)).astype(np.float32)
+    _, scores = exact_search(items, queries, 5)
+    whole = np.sort(queries @ items.T, axis=1)[:, ::-1]
+    np.testing.assert_array_equal(scores[-1], whole[-1, :5])
+
+
+def test_equal_scores_go_by_position():
+    scores = np.array([[1, 3, 3, 0, 3, 1], [2, 2, 2, 2, 2, 2]], np.float32)
+    assert best_of(scores, 2).tolist() == [[1, 2], [0, 1]]
+    assert best_of(scores, 5).tolist() == [[1, 2, 4, 0, 5], [0, 1, 2, 3, 4]]
+
+
+@given(st.data())
+def test_the_best_equal_a_stable_sort_whatever_ties(data):
+    """Wide rows of few distinct scores: many tie with the k-th, inside and across the groups of
+    columns.
+    """
+    rows, width, k = (data.draw(st.integers(*span)) for span in ((1, 3), (1, 90), (1, 12)))
+    score = st.sampled_from([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
+    scores = np.array(
+        data.draw(st.lists(score, min_size=rows * width, max_size=rows * width)), np.float32
+    )
+    scores, k = scores.reshape(rows, width), min(k, width)
+    expected = [sorted(range(width), key=lambda c: (-row[c], c))[:k] for row in scores]
+    expected = [
+        [c if row[c] > -np.inf else NONE for c in best]
+        for row, best in zip(scores, expected, strict=True)
+    ]
+    assert best_of(scores, k).tolist() == expected

@@ -1,0 +1,160 @@
+"""Exact top-k in NumPy: the largest of given scores, and the nearest of given vectors.
+
+It is the index of small corpora, the yardstick of all other indexes, and what evaluation lists
+items by. U queries, N items, D width of the vectors.
+
+A candidate is one 63-bit integer, its key: the bits of its float32 score, in an order that rises
+with the score, above its column counted down. Sorting keys sorts by score and breaks ties by
+column, and sorts faster than the places of scores do.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from twinspire_core.search.index import CORES, checked
+from twinspire_core.search.ragged import Ragged
+
+QUERY_BLOCK = 128
+ITEM_BLOCK = 1 << 16  # a block of scores is 32 MB
+_THREADS = min(CORES, 8)  # each holds a block; more would find the memory busy
+_FOLDS = 16
+_COLUMN_BITS = 31
+_LAST_COLUMN = (1 << _COLUMN_BITS) - 1
+
+
+def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest dot products of each query, best first, ties by row.
+
+    Args:
+      vectors: [N, D] float32.
+      queries: [U, D] float32.
+      k: with k > N all N are returned.
+
+    Returns: rows [U, min(k, N)] int32, scores [U, min(k, N)] float32.
+
+    Raises:
+      UsageError: k is below 1, the widths differ, or a query is not finite.
+    """
+    queries, k = checked(queries, k, vectors)
+    rows = np.empty((len(queries), k), np.int32)
+    scores = np.empty((len(queries), k), np.float32)
+
+    def fill(block: slice) -> None:
+        keys = _search_block(vectors, queries[block], k)
+        rows[block] = _columns(keys)
+        scores[block] = _scores(keys)
+
+    blocks = list(_blocks(len(queries), QUERY_BLOCK))
+    if len(blocks) < 2 or _THREADS == 1:
+        for block in blocks:
+            fill(block)
+    else:  # NumPy multiplies on all cores, and picks the largest on one
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(fill, blocks))
+    return rows, scores
+
+
+def _blocks(length: int, size: int) -> Iterator[slice]:
+    """Blocks of `size` rows, the last one of up to `size + 1`.
+
+    A block of one row would be multiplied by another routine of BLAS, whose last bits differ.
+    """
+    start = 0
+    while start < length:
+        stop = length if start + size + 1 >= length else start + size
+        yield slice(start, stop)
+        start = stop
+
+
+def _search_block(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Keys of the k best rows of each query, [U, k] int64, best first."""
+    best = np.empty((len(queries), 0), np.int64)
+    for block in _blocks(len(vectors), ITEM_BLOCK):
+        keys = _best_keys(queries @ vectors[block].T, k, block.start)
+        if block.start > 0:
+            keys = np.sort(np.hstack([best, keys]), axis=1)
+        best = keys[:, -k:]
+    return best[:, ::-1]
+
+
+def best_of(scores: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k highest scores of each row, [U, k] int64, highest first, then leftmost; -1
+    for -infinity.
+
+    Args:
+      scores: [U, N] float32 or float64.
+      k: at most N.
+    """
+    if k == 0 or len(scores) == 0:
+        return np.full((len(scores), k), -1, np.int64)
+    if scores.dtype == np.float32:
+        keys = _best_keys(scores, k)[:, : -k - 1 : -1]
+        return np.where(keys > _KEY_OF_NOTHING, _columns(keys), -1)
+    few = _candidates(scores, k).padded()
+    values = np.where(few < 0, -np.inf, np.take_along_axis(scores, few, axis=1))
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    columns = np.take_along_axis(few, order, 1)
+    return np.where(np.isneginf(np.take_along_axis(values, order, 1)), -1, columns)
+
+
+def _best_keys(scores: np.ndarray, k: int, first_column: int = 0) -> np.ndarray:
+    """Keys of at least the k best of each row, [U, L] int64 ascending, -1 in front of short rows.
+
+    Args:
+      scores: [U, N] float32.
+      k: at least so many, or N.
+      first_column: number of the first column.
+    """
+    kept = _candidates(scores, k)
+    values = scores[kept.row, kept.values]
+    keys = Ragged(_keys(values, kept.values + first_column), kept.row, len(scores)).padded()
+    keys.sort(axis=1)
+    return keys
+
+
+def _keys(scores: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Keys of candidates, [M] int64, not negative."""
+    # Adding 0 turns -0 into 0, so that neither is below the other. Bits of negative floats rise
+    # as the floats fall: turned round, all bits rise with their floats.
+    bits = (scores + np.float32(0)).view(np.int32)
+    rising = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).astype(np.int64) + (1 << 31)
+    return rising << _COLUMN_BITS | (_LAST_COLUMN - columns)
+
+
+def _columns(keys: np.ndarray) -> np.ndarray:
+    return _LAST_COLUMN - (keys & _LAST_COLUMN)
+
+
+def _scores(keys: np.ndarray) -> np.ndarray:
+    bits = ((keys >> _COLUMN_BITS) - (1 << 31)).astype(np.int32)
+    return np.where(bits < 0, bits ^ 0x7FFFFFFF, bits).view(np.float32)
+
+
+_KEY_OF_NOTHING = int(_keys(np.array([-np.inf], np.float32), np.zeros(1, np.int64))[0])
+"""The largest key of a score of -infinity."""
+
+
+def _candidates(scores: np.ndarray, k: int) -> Ragged:
+    """Columns of at least the k best scores of each row and few others, in order of column."""
+    kept = np.flatnonzero(scores >= _lower_bound(scores, k)[:, None])
+    row, column = np.divmod(kept, scores.shape[1])
+    return Ragged(column, row, len(scores))
+
+
+def _lower_bound(scores: np.ndarray, k: int) -> np.ndarray:
+    """A score that at least k of each row reach and few others, [U].
+
+    It is the k-th largest of the maxima of disjoint groups of columns: a partition of a 16th of the
+    row, not of all.
+    """
+    width = scores.shape[1]
+    if width <= k:
+        return np.full(len(scores), -np.inf, scores.dtype)
+    folds = max(1, min(_FOLDS, width // (4 * k)))
+    group = width // folds
+    maxima = scores[:, :group].copy()
+    for fold in range(1, folds):
+        np.maximum(maxima, scores[:, fold * group : (fold + 1) * group], out=maxima)
+    return np.partition(maxima, group - k, axis=1)[:, group - k]
