@@ -31,7 +31,7 @@ from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure
 from twinspire_core.metrics.ranking import by_user, means
-from twinspire_core.search.ragged import positions
+from twinspire_core.search.ragged import list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import (
     CO_OCCURRENCE,
     MIX,
@@ -193,14 +193,12 @@ def conform(table: pa.Table, pipeline: Pipeline) -> pa.Table:
 
 def _among(lists: Lists, items: pa.ChunkedArray) -> Lists:
     """What the lists hold of these items, without lists that are empty then."""
-    values, lengths = (
-        lists.items.flatten(),
-        pc.list_value_length(lists.items).to_numpy(zero_copy_only=False),
-    )
+    values = lists.items.flatten()
+    rows = list_rows(list_lengths(lists.items))
     kept = pc.is_in(values, value_set=items.combine_chunks())
     table = pa.table(
         {
-            "user": lists.key.take(pa.array(np.repeat(np.arange(len(lengths)), lengths))),
+            "user": lists.key.take(pa.array(rows)),
             "item": values,
         }
     )

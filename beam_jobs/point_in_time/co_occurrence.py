@@ -27,6 +27,7 @@ from beam_jobs import day_plan
 from beam_jobs.beam import batches
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.contracts import feature_schema
+from twinspire_core.search.ragged import list_offsets, list_places, list_ranges
 
 BASKET = 50
 """The most items of a user that are paired, the last taken."""
@@ -148,8 +149,7 @@ def _paired(
     rows: np.ndarray, first: np.ndarray, size: np.ndarray, item: np.ndarray, items: int
 ) -> Pairs:
     """Pairs some rows with all others of their baskets."""
-    ends = np.cumsum(size)
-    other = np.repeat(first - (ends - size), size) + np.arange(size.sum())
+    other = list_ranges(first, size)
     one = np.repeat(rows, size)
     apart = one != other
     pair = np.sort(item[one[apart]].astype(np.int64) * items + item[other[apart]])
@@ -192,9 +192,9 @@ def nearest(counted: Pairs, takers: np.ndarray, row: np.ndarray, n: int) -> pl.D
     order = np.argsort((one << 32) | far, kind="stable")
     starts = np.flatnonzero(np.diff(one, prepend=-1))
     sizes = np.diff(starts, append=len(one))
-    order = order[np.arange(len(one)) - np.repeat(starts, sizes) < n]
+    order = order[list_places(sizes) < n]
     lists = {"_rows": row[other[order]], "_similarities": similarity[order]}
-    offsets = pa.array(np.concatenate([[0], np.cumsum(np.minimum(sizes, n))]))
+    offsets = pa.array(list_offsets(np.minimum(sizes, n)))
     columns = {
         name: pa.LargeListArray.from_arrays(offsets, pa.array(values))
         for name, values in lists.items()

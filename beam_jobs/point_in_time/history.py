@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from twinspire_core.errors import UsageError
+from twinspire_core.search.ragged import list_offsets, list_ranges
 
 
 def spans(
@@ -68,12 +69,9 @@ def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
     Returns: [N] List(String).
     """
     lengths = high - low
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    index = np.repeat(low - offsets[:-1], lengths) + np.arange(offsets[-1])
-    views = items.gather(index).to_arrow(compat_level=pl.CompatLevel.newest())
-    return pl.Series(
-        pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), views))
-    )
+    views = items.gather(list_ranges(low, lengths)).to_arrow(compat_level=pl.CompatLevel.newest())
+    lists = pa.LargeListArray.from_arrays(pa.array(list_offsets(lengths)), views)
+    return pl.Series(pl.from_arrow(lists))
 
 
 def interaction_counts(past: pl.DataFrame, most: int) -> pl.DataFrame:

@@ -36,6 +36,7 @@ from beam_jobs.transform.tensors import adapter_config, to_tft
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.search.ragged import arrow_lists
 
 _GRAPH = "transform_fn"
 _PASSED = ("_time", "_user", "_item", "_reward", feature_schema.LABEL)
@@ -194,8 +195,7 @@ def _to_arrow(x: Any, kind: pa.DataType) -> pa.Array:
     """A transformed column: [B] tensors are scalars, [B, size] and sparse ones lists."""
     if isinstance(x, tf.SparseTensor):
         lengths = np.bincount(x.indices[:, 0].numpy(), minlength=int(x.dense_shape[0]))
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        return pa.ListArray.from_arrays(offsets, pa.array(x.values.numpy(), kind.value_type))
+        return arrow_lists(lengths, pa.array(x.values.numpy(), kind.value_type))
     if x.shape.rank == 2:
         offsets = np.arange(len(x) + 1, dtype=np.int32) * x.shape[1]
         return pa.ListArray.from_arrays(offsets, pa.array(x.numpy().ravel(), kind.value_type))

@@ -6,7 +6,6 @@ missing: `""` in strings, NaN in floats, -1 in integers.
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
@@ -14,6 +13,7 @@ from twinspire_core.config.feature_kinds import VectorFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
+from twinspire_core.search.ragged import arrow_lists, list_lengths
 
 MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 
@@ -78,7 +78,7 @@ def _to_list(
 
 def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Array:
     """Values of vectors of one size, zeros where there is none."""
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = list_lengths(column)
     wrong = (lengths != 0) & (lengths != size)
     if wrong.any():
         raise BadData(
@@ -92,9 +92,7 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
 
 
 def _refilled(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, _filled(column.flatten(), kind))
+    return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
 
 
 def _filled(column: pa.Array, kind: pa.DataType) -> pa.Array:

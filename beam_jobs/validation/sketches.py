@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.transform.analysis import merged, moments_of
+from twinspire_core.search.ragged import list_lengths
 
 QUANTILES_K = 1024
 """Quantiles are off by 0.3% of the rows at the most; exact below about that many values."""
@@ -47,7 +48,7 @@ class Lengths(NamedTuple):
         if not _is_list(column.type):
             known = len(column) - column.null_count
             return cls(len(column), known, known, min(1, known), min(1, known))
-        lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+        lengths = list_lengths(column)
         some = lengths[lengths > 0]
         if not len(some):
             return cls(rows=len(column))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.data.training_rows import Rows
+from twinspire_core.search.ragged import list_ranges
 
 SLICE = 65_536
 """Rows compared at a time."""
@@ -120,8 +121,8 @@ def timelines(history: np.ndarray, order: np.ndarray, user: np.ndarray) -> Timel
     before = np.concatenate([[0], count[order[:-1]]]) if len(order) else count
     added = count[order] - np.where(gone >= 0, before - gone, 0)
     stop = np.cumsum(added)
-    # Within the history that adds it
-    place = np.arange(added.sum()) - np.repeat(stop - count[order], added)
+    # Each history adds its last ids: their places in it.
+    place = list_ranges(count[order] - added, added)
     by_row = np.empty_like(order)
     by_row[order] = np.arange(len(order))
     return Timelines(

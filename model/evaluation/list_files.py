@@ -19,6 +19,7 @@ from twinspire_core.errors import BadData, UsageError
 from twinspire_core.records.csv_lines import Unreadable
 from twinspire_core.records.raw_files import Kind, kind_of
 from twinspire_core.records.record_file import WHOLE, JsonObject, RecordFile
+from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
 """Who asked, by preference: several queries of one user are told apart by a column `query`."""
@@ -73,11 +74,13 @@ def read_lists(
     items = _column(table, columns, place, "the items")
     if not _is_list(items.type):
         return _gathered(_key(table, place, user), as_text(items, place))
-    lengths = pc.list_value_length(items).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = list_lengths(items)
     values = items.flatten()
     if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
         values = pc.struct_field(values, "item")
-    return Lists(read_keys(table, place=place, user=user), _lists(lengths, as_text(values, place)))
+    return Lists(
+        read_keys(table, place=place, user=user), arrow_lists(lengths, as_text(values, place))
+    )
 
 
 def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = None) -> pa.Array:
@@ -99,10 +102,7 @@ def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = N
 
 def distinct(lists: Lists) -> Lists:
     """The same lists with every item once, without those that are empty."""
-    rows = np.repeat(
-        np.arange(len(lists.items)),
-        pc.list_value_length(lists.items).to_numpy(zero_copy_only=False),
-    )
+    rows = list_rows(list_lengths(lists.items))
     values = lists.items.flatten()
     names = pc.unique(values)
     _, first = np.unique(
@@ -111,7 +111,7 @@ def distinct(lists: Lists) -> Lists:
     first.sort()
     lengths = np.bincount(rows[first], minlength=len(lists.key))
     kept = pa.array(lengths > 0)
-    return Lists(lists.key.filter(kept), _lists(lengths, values.take(first)).filter(kept))
+    return Lists(lists.key.filter(kept), arrow_lists(lengths, values.take(first)).filter(kept))
 
 
 def as_text(column: pa.Array, place: str) -> pa.Array:
@@ -186,9 +186,6 @@ def _gathered(key: pa.Array, items: pa.Array) -> Lists:
     encoded = key.dictionary_encode()
     code = encoded.indices.to_numpy()
     lengths = np.bincount(code, minlength=len(encoded.dictionary))
-    return Lists(encoded.dictionary, _lists(lengths, items.take(np.argsort(code, kind="stable"))))
-
-
-def _lists(lengths: np.ndarray, values: pa.Array) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+    return Lists(
+        encoded.dictionary, arrow_lists(lengths, items.take(np.argsort(code, kind="stable")))
+    )

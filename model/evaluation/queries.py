@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from model.item_fingerprint import fingerprint
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.search.ragged import arrow_lists, list_lengths, list_offsets, list_places
 
 HOLDOUT_DAYS = 7
 """Days of held-out users that are put together at most."""
@@ -124,14 +125,10 @@ def _first(keys: pa.ChunkedArray, limit: int) -> np.ndarray:
 
 
 def _reversed(lists: pa.ListArray) -> pa.ListArray:
-    lengths = (
-        pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
-    ends = np.cumsum(lengths)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    backwards = (ends - 1)[row] - (np.arange(len(row)) - (ends - lengths)[row])
-    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, lists.flatten().take(pa.array(backwards)))
+    lengths = list_lengths(lists)
+    last = list_offsets(lengths)[1:] - 1
+    backwards = np.repeat(last, lengths) - list_places(lengths)
+    return arrow_lists(lengths, lists.flatten().take(pa.array(backwards)))
 
 
 _ROW = "_row"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 
 from model.evaluation.evaluate import Measures, compare, evaluate_baselines, evaluate_ranked
@@ -17,7 +16,7 @@ from model.towers.auxiliary_head import LabelledClicks
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures, NextClickMeasures
 from twinspire_core.contracts.model_bundle import Tower
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, list_lengths
 
 Lift = Mapping[str, Mapping[str, float]]
 """What `model.evaluation.popularity_lift.measure_lift` returns, by measure."""
@@ -182,10 +181,7 @@ def _codes(column: pa.Array) -> np.ndarray:
     """
     if not pa.types.is_list(column.type):
         return _numbered(column)[:, None]
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-    lists = Ragged(
-        _numbered(column.flatten()), np.repeat(np.arange(len(column)), lengths), len(column)
-    )
+    lists = Ragged.of_lengths(_numbered(column.flatten()), list_lengths(column))
     return lists.padded().astype(np.int32)
 
 

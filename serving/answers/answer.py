@@ -11,6 +11,7 @@ import pyarrow as pa
 from serving.version.filters import Groups
 from serving.version.known_values import Unknown
 from twinspire_core.search.index import NONE
+from twinspire_core.search.ragged import arrow_lists
 from twinspire_core.sources.candidate_sources import MOST_POPULAR, TWO_TOWER
 
 
@@ -141,10 +142,9 @@ class Answer:
     def main_sources(self) -> pa.ListArray:
         """The source that gave most to each item's score, as Arrow lists, [B]."""
         there = self.rows != NONE
-        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
         shares = self.shares if self.shares is not None else np.ones((*self.rows.shape, 1))
         first = pa.array(shares[there].argmax(axis=1) if there.any() else np.zeros(0, np.int64))
-        return pa.ListArray.from_arrays(ends, pa.array(self.names, pa.string()).take(first))
+        return arrow_lists(self.counts, pa.array(self.names, pa.string()).take(first))
 
     def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
         """Item ids and scores as Arrow lists, [B] each.
@@ -152,8 +152,7 @@ class Answer:
         Args:
           ids: the catalogue's, by row.
         """
-        ends = pa.array(np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int32))
         there = self.rows != NONE
         items = ids.take(pa.array(self.rows[there]))
         scores = pa.array(self.scores[there])
-        return pa.ListArray.from_arrays(ends, items), pa.ListArray.from_arrays(ends, scores)
+        return arrow_lists(self.counts, items), arrow_lists(self.counts, scores)

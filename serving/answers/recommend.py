@@ -6,7 +6,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
@@ -27,6 +26,7 @@ from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names
 from twinspire_core.search.index import NONE
+from twinspire_core.search.ragged import list_lengths, list_rows
 
 _COMPARED = 100_000  # ids of items, seconds
 
@@ -151,9 +151,7 @@ def _pairs(
     for name in columns:
         lists = table[name].combine_chunks()
         rows = version.rows(lists.flatten())
-        query = np.repeat(
-            np.arange(len(lists)), pc.list_value_length(lists).fill_null(0).to_numpy()
-        )
+        query = list_rows(list_lengths(lists))
         yield query[rows != NONE], rows[rows != NONE].astype(np.int64)
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from serving.answers.filtered_search import Seen, search_without
 from serving.requests import query_rows
@@ -14,7 +13,7 @@ from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse, pool_candidates
 from twinspire_core.search.index import NONE
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
 from twinspire_core.sources.candidate_sources import (
     CO_OCCURRENCE,
     MIX,
@@ -251,21 +250,15 @@ def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
     """
     asked = table[query_rows.SEEN].combine_chunks()
     given = asked.is_valid().to_numpy(zero_copy_only=False)
-    events = (
-        pc.list_value_length(asked).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
-    query, row = (
-        np.repeat(np.arange(len(table)), events),
-        version.rows(asked.flatten()).astype(np.int64),
-    )
-    own = most_frequent_first(Ragged(row, query, len(table)))
+    events = list_lengths(asked)
+    row = version.rows(asked.flatten()).astype(np.int64)
+    own = most_frequent_first(Ragged.of_lengths(row, events))
     if query_rows.PAST not in table.column_names:
         return own, events
     stored = table[query_rows.PAST].combine_chunks()
-    lengths = (
-        pc.list_value_length(stored).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
-    query, row = np.repeat(np.arange(len(table)), lengths), version.rows(stored.flatten())
+    lengths = list_lengths(stored)
+    query = list_rows(lengths)
+    row = version.rows(stored.flatten())
     theirs = ~given[query]
     if query_rows.PAST_EVENTS in table.column_names:
         lengths = table[query_rows.PAST_EVENTS].fill_null(0).to_numpy()

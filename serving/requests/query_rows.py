@@ -29,6 +29,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import nearest_names, shorten
+from twinspire_core.search.ragged import arrow_lists, list_lengths, list_places
 
 USER, SEEN, EXCLUDE, PAST, PAST_EVENTS = "_user", "_seen", "_exclude", "_past", "_past_events"
 ALLOW, DENY = "_allow", "_deny"
@@ -283,13 +284,12 @@ def _array(values: list, field: pa.Field) -> pa.Array:
 
 def _newest(lists: pa.Array, length: int) -> pa.Array:
     """The last so many entries of each list; null stays null."""
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = list_lengths(lists)
     if lengths.max(initial=0) <= length:
         return lists
-    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    kept = lists.flatten().filter(pa.array(place >= np.repeat(lengths - length, lengths)))
-    ends = np.concatenate([[0], np.cumsum(np.minimum(lengths, length))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), kept, mask=lists.is_null())
+    newest = list_places(lengths) >= np.repeat(lengths - length, lengths)
+    kept = lists.flatten().filter(pa.array(newest))
+    return arrow_lists(np.minimum(lengths, length), kept, missing=lists.is_null())
 
 
 def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -20,6 +20,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import COMPARED, nearest_names, shorten, with_full_stop
+from twinspire_core.search.ragged import list_lengths, list_rows
 
 _KEPT = 64  # filters whose rows are remembered: a byte per item each
 # Values of a filter that no item has, and their characters; the others are counted
@@ -123,8 +124,8 @@ class _Column:
         values = column.combine_chunks()
         self._rows, self._row = len(values), np.arange(len(values))
         if any(is_list(values.type) for is_list in _LIST_TYPES):
-            lengths = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
-            values, self._row = values.flatten(), np.repeat(self._row, lengths)
+            self._row = list_rows(list_lengths(values))
+            values = values.flatten()
         kind = values.type
         if pa.types.is_nested(kind):
             raise ValueError(

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from twinspire_core.search.ragged import list_lengths, list_places, list_rows
 
 QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
@@ -143,13 +144,11 @@ def _values(column: pa.Array, spec: Input) -> np.ndarray:
 
 
 def _padded(column: pa.Array, spec: Input) -> np.ndarray:
-    lengths = (
-        pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
+    lengths = list_lengths(column)
     width = spec.width or max(1, int(lengths.max(initial=0)))
     padded = np.full((len(lengths), width), MISSING[spec.dtype], _numpy_type(spec))
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    row = list_rows(lengths)
+    place = list_places(lengths)
     fits = np.repeat(lengths == width, lengths) if spec.width else place < width
     padded[row[fits], place[fits]] = _values(column.flatten(), spec)[fits]
     return padded

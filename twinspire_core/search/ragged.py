@@ -1,10 +1,67 @@
-"""Lists of differing length, as two arrays."""
+"""Lists of differing length, as arrays: the values of all lists end to end, and how they are parted.
 
-from typing import NamedTuple
+How they are parted can be said in several ways. For the lists [a, b], [] and [c]:
+
+    lengths   2 0 1      of each list
+    offsets   0 2 2 3    where each list begins, and where the last one ends
+    rows      0 0 2      the list that each value belongs to
+    places    0 1 0      where each value stands in its list
+"""
+
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+
+def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Lengths of Arrow lists, [N] int64; null counts as empty."""
+    lengths = pc.list_value_length(lists).fill_null(0)
+    if isinstance(lengths, pa.ChunkedArray):
+        lengths = lengths.combine_chunks()
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+
+
+def list_offsets(lengths: np.ndarray) -> np.ndarray:
+    """Where each list begins, and where the last one ends: [N + 1] int64."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def list_rows(lengths: np.ndarray) -> np.ndarray:
+    """The list that each value belongs to, [M] int64."""
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def list_places(lengths: np.ndarray) -> np.ndarray:
+    """Where each value stands in its list, [M] int64 from 0."""
+    offsets = list_offsets(lengths)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+
+
+def list_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Numbers that rise within each list from its start: [M] int64.
+
+    Example:
+      >>> list_ranges(np.array([5, 1]), np.array([3, 2])).tolist()
+      [5, 6, 7, 1, 2]
+    """
+    offsets = list_offsets(lengths)
+    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+
+
+def arrow_lists(lengths: np.ndarray, values: pa.Array, missing: pa.Array | None = None) -> pa.Array:
+    """Arrow lists of the values end to end.
+
+    Args:
+      lengths: [N] int64.
+      values: [M], fewer than 2^31.
+      missing: [N] bool, lists that are null.
+    """
+    offsets = pa.array(list_offsets(lengths).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values, mask=missing)
 
 
 class Ragged(NamedTuple):
@@ -20,6 +77,11 @@ class Ragged(NamedTuple):
     row: np.ndarray
     rows: int
 
+    @classmethod
+    def of_lengths(cls, values: np.ndarray, lengths: np.ndarray) -> Self:
+        """Lists of these lengths, [N] int64."""
+        return cls(values, list_rows(lengths), len(lengths))
+
     @property
     def lengths(self) -> np.ndarray:
         """[N] int64."""
@@ -30,8 +92,9 @@ class Ragged(NamedTuple):
         default.
         """
         lengths = self.lengths
-        width = int(lengths.max(initial=0)) if width is None else width
-        place = np.arange(len(self.values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        if width is None:
+            width = int(lengths.max(initial=0))
+        place = list_places(lengths)
         table = np.full((self.rows, width), -1, np.int64)
         fits = place < width
         table[self.row[fits], place[fits]] = self.values[fits]
@@ -63,7 +126,6 @@ def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Arr
       items: [C] distinct strings.
     """
     lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
-    found = pc.index_in(lists.flatten(), value_set=items).fill_null(-1)
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    row = np.repeat(np.arange(len(lists)), lengths)
-    return Ragged(found.to_numpy(zero_copy_only=False).astype(np.int64), row, len(lists))
+    places = pc.index_in(lists.flatten(), value_set=items).fill_null(-1)
+    values = places.to_numpy(zero_copy_only=False).astype(np.int64)
+    return Ragged.of_lengths(values, list_lengths(lists))

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twinspire_core.metrics.ranking import first_distinct
-from twinspire_core.search.ragged import Ragged
+from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources import baselines
 
@@ -65,13 +65,12 @@ class Neighbours(NamedTuple):
         table = table.filter(place.is_valid())
         place = place.drop_null().to_numpy()
         near = table["_rows"].combine_chunks()
-        lengths = pc.list_value_length(near).to_numpy(zero_copy_only=False)
-        row, width = np.repeat(place, lengths), max(1, int(lengths.max(initial=0)))
-        column = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        rows, similarities = (
-            np.full((len(items), width), -1, np.int32),
-            np.zeros((len(items), width), np.float32),
-        )
+        lengths = list_lengths(near)
+        row = np.repeat(place, lengths)
+        column = list_places(lengths)
+        width = max(1, int(lengths.max(initial=0)))
+        rows = np.full((len(items), width), -1, np.int32)
+        similarities = np.zeros((len(items), width), np.float32)
         rows[row, column] = order[near.flatten().to_numpy()]
         similarities[row, column] = table["_similarities"].combine_chunks().flatten().to_numpy()
         return cls(rows, similarities)
@@ -233,10 +232,7 @@ def nearest(
 
 
 def _nearest(past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None) -> np.ndarray:
-    place = np.arange(len(past.values)) - np.repeat(
-        np.cumsum(past.lengths) - past.lengths, past.lengths
-    )
-    seeds = past.where(place < SEEDS)
+    seeds = past.where(list_places(past.lengths) < SEEDS)
     there = near.rows[seeds.values] >= 0
     there &= True if passing is None else passing[near.rows[seeds.values]]
     user = np.repeat(seeds.row, there.sum(axis=1))
