@@ -26,7 +26,7 @@ from model.fusion_fitting.source_lists import rank_fusion
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
+from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_sources
 from twinspire_core.metrics import slices
 from twinspire_core.sources.candidate_sources import CandidateSources
 
@@ -177,14 +177,15 @@ class DayFusion:
         """Weights fitted on the queries of an exam at these places, ascending."""
         rows, split, sources = _some(rows), self.asked[name], self.ctx.pipeline.mix.sources
         near = self.near[name].kept[rows] if name in self.near else None
-        lists = self.nominators.retrieve(
-            sources, split.past.take(rows), DEPTH, two_tower=two_tower[rows], near=near
+        pooled = pool_sources(
+            sources,
+            self.nominators,
+            split.past.take(rows),
+            DEPTH,
+            two_tower=two_tower[rows],
+            near=near,
         )
-        return fit_weights(
-            pool_candidates([lists[source] for source in sources]),
-            split.truth.take(rows),
-            self._ks(),
-        )
+        return fit_weights(pooled, split.truth.take(rows), self._ks())
 
 
 def _by_slice(told: np.ndarray, events: np.ndarray, bounds: tuple[int, ...]) -> list[np.ndarray]:

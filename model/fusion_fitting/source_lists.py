@@ -4,7 +4,7 @@ import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
-from twinspire_core.fusion.fuse import DEPTH, Fusion, fused_items, pool_candidates
+from twinspire_core.fusion.fuse import DEPTH, Fusion, fuse_sources
 from twinspire_core.metrics.ranking import first_distinct
 from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
 
@@ -84,22 +84,19 @@ def _fused(
     *,
     exclude: bool,
 ) -> np.ndarray:
-    ranked, weights = np.full((len(two_tower), k), -1, np.int64), mix.of(split.past_events)
+    ranked = np.full((len(two_tower), k), -1, np.int64)
     for part in _parts(split):
         past = split.past.part(part.start, part.stop)
-        without = past if exclude else None
-        lists = nominators.retrieve(
-            mix.sources,
+        ranked[part], _ = fuse_sources(
+            mix,
+            nominators,
             past,
-            max(k, DEPTH),
+            split.past_events[part],
+            k,
             two_tower=two_tower[part],
             near=near[part],
-            exclude=without,
+            exclude=past if exclude else None,
         )
-        items = fused_items(
-            pool_candidates([lists[name] for name in mix.sources]), weights[part], k
-        )
-        ranked[part] = nominators.filled(items, k, exclude=without)
     return ranked
 
 

@@ -11,7 +11,7 @@ from serving.requests import query_rows
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
-from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse, pool_candidates
+from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
 from twinspire_core.sources.candidate_sources import (
@@ -196,33 +196,20 @@ def _mixed(
     seen: Seen,
     exclude: Ragged | None,
 ) -> Found:
-    mix, depth, two_tower = version.mix, max(k, DEPTH), None
+    mix = version.mix
     assert mix is not None, "of `chosen`"
+    two_tower = None
     widened = np.zeros(asked.past.rows, bool)
     if TWO_TOWER in mix.sources:
         two_tower, _, widened = search_without(
-            version.index, asked.vectors, depth, seen, nominators.passing
+            version.index, asked.vectors, max(k, DEPTH), seen, nominators.passing
         )
-    lists = nominators.retrieve(
-        mix.sources, asked.past, depth, two_tower=two_tower, exclude=exclude
+    rows, fused = fuse_sources(
+        mix, nominators, asked.past, asked.events, k, two_tower=two_tower, exclude=exclude
     )
-    fused = fuse(pool_candidates([lists[name] for name in mix.sources]), mix.of(asked.events), k)
-    return _found(
-        *_filled(nominators, fused.items, fused.scores, exclude), widened, mix.sources, fused.shares
-    )
-
-
-def _filled(
-    nominators: CandidateSources, items: np.ndarray, scores: np.ndarray, exclude: Ragged | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Short lists, where no source knows the whole catalogue, followed by popular items with the
-    score 0.
-    """
-    if (items >= 0).all():
-        return items, scores
-    return nominators.filled(items, items.shape[1], exclude=exclude), np.where(
-        items >= 0, scores, 0
-    )
+    # Popular items that fill up a list have the score 0.
+    scores = np.where(fused.items >= 0, fused.scores, 0)
+    return _found(rows, scores, widened, mix.sources, fused.shares)
 
 
 def _found(

@@ -14,6 +14,7 @@ sources.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -21,7 +22,9 @@ import numpy as np
 from twinspire_core.contracts.fusion_file import FittedOn, FusionFile
 from twinspire_core.errors import BadData
 from twinspire_core.metrics import slices
+from twinspire_core.search.ragged import Ragged, list_places, list_rows
 from twinspire_core.search.top_k import best_of
+from twinspire_core.sources.candidate_sources import CandidateSources
 
 FORMAT = 1
 CONSTANT = 60.0
@@ -110,52 +113,137 @@ class CandidatePool(NamedTuple):
         return np.where(self.items >= 0, scores, -np.inf)
 
 
-class Fused(NamedTuple):
-    """Lists made out of several, [U, k] each.
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """Lists made out of several. Scores and shares are computed when they are asked for.
 
     Attributes:
-      items: int64, best first, -1 behind the end.
-      scores: float32, -infinity there.
-      shares: [U, k, S] float32, what each source gave to the score.
+      pooled: the candidates.
+      candidate_scores: [U, P] float32, the score of each candidate.
+      weights: [U, S].
+      columns: [U, k] int64, the candidates that are listed, best first, -1 behind the end.
     """
 
-    items: np.ndarray
-    scores: np.ndarray
-    shares: np.ndarray
+    pooled: CandidatePool
+    candidate_scores: np.ndarray
+    weights: np.ndarray
+    columns: np.ndarray
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        """[U, k] int64, best first, -1 behind the end."""
+        # One more column, the last, stands for none.
+        items = np.pad(self.pooled.items, ((0, 0), (0, 1)), constant_values=-1)
+        return np.take_along_axis(items, self.columns, axis=1)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """[U, k] float32, -infinity behind the end."""
+        scores = np.pad(self.candidate_scores, ((0, 0), (0, 1)), constant_values=-np.inf)
+        return np.take_along_axis(scores, self.columns, axis=1)
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """[U, k, S] float32, what each source gave to the score, 0 behind the end."""
+        listed = self.columns >= 0
+        shares = np.zeros((*self.columns.shape, self.weights.shape[1]), np.float32)
+        query, place = np.nonzero(listed)
+        gains = self.pooled.gains[query, self.columns[listed]]
+        shares[query, place] = gains * self.weights[query]
+        return shares
+
+
+def fuse_sources(
+    fusion: Fusion,
+    sources: CandidateSources,
+    past: Ragged,
+    past_events: np.ndarray,
+    k: int,
+    *,
+    two_tower: np.ndarray | None = None,
+    near: np.ndarray | None = None,
+    exclude: Ragged | None = None,
+) -> tuple[np.ndarray, Fused]:
+    """The lists that are recommended: those of the sources, fused, and filled up with popular items
+    where no source knows enough.
+
+    Args:
+      fusion: the sources and their weights.
+      sources: of the corpus.
+      past: U lists of what users had before, in the order of the source `past`.
+      past_events: [U] int64, their events.
+      k: length of the lists.
+      two_tower: [U, L] the two-tower's lists, at least `DEPTH` and k long, without what is
+        excluded.
+      near: those of co-occurrence, likewise, where they are known already.
+      exclude: U lists of items that must not be listed.
+
+    Returns: items [U, k] int64, -1 where the corpus is used up; and what was fused, without the
+    popular items that filled it up.
+    """
+    pooled = pool_sources(
+        fusion.sources,
+        sources,
+        past,
+        max(k, DEPTH),
+        two_tower=two_tower,
+        near=near,
+        exclude=exclude,
+    )
+    fused = fuse(pooled, fusion.of(past_events), k)
+    return sources.filled(fused.items, k, exclude=exclude), fused
+
+
+def pool_sources(
+    names: Sequence[str],
+    sources: CandidateSources,
+    past: Ragged,
+    depth: int,
+    *,
+    two_tower: np.ndarray | None = None,
+    near: np.ndarray | None = None,
+    exclude: Ragged | None = None,
+) -> CandidatePool:
+    """The candidates of some sources, `depth` of each; arguments as those of `fuse_sources`."""
+    lists = sources.retrieve(names, past, depth, two_tower=two_tower, near=near, exclude=exclude)
+    return pool_candidates([lists[name] for name in names])
 
 
 def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:
     """Puts the lists of S sources together, [U, L] int64 each, best first, each item once, -1
     behind the end.
     """
-    length = [ranked.shape[1] for ranked in lists]
-    source, place = (
-        np.repeat(np.arange(len(lists)), length),
-        np.concatenate([np.arange(n) for n in length]),
-    )
-    gain = (1 / (1 + place / CONSTANT)).astype(np.float32)
-    # An entry's item, then its number in the row: sorting these brings what is said of an item
-    # together.
-    key, bits = np.concatenate(lists, axis=1), len(source).bit_length()
-    # Half as wide sorts twice as fast
-    kind = np.int32 if key.max(initial=0) < 1 << (30 - bits) else np.int64
-    none = np.iinfo(kind).max
-    key = np.left_shift(key.astype(kind), bits) | np.arange(len(source), dtype=kind)
-    key[key < 0] = none
-    key.sort(axis=1)
-    item = key >> bits
-    new = np.ones(key.shape, bool)
-    np.not_equal(item[:, 1:], item[:, :-1], out=new[:, 1:])
-    column = np.cumsum(new, axis=1, dtype=np.int32) - 1
-    there = np.flatnonzero(key < none)
-    column, number = column.ravel()[there], key.ravel()[there] & ((1 << bits) - 1)
+    lengths = np.array([ranked.shape[1] for ranked in lists])
+    source = list_rows(lengths)
+    gain = (1 / (1 + list_places(lengths) / CONSTANT)).astype(np.float32)
+
+    # A key is an entry's item, then its number in the row: sorting keys brings what is said of an
+    # item together. Half as wide, they sort twice as fast.
+    items = np.concatenate(lists, axis=1)
+    bits = len(source).bit_length()
+    narrow = items.max(initial=0) < 1 << (30 - bits)
+    dtype = np.int32 if narrow else np.int64
+    none = np.iinfo(dtype).max
+    keys = np.left_shift(items.astype(dtype), bits) | np.arange(len(source), dtype=dtype)
+    keys[keys < 0] = none  # items of -1
+    keys.sort(axis=1)
+
+    # Each distinct item of a row gets a column of its own.
+    item = keys >> bits
+    is_new = np.ones(keys.shape, bool)
+    np.not_equal(item[:, 1:], item[:, :-1], out=is_new[:, 1:])
+    column = np.cumsum(is_new, axis=1, dtype=np.int32) - 1
+    entries = np.flatnonzero(keys < none)
+    column = column.ravel()[entries]
     width = int(column.max(initial=-1)) + 1
-    at = there // max(1, key.shape[1]) * width + column
-    items = np.full((len(key), width), -1, np.int64)
-    items.ravel()[at] = item.ravel()[there]
-    gains = np.zeros((*items.shape, len(lists)), np.float32)
-    gains.ravel()[at * len(lists) + source[number]] = gain[number]
-    return CandidatePool(items, gains)
+    cell = entries // max(1, keys.shape[1]) * width + column
+    number = keys.ravel()[entries] & ((1 << bits) - 1)
+
+    candidates = np.full((len(keys), width), -1, np.int64)
+    candidates.ravel()[cell] = item.ravel()[entries]
+    gains = np.zeros((*candidates.shape, len(lists)), np.float32)
+    gains.ravel()[cell * len(lists) + source[number]] = gain[number]
+    return CandidatePool(candidates, gains)
 
 
 def fuse(pooled: CandidatePool, weights: np.ndarray, k: int) -> Fused:
@@ -166,32 +254,7 @@ def fuse(pooled: CandidatePool, weights: np.ndarray, k: int) -> Fused:
       weights: [U, S].
       k: length of the lists.
     """
-    column, scores = _best(pooled, weights, k)
-    found = np.arange(len(column))[:, None], column
-    there = column >= 0
-    if not there.any():
-        return Fused(
-            column,
-            np.full(column.shape, -np.inf, np.float32),
-            np.zeros((*column.shape, weights.shape[1])),
-        )
-    shares = np.where(there[:, :, None], pooled.gains[found] * weights[:, None, :], 0).astype(
-        np.float32
-    )
-    return Fused(
-        np.where(there, pooled.items[found], -1), np.where(there, scores[found], -np.inf), shares
-    )
-
-
-def fused_items(pooled: CandidatePool, weights: np.ndarray, k: int) -> np.ndarray:
-    """The items that `fuse` finds, without their scores: [U, k] int64."""
-    column, _ = _best(pooled, weights, k)
-    items = np.pad(pooled.items, ((0, 0), (0, 1)), constant_values=-1)  # the last is none's
-    return np.take_along_axis(items, column, axis=1)
-
-
-def _best(pooled: CandidatePool, weights: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of the best k candidates, [U, k] int64, -1 behind the end; and the scores of all."""
     scores = pooled.scores(weights)
-    column = best_of(scores, min(k, scores.shape[1]))
-    return np.pad(column, ((0, 0), (0, k - column.shape[1])), constant_values=-1), scores
+    best = best_of(scores, min(k, scores.shape[1]))
+    columns = np.pad(best, ((0, 0), (0, k - best.shape[1])), constant_values=-1)
+    return Fused(pooled=pooled, candidate_scores=scores, weights=weights, columns=columns)
