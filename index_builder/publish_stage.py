@@ -20,7 +20,7 @@ from index_builder.registry.version_log import Entry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
-from twinspire_core.blocked_imports import light
+from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
@@ -113,7 +113,7 @@ def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
     if storage.list_files(made):
         storage.link_tree(made, staged / tensorflow_serving.FOLDER)
         return
-    with suppress_native_stderr(), light():  # TensorFlow greets at length
+    with suppress_native_stderr(), block_tensorflow_extras():  # TensorFlow greets at length
         import tensorflow as tf
 
         tower, vectors = (

@@ -1,6 +1,4 @@
-"""Native libraries write to standard error as they please; this keeps it back where it only
-confuses.
-"""
+"""Keeps back what native libraries write to standard error where it would only confuse."""
 
 import os
 import sys
@@ -12,81 +10,88 @@ from threading import Lock
 from typing import NamedTuple
 
 
-class _Aside(NamedTuple):
-    """Where standard error went, and where it goes meanwhile."""
+class _Redirection(NamedTuple):
+    """Standard error, redirected.
 
-    kept: int
+    Attributes:
+      original: a descriptor of where it went before.
+      file: where it goes meanwhile.
+    """
+
+    original: int
     file: FileIO
 
 
-_lock, _inside = Lock(), 0
-_aside: _Aside | None = None
+_lock = Lock()
+_open_blocks = 0
+_redirection: _Redirection | None = None
 
 
 @contextmanager
 def suppress_native_stderr() -> Iterator[None]:
-    """Keeps back what is written to standard error, by whatever means; it is told, once, if the
-    block fails.
+    """Keeps back what is written to standard error, by whatever means. If the block fails, it is
+    written after all, once.
 
-    Where it cannot be kept back, on a full disk say, it is heard at once. It holds for the whole
-    process, until the last of several blocks has ended, of whatever thread: so use it around
-    loading a library, not around work that reports progress.
+    Where there is no room to keep it, as on a full disk, it is written at once. The redirection
+    holds for the whole process, until the last of several blocks has ended, of whatever thread: so
+    use it around loading a library, not around work that reports progress.
     """
     _begin()
     try:
         yield
     except BaseException:
-        _tell()
+        _write_kept()
         raise
     finally:
         _end()
 
 
 def _begin() -> None:
-    global _inside, _aside
+    global _open_blocks, _redirection
     with _lock:
-        if not _inside:
-            _aside = _put_aside()
-        _inside += 1
+        if not _open_blocks:
+            _redirection = _redirect()
+        _open_blocks += 1
 
 
-def _put_aside() -> _Aside | None:
-    """None where there is no standard error, or no file to keep it in."""
+def _redirect() -> _Redirection | None:
+    """Redirects standard error; None where there is none, or no file to keep it in."""
     _flush()
     with suppress(OSError), ExitStack() as opened:
-        kept = os.dup(2)
-        opened.callback(os.close, kept)
+        original = os.dup(2)
+        opened.callback(os.close, original)
         file = opened.enter_context(tempfile.TemporaryFile(buffering=0))
         os.dup2(file.fileno(), 2)
-        opened.pop_all()
-        return _Aside(kept, file)
+        opened.pop_all()  # from here on nothing fails: `_end` closes both
+        return _Redirection(original, file)
     return None
 
 
 def _flush() -> None:
-    # It may be None, be on a full disk, or be closed
+    # sys.stderr may be None, be on a full disk, or be closed.
     with suppress(AttributeError, OSError, ValueError):
         sys.stderr.flush()
 
 
-def _tell() -> None:
+def _write_kept() -> None:
     with _lock:
-        if _aside:
+        if _redirection:
             _flush()
-            _aside.file.seek(0)
-            os.write(_aside.kept, _aside.file.read())
-            _aside.file.seek(0)  # a block around this one, or beside it, may fail too
-            _aside.file.truncate()
+            _redirection.file.seek(0)
+            os.write(_redirection.original, _redirection.file.read())
+            # A block around this one, or beside it, may fail too: nothing is written twice.
+            _redirection.file.seek(0)
+            _redirection.file.truncate()
 
 
 def _end() -> None:
-    global _inside, _aside
+    global _open_blocks, _redirection
     with _lock:
-        _inside -= 1
-        if _inside or not _aside:
+        _open_blocks -= 1
+        if _open_blocks or not _redirection:
             return
         _flush()
-        os.dup2(_aside.kept, 2)
-        os.close(_aside.kept)
-        _aside.file.close()
-        _aside = None
+        os.dup2(_redirection.original, 2)
+        os.close(_redirection.original)
+        _redirection.file.close()
+        _redirection = None

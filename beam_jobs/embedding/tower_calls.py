@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
 from twinspire_core import storage
-from twinspire_core.blocked_imports import light
+from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
 from twinspire_core.errors import BadData
 from twinspire_core.native_stderr import suppress_native_stderr
@@ -123,7 +123,7 @@ def load_tower(uri: str) -> Tower:
     """A tower from the disk or from `gs://`; TensorFlow itself reads local files only."""
     with (
         suppress_native_stderr(),
-        light(),
+        block_tensorflow_extras(),
         tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch,
     ):
         import tensorflow as tf

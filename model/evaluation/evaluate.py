@@ -24,10 +24,11 @@ import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank, rank_baselines
-from twinspire_core.metrics import slices
+from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure, popular_share
 from twinspire_core.metrics.ranking import by_place, distinct, hits, means
+from twinspire_core.metrics.slices import slice_of
 
 Measures = dict[str, Any]
 
@@ -132,17 +133,20 @@ def by_query(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> dic
     values = {name: np.where(split.headline, x, np.nan) for name, x in of_all.items()}
     if not split.bounds:
         return values
-    users, items = (slices.slice_of(x, split.bounds) for x in (split.past_events, split.events))
+    users, items = (slice_of(x, split.bounds) for x in (split.past_events, split.events))
     item_of = np.append(items, -1)  # -1, no item, is the last
     item_of_hit = item_of[ranked[hit.row, hit.values]]
-    for number, name in enumerate(slices.names(split.bounds)):
+    for number, name in enumerate(measure_names.names(split.bounds)):
         values |= {
-            slices.key(m, slices.USERS, name): np.where(users == number, x, np.nan)
+            measure_names.key(m, measure_names.USERS, name): np.where(users == number, x, np.nan)
             for m, x in of_all.items()
         }
         wanted = distinct(split.truth.where(item_of[split.truth.values] == number))
         found = by_place(hit.where(item_of_hit == number), np.where(split.headline, wanted, 0), ks)
-        values |= {slices.key(f"recall@{k}", slices.ITEMS, name): found[f"recall@{k}"] for k in ks}
+        values |= {
+            measure_names.key(f"recall@{k}", measure_names.ITEMS, name): found[f"recall@{k}"]
+            for k in ks
+        }
     return values
 
 
@@ -150,22 +154,28 @@ def _slices(
     split: EvaluationSet, values: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Measures]]:
     average = means({name: x for name, x in values.items() if "/" in name})
-    users, items = (slices.slice_of(x, split.bounds) for x in (split.past_events, split.events))
+    users, items = (slice_of(x, split.bounds) for x in (split.past_events, split.events))
     known = split.truth.where(split.headline[split.truth.row])
     true = known.where(known.values >= 0)
-    found: dict[str, dict[str, Measures]] = {slices.USERS: {}, slices.ITEMS: {}}
-    for number, name in enumerate(slices.names(split.bounds)):
+    found: dict[str, dict[str, Measures]] = {measure_names.USERS: {}, measure_names.ITEMS: {}}
+    for number, name in enumerate(measure_names.names(split.bounds)):
         mine, theirs = users == number, items[true.values] == number
         asked = np.bincount(true.row[theirs], minlength=true.rows) > 0
-        found[slices.USERS][name] = {"users": split.users_among(mine), "queries": int(mine.sum())}
-        found[slices.ITEMS][name] = {"users": split.users_among(asked), "true": int(theirs.sum())}
+        found[measure_names.USERS][name] = {
+            "users": split.users_among(mine),
+            "queries": int(mine.sum()),
+        }
+        found[measure_names.ITEMS][name] = {
+            "users": split.users_among(asked),
+            "true": int(theirs.sum()),
+        }
         for side, measures in found.items():
             if measures[name]["users"]:
-                ending = slices.key("", side, name)
+                ending = measure_names.key("", side, name)
                 measures[name] |= {
                     m.removesuffix(ending): x for m, x in average.items() if m.endswith(ending)
                 }
-    found[slices.ITEMS]["outside"] = {"true": int((known.values < 0).sum())}
+    found[measure_names.ITEMS]["outside"] = {"true": int((known.values < 0).sum())}
     return found
 
 

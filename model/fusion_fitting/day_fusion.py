@@ -27,7 +27,8 @@ from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_sources
-from twinspire_core.metrics import slices
+from twinspire_core.metrics import measure_names
+from twinspire_core.metrics.slices import slice_of
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 PROGRESSIVE, HELD_OUT = "progressive", "held_out"
@@ -79,7 +80,7 @@ class DayFusion:
         found = [self._weights(name, lists.kept, rows) for rows in asked]
         own_weights = iter(found)
         weights = [next(own_weights) if own else found[-1] for own in enough]
-        names = slices.names(bounds)
+        names = measure_names.names(bounds)
         fitted = FittedOn(
             on=PROGRESSIVE if self.before else HELD_OUT,
             day=str(self.ctx.day),
@@ -190,7 +191,7 @@ class DayFusion:
 
 def _by_slice(told: np.ndarray, events: np.ndarray, bounds: tuple[int, ...]) -> list[np.ndarray]:
     """Places of the queries to fit on, by slice."""
-    of = slices.slice_of(events, bounds)
+    of = slice_of(events, bounds)
     return [_some(np.flatnonzero(told & (of == number))) for number in range(len(bounds) + 1)]
 
 

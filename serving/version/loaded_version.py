@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from index_builder.registry.registry import Registry
 from serving.version.known_values import Attributes, Vocabularies
 from serving.version.user_store import IdTable, UserStore
-from twinspire_core.blocked_imports import light
+from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import manifest
 from twinspire_core.contracts.feature_schema import display_name
@@ -125,7 +125,7 @@ class Version:
     @cached_property
     def _tower(self) -> Tower:
         # TensorFlow greets at length, and would load all of Keras
-        with suppress_native_stderr(), light():
+        with suppress_native_stderr(), block_tensorflow_extras():
             import tensorflow as tf
 
             return Tower(tf.saved_model.load(str(self.home / QUERY_TOWER)))

@@ -60,7 +60,7 @@ def without_tensorflow(*arguments: str) -> None:
     """Runs a command in a process in which nothing can load TensorFlow."""
     code = (
         "from twinspire.cli import main; from twinspire_core import blocked_imports;"
-        "blocked_imports.leave_out('tensorflow'); main.main()"
+        "blocked_imports.never_import('tensorflow'); main.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

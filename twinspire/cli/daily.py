@@ -24,7 +24,7 @@ from twinspire.runs import run_leases, runner
 from twinspire.runs.refresh import catch_up
 from twinspire.runs.refresh import refresh as refresh_catalogue
 from twinspire.runs.stages import STAGES
-from twinspire_core.blocked_imports import leave_out
+from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire_core.messages import format_message
@@ -119,7 +119,7 @@ def refresh(
 
 def _stage(name: str, file: str, date: str, **options: Any) -> None:
     if name != "features":  # where TensorFlow Transform needs it
-        leave_out("pandas")  # Arrow, Beam and Matplotlib would load it
+        never_import("pandas")  # Arrow, Beam and Matplotlib would load it
     with json_on_error(name) as told:
         told["day"] = date
         print_json(_run_stage(open_pipeline(file), parse_date(date), name, **options))

@@ -19,7 +19,7 @@ from twinspire.runs.lineage import find_start_of_refresh, is_kept, is_live
 from twinspire.runs.runner import raise_if_refused
 from twinspire.runs.stages import REFRESH
 from twinspire_core import storage
-from twinspire_core.blocked_imports import light
+from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -217,7 +217,7 @@ def _make(
 
     # Beam's, which only remote workers need
     clouds = () if pipeline.beam.options else ("google.cloud",)
-    with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
+    with suppress_native_stderr(), block_tensorflow_extras(*clouds):  # TensorFlow greets at length
         from beam_jobs import embed_stage
         from beam_jobs.embedding.reused_vectors import KnownVectors
         from beam_jobs.features.raw_features_job import write_catalogue

@@ -14,7 +14,7 @@ from twinspire.runs.cache_keys import DEFAULTS, config_digest, digest, output_di
 from twinspire.runs.day_order import await_turn
 from twinspire.runs.lineage import find_parent, find_start, is_kept, is_live, missing, unread
 from twinspire.runs.stages import STAGES, Stage
-from twinspire_core.blocked_imports import light
+from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -192,7 +192,7 @@ def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
 def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
     # Beam's, which only remote workers need
     clouds = () if context.pipeline.beam.options else ("google.cloud",)
-    with suppress_native_stderr(), light(*clouds):  # TensorFlow greets at length
+    with suppress_native_stderr(), block_tensorflow_extras(*clouds):  # TensorFlow greets at length
         assert stage.load is not None
         run = stage.load()
     summary = run(context)

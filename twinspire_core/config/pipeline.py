@@ -133,7 +133,7 @@ class Pipeline(Strict):
                 return self.columns.user
             case CountFeature() | TimeFeature() | HistoryFeature():
                 return name
-            case feature:
+            case feature:  # an age among them: its column is a date in the items
                 return feature.column or name
 
     def columns_of(self, table: str) -> dict[str, str]:
@@ -230,6 +230,7 @@ class Pipeline(Strict):
                 "train.auxiliary.weight is above 0, but columns.label does not say which column to"
                 " learn"
             )
+        # The label is known only after the event: as a feature it would leak.
         for name, column in self.columns_of("events").items():
             if columns.label and column == columns.label:
                 raise ValueError(
@@ -238,7 +239,8 @@ class Pipeline(Strict):
                 )
 
     def _check_gate(self) -> None:
-        ks, bounds = self.evaluation.ks, self.evaluation.slices
+        ks = self.evaluation.ks
+        bounds = self.evaluation.slices
         floors = self._limited_measures(self.gate.floors)
         ceilings = self._limited_measures(self.gate.ceilings)
         self._check_measures("gate.metric", [self.gate.metric], measure_names.headline(ks))
@@ -247,7 +249,8 @@ class Pipeline(Strict):
 
     def _check_measures(self, key: str, measures: list[str], known: list[str]) -> None:
         """Checks that a key of the gate names measures that can stand there."""
-        ks, bounds = self.evaluation.ks, self.evaluation.slices
+        ks = self.evaluation.ks
+        bounds = self.evaluation.slices
         for name in measures:
             if name in known:
                 continue
@@ -312,6 +315,7 @@ def _expand(text: str, path: Path) -> str:
 
 def _root_paths(tables: dict[str, Any], folder: Path) -> None:
     """Makes relative paths start at the folder of the pipeline file, in place."""
+    # The defaults of these two are relative paths as well.
     tables.setdefault("pipeline", {})
     tables.setdefault("registry", {})
     _root_path(tables["pipeline"], "work_root", folder, default="work")

@@ -1,49 +1,72 @@
-"""What is wrong with a pipeline file, in words: an unknown key with the nearest one that there is, a value
-that is none of those allowed.
+"""What is wrong with a pipeline file, in words.
+
+An unknown key comes with the nearest key that there is; a value that is not allowed comes with all
+those that are.
 """
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from twinspire_core.config.feature_kinds import KINDS
+from twinspire_core.config.feature_kinds import KINDS, FeatureKind
 
 
 def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
     """One broken rule: where, what was found, and what may have been meant.
 
     Args:
-      error: as pydantic tells it.
+      error: as pydantic reports it.
       pipeline: the model of the whole file.
     """
-    loc = error["loc"]
-    kind = KINDS.get(str(loc[2])) if loc[:1] == ("features",) and len(loc) > 2 else None
-    where = [str(part) for part in (loc[:2] + loc[3:] if kind else loc)]
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{'.'.join(where)}.kind: {_choice(error.get('ctx', {}).get('tag'), list(KINDS))}"
-    if error["type"] == "literal_error" and isinstance(error["input"], str):
-        known = re.findall("'([^']+)'", error["ctx"]["expected"])
-        return f"{'.'.join(where)}: {_choice(error['input'], known)}"
-    if error["type"] != "extra_forbidden":
-        return f"{'.'.join(where) or 'file'}: {error['msg'].removeprefix('Value error, ')}"
-    known = _keys(kind or pipeline, loc[3:-1] if kind else loc[:-1])
-    near = get_close_matches(where[-1], known, 1)
-    return f"{'.'.join(where)}: unknown key; " + (
-        f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    )
+    path = list(error["loc"])
+    kind = _feature_kind(path)
+    if kind is not None:
+        del path[2]  # pydantic names the kind behind the feature; the file does not
+    where = ".".join(map(str, path))
+
+    match error["type"]:
+        case "union_tag_invalid" | "union_tag_not_found":
+            found = error.get("ctx", {}).get("tag")
+            return f"{where}.kind: {_choice(found, list(KINDS))}"
+        case "literal_error" if isinstance(error["input"], str):
+            allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
+            return f"{where}: {_choice(error['input'], allowed)}"
+        case "extra_forbidden":
+            table = path[:-1]
+            known = _keys(kind, table[2:]) if kind is not None else _keys(pipeline, table)
+            return f"{where}: unknown key; {_hint(str(path[-1]), known)}"
+        case _:
+            return f"{where or 'file'}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def _choice(found: str | None, known: list[str]) -> str:
-    near = get_close_matches(found or "", known, 1)
+def _feature_kind(path: Sequence[int | str]) -> type[FeatureKind] | None:
+    """The kind of the feature that an error is about, where it is known."""
+    if path[:1] == ["features"] and len(path) > 2:
+        return KINDS.get(str(path[2]))
+    return None
+
+
+def _hint(key: str, known: list[str]) -> str:
+    near = get_close_matches(key, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _choice(found: str | None, allowed: list[str]) -> str:
+    rule = f"one of {', '.join(allowed)}"
+    if found is None:
+        return f"{rule}; it is missing"
+    near = get_close_matches(found, allowed, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"one of {', '.join(known)}; {'it is missing' if found is None else f'found {found!r}'}{hint}"
+    return f"{rule}; found {found!r}{hint}"
 
 
-def _keys(model: type[BaseModel], loc: tuple) -> list[str]:
-    """Keys allowed in the table at `loc` inside `model`."""
-    for part in loc:
-        inner = model.model_fields[part].annotation
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else model
+def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Keys allowed in the table at `path` inside `model`."""
+    for part in path:
+        inner = model.model_fields[str(part)].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
     return [field.alias or name for name, field in model.model_fields.items()]

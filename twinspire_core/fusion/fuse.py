@@ -21,7 +21,8 @@ import numpy as np
 
 from twinspire_core.contracts.fusion_file import FittedOn, FusionFile
 from twinspire_core.errors import BadData
-from twinspire_core.metrics import slices
+from twinspire_core.metrics import measure_names
+from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged, list_places, list_rows
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -50,11 +51,11 @@ class Fusion:
 
     def of(self, events: np.ndarray) -> np.ndarray:
         """The weights for users with so many earlier events, [U] int64: [U, S] float64."""
-        return self.weights[slices.slice_of(events, self.bounds)]
+        return self.weights[slice_of(events, self.bounds)]
 
     def dump(self) -> bytes:
         """The content of mix.json."""
-        rows = zip(slices.names(self.bounds), self.weights.tolist(), strict=True)
+        rows = zip(measure_names.names(self.bounds), self.weights.tolist(), strict=True)
         file = FusionFile(
             format=FORMAT,
             constant=CONSTANT,
@@ -110,6 +111,7 @@ class CandidatePool(NamedTuple):
             np.asarray(weights, np.float32), (len(self.items), self.gains.shape[2])
         )
         scores = np.matmul(self.gains, weights[:, :, None])[:, :, 0]
+        # An item of weight 0 is still a candidate, with the score 0; padding is none.
         return np.where(self.items >= 0, scores, -np.inf)
 
 

@@ -16,7 +16,7 @@ LEVEL = 0.95
 
 _SEED = 20190916
 _CHUNK_BYTES = 64 << 20
-_KEPT = 16 << 20  # draws, of 2 bytes each
+_MOST_KEPT = 16 << 20  # draws, of 2 bytes each
 
 
 def resampled_means(
@@ -34,14 +34,14 @@ def resampled_means(
     users = int(user.max(initial=-1)) + 1
     if not users or not resamples or not values:
         return {name: np.full(resamples, np.nan) for name in values}
-    sums, numbers, kind = _per_user(values, user, users)
+    sums, numbers, kinds = _per_user(values, user, users)
     means = list[np.ndarray]()
-    for drawn in (
-        _kept(users, resamples) if users * resamples <= _KEPT else _draws(users, resamples)
-    ):
+    draws = _kept_draws if users * resamples <= _MOST_KEPT else _draws
+    for drawn in draws(users, resamples):
+        # A matrix product adds up each resample's users, as often as they were drawn.
         times = drawn.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means.append((times @ sums) / (times @ numbers)[:, kind])
+        with np.errstate(invalid="ignore"):  # 0 / 0, where a measure applies to nobody drawn
+            means.append((times @ sums) / (times @ numbers)[:, kinds])
     return dict(zip(values, np.concatenate(means).T, strict=True))
 
 
@@ -51,12 +51,13 @@ def _draws(users: int, resamples: int) -> Iterator[np.ndarray]:
     chunk = max(1, _CHUNK_BYTES // (8 * users))
     for start in range(0, resamples, chunk):
         n = min(chunk, resamples - start)
+        # Each resample counts in a range of numbers of its own, so that one bincount does for all.
         drawn = draw.integers(users, size=(n, users)) + np.arange(n)[:, None] * users
         yield np.bincount(drawn.ravel(), minlength=n * users).reshape(n, users).astype(np.uint16)
 
 
-@lru_cache(maxsize=4)  # the exams of a day, each of which measures many lists
-def _kept(users: int, resamples: int) -> tuple[np.ndarray, ...]:
+@lru_cache(maxsize=4)  # the evaluation sets of a day, each of which measures many lists
+def _kept_draws(users: int, resamples: int) -> tuple[np.ndarray, ...]:
     return tuple(_draws(users, resamples))
 
 
@@ -68,16 +69,19 @@ def _per_user(
     Returns: [users, M] of the M measures; [users, N] of the N ways in which measures apply; which
     of them each has.
     """
-    sums, numbers, kind = list[np.ndarray](), list[np.ndarray](), list[int]()
-    kinds: dict[bytes, int] = {}
+    sums: list[np.ndarray] = []
+    numbers: list[np.ndarray] = []
+    kinds: list[int] = []
+    # Most measures apply to the same queries: these are counted once.
+    kind_of: dict[bytes, int] = {}
     for value in values.values():
-        there = np.isfinite(value)
-        sums.append(np.bincount(user, np.where(there, value, 0.0), users))
-        known = kinds.setdefault(there.tobytes(), len(kinds))
-        kind.append(known)
-        if known == len(numbers):
-            numbers.append(np.bincount(user, there, users))
-    return np.stack(sums, 1), np.stack(numbers, 1), kind
+        applies = np.isfinite(value)
+        sums.append(np.bincount(user, np.where(applies, value, 0.0), users))
+        kind = kind_of.setdefault(applies.tobytes(), len(kind_of))
+        kinds.append(kind)
+        if kind == len(numbers):
+            numbers.append(np.bincount(user, applies, users))
+    return np.stack(sums, 1), np.stack(numbers, 1), kinds
 
 
 def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
@@ -91,20 +95,18 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, tuple[float, flo
     alike: dict[bytes, list[str]] = {}
     for name, x in resampled.items():
         alike.setdefault(np.isnan(x).tobytes(), []).append(name)
-    found: dict[str, np.ndarray] = {}
+    spans: dict[str, tuple[float, float]] = {}
     for names in alike.values():
         known = np.stack([resampled[name] for name in names])
         known = known[:, ~np.isnan(known[0])]
-        if known.shape[1]:
-            with np.errstate(invalid="ignore"):
-                spans = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
-            found |= zip(names, spans.T, strict=True)
-    told = {
-        name: found[name].tolist()
-        for name in resampled
-        if name in found and np.isfinite(found[name]).all()
-    }
-    return {name: (low, high) for name, (low, high) in told.items()}
+        if not known.shape[1]:
+            continue
+        with np.errstate(invalid="ignore"):
+            lows, highs = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+        for name, low, high in zip(names, lows.tolist(), highs.tolist(), strict=True):
+            if np.isfinite(low) and np.isfinite(high):
+                spans[name] = (low, high)
+    return {name: spans[name] for name in resampled if name in spans}
 
 
 def interval(resampled: np.ndarray) -> tuple[float, float] | None:

@@ -30,17 +30,17 @@ def exposure(ranked: np.ndarray, ks: Sequence[int], items: int | None = None) ->
     Returns: what is defined: no overlap of fewer than two lists, no Gini coefficient where nothing
     is shown.
     """
-    found: dict[str, float] = {}
+    measures: dict[str, float] = {}
     first = is_first(ranked)
     for k in ks:
         counts = np.bincount(ranked[:, :k][first[:, :k]], minlength=items or 0)
         if items is not None:
-            found[f"coverage@{k}"] = float(np.count_nonzero(counts) / max(1, items))
+            measures[f"coverage@{k}"] = float(np.count_nonzero(counts) / max(1, items))
             if counts.any():
-                found[f"gini@{k}"] = gini(counts)
+                measures[f"gini@{k}"] = gini(counts)
         if len(ranked) > 1:
-            found[f"overlap@{k}"] = overlap(counts, len(ranked), k)
-    return found
+            measures[f"overlap@{k}"] = overlap(counts, len(ranked), k)
+    return measures
 
 
 def gini(counts: np.ndarray) -> float:
@@ -54,9 +54,12 @@ def gini(counts: np.ndarray) -> float:
       >>> gini(np.array([3, 3, 3])), gini(np.array([0, 0, 9]))
       (0.0, 0.6666666666666666)
     """
-    # Zeros come first, and weigh nothing
-    n, shown = len(counts), np.sort(counts[counts > 0]).astype(np.float64)
-    return float((2 * np.arange(n - len(shown) + 1, n + 1) - n - 1) @ shown / (n * shown.sum()))
+    # With counts x sorted and ranks i from 1: sum of (2i - n - 1) x_i, divided by n times the sum
+    # of x. Items that are not shown come first in that order and add nothing: no need to sort them.
+    n = len(counts)
+    shown = np.sort(counts[counts > 0]).astype(np.float64)
+    rank = np.arange(n - len(shown) + 1, n + 1)
+    return float((2 * rank - n - 1) @ shown / (n * shown.sum()))
 
 
 def overlap(counts: np.ndarray, lists: int, k: int) -> float:
@@ -83,10 +86,11 @@ def popular_items(order: np.ndarray, events: np.ndarray) -> np.ndarray:
       order: [C] int64, positions by falling number of events.
       events: [C] int64 by position.
     """
-    sums = np.cumsum(events[order])
-    enough = np.searchsorted(sums, sums[-1] / 2) + 1 if len(sums) and sums[-1] else 0
     popular = np.zeros(len(order), bool)
-    popular[order[:enough]] = True
+    sums = np.cumsum(events[order])
+    if len(sums) and sums[-1]:
+        enough = np.searchsorted(sums, sums[-1] / 2) + 1
+        popular[order[:enough]] = True
     return popular
 
 
@@ -101,10 +105,12 @@ def popular_share(
       popular: [C] bool.
       ks: list lengths.
     """
-    listed = ranked >= 0
-    hot = np.append(popular, False)[ranked]  # -1, no item, is the last
+    is_listed = ranked >= 0
+    # -1, no item, indexes the last entry.
+    is_popular = np.append(popular, False)[ranked]
     shares = {}
     for k in ks:
-        n = listed[:, :k].sum(axis=1)
-        shares[f"popular_share@{k}"] = hot[:, :k].sum(axis=1) / np.where(n == 0, np.nan, n)
+        listed = is_listed[:, :k].sum(axis=1)
+        share = is_popular[:, :k].sum(axis=1) / np.where(listed == 0, np.nan, listed)
+        shares[f"popular_share@{k}"] = share
     return shares

@@ -6,8 +6,11 @@ say what they are.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-USERS, ITEMS = "users", "items"
+USERS = "users"
+ITEMS = "items"
+"""Sides that have slices."""
 OF_MIX = "mix/"
 """What the name of a limit starts with that holds for the mix alone."""
 
@@ -24,11 +27,11 @@ def names(bounds: Sequence[int]) -> list[str]:
       ['0', '1-4', '5-19', '20+']
     """
     lows = [0, *bounds]
-    inner = zip(lows, bounds, strict=False)
-    return [
-        *(str(low) if low == high - 1 else f"{low}-{high - 1}" for low, high in inner),
-        f"{lows[-1]}+",
-    ]
+    slices = []
+    for low, next_low in pairwise(lows):
+        high = next_low - 1
+        slices.append(str(low) if low == high else f"{low}-{high}")
+    return [*slices, f"{lows[-1]}+"]
 
 
 def key(measure: str, side: str, name: str) -> str:
@@ -38,30 +41,27 @@ def key(measure: str, side: str, name: str) -> str:
 
 def headline(ks: Sequence[int]) -> list[str]:
     """Measures of all users of which more is better."""
-    return [
-        *(f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate", "coverage")),
-        "mrr",
-    ]
+    at_k = [f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate", "coverage")]
+    return [*at_k, "mrr"]
 
 
 def with_floors(ks: Sequence[int], bounds: Sequence[int]) -> list[str]:
     """Measures of which more is better, those of slices among them."""
-    ranking = [*(f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate")), "mrr"]
-    of_users = [key(measure, USERS, name) for name in _sliced(bounds) for measure in ranking]
-    of_items = [key(f"recall@{k}", ITEMS, name) for name in _sliced(bounds) for k in ks]
+    at_k = [f"{name}@{k}" for k in ks for name in ("recall", "ndcg", "hit_rate")]
+    of_users = [key(measure, USERS, s) for s in _slices(bounds) for measure in [*at_k, "mrr"]]
+    of_items = [key(f"recall@{k}", ITEMS, s) for s in _slices(bounds) for k in ks]
     return [*headline(ks), *of_users, *of_items]
 
 
 def with_ceilings(ks: Sequence[int], bounds: Sequence[int]) -> list[str]:
     """Measures of which less is better, those of slices among them."""
-    whole = [f"{name}@{k}" for k in ks for name in ("gini", "overlap", "popular_share")]
-    return [
-        *whole,
-        *(key(f"popular_share@{k}", USERS, name) for name in _sliced(bounds) for k in ks),
-    ]
+    of_all = [f"{name}@{k}" for k in ks for name in ("gini", "overlap", "popular_share")]
+    of_users = [key(f"popular_share@{k}", USERS, s) for s in _slices(bounds) for k in ks]
+    return [*of_all, *of_users]
 
 
-def _sliced(bounds: Sequence[int]) -> list[str]:
+def _slices(bounds: Sequence[int]) -> list[str]:
+    """Names of the slices that are measured: without bounds there is one slice, of all."""
     return names(bounds) if bounds else []
 
 

@@ -1,5 +1,5 @@
-"""Exact search and measures of ranked lists. U users, C items of the corpus, D width of the
-vectors.
+"""Ranked lists, by exact search, and their measures. U users, C items of the corpus, D width of
+the vectors.
 
 Items are positions in the corpus, and -1 is none: padding behind a short list, or a true item
 outside the corpus. Every measure is of the whole corpus, never of a batch or of the items that
@@ -64,33 +64,39 @@ def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None)
 
 def is_first(ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: an item at its first place in its list; False for -1."""
-    arranged = np.sort(ranked, axis=1)
-    if not ((arranged[:, 1:] == arranged[:, :-1]) & (arranged[:, 1:] >= 0)).any():
-        return ranked >= 0
+    is_item = ranked >= 0
+    ascending = np.sort(ranked, axis=1)
+    repeats = ascending[:, 1:] == ascending[:, :-1]
+    # Few lists repeat an item, and to sort is cheaper than to find out where things came from.
+    if not (repeats & (ascending[:, 1:] >= 0)).any():
+        return is_item
     order = np.argsort(ranked, axis=1, kind="stable")
-    new = np.ones_like(arranged, bool)
-    new[:, 1:] = arranged[:, 1:] != arranged[:, :-1]
-    first = np.empty_like(new)
-    np.put_along_axis(first, order, new, axis=1)
-    return first & (ranked >= 0)
+    is_new = np.ones_like(ascending, bool)
+    is_new[:, 1:] = ~repeats
+    first = np.empty_like(is_new)
+    np.put_along_axis(first, order, is_new, axis=1)
+    return first & is_item
 
 
 def contains(lists: Ragged, ranked: np.ndarray) -> np.ndarray:
     """[U, L] bool: whether `ranked`'s item is in the same user's list."""
-    # The last is none's
+    # A bitmap marks the items of some users' lists at a time. Its last column stays empty.
     width = max(int(ranked.max(initial=0)), int(lists.values.max(initial=0))) + 2
     known = lists.where(lists.values >= 0)
     rows = min(len(ranked), max(1, _MARKS // width))
     marked = np.zeros((rows, width), bool)
-    found = np.zeros(ranked.shape, bool)
+    is_contained = np.zeros(ranked.shape, bool)
     for start in range(0, len(ranked), max(1, rows)):
-        asked = ranked[start : start + rows]
-        part = known.part(start, start + len(asked))
+        block = ranked[start : start + rows]
+        part = known.part(start, start + len(block))
         marked[part.row, part.values] = True
-        # One place before a row is the last of the row before it: -1 finds none's there.
-        found[start : start + rows] = marked.ravel()[asked + np.arange(len(asked))[:, None] * width]
+        # One place before a row is the empty last column of the row before it, so that -1 is not
+        # found.
+        cells = block + np.arange(len(block))[:, None] * width
+        is_contained[start : start + rows] = marked.ravel()[cells]
+        # Unmarking what was marked is cheaper than a new bitmap.
         marked[part.row, part.values] = False
-    return found
+    return is_contained
 
 
 def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, np.ndarray]:
@@ -106,7 +112,8 @@ def by_user(ranked: np.ndarray, truth: Ragged, ks: Sequence[int]) -> dict[str, n
     Returns: [U] float64 by measure, as `recall@50`.
 
     Example: of the true items 7 and 4, the first is listed second.
-      >>> measures = by_user(np.array([[5, 7, 9]]), Ragged(np.array([7, 4]), np.array([0, 0]), 1), [1, 2])
+      >>> truth = Ragged(np.array([7, 4]), np.array([0, 0]), 1)
+      >>> measures = by_user(np.array([[5, 7, 9]]), truth, [1, 2])
       >>> measures["recall@1"].item(), measures["recall@2"].item(), measures["mrr"].item()
       (0.0, 0.5, 0.5)
     """
@@ -122,9 +129,9 @@ def hits(ranked: np.ndarray, truth: Ragged) -> Ragged:
       truth: U lists of positions; -1 is a true item outside the corpus.
     """
     row, place = np.nonzero(contains(truth, ranked))
-    _, first = np.unique(
-        row * (int(ranked.max(initial=0)) + 1) + ranked[row, place], return_index=True
-    )
+    # A row and an item in one integer: np.unique finds where each pair comes first.
+    pair = row * (int(ranked.max(initial=0)) + 1) + ranked[row, place]
+    _, first = np.unique(pair, return_index=True)
     first.sort()
     return Ragged(place[first], row[first], len(ranked))
 
@@ -149,6 +156,7 @@ def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np
 
     Returns: [U] float64 by measure, as `recall@50`.
     """
+    # Divided by, nan makes all measures of a user without true items nan.
     n = np.where(wanted == 0, np.nan, wanted)
     discount = 1 / np.log2(np.arange(2, max([*ks, int(hit.values.max(initial=0)) + 1]) + 2))
     ideal = np.cumsum(discount)
@@ -162,8 +170,8 @@ def by_place(hit: Ragged, wanted: np.ndarray, ks: Sequence[int]) -> dict[str, np
         )
         measures[f"hit_rate@{k}"] = np.where(wanted == 0, np.nan, top.lengths > 0)
     measures["mrr"] = np.where(wanted == 0, np.nan, 0.0)
-    some, at = np.unique(hit.row, return_index=True)
-    measures["mrr"][some] += 1 / (hit.values[at] + 1)
+    users_with_hits, first_hit = np.unique(hit.row, return_index=True)
+    measures["mrr"][users_with_hits] += 1 / (hit.values[first_hit] + 1)
     return measures
 
 
@@ -173,12 +181,15 @@ def distinct(truth: Ragged) -> np.ndarray:
     """
     known = truth.where(truth.values >= 0)
     width = int(known.values.max(initial=0)) + 1
-    inside = np.bincount(np.unique(known.row * width + known.values) // width, minlength=truth.rows)
+    pairs = np.unique(known.row * width + known.values)
+    inside = np.bincount(pairs // width, minlength=truth.rows)
     return inside + truth.where(truth.values < 0).lengths
 
 
 def means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Mean of each measure over the users that have one; 0 where none has."""
-    return {
-        name: float(np.nanmean(x)) if np.isfinite(x).any() else 0.0 for name, x in measures.items()
-    }
+    return {name: _mean(values) for name, values in measures.items()}
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0

@@ -8,10 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from twinspire_core.metrics.measure_names import ITEMS, USERS, key, names
-
-__all__ = ["ITEMS", "USERS", "key", "names", "slice_of"]
-
 
 def slice_of(events: np.ndarray, bounds: Sequence[int]) -> np.ndarray:
     """[N] int64: the number of the slice, in the order of `names`, that each number of events falls

@@ -17,12 +17,25 @@ from twinspire_core.errors import BadData, UsageError
 Kind = Literal["exact", "quantised", "tree"]
 CONFIG = "config.json"
 VECTORS = "vectors.npy"
-# ScaNN's own files; it keeps the vectors for rescoring
-ASSETS, STORED_VECTORS = "scann", "dataset.npy"
+ASSETS = "scann"
+"""Folder of ScaNN's own files."""
+STORED_VECTORS = "dataset.npy"
+"""ScaNN's file of the vectors, which it keeps for rescoring."""
 FORMAT = 1
-NONE = -1  # stands for a row where there is none
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-EXACT_SHARE = 4  # to rescore more than a quarter of the corpus is slower than comparing all
+NONE = -1
+"""Stands for a row where there is none."""
+EXACT_SHARE = 4
+"""To rescore more than a quarter of the corpus is slower than to compare all."""
+
+
+def _cores() -> int:
+    """Cores that this process may use: fewer than the machine has in most containers."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+CORES = _cores()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +129,7 @@ def checked(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarra
             f"Queries have the items' width, [B, {vectors.shape[1]}]; found {list(queries.shape)}."
             " They come from another version's query tower, probably."
         )
+    # Scores of nan compare with nothing: an index would list whatever comes first.
     bad = np.flatnonzero(~np.isfinite(queries).all(1))
     if len(bad):
         raise UsageError(f"Query vectors are finite; row {bad[0]} is not ({len(bad)} in all).")

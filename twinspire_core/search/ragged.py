@@ -1,4 +1,4 @@
-"""Lists of differing length, as arrays: the values of all lists end to end, and how they are parted.
+"""Ragged lists: the values of all lists end to end, and how they are parted.
 
 How they are parted can be said in several ways. For the lists [a, b], [] and [c]:
 
@@ -106,15 +106,16 @@ class Ragged(NamedTuple):
 
     def part(self, start: int, stop: int) -> "Ragged":
         """Lists `start` to `stop`."""
+        # Rows ascend, so that a part is a slice.
         first, last = np.searchsorted(self.row, [start, stop])
         return Ragged(self.values[first:last], self.row[first:last] - start, stop - start)
 
     def take(self, lists: np.ndarray) -> "Ragged":
         """The lists of these numbers, [K] int64 ascending."""
-        place = np.full(self.rows, -1)
-        place[lists] = np.arange(len(lists))
-        chosen = place[self.row] >= 0
-        return Ragged(self.values[chosen], place[self.row[chosen]], len(lists))
+        number = np.full(self.rows, -1)
+        number[lists] = np.arange(len(lists))
+        chosen = number[self.row] >= 0
+        return Ragged(self.values[chosen], number[self.row[chosen]], len(lists))
 
 
 def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Array) -> Ragged:
@@ -125,7 +126,8 @@ def positions(lists: pa.ChunkedArray | pa.Array, items: pa.ChunkedArray | pa.Arr
       lists: [N] lists of strings; null counts as empty.
       items: [C] distinct strings.
     """
-    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
+    if isinstance(lists, pa.ChunkedArray):
+        lists = lists.combine_chunks()
     places = pc.index_in(lists.flatten(), value_set=items).fill_null(-1)
     values = places.to_numpy(zero_copy_only=False).astype(np.int64)
     return Ragged.of_lengths(values, list_lengths(lists))

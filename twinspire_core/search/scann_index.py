@@ -5,6 +5,7 @@ beside it. Its NumPy interface needs no TensorFlow, so that is hidden while scan
 afterwards both work in one process.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,14 +26,17 @@ from twinspire_core.search.index import (
 from twinspire_core.search.top_k import exact_search
 
 ANISOTROPY = 0.2  # weight of errors along the vector; ScaNN's own advice for unit vectors
-# Vectors that codebooks and leaves are trained on, and for many leaves, each
-_SAMPLE, _PER_LEAF = 10_000, 100
+_SAMPLE = 10_000  # vectors that codebooks and leaves are trained on
+_SAMPLE_PER_LEAF = 100  # at least so many for each leaf
 _ITERATIONS = 5  # of k-means; more find no better leaves or codes
-_ALIKE = 300_000  # vectors up to which training in several threads is repeatable
-_LEAST_TOGETHER, _MOST_TOGETHER = 8, 32  # queries that a thread answers at a time
+_MOST_REPEATABLE = 300_000  # vectors up to which training in several threads is repeatable
+# Queries that a thread answers at a time.
+_LEAST_PER_THREAD = 8
+_MOST_PER_THREAD = 32
 
 
-with block_import("tensorflow"):  # which scann puts up with
+# ScaNN does without TensorFlow when it cannot be imported.
+with block_import("tensorflow"):
     from scann.scann_ops.py import scann_ops_pybind as scann
 
 
@@ -54,7 +58,7 @@ class ScannIndex:
             builder.tree(
                 settings.leaves,
                 settings.leaves_searched,
-                training_sample_size=max(_SAMPLE, _PER_LEAF * settings.leaves),
+                training_sample_size=max(_SAMPLE, _SAMPLE_PER_LEAF * settings.leaves),
                 training_iterations=_ITERATIONS,
                 random_init=False,  # random initial centres ignore every seed; k-means++ does not
             )
@@ -65,10 +69,9 @@ class ScannIndex:
             training_iterations=_ITERATIONS,
         )
         builder.reorder(settings.rescored)
-        with suppress_native_stderr():  # ScaNN tells how it trains, whatever one asks
-            searcher = builder.set_n_training_threads(
-                CORES if len(vectors) <= _ALIKE else 1
-            ).build()
+        threads = CORES if len(vectors) <= _MOST_REPEATABLE else 1
+        with suppress_native_stderr():  # ScaNN reports how it trains, and cannot be told not to
+            searcher = builder.set_n_training_threads(threads).build()
         return cls(searcher, vectors, settings)
 
     @classmethod
@@ -105,24 +108,27 @@ class ScannIndex:
         """
         queries, k = checked(queries, k, self.vectors)
         rescored, leaves = self._scaled(k)
-        rows, scores = self._ask(queries, k, rescored, leaves or -1)
+        rows, scores = self._search_codes(queries, k, rescored, leaves or -1)
         # ScaNN fills up with row 0 and NaN.
         return np.where(np.isnan(scores), NONE, rows.astype(np.int32)), scores
 
-    def _ask(
+    def _search_codes(
         self, queries: np.ndarray, k: int, rescored: int, leaves: int
     ) -> tuple[np.ndarray, np.ndarray]:
         if len(queries) == 1:  # a quarter to a third faster than as a batch
-            rows, scores = np.zeros((1, k), np.uint32), np.full((1, k), np.nan, np.float32)
             found, values = self._searcher.search(queries[0], k, rescored, leaves)
-            rows[0, : len(found)], scores[0, : len(found)] = found, values
+            rows = np.zeros((1, k), np.uint32)
+            scores = np.full((1, k), np.nan, np.float32)
+            rows[0, : len(found)] = found
+            scores[0, : len(found)] = values
             return rows, scores
-        if len(queries) < 2 * _LEAST_TOGETHER:
+        if len(queries) < 2 * _LEAST_PER_THREAD:
             rows, scores = self._searcher.search_batched(queries, k, rescored, leaves)
         else:
-            together = min(_MOST_TOGETHER, max(_LEAST_TOGETHER, -(-len(queries) // CORES)))
+            share = math.ceil(len(queries) / CORES)
+            per_thread = min(_MOST_PER_THREAD, max(_LEAST_PER_THREAD, share))
             rows, scores = self._searcher.search_batched_parallel(
-                queries, k, rescored, leaves, together
+                queries, k, rescored, leaves, per_thread
             )
         return rows, np.array(scores)
 
@@ -130,7 +136,7 @@ class ScannIndex:
         """See `Index.save`."""
         assets = folder / ASSETS
         assets.mkdir(parents=True, exist_ok=True)
-        # Absolute paths would tie it to this folder
+        # Absolute paths would tie it to this folder.
         self._searcher.serialize(str(assets), relative_path=True)
         write_config(folder, self.settings, self.vectors)
 

@@ -26,6 +26,6 @@ def load(folder: str | Path) -> Index:
 
 def stored_vectors(folder: Path) -> np.ndarray:
     """The items' vectors of a stored index in row order, [N, D] float32, mapped from disk."""
-    is_exact = read_config(folder).kind == "exact"
-    file = folder / VECTORS if is_exact else folder / ASSETS / STORED_VECTORS
-    return np.load(file, mmap_mode="r")
+    if read_config(folder).kind == "exact":
+        return np.load(folder / VECTORS, mmap_mode="r")
+    return np.load(folder / ASSETS / STORED_VECTORS, mmap_mode="r")

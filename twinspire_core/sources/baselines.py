@@ -1,6 +1,8 @@
-"""Lists that need no model, to be held against: most popular, popular lately, the user's own
+"""Baselines, which need no model: the most popular items, those popular lately, the user's own
 past.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +25,9 @@ def popular_order(corpus: pa.Table, by: str) -> np.ndarray:
       by: `_popular` or `_lately`.
     """
     other = "_lately" if by == "_popular" else "_popular"
-    count, second = (corpus.column(name).fill_null(0).to_numpy() for name in (by, other))
-    return np.lexsort((-second, -count)).astype(np.int64)
+    events = corpus.column(by).fill_null(0).to_numpy()
+    other_events = corpus.column(other).fill_null(0).to_numpy()
+    return np.lexsort((-other_events, -events)).astype(np.int64)
 
 
 def same_for_all(
@@ -44,8 +47,8 @@ def same_for_all(
         first = np.full(k, -1, np.int64)
         first[: len(order)] = order[:k]
         return np.tile(first, (users, 1))
-    nothing = Ragged(np.zeros(0, np.int64), np.zeros(0, np.int64), users)
-    return past_then(nothing, order, k, exclude=exclude)
+    no_past = Ragged.of_lengths(np.zeros(0, np.int64), np.zeros(users, np.int64))
+    return past_then(no_past, order, k, exclude=exclude)
 
 
 def past_then(
@@ -63,19 +66,30 @@ def past_then(
     Returns: [U, k] int64, -1 behind the end.
     """
     ranked = np.full((past.rows, k), -1, np.int64)
-    more = past.lengths + (exclude.lengths if exclude is not None else 0)
-    for rows in _alike(more, k):
-        own, without = past.take(rows).padded(), exclude.take(rows) if exclude is not None else None
-        common = order[: k + int(more[rows].max())]
+    # Each item of the past or excluded can take one item of the common order out of a list.
+    used = past.lengths
+    if exclude is not None:
+        used = used + exclude.lengths
+    for rows in _blocks(used, k):
+        # Own items first, then the common order: the first k distinct ones of both.
+        own = past.take(rows).padded()
+        common = order[: k + int(used[rows].max())]
         common = np.broadcast_to(common, (len(rows), len(common)))
-        ranked[rows] = first_distinct(np.concatenate([own, common], axis=1), k, exclude=without)
+        ranked[rows] = first_distinct(
+            np.concatenate([own, common], axis=1),
+            k,
+            exclude=exclude.take(rows) if exclude is not None else None,
+        )
     return ranked
 
 
-def _alike(more: np.ndarray, k: int) -> list[np.ndarray]:
-    """Rows in parts, those apart that need much more than k: most have had little, and few more
-    than a whole list.
+def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
+    """Rows in blocks of users who are alike in how many items of the common order they use up.
+
+    A block is as wide as its widest row needs, and most users use up little, few more than a list.
     """
-    size = np.searchsorted([0, k // 8, k // 2, k], more)
-    kinds = (np.flatnonzero(size == number) for number in range(5))
-    return [rows[start : start + _CHUNK] for rows in kinds for start in range(0, len(rows), _CHUNK)]
+    size = np.searchsorted([0, k // 8, k // 2, k], used)
+    for number in range(5):
+        rows = np.flatnonzero(size == number)
+        for start in range(0, len(rows), _CHUNK):
+            yield rows[start : start + _CHUNK]

@@ -7,9 +7,9 @@ serving uses it too.
     most_popular    by events in the count window
     co_occurrence   the items nearest to what the user had before: their similarities to it, added up
 
-U queries, C items of a catalogue; items are positions in it, -1 is none. A source alone that has no
-more to say is followed by the most popular items; in a mix (twinspire_core/fusion/fuse.py) it falls
-silent.
+U queries, C items of the corpus; items are positions in it, -1 is none. Where a source alone lists
+fewer items than are asked for, the most popular ones follow; in a fusion
+(twinspire_core/fusion/fuse.py) its list ends there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources import baselines
 
-TWO_TOWER, CO_OCCURRENCE, MIX = "two_tower", "co_occurrence", "mix"
-PAST, POPULAR_LATELY, MOST_POPULAR = (
-    baselines.PAST,
-    baselines.POPULAR_LATELY,
-    baselines.MOST_POPULAR,
-)
+TWO_TOWER = "two_tower"
+CO_OCCURRENCE = "co_occurrence"
+MIX = "mix"
+PAST = baselines.PAST
+POPULAR_LATELY = baselines.POPULAR_LATELY
+MOST_POPULAR = baselines.MOST_POPULAR
 SEEDS = 20
 """Items of a past, the first of it, whose neighbours are looked up."""
 
-_NOTHING = np.zeros(0, np.int64)
+_NO_ITEMS = np.zeros(0, np.int64)
 _CHUNK = 1024
 _PAIRS = 2**31  # of a user and an item, that fit beside a float into 64 bits
 
@@ -53,13 +53,15 @@ class Neighbours(NamedTuple):
     @classmethod
     def of(cls, table: pa.Table, items: pa.Array | pa.ChunkedArray) -> Self:
         """Reads rows of `twinspire_core.contracts.feature_schema.co_occurrence_schema` for a
-        catalogue.
+        corpus.
 
         Args:
-          table: its neighbours are rows of the same catalogue in order of id.
+          table: its neighbours are rows of the same corpus in order of id.
           items: [C] distinct ids, in any order. What is known of items outside is left out.
         """
-        items = items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items
+        if isinstance(items, pa.ChunkedArray):
+            items = items.combine_chunks()
+        # The table numbers items in order of id; `order` leads from there to positions.
         order = pc.sort_indices(items).to_numpy()
         place = pc.index_in(table["_item"].combine_chunks(), value_set=items)
         table = table.filter(place.is_valid())
@@ -81,8 +83,8 @@ class CandidateSources:
     """What the sources that need no model are made of.
 
     Attributes:
-      popular: [C] int64, the catalogue by events in the count window.
-      lately: [C] int64, the catalogue by events of the last days.
+      popular: [C] int64, the corpus by events in the count window.
+      lately: [C] int64, the corpus by events of the last days.
       neighbours: of each item; None if they were not counted.
       passing: [C] bool, what may be listed; None for everything.
     """
@@ -93,28 +95,32 @@ class CandidateSources:
     passing: np.ndarray | None = None
 
     @classmethod
-    def of(cls, corpus: pa.Table, together: pa.Table | None) -> Self:
-        """Reads them out of a catalogue and its table of co-occurrence.
+    def of(cls, corpus: pa.Table, co_occurrence: pa.Table | None) -> Self:
+        """Reads them out of a corpus and its table of co-occurrence.
 
         Args:
           corpus: `_item`, `_popular`, `_lately`.
-          together: rows of `co_occurrence/` of the same moment.
+          co_occurrence: rows of `co_occurrence/` of the same moment.
         """
+        neighbours = None
+        if co_occurrence is not None:
+            neighbours = Neighbours.of(co_occurrence, corpus["_item"])
         return cls(
             popular=baselines.popular_order(corpus, "_popular"),
             lately=baselines.popular_order(corpus, "_lately"),
-            neighbours=Neighbours.of(together, corpus["_item"]) if together is not None else None,
+            neighbours=neighbours,
         )
 
     def among(self, passing: np.ndarray) -> Self:
-        """The same sources, with nothing to say of items that do not pass, [C] bool. A past may
-        still name these.
+        """The same sources, which list only items that pass, [C] bool. Items that do not pass may
+        still be in a past.
         """
-        kept = {
-            "popular": self.popular[passing[self.popular]],
-            "lately": self.lately[passing[self.lately]],
-        }
-        return replace(self, passing=passing, **kept)
+        return replace(
+            self,
+            popular=self.popular[passing[self.popular]],
+            lately=self.lately[passing[self.lately]],
+            passing=passing,
+        )
 
     def retrieve(
         self,
@@ -126,7 +132,7 @@ class CandidateSources:
         near: np.ndarray | None = None,
         exclude: Ragged | None = None,
     ) -> Mapping[str, np.ndarray]:
-        """What the sources have to say, each for itself.
+        """The lists of some sources, each by itself.
 
         Args:
           names: of sources.
@@ -138,8 +144,15 @@ class CandidateSources:
 
         Returns: [U, depth] int64 by name, best first, -1 behind the end.
         """
-        given = {TWO_TOWER: two_tower, CO_OCCURRENCE: near}
-        return {name: self._list(name, past, depth, given.get(name), exclude) for name in names}
+        known = {TWO_TOWER: two_tower, CO_OCCURRENCE: near}
+        lists: dict[str, np.ndarray] = {}
+        for name in names:
+            ranked = known.get(name)
+            if ranked is None:
+                lists[name] = self._list(name, past, depth, exclude)
+            else:
+                lists[name] = ranked[:, :depth]
+        return lists
 
     def alone(
         self, name: str, past: Ragged, k: int, *, exclude: Ragged | None = None
@@ -147,41 +160,34 @@ class CandidateSources:
         """The lists of one source that needs no model, followed by the most popular items: [U, k]
         int64.
         """
-        own = self._list(name, past, k, None, exclude)
+        own = self._list(name, past, k, exclude)
         return self.filled(own, k, exclude=exclude)
 
     def filled(self, ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:
         """Lists, [U, L] int64, each item once and none excluded, followed by the most popular
         items: [U, k] int64.
         """
-        full = (
-            ranked[:, :k].copy()
-            if ranked.shape[1] >= k
-            else np.full((len(ranked), k), -1, np.int64)
-        )
-        short = np.flatnonzero((full < 0).any(axis=1))
+        filled = np.full((len(ranked), k), -1, np.int64)
+        filled[:, : ranked.shape[1]] = ranked[:, :k]
+        short = np.flatnonzero((filled < 0).any(axis=1))
         if len(short):
             row, place = np.nonzero(ranked[short] >= 0)
             own = Ragged(ranked[short][row, place], row, len(short))
-            without = exclude.take(short) if exclude is not None else None
-            full[short] = baselines.past_then(own, self.popular, k, exclude=without)
-        return full
+            excluded = exclude.take(short) if exclude is not None else None
+            filled[short] = baselines.past_then(own, self.popular, k, exclude=excluded)
+        return filled
 
-    def _list(
-        self, name: str, past: Ragged, depth: int, given: np.ndarray | None, exclude: Ragged | None
-    ) -> np.ndarray:
-        if given is not None:
-            return given[:, :depth]
+    def _list(self, name: str, past: Ragged, depth: int, exclude: Ragged | None) -> np.ndarray:
+        """The lists of one source, [U, depth] int64; empty where it knows nothing to go by."""
         if name == PAST:
-            own = (
-                past
-                if self.passing is None
-                else past.where((past.values >= 0) & self.passing[past.values])
-            )
-            return baselines.past_then(own, _NOTHING, depth, exclude=exclude)
-        if name in (MOST_POPULAR, POPULAR_LATELY):
-            order = self.popular if name == MOST_POPULAR else self.lately
-            return baselines.same_for_all(order, past.rows, depth, exclude=exclude)
+            # A list of the past alone, not filled up: the common order is empty.
+            if self.passing is not None:
+                past = past.where((past.values >= 0) & self.passing[past.values])
+            return baselines.past_then(past, _NO_ITEMS, depth, exclude=exclude)
+        if name == MOST_POPULAR:
+            return baselines.same_for_all(self.popular, past.rows, depth, exclude=exclude)
+        if name == POPULAR_LATELY:
+            return baselines.same_for_all(self.lately, past.rows, depth, exclude=exclude)
         if name == CO_OCCURRENCE and self.neighbours is not None:
             return nearest(past, self.neighbours, depth, exclude=exclude, passing=self.passing)
         return np.full((past.rows, depth), -1, np.int64)
@@ -192,13 +198,13 @@ def most_frequent_first(histories: Ragged) -> Ragged:
     is left out.
     """
     known = histories.where(histories.values >= 0)
-    pairs, of, n = np.unique(
+    (row, item), pair_of, events = np.unique(
         np.stack([known.row, known.values]), axis=1, return_inverse=True, return_counts=True
     )
-    last = np.zeros(len(n), np.int64)
-    np.maximum.at(last, of.ravel(), np.arange(len(known.values)))
-    order = np.lexsort((-last, -n, pairs[0]))
-    return Ragged(pairs[1][order], pairs[0][order], histories.rows)
+    last_place = np.zeros(len(events), np.int64)
+    np.maximum.at(last_place, pair_of.ravel(), np.arange(len(known.values)))
+    order = np.lexsort((-last_place, -events, row))
+    return Ragged(item[order], row[order], histories.rows)
 
 
 def nearest(
@@ -212,7 +218,7 @@ def nearest(
     """The items that lie nearest to the first `SEEDS` of each past, by the sum of the similarities.
 
     Args:
-      past: U lists of positions, -1 outside the catalogue.
+      past: U lists of positions, -1 outside the corpus.
       near: the neighbours.
       k: length of the lists.
       exclude: U lists of positions that must not be listed.
@@ -220,8 +226,10 @@ def nearest(
 
     Returns: [U, k] int64, best first, equal ones by position, -1 behind the end.
     """
-    # What is excluded cannot use up more than its own number of places.
-    most = k + (int(exclude.lengths.max(initial=0)) if exclude is not None else 0)
+    most = k
+    if exclude is not None:
+        # What is excluded cannot use up more than its own number of places.
+        most += int(exclude.lengths.max(initial=0))
     ranked = np.full((past.rows, most), -1, np.int64)
     known = past.where(past.values >= 0)
     chunk = max(1, min(_CHUNK, _PAIRS // max(1, len(near.rows))))
@@ -232,14 +240,15 @@ def nearest(
 
 
 def _nearest(past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None) -> np.ndarray:
+    # Pasts may be long; their first items say most, and bound the work.
     seeds = past.where(list_places(past.lengths) < SEEDS)
-    there = near.rows[seeds.values] >= 0
-    there &= True if passing is None else passing[near.rows[seeds.values]]
-    user = np.repeat(seeds.row, there.sum(axis=1))
-    item, similarity = (
-        near.rows[seeds.values][there].astype(np.int64),
-        near.similarities[seeds.values][there],
-    )
+    neighbours = near.rows[seeds.values]
+    is_listed = neighbours >= 0
+    if passing is not None:
+        is_listed &= passing[neighbours]
+    user = np.repeat(seeds.row, is_listed.sum(axis=1))
+    item = neighbours[is_listed].astype(np.int64)
+    similarity = near.similarities[seeds.values][is_listed]
     # Sorted as one number, the pair and the bits of its similarity: those of one pair come
     # together, and sums of a few floats are exact in doubles, in whatever order.
     key = (user * len(near.rows) + item) << 32 | similarity.view(np.uint32)
@@ -248,13 +257,12 @@ def _nearest(past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None)
     first = np.flatnonzero(np.diff(pair, prepend=-1))
     if not len(first):
         return np.full((past.rows, k), -1, np.int64)
-    sums = np.add.reduceat(
-        (key & 0xFFFFFFFF).astype(np.uint32).view(np.float32).astype(np.float64), first
-    )
+    sorted_similarity = (key & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+    sums = np.add.reduceat(sorted_similarity.astype(np.float64), first)
     user, item = np.divmod(pair[first], len(near.rows))
     candidates = Ragged(item, user, past.rows).padded()
     scores = np.full(candidates.shape, -np.inf)
     scores[candidates >= 0] = sums
     column = best_of(scores, min(k, candidates.shape[1]))
-    found = np.where(column >= 0, np.take_along_axis(candidates, column, axis=1), -1)
-    return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
+    best = np.where(column >= 0, np.take_along_axis(candidates, column, axis=1), -1)
+    return np.pad(best, ((0, 0), (0, k - best.shape[1])), constant_values=-1)

@@ -1,8 +1,10 @@
 """Files on a disk or on Google Cloud Storage, behind one set of functions.
 
 A place is a string: a local path, or `gs://bucket/name`. Only what the formats of this project need
-is here: whole files are written at once and never changed, folders are listed, and one file can be
+is here: whole files are written at once and never changed, folders are listed, and a file can be
 created only if it is absent.
+
+A file on a disk is written beside its place and renamed to it: a reader sees all of it or none.
 """
 
 import contextlib
@@ -24,8 +26,8 @@ from twinspire_core.storage import gcs
 T = TypeVar("T")
 
 _AT_ONCE = 8  # transfers; the client's pool holds ten connections
-# Starts the name of a file that is still being written, or whose writer was killed
 _SCRATCH = ".tmp-"
+"""Begins the name of a file that is still being written, or whose writer was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +66,27 @@ def exists(uri: str) -> bool:
 
 def list_files(uri: str) -> list[FileInfo]:
     """All files below a folder, sorted by path; none if there is no such folder."""
-    if is_remote(uri):
-        start = len(uri.rstrip("/")) + 1
-        files = [
-            FileInfo(f.uri, f.uri[start:], f.size, f.written, f.digest) for f in gcs.objects(uri)
-        ]
-    else:
-        files = list(_local_files(Path(uri)))
+    files = _remote_files(uri) if is_remote(uri) else _local_files(Path(uri))
     return sorted(files, key=lambda file: file.path)
+
+
+def _remote_files(uri: str) -> Iterator[FileInfo]:
+    start = len(uri.rstrip("/")) + 1
+    for found in gcs.objects(uri):
+        yield FileInfo(found.uri, found.uri[start:], found.size, found.written, found.digest)
 
 
 def _local_files(root: Path) -> Iterator[FileInfo]:
     for folder, _, names in os.walk(root, onerror=_unless_gone):
-        for path in (Path(folder, name) for name in names if not name.startswith(_SCRATCH)):
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(_SCRATCH):
+                continue
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                found = path.stat()
-                if stat.S_ISREG(found.st_mode):
-                    yield FileInfo(
-                        str(path), path.relative_to(root).as_posix(), found.st_size, found.st_mtime
-                    )
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    relative = path.relative_to(root).as_posix()
+                    yield FileInfo(str(path), relative, status.st_size, status.st_mtime)
 
 
 def last_written(uri: str) -> float | None:
@@ -96,15 +100,15 @@ def last_written(uri: str) -> float | None:
     times = []
     for folder, _, names in os.walk(uri, onerror=_unless_gone):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
-            # Deleted, or finished, since it was listed
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # deleted, or finished, since then
                 times.append(os.stat(path).st_mtime)
     return max(times, default=None)
 
 
 def _unless_gone(error: OSError) -> None:
-    """Passes over folders that are deleted meanwhile, or are none; what cannot be listed is not
-    taken for empty.
+    """Passes over folders that are deleted meanwhile, or are none.
+
+    A folder that cannot be listed for another reason is an error: it would look empty.
     """
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
@@ -114,11 +118,9 @@ def list_names(uri: str) -> list[str]:
     """Names directly below a folder, sorted; none if there is no such folder."""
     if is_remote(uri):
         return sorted(gcs.names(uri))
-    return (
-        sorted(name for name in os.listdir(uri) if not name.startswith(_SCRATCH))
-        if os.path.isdir(uri)
-        else []
-    )
+    if not os.path.isdir(uri):
+        return []
+    return sorted(name for name in os.listdir(uri) if not name.startswith(_SCRATCH))
 
 
 def read_bytes(uri: str) -> bytes:
@@ -127,12 +129,16 @@ def read_bytes(uri: str) -> bytes:
     Raises:
       FileNotFoundError: there is none.
     """
-    return gcs.read_bytes(uri) if is_remote(uri) else Path(uri).read_bytes()
+    if is_remote(uri):
+        return gcs.read_bytes(uri)
+    return Path(uri).read_bytes()
 
 
 def open_bytes(uri: str) -> BinaryIO:
     """Opens a file to read parts of it. The caller closes it."""
-    return cast(BinaryIO, gcs.blob(uri).open("rb")) if is_remote(uri) else open(uri, "rb")
+    if is_remote(uri):
+        return cast(BinaryIO, gcs.blob(uri).open("rb"))
+    return open(uri, "rb")
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -142,6 +148,7 @@ def write_bytes(uri: str, data: bytes) -> None:
         return
     with _scratch(uri) as scratch:
         Path(scratch).write_bytes(data)
+        # Content first, then the name: after a power cut the name never stands for half a file.
         _sync(scratch)
         os.replace(scratch, uri)
     _sync(os.path.dirname(uri))
@@ -166,6 +173,7 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         Path(scratch).write_bytes(data)
         _sync(scratch)
         try:
+            # Unlike a rename, a hard link does not replace a file that is there.
             os.link(scratch, uri)
         except FileExistsError:
             if read_bytes(uri) != data:
@@ -221,8 +229,9 @@ def localize(uri: str, folder: Path | None = None) -> Path:
     if folder is None:
         raise ValueError(f"{uri} has to be downloaded, and no folder was given for it")
     if gcs.is_object(uri):
-        _copy((uri, str(folder / uri.rsplit("/", 1)[-1])))
-        return folder / uri.rsplit("/", 1)[-1]
+        file = folder / uri.rsplit("/", 1)[-1]
+        _copy((uri, str(file)))
+        return file
     _all(_copy, [(file.uri, str(folder / file.path)) for file in list_files(uri)])
     return folder
 
@@ -244,7 +253,7 @@ def delete_tree(uri: str) -> None:
         _all(gcs.delete, [found.uri for found in gcs.objects(uri)])
         return
     while os.path.isdir(uri):
-        with contextlib.suppress(FileNotFoundError):  # another was faster with a part of it
+        with contextlib.suppress(FileNotFoundError):  # another process deleted a part of it
             shutil.rmtree(uri)
 
 
@@ -278,7 +287,10 @@ def _copy(pair: tuple[str, str]) -> None:
     """Copies one file: readers of the target see all of it or none."""
     source, target = pair
     if is_remote(target):
-        gcs.copy(source, target) if is_remote(source) else gcs.upload(target, Path(source))
+        if is_remote(source):
+            gcs.copy(source, target)
+        else:
+            gcs.upload(target, Path(source))
         return
     with _scratch(target) as scratch:
         if is_remote(source):
@@ -291,7 +303,7 @@ def _copy(pair: tuple[str, str]) -> None:
 
 @contextlib.contextmanager
 def _scratch(uri: str) -> Iterator[str]:
-    """Name of a file to be written beside `uri`; what is left of it afterwards is removed.
+    """The name of a file to write beside `uri`, which is removed afterwards if it is still there.
 
     Raises:
       TryAgain: the disk is full.
@@ -324,13 +336,14 @@ def _sync(path: str) -> None:
 
 
 def _sync_upwards(folder: str) -> None:
-    """Brings a folder and the way to it to the disk: a killed process may have made any part of it,
-    unsynced.
+    """Brings a folder and the folders above it to the disk.
+
+    A process that was killed may have made any of them, and not synced it.
     """
     here = Path(folder).absolute()
     for part in (here, *here.parents):
         if not os.access(part, os.R_OK):
-            return
+            return  # not ours: it was there before
         _sync(str(part))
 
 

@@ -1,7 +1,7 @@
-"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone. The library is imported at
-the first use.
+"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone.
 
-Its errors end here: TryAgain when asking again may help, UsageError when it will not.
+Google's library is imported at the first use. Its errors become ours here: TryAgain when asking
+again may help, UsageError when it will not.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
                 f"{args[0]} has to be open to this account, and is not: {e}. Set"
                 " GOOGLE_APPLICATION_CREDENTIALS, or ask for read and write access to the bucket."
             ) from e
-        except _passing() as e:
+        except _temporary() as e:
             raise TryAgain(
                 f"Google Cloud Storage has to answer, and did not for {args[0]}: {e}. Try again."
             ) from e
@@ -57,10 +57,8 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
 
 
 @cache
-def _passing() -> tuple[type[Exception], ...]:
-    """Errors of the moment: they are raised after the library has tried again by itself for two
-    minutes.
-    """
+def _temporary() -> tuple[type[Exception], ...]:
+    """Errors that may pass. The library raises them after it has tried again for two minutes."""
     from google.api_core.exceptions import RetryError, ServerError, TooManyRequests
     from google.auth.exceptions import TransportError
     from requests import RequestException
@@ -90,10 +88,14 @@ def is_object(uri: str) -> bool:
 @_translated
 def objects(uri: str) -> list[Object]:
     """All objects below a folder."""
-    found = [(f"gs://{b.bucket.name}/{b.name}", b) for b in _below(uri) if not b.name.endswith("/")]
-    return [
-        Object(place, b.size, b.updated.timestamp(), f"crc32c:{b.crc32c}") for place, b in found
-    ]
+    listed = []
+    for entry in _below(uri):
+        if entry.name.endswith("/"):
+            continue  # a folder, as the console makes it: an object without content
+        place = f"gs://{entry.bucket.name}/{entry.name}"
+        digest = f"crc32c:{entry.crc32c}"
+        listed.append(Object(place, entry.size, entry.updated.timestamp(), digest))
+    return listed
 
 
 @_translated
@@ -102,8 +104,10 @@ def names(uri: str) -> set[str]:
     bucket, name = _split(uri)
     start = f"{name}/" if name else ""
     pages = bucket.client.list_blobs(bucket, prefix=start, delimiter="/")
-    found = {b.name for b in pages} | set(pages.prefixes)
-    return {one[len(start) :].strip("/") for one in found if one != start}
+    # The prefixes are known only after the pages were read.
+    full_names = {blob.name for blob in pages}
+    full_names |= set(pages.prefixes)
+    return {name[len(start) :].strip("/") for name in full_names if name != start}
 
 
 @_translated
@@ -134,11 +138,11 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     except PreconditionFailed:
         # Perhaps our own: the library sends a request again when the first reply does not come.
         return read_bytes(uri) == data
-    except _passing():
+    except _temporary():
         try:
             return read_bytes(uri) == data
         except FileNotFoundError:
-            pass  # not written, or not yet: nobody knows
+            pass  # it was not written, or is not written yet: which of the two cannot be known
         raise
 
 
@@ -164,8 +168,10 @@ def download(uri: str, path: Path) -> None:
 @_translated
 def copy(source: str, target: str) -> None:
     """Copies an object without bringing it here."""
-    source_blob, token = blob(source), None
+    source_blob = blob(source)
+    token = None
     while True:
+        # A large object takes several calls: each goes on from the token of the one before.
         token, _, _ = blob(target).rewrite(source_blob, token=token)
         if token is None:
             return
@@ -209,7 +215,8 @@ def _split(uri: str) -> tuple["Bucket", str]:
 
 def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
     bucket, name = _split(uri)
-    return bucket.client.list_blobs(bucket, prefix=f"{name}/" if name else "", max_results=limit)
+    prefix = f"{name}/" if name else ""
+    return bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
 
 
 @cache
@@ -217,8 +224,6 @@ def _client(emulator: str | None) -> "Client":
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    return (
-        storage.Client(project="emulated", credentials=AnonymousCredentials())
-        if emulator
-        else storage.Client()
-    )
+    if emulator:
+        return storage.Client(project="emulated", credentials=AnonymousCredentials())
+    return storage.Client()

@@ -1,4 +1,4 @@
-"""What every table of the pipeline file is made of: frozen classes, marks of later keys, durations."""
+"""What every table of the pipeline file is made of: frozen classes, marks of keys, durations."""
 
 import re
 from datetime import timedelta

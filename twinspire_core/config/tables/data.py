@@ -118,7 +118,8 @@ class ColumnsConfig(Strict):
         for kind, factor in value.items():
             if not 0 <= factor <= _LARGEST_FACTOR:
                 raise ValueError(
-                    f"a factor is a number from 0 to {_LARGEST_FACTOR:,}, found {factor:g} for {kind!r}"
+                    f"a factor is a number from 0 to {_LARGEST_FACTOR:,}, found {factor:g} for"
+                    f" {kind!r}"
                 )
         return value
 
