@@ -13,6 +13,7 @@ the input, so the order does not depend on who works when.
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -39,7 +40,7 @@ _NAMED = 5
 console = Console(stderr=True)
 
 
-def run(ctx: StageContext, known: KnownVectors | None = None) -> dict:
+def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, Any]:
     """Embeds the day's corpus, but for what is known of it, and up to `MOST_QUERIES` users."""
     features, train, p = ctx.inputs["features"], ctx.inputs["train"], ctx.pipeline
     corpus, users = (
@@ -151,7 +152,7 @@ def _column(uri: str, name: str) -> pa.Array:
         return file.read([name])[name].combine_chunks()
 
 
-def _summary(out: str, items: int) -> dict:
+def _summary(out: str, items: int) -> dict[str, Any]:
     counts, dimension = {}, 0
     for name in (ITEMS, QUERIES):
         counts[name] = 0

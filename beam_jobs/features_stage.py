@@ -7,6 +7,7 @@ graph has to know; then the graph is made, and a second job applies it to the tr
 
 import json
 from datetime import date
+from typing import Any
 
 import apache_beam as beam
 from rich.console import Console
@@ -24,7 +25,7 @@ from twinspire_core.contracts.stage_context import StageContext
 console = Console(stderr=True)
 
 
-def run(ctx: StageContext) -> dict:
+def run(ctx: StageContext) -> dict[str, Any]:
     """Runs the stage.
 
     Raises:

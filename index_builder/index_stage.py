@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -84,7 +84,7 @@ class QueryHalves(NamedTuple):
     source: str
 
 
-def run(ctx: StageContext) -> dict:
+def run(ctx: StageContext) -> dict[str, Any]:
     """Builds the day's index, tunes it, and measures its recall on queries that it was not tuned
     on.
     """
@@ -253,7 +253,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
     )
 
 
-def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> dict:
+def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> dict[str, Any]:
     index = built.index
     truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)

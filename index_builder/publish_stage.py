@@ -44,7 +44,7 @@ _PLACES = {"pipeline", "source", "registry", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
 
 
-def run(ctx: StageContext) -> dict:
+def run(ctx: StageContext) -> dict[str, Any]:
     """Publishes the day's version: live if the gate accepts it and `ctx.promote` and the date
     allow.
 
@@ -72,7 +72,7 @@ def run(ctx: StageContext) -> dict:
 
 def summarise(
     ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: Verdict
-) -> dict:
+) -> dict[str, Any]:
     """Keeps the manifest among the working files; what the stage reports."""
     storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(version).dump())
     return {

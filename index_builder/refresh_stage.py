@@ -8,6 +8,7 @@ version's day.
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from index_builder.gate.verdict import Refreshed, judge_refresh
 from index_builder.publish_stage import (
@@ -28,7 +29,7 @@ from twinspire_core.contracts.stage_context import StageContext
 
 def run(
     ctx: StageContext, before: Manifest, trained: str, live: str, changes: dict[str, int]
-) -> dict:
+) -> dict[str, Any]:
     """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
 
     Args:

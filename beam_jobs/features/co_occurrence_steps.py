@@ -10,6 +10,7 @@ published.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -75,7 +76,7 @@ class Spread(beam.DoFn):
     def __init__(self, job: FeatureJob) -> None:
         self._parts = job.p.beam.shards
 
-    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator:
+    def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[Any]:
         """Sends baskets to where they are paired."""
         folder, taken = element[0], restore(element[1])
         items, user = _items(table), taken.column("_code").to_numpy()

@@ -187,6 +187,6 @@ def _count(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
     return beam.ParDo(fn, *side_inputs).with_output_types(_Counted)
 
 
-def _tagged(fn: beam.DoFn, types: dict, *side_inputs: AsSideInput) -> beam.PTransform:
+def _tagged(fn: beam.DoFn, types: dict[str, Any], *side_inputs: AsSideInput) -> beam.PTransform:
     """A ParDo with tagged outputs only, each with the type by which it travels."""
     return beam.ParDo(fn, *side_inputs).with_output_types(Any, **types).with_outputs(*types)

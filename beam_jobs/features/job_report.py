@@ -42,7 +42,7 @@ def read_numbers(job: FeatureJob) -> Numbers:
     return numbers
 
 
-def make_report(job: FeatureJob, numbers: Numbers) -> dict:
+def make_report(job: FeatureJob, numbers: Numbers) -> dict[str, Any]:
     """The contents of report.json."""
     day = str(job.plan.day)
     read = [str(d) for d in job.inputs.events]
@@ -93,7 +93,7 @@ def make_report(job: FeatureJob, numbers: Numbers) -> dict:
     }
 
 
-def _snapshots(job: FeatureJob, numbers: Numbers, table: str) -> dict:
+def _snapshots(job: FeatureJob, numbers: Numbers, table: str) -> dict[str, Any]:
     found = getattr(job.inputs, table)
     return {
         str(at): {

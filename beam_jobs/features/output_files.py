@@ -4,6 +4,7 @@ output files.
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import apache_beam as beam
 import polars as pl
@@ -46,7 +47,7 @@ class FinishExamples(Finish):
         element: tuple[str, Iterable[pa.RecordBatch]],
         table: pa.RecordBatch,
         held_out: Mapping[int, int],
-    ) -> Iterator:
+    ) -> Iterator[Any]:
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
@@ -130,7 +131,7 @@ class FinishPasts(Finish):
 class FinishCorpus(Finish):
     """Any element -> the corpora; their `MEMBERS`; `NUMBERS`, `REJECTED` records of the items."""
 
-    def process(self, _: None, table: pa.RecordBatch) -> Iterator:
+    def process(self, _: None, table: pa.RecordBatch) -> Iterator[Any]:
         """Writes the files."""
         day, known = self._job.plan.day, _frame(table)
         for moment in self._job.plan.corpora:

@@ -4,6 +4,7 @@ TensorFlow.
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import apache_beam as beam
 from rich.console import Console
@@ -34,7 +35,7 @@ _OF_CATALOGUE = (
 console = Console(stderr=True)
 
 
-def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
+def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict[str, Any]:
     """Writes examples, corpora, queries, users, rejected records and the report.
 
     Args:
@@ -79,7 +80,7 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict:
     return found
 
 
-def write_catalogue(ctx: StageContext) -> dict:
+def write_catalogue(ctx: StageContext) -> dict[str, Any]:
     """Writes only what is served after the day and needs no training: corpus, co-occurrence, users,
     as of its end.
 

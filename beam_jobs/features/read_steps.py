@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from itertools import chain
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -65,7 +66,7 @@ class Read(beam.DoFn):
         self._job, self._p = job, job.p
         self._types = user_shard.relevant_types(job.p)
 
-    def process(self, parts: Sequence[Part]) -> Iterator:
+    def process(self, parts: Sequence[Part]) -> Iterator[Any]:
         """Reads, or raises BadData."""
         waiting: list[pl.DataFrame] = []
         for found in chain.from_iterable(map(self._read, parts)):

@@ -1,6 +1,7 @@
 """Steps that work on shards of the users: whole users, several shards together, and what goes to which file."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import polars as pl
@@ -53,7 +54,7 @@ class Work(beam.DoFn):
         self._waiting: list[tuple[int, list[pa.RecordBatch]]] = []
         self._rows = 0
 
-    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator:
+    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
         """Works on the shards so far, once they are many events."""
         number, found = element[0], list(element[1])
         rows = sum(batch.num_rows for batch in found)
@@ -67,7 +68,7 @@ class Work(beam.DoFn):
         self._waiting.append((number, found))
         self._rows += rows
 
-    def finish_bundle(self) -> Iterator:
+    def finish_bundle(self) -> Iterator[Any]:
         """Works on the rest."""
         for made in self._work():
             yield TaggedOutput(made.tag, GlobalWindows.windowed_value(made.value))
@@ -96,14 +97,14 @@ class Work(beam.DoFn):
             NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique())
         )
 
-    def _lots(self, events: UserShard) -> Iterator:
+    def _lots(self, events: UserShard) -> Iterator[Any]:
         share, most = self._job.p.evaluation.holdout, self._job.most_held_out
         for day in sorted({*self._job.plan.examples, *self._job.plan.evaluation}):
             lots = user_hashing.smallest(events.lots(day)[SAMPLING_HASH].to_numpy(), share, most)
             if len(lots):
                 yield TaggedOutput(SAMPLING_HASHES, (day_plan.number(day), lots.tobytes()))
 
-    def _tables(self, events: UserShard) -> Iterator:
+    def _tables(self, events: UserShard) -> Iterator[Any]:
         p = self._job.p
         for file, rows in events.examples():
             for batch in batches.to_batches(rows, examples_on_their_way(p)):
@@ -125,7 +126,7 @@ class Work(beam.DoFn):
                 found = co_occurrence.baskets(taken, moment, p.window.train_days, most)
                 yield TaggedOutput(BASKETS, (folder, self._sent(found)))
 
-    def _asked(self, events: UserShard) -> Iterator:
+    def _asked(self, events: UserShard) -> Iterator[Any]:
         """What versions are measured by."""
         kind = feature_schema.evaluation_schema(self._job.p).append(
             pa.field(SAMPLING_HASH, pa.uint64())
@@ -161,7 +162,7 @@ def examples_on_their_way(p: Pipeline) -> pa.Schema:
 
 def _files(
     tag: str, folder: str, shards: Iterable[tuple[int, pl.DataFrame]], kind: pa.Schema
-) -> Iterator:
+) -> Iterator[Any]:
     """One file a shard, unless its rows are too many for a batch."""
     for number, rows in shards:
         for part, batch in enumerate(batches.to_batches(rows, kind, _FILE_ROWS)):

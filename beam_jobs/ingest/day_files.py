@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich.console import Console
 
@@ -128,7 +128,7 @@ def is_complete(p: Pipeline, day: date) -> bool:
     return marker is None or storage.exists(storage.join(_folder(p.source.events, day), marker))
 
 
-def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict:
+def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict[str, Any]:
     """Digests of all files that a run of the day reads, by table, folder date and name.
 
     But for the days after it: late events that come when a day has been run leave it done, see
@@ -140,7 +140,7 @@ def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict:
     return {f"{f.table}/{f.day}/{f.name}": f.digest or storage.file_digest(f.uri) for f in used}
 
 
-def check(p: Pipeline, day: date) -> dict:
+def check(p: Pipeline, day: date) -> dict[str, Any]:
     """Tells a day that can be processed from a late, an empty and a suspicious one; waits for a
     late one.
 

@@ -3,6 +3,7 @@ nothing.
 """
 
 import re
+from typing import Any
 
 import polars as pl
 
@@ -32,7 +33,7 @@ def is_shown(column: str) -> bool:
     return bool(re.search(_SHOWN, column, re.I))
 
 
-def kind(column: str, values: pl.Series) -> dict | str:
+def kind(column: str, values: pl.Series) -> dict[str, Any] | str:
     """Keys of a feature that reads the column; or why there is none, in words."""
     present = values.drop_nulls()
     if present.is_empty():
@@ -50,7 +51,7 @@ def kind(column: str, values: pl.Series) -> dict | str:
     return _scalar(column, values, present)
 
 
-def _scalar(column: str, values: pl.Series, present: pl.Series) -> dict | str:
+def _scalar(column: str, values: pl.Series, present: pl.Series) -> dict[str, Any] | str:
     if values.dtype.is_float() or (
         values.dtype.is_integer() and (present.n_unique() > 100 or not is_category(values))
     ):

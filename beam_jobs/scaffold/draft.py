@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -224,7 +225,9 @@ def _features(
     return lines
 
 
-def _context(rows: pl.DataFrame, used: set[str | None]) -> Iterator[tuple[str, dict, str]]:
+def _context(
+    rows: pl.DataFrame, used: set[str | None]
+) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Columns of the events: name, keys of a feature, and why it is left out, if it is."""
     for column in (c for c in rows.columns if c not in used):
         found = column_guess.kind(column, rows[column])
@@ -236,7 +239,7 @@ def _context(rows: pl.DataFrame, used: set[str | None]) -> Iterator[tuple[str, d
         yield column, keys, reason
 
 
-def _snapshot(rows: pl.DataFrame, key: str) -> Iterator[tuple[str, dict, str]]:
+def _snapshot(rows: pl.DataFrame, key: str) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The same of items or users."""
     for column in (c for c in rows.columns if c != key):
         found = column_guess.kind(column, rows[column])

@@ -6,7 +6,7 @@ as TFDV's Anomalies.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf import text_format
 from rich.console import Console
@@ -51,7 +51,9 @@ class Finding(NamedTuple):
         return f"{self.feature}: {self.text}" if self.feature else self.text
 
 
-def check(p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before") -> dict:
+def check(
+    p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before"
+) -> dict[str, Any]:
     """Infers the schema, looks for anomalies and writes both beside the statistics.
 
     Args:

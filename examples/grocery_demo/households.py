@@ -1,5 +1,7 @@
 """Ten recommendations for three households of different kinds, by the live version."""
 
+from typing import Any
+
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +25,7 @@ def _about(pipeline: Pipeline) -> list[str]:
     return [name for name in pipeline.tower("query") if pipeline.origin(name) == "users"]
 
 
-def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict]:
+def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict[str, Any]]:
     """Three households by kind; the same ones for the same table.
 
     Args:
@@ -42,7 +44,7 @@ def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict]:
 
 
 def _print(
-    version: Version, kind: str, household: dict, about: list[str], console: Console
+    version: Version, kind: str, household: dict[str, Any], about: list[str], console: Console
 ) -> None:
     found = user_result(version, household["_user"], 10)
     facts = [

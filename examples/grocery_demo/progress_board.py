@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from rich.console import Group
@@ -53,7 +54,9 @@ class Board:
     began: float = field(default_factory=time.monotonic)
     cells: dict[tuple[date, str], Cell] = field(default_factory=dict)
 
-    def update(self, runs: list[dict], tasks: list[dict]) -> list[tuple[date, str, Cell]]:
+    def update(
+        self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]
+    ) -> list[tuple[date, str, Cell]]:
         """Takes in what Airflow says; returns the stages that have ended since the last time.
 
         Args:
@@ -104,7 +107,7 @@ class Board:
         return Group(table, Text(f"{self.elapsed()} elapsed", style="dim"))
 
 
-def _cell(task: dict) -> Cell:
+def _cell(task: dict[str, Any]) -> Cell:
     seconds = task["duration"] or 0.0
     if task["state"] == "running" and task["start_date"]:
         seconds = (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()

@@ -27,7 +27,7 @@ class Rest:
         self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._login = {"username": user, "password": password}
 
-    def call(self, method: str, path: str, **kwargs: Any) -> dict:
+    def call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         """One request below `/api/v2`. Raises httpx.HTTPStatusError with the server's reason."""
         if "authorization" not in self._http.headers:
             token = (
@@ -63,7 +63,7 @@ class Rest:
             for name in ("metadatabase", "scheduler", "dag_processor")
         )
 
-    def wait_for_dag(self, dag: str, timeout: float = 90) -> dict:
+    def wait_for_dag(self, dag: str, timeout: float = 90) -> dict[str, Any]:
         """The DAG, once its file has been parsed. Raises TryAgain with the import errors when it
         does not appear.
         """
@@ -81,7 +81,7 @@ class Rest:
             f" {errors or 'It reports no import error.'}"
         )
 
-    def import_errors(self) -> list[dict]:
+    def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that Airflow cannot load."""
         return self.call("GET", "importErrors")["import_errors"]
 
@@ -125,23 +125,23 @@ class Rest:
         }
         return self.call("POST", "backfills", json=body)["id"]
 
-    def runs(self, dag: str, **query: object) -> list[dict]:
+    def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
         found = self.call("GET", f"dags/{dag}/dagRuns", params={"limit": 100, **query})["dag_runs"]
         return sorted(found, key=lambda run: run["data_interval_start"] or "9")
 
-    def tasks(self, dag: str, run: str) -> dict[str, dict]:
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
         """Task instances of a run, by task."""
         found = self.call("GET", f"dags/{dag}/dagRuns/{run}/taskInstances", params={"limit": 100})
         return {task["task_id"]: task for task in found["task_instances"]}
 
-    def all_tasks(self, dag: str) -> list[dict]:
+    def all_tasks(self, dag: str) -> list[dict[str, Any]]:
         """Task instances of all runs of a DAG."""
         return self.call("GET", f"dags/{dag}/dagRuns/~/taskInstances", params={"limit": 1000})[
             "task_instances"
         ]
 
-    def result(self, dag: str, run: str, task: str) -> dict:
+    def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
         return self.call("GET", path, params={"deserialize": True})["value"]
@@ -154,7 +154,9 @@ class Rest:
         )["content"]
         return "\n".join(_text(line) for line in lines)
 
-    def watch(self, runs: Callable[[], list[dict]], every: float = 1.0) -> Iterator[list[dict]]:
+    def watch(
+        self, runs: Callable[[], list[dict[str, Any]]], every: float = 1.0
+    ) -> Iterator[list[dict[str, Any]]]:
         """Yields the runs again and again until all have ended."""
         while True:
             now = runs()
@@ -164,7 +166,7 @@ class Rest:
             sleep(every)
 
 
-def _text(line: str | dict) -> str:
+def _text(line: str | dict[str, Any]) -> str:
     if isinstance(line, str):
         return line
     errors = (

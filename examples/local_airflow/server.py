@@ -63,7 +63,7 @@ class LocalAirflow:
         self.user, self.password = "admin", secrets.token_urlsafe(9)
         self.log = self.home / "standalone.log"
         self.rest = Rest(self.url, self.user, self.password)
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         # Holds the pid of the session's first process
         self._lock_file = self.home.with_name(f"{self.home.name}.lock")
         self._env = {**os.environ, **self._settings(pipelines.absolute(), schedule), **(env or {})}

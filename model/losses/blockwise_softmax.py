@@ -47,6 +47,8 @@ class Loss(NamedTuple):
     rows: tf.Tensor
 
 
+Gradients = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""(gradient of the loss, that of its rows) -> gradients of the queries and of the columns."""
 Block = Callable[[tf.Tensor, tf.Tensor], Logits]
 """(first row, last row + 1) -> logits of these rows."""
 
@@ -73,7 +75,9 @@ def blocked_softmax(
     """
 
     @tf.custom_gradient
-    def total(query: tf.Tensor, columns: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
+    def total(
+        query: tf.Tensor, columns: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Gradients]:
         rows, to_query, to_columns = _pass(
             query, columns, weight, logits(query, columns), temperature, learned
         )
@@ -102,7 +106,7 @@ def _pass(
 
     def step(
         start: tf.Tensor, losses: tf.TensorArray, sums: tf.TensorArray, to_columns: tf.Tensor
-    ) -> tuple:
+    ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray, tf.Tensor]:
         end = tf.minimum(start + height, rows)
         negatives, offset = block(start, end)
         chosen = positive[start:end] + offset

@@ -164,7 +164,7 @@ def _summed(rows: tf.Tensor, bags: EmbeddingBags, weights: tf.Tensor | None = No
     """
 
     @tf.custom_gradient
-    def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def summed(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             row, place = tf.gather(bags.row, bags.by_id), tf.gather(bags.place, bags.by_id)
             ordered = None if weights is None else tf.gather(weights, bags.by_id)

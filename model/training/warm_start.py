@@ -14,7 +14,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import date
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -142,7 +142,7 @@ def _check(model: TwoTower, parent: State) -> None:
         )
 
 
-def _changed_layers(layers: Mapping, parent: Mapping) -> Iterator[_Change]:
+def _changed_layers(layers: Mapping[str, Any], parent: Mapping[str, Any]) -> Iterator[_Change]:
     for side, widths in layers.items():
         if list(widths[:-1]) != list(parent[side][:-1]):
             yield _Change(

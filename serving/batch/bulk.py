@@ -89,7 +89,7 @@ def recommend_lines(
         closing(_writer(target, sources=source != TWO_TOWER)) as writer,
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
-        written: Future | None = None
+        written: Future[None] | None = None
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
             with naming_line(lines, queries):
                 answer = recommend(version, table, k, now=now, **asked)

@@ -268,7 +268,7 @@ def user_error(pipeline: Pipeline, version: str, user: str) -> TwinspireError:
     )
 
 
-def _array(values: list, field: pa.Field) -> pa.Array:
+def _array(values: list[Any], field: pa.Field) -> pa.Array:
     try:
         return pa.array(values, field.type)
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can write and UTF-8 cannot

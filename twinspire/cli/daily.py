@@ -125,7 +125,7 @@ def _stage(name: str, file: str, date: str, **options: Any) -> None:
         print_json(_run_stage(open_pipeline(file), parse_date(date), name, **options))
 
 
-def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict:
+def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict[str, Any]:
     """Runs a stage; a version that only its older catalogue keeps from going live gets the live
     one's.
     """
@@ -177,12 +177,12 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
-def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict:
+def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
     with run_leases.own_run(pipeline, day) as name:
         return _run_stages(pipeline, day, run=name, **options)
 
 
-def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
+def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     last: dict[str, Any] = {}
     for name in STAGES:
@@ -211,11 +211,11 @@ def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict:
     return {"day": str(day), "outcome": "published", "seconds": seconds, **_headline(last)}
 
 
-def _headline(summary: dict) -> dict:
+def _headline(summary: dict[str, Any]) -> dict[str, Any]:
     return {key: summary.get(key) for key in ("version", "live", "parent")}
 
 
-def _outcome_table(outcomes: list[dict]) -> Table:
+def _outcome_table(outcomes: list[dict[str, Any]]) -> Table:
     table = Table("outcome", "version or day", *STAGES, caption="seconds by stage")
     table.columns[1].no_wrap = True
     for o in outcomes:

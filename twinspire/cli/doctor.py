@@ -19,7 +19,7 @@ from datetime import date
 from importlib import metadata
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -93,7 +93,7 @@ class Report:
         """Whether nothing that is installed or declared fails."""
         return all(check.state != "failure" for check in self.checks)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return {"healthy": self.healthy, "checks": [asdict(check) for check in self.checks]}
 

@@ -167,11 +167,11 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def json_on_error(stage: str) -> Iterator[dict]:
+def json_on_error(stage: str) -> Iterator[dict[str, Any]]:
     """A stage's standard output ends with a JSON line whatever happens; what is put into the
     dictionary is added.
     """
-    told: dict = {"stage": stage}
+    told: dict[str, Any] = {"stage": stage}
     try:
         yield told
     except TwinspireError as e:

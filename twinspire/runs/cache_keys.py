@@ -116,6 +116,6 @@ def output_digest(place: str, left_out: tuple[str, ...]) -> str:
     return digest(kept | storage.file_digests([file for file in files if not file.digest]))
 
 
-def digest(value: Mapping) -> str:
+def digest(value: Mapping[str, Any]) -> str:
     """Digest of JSON-able values, whatever their order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -9,7 +9,7 @@ docs/decisions/0025-refresh.md
 import time
 from dataclasses import replace
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -53,7 +53,7 @@ def refresh(
     force: bool = False,
     promote: Promote = "auto",
     version: str | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
     done.
 
@@ -112,7 +112,7 @@ def refresh(
     }
 
 
-def catch_up(pipeline: Pipeline, version: str) -> dict:
+def catch_up(pipeline: Pipeline, version: str) -> dict[str, Any]:
     """Gives a version that was trained the live version's catalogue, if only an older one keeps it
     from going live.
 
@@ -183,7 +183,7 @@ def _late(pipeline: Pipeline, day: date) -> dict[str, str]:
     return {"late": came.digest_of_all} if came and came.digest_of_all else {}
 
 
-def _features(table: dict) -> dict[str, tuple]:
+def _features(table: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {
         name: tuple(feature.get(key) for key in ("kind", "tower", "days"))
         for name, feature in table.items()

@@ -6,6 +6,7 @@ has that key, the stage is done.
 
 import time
 from datetime import date
+from typing import Any
 
 from rich.console import Console
 
@@ -35,7 +36,7 @@ def run_stage(
     force: bool = False,
     promote: Promote = "auto",
     run: str | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Runs one stage of one day, or finds it done.
 
     With `run`, the name of a run of the day that later days wait for, it is recorded that this run
@@ -62,7 +63,7 @@ def run_stage(
     return told
 
 
-def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict:
+def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict[str, Any]:
     """Looks whether the day's logs are there and plausible. The run counts as under way from before
     it looks.
 
@@ -91,7 +92,7 @@ def _outcome(stage: str, error: BaseException) -> str | None:
 
 def _run_stage(
     pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: bool, promote: Promote
-) -> dict:
+) -> dict[str, Any]:
     stage, started = STAGES[name], time.monotonic()
     if name == "features":
         from beam_jobs.ingest import day_files

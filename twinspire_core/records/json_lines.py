@@ -132,7 +132,7 @@ def first_keys(uri: str) -> list[str]:
     return []
 
 
-def _series(name: str, values: list) -> pl.Series:
+def _series(name: str, values: list[Any]) -> pl.Series:
     """A column of one type; of text, where values are of several, or of a number that no type holds
     exactly.
     """
@@ -146,7 +146,7 @@ def _series(name: str, values: list) -> pl.Series:
     return pl.Series(name, written, kind, strict=False)
 
 
-def _lists(name: str, values: list) -> pl.Series:
+def _lists(name: str, values: list[Any]) -> pl.Series:
     inside = [x for value in values if value for x in value]
     kinds = set(map(type, inside)) - {type(None)}
     if kinds and kinds <= {dict, list} and (found := _nested(name, values)) is not None:
@@ -157,14 +157,14 @@ def _lists(name: str, values: list) -> pl.Series:
     return pl.Series(name, values, pl.List(kind), strict=False)
 
 
-def _nested(name: str, values: list) -> pl.Series | None:
+def _nested(name: str, values: list[Any]) -> pl.Series | None:
     with suppress(TypeError, OverflowError, pl.exceptions.PolarsError):
         found = pl.Series(name, values)
         return found if "128" not in str(found.dtype) else None  # a number that Arrow cannot hold
     return None
 
 
-def _type_of(kinds: set[type], values: Sequence) -> Any:
+def _type_of(kinds: set[type], values: Sequence[Any]) -> Any:
     """The Polars type that holds all values of these types as they are; text, if there is none."""
     if not kinds:
         return pl.Null
