@@ -44,7 +44,8 @@ class BatchCoder(coders.Coder):
         pressed = pa.ipc.IpcWriteOptions(compression="zstd" if value.nbytes > LARGE else "lz4")
         with pa.ipc.new_stream(sink, value.schema, options=pressed) as stream:
             stream.write_batch(value)
-        return sink.getvalue().to_pybytes()
+        encoded: bytes = sink.getvalue().to_pybytes()
+        return encoded
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         """The batch again."""
@@ -53,7 +54,7 @@ class BatchCoder(coders.Coder):
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
         """Bytes, about; Beam asks for its metrics, and would encode the batch to know."""
-        return value.nbytes
+        return int(value.nbytes)
 
     def is_deterministic(self) -> bool:
         """Whether equal values have equal bytes."""
@@ -61,7 +62,8 @@ class BatchCoder(coders.Coder):
 
     def to_type_hint(self) -> type:
         """What it encodes."""
-        return pa.RecordBatch
+        batch: type = pa.RecordBatch
+        return batch
 
 
 def register() -> None:

@@ -98,7 +98,8 @@ class Embed(beam.DoFn):
         """The process's tower; whoever holds it spares others in the process, workers included, to
         load it.
         """
-        return self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+        tower: Tower = self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
+        return tower
 
     def setup(self) -> None:
         """Gets hold of the process's tower."""

@@ -124,7 +124,8 @@ def of_part(user: np.ndarray, item: np.ndarray, part: range) -> np.ndarray:
     touched = np.zeros(user.max(initial=-1) + 1, bool)
     touched[user[(item >= part.start) & (item < part.stop)]] = True
     touched &= np.bincount(user, minlength=len(touched)) > 1
-    return touched[user]
+    items: np.ndarray = touched[user]
+    return items
 
 
 def pairs(user: np.ndarray, item: np.ndarray, part: range, items: int) -> Pairs:

@@ -211,7 +211,8 @@ def added_up(tables: list[pa.Table]) -> pa.Table:
 
 def logged(x: np.ndarray) -> np.ndarray:
     """Returns sign(x) log(1 + |x|), [N] float64; the graph computes the same."""
-    return np.sign(x) * np.log1p(np.abs(x))
+    scaled: np.ndarray = np.sign(x) * np.log1p(np.abs(x))
+    return scaled
 
 
 def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:

@@ -162,7 +162,7 @@ def _nulls(c: Compared) -> Iterator[Finding]:
 
 def _missing(feature: FeatureNameStatistics) -> float:
     stats = common(feature)
-    return stats.num_missing / max(1, stats.num_missing + stats.num_non_missing)
+    return float(stats.num_missing / max(1, stats.num_missing + stats.num_non_missing))
 
 
 def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:

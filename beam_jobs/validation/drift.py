@@ -83,7 +83,7 @@ def noise(n: int) -> float:
     """L-infinity distance that chance alone explains: two standard errors, at the most, of a share
     among n values.
     """
-    return 2 * (1 / max(1, n)) ** 0.5
+    return float(2 * (1 / max(1, n)) ** 0.5)
 
 
 def js(p: np.ndarray, q: np.ndarray) -> float:

@@ -146,11 +146,16 @@ class Strings:
     @property
     def unique(self) -> int:
         """Distinct values, exactly where they are few."""
-        return self.frequent.num_active_items if self.exact else round(self.distinct.get_estimate())
+        return int(
+            self.frequent.num_active_items if self.exact else round(self.distinct.get_estimate())
+        )
 
     def _found(self) -> list[tuple[str, int, int, int]]:
         """Value, estimate, least and most possible count."""
-        return self.frequent.get_frequent_items(ds.frequent_items_error_type.NO_FALSE_NEGATIVES, 0)
+        items: list[tuple[str, int, int, int]] = self.frequent.get_frequent_items(
+            ds.frequent_items_error_type.NO_FALSE_NEGATIVES, 0
+        )
+        return items
 
     def __getstate__(self) -> dict[str, Any]:
         distinct = self.distinct.get_result(_KIND).serialize_compact()
@@ -176,4 +181,4 @@ def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))

@@ -83,7 +83,8 @@ class Rest:
 
     def import_errors(self) -> list[dict[str, Any]]:
         """DAG files that Airflow cannot load."""
-        return self.call("GET", "importErrors")["import_errors"]
+        errors: list[dict[str, Any]] = self.call("GET", "importErrors")["import_errors"]
+        return errors
 
     def unpause(self, dag: str, *, paused: bool = False) -> None:
         """Lets a DAG's runs start."""
@@ -91,9 +92,8 @@ class Rest:
 
     def trigger(self, dag: str, **conf: object) -> str:
         """Starts a manual run with these parameters; returns its id."""
-        return self.call("POST", f"dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})[
-            "dag_run_id"
-        ]
+        body = {"logical_date": None, "conf": conf}
+        return str(self.call("POST", f"dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def backfill(
         self,
@@ -123,7 +123,7 @@ class Rest:
             "max_active_runs": at_once,
             "reprocess_behavior": again,
         }
-        return self.call("POST", "backfills", json=body)["id"]
+        return int(self.call("POST", "backfills", json=body)["id"])
 
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
@@ -137,14 +137,17 @@ class Rest:
 
     def all_tasks(self, dag: str) -> list[dict[str, Any]]:
         """Task instances of all runs of a DAG."""
-        return self.call("GET", f"dags/{dag}/dagRuns/~/taskInstances", params={"limit": 1000})[
+        path = f"dags/{dag}/dagRuns/~/taskInstances"
+        tasks: list[dict[str, Any]] = self.call("GET", path, params={"limit": 1000})[
             "task_instances"
         ]
+        return tasks
 
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
         path = f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
-        return self.call("GET", path, params={"deserialize": True})["value"]
+        value: dict[str, Any] = self.call("GET", path, params={"deserialize": True})["value"]
+        return value
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
         """A task's log as text, errors included."""

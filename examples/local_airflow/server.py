@@ -231,5 +231,5 @@ def free_port(preferred: int = 0) -> int:
     for port in (preferred, 0):
         with socket.socket() as s, contextlib.suppress(OSError):
             s.bind(("127.0.0.1", port))
-            return s.getsockname()[1]
+            return int(s.getsockname()[1])
     raise TryAgain("No port of 127.0.0.1 is free. Stop something that listens, and try again.")

@@ -118,6 +118,7 @@ def _metrics(home: str) -> DayMetrics:
 
 def _gate(home: str) -> dict[str, Any]:
     try:
-        return json.loads(storage.read_bytes(storage.join(home, GATE)))
+        verdict: dict[str, Any] = json.loads(storage.read_bytes(storage.join(home, GATE)))
+        return verdict
     except FileNotFoundError:
         return {}

@@ -114,9 +114,11 @@ def _feature(files: Sequence[Path], part: FeatureColumn, place: np.ndarray) -> n
 def _values(batch: pa.RecordBatch, part: FeatureColumn) -> np.ndarray:
     column = batch.column(part.column)
     if part.form == "number":
-        return column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+        numbers: np.ndarray = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
+        return numbers
     if part.form == "id":
-        return column.cast(pa.int32()).to_numpy(zero_copy_only=False)
+        ids: np.ndarray = column.cast(pa.int32()).to_numpy(zero_copy_only=False)
+        return ids
     spec = (
         model_bundle.Input("float32", True, part.width)
         if part.form == "vector"

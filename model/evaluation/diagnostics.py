@@ -117,7 +117,8 @@ def popularity(split: EvaluationSet, lists: Mapping[str, np.ndarray], k: int) ->
 
 def _shares(groups: np.ndarray) -> list[float]:
     counts = np.bincount(groups, minlength=GROUPS + 1)
-    return np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
+    shares: list[float] = np.round(counts / max(1, counts.sum()), _DIGITS).tolist()
+    return shares
 
 
 def rank_uncorrected(
@@ -154,7 +155,8 @@ def rank_uncorrected(
     found = top_k(
         scaled, np.concatenate([items[known], -log_q[known, None]], axis=1, dtype=np.float32), k
     )
-    return np.append(known, -1)[found]
+    rows: np.ndarray = np.append(known, -1)[found]
+    return rows
 
 
 def frequency(

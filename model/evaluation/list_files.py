@@ -176,7 +176,7 @@ def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
+    return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
 

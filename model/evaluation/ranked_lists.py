@@ -146,4 +146,5 @@ class FilteredCorpus:
 
     def _order(self, order: np.ndarray) -> np.ndarray:
         found = self._place[order]
-        return found[found >= 0]
+        listed: np.ndarray = found[found >= 0]
+        return listed

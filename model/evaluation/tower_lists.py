@@ -41,7 +41,8 @@ class Encoded:
 
     def queries(self, name: str) -> np.ndarray:
         """Those of an exam, [U, D] float32."""
-        return self.distinct[self.place[name]]
+        vectors: np.ndarray = self.distinct[self.place[name]]
+        return vectors
 
 
 def rank_with_towers(
@@ -186,7 +187,10 @@ def _codes(column: pa.Array) -> np.ndarray:
 
 
 def _numbered(values: pa.Array) -> np.ndarray:
-    return values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    codes: np.ndarray = (
+        values.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    )
+    return codes
 
 
 def labelled_clicks(asked: EvaluationSet, name: str, encoded: Encoded) -> LabelledClicks:

@@ -150,7 +150,8 @@ class DayFusion:
         day's tables.
         """
         days = self.asked[HELD].queries.column("_day")
-        return pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
+        today: np.ndarray = pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
+        return today
 
     def _today(self) -> EvaluationSet:
         rows = self.asked[HELD].queries.filter(pa.array(self._is_today()))
@@ -196,4 +197,5 @@ def _by_slice(told: np.ndarray, events: np.ndarray, bounds: tuple[int, ...]) -> 
 
 
 def _some(rows: np.ndarray) -> np.ndarray:
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_USERS)).astype(int)]
+    chosen: np.ndarray = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_USERS)).astype(int)]
+    return chosen

@@ -52,7 +52,8 @@ def fit_weights(pooled: CandidatePool, truth: Ragged, ks: Sequence[int]) -> np.n
             weights[source] = STEPS[np.argmax(values)]
         if settled == sources:
             break
-    return weights / weights.sum()
+    shares: np.ndarray = weights / weights.sum()
+    return shares
 
 
 class _Asked(NamedTuple):
@@ -107,4 +108,5 @@ def _places(scores: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarr
     every, own = scores[row], scores[row, column][:, None]
     before = every > own
     before |= (every == own) & (np.arange(every.shape[1]) < column[:, None])
-    return np.count_nonzero(before, axis=1)
+    places: np.ndarray = np.count_nonzero(before, axis=1)
+    return places

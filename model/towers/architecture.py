@@ -232,7 +232,7 @@ def _tables(
 
 def _usual_width(rows: int, pipeline: Pipeline) -> int:
     """Fourth root of the size, as is the custom, times 4; not wider than the towers' vectors."""
-    return min(pipeline.train.dimension, round(4 * rows**0.25))
+    return int(min(pipeline.train.dimension, round(4 * rows**0.25)))
 
 
 def _parts(

@@ -55,7 +55,7 @@ class Moments(NamedTuple):
     @property
     def spread(self) -> float:
         """Their standard deviation."""
-        return (self.squares / max(self.n, 1)) ** 0.5
+        return float((self.squares / max(self.n, 1)) ** 0.5)
 
 
 class Head(tf.Module):
@@ -144,7 +144,8 @@ class Head(tf.Module):
 
 def known(labels: np.ndarray) -> np.ndarray:
     """The labels that are there, of [N] with nan for none."""
-    return labels[np.isfinite(labels)]
+    finite: np.ndarray = labels[np.isfinite(labels)]
+    return finite
 
 
 def check(labels: np.ndarray, kind: Kind, column: str | None, of: str) -> None:

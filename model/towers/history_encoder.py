@@ -85,7 +85,8 @@ def _layer(spec: Attention) -> Any:
 
 
 def _name(variable: Any) -> str:
-    return variable.path.removeprefix("encoder/")
+    path: str = variable.path.removeprefix("encoder/")
+    return path
 
 
 def attended(

@@ -214,4 +214,5 @@ def _dense(x: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
 
 
 def _flat(x: tf.Tensor | tf.SparseTensor) -> list[tf.Tensor]:
-    return tf.nest.flatten(x, expand_composites=True)
+    tensors: list[Any] = tf.nest.flatten(x, expand_composites=True)
+    return tensors

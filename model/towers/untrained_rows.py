@@ -57,4 +57,7 @@ def shared_buckets(keys: pa.Array, shared: int) -> np.ndarray:
     tokens = pc.utf8_slice_codeunits(keys, 1).cast(pa.binary()).to_numpy(zero_copy_only=False)
     if not len(tokens):
         return np.zeros(0, np.int64)
-    return tf.strings.to_hash_bucket_fast(tf.constant(tokens, tf.string), shared).numpy()
+    buckets: np.ndarray = tf.strings.to_hash_bucket_fast(
+        tf.constant(tokens, tf.string), shared
+    ).numpy()
+    return buckets

@@ -200,4 +200,5 @@ def _fixed(matrix: np.ndarray) -> pa.Array:
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     array = column.combine_chunks()
-    return array.flatten().to_numpy().reshape(len(array), -1)
+    rows: np.ndarray = array.flatten().to_numpy().reshape(len(array), -1)
+    return rows

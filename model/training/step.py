@@ -99,9 +99,10 @@ def compile_step(
         {"features": _specs(model, "item"), **_vectors(names)} if settings.negatives.uniform else {}
     )
     of_rows = _vectors(_BATCH | ({"label": tf.float32} if model.head else {}))
-    return take_step.get_concrete_function(
+    traced: Callable[..., Any] = take_step.get_concrete_function(
         _specs(model, "query", "item"), of_rows, drawn, tf.TensorSpec([], tf.int32)
     )
+    return traced
 
 
 def _encoded(

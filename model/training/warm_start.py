@@ -77,7 +77,8 @@ def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
     if not len(keys):  # as in a hashed table, which has no shared rows of this name
         return np.zeros(0, np.int64)
     first = pc.index_in(pa.scalar("oov:0"), value_set=parent.keys).as_py()
-    return first + shared_buckets(keys, parent.shared)
+    buckets: np.ndarray = first + shared_buckets(keys, parent.shared)
+    return buckets
 
 
 def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:

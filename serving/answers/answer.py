@@ -118,7 +118,8 @@ class Answer:
     @property
     def counts(self) -> np.ndarray:
         """Items per query, [B] int64."""
-        return (self.rows != NONE).sum(1)
+        lengths: np.ndarray = (self.rows != NONE).sum(1)
+        return lengths
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -116,7 +116,8 @@ def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
     if not len(ascending):
         return np.zeros(values.shape, bool)
     place = np.searchsorted(ascending, values)
-    return ascending[np.minimum(place, len(ascending) - 1)] == values
+    equal: np.ndarray = ascending[np.minimum(place, len(ascending) - 1)] == values
+    return equal
 
 
 def _first(

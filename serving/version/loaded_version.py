@@ -79,7 +79,8 @@ class Version:
     @cached_property
     def ids(self) -> np.ndarray:
         """Item ids by row, [N] objects: a list of them is made without Arrow."""
-        return self.items["_item"].to_numpy()
+        ids: np.ndarray = self.items["_item"].to_numpy()
+        return ids
 
     @cached_property
     def index(self) -> Index:

@@ -192,7 +192,7 @@ def _any(items: list[dict[str, Any]], name: str) -> bool:
 def _cell(value: Any) -> str:
     # Sources: JSON has them all, a table has room for the one that gave most
     if isinstance(value, list):
-        return value[0].replace("_", " ")
+        return str(value[0].replace("_", " "))
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

@@ -49,7 +49,8 @@ def read_queries(embed: str) -> np.ndarray:
             f"A user's vector is finite; found NaN or infinity for {broken:,} of {len(ids):,}. The"
             " model diverged, probably: lower train.learning_rate and train again."
         )
-    return vectors[pc.sort_indices(ids).to_numpy()]
+    ordered: np.ndarray = vectors[pc.sort_indices(ids).to_numpy()]
+    return ordered
 
 
 def check(ids: pa.Array, vectors: np.ndarray) -> None:

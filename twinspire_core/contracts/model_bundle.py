@@ -131,7 +131,7 @@ def _has_form(kind: pa.DataType, spec: Input) -> bool:
     value = kind.value_type if listed or pa.types.is_dictionary(kind) else kind
     text = pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_binary(value)
     fits = {"string": text, "int64": pa.types.is_integer(value), "float32": not text}
-    return listed == spec.listed and fits[spec.dtype]
+    return bool(listed == spec.listed and fits[spec.dtype])
 
 
 def _values(column: pa.Array, spec: Input) -> np.ndarray:
@@ -140,7 +140,8 @@ def _values(column: pa.Array, spec: Input) -> np.ndarray:
     if spec.dtype == "string" and not pa.types.is_binary(column.type):
         column = column.cast(pa.string())
     filled = column.cast(kind).fill_null(pa.scalar(MISSING[spec.dtype], kind))
-    return filled.to_numpy(zero_copy_only=False)
+    values: np.ndarray = filled.to_numpy(zero_copy_only=False)
+    return values
 
 
 def _padded(column: pa.Array, spec: Input) -> np.ndarray:

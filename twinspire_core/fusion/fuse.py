@@ -51,7 +51,8 @@ class Fusion:
 
     def of(self, events: np.ndarray) -> np.ndarray:
         """The weights for users with so many earlier events, [U] int64: [U, S] float64."""
-        return self.weights[slice_of(events, self.bounds)]
+        weights: np.ndarray = self.weights[slice_of(events, self.bounds)]
+        return weights
 
     def dump(self) -> bytes:
         """The content of mix.json."""

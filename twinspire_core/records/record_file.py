@@ -83,7 +83,7 @@ class RecordFile:
         """
         if self.kind == "parquet":
             with storage.open_bytes(self.uri) as raw:
-                return pq.ParquetFile(raw).metadata.num_rows
+                return int(pq.ParquetFile(raw).metadata.num_rows)
         lines = 0
         last_byte = b""
         with open_text(self.uri) as text:

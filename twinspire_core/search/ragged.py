@@ -20,7 +20,8 @@ def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     lengths = pc.list_value_length(lists).fill_null(0)
     if isinstance(lengths, pa.ChunkedArray):
         lengths = lengths.combine_chunks()
-    return lengths.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    counts: np.ndarray = lengths.to_numpy(zero_copy_only=False)
+    return counts.astype(np.int64, copy=False)
 
 
 def list_offsets(lengths: np.ndarray) -> np.ndarray:
@@ -38,7 +39,8 @@ def list_rows(lengths: np.ndarray) -> np.ndarray:
 def list_places(lengths: np.ndarray) -> np.ndarray:
     """Where each value stands in its list, [M] int64 from 0."""
     offsets = list_offsets(lengths)
-    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    places: np.ndarray = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    return places
 
 
 def list_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -26,6 +26,8 @@ def load(folder: str | Path) -> Index:
 
 def stored_vectors(folder: Path) -> np.ndarray:
     """The items' vectors of a stored index in row order, [N, D] float32, mapped from disk."""
+    file = folder / ASSETS / STORED_VECTORS
     if read_config(folder).kind == "exact":
-        return np.load(folder / VECTORS, mmap_mode="r")
-    return np.load(folder / ASSETS / STORED_VECTORS, mmap_mode="r")
+        file = folder / VECTORS
+    vectors: np.ndarray = np.load(file, mmap_mode="r")
+    return vectors

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from twinspire_core.errors import TryAgain, UsageError
 
@@ -82,7 +82,7 @@ def exists(uri: str) -> bool:
 @_translated
 def is_object(uri: str) -> bool:
     """Whether there is an object of exactly this name."""
-    return blob(uri).exists()
+    return bool(blob(uri).exists())
 
 
 @_translated
@@ -116,7 +116,8 @@ def read_bytes(uri: str) -> bytes:
     from google.api_core.exceptions import NotFound
 
     try:
-        return blob(uri).download_as_bytes()
+        content: bytes = blob(uri).download_as_bytes()
+        return content
     except NotFound as e:
         raise FileNotFoundError(uri) from e
 
@@ -216,7 +217,8 @@ def _split(uri: str) -> tuple["Bucket", str]:
 def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
     bucket, name = _split(uri)
     prefix = f"{name}/" if name else ""
-    return bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
+    blobs: Iterator[Any] = bucket.client.list_blobs(bucket, prefix=prefix, max_results=limit)
+    return blobs
 
 
 @cache
