@@ -8,10 +8,9 @@ Written below the stage's folder:
                   of index.json), kept apart because it differs from run to run
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from index_builder.tuning.inherited_settings import Origin, take_over, unfit
+from index_builder.tuning.inherited_settings import take_over, unfit
 from index_builder.tuning.latency import timings
 from index_builder.tuning.settings_search import (
     Point,
@@ -34,14 +33,20 @@ from index_builder.tuning.settings_search import (
 )
 from twinspire_core import storage
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
-from twinspire_core.contracts import attempts
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
+from twinspire_core.contracts.index_figures import (
+    IndexFigures,
+    SampledQueries,
+    SettingsOrigin,
+    TriedSettings,
+)
 from twinspire_core.contracts.stage_context import NOBODY, StageContext, Start
+from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.errors import BadData
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
 
-INDEX, FIGURES = "index", "index.json"
+INDEX = "index"
 SEED = 0
 
 # Items; fewer do not train a codebook, and comparing them all takes microseconds
@@ -71,7 +76,7 @@ class Built:
     index: Index
     tried: list[Point]
     reasons: list[str]
-    origin: Origin
+    origin: SettingsOrigin
 
 
 class QueryHalves(NamedTuple):
@@ -92,20 +97,21 @@ def run(ctx: StageContext) -> dict[str, Any]:
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
     figures = _figures(built, queries, ctx.pipeline.index, ctx.day)
-    speed = timings(built.index, queries.measuring, figures["k"])
-    tried = {"tried_ms": [round(point.seconds * 1e3, 4) for point in built.tried]}
+    speed = timings(built.index, queries.measuring, figures.k)
+    tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
         built.index.save(folder / INDEX)
-        (folder / FIGURES).write_text(json.dumps(figures, indent=1))
-        (folder / attempts.TIMINGS).write_text(json.dumps(speed | tried, indent=1))
+        figures.write(folder)
+        IndexTimings(**speed, tried_ms=tried_ms).write(folder)
         storage.upload_tree(folder, ctx.out)
     console.print(
-        f"index: {figures['kind']}, {figures['items']:,} items, recall@{figures['k']}"
-        f" {figures['recall']:.4f}, {speed['batch_queries_per_s']:,.0f} queries/s",
+        f"index: {figures.kind}, {figures.items:,} items, recall@{figures.k}"
+        f" {figures.recall:.4f}, {speed['batch_queries_per_s']:,.0f} queries/s",
         highlight=False,
     )
-    return {key: figures[key] for key in _SUMMARISED} | speed
+    told = figures.model_dump()
+    return {name: told[name] for name in _SUMMARISED} | speed
 
 
 def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NOBODY) -> Built:
@@ -127,17 +133,17 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
     if not kinds:
         return Built(exact, [], [reason], _searched(exact, kinds, reason))
-    truth, tried = Truth.of(vectors, tuning, exact.settings.k), list[Point]()
-    if not (why := unfit(start, vectors, truth.k, kinds, wanted)):
+    truth = Truth.of(vectors, tuning, exact.settings.k)
+    tried = list[Point]()
+    why = unfit(start, vectors, truth.k, kinds, wanted)
+    if not why and start.index and start.index.tuning:
         index, why = take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
         if index:
-            origin = replace(
-                Origin(**start.index["tuning"]),
-                how="tuned" if why else "inherited",
-                version=start.version,
-                why=why,
+            how = "tuned" if why else "inherited"
+            origin = start.index.tuning.model_copy(
+                update={"how": how, "version": start.version, "why": why}
             )
-            return Built(index, tried, [reason, *start.index["reasons"][1:]], origin)
+            return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
     console.print(f"index: searching for settings anew: {why}", highlight=False)
     best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
     return Built(best, tried, [reason, *reasons], _searched(best, kinds, why))
@@ -221,10 +227,16 @@ def _note(tried: list[Point], point: Point) -> None:
     )
 
 
-def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> Origin:
+def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> SettingsOrigin:
     items = len(index)
-    return Origin(
-        how="tuned", why=why, items=items, kinds=kinds, work=round(work(index.settings, items))
+    return SettingsOrigin(
+        how="tuned",
+        version=None,
+        why=why,
+        searched=None,
+        items=items,
+        kinds=kinds,
+        work=round(work(index.settings, items)),
     )
 
 
@@ -253,29 +265,30 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
     )
 
 
-def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> dict[str, Any]:
+def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:
     index = built.index
     truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)
     measured = recall(index.vectors, truth, rows)
-    return {
-        "kind": index.settings.kind,
-        "items": len(index),
-        "dimension": int(index.vectors.shape[1]),
-        "k": truth.k,
-        "recall": measured.mean,
-        "recall_error": measured.error,
-        "recall_target": wanted.recall_target,
-        "settings": asdict(index.settings),
-        "reasons": built.reasons,
-        "tuning": asdict(replace(built.origin, searched=built.origin.searched or str(day))),
-        "queries": {
-            "tuning": len(queries.tuning),
-            "measuring": len(queries.measuring),
-            "source": queries.source,
-        },
-        "tried": [
-            {**asdict(p.settings), "recall": p.recall.mean, "work": round(p.work)}
-            for p in built.tried
+    searched = built.origin.searched or str(day)
+    return IndexFigures(
+        kind=index.settings.kind,
+        items=len(index),
+        dimension=int(index.vectors.shape[1]),
+        k=truth.k,
+        recall=measured.mean,
+        recall_error=measured.error,
+        recall_target=wanted.recall_target,
+        settings=asdict(index.settings),
+        reasons=built.reasons,
+        tuning=built.origin.model_copy(update={"searched": searched}),
+        queries=SampledQueries(
+            tuning=len(queries.tuning), measuring=len(queries.measuring), source=queries.source
+        ),
+        tried=[
+            TriedSettings(
+                **asdict(point.settings), recall=point.recall.mean, work=round(point.work)
+            )
+            for point in built.tried
         ],
-    }
+    )

@@ -24,6 +24,7 @@ from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
@@ -34,7 +35,6 @@ from twinspire_core.version import __version__
 # What a version holds; docs/artifact-format.md describes each.
 VECTORS = "vectors"
 INDEX = "index"
-INDEX_FIGURES = "index.json"
 ITEMS = "items.parquet"
 CO_OCCURRENCE = "co_occurrence.parquet"
 USERS = "users"
@@ -92,7 +92,7 @@ def assemble(ctx: StageContext, staged: Path) -> None:
         storage.link_tree(storage.join(train, name), staged / name)
     storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / VECTORS)
     storage.link_tree(storage.join(index, INDEX), staged / INDEX)
-    for source, name in ((train, DayMetrics.FILE), (index, INDEX_FIGURES)):
+    for source, name in ((train, DayMetrics.FILE), (index, IndexFigures.FILE)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
     items = _items(ctx, staged / VECTORS)
     pq.write_table(items, staged / ITEMS, compression="zstd")
@@ -172,13 +172,13 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
     metrics = DayMetrics.read(staged)
-    figures = json.loads((staged / INDEX_FIGURES).read_text())
+    figures = IndexFigures.read(staged)
     return Measured(
         two_tower=metrics.holdout,
         mix=metrics.mix.holdout if metrics.mix.fitted else None,
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
-        index_recall=figures.get("recall"),
-        items=figures["items"],
+        index_recall=figures.recall,
+        items=figures.items,
         baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
         unread=metrics.parent_unread,
     )
@@ -210,7 +210,7 @@ def describe(
             settings=ctx.pipeline.model_dump(mode="json", by_alias=True, exclude=_PLACES),
             quality=verdict.figures,
             items=verdict.figures["items"],
-            dimension=json.loads((staged / INDEX_FIGURES).read_text())["dimension"],
+            dimension=IndexFigures.read(staged).dimension,
             software=_software(),
             **origin,
         )

@@ -5,14 +5,12 @@ was measured of them and the weights of the mix are those of the version, whose 
 version's day.
 """
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from index_builder.gate.verdict import Refreshed, judge_refresh
 from index_builder.publish_stage import (
-    INDEX_FIGURES,
     REPORT,
     assemble,
     describe,
@@ -23,6 +21,7 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.contracts import attempts
+from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
 
@@ -51,11 +50,11 @@ def run(
     with tempfile.TemporaryDirectory(prefix="twinspire-refresh-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
-        figures = json.loads((staged / INDEX_FIGURES).read_text())
+        figures = IndexFigures.read(staged)
         measured = Refreshed(
             trained=trained,
-            index_recall=figures.get("recall"),
-            items=figures["items"],
+            index_recall=figures.recall,
+            items=figures.items,
             before=before.items,
             new=changes["new"],
             withdrawn=changes["withdrawn"],

@@ -2,7 +2,6 @@
 out of it.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +44,12 @@ from model.towers.auxiliary_head import LabelledClicks, check, measure_head
 from model.training.tensorboard import write_events
 from model.training.train import Trained, train_towers, write
 from twinspire_core import storage
-from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts import example_lists, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import AuxiliaryFigures, DayMetrics, FusionMeasures
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.timings import TrainTimings
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
@@ -99,10 +99,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
         measured, timings = _train(ctx, features, parent, start, out)
         measured.write(out)
         write_events(out / model_bundle.TENSORBOARD, measured)
-        (out / attempts.TIMINGS).write_text(json.dumps(timings, indent=1))
+        timings.write(out)
         if storage.is_remote(ctx.out):
             storage.upload_tree(out, ctx.out)
-    return {**_summary(ctx, measured), **timings}
+    return {**_summary(ctx, measured), **timings.model_dump()}
 
 
 def _check(ctx: StageContext) -> None:
@@ -120,7 +120,7 @@ def _check(ctx: StageContext) -> None:
 
 def _train(
     ctx: StageContext, features: Path, parent: Path | None, start: Path | None, out: Path
-) -> tuple[DayMetrics, dict[str, float]]:
+) -> tuple[DayMetrics, TrainTimings]:
     """Everything between local inputs and local outputs; returns the metrics and the timings."""
     ks, corpus = ctx.pipeline.evaluation.ks, _read(features / feature_schema.CORPUS_START)
     examples = _examples(ctx, features)
@@ -141,9 +141,8 @@ def _train(
     held = {name: asked[name] for name in (HELD, HELD_CLICKS)}
     encoded = encode(towers, corpus, held)
     after = rank_all(encoded, held, max(*ks, DEPTH))
-    (out / model_bundle.EXAMPLES).write_text(
-        json.dumps(pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus), indent=1)
-    )
+    examples_of_users = pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus)
+    (out / example_lists.FILE).write_bytes(example_lists.dump(examples_of_users))
     together = (
         _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
     )

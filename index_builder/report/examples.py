@@ -1,9 +1,8 @@
 """Lists to look at: users with their past and what they were recommended."""
 
-from typing import Any
-
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Example, Item, Section
+from twinspire_core.contracts.example_lists import ExampleList
 
 
 def examples(facts: Facts) -> Section:
@@ -23,16 +22,16 @@ def examples(facts: Facts) -> Section:
     return Section(anchor="examples", title="Lists to look at", text=text, examples=shown)
 
 
-def _example(facts: Facts, one: dict[str, Any], number: int) -> Example:
-    name = f"User {one['user']}" if facts.user_store else f"User {'ABCDEFGH'[number - 1]}"
-    past = one["past_events"]
+def _example(facts: Facts, one: ExampleList, number: int) -> Example:
+    name = f"User {one.user}" if facts.user_store else f"User {'ABCDEFGH'[number - 1]}"
+    past = one.past_events
     earlier = f"{past:,} event{'s' if past != 1 else ''} before" if past else "new: no event before"
-    taken = set(one["taken"])
-    hits = len(taken & set(one["items"]))
+    taken = set(one.taken)
+    hits = len(taken & set(one.items))
     return Example(
         who=f"{name}, {earlier}",
-        history=[_item(facts, item) for item in one["history"]],
-        items=[_item(facts, item, item in taken) for item in one["items"]],
+        history=[_item(facts, item) for item in one.history],
+        items=[_item(facts, item, item in taken) for item in one.items],
         taken=(
             f"took {len(taken)} item{'s' if len(taken) != 1 else ''} that day, {hits} of them among"
             " these"

@@ -1,7 +1,7 @@
 """What a report tells of, read when its version is published."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +14,14 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
-from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts import example_lists, feature_schema
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.timings import IndexTimings
 
 _MOST_DAYS = 60
 _AT_ONCE = 8
@@ -63,9 +66,10 @@ class Facts:
       k: its list length.
       user_store: whether users may be named.
       metrics: what was measured on the day.
-      gate, index: what the version's files of these names hold.
+      gate: what gate.json holds.
+      index: how the index came about.
       mix: weights of the fused lists; None where the two-tower is served alone.
-      speed: timings.json of the index stage; empty if that is gone.
+      speed: of the index, where it was built; None if the files of that stage are gone.
       data: report.json of the features stage; empty if that is gone.
       examples: lists to look at; empty where the train attempt has none.
       days: versions by day, oldest first; this one is the last.
@@ -79,11 +83,11 @@ class Facts:
     user_store: bool
     metrics: DayMetrics
     gate: Mapping[str, Any]
-    index: Mapping[str, Any]
+    index: IndexFigures
     mix: FusionFile | None
-    speed: Mapping[str, Any]
+    speed: IndexTimings | None
     data: Mapping[str, Any]
-    examples: list[dict[str, Any]]
+    examples: Sequence[ExampleList]
     days: list[Day]
     previous: Previous | None
     items: Mapping[str, str | None]
@@ -107,22 +111,33 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         user_store=ctx.pipeline.serving.user_store,
         metrics=metrics,
         gate=json.loads((staged / "gate.json").read_bytes()),
-        index=json.loads((staged / "index.json").read_bytes()),
+        index=IndexFigures.read(staged),
         mix=FusionFile.find(staged),
-        speed=_json(ctx, "index", attempts.TIMINGS, {}),
-        data=_json(ctx, "features", feature_schema.REPORT, {}),
-        examples=_json(ctx, "train", model_bundle.EXAMPLES, []),
+        speed=IndexTimings.find(ctx.inputs["index"]),
+        data=_data(ctx),
+        examples=_examples(ctx),
         days=[*_days(versions, described), Day(described.date, described.version, "this", metrics)],
         previous=_previous(ctx, described, versions),
         items=_names((staged / "items.parquet").read_bytes()),
     )
 
 
-def _json(ctx: StageContext, stage: str, name: str, default: Any) -> Any:
+def _data(ctx: StageContext) -> dict[str, Any]:
     try:
-        return json.loads(storage.read_bytes(storage.join(ctx.inputs[stage], name)))
+        place = storage.join(ctx.inputs["features"], feature_schema.REPORT)
+        content = storage.read_bytes(place)
     except FileNotFoundError:
-        return default
+        return {}
+    report: dict[str, Any] = json.loads(content)
+    return report
+
+
+def _examples(ctx: StageContext) -> list[ExampleList]:
+    try:
+        place = storage.join(ctx.inputs["train"], example_lists.FILE)
+        return example_lists.parse(storage.read_bytes(place))
+    except FileNotFoundError:
+        return []
 
 
 def _days(versions: Versions, described: Manifest) -> list[Day]:

@@ -76,9 +76,9 @@ def _cards(facts: Facts) -> Iterator[Card]:
         f"of {count(facts.manifest.items)} in the catalogue",
     )
     yield Card(
-        f"index recall at {facts.index['k']}",
-        number(facts.index.get("recall"), 4),
-        f"{facts.index.get('recall_target')} asked for",
+        f"index recall at {facts.index.k}",
+        number(facts.index.recall, 4),
+        f"{facts.index.recall_target} asked for",
     )
 
 

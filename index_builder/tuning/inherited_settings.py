@@ -4,8 +4,6 @@ docs/decisions/0035-the-index-inherits.md
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -19,30 +17,6 @@ CHANGE = 1 / 3
 """What is no small change: of the corpus since the settings were searched for, or of the work that
 they are.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """How an index came by its settings: `tuning` of index.json.
-
-    Attributes:
-      how: `inherited` as they were, or `tuned`.
-      version: whose settings they were, or were before they were tuned; None after a search for all
-        of them anew.
-      why: why they were tuned; empty if they were not.
-      searched: day of the last search over all kinds; None for the day of the index itself.
-      items: size of the corpus then.
-      kinds: that were compared then.
-      work: of a query then, in scans of one code.
-    """
-
-    how: Literal["inherited", "tuned"]
-    version: str | None = None
-    why: str = ""
-    searched: str | None = None
-    items: int
-    kinds: tuple[Kind, ...]
-    work: int
 
 
 def unfit(
@@ -59,13 +33,16 @@ def unfit(
     """
     if not start.version:
         return start.why
-    told, items, width = start.index, len(vectors), vectors.shape[1]
-    then = told["tuning"]["items"]
-    if (told["k"], told["recall_target"]) != (k, wanted.recall_target):
-        return f"{start.version} was tuned for recall@{told['k']} {told['recall_target']}"
-    if told["dimension"] != width:
-        return f"vectors of {width} numbers; those of {start.version} have {told['dimension']}"
-    if tuple(told["tuning"]["kinds"]) != kinds:
+    if start.index is None or start.index.tuning is None:
+        return f"{start.version} does not tell how it came by its settings"
+    before = start.index
+    items, width = vectors.shape
+    then = start.index.tuning.items
+    if (before.k, before.recall_target) != (k, wanted.recall_target):
+        return f"{start.version} was tuned for recall@{before.k} {before.recall_target}"
+    if before.dimension != width:
+        return f"vectors of {width} numbers; those of {start.version} have {before.dimension}"
+    if start.index.tuning.kinds != kinds:
         return f"other kinds of index suit {items:,} items than were compared for {start.version}"
     if abs(items - then) >= CHANGE * then:
         return (
@@ -93,7 +70,17 @@ def take_over(
     """
     from twinspire_core.search.scann_index import ScannIndex
 
-    settings = Settings(**start.index["settings"])
+    inherited = start.index
+    assert inherited and inherited.tuning, "of a start that is fit"
+    stored = inherited.settings
+    settings = Settings(
+        kind=stored.kind,
+        k=stored.k,
+        rescored=stored.rescored,
+        leaves=stored.leaves,
+        leaves_searched=stored.leaves_searched,
+        code_dimensions=stored.code_dimensions,
+    )
     if settings.kind == "exact":
         return ExactIndex(vectors, settings), ""
     index = ScannIndex.build(
@@ -107,6 +94,6 @@ def take_over(
         f"with the settings of {start.version} recall was {point.recall.mean:.4f} ±"
         f" {point.recall.error:.4f}"
     )
-    most = start.index["tuning"]["work"] * (1 + CHANGE)
+    most = inherited.tuning.work * (1 + CHANGE)
     better = step_up(index, truth, target, tried, settings, most)
     return (index.with_settings(better.settings) if better else None), why

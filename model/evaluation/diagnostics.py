@@ -15,6 +15,7 @@ from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.day_metrics import FrequencyFigures, PopularityFigures
+from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.metrics.ranking import is_first, top_k
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.sources.baselines import PAST
@@ -200,7 +201,7 @@ def _short(x: float) -> float:
 
 def pick_examples(
     pipeline: Pipeline, asked: EvaluationSet, ranked: RankedLists, corpus: pa.Table
-) -> list[dict[str, Any]]:
+) -> list[ExampleList]:
     """A user of each slice by earlier events, with their past, what they were offered and what they
     took.
 
@@ -213,14 +214,14 @@ def pick_examples(
       ranked: their lists.
       corpus: `_item`, in the order of the positions.
 
-    Returns: `user`, `past_events`, and lists of ids: `history` (newest first; without that feature
-      the user's past items, the most frequent first), `items`, `taken`.
+    Returns: the lists, each with the user's history, the newest item first; without that feature
+      with the user's past items, the most frequent first.
     """
     history = pipeline.history_name
     split = asked
     slices = slice_of(split.past_events, pipeline.evaluation.slices)
     key = fingerprint(asked.queries.column("_user"))
-    found = []
+    found = list[ExampleList]()
     for number in np.unique(slices):
         among = np.flatnonzero(slices == number)
         row = int(among[np.argmin(key[among])])
@@ -231,12 +232,12 @@ def pick_examples(
         past = told[history or "_past"] or []
         chosen = ranked.kept[row, :SHOWN]
         found.append(
-            {
-                "user": told["_user"],
-                "past_events": int(split.past_events[row]),
-                "history": (past[::-1] if history else past)[:SHOWN],
-                "items": corpus.column("_item").take(pa.array(chosen[chosen >= 0])).to_pylist(),
-                "taken": told["_truth"],
-            }
+            ExampleList(
+                user=told["_user"],
+                past_events=int(split.past_events[row]),
+                history=(past[::-1] if history else past)[:SHOWN],
+                items=corpus.column("_item").take(pa.array(chosen[chosen >= 0])).to_pylist(),
+                taken=told["_truth"],
+            )
         )
     return found

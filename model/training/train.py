@@ -30,6 +30,7 @@ from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import TrainingFigures
 from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.contracts.timings import TrainTimings
 from twinspire_core.errors import BadData
 
 ARCHIVED_ROWS = 1_000_000
@@ -93,12 +94,12 @@ class Trained:
             else None
         )
 
-    def timings(self) -> dict[str, float]:
+    def timings(self) -> TrainTimings:
         """What timings.json tells of training."""
-        return {
-            "training_seconds": round(self.learned.seconds, 2),
-            "examples_per_second": round(self.learned.rate),
-        }
+        return TrainTimings(
+            training_seconds=round(self.learned.seconds, 2),
+            examples_per_second=round(self.learned.rate),
+        )
 
 
 def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trained:

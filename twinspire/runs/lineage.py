@@ -2,12 +2,10 @@
 not learn from.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import State, version_date
@@ -15,6 +13,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.stage_context import NOBODY, Gap, Parent, Start
 from twinspire_core.errors import BadData, UsageError
 
@@ -143,11 +142,9 @@ def _made(pipeline: Pipeline, version: str) -> Attempt | None:
 
 def settings_of(pipeline: Pipeline, version: str, day: date) -> Start:
     """A version's index settings as a start, unless they were searched for long before the day."""
-    told: dict[str, Any] = {}
-    # Then there is nothing to start from, which is no reason not to go on
-    with suppress(FileNotFoundError):
-        told = json.loads(storage.read_bytes(_registry(pipeline).place(version, "index.json")))
-    searched = told.get("tuning", {}).get("searched")
+    # Without the file there is nothing to start from, which is no reason not to go on
+    figures = IndexFigures.find(_registry(pipeline).folder(version))
+    searched = figures.tuning.searched if figures and figures.tuning else None
     if searched is None:
         return Start(why=f"{version} does not tell when its settings were searched for")
     if (day - date.fromisoformat(searched)).days >= SEARCH_DAYS:
@@ -157,7 +154,7 @@ def settings_of(pipeline: Pipeline, version: str, day: date) -> Start:
                 " or more"
             )
         )
-    return Start(version=version, index=told)
+    return Start(version=version, index=figures)
 
 
 def is_live(pipeline: Pipeline, version: str) -> bool:

@@ -20,6 +20,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.stage_context import NOBODY, Gap, Mode, Parent, Promote, StageContext
+from twinspire_core.contracts.timings import Timings
 from twinspire_core.errors import BadData, GateRefused, NothingToDo, TryAgain, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.native_stderr import suppress_native_stderr
@@ -201,7 +202,7 @@ def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Atte
         uri=context.out,
         key=key,
         config=config,
-        output=output_digest(context.out, (attempts.TIMINGS, *stage.derived)),
+        output=output_digest(context.out, (Timings.FILE, *stage.derived)),
         mode=context.mode,
         parent=context.parent.version if context.parent else None,
         inputs={s: attempts.name(context.pipeline, uri) for s, uri in context.inputs.items()},

@@ -21,10 +21,6 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import Mode
 
 DONE = "DONE.json"
-TIMINGS = "timings.json"
-"""What a stage measured of the clock. Two runs of the same inputs differ in it, so no digest covers
-it.
-"""
 
 
 class Attempt(BaseModel):

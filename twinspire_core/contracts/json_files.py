@@ -71,5 +71,10 @@ class JsonFile(JsonPart):
 
     def dump(self) -> bytes:
         """The content of the file."""
-        # Not pydantic's JSON: earlier releases wrote numbers as Python does, 1e-05 and not 0.00001.
-        return json.dumps(self.model_dump(), indent=1).encode()
+        return to_json(self.model_dump())
+
+
+def to_json(content: Any) -> bytes:
+    """JSON as these files have it."""
+    # Not pydantic's: earlier releases wrote numbers as Python does, 1e-05 and not 0.00001
+    return json.dumps(content, indent=1).encode()

@@ -5,8 +5,9 @@ TensorFlow.
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/training/checkpoint.py)
     metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
-    mix.json       how sources are mixed (twinspire_core/fusion/fuse.py); not there while nobody was there to fit it on
-    examples.json  lists of a few users held out, with ids: [{"user", "past_events", "history", "items", "taken"}, …]
+    mix.json       how sources are fused (twinspire_core/contracts/fusion_file.py); not there
+                   before there was anybody to fit it on
+    examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)
     tensorboard/   the loss and the measures as TensorBoard reads them
 
 Both SavedModels have the signature `serving_default`: keyword arguments named like the raw columns
@@ -31,7 +32,6 @@ QUERY_TOWER = "query_tower"
 ITEM_TOWER = "item_tower"
 TOWERS = {"query": QUERY_TOWER, "item": ITEM_TOWER}
 STATE = "state"
-EXAMPLES = "examples.json"
 TENSORBOARD = "tensorboard"
 SIGNATURE = "serving_default"
 VECTOR = "vector"

@@ -5,9 +5,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.index_figures import IndexFigures
 
 Mode = Literal["incremental", "full"]
 Promote = Literal["auto", "yes", "no"]
@@ -36,12 +37,12 @@ class Start:
 
     Attributes:
       version: an earlier version, whose settings are tried first; None to search for settings anew.
-      index: that version's index.json.
+      index: how that version's index came about; None without a version.
       why: why there is none; empty if there is one.
     """
 
     version: str | None = None
-    index: Mapping[str, Any] = field(default_factory=dict)
+    index: IndexFigures | None = None
     why: str = ""
 
 

@@ -7,7 +7,10 @@ import pytest
 from index_builder.report.facts import Day, Facts, Previous
 from tests.index_builder.report.pages import FIRST, manifest, metrics
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.contracts.timings import IndexTimings
 
 
 @pytest.fixture
@@ -35,15 +38,21 @@ def facts():
             "notes": ["few users"],
             "figures": {"users": 20, "items": 4},
         },
-        index={
-            "kind": "quantised",
-            "k": 10,
-            "recall": 0.985,
-            "recall_target": 0.98,
-            "reasons": ["4 items"],
-            "settings": {key: chosen[key] for key in settings["tried"][0]},
-            "tried": [point, chosen],
-        },
+        index=IndexFigures.model_validate(
+            {
+                "kind": "quantised",
+                "items": 4,
+                "dimension": 16,
+                "recall_error": 0.001,
+                "queries": {"tuning": 20, "measuring": 20, "source": "users"},
+                "k": 10,
+                "recall": 0.985,
+                "recall_target": 0.98,
+                "reasons": ["4 items"],
+                "settings": {key: chosen[key] for key in settings["tried"][0]},
+                "tried": [point, chosen],
+            }
+        ),
         mix=FusionFile.model_validate(
             {
                 "format": 1,
@@ -58,13 +67,15 @@ def facts():
                 "fitted": {"on": "progressive", "day": "2024-05-04"},
             }
         ),
-        speed={
-            "single_ms_median": 0.5,
-            "single_ms_p99": 0.75,
-            "batch_queries_per_s": 1000.4,
-            "exact_queries_per_s": 500.0,
-            "tried_ms": [0.25, 0.5],
-        },
+        speed=IndexTimings.model_validate(
+            {
+                "single_ms_median": 0.5,
+                "single_ms_p99": 0.75,
+                "batch_queries_per_s": 1000.4,
+                "exact_queries_per_s": 500.0,
+                "tried_ms": [0.25, 0.5],
+            }
+        ),
         data={
             "rows": 1000,
             "rejected": {"no time": 3},
@@ -72,13 +83,13 @@ def facts():
             "statistics": {"anomalies": ["price: odd"]},
         },
         examples=[
-            {
-                "user": "secret-7",
-                "past_events": 3,
-                "history": ["c", "gone"],
-                "items": ["a", "b"],
-                "taken": ["b"],
-            }
+            ExampleList(
+                user="secret-7",
+                past_events=3,
+                history=["c", "gone"],
+                items=["a", "b"],
+                taken=["b"],
+            )
         ],
         days=[Day(d, str(d), "accepted", m) for d, m in zip(days, told, strict=True)],
         previous=Previous(

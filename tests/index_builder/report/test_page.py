@@ -22,7 +22,7 @@ def first_day(facts):
     nothing = dict.fromkeys(("progressive", "frequency", "popularity"))
     told = changed(facts.metrics, **nothing, mix={}, holdout=nobody)
     day = Day(facts.manifest.date, "v", "this", told)
-    index = {**facts.index, "tried": []}
+    index = changed(facts.index, tried=[])
     return replace(
         facts,
         metrics=told,
@@ -184,9 +184,11 @@ def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
         "version": "v3",
         "why": "",
         "searched": "2024-05-01",
+        "items": 4,
         "kinds": ["tree"],
+        "work": 700,
     } | tuning
-    index = {**facts.index, "tuning": told, "tried": facts.index["tried"][:1]}
+    index = changed(facts.index, tuning=told, tried=facts.index.tried[:1])
     page = shown(replace(facts, index=index))
     assert text in page.parts["index"] and "No settings were tried" not in page.parts["index"]
     assert ("Its settings" in page.parts["index"]) == bool(told["kinds"])

@@ -16,6 +16,7 @@ from index_builder.tuning.settings_search import work
 from tests.index_builder.test_index_stage import stage
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
+from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.stage_context import Start
 from twinspire_core.search.index import Settings
 
@@ -46,7 +47,7 @@ def yesterday(tmp_path_factory):
     """The folder and the index.json of an index that was searched for; where to start from it."""
     folder = tmp_path_factory.mktemp("yesterday")
     told = run(folder, loose(ITEMS), loose(600, 1))
-    return folder, told, Start(version=YESTERDAY, index=told)
+    return folder, told, Start(version=YESTERDAY, index=IndexFigures.model_validate(told))
 
 
 def test_settings_that_still_do_are_kept_and_nothing_else_is_tried(tmp_path, yesterday):
@@ -61,7 +62,8 @@ def test_settings_that_still_do_are_kept_and_nothing_else_is_tried(tmp_path, yes
         "kinds": ["tree"],
         "work": round(work(Settings(**told["settings"]), ITEMS)),
     }
-    start = replace(start, index={**told, "tuning": {**told["tuning"], "searched": "2023-12-07"}})
+    tuning = {**told["tuning"], "searched": "2023-12-07"}
+    start = replace(start, index=IndexFigures.model_validate({**told, "tuning": tuning}))
     now = run(tmp_path, loose(ITEMS), loose(600, 1), start)
     assert now["settings"] == told["settings"] and len(now["tried"]) == 1
     expected = {"how": "inherited", "version": YESTERDAY, "why": "", "searched": "2023-12-07"}
@@ -110,6 +112,12 @@ def told_of(**figures) -> Start:
     tuning = {"how": "tuned", "version": None, "why": "", "searched": "2024-01-01", "items": 9_000}
     tuning |= {"kinds": ["tree"], "work": 5_000}
     index = {
+        "kind": "tree",
+        "recall": 0.95,
+        "recall_error": 0.001,
+        "settings": {"kind": "tree", "k": K, "rescored": K, "leaves": 90, "leaves_searched": 9},
+        "queries": {"tuning": 200, "measuring": 200, "source": "users"},
+        "tried": [],
         "k": K,
         "recall_target": 0.9,
         "dimension": 8,
@@ -117,7 +125,7 @@ def told_of(**figures) -> Start:
         "tuning": tuning,
         "reasons": ["9,000 items"],
     }
-    return Start(version=YESTERDAY, index=index | figures)
+    return Start(version=YESTERDAY, index=IndexFigures.model_validate(index | figures))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +165,8 @@ def test_a_change_of_size_width_or_wishes_is_searched_for_anew(
 def test_what_was_exact_stays_exact_without_a_codebook(tmp_path, monkeypatch):
     monkeypatch.setattr("twinspire_core.search.scann_index.ScannIndex.build", None)
     told = told_of(items=1_500, settings={"kind": "exact", "k": K}).index
-    told["tuning"] |= {"items": 1_500, "work": 3_000}
+    tuning = told.tuning.model_copy(update={"items": 1_500, "work": 3_000})
+    told = told.model_copy(update={"tuning": tuning})
     now = run(
         tmp_path,
         clustered(1_500, 8),

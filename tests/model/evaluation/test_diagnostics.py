@@ -132,7 +132,11 @@ def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
     examined = prepare_as_configured(asked, corpus, pipeline.evaluation)
     lists = [np.tile(order, (40, 1)) for order in ([0, 1, -1, -1], [3, 2, 1, 0])]
     found = [
-        pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus) for ranked in lists
+        [
+            one.model_dump()
+            for one in pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus)
+        ]
+        for ranked in lists
     ]
     assert [one["past_events"] for one in found[0]][:2] == [0, 3] and len(found[0]) == 3
     assert [one["user"] for one in found[0]] == [one["user"] for one in found[1]]

@@ -106,8 +106,29 @@ def searched(shop):
         attempts.commit(attempts.Attempt(uri=uri, key=key, output=vectors or uri, **about))
         embed = attempts.name(pipeline, uri) + ("/embed" if refreshes else "")
         version = publish(n, sources={"embed": embed}, refreshes=refreshes, corpus=corpus)
-        told = {"k": 7} | ({"tuning": {"searched": str(searched)}} if searched else {})
-        Path(registry.place(version, "index.json")).write_text(json.dumps(told))
+        figures = {
+            "kind": "exact",
+            "items": 7,
+            "dimension": 4,
+            "k": 7,
+            "recall": 1.0,
+            "recall_error": 0.0,
+            "recall_target": 0.9,
+            "settings": {"kind": "exact", "k": 7},
+            "reasons": [],
+            "queries": {"tuning": 1, "measuring": 1, "source": "users"},
+            "tried": [],
+        }
+        if searched:
+            origin = {
+                "how": "tuned",
+                "searched": str(searched),
+                "items": 7,
+                "kinds": [],
+                "work": 14,
+            }
+            figures["tuning"] = origin
+        Path(registry.place(version, "index.json")).write_text(json.dumps(figures))
         return version
 
     return pipeline, make, registry
@@ -129,7 +150,7 @@ def test_a_day_starts_from_the_settings_of_the_newest_accepted_version_before_it
         23: two,
         25: three,
     }
-    assert starts[25].index == {"k": 7, "tuning": {"searched": "2024-02-24"}} and not starts[25].why
+    assert starts[25].index.tuning.searched == "2024-02-24" and not starts[25].why
     assert starts[20].why == "there is no earlier version"
 
 
