@@ -213,7 +213,7 @@ def _toml(value: Any) -> str:
 def commands() -> str:
     """The text of docs/commands.md."""
     known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    page = [STAMP.format(source="twinspire/commands/"), "# Commands\n"]
+    page = [STAMP.format(source="twinspire/cli/"), "# Commands\n"]
     page.append(
         "`twinspire COMMAND --help` says the same. PIPELINE is a pipeline file, or its name in `./pipelines`.\n"
         "Progress and errors go to standard error; the last line of a stage's standard output is one JSON object."

@@ -65,7 +65,7 @@ class BruteForceIndex:
 
 def main() -> None:
     pipeline, packages, port = load(Path(sys.argv[1])), sys.argv[2], int(sys.argv[4])
-    sys.path.append(packages)
+    sys.path.append(packages)  # noqa: TID251 (of another environment)
     open_version = Service.open
 
     def opened(self: Service, version: str) -> Version:
