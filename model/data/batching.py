@@ -22,6 +22,7 @@ from model.towers.architecture import Architecture
 from model.towers.history_encoder import last_of
 from model.towers.pooling import EmbeddingBags, bagged
 from twinspire_core.config.tables.training import TrainConfig
+from twinspire_core.search.ragged import list_offsets, list_places
 
 RUNS = 32
 """Fewest runs of a full batch, where rows of a user stand together: negatives are to be other
@@ -101,10 +102,10 @@ def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
     basket[1:] = np.cumsum((np.diff(rows.time) != 0) | (np.diff(rows.user) != 0))
     size = np.bincount(basket)
     order = np.lexsort((rng.random(len(rows)), basket))
-    place = np.arange(len(rows)) - (np.cumsum(size) - size)[basket]
     parts = -(-size // most)
+    first_part = list_offsets(parts)[:-1]
     part = np.empty(len(rows), np.int64)
-    part[order] = (np.cumsum(parts) - parts)[basket] + place * parts[basket] // size[basket]
+    part[order] = first_part[basket] + list_places(size) * parts[basket] // size[basket]
     return part
 
 

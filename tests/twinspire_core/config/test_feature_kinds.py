@@ -1,0 +1,58 @@
+"""What each kind of feature knows of itself."""
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import TypeAdapter
+
+from twinspire_core.config.feature_kinds import KINDS, Feature
+
+QUERY, ITEM = {"tower": "query"}, {"tower": "item"}
+
+# kind, keys: what towers read, table, vocabulary, analysed
+KNOWN: list[tuple[str, dict[str, Any], str, str | None, bool, bool]] = [
+    ("id", QUERY, "id", "events", True, True),
+    ("id", ITEM | {"hash_buckets": 9}, "id", "events", False, True),
+    ("category", QUERY, "id", "events", True, True),
+    ("category", QUERY | {"from": "users"}, "id", "users", True, True),
+    ("category", ITEM | {"hash_buckets": 9}, "id", "items", False, True),
+    ("categories", ITEM, "ids", "items", True, True),
+    ("number", QUERY, "number", "events", False, True),
+    ("text", ITEM, "ids", "items", False, False),
+    ("vector", ITEM | {"size": 3}, "vector", "items", False, False),
+    ("count", {"days": 7}, "number", None, False, True),
+    ("age", {}, "number", None, False, True),
+    ("time", {}, "id", None, False, False),
+    ("history", {}, "ids", None, False, False),
+]
+
+
+def feature(kind: str, keys: dict[str, Any]) -> Feature:
+    return TypeAdapter(Feature).validate_python({"kind": kind, **keys})
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "form", "table", "vocabulary", "analysed"),
+    KNOWN,
+    ids=[f"{kind}-{'-'.join(map(str, keys.values()))}" for kind, keys, *_ in KNOWN],
+)
+def test_a_kind_knows_what_stages_ask_for(kind, keys, form, table, vocabulary, analysed):
+    f = feature(kind, keys)
+    assert (f.form, f.source_table) == (form, table)
+    assert (f.keeps_vocabulary, f.is_analysed) == (vocabulary, analysed)
+    assert f.vector_size == keys.get("size")
+    assert f.columns("x") == (["x_hour", "x_weekday"] if kind == "time" else ["x"])
+
+
+def test_every_kind_is_asked():
+    assert {kind for kind, *_ in KNOWN} == set(KINDS)
+    assert set(get_args(get_args(Feature)[0])) == set(KINDS.values())
+
+
+def test_hours_and_weekdays_are_counted_from_0():
+    assert feature("time", {}).values("at") == {"at_hour": 24, "at_weekday": 7}
+
+
+def test_counts_and_ages_are_always_logarithms():
+    assert feature("count", {"days": 1}).log and feature("age", {}).log
+    assert not feature("number", ITEM).log
