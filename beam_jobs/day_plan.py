@@ -61,7 +61,7 @@ def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
         return _catalogue_plan(p, day)
     w = p.window
     measured = EVALUATED_DAYS - 1 + w.history_days
-    paired = w.train_days if p.mix.pairs else 0
+    paired = w.train_days if p.mix.uses_co_occurrence else 0
     back = max(
         measured,
         w.vocabulary_days - 1,
@@ -85,7 +85,7 @@ def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
 
 def _catalogue_plan(p: Pipeline, day: date) -> Plan:
     """Only the windows that end with the day."""
-    paired = p.window.train_days if p.mix.pairs else 0
+    paired = p.window.train_days if p.mix.uses_co_occurrence else 0
     back = max(
         p.window.history_days,
         counted_days(p),

@@ -84,7 +84,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day)),
         ]
         parts += [feature_schema.PASTS] if ctx.pipeline.evaluation.als else []
-        parts += [feature_schema.CO_OCCURRENCE_START] if ctx.pipeline.mix.pairs else []
+        parts += [feature_schema.CO_OCCURRENCE_START] if ctx.pipeline.mix.uses_co_occurrence else []
         features = _local(ctx.inputs["features"], parts, Path(scratch) / "features")
         parent = (
             _local(ctx.parent.home, [*model_bundle.TOWERS.values()], Path(scratch) / "parent")
@@ -144,7 +144,9 @@ def _train(
     examples_of_users = pick_examples(ctx.pipeline, asked[HELD], after[HELD], corpus)
     (out / example_lists.FILE).write_bytes(example_lists.dump(examples_of_users))
     together = (
-        _read(features / feature_schema.CO_OCCURRENCE_START) if ctx.pipeline.mix.pairs else None
+        _read(features / feature_schema.CO_OCCURRENCE_START)
+        if ctx.pipeline.mix.uses_co_occurrence
+        else None
     )
     nominators = CandidateSources.of(corpus, together)
     near = {name: rank_near(nominators, asked[name], max(*ks, DEPTH)) for name in (DAY, HELD)}

@@ -95,7 +95,7 @@ class RawFeatures(beam.PTransform):
             made[shard_steps.USERS] | "Users" >> _count(output_files.FinishUsers(job)),
             made[shard_steps.PASTS] | "Pasts" >> _count(output_files.FinishPasts(job)),
         ]
-        if job.p.mix.pairs:
+        if job.p.mix.uses_co_occurrence:
             members = AsDict(corpora[output_files.MEMBERS])
             numbers.append(
                 made[shard_steps.BASKETS] | "Together" >> CoOccurrence(job, table, members)

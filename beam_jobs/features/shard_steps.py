@@ -119,7 +119,7 @@ class Work(beam.DoFn):
             events.by_shard(events.users()),
             feature_schema.users_schema(p),
         )
-        if p.mix.pairs:
+        if p.mix.uses_co_occurrence:
             taken = events.positives()
             for folder, (_, moment) in co_occurrence.moments(self._job).items():
                 most = co_occurrence.MOST_PAIRS // p.beam.shards

@@ -26,6 +26,7 @@ class FeatureKind(Strict):
         scale a number.
     """
 
+    # What is declared as ClassVar is no key of the pipeline file.
     form: ClassVar[Form]
     is_analysed: ClassVar[bool] = False
     tower: Tower = Field(
@@ -228,6 +229,7 @@ class HistoryFeature(FeatureKind):
     )
 
 
+# By the discriminator pydantic picks one class, and reports the broken rules of that kind alone.
 Feature = Annotated[
     IdFeature
     | CategoryFeature

@@ -148,6 +148,7 @@ class Pipeline(Strict):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        # Only the first broken rule is reported: later rules build on earlier ones.
         for name, feature in self.features.items():
             self._check_feature(name, feature)
         self._check_sides()
@@ -338,6 +339,7 @@ def _hint_of_measure(
     measure: str, known: list[str], ks: tuple[int, ...], bounds: tuple[int, ...]
 ) -> str:
     """What may have been meant by a measure that cannot be named here."""
+    # It may be a measure that has its place in the other table of limits.
     for table, names in (
         ("floors", measure_names.with_floors),
         ("ceilings", measure_names.with_ceilings),

@@ -31,6 +31,7 @@ def explain(error: ErrorDetails, pipeline: type[BaseModel]) -> str:
         case "union_tag_invalid" | "union_tag_not_found":
             found = error.get("ctx", {}).get("tag")
             return f"{where}.kind: {_choice(found, list(KINDS))}"
+        # pydantic lists the allowed values in words only.
         case "literal_error" if isinstance(error["input"], str):
             allowed = re.findall("'([^']+)'", error["ctx"]["expected"])
             return f"{where}: {_choice(error['input'], allowed)}"

@@ -110,6 +110,7 @@ def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
         "items": len(vectors),
         "dimension": vectors.shape[1],
     }
+    # Keys are sorted: equal settings give equal bytes, and with them equal version ids.
     (folder / CONFIG).write_text(
         json.dumps(config | {"settings": asdict(settings)}, indent=1, sort_keys=True)
     )

@@ -20,6 +20,7 @@ def list_lengths(lists: pa.Array | pa.ChunkedArray) -> np.ndarray:
     lengths = pc.list_value_length(lists).fill_null(0)
     if isinstance(lengths, pa.ChunkedArray):
         lengths = lengths.combine_chunks()
+    # Arrow counts in int32, and in int64 for large lists.
     counts: np.ndarray = lengths.to_numpy(zero_copy_only=False)
     return counts.astype(np.int64, copy=False)
 

@@ -232,6 +232,7 @@ def nearest(
         most += int(exclude.lengths.max(initial=0))
     ranked = np.full((past.rows, most), -1, np.int64)
     known = past.where(past.values >= 0)
+    # A chunk's users and the items must fit into the upper bits of a key.
     chunk = max(1, min(_CHUNK, _PAIRS // max(1, len(near.rows))))
     for start in range(0, past.rows, chunk):
         stop = min(start + chunk, past.rows)

@@ -221,6 +221,7 @@ def _below(uri: str, limit: int | None = None) -> Iterator["Blob"]:
     return blobs
 
 
+# By emulator, so that tests which start another one get another client.
 @cache
 def _client(emulator: str | None) -> "Client":
     from google.auth.credentials import AnonymousCredentials

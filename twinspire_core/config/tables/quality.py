@@ -70,8 +70,8 @@ class FusionConfig(Strict):
     )
 
     @property
-    def pairs(self) -> bool:
-        """Whether items taken together are counted."""
+    def uses_co_occurrence(self) -> bool:
+        """Whether items that the same users took are counted."""
         return "co_occurrence" in self.sources
 
 
