@@ -70,7 +70,7 @@ def config_digest(pipeline: Pipeline, stage: Stage, defaults: int = DEFAULTS) ->
             }
         # Which looks at pairs of items, and at nothing else of it
         if table == "mix" and stage.after is None:
-            value = value["neighbours"] if pipeline.mix.pairs else 0
+            value = value["neighbours"] if pipeline.mix.uses_co_occurrence else 0
         used[path] = value
     return digest(used)
 
