@@ -1,6 +1,5 @@
 """Assembles the version of a day, has it judged by the gate, and publishes it."""
 
-import json
 import platform
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs.embedding import tensorflow_serving
-from index_builder.gate.verdict import Measured, Verdict, judge
-from index_builder.registry.quality_history import GATE
+from index_builder.gate.verdict import JudgedVersion, judge
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry
 from index_builder.report.facts import gather
@@ -24,6 +22,7 @@ from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts import attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.stage_context import StageContext
@@ -57,12 +56,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
         assemble(ctx, staged)
         measured = _measured(ctx, staged, registry)
         verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
-        write_verdict(verdict, staged)
+        verdict.write(staged)
         manifest = describe(ctx, staged, verdict, registry.state().pruned, **_origin(ctx))
         entry = registry.publish(
             str(staged),
             manifest,
-            accepted=verdict.accepted,
+            accepted=not verdict.refused,
             reason=verdict.reason,
             promote=ctx.promote,
             about={REPORT: render(gather(ctx, staged, manifest, registry))},
@@ -71,7 +70,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def summarise(
-    ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: Verdict
+    ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: GateVerdict
 ) -> dict[str, Any]:
     """Keeps the manifest among the working files; what the stage reports."""
     storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(version).dump())
@@ -81,7 +80,7 @@ def summarise(
         "log_entry": entry.number,
         "refused": list(verdict.refused),
         "notes": list(verdict.notes),
-        "gate": verdict.figures,
+        "gate": verdict.figures.model_dump(),
     }
 
 
@@ -170,10 +169,10 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
     return table
 
 
-def _measured(ctx: StageContext, staged: Path, registry: Registry) -> Measured:
+def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
     metrics = DayMetrics.read(staged)
     figures = IndexFigures.read(staged)
-    return Measured(
+    return JudgedVersion(
         two_tower=metrics.holdout,
         mix=metrics.mix.holdout if metrics.mix.fitted else None,
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
@@ -194,7 +193,7 @@ def _origin(ctx: StageContext) -> dict[str, Any]:
 
 
 def describe(
-    ctx: StageContext, staged: Path, verdict: Verdict, pruned: set[str], **origin: Any
+    ctx: StageContext, staged: Path, verdict: GateVerdict, pruned: set[str], **origin: Any
 ) -> Manifest:
     """The manifest, under an id that was not pruned; `origin` are the fields that say where the
     version comes from.
@@ -209,7 +208,7 @@ def describe(
             edition=edition,
             settings=ctx.pipeline.model_dump(mode="json", by_alias=True, exclude=_PLACES),
             quality=verdict.figures,
-            items=verdict.figures["items"],
+            items=verdict.figures.items,
             dimension=IndexFigures.read(staged).dimension,
             software=_software(),
             **origin,
@@ -217,17 +216,6 @@ def describe(
         for edition in count(1)
     )
     return next(manifest for manifest in editions if manifest.version not in pruned)
-
-
-def write_verdict(verdict: Verdict, staged: Path) -> None:
-    """Writes `gate.json`."""
-    told = {
-        "accepted": verdict.accepted,
-        "refused": verdict.refused,
-        "notes": verdict.notes,
-        "figures": verdict.figures,
-    }
-    (staged / GATE).write_text(json.dumps(told, indent=1))
 
 
 def _software() -> dict[str, str]:

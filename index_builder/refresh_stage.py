@@ -9,13 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from index_builder.gate.verdict import Refreshed, judge_refresh
+from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from index_builder.publish_stage import (
     REPORT,
     assemble,
     describe,
     summarise,
-    write_verdict,
 )
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
@@ -51,7 +50,7 @@ def run(
         staged = Path(scratch)
         assemble(ctx, staged)
         figures = IndexFigures.read(staged)
-        measured = Refreshed(
+        measured = JudgedRefresh(
             trained=trained,
             index_recall=figures.recall,
             items=figures.items,
@@ -60,7 +59,7 @@ def run(
             withdrawn=changes["withdrawn"],
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
-        write_verdict(verdict, staged)
+        verdict.write(staged)
         own = {
             stage: attempts.name(ctx.pipeline, uri)
             for stage, uri in ctx.inputs.items()
@@ -80,7 +79,7 @@ def run(
         entry = registry.publish(
             str(staged),
             manifest,
-            accepted=verdict.accepted,
+            accepted=not verdict.refused,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
             about={REPORT: render(gather(ctx, staged, manifest, registry))},

@@ -59,11 +59,16 @@ class ComparedMeasure(NamedTuple):
         )
 
     def figures(self) -> dict[str, Any]:
-        """As JSON can hold them."""
-        figures = {name: finite(value) for name, value in self._asdict().items() if name != "name"}
-        if self.change is None:
-            figures["differ"] = None
-        return figures
+        """The fields of `ComparedFigures`, as JSON can hold them."""
+        return {
+            "users": self.users,
+            "candidate": finite(self.candidate),
+            "baseline": finite(self.baseline),
+            "change": finite(self.change),
+            "low": finite(self.low),
+            "high": finite(self.high),
+            "differ": self.differ if self.change is not None else None,
+        }
 
 
 def compare_all(lists: HeldOutMeasures, measure: str) -> ComparedMeasure:

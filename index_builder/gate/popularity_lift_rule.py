@@ -15,11 +15,12 @@ that never saw the day; its lead tells how much the former counts in it.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from index_builder.gate.comparison import LEAST_DIFFERENT, Finding, finite
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures, PopularityLift
+from twinspire_core.contracts.gate_verdict import LiftFigures
 
 LEAST_BEFORE = 3
 """Versions before whose leads must be known."""
@@ -36,19 +37,19 @@ class LiftOfLine(NamedTuple):
     own: PopularityLift
     before: Sequence[float]
 
-    def figures(self) -> dict[str, Any] | None:
+    def figures(self) -> LiftFigures | None:
         """As JSON can hold them; None where there is no lead."""
         own = self.own
         if own.lead is None:
             return None
-        return {
-            "lead": finite(own.lead),
-            "low": finite(own.low),
-            "high": finite(own.high),
-            "popular_today": finite(own.popular_today),
-            "differ": own.differ,
-            "before": list(self.before),
-        }
+        return LiftFigures(
+            lead=finite(own.lead),
+            low=finite(own.low),
+            high=finite(own.high),
+            popular_today=finite(own.popular_today),
+            differ=own.differ,
+            before=self.before,
+        )
 
 
 def lift_of_line(

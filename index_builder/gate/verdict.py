@@ -17,7 +17,7 @@ concluded; that is noted.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from index_builder.gate.comparison import (
@@ -33,38 +33,14 @@ from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
+from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict
 from twinspire_core.contracts.measures import value_of
 
 _CHANCE = "; this may be chance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What the gate says of a version.
-
-    Attributes:
-      refused: reasons with their numbers; the version is accepted when there are none.
-      notes: what could not be judged, and why.
-      figures: what was compared; docs/artifact-format.md names them.
-    """
-
-    refused: tuple[str, ...]
-    notes: tuple[str, ...]
-    figures: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def accepted(self) -> bool:
-        """Whether nothing speaks against the version."""
-        return not self.refused
-
-    @property
-    def reason(self) -> str:
-        """All of it in a line, for the log."""
-        return "; ".join(self.refused) or "; ".join(("accepted", *self.notes))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class JudgedVersion:
     """What the gate judges.
 
     Attributes:
@@ -88,7 +64,7 @@ class Measured:
     unread: Sequence[str] = ()
 
 
-def judge(measured: Measured, gate: GateConfig, index: IndexConfig) -> Verdict:
+def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
     found = [
         *_against_baseline(measured.two_tower, gate),
@@ -101,22 +77,25 @@ def judge(measured: Measured, gate: GateConfig, index: IndexConfig) -> Verdict:
         *_unread(measured),
     ]
     lift = lift_of_line(measured.two_tower, measured.lifts_before, gate.metric)
-    return Verdict(
-        refused=tuple(text for refuses, text in found if refuses),
-        notes=tuple(text for refuses, text in found if not refuses),
-        figures={
-            "metric": gate.metric,
-            **_figures(measured.two_tower, gate.metric),
-            "lead": lift.figures(),
-            "mix": _figures(measured.mix, gate.metric) if measured.mix else None,
-            "index_recall": finite(measured.index_recall),
-            "items": measured.items,
-        },
+    figures = GateFigures(
+        metric=gate.metric,
+        **_figures(measured.two_tower, gate.metric),
+        lead=lift.figures(),
+        mix=_figures(measured.mix, gate.metric) if measured.mix else None,
+        index_recall=finite(measured.index_recall),
+        items=measured.items,
     )
+    return _conclude(found, figures)
+
+
+def _conclude(found: Sequence[Finding], figures: GateFigures) -> GateVerdict:
+    refused = tuple(text for refuses, text in found if refuses)
+    notes = tuple(text for refuses, text in found if not refuses)
+    return GateVerdict(accepted=not refused, refused=refused, notes=notes, figures=figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refreshed:
+class JudgedRefresh:
     """What the gate judges of a refresh. Its towers are unchanged, and so is what users get from
     them.
 
@@ -138,8 +117,8 @@ class Refreshed:
 
 
 def judge_refresh(
-    refreshed: Refreshed, quality: Mapping[str, Any], gate: GateConfig, index: IndexConfig
-) -> Verdict:
+    refreshed: JudgedRefresh, quality: GateFigures, gate: GateConfig, index: IndexConfig
+) -> GateVerdict:
     """Holds a refresh to the limits of the index and of changes to the catalogue.
 
     Args:
@@ -155,14 +134,12 @@ def judge_refresh(
         Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
     ]
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
-    return Verdict(
-        refused=tuple(text for refuses, text in found if refuses),
-        notes=tuple(text for refuses, text in found if not refuses),
-        figures={**quality, **measured},
-    )
+    return _conclude(found, quality.model_copy(update=measured))
 
 
-def _exchanged(how: str, items: int, refreshed: Refreshed, gate: GateConfig) -> Iterator[Finding]:
+def _exchanged(
+    how: str, items: int, refreshed: JudgedRefresh, gate: GateConfig
+) -> Iterator[Finding]:
     """Sizes alone would not tell a catalogue that was replaced by another one."""
     share = items / max(1, refreshed.before)
     if share > gate.max_corpus_change:
@@ -233,7 +210,7 @@ def _slice_drops(slices: list[ComparedMeasure], gate: GateConfig) -> Iterator[Fi
             yield Finding(sure, text + ("" if sure else _CHANCE))
 
 
-def _corpus_change(measured: Measured, gate: GateConfig) -> Iterator[Finding]:
+def _corpus_change(measured: JudgedVersion, gate: GateConfig) -> Iterator[Finding]:
     if measured.items == 0:
         yield Finding(True, "the corpus is empty")
     elif measured.baseline_items:
@@ -247,13 +224,14 @@ def _corpus_change(measured: Measured, gate: GateConfig) -> Iterator[Finding]:
             )
 
 
-def _unread(measured: Measured) -> Iterator[Finding]:
+def _unread(measured: JudgedVersion) -> Iterator[Finding]:
     if measured.two_tower.baseline and measured.unread:
         told = "the pipeline file was edited, and these features are missing for the baseline"
         yield Finding(False, f"{told}: {', '.join(measured.unread)}")
 
 
 def _figures(lists: HeldOutMeasures, metric: str) -> dict[str, Any]:
+    """The fields of `ListFigures`."""
     of_all = compare_all(lists, metric)
     of_slices = compare_slices(lists, metric)
     return {**of_all.figures(), "slices": {one.slice: one.figures() for one in of_slices}}

@@ -2,20 +2,17 @@
 that day.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from index_builder.registry.version_log import Entry, State, parents, version_date
 from index_builder.registry.versions import Versions
-from twinspire_core import storage
 from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.measures import Measures, value_of
 
-GATE = "gate.json"
 _AT_ONCE = 8
 
 
@@ -48,17 +45,17 @@ class NextDay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class VersionQuality:
     """All that was measured of a version.
 
     Attributes:
-      metrics: its metrics.json.
-      gate: its gate.json.
+      metrics: what was measured on its day.
+      gate: what the gate said.
       next_day: None until a later day was run whose parent it is.
     """
 
     metrics: DayMetrics
-    gate: Mapping[str, Any]
+    gate: GateVerdict
     next_day: NextDay | None
 
     @property
@@ -67,9 +64,9 @@ class Measured:
         return self.metrics.holdout
 
 
-def measured(
+def quality_of(
     versions: Versions, log: Sequence[Entry], wanted: Collection[str]
-) -> dict[str, Measured]:
+) -> dict[str, VersionQuality]:
     """What was measured of stored versions, by version.
 
     Args:
@@ -90,7 +87,7 @@ def measured(
         metrics = dict(zip(with_metrics, found, strict=True))
         gates = dict(zip(wanted, pool.map(_gate, map(versions.folder, wanted)), strict=True))
     return {
-        version: Measured(
+        version: VersionQuality(
             metrics=metrics[version],
             gate=gates[version],
             next_day=_next_day(next_of.get(towers[version]), metrics),
@@ -116,9 +113,5 @@ def _metrics(home: str) -> DayMetrics:
     return DayMetrics.find(home) or DayMetrics()
 
 
-def _gate(home: str) -> dict[str, Any]:
-    try:
-        verdict: dict[str, Any] = json.loads(storage.read_bytes(storage.join(home, GATE)))
-        return verdict
-    except FileNotFoundError:
-        return {}
+def _gate(home: str) -> GateVerdict:
+    return GateVerdict.find(home) or GateVerdict()

@@ -9,6 +9,8 @@ from typing import Any
 from index_builder.gate.limits import mix_limits, two_tower_limits
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import NONE, Section, Table, change, count, measured, number
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.gate_verdict import LiftFigures, ListFigures
 from twinspire_core.contracts.measures import Measures
 
 _NAMED = 8
@@ -16,29 +18,25 @@ _NAMED = 8
 
 def verdict(facts: Facts) -> Section:
     """The gate's verdict, with reasons and numbers."""
-    gate, held = facts.gate, facts.metrics.holdout
-    accepted = gate.get("accepted")
-    text = [
-        (
-            "The gate accepted this version."
-            if accepted
-            else "The gate refused this version, which is not live:"
-        )
-    ]
-    text += [f"• {reason}" for reason in gate.get("refused") or []]
-    text += [f"Note: {note}." for note in gate.get("notes") or []]
-    figures, limits = gate.get("figures") or {}, facts.manifest.settings.get("gate") or {}
-    target = facts.manifest.settings.get("index", {}).get("recall_target")
+    gate, limits = facts.gate, facts.limits
+    held = facts.metrics.holdout
+    if gate.accepted:
+        text = ["The gate accepted this version."]
+    else:
+        text = ["The gate refused this version, which is not live:"]
+    text += [f"• {reason}" for reason in gate.refused]
+    text += [f"Note: {note}." for note in gate.notes]
+    figures = gate.figures
     rows = [
         [f"{facts.metric}, this version", measured(held.candidate, facts.metric), NONE],
         [f"{facts.metric}, the version before", measured(held.baseline, facts.metric), NONE],
-        ["change", change_told(facts), _limit(limits.get("max_drop"), "−{:.0%}")],
-        *_lead(figures, limits, facts.metric),
-        *_mix(figures.get("mix") or {}, limits),
+        ["change", change_from_baseline(facts), f"−{limits.max_drop:.0%}"],
+        *_lift(figures.lead, limits, facts.metric),
+        *_mix(figures.mix, limits),
         *_limits(held.candidate, facts.metrics.mix.holdout.candidate, limits),
-        ["held-out users", count(figures.get("users")), _limit(limits.get("min_users"), "≥ {:,}")],
-        ["index recall", number(figures.get("index_recall"), 4), _limit(target, "≥ {:g}")],
-        ["items", count(figures.get("items")), _limit(limits.get("max_corpus_change"), "±{:.0%}")],
+        ["held-out users", count(figures.users), f"≥ {limits.min_users:,}"],
+        ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
+        ["items", count(figures.items), f"±{limits.max_corpus_change:.0%}"],
     ]
     caption = "What was judged, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
@@ -46,91 +44,78 @@ def verdict(facts: Facts) -> Section:
         anchor="gate",
         title="The gate",
         text=text,
-        tables=[table, *_slices(facts, limits)],
+        tables=[table, *_slices(facts)],
         half=True,
     )
 
 
 def _limits(
-    two_tower: Measures | None, mix: Measures | None, limits: Mapping[str, Any]
+    two_tower: Measures | None, mix: Measures | None, limits: GateConfig
 ) -> Iterator[list[str]]:
     """What has floors and ceilings, of the two-tower and then of the mix, where that was
     measured.
     """
-    for kind, sign in (("floors", "≥"), ("ceilings", "≤")):
-        of_both = limits.get(kind, {})
+    for of_both, sign in ((limits.floors, "≥"), (limits.ceilings, "≤")):
         for name, limit in two_tower_limits(of_both).items():
             yield [name, measured(two_tower, name), f"{sign} {limit:g}"]
         for name, limit in mix_limits(of_both).items() if mix else ():
             yield [f"{name} of the mix", measured(mix, name), f"{sign} {limit:g}"]
 
 
-def _mix(mix: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[list[str]]:
+def _mix(mix: ListFigures | None, limits: GateConfig) -> Iterator[list[str]]:
     """The same of the mix, where both versions have one."""
-    if mix.get("candidate") is not None and mix.get("baseline") is not None:
-        told = f"{number(mix['candidate'])}, before {number(mix['baseline'])}: {_change(mix)}"
-        yield [
-            f"the mix, {count(mix['users'])} users",
-            told,
-            _limit(limits.get("max_drop"), "−{:.0%}"),
-        ]
+    if mix is None or mix.candidate is None or mix.baseline is None:
+        return
+    difference = _change_text(mix.change, mix.low, mix.high)
+    figures = f"{number(mix.candidate)}, before {number(mix.baseline)}: {difference}"
+    yield [f"the mix, {count(mix.users)} users", figures, f"−{limits.max_drop:.0%}"]
 
 
-def _lead(
-    figures: Mapping[str, Any], limits: Mapping[str, Any], metric: str
-) -> Iterator[list[str]]:
+def _lift(lift: LiftFigures | None, limits: GateConfig, metric: str) -> Iterator[list[str]]:
     """How many times as much is found as by a list that saw the same day, and what it was for the
     versions before.
     """
-    if lead := figures.get("lead"):
-        before = lead["before"]
-        line = f"; before {min(before):.2f} to {max(before):.2f}" if before else ""
-        span = f" ({lead['low']:.2f} to {lead['high']:.2f})" if lead["low"] is not None else ""
-        told = f"{lead['lead']:.2f} times {number(lead['popular_today'])}{span}{line}"
-        name = f"{metric} beside what the day’s other users took most"
-        yield [name, told, _limit(limits.get("max_lead_drop"), "−{:.0%} of the median before")]
+    if lift is None:
+        return
+    figures = f"{lift.lead:.2f} times {number(lift.popular_today)}"
+    if lift.low is not None:
+        figures += f" ({lift.low:.2f} to {lift.high:.2f})"
+    if lift.before:
+        figures += f"; before {min(lift.before):.2f} to {max(lift.before):.2f}"
+    name = f"{metric} beside what the day’s other users took most"
+    yield [name, figures, f"−{limits.max_lead_drop:.0%} of the median before"]
 
 
-def _slices(facts: Facts, limits: Mapping[str, Any]) -> Iterator[Table]:
+def _slices(facts: Facts) -> Iterator[Table]:
     """How the gate's measure differs from the version before for users of each slice."""
-    slices = (facts.gate.get("figures") or {}).get("slices") or {}
     rows = [
         [
             name.partition(":")[2],
-            count(x["users"]),
-            number(x["baseline"]),
-            number(x["candidate"]),
-            _change(x),
+            count(one.users),
+            number(one.baseline),
+            number(one.candidate),
+            _change_text(one.change, one.low, one.high),
         ]
-        for name, x in slices.items()
-        if x["baseline"] is not None
+        for name, one in facts.gate.figures.slices.items()
+        if one.baseline is not None
     ]
-    if rows:
-        most, users = (
-            _limit(limits.get("max_slice_drop"), "−{:.0%}"),
-            _limit(limits.get("min_users"), "{:,}"),
-        )
-        said = (
-            f"Refused where all of an interval is beyond {most}, in slices of {users} users or more"
-        )
-        head = ["earlier events", "users", "before", "now", "change"]
-        yield Table(
-            head=head, rows=rows, caption=f"{facts.metric} by users’ earlier events. {said}"
-        )
+    if not rows:
+        return
+    rule = (
+        f"Refused where all of an interval is beyond −{facts.limits.max_slice_drop:.0%}, in slices"
+        f" of {facts.limits.min_users:,} users or more"
+    )
+    yield Table(
+        head=["earlier events", "users", "before", "now", "change"],
+        rows=rows,
+        caption=f"{facts.metric} by users’ earlier events. {rule}",
+    )
 
 
-def _limit(value: float | None, form: str) -> str:
-    return NONE if value is None else form.format(value)
-
-
-def change_told(facts: Facts) -> str:
+def change_from_baseline(facts: Facts) -> str:
     """The relative change of the gate's measure from the version before, with its interval."""
     found = facts.metrics.holdout.change_of(facts.metric)
     return _change_text(found.change, found.low, found.high)
-
-
-def _change(found: Mapping[str, float]) -> str:
-    return _change_text(found.get("change"), found.get("low"), found.get("high"))
 
 
 def _change_text(relative: float | None, low: float | None, high: float | None) -> str:
@@ -156,8 +141,7 @@ def changes(facts: Facts) -> Section:
 def _compared(facts: Facts, before: Previous) -> Table:
     old, new = before.manifest, facts.manifest
     quality = [
-        m.quality.get("candidate") if m.quality.get("metric") == facts.metric else None
-        for m in (old, new)
+        one.quality.candidate if one.quality.metric == facts.metric else None for one in (old, new)
     ]
     rows = [
         ["day", str(old.date), str(new.date), NONE],
@@ -167,7 +151,7 @@ def _compared(facts: Facts, before: Previous) -> Table:
             number(quality[1]),
             _relative(*quality),
         ],
-        ["index recall", *(number(m.quality.get("index_recall"), 4) for m in (old, new)), NONE],
+        ["index recall", *(number(one.quality.index_recall, 4) for one in (old, new)), NONE],
         ["items", count(old.items), count(new.items), _relative(old.items, new.items)],
         ["width of vectors", str(old.dimension), str(new.dimension), NONE],
     ]

@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts import example_lists, feature_schema
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
@@ -66,7 +68,9 @@ class Facts:
       k: its list length.
       user_store: whether users may be named.
       metrics: what was measured on the day.
-      gate: what gate.json holds.
+      gate: what the gate said.
+      limits: by which it did.
+      recall_target: of the index.
       index: how the index came about.
       mix: weights of the fused lists; None where the two-tower is served alone.
       speed: of the index, where it was built; None if the files of that stage are gone.
@@ -82,7 +86,9 @@ class Facts:
     k: int
     user_store: bool
     metrics: DayMetrics
-    gate: Mapping[str, Any]
+    gate: GateVerdict
+    limits: GateConfig
+    recall_target: float
     index: IndexFigures
     mix: FusionFile | None
     speed: IndexTimings | None
@@ -110,7 +116,9 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
         user_store=ctx.pipeline.serving.user_store,
         metrics=metrics,
-        gate=json.loads((staged / "gate.json").read_bytes()),
+        gate=GateVerdict.read(staged),
+        limits=ctx.pipeline.gate,
+        recall_target=ctx.pipeline.index.recall_target,
         index=IndexFigures.read(staged),
         mix=FusionFile.find(staged),
         speed=IndexTimings.find(ctx.inputs["index"]),

@@ -36,7 +36,7 @@ def render(facts: Facts) -> bytes:
         pipeline=facts.manifest.pipeline,
         day=f"{facts.manifest.date:%A, %-d %B %Y}",
         version=facts.manifest.version,
-        accepted=facts.gate.get("accepted"),
+        accepted=facts.gate.accepted,
         cards=list(_cards(facts)),
         parts=[part(facts) for part in _PARTS],
         css=files(__package__).joinpath("page.css").read_text(),
@@ -65,7 +65,7 @@ def _cards(facts: Facts) -> Iterator[Card]:
     yield Card(
         f"{facts.metric} of held-out users, this version",
         number(value_of(held.candidate, facts.metric)),
-        f"{changes.change_told(facts)} from {number(held.baseline.value(facts.metric))}"
+        f"{changes.change_from_baseline(facts)} from {number(held.baseline.value(facts.metric))}"
         if held.baseline
         else "nothing to compare with",
     )

@@ -2,7 +2,7 @@
 items are popular or new.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from serving.answers.retrieval import available
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
+from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.metrics.diversity import popular_items
 
 SOURCES = {name: LISTS[name] for name in retrieval.SOURCES}
@@ -144,41 +145,30 @@ def moment(at: datetime, zone: tzinfo) -> str:
     return f"{at.astimezone(zone):%-d %b %Y, %H:%M %Z}"
 
 
-def headline(quality: Mapping[str, Any]) -> str | None:
+def headline(quality: GateFigures) -> str | None:
     """The figure by which the gate judged a version, such as recall@50 0.211."""
-    value = quality.get("candidate")
-    return None if value is None else f"{quality.get('metric', 'quality')} {value:.3f}"
+    if quality.candidate is None:
+        return None
+    return f"{quality.metric or 'quality'} {quality.candidate:.3f}"
 
 
-def _quality(quality: Mapping[str, Any]) -> list[Card]:
-    metric = quality.get("metric", "quality")
-    if quality.get("candidate") is None:
+def _quality(quality: GateFigures) -> list[Card]:
+    metric = quality.metric or "quality"
+    if quality.candidate is None:
         return [Card("quality", "–", "was not measured")]
-    before = quality.get("baseline")
-    note = (
-        f"of {quality['users']:,} held-out users" if quality.get("users") else "of held-out users"
-    )
-    found = [
-        Card(
-            metric,
-            f"{quality['candidate']:.3f}",
-            note + (f"; its parent {before:.3f}" if before else ""),
-        )
-    ]
-    mix = quality.get("mix") or {}
-    if mix.get("candidate") is not None:
-        found.append(
-            Card(
-                f"{metric}, mix",
-                f"{mix['candidate']:.3f}",
-                f"of {mix.get('users', 0):,} held-out users",
-            )
-        )
+    note = f"of {quality.users:,} held-out users" if quality.users else "of held-out users"
+    if quality.baseline:
+        note += f"; its parent {quality.baseline:.3f}"
+    found = [Card(metric, f"{quality.candidate:.3f}", note)]
+    mix = quality.mix
+    if mix and mix.candidate is not None:
+        note = f"of {mix.users or 0:,} held-out users"
+        found.append(Card(f"{metric}, mix", f"{mix.candidate:.3f}", note))
     return found
 
 
-def _recall(quality: Mapping[str, Any]) -> str:
-    recall = quality.get("index_recall")
+def _recall(quality: GateFigures) -> str:
+    recall = quality.index_recall
     return "" if recall is None else f"finds {recall:.1%} of the exact neighbours"
 
 

@@ -90,7 +90,7 @@ def test_the_manifest_names_the_parent_and_the_training_state(context, pipeline,
     assert first.parent is None and second.parent == first.version
     place = attempts.place(pipeline, second.sources["train"])
     assert place == made.inputs["train"] and storage.exists(f"{place}/metrics.json")
-    assert (second.items, second.dimension, second.quality["candidate"]) == (300, 4, 0.2)
+    assert (second.items, second.dimension, second.quality.candidate) == (300, 4, 0.2)
     assert second.software["twinspire"] and second.software["numpy"] == np.__version__
     assert storage.read_bytes(f"{made.out}/manifest.json") == second.dump()
 
@@ -113,7 +113,7 @@ def test_a_worse_version_is_stored_and_not_live(context, pipeline, registry, par
         (True, True, True)
     ]
     assert registry.log()[-1].action == "refuse" and registry.log()[-1].reason == bad["refused"][0]
-    assert registry.verify(bad["version"]).quality["candidate"] == 0.15
+    assert registry.verify(bad["version"]).quality.candidate == 0.15
     assert parent(pipeline, THIRD).version == good
 
 
@@ -262,4 +262,4 @@ def test_the_gate_reads_how_sure_a_loss_is(
     assert (summary["refused"] == []) == accepted
     assert f"-40.0% to {high:+.1%}" in str(summary["refused"] + summary["notes"])
     assert ("the mix" in str(summary["refused"])) == (lists == "mix")
-    assert registry.manifest(summary["version"]).quality == summary["gate"]
+    assert registry.manifest(summary["version"]).quality.model_dump() == summary["gate"]

@@ -1,7 +1,7 @@
 """Published versions: which there are, all about one, and its report."""
 
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,12 +26,13 @@ from twinspire.cli.options import (
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
-    from index_builder.registry.quality_history import Measured
+    from index_builder.registry.quality_history import VersionQuality
 
 REPORT = "report.html"
 
@@ -51,9 +52,9 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     statuses = registry.statuses()
-    from index_builder.registry.quality_history import measured
+    from index_builder.registry.quality_history import quality_of
 
-    found = measured(registry, registry.log(), [one.version for one in statuses if one.stored])
+    found = quality_of(registry, registry.log(), [one.version for one in statuses if one.stored])
     rows = [_row(one, found.get(one.version), p.gate.metric) for one in statuses]
     if as_json:
         items = {version: registry.manifest(version).items for version in found}
@@ -69,10 +70,10 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
             out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
 
 
-def _row(one: Status, found: "Measured | None", metric: str) -> dict[str, Any]:
+def _row(one: Status, found: "VersionQuality | None", metric: str) -> dict[str, Any]:
     """What JSON says of a version in a list."""
     held = found.holdout if found else HeldOutMeasures()
-    gate = found.gate if found else {}
+    gate = found.gate if found else GateVerdict()
     later = found.next_day if found else None
     return {
         "version": one.version,
@@ -98,16 +99,18 @@ def _row(one: Status, found: "Measured | None", metric: str) -> dict[str, Any]:
             if later
             else None
         ),
-        "refused": gate.get("refused", []),
-        "notes": gate.get("notes", []),
+        "refused": gate.refused,
+        "notes": gate.notes,
         "pinned": one.pinned,
         "stored": one.stored,
         "reason": one.reason,
     }
 
 
-def _verdict(gate: Mapping[str, Any]) -> str | None:
-    return ("accepted" if gate["accepted"] else "refused") if "accepted" in gate else None
+def _verdict(gate: GateVerdict) -> str | None:
+    if gate.accepted is None:
+        return None
+    return "accepted" if gate.accepted else "refused"
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -148,9 +151,9 @@ def show(
     chosen = registry.find(version or named)
     manifest, log = registry.manifest(chosen), registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
-    from index_builder.registry.quality_history import measured
+    from index_builder.registry.quality_history import quality_of
 
-    found = measured(registry, log, [chosen])[chosen]
+    found = quality_of(registry, log, [chosen])[chosen]
     report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
     entries = [e for e in log if chosen == e.version or chosen in e.rolled_back]
     if as_json:
@@ -158,7 +161,7 @@ def show(
         told = {
             "status": status,
             "report": report,
-            "gate": found.gate,
+            "gate": found.gate.model_dump(),
             "holdout": found.holdout.model_dump(),
             "mix": found.metrics.mix.holdout.model_dump(),
             "next_day": None,
@@ -193,7 +196,7 @@ def show(
         _line(f"log {e.number}", f"{e.at:%Y-%m-%d %H:%M} {e.action}: {e.reason}")
 
 
-def _about(manifest: Manifest, found: "Measured") -> Iterator[tuple[str, str]]:
+def _about(manifest: Manifest, found: "VersionQuality") -> Iterator[tuple[str, str]]:
     size = sum(file.size for file in manifest.files.values()) / 1e6
     yield "day", f"{manifest.date:%A %Y-%m-%d}"
     yield "parent", manifest.parent or "none: trained from scratch"
@@ -204,18 +207,18 @@ def _about(manifest: Manifest, found: "Measured") -> Iterator[tuple[str, str]]:
         )
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
     yield "gate", _verdict(found.gate) or "its verdict is not there"
-    for reason in found.gate.get("refused", []):
+    for reason in found.gate.refused:
         yield "", f"- {reason}"
-    for note in found.gate.get("notes", []):
+    for note in found.gate.notes:
         yield "", f"note: {note}"
-    figures = found.gate.get("figures") or {}
-    if lead := figures.get("lead"):
-        before = ", ".join(f"{x:.2f}" for x in lead["before"]) or "none known"
+    figures = found.gate.figures
+    if lift := figures.lead:
+        before = ", ".join(f"{x:.2f}" for x in lift.before) or "none known"
         told = (
-            f"{lead['lead']:.2f} times the {lead['popular_today']:.4f} of what the day's other"
+            f"{lift.lead:.2f} times the {lift.popular_today:.4f} of what the day's other"
             " users took most"
         )
-        yield "lead", f"{figures['metric']} is {told}; versions before: {before}"
+        yield "lead", f"{figures.metric} is {told}; versions before: {before}"
 
 
 def _line(name: str, text: str) -> None:
@@ -223,7 +226,7 @@ def _line(name: str, text: str) -> None:
     out.print(f"{name:8} {text}", markup=False, soft_wrap=True)
 
 
-def _quality(pipeline: Pipeline, manifest: Manifest, found: "Measured") -> Table:
+def _quality(pipeline: Pipeline, manifest: Manifest, found: "VersionQuality") -> Table:
     held, later = found.holdout, found.next_day
     splits: dict[str, dict[str, Measures | None]] = {
         "held out": {

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.version_id import version_id
 from twinspire_core.errors import BadData
 
@@ -60,7 +61,7 @@ class Manifest(BaseModel):
     corpus_date: datetime.date | None = None
     files: dict[str, File]
     settings: dict[str, Any] = {}
-    quality: dict[str, Any] = {}
+    quality: GateFigures = GateFigures()
     items: int
     dimension: int
     sources: dict[str, str] = {}

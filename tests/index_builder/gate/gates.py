@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from index_builder.gate.verdict import Measured, judge
+from index_builder.gate.verdict import JudgedVersion, judge
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
@@ -32,7 +32,7 @@ def verdict(gate=GATE, mix=None, **changes):
         name: told.pop(name, None) for name in ("candidate", "baseline", "change", "users", "lead")
     }
     return judge(
-        Measured(
+        JudgedVersion(
             two_tower=HeldOutMeasures(**lists),
             mix=HeldOutMeasures(**{**lists, **mix}) if mix else None,
             **told,

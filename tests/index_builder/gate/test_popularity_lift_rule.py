@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.gate.verdict import Measured, judge
+from index_builder.gate.verdict import JudgedVersion, judge
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
@@ -33,7 +33,7 @@ def verdict(lead, before=BEFORE, gate=GATE, *, baseline=0.1, change=None, users=
         "baseline": baseline and {"recall@50": baseline},
         "change": change,
     }
-    measured = Measured(
+    measured = JudgedVersion(
         two_tower=HeldOutMeasures(**told, lead=lead, users=users),
         mix=HeldOutMeasures(**told, users=users) if of_mix else None,
         lifts_before=leads,
@@ -74,12 +74,12 @@ def test_a_lead_is_refused_when_it_is_far_and_surely_below_those_before(
         ]
         said += [f"{low:.2f} to {high:.2f}"] if low else []
         assert all(one in text for one in said) and ("may be chance" in text) == noted
-    assert found.figures["lead"]["before"] == list(BEFORE) and found.figures["lead"]["lead"] == lead
+    assert found.figures.lead.before == list(BEFORE) and found.figures.lead.lead == lead
 
 
 def test_a_mix_has_no_lead():
     found = verdict(led(1.2, 1.1, 1.3), of_mix=True)
-    assert found.accepted and found.notes == () and "lead" not in found.figures["mix"]
+    assert found.accepted and found.notes == () and "lead" not in found.figures.mix.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_mix_has_no_lead():
 def test_what_cannot_be_judged_is_said(lead, before, said):
     found = verdict(lead, before)
     assert found.accepted and len(found.notes) == 1 and said in found.notes[0]
-    json.dumps(found.figures, allow_nan=False)
+    json.dumps(found.figures.model_dump(), allow_nan=False)
     assert verdict(lead, before, GateConfig(max_lead_drop=1)).notes == ()
 
 

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index_builder.gate.verdict import Refreshed, judge_refresh
+from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
+from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 
 def test_a_version_as_good_as_its_baseline_is_accepted():
-    assert verdict().accepted and verdict().figures["baseline"] == 0.2 and verdict().notes == ()
+    assert verdict().accepted and verdict().figures.baseline == 0.2 and verdict().notes == ()
 
 
 @pytest.mark.parametrize(("recall", "accepted"), [(0.1801, True), (0.1799, False), (0.3, True)])
@@ -120,7 +121,7 @@ def test_the_figures_tell_what_was_compared():
             "slices": {"users": {"0": empty, "1-4": {**part, "recall@50": 0.1}}},
         },
         change={"recall@50": of_all, "recall@50/users:1-4": {"change": 0.0, "differ": 1}},
-    ).figures
+    ).figures.model_dump()
     assert found == {
         "metric": "recall@50",
         "candidate": 0.25,
@@ -150,7 +151,7 @@ def test_the_figures_tell_what_was_compared():
 )
 def test_the_mix_is_judged_too(change, accepted):
     found = verdict(mix=changed(*change))
-    assert found.accepted == accepted and found.figures["mix"]["change"] == -0.12
+    assert found.accepted == accepted and found.figures.mix.change == -0.12
     assert all(
         text.startswith("the mix: recall@50 is 0.1760") for text in (*found.refused, *found.notes)
     )
@@ -185,7 +186,9 @@ def test_a_baseline_that_cannot_read_a_feature_is_noted():
 def test_the_first_version_has_nothing_to_be_compared_with():
     found = verdict(baseline=None, baseline_items=None)
     assert found.accepted and "no earlier version" in found.notes[0]
-    assert [found.figures[x] for x in ("baseline", "change", "low", "high", "differ")] == [None] * 5
+    assert [getattr(found.figures, x) for x in ("baseline", "change", "low", "high", "differ")] == [
+        None
+    ] * 5
 
 
 def test_as_many_users_as_needed_are_enough():
@@ -198,7 +201,7 @@ def test_as_many_users_as_needed_are_enough():
 def test_what_was_not_measured_is_not_accepted(candidate, baseline, change):
     found = verdict(candidate=candidate, baseline=baseline, change=change)
     assert len(found.refused) == 1 and "recall@50" in found.refused[0]
-    json.dumps(found.figures, allow_nan=False)
+    json.dumps(found.figures.model_dump(), allow_nan=False)
 
 
 @pytest.mark.parametrize("baseline", [{"recall@50": nan}, {"recall@10": 1.0}])
@@ -258,7 +261,7 @@ def test_losing_more_never_turns_a_refusal_into_acceptance(day_and_limits, facto
 def test_what_is_refused_can_be_written_down(day_and_limits):
     day, limits = day_and_limits
     found = verdict(gate(**limits), **day)
-    json.dumps(found.figures, allow_nan=False)
+    json.dumps(found.figures.model_dump(), allow_nan=False)
     assert not any("nan" in text or "None" in text for text in (*found.refused, *found.notes))
 
 
@@ -291,7 +294,10 @@ def refreshed(**changes):
         "items": 7,
     }
     return judge_refresh(
-        Refreshed(trained="2017-10-01-abc", **{**told, **changes}), quality, GATE, INDEX
+        JudgedRefresh(trained="2017-10-01-abc", **{**told, **changes}),
+        GateFigures(**quality),
+        GATE,
+        INDEX,
     )
 
 
@@ -305,7 +311,7 @@ def test_a_refresh_is_not_judged_by_what_its_towers_were():
         "index_recall": 0.99,
         "items": 1000,
     }
-    assert found.figures == told, "the towers' figures, and its own"
+    assert found.figures.model_dump() == told, "the towers' figures, and its own"
 
 
 @pytest.mark.parametrize(

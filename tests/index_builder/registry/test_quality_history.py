@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from index_builder import publish_stage
-from index_builder.registry.quality_history import measured
+from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
 from twinspire_core import storage
@@ -41,7 +41,7 @@ def day(context, pipeline, parent):
 def later(registry):
     """The next day of each stored version, and what was measured there."""
     wanted = [one.version for one in registry.statuses() if one.stored]
-    found = measured(registry, registry.log(), wanted)
+    found = quality_of(registry, registry.log(), wanted)
     return {
         version: (one.next_day.version, one.next_day.measures.value("recall@50"))
         for version, one in found.items()
@@ -52,8 +52,8 @@ def later(registry):
 def test_the_next_day_measures_the_version_before_it(day, registry):
     one, two, three = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3), day(THIRD, 0.22, asked=0.4)
     assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
-    found = measured(registry, registry.log(), [one])[one]
-    assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate["accepted"]
+    found = quality_of(registry, registry.log(), [one])[one]
+    assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate.accepted
     assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == (
         "past",
         0.15,

@@ -4,7 +4,7 @@ from.
 
 import pytest
 
-from index_builder.registry.quality_history import measured
+from index_builder.registry.quality_history import quality_of
 from tests.index_builder.registry.staging import ONE, THREE, TWO
 from tests.index_builder.registry.test_races import before
 from twinspire_core import storage
@@ -96,7 +96,7 @@ def test_the_next_days_run_measures_the_towers(publish, refresh, registry, monke
     asked = {one: b"{}", refreshed: b"{}", two: b'{"progressive": {"recall@50": 0.25}}'}
     for version, metrics in asked.items():
         storage.write_bytes(registry.place(version, "metrics.json"), metrics)
-    found = measured(registry, registry.log(), [one, refreshed, two])
+    found = quality_of(registry, registry.log(), [one, refreshed, two])
     assert found[one].next_day == found[refreshed].next_day and found[two].next_day is None
     assert (found[one].next_day.version, found[one].next_day.measures.model_dump()) == (
         two,

@@ -6,9 +6,11 @@ import pytest
 
 from index_builder.report.facts import Day, Facts, Previous
 from tests.index_builder.report.pages import FIRST, manifest, metrics
+from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.timings import IndexTimings
 
@@ -32,12 +34,16 @@ def facts():
         k=50,
         user_store=False,
         metrics=told[-1],
-        gate={
-            "accepted": True,
-            "refused": [],
-            "notes": ["few users"],
-            "figures": {"users": 20, "items": 4},
-        },
+        gate=GateVerdict.model_validate(
+            {
+                "accepted": True,
+                "refused": [],
+                "notes": ["few users"],
+                "figures": {"users": 20, "items": 4},
+            }
+        ),
+        limits=GateConfig(),
+        recall_target=0.98,
         index=IndexFigures.model_validate(
             {
                 "kind": "quantised",

@@ -8,6 +8,8 @@ import pytest
 from index_builder.report.facts import Day
 from index_builder.report.page import render
 from tests.index_builder.report.pages import changed, shown
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.gate_verdict import GateVerdict
 
 
 def first_day(facts):
@@ -32,7 +34,7 @@ def first_day(facts):
         mix=None,
         examples=[],
         data={},
-        gate={"accepted": True},
+        gate=GateVerdict(accepted=True),
     )
 
 
@@ -197,7 +199,7 @@ def test_it_says_where_the_settings_of_the_index_come_from(facts, tuning, text):
 
 def test_reasons_of_a_refusal(facts):
     reasons = ["recall@50 is 0.1000, below 0.1800", "the corpus is empty"]
-    page = shown(replace(facts, gate={**facts.gate, "accepted": False, "refused": reasons}))
+    page = shown(replace(facts, gate=changed(facts.gate, accepted=False, refused=reasons)))
     assert "refused" in page.parts[""] and "accepted" not in page.parts[""]
     assert all(f"• {reason}" in page.parts["gate"] for reason in reasons)
 
@@ -228,13 +230,8 @@ def test_the_gate_shows_slices_and_limits(facts):
         "differ": 99,
         "before": [1.25, 0.75],
     }
-    judged = {**facts.gate, "figures": {"slices": slices, "lead": lead, "mix": one}}
-    settings = {**facts.manifest.settings, "gate": gate}
-    part = shown(
-        replace(
-            facts, gate=judged, manifest=facts.manifest.model_copy(update={"settings": settings})
-        )
-    ).parts
+    judged = changed(facts.gate, figures={"slices": slices, "lead": lead, "mix": one})
+    part = shown(replace(facts, gate=judged, limits=GateConfig(**gate))).parts
     assert "0 1,300 0.250 0.125 −50.0% (−60.0% to −40.0%)" in part["gate"]
     assert "1-4 1,300 0.250 0.125 −50.0%" in part["gate"] and "5+" not in part["gate"]
     assert "beyond −20%, in slices of 200 users or more" in part["gate"]
@@ -245,7 +242,7 @@ def test_the_gate_shows_slices_and_limits(facts):
     )
     said = "0.50 times 0.500 (0.40 to 0.62); before 0.75 to 1.25 −30% of the median before"
     assert f"recall@50 beside what the day’s other users took most {said}" in part["gate"]
-    judged = {**judged, "figures": {"lead": {**lead, "low": None, "before": []}}}
+    judged = changed(judged, figures={"lead": {**lead, "low": None, "before": []}})
     assert "took most 0.50 times 0.500" in shown(replace(facts, gate=judged)).parts["gate"]
     assert (
         "the mix, 1,300 users 0.125, before 0.250: −50.0% (−60.0% to −40.0%) −10%" in part["gate"]

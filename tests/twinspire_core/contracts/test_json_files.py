@@ -8,10 +8,11 @@ import pytest
 
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 
 DATA = Path(__file__).parents[2] / "data"
-FILES = (DayMetrics, FusionFile, IndexFigures)
+FILES = (DayMetrics, FusionFile, GateVerdict, IndexFigures)
 
 
 def stored():

@@ -1,0 +1,108 @@
+"""`gate.json` of a version: what the gate said of it, and by which figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from twinspire_core.contracts.json_files import JsonFile, JsonPart
+
+
+class ComparedFigures(JsonPart):
+    """A measure of a version and of its baseline; None where something was not measured.
+
+    Attributes:
+      users: whom it applies to.
+      candidate: of the version.
+      baseline: of its baseline.
+      change: relative, -.1 for a tenth less.
+      low, high: the paired 95% interval of the change.
+      differ: users whose two lists differ in the measure.
+    """
+
+    users: int | None = None
+    candidate: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    differ: int | None = None
+
+
+class LiftFigures(JsonPart):
+    """How far a version is ahead of what was popular on the day
+    (index_builder/gate/popularity_lift_rule.py).
+
+    Attributes:
+      lead: the version's measure over that of `popular_today`.
+      low, high: its 95% interval; None where there is none.
+      popular_today: the measure of that list.
+      differ: users whose two lists differ in the measure.
+      before: leads of the versions before, the oldest first.
+    """
+
+    lead: float | None = None
+    low: float | None = None
+    high: float | None = None
+    popular_today: float | None = None
+    differ: int = 0
+    before: Sequence[float] = ()
+
+
+class ListFigures(ComparedFigures):
+    """The gate's measure of lists of one make.
+
+    Attributes:
+      slices: the same of slices of users, by name as `users:0`.
+    """
+
+    slices: Mapping[str, ComparedFigures] = {}
+
+
+class GateFigures(JsonPart):
+    """What the gate compared: of the two-tower, and of all else.
+
+    Attributes:
+      metric: the measure that was compared.
+      users, candidate, baseline, change, low, high, differ, slices: of the two-tower's lists, as in
+        `ListFigures`.
+      lead: None where too few users of the day itself were asked.
+      mix: the same of the fused lists; None where the version carries no weights.
+      index_recall: share of the exact neighbours that the index finds.
+      items: size of the corpus.
+    """
+
+    metric: str | None = None
+    users: int | None = None
+    candidate: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    differ: int | None = None
+    slices: Mapping[str, ComparedFigures] = {}
+    lead: LiftFigures | None = None
+    mix: ListFigures | None = None
+    index_recall: float | None = None
+    items: int | None = None
+
+
+class GateVerdict(JsonFile):
+    """The file.
+
+    Attributes:
+      accepted: whether nothing speaks against the version; None where there is no verdict.
+      refused: reasons with their numbers; none of an accepted version.
+      notes: what could not be judged, and why.
+      figures: what was compared.
+    """
+
+    FILE: ClassVar[str] = "gate.json"
+
+    accepted: bool | None = None
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    figures: GateFigures = GateFigures()
+
+    @property
+    def reason(self) -> str:
+        """All of it in a line, for the log."""
+        return "; ".join(self.refused) or "; ".join(("accepted", *self.notes))
