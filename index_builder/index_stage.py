@@ -20,13 +20,11 @@ import numpy as np
 from rich.console import Console
 
 from index_builder.tuning.inherited_settings import take_over, unfit
-from index_builder.tuning.latency import timings
+from index_builder.tuning.measurement import Truth, recall, timings
 from index_builder.tuning.settings_search import (
     Point,
-    Truth,
     affordable,
     leaves_suffice,
-    recall,
     tune,
     untuned,
     work,
@@ -133,7 +131,7 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
     if not kinds:
         return Built(exact, [], [reason], _searched(exact, kinds, reason))
-    truth = Truth.of(vectors, tuning, exact.settings.k)
+    truth = Truth.by_exact_search(vectors, tuning, exact.settings.k)
     tried = list[Point]()
     why = unfit(start, vectors, truth.k, kinds, wanted)
     if not why and start.index and start.index.tuning:
@@ -267,7 +265,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:
     index = built.index
-    truth = Truth.of(index.vectors, queries.measuring, min(wanted.k, len(index)))
+    truth = Truth.by_exact_search(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)
     measured = recall(index.vectors, truth, rows)
     searched = built.origin.searched or str(day)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
-from index_builder.registry import version_lookup
 from index_builder.registry.version_files import fetched, keep, own_files, verify_files
-from index_builder.registry.version_log import Entry, State, version_date
+from index_builder.registry.version_log import Entry, State, find_version, version_date
 from twinspire_core import storage
 from twinspire_core.contracts import manifest
 from twinspire_core.contracts.manifest import Manifest
@@ -87,7 +86,7 @@ class Versions:
             self._place("versions", text, manifest.FILE)
         ):  # saves reading the log
             return text
-        return version_lookup.find(text, self.state(), self.pipeline)
+        return find_version(text, self.state(), self.pipeline)
 
     def manifest(self, version: str) -> Manifest:
         """The manifest of a stored version.

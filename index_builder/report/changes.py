@@ -2,15 +2,15 @@
 from.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from index_builder.gate.limits import mix_limits, two_tower_limits
 from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import NONE, Section, Table, change, count, measured, number
+from index_builder.report.stage_outcomes import setting_text, settings_by_path
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import LiftFigures, ListFigures
+from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import Measures
 
 _NAMED = 8
@@ -18,7 +18,8 @@ _NAMED = 8
 
 def verdict(facts: Facts) -> Section:
     """The gate's verdict, with reasons and numbers."""
-    gate, limits = facts.gate, facts.limits
+    gate = facts.gate
+    limits = facts.limits
     held = facts.metrics.holdout
     if gate.accepted:
         text = ["The gate accepted this version."]
@@ -125,13 +126,14 @@ def _change_text(relative: float | None, low: float | None, high: float | None) 
 
 def changes(facts: Facts) -> Section:
     """What is different from the version that was live."""
-    title, anchor, before = "What changed", "changes", facts.previous
+    title = "What changed"
+    before = facts.previous
     if before is None:
         text = ["Nothing was published before this version: there is nothing to compare with."]
-        return Section(anchor=anchor, title=title, text=text)
+        return Section(anchor="changes", title=title, text=text)
     which = "the live version" if before.live else "the version it was trained on from"
     return Section(
-        anchor=anchor,
+        anchor="changes",
         title=title,
         text=[f"Compared with {before.manifest.version}, {which} when this one was published."],
         tables=[_compared(facts, before), _settings(facts, before), *_items(facts, before)],
@@ -139,19 +141,24 @@ def changes(facts: Facts) -> Section:
 
 
 def _compared(facts: Facts, before: Previous) -> Table:
-    old, new = before.manifest, facts.manifest
-    quality = [
-        one.quality.candidate if one.quality.metric == facts.metric else None for one in (old, new)
-    ]
+    old = before.manifest
+    new = facts.manifest
+    old_quality = _quality(old, facts.metric)
+    new_quality = _quality(new, facts.metric)
     rows = [
         ["day", str(old.date), str(new.date), NONE],
         [
             f"{facts.metric}, each on its own day",
-            number(quality[0]),
-            number(quality[1]),
-            _relative(*quality),
+            number(old_quality),
+            number(new_quality),
+            _relative(old_quality, new_quality),
         ],
-        ["index recall", *(number(one.quality.index_recall, 4) for one in (old, new)), NONE],
+        [
+            "index recall",
+            number(old.quality.index_recall, 4),
+            number(new.quality.index_recall, 4),
+            NONE,
+        ],
         ["items", count(old.items), count(new.items), _relative(old.items, new.items)],
         ["width of vectors", str(old.dimension), str(new.dimension), NONE],
     ]
@@ -167,72 +174,48 @@ def _compared(facts: Facts, before: Previous) -> Table:
     return Table(head=["", "before", "now", "change"], rows=rows, caption=caption)
 
 
+def _quality(manifest: Manifest, metric: str) -> float | None:
+    """What the gate judged a version by; None if that was another measure."""
+    return manifest.quality.candidate if manifest.quality.metric == metric else None
+
+
 def _relative(old: float | None, new: float | None) -> str:
     return change(new / old - 1) if old and new is not None else NONE
 
 
 def _settings(facts: Facts, before: Previous) -> Table:
-    old, new = (dict(_flat(m.settings)) for m in (before.manifest, facts.manifest))
+    head = ["setting", "before", "now"]
+    if not before.manifest.settings:
+        caption = "Settings: the version before does not tell its own."
+        return Table(head=head, rows=[], caption=caption)
+    old = settings_by_path(before.manifest.settings)
+    new = settings_by_path(facts.manifest.settings)
     rows = [
-        [name, _text(old.get(name)), _text(new.get(name))]
+        [name, setting_text(old.get(name)), setting_text(new.get(name))]
         for name in dict.fromkeys([*new, *old])
         if old.get(name) != new.get(name)
     ]
-    if not before.manifest.settings:
-        rows, caption = [], "Settings: the version before does not tell its own."
-    else:
-        caption = "Settings that changed" if rows else "Settings: none changed."
-    return Table(head=["setting", "before", "now"], rows=rows, caption=caption)
-
-
-def _flat(settings: Mapping[str, Any], start: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in settings.items():
-        path = f"{start}{name}"
-        found += (
-            _flat(value, f"{path}.") if isinstance(value, Mapping) and value else [(path, value)]
-        )
-    return found
+    caption = "Settings that changed" if rows else "Settings: none changed."
+    return Table(head=head, rows=rows, caption=caption)
 
 
 def _items(facts: Facts, before: Previous) -> list[Table]:
-    tables = []
-    for title, these, others in (
-        ("new in", facts.items, before.items),
-        ("gone from", before.items, facts.items),
-    ):
-        found = [item for item in these if item not in others]
-        if found:
-            rows = [[item, these[item] or NONE] for item in found[:_NAMED]]
-            more = f", of which the {_NAMED} most popular" if len(found) > _NAMED else ""
-            caption = f"{count(len(found))} items are {title} the catalogue{more}"
-            tables.append(Table(head=["item", "name"], rows=rows, caption=caption))
+    tables = [
+        *_only_here("new in", facts.items, before.items),
+        *_only_here("gone from", before.items, facts.items),
+    ]
     return tables or [Table(head=[], rows=[], caption="The catalogue holds the same items.")]
 
 
-def origin(facts: Facts) -> Section:
-    """What the version was made from and with."""
-    m = facts.manifest
-    rows = [["version", m.version], ["parent", m.parent or "none: trained from scratch"]]
-    if m.refreshes:
-        rows += [["towers of", m.refreshes], ["catalogue of", str(m.corpus_date)]]
-    rows += [[f"{stage}, working files", place] for stage, place in m.sources.items()]
-    rows += [[name, text] for name, text in m.software.items()]
-    settings = Table(
-        head=["setting", "value"],
-        rows=[[name, _text(value)] for name, value in _flat(m.settings)],
-        caption="Settings of the pipeline file",
-        folded=True,
-    )
-    return Section(
-        anchor="origin",
-        title="How it was made",
-        tables=[Table(head=["", ""], rows=rows, caption="Working files and software"), settings],
-        half=True,
-    )
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return NONE
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _only_here(
+    change: str, these: Mapping[str, str | None], others: Mapping[str, str | None]
+) -> Iterator[Table]:
+    """The items of one corpus that another lacks, the most popular ones by name."""
+    items = [item for item in these if item not in others]
+    if items:
+        more = f", of which the {_NAMED} most popular" if len(items) > _NAMED else ""
+        yield Table(
+            head=["item", "name"],
+            rows=[[item, these[item] or NONE] for item in items[:_NAMED]],
+            caption=f"{count(len(items))} items are {change} the catalogue{more}",
+        )

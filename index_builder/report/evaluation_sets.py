@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import LISTS, count
+from index_builder.report.report_blocks import called, count
 from twinspire_core.contracts.measures import Measures
 
 
@@ -75,8 +75,3 @@ def held_out(facts: Facts) -> EvaluatedSet:
 def baselines(lists: Mapping[str, Measures]) -> list[MeasuredLists]:
     """The lists that need no model."""
     return [MeasuredLists(name, called(name), measures) for name, measures in lists.items()]
-
-
-def called(name: str) -> str:
-    """What people are told that a list is."""
-    return LISTS.get(name, name.replace("_", " "))

@@ -6,11 +6,63 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from index_builder.report import changes, day_data, examples, quality, search, training, trend
-from index_builder.report.evaluation_sets import called
+from index_builder.report import changes, quality, stage_outcomes, training, trend
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import Card, count, number, share
+from index_builder.report.report_blocks import (
+    Card,
+    Example,
+    Item,
+    Section,
+    called,
+    count,
+    number,
+    share,
+)
+from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.measures import value_of
+
+
+def examples(facts: Facts) -> Section:
+    """A held-out user of each slice, by this version."""
+    text = [
+        f"What this version recommends to held-out users on {facts.manifest.date}, the best first;"
+        " ✓ marks what they took that day. One of each slice by earlier events, chosen by the"
+        " fingerprint of their id and not by result."
+    ]
+    if facts.examples and not facts.user_store:
+        text.append("They are not named: serving.user_store is off.")
+    if not facts.examples:
+        text = [
+            "There are none: no user was held out, or the training files of this version have none."
+        ]
+    shown = [_example(facts, one, number) for number, one in enumerate(facts.examples, 1)]
+    return Section(anchor="examples", title="Lists to look at", text=text, examples=shown)
+
+
+def _example(facts: Facts, one: ExampleList, number: int) -> Example:
+    name = f"User {one.user}" if facts.user_store else f"User {'ABCDEFGH'[number - 1]}"
+    taken = set(one.taken)
+    found = len(taken & set(one.items))
+    return Example(
+        who=f"{name}, {_earlier(one.past_events)}",
+        history=[_item(facts, item) for item in one.history],
+        items=[_item(facts, item, item in taken) for item in one.items],
+        taken=f"took {len(taken)} {_plural('item', len(taken))} that day, {found} of them among these",
+    )
+
+
+def _earlier(events: int) -> str:
+    return f"{events:,} {_plural('event', events)} before" if events else "new: no event before"
+
+
+def _plural(noun: str, number: int) -> str:
+    return noun if number == 1 else f"{noun}s"
+
+
+def _item(facts: Facts, item: str, taken: bool = False) -> Item:
+    name = facts.items.get(item)
+    return Item(name, item, taken) if name and name != item else Item(item, taken=taken)
+
 
 _PARTS = (
     trend.trend,
@@ -18,14 +70,14 @@ _PARTS = (
     quality.sources,
     quality.lists,
     quality.slices,
-    examples.examples,
+    examples,
     changes.changes,
     training.popularity,
     training.frequency,
     training.learning,
-    search.search,
-    day_data.data,
-    changes.origin,
+    stage_outcomes.search,
+    stage_outcomes.data,
+    stage_outcomes.origin,
 )
 
 
@@ -55,24 +107,25 @@ def _template() -> Template:
 
 
 def _cards(facts: Facts) -> Iterator[Card]:
-    held = facts.metrics.holdout
     on_the_day = facts.metrics.progressive
     yield Card(
         f"{facts.metric} on the day, by the version of the day before",
         number(value_of(on_the_day, facts.metric)),
         _beside(facts) if on_the_day else "no version was there before",
     )
+    held = facts.metrics.holdout
+    note = "nothing to compare with"
+    if held.baseline:
+        before = number(held.baseline.value(facts.metric))
+        note = f"{changes.change_from_baseline(facts)} from {before}"
     yield Card(
         f"{facts.metric} of held-out users, this version",
         number(value_of(held.candidate, facts.metric)),
-        f"{changes.change_from_baseline(facts)} from {number(held.baseline.value(facts.metric))}"
-        if held.baseline
-        else "nothing to compare with",
+        note,
     )
-    coverage = value_of(held.candidate, f"coverage@{facts.k}")
     yield Card(
         f"items reached, first {facts.k}",
-        share(coverage),
+        share(value_of(held.candidate, f"coverage@{facts.k}")),
         f"of {count(facts.manifest.items)} in the catalogue",
     )
     yield Card(

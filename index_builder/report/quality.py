@@ -9,7 +9,6 @@ from index_builder.report.evaluation_sets import (
     EvaluatedSet,
     MeasuredLists,
     baselines,
-    called,
     held_out,
     on_the_day,
 )
@@ -19,6 +18,7 @@ from index_builder.report.report_blocks import (
     Mark,
     Section,
     Table,
+    called,
     count,
     interval,
     measured,

@@ -144,6 +144,11 @@ class Section:
     half: bool = False
 
 
+def called(name: str) -> str:
+    """What people are told that a list is."""
+    return LISTS.get(name, name.replace("_", " "))
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A measure, such as 0.163."""
     return NONE if value is None else f"{value:.{digits}f}"

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.evaluation_sets import called
 from index_builder.report.facts import Day, Facts
 from index_builder.report.report_blocks import (
     Figure,
     Mark,
     Section,
     Table,
+    called,
     interval,
     measured,
     number,

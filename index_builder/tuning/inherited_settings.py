@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from index_builder.tuning.settings_search import Point, Truth, measure, step_up, untuned
+from index_builder.tuning.measurement import Truth
+from index_builder.tuning.settings_search import Point, measure, step_up, untuned
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.contracts.stage_context import Start
 from twinspire_core.search.exact_index import ExactIndex

@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 
-from twinspire_core.search.index import EXACT_SHARE, NONE, Kind, Settings
-from twinspire_core.search.top_k import QUERY_BLOCK, exact_search
+from index_builder.tuning.measurement import Recall, Truth, recall
+from twinspire_core.search.index import EXACT_SHARE, Kind, Settings
 
 # Costs in scans of one code, from CPU time of batches at 64 dimensions on 16,562 and 92,331 item
 # vectors. A rescoring reads a random row and keeps a heap; a leaf starts a scan of its own.
@@ -25,9 +25,6 @@ _RESCORED = (1.25, 1.5, 2, 2.5, 3, 4, 6, 8, 12, 16, 24)  # times k
 _MIDDLE = 4  # times k, where a search begins
 _LEAF_STEP = 1.15
 _MOST_LEAVES = 0.5  # share of the corpus; beyond it a tree does not pay
-# Standard errors between the tuned recall and the target, as the other half of the queries decides
-_SURE = 3
-_TIE = 1e-6  # scores this close to the k-th neighbour's are as good
 
 
 class Tunable(Protocol):
@@ -43,23 +40,6 @@ class Tunable(Protocol):
     def scan(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...  # noqa: D102
 
 
-class Recall(NamedTuple):
-    """Share of the exact neighbours that were found, averaged over queries.
-
-    Attributes:
-      mean: in [0, 1].
-      error: standard error of the mean.
-    """
-
-    mean: float
-    error: float
-
-    @property
-    def sure(self) -> float:
-        """A value that other queries of the same kind reach as well."""
-        return self.mean - _SURE * self.error
-
-
 @dataclass(frozen=True, slots=True)
 class Point:
     """One setting that was tried.
@@ -73,44 +53,6 @@ class Point:
     recall: Recall
     work: float
     seconds: float = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """Queries with their exact neighbours.
-
-    Attributes:
-      queries: [Q, D] float32.
-      kth: [Q] float32, score of the k-th exact neighbour.
-      k: neighbours asked for, at most the corpus.
-    """
-
-    queries: np.ndarray
-    kth: np.ndarray
-    k: int
-
-    @classmethod
-    def of(cls, vectors: np.ndarray, queries: np.ndarray, k: int) -> Self:
-        """Searches exactly."""
-        _, scores = exact_search(vectors, queries, k)
-        return cls(queries, scores[:, -1], scores.shape[1])
-
-
-def recall(vectors: np.ndarray, truth: Truth, rows: np.ndarray) -> Recall:
-    """Measures an answer. An item that ties with the k-th neighbour is as good as that: duplicates
-    are no misses.
-
-    Args:
-      vectors: [N, D] float32.
-      truth: the queries and what exact search found.
-      rows: [Q, k] int, the items found, each at most once per query; `NONE` is a miss.
-    """
-    hits = np.empty(len(rows))
-    for start in range(0, len(rows), QUERY_BLOCK):
-        block = slice(start, start + QUERY_BLOCK)
-        scores = np.einsum("qd,qkd->qk", truth.queries[block], vectors[rows[block]])
-        hits[block] = ((scores >= truth.kth[block, None] - _TIE) & (rows[block] != NONE)).mean(1)
-    return Recall(float(hits.mean()), float(hits.std() / max(1, len(hits)) ** 0.5))
 
 
 def untuned(kind: Kind, code_dimensions: Literal[1, 2], k: int, leaves: int) -> Settings:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import index
 from benchmarks.neighbours import corpora, worker
-from index_builder.tuning.settings_search import Truth
+from index_builder.tuning.measurement import Truth
 from twinspire_core.search.index import NONE
 
 
@@ -61,7 +61,7 @@ def test_a_peer_gets_the_fastest_settings_that_find_enough(monkeypatch: pytest.M
     rows = np.argsort(-vectors.queries @ vectors.items.T, axis=1)[:, :10]
     peer = Peer(rows)
     monkeypatch.setattr(worker, "cpu_seconds", lambda call: peer.settings["cost"])
-    truth = Truth.of(vectors.items, vectors.queries, 10)
+    truth = Truth.by_exact_search(vectors.items, vectors.queries, 10)
     assert worker.tuned(peer, vectors.items, truth, 0.75) == {"n": 8, "cost": 1}
     assert worker.tuned(peer, vectors.items, truth, 0.5) == {"n": 5, "cost": 0}
     assert worker.tuned(peer, vectors.items, truth, 1.01) is None

@@ -238,7 +238,7 @@ def test_leaves_that_hold_too_few_are_made_up():
     np.testing.assert_array_equal(index.search(corner[1:], 200)[0], rows[1:])
     # Nor do they count as found when settings are chosen: the exact answer would hide that they are
     # too few.
-    truth = settings_search.Truth.of(vectors, corner[1:], 200)
+    truth = settings_search.Truth.by_exact_search(vectors, corner[1:], 200)
     assert settings_search.recall(vectors, truth, index.scan(corner[1:], 200)[0]).mean == 0.5
     assert settings_search.tune(index, truth, 0.9, lambda point: None) is None
     assert not np.isnan(scores).any()

@@ -40,7 +40,7 @@ def test_the_search_finds_the_least_work_that_trying_everything_finds():
     rng = np.random.default_rng(5)
     vectors, k, leaves = clustered(4_000), 20, 60
     queries = clustered(30, seed=1)
-    truth = settings_search.Truth.of(vectors, queries, k)
+    truth = settings_search.Truth.by_exact_search(vectors, queries, k)
     rows, _ = exact_search(vectors, queries, k)
     start = Settings(kind="tree", k=k, rescored=k, leaves=leaves, leaves_searched=leaves)
     for _ in range(10):
@@ -93,7 +93,12 @@ def test_settings_that_miss_step_up_to_the_least_work_that_does():
     tried: list[settings_search.Point] = []
     missed = replace(start, rescored=4 * k, leaves_searched=10)
     best = settings_search.step_up(
-        index, settings_search.Truth.of(vectors, queries, k), 0.55, tried.append, missed, np.inf
+        index,
+        settings_search.Truth.by_exact_search(vectors, queries, k),
+        0.55,
+        tried.append,
+        missed,
+        np.inf,
     )
     assert best and (best.settings.rescored, best.settings.leaves_searched) == (6 * k, 17)
     assert best.work < settings_search.work(replace(missed, leaves_searched=28), len(index))
@@ -167,7 +172,10 @@ def test_finer_codes_are_left_out_only_where_they_would_not_win():
     k, told = 20, set()
     for items, target in ((3_000, 0.7), (3_000, 0.9), (6_000, 0.97)):
         vectors, queries = clustered(items), clustered(300, seed=1)
-        truth, leaves = settings_search.Truth.of(vectors, queries, k), round(items**0.5)
+        truth, leaves = (
+            settings_search.Truth.by_exact_search(vectors, queries, k),
+            round(items**0.5),
+        )
         coarse, fine = (
             ScannIndex.build(vectors, settings_search.untuned("tree", n, k, leaves)) for n in (2, 1)
         )

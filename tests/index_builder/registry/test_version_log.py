@@ -4,8 +4,7 @@ from datetime import date
 
 import pytest
 
-from index_builder.registry.version_log import Entry, State
-from index_builder.registry.version_lookup import find
+from index_builder.registry.version_log import Entry, State, find_version
 from twinspire_core.errors import UsageError
 
 LOG = [
@@ -53,16 +52,16 @@ def log_of(*told) -> State:
     ],
 )
 def test_what_is_meant(text, meant):
-    assert find(text, log_of(*LOG), "shop") == meant
+    assert find_version(text, log_of(*LOG), "shop") == meant
 
 
 def test_of_a_day_the_newest_is_the_one_accepted_last():
     again = ("promote", "2017-10-06-ff33ff33", "2017-10-06-ff33ff33")  # despite the gate
-    assert find("2017-10-06", log_of(*LOG, again), "shop") == "2017-10-06-ff33ff33"
+    assert find_version("2017-10-06", log_of(*LOG, again), "shop") == "2017-10-06-ff33ff33"
 
 
 def test_one_version_alone_is_named_by_any_beginning():
-    assert find("2", log_of(LOG[0]), "shop") == LOG[0][1]
+    assert find_version("2", log_of(LOG[0]), "shop") == LOG[0][1]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_one_version_alone_is_named_by_any_beginning():
 )
 def test_what_is_not_one_version_is_an_error_that_lists_the_candidates(text, listed, not_listed):
     with pytest.raises(UsageError) as error:
-        find(text, log_of(*LOG), "shop")
+        find_version(text, log_of(*LOG), "shop")
     assert all(version in str(error.value) for version in listed), error.value
     assert not any(version in str(error.value).replace(repr(text), "") for version in not_listed), (
         error.value
@@ -106,9 +105,9 @@ def test_many_candidates_are_not_all_listed_and_the_newest_are():
     with pytest.raises(
         UsageError, match=r"2017-10-31-aaaaaaaa \(live\), 2017-10-30.* and 23 older"
     ):
-        find("2017", log_of(*log), "shop")
+        find_version("2017", log_of(*log), "shop")
 
 
 def test_before_anything_is_published_that_is_said():
     with pytest.raises(UsageError, match="none yet"):
-        find(str(date(2017, 10, 6)), log_of(), "shop")
+        find_version(str(date(2017, 10, 6)), log_of(), "shop")

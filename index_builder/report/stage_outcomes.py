@@ -1,0 +1,264 @@
+"""What the stages of the day had to say: of the day's data, of the index, and how the version was
+made.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from index_builder.report import charts
+from index_builder.report.facts import Facts
+from index_builder.report.report_blocks import (
+    NONE,
+    Figure,
+    Mark,
+    Section,
+    Table,
+    count,
+    number,
+    share,
+)
+from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin, TriedSettings
+from twinspire_core.contracts.timings import IndexTimings
+
+_COUNTS = {
+    "rows": "events in the logs",
+    "duplicates": "exact duplicates, dropped",
+    "excess": "events beyond source.max_user_events, left out",
+    "positives": "events that count as taken",
+    "users": "users",
+    "items": "items",
+    "held_out_positives": "events of held-out users",
+    "known_users": "users known at the end of the day",
+    "corpus_end": "items in the catalogue",
+    "unlisted_items": "items taken that the items table lacks",
+}
+
+
+def data(facts: Facts) -> Section:
+    """Rows, users, items; what was set aside; what was unusual."""
+    report = facts.data
+    if not report:
+        text = ["The working files of the features stage are gone, and its counts with them."]
+        return Section(anchor="data", title="The data", text=text, half=True)
+    rejected = report.get("rejected", {})
+    text = [
+        _rejected(rejected, report.get("rows", 0)),
+        *_late(report.get("late", {})),
+        *_days(report.get("days", {})),
+        *_unusual(report.get("statistics", {})),
+    ]
+    counts = [
+        [label, count(report[name])]
+        for name, label in _COUNTS.items()
+        if report.get(name) is not None
+    ]
+    tables = [Table(head=["", str(facts.manifest.date)], rows=counts, caption="Counts")]
+    if rejected:
+        reasons = sorted(rejected.items(), key=lambda item: -item[1])
+        rejects = [[reason, count(records)] for reason, records in reasons]
+        tables.append(Table(head=["reason", "records"], rows=rejects, caption="Records set aside"))
+    return Section(anchor="data", title="The data", text=text, tables=tables, half=True)
+
+
+def _rejected(rejected: Mapping[str, int], rows: int) -> str:
+    bad = sum(rejected.values())
+    return (
+        f"{count(bad)} of {count(rows)} records were set aside as malformed"
+        f" ({share(bad / max(1, rows), 2)})."
+    )
+
+
+def _late(late: Mapping[str, int]) -> list[str]:
+    endings = {
+        "left_out": "of other days than the folder that they lay in were left out",
+        "stragglers": "of the day came late, in folders of later days",
+    }
+    sentences = [
+        f"{count(late[name])} events {ending}."
+        for name, ending in endings.items()
+        if late.get(name)
+    ]
+    return [" ".join(sentences)] if sentences else []
+
+
+def _days(days: Mapping[str, Any]) -> list[str]:
+    if not days:
+        return []
+    missing = days.get("missing", [])
+    gaps = f"; without logs: {', '.join(missing)}" if missing else ""
+    return [
+        f"Histories and counts look back on {count(days.get('read'))} days, from"
+        f" {days.get('first')}{gaps}."
+    ]
+
+
+def _unusual(statistics: Mapping[str, Any]) -> list[str]:
+    anomalies = statistics.get("anomalies", [])
+    compared = statistics.get("compared_with")
+    beside = f"Beside {compared['day']}" if compared else "With no earlier day to compare with"
+    if not anomalies:
+        return [f"{beside}, nothing was out of the limits of [statistics]."]
+    return [f"{beside}, out of the limits of [statistics]:", *(f"• {text}" for text in anomalies)]
+
+
+def search(facts: Facts) -> Section:
+    """Recall against exact search, and the settings that were tried."""
+    index = facts.index
+    speed = facts.speed
+    text = [
+        f"The index is of the kind “{index.kind}”: {'; '.join(index.reasons)}. It"
+        f" finds {number(index.recall, 4)} of the {index.k} exact neighbours;"
+        f" {index.recall_target} was asked for."
+    ]
+    text += _origin(index.tuning)
+    if speed:
+        text.append(
+            f"On the machine that built it: {speed.single_ms_median:.2f} ms for one query"
+            f" (99th percentile {speed.single_ms_p99:.2f} ms);"
+            f" {count(round(speed.batch_queries_per_s))} queries a second in batches,"
+            f" {count(round(speed.exact_queries_per_s))} by exact search."
+        )
+    if not index.tried:
+        text.append(
+            "No settings were tried: all items are compared, and there is nothing to trade."
+        )
+    return Section(
+        anchor="index",
+        title="Search: recall against latency",
+        text=text,
+        figures=[_tradeoff(index, speed)] if len(index.tried) > 1 else [],
+        half=True,
+    )
+
+
+def _origin(tuning: SettingsOrigin | None) -> list[str]:
+    """Whether the settings were inherited or tuned; versions of release 0.1.0 do not tell."""
+    if tuning is None or not tuning.kinds or tuning.searched is None:
+        return []
+    searched = f"searched for on {date.fromisoformat(tuning.searched):%-d %B %Y}"
+    if tuning.how == "inherited":
+        return [
+            f"Its settings are inherited from {tuning.version}; they were {searched}, and still"
+            " reach it."
+        ]
+    if tuning.version:
+        return [f"Its settings were {searched} and tuned again for this version: {tuning.why}."]
+    return [f"Its settings were searched for anew: {tuning.why}."]
+
+
+def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
+    tried = index.tried
+    # Timings lie in the working files, figures in the version: those of another attempt, whose
+    # files took these' place, do not belong together.
+    ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
+    if ms is None:
+        cost: Sequence[float] = [point.work for point in tried]
+        unit = "work per query, codes"
+    else:
+        cost = ms
+        unit = "ms per query, in a batch"
+    recalls = [point.recall for point in tried]
+    lowest, highest = number(min(recalls), 4), number(max(recalls), 4)
+    alt = f"{len(tried)} settings, recall from {lowest} to {highest}"
+    caption = (
+        "Settings are tuned on half of the sampled users, and the recall above is measured on the"
+        " other half. The choice is by counted work, so that a busy machine chooses alike."
+    )
+    legend = [Mark("parent", "tried", "dot"), Mark("target", "asked for", "dash")]
+    chosen = next((n for n, point in enumerate(tried) if point.key == index.settings.key), None)
+    if chosen is None:
+        alt += "; none was chosen."
+        caption += " None of these was cheaper than comparing all items."
+    else:
+        alt += f"; the one chosen has {number(recalls[chosen], 4)}."
+        legend.insert(0, Mark("two_tower", "chosen", "dot"))
+    return Figure(
+        title=f"Recall@{index.k} of the settings tried",
+        svg=charts.tradeoff(
+            "index",
+            cost,
+            recalls,
+            chosen,
+            index.recall_target,
+            (unit, "share of exact neighbours"),
+        ),
+        alt=alt,
+        caption=caption,
+        legend=legend,
+        table=_tried_table(tried, ms, chosen),
+    )
+
+
+def _tried_table(
+    tried: Sequence[TriedSettings], ms: Sequence[float] | None, chosen: int | None
+) -> Table:
+    rows = [
+        [
+            str(point.code_dimensions),
+            f"{point.leaves_searched} of {point.leaves}" if point.leaves else "all",
+            count(point.rescored),
+            number(point.recall, 4),
+            count(point.work),
+            f"{ms[place]:.3f}" if ms else NONE,
+        ]
+        for place, point in enumerate(tried)
+    ]
+    return Table(
+        head=["code", "leaves", "rescored", "recall", "work", "ms"],
+        rows=rows,
+        caption=(
+            "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of"
+            " one code"
+        ),
+        strong=[] if chosen is None else [chosen],
+    )
+
+
+def origin(facts: Facts) -> Section:
+    """What the version was made from and with."""
+    manifest = facts.manifest
+    rows = [
+        ["version", manifest.version],
+        ["parent", manifest.parent or "none: trained from scratch"],
+    ]
+    if manifest.refreshes:
+        rows.append(["towers of", manifest.refreshes])
+        rows.append(["catalogue of", str(manifest.corpus_date)])
+    rows += [[f"{stage}, working files", place] for stage, place in manifest.sources.items()]
+    rows += [[name, text] for name, text in manifest.software.items()]
+    settings = settings_by_path(manifest.settings)
+    return Section(
+        anchor="origin",
+        title="How it was made",
+        tables=[
+            Table(head=["", ""], rows=rows, caption="Working files and software"),
+            Table(
+                head=["setting", "value"],
+                rows=[[name, setting_text(value)] for name, value in settings.items()],
+                caption="Settings of the pipeline file",
+                folded=True,
+            ),
+        ],
+        half=True,
+    )
+
+
+def settings_by_path(settings: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """The settings of a manifest by their names with dots, as `train.epochs`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        path = f"{start}{name}"
+        if isinstance(value, Mapping) and value:
+            found |= settings_by_path(value, f"{path}.")
+        else:
+            found[path] = value
+    return found
+
+
+def setting_text(value: Any) -> str:
+    """A setting as people read it; what is no text is written as JSON."""
+    if value is None:
+        return NONE
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
