@@ -1,4 +1,5 @@
-"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone.
+"""Objects of Google Cloud Storage, for `twinspire_core.storage` alone; its functions say what each
+does.
 
 Google's library is imported at the first use. Its errors become ours here: TryAgain when asking
 again may help, UsageError when it will not.
@@ -9,24 +10,16 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar, cast
 
 from twinspire_core.errors import TryAgain, UsageError
+from twinspire_core.storage.store import FileInfo, map_each
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket, Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class Object(NamedTuple):
-    """An object as a listing has it; `written` in seconds since 1970, the digest is `crc32c:…`."""
-
-    uri: str
-    size: int
-    written: float
-    digest: str
 
 
 def _translated(call: Callable[P, R]) -> Callable[P, R]:
@@ -86,20 +79,22 @@ def is_object(uri: str) -> bool:
 
 
 @_translated
-def objects(uri: str) -> list[Object]:
-    """All objects below a folder."""
+def list_files(uri: str) -> list[FileInfo]:
+    """All objects below a folder. Digests are `crc32c:…`."""
     listed = []
+    start = len(uri.rstrip("/")) + 1
     for entry in _below(uri):
         if entry.name.endswith("/"):
             continue  # a folder, as the console makes it: an object without content
         place = f"gs://{entry.bucket.name}/{entry.name}"
         digest = f"crc32c:{entry.crc32c}"
-        listed.append(Object(place, entry.size, entry.updated.timestamp(), digest))
+        written = entry.updated.timestamp()
+        listed.append(FileInfo(place, place[start:], entry.size, written, digest))
     return listed
 
 
 @_translated
-def names(uri: str) -> set[str]:
+def list_names(uri: str) -> set[str]:
     """Names directly below a folder."""
     bucket, name = _split(uri)
     start = f"{name}/" if name else ""
@@ -108,6 +103,11 @@ def names(uri: str) -> set[str]:
     full_names = {blob.name for blob in pages}
     full_names |= set(pages.prefixes)
     return {name[len(start) :].strip("/") for name in full_names if name != start}
+
+
+def last_written(uri: str) -> float | None:
+    """When an object below a folder was last written."""
+    return max((file.written for file in list_files(uri)), default=None)
 
 
 @_translated
@@ -120,6 +120,11 @@ def read_bytes(uri: str) -> bytes:
         return content
     except NotFound as e:
         raise FileNotFoundError(uri) from e
+
+
+def open_bytes(uri: str) -> BinaryIO:
+    """Opens an object to read parts of it."""
+    return cast(BinaryIO, blob(uri).open("rb"))
 
 
 @_translated
@@ -179,8 +184,8 @@ def copy(source: str, target: str) -> None:
 
 
 @_translated
-def sha256(uri: str) -> str:
-    """Digest of an object's content in hex, read piece by piece; FileNotFoundError if there is
+def file_digest(uri: str) -> str:
+    """`sha256` of an object's content in hex, read piece by piece; FileNotFoundError if there is
     none.
     """
     from google.api_core.exceptions import NotFound
@@ -193,7 +198,7 @@ def sha256(uri: str) -> str:
 
 
 @_translated
-def delete(uri: str) -> None:
+def delete_file(uri: str) -> None:
     """Deletes an object; nothing if there is none."""
     from google.api_core.exceptions import NotFound
 
@@ -201,6 +206,11 @@ def delete(uri: str) -> None:
         blob(uri).delete()
     except NotFound:
         return
+
+
+def delete_tree(uri: str) -> None:
+    """Deletes all objects below a folder."""
+    map_each(delete_file, [file.uri for file in list_files(uri)])
 
 
 def blob(uri: str) -> "Blob":

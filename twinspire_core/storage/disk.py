@@ -1,0 +1,186 @@
+"""Files on a disk, for `twinspire_core.storage` alone; its functions say what each does.
+
+A file is written beside its place and renamed to it: a reader sees all of it or none.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from twinspire_core.errors import TryAgain, UsageError
+from twinspire_core.storage.store import FileInfo
+
+_SCRATCH = ".tmp-"
+"""Begins the name of a file that is still being written, or whose writer was killed."""
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder."""
+    return os.path.exists(uri)
+
+
+def list_files(uri: str) -> Iterator[FileInfo]:
+    """All files below a folder."""
+    root = Path(uri)
+    for folder, _, names in os.walk(root, onerror=_unless_gone):
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(_SCRATCH):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    relative = path.relative_to(root).as_posix()
+                    yield FileInfo(str(path), relative, status.st_size, status.st_mtime)
+
+
+def list_names(uri: str) -> list[str]:
+    """Names directly below a folder."""
+    if not os.path.isdir(uri):
+        return []
+    return [name for name in os.listdir(uri) if not name.startswith(_SCRATCH)]
+
+
+def last_written(uri: str) -> float | None:
+    """When a file below a folder, one that is still being written, or a folder was last written."""
+    times = []
+    for folder, _, names in os.walk(uri, onerror=_unless_gone):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):  # deleted, or finished, since then
+                times.append(os.stat(path).st_mtime)
+    return max(times, default=None)
+
+
+def _unless_gone(error: OSError) -> None:
+    """Passes over folders that are deleted meanwhile, or are none.
+
+    A folder that cannot be listed for another reason is an error: it would look empty.
+    """
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def read_bytes(uri: str) -> bytes:
+    """The content of a file."""
+    return Path(uri).read_bytes()
+
+
+def open_bytes(uri: str) -> BinaryIO:
+    """Opens a file to read parts of it."""
+    return open(uri, "rb")
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Writes a whole file. When it returns, the file survives a power cut."""
+    with written_whole(uri) as scratch:
+        Path(scratch).write_bytes(data)
+    sync(os.path.dirname(uri))
+
+
+def put_if_absent(uri: str, data: bytes) -> bool:
+    """Creates a file unless there is one; see `storage.put_if_absent`."""
+    with _scratch_file(uri) as scratch:
+        Path(scratch).write_bytes(data)
+        sync(scratch)
+        try:
+            # Unlike a rename, a hard link does not replace a file that is there.
+            os.link(scratch, uri)
+        except FileExistsError:
+            if read_bytes(uri) != data:
+                return False
+        except OSError as e:
+            if e.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+                raise
+            raise UsageError(
+                f"A file that must exist only once is made by a hard link, and {uri} cannot be:"
+                f" {e}. The file system has no hard links, probably: use another one, or gs://."
+            ) from e
+    _sync_upwards(os.path.dirname(uri))
+    return True
+
+
+def delete_file(uri: str) -> None:
+    """Deletes a file; nothing if there is none."""
+    Path(uri).unlink(missing_ok=True)
+
+
+def delete_tree(uri: str) -> None:
+    """Deletes a folder with all that is in it."""
+    while os.path.isdir(uri):
+        with contextlib.suppress(FileNotFoundError):  # another process deleted a part of it
+            shutil.rmtree(uri)
+
+
+def file_digest(uri: str) -> str:
+    """`sha256` of a file's content, in hex."""
+    with open(uri, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def written_whole(uri: str) -> Iterator[str]:
+    """The name of a file to write, which becomes `uri` when the block ends without an error.
+
+    Its content survives a power cut; its name does when the folder is synced too.
+
+    Raises:
+      TryAgain: the disk is full.
+    """
+    with _scratch_file(uri) as scratch:
+        yield scratch
+        # Content first, then the name: after a power cut the name never stands for half a file.
+        sync(scratch)
+        os.replace(scratch, uri)
+
+
+@contextlib.contextmanager
+def _scratch_file(uri: str) -> Iterator[str]:
+    """The name of a file to write beside `uri`, which is removed afterwards if it is still there.
+
+    Raises:
+      TryAgain: the disk is full.
+    """
+    folder = os.path.dirname(uri) or "."
+    scratch = f"{folder}/{_SCRATCH}{secrets.token_hex(8)}"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        yield scratch
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TryAgain(
+            f"A file is written whole or not at all, and {uri} was not: {e.strerror}. What was"
+            " there before is as it was. Make room (`twinspire prune PIPELINE --yes` deletes what"
+            " is old), then run the same command again."
+        ) from e
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+
+
+def sync(path: str) -> None:
+    """Brings a file's content, or a folder's list of names, to the disk itself."""
+    handle = os.open(path or ".", os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_upwards(folder: str) -> None:
+    """Brings a folder and the folders above it to the disk.
+
+    A process that was killed may have made any of them, and not synced it.
+    """
+    here = Path(folder).absolute()
+    for part in (here, *here.parents):
+        if not os.access(part, os.R_OK):
+            return  # not ours: it was there before
+        sync(str(part))
