@@ -37,11 +37,15 @@ from twinspire_core.config.tables.deployment import (
     RegistryConfig,
     ServingConfig,
 )
-from twinspire_core.config.tables.quality import EvaluationConfig, FusionConfig, GateConfig
+from twinspire_core.config.tables.quality import (
+    EvaluationConfig,
+    FusionConfig,
+    GateConfig,
+    check_gate,
+)
 from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.config.validation_errors import explain
 from twinspire_core.errors import UsageError
-from twinspire_core.metrics import measure_names
 
 F = TypeVar("F", bound=FeatureKind)
 
@@ -154,7 +158,7 @@ class Pipeline(Strict):
         self._check_sides()
         self._check_history()
         self._check_objectives()
-        self._check_gate()
+        check_gate(self.gate, self.evaluation, self.mix)
         return self
 
     def _check_feature(self, name: str, feature: Feature) -> None:
@@ -239,39 +243,6 @@ class Pipeline(Strict):
                     " learned of an event cannot be known before it"
                 )
 
-    def _check_gate(self) -> None:
-        ks = self.evaluation.ks
-        bounds = self.evaluation.slices
-        floors = self._limited_measures(self.gate.floors)
-        ceilings = self._limited_measures(self.gate.ceilings)
-        self._check_measures("gate.metric", [self.gate.metric], measure_names.headline(ks))
-        self._check_measures("gate.floors", floors, measure_names.with_floors(ks, bounds))
-        self._check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, bounds))
-
-    def _check_measures(self, key: str, measures: list[str], known: list[str]) -> None:
-        """Checks that a key of the gate names measures that can stand there."""
-        ks = self.evaluation.ks
-        bounds = self.evaluation.slices
-        for name in measures:
-            if name in known:
-                continue
-            slices = f" and a slice of evaluation.slices = {list(bounds)}" if "/" in name else ""
-            hint = _hint_of_measure(name, known, ks, bounds)
-            raise ValueError(
-                f"{key} names a measure with a k of evaluation.ks = {list(ks)}{slices},"
-                f" found {name!r}{hint}"
-            )
-
-    def _limited_measures(self, limits: dict[str, float]) -> list[str]:
-        """The measures that limits are of, without the prefix of the mix."""
-        of_mix = next((name for name in limits if name.startswith(measure_names.OF_MIX)), None)
-        if of_mix and not self.mix.sources:
-            raise ValueError(
-                f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave"
-                f" {of_mix!r} out"
-            )
-        return [name.removeprefix(measure_names.OF_MIX) for name in limits]
-
 
 def load(path: str | Path) -> Pipeline:
     """Reads a pipeline file.
@@ -333,18 +304,3 @@ def _root_path(table: object, key: str, folder: Path, default: str | None = None
         # A folder of a day may be named with a closing slash, which normpath drops.
         closing = "/" if path.endswith("/") else ""
         table[key] = os.path.normpath(folder / path) + closing
-
-
-def _hint_of_measure(
-    measure: str, known: list[str], ks: tuple[int, ...], bounds: tuple[int, ...]
-) -> str:
-    """What may have been meant by a measure that cannot be named here."""
-    # It may be a measure that has its place in the other table of limits.
-    for table, names in (
-        ("floors", measure_names.with_floors),
-        ("ceilings", measure_names.with_ceilings),
-    ):
-        if measure in names(ks, bounds):
-            return f"; that can stand in gate.{table}"
-    near = get_close_matches(measure, known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,11 +2,13 @@
 `evaluation`, `mix`, `gate`.
 """
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from twinspire_core.config.tables.base import Strict
+from twinspire_core.metrics import measure_names
 
 SourceName = Literal["two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -136,3 +138,54 @@ class GateConfig(Strict):
     max_corpus_change: float = Field(
         0.5, ge=0, description="Relative change of the corpus size that is put up with."
     )
+
+
+def check_gate(gate: GateConfig, evaluation: EvaluationConfig, mix: FusionConfig) -> None:
+    """Checks that the gate names measures that there are.
+
+    Raises:
+      ValueError: it does not.
+    """
+    ks = evaluation.ks
+    bounds = evaluation.slices
+    floors = _limited_measures(gate.floors, mix)
+    ceilings = _limited_measures(gate.ceilings, mix)
+    _check_measures("gate.metric", [gate.metric], measure_names.headline(ks), evaluation)
+    _check_measures("gate.floors", floors, measure_names.with_floors(ks, bounds), evaluation)
+    _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, bounds), evaluation)
+
+
+def _limited_measures(limits: dict[str, float], mix: FusionConfig) -> list[str]:
+    """The measures that limits are of, without the prefix of the mix."""
+    of_mix = next((name for name in limits if name.startswith(measure_names.OF_MIX)), None)
+    if of_mix and not mix.sources:
+        raise ValueError(
+            f"gate limits {of_mix!r}, but mix.sources is empty: there is no mix; leave {of_mix!r}"
+            " out"
+        )
+    return [name.removeprefix(measure_names.OF_MIX) for name in limits]
+
+
+def _check_measures(
+    key: str, measures: list[str], known: list[str], evaluation: EvaluationConfig
+) -> None:
+    for name in measures:
+        if name in known:
+            continue
+        rule = f"a measure with a k of evaluation.ks = {list(evaluation.ks)}"
+        if "/" in name:
+            rule += f" and a slice of evaluation.slices = {list(evaluation.slices)}"
+        raise ValueError(f"{key} names {rule}, found {name!r}{_hint(name, known, evaluation)}")
+
+
+def _hint(measure: str, known: list[str], evaluation: EvaluationConfig) -> str:
+    """What may have been meant by a measure that cannot be named here."""
+    # It may be a measure that has its place in the other table of limits.
+    for table, names in (
+        ("floors", measure_names.with_floors),
+        ("ceilings", measure_names.with_ceilings),
+    ):
+        if measure in names(evaluation.ks, evaluation.slices):
+            return f"; that can stand in gate.{table}"
+    near = get_close_matches(measure, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
