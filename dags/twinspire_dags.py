@@ -31,7 +31,7 @@ run again; what is done is not done twice.
 
 `turn` waits for earlier days that are under way, for `train.wait` at the most; its log names them,
 and the command that ends one that nothing runs any more:
-`twinspire day PIPELINE --date DAY --close`.
+`twinspire close-day PIPELINE --date DAY`.
 
 Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its
 range as instants of the pipeline's zone, from the first day's midnight to the last day's end
@@ -98,10 +98,11 @@ WHICH_DAY = (
     " 'backfill') %}--instant {{ data_interval_start.isoformat() }}{% endif %}"
 )
 MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
-NO_CHECK = "{% if params.refresh %}--no-check{% endif %}"
+OPEN_UNLESS_REFRESH = "{% if params.refresh %}which-day{% else %}open-day{% endif %}"
 UNLESS_REFRESH = "{% if params.refresh %}exit 0; {% endif %}"
 FORCE = "{% if params.force %}--force{% endif %}"
 RUN = "--run '{{ run_id }}'"
+RUN_UNLESS_REFRESH = "{% if not params.refresh %}" + RUN + "{% endif %}"
 STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
 
 
@@ -203,7 +204,8 @@ def dag(recommender: Recommender) -> DAG:
         day = stage(
             "day",
             recommender,
-            f"{WHICH_DAY} {NO_CHECK} {RUN}",
+            f"{WHICH_DAY} {RUN_UNLESS_REFRESH}",
+            name=OPEN_UNLESS_REFRESH,
             pre_execute=refuse_unknown_parameters,
         )
         # However many days wait, only the next one holds a slot, and while it does the others do
@@ -211,7 +213,7 @@ def dag(recommender: Recommender) -> DAG:
         turn = BashSensor(
             task_id="turn",
             bash_command=UNLESS_REFRESH
-            + command("day", recommender, f"--date {DAY} --turn --wait 300 {RUN}"),
+            + command("await-turn", recommender, f"--date {DAY} --wait 300 {RUN}"),
             retry_exit_code=TRY_AGAIN,
             mode="reschedule",
             poke_interval=timedelta(seconds=10),
@@ -243,7 +245,7 @@ def dag(recommender: Recommender) -> DAG:
         summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")
         # A teardown comes last also when a task was killed, gave up, or the whole run was marked as
         # failed by hand; it does not make a failed run green.
-        close = stage("close", recommender, f"--close {RUN}", name="day").as_teardown()
+        close = stage("close", recommender, RUN, name="close-day").as_teardown()
         chain(day, turn, *work, summary, close)
         chain(day, refresh, summary)
     return made

@@ -32,7 +32,7 @@ def name_pipeline(typed: str) -> None:
 def format_message(message: object) -> str:
     """The message, with the pipeline file that was typed where its commands say PIPELINE."""
     # A function, as the name may hold backslashes.
-    return re.sub(r"(twinspire [a-z]+ )PIPELINE\b", lambda match: match[1] + _typed, str(message))
+    return re.sub(r"(twinspire [a-z-]+ )PIPELINE\b", lambda match: match[1] + _typed, str(message))
 
 
 def with_full_stop(message: object) -> str:

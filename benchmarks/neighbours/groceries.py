@@ -12,6 +12,7 @@ from benchmarks.neighbours.corpora import DAY, DAYS, ROOT
 from benchmarks.quality.data import groceries
 from benchmarks.quality.prepare import override
 from twinspire.runs import runner
+from twinspire.runs.day_run import DayRun
 from twinspire_core.config import pipeline
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 
@@ -25,8 +26,9 @@ def main(work: Path, out: Path) -> None:
         "window.vocabulary_days": DAYS,
     }
     p = override(pipeline.load(ROOT / "pipelines" / "groceries.toml"), {**places, **window})
+    run = DayRun(p, date.fromisoformat(DAY))
     for stage in ("features", "train", "embed"):
-        told = runner.run_stage(p, date.fromisoformat(DAY), stage, mode="full")
+        told = runner.run_stage(run, stage, mode="full")
     _, items = read_items(told["attempt"])
     np.savez(out, items=items, queries=read_queries(told["attempt"]))
 

@@ -13,6 +13,7 @@ from benchmarks.quality.lists import LENGTH
 from benchmarks.quality.prepare import Prepared, override
 from model.evaluation.tower_lists import load
 from twinspire.runs import runner
+from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts import model_bundle
 from twinspire_core.metrics.ranking import top_k
 
@@ -49,7 +50,7 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
       seed: `train.seed`.
     """
     p = override(prepared.pipeline, {**settings, "train.seed": seed})
-    told = runner.run_stage(p, prepared.split.last, "train", mode="full", force=True)
+    told = runner.run_stage(DayRun(p, prepared.split.last), "train", mode="full", force=True)
     attempt = Path(told["attempt"])
     try:
         query, item = (

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from benchmarks.quality.splits import Case, Split
 from model.item_fingerprint import fingerprint
 from twinspire.runs import cache_keys, runner
+from twinspire.runs.day_run import DayRun
 from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts, feature_schema
@@ -116,7 +117,7 @@ def _features(p: Pipeline, day: date) -> tuple[Path, str]:
     """Runs the feature stage over the training window; its folder, and a digest of what it
     wrote.
     """
-    told = runner.run_stage(p, day, "features", mode="full")
+    told = runner.run_stage(DayRun(p, day), "features", mode="full")
     return Path(told["attempt"]), attempts.read(told["attempt"]).output
 
 

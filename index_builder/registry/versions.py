@@ -3,6 +3,7 @@ changes them.
 """
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -53,10 +54,16 @@ class Versions:
     root: str
     pipeline: str
 
-    def log(self) -> list[Entry]:
-        """All entries, oldest first."""
+    def log(self, known: Sequence[Entry] = ()) -> list[Entry]:
+        """All entries, oldest first.
+
+        Args:
+          known: the first ones, if they were read before. Entries never change, so that only later
+            ones are read.
+        """
+        later = range(len(known) + 1, self._last() + 1)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(self._entry, range(1, self._last() + 1)))
+            return [*known, *pool.map(self._entry, later)]
 
     def state(self) -> State:
         """What the log amounts to."""

@@ -107,7 +107,8 @@ def test_a_run_is_closed_however_it_ends(bag):
         # a set-up task that was skipped, or was killed itself, would take its teardown with it
         assert not any(task.is_setup for task in dag.tasks)
         assert (
-            "--close --run '{{ run_id }}'" in close.bash_command
+            "-m twinspire close-day " in close.bash_command
+            and "--run '{{ run_id }}'" in close.bash_command
             and "xcom" not in close.bash_command
         )
 

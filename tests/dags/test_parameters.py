@@ -152,9 +152,12 @@ def test_a_run_trains_or_refreshes_and_not_both(bag, refresh, skipped, runs):
 
 def test_a_refresh_opens_no_day_and_waits_for_none(bag):
     dag = bag.dags["tokyo"]
-    assert "--no-check" in rendered(dag, "day", refresh=True).split()
+    line = rendered(dag, "day", refresh=True)
+    assert "-m twinspire which-day" in line and "--run" not in line
     assert rendered(dag, "turn", refresh=True).startswith("exit 0; ")
-    assert "exit 0" not in rendered(dag, "turn") and "--no-check" not in rendered(dag, "day")
+    assert "exit 0" not in rendered(dag, "turn")
+    line = rendered(dag, "day")
+    assert "-m twinspire open-day" in line and "--run" in line
     line = rendered(dag, "refresh", refresh=True, promote="no", force=True)
     [options] = [line.partition("tokyo.toml")[2].partition("| tail")[0].split()]
     assert "-m twinspire refresh" in line and options == [

@@ -10,6 +10,7 @@ import tarfile
 from datetime import date
 
 from tests.data.freeze_work import lay_out
+from twinspire.runs.day_run import DayRun
 from twinspire.runs.runner import run_stage
 from twinspire.runs.stages import STAGES
 
@@ -23,7 +24,7 @@ def main() -> None:
     pipeline = lay_out(DAYS)
     for day in DAYS[:-1]:
         for name in STAGES:
-            print(run_stage(pipeline, day, name)["status"], day, name)
+            print(run_stage(DayRun(pipeline, day), name)["status"], day, name)
     with tarfile.open("days_0.2.0.tar.gz", "w:gz") as packed:
         for name in ("pipeline.json", "events", "items", "work", "registry"):
             packed.add(name)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from twinspire.runs.refresh import refresh
-from twinspire.runs.runner import run_stage
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.runner import refresh, run_stage
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 
@@ -78,8 +78,8 @@ def main() -> None:
     pipeline = lay_out()
     for day in DAYS:
         for name in STAGES:
-            print(run_stage(pipeline, day, name)["status"], day, name)
-    print(refresh(pipeline, DAYS[1])["status"], "refresh")
+            print(run_stage(DayRun(pipeline, day), name)["status"], day, name)
+    print(refresh(DayRun(pipeline, DAYS[1]))["status"], "refresh")
     kept = {file for pattern in KEPT for file in Path.cwd().glob(pattern)}
     for file in Path.cwd().rglob("*"):
         if file.is_file() and file not in kept:

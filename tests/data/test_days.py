@@ -11,6 +11,7 @@ import pytest
 from index_builder.registry.registry import Registry
 from tests.data.freeze_days import DAYS, LAST
 from twinspire.runs import runner
+from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core.config.pipeline import Pipeline
 
@@ -34,7 +35,7 @@ def test_there_are_such_days():
 
 def test_what_is_done_stays_done(shop):
     found = {
-        (str(day), name): runner.run_stage(shop, day, name)["status"]
+        (str(day), name): runner.run_stage(DayRun(shop, day), name)["status"]
         for day in DAYS[:-1]
         for name in STAGES
     }
@@ -44,8 +45,9 @@ def test_what_is_done_stays_done(shop):
 def test_the_next_day_starts_from_the_last_one(shop):
     registry = Registry(shop.registry.root, shop.name)
     before = registry.live()
+    run = DayRun(shop, LAST)
     for name in STAGES:
-        assert runner.run_stage(shop, LAST, name)["status"] == "done", name
+        assert runner.run_stage(run, name)["status"] == "done", name
     made = registry.manifest(registry.live())
     assert (
         before.startswith(str(DAYS[-2])) and str(made.date) == str(LAST) and made.parent == before

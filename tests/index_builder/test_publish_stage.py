@@ -13,6 +13,7 @@ import pytest
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire.runs import cache_keys, runner, stages
+from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
@@ -159,7 +160,7 @@ def test_the_runner_reports_a_refusal_each_time(context, pipeline, registry, par
     commit(pipeline, made)
     for _ in range(2):
         with pytest.raises(GateRefused) as refused:
-            runner.run_stage(pipeline, SECOND, "publish")
+            runner.run_stage(DayRun(pipeline, SECOND), "publish")
         version = registry.log()[-1].version
         assert f'twinspire promote PIPELINE {version} --despite-gate "REASON"' in str(refused.value)
         assert "0.1000" in str(refused.value) and refused.value.exit_code == 4
@@ -172,11 +173,11 @@ def test_the_runner_publishes_again_what_was_pruned(context, pipeline, registry,
     first = publish_stage.run(context(FIRST))["version"]
     made = context(SECOND, parent=parent(pipeline, SECOND))
     commit(pipeline, made)
-    told = [runner.run_stage(pipeline, SECOND, "publish") for _ in range(2)]
+    told = [runner.run_stage(DayRun(pipeline, SECOND), "publish") for _ in range(2)]
     assert [t["status"] for t in told] == ["done", "already done"]
     registry.rollback(first, reason="to prune it")
     registry.delete(told[1]["version"])
-    again = [runner.run_stage(pipeline, SECOND, "publish") for _ in range(2)]
+    again = [runner.run_stage(DayRun(pipeline, SECOND), "publish") for _ in range(2)]
     assert [t["status"] for t in again] == ["done", "already done"]
     assert [e.action for e in registry.log()] == [
         "publish",

@@ -81,22 +81,22 @@ def test_killed_in_every_stage_and_run_again_gives_the_undisturbed_result(shop, 
 
 
 def test_a_later_day_waits_for_one_under_way(shop):
-    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
+    waiting = ("await-turn", str(shop), "--date", "2024-03-12")
     for run in ("one", "two"):
-        twinspire("day", str(shop), "--date", THIRD, "--run", run)
+        twinspire("open-day", str(shop), "--date", THIRD, "--run", run)
     assert THIRD in twinspire(*waiting, check=75)["reason"]
-    twinspire("day", str(shop), "--date", SECOND, "--turn")
+    twinspire("await-turn", str(shop), "--date", SECOND)
     twinspire("train", str(shop), "--date", THIRD, "--run", "one", check=2)
     twinspire(*waiting, check=75)
     twinspire("train", str(shop), "--date", THIRD, check=2)
     # Neither another run's end nor a stage by hand ends the second run
     twinspire(*waiting, check=75)
-    twinspire("day", str(shop), "--date", THIRD, "--close")
+    twinspire("close-day", str(shop), "--date", THIRD)
     twinspire(*waiting)
 
 
 def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
-    waiting = ("day", str(shop), "--date", "2024-03-12", "--turn")
+    waiting = ("await-turn", str(shop), "--date", "2024-03-12")
     process = warm.start("run", str(shop), "--date", THIRD)
     while state(shop, THIRD) is None:
         time.sleep(0.1)
@@ -109,28 +109,30 @@ def test_a_run_that_is_killed_keeps_no_later_day_waiting(shop):
 
 def test_waiting_ends_after_train_wait_with_the_command_that_closes(shop):
     shop.write_text(shop.read_text().replace("[train]", '[train]\nwait = "2s"'))
-    twinspire("day", str(shop), "--date", THIRD, "--run", "dead")
-    twinspire("day", str(shop), "--date", "2024-03-12", "--run", "waits")
-    ask = ("day", str(shop), "--date", "2024-03-12", "--turn", "--run", "waits")
-    assert "--close" in twinspire(*ask, check=75)["reason"]
+    twinspire("open-day", str(shop), "--date", THIRD, "--run", "dead")
+    twinspire("open-day", str(shop), "--date", "2024-03-12", "--run", "waits")
+    ask = ("await-turn", str(shop), "--date", "2024-03-12", "--run", "waits")
+    assert "twinspire close-day" in twinspire(*ask, check=75)["reason"]
     time.sleep(2)
     told = twinspire(*ask, check=2)["reason"]
     assert (
-        f"day {shop} --date {THIRD} --close" in told and "run dead" in told and "train.wait" in told
+        f"twinspire close-day {shop} --date {THIRD}" in told
+        and "run dead" in told
+        and "train.wait" in told
     )
     assert state(shop, "2024-03-12") == "failed", "and so keeps no later day waiting in turn"
     assert "train.wait" in twinspire("train", str(shop), "--date", "2024-03-12", check=75)["reason"]
     twinspire(*ask, check=75)  # cleared by hand: it waits anew
-    assert twinspire("day", str(shop), "--close", "--run", "dead")["closed"] == ["dead"]
+    assert twinspire("close-day", str(shop), "--run", "dead")["closed"] == ["dead"]
     twinspire(*ask)
 
 
 def test_a_day_counts_as_under_way_while_its_logs_are_waited_for(shop):
     shop.write_text(shop.read_text().replace("[source]", '[source]\nwait = "1m"'))
     (shop.parent / f"events/dt={THIRD}").rename(shop.parent / "kept")
-    process = warm.start("day", str(shop), "--date", THIRD, "--run", "slow")
+    process = warm.start("open-day", str(shop), "--date", THIRD, "--run", "slow")
     while state(shop, THIRD) is None:
         time.sleep(0.1)
-    twinspire("day", str(shop), "--date", "2024-03-12", "--turn", check=75)
+    twinspire("await-turn", str(shop), "--date", "2024-03-12", check=75)
     (shop.parent / "kept").rename(shop.parent / f"events/dt={THIRD}")
     assert warm.join(process) == 0

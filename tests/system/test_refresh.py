@@ -16,9 +16,8 @@ from serving.answers.retrieval import SOURCES
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of
 from twinspire.cli.show_lists import user_result
-from twinspire.runs import lineage
-from twinspire.runs.lineage import find_parent
-from twinspire.runs.refresh import catch_up, refresh
+from twinspire.runs import index_start, runner
+from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.contracts import attempts
@@ -39,6 +38,14 @@ def changed(shop):
     """
     change(shop, THIRD, gone=GONE)
     return shop
+
+
+def refresh(pipeline, day, **options):
+    return runner.refresh(DayRun(pipeline, day), **options)
+
+
+def find_parent(pipeline, day):
+    return DayRun(pipeline, day).parent()
 
 
 def change(shop, day, *, gone):
@@ -132,13 +139,13 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     # Once more is nothing more; done over, it is the same version.
     assert refresh(p, AT)["status"] == "already done"
     asked = []
-    real = lineage.find_start_of_refresh
+    real = index_start.find_start_of_refresh
     monkeypatch.setattr(
         "twinspire.runs.refresh.find_start_of_refresh",
-        lambda *facts: asked.append(facts) or real(*facts),
+        lambda run, *facts: asked.append((run.day, *facts)) or real(run, *facts),
     )
     again = refresh(p, AT, force=True)
-    assert asked == [(p, trained, AT, attempts.latest(p, AT, "refresh").key)]
+    assert asked == [(AT, trained, attempts.latest(p, AT, "refresh").key)]
     assert (again["status"], again["version"]) == ("done", version) and len(registry.log()) == len(
         log
     ) + 1
@@ -209,11 +216,15 @@ def test_a_day_trained_later_does_not_bring_back_what_was_withdrawn(changed, tmp
     assert registry.live() == refreshed["version"], (
         "its towers are newer, but its catalogue is older"
     )
-    told = catch_up(p, described.version)
+    run = DayRun(p, AT)
+    told = runner.catch_up(run, described.version)
     live = registry.manifest(registry.live())
     assert (live.version, live.date, live.corpus_date) == (told["version"], AT, after) and told[
         "live"
     ]
     assert live.refreshes == told["trained"] == described.version and live.items == 112
-    assert catch_up(p, described.version)["version"] == live.version and len(registry.log()) == 5
+    assert (
+        runner.catch_up(run, described.version)["version"] == live.version
+        and len(registry.log()) == 5
+    )
     assert find_parent(p, date(2024, 3, 13)).version == described.version

@@ -71,16 +71,16 @@ def recommend(
     from twinspire.cli.show_lists import recommend_file, recommend_user
 
     opened = open_pipeline(pipeline)
-    asked: Asked = {
+    options: Asked = {
         "exclude_seen": exclude_seen,
         "source": source,
         "allow": by_attribute(allow),
         "deny": by_attribute(deny),
     }
     if queries:
-        recommend_file(opened, queries, out, k, version, as_json, **asked)
+        recommend_file(opened, queries, out, k, version, as_json, **options)
     elif user is not None:
-        recommend_user(opened, user, k, version, as_json, **asked)
+        recommend_user(opened, user, k, version, as_json, **options)
 
 
 def similar(

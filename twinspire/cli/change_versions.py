@@ -15,7 +15,9 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 
-_LEFT = 24 * 3600  # seconds since the last file was written; a publication takes minutes
+_ABANDONED = 24 * 3600
+"""Seconds since the last file was written, after which a publication has ended: it takes minutes.
+"""
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="Id, a beginning of it, or day.")
 ]
@@ -63,9 +65,8 @@ def rollback(
     """Go back to an earlier version; later days do not inherit from the ones rolled back."""
     registry = registry_of(open_pipeline(pipeline))
     before = registry.live()
-    entry = registry.rollback(
-        registry.find(to) if to else None, reason=reason or "rolled back by hand"
-    )
+    target = registry.find(to) if to else None
+    entry = registry.rollback(target, reason=reason or "rolled back by hand")
     undone = ", ".join(entry.rolled_back) or "none"
     console.print(
         f"{entry.version} is live, {before} was. Not inherited from any more: {undone}.",
@@ -111,32 +112,35 @@ def prune(
     p = open_pipeline(pipeline)
     registry = registry_of(p)
     today = datetime.now(p.zone).date()
-    days = p.registry.keep_days if keep_days is None else keep_days
-    spare = prunable(
-        registry,
-        keep=p.registry.keep_versions if keep is None else keep,
-        keep_days=days,
-        today=today,
-    )
-    files = unused_working_files(p, _needed(p, registry, spare), keep_days=days, today=today)
-    before = time.time() - _LEFT
-    left = unpublished(registry, before=before)
-    for place in [*spare, *left, *files]:
-        console.print(("deleting " if yes else "would delete ") + place, highlight=False)
+    if keep is None:
+        keep = p.registry.keep_versions
+    if keep_days is None:
+        keep_days = p.registry.keep_days
+    old = prunable(registry, keep=keep, keep_days=keep_days, today=today)
+    needed = _needed(p, registry, old)
+    files = unused_working_files(p, needed, keep_days=keep_days, today=today)
+    # Asked once: what is abandoned now is deleted below only if it still is by the same measure.
+    before = time.time() - _ABANDONED
+    abandoned = unpublished(registry, before=before)
+    verb = "deleting" if yes else "would delete"
+    for place in [*old, *abandoned, *files]:
+        console.print(f"{verb} {place}", highlight=False)
     if yes:
-        for version in spare:
+        for version in old:
             registry.delete(version)
-        for version in left:
+        for version in abandoned:
             registry.discard(version, before=before)
         delete_working_files(files)
-    print_json({"deleted": yes, "versions": spare, "unpublished": left, "working_files": files})
+    print_json({"deleted": yes, "versions": old, "unpublished": abandoned, "working_files": files})
 
 
-def _needed(pipeline: Pipeline, registry: Registry, spare: list[str]) -> set[str]:
+def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[str]:
     """Working files that kept versions, or the next day, are made from."""
-    kept = [s.version for s in registry.statuses() if s.stored and s.version not in spare]
-    newest = registry.accepted_before(date.max)
-    manifests = [registry.manifest(version) for version in kept] + ([newest] if newest else [])
+    stored = [status.version for status in registry.statuses() if status.stored]
+    manifests = [registry.manifest(version) for version in stored if version not in pruned]
+    newest = registry.accepted_before(date.max)  # which the next day goes on from
+    if newest:
+        manifests.append(newest)
     return {attempts.place(pipeline, manifest.sources["train"]) for manifest in manifests}
 
 
@@ -163,7 +167,9 @@ def unused_working_files(
             if not is_old:
                 # Attempts after the newest committed one may still be written to.
                 newest = attempts.latest(pipeline, day, stage)
-                uris = uris[: uris.index(newest.uri)] if newest else []
+                if newest is None:
+                    continue
+                uris = uris[: uris.index(newest.uri)]
             unused += [uri for uri in uris if uri not in needed]
     return unused
 

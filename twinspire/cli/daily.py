@@ -21,8 +21,7 @@ from twinspire.cli.options import (
     resolve_day,
 )
 from twinspire.runs import run_leases, runner
-from twinspire.runs.refresh import catch_up
-from twinspire.runs.refresh import refresh as refresh_catalogue
+from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
@@ -104,34 +103,21 @@ def refresh(
     users count events up to the day, as far as they are there. The gate judges the index and how
     much of the catalogue changed; exit 4 when refused.
     """
-    with json_on_error("refresh") as told:
-        told["day"] = date
-        print_json(
-            refresh_catalogue(
-                open_pipeline(pipeline),
-                parse_date(date),
-                force=force,
-                promote=promote,
-                version=version,
-            )
-        )
+    with json_on_error("refresh") as known:
+        known["day"] = date
+        day_run = DayRun(open_pipeline(pipeline), parse_date(date))
+        print_json(runner.refresh(day_run, force=force, promote=promote, version=version))
 
 
-def _stage(name: str, file: str, date: str, **options: Any) -> None:
-    if name != "features":  # where TensorFlow Transform needs it
-        never_import("pandas")  # Arrow, Beam and Matplotlib would load it
-    with json_on_error(name) as told:
-        told["day"] = date
-        print_json(_run_stage(open_pipeline(file), parse_date(date), name, **options))
-
-
-def _run_stage(pipeline: Pipeline, day: date, name: str, **options: Any) -> dict[str, Any]:
-    """Runs a stage; a version that only its older catalogue keeps from going live gets the live
-    one's.
-    """
-    told = runner.run_stage(pipeline, day, name, **options)
-    caught_up = name == "publish" and options["promote"] == "auto" and not told["live"]
-    return told | (catch_up(pipeline, told["version"]) if caught_up else {})
+def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) -> None:
+    # Arrow, Beam and Matplotlib would load it for nothing. Not so in `run`, where all stages are one
+    # process.
+    if not STAGES[name].needs_pandas:
+        never_import("pandas")
+    with json_on_error(name) as known:
+        known["day"] = date  # as typed: it may turn out to be no date
+        day_run = DayRun(open_pipeline(file), parse_date(date), lease=run)
+        print_json(runner.run_stage(day_run, name, **options))
 
 
 def run(
@@ -161,8 +147,9 @@ def run(
     ]
     console.print(_outcome_table(outcomes))
     print_json({"pipeline": p.name, "days": outcomes})
+    ends = {of_day["outcome"] for of_day in outcomes}
     for outcome, error in (("refused", GateRefused), ("late", TryAgain)):
-        if any(o["outcome"] == outcome for o in outcomes):
+        if outcome in ends:
             raise typer.Exit(error.exit_code)
 
 
@@ -171,57 +158,58 @@ def _range(pipeline: Pipeline, day: str | None, first: str | None, last: str | N
         raise UsageError("Give --date, or both --from and --to.")
     if not first:
         return [resolve_day(pipeline, day, None)]
-    start, end = parse_date(first), parse_date(last or first)
+    start = parse_date(first)
+    end = parse_date(last or first)
     if end < start:
         raise UsageError(f"--from is at or before --to, found {start} and {end}.")
     return [start + timedelta(days=n) for n in range((end - start).days + 1)]
 
 
 def _run_day(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
-    with run_leases.own_run(pipeline, day) as name:
-        return _run_stages(pipeline, day, run=name, **options)
+    # Its own process holds the lease: when that is killed, later days find out.
+    with run_leases.own_run(pipeline, day) as lease:
+        return _run_stages(DayRun(pipeline, day, lease), **options)
 
 
-def _run_stages(pipeline: Pipeline, day: date, **options: Any) -> dict[str, Any]:
+def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
+    """Runs all stages of a day: its outcome, and the seconds that each took."""
     seconds: dict[str, float] = {}
-    last: dict[str, Any] = {}
-    for name in STAGES:
+    result: dict[str, Any] = {}
+    for name, stage in STAGES.items():
         try:
-            last = _run_stage(pipeline, day, name, **options)
+            result = runner.run_stage(run, name, **options)
         except KeyboardInterrupt:
             console.print(
-                f"Interrupted in {name} of {day}. What is done is kept: the same command goes on"
-                " from there."
+                f"Interrupted in {name} of {run.day}. What is done is kept: the same command goes"
+                " on from there."
             )
             raise
-        except (TryAgain, NothingToDo, GateRefused) as e:
-            if isinstance(e, TryAgain) and name != "features":
+        except (TryAgain, NothingToDo, GateRefused) as error:
+            # Logs that are not there yet hold up their day alone; an earlier day, all days after it
+            if isinstance(error, TryAgain) and not stage.reads_source:
                 raise
-            reason = format_message(e)
-            outcome, colour = _ENDS[type(e)]
+            reason = format_message(error)
+            outcome, colour = _ENDS[type(error)]
             console.print(f"[{colour}]{outcome}[/] {reason}", highlight=False)
-            return {"day": str(day), "outcome": outcome, "reason": reason, "seconds": seconds}
-        seconds[name] = last["seconds"]
+            return {"day": str(run.day), "outcome": outcome, "reason": reason, "seconds": seconds}
+        seconds[name] = result["seconds"]
         console.print(
-            f"[bold]{day}[/] {name} [green]{last['status']}[/] in {last['seconds']} s",
+            f"[bold]{run.day}[/] {name} [green]{result['status']}[/] in {result['seconds']} s",
             highlight=False,
         )
-    for note in last.get("notes", []):
-        console.print(f"{day} gate: {note}", highlight=False)
-    return {"day": str(day), "outcome": "published", "seconds": seconds, **_headline(last)}
-
-
-def _headline(summary: dict[str, Any]) -> dict[str, Any]:
-    return {key: summary.get(key) for key in ("version", "live", "parent")}
+    for warning in result.get("notes", []):
+        console.print(f"{run.day} gate: {warning}", highlight=False)
+    headline = {key: result.get(key) for key in ("version", "live", "parent")}
+    return {"day": str(run.day), "outcome": "published", "seconds": seconds, **headline}
 
 
 def _outcome_table(outcomes: list[dict[str, Any]]) -> Table:
     table = Table("outcome", "version or day", *STAGES, caption="seconds by stage")
     table.columns[1].no_wrap = True
-    for o in outcomes:
-        times = [str(o["seconds"].get(name, "")) for name in STAGES]
-        outcome = (
-            "live" if o.get("live") else "not live" if o["outcome"] == "published" else o["outcome"]
-        )
-        table.add_row(outcome, o.get("version") or o["day"], *times)
+    for of_day in outcomes:
+        outcome = of_day["outcome"]
+        if outcome == "published":
+            outcome = "live" if of_day["live"] else "not live"
+        times = [str(of_day["seconds"].get(name, "")) for name in STAGES]
+        table.add_row(outcome, of_day.get("version") or of_day["day"], *times)
     return table

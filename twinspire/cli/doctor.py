@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from rich.table import Table
 
-from twinspire.runs.lineage import unread
+from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
@@ -104,10 +104,12 @@ class Report:
         )
         for heading in ("", "what", "found", "what to do"):
             table.add_column(heading, overflow="fold")
-        for before, check in zip((None, *self.checks), self.checks, strict=False):
-            if before and before.group != check.group:
+        group: str | None = None
+        for check in self.checks:
+            if group and check.group != group:
                 table.add_section()
                 table.add_row()
+            group = check.group
             table.add_row(MARKS[check.state], check.name, check.found, check.remedy)
         return table
 
@@ -119,28 +121,23 @@ def examine(pipeline: Pipeline | None = None) -> Report:
     checks = [*_system(), *_versions(), *imports]
     if pipeline is not None:
         checks += [_source(name, place) for name, place in _sources(pipeline)]
-        checks += [check for day in attempts.days(pipeline) if (check := _late(pipeline, day))]
-        checks += [
-            _writable("work_root", pipeline.pipeline.work_root),
-            _writable("registry", pipeline.registry.root),
-        ]
+        for day in attempts.days(pipeline):
+            checks += _late_events(pipeline, day)
+        checks.append(_writable("work_root", pipeline.pipeline.work_root))
+        checks.append(_writable("registry", pipeline.registry.root))
     return Report(tuple(checks))
 
 
 def _system() -> Iterator[Check]:
-    version = platform.python_version()
-    fits = (3, 11) <= sys.version_info < (3, 13)
-    remedy = "" if fits else "Use Python 3.11 or 3.12: TensorFlow Transform has no others."
-    yield Check(
-        "system", "python", "ok" if fits else "failure", f"{version} at {sys.executable}", remedy
-    )
+    found = f"{platform.python_version()} at {sys.executable}"
+    if (3, 11) <= sys.version_info < (3, 13):
+        yield Check("system", "python", "ok", found)
+    else:
+        remedy = "Use Python 3.11 or 3.12: TensorFlow Transform has no others."
+        yield Check("system", "python", "failure", found, remedy)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    yield Check(
-        "system",
-        "machine",
-        "ok",
-        f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}",
-    )
+    machine = f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.platform(terse=True)}"
+    yield Check("system", "machine", "ok", machine)
     yield _bytecode()
 
 
@@ -153,86 +150,74 @@ def _bytecode() -> Check:
     remedy = f"{sys.executable} -m compileall -q {Path(spec.origin).parents[1]}"
     if sys.dont_write_bytecode:
         remedy = f"unset PYTHONDONTWRITEBYTECODE, then: {remedy}"
-    return Check(
-        "system",
-        "bytecode",
-        "warning",
-        "not compiled: every stage starts several times slower",
-        remedy,
-    )
+    found = "not compiled: every stage starts several times slower"
+    return Check("system", "bytecode", "warning", found, remedy)
 
 
 def _versions() -> Iterator[Check]:
-    wanted: dict[str, list[Requirement]] = {}
+    """The libraries that the installed package declares; those for its own tests are left out."""
     try:
         declared = metadata.requires("twinspire") or ()
     except metadata.PackageNotFoundError:
-        yield Check(
-            "version", "twinspire", "warning", "run from its folder, not installed", "make setup"
-        )
+        found = "run from its folder, not installed"
+        yield Check("version", "twinspire", "warning", found, "make setup")
         return
+    wanted: dict[str, list[Requirement]] = {}
     for text in declared:
         requirement = Requirement(text)
         wanted.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     for name, requirements in wanted.items():
-        extra = (
-            str(requirements[0].marker).rpartition("==")[2].strip(" \"'")
-            if requirements[0].marker
-            else ""
-        )
-        if extra in ("dev", "docs", "test"):
-            continue
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            remedy = f"pip install 'twinspire[{extra}]'" if extra else "make setup"
-            yield Check("version", name, "absent" if extra else "failure", "not installed", remedy)
-            continue
-        unfit = [
-            str(r.specifier)
-            for r in requirements
-            if not r.specifier.contains(found, prereleases=True)
-        ]
-        remedy = f"needs {', '.join(unfit)}: make setup" if unfit else ""
-        yield Check("version", name, "failure" if unfit else "ok", found, remedy)
+        extra = _extra(requirements[0])
+        if extra not in ("dev", "test"):
+            yield _version(name, requirements, extra)
+
+
+def _extra(requirement: Requirement) -> str:
+    """The extra of setup.py that a library is for, as in the marker `extra == "train"`; empty for
+    none.
+    """
+    if requirement.marker is None:
+        return ""
+    return str(requirement.marker).rpartition("==")[2].strip(" \"'")
+
+
+def _version(name: str, requirements: Sequence[Requirement], extra: str) -> Check:
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        if extra:
+            remedy = f"pip install 'twinspire[{extra}]'"
+            return Check("version", name, "absent", "not installed", remedy)
+        return Check("version", name, "failure", "not installed", "make setup")
+    specifiers = [requirement.specifier for requirement in requirements]
+    unfit = [str(one) for one in specifiers if not one.contains(found, prereleases=True)]
+    if unfit:
+        return Check("version", name, "failure", found, f"needs {', '.join(unfit)}: make setup")
+    return Check("version", name, "ok", found)
 
 
 def _imports(extra: str) -> Check:
-    lacking = [name for name in IMPORTS[extra] if find_spec(name.partition(".")[0]) is None]
+    names = IMPORTS[extra]
+    lacking = [name for name in names if find_spec(name.partition(".")[0]) is None]
     if lacking:
-        return Check(
-            "import",
-            extra,
-            "absent",
-            f"no {', '.join(lacking)}",
-            f"pip install 'twinspire[{extra}]'",
-        )
-    code = "; ".join(f"import {name}" for name in IMPORTS[extra])
+        remedy = f"pip install 'twinspire[{extra}]'"
+        return Check("import", extra, "absent", f"no {', '.join(lacking)}", remedy)
+    code = "; ".join(f"import {name}" for name in names)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twinspire-doctor-") as home:
-        env = {
-            **os.environ,
-            "AIRFLOW_HOME": os.environ.get("AIRFLOW_HOME", home),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
+        # Airflow would write its configuration into the user's home.
+        airflow_home = os.environ.get("AIRFLOW_HOME", home)
+        env = {**os.environ, "AIRFLOW_HOME": airflow_home, "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
         )
     if done.returncode == 0:
-        return Check(
-            "import",
-            extra,
-            "ok",
-            f"{', '.join(IMPORTS[extra])} in {time.monotonic() - started:.1f} s",
-        )
-    last = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[-1]
-    return Check(
-        "import",
-        extra,
-        "failure",
-        last[:300],
-        "make setup, or install the versions of requirements.lock",
-    )
+        found = f"{', '.join(names)} in {time.monotonic() - started:.1f} s"
+        return Check("import", extra, "ok", found)
+    lines = done.stderr.strip().splitlines()
+    last = lines[-1] if lines else f"ended by signal {-done.returncode}"
+    remedy = "make setup, or install the versions of requirements.lock"
+    return Check("import", extra, "failure", last[:300], remedy)
 
 
 def _sources(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
@@ -245,32 +230,34 @@ def _sources(pipeline: Pipeline) -> Iterator[tuple[str, str]]:
 def _source(name: str, template: str) -> Check:
     home, _, rest = template.partition("{date}")
     folder, _, prefix = home.rpartition("/")
+    suffix = rest.split("/")[0]
     try:
-        found = storage.list_names(folder or ".")
-    except Exception as e:  # any store, any reason: this is what a doctor tells
-        return Check(
-            "store", name, "failure", f"{folder}: {e}", "Check the path, and the rights to read it."
-        )
-    cut = [
-        n.removeprefix(prefix).removesuffix(rest.split("/")[0])
-        for n in found
-        if n.startswith(prefix)
+        entries = storage.list_names(folder or ".")
+    except Exception as error:  # any store, any reason: this is what a doctor tells
+        remedy = "Check the path, and the rights to read it."
+        return Check("store", name, "failure", f"{folder}: {error}", remedy)
+    dates = [
+        entry.removeprefix(prefix).removesuffix(suffix)
+        for entry in entries
+        if entry.startswith(prefix)
     ]
-    days = [n for n in cut if _is_day(n)]
+    days = [text for text in dates if _is_day(text)]
     if not days:
         remedy = "Lay the logs out there: twinspire partition --help"
         return Check("store", name, "warning", f"no days at {template}", remedy)
     return Check("store", name, "ok", f"{len(days)} days, {days[0]} to {days[-1]}, at {template}")
 
 
-def _late(pipeline: Pipeline, day: date) -> Check | None:
+def _late_events(pipeline: Pipeline, day: date) -> Iterator[Check]:
     try:
-        events = unread(pipeline, day)
-    except TwinspireError as e:
-        return Check("day", str(day), "failure", str(e), "Mend the logs.")
-    found = f"{events:,} late events, others than the day was run with"
-    remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --force")
-    return Check("day", str(day), "warning", found, remedy) if events else None
+        events = unread_events(pipeline, day)
+    except TwinspireError as error:
+        yield Check("day", str(day), "failure", str(error), "Mend the logs.")
+        return
+    if events:
+        found = f"{events:,} late events, others than the day was run with"
+        remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --force")
+        yield Check("day", str(day), "warning", found, remedy)
 
 
 def _is_day(text: str) -> bool:
@@ -284,28 +271,27 @@ def _writable(name: str, root: str) -> Check:
     """Tries what a commit needs: a file can be created, and created only once. Leaves nothing
     behind.
     """
-    made = (
-        []
-        if storage.is_remote(root)
-        else [p for p in (Path(root), *Path(root).parents) if not p.exists()]
-    )
+    created = _missing_folders(root)
     probe = storage.join(root, f".tmp-doctor-{secrets.token_hex(4)}")
     try:
         first = storage.put_if_absent(storage.join(probe, "probe"), b"1")
         second = storage.put_if_absent(storage.join(probe, "probe"), b"2")
         if not first or second:
             raise UsageError("a file could be created twice: this store cannot hold a registry")
-    except Exception as e:  # any store, any reason: this is what a doctor tells
-        return Check(
-            "store",
-            name,
-            "failure",
-            f"{root}: {e}",
-            "Check the path, and the rights to write and link there.",
-        )
+    except Exception as error:  # any store, any reason: this is what a doctor tells
+        remedy = "Check the path, and the rights to write and link there."
+        return Check("store", name, "failure", f"{root}: {error}", remedy)
     finally:
         storage.delete_tree(probe)
-        for folder in made:
+        for folder in created:
+            # Not where somebody else has written meanwhile
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
     return Check("store", name, "ok", f"{root} can be written, and a file created only once")
+
+
+def _missing_folders(root: str) -> list[Path]:
+    """The folders that writing below a place creates, the innermost first."""
+    if storage.is_remote(root):
+        return []
+    return [folder for folder in (Path(root), *Path(root).parents) if not folder.exists()]

@@ -61,7 +61,8 @@ def evaluate(
     holds all that was measured, slices included. With a filter, lists and truth are of the items
     that pass; users who took no such item do not count.
     """
-    p, filters = open_pipeline(pipeline), {"allow": by_attribute(allow), "deny": by_attribute(deny)}
+    p = open_pipeline(pipeline)
+    filters = {"allow": by_attribute(allow), "deny": by_attribute(deny)}
     if (recs is None) == (queries is None):
         raise UsageError(
             "Give --queries to score a version, or --recs to score a file of recommendations; one"
@@ -71,37 +72,31 @@ def evaluate(
         raise UsageError(
             "A version's lists are filtered; a file of recommendations is scored as it is."
         )
-    ks, resamples = tuple(k or p.evaluation.ks), p.evaluation.resamples
+    ks = tuple(k or p.evaluation.ks)
     if queries is None:
         from model import score_lists
 
-        what, name, measured = (
-            "recs",
-            recs,
-            {"file": score_lists.score_file(recs, truth, ks, corpus, resamples=resamples)},
-        )
+        scored = {"recs": recs}
+        resamples = p.evaluation.resamples
+        file = score_lists.score_file(recs, truth, ks, corpus, resamples=resamples)
+        measured = {"file": file}
     else:
-        what, (name, measured) = "version", _score_version(p, version, queries, truth, ks, filters)
+        name, measured = _score_version(p, version, queries, truth, ks, filters)
+        scored = {"version": name}
     lists = {title: Measures.model_validate(one) for title, one in measured.items()}
-    for table in score_tables(lists, ks, str(name), slices=slices):
+    [title] = scored.values()
+    for table in score_tables(lists, ks, str(title), slices=slices):
         console.print(table)
     if TWO_TOWER in lists and lists[TWO_TOWER].left_out is not None:
         console.print(_filtered(lists[TWO_TOWER]), highlight=False)
     if slices and not any(one.slices for one in lists.values()):
-        why = (
-            "evaluation.slices is empty"
-            if recs is None
-            else "a file of recommendations does not tell users' pasts"
-        )
+        why = "a file of recommendations does not tell users' pasts"
+        if recs is None:
+            why = "evaluation.slices is empty"
         console.print(f"No slices: {why}.")
     if as_json:
-        print_json(
-            {
-                what: name,
-                **{key: value for key, value in filters.items() if value},
-                "measures": measured,
-            }
-        )
+        given = {key: value for key, value in filters.items() if value}
+        print_json({**scored, **given, "measures": measured})
 
 
 def _filtered(measures: Measures) -> str:
@@ -129,30 +124,34 @@ def _score_version(
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion.fuse import Fusion
 
-    asked, taken = read_table(queries), read_table(truth)
+    requests = read_table(queries)
+    taken = read_table(truth)
     registry = Registry(pipeline.registry.root, pipeline.name)
     home = registry.open(version, whole=False)
-    items, vectors = (read_table(str(home / name)) for name in (publish.ITEMS, publish.VECTORS))
+    items = read_table(str(home / publish.ITEMS))
     attributes = Attributes(items.combine_chunks(), home.name)
     selected = select(pipeline.corpus.attributes, attributes, **filters)
-    for note in selected.notes if selected else ():
-        console.print(note, style="yellow", highlight=False)
+    if selected:
+        for warning in selected.notes:
+            console.print(warning, style="yellow", highlight=False)
+    # Versions of old releases may lack these.
+    together = home / publish.CO_OCCURRENCE
+    fusion = home / FusionFile.FILE
     with console.status("encoding the queries"):
         with suppress_native_stderr():  # TensorFlow greets at length
             from model.evaluation.tower_lists import load
 
             embed = load(home / QUERY_TOWER)
-        together, mix = home / publish.CO_OCCURRENCE, home / FusionFile.FILE
         measured = score_lists.score_version(
             embed,
             items,
-            vectors,
-            asked,
+            read_table(str(home / publish.VECTORS)),
+            requests,
             taken,
             pipeline,
             ks,
             together=read_table(str(together)) if together.exists() else None,
-            mix=Fusion.parse(mix.read_bytes()) if mix.exists() else None,
+            mix=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
             passing=selected.passing if selected else None,
         )
     return home.name, measured

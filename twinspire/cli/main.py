@@ -26,7 +26,9 @@ PANELS = {
     "Start": (prepare.doctor, prepare.init, prepare.partition, prepare.validate),
     "Every day": (
         daily.run,
-        scheduling.day,
+        scheduling.which_day,
+        scheduling.open_day,
+        scheduling.await_turn,
         daily.features,
         daily.train,
         daily.embed,
@@ -34,6 +36,7 @@ PANELS = {
         daily.publish,
         daily.refresh,
         scheduling.summary,
+        scheduling.close_day,
     ),
     "Read": (ask.recommend, ask.similar, ask.serve, evaluation.evaluate),
     "Versions": (
@@ -63,9 +66,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# Each command imports what it needs when it is called: `--help` is there at once.
 for panel, functions in PANELS.items():
     for function in functions:
         app.command(rich_help_panel=panel)(function)
+app.command(hidden=True)(scheduling.day)
 
 
 @app.callback(invoke_without_command=True)

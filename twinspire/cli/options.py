@@ -105,10 +105,10 @@ def _no_such_pipeline(name: str, folder: Path) -> str:
             f"{rule}: there are no pipeline files. Go to the folder above `pipelines/`, or give the"
             " path of a file."
         )
-    near = get_close_matches(name, known, 1)
-    return with_full_stop(
-        f"{rule}. There are: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
-    )
+    text = f"{rule}. There are: {', '.join(known)}"
+    if near := get_close_matches(name, known, 1):
+        text += f"; did you mean {near[0]!r}?"
+    return with_full_stop(text)
 
 
 def parse_date(text: str) -> date:
@@ -168,19 +168,22 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def json_on_error(stage: str) -> Iterator[dict[str, Any]]:
-    """A stage's standard output ends with a JSON line whatever happens; what is put into the
-    dictionary is added.
+    """A command's standard output ends with a JSON line, also when it fails.
+
+    Args:
+      stage: name of the stage or command.
+
+    Yields:
+      What the line holds if it fails, for the command to add to.
     """
-    told: dict[str, Any] = {"stage": stage}
+    known: dict[str, Any] = {"stage": stage}
     try:
-        yield told
-    except TwinspireError as e:
-        print_json(
-            {
-                **told,
-                "status": type(e).__name__,
-                "exit_code": e.exit_code,
-                "reason": format_message(e),
-            }
-        )
+        yield known
+    except TwinspireError as error:
+        known |= {
+            "status": type(error).__name__,
+            "exit_code": error.exit_code,
+            "reason": format_message(error),
+        }
+        print_json(known)
         raise

@@ -4,7 +4,7 @@ them.
 
 import tempfile
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +21,7 @@ from twinspire.cli.options import (
     open_pipeline,
     parse_date,
     print_json,
+    resolve_day,
 )
 from twinspire_core.errors import BadData, UsageError
 
@@ -35,7 +36,10 @@ def doctor(
 ) -> None:
     """Show versions, what each stage can import, and whether the stores can be reached."""
     report = diagnosis.examine(open_pipeline(pipeline) if pipeline else None)
-    print_json(report.as_dict()) if as_json else out.print(report.as_table())
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        out.print(report.as_table())
     if not report.healthy:
         raise typer.Exit(1)
 
@@ -97,17 +101,20 @@ def partition(
     from beam_jobs.partitioning.calendar_days import Layout
     from twinspire_core.records.csv_lines import CsvOptions
 
-    pairs = [pair.partition("=") for pair in rename or []]
-    if bad := [old for old, sign, new in pairs if not (sign and new)]:
-        raise UsageError(f"--rename is written OLD=NEW, found {bad[0]!r}.")
+    renamed: dict[str, str] = {}
+    for pair in rename or []:
+        old, _, new = pair.partition("=")
+        if not new:
+            raise UsageError(f"--rename is written OLD=NEW, found {old!r}.")
+        renamed[old] = new
     layout = Layout(
         time=time,
         time_unit=time_unit,
         time_zone=time_zone,
-        snapshot=parse_date(snapshot) if snapshot else None,
-        first=parse_date(first) if first else None,
-        last=parse_date(last) if last else None,
-        rename={old: new for old, _, new in pairs},
+        snapshot=_optional_date(snapshot),
+        first=_optional_date(first),
+        last=_optional_date(last),
+        rename=renamed,
         format=file_format,
         csv=CsvOptions(
             delimiter=delimiter, columns=columns.split(",") if columns else (), encoding=encoding
@@ -128,6 +135,10 @@ def partition(
     if summary.warning:
         console.print(f"Warning: {summary.warning}", markup=False, highlight=False, soft_wrap=True)
     print_json(asdict(summary))
+
+
+def _optional_date(text: str | None) -> date | None:
+    return parse_date(text) if text else None
 
 
 def init(
@@ -163,7 +174,7 @@ def init(
 
 def validate(
     pipeline: PipelineFile,
-    date: Annotated[
+    of_day: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="A day; yesterday by default.")
     ] = None,
     as_json: AsJson = False,
@@ -174,16 +185,17 @@ def validate(
     from beam_jobs.scaffold import validate as checks
 
     p = open_pipeline(pipeline)
-    day = parse_date(date) if date else datetime.now(p.zone).date() - timedelta(days=1)
+    day = resolve_day(p, of_day, None)
     with tempfile.TemporaryDirectory(prefix="twinspire-validate-") as scratch:
         findings = checks.validate(p, day, Path(scratch))
-    bad = [f for f in findings if not f.ok]
+    bad = [finding for finding in findings if not finding.ok]
     if as_json:
-        print_json([{slot: getattr(f, slot) for slot in f.__slots__} for f in findings])
+        print_json([{slot: getattr(one, slot) for slot in one.__slots__} for one in findings])
     else:
         table = Table("", "table", "column", "used as", "found", title=f"{pipeline} against {day}")
-        for f in findings:
-            table.add_row("[green]✓[/]" if f.ok else "[red]✗[/]", f.table, f.column, f.use, f.found)
+        for one in findings:
+            mark = "[green]✓[/]" if one.ok else "[red]✗[/]"
+            table.add_row(mark, one.table, one.column, one.use, one.found)
         out.print(table)
     if bad:
         raise BadData(

@@ -20,88 +20,170 @@ from twinspire.cli.options import (
     resolve_day,
 )
 from twinspire.runs import day_order, run_leases, runner
-from twinspire.runs.lineage import lineage
+from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
+
+DayOption = Annotated[
+    str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")
+]
+Instant = Annotated[
+    str | None,
+    typer.Option(
+        "--instant",
+        metavar="ISO",
+        help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day.",
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="Wait so long while one earlier day is left.",
+    ),
+]
+
+
+def which_day(pipeline: PipelineFile, date: DayOption = None, instant: Instant = None) -> None:
+    """Tell which day a run is about. Opens nothing."""
+    with json_on_error("which-day") as known:
+        p = open_pipeline(pipeline)
+        chosen = _choose_day(p, date, instant, known)
+        _print_state(p, chosen)
+
+
+def open_day(
+    pipeline: PipelineFile, date: DayOption = None, instant: Instant = None, run: Run = None
+) -> None:
+    """Check that the day's logs are there and plausible; with --run, open the day, so that later
+    ones wait for it.
+
+    Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
+    """
+    with json_on_error("open-day") as known:
+        p = open_pipeline(pipeline)
+        chosen = _choose_day(p, date, instant, known)
+        _open(p, chosen, run)
+
+
+def await_turn(
+    pipeline: PipelineFile,
+    date: DayOption = None,
+    instant: Instant = None,
+    wait: Wait = 0,
+    run: Run = None,
+) -> None:
+    """Tell whether all earlier days have ended.
+
+    Exit codes: 75 not yet, 2 they have not for all of train.wait.
+    """
+    with json_on_error("await-turn") as known:
+        p = open_pipeline(pipeline)
+        chosen = _choose_day(p, date, instant, known)
+        _await(p, chosen, run, wait)
+
+
+def close_day(
+    pipeline: PipelineFile, date: DayOption = None, instant: Instant = None, run: Run = None
+) -> None:
+    """End what is open of the day, so that later days go on.
+
+    With --run only the run of this name is ended; without a day, whatever day it is of.
+    """
+    with json_on_error("close-day") as known:
+        p = open_pipeline(pipeline)
+        if run and not (date or instant):
+            _close_run(p, run)
+        else:
+            _close(p, _choose_day(p, date, instant, known), run)
 
 
 def day(
     pipeline: PipelineFile,
-    date: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="The day; yesterday by default.")
-    ] = None,
-    instant: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ISO", help="A moment, as 2017-10-16T03:00:00+00:00, that lies in the day."
-        ),
-    ] = None,
-    turn: Annotated[
-        bool,
-        typer.Option(
-            help="Only tell whether all earlier days have ended: 0; 75 not yet; 2 after train.wait."
-        ),
-    ] = False,
-    wait: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            help="With --turn: wait so long while one earlier day is left.",
-        ),
-    ] = 0,
-    close: Annotated[
-        bool,
-        typer.Option(
-            help=(
-                "End what is open of the day, or only --run (on any day), so that later days go on."
-            )
-        ),
-    ] = False,
+    date: DayOption = None,
+    instant: Instant = None,
+    turn: Annotated[bool, typer.Option(help="Now `twinspire await-turn`.")] = False,
+    wait: Wait = 0,
+    close: Annotated[bool, typer.Option(help="Now `twinspire close-day`.")] = False,
     check: Annotated[
-        bool,
-        typer.Option(
-            "--check/--no-check", help="Without: only tell which day it is; open nothing."
-        ),
+        bool, typer.Option("--check/--no-check", help="Without: now `twinspire which-day`.")
     ] = True,
     run: Run = None,
 ) -> None:
-    """Resolve the day of a run, check that its logs are there, and open it.
-
-    Exit codes: 75 the logs are late, 99 the day is empty, 3 the day is suspiciously small.
+    """Do what `open-day`, `await-turn`, `close-day` and `which-day` do: their old name, for one
+    release.
     """
-    with json_on_error("day") as told:
+    with json_on_error("day") as known:
         p = open_pipeline(pipeline)
         if close and run and not (date or instant):
-            print_json({"closed": run_leases.end_runs(p, attempts.days(p), run)})
+            _close_run(p, run)
             return
-        chosen = resolve_day(p, date, instant)
-        told["day"], found = str(chosen), dict[str, Any]()
+        chosen = _choose_day(p, date, instant, known)
         if close:
-            found["closed"] = run_leases.end_runs(p, [chosen], run)
+            _close(p, chosen, run)
         elif turn:
-            day_order.ask_turn(p, chosen, run, timedelta(seconds=wait))
+            _await(p, chosen, run, wait)
         elif check:
-            found["input"] = runner.check_source(p, chosen, run)
-        print_json({"day": str(chosen), "state": run_leases.state(p, chosen), **found})
+            _open(p, chosen, run)
+        else:
+            _print_state(p, chosen)
+
+
+def _choose_day(
+    pipeline: Pipeline, day: str | None, instant: str | None, known: dict[str, Any]
+) -> date:
+    """The day that is meant; what the command's last line says if it fails from now on names it."""
+    chosen = resolve_day(pipeline, day, instant)
+    known["day"] = str(chosen)
+    return chosen
+
+
+def _open(pipeline: Pipeline, day: date, run: str | None) -> None:
+    checked = runner.check_source(DayRun(pipeline, day, lease=run))
+    _print_state(pipeline, day, input=checked)
+
+
+def _await(pipeline: Pipeline, day: date, run: str | None, wait: float) -> None:
+    day_order.ask_turn(pipeline, day, run, timedelta(seconds=wait))
+    _print_state(pipeline, day)
+
+
+def _close(pipeline: Pipeline, day: date, run: str | None) -> None:
+    closed = run_leases.end_runs(pipeline, [day], run)
+    _print_state(pipeline, day, closed=closed)
+
+
+def _close_run(pipeline: Pipeline, run: str) -> None:
+    print_json({"closed": run_leases.end_runs(pipeline, attempts.days(pipeline), run)})
+
+
+def _print_state(pipeline: Pipeline, day: date, **more: Any) -> None:
+    print_json({"day": str(day), "state": run_leases.state(pipeline, day), **more})
 
 
 def summary(pipeline: PipelineFile, date: Date) -> None:
     """Tell how a day ended: its version, its figures beside the baselines', what it cost."""
-    p, chosen = open_pipeline(pipeline), parse_date(date)
+    p = open_pipeline(pipeline)
+    chosen = parse_date(date)
     newest = {name: attempts.latest(p, chosen, name) for name in (*STAGES, REFRESH.name)}
-    done = {name: attempt.summary for name, attempt in newest.items() if attempt}
-    state = run_leases.state(p, chosen)
-    told = {"day": str(chosen), "state": state, "stages": done, **_inheritance(p, chosen)}
-    if state == "skipped":
-        told["reason"] = _why_skipped(p, chosen)
+    result: dict[str, Any] = {
+        "day": str(chosen),
+        "state": run_leases.state(p, chosen),
+        "stages": {name: attempt.summary for name, attempt in newest.items() if attempt},
+        **_inheritance(p, chosen),
+    }
+    if result["state"] == run_leases.SKIPPED:
+        result["reason"] = _why_skipped(p, chosen)
     if train := newest["train"]:
         console.print(quality_table(DayMetrics.read(train.uri), p.evaluation.ks))
-    print_json(told)
+    print_json(result)
 
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:
@@ -109,35 +191,40 @@ def _why_skipped(pipeline: Pipeline, day: date) -> str:
 
     try:
         day_files.check(pipeline, day)
-    except NothingToDo as e:
-        return str(e)
+    except NothingToDo as error:
+        return str(error)
     return "The day had no logs when it was run; now it has: run it again."
 
 
 def _inheritance(pipeline: Pipeline, day: date) -> dict[str, list[dict[str, str]]]:
     """What JSON holds of the day's line of parents; people are told what it means."""
-    found = lineage(pipeline, day)
-    again = {"command": found.later.told("PIPELINE")["command"]}
-    told = {
-        "gaps": [gap.told("PIPELINE") for gap in found.gaps],
-        "not_inherited": [gap.told("PIPELINE") | again for gap in found.filled],
-        "not_inherited_by": [gap.told("PIPELINE") for gap in found.heirs],
-    }
-    meaning = {
-        "gaps": (
+    found = DayRun(pipeline, day).lineage()
+    train_on = found.later.told("PIPELINE")["command"]
+    return {
+        "gaps": _explain(
+            found.gaps,
             f"there are logs and no accepted version, so {day} did not learn from them. To fill"
-            " the gap"
+            " the gap",
         ),
-        "not_inherited": (
-            f"filled in after {day} had run, which did not learn from them. To train on from them"
+        "not_inherited": _explain(
+            found.filled,
+            f"filled in after {day} had run, which did not learn from them. To train on from them",
+            train_on,
         ),
-        "not_inherited_by": (
-            f"run before {day} was filled in, and did not learn from it. To train on from it"
+        "not_inherited_by": _explain(
+            found.descendants,
+            f"run before {day} was filled in, and did not learn from it. To train on from it",
         ),
     }
-    for name, gaps in told.items():
-        for gap in gaps:
-            gap["command"] = format_message(gap["command"])
-            line = f"{gap['from']} to {gap['to']}: {meaning[name]}: {gap['command']}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return told
+
+
+def _explain(gaps: list[Gap], meaning: str, command: str | None = None) -> list[dict[str, str]]:
+    """Tells people of gaps, and what to type: a command, or the one that runs the gap's days."""
+    described: list[dict[str, str]] = []
+    for gap in gaps:
+        of_gap = gap.told("PIPELINE")
+        of_gap["command"] = format_message(command or of_gap["command"])
+        line = f"{of_gap['from']} to {of_gap['to']}: {meaning}: {of_gap['command']}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        described.append(of_gap)
+    return described

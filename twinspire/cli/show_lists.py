@@ -19,8 +19,10 @@ from twinspire_core.config.pipeline import Pipeline
 
 out = Console()
 _SHOWN = 10  # items of a history
-# Rows of a table, a millisecond each; a longer list is lines of values with tabs between
 _DRAWN = 500
+"""The most rows of a table, which take a millisecond each; a longer list is lines of values with
+tabs between them.
+"""
 
 
 def recommend_user(
@@ -29,7 +31,7 @@ def recommend_user(
     k: int = 10,
     version: str | None = None,
     as_json: bool = False,
-    **asked: Unpack[Asked],
+    **options: Unpack[Asked],
 ) -> None:
     """Prints a user's history and the items recommended to them.
 
@@ -39,20 +41,26 @@ def recommend_user(
     opened = Version.open(pipeline, version)
     if opened.users is None:
         raise user_error(pipeline, opened.id, user)
-    found = user_result(opened, user, k, **asked)
+    result = user_result(opened, user, k, **options)
     if as_json:
-        _print_json(found)
+        _print_json(result)
         return
-    history, title = (
-        found["history"],
-        f"For {user}" + ("" if found["known"] else ", who is unknown") + f", by {opened.id}",
-    )
-    if not history:
+    who = user if result["known"] else f"{user}, who is unknown"
+    title = f"For {who}, by {opened.id}"
+    history = result["history"]
+    if history:
+        _print_list(result["items"], title, _history_table(user, history))
+    else:
         out.print(f"{user} has no history in version {opened.id}.", highlight=False)
-    shown = f"the newest {_SHOWN} of {len(history)}" if len(history) > _SHOWN else "newest first"
-    tables = [_table(history[:_SHOWN], f"History of {user}, {shown}")] if history else []
-    _print_list(found["items"], title, *tables)
-    _print_notes(found)
+        _print_list(result["items"], title)
+    _print_warnings(result["notes"])
+
+
+def _history_table(user: str, history: list[dict[str, Any]]) -> RenderableType:
+    shown = "newest first"
+    if len(history) > _SHOWN:
+        shown = f"the newest {_SHOWN} of {len(history)}"
+    return _table(history[:_SHOWN], f"History of {user}, {shown}")
 
 
 def recommend_file(
@@ -62,38 +70,33 @@ def recommend_file(
     k: int = 100,
     version: str | None = None,
     as_json: bool = False,
-    **asked: Unpack[Asked],
+    **options: Unpack[Asked],
 ) -> None:
     """Answers a file of requests and prints how it went: to standard error if the lists go to
     standard output.
     """
     opened = Version.open(pipeline, version)
-    done = recommend_lines(opened, queries, out_file, k, **asked)
-    told = out if out_file else Console(stderr=True)
+    done = recommend_lines(opened, queries, out_file, k, **options)
+    console = out if out_file else Console(stderr=True)
     if as_json:
-        told.print(
-            json.dumps(done, ensure_ascii=False), markup=False, highlight=False, soft_wrap=True
-        )
+        line = json.dumps(done, ensure_ascii=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
         return
-    told.print(
+    console.print(
         f"{done['queries']:,} lists of {k} by {done['version']},"
         f" {done['source'].replace('_', ' ')}, in {done['seconds']} s ({done['users_per_s']:,} a"
         f" second): {done['out']}",
         highlight=False,
         soft_wrap=True,
     )
-    if done["short"]:
-        told.print(
-            f"{done['short']:,} lists are shorter: no more items were left.", highlight=False
-        )
-    if done["widened"]:
-        told.print(f"{done['widened']:,} lists took a wider search.", highlight=False)
-    for note in done["notes"]:
-        told.print(note, style="yellow", highlight=False)
-    if done["unknown_users"]:
-        told.print(
-            f"{done['unknown_users']:,} users are not in the version's users.", highlight=False
-        )
+    if short := done["short"]:
+        console.print(f"{short:,} lists are shorter: no more items were left.", highlight=False)
+    if widened := done["widened"]:
+        console.print(f"{widened:,} lists took a wider search.", highlight=False)
+    for warning in done["notes"]:
+        console.print(warning, style="yellow", highlight=False)
+    if unknown := done["unknown_users"]:
+        console.print(f"{unknown:,} users are not in the version's users.", highlight=False)
 
 
 def similar_items(
@@ -110,51 +113,57 @@ def similar_items(
     answer = similar(opened, item, k, allow=allow, deny=deny)
     own = opened.describe(opened.rows([item]))[0]
     items = _items(opened, answer, 0)
-    found = {"version": opened.id, "item": own, "items": items, "notes": list(answer.notes)}
+    warnings = list(answer.notes)
     if as_json:
-        _print_json(found)
+        _print_json({"version": opened.id, "item": own, "items": items, "notes": warnings})
         return
-    name = f"{item} ({own['name']})" if own.get("name") else item
-    _print_list(items, f"Like {name}, by {opened.id}")
-    _print_notes(found)
+    name = own.get("name")
+    like = f"{item} ({name})" if name else item
+    _print_list(items, f"Like {like}, by {opened.id}")
+    _print_warnings(warnings)
 
 
-def user_result(version: Version, user: str, k: int, **asked: Unpack[Asked]) -> dict[str, Any]:
+def user_result(version: Version, user: str, k: int, **options: Unpack[Asked]) -> dict[str, Any]:
     """A user's history (newest first) and recommendations, as JSON-able values."""
-    answer = recommend(version, [{"user": user}], k, **asked)
-    past = (answer.history[0].as_py() if answer.history is not None else None) or []
+    answer = recommend(version, [{"user": user}], k, **options)
+    history: list[str] = []
+    if answer.history is not None:
+        history = answer.history[0].as_py() or []
+    known = None if answer.known is None else bool(answer.known[0])
+    items = _items(version, answer, 0)
+    for item, sources in zip(items, answer.sources(0), strict=True):
+        item["sources"] = sources
     return {
         "version": version.id,
         "user": user,
-        "known": bool(answer.known[0]) if answer.known is not None else None,
+        "known": known,
         "source": answer.source,
-        "exclude_seen": asked.get("exclude_seen", False),
-        **{key: value for key, value in asked.items() if key in ("allow", "deny") and value},
-        "history": _described(version, past[::-1]),
-        "items": [
-            {**item, "sources": names}
-            for item, names in zip(_items(version, answer, 0), answer.sources(0), strict=True)
-        ],
+        "exclude_seen": options.get("exclude_seen", False),
+        **{key: value for key, value in options.items() if key in ("allow", "deny") and value},
+        "history": _described(version, history[::-1]),
+        "items": items,
         "notes": list(answer.notes),
     }
 
 
 def _items(version: Version, answer: Answer, query: int) -> list[dict[str, Any]]:
+    """One query's list: display columns and score of each item, best first."""
     rows = answer.rows[query][: answer.counts[query]]
-    scores = answer.scores[query].tolist()
+    scores = answer.scores[query].tolist()  # longer, where the list is short
+    described = version.describe(rows)
     return [
-        {**item, "score": round(score, 6)}
-        for item, score in zip(version.describe(rows), scores, strict=False)
+        {**item, "score": round(score, 6)} for item, score in zip(described, scores, strict=False)
     ]
 
 
 def _described(version: Version, items: list[str]) -> list[dict[str, Any]]:
     """Display columns of items; those that left the catalogue have their id alone."""
     rows = version.rows(items)
-    texts = iter(version.describe(rows[rows >= 0]))
-    return [
-        next(texts) if row >= 0 else {"item": item} for item, row in zip(items, rows, strict=True)
-    ]
+    of_corpus = iter(version.describe(rows[rows >= 0]))
+    described: list[dict[str, Any]] = []
+    for item, row in zip(items, rows, strict=True):
+        described.append(next(of_corpus) if row >= 0 else {"item": item})
+    return described
 
 
 def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType) -> None:
@@ -177,28 +186,30 @@ def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
 
 def _cells(items: list[dict[str, Any]]) -> Iterator[list[str]]:
     """Names of the columns that say something, and a row per item, its rank first."""
-    columns = [
-        name for name in dict.fromkeys(key for item in items for key in item) if _any(items, name)
-    ]
+    # A dict keeps the order in which items first name them; a set would not.
+    names = dict.fromkeys(name for item in items for name in item)
+    columns = [name for name in names if any(item.get(name) is not None for item in items)]
     yield ["", *columns]
     for rank, item in enumerate(items, 1):
         yield [str(rank), *(_cell(item.get(name)) for name in columns)]
 
 
-def _any(items: list[dict[str, Any]], name: str) -> bool:
-    return any(item.get(name) is not None for item in items)
-
-
 def _cell(value: Any) -> str:
-    # Sources: JSON has them all, a table has room for the one that gave most
-    if isinstance(value, list):
-        return str(value[0].replace("_", " "))
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.4f}"
+        case [first, *_]:
+            # Sources: JSON has them all, a table has room for the one that gave most
+            return str(first).replace("_", " ")
+        case _:
+            return str(value)
 
 
-def _print_notes(found: dict[str, Any]) -> None:
-    for note in found["notes"]:
-        out.print(note, style="yellow", highlight=False)
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        out.print(warning, style="yellow", highlight=False)
 
 
 def _print_json(value: Any) -> None:

@@ -32,7 +32,7 @@ from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
-    from index_builder.registry.quality_history import VersionQuality
+    from index_builder.registry.quality_history import NextDay, VersionQuality
 
 REPORT = "report.html"
 
@@ -54,10 +54,11 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     statuses = registry.statuses()
     from index_builder.registry.quality_history import quality_of
 
-    found = quality_of(registry, registry.log(), [one.version for one in statuses if one.stored])
-    rows = [_row(one, found.get(one.version), p.gate.metric) for one in statuses]
+    stored = [one.version for one in statuses if one.stored]
+    qualities = quality_of(registry, registry.log(), stored)
+    rows = [_row(one, qualities.get(one.version), p.gate.metric) for one in statuses]
     if as_json:
-        items = {version: registry.manifest(version).items for version in found}
+        items = {version: registry.manifest(version).items for version in qualities}
         print_json([{**row, "items": items.get(row["version"])} for row in rows])
         return
     if not rows:
@@ -70,11 +71,15 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
             out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
 
 
-def _row(one: Status, found: "VersionQuality | None", metric: str) -> dict[str, Any]:
+def _row(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str, Any]:
     """What JSON says of a version in a list."""
-    held = found.holdout if found else HeldOutMeasures()
-    gate = found.gate if found else GateVerdict()
-    later = found.next_day if found else None
+    held = HeldOutMeasures()
+    gate = GateVerdict()
+    next_day = None
+    if quality:
+        held = quality.holdout
+        gate = quality.gate
+        next_day = _next_day(quality.next_day, metric)
     return {
         "version": one.version,
         "day": str(one.date),
@@ -85,25 +90,28 @@ def _row(one: Status, found: "VersionQuality | None", metric: str) -> dict[str, 
         "metric": metric,
         "value": value_of(held.candidate, metric),
         "baseline": value_of(held.baseline, metric),
-        # Null where there is no metrics.json: 0 would say that nobody was asked
+        # Null where there is no metrics.json: 0 would say that there were no users
         "users": held.users if held.model_fields_set else None,
-        "next_day": (
-            {
-                "day": str(later.day),
-                "version": later.version,
-                "value": later.measures.value(metric),
-                "mix": value_of(later.mix, metric),
-                "users": later.measures.users,
-                "best_baseline": later.best_baseline(metric),
-            }
-            if later
-            else None
-        ),
+        "next_day": next_day,
         "refused": gate.refused,
         "notes": gate.notes,
         "pinned": one.pinned,
         "stored": one.stored,
         "reason": one.reason,
+    }
+
+
+def _next_day(later: "NextDay | None", metric: str) -> dict[str, Any] | None:
+    """How a version did on the next day that was run."""
+    if later is None:
+        return None
+    return {
+        "day": str(later.day),
+        "version": later.version,
+        "value": later.measures.value(metric),
+        "mix": value_of(later.mix, metric),
+        "users": later.measures.users,
+        "best_baseline": later.best_baseline(metric),
     }
 
 
@@ -121,20 +129,31 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for name in ("held\nout", "its\nparent", "next\nday", "its\nmix", "best\nother"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        later = row["next_day"] or {}
-        marks = [
-            row["status"],
-            *(["pinned"] if row["pinned"] else []),
-            *([] if row["stored"] else ["deleted"]),
-        ]
-        if row["corpus_date"] != row["day"]:
-            marks.append(f"catalogue {row['corpus_date'][5:]}")
-        best = (later.get("best_baseline") or (None, None))[1]
-        figures = [row["value"], row["baseline"], later.get("value"), later.get("mix"), best]
-        cells = ["" if x is None else f"{x:.3f}" for x in figures]
+        figures = [row["value"], row["baseline"], *_figures_of_next_day(row["next_day"])]
+        cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         style = _STYLES.get(row["status"])
-        table.add_row(row["version"], ", ".join(marks), row["gate"] or "", *cells, style=style)
+        table.add_row(row["version"], _status(row), row["gate"] or "", *cells, style=style)
     return table
+
+
+def _figures_of_next_day(later: dict[str, Any] | None) -> tuple[float | None, ...]:
+    if later is None:
+        return (None, None, None)
+    best = None
+    if later["best_baseline"]:
+        _, best = later["best_baseline"]
+    return (later["value"], later["mix"], best)
+
+
+def _status(row: dict[str, Any]) -> str:
+    marks = [row["status"]]
+    if row["pinned"]:
+        marks.append("pinned")
+    if not row["stored"]:
+        marks.append("deleted")
+    if row["corpus_date"] != row["day"]:
+        marks.append(f"catalogue {row['corpus_date'][5:]}")
+    return ", ".join(marks)
 
 
 def show(
@@ -149,54 +168,55 @@ def show(
     p = open_pipeline(pipeline)
     registry = Registry(p.registry.root, p.name)
     chosen = registry.find(version or named)
-    manifest, log = registry.manifest(chosen), registry.log()
+    manifest = registry.manifest(chosen)
+    log = registry.log()
     status = next(one.status for one in registry.statuses() if one.version == chosen)
     from index_builder.registry.quality_history import quality_of
 
-    found = quality_of(registry, log, [chosen])[chosen]
-    report = registry.place(chosen, REPORT) if REPORT in manifest.files else None
-    entries = [e for e in log if chosen == e.version or chosen in e.rolled_back]
+    quality = quality_of(registry, log, [chosen])[chosen]
+    report = None
+    if REPORT in manifest.files:
+        report = registry.place(chosen, REPORT)
+    entries = [entry for entry in log if chosen in (entry.version, *entry.rolled_back)]
     if as_json:
-        later = found.next_day
-        told = {
-            "status": status,
-            "report": report,
-            "gate": found.gate.model_dump(),
-            "holdout": found.holdout.model_dump(),
-            "mix": found.metrics.mix.holdout.model_dump(),
-            "next_day": None,
-        }
-        if later:
-            of_day = {"day": later.day, "version": later.version}
-            told["next_day"] = {
-                **of_day,
-                **later.measures.model_dump(),
-                "mix": later.mix.model_dump() if later.mix else None,
-                "baselines": {
-                    name: measures.model_dump() for name, measures in later.baselines.items()
-                },
-            }
         print_json(
             {
                 **manifest.model_dump(mode="json"),
-                **told,
-                "log": [e.model_dump(mode="json") for e in entries],
+                "status": status,
+                "report": report,
+                "gate": quality.gate.model_dump(),
+                "holdout": quality.holdout.model_dump(),
+                "mix": quality.metrics.mix.holdout.model_dump(),
+                "next_day": _all_of_next_day(quality.next_day),
+                "log": [entry.model_dump(mode="json") for entry in entries],
             }
         )
         return
     out.print(Text(f"{p.name} {chosen}, {status}", style=_STYLES.get(status, "bold")))
-    for name, text in _about(manifest, found):
+    for name, text in _about(manifest, quality):
         _line(name, text)
     _line("report", report or "none: published before versions had one")
-    out.print(_quality(p, manifest, found))
+    out.print(_quality(p, manifest, quality))
     for name, text in manifest.sources.items():
         _line(name, text)
     _line("made by", ", ".join(f"{name} {text}" for name, text in manifest.software.items()))
-    for e in entries:
-        _line(f"log {e.number}", f"{e.at:%Y-%m-%d %H:%M} {e.action}: {e.reason}")
+    for entry in entries:
+        _line(f"log {entry.number}", f"{entry.at:%Y-%m-%d %H:%M} {entry.action}: {entry.reason}")
 
 
-def _about(manifest: Manifest, found: "VersionQuality") -> Iterator[tuple[str, str]]:
+def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
+    if later is None:
+        return None
+    return {
+        "day": later.day,
+        "version": later.version,
+        **later.measures.model_dump(),
+        "mix": later.mix.model_dump() if later.mix else None,
+        "baselines": {name: measures.model_dump() for name, measures in later.baselines.items()},
+    }
+
+
+def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str, str]]:
     size = sum(file.size for file in manifest.files.values()) / 1e6
     yield "day", f"{manifest.date:%A %Y-%m-%d}"
     yield "parent", manifest.parent or "none: trained from scratch"
@@ -206,19 +226,19 @@ def _about(manifest: Manifest, found: "VersionQuality") -> Iterator[tuple[str, s
             f"catalogue of {manifest.corpus_date:%A %Y-%m-%d}, towers of {manifest.refreshes}",
         )
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
-    yield "gate", _verdict(found.gate) or "its verdict is not there"
-    for reason in found.gate.refused:
+    yield "gate", _verdict(quality.gate) or "its verdict is not there"
+    for reason in quality.gate.refused:
         yield "", f"- {reason}"
-    for note in found.gate.notes:
+    for note in quality.gate.notes:
         yield "", f"note: {note}"
-    figures = found.gate.figures
+    figures = quality.gate.figures
     if lift := figures.lead:
-        before = ", ".join(f"{x:.2f}" for x in lift.before) or "none known"
-        told = (
-            f"{lift.lead:.2f} times the {lift.popular_today:.4f} of what the day's other"
-            " users took most"
+        before = ", ".join(f"{lead:.2f}" for lead in lift.before) or "none known"
+        yield (
+            "lead",
+            f"{figures.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of what the"
+            f" day's other users took most; versions before: {before}",
         )
-        yield "lead", f"{figures.metric} is {told}; versions before: {before}"
 
 
 def _line(name: str, text: str) -> None:
@@ -226,29 +246,33 @@ def _line(name: str, text: str) -> None:
     out.print(f"{name:8} {text}", markup=False, soft_wrap=True)
 
 
-def _quality(pipeline: Pipeline, manifest: Manifest, found: "VersionQuality") -> Table:
-    held, later = found.holdout, found.next_day
+def _quality(pipeline: Pipeline, manifest: Manifest, quality: "VersionQuality") -> Table:
+    held = quality.holdout
+    later = quality.next_day
     splits: dict[str, dict[str, Measures | None]] = {
         "held out": {
             "this version": held.candidate,
-            "its mix": found.metrics.comparable_fusion,
+            "its mix": quality.metrics.comparable_fusion,
             "the parent": held.baseline,
             **held.baselines,
         }
     }
-    told = [f"held out: {held.users:,} users of {manifest.date} that no version was trained on"]
+    of_held_out = (
+        f"held out: {held.users:,} users of {manifest.date} that no version was trained on"
+    )
+    of_next_day = "The next day's run will measure it on all users of that day."
     if later:
         splits["next day"] = {
             "this version": later.measures,
             "its mix": later.mix,
             **later.baselines,
         }
-        asked = later.measures.users
-        users = "all users" if asked is None else f"{asked:,} users"
-        told.append(f"next day: {users} of {later.day} with a past, before that day was trained on")
-    else:
-        told.append("The next day's run will measure it on all users of that day.")
-    return lists_table(splits, pipeline.evaluation.ks, "\n".join(told))
+        queries = later.measures.users
+        users = "all users" if queries is None else f"{queries:,} users"
+        of_next_day = (
+            f"next day: {users} of {later.day} with a past, before that day was trained on"
+        )
+    return lists_table(splits, pipeline.evaluation.ks, f"{of_held_out}\n{of_next_day}")
 
 
 def report(
@@ -277,12 +301,25 @@ def report(
             " before. Later ones have it."
         )
     content = registry.read(chosen, REPORT)
-    if to:
-        place = str(Path(to) / f"{p.name}-{chosen}.html") if Path(to).is_dir() else to
-    elif browse and storage.is_remote(place):
-        place = str(Path.home() / ".cache" / "twinspire" / p.name / f"{chosen}.html")
-    if place != registry.place(chosen, REPORT):
-        storage.write_bytes(place, content)
+    copy = _copy_of_report(p.name, chosen, place, to, browse=browse)
+    if copy:
+        storage.write_bytes(copy, content)
+        place = copy
     print(place, flush=True)
     if browse and not webbrowser.open(Path(place).resolve().as_uri()):
         console.print("No browser was found; open the file in one.", highlight=False)
+
+
+def _copy_of_report(
+    name: str, version: str, place: str, to: str | None, *, browse: bool
+) -> str | None:
+    """Where a report is to be copied to, if it is: where the user says, or from an object store to
+    where a browser can read it.
+    """
+    if not to:
+        if browse and storage.is_remote(place):
+            return str(Path.home() / ".cache" / "twinspire" / name / f"{version}.html")
+        return None
+    if Path(to).is_dir():
+        return str(Path(to) / f"{name}-{version}.html")
+    return to

@@ -16,7 +16,7 @@ docs/decisions/0034-keys-with-formats.md
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,8 +33,7 @@ release 0.1.0: 0.
 """
 
 
-# When or where the logs are found does not change a result: their digests stand in the key. An
-# embedding's width is the model's affair alone.
+# When or where the logs are found does not change a result: their digests stand in the key.
 _WITHOUT_EFFECT = {"source": {"wait", "done_marker", "events", "items", "users"}, "train": {"wait"}}
 
 
@@ -42,7 +41,9 @@ def stage_key(stage: Stage, **facts: Any) -> str:
     """Digest of all that a stage's output is a function of: its format, and what the caller knows
     of its inputs.
     """
-    made_by = {"software": "0.1.0"} if stage.format == 1 else {"format": stage.format}
+    made_by: dict[str, object] = {"format": stage.format}
+    if stage.format == 1:
+        made_by = {"software": "0.1.0"}
     return digest({"stage": stage.name, **made_by, **facts})
 
 
@@ -55,45 +56,54 @@ def config_digest(pipeline: Pipeline, stage: Stage, defaults: int = DEFAULTS) ->
       defaults: what stands for the keys that the file leaves out: 0 for the defaults of release
         0.1.0.
     """
-    tables = _without_added(pipeline, pipeline.model_dump(mode="json", by_alias=True), defaults)
+    dumped = pipeline.model_dump(mode="json", by_alias=True)
+    tables = _as_of_then(pipeline, dumped, defaults)
     used: dict[str, object] = {}
     for path in stage.config:
         table, _, key = path.partition(".")
         if table not in tables or (key and key not in tables[table]):
             continue  # added since, and at its default
-        value = tables[table][key] if key else tables[table]
-        if table in _WITHOUT_EFFECT and not key:
-            value = {k: v for k, v in value.items() if k not in _WITHOUT_EFFECT[table]}
-        if table == "features" and stage.after is None:
-            value = {
-                name: {k: v for k, v in f.items() if k != "dimension"} for name, f in value.items()
-            }
-        # Which looks at pairs of items, and at nothing else of it
-        if table == "mix" and stage.after is None:
-            value = value["neighbours"] if pipeline.mix.uses_co_occurrence else 0
-        used[path] = value
+        if key:
+            used[path] = tables[table][key]
+        else:
+            used[path] = _used_of_table(pipeline, stage, table, tables[table])
     return digest(used)
 
 
-def _without_added(value: object, dumped: Any, defaults: int) -> Any:
-    """A part of the pipeline file as it was dumped, but for keys that came later and hold their
-    default.
+def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str, Any]) -> object:
+    """What a stage uses of a table of which it uses most."""
+    reads_logs = stage.after is None
+    if table == "mix" and reads_logs:
+        # It counts how often items come together, where any source asks for that, and no more.
+        return keys["neighbours"] if pipeline.mix.uses_co_occurrence else 0
+    if table == "features" and reads_logs:
+        # An embedding's width is the model's affair alone.
+        return {name: _without(feature, {"dimension"}) for name, feature in keys.items()}
+    return _without(keys, _WITHOUT_EFFECT.get(table, set()))
+
+
+def _without(table: dict[str, Any], left_out: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in left_out}
+
+
+def _as_of_then(value: object, dumped: Any, defaults: int) -> Any:
+    """A part of the pipeline file as it was dumped, without the keys that came later and hold their
+    default, and with the defaults of then.
     """
     if isinstance(value, dict):
-        return {key: _without_added(value[key], part, defaults) for key, part in dumped.items()}
+        return {key: _as_of_then(value[key], part, defaults) for key, part in dumped.items()}
     if not isinstance(value, BaseModel):
         return dumped
-    fields = type(value).model_fields.items()
-    kept = {field.alias or name: name for name, field in fields if not _is_new(value, name, field)}
-    parts = {
-        key: _without_added(getattr(value, name), dumped[key], defaults)
-        for key, name in kept.items()
-    }
-    if defaults:
-        return parts
-    return parts | {
-        name: was for name, field in fields if (was := _old_default(value, name, field)) is not None
-    }
+    parts: dict[str, Any] = {}
+    for name, field in type(value).model_fields.items():
+        if not _is_new(value, name, field):
+            key = field.alias or name
+            parts[key] = _as_of_then(getattr(value, name), dumped[key], defaults)
+        if defaults == 0:
+            before = _default_before(value, name, field)
+            if before is not None:
+                parts[name] = before
+    return parts
 
 
 def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
@@ -101,19 +111,20 @@ def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
     return field.json_schema_extra == ADDED and getattr(table, name) == default
 
 
-def _old_default(table: BaseModel, name: str, field: FieldInfo) -> object:
+def _default_before(table: BaseModel, name: str, field: FieldInfo) -> object:
     """What a key that the file leaves out was by default at release 0.1.0, if that has changed."""
     extra = field.json_schema_extra
-    return (
-        extra.get(WAS) if isinstance(extra, dict) and name not in table.model_fields_set else None
-    )
+    if name in table.model_fields_set or not isinstance(extra, dict):
+        return None
+    return extra.get(WAS)
 
 
 def output_digest(place: str, left_out: tuple[str, ...]) -> str:
     """Digest of the files of an attempt, but for those whose path starts with one of `left_out`."""
     files = [file for file in storage.list_files(place) if not file.path.startswith(left_out)]
-    kept = {file.path: file.digest for file in files if file.digest}
-    return digest(kept | storage.file_digests([file for file in files if not file.digest]))
+    # An object store has most digests at hand; the other files are read.
+    digests = {file.path: file.digest for file in files if file.digest}
+    return digest(digests | storage.file_digests([file for file in files if not file.digest]))
 
 
 def digest(value: Mapping[str, Any]) -> str:

@@ -53,9 +53,11 @@ def ask_turn(pipeline: Pipeline, day: date, run: str | None, patience: timedelta
     """
     deadline = time.monotonic() + patience.total_seconds()
     while unfinished := run_leases.unfinished_before(pipeline, day):
+        # Written down with the lease, as the processes that ask are too short to know.
         if run and run_leases.waited(pipeline, day, run, unfinished) >= pipeline.train.wait:
             run_leases.release_day(pipeline, day, run, run_leases.FAILED)
             raise UsageError(f"{_waited_in_vain(pipeline, day, unfinished)} Then clear this task.")
+        # Behind more than one it would only take a slot from those that are nearer.
         if time.monotonic() >= deadline or len(unfinished) > 1:
             raise TryAgain(f"{day} waits for its turn. {_under_way(pipeline, unfinished)}")
         _sleep_until(deadline)
@@ -78,7 +80,7 @@ def _under_way(pipeline: Pipeline, unfinished: list[date]) -> str:
         for lease in run_leases.open_leases(pipeline, day):
             at = f"{lease.record().at:%Y-%m-%dT%H:%M:%S}"
             runs.append(f"{day} (run {lease.run}, last heard of at {at} UTC)")
-    ends = " and ".join(f"`twinspire day PIPELINE --date {day} --close`" for day in unfinished)
+    ends = " and ".join(f"`twinspire close-day PIPELINE --date {day}`" for day in unfinished)
     return (
         f"Under way and not ended: {', '.join(runs)}. If nothing runs there any more, end it:"
         f" {ends}."

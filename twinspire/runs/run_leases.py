@@ -32,6 +32,9 @@ LEASES = "claims"
 
 OPEN = "open"
 PUBLISHED = "published"
+REFUSED = "refused"
+SKIPPED = "skipped"
+LATE = "late"
 FAILED = "failed"
 KILLED = "killed"
 
@@ -87,8 +90,7 @@ class RunLease:
 
     Attributes:
       run: its name.
-      outcome: `open`; or how it ended: `published`, `refused`, `skipped`, `late`, `failed`,
-        `killed`.
+      outcome: `open`, or how it ended.
       uri: where the record is.
     """
 
@@ -157,8 +159,10 @@ def state(pipeline: Pipeline, day: date) -> str | None:
     leases = _newest(pipeline, day)
     if not leases:
         return None
-    # One that is open still has no process any more, and nobody has written that down yet.
-    return KILLED if leases[-1].is_open else leases[-1].outcome
+    last = leases[-1]
+    if last.is_open:  # its process is gone, and nobody has written that down yet
+        return KILLED
+    return last.outcome
 
 
 def unfinished_before(pipeline: Pipeline, day: date) -> list[date]:
@@ -279,7 +283,9 @@ def _born(pid: int) -> int | None:
         return None
     # `PID (NAME) STATE PARENT GROUP SESSION …`, where NAME may hold anything.
     fields = stat.rpartition(b")")[2].split()
-    return int(fields[19]) if fields[0] != b"Z" else 0
+    if fields[0] == b"Z":  # it has ended, and its parent has not asked how
+        return 0
+    return int(fields[19])
 
 
 def _read(file: Path) -> bytes:

@@ -1,70 +1,68 @@
-"""Runs a stage of a day: finds its inputs, skips what is done, commits what it made.
+"""Runs a stage of a day, or a refresh, and tells what came of it.
 
-A stage's key is the digest of all that its output is a function of. If the newest committed attempt
-has that key, the stage is done.
+A stage waits for what it needs (logs, its turn), is planned by what the registry's log says then
+(twinspire/runs/stage_tasks.py), and is found done or made (twinspire/runs/task_attempts.py).
 """
 
 import time
-from datetime import date
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
 from twinspire.runs import run_leases
-from twinspire.runs.cache_keys import DEFAULTS, config_digest, digest, output_digest, stage_key
 from twinspire.runs.day_order import await_turn
-from twinspire.runs.lineage import find_parent, find_start, is_kept, is_live, missing, unread
-from twinspire.runs.stages import STAGES, Stage
-from twinspire_core.blocked_imports import block_tensorflow_extras
-from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
-from twinspire_core.contracts.attempts import Attempt
-from twinspire_core.contracts.stage_context import NOBODY, Gap, Mode, Parent, Promote, StageContext
-from twinspire_core.contracts.timings import Timings
-from twinspire_core.errors import BadData, GateRefused, NothingToDo, TryAgain, UsageError
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.refresh import plan_refresh
+from twinspire.runs.stage_tasks import plan_stage
+from twinspire.runs.stages import FEATURES, STAGES, Stage
+from twinspire.runs.task_attempts import complete
+from twinspire_core.contracts.stage_context import Mode, Promote
+from twinspire_core.errors import GateRefused, NothingToDo, TryAgain
 from twinspire_core.messages import format_message
-from twinspire_core.native_stderr import suppress_native_stderr
 
 console = Console(stderr=True, highlight=False, markup=False)
 
 
 def run_stage(
-    pipeline: Pipeline,
-    day: date,
+    run: DayRun,
     name: str,
     *,
     mode: Mode = "incremental",
     force: bool = False,
     promote: Promote = "auto",
-    run: str | None = None,
 ) -> dict[str, Any]:
     """Runs one stage of one day, or finds it done.
 
-    With `run`, the name of a run of the day that later days wait for, it is recorded that this run
-    is under way, and how it ended.
+    If the run has a lease, it is recorded that the run is under way, and how it ended. A version
+    that only its older catalogue keeps from going live is given the live one's.
+
+    Args:
+      run: of the day.
+      name: of the stage.
+      mode: whether to train on from the parent, or from scratch.
+      force: run it even if it is done.
+      promote: whether a version that is published goes live.
 
     Returns: The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt`
       and `seconds`.
 
     Raises:
       GateRefused: the version was stored, and is not live. TryAgain: an earlier day is unfinished,
-      or the day's input
-      is not there yet. NothingToDo: the day is empty. BadData, UsageError: as they say.
+      or the day's input is not there yet. NothingToDo: the day is empty. BadData, UsageError: as
+      they say.
     """
-    if run:
-        run_leases.acquire_day(pipeline, day, run)
-    try:
-        told = _run_stage(pipeline, day, name, mode=mode, force=force, promote=promote)
-    except BaseException as e:
-        if run and (outcome := _outcome(name, e)):
-            run_leases.release_day(pipeline, day, run, outcome)
-        raise
-    if run and name == "publish":
-        run_leases.release_day(pipeline, day, run, "published")
-    return told
+    stage = STAGES[name]
+    with _under_way(run, stage):
+        result = _run_stage(run, stage, mode, force=force, promote=promote)
+    # The lease is released by now: later days may train on the version, whatever its catalogue.
+    if stage.publishes and promote == "auto" and not result["live"]:
+        result |= catch_up(run, result["version"])
+    return result
 
 
-def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict[str, Any]:
+def check_source(run: DayRun) -> dict[str, Any]:
     """Looks whether the day's logs are there and plausible. The run counts as under way from before
     it looks.
 
@@ -73,218 +71,140 @@ def check_source(pipeline: Pipeline, day: date, run: str | None) -> dict[str, An
     """
     from beam_jobs.ingest import day_files
 
-    if run:
-        run_leases.acquire_day(pipeline, day, run)
+    # The stage that reads the logs would find the same: the run ends as if it had.
+    with _under_way(run, FEATURES):
+        return day_files.check(run.pipeline, run.day)
+
+
+def refresh(
+    run: DayRun, *, force: bool = False, promote: Promote = "auto", version: str | None = None
+) -> dict[str, Any]:
+    """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
+    done.
+
+    Args:
+      run: of the day: events up to it count, and the items are those of the newest snapshot at or
+        before it.
+      force: do it again.
+      promote: as for a version that is trained.
+      version: whose towers to take; by default the live version's.
+
+    Returns:
+      The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
+      measured, the version.
+
+    Raises:
+      GateRefused: the version was stored, and is not live. TryAgain: other towers went live
+      meanwhile. UsageError: the day or the features are not those of the towers. BadData: a
+      snapshot, or the version, is damaged.
+    """
+    started = time.monotonic()
+    run.read_log()
+    task = plan_refresh(run, version, promote)
+    attempt, status = complete(run, task, force=force)
+    made = attempt.summary["version"]
+    if run.state.fate.get(made) == "rolled back":
+        again = format_message(f'twinspire promote PIPELINE {made} --despite-gate "REASON"')
+        console.print(f"{made} was rolled back and stays so. To make it live again: {again}")
+    return {
+        "stage": task.stage.name,
+        "day": str(run.day),
+        "status": status,
+        "attempt": attempt.uri,
+        "seconds": _seconds_since(started),
+        **attempt.summary,
+        "live": run.is_live(made),
+    }
+
+
+def catch_up(run: DayRun, version: str) -> dict[str, Any]:
+    """Gives a version that was trained the live version's catalogue, if only an older one keeps it
+    from going live.
+
+    What was withdrawn since its day would come back otherwise.
+
+    Args:
+      run: of the version's day; its log has been read after the version was published.
+      version: the version.
+
+    Returns:
+      What takes the place of the version's publication in the summary; empty when there is nothing
+      to do.
+    """
+    state = run.state
+    if state.live is None or version not in state.accepted or state.behind(version) != "catalogue":
+        return {}
+    day = state.corpus_date(state.live)
+    console.print(
+        f"{version} has an older catalogue than {state.live}: its towers go live with that of"
+        f" {day}."
+    )
+    result = refresh(run.of_day(day), version=version)
+    return {
+        "trained": version,
+        "version": result["version"],
+        "live": result["live"],
+        "refresh": result,
+    }
+
+
+@contextmanager
+def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
+    """Holds the run's lease while a stage works, and releases it where the run has ended."""
+    run.acquire_lease()
     try:
-        return day_files.check(pipeline, day)
-    except BaseException as e:
-        if run:
-            run_leases.release_day(pipeline, day, run, _outcome("features", e) or "failed")
+        yield
+    except BaseException as error:  # also of Ctrl-C and SIGTERM: they end the run, too
+        if outcome := _outcome(stage, error):
+            run.release_lease(outcome)
         raise
+    if stage.publishes:
+        run.release_lease(run_leases.PUBLISHED)
 
 
-def _outcome(stage: str, error: BaseException) -> str | None:
+def _outcome(stage: Stage, error: BaseException) -> str | None:
     """How a run of the day ended by an error; None if it goes on when the stage is tried again."""
-    if isinstance(error, TryAgain):
-        return "late" if stage == "features" else None
-    known = {GateRefused: "refused", NothingToDo: "skipped"}
-    return next((outcome for kind, outcome in known.items() if isinstance(error, kind)), "failed")
+    match error:
+        case TryAgain():
+            return run_leases.LATE if stage.reads_source else None
+        case GateRefused():
+            return run_leases.REFUSED
+        case NothingToDo():
+            return run_leases.SKIPPED
+        case _:
+            return run_leases.FAILED
 
 
 def _run_stage(
-    pipeline: Pipeline, day: date, name: str, *, mode: Mode, force: bool, promote: Promote
+    run: DayRun, stage: Stage, mode: Mode, *, force: bool, promote: Promote
 ) -> dict[str, Any]:
-    stage, started = STAGES[name], time.monotonic()
-    if name == "features":
+    started = time.monotonic()
+    if stage.reads_source:
         from beam_jobs.ingest import day_files
 
-        day_files.check(pipeline, day)
-    if name == "train":
-        await_turn(pipeline, day)
-    parent = find_parent(pipeline, day)
-    mode = mode if parent else "full"
-    before = _inputs(pipeline, day, stage)
-    if trained := before.get("train"):
-        mode = trained.mode
-        if name == "publish":
-            _check_parent(day, trained, parent)
-    elif name == "train":
-        _check_mode(day, mode, before["features"])
-    start = find_start(pipeline, day, before["embed"].output) if name == "index" else NOBODY
-    facts = {
-        "day": str(day),
-        "inputs": {stage: attempt.output for stage, attempt in before.items()},
-        "mode": mode if name in ("features", "train") else None,
-        "parent": parent.version if parent and stage.inherits else None,
-        "promote": promote if name == "publish" else None,
-        "source": _source_digest(pipeline, day, mode) if name == "features" else None,
-        **({"settings": start.version} if start.version else {}),
-    }
-    done = attempts.latest(pipeline, day, name)
-    fresh = (
-        force
-        or done is None
-        or done.key
-        != stage_key(stage, config=config_digest(pipeline, stage, done.defaults), **facts)
-        or (name == "publish" and not is_kept(pipeline, done.summary["version"]))
-    )
-    if fresh or done is None:  # the second for the type checker
-        context = StageContext(
-            pipeline=pipeline,
-            day=day,
-            mode=mode,
-            parent=parent,
-            inputs={stage: attempt.uri for stage, attempt in before.items()},
-            out=attempts.begin(pipeline, day, name),
-            promote=promote,
-            gaps=_gaps(pipeline, day, parent, mode) if name == "train" else (),
-            start=start,
-        )
-        config = config_digest(pipeline, stage)
-        done = _make(stage, context, key=stage_key(stage, config=config, **facts), config=config)
-    elif name == "features":
-        _tell_late(pipeline, day)
-    if name == "publish":
-        raise_if_refused(done)
-    told = (
-        {**done.summary, "live": is_live(pipeline, done.summary["version"])}
-        if name == "publish"
-        else done.summary
-    )
-    return {
-        "stage": name,
-        "day": str(day),
-        "status": "done" if fresh else "already done",
-        "attempt": done.uri,
-        "seconds": round(time.monotonic() - started, 1),
-        "mode": mode,
+        day_files.check(run.pipeline, run.day)
+    if stage.waits_for_turn:
+        await_turn(run.pipeline, run.day)
+    # Not earlier: the day that was waited for has published, and is the parent now.
+    run.read_log()
+    task = plan_stage(run, stage, mode, promote)
+    attempt, status = complete(run, task, force=force)
+    parent = task.context.parent
+    result = {
+        "stage": stage.name,
+        "day": str(run.day),
+        "status": status,
+        "attempt": attempt.uri,
+        "seconds": _seconds_since(started),
+        "mode": task.context.mode,
         "parent": parent.version if parent else None,
-        **told,
+        **attempt.summary,
     }
+    if stage.publishes:
+        # The attempt tells what was live when it was made.
+        result["live"] = run.is_live(attempt.summary["version"])
+    return result
 
 
-def _inputs(pipeline: Pipeline, day: date, stage: Stage) -> dict[str, Attempt]:
-    """Attempts of the earlier stages, nearest first: the last one's, and those that it was itself
-    made from.
-    """
-    if stage.after is None:
-        return {}
-    nearest = attempts.latest(pipeline, day, stage.after)
-    before = STAGES[stage.after]
-    if nearest is None:
-        raise UsageError(
-            f"{stage.name} of {day} needs the output of {stage.after}, and there is none under"
-            f" {attempts.day_uri(pipeline, day)}. Run `twinspire {stage.after} PIPELINE --date"
-            f" {day}` first, or `twinspire run PIPELINE --date {day}` for all stages."
-        )
-    chain = {before.name: nearest} | {
-        name: attempts.read(attempts.place(pipeline, attempt))
-        for name, attempt in nearest.inputs.items()
-    }
-    for name, attempt in chain.items():
-        if attempt.config != config_digest(pipeline, STAGES[name], attempt.defaults):
-            raise UsageError(
-                f"{stage.name} of {day} needs an output of {name} made from this pipeline file;"
-                f" {attempt.uri} was made before the file changed. Run `twinspire {name} PIPELINE"
-                f" --date {day}` and what follows it again."
-            )
-    return chain
-
-
-def _make(stage: Stage, context: StageContext, *, key: str, config: str) -> Attempt:
-    # Beam's, which only remote workers need
-    clouds = () if context.pipeline.beam.options else ("google.cloud",)
-    with suppress_native_stderr(), block_tensorflow_extras(*clouds):  # TensorFlow greets at length
-        assert stage.load is not None
-        run = stage.load()
-    summary = run(context)
-    attempt = Attempt(
-        uri=context.out,
-        key=key,
-        config=config,
-        output=output_digest(context.out, (Timings.FILE, *stage.derived)),
-        mode=context.mode,
-        parent=context.parent.version if context.parent else None,
-        inputs={s: attempts.name(context.pipeline, uri) for s, uri in context.inputs.items()},
-        summary=summary,
-        defaults=DEFAULTS,
-    )
-    attempts.commit(attempt)
-    return attempt
-
-
-def _tell_late(pipeline: Pipeline, day: date) -> None:
-    """Says that events of a day that is done have come since. What is wrong with a later day's logs
-    does not matter.
-    """
-    try:
-        late = unread(pipeline, day)
-    except BadData as e:
-        console.print(
-            f"Whether events of {day} came late since cannot be told: {format_message(e)}",
-            soft_wrap=True,
-        )
-        return
-    if late:
-        again = format_message(f"twinspire run PIPELINE --date {day} --force")
-        text = (
-            f"{late:,} events of {day} came late, others than it was run with; it stays as it is."
-            " To run it anew:"
-        )
-        console.print(f"{text} {again}", soft_wrap=True)
-
-
-def _gaps(pipeline: Pipeline, day: date, parent: Parent | None, mode: Mode) -> tuple[Gap, ...]:
-    if parent is None or mode == "full":
-        return ()
-    found = missing(pipeline, parent.day, day)
-    for gap in found:
-        told = gap.told("PIPELINE")
-        text = (
-            f"{day} goes on from {parent.day}: {told['from']} to {told['to']} have logs and no"
-            " accepted version."
-        )
-        console.print(
-            format_message(f"{text} To fill the gap first: {told['command']}"), soft_wrap=True
-        )
-    return tuple(found)
-
-
-def _check_mode(day: date, mode: Mode, features: Attempt) -> None:
-    if mode == "full" and features.mode != "full":
-        raise UsageError(
-            f"Training from scratch needs the examples of the whole training window; those of {day}"
-            " were made in mode incremental, for the day alone. Run `twinspire features PIPELINE"
-            f" --date {day} --mode full` first."
-        )
-
-
-def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
-    version = parent.version if parent else None
-    if trained.parent != version:
-        raise UsageError(
-            "A version is published beside the parent that it was trained and measured against;"
-            f" {day} was trained when that was {trained.parent}, and now it is {version}: a day was"
-            f" filled in or rolled back since. Run `twinspire train PIPELINE --date {day}` again."
-        )
-
-
-def raise_if_refused(attempt: Attempt) -> None:
-    """Tells the gate's reasons, also when the stage was already done.
-
-    Raises:
-      GateRefused: the version was stored, and is not live.
-    """
-    if reasons := attempt.summary.get("refused"):
-        version = attempt.summary.get("version")
-        raise GateRefused(
-            f"The gate refused {version}; the live version stays.\n"
-            + "\n".join(f"  - {reason}" for reason in reasons)
-            + f'\nTo overrule it: twinspire promote PIPELINE {version} --despite-gate "REASON"'
-        )
-
-
-def _source_digest(pipeline: Pipeline, day: date, mode: Mode) -> str:
-    from beam_jobs.ingest import day_files
-
-    return digest(day_files.fingerprint(pipeline, day, mode))
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 1)

@@ -1,4 +1,4 @@
-"""The stages of a day: what each reads, what its output depends on, and what runs it."""
+"""The stages of a day: what each needs and reads, what its output depends on, and what runs it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,98 +43,139 @@ def _publish() -> StageFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage as the runner sees it.
+    """A stage as the runner sees it. All that the runner does for some stages only is said here.
 
     Attributes:
+      name: of its command and of its folder among the working files.
       after: the stage whose output it reads; that stage's own inputs are handed on.
       config: the keys of the pipeline file that its output depends on, as `table` or `table.key`.
-      load: imports what runs the stage, and gives the function; None where several do.
-      inherits: whether its output depends on the parent version.
+      load: imports what runs the stage, and gives the function; None where a plan brings its own.
       format: of what it writes; raised when that comes to mean something else, and past days are to
         be made again.
       derived: paths whose content follows from its other files, or is for people; their bytes may
         differ between two runs of the same inputs, so no key depends on them.
+      inherits: whether its output depends on the parent version.
+      reads_source: whether it reads the day's logs: they have to be there and plausible, and a run
+        that comes before them is late.
+      takes_mode: whether its output depends on the mode that is asked for. Other stages have the
+        mode of the stage before them.
+      waits_for_turn: whether it goes on from the version of an earlier day. Then earlier days that
+        are under way go first, and days that were left out are told.
+      starts_from_settings: whether it starts from the index settings of an earlier version.
+      publishes: whether it publishes a version: the gate may refuse that, `--promote` counts, and
+        the run of the day has then ended.
+      output_is_version: whether the version is its whole output, for which its files are only steps
+        on the way.
+      same_parent_as: an earlier stage whose parent must still be the day's parent.
+      needs_pandas: whether a library that it uses needs pandas, which others would load in vain.
     """
 
     name: str
     after: str | None
     config: tuple[str, ...]
     load: Callable[[], StageFunction] | None = None
-    inherits: bool = False
     format: int = 1
     derived: tuple[str, ...] = ()
+    inherits: bool = False
+    reads_source: bool = False
+    takes_mode: bool = False
+    waits_for_turn: bool = False
+    starts_from_settings: bool = False
+    publishes: bool = False
+    output_is_version: bool = False
+    same_parent_as: str | None = None
+    needs_pandas: bool = False
 
 
-STAGES = {
-    stage.name: stage
-    for stage in (
-        Stage(
-            name="features",
-            load=_features,
-            after=None,
-            config=(
-                *(
-                    "pipeline.time_zone",
-                    "source",
-                    "columns",
-                    "features",
-                    "window",
-                    "vocabulary",
-                    "corpus",
-                ),
-                *("evaluation.holdout", "evaluation.lately_days", "evaluation.als", "mix"),
-                *("statistics", "beam.shards"),
-            ),
-            derived=("transform/", "statistics/", "report.json"),
-        ),
-        Stage(
-            name="train",
-            load=_train,
-            after="features",
-            config=(
-                "features",
-                "train",
-                "evaluation",
-                "mix",
-                "vocabulary.oov_buckets",
-                "gate.min_users",
-            ),
-            inherits=True,
-            derived=("query_tower/", "item_tower/", "tensorboard/"),
-        ),
-        Stage(
-            name="embed",
-            load=_embed,
-            after="train",
-            config=(),
-            derived=("tensorflow_serving/",),
-        ),
-        Stage(name="index", load=_index, after="embed", config=("index",)),
-        Stage(
-            name="publish",
-            load=_publish,
-            after="index",
-            config=("gate", "serving", "corpus", "index.recall_target", "registry.root"),
-            inherits=True,
-        ),
-    )
-}
+FEATURES = Stage(
+    name="features",
+    load=_features,
+    after=None,
+    config=(
+        "pipeline.time_zone",
+        "source",
+        "columns",
+        "features",
+        "window",
+        "vocabulary",
+        "corpus",
+        "evaluation.holdout",
+        "evaluation.lately_days",
+        "evaluation.als",
+        "mix",
+        "statistics",
+        "beam.shards",
+    ),
+    # Names in the transform's graph differ between any two runs; the rows that it made do not.
+    derived=("transform/", "statistics/", "report.json"),
+    reads_source=True,
+    takes_mode=True,
+    needs_pandas=True,  # TensorFlow Transform does
+)
+TRAIN = Stage(
+    name="train",
+    load=_train,
+    after="features",
+    config=(
+        "features",
+        "train",
+        "evaluation",
+        "mix",
+        "vocabulary.oov_buckets",
+        "gate.min_users",  # for so many it adds the held-out users of days before
+    ),
+    # Saved graphs differ too. The weights in them are in the training state, which is compared.
+    derived=("query_tower/", "item_tower/", "tensorboard/"),
+    inherits=True,
+    takes_mode=True,
+    waits_for_turn=True,
+)
+EMBED = Stage(
+    name="embed",
+    load=_embed,
+    after="train",
+    config=(),  # the digests of its inputs say all
+    derived=("tensorflow_serving/",),
+)
+INDEX = Stage(
+    name="index",
+    load=_index,
+    after="embed",
+    config=("index",),
+    starts_from_settings=True,
+)
+PUBLISH = Stage(
+    name="publish",
+    load=_publish,
+    after="index",
+    config=("gate", "serving", "corpus", "index.recall_target", "registry.root"),
+    inherits=True,
+    publishes=True,
+    same_parent_as="train",
+)
+STAGES = {stage.name: stage for stage in (FEATURES, TRAIN, EMBED, INDEX, PUBLISH)}
+"""A day's stages by their names, in order."""
+
 REFRESH = Stage(
     name="refresh",
     after=None,
     config=(
-        *(
-            "pipeline.time_zone",
-            "source",
-            "columns",
-            "features",
-            "window",
-            "corpus",
-            "evaluation.lately_days",
-            "mix",
-        ),
-        *("beam.shards", "index", "gate", "serving", "registry.root"),
+        "pipeline.time_zone",
+        "source",
+        "columns",
+        "features",
+        "window",
+        "corpus",
+        "evaluation.lately_days",
+        "mix",
+        "beam.shards",
+        "index",
+        "gate",
+        "serving",
+        "registry.root",
     ),
+    publishes=True,
+    output_is_version=True,
 )
 """Not one of a day's stages: it takes the towers of a version, and makes all else anew as of some
 later day.

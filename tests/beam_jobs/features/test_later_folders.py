@@ -16,7 +16,7 @@ from beam_jobs.point_in_time.job import plan_job
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests, keep, rows, same
 from twinspire.cli import doctor
-from twinspire.runs.lineage import unread
+from twinspire.runs.stage_tasks import unread_events
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.errors import BadData
@@ -119,19 +119,21 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
     )
     attempts.commit(done)
     with pytest.raises(BadData, match=f"dt={HALF}/part-1"):
-        unread(p, DAY)
+        unread_events(p, DAY)
     half = world.events.pop(HALF)
     world.events[HALF] = half[1:]
     worlds.write(world, "parquet")
-    assert unread(p, DAY) == 0
+    assert unread_events(p, DAY) == 0
     day, other = DAY + timedelta(days=2), DAY - timedelta(days=1)
     some = world.events[DAY][0]
     world.events[day] += [dict(some, at=on(day)), dict(some, at=on(other))]
     worlds.write(world, "jsonl")
-    assert unread(p, DAY) == 0, "they lie in other files and another format, and are the same"
+    assert unread_events(p, DAY) == 0, (
+        "they lie in other files and another format, and are the same"
+    )
     world.events[HALF] = half
     worlds.write(world, "jsonl")
-    assert unread(p, DAY) == report["late"]["stragglers"] + 1
+    assert unread_events(p, DAY) == report["late"]["stragglers"] + 1
     assert {name.split("/")[1] for name in key} == {
         name.split("/")[1] for name in day_files.fingerprint(p, DAY, "full")
     }, "files of later days are in no key"

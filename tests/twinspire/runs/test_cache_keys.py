@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from twinspire.runs import refresh, runner
+from twinspire.runs import runner, stage_tasks, task_attempts
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, stage_key
+from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
@@ -151,20 +152,25 @@ def left_behind(request, tmp_path, monkeypatch):
 def remade(left_behind, monkeypatch):
     """Stages that are run commit what their newest attempt has, as if it were new."""
 
-    def make(stage, context, *, key, config):
-        last = attempts.latest(left_behind, context.day, stage.name)
-        changes = {"uri": context.out, "key": key, "config": config, "defaults": DEFAULTS}
+    def make(run, task, *, key, config):
+        last = attempts.latest(left_behind, run.day, task.stage.name)
+        changes = {
+            "uri": attempts.begin(left_behind, run.day, task.stage.name),
+            "key": key,
+            "config": config,
+            "defaults": DEFAULTS,
+        }
         made = last.model_copy(update=changes)
         attempts.commit(made)
         return made
 
-    monkeypatch.setattr(runner, "_make", make)
+    monkeypatch.setattr(task_attempts, "_make", make)
 
 
 def test_what_an_earlier_release_committed_stays_done(left_behind):
     days = attempts.days(left_behind)
-    told = [runner.run_stage(left_behind, day, name) for day in days for name in STAGES]
-    told.append(refresh.refresh(left_behind, days[-1]))
+    told = [runner.run_stage(DayRun(left_behind, day), name) for day in days for name in STAGES]
+    told.append(runner.refresh(DayRun(left_behind, days[-1])))
     assert [one["status"] for one in told] == ["already done"] * (2 * len(STAGES) + 1)
 
 
@@ -179,7 +185,8 @@ def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_numbe
         train["frequency"] |= {"hashes": hashes} if hashes else {}
         p = left_behind.model_copy(update={"train": TrainConfig.model_validate(train)})
         assert p.train.frequency.hashes == (hashes or 2)
-        done = [runner.run_stage(p, day, name)["status"] for name in ("train", "embed")]
+        run = DayRun(p, day)
+        done = [runner.run_stage(run, name)["status"] for name in ("train", "embed")]
         assert done[1] == "already done", "it reads what train made"
         return done[0]
 
@@ -203,19 +210,20 @@ def test_a_stage_of_another_format_is_done_again():
 def test_an_index_is_made_again_when_it_would_start_from_another_version(left_behind, monkeypatch):
     keys = dict[str | None, str]()
 
-    def make(stage, context, *, key, config):
-        keys[context.start.version] = key
-        return attempts.latest(left_behind, context.day, stage.name)
+    def make(run, task, *, key, config):
+        keys[task.context.start.version] = key
+        return attempts.latest(left_behind, run.day, task.stage.name)
 
-    monkeypatch.setattr(runner, "_make", make)
+    monkeypatch.setattr(task_attempts, "_make", make)
     for version in ("2024-02-29-0000000a", "2024-02-29-0000000b"):
         vectors = attempts.latest(left_behind, date(2024, 3, 1), "embed").output
         starts = {vectors: Start(version=version)}
         monkeypatch.setattr(
-            runner, "find_start", lambda _, day, vectors, starts=starts: starts[vectors]
+            stage_tasks, "find_start", lambda _, vectors, starts=starts: starts[vectors]
         )
-        assert runner.run_stage(left_behind, date(2024, 3, 1), "index")["status"] == "done"
-        assert runner.run_stage(left_behind, date(2024, 3, 1), "embed")["status"] == "already done"
+        run = DayRun(left_behind, date(2024, 3, 1))
+        assert runner.run_stage(run, "index")["status"] == "done"
+        assert runner.run_stage(run, "embed")["status"] == "already done"
     assert len(set(keys.values())) == 2
 
 
@@ -240,15 +248,14 @@ def test_a_refresh_is_made_again_when_events_came_late(waiting, monkeypatch):
     """Nothing goes on from a refresh, so a few late events cost nothing more than another one."""
     (p, come), day, keys = waiting, date(2024, 3, 2), list[str]()
 
-    def make(p, day, *_, key, config):
+    def make(run, task, *, key, config):
         keys.append(key)
         return attempts.latest(p, day, "refresh").model_copy(update={"key": key})
 
-    monkeypatch.setattr(refresh, "_make", make)
-    monkeypatch.setattr(refresh.Registry, "verify", lambda *_: None)
+    monkeypatch.setattr(task_attempts, "_make", make)
     for late in (0, 1, 2, 2):
         come(late)
-        assert refresh.refresh(p, day)["status"] == "done"
+        assert runner.refresh(DayRun(p, day))["status"] == "done"
     assert keys[2] == keys[3] and len(set(keys)) == 3
 
 
@@ -260,7 +267,7 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     monkeypatch.setattr(messages, "_typed", "PIPELINE")  # whatever a command named before
 
     def told(status="already done"):
-        assert runner.run_stage(p, day, "features")["status"] == status
+        assert runner.run_stage(DayRun(p, day), "features")["status"] == status
         return capsys.readouterr().err
 
     assert told("done") == told() == ""

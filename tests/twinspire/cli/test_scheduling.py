@@ -1,0 +1,113 @@
+"""Commands around a day's stages, and `day`, which was the name of four of them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from twinspire.cli.main import app
+from twinspire_core.errors import TwinspireError
+
+FILE = """
+pipeline = {{ name = "shop", work_root = "{0}/work", time_zone = "Asia/Tokyo" }}
+source = {{ events = "{0}/events/dt={{date}}/" }}
+columns = {{ user = "user", item = "item", time = "time" }}
+registry = {{ root = "{0}/registry" }}
+train = {{ wait = "1h" }}
+[features]
+user = {{ kind = "id", tower = "query" }}
+item = {{ kind = "id", tower = "item" }}
+"""
+DAY, NEXT = "2024-03-01", "2024-03-02"
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs a command in a folder: its exit code, and the JSON of its last line."""
+
+    def run(folder, name, *arguments):
+        file = tmp_path / folder / "shop.toml"
+        if not file.exists():
+            lay_out(file)
+        done = CliRunner().invoke(app, [name, str(file), *arguments])
+        code = done.exit_code
+        if isinstance(done.exception, TwinspireError):
+            code = done.exception.exit_code
+        line = done.stdout.splitlines()[-1] if done.stdout else "{}"
+        return code, json.loads(line.replace(str(file.parent), "FOLDER"))
+
+    return run
+
+
+def lay_out(file: Path) -> None:
+    """Logs of a day, and an empty day after it."""
+    for day, rows in ((DAY, ["u,i,2024-03-01T10:00:00"]), (NEXT, [])):
+        home = file.parent / f"events/dt={day}"
+        home.mkdir(parents=True)
+        (home / "part.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+    file.write_text(FILE.format(file.parent))
+
+
+AT = ("--instant", "2024-02-29T15:00:00+00:00")  # midnight in Tokyo
+SAME = [
+    # what was typed before, and what is typed now
+    (("day", "--date", DAY, "--no-check"), ("which-day", "--date", DAY)),
+    (("day", *AT, "--no-check"), ("which-day", *AT)),
+    (("day", *AT, "--no-check", "--date", DAY), ("which-day", *AT, "--date", DAY)),
+    (("day", "--date", "today"), ("open-day", "--date", "today")),
+    (("day", *AT, "--run", "one"), ("open-day", *AT, "--run", "one")),
+    (("day", "--date", NEXT, "--run", "two"), ("open-day", "--date", NEXT, "--run", "two")),
+    (("day", "--date", "2024-03-03"), ("open-day", "--date", "2024-03-03")),
+    (
+        ("day", "--date", NEXT, "--turn", "--run", "two"),
+        ("await-turn", "--date", NEXT, "--run", "two"),
+    ),
+    (
+        ("day", "--date", NEXT, "--turn", "--wait", "0.1"),
+        ("await-turn", "--date", NEXT, "--wait", "0.1"),
+    ),
+    (("day", "--close", "--run", "two"), ("close-day", "--run", "two")),
+    (
+        ("day", "--close", "--date", NEXT, "--run", "one"),
+        ("close-day", "--date", NEXT, "--run", "one"),
+    ),
+    (("day", "--close", "--date", DAY), ("close-day", "--date", DAY)),
+    (("day", "--date", NEXT, "--turn"), ("await-turn", "--date", NEXT)),
+]
+
+
+def test_day_does_for_a_release_what_the_commands_do(command):
+    """One folder sees the old commands, another one the new ones; each changes what is open."""
+    codes = []
+    for before, now in SAME:
+        old_code, old = command("old", *before)
+        code, new = command("new", *now)
+        assert old_code == code, now
+        assert old.pop("stage", "day") == "day" and new.pop("stage", now[0]) == now[0]
+        assert timeless(old) == timeless(new), now
+        codes.append(code)
+    assert set(codes) == {0, 2, 75, 99}
+
+
+def timeless(line):
+    return re.sub(r"at \S+ UTC", "at TIME UTC", json.dumps(line))
+
+
+def test_a_day_is_open_until_it_is_closed_and_the_next_one_waits(command):
+    assert command("shop", "which-day", *AT) == (0, {"day": DAY, "state": None})
+    code, opened = command("shop", "open-day", *AT, "--run", "one")
+    assert (code, opened["state"], opened["day"]) == (0, "open", DAY)
+    assert opened["input"] == {"rows": 1, "usual_rows": None}
+    code, waits = command("shop", "await-turn", "--date", NEXT)
+    assert code == 75 and f"`twinspire close-day FOLDER/shop.toml --date {DAY}`" in waits["reason"]
+    closed = {"day": DAY, "state": "failed", "closed": ["one"]}
+    assert command("shop", "close-day", "--date", DAY) == (0, closed)
+    assert command("shop", "await-turn", "--date", NEXT) == (0, {"day": NEXT, "state": None})
+
+
+def test_only_the_commands_are_shown():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    assert {"which-day", "open-day", "await-turn", "close-day"} <= set(re.findall(r"[\w-]+", shown))
+    assert not re.search(r"│ day ", shown)

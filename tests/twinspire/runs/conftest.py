@@ -1,0 +1,43 @@
+"""A registry of versions that hold nothing."""
+
+import hashlib
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+
+from index_builder.registry.registry import Registry
+from twinspire_core.contracts.manifest import File, Manifest
+
+
+def day(n):
+    return date(2024, 2, n)
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A pipeline whose logs miss the 27th, and a function that publishes a version of a day."""
+    pipeline = SimpleNamespace(
+        name="shop",
+        pipeline=SimpleNamespace(work_root=str(tmp_path / "work")),
+        registry=SimpleNamespace(root=str(tmp_path / "registry")),
+        source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/"),
+    )
+    for n in (*range(20, 27), 28, 29):
+        (tmp_path / f"events/dt={day(n)}").mkdir(parents=True)
+        (tmp_path / f"events/dt={day(n)}/part.csv").touch()
+    registry, count = Registry(pipeline.registry.root, "shop"), iter(range(99))
+
+    def publish(n, parent=None, *, accepted=True, sources=None, refreshes=None, corpus=None):
+        content = str(next(count)).encode()
+        (tmp_path / "staged").mkdir(exist_ok=True)
+        (tmp_path / "staged/file").write_bytes(content)
+        files = {"file": File(sha256=hashlib.sha256(content).hexdigest(), size=len(content))}
+        more = {"sources": sources or {}, "refreshes": refreshes, "corpus_date": corpus}
+        described = Manifest.create(
+            pipeline="shop", day=day(n), files=files, parent=parent, items=1, dimension=1, **more
+        )
+        registry.publish(str(tmp_path / "staged"), described, accepted=accepted, reason="")
+        return described.version
+
+    return pipeline, publish

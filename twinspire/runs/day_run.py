@@ -1,0 +1,139 @@
+"""A run of one day: what the registry's log says of the day, and the lease that later days wait
+for.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import Entry, State, version_date
+from twinspire.runs import run_leases
+from twinspire.runs.lineage import Lineage, find_gaps, find_lineage
+from twinspire.runs.stages import TRAIN
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.stage_context import Gap, Parent
+
+
+class DayRun:
+    """A run of one day, for one stage or for all of them.
+
+    All that is asked of the registry is answered from one reading of its log, so that the answers
+    fit each other. Others publish meanwhile, so `read_log` is called again where the newest state
+    counts: before a stage is planned (after it waited for its turn), and after a version was
+    published. Entries never change: only those that came since are read.
+
+    Attributes:
+      pipeline: the parsed pipeline file.
+      day: the day.
+      lease: name of the run that later days wait for; None if none does.
+      registry: where its versions are.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        day: date,
+        lease: str | None = None,
+        log: Sequence[Entry] | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+          pipeline: the parsed pipeline file.
+          day: the day.
+          lease: name of the run.
+          log: the registry's log, if it has been read; else the first question reads it.
+        """
+        self.pipeline = pipeline
+        self.day = day
+        self.lease = lease
+        self.registry = Registry(pipeline.registry.root, pipeline.name)
+        self._log = log
+        self._state = None if log is None else State.of(log)
+
+    @property
+    def log(self) -> Sequence[Entry]:
+        """The registry's log, as it was last read."""
+        if self._log is None:
+            self.read_log()
+        assert self._log is not None
+        return self._log
+
+    @property
+    def state(self) -> State:
+        """What that log amounts to."""
+        if self._state is None:
+            self.read_log()
+        assert self._state is not None
+        return self._state
+
+    def of_day(self, day: date) -> "DayRun":
+        """A run of another day, which no later one waits for, by the same reading of the log."""
+        return DayRun(self.pipeline, day, log=self.log)
+
+    def read_log(self) -> None:
+        """Reads what was logged since the log was last read."""
+        self._log = self.registry.log(self._log or ())
+        self._state = State.of(self._log)
+
+    def parent(self) -> Parent | None:
+        """The newest version before the day that the gate accepted and that was not rolled back."""
+        version = self.state.accepted_before(self.day)
+        if version is None:
+            return None
+        manifest = self.registry.manifest(version)
+        return Parent(
+            day=manifest.date,
+            version=version,
+            home=self.registry.folder(version),
+            train=attempts.place(self.pipeline, manifest.sources["train"]),
+        )
+
+    def is_live(self, version: str) -> bool:
+        """Whether a version is live; a stage that is already done tells of what was live then."""
+        return self.state.live == version
+
+    def is_kept(self, version: str) -> bool:
+        """Whether the registry still has a version: one that was pruned is to be published
+        again.
+        """
+        return version in self.state.last and version not in self.state.pruned
+
+    def gaps_since(self, parent: date | None) -> list[Gap]:
+        """Days with logs between a parent's day and the day, without an accepted version."""
+        return find_gaps(self.state, parent, self.day, has_logs=self._has_logs)
+
+    def lineage(self) -> Lineage:
+        """Looks at the version that the day's training started from; where it has not been trained,
+        at its parent-to-be.
+        """
+        trained = attempts.latest(self.pipeline, self.day, TRAIN.name)
+        if trained is None:
+            version = self.state.accepted_before(self.day)
+        elif trained.mode == "incremental":
+            version = trained.parent
+        else:
+            version = None  # from scratch, a day learns from all days of its window
+        return find_lineage(
+            self.state,
+            self.day,
+            version_date(version) if version else None,
+            has_logs=self._has_logs,
+            parent_of=lambda later: self.registry.manifest(later).parent,
+        )
+
+    def acquire_lease(self) -> None:
+        """Records that the run is under way, for later days to wait."""
+        if self.lease:
+            run_leases.acquire_day(self.pipeline, self.day, self.lease)
+
+    def release_lease(self, outcome: str) -> None:
+        """Records how the run ended."""
+        if self.lease:
+            run_leases.release_day(self.pipeline, self.day, self.lease, outcome)
+
+    def _has_logs(self, day: date) -> bool:
+        from beam_jobs.ingest import day_files
+
+        return bool(day_files.files(self.pipeline, "events", day))

@@ -1,0 +1,177 @@
+"""What a stage of a day is to be run with: the attempts that it reads, its mode, its parent, and
+all that its key is made of.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from twinspire.runs.cache_keys import config_digest, digest
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.index_start import find_start
+from twinspire.runs.stages import STAGES, Stage, StageFunction
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts
+from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.stage_context import NOBODY, Mode, Parent, Promote, StageContext
+from twinspire_core.errors import BadData, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTask:
+    """A stage of a day, to be found done or to be made.
+
+    Attributes:
+      stage: the stage.
+      facts: what its output is a function of, besides the pipeline file.
+      context: what it is given. The runner adds the folder that it writes to, and the gaps.
+      load: imports what makes it, and gives the function.
+      parent: the version that the attempt will name as its parent.
+    """
+
+    stage: Stage
+    facts: Mapping[str, Any]
+    context: StageContext
+    load: Callable[[], StageFunction]
+    parent: str | None
+
+
+def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> StageTask:
+    """Finds what one of a day's stages is made from.
+
+    Args:
+      run: of the day; its log has just been read.
+      stage: the stage.
+      mode: as asked for; without a parent it is `full`.
+      promote: as asked for.
+
+    Raises:
+      UsageError: an earlier stage is not done, or was done for something else.
+    """
+    earlier = _earlier_attempts(run, stage)
+    nearest = earlier[stage.after] if stage.after else None
+    parent = run.parent()
+    if nearest and not stage.takes_mode:
+        mode = nearest.mode  # as the day was trained, whatever is asked for now
+    elif parent is None:
+        mode = "full"
+    if nearest and stage.takes_mode:
+        _check_mode(run.day, mode, nearest)
+    if stage.same_parent_as:
+        _check_parent(run.day, earlier[stage.same_parent_as], parent)
+    start = NOBODY
+    if nearest and stage.starts_from_settings:
+        start = find_start(run, nearest.output)
+    version = parent.version if parent else None
+    # A fact is None where the stage does not depend on it: every key has held these six.
+    facts: dict[str, Any] = {
+        "day": str(run.day),
+        "inputs": {name: attempt.output for name, attempt in earlier.items()},
+        "mode": None,
+        "parent": None,
+        "promote": None,
+        "source": None,
+    }
+    if stage.takes_mode:
+        facts["mode"] = mode
+    if stage.inherits:
+        facts["parent"] = version
+    if stage.publishes:
+        facts["promote"] = promote
+    if stage.reads_source:
+        facts["source"] = _source_digest(run.pipeline, run.day, mode)
+    # Left out where there is none: keys had no such fact before indexes inherited.
+    if start.version:
+        facts["settings"] = start.version
+    assert stage.load is not None, "a plan of its own, as a refresh has"
+    return StageTask(
+        stage=stage,
+        facts=facts,
+        context=StageContext(
+            pipeline=run.pipeline,
+            day=run.day,
+            mode=mode,
+            parent=parent,
+            inputs={name: attempt.uri for name, attempt in earlier.items()},
+            out="",
+            promote=promote,
+            start=start,
+        ),
+        load=stage.load,
+        parent=version,
+    )
+
+
+def unread_events(pipeline: Pipeline, day: date) -> int:
+    """A day's late events (`source.late_days`), if they are others than those that its features
+    were made with.
+
+    Raises:
+      BadData: the folder of a later day cannot be read.
+    """
+    from beam_jobs.ingest import later_folders
+
+    if not pipeline.source.late_days:
+        return 0
+    done = attempts.latest(pipeline, day, "features")
+    if done is None:
+        return 0
+    late = later_folders.look(pipeline, day)
+    if late.unreadable:
+        raise BadData("\n".join(late.unreadable.values()))
+    learned = done.summary.get("late", {}).get("digest", "")
+    return late.events if late.digest != learned else 0
+
+
+def _earlier_attempts(run: DayRun, stage: Stage) -> dict[str, Attempt]:
+    """Attempts of the earlier stages, nearest first: the last one's, and those that it was itself
+    made from.
+    """
+    if stage.after is None:
+        return {}
+    day = run.day
+    nearest = attempts.latest(run.pipeline, day, stage.after)
+    if nearest is None:
+        raise UsageError(
+            f"{stage.name} of {day} needs the output of {stage.after}, and there is none under"
+            f" {attempts.day_uri(run.pipeline, day)}. Run `twinspire {stage.after} PIPELINE --date"
+            f" {day}` first, or `twinspire run PIPELINE --date {day}` for all stages."
+        )
+    # Not the newest attempt of each: the ones that the nearest was made from.
+    earlier = {stage.after: nearest}
+    for name, attempt_name in nearest.inputs.items():
+        earlier[name] = attempts.read(attempts.place(run.pipeline, attempt_name))
+    for name, attempt in earlier.items():
+        if attempt.config != config_digest(run.pipeline, STAGES[name], attempt.defaults):
+            raise UsageError(
+                f"{stage.name} of {day} needs an output of {name} made from this pipeline file;"
+                f" {attempt.uri} was made before the file changed. Run `twinspire {name} PIPELINE"
+                f" --date {day}` and what follows it again."
+            )
+    return earlier
+
+
+def _check_mode(day: date, mode: Mode, features: Attempt) -> None:
+    if mode == "full" and features.mode != "full":
+        raise UsageError(
+            f"Training from scratch needs the examples of the whole training window; those of {day}"
+            " were made in mode incremental, for the day alone. Run `twinspire features PIPELINE"
+            f" --date {day} --mode full` first."
+        )
+
+
+def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
+    version = parent.version if parent else None
+    if trained.parent != version:
+        raise UsageError(
+            "A version is published beside the parent that it was trained and measured against;"
+            f" {day} was trained when that was {trained.parent}, and now it is {version}: a day was"
+            f" filled in or rolled back since. Run `twinspire train PIPELINE --date {day}` again."
+        )
+
+
+def _source_digest(pipeline: Pipeline, day: date, mode: Mode) -> str:
+    from beam_jobs.ingest import day_files
+
+    return digest(day_files.fingerprint(pipeline, day, mode))
