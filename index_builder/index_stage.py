@@ -31,6 +31,7 @@ from index_builder.tuning.settings_search import (
 )
 from twinspire_core import storage
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
+from twinspire_core.contracts import artifact_files
 from twinspire_core.contracts.embedded_vectors import read_items, read_queries
 from twinspire_core.contracts.index_figures import (
     IndexFigures,
@@ -44,7 +45,6 @@ from twinspire_core.errors import BadData
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import EXACT_SHARE, Index, Kind, Settings
 
-INDEX = "index"
 SEED = 0
 
 # Items; fewer do not train a codebook, and comparing them all takes microseconds
@@ -99,7 +99,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
     with tempfile.TemporaryDirectory(prefix="twinspire-index-") as scratch:
         folder = Path(scratch)
-        built.index.save(folder / INDEX)
+        built.index.save(folder / artifact_files.INDEX)
         figures.write(folder)
         IndexTimings(**speed, tried_ms=tried_ms).write(folder)
         storage.upload_tree(folder, ctx.out)

@@ -19,11 +19,12 @@ from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
-from twinspire_core.contracts import attempts, feature_schema, model_bundle
+from twinspire_core.contracts import artifact_files, attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
+from twinspire_core.contracts.manifest import FILE as MANIFEST
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
@@ -31,13 +32,6 @@ from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
 from twinspire_core.version import __version__
 
-# What a version holds; docs/artifact-format.md describes each.
-VECTORS = "vectors"
-INDEX = "index"
-ITEMS = "items.parquet"
-CO_OCCURRENCE = "co_occurrence.parquet"
-USERS = "users"
-REPORT = "report.html"
 # Tables of the pipeline file that say where, not what
 _PLACES = {"pipeline", "source", "registry", "beam"}
 _LIBRARIES = ("tensorflow", "tensorflow-transform", "apache-beam", "scann", "numpy", "pyarrow")
@@ -64,7 +58,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             accepted=not verdict.refused,
             reason=verdict.reason,
             promote=ctx.promote,
-            about={REPORT: render(gather(ctx, staged, manifest, registry))},
+            about={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
 
@@ -73,7 +67,7 @@ def summarise(
     ctx: StageContext, registry: Registry, version: str, entry: Entry, verdict: GateVerdict
 ) -> dict[str, Any]:
     """Keeps the manifest among the working files; what the stage reports."""
-    storage.write_bytes(storage.join(ctx.out, "manifest.json"), registry.manifest(version).dump())
+    storage.write_bytes(storage.join(ctx.out, MANIFEST), registry.manifest(version).dump())
     return {
         "version": version,
         "live": registry.live() == version,
@@ -86,56 +80,56 @@ def summarise(
 
 def assemble(ctx: StageContext, staged: Path) -> None:
     """Brings together what a version holds: what the stages have made is linked, not copied."""
-    train, index = ctx.inputs["train"], ctx.inputs["index"]
+    train = ctx.inputs["train"]
+    index = ctx.inputs["index"]
     for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER):
         storage.link_tree(storage.join(train, name), staged / name)
-    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / VECTORS)
-    storage.link_tree(storage.join(index, INDEX), staged / INDEX)
+    storage.link_tree(storage.join(ctx.inputs["embed"], "items"), staged / artifact_files.VECTORS)
+    storage.link_tree(storage.join(index, artifact_files.INDEX), staged / artifact_files.INDEX)
     for source, name in ((train, DayMetrics.FILE), (index, IndexFigures.FILE)):
         (staged / name).write_bytes(storage.read_bytes(storage.join(source, name)))
-    items = _items(ctx, staged / VECTORS)
-    pq.write_table(items, staged / ITEMS, compression="zstd")
-    _add_nominators(ctx, staged)
+    items = _items(ctx, staged / artifact_files.VECTORS)
+    pq.write_table(items, staged / artifact_files.ITEMS, compression="zstd")
+    _add_candidate_sources(ctx, staged)
     if ctx.pipeline.serving.user_store:
-        storage.link_tree(
-            storage.join(ctx.inputs["features"], feature_schema.USERS), staged / USERS
-        )
+        users = storage.join(ctx.inputs["features"], feature_schema.USERS)
+        storage.link_tree(users, staged / artifact_files.USERS)
     if ctx.pipeline.serving.tensorflow:
-        _add_served(ctx, staged, items.column("_item").combine_chunks())
+        _add_serving_model(ctx, staged, items.column("_item").combine_chunks())
 
 
-def _add_served(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
+def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
     """The model for TensorFlow Serving: as embed wrote it, or made here if that was not asked
     to.
     """
-    made = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
-    if storage.list_files(made):
-        storage.link_tree(made, staged / tensorflow_serving.FOLDER)
+    embedded = storage.join(ctx.inputs["embed"], tensorflow_serving.FOLDER)
+    if storage.list_files(embedded):
+        storage.link_tree(embedded, staged / tensorflow_serving.FOLDER)
         return
     with suppress_native_stderr(), block_tensorflow_extras():  # TensorFlow greets at length
         import tensorflow as tf
 
-        tower, vectors = (
-            tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER)),
-            stored_vectors(staged / INDEX),
-        )
+        tower = tf.saved_model.load(str(staged / model_bundle.QUERY_TOWER))
+        vectors = stored_vectors(staged / artifact_files.INDEX)
         tensorflow_serving.write(staged / tensorflow_serving.FOLDER, tower, ids, vectors)
 
 
-def _add_nominators(ctx: StageContext, staged: Path) -> None:
+def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     """What the other sources of candidates need beside the items' popularity, and how all are
     mixed.
     """
     mix = storage.join(ctx.inputs["train"], FusionFile.FILE)
     if storage.exists(mix):
         (staged / FusionFile.FILE).write_bytes(storage.read_bytes(mix))
-    together = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
-    if storage.list_files(together):
+    neighbours = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
+    if storage.list_files(neighbours):
         with tempfile.TemporaryDirectory() as scratch:
             table = ds.dataset(
-                storage.localize(together, Path(scratch)), format="parquet"
+                storage.localize(neighbours, Path(scratch)), format="parquet"
             ).to_table()
-            pq.write_table(table.sort_by("_item"), staged / CO_OCCURRENCE, compression="zstd")
+            pq.write_table(
+                table.sort_by("_item"), staged / artifact_files.CO_OCCURRENCE, compression="zstd"
+            )
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:

@@ -11,7 +11,6 @@ from typing import Any
 
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from index_builder.publish_stage import (
-    REPORT,
     assemble,
     describe,
     summarise,
@@ -19,7 +18,7 @@ from index_builder.publish_stage import (
 from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import artifact_files, attempts
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
@@ -82,7 +81,7 @@ def run(
             accepted=not verdict.refused,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
-            about={REPORT: render(gather(ctx, staged, manifest, registry))},
+            about={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
             while_live=live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)

@@ -7,15 +7,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from serving.version.loaded_version import USERS, Version
+from serving.version.loaded_version import Version
 from twinspire.cli.show_lists import user_result
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import artifact_files
 
 
 def show(pipeline: Pipeline, console: Console) -> list[str]:
     """Prints them and returns the households' ids."""
     version = Version.open(pipeline)
-    shown = choose(pl.read_parquet(version.home / USERS / "**/*.parquet"), _about(pipeline))
+    shown = choose(
+        pl.read_parquet(version.home / artifact_files.USERS / "**/*.parquet"), _about(pipeline)
+    )
     for kind, household in shown.items():
         _print(version, kind, household, _about(pipeline), console)
     return [household["_user"] for household in shown.values()]

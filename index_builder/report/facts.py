@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts import example_lists, feature_schema
+from twinspire_core.contracts import artifact_files, example_lists, feature_schema
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.fusion_file import FusionFile
@@ -126,7 +126,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         examples=_examples(ctx),
         days=[*_days(versions, described), Day(described.date, described.version, "this", metrics)],
         previous=_previous(ctx, described, versions),
-        items=_names((staged / "items.parquet").read_bytes()),
+        items=_names((staged / artifact_files.ITEMS).read_bytes()),
     )
 
 
@@ -182,7 +182,7 @@ def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Pre
     return Previous(
         manifest=versions.manifest(version),
         live=version == live,
-        items=_names(storage.read_bytes(versions.place(version, "items.parquet"))),
+        items=_names(storage.read_bytes(versions.place(version, artifact_files.ITEMS))),
     )
 
 

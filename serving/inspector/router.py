@@ -17,11 +17,11 @@ from serving.inspector.address import Address
 from serving.inspector.list_view import ListView, compared, like, recommended
 from serving.inspector.version_cache import Log, VersionCache
 from serving.version.loaded_version import Version
+from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.errors import TwinspireError, UsageError
 
 Ask = Callable[[Version, bool], ListView]
 """Asks a version, which is the live one or is not."""
-REPORT = "report.html"
 _HEADERS = {
     "Cache-Control": "no-store",  # it shows what people took
     "Referrer-Policy": "no-referrer",  # and so do its addresses

@@ -16,7 +16,7 @@ from serving.version.known_values import Attributes, Vocabularies
 from serving.version.user_store import IdTable, UserStore
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import manifest
+from twinspire_core.contracts import artifact_files, manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.manifest import Manifest
@@ -27,8 +27,6 @@ from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
-
-INDEX, ITEMS, USERS, CO_OCCURRENCE = "index", "items.parquet", "users", "co_occurrence.parquet"
 
 
 class Version:
@@ -74,7 +72,7 @@ class Version:
         """The catalogue: `_item`, `_name`, display and filter columns; row i is row i of the
         index.
         """
-        return pq.read_table(self.home / ITEMS).combine_chunks()
+        return pq.read_table(self.home / artifact_files.ITEMS).combine_chunks()
 
     @cached_property
     def ids(self) -> np.ndarray:
@@ -85,7 +83,7 @@ class Version:
     @cached_property
     def index(self) -> Index:
         """Nearest neighbours among the items' vectors."""
-        index = stored_index.load(self.home / INDEX)
+        index = stored_index.load(self.home / artifact_files.INDEX)
         if len(index) != len(self.items):
             raise BadData(
                 f"Row i of a version's index is row i of its items; {self.id} has {len(index)} and"
@@ -97,7 +95,8 @@ class Version:
     @cached_property
     def users(self) -> UserStore | None:
         """The users it carries; None without `serving.user_store`."""
-        return UserStore(self.home / USERS) if (self.home / USERS).is_dir() else None
+        folder = self.home / artifact_files.USERS
+        return UserStore(folder) if folder.is_dir() else None
 
     @cached_property
     def mix(self) -> Fusion | None:
@@ -110,7 +109,7 @@ class Version:
         """The sources besides the two-tower; None where the items come without their popularity."""
         if not {"_popular", "_lately"} <= set(self.items.column_names):
             return None
-        place = self.home / CO_OCCURRENCE
+        place = self.home / artifact_files.CO_OCCURRENCE
         return CandidateSources.of(self.items, pq.read_table(place) if place.exists() else None)
 
     @cached_property

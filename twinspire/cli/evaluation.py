@@ -115,11 +115,11 @@ def _score_version(
     filters: dict[str, Any],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """The version's id, and the measures of its towers beside the baselines'."""
-    from index_builder import publish_stage as publish
     from index_builder.registry.registry import Registry
     from model import score_lists
     from model.evaluation.list_files import read_table
     from serving.version.known_values import Attributes, select
+    from twinspire_core.contracts import artifact_files
     from twinspire_core.contracts.fusion_file import FusionFile
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion.fuse import Fusion
@@ -128,14 +128,14 @@ def _score_version(
     taken = read_table(truth)
     registry = Registry(pipeline.registry.root, pipeline.name)
     home = registry.open(version, whole=False)
-    items = read_table(str(home / publish.ITEMS))
+    items = read_table(str(home / artifact_files.ITEMS))
     attributes = Attributes(items.combine_chunks(), home.name)
     selected = select(pipeline.corpus.attributes, attributes, **filters)
     if selected:
         for warning in selected.notes:
             console.print(warning, style="yellow", highlight=False)
     # Versions of old releases may lack these.
-    together = home / publish.CO_OCCURRENCE
+    together = home / artifact_files.CO_OCCURRENCE
     fusion = home / FusionFile.FILE
     with console.status("encoding the queries"):
         with suppress_native_stderr():  # TensorFlow greets at length
@@ -145,7 +145,7 @@ def _score_version(
         measured = score_lists.score_version(
             embed,
             items,
-            read_table(str(home / publish.VECTORS)),
+            read_table(str(home / artifact_files.VECTORS)),
             requests,
             taken,
             pipeline,

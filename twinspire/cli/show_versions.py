@@ -25,6 +25,7 @@ from twinspire.cli.options import (
 )
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
@@ -34,7 +35,6 @@ from twinspire_core.errors import UsageError
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
     from index_builder.registry.quality_history import NextDay, VersionQuality
 
-REPORT = "report.html"
 
 out = Console(highlight=False)
 _STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}

@@ -1,0 +1,19 @@
+"""What lies in the folder of a version; docs/artifact-format.md describes each.
+
+JSON files have their names where they are declared: `DayMetrics.FILE`, `FusionFile.FILE`,
+`GateVerdict.FILE`, `IndexFigures.FILE`, and `FILE` of the manifest. Towers are named in
+twinspire_core/contracts/model_bundle.py.
+"""
+
+VECTORS = "vectors"
+"""Folder of the items' vectors, Parquet."""
+INDEX = "index"
+"""Folder of the index; row i is row i of the items."""
+ITEMS = "items.parquet"
+"""The corpus: ids, names, popularity, display and filter columns."""
+CO_OCCURRENCE = "co_occurrence.parquet"
+"""Items that the same users took, where a candidate source needs them."""
+USERS = "users"
+"""Folder of users' features, with `serving.user_store`."""
+REPORT = "report.html"
+"""The page about the version, which is no part of its content."""
