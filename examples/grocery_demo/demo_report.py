@@ -6,38 +6,32 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from examples.grocery_demo import households
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.display.measured_lists import (
+    TWO_TOWER,
+    EvaluatedSet,
+    MeasuredLists,
+    headline,
+    on_the_day,
+    sets_table,
+)
+from twinspire_core.display.table import Style, Table, in_style
 
-FIGURES = {
-    "recall@10": "recall\n@10",
-    "recall@50": "recall\n@50",
-    "recall@100": "recall\n@100",
-    "ndcg@10": "nDCG\n@10",
-    "hit_rate@10": "hits\n@10",
-    "coverage@100": "coverage\n@100",
-}
-OLDER, MIX, OWN = "the day before's model", "  mixed with those below", "the day's own model *"
-BASELINES = {
-    "most_popular": "most popular",
-    "popular_lately": "popular lately",
-    "past": "bought before",
-    "co_occurrence": "bought together",
-}
-EXPLAINED = f"""\
+MEASURES = headline([10, 50, 100])
+EXPLAINED = """\
 As the day begins: what will each household that has a past buy today?
-  {OLDER}: it has not seen the day (progressive)
-  {MIX.strip()}: what that version recommends, its sources mixed
-  {OWN}: asked about the households held out of its training
+  the version before: it has not seen the day (progressive)
+  its mix of sources: what that version recommends, mixed with the lists below
+  this version: made from the day, asked about the households held out of its training
 recall: share of a household's purchases among the first n offered
-hits: share of households with at least one of their purchases among them
+hit rate: share of households with at least one of their purchases among them
 coverage: share of all products that were offered to anybody"""
 
 
@@ -64,14 +58,13 @@ def versions(registry: Registry, console: Console) -> list[Status]:
     """Prints the versions, oldest first, and returns them."""
     found = sorted(registry.statuses(), key=lambda status: status.date)
     console.print("\n[bold]Versions[/]")
-    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    rows = []
     for one in found:
         # `show` has the gate's notes
         reason = "accepted" if one.reason.startswith("accepted") else one.reason
-        table.add_row(
-            one.version, one.status, reason, style="green" if one.status == "live" else ""
-        )
-    console.print(table)
+        style = Style.GOOD if one.status == "live" else None
+        rows.append(in_style([one.version, one.status, reason], style))
+    console.print(terminal_table(Table(head=["", "", ""], rows=rows, names=(0, 1), prose=(2,))))
     return found
 
 
@@ -80,38 +73,17 @@ def quality(registry: Registry, found: list[Status], console: Console) -> None:
     no model.
     """
     console.print("\n[bold]Quality, by day[/]")
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("day", no_wrap=True)
-    table.add_column("who recommends", no_wrap=True)
-    for shown in FIGURES.values():
-        table.add_column(shown, justify="right", no_wrap=True)
-    for one in found:
-        metrics = DayMetrics.read(registry.folder(one.version))
-        for number, (who, measures) in enumerate(_rows(metrics)):
-            day = str(one.date) if number == 0 else ""
-            table.add_row(
-                day,
-                who,
-                *(_figure(measures, name) for name in FIGURES),
-                style="bold" if not number else "",
-            )
-    console.print(table)
+    days = [_lists(DayMetrics.read(registry.folder(one.version)), one.date) for one in found]
+    console.print(terminal_table(sets_table(days, MEASURES)))
     console.print(Text(EXPLAINED, style="dim"))
 
 
-def _rows(metrics: DayMetrics) -> list[tuple[str, Measures | None]]:
-    rows = [(OLDER, metrics.progressive)]
-    if metrics.mix.progressive:
-        rows.append((MIX, metrics.mix.progressive))
-    for name, shown in BASELINES.items():
-        if name in metrics.baselines:
-            rows.append((shown, metrics.baselines[name]))
-    return [*rows, (OWN, metrics.holdout.candidate)]
-
-
-def _figure(measures: Measures | None, name: str) -> str:
-    value = value_of(measures, name)
-    return "–" if value is None else f"{value:.3f}"
+def _lists(metrics: DayMetrics, day: date) -> EvaluatedSet:
+    """All lists of the day as it began, and what its own version finds for held-out users."""
+    lists = [*on_the_day(metrics, day).lists]
+    if own := metrics.holdout.candidate:
+        lists.append(MeasuredLists(TWO_TOWER, "this version", own))
+    return EvaluatedSet(str(day), str(day), "", lists)
 
 
 def _next(pipeline: Pipeline, days: list[date], chosen: list[str]) -> list[tuple[str, str]]:

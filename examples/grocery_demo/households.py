@@ -4,13 +4,17 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from serving.version.loaded_version import Version
 from twinspire.cli.show_lists import user_result
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import artifact_files
+from twinspire_core.display.table import Table
+
+_WIDTHS = {1: 32, 2: 28}
+"""Columns of names and of details, so that 80 columns hold a row."""
 
 
 def show(pipeline: Pipeline, console: Console) -> list[str]:
@@ -64,13 +68,10 @@ def _print(
     )
     console.print(Text("; ".join(facts), style="dim"))
     console.print(Text(f"Last: {lately}" if lately else "No purchase yet.", style="dim"))
-    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
-    for width in (2, 32, 28, 13):
-        table.add_column(no_wrap=True, max_width=width)
+    rows = []
     for rank, item in enumerate(found["items"], 1):
         again = "bought before" if item["item"] in set(household["_past"] or ()) else ""
         details = [item[name] for name in version.pipeline.corpus.display[1:] if item.get(name)]
-        table.add_row(
-            f"{rank:2}", Text(item["name"] or item["item"]), Text(", ".join(details)), again
-        )
-    console.print(table)
+        rows.append([f"{rank:2}", item["name"] or item["item"], ", ".join(details), again])
+    table = Table(head=["", "", "", ""], rows=rows, names=(0, 1, 2, 3))
+    console.print(terminal_table(table, _WIDTHS))

@@ -380,7 +380,7 @@ def test_the_command_scores_the_live_version(tmp_path):
     assert found["version"] == version
     assert found["measures"]["two_tower"]["recall@1"] == 1 / 2
     assert found["measures"]["most_popular"]["recall@2"] == 1
-    assert {"recall", "@1", "@2", "two tower", "most popular", "95% from", "coverage"} <= _cells(
+    assert {"recall", "@1", "@2", "two-tower", "most popular", "95% from", "coverage"} <= _cells(
         result.stderr
     )
     assert "users, 0" not in result.stderr
@@ -394,7 +394,7 @@ def test_the_command_scores_the_live_version(tmp_path):
         "--version",
         version,
     )
-    assert {"two tower", "users, 0", "true items, 1-4"} <= _cells(
+    assert {"two-tower", "users, 0", "true items, 1-4"} <= _cells(
         sliced.stderr
     ) and sliced.stdout == ""
     assert max(map(len, (result.stderr + sliced.stderr).splitlines())) <= 80

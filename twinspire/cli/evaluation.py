@@ -16,6 +16,7 @@ from twinspire.cli.options import (
     open_pipeline,
     print_json,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.errors import UsageError
@@ -86,7 +87,7 @@ def evaluate(
     lists = {title: Measures.model_validate(one) for title, one in measured.items()}
     [title] = scored.values()
     for table in score_tables(lists, ks, str(title), slices=slices):
-        console.print(table)
+        console.print(terminal_table(table))
     if TWO_TOWER in lists and lists[TWO_TOWER].left_out is not None:
         console.print(_filtered(lists[TWO_TOWER]), highlight=False)
     if slices and not any(one.slices for one in lists.values()):

@@ -1,16 +1,27 @@
-"""Measured figures as a table: a model beside the lists that need none."""
+"""What `evaluate` tells: how near lists came, whom they serve, and what they show taken together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import rich.table
 from rich.box import SIMPLE
-from rich.table import Table
 
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
+from twinspire_core.display.figures import count, interval, number
+from twinspire_core.display.measured_lists import heading, list_name, measure_text
+from twinspire_core.display.table import Row, Style, Table, in_style
 from twinspire_core.metrics.measure_names import key
 
+_DIGITS = 4
+_OF_ALL_LISTS = {
+    "coverage": "coverage: share of the catalogue in any list",
+    "gini": "gini: 0% when all items are shown equally often, 100% when one has it all",
+    "overlap": "overlap: share that two users' lists have in common",
+    "popular_share": "popular share: items that have half of the last days' events",
+}
 
-def quality_table(metrics: DayMetrics, ks: Sequence[int]) -> Table:
+
+def quality_table(metrics: DayMetrics, ks: Sequence[int]) -> rich.table.Table:
     """The figures of metrics.json, one row per list and split.
 
     Args:
@@ -38,7 +49,7 @@ def quality_table(metrics: DayMetrics, ks: Sequence[int]) -> Table:
 
 def lists_table(
     splits: Mapping[str, Mapping[str, Measures | None]], ks: Sequence[int], caption: str
-) -> Table:
+) -> rich.table.Table:
     """The headline figures, one row per list.
 
     Args:
@@ -68,99 +79,107 @@ def lists_table(
 
 
 def score_tables(
-    measured: Mapping[str, Measures],
-    ks: Sequence[int],
-    title: str,
-    *,
-    slices: bool = False,
+    measured: Mapping[str, Measures], ks: Sequence[int], title: str, *, slices: bool = False
 ) -> Iterator[Table]:
-    """What `evaluate` tells: how near lists came, whom they serve, and what they show taken
-    together.
+    """The tables of one evaluation.
 
     Args:
-      measured: by list, with the number of queries `answered`.
+      measured: by kind of lists, with the number of queries `answered`.
       ks: list lengths.
       title: what was measured.
       slices: whether it is told whom they serve, where that was measured.
     """
-    measured = {name.replace("_", " "): measures for name, measures in measured.items()}
-    first = next(iter(measured.values()))
-    seen = {f"{name} *": m.excluded for name, m in measured.items() if m.excluded}
-    notes = ["* without the items that a user had before"] if seen else []
-    title = f"{title}: {first.users:,} users asked, {first.answered:,} answered"
-    yield _near(measured, seen, ks, title, "\n".join(notes))
+    lists = {list_name(kind): measures for kind, measures in measured.items()}
+    fresh = {f"{name} *": m.excluded for name, m in lists.items() if m.excluded}
+    first = next(iter(lists.values()))
+    title = f"{title}: {count(first.users)} users asked, {count(first.answered)} answered"
+    yield _near(lists, fresh, ks, title)
     if slices and first.slices:
-        yield _for_whom(measured, sorted(ks)[len(ks) // 2])
-    yield _together({**measured, **seen}, max(ks))
+        yield _for_whom(lists, sorted(ks)[len(ks) // 2])
+    yield _together({**lists, **fresh}, max(ks))
 
 
 def _near(
-    measured: Mapping[str, Measures],
-    seen: Mapping[str, Measures],
-    ks: Sequence[int],
-    title: str,
-    caption: str,
+    lists: Mapping[str, Measures], fresh: Mapping[str, Measures], ks: Sequence[int], title: str
 ) -> Table:
+    """How near lists came, the first of them with its intervals; then without known items."""
     names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", "mrr"]
-    table = _table(title, "", names, caption)
-    for number, (name, measures) in enumerate(measured.items()):
-        table.add_row(name, *(_figure(measures, measure) for measure in names))
-        spans = measures.intervals if number == 0 else {}
-        for side, word in enumerate(("  95% from", "  to") if spans else ()):
-            table.add_row(
-                word, *(f"{spans[m][side]:.4f}" if m in spans else "" for m in names), style="dim"
-            )
-    table.add_section()
-    for name, measures in seen.items():
-        table.add_row(name, *(_figure(measures, measure) for measure in names))
-    return table
+    rows: list[Row] = []
+    for place, (name, measures) in enumerate(lists.items()):
+        rows.append(_row(name, measures, names))
+        if place == 0 and measures.intervals:
+            rows += _intervals(measures, names)
+    start_of_fresh = len(rows)
+    rows += [_row(name, measures, names) for name, measures in fresh.items()]
+    return Table(
+        head=["", *map(heading, names)],
+        rows=rows,
+        title=title,
+        note="* without the items that a user had before" if fresh else "",
+        sections=[start_of_fresh] if fresh else [],
+    )
 
 
-def _for_whom(measured: Mapping[str, Measures], k: int) -> Table:
+def _intervals(measures: Measures, names: Sequence[str]) -> Iterator[Row]:
+    for side, word in enumerate(("  95% from", "  to")):
+        ends = [measures.intervals.get(name) for name in names]
+        cells = [number(both[side], _DIGITS) if both else "" for both in ends]
+        yield in_style([word, *cells], Style.DIM)
+
+
+def _row(name: str, measures: Measures, names: Sequence[str]) -> Row:
+    return [name, *(measure_text(measures, measure, _DIGITS) for measure in names)]
+
+
+def _for_whom(lists: Mapping[str, Measures], k: int) -> Table:
     """Recall by slice: of the first list, with its interval, and of the best of the others."""
-    (name, first), *others = measured.items()
+    (name, first), *others = lists.items()
     measure = f"recall@{k}"
-    columns = ["users", name, "95%", *(["best\nother", ""] if others else [])]
-    table = _table(f"{measure} by the number of earlier events", "", columns)
-    for side, said in (("users", "users, {}"), ("items", "true items, {}")):
+    rows: list[Row] = []
+    starts = []
+    for side, which in (("users", "users"), ("items", "true items")):
+        starts.append(len(rows))
         for part, found in first.slices.on_side(side).items() if first.slices else ():
             if found.value(measure) is None:
                 continue
             sliced = key(measure, side, part)
-            span = first.intervals.get(sliced)
-            interval = f"{span[0]:.4f}-{span[1]:.4f}" if span else ""
-            cells = [said.format(part), f"{found.users:,}", _figure(first, sliced), interval]
+            ends = first.intervals.get(sliced)
+            row = [f"{which}, {part}", count(found.users), measure_text(first, sliced, _DIGITS)]
+            row.append(interval(ends, _DIGITS) if ends else "")
             if others:
-                best, lists = max(others, key=lambda other: _least_if_none(other[1], sliced))
-                cells += [_figure(lists, sliced), best]
-            table.add_row(*cells)
-        table.add_section()
-    return table
+                best, measures = max(others, key=lambda other: _least_if_none(other[1], sliced))
+                row += [measure_text(measures, sliced, _DIGITS), best]
+            rows.append(row)
+    head = ["", "users", name, "95%"]
+    if others:
+        head += ["best other", ""]
+    return Table(
+        head=head,
+        rows=rows,
+        title=f"{measure} by the number of earlier events",
+        names=(0, len(head) - 1) if others else (0,),
+        sections=starts[1:],
+    )
 
 
-def _together(measured: Mapping[str, Measures], k: int) -> Table:
-    names = [
+def _together(lists: Mapping[str, Measures], k: int) -> Table:
+    """What all lists of a kind show between them."""
+    known = [
         name
-        for name in _SETS
-        if any(measures.value(f"{name}@{k}") is not None for measures in measured.values())
+        for name in _OF_ALL_LISTS
+        if any(measures.value(f"{name}@{k}") is not None for measures in lists.values())
     ]
-    said = "; ".join(_SETS[name] for name in names)
-    table = _table(f"first {k}, all lists together", "", [f"{name}@{k}" for name in names], said)
-    for name, measures in measured.items():
-        table.add_row(name, *(_figure(measures, f"{measure}@{k}") for measure in names))
-    return table
+    names = [f"{name}@{k}" for name in known]
+    return Table(
+        head=["", *map(heading, names)],
+        rows=[_row(name, measures, names) for name, measures in lists.items()],
+        title=f"first {k}, all lists together",
+        note="; ".join(_OF_ALL_LISTS[name] for name in known),
+    )
 
 
-_SETS = {
-    "coverage": "coverage: share of the catalogue in any list",
-    "gini": "gini: 0 when all items are shown equally often, 1 when one has it all",
-    "overlap": "overlap: share that two users' lists have in common",
-    "popular_share": "popular share: items that have half of the last days' events",
-}
-
-
-def _table(title: str, first: str, names: Sequence[str], caption: str = "") -> Table:
-    table = Table(
+def _table(title: str, first: str, names: Sequence[str], caption: str = "") -> rich.table.Table:
+    table = rich.table.Table(
         title=title or None,
         caption=caption or None,
         caption_justify="left",
@@ -171,11 +190,6 @@ def _table(title: str, first: str, names: Sequence[str], caption: str = "") -> T
     for name in names:
         table.add_column(name.replace("@", "\n@").replace("_", " "), justify="right")
     return table
-
-
-def _figure(measures: Measures, name: str) -> str:
-    value = measures.value(name)
-    return "" if value is None else f"{value:.4f}"
 
 
 def _least_if_none(measures: Measures, name: str) -> float:

@@ -1,0 +1,70 @@
+"""Tables in a terminal."""
+
+from datetime import date
+
+from rich.console import Console
+
+from tests.twinspire_core.display.test_measured_lists import metrics
+from twinspire.cli.terminal_tables import LOOKS, terminal_table
+from twinspire_core.display.measured_lists import quality_table
+from twinspire_core.display.table import Cell, Style, Table
+
+
+def drawn(table, width=80, **more):
+    console = Console(width=width, **more)
+    with console.capture() as shown:
+        console.print(terminal_table(table))
+    return shown.get()
+
+
+def test_every_cell_is_drawn():
+    table = Table(
+        head=["list", "recall@10", "best other"],
+        rows=[["a", "0.125", "–"], ["[b]", "1", "2"]],
+        title="What is found",
+        note="read it so",
+        sections=[1],
+    )
+    lines = [line.split() for line in drawn(table).splitlines()]
+    assert lines == [
+        ["What", "is", "found"],
+        [],
+        ["recall", "best"],
+        ["list", "@10", "other"],
+        ["─" * 19],
+        ["a", "0.125", "–"],
+        [],
+        ["[b]", "1", "2"],
+        [],
+        ["read", "it", "so"],
+    ]
+
+
+def test_a_table_without_headings_has_rows_alone():
+    assert drawn(Table(head=["", ""], rows=[["a", "1"]])) == "a 1\n"
+
+
+def test_what_cells_mean_is_seen():
+    assert set(LOOKS) == set(Style)
+    table = Table(head=["", ""], rows=[["a", Cell("bad", Style.BAD)]])
+    assert "\x1b[31mbad" in drawn(table, force_terminal=True, color_system="standard")
+
+
+def test_the_table_of_quality_fits_80_columns():
+    day = date(2024, 5, 2)
+    table = quality_table(metrics(), day, [10, 50, 100])
+    text = drawn(table)
+    assert all(label in text for label in ("its mix of sources", "taken together", "held out"))
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    assert {cell.text for row in table.cells for cell in row if " " not in cell.text} <= set(
+        text.split()
+    ) | {""}
+
+
+def test_prose_is_broken_and_names_are_not():
+    table = Table(
+        head=["id", "what"], rows=[["a" * 30, "/a/long/path" * 9 + " and words"]], prose=[1]
+    )
+    text = drawn(table, width=60)
+    assert "a" * 30 in text
+    assert "".join(text.split()).endswith("andwords") and "…" not in text

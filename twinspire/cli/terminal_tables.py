@@ -1,0 +1,62 @@
+"""Tables, drawn in a terminal."""
+
+from collections.abc import Mapping
+
+import rich.table
+from rich.box import SIMPLE
+from rich.text import Text
+
+from twinspire_core.display.table import Style, Table
+
+LOOKS = {
+    Style.STRONG: "bold",
+    Style.GOOD: "green",
+    Style.WARNING: "yellow",
+    Style.BAD: "red",
+    Style.DIM: "dim",
+}
+"""How each meaning looks."""
+
+
+def terminal_table(table: Table, widths: Mapping[int, int] | None = None) -> rich.table.Table:
+    """The table as Rich prints it.
+
+    Args:
+      table: names of items and users may stand in it: none of its text is taken for markup.
+      widths: what a column may not be wider than, by its place; names beyond are cut off.
+    """
+    widths = widths or {}
+    drawn = rich.table.Table(
+        title=Text(table.title, style="table.title") if table.title else None,
+        caption=Text(table.note, style="table.caption") if table.note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE if table.has_head else None,
+        show_header=table.has_head,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for place, name in enumerate(table.head):
+        prose = place in table.prose
+        figures = not prose and place not in table.names
+        drawn.add_column(
+            Text(_broken(name) if figures else name),
+            justify="right" if figures else "left",
+            no_wrap=not prose,
+            # A word that is longer than its column goes on in the next line: paths are to be copied
+            overflow="fold" if prose else "ellipsis",
+            max_width=widths.get(place),
+        )
+    for number, part in enumerate(table.parts()):
+        if number:
+            drawn.add_section()
+        for cells in part:
+            drawn.add_row(
+                *(Text(text, style=LOOKS[style] if style else "") for text, style in cells)
+            )
+    return drawn
+
+
+def _broken(heading: str) -> str:
+    """A heading of figures with a line for each word, so that it is no wider than they are."""
+    return heading.replace(" ", "\n").replace("@", "\n@")

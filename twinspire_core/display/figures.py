@@ -1,0 +1,57 @@
+"""Figures as text: the same digits wherever a figure is shown."""
+
+NONE = "–"
+"""Stands where there is no figure."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measure.
+
+    Example:
+      >>> number(0.16349)
+      '0.163'
+      >>> number(None)
+      '–'
+    """
+    return NONE if value is None else f"{value:.{digits}f}"
+
+
+def count(value: int | None) -> str:
+    """A number of things.
+
+    Example:
+      >>> count(12345)
+      '12,345'
+    """
+    return NONE if value is None else f"{value:,}"
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """A share, in percent.
+
+    Example:
+      >>> share(0.1234)
+      '12.3%'
+    """
+    return NONE if value is None else f"{value:.{digits}%}"
+
+
+def change(value: float | None) -> str:
+    """A relative change, with its sign.
+
+    Example:
+      >>> change(-0.1234)
+      '−12.3%'
+    """
+    return NONE if value is None else f"{value:+.1%}".replace("-", "−")
+
+
+def interval(ends: tuple[float, float], digits: int = 3) -> str:
+    """The ends of an interval of a measure.
+
+    Example:
+      >>> interval((0.15, 0.1711))
+      '0.150–0.171'
+    """
+    low, high = ends
+    return f"{number(low, digits)}–{number(high, digits)}"

@@ -1,0 +1,236 @@
+"""Lists that were measured beside one another, and the table that shows them.
+
+The report, the command line and the demo show the same lists of a version: its own, those of the
+version before, and those that need no model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.measures import Measures
+from twinspire_core.display.figures import count, interval, number, share
+from twinspire_core.display.table import Cell, Row, Style, Table, in_style
+
+TWO_TOWER = "two_tower"
+MIX = "mix"
+PARENT = "parent"
+"""Kinds of lists that a model makes; a list that needs none is of the kind that its name says."""
+
+_NAMES = {
+    TWO_TOWER: "two-tower",
+    MIX: "mix",
+    "popular_lately": "popular lately",
+    "popular": "most popular",
+    "most_popular": "most popular",
+    "past": "taken before",
+    "co_occurrence": "taken together",
+    "als": "ALS",
+}
+
+_MEASURES = {"ndcg": "nDCG", "hit_rate": "hit rate", "mrr": "MRR", "popular_share": "popular share"}
+_SHARES = ("coverage", "gini", "overlap", "popular_share")
+"""Measures that are shown in percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredLists:
+    """Lists of one make, measured.
+
+    Attributes:
+      kind: `two_tower`, `mix`, `parent`, or the name of what made them without a model.
+      label: what they are called beside the others.
+      measures: of them.
+    """
+
+    kind: str
+    label: str
+    measures: Measures
+
+    @property
+    def row_style(self) -> Style | None:
+        """The style of their row in a table of several lists."""
+        return Style.STRONG if self.kind == TWO_TOWER else None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedSet:
+    """Lists that were measured on the same queries.
+
+    Attributes:
+      name: what the queries are called, short enough for a column.
+      title: what they are called in a sentence.
+      text: who was asked.
+      lists: the two-tower's first.
+    """
+
+    name: str
+    title: str
+    text: str
+    lists: Sequence[MeasuredLists]
+
+    @property
+    def of_model(self) -> bool:
+        """Whether the two-tower is among the lists."""
+        return any(one.kind == TWO_TOWER for one in self.lists)
+
+
+def list_name(kind: str) -> str:
+    """What people are told that lists of a kind are.
+
+    Example:
+      >>> list_name("co_occurrence")
+      'taken together'
+    """
+    return _NAMES.get(kind, kind.replace("_", " "))
+
+
+def baselines(measured: Mapping[str, Measures]) -> list[MeasuredLists]:
+    """The lists that need no model."""
+    return [MeasuredLists(kind, list_name(kind), measures) for kind, measures in measured.items()]
+
+
+def on_the_day(metrics: DayMetrics, day: date) -> EvaluatedSet:
+    """The version before on all users of the day, before anything was trained on it."""
+    lists = []
+    if metrics.progressive:
+        lists.append(MeasuredLists(TWO_TOWER, "the version before", metrics.progressive))
+        lists += _fused(metrics.mix.progressive)
+    lists += baselines(metrics.baselines)
+    text = (
+        f"All users of {day} with a past, asked as the day began, of lists that never saw the day."
+    )
+    return EvaluatedSet("day", "the day", text, lists)
+
+
+def held_out(metrics: DayMetrics, day: date) -> EvaluatedSet:
+    """A version and the one before on users that neither was trained on."""
+    held = metrics.holdout
+    lists = []
+    if held.candidate:
+        lists.append(MeasuredLists(TWO_TOWER, "this version", held.candidate))
+    lists += _fused(metrics.comparable_fusion)
+    if held.baseline:
+        lists.append(MeasuredLists(PARENT, "the version before", held.baseline))
+    lists += baselines(held.baselines)
+    days = f"of {held.days} days" if held.days > 1 else f"of {day}"
+    text = f"{count(held.users)} users {days}, whose events of the day no version is trained on."
+    return EvaluatedSet("held out", "held-out users", text, lists)
+
+
+def on_the_next_day(
+    version: Measures, fused: Measures | None, others: Mapping[str, Measures], day: date
+) -> EvaluatedSet:
+    """A version on all users of the next day that was run, before anything was trained on it.
+
+    Args:
+      version: measures of its two-tower.
+      fused: of its mix of sources.
+      others: of the lists that need no model, by name.
+      day: the next day.
+    """
+    lists = [MeasuredLists(TWO_TOWER, "this version", version), *_fused(fused), *baselines(others)]
+    users = "All users" if version.users is None else f"{count(version.users)} users"
+    text = f"{users} of {day} with a past, before that day was trained on."
+    return EvaluatedSet("next day", "the next day", text, lists)
+
+
+def _fused(measures: Measures | None) -> list[MeasuredLists]:
+    return [MeasuredLists(MIX, "its mix of sources", measures)] if measures else []
+
+
+def heading(measure: str) -> str:
+    """What a column of a measure is headed with.
+
+    Example:
+      >>> heading("hit_rate@10")
+      'hit rate@10'
+    """
+    name, at, k = measure.partition("@")
+    return _MEASURES.get(name, name) + at + k
+
+
+def measure_text(measures: Measures | None, measure: str, digits: int = 3) -> str:
+    """A measure as text, in percent where it is a share of something."""
+    value = measures.value(measure) if measures else None
+    if measure.partition("@")[0] in _SHARES:
+        return share(value, digits - 2)
+    return number(value, digits)
+
+
+def interval_text(measures: Measures | None, measure: str, digits: int = 3) -> str:
+    """A measure with its interval in brackets, where there is one."""
+    text = measure_text(measures, measure, digits)
+    ends = measures.intervals.get(measure) if measures else None
+    return f"{text} ({interval(ends, digits)})" if ends else text
+
+
+def lists_table(
+    lists: Iterable[MeasuredLists],
+    measures: Mapping[str, str],
+    *,
+    title: str = "",
+    folded: bool = False,
+) -> Table:
+    """Lists by measures: a row for each list.
+
+    Args:
+      lists: measured on the same queries.
+      measures: headings of the columns, by measure.
+      title: what the table shows.
+      folded: shown only when it is asked for.
+    """
+    rows = _rows(lists, measures)
+    return Table(head=["", *measures.values()], rows=rows, title=title, folded=folded)
+
+
+def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str = "") -> Table:
+    """Lists by measures, of several sets of queries: a section for each set.
+
+    Args:
+      sets: those without lists are left out.
+      measures: a column each.
+      note: what is to be said besides who was asked.
+    """
+    known = [one for one in sets if one.lists]
+    rows: list[Row] = []
+    starts = []
+    for one in known:
+        starts.append(len(rows))
+        for place, row in enumerate(_rows(one.lists, measures)):
+            rows.append([one.name if place == 0 else "", *row])
+    notes = [f"{one.name}: {one.text}" for one in known if one.text]
+    if note:
+        notes.append(note)
+    head = ["on", "list", *map(heading, measures)]
+    return Table(head=head, rows=rows, note="\n".join(notes), names=(0, 1), sections=starts[1:])
+
+
+def quality_table(metrics: DayMetrics, day: date, ks: Sequence[int]) -> Table:
+    """What was measured on a day.
+
+    Args:
+      metrics: of the day.
+      day: the day.
+      ks: list lengths, `evaluation.ks`.
+    """
+    return sets_table([on_the_day(metrics, day), held_out(metrics, day)], headline(ks))
+
+
+def headline(ks: Sequence[int]) -> list[str]:
+    """The measures by which lists are compared at a glance.
+
+    Args:
+      ks: list lengths, `evaluation.ks`.
+    """
+    recalls = [f"recall@{k}" for k in ks]
+    return [*recalls, f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", f"coverage@{max(ks)}"]
+
+
+def _rows(lists: Iterable[MeasuredLists], measures: Iterable[str]) -> list[list[Cell]]:
+    names = list(measures)
+    return [
+        in_style([one.label, *(measure_text(one.measures, name) for name in names)], one.row_style)
+        for one in lists
+    ]
