@@ -35,7 +35,7 @@ DEPTH = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fusion:
-    """How sources are mixed.
+    """How sources are fused.
 
     Attributes:
       sources: S names.

@@ -116,7 +116,7 @@ def write_config(folder: Path, settings: Settings, vectors: np.ndarray) -> None:
     )
 
 
-def checked(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarray, int]:
+def checked_queries(queries: np.ndarray, k: int, vectors: np.ndarray) -> tuple[np.ndarray, int]:
     """The queries as contiguous float32 and k cut to the corpus.
 
     Raises:

@@ -20,7 +20,7 @@ from twinspire_core.search.index import (
     NONE,
     STORED_VECTORS,
     Settings,
-    checked,
+    checked_queries,
     write_config,
 )
 from twinspire_core.search.top_k import exact_search
@@ -92,7 +92,7 @@ class ScannIndex:
         """See `Index.search`. A k near N is answered exactly, and so is a query whose leaves hold
         fewer than k.
         """
-        queries, k = checked(queries, k, self.vectors)
+        queries, k = checked_queries(queries, k, self.vectors)
         rescored, _ = self._scaled(k)
         if rescored * EXACT_SHARE > len(self) or len(queries) == 0:
             return exact_search(self.vectors, queries, k)
@@ -106,7 +106,7 @@ class ScannIndex:
         """What the codes alone give: like `search`, but `NONE` and NaN where a query's leaves hold
         fewer than k.
         """
-        queries, k = checked(queries, k, self.vectors)
+        queries, k = checked_queries(queries, k, self.vectors)
         rescored, leaves = self._scaled(k)
         rows, scores = self._search_codes(queries, k, rescored, leaves or -1)
         # ScaNN fills up with row 0 and NaN.

@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from twinspire_core.search.index import CORES, checked
+from twinspire_core.search.index import CORES, checked_queries
 from twinspire_core.search.ragged import Ragged
 
 QUERY_BLOCK = 128
-ITEM_BLOCK = 1 << 16  # a block of scores is 32 MB
-_THREADS = min(CORES, 8)  # each holds a block; more would find the memory busy
+# Each core holds a block of scores: 32 MB up to 8 cores, 256 MB together on more of them. Blocks end
+# where BLAS's own tiles do, so that scores are the same on any number of cores.
+_TILE = 4096
+ITEM_BLOCK = max(_TILE, min(1 << 16, (1 << 19) // CORES // _TILE * _TILE))
 _FOLDS = 16
 _COLUMN_BITS = 31
 _LAST_COLUMN = (1 << _COLUMN_BITS) - 1
@@ -37,7 +39,7 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
     Raises:
       UsageError: k is below 1, the widths differ, or a query is not finite.
     """
-    queries, k = checked(queries, k, vectors)
+    queries, k = checked_queries(queries, k, vectors)
     rows = np.empty((len(queries), k), np.int32)
     scores = np.empty((len(queries), k), np.float32)
 
@@ -47,11 +49,10 @@ def exact_search(vectors: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.n
         scores[block] = _scores(keys)
 
     blocks = list(_blocks(len(queries), QUERY_BLOCK))
-    if len(blocks) < 2 or _THREADS == 1:
-        for block in blocks:
-            fill(block)
+    if len(blocks) == 1:
+        fill(blocks[0])
     else:  # NumPy multiplies on all cores, and picks the largest on one
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(CORES) as pool:
             list(pool.map(fill, blocks))
     return rows, scores
 
