@@ -108,8 +108,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         f" {figures.recall:.4f}, {speed['batch_queries_per_s']:,.0f} queries/s",
         highlight=False,
     )
-    told = figures.model_dump()
-    return {name: told[name] for name in _SUMMARISED} | speed
+    written = figures.model_dump()
+    return {name: written[name] for name in _SUMMARISED} | speed
 
 
 def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NOBODY) -> Built:
@@ -130,7 +130,7 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
     kinds, reason = strategy(len(vectors), wanted)
     exact = ExactIndex(vectors, Settings(kind="exact", k=min(wanted.k, len(vectors))))
     if not kinds:
-        return Built(exact, [], [reason], _searched(exact, kinds, reason))
+        return Built(exact, [], [reason], _searched_anew(exact, kinds, reason))
     truth = Truth.by_exact_search(vectors, tuning, exact.settings.k)
     tried = list[Point]()
     why = unfit(start, vectors, truth.k, kinds, wanted)
@@ -144,7 +144,7 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
             return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
     console.print(f"index: searching for settings anew: {why}", highlight=False)
     best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
-    return Built(best, tried, [reason, *reasons], _searched(best, kinds, why))
+    return Built(best, tried, [reason, *reasons], _searched_anew(best, kinds, why))
 
 
 def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
@@ -154,12 +154,10 @@ def strategy(items: int, wanted: Wanted) -> tuple[tuple[Kind, ...], str]:
         return (), f"{items:,} items, below {least:,}: comparing all is fastest"
     if wanted.k * EXACT_SHARE > items:
         return (), f"k = {wanted.k} is more than a quarter of {items:,} items"
+    limit = f"index.tree_above = {wanted.tree_above:,}"
     if items <= wanted.tree_above:
-        return (
-            "tree",
-            "quantised",
-        ), f"{items:,} items, not above index.tree_above = {wanted.tree_above:,}"
-    return ("tree",), f"{items:,} items, above index.tree_above = {wanted.tree_above:,}"
+        return ("tree", "quantised"), f"{items:,} items, not above {limit}"
+    return ("tree",), f"{items:,} items, above {limit}"
 
 
 def _least(
@@ -191,41 +189,51 @@ def _least_of_kind(
     """The index of a kind with the least work, or the best so far where that does less."""
     from twinspire_core.search.scann_index import ScannIndex
 
-    vectors, k = best.vectors, truth.k
+    vectors = best.vectors
+    # As many leaves as items in each, about
     leaves = round(len(vectors) ** 0.5) if kind == "tree" else 0
     for dimensions in _CODES[kind]:
-        first, rival = untuned(kind, dimensions, k, leaves), best.settings.kind
+        first = untuned(kind, dimensions, truth.k, leaves)
+        rival = best.settings.kind
         what = f"{kind} with codes of {dimensions} dimensions"
-        below = work(best.settings, len(vectors)) * (_WORTH if rival == "exact" else 1)
+        below = work(best.settings, len(vectors))
+        if rival == "exact":
+            below *= _WORTH
         cheaper = affordable(first, len(vectors), below)
-        tree = best if isinstance(best, ScannIndex) and rival == kind else None
-        if not cheaper or (tree and not leaves_suffice(tree, cheaper, truth, target, tried)):
+        possible = bool(cheaper)
+        # Codes of a tree of the same leaves were tried: they tell what its leaves can hold
+        if possible and isinstance(best, ScannIndex) and rival == kind:
+            possible = leaves_suffice(best, cheaper, truth, target, tried)
+        if not possible:
             reasons.append(f"no settings of {what} can do less work than {rival}")
             continue
         console.print(
             f"index: training a {kind} index of {len(vectors):,} vectors …", highlight=False
         )
         index = ScannIndex.build(vectors, first)
-        if point := tune(index, truth, target, tried, below):
+        point = tune(index, truth, target, tried, below)
+        if point:
             best = index.with_settings(point.settings)
         else:
-            reasons.append(
-                f"no settings of {what} reach recall@{k} {target} with less work than {rival}"
-            )
+            goal = f"reach recall@{truth.k} {target} with less work than {rival}"
+            reasons.append(f"no settings of {what} {goal}")
     return best
 
 
 def _note(tried: list[Point], point: Point) -> None:
-    """Keeps and tells a point."""
+    """Keeps a point, and prints it."""
     tried.append(point)
-    s, mean = point.settings, point.recall.mean
-    leaves = f", {s.leaves_searched} of {s.leaves} leaves" if s.leaves else ""
+    settings = point.settings
+    leaves = f", {settings.leaves_searched} of {settings.leaves} leaves" if settings.leaves else ""
     console.print(
-        f"index: {s.kind}{leaves}, {s.rescored} rescored: recall {mean:.4f}", highlight=False
+        f"index: {settings.kind}{leaves}, {settings.rescored} rescored:"
+        f" recall {point.recall.mean:.4f}",
+        highlight=False,
     )
 
 
-def _searched(index: Index, kinds: tuple[Kind, ...], why: str) -> SettingsOrigin:
+def _searched_anew(index: Index, kinds: tuple[Kind, ...], why: str) -> SettingsOrigin:
+    """Of settings that the index was not given by an earlier version."""
     items = len(index)
     return SettingsOrigin(
         how="tuned",
@@ -254,13 +262,13 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
             len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False
         )
         items = vectors[np.sort(drawn)]
-        # Of no width where there was no file
+        # Without users there was no file, and the queries have no width to be joined by
         queries = np.concatenate([queries, items]) if len(queries) else items
-    measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
-    tuning, measuring = queries[::2], queries[1::2]
-    return QueryHalves(
-        tuning[:_MOST_TUNING], (measuring if len(measuring) else tuning)[:measured], source
-    )
+    tuning = queries[::2]
+    # A single query has to do for both
+    measuring = queries[1::2] if len(queries) > 1 else tuning
+    most_measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
+    return QueryHalves(tuning[:_MOST_TUNING], measuring[:most_measured], source)
 
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:

@@ -124,12 +124,10 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     neighbours = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
     if storage.list_files(neighbours):
         with tempfile.TemporaryDirectory() as scratch:
-            table = ds.dataset(
-                storage.localize(neighbours, Path(scratch)), format="parquet"
-            ).to_table()
-            pq.write_table(
-                table.sort_by("_item"), staged / artifact_files.CO_OCCURRENCE, compression="zstd"
-            )
+            local = storage.localize(neighbours, Path(scratch))
+            table = ds.dataset(local, format="parquet").to_table().sort_by("_item")
+            file = staged / artifact_files.CO_OCCURRENCE
+            pq.write_table(table, file, compression="zstd")
 
 
 def _items(ctx: StageContext, vectors: Path) -> pa.Table:
@@ -139,20 +137,13 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
       BadData: they are not the items that have vectors.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        corpus = ds.dataset(
-            storage.localize(
-                storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), Path(scratch)
-            )
-        )
+        place = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
+        corpus = ds.dataset(storage.localize(place, Path(scratch)))
         names = [name for name in corpus.schema.names if name.startswith("_")]
         table = corpus.to_table(columns=names).sort_by("_item").combine_chunks()
-    embedded = (
-        ds.dataset(vectors)
-        .to_table(columns=["_item"])
-        .sort_by("_item")
-        .column("_item")
-        .combine_chunks()
-    )
+    # Row i of the index is the i-th item in order of id
+    embedded = ds.dataset(vectors).to_table(columns=["_item"]).sort_by("_item")
+    embedded = embedded.column("_item").combine_chunks()
     if not embedded.equals(table.column("_item").combine_chunks()):
         raise BadData(
             "Every item of a version has one vector, and every vector an item; the corpus of"
@@ -179,9 +170,11 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
 
 def _origin(ctx: StageContext) -> dict[str, Any]:
     """What the manifest says of a version that was trained."""
+    # From scratch a version has a baseline, and nothing that it goes on from
+    inherits_from = ctx.parent if ctx.mode == "incremental" else None
     return {
         "day": ctx.day,
-        "parent": ctx.parent.version if ctx.parent and ctx.mode == "incremental" else None,
+        "parent": inherits_from.version if inherits_from else None,
         "sources": {stage: attempts.name(ctx.pipeline, uri) for stage, uri in ctx.inputs.items()},
     }
 

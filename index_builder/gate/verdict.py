@@ -172,11 +172,13 @@ def _mix_against_baseline(mix: HeldOutMeasures | None, gate: GateConfig) -> Iter
 
 
 def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
-    before, after = whole.baseline, whole.candidate
+    before = whole.baseline
+    after = whole.candidate
     if before is None or not math.isfinite(before):
         why = "evaluation.ks must hold the k of gate.metric"
         yield Finding(True, f"{whole.name} of the baseline was not measured; {why}")
         return
+    # An interval that reaches up to no loss at all
     chance = finite(after) is not None and whole.high is not None and whole.high >= 0
     meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
     for _, text in below(whole.name, after, before * (1 - gate.max_drop), meaning):
@@ -192,22 +194,16 @@ def _slice_drops(slices: list[ComparedMeasure], gate: GateConfig) -> Iterator[Fi
             f" {', '.join(few)}",
         )
     for one in slices:
-        if (
-            one.users >= gate.min_users
-            and one.change is not None
-            and one.change < -gate.max_slice_drop
-        ):
-            sure = (
-                one.high is not None
-                and one.high < -gate.max_slice_drop
-                and one.differ >= LEAST_DIFFERENT
-            )
-            limit = (
-                f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's"
-                f" {one.baseline:.4f}"
-            )
-            text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.change_as_text}"
-            yield Finding(sure, text + ("" if sure else _CHANCE))
+        if one.users < gate.min_users or one.change is None or one.change >= -gate.max_slice_drop:
+            continue
+        # Several slices are looked at each day: only a whole interval is proof
+        beyond = one.high is not None and one.high < -gate.max_slice_drop
+        sure = beyond and one.differ >= LEAST_DIFFERENT
+        limit = (
+            f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's {one.baseline:.4f}"
+        )
+        text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.change_as_text}"
+        yield Finding(sure, text if sure else text + _CHANCE)
 
 
 def _corpus_change(measured: JudgedVersion, gate: GateConfig) -> Iterator[Finding]:

@@ -74,8 +74,9 @@ def quality_of(
       log: all its entries.
       wanted: versions that are stored.
     """
-    state, next_of = State.of(log), dict[str, str]()
-    # What the next day's run measures
+    state = State.of(log)
+    next_of = dict[str, str]()
+    # The next day's run measures towers, whichever version of theirs is live
     towers = {version: state.trained(version) for version in wanted}
     for version, parent in parents(log).items():
         if parent in towers.values() and parent and version not in state.pruned:
@@ -97,8 +98,10 @@ def quality_of(
 
 
 def _next_day(version: str | None, metrics: Mapping[str, DayMetrics]) -> NextDay | None:
-    found = metrics[version] if version else None
-    if version is None or found is None or found.progressive is None:
+    if version is None:
+        return None
+    found = metrics[version]
+    if found.progressive is None:
         return None
     return NextDay(
         version=version,

@@ -80,12 +80,14 @@ class Registry(Versions):
             fate = state.fate.get(version)
             if not accepted:
                 return None if fate else state.next("refuse", version, reason, state.live, **origin)
-            live = (
-                version if state.goes_live(version, promote, described.corpus_date) else state.live
-            )
+            live = state.live
+            if state.goes_live(version, promote, described.corpus_date):
+                live = version
             if fate in (None, "refused"):
                 return state.next("publish", version, reason, live, **origin)
-            return None if live == state.live else state.next("promote", version, reason, live)
+            if live == state.live:
+                return None
+            return state.next("promote", version, reason, live)
 
         self._store(staged, described, about)
         return self._append(decide) or self.state().last[version]
@@ -109,9 +111,9 @@ class Registry(Versions):
                     f"To overrule that: twinspire promote PIPELINE {version} --despite-gate"
                     ' "REASON".'
                 )
-            return (
-                None if version == state.live else state.next("promote", version, reason, version)
-            )
+            if version == state.live:
+                return None
+            return state.next("promote", version, reason, version)
 
         self.verify(version)
         return self._append(decide) or self.state().last[version]
@@ -132,8 +134,10 @@ class Registry(Versions):
         """
         log = self.log()
         before = State.of(log)
-        past = [e.live for e in log if e.live in before.accepted and e.live != before.live]
-        target = to or (past[-1] if past else None)
+        target = to
+        if target is None:
+            earlier = [e.live for e in log if e.live in before.accepted and e.live != before.live]
+            target = earlier[-1] if earlier else None
 
         def decide(state: State) -> Entry | None:
             if target is None or target not in state.accepted:
@@ -142,9 +146,11 @@ class Registry(Versions):
                     f" before {state.live}; found {target or 'none'}. `twinspire versions PIPELINE`"
                     " lists them."
                 )
-            newer = state.by_day()[state.by_day().index(target) + 1 :]
+            by_day = state.by_day()
+            newer = by_day[by_day.index(target) + 1 :]
+            # Done, perhaps by somebody else meanwhile: once is enough
             if target == state.live and not newer:
-                return None  # done, perhaps by somebody else meanwhile: once is enough
+                return None
             return state.next("rollback", target, reason, target, rolled_back=newer)
 
         decide(before)
@@ -156,18 +162,22 @@ class Registry(Versions):
 
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
-            return (
-                None if version in state.pinned else state.next("pin", version, reason, state.live)
-            )
+            if version in state.pinned:
+                return None
+            return state.next("pin", version, reason, state.live)
 
         self.manifest(version)
         self._append(decide)
 
     def unpin(self, version: str, *, reason: str = "unpinned by hand") -> None:
         """Lets a version be pruned again."""
-        self._append(
-            lambda s: s.next("unpin", version, reason, s.live) if version in s.pinned else None
-        )
+
+        def decide(state: State) -> Entry | None:
+            if version not in state.pinned:
+                return None
+            return state.next("unpin", version, reason, state.live)
+
+        self._append(decide)
 
     def delete(self, version: str, *, reason: str = "pruned") -> None:
         """Deletes a version's files. The log keeps its entries, and its id is not used again.
@@ -182,11 +192,9 @@ class Registry(Versions):
                     f"The live and the pinned versions are kept; {version} is one. Unpin it, or"
                     " roll back first."
                 )
-            return (
-                None
-                if version in state.pruned
-                else state.next("prune", version, reason, state.live)
-            )
+            if version in state.pruned:
+                return None
+            return state.next("prune", version, reason, state.live)
 
         self._append(decide)
         self._delete_files(version)
@@ -213,6 +221,7 @@ class Registry(Versions):
             self._delete_files(version)
 
     def _delete_files(self, version: str) -> None:
+        # The manifest first: while it is there, a reader may take the version for whole
         storage.delete_file(self._place("versions", version, manifest.FILE))
         storage.delete_tree(self._place("versions", version))
 
@@ -223,19 +232,25 @@ class Registry(Versions):
             return
         verify_files(staged, described)
         storage.copy_tree(staged, home)
-        # Two writers of equal content may bring different ones: whoever comes second describes what
-        # is there.
-        told = {name: _settle(storage.join(home, name), data) for name, data in about.items()}
-        whole = described.model_copy(update={"files": {**described.files, **told}})
+        # Two writers of equal content may bring different pages about it: whoever comes second
+        # describes what is there.
+        beside = {
+            name: _create_or_describe(storage.join(home, name), data)
+            for name, data in about.items()
+        }
+        whole = described.model_copy(update={"files": {**described.files, **beside}})
         storage.put_if_absent(storage.join(home, manifest.FILE), whole.dump())
 
     def _append(self, decide: Callable[[State], Entry | None]) -> Entry | None:
         """Logs what `decide` says of the present state, or None if that needs no entry."""
-        while (entry := decide(self.state())) is not None:
+        while True:
+            entry = decide(self.state())
+            if entry is None:
+                return None
             place = self._place("log", f"{entry.number:08d}.json")
+            # Who comes second to a number decides anew, on the state that the winner left
             if storage.put_if_absent(place, entry.model_dump_json(indent=1).encode()):
                 return entry
-        return None
 
     def _not_pruned(self, state: State, version: str) -> None:
         if version in state.pruned:
@@ -245,7 +260,7 @@ class Registry(Versions):
             )
 
 
-def _settle(place: str, data: bytes) -> File:
+def _create_or_describe(place: str, data: bytes) -> File:
     """Creates a file unless there is one; describes the one that is there."""
     storage.put_if_absent(place, data)
     return File(sha256=storage.file_digest(place), size=len(storage.read_bytes(place)))

@@ -29,19 +29,18 @@ def verify_files(place: str, described: Manifest) -> None:
 
     def problem(path: str, expected: File) -> str | None:
         file = found.get(path)
-        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-            if (
-                file
-                and file.size == expected.size
-                and storage.file_digest(file.uri) == expected.sha256
-            ):
+        if file is None:
+            return f"{path} of {described.version} is missing"
+        # It may be deleted since it was listed
+        with contextlib.suppress(FileNotFoundError):
+            same_size = file.size == expected.size
+            if same_size and storage.file_digest(file.uri) == expected.sha256:
                 return None
-        return f"{path} of {described.version} " + (
-            "differs from its digest" if file else "is missing"
-        )
+        return f"{path} of {described.version} differs from its digest"
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        problems = [p for p in pool.map(lambda item: problem(*item), described.files.items()) if p]
+        outcomes = pool.map(problem, described.files.keys(), described.files.values())
+        problems = [outcome for outcome in outcomes if outcome]
     if problems:
         raise BadData(
             f"A version's files are those of its manifest; {problems[0]} in {place}. "

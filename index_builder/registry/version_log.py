@@ -88,14 +88,16 @@ class State:
         return state
 
     def _take(self, entry: Entry) -> None:
-        self.number, self.live = entry.number, entry.live
+        self.number = entry.number
+        self.live = entry.live
         version = entry.version
         if entry.refreshes:
             self.refreshes[version] = entry.refreshes
         if entry.corpus_date:
             self.corpus_dates[version] = entry.corpus_date
         if entry.action in ("publish", "promote") and self.fate.get(version) != "accepted":
-            self.fate.pop(version, None)  # to the end: it is the newest of its day now
+            # To the end: it is the newest of its day now
+            self.fate.pop(version, None)
             self.fate[version] = "accepted"
         self.fate.update(dict.fromkeys(entry.rolled_back, "rolled back"))
         if entry.action == "refuse":
@@ -161,11 +163,8 @@ class State:
             return None
         if version_date(version) < version_date(self.live):
             return "training"
-        return (
-            "catalogue"
-            if (corpus_date or self.corpus_date(version)) < self.corpus_date(self.live)
-            else None
-        )
+        own_date = corpus_date or self.corpus_date(version)
+        return "catalogue" if own_date < self.corpus_date(self.live) else None
 
     def next(
         self,
@@ -199,13 +198,11 @@ def parents(log: Iterable[Entry]) -> dict[str, str | None]:
 
     Its manifest names it only where it was also trained on from there.
     """
-    state, found = State(), dict[str, str | None]()
+    state = State()
+    found = dict[str, str | None]()
     for entry in log:
-        if (
-            entry.action in ("publish", "refuse")
-            and entry.version not in found
-            and not entry.refreshes
-        ):
+        judged = entry.action in ("publish", "refuse") and not entry.refreshes
+        if judged and entry.version not in found:
             found[entry.version] = state.accepted_before(version_date(entry.version))
         state._take(entry)
     return found
@@ -226,7 +223,8 @@ def find_version(text: str, state: State, pipeline: str) -> str:
         return text
     known = [version for version in state.fate if version not in state.pruned]
     begun = [version for version in known if text and version.startswith(text)]
-    if day := _day(text):
+    day = _day(text)
+    if day:
         accepted = [version for version in state.by_day() if version_date(version) == day]
         if accepted:
             return accepted[-1]
@@ -250,8 +248,11 @@ def find_version(text: str, state: State, pipeline: str) -> str:
 
 
 def _day(text: str) -> date | None:
+    # Python reads more forms than people are told of, 20171016 among them
+    if len(text) != len("2017-10-16"):
+        return None
     try:
-        return date.fromisoformat(text) if len(text) == len("2017-10-16") else None
+        return date.fromisoformat(text)
     except ValueError:
         return None
 
@@ -259,9 +260,9 @@ def _day(text: str) -> date | None:
 def _listed(versions: Iterable[str], state: State) -> str:
     """Candidates, the newest day first, and what became of each."""
     newest = sorted(versions, reverse=True)
-    told = [
-        f"{version} ({'live' if version == state.live else state.fate[version]})"
-        for version in newest
-    ]
-    more = f" and {len(told) - _LISTED} older" if len(told) > _LISTED else ""
-    return ", ".join(told[:_LISTED]) + more
+    fates = dict(state.fate)
+    if state.live:
+        fates[state.live] = "live"
+    listed = [f"{version} ({fates[version]})" for version in newest[:_LISTED]]
+    more = f" and {len(newest) - _LISTED} older" if len(newest) > _LISTED else ""
+    return ", ".join(listed) + more

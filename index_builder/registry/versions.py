@@ -82,16 +82,16 @@ class Versions:
           UsageError: nothing is live, or the text means no version or more than one.
         """
         if text is None:
-            if live := self.live():
+            live = self.live()
+            if live:
                 return live
             raise UsageError(
                 f"{self.pipeline} has no live version in {self.root}. Make one: twinspire run"
                 " PIPELINE --date DATE, or look at `twinspire versions PIPELINE` for what was"
                 " refused."
             )
-        if is_id(text) and storage.exists(
-            self._place("versions", text, manifest.FILE)
-        ):  # saves reading the log
+        # Saves reading the log
+        if is_id(text) and storage.exists(self._place("versions", text, manifest.FILE)):
             return text
         return find_version(text, self.state(), self.pipeline)
 
@@ -151,7 +151,8 @@ class Versions:
 
     def statuses(self) -> list[Status]:
         """Every version of the log, newest day first."""
-        state, stored = self.state(), set(self.folders())
+        state = self.state()
+        stored = set(self.folders())
         found = [
             Status(
                 version=version,
@@ -218,7 +219,8 @@ class Versions:
         try:
             return self._open(wanted, cache or Path.home() / ".cache" / "twinspire", whole)
         except (BadData, UsageError):
-            # It was replaced and deleted while it was read
+            # The live version may be replaced and deleted while it is read: then the next one is
+            # meant
             if version is None and self.live() != wanted:
                 return self.open(None, cache, whole=whole)
             raise
@@ -231,7 +233,9 @@ class Versions:
             keep(home)
 
     def _open(self, version: str, cache: Path, whole: bool) -> Path:
-        described = self.manifest(version) if whole else own_files(self.manifest(version))
+        described = self.manifest(version)
+        if not whole:
+            described = own_files(described)
         return fetched(self._place("versions", version), described, cache / self.pipeline / version)
 
     def _last(self) -> int:
@@ -239,10 +243,8 @@ class Versions:
         are added.
         """
         names = storage.list_names(self._place("log"))
-        return max(
-            (int(name[:8]) for name in names if name[:8].isdigit() and name[8:] == ".json"),
-            default=0,
-        )
+        entries = [name for name in names if name[:8].isdigit() and name[8:] == ".json"]
+        return max((int(name[:8]) for name in entries), default=0)
 
     def _entry(self, number: int) -> Entry:
         place = self._place("log", f"{number:08d}.json")

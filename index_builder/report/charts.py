@@ -21,22 +21,25 @@ from matplotlib.dates import date2num, num2date
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-WIDTH, HEIGHT = 360, 220
+WIDTH = 360
+HEIGHT = 220
 
 _NAMES = (
-    *(
-        "ink",
-        "muted",
-        "grid",
-        "two_tower",
-        "parent",
-        "mix",
-        "popular",
-        "most_popular",
-        "popular_lately",
-        "past",
-    ),
-    *("co_occurrence", "als", "uncorrected", "clicks", "target"),
+    "ink",
+    "muted",
+    "grid",
+    "two_tower",
+    "parent",
+    "mix",
+    "popular",
+    "most_popular",
+    "popular_lately",
+    "past",
+    "co_occurrence",
+    "als",
+    "uncorrected",
+    "clicks",
+    "target",
 )
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
 """Placeholders by name; `var(--NAME)` of the page replaces them."""
@@ -186,7 +189,8 @@ def curve(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, 
 def against(name: str, x: Sequence[float], y: Sequence[float], labels: tuple[str, str]) -> str:
     """Points on two log axes of shares, with the diagonal of equality."""
     with _chart(name, 300) as (axes, svg):
-        low, high = min(*x, *y) / 1.5, max(*x, *y) * 1.5
+        low = min(*x, *y) / 1.5
+        high = max(*x, *y) * 1.5
         axes.plot([low, high], [low, high], color=COLOURS["muted"], lw=1, ls=(0, (4, 3)))
         axes.plot(x, y, ls="", marker="o", ms=3.5, mew=0, alpha=0.55, color=COLOURS["two_tower"])
         for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):

@@ -170,13 +170,10 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
     live = versions.live()
-    version = (
-        live
-        if live not in (None, described.version)
-        else ctx.parent.version
-        if ctx.parent
-        else None
-    )
+    version = live
+    # A version that is published again may be live already
+    if live in (None, described.version):
+        version = ctx.parent.version if ctx.parent else None
     if version is None:
         return None
     return Previous(

@@ -26,7 +26,7 @@ from index_builder.report.report_blocks import (
     share,
 )
 from twinspire_core.contracts.measures import SliceMeasures
-from twinspire_core.metrics.measure_names import key
+from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 
 _VARIETY = {
     "coverage": "items reached",
@@ -38,7 +38,7 @@ _VARIETY = {
 
 def lists(facts: Facts) -> Section:
     """Every list that was measured, by several measures."""
-    exams = [exam for exam in (on_the_day(facts), held_out(facts)) if exam.lists]
+    sets = [evaluated for evaluated in (on_the_day(facts), held_out(facts)) if evaluated.lists]
     text = [
         "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
         " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
@@ -47,69 +47,69 @@ def lists(facts: Facts) -> Section:
     ]
     if facts.metrics.holdout.baseline is None:
         text.append("There is no version before this one to compare with.")
-    tables = [table for exam in exams for table in (_found(exam), _variety(exam))]
+    tables = [table for one in sets for table in (_found(one), _variety(one))]
     return Section(
         anchor="lists",
         title="The lists, side by side",
         text=text,
-        tables=[*tables, *_next_click(facts), *_fresh(exams)],
+        tables=[*tables, *_next_click(facts), *_without_seen(sets)],
     )
 
 
-def _ks(exam: EvaluatedSet) -> list[int]:
-    return sorted(
-        {
-            int(name.partition("@")[2])
-            for one in exam.lists
-            for name in one.measures.values
-            if name.startswith("recall@")
-        }
-    )
+def _ks(evaluated: EvaluatedSet) -> list[int]:
+    """The lengths of lists at which recall was measured."""
+    names = {name for one in evaluated.lists for name in one.measures.values}
+    return sorted(int(name.removeprefix("recall@")) for name in names if name.startswith("recall@"))
 
 
-def _own(exam: EvaluatedSet) -> list[int]:
-    return [n for n, one in enumerate(exam.lists) if one.colour == "two_tower"]
+def _own(evaluated: EvaluatedSet) -> list[int]:
+    """Places of the two-tower's lists."""
+    return [place for place, one in enumerate(evaluated.lists) if one.colour == "two_tower"]
 
 
-def _found(exam: EvaluatedSet) -> Table:
-    names = {f"recall@{k}": f"recall@{k}" for k in _ks(exam)} | {
-        f"ndcg@{k}": f"nDCG@{k}" for k in _ks(exam)[:1]
-    }
-    names["mrr"] = "MRR"
+def _found(evaluated: EvaluatedSet) -> Table:
+    ks = _ks(evaluated)
+    head_of = {f"recall@{k}": f"recall@{k}" for k in ks}
+    head_of |= {f"ndcg@{k}": f"nDCG@{k}" for k in ks[:1]}
+    head_of["mrr"] = "MRR"
+    rows = [
+        [one.label, *(number(one.measures.value(name)) for name in head_of)]
+        for one in evaluated.lists
+    ]
     return Table(
-        head=["", *names.values()],
-        rows=[
-            [one.label, *(number(one.measures.value(name)) for name in names)] for one in exam.lists
-        ],
-        caption=f"What is found: {exam.title}. {exam.text}",
-        strong=_own(exam),
+        head=["", *head_of.values()],
+        rows=rows,
+        caption=f"What is found: {evaluated.title}. {evaluated.text}",
+        strong=_own(evaluated),
     )
 
 
-def _variety(exam: EvaluatedSet) -> Table:
-    k = max(_ks(exam), default=0)
+def _variety(evaluated: EvaluatedSet) -> Table:
+    k = max(_ks(evaluated), default=0)
+    rows = [
+        [one.label, *(share(one.measures.value(f"{name}@{k}")) for name in _VARIETY)]
+        for one in evaluated.lists
+    ]
     return Table(
         head=["", *_VARIETY.values()],
-        rows=[
-            [one.label, *(share(one.measures.value(f"{name}@{k}")) for name in _VARIETY)]
-            for one in exam.lists
-        ],
-        caption=f"How varied the first {k} are: {exam.title}. {exam.text}",
-        strong=_own(exam),
+        rows=rows,
+        caption=f"How varied the first {k} are: {evaluated.title}. {evaluated.text}",
+        strong=_own(evaluated),
     )
 
 
-def _fresh(exams: list[EvaluatedSet]) -> Iterator[Table]:
+def _without_seen(sets: list[EvaluatedSet]) -> Iterator[Table]:
     """The same without what the user had before."""
-    for exam in exams:
-        found = [
+    for evaluated in sets:
+        lists = [
             one._replace(measures=one.measures.excluded)
-            for one in exam.lists
+            for one in evaluated.lists
             if one.measures.excluded
         ]
-        if found:
-            caption = f"What is found without items that the user had before: {exam.title}"
-            yield replace(_found(exam._replace(lists=found)), caption=caption, folded=True)
+        if lists:
+            caption = f"What is found without items that the user had before: {evaluated.title}"
+            table = _found(evaluated._replace(lists=lists))
+            yield replace(table, caption=caption, folded=True)
 
 
 def _next_click(facts: Facts) -> Iterator[Table]:
@@ -121,8 +121,10 @@ def _next_click(facts: Facts) -> Iterator[Table]:
         ("the version before, held-out users", clicks.holdout.baseline),
     ]
     known = [(label, measures) for label, measures in lists if measures]
-    first = known[0][1].values if known else {}
-    names = [name for name in first if name.startswith("recall@")]
+    if not known:
+        return
+    _, first = known[0]
+    names = [name for name in first.values if name.startswith("recall@")]
     if names:
         yield Table(
             head=["", *names],
@@ -137,11 +139,11 @@ def _next_click(facts: Facts) -> Iterator[Table]:
 
 def sources(facts: Facts) -> Section:
     """Each source of candidates alone, and their mix."""
-    exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
-    listed = [one for one in exam.lists if one.colour != "parent"]
+    evaluated = _with_the_model(facts)
+    listed = [one for one in evaluated.lists if one.colour != "parent"]
     text = [
         "Each source of candidates alone: what a list of its items only would have found.",
-        exam.text,
+        evaluated.text,
     ]
     if not any(one.colour == "mix" for one in listed):
         text.append("No mix of the sources was measured on them.")
@@ -153,6 +155,12 @@ def sources(facts: Facts) -> Section:
         tables=[_weights(facts)],
         half=True,
     )
+
+
+def _with_the_model(facts: Facts) -> EvaluatedSet:
+    """All users of the day; those held out where no two-tower was there before the day."""
+    of_all = on_the_day(facts)
+    return of_all if of_all.of_model else held_out(facts)
 
 
 def _weights(facts: Facts) -> Table:
@@ -205,14 +213,14 @@ def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:
 
 def slices(facts: Facts) -> Section:
     """Recall by slice of users and of items."""
-    exam = on_the_day(facts) if on_the_day(facts).of_model else held_out(facts)
-    sliced = [one for one in exam.lists if one.measures.slices]
+    evaluated = _with_the_model(facts)
+    sliced = [one for one in evaluated.lists if one.measures.slices]
     text = [
         (
             "Users and items are told apart by their events before the day; 0 is new. The farther"
             " right a dot, the better; lines are 95% intervals over users."
         ),
-        f"{exam.text} Newcomers were asked too: they count in their slice alone.",
+        f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
     ]
     if not sliced:
         text = [
@@ -223,55 +231,57 @@ def slices(facts: Facts) -> Section:
         anchor="slices",
         title="New and old users, new and old items",
         text=text,
-        figures=[_sliced(facts, sliced, side) for side in ("users", "items")] if sliced else [],
+        figures=[_sliced(facts, sliced, side) for side in (USERS, ITEMS)] if sliced else [],
     )
-
-
-def _slices_of(lists: MeasuredLists, side: str) -> Mapping[str, SliceMeasures]:
-    return lists.measures.slices.on_side(side) if lists.measures.slices else {}
 
 
 def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
-    first = _slices_of(listed[0], side)
-    names = [name for name in first if name != "outside"]
+    first = listed[0].measures
+    found = first.slices.on_side(side) if first.slices else {}
+    names = [name for name in found if name != "outside"]
     one_of = side.removesuffix("s")
-    counted = "users" if side == "users" else "true"
-    counts = [getattr(first[name], counted) for name in names]
     series = [
         Series(
             colour=one.colour,
-            values=[one.measures.value(key(facts.metric, side, n)) for n in names],
-            spans=[interval(one.measures, key(facts.metric, side, n)) for n in names],
+            values=[one.measures.value(key(facts.metric, side, name)) for name in names],
+            spans=[interval(one.measures, key(facts.metric, side, name)) for name in names],
         )
         for one in listed
     ]
-    rows = [
-        [n, count(counts[place]), *(number(one.values[place]) for one in series)]
-        for place, n in enumerate(names)
-    ]
-    outside = first["outside"].true if "outside" in first else None
-    told = "; ".join(
-        f"{n} {number(value)}" for n, value in zip(names, series[0].values, strict=True)
-    )
+    values = zip(names, series[0].values, strict=True)
+    alt = "; ".join(f"{name} {number(value)}" for name, value in values)
+    outside = found["outside"].true if "outside" in found else None
+    caption = ""
+    if outside:
+        caption = f"{count(outside)} items taken were not in the catalogue: nothing can find them."
     return Figure(
         title=f"By earlier events of the {one_of}",
         svg=charts.dots(
-            f"slices-{side}", [n.replace("-", "–") for n in names], series, facts.metric
+            f"slices-{side}", [name.replace("-", "–") for name in names], series, facts.metric
         ),
-        alt=f"{listed[0].label}, by earlier events of the {one_of}: {told}",
-        caption=(
-            f"{count(outside)} items taken were not in the catalogue: nothing can find them."
-            if outside
-            else ""
-        ),
+        alt=f"{listed[0].label}, by earlier events of the {one_of}: {alt}",
+        caption=caption,
         legend=[Mark(one.colour, one.label, "dot") for one in listed],
-        table=Table(
-            head=[
-                "events",
-                "users" if side == "users" else "taken",
-                *(called(one.colour) for one in listed),
-            ],
-            rows=rows,
-            caption=f"{facts.metric} by earlier events of the {one_of}",
-        ),
+        table=_sliced_table(facts, found, series, side),
+    )
+
+
+def _sliced_table(
+    facts: Facts, found: Mapping[str, SliceMeasures], series: list[Series], side: str
+) -> Table:
+    names = [name for name in found if name != "outside"]
+    if side == USERS:
+        counted = "users"
+        counts = [found[name].users for name in names]
+    else:
+        counted = "taken"
+        counts = [found[name].true or 0 for name in names]
+    rows = [
+        [name, count(counts[place]), *(number(one.values[place]) for one in series)]
+        for place, name in enumerate(names)
+    ]
+    return Table(
+        head=["events", counted, *(called(one.colour) for one in series)],
+        rows=rows,
+        caption=f"{facts.metric} by earlier events of the {side.removesuffix('s')}",
     )

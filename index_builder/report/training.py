@@ -61,10 +61,9 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
         f" {number(head.mean)}."
     ]
-    if head.loss == "logistic":
-        name, error = "log_loss", "log loss"
-    else:
-        name, error = "rmse", "root mean square error"
+    logistic = head.loss == "logistic"
+    name = "log_loss" if logistic else "rmse"
+    error = "log loss" if logistic else "root mean square error"
     for errors, whose in (
         (head.holdout, "users held out"),
         (head.progressive, "the day, by the version before it"),
@@ -107,7 +106,8 @@ def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
 def popularity(facts: Facts) -> Section:
     """How popular the recommended items are, beside those that were taken."""
     found = facts.metrics.popularity
-    title, anchor = "Popularity: offered and taken", "popularity"
+    title = "Popularity: offered and taken"
+    anchor = "popularity"
     if found is None or not sum(found.clicks):
         text = [
             "This was not measured: no user was held out, or none of their items was in the"
@@ -132,23 +132,30 @@ def popularity(facts: Facts) -> Section:
 
 
 def _popularity(found: PopularityFigures) -> Figure:
-    names = [*(str(n + 1) for n in range(len(found.items) - 1)), "none"]
+    names = [*(str(number + 1) for number in range(len(found.items) - 1)), "none"]
     lists = [(name, shares) for name, shares in found.lists.items() if sum(shares)]
     series = [
         Series(colour=name, values=shares, dashed=name not in ("two_tower", "mix"))
         for name, shares in lists
     ]
-    head = ["group", "items", "taken", *(_POPULARITY.get(name, name) for name, _ in lists)]
+    legend = [Mark("clicks", "taken that day", "area")]
+    for one in series:
+        form = "dash" if one.dashed else "line"
+        legend.append(Mark(one.colour, _POPULARITY.get(one.colour, one.colour), form))
+    top = "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[0])}" for name, shares in lists)
+    bottom = "; ".join(
+        f"{_POPULARITY.get(name, name)} {share(shares[-1])}" for name, shares in lists
+    )
     rows = [
         [
             name,
-            count(found.items[n]),
-            share(found.clicks[n]),
-            *(share(shares[n]) for _, shares in lists),
+            count(found.items[place]),
+            share(found.clicks[place]),
+            *(share(shares[place]) for _, shares in lists),
         ]
-        for n, name in enumerate(names)
+        for place, name in enumerate(names)
     ]
-    tops = "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[0])}" for name, shares in lists)
+    head = ["group", "items", "taken", *(_POPULARITY.get(name, name) for name, _ in lists)]
     return Figure(
         title=f"Shares of the first {found.k} recommended, and of what was taken",
         svg=charts.groups(
@@ -159,22 +166,11 @@ def _popularity(found: PopularityFigures) -> Figure:
             ("groups of items, most popular first", "share of items listed, or taken"),
         ),
         alt=(
-            f"In the most popular group: taken {share(found.clicks[0])}; {tops}. In the group"
-            f" without events: taken {share(found.clicks[-1])}; "
-        )
-        + "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[-1])}" for name, shares in lists),
+            f"In the most popular group: taken {share(found.clicks[0])}; {top}. In the group"
+            f" without events: taken {share(found.clicks[-1])}; {bottom}"
+        ),
         caption="Held-out users of the day, by this version.",
-        legend=[
-            Mark("clicks", "taken that day", "area"),
-            *(
-                Mark(
-                    one.colour,
-                    _POPULARITY.get(one.colour, one.colour),
-                    "dash" if one.dashed else "line",
-                )
-                for one in series
-            ),
-        ],
+        legend=legend,
         table=Table(head=head, rows=rows, caption="Shares by group of items"),
     )
 
@@ -182,7 +178,8 @@ def _popularity(found: PopularityFigures) -> Figure:
 def frequency(facts: Facts) -> Section:
     """The streaming estimate against the day's true shares."""
     found = facts.metrics.frequency
-    title, anchor = "Frequencies: estimated and true", "frequency"
+    title = "Frequencies: estimated and true"
+    anchor = "frequency"
     if found is None or not found.pairs:
         text = ["Nothing was estimated: train.correction is none, or the day had no rows."]
         return Section(anchor=anchor, title=title, text=text, half=True)

@@ -33,11 +33,14 @@ def trend(facts: Facts) -> Section:
         )
     if len(known) == 1:
         text.append("It is the first such day: there is no line to draw yet.")
+    figures = list(_held_out(facts))
+    if len(known) > 1:
+        figures.insert(0, _progressive(facts, known))
     return Section(
         anchor="days",
         title="Day by day",
         text=text,
-        figures=[*([_progressive(facts, known)] if len(known) > 1 else []), *_held_out(facts)],
+        figures=figures,
         tables=[_table(facts, known)] if len(known) == 1 else [],
     )
 

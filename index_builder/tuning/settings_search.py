@@ -73,7 +73,8 @@ def measure(index: Tunable, truth: Truth, settings: Settings) -> Point:
     """What settings find, and what they cost."""
     # Not `search`, which answers exactly where the leaves hold too little: that would look like
     # recall.
-    set_up, began = index.with_settings(settings), time.perf_counter()
+    set_up = index.with_settings(settings)
+    began = time.perf_counter()
     rows, _ = set_up.scan(truth.queries, truth.k)
     seconds = (time.perf_counter() - began) / len(truth.queries)
     return Point(settings, recall(index.vectors, truth, rows), work(settings, len(index)), seconds)
@@ -173,12 +174,14 @@ def _first(
     found = reaches(candidates[-1]) if candidates else None
     if found is None:
         return None
-    low, high = 0, len(candidates) - 1
+    low = 0
+    high = len(candidates) - 1
     while low < high:
         middle = (low + high) // 2
         point = reaches(candidates[middle])
         if point:
-            found, high = point, middle
+            found = point
+            high = middle
         else:
             low = middle + 1
     return found
@@ -246,7 +249,8 @@ def work(settings: Settings, items: int) -> float:
 
 
 def _leaf_numbers(leaves: int) -> list[int]:
-    numbers, n = [], 1.0
+    numbers = list[int]()
+    n = 1.0
     while n <= max(1, leaves * _MOST_LEAVES):
         numbers.append(math.ceil(n))
         n *= _LEAF_STEP
