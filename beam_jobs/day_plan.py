@@ -15,7 +15,7 @@ from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.stage_context import Mode
 
-Scope = Mode | Literal["catalogue"]
+Scope = Mode | Literal["served"]
 """What a run makes: the examples of a day, those of the training window too, or only what is served
 at its end.
 """
@@ -55,26 +55,27 @@ class Plan:
         return list(_days(self.first, self.day))
 
 
-def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
+def make_plan(p: Pipeline, day: date, scope: Scope) -> Plan:
     """Derives the days of a run from the pipeline file's windows."""
-    if mode == "catalogue":
-        return _catalogue_plan(p, day)
+    if scope == "served":
+        return _served_plan(p, day)
     w = p.window
-    measured = EVALUATED_DAYS - 1 + w.history_days
     paired = w.train_days if p.mix.uses_co_occurrence else 0
+    # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
     back = max(
-        measured,
+        EVALUATED_DAYS - 1 + w.history_days,
         w.vocabulary_days - 1,
         w.count_days,
         p.corpus.days,
         p.evaluation.lately_days,
         paired,
     )
-    trained = w.train_days - 1 if mode == "full" else 0
-    reach = max(w.history_days, counted_days(p))
+    trained = w.train_days - 1 if scope == "full" else 0
+    # The oldest example sees as far back as the newest.
+    seen_by_oldest = trained + max(w.history_days, counted_days(p))
     return Plan(
         day=day,
-        first=day - timedelta(days=max(back, trained + reach)),
+        first=day - timedelta(days=max(back, seen_by_oldest)),
         examples=tuple(_days(day - timedelta(days=trained), day)),
         evaluation=tuple(_days(day - timedelta(days=EVALUATED_DAYS - 1), day)),
         analysis=tuple(_days(day - timedelta(days=w.vocabulary_days - 1), day)),
@@ -83,7 +84,7 @@ def make_plan(p: Pipeline, day: date, mode: Scope) -> Plan:
     )
 
 
-def _catalogue_plan(p: Pipeline, day: date) -> Plan:
+def _served_plan(p: Pipeline, day: date) -> Plan:
     """Only the windows that end with the day."""
     paired = p.window.train_days if p.mix.uses_co_occurrence else 0
     back = max(
@@ -129,9 +130,8 @@ def start_of(day: date, zone: ZoneInfo) -> int:
     by the offset that held before it, which gives just that instant.
     """
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-    return (midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
-        microseconds=1
-    )
+    since_1970 = midnight.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since_1970 // timedelta(microseconds=1)
 
 
 def after(day: date) -> date:

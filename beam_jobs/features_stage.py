@@ -1,11 +1,11 @@
-"""The stage `features`: events and snapshots -> all that the later stages read (feature_schema.py lists
-it).
+"""The stage `features`: events and snapshots -> all that the later stages read.
+
+twinspire_core/contracts/feature_schema.py lists it.
 
 One Beam job writes the raw features, takes the day's statistics and sums up what the transform
 graph has to know; then the graph is made, and a second job applies it to the training rows.
 """
 
-import json
 from datetime import date
 from typing import Any
 
@@ -18,8 +18,8 @@ from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.transform import analysis, graph
 from beam_jobs.validation import anomalies, statistics
 from twinspire_core import storage
-from twinspire_core.contracts import attempts as workdir
-from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts import attempts, feature_schema
+from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
 from twinspire_core.contracts.stage_context import StageContext
 
 console = Console(stderr=True)
@@ -31,36 +31,52 @@ def run(ctx: StageContext) -> dict[str, Any]:
     Raises:
       BadData: input breaks a rule of the pipeline file.
     """
-    p, out = ctx.pipeline, ctx.out
+    p = ctx.pipeline
+    out = ctx.out
 
     def look(rows: Rows) -> None:
         _ = rows.analysis | "Summary" >> analysis.WriteSummary(p, ctx.day, out)
         _ = rows.examples | "Statistics" >> statistics.WriteStatistics(p, out)
 
     report = write_raw(ctx, look)
+    try:
+        _transform(ctx)
+        report = report.model_copy(update={"statistics": _statistics(ctx)})
+    finally:
+        # Written once, and also of a day that is refused because of its statistics.
+        report.write(out)
+    return report.dump()
+
+
+def _transform(ctx: StageContext) -> None:
+    """Makes the transform graph, and applies it to the training rows."""
+    p = ctx.pipeline
     console.print(f"features {ctx.day}: making the transform graph")
-    graph.make_graph(p, out)
-    examples = [
-        f"{feature_schema.EXAMPLES}/{f.path}"
-        for f in storage.list_files(storage.join(out, feature_schema.EXAMPLES))
-    ]
+    graph.make_graph(p, ctx.out)
+    folder = storage.join(ctx.out, feature_schema.EXAMPLES)
+    examples = [f"{feature_schema.EXAMPLES}/{file.path}" for file in storage.list_files(folder)]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
+    # A second job: the graph has to be there before a row can be put through it.
     names = beam.Create(examples, reshuffle=False)
-    engine.run_job(p.beam.options, lambda job: job | "Examples" >> names | graph.ApplyGraph(p, out))
-    # No key holds this: docs/decisions/0018-what-statistics-are-compared-with.md
-    day, earlier = _earlier(ctx)
-    compared = {"day": str(day), "attempt": workdir.name(p, earlier)} if earlier else None
-    report["statistics"] = {**anomalies.check(p, out, earlier, str(day)), "compared_with": compared}
-    storage.write_bytes(
-        storage.join(out, feature_schema.REPORT), json.dumps(report, indent=1).encode()
-    )
-    return report
+    apply = graph.ApplyGraph(p, ctx.out)
+    engine.run_job(p.beam.options, lambda job: job | "Examples" >> names | apply)
 
 
-def _earlier(ctx: StageContext) -> tuple[date | None, str | None]:
-    """The newest earlier day with output of this stage, and that, whose statistics the day's are
-    compared with.
-    """
-    days = (day for day in reversed(workdir.days(ctx.pipeline)) if day < ctx.day)
-    attempts = ((day, workdir.latest(ctx.pipeline, day, "features")) for day in days)
-    return next(((day, attempt.uri) for day, attempt in attempts if attempt), (None, None))
+def _statistics(ctx: StageContext) -> DayStatistics:
+    """Looks for anomalies in the day's statistics, beside those of the newest earlier day."""
+    # No cache key holds that day: docs/decisions/0018-what-statistics-are-compared-with.md
+    earlier = _earlier(ctx)
+    if earlier is None:
+        return anomalies.check(ctx.pipeline, ctx.out)
+    day, uri = earlier
+    found = anomalies.check(ctx.pipeline, ctx.out, uri, str(day))
+    compared = ComparedDay(day=day, attempt=attempts.name(ctx.pipeline, uri))
+    return found.model_copy(update={"compared_with": compared})
+
+
+def _earlier(ctx: StageContext) -> tuple[date, str] | None:
+    """The newest earlier day with output of this stage, and the URI of that."""
+    for day in reversed(attempts.days(ctx.pipeline)):
+        if day < ctx.day and (attempt := attempts.latest(ctx.pipeline, day, "features")):
+            return day, attempt.uri
+    return None

@@ -20,8 +20,10 @@ def shards(users: pl.Series, number: int) -> pl.Series:
     Returns: [N] Int32 in 0..number-1.
     """
     distinct = users.unique()
-    found = [zlib.crc32(user.encode()) % number for user in distinct]
-    return users.replace_strict(distinct, pl.Series(found, dtype=pl.Int32), return_dtype=pl.Int32)
+    # Python's own hash of a string differs from process to process.
+    shard_of = [zlib.crc32(user.encode()) % number for user in distinct]
+    shard = pl.Series(shard_of, dtype=pl.Int32)
+    return users.replace_strict(distinct, shard, return_dtype=pl.Int32)
 
 
 def sampling_hashes(users: pl.Series, day: str) -> np.ndarray:
@@ -35,26 +37,34 @@ def sampling_hashes(users: pl.Series, day: str) -> np.ndarray:
     """
     prefix = hashlib.blake2b(f"{day}|".encode(), digest_size=8)
 
-    def draw(user: str) -> bytes:
-        drawn = prefix.copy()
-        drawn.update(user.encode())
-        return drawn.digest()
+    def digest(user: str) -> bytes:
+        whole = prefix.copy()
+        whole.update(user.encode())
+        return whole.digest()
 
-    return np.frombuffer(b"".join(map(draw, users)), "<u8")
+    # Little-endian on every machine.
+    return np.frombuffer(b"".join(map(digest, users)), "<u8")
 
 
 def limit(share: float) -> int:
-    """The lots below this one are that share of all."""
+    """Hashes below this one are that share of all."""
     return int(share * _ALL)
 
 
-def smallest(lots: np.ndarray, share: float, most: int) -> np.ndarray:
-    """The lots that may be held out, ascending, at most `most`: all that a shard has to tell the
-    others.
+def smallest(hashes: np.ndarray, share: float, most: int) -> np.ndarray:
+    """The hashes whose users may be held out: all that a shard has to tell the others.
+
+    Args:
+      hashes: [N] uint64.
+      share: of users who are held out, in [0, 1].
+      most: users held out, at the most.
+
+    Returns: [M] uint64, ascending, at most `most`.
     """
-    return np.sort(lots[lots < limit(share)])[:most]
+    return np.sort(hashes[hashes < limit(share)])[:most]
 
 
-def last_held_out_hash(lots: Iterable[bytes], most: int) -> int:
-    """The largest lot that is held out: of all shards' smallest ones, the one of rank `most`."""
-    return int(np.sort(np.frombuffer(b"".join(lots), np.uint64))[:most][-1])
+def last_held_out_hash(smallest_of_shards: Iterable[bytes], most: int) -> int:
+    """The largest hash that is held out: of all shards' smallest ones, the one of rank `most`."""
+    hashes = np.frombuffer(b"".join(smallest_of_shards), np.uint64)
+    return int(np.sort(hashes)[:most][-1])

@@ -1,10 +1,9 @@
 """Arrow record batches as Beam elements: how they travel, and how they change to and from Polars
 frames.
 
-A large batch goes through a shuffle by file: it waits in a scratch folder, and a note of its place travels for
-it. Beam's own runner keeps a whole shuffle in memory, unpacked, so that the histories of a day of ten million
-events would not fit. A bundle that is tried again writes files of new names, which its own notes name; the
-others are never read.
+A large batch goes through a shuffle by file: it waits in a scratch folder, and a batch of one row,
+which names the file, travels for it. Beam's own runner keeps a whole shuffle in memory, unpacked,
+so that the histories of a day of ten million events would not fit.
 """
 
 import io
@@ -41,8 +40,9 @@ class BatchCoder(coders.Coder):
     def encode(self, value: pa.RecordBatch) -> bytes:
         """The stream's bytes."""
         sink = pa.BufferOutputStream()
-        pressed = pa.ipc.IpcWriteOptions(compression="zstd" if value.nbytes > LARGE else "lz4")
-        with pa.ipc.new_stream(sink, value.schema, options=pressed) as stream:
+        compression = "zstd" if value.nbytes > LARGE else "lz4"
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(sink, value.schema, options=options) as stream:
             stream.write_batch(value)
         encoded: bytes = sink.getvalue().to_pybytes()
         return encoded
@@ -84,15 +84,19 @@ def to_batch(frame: pl.DataFrame, schema: pa.Schema | None = None) -> pa.RecordB
         frame = frame.select(_column(frame, field) for field in schema)
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     try:
-        table = table.cast(schema) if schema else table
+        if schema:
+            table = table.cast(schema)
         batches = table.combine_chunks().to_batches()
     except pa.ArrowInvalid as e:
         if "too large" not in str(e):
             raise
         raise UsageError(_TOO_LARGE.format(len(table))) from e
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=table.schema)
+    # Text of more than 2 GiB stays in several chunks, which one batch cannot hold.
     if len(batches) > 1:
         raise UsageError(_TOO_LARGE.format(len(table)))
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+    return batches[0]
 
 
 def to_batches(
@@ -101,28 +105,37 @@ def to_batches(
     """Batches of a frame's rows, at least one: of `rows`, or fewer where their text takes more room
     than one has.
     """
-    for part in frame.iter_slices(rows) if len(frame) else [frame]:
+    if frame.is_empty():
+        yield to_batch(frame, schema)
+        return
+    for part in frame.iter_slices(rows):
         try:
-            found: Iterable[pa.RecordBatch] = [to_batch(part, schema)]
+            batch = to_batch(part, schema)
         except UsageError:
             if len(part) < 2:
                 raise
-            found = to_batches(part, schema, -(-len(part) // 2))
-        yield from found
+            half = -(-len(part) // 2)  # rounded up
+            yield from to_batches(part, schema, half)
+        else:
+            yield batch
 
 
 def _column(frame: pl.DataFrame, field: pa.Field) -> pl.Expr:
-    found = pl.col(field.name) if field.name in frame.columns else pl.lit(None).alias(field.name)
+    """The column of a field: null if the frame has none, and empty for a list that is null."""
+    if field.name in frame.columns:
+        column = pl.col(field.name)
+    else:
+        column = pl.lit(None).alias(field.name)
     if not pa.types.is_list(field.type):
-        return found
+        return column
     inner = {pa.string(): pl.String, pa.int32(): pl.Int32}.get(field.type.value_type, pl.Float32)
     kind = pl.List(inner)
-    return found.cast(kind).fill_null(pl.lit([], kind))
+    return column.cast(kind).fill_null(pl.lit([], kind))
 
 
-def to_frame(batches: Iterable[pa.RecordBatch | pl.DataFrame]) -> pl.DataFrame:
+def to_frame(batches: Iterable[pa.RecordBatch]) -> pl.DataFrame:
     """One frame of some batches of the same columns."""
-    frames = [b if isinstance(b, pl.DataFrame) else pl.DataFrame(pl.from_arrow(b)) for b in batches]
+    frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in batches]
     return pl.concat(frames, rechunk=True)
 
 
@@ -132,6 +145,7 @@ def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
     """
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, batches[0].schema, compression="zstd") as writer:
+        # Row groups follow the batches, so callers cut their rows in the same way each time.
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]), ROW_GROUP)
     return sink.getvalue()
@@ -139,6 +153,7 @@ def parquet(batches: Sequence[pa.RecordBatch]) -> bytes:
 
 def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataFrame]]:
     """The frame's rows by key, in their order, for keys that are integers; keys ascend."""
+    # Stable, since the rows of a key keep their order.
     order = np.argsort(keys.to_numpy(), kind="stable")
     found, sizes = np.unique(keys.to_numpy(), return_counts=True)
     ordered = frame[order]
@@ -147,7 +162,7 @@ def slices(keys: pl.Series, frame: pl.DataFrame) -> Iterable[tuple[int, pl.DataF
 
 
 def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
-    """What travels for a batch: itself, or a note of where it is.
+    """What travels for a batch: itself, or the name of the file where it waits.
 
     Args:
       batch: any.
@@ -155,6 +170,8 @@ def spill(batch: pa.RecordBatch, out: str) -> pa.RecordBatch:
     """
     if batch.nbytes <= LARGE:
         return batch
+    # A bundle that is tried again writes files of new names, which its own batches name: what a
+    # failed try left behind is never read.
     place = storage.join(out, SPILL_FOLDER, f"{secrets.token_hex(16)}.arrow")
     storage.write_bytes(place, BatchCoder().encode(batch))
     return pa.RecordBatch.from_arrays([pa.array([place])], schema=_NOTE)

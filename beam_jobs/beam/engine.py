@@ -17,7 +17,8 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from twinspire_core import errors
 from twinspire_core.errors import BadData, TwinspireError
 
-# Beam's DirectRunner tries to download Prism first; the runner that it falls back to needs nothing.
+# Beam's DirectRunner tries to download Prism first; the runner that it falls back to needs nothing
+# from the network.
 _LOCAL = (None, "DirectRunner", "FnApiRunner")
 _RAISED = re.compile(r"twinspire_core\.errors\.(\w+): (.*)")
 _BEAM_LOG = logging.getLogger("apache_beam.runners.common")
@@ -52,16 +53,18 @@ def run_job(options: Sequence[str], build: Callable[[beam.Pipeline], None]) -> N
     if name not in _LOCAL:
         with suppress(ImportError):  # left out where Beam was loaded for a job of this process
             import apache_beam.io.gcp.gcsfilesystem  # noqa: F401
-    pipeline = beam.Pipeline(runner=FnApiRunner() if name in _LOCAL else None, options=parsed)
+    runner = FnApiRunner() if name in _LOCAL else None
+    pipeline = beam.Pipeline(runner=runner, options=parsed)
     build(pipeline)
+    # Beam logs what a step raises with a traceback of its own, before it is raised here.
     _BEAM_LOG.addFilter(_unforeseen)
     try:
         pipeline.run().wait_until_finish()
     except Exception as e:
-        found = next(_own_errors(e), None)
-        if found is None:
+        own = next(_own_errors(e), None)
+        if own is None:
             raise
-        raise found from e
+        raise own from e
     finally:
         _BEAM_LOG.removeFilter(_unforeseen)
 
@@ -70,8 +73,9 @@ def _unforeseen(record: logging.LogRecord) -> bool:
     """Whether Beam's log entry is of anything but an error of the project, which is told once, by
     its message.
     """
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, TwinspireError)
+    if not record.exc_info:
+        return True
+    return not isinstance(record.exc_info[1], TwinspireError)
 
 
 def _own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
@@ -80,8 +84,10 @@ def _own_errors(error: BaseException | None) -> Iterator[TwinspireError]:
     """
     outer = error
     while error is not None:
+        # Of the same class with the message alone: Beam has added where it was running to it.
         if isinstance(error, TwinspireError):
             yield type(error)(_BEAM_SUFFIX.sub("", str(error)))
         error = error.__cause__ or error.__context__
+    # Runners in other processes hand over text: the class is found by its name in the traceback.
     for kind, message in _RAISED.findall(str(outer).replace("\\n", "\n")):
         yield getattr(errors, kind, BadData)(_BEAM_SUFFIX.sub("", message))

@@ -4,13 +4,13 @@ neighbours.
 A basket goes to every part that it has an item of, and is paired there: baskets are far fewer rows
 than their pairs.
 
-At two moments, as the corpora: at the start of the day, to measure by, and at its end, to be
-published.
+All of it is done for two moments, as for the corpora: the start of the day, to measure by, and its
+end, to be published.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -20,20 +20,21 @@ import pyarrow.compute as pc
 from apache_beam.pvalue import AsDict, AsSideInput, PCollection, TaggedOutput
 
 from beam_jobs.beam import batches
-from beam_jobs.beam.batches import restore
+from beam_jobs.features.counters import Count, Counted, count
 from beam_jobs.point_in_time import co_occurrence
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 
-_BASKETS, _TAKERS = "baskets", "takers"
-Place = tuple[str, int]
+_BASKETS = "baskets"
+_USER_COUNTS = "user_counts"
+Place: TypeAlias = tuple[str, int]
 """Folder of the output, and a part of the items."""
 
 
 @dataclass
 class CoOccurrence(beam.PTransform):
-    """(folder, `together.TAKEN` of a shard) -> the files; returns numbers.
+    """(folder, `co_occurrence.TAKEN` of a shard) -> the files; returns counts.
 
     Attributes:
       job: the job.
@@ -47,124 +48,135 @@ class CoOccurrence(beam.PTransform):
 
     def expand(self, baskets: PCollection) -> PCollection:
         """Connects the steps."""
-        job, kinds = (
-            self.job,
-            {_BASKETS: tuple[Place, pa.RecordBatch], _TAKERS: tuple[str, pa.RecordBatch]},
-        )
-        step = beam.ParDo(Spread(job), self.table).with_output_types(tuple, **kinds)
-        spread = baskets | "Spread" >> step.with_outputs(*kinds)
-        summed = beam.MapTuple(lambda folder, parts: (folder, merged(parts)))
-        takers = (
-            spread[_TAKERS]
+        job = self.job
+        types = {
+            _BASKETS: tuple[Place, pa.RecordBatch],
+            _USER_COUNTS: tuple[str, pa.RecordBatch],
+        }
+        spread_step = beam.ParDo(Spread(job), self.table).with_output_types(tuple, **types)
+        spread = baskets | "Spread" >> spread_step.with_outputs(*types)
+        summed = beam.MapTuple(lambda folder, parts: (folder, summed_user_counts(parts)))
+        user_counts = (
+            spread[_USER_COUNTS]
             | "By moment" >> beam.GroupByKey()
-            | "Sum takers" >> summed.with_output_types(tuple[str, pa.RecordBatch])
+            | "Sum user counts" >> summed.with_output_types(tuple[str, pa.RecordBatch])
         )
+        # One empty part for each moment, so that there is a file even if nobody took anything.
         nothing = [((folder, 0), co_occurrence.NO_BASKETS) for folder in co_occurrence.moments(job)]
         empty = baskets.pipeline | beam.Create(nothing, reshuffle=False).with_output_types(
             tuple[Place, pa.RecordBatch]
         )
-        near = beam.ParDo(Nearest(job), self.table, AsDict(takers), self.members).with_output_types(
-            tuple[str, int]
-        )
+        nearest = beam.ParDo(Nearest(job), self.table, AsDict(user_counts), self.members)
         parts = (spread[_BASKETS], empty) | beam.Flatten() | "By part" >> beam.GroupByKey()
-        return parts | "Nearest" >> near
+        return parts | "Nearest" >> nearest.with_output_types(Count)
 
 
 class Spread(beam.DoFn):
-    """(folder, baskets) -> `_BASKETS` by part of the items; `_TAKERS`, users of each item."""
+    """(folder, baskets) -> `_BASKETS` by part of the items; `_USER_COUNTS`, users of each item."""
 
     def __init__(self, job: FeatureJob) -> None:
         self._parts = job.p.beam.shards
 
     def process(self, element: tuple[str, pa.RecordBatch], table: pa.RecordBatch) -> Iterator[Any]:
         """Sends baskets to where they are paired."""
-        folder, taken = element[0], restore(element[1])
-        items, user = _items(table), taken.column("_code").to_numpy()
-        item = (
-            items.search_sorted(pl.Series(pl.from_arrow(taken.column("_item"))))
-            .to_numpy()
-            .astype(np.int64)
-        )
-        number, n = np.unique(item, return_counts=True)
-        yield TaggedOutput(
-            _TAKERS, (folder, pa.RecordBatch.from_arrays([number, n], schema=co_occurrence.TAKERS))
-        )
+        folder, spilled = element
+        taken = batches.restore(spilled)
+        items = _items(table)
+        user = taken.column("_code").to_numpy()
+        # Every item that was taken is in the count table, which is sorted by item.
+        ids = pl.Series(pl.from_arrow(taken.column("_item")))
+        item = items.search_sorted(ids).to_numpy().astype(np.int64)
+        distinct, users = np.unique(item, return_counts=True)
+        counted = pa.RecordBatch.from_arrays([distinct, users], schema=co_occurrence.USER_COUNTS)
+        yield TaggedOutput(_USER_COUNTS, (folder, counted))
+        # By parts of the items: no worker has to hold all pairs, and each pair is counted whole in
+        # the part of its first item.
         for part in range(self._parts):
             kept = co_occurrence.of_part(user, item, _part(part, self._parts, len(items)))
             if kept.any():
                 columns = [user[kept].astype(np.int32), item[kept].astype(np.int32)]
-                yield TaggedOutput(
-                    _BASKETS,
-                    (
-                        (folder, part),
-                        pa.RecordBatch.from_arrays(columns, schema=co_occurrence.BASKETS),
-                    ),
-                )
+                baskets = pa.RecordBatch.from_arrays(columns, schema=co_occurrence.BASKETS)
+                yield TaggedOutput(_BASKETS, ((folder, part), baskets))
+
+
+class _NumberedItems(NamedTuple):
+    """The items by their number.
+
+    Attributes:
+      ids: [N] String.
+      users: [N] int64, who have each.
+      row: [N] int64, in the corpus; -1 where it has none.
+    """
+
+    ids: pl.Series
+    users: np.ndarray
+    row: np.ndarray
 
 
 class Nearest(beam.DoFn):
-    """((folder, part), baskets) -> the file; yields how many items have neighbours."""
+    """((folder, part), baskets) -> the file; counts the items that have neighbours."""
 
     def __init__(self, job: FeatureJob) -> None:
         self._job = job
 
     def start_bundle(self) -> None:
         """Forgets what the side inputs of another bundle were."""
-        self._known: dict[str, tuple[pl.Series, np.ndarray, np.ndarray]] = {}
+        self._known: dict[str, _NumberedItems] = {}
 
     def process(
         self,
         element: tuple[Place, Iterable[pa.RecordBatch]],
         table: pa.RecordBatch,
-        takers: Mapping[str, pa.RecordBatch],
+        user_counts: Mapping[str, pa.RecordBatch],
         members: Mapping[str, pa.RecordBatch],
-    ) -> Iterator[tuple[str, int]]:
+    ) -> Iterator[Count]:
         """Writes a file."""
         (folder, number), baskets = element
         if folder not in self._known:
-            corpus = members[co_occurrence.moments(self._job)[folder][0]]
-            self._known[folder] = _numbered(table, takers.get(folder), corpus)
-        items, users, row = self._known[folder]
-        part = _part(number, self._job.p.beam.shards, len(items))
-        found = [
-            (batch.column("user").to_numpy(), batch.column("item").to_numpy()) for batch in baskets
-        ]
-        pairs = co_occurrence.added(
-            [co_occurrence.pairs(user, item, part, len(items)) for user, item in found]
+            corpus_folder, _ = co_occurrence.moments(self._job)[folder]
+            self._known[folder] = _numbered(table, user_counts.get(folder), members[corpus_folder])
+        items = self._known[folder]
+        part = _part(number, self._job.p.beam.shards, len(items.ids))
+        # Users are numbered anew in each batch, and none is in two: pairs are made batch by batch,
+        # and then added up.
+        pairs = []
+        for batch in baskets:
+            user = batch.column("user").to_numpy()
+            item = batch.column("item").to_numpy()
+            pairs.append(co_occurrence.pairs(user, item, part, len(items.ids)))
+        near = co_occurrence.nearest(
+            co_occurrence.added(pairs), items.users, items.row, self._job.p.mix.neighbours
         )
-        near = co_occurrence.nearest(pairs, users, row, self._job.p.mix.neighbours)
-        rows = near.with_columns(_item=items.gather(near["item"]))
+        rows = near.with_columns(_item=items.ids.gather(near["item"]))
+        batch = batches.to_batch(rows, feature_schema.co_occurrence_schema())
         name = storage.join(self._job.out, folder, f"{number:05d}.parquet")
-        storage.write_bytes(
-            name, batches.parquet([batches.to_batch(rows, feature_schema.co_occurrence_schema())])
-        )
-        yield f"{folder}|items|{self._job.plan.day}|", len(rows)
+        storage.write_bytes(name, batches.parquet([batch]))
+        yield count(Counted.LISTED, "items", self._job.plan.day, len(rows), folder)
 
 
 def _numbered(
-    table: pa.RecordBatch, takers: pa.RecordBatch | None, corpus: pa.RecordBatch
-) -> tuple[pl.Series, np.ndarray, np.ndarray]:
-    """The items, [N]; users of each, [N] int64; the row of each in the corpus, [N] int64, -1 where
-    it has none.
-    """
-    items = _items(table)
-    users = np.zeros(len(items), np.int64)
-    if takers is not None:
-        users[takers.column("item").to_numpy()] = takers.column("n").to_numpy()
-    row = pc.index_in(items.to_arrow().cast(pa.string()), corpus.column("_item").cast(pa.string()))
-    return items, users, row.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    table: pa.RecordBatch, user_counts: pa.RecordBatch | None, corpus: pa.RecordBatch
+) -> _NumberedItems:
+    ids = _items(table)
+    users = np.zeros(len(ids), np.int64)
+    if user_counts is not None:
+        users[user_counts.column("item").to_numpy()] = user_counts.column("n").to_numpy()
+    members = corpus.column("_item").cast(pa.string())
+    row = pc.index_in(ids.to_arrow().cast(pa.string()), members).fill_null(-1)
+    return _NumberedItems(ids, users, row.to_numpy(zero_copy_only=False).astype(np.int64))
 
 
 def _part(number: int, parts: int, items: int) -> range:
-    """Items of a part."""
-    return range(-(-number * items // parts), -(-(number + 1) * items // parts))
+    """Numbers of the items of a part; parts differ by one item at the most."""
+    first = -(-number * items // parts)
+    end = -(-(number + 1) * items // parts)
+    return range(first, end)
 
 
-def merged(parts: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """The sum of users by item."""
-    return batches.to_batch(
-        batches.to_frame(parts).group_by("item").agg(pl.col("n").sum()), co_occurrence.TAKERS
-    )
+def summed_user_counts(parts: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """The sum of users by item. No user is in two shards, so nobody is counted twice."""
+    total = batches.to_frame(parts).group_by("item").agg(pl.col("n").sum())
+    return batches.to_batch(total, co_occurrence.USER_COUNTS)
 
 
 def _items(table: pa.RecordBatch) -> pl.Series:

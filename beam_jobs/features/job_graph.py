@@ -1,32 +1,40 @@
 """How the feature job's steps are connected. Elements are Arrow batches of thousands of rows, never
 one event each.
 
-files -> records by shard of the users -> one shard at a time: examples, queries, users, and its
-part of what all shards have to know together, the count table and the lots of the held-out -> files
+Files become records by shard of the users. Of each shard come examples, queries and users, and its
+part of what all shards have to know together: the count table, and the sampling hashes of users who
+may be held out. With these, rows become files.
 """
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
 from beam_jobs import user_hashing
-from beam_jobs.features import job_report, output_files, read_steps, shard_steps
+from beam_jobs.features import output_files, read_steps, shard_steps
 from beam_jobs.features.co_occurrence_steps import CoOccurrence
-from beam_jobs.ingest.record_blocks import Rejected
+from beam_jobs.features.counters import Count, Counters
+from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
 from beam_jobs.point_in_time import item_counts
 from beam_jobs.point_in_time.job import FeatureJob
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
 
-_Sharded = tuple[int, pa.RecordBatch]
-_Named = tuple[str, pa.RecordBatch]
-_Counted = tuple[str, int]
-_READ = {read_steps.NUMBERS: _Counted, read_steps.REJECTED: Rejected, "records": _Sharded}
+_Sharded: TypeAlias = tuple[int, pa.RecordBatch]
+_Named: TypeAlias = tuple[str, pa.RecordBatch]
+# Types of the tagged outputs of steps: by them Beam chooses how an element is encoded.
+_READ = {
+    read_steps.COUNTS: Count,
+    read_steps.REJECTED: Rejected,
+    read_steps.RECORDS: _Sharded,
+}
 _WORK = {
-    read_steps.NUMBERS: _Counted,
-    shard_steps.COUNTS: _Sharded,
+    read_steps.COUNTS: Count,
+    shard_steps.COUNT_TABLES: _Sharded,
     shard_steps.SAMPLING_HASHES: tuple[int, bytes],
     shard_steps.EXAMPLES: _Named,
     shard_steps.ANALYSIS: pa.RecordBatch,
@@ -35,10 +43,10 @@ _WORK = {
     shard_steps.PASTS: _Named,
     shard_steps.BASKETS: _Named,
 }
-_EXAMPLES = {read_steps.NUMBERS: _Counted, shard_steps.EXAMPLES: pa.RecordBatch}
+_EXAMPLES = {read_steps.COUNTS: Count, shard_steps.EXAMPLES: pa.RecordBatch}
 _CORPUS = {
+    read_steps.COUNTS: Count,
     read_steps.REJECTED: Rejected,
-    read_steps.NUMBERS: _Counted,
     output_files.MEMBERS: _Named,
 }
 
@@ -57,8 +65,8 @@ class Rows(NamedTuple):
 
 @dataclass
 class RawFeatures(beam.PTransform):
-    """Writes all of the stage's output that needs no transform graph, and the numbers of the
-    report; returns `Rows`.
+    """Writes all of the stage's output that needs no transform graph, and the counters; returns
+    `Rows`.
     """
 
     job: FeatureJob
@@ -68,52 +76,49 @@ class RawFeatures(beam.PTransform):
         job = self.job
         read = begin | "Read" >> ReadRecords(job)
         made = (
-            read["records"]
+            read[read_steps.RECORDS]
             | "Group users" >> beam.GroupByKey()
             | "Work" >> _tagged(shard_steps.Work(job), _WORK)
         )
-        table = AsSingleton(made[shard_steps.COUNTS] | "Count table" >> CountTable())
-        held_out = AsDict(
-            made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
-        )
+        # What all shards know together reaches the steps below as side inputs: they wait for it.
+        table = AsSingleton(made[shard_steps.COUNT_TABLES] | "Count table" >> CountTable())
+        last_hashes = made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
+        held_out = AsDict(last_hashes)
+
         files = made[shard_steps.EXAMPLES] | "Group files" >> beam.GroupByKey()
-        examples = files | "Examples" >> _tagged(
-            output_files.FinishExamples(job), _EXAMPLES, table, held_out
-        )
-        corpora = (
-            begin
-            | "Once" >> beam.Create([None])
-            | "Corpora" >> _tagged(output_files.FinishCorpus(job), _CORPUS, table)
-        )
-        numbers = [
-            read[read_steps.NUMBERS],
-            made[read_steps.NUMBERS],
-            corpora[read_steps.NUMBERS],
-            examples[read_steps.NUMBERS],
-            made[shard_steps.EVALUATION]
-            | "Evaluation" >> _count(output_files.FinishQueries(job), held_out),
-            made[shard_steps.USERS] | "Users" >> _count(output_files.FinishUsers(job)),
-            made[shard_steps.PASTS] | "Pasts" >> _count(output_files.FinishPasts(job)),
+        finish_examples = _tagged(output_files.FinishExamples(job), _EXAMPLES, table, held_out)
+        examples = files | "Examples" >> finish_examples
+        finish_corpus = _tagged(output_files.FinishCorpus(job), _CORPUS, table)
+        corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> finish_corpus
+        finish_queries = _counting(output_files.FinishQueries(job), held_out)
+        finish_users = _counting(output_files.FinishUsers(job))
+        finish_pasts = _counting(output_files.FinishPasts(job))
+        counts = [
+            read[read_steps.COUNTS],
+            made[read_steps.COUNTS],
+            corpora[read_steps.COUNTS],
+            examples[read_steps.COUNTS],
+            made[shard_steps.EVALUATION] | "Evaluation" >> finish_queries,
+            made[shard_steps.USERS] | "Users" >> finish_users,
+            made[shard_steps.PASTS] | "Pasts" >> finish_pasts,
         ]
         if job.p.mix.uses_co_occurrence:
             members = AsDict(corpora[output_files.MEMBERS])
-            numbers.append(
-                made[shard_steps.BASKETS] | "Together" >> CoOccurrence(job, table, members)
-            )
+            co_occurrence = CoOccurrence(job, table, members)
+            counts.append(made[shard_steps.BASKETS] | "Co-occurrence" >> co_occurrence)
         rejected = [read[read_steps.REJECTED], corpora[read_steps.REJECTED]]
-        _ = numbers | "All numbers" >> beam.Flatten() | "Report" >> WriteNumbers(job)
+        _ = counts | "All counts" >> beam.Flatten() | "Counters" >> WriteCounters(job)
         _ = rejected | "All rejected" >> beam.Flatten() | "Rejected" >> WriteRejected(job)
-        analysis = beam.ParDo(output_files.FinishAnalysis(job), table).with_output_types(
-            pa.RecordBatch
-        )
-        return Rows(
-            made[shard_steps.ANALYSIS] | "Analysis" >> analysis, examples[shard_steps.EXAMPLES]
-        )
+
+        finish_analysis = beam.ParDo(output_files.FinishAnalysis(job), table)
+        finish_analysis = finish_analysis.with_output_types(pa.RecordBatch)
+        analysis = made[shard_steps.ANALYSIS] | "Analysis" >> finish_analysis
+        return Rows(analysis, examples[shard_steps.EXAMPLES])
 
 
 @dataclass
 class ReadRecords(beam.PTransform):
-    """Reads all files: `records` by shard of their user, `NUMBERS`, `REJECTED`."""
+    """Reads all files: `RECORDS` by shard of their user, `COUNTS`, `REJECTED`."""
 
     job: FeatureJob
 
@@ -122,12 +127,13 @@ class ReadRecords(beam.PTransform):
         workers.
         """
         inputs = self.job.inputs
-        tables = ({**inputs.events, **self.job.late.files}, inputs.users)
-        files = [
-            (f, place) for t in tables for place, f in enumerate(chain.from_iterable(t.values()))
-        ]
+        events = chain.from_iterable([*inputs.events.values(), *self.job.late.files.values()])
+        users = chain.from_iterable(inputs.users.values())
+        files = [(file, number) for table in (events, users) for number, file in enumerate(table)]
         packs = begin | beam.Create(read_steps.pack(files), reshuffle=False)
         parts = packs | "Cut" >> beam.FlatMap(read_steps.cut, self.job.p.source.format)
+        # Without a shuffle here, the parts of a large file would be fused with its cutting, and
+        # read one after the other by one worker.
         return parts | beam.Reshuffle() | "Parse" >> _tagged(read_steps.Read(self.job), _READ)
 
 
@@ -136,39 +142,40 @@ class CountTable(beam.PTransform):
 
     def expand(self, partials: PCollection) -> PCollection:
         """Adds up; an empty table stands in for the case that there are no events at all."""
-        nothing = partials.pipeline | beam.Create([(0, item_counts.EMPTY)]).with_output_types(
-            _Sharded
+        nothing = beam.Create([(0, item_counts.EMPTY)]).with_output_types(_Sharded)
+        merged = beam.MapTuple(lambda _, tables: item_counts.merge(tables))
+        return (
+            (partials, partials.pipeline | nothing)
+            | beam.Flatten()
+            | beam.GroupByKey()
+            | "Merge" >> merged.with_output_types(pa.RecordBatch)
         )
-        merged = beam.MapTuple(lambda _, tables: item_counts.merge(tables)).with_output_types(
-            pa.RecordBatch
-        )
-        return (partials, nothing) | beam.Flatten() | beam.GroupByKey() | "Merge" >> merged
 
 
 @dataclass
 class HeldOut(beam.PTransform):
-    """(day, smallest lots of a shard) -> (day, the largest lot that is held out)."""
+    """(number of a day, smallest sampling hashes of a shard) -> (that, the last held-out hash)."""
 
     most: int
 
-    def expand(self, lots: PCollection) -> PCollection:
-        """Looks at all shards' lots of a day together."""
+    def expand(self, hashes: PCollection) -> PCollection:
+        """Looks at all shards' hashes of a day together."""
         last = beam.MapTuple(
-            lambda day, lots: (day, user_hashing.last_held_out_hash(lots, self.most))
+            lambda day, parts: (day, user_hashing.last_held_out_hash(parts, self.most))
         )
-        return lots | beam.GroupByKey() | "Last lot" >> last.with_output_types(tuple[int, int])
+        return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, int])
 
 
 @dataclass
-class WriteNumbers(beam.PTransform):
-    """Adds numbers up and writes them, once."""
+class WriteCounters(beam.PTransform):
+    """Adds counts up and writes them, once."""
 
     job: FeatureJob
 
-    def expand(self, numbers: PCollection) -> PCollection:
+    def expand(self, counts: PCollection) -> PCollection:
         """Brings them together; there always are some."""
-        write = beam.MapTuple(lambda _, numbers: job_report.write_numbers(self.job, numbers))
-        return numbers | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
+        write = beam.MapTuple(lambda _, counts: Counters(counts).write(self.job.out))
+        return counts | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
 
 
 @dataclass
@@ -179,12 +186,13 @@ class WriteRejected(beam.PTransform):
 
     def expand(self, records: PCollection) -> PCollection:
         """Brings them together."""
-        write = beam.MapTuple(lambda _, records: job_report.write_rejected(self.job, records))
+        place = storage.join(self.job.out, feature_schema.REJECTED, "records.jsonl")
+        write = beam.MapTuple(lambda _, records: storage.write_bytes(place, to_json_lines(records)))
         return records | beam.WithKeys(0) | beam.GroupByKey() | "Write" >> write
 
 
-def _count(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
-    return beam.ParDo(fn, *side_inputs).with_output_types(_Counted)
+def _counting(fn: beam.DoFn, *side_inputs: AsSideInput) -> beam.ParDo:
+    return beam.ParDo(fn, *side_inputs).with_output_types(Count)
 
 
 def _tagged(fn: beam.DoFn, types: dict[str, Any], *side_inputs: AsSideInput) -> beam.PTransform:

@@ -13,8 +13,8 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
-from beam_jobs.beam.batches import restore
-from beam_jobs.features.read_steps import NUMBERS, REJECTED
+from beam_jobs.features.counters import Count, Counted, count
+from beam_jobs.features.read_steps import COUNTS, REJECTED
 from beam_jobs.features.shard_steps import EXAMPLES
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import corpus, item_counts, item_features
@@ -28,17 +28,23 @@ MEMBERS = "members"
 
 
 class Finish(beam.DoFn):
-    """Frames that a shard made -> files, with what all shards know together; yields numbers."""
+    """Frames that a shard made -> files, with what all shards know together; yields counts.
+
+    Side inputs are the count table and, by number of the day, the last sampling hash that is held
+    out.
+    """
 
     def __init__(self, job: FeatureJob) -> None:
-        self._job, self._p = job, job.p
+        self._job = job
+        self._p = job.p
 
     def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
+        # A bundle that is tried again writes the same bytes under the same name.
         storage.write_bytes(storage.join(self._job.out, name), batches.parquet(list(rows)))
 
 
 class FinishExamples(Finish):
-    """(file, batches of its rows) -> the file, sorted by time, user, item; `NUMBERS`, `EXAMPLES` of
+    """(file, batches of its rows) -> the file, sorted by time, user, item; `COUNTS`, `EXAMPLES` of
     the day's own.
     """
 
@@ -51,25 +57,22 @@ class FinishExamples(Finish):
         """Writes a file."""
         name, parts = element
         day = date.fromisoformat(name.split("/")[1].removeprefix("dt="))
-        rows = batches.to_frame(map(restore, parts)).sort("_time", "_user", "_item", ORDER)
-        rows = rows.with_columns(_is_held_out(held_out.get(day_plan.number(day))).alias("_holdout"))
-        at = self._job.inputs.items_of.get(day)
-        rows = item_counts.add(
-            self._job.p, rows, item_features.known_at(self._job, day, _frame(table))
-        )
-        made = list(
-            batches.to_batches(
-                item_features.with_item_features(self._job, rows, at, day),
-                feature_schema.example_schema(self._p),
-            )
-        )
-        self._write(name, made)
-        yield TaggedOutput(NUMBERS, (f"examples|events|{day}|", len(rows)))
-        yield TaggedOutput(
-            NUMBERS, (f"held out examples|events|{day}|", int(rows["_holdout"].sum()))
-        )
+        rows = batches.to_frame(map(batches.restore, parts))
+        # Batches come in any order; this one is the same on every run.
+        rows = rows.sort("_time", "_user", "_item", ORDER)
+        rows = rows.with_columns(_is_held_out(held_out, day).alias("_holdout"))
+        known = item_features.known_at(self._job, day, _frame(table))
+        rows = item_counts.add(self._p, rows, known)
+        snapshot_day = self._job.inputs.items_of.get(day)
+        rows = item_features.with_item_features(self._job, rows, snapshot_day, day)
+        finished = list(batches.to_batches(rows, feature_schema.example_schema(self._p)))
+        self._write(name, finished)
+        held_out_rows = int(rows["_holdout"].sum())
+        yield TaggedOutput(COUNTS, count(Counted.EXAMPLES, "events", day, len(rows)))
+        yield TaggedOutput(COUNTS, count(Counted.HELD_OUT_EXAMPLES, "events", day, held_out_rows))
         if day == self._job.plan.day:
-            yield from (TaggedOutput(EXAMPLES, batch) for batch in made)
+            for batch in finished:
+                yield TaggedOutput(EXAMPLES, batch)
 
 
 class FinishAnalysis(Finish):
@@ -78,12 +81,11 @@ class FinishAnalysis(Finish):
     def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Adds item features: counts of each day, all else from the snapshot of the last."""
         known = item_features.known_on(self._job, _frame(table))
-        rows = _frame(restore(batch)).join(
-            known, on=["_item", "_day"], how="left", maintain_order="left"
-        )
-        rows = item_features.with_item_features(
-            self._job, rows, self._job.inputs.items_of.get(self._job.plan.day), pl.col("_day")
-        )
+        rows = _frame(batches.restore(batch))
+        rows = rows.join(known, on=["_item", "_day"], how="left", maintain_order="left")
+        # One snapshot for all vocabulary days: older ones need not be there in incremental mode.
+        snapshot_day = self._job.inputs.items_of.get(self._job.plan.day)
+        rows = item_features.with_item_features(self._job, rows, snapshot_day, pl.col("_day"))
         yield batches.to_batch(rows, feature_schema.analysis_schema(self._p))
 
 
@@ -92,85 +94,95 @@ class FinishQueries(Finish):
 
     def process(
         self, element: tuple[str, pa.RecordBatch], held_out: Mapping[int, int]
-    ) -> Iterator[tuple[str, int]]:
+    ) -> Iterator[Count]:
         """Writes a file."""
-        rows = batches.to_frame([restore(element[1])])
-        parts = []
+        name, batch = element
+        rows = batches.to_frame([batches.restore(batch)])
+        days = []
         for day in self._job.plan.evaluation:
-            asked = rows.filter(pl.col("_day") == day).sort("_user")
-            asked = asked.with_columns(
-                _is_held_out(held_out.get(day_plan.number(day))).alias("_holdout")
-            )
-            parts.append(asked if day == self._job.plan.day else asked.filter("_holdout"))
-            yield f"queries|events|{day}|", len(parts[-1])
-            yield f"held out queries|events|{day}|", int(parts[-1]["_holdout"].sum())
-        self._write(
-            element[0],
-            batches.to_batches(pl.concat(parts), feature_schema.evaluation_schema(self._p)),
-        )
+            queries = rows.filter(pl.col("_day") == day).sort("_user")
+            queries = queries.with_columns(_is_held_out(held_out, day).alias("_holdout"))
+            # Of earlier days only those are measured on whom no version was trained.
+            if day != self._job.plan.day:
+                queries = queries.filter("_holdout")
+            days.append(queries)
+            held_out_queries = int(queries["_holdout"].sum())
+            yield count(Counted.QUERIES, "events", day, len(queries))
+            yield count(Counted.HELD_OUT_QUERIES, "events", day, held_out_queries)
+        schema = feature_schema.evaluation_schema(self._p)
+        self._write(name, batches.to_batches(pl.concat(days), schema))
 
 
 class FinishUsers(Finish):
     """(file, batch) -> the file."""
 
-    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
+    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
         """Writes a file."""
-        self._write(element[0], [element[1]])
-        yield f"known users|events|{self._job.plan.day}|", len(element[1])
+        name, batch = element
+        self._write(name, [batch])
+        yield count(Counted.KNOWN_USERS, "events", self._job.plan.day, len(batch))
 
 
 class FinishPasts(Finish):
     """(file, batch) -> the file."""
 
-    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[tuple[str, int]]:
+    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
         """Writes a file."""
-        self._write(element[0], [element[1]])
-        yield f"pasts|events|{self._job.plan.day}|", len(element[1])
+        name, batch = element
+        self._write(name, [batch])
+        yield count(Counted.PASTS, "events", self._job.plan.day, len(batch))
 
 
 class FinishCorpus(Finish):
-    """Any element -> the corpora; their `MEMBERS`; `NUMBERS`, `REJECTED` records of the items."""
+    """Any element -> the corpora; their `MEMBERS`; `COUNTS`, `REJECTED` records of the items."""
 
     def process(self, _: None, table: pa.RecordBatch) -> Iterator[Any]:
         """Writes the files."""
-        day, known = self._job.plan.day, _frame(table)
+        day = self._job.plan.day
+        counts = _frame(table)
         for moment in self._job.plan.corpora:
             folder = feature_schema.CORPUS_START if moment == day else feature_schema.CORPUS_END
-            rows = corpus.corpus(self._job, moment, known)
-            kind = corpus.schema_of(self._job, rows)
-            for part, start in enumerate(
-                range(0, max(1, len(rows)), feature_schema.CORPUS_FILE_ROWS)
-            ):
-                of_file = batches.to_batches(
-                    rows[start : start + feature_schema.CORPUS_FILE_ROWS], kind
-                )
-                self._write(f"{folder}/{part:05d}.parquet", of_file)
-            yield TaggedOutput(NUMBERS, (f"{folder}|items|{day}|", len(rows)))
+            rows = corpus.corpus(self._job, moment, counts)
+            self._write_corpus(folder, rows)
+            yield TaggedOutput(COUNTS, count(Counted.LISTED, "items", day, len(rows), folder))
             yield TaggedOutput(MEMBERS, (folder, batches.to_batch(rows.select("_item"))))
-        yield from (TaggedOutput(NUMBERS, number) for number in self._numbers(known))
-        if (at := self._job.inputs.items_of.get(day)) is not None:
-            yield from (
-                TaggedOutput(REJECTED, record)
-                for record in item_features.account(self._job, at).rejected
-            )
+        for number in self._counts(counts):
+            yield TaggedOutput(COUNTS, number)
+        snapshot_day = self._job.inputs.items_of.get(day)
+        if snapshot_day is not None:
+            for record in item_features.account(self._job, snapshot_day).rejected:
+                yield TaggedOutput(REJECTED, record)
 
-    def _numbers(self, known: pl.DataFrame) -> Iterator[tuple[str, int]]:
+    def _write_corpus(self, folder: str, rows: pl.DataFrame) -> None:
+        schema = corpus.schema_of(self._job, rows)
+        starts = range(0, max(1, len(rows)), feature_schema.CORPUS_FILE_ROWS)
+        for part, start in enumerate(starts):
+            of_file = rows.slice(start, feature_schema.CORPUS_FILE_ROWS)
+            self._write(f"{folder}/{part:05d}.parquet", batches.to_batches(of_file, schema))
+
+    def _counts(self, table: pl.DataFrame) -> Iterator[Count]:
         day = self._job.plan.day
-        unlisted = corpus.unlisted(self._job, known)
-        yield f"unlisted|items|{day}|", len(unlisted)
-        yield f"unlisted events|items|{day}|", int(unlisted["n"].sum())
-        yield f"items|events|{day}|", len(known.filter(pl.col("_day") == day_plan.number(day)))
-        if (at := self._job.inputs.items_of.get(day)) is not None:
-            account = item_features.account(self._job, at)
-            yield f"good|items|{at}|", account.good
-            yield f"doubles|items|{at}|", account.doubles
-            yield from (
-                (f"rejected|items|{at}|{reason}", n) for reason, n in account.reasons.items()
-            )
+        unlisted = corpus.unlisted(self._job, table)
+        unlisted_events = int(unlisted["n"].sum())
+        items = len(table.filter(pl.col("_day") == day_plan.number(day)))
+        yield count(Counted.UNLISTED_ITEMS, "items", day, len(unlisted))
+        yield count(Counted.UNLISTED_EVENTS, "items", day, unlisted_events)
+        yield count(Counted.ITEMS, "events", day, items)
+        snapshot_day = self._job.inputs.items_of.get(day)
+        if snapshot_day is not None:
+            account = item_features.account(self._job, snapshot_day)
+            yield count(Counted.GOOD, "items", snapshot_day, account.good)
+            yield count(Counted.DUPLICATES, "items", snapshot_day, account.duplicates)
+            for reason, n in account.reasons.items():
+                yield count(Counted.REJECTED, "items", snapshot_day, n, reason)
 
 
-def _is_held_out(last: int | None) -> pl.Expr:
-    return pl.col(SAMPLING_HASH) <= pl.lit(last, pl.UInt64) if last is not None else pl.lit(False)
+def _is_held_out(last_hashes: Mapping[int, int], day: date) -> pl.Expr:
+    """Whether a row's user is held out of the day: nobody is, on a day without users."""
+    last = last_hashes.get(day_plan.number(day))
+    if last is None:
+        return pl.lit(False)
+    return pl.col(SAMPLING_HASH) <= pl.lit(last, pl.UInt64)
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:

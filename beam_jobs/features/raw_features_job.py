@@ -2,48 +2,32 @@
 TensorFlow.
 """
 
-import json
 from collections.abc import Callable
-from typing import Any
 
 import apache_beam as beam
 from rich.console import Console
 
 from beam_jobs.beam import batches, engine
 from beam_jobs.features import job_report
+from beam_jobs.features.counters import Counters
 from beam_jobs.features.job_graph import RawFeatures, Rows
-from beam_jobs.point_in_time.job import plan_job
-from twinspire_core import storage
-from twinspire_core.contracts import feature_schema
+from beam_jobs.point_in_time.job import FeatureJob, plan_job
+from twinspire_core.contracts.features_report import CorpusReport, FeaturesReport
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.errors import NothingToDo
-
-_OF_CATALOGUE = (
-    *(
-        "rows",
-        "rejected",
-        "duplicates",
-        "users",
-        "items",
-        "known_users",
-        "corpus_end",
-        "unlisted_items",
-    ),
-    *("unlisted_events", "snapshots", "days"),
-)
+from twinspire_core.errors import BadData, NothingToDo
 
 console = Console(stderr=True)
 
 
-def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict[str, Any]:
-    """Writes examples, corpora, queries, users, rejected records and the report.
+def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> FeaturesReport:
+    """Writes examples, corpora, queries, users and rejected records.
 
     Args:
       ctx: the stage's.
       look: adds the steps that look at the rows on their way.
 
     Returns:
-      The report.
+      The report, without the day's statistics. It is not written yet, unless the day is refused.
 
     Raises:
       NothingToDo: the day has no events.
@@ -57,30 +41,26 @@ def write_raw(ctx: StageContext, look: Callable[[Rows], None]) -> dict[str, Any]
         f"features {ctx.day}: {len(days)} days of events from {min(days)} on, "
         f"examples of {len(days.keys() & set(job.plan.examples))}"
     )
-
-    def build(pipeline: beam.Pipeline) -> None:
-        look(pipeline | "Raw features" >> RawFeatures(job))
-
-    _run(ctx, build)
-    numbers = job_report.read_numbers(job)
-    found = job_report.make_report(job, numbers)
-    found["late"]["digest"] = job.late.digest
-    storage.write_bytes(
-        storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode()
-    )
-    job_report.check(job, numbers)
-    if warning := job_report.misplaced(job, found):
+    counters = _run(job, look)
+    report = job_report.make_report(job, counters)
+    try:
+        job_report.check(job, counters, report)
+    except BadData:
+        # What was found in a day that is refused is the first thing that people look at.
+        report.write(ctx.out)
+        raise
+    if warning := job_report.misplaced(job, report):
         console.print(f"features {ctx.day}: {warning}", soft_wrap=True)
-    if found["excess"]:
+    if report.excess:
         most = ctx.pipeline.source.max_user_events
         console.print(
-            f"features {ctx.day}: {found['excess']:,} events beyond source.max_user_events ="
+            f"features {ctx.day}: {report.excess:,} events beyond source.max_user_events ="
             f" {most:,} left out"
         )
-    return found
+    return report
 
 
-def write_catalogue(ctx: StageContext) -> dict[str, Any]:
+def write_served(ctx: StageContext) -> CorpusReport:
     """Writes only what is served after the day and needs no training: corpus, co-occurrence, users,
     as of its end.
 
@@ -92,31 +72,25 @@ def write_catalogue(ctx: StageContext) -> dict[str, Any]:
     Raises:
       BadData: a snapshot breaks a rule of the pipeline file, or there is none that is old enough.
     """
-    job = plan_job(ctx, "catalogue")
+    job = plan_job(ctx, "served")
     console.print(
         f"catalogue of {ctx.day}: {len(job.inputs.events)} days of events from {job.plan.first} on"
     )
+    counters = _run(job, lambda rows: None)
+    job_report.check_snapshots(job, counters)
+    report = job_report.make_report(job, counters).of_corpus()
+    report.write(ctx.out)
+    return report
+
+
+def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
+    """Runs the job. Batches that went through it by file are removed, however it ends."""
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = pipeline | "Raw features" >> RawFeatures(job)
+        look(pipeline | "Raw features" >> RawFeatures(job))
 
-    _run(ctx, build)
-    numbers = job_report.read_numbers(job)
-    job_report.check_snapshots(job, numbers)
-    found = {
-        name: value
-        for name, value in job_report.make_report(job, numbers).items()
-        if name in _OF_CATALOGUE
-    }
-    storage.write_bytes(
-        storage.join(ctx.out, feature_schema.REPORT), json.dumps(found, indent=1).encode()
-    )
-    return found
-
-
-def _run(ctx: StageContext, build: Callable[[beam.Pipeline], None]) -> None:
-    """Runs the job; what went through it by file is removed, however it ends."""
     try:
-        engine.run_job(ctx.pipeline.beam.options, build)
+        engine.run_job(job.p.beam.options, build)
     finally:
-        batches.clear_spilled(ctx.out)
+        batches.clear_spilled(job.out)
+    return Counters.take(job.out)

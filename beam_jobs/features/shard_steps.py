@@ -1,7 +1,7 @@
-"""Steps that work on shards of the users: whole users, several shards together, and what goes to which file."""
+"""Steps that work on shards of the users: whole users, several shards together."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 import polars as pl
@@ -11,7 +11,8 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
-from beam_jobs.features.read_steps import NUMBERS
+from beam_jobs.features.counters import Counted, count
+from beam_jobs.features.read_steps import COUNTS
 from beam_jobs.ingest.records import ORDER
 from beam_jobs.point_in_time import co_occurrence, item_counts
 from beam_jobs.point_in_time.job import FeatureJob
@@ -19,31 +20,36 @@ from beam_jobs.point_in_time.user_shard import SAMPLING_HASH, SHARD, UserShard
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
-COUNTS = "counts"
+COUNT_TABLES = "count_tables"
 """(0, part of the count table)."""
-SAMPLING_HASHES = "lots"
-"""(day, the smallest lots of a shard, as bytes)."""
-EXAMPLES, ANALYSIS, EVALUATION, USERS, PASTS = (
-    "examples",
-    "analysis",
-    "evaluation",
-    "users",
-    "pasts",
-)
+SAMPLING_HASHES = "sampling_hashes"
+"""(number of a day, the smallest sampling hashes of a shard, as bytes)."""
+EXAMPLES = "examples"
+"""(file, batch of its rows, without what only all shards together know)."""
+ANALYSIS = "analysis"
+"""Batch of rows that the transform graph is fitted on, without item features."""
+EVALUATION = "evaluation"
+"""(file, batch of its queries, without who is held out)."""
+USERS = "users"
+"""(file, batch of its rows)."""
+PASTS = "pasts"
+"""(file, batch of its rows)."""
 BASKETS = "baskets"
 """(folder of co-occurrence, what the users of a shard took before its moment)."""
 
 WORKED_ROWS = 500_000
-"""Shards are worked on together up to about so many events: operations on columns have a price a
-call.
+"""Shards are worked on together up to about so many events: an operation on columns has a price for
+each call, whatever it is called with.
 """
 _FILE_ROWS = 1 << 18
 """The most rows of a file of queries or users."""
 
+Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
+
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> `COUNTS`, `SAMPLING_HASHES`, `EXAMPLES`, `ANALYSIS`, `EVALUATION`, `USERS`,
-    `NUMBERS`, and `PASTS` and `BASKETS` if they are asked for.
+    """(shard, all its batches) -> the outputs above and `COUNTS`; `PASTS` and `BASKETS` only if the
+    pipeline needs them.
     """
 
     def __init__(self, job: FeatureJob) -> None:
@@ -51,120 +57,130 @@ class Work(beam.DoFn):
 
     def start_bundle(self) -> None:
         """Has no shards yet."""
-        self._waiting: list[tuple[int, list[pa.RecordBatch]]] = []
+        self._waiting: list[Shard] = []
         self._rows = 0
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
         """Works on the shards so far, once they are many events."""
-        number, found = element[0], list(element[1])
-        rows = sum(batch.num_rows for batch in found)
+        shard, found = element
+        parts = list(found)
+        rows = sum(part.num_rows for part in parts)
         # Each row may be a user of its own, and users times the window must stay a number of 63
         # bits (history.spans).
-        most = min(
-            WORKED_ROWS, (1 << 62) // (len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY)
-        )
+        window = len(self._job.plan.read) * day_plan.MICROSECONDS_OF_A_DAY
+        most = min(WORKED_ROWS, (1 << 62) // window)
+        # Outputs may come later than the element that they are made of, as long as the bundle has
+        # not ended.
         if self._waiting and self._rows + rows > most:
             yield from self._work()
-        self._waiting.append((number, found))
+        self._waiting.append((shard, parts))
         self._rows += rows
 
     def finish_bundle(self) -> Iterator[Any]:
         """Works on the rest."""
+        # Outside of `process` Beam knows no element whose window the outputs could take over.
         for made in self._work():
             yield TaggedOutput(made.tag, GlobalWindows.windowed_value(made.value))
 
     def _work(self) -> Iterator[TaggedOutput]:
-        shards, self._waiting, self._rows = self._waiting, [], 0
-        tables: dict[bool, list[pl.DataFrame]] = {True: [], False: []}
-        for number, found in shards:
-            for batch in found:
-                frame = batches.to_frame([batch]).with_columns(
-                    pl.lit(number, pl.Int32).alias(SHARD)
-                )
-                tables["_day" in batch.schema.names].append(frame)
-        if not tables[True]:
+        shards = self._waiting
+        self._waiting = []
+        self._rows = 0
+        event_frames = []
+        user_frames = []
+        for shard, parts in shards:
+            for part in parts:
+                frame = batches.to_frame([part])
+                # A shard has batches of both tables: events have `_day`, users `_snapshot`.
+                if "_day" in frame.columns:
+                    numbered = frame.with_columns(pl.lit(shard, pl.Int32).alias(SHARD))
+                    event_frames.append(numbered)
+                else:
+                    user_frames.append(frame)
+        if not event_frames:
             return
-        users = pl.concat(tables[False]).drop(SHARD) if tables[False] else None
-        events = UserShard(self._job, pl.concat(tables[True]), users)
-        yield TaggedOutput(COUNTS, (0, item_counts.partial(events.positives())))
-        yield from self._lots(events)
-        yield from self._tables(events)
-        for what, dropped in (("doubles", events.doubles), ("excess", events.excess)):
-            for day, n in dropped.items():
-                yield TaggedOutput(NUMBERS, (f"{what}|events|{day_plan.date_of(day)}|", n))
-        today = events.positives(self._job.plan.day)
-        yield TaggedOutput(
-            NUMBERS, (f"users|events|{self._job.plan.day}|", today["_user"].n_unique())
-        )
+        users = pl.concat(user_frames) if user_frames else None
+        events = UserShard(self._job, pl.concat(event_frames), users)
+        positives = events.positives()
+        yield TaggedOutput(COUNT_TABLES, (0, item_counts.partial(positives)))
+        yield from self._sampling_hashes(events)
+        yield from self._rows_of_shards(events)
+        yield from _dropped(Counted.DUPLICATES, events.duplicates)
+        yield from _dropped(Counted.EXCESS, events.excess)
+        day = self._job.plan.day
+        users_of_day = events.positives(day)["_user"].n_unique()
+        yield TaggedOutput(COUNTS, count(Counted.USERS, "events", day, users_of_day))
 
-    def _lots(self, events: UserShard) -> Iterator[Any]:
-        share, most = self._job.p.evaluation.holdout, self._job.most_held_out
+    def _sampling_hashes(self, events: UserShard) -> Iterator[TaggedOutput]:
+        """Of each day with held-out users, the hashes that may be among the smallest of all."""
+        share = self._job.p.evaluation.holdout
+        most = self._job.most_held_out
         for day in sorted({*self._job.plan.examples, *self._job.plan.evaluation}):
-            lots = user_hashing.smallest(events.lots(day)[SAMPLING_HASH].to_numpy(), share, most)
-            if len(lots):
-                yield TaggedOutput(SAMPLING_HASHES, (day_plan.number(day), lots.tobytes()))
+            hashes = events.sampling_hashes(day)[SAMPLING_HASH].to_numpy()
+            smallest = user_hashing.smallest(hashes, share, most)
+            if len(smallest):
+                yield TaggedOutput(SAMPLING_HASHES, (day_plan.number(day), smallest.tobytes()))
 
-    def _tables(self, events: UserShard) -> Iterator[Any]:
+    def _rows_of_shards(self, events: UserShard) -> Iterator[TaggedOutput]:
         p = self._job.p
+        plan = self._job.plan
         for file, rows in events.examples():
-            for batch in batches.to_batches(rows, examples_on_their_way(p)):
-                yield TaggedOutput(EXAMPLES, (file, self._sent(batch)))
-        if self._job.plan.analysis:
-            yield TaggedOutput(ANALYSIS, self._sent(batches.to_batch(events.analysis())))
-        if self._job.plan.evaluation:
-            yield from self._asked(events)
-        yield from _files(
-            USERS,
-            feature_schema.USERS,
-            events.by_shard(events.users()),
-            feature_schema.users_schema(p),
-        )
+            for batch in batches.to_batches(rows, unfinished_examples(p)):
+                yield TaggedOutput(EXAMPLES, (file, self._spilled(batch)))
+        if plan.analysis:
+            yield TaggedOutput(ANALYSIS, self._spilled(batches.to_batch(events.analysis())))
+        if plan.evaluation:
+            queries = events.by_shard(events.evaluation())
+            schema = unfinished_queries(p)
+            for file, batch in _files(feature_schema.EVALUATION, queries, schema):
+                yield TaggedOutput(EVALUATION, (file, self._spilled(batch)))
+        if plan.evaluation and p.evaluation.als:
+            pasts = events.by_shard(events.interaction_counts())
+            for element in _files(feature_schema.PASTS, pasts, feature_schema.pasts_schema()):
+                yield TaggedOutput(PASTS, element)
+        users = events.by_shard(events.users())
+        for element in _files(feature_schema.USERS, users, feature_schema.users_schema(p)):
+            yield TaggedOutput(USERS, element)
         if p.mix.uses_co_occurrence:
-            taken = events.positives()
+            positives = events.positives()
+            most = co_occurrence.MOST_PAIRS // p.beam.shards
             for folder, (_, moment) in co_occurrence.moments(self._job).items():
-                most = co_occurrence.MOST_PAIRS // p.beam.shards
-                found = co_occurrence.baskets(taken, moment, p.window.train_days, most)
-                yield TaggedOutput(BASKETS, (folder, self._sent(found)))
+                baskets = co_occurrence.baskets(positives, moment, p.window.train_days, most)
+                yield TaggedOutput(BASKETS, (folder, self._spilled(baskets)))
 
-    def _asked(self, events: UserShard) -> Iterator[Any]:
-        """What versions are measured by."""
-        kind = feature_schema.evaluation_schema(self._job.p).append(
-            pa.field(SAMPLING_HASH, pa.uint64())
-        )
-        kind = kind.remove(kind.get_field_index("_holdout"))
-        for made in _files(
-            EVALUATION, feature_schema.EVALUATION, events.by_shard(events.evaluation()), kind
-        ):
-            file, batch = made.value
-            yield TaggedOutput(EVALUATION, (file, self._sent(batch)))
-        if self._job.p.evaluation.als:
-            yield from _files(
-                PASTS,
-                feature_schema.PASTS,
-                events.by_shard(events.pasts()),
-                feature_schema.pasts_schema(),
-            )
-
-    def _sent(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _spilled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batches.spill(batch, self._job.out)
 
 
-def examples_on_their_way(p: Pipeline) -> pa.Schema:
-    """Examples on their way: what a shard knows of them."""
-    meta = [
-        f
-        for f in feature_schema.example_schema(p)
-        if f.name.startswith("_") and f.name != "_holdout"
+def unfinished_examples(p: Pipeline) -> pa.Schema:
+    """Examples as a shard knows them: item features and who is held out are still to come."""
+    bookkeeping = [
+        field
+        for field in feature_schema.example_schema(p)
+        if field.name.startswith("_") and field.name != "_holdout"
     ]
     extra = [pa.field(SAMPLING_HASH, pa.uint64()), pa.field(ORDER, pa.int64())]
-    return pa.schema(meta + extra + feature_schema.query_columns(p))
+    return pa.schema(bookkeeping + extra + feature_schema.query_columns(p))
+
+
+def unfinished_queries(p: Pipeline) -> pa.Schema:
+    """Queries as a shard knows them: who is held out is still to come."""
+    schema = feature_schema.evaluation_schema(p)
+    schema = schema.append(pa.field(SAMPLING_HASH, pa.uint64()))
+    return schema.remove(schema.get_field_index("_holdout"))
 
 
 def _files(
-    tag: str, folder: str, shards: Iterable[tuple[int, pl.DataFrame]], kind: pa.Schema
-) -> Iterator[Any]:
-    """One file a shard, unless its rows are too many for a batch."""
-    for number, rows in shards:
-        for part, batch in enumerate(batches.to_batches(rows, kind, _FILE_ROWS)):
-            name = f"{number:05d}-{part:03d}" if part else f"{number:05d}"
-            yield TaggedOutput(tag, (f"{folder}/{name}.parquet", batch))
+    folder: str, shards: Iterable[tuple[int, pl.DataFrame]], schema: pa.Schema
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """(file, batch): one file a shard, unless its rows are too many for a batch."""
+    for shard, rows in shards:
+        for part, batch in enumerate(batches.to_batches(rows, schema, _FILE_ROWS)):
+            name = f"{shard:05d}-{part:03d}" if part else f"{shard:05d}"
+            yield f"{folder}/{name}.parquet", batch
+
+
+def _dropped(what: Counted, by_day: Mapping[int, int]) -> Iterator[TaggedOutput]:
+    """Counts of events that were dropped, by number of their day."""
+    for day, n in by_day.items():
+        yield TaggedOutput(COUNTS, count(what, "events", day_plan.date_of(day), n))

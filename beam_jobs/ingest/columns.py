@@ -1,18 +1,14 @@
-"""Raw columns of logs and snapshots -> the feature job's own columns, and which of their values
-make no sense.
+"""Raw columns of logs and snapshots that the pipeline file names, and the feature job's names for
+them.
 
 A column is declared once, in `events`, `items` or `users` below; reading, checking and error texts
 loop over these.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 from zoneinfo import ZoneInfo
 
-import polars as pl
-
-from beam_jobs.ingest import timestamps
 from twinspire_core.config.feature_kinds import (
     AgeFeature,
     CategoriesFeature,
@@ -28,11 +24,6 @@ RAW = "="
 Kind = Literal[
     "key", "time", "reward", "category", "categories", "number", "vector", "instant", "words", "raw"
 ]
-_SCALARS = (pl.String, pl.Categorical, pl.Boolean, pl.Date, pl.Null)
-
-
-class WrongType(Exception):
-    """A column's type cannot serve its use. The message says what would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +73,7 @@ def events(p: Pipeline) -> list[Column]:
         found.append(Column(name=LABEL, source=c.label, kind="number", use="columns.label"))
     if c.event:
         found.append(Column(name="_type", source=c.event, kind="category", use="columns.event"))
+    # Context features: the values of an event that are known before it.
     return found + _features(p, "events")
 
 
@@ -110,15 +102,16 @@ def items(p: Pipeline) -> list[Column]:
         _time(f"_born_{n}", column, f"features.{n}.column", p, kind="instant")
         for n, column in ages.items()
     ]
-    shown: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
-        "_display_{}": ("words", "corpus.display", p.corpus.display),
-        "_attribute_{}": ("raw", "corpus.attributes", p.corpus.attributes),
-        "_filter_{}": ("raw", "corpus.filter", tuple(p.corpus.filter)),
-    }
-    for name, (kind, use, names) in shown.items():
-        found += [
-            Column(name=name.format(column), source=column, kind=kind, use=use) for column in names
-        ]
+    for source in p.corpus.display:
+        display = f"_display_{source}"
+        found.append(Column(name=display, source=source, kind="words", use="corpus.display"))
+    for source in p.corpus.attributes:
+        attribute = f"_attribute_{source}"
+        found.append(Column(name=attribute, source=source, kind="raw", use="corpus.attributes"))
+    for source in p.corpus.filter:
+        found.append(
+            Column(name=f"_filter_{source}", source=source, kind="raw", use="corpus.filter")
+        )
     return found
 
 
@@ -148,177 +141,3 @@ def _time(
     return Column(
         name=name, source=source, kind=kind, use=use, required=required, unit=unit, zone=p.zone
     )
-
-
-def read_as(column: Column, kind: pl.DataType, *, text: bool) -> tuple[pl.Expr, pl.Expr, str]:
-    """How to read a column of some type.
-
-    Args:
-      column: the declaration.
-      kind: type of the raw column, which is named `RAW` + `column.source`.
-      text: whether the file's format has no types, so that numbers may be text.
-
-    Returns:
-      The values, named `column.name`; whether a value makes no sense, given these; why, in words.
-
-    Raises:
-      WrongType: no value of that type makes sense.
-    """
-    raw, value = pl.col(RAW + column.source), pl.col(column.name)
-    if kind == pl.Null:
-        values, nonsense, reason = _empty(column), pl.lit(False), "empty"
-    else:
-        values, nonsense, reason = _READERS[column.kind](column, raw, kind, text)
-    if column.required:
-        nonsense, reason = (
-            value.is_null() | nonsense,
-            f"{column.use.partition('.')[2]} is missing or {reason}",
-        )
-    elif reason:
-        reason = f"{column.use} is {reason}"
-    return values.alias(column.name), nonsense, reason
-
-
-_Read = tuple[pl.Expr, pl.Expr, str]
-
-
-def _key(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    if kind.is_float():
-        raise WrongType(
-            "a string or an integer; decimals are often integers that pandas made room for nulls"
-            " in, or stood in a CSV, of which `twinspire partition --text COLUMN` keeps them"
-        )
-    if not (kind.is_integer() or kind in (pl.String, pl.Categorical)):
-        raise WrongType("a string or an integer")
-    return _filled(raw.cast(pl.String)), pl.lit(False), "empty"
-
-
-def _category(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    return _filled(as_string(raw, kind)), pl.lit(False), ""
-
-
-def as_string(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Values of a type as the text that they stand for, whole decimals without a point; what is not
-    finite is null.
-
-    Raises:
-      WrongType: no value of that type stands for one text.
-    """
-    if kind.is_float():
-        whole = (raw == raw.floor()) & (raw.abs() < 2**53)
-        digits = (
-            pl.when(whole)
-            .then(raw.cast(pl.Int64, strict=False).cast(pl.String))
-            .otherwise(raw.cast(pl.String))
-        )
-        return pl.when(raw.is_finite()).then(digits)
-    # Pl.Null: of lists that are all empty
-    if kind.is_integer() or kind.is_decimal() or kind in _SCALARS:
-        return raw.cast(pl.String)
-    raise WrongType("a string, an integer or true/false")
-
-
-def _filled(values: pl.Expr) -> pl.Expr:
-    return pl.when(values != "").then(values)
-
-
-def _words(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    if isinstance(kind, pl.List | pl.Array):
-        return raw.cast(pl.List(pl.String)).list.join(", "), pl.lit(False), ""
-    return _filled(raw.cast(pl.String)), pl.lit(False), ""
-
-
-def _raw(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    return raw, pl.lit(False), ""
-
-
-def _number(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    number = _as_number(raw, kind, text)
-    # NaN and infinities are missing values; other text is a mistake.
-    nonsense = (
-        number.is_null()
-        & raw.is_not_null()
-        & (raw.str.strip_chars() != "" if kind == pl.String else True)
-    )
-    return pl.when(number.is_finite()).then(number).cast(pl.Float32), nonsense, "not a number"
-
-
-def _reward(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    number = _as_number(raw, kind, text)
-    value = pl.col(column.name)
-    return number, ~(value.is_finite() & (value >= 0)).fill_null(False), "not a number of 0 or more"
-
-
-def _as_number(raw: pl.Expr, kind: pl.DataType, text: bool) -> pl.Expr:
-    if kind == pl.String and text:
-        return raw.str.strip_chars().cast(pl.Float64, strict=False)
-    if kind.is_numeric() or kind == pl.Boolean:
-        return raw.cast(pl.Float64)
-    raise WrongType("a number")
-
-
-def _categories(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    if isinstance(kind, pl.List | pl.Array):
-        inner = cast(pl.DataType, kind.inner)
-        values = raw.cast(pl.List(inner)).list.eval(as_string(pl.element(), inner))
-    elif kind in (pl.String, pl.Categorical) and column.separator:
-        values = (
-            raw.cast(pl.String)
-            .str.split(column.separator)
-            .list.eval(pl.element().str.strip_chars())
-        )
-    elif kind == pl.String:
-        raise WrongType(f"a list; to cut strings, set {column.use}.separator")
-    else:
-        raise WrongType("a list of strings or integers")
-    values = values.list.eval(pl.element().filter(pl.element() != ""))
-    return values.fill_null(pl.lit([], pl.List(pl.String))), pl.lit(False), ""
-
-
-def _vector(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    # Text are numbers that no type holds beside each other; null, those of lists that are all
-    # empty.
-    inner = cast(pl.DataType, kind.inner) if isinstance(kind, pl.List | pl.Array) else pl.Boolean()
-    if not (inner.is_numeric() or inner == pl.Null or (inner == pl.String and text)):
-        raise WrongType(
-            f"a list of {column.size} numbers" + (" (CSV cannot hold one)" if text else "")
-        )
-    values = raw.cast(pl.List(pl.Float32), strict=False).fill_null(pl.lit([], pl.List(pl.Float32)))
-    length = pl.col(column.name).list.len()
-    return values, (length != 0) & (length != column.size), f"not {column.size} numbers"
-
-
-def _instant(column: Column, raw: pl.Expr, kind: pl.DataType, text: bool) -> _Read:
-    if not timestamps.accepts(kind):
-        raise WrongType("a timestamp, a date, an ISO 8601 string or a number")
-    assert column.zone is not None
-    zone, unit = column.zone, column.unit
-    values = raw.map_batches(lambda s: timestamps.to_instants(s, unit, zone), return_dtype=pl.Int64)
-    missing = (raw.cast(pl.String) == "") if kind == pl.String else pl.lit(False)
-    return values, pl.col(column.name).is_null() & raw.is_not_null() & ~missing, "not a time"
-
-
-def _empty(column: Column) -> pl.Expr:
-    """Values of a column that is null throughout."""
-    kinds: dict[str, Any] = {
-        "categories": pl.List(pl.String),
-        "vector": pl.List(pl.Float32),
-        "number": pl.Float32,
-    }
-    kinds |= {"reward": pl.Float64, "time": pl.Int64, "instant": pl.Int64}
-    kind = kinds.get(column.kind, pl.String)
-    return pl.lit([] if column.kind in ("categories", "vector") else None, kind)
-
-
-_READERS: dict[str, Callable[[Column, pl.Expr, pl.DataType, bool], _Read]] = {
-    "key": _key,
-    "time": _instant,
-    "instant": _instant,
-    "reward": _reward,
-    "category": _category,
-    "categories": _categories,
-    "number": _number,
-    "vector": _vector,
-    "words": _words,
-    "raw": _raw,
-}

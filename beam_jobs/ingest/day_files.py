@@ -1,31 +1,23 @@
-"""Where a day's logs and snapshots lie, and whether a day is fit to be processed. Imports no Beam.
+"""Where a day's logs and snapshots lie. Imports no Beam.
 
 An events folder holds one day's events. A snapshot is valid from its day until the next one: items
 as they were at some moment of the day, users as they were after it.
 """
 
 import re
-import statistics
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
-from typing import Any, Literal, NamedTuple
-
-from rich.console import Console
+from itertools import chain
+from typing import Literal, NamedTuple
 
 from beam_jobs import day_plan
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.errors import BadData, NothingToDo, TryAgain
-from twinspire_core.records.raw_files import Kind, format_of, readable
-from twinspire_core.records.record_file import RecordFile
+from twinspire_core.errors import BadData
 
 Table = Literal["events", "items", "users"]
-
-_COMPARED_WEEKS = 7
-_POLL_SECONDS = 5.0
 
 
 class SourceFile(NamedTuple):
@@ -73,10 +65,30 @@ def files(p: Pipeline, table: Table, day: date) -> tuple[SourceFile, ...]:
     """Files of a table's folder for `day`, sorted; those that begin with `_` or `.` are markers,
     not data.
     """
-    template = getattr(p.source, table)
-    found = storage.list_files(_folder(template, day)) if template else []
-    data = (f for f in found if not any(part[0] in "_." for part in f.path.split("/")))
-    return tuple(SourceFile(table, day, f.uri, f.path, f.size, f.digest) for f in data)
+    template = _template(p, table)
+    if template is None:
+        return ()
+    listed = storage.list_files(folder(template, day))
+    return tuple(
+        SourceFile(table, day, file.uri, file.path, file.size, file.digest)
+        for file in listed
+        if not _is_marker(file.path)
+    )
+
+
+def _is_marker(path: str) -> bool:
+    """Whether a file or a folder above it begins with `_` or `.`."""
+    return any(part[0] in "_." for part in path.split("/"))
+
+
+def _template(p: Pipeline, table: Table) -> str | None:
+    match table:
+        case "events":
+            return p.source.events
+        case "items":
+            return p.source.items
+        case "users":
+            return p.source.users
 
 
 def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
@@ -85,29 +97,36 @@ def inputs(p: Pipeline, plan: day_plan.Plan) -> Inputs:
     Raises:
       BadData: items are declared, and no snapshot is as old as the day.
     """
-    events = {day: found for day in plan.read if (found := files(p, "events", day))}
-    items, users = Snapshots(p, "items"), Snapshots(p, "users")
+    all_events = {day: files(p, "events", day) for day in plan.read}
+    items = Snapshots(p, "items")
+    users = Snapshots(p, "users")
     if p.source.items and not items.at(plan.day):
         first = min(items.days, default=None)
+        there = f"where the first is of {first}" if first else "which has no snapshots at all"
         raise BadData(
             f"A day needs an items snapshot of that day or before; for {plan.day} there is none in"
-            f" {p.source.items},"
-            f" {f'where the first is of {first}' if first else 'which has no snapshots at all'}."
+            f" {p.source.items}, {there}."
             " Lay one out there, or remove source.items to recommend whatever has events."
         )
-    asked = {*plan.examples, *plan.evaluation, plan.day, day_plan.after(plan.day)}
     # A training day older than all snapshots has no item features; that is no reason not to train
     # on it.
-    items_of = {day: at for day in {*plan.examples, plan.day} if (at := items.at(day))}
-    users_of = {day: at for day in asked if (at := users.at(day - timedelta(days=1)))}
+    items_of = _valid({day: items.at(day) for day in {*plan.examples, plan.day}})
+    # A snapshot says how users were after its day: for a day's queries it is one of before.
+    days_of_queries = {*plan.examples, *plan.evaluation, plan.day, day_plan.after(plan.day)}
+    users_of = _valid({day: users.at(day - timedelta(days=1)) for day in days_of_queries})
     return Inputs(
-        events=events,
+        events={day: found for day, found in all_events.items() if found},
         later=later_files(p, plan.day),
-        items={at: files(p, "items", at) for at in sorted(set(items_of.values()))},
-        users={at: files(p, "users", at) for at in sorted(set(users_of.values()))},
+        items={day: files(p, "items", day) for day in sorted(set(items_of.values()))},
+        users={day: files(p, "users", day) for day in sorted(set(users_of.values()))},
         items_of=items_of,
         users_of=users_of,
     )
+
+
+def _valid(snapshot_days: Mapping[date, date | None]) -> dict[date, date]:
+    """Without the days on which no snapshot is valid."""
+    return {day: at for day, at in snapshot_days.items() if at is not None}
 
 
 def later_files(p: Pipeline, day: date) -> dict[date, tuple[SourceFile, ...]]:
@@ -115,117 +134,31 @@ def later_files(p: Pipeline, day: date) -> dict[date, tuple[SourceFile, ...]]:
     complete.
     """
     after = (day + timedelta(days=n) for n in range(1, p.source.late_days + 1))
-    return {
-        later: found
-        for later in after
-        if is_complete(p, later) and (found := files(p, "events", later))
-    }
+    all_files = {later: files(p, "events", later) for later in after if is_complete(p, later)}
+    return {later: found for later, found in all_files.items() if found}
 
 
 def is_complete(p: Pipeline, day: date) -> bool:
     """Whether a day's folder has its `source.done_marker`, if one is declared."""
     marker = p.source.done_marker
-    return marker is None or storage.exists(storage.join(_folder(p.source.events, day), marker))
+    if marker is None:
+        return True
+    return storage.exists(storage.join(folder(p.source.events, day), marker))
 
 
-def fingerprint(p: Pipeline, day: date, mode: day_plan.Scope) -> dict[str, Any]:
+def fingerprint(p: Pipeline, day: date, scope: day_plan.Scope) -> dict[str, str]:
     """Digests of all files that a run of the day reads, by table, folder date and name.
 
     But for the days after it: late events that come when a day has been run leave it done, see
     later_folders.py.
     """
-    found = inputs(p, day_plan.make_plan(p, day, mode))
-    tables = [found.events, found.items, found.users]
-    used = (file for table in tables for group in table.values() for file in group)
-    return {f"{f.table}/{f.day}/{f.name}": f.digest or storage.file_digest(f.uri) for f in used}
-
-
-def check(p: Pipeline, day: date) -> dict[str, Any]:
-    """Tells a day that can be processed from a late, an empty and a suspicious one; waits for a
-    late one.
-
-    Returns: `rows` of the day, and `usual_rows`: the median of the last 7 same weekdays that have
-      any, or None.
-
-    Raises:
-      TryAgain: the day is not there, or not complete, after `source.wait`.
-      NothingToDo: it is there, and has no rows.
-      BadData: it has fewer rows than `source.min_share` of the usual number, or cannot be read.
-    """
-    found = _await(p, day)
-    rows = count_rows(p.source.format, found)
-    if rows == 0:
-        raise NothingToDo(
-            f"{day} has no events: {_folder(p.source.events, day)} holds no rows. It is skipped."
-        )
-    earlier = [day - timedelta(weeks=week) for week in range(1, _COMPARED_WEEKS + 1)]
-    counts = {d: count_rows(p.source.format, files(p, "events", d)) for d in earlier}
-    usual = statistics.median(known) if (known := [n for n in counts.values() if n]) else None
-    if usual is not None and rows < p.source.min_share * usual:
-        listed = ", ".join(f"{d}: {n:,}" for d, n in counts.items() if n)
-        raise BadData(
-            f"A day has at least source.min_share = {p.source.min_share:g} of the rows usual on its"
-            f" weekday; {day} has {rows:,} of {usual:,.0f} ({rows / usual:.0%}; {listed}). If part"
-            " of the day is missing, deliver it and run the day again; if the day is right as it"
-            " is, run it with a lower source.min_share."
-        )
-    inputs(p, day_plan.make_plan(p, day, "incremental"))
-    return {"rows": rows, "usual_rows": usual}
-
-
-def count_rows(given: str, files: Iterable[SourceFile]) -> int:
-    """Records in all the files, counted cheaply: footers of Parquet, line ends of text.
-
-    CSV header lines are left out; a line break inside quotes counts as an end.
-
-    Args:
-      given: `source.format`.
-      files: what to count.
-
-    Raises:
-      BadData: a file cannot be read.
-    """
-    return sum(_count(file, format_of(file.uri, given)) for file in files)
-
-
-def _count(file: SourceFile, kind: Kind) -> int:
-    with readable(file.uri, kind):
-        return RecordFile(file.uri, kind).count()
-
-
-def _await(p: Pipeline, day: date) -> tuple[SourceFile, ...]:
-    """The day's files, as soon as it is complete."""
-    folder = _folder(p.source.events, day)
-    console, deadline = Console(stderr=True), time.monotonic() + p.source.wait.total_seconds()
-    if p.source.wait and not storage.exists(folder):
-        console.print(f"Waiting up to {p.source.wait} for {folder}")
-    with console.status(f"Waiting for {folder}") as status:
-        while True:
-            if p.source.done_marker is None:
-                found, missing = files(p, "events", day), folder
-                complete = bool(found)
-            else:
-                missing = storage.join(folder, p.source.done_marker)
-                complete = storage.exists(missing)
-                found = files(p, "events", day) if complete else ()
-            if complete:
-                return found
-            left = deadline - time.monotonic()
-            if left <= 0:
-                newest = Snapshots(p, "events").at(date.max)
-                raise TryAgain(
-                    f"The events of {day} are not there yet: {missing} does not exist or is empty"
-                    + (f" after a wait of {p.source.wait}" if p.source.wait else "")
-                    + (
-                        f"; the newest day that is there is {newest}"
-                        if newest
-                        else "; no day is there"
-                    )
-                    + ". Run the day again later, or set source.wait to wait for it in the stage."
-                    " If this day will never come, leave it out: gaps are allowed."
-                )
-            status.update(f"Waiting for {missing}, {left:.0f} s at the most")
-            time.sleep(min(_POLL_SECONDS, left))
+    found = inputs(p, day_plan.make_plan(p, day, scope))
+    digests = {}
+    for table in (found.events, found.items, found.users):
+        for file in chain.from_iterable(table.values()):
+            digest = file.digest or storage.file_digest(file.uri)
+            digests[f"{file.table}/{file.day}/{file.name}"] = digest
+    return digests
 
 
 class Snapshots:
@@ -233,12 +166,15 @@ class Snapshots:
 
     def __init__(self, p: Pipeline, table: Table) -> None:
         self._files = cache(lambda day: files(p, table, day))
-        template = getattr(p.source, table)
+        template = _template(p, table)
         self.days = _dates(template) if template else []
 
     def at(self, day: date) -> date | None:
         """Day of the newest snapshot at or before `day`."""
-        return next((at for at in reversed(self.days) if at <= day and self._files(at)), None)
+        for snapshot_day in reversed(self.days):
+            if snapshot_day <= day and self._files(snapshot_day):
+                return snapshot_day
+        return None
 
 
 def _dates(template: str) -> list[date]:
@@ -247,8 +183,9 @@ def _dates(template: str) -> list[date]:
     parent, _, prefix = head.rpartition("/")
     suffix = re.escape(tail.partition("/")[0]).replace(re.escape("{date}"), "(?P=date)")
     pattern = re.compile(re.escape(prefix) + r"(?P<date>\d{4}-\d{2}-\d{2})" + suffix)
-    found = (pattern.fullmatch(name) for name in storage.list_names(parent))
-    return sorted(day for match in found if match and (day := _date(match["date"])))
+    matches = (pattern.fullmatch(name) for name in storage.list_names(parent))
+    days = (_date(match["date"]) for match in matches if match)
+    return sorted(day for day in days if day is not None)
 
 
 def _date(text: str) -> date | None:
@@ -258,5 +195,6 @@ def _date(text: str) -> date | None:
         return None
 
 
-def _folder(template: str, day: date) -> str:
+def folder(template: str, day: date) -> str:
+    """The folder of a table on a day."""
     return template.replace("{date}", str(day)).rstrip("/")

@@ -102,6 +102,8 @@ def read(
         if absent:
             raise missing(file, absent, names)
 
+    # JSON values are checked one by one, before they become columns: in a column of mixed types the
+    # odd one would turn all others into text.
     blocks = RecordFile(file.uri, kind).blocks(
         list(dict.fromkeys(column.source for column in columns)),
         part=part,
@@ -140,6 +142,7 @@ def _fitting(columns: Sequence[Column], record: JsonObject) -> JsonObject | str:
 
 
 def _fits(value: Any, column: Column) -> bool:
+    # Types themselves, not isinstance: to Python, true is an int.
     kind = type(value)
     if column.kind == "key":
         return kind in (str, int)

@@ -1,5 +1,5 @@
-"""Blocks of raw columns -> records with the feature job's columns. Records that break a rule are set
-aside.
+"""Blocks of raw columns -> records with the feature job's columns. Records that break a rule are
+set aside.
 
 Of what one user has in a day beyond `source.max_user_events` (a crawler, or an id that many share),
 the first events in the logs are kept. All events of a user meet in one worker's memory, so most of
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import polars as pl
 
 from beam_jobs import day_plan
-from beam_jobs.ingest import columns as cols
-from beam_jobs.ingest.columns import RAW, Column, WrongType
+from beam_jobs.ingest.column_values import Reading, WrongType, read_as
+from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Block, Rejected, missing
 from twinspire_core.config.pipeline import Pipeline
@@ -25,7 +25,7 @@ from twinspire_core.records.json_lines import first_keys
 
 ORDER = "_order"
 """Place of a record among all of its table: number of the file, then of the record."""
-_FILE_BITS = 40
+_FILE_BITS = 40  # leaves 23 bits for files, and 2 ** 40 records in each
 _RECORD_MASK = (1 << _FILE_BITS) - 1
 _RULE = "_rule"
 
@@ -114,9 +114,10 @@ class RecordChecker:
         rules = []
         for column in self._columns:
             raw = RAW + column.source
-            value, broken, reason = self._read_as(column, rows.schema[raw], block.text)
-            values.append(value)
-            rules.append(_Rule(broken, reason, raw))
+            reading = self._read_as(column, rows.schema[raw], block.text)
+            values.append(reading.values)
+            rules.append(_Rule(reading.nonsense, reading.reason, raw))
+        # A record is set aside for the first rule that it breaks.
         first_broken = pl.coalesce(
             *(pl.when(rule.broken).then(pl.lit(i)) for i, rule in enumerate(rules)),
             pl.lit(None, pl.Int32),
@@ -146,11 +147,9 @@ class RecordChecker:
         kept = good.filter(time.is_between(oldest, end, closed="left"))
         return kept, {what: n for what, n in counts.items() if n}
 
-    def _read_as(
-        self, column: Column, kind: pl.DataType, text: bool
-    ) -> tuple[pl.Expr, pl.Expr, str]:
+    def _read_as(self, column: Column, kind: pl.DataType, text: bool) -> Reading:
         try:
-            return cols.read_as(column, kind, text=text)
+            return read_as(column, kind, text=text)
         except WrongType as e:
             raise BadData(
                 f"{column.use} of {self._file.table} is {e}; in {self._file.uri} column"

@@ -1,4 +1,4 @@
-"""What the same users took: for each item its nearest others, by users in common.
+"""Items that the same users took: for each item its nearest others, by users in common.
 
 With n_a the users who have item a in their basket and n_ab those who have both a and b, their
 similarity is
@@ -34,11 +34,11 @@ BASKET = 50
 MOST_PAIRS = 100_000_000
 """The most pairs of all users, each in both orders."""
 SHRINKAGE = 5.0
-"""Users in common that an item of few users lacks, in a manner of speaking."""
+"""Added to the expected users in common, so that few users make no item near."""
 
 TAKEN = pa.schema([("_code", pa.int64()), ("_item", pa.string())])
 BASKETS = pa.schema([("user", pa.int32()), ("item", pa.int32())])
-TAKERS = pa.schema([("item", pa.int64()), ("n", pa.int64())])
+USER_COUNTS = pa.schema([("item", pa.int64()), ("n", pa.int64())])
 NO_BASKETS = pa.RecordBatch.from_pylist([], schema=BASKETS)
 
 _CHUNK = 1 << 22
@@ -66,7 +66,11 @@ def moments(job: FeatureJob) -> dict[str, tuple[str, date]]:
         feature_schema.CO_OCCURRENCE_START: (feature_schema.CORPUS_START, day),
         feature_schema.CO_OCCURRENCE_END: (feature_schema.CORPUS_END, day_plan.after(day)),
     }
-    return {folder: found for folder, found in both.items() if found[1] in job.plan.corpora}
+    return {
+        folder: (corpus, moment)
+        for folder, (corpus, moment) in both.items()
+        if moment in job.plan.corpora
+    }
 
 
 def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -> pa.RecordBatch:
@@ -80,15 +84,17 @@ def baskets(positives: pl.DataFrame, moment: date, train_days: int, most: int) -
       most: pairs of a shard's users.
     """
     first = day_plan.number(moment - timedelta(days=train_days))
-    window = positives.filter(
-        pl.col("_day").is_between(first, day_plan.number(moment), closed="left")
-    )
+    end = day_plan.number(moment)
+    window = positives.filter(pl.col("_day").is_between(first, end, closed="left"))
     taken = window.group_by("_code", "_item").agg(pl.col("_time").max(), pl.col("_shard").first())
     last = taken.sort("_code", "_time", "_item").group_by("_code", maintain_order=True).tail(BASKET)
-    user, shard = last["_code"].to_numpy(), last["_shard"].to_numpy()
+    user = last["_code"].to_numpy()
+    shard = last["_shard"].to_numpy()
+    # Shard by shard, so that what a user keeps does not depend on which shards share a worker.
     kept = np.ones(len(last), bool)
     for number in np.unique(shard):
-        kept[shard == number] = cut(user[shard == number], most)
+        in_shard = shard == number
+        kept[in_shard] = cut(user[in_shard], most)
     return batches.to_batch(last.filter(pl.Series(kept)), TAKEN)
 
 
@@ -105,11 +111,15 @@ def cut(user: np.ndarray, most: float) -> np.ndarray:
     starts = np.flatnonzero(np.diff(user, prepend=-1))
     sizes = np.diff(starts, append=len(user))
     longest = sizes.max(initial=0)
-    while (
-        longest > 2 and (kept := np.minimum(sizes, longest).astype(np.float64)) @ (kept - 1) > most
-    ):
+    while longest > 2 and _pairs_of(np.minimum(sizes, longest)) > most:
         longest -= 1
     return np.arange(len(user)) >= np.repeat(starts + sizes - longest, sizes)
+
+
+def _pairs_of(sizes: np.ndarray) -> float:
+    """Pairs of baskets of these sizes, each in both orders. In floats, which cannot overflow."""
+    sizes = sizes.astype(np.float64)
+    return float(sizes @ (sizes - 1))
 
 
 def of_part(user: np.ndarray, item: np.ndarray, part: range) -> np.ndarray:
@@ -139,21 +149,40 @@ def pairs(user: np.ndarray, item: np.ndarray, part: range, items: int) -> Pairs:
     """
     starts = np.flatnonzero(np.diff(user, prepend=-1))
     sizes = np.diff(starts, append=len(user))
-    # Of the basket that a row is in
-    first, size = np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    # Of the basket that a row is in: its first row, and its size.
+    first = np.repeat(starts, sizes)
+    size = np.repeat(sizes, sizes)
     mine = np.flatnonzero((item >= part.start) & (item < part.stop))
-    chunks = np.split(mine, np.flatnonzero(np.diff(np.cumsum(size[mine]) // _CHUNK)) + 1)
+    # A row makes as many pairs as its basket has rows: chunks of about as many pairs are bounded
+    # in memory, whatever the baskets are like.
+    made_by_then = np.cumsum(size[mine])
+    ends = np.flatnonzero(np.diff(made_by_then // _CHUNK)) + 1
+    chunks = np.split(mine, ends)
     return added([_paired(rows, first[rows], size[rows], item, items) for rows in chunks])
 
 
 def _paired(
     rows: np.ndarray, first: np.ndarray, size: np.ndarray, item: np.ndarray, items: int
 ) -> Pairs:
-    """Pairs some rows with all others of their baskets."""
+    """Pairs some rows with all others of their baskets.
+
+    Args:
+      rows: [P] int64.
+      first: [P] int64, the first row of each one's basket.
+      size: [P] int64, rows of each one's basket.
+      item: [R] int64.
+      items: N, of all.
+    """
+    # Each row beside all rows of its basket, itself as well.
     other = list_ranges(first, size)
     one = np.repeat(rows, size)
     apart = one != other
-    pair = np.sort(item[one[apart]].astype(np.int64) * items + item[other[apart]])
+    pair = item[one[apart]].astype(np.int64) * items + item[other[apart]]
+    return _counted(np.sort(pair))
+
+
+def _counted(pair: np.ndarray) -> Pairs:
+    """How often each number comes, of numbers in ascending order."""
     heads = np.flatnonzero(np.diff(pair, prepend=-1))
     return Pairs(pair[heads], np.diff(heads, append=len(pair)))
 
@@ -164,17 +193,19 @@ def added(several: Sequence[Pairs]) -> Pairs:
         return several[0]
     pair = np.concatenate([np.zeros(0, np.int64), *(found.pair for found in several)])
     users = np.concatenate([np.zeros(0, np.int64), *(found.users for found in several)])
+    if not len(pair):
+        return Pairs(pair, users)
     order = np.argsort(pair)
     heads = np.flatnonzero(np.diff(pair[order], prepend=-1))
-    return Pairs(pair[order][heads], np.add.reduceat(users[order], heads) if len(heads) else users)
+    return Pairs(pair[order][heads], np.add.reduceat(users[order], heads))
 
 
-def nearest(counted: Pairs, takers: np.ndarray, row: np.ndarray, n: int) -> pl.DataFrame:
+def nearest(counted: Pairs, user_counts: np.ndarray, row: np.ndarray, n: int) -> pl.DataFrame:
     """Each item's nearest others.
 
     Args:
       counted: each pair with all its users.
-      takers: [N] int64, users who have each item.
+      user_counts: [N] int64, users who have each item.
       row: [N] int64, its row in the corpus, which has the items in the same order; -1 where it has
         none: only items of the corpus are anybody's neighbours.
       n: the most neighbours of an item.
@@ -182,22 +213,24 @@ def nearest(counted: Pairs, takers: np.ndarray, row: np.ndarray, n: int) -> pl.D
     Returns: `item`, `_rows` (the neighbours' rows, nearest first, then by row), `_similarities`;
     sorted by item.
     """
-    one, other = np.divmod(counted.pair, len(takers))
-    known = row[other] >= 0
-    one, other, both = one[known], other[known], counted.users[known]
-    similarity = both / (np.sqrt(takers[one].astype(np.float64) * takers[other]) + SHRINKAGE)
-    similarity = similarity.astype(np.float32)
-    # Positive floats sort like their bits: item and nearness in one integer. Rows ascend, and the
-    # sort is stable.
-    far = 0xFFFFFFFF - similarity.view(np.uint32).astype(np.int64)
-    order = np.argsort((one << 32) | far, kind="stable")
+    one, other = np.divmod(counted.pair, len(user_counts))
+    recommendable = row[other] >= 0
+    one = one[recommendable]
+    other = other[recommendable]
+    in_common = counted.users[recommendable]
+    expected = np.sqrt(user_counts[one].astype(np.float64) * user_counts[other])
+    similarity = (in_common / (expected + SHRINKAGE)).astype(np.float32)
+
+    # Positive floats sort like their bits, so item and distance fit into one integer. Rows ascend
+    # with the pairs and the sort is stable: of equally near ones the first rows come first.
+    distance = 0xFFFFFFFF - similarity.view(np.uint32).astype(np.int64)
+    order = np.argsort((one << 32) | distance, kind="stable")
     starts = np.flatnonzero(np.diff(one, prepend=-1))
     sizes = np.diff(starts, append=len(one))
     order = order[list_places(sizes) < n]
-    lists = {"_rows": row[other[order]], "_similarities": similarity[order]}
+
     offsets = pa.array(list_offsets(np.minimum(sizes, n)))
-    columns = {
-        name: pa.LargeListArray.from_arrays(offsets, pa.array(values))
-        for name, values in lists.items()
-    }
-    return pl.DataFrame(pl.from_arrow(pa.table({"item": one[starts], **columns})))
+    rows = pa.LargeListArray.from_arrays(offsets, pa.array(row[other[order]]))
+    similarities = pa.LargeListArray.from_arrays(offsets, pa.array(similarity[order]))
+    table = pa.table({"item": one[starts], "_rows": rows, "_similarities": similarities})
+    return pl.DataFrame(pl.from_arrow(table))

@@ -1,7 +1,8 @@
 """The items that can be recommended, with their features as of the start or the end of the day."""
 
+from collections.abc import Mapping
 from datetime import date
-from typing import cast
+from typing import TypeAlias, cast
 
 import polars as pl
 import pyarrow as pa
@@ -12,6 +13,8 @@ from beam_jobs.point_in_time import item_counts, item_features
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
+
+FilterValues: TypeAlias = tuple[str | int | float | bool, ...]
 
 
 def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
@@ -28,91 +31,88 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     Raises:
       BadData: there are items, and the filter lets none of them through.
     """
-    at = job.inputs.items_of.get(job.plan.day)
+    # The day's snapshot for both moments: at its end, the next day's is not there yet.
+    snapshot_day = job.inputs.items_of.get(job.plan.day)
     known = item_features.known_at(job, moment, table)
     recent = known.filter(pl.col("_recent") > 0)
-    if at is None:
+    if snapshot_day is None:
         return _named(job, item_features.with_item_features(job, recent, None, moment))
-    listed = item_features.snapshot(job, at)
+    listed = item_features.snapshot(job, snapshot_day)
     kept = listed.filter(_passes(listed, job.p.corpus.filter))
     if kept.is_empty() and not listed.is_empty():
         raise BadData(
             "corpus.filter lets the items through that can be recommended; none of the"
-            f" {len(listed):,} items of {at} passes {job.p.corpus.filter}. Compare it with the"
-            " values of these columns."
+            f" {len(listed):,} items of {snapshot_day} passes {job.p.corpus.filter}. Compare it with"
+            " the values of these columns."
         )
-    shown = kept.select(
-        "_item", *(name for name in kept.columns if name.startswith(("_display_", "_attribute_")))
-    )
-    rows = item_counts.add(job.p, shown, known)
+    shown = [name for name in kept.columns if name.startswith(("_display_", "_attribute_"))]
+    rows = item_counts.add(job.p, kept.select("_item", *shown), known)
     if job.p.corpus.unlisted:
         rows = pl.concat([rows, recent.join(listed, on="_item", how="anti")], how="diagonal")
-    return _named(job, item_features.with_item_features(job, rows, at, moment))
+    return _named(job, item_features.with_item_features(job, rows, snapshot_day, moment))
 
 
 def _named(job: FeatureJob, rows: pl.DataFrame) -> pl.DataFrame:
-    names = [feature_schema.display_name(column) for column in job.p.corpus.display[:1]]
-    name = next((pl.col(n) for n in names if n in rows.columns), pl.lit(None, pl.String))
+    """The rows, sorted, with the first column shown to people as their name."""
+    name = pl.lit(None, pl.String)
+    if job.p.corpus.display:
+        shown = feature_schema.display_name(job.p.corpus.display[0])
+        if shown in rows.columns:
+            name = pl.col(shown)
     return rows.with_columns(name.alias("_name")).sort("_item")
 
 
 def schema_of(job: FeatureJob, rows: pl.DataFrame) -> pa.Schema:
     """The schema of a corpus: attributes have the types of the snapshot."""
     names = {column: feature_schema.attribute_name(column) for column in job.p.corpus.attributes}
-    there = rows.select(name for name in names.values() if name in rows.columns)
-    found = batches.to_batch(there).schema
+    stored = rows.select(name for name in names.values() if name in rows.columns)
+    schema = batches.to_batch(stored).schema
     types = {
-        column: _plain(found.field(name).type)
+        column: _plain(schema.field(name).type)
         for column, name in names.items()
-        if name in found.names
+        if name in schema.names
     }
     return feature_schema.corpus_schema(job.p, types)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type with 32-bit offsets where Polars has 64; text for a column of nulls."""
     if pa.types.is_large_list(kind):
         return pa.list_(_plain(kind.value_type))
-    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_null(kind) else kind
+    if pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return pa.string()
+    return kind
 
 
-def _passes(rows: pl.DataFrame, wanted: dict[str, tuple[str | int | float | bool, ...]]) -> pl.Expr:
+def _passes(rows: pl.DataFrame, wanted: Mapping[str, FilterValues]) -> pl.Expr:
     """Whether each column holds one of its values."""
-    return pl.all_horizontal(
-        pl.lit(True), *(_holds(rows[f"_filter_{c}"], values) for c, values in wanted.items())
-    )
+    holds = [_holds(rows[f"_filter_{column}"], values) for column, values in wanted.items()]
+    return pl.all_horizontal(pl.lit(True), *holds)
 
 
-def _holds(column: pl.Series, values: tuple[str | int | float | bool, ...]) -> pl.Series:
+def _holds(column: pl.Series, values: FilterValues) -> pl.Series:
+    """Whether each row is one of the values; of lists, whether one of its elements is."""
     if isinstance(column.dtype, pl.List):
-        return (
-            column.list.eval(
-                _equal(pl.element(), cast(pl.DataType, column.dtype.inner), values).any()
-            )
-            .list.first()
-            .fill_null(False)
-        )
-    return (
-        column.to_frame()
-        .select(_equal(pl.col(column.name), column.dtype, values).fill_null(False))
-        .to_series()
-    )
+        inner = cast(pl.DataType, column.dtype.inner)
+        any_equal = column.list.eval(_equal(pl.element(), inner, values).any())
+        return any_equal.list.first().fill_null(False)
+    equal = _equal(pl.col(column.name), column.dtype, values)
+    return column.to_frame().select(equal.fill_null(False)).to_series()
 
 
-def _equal(
-    value: pl.Expr, kind: pl.DataType, wanted: tuple[str | int | float | bool, ...]
-) -> pl.Expr:
+def _equal(value: pl.Expr, kind: pl.DataType, wanted: FilterValues) -> pl.Expr:
     if kind.is_numeric() or kind == pl.Boolean:
         numbers = [float(w) for w in wanted if not isinstance(w, str)]
         return value.cast(pl.Float64).is_in(numbers)
-    return value.cast(pl.String).is_in(
-        [str(w).lower() if isinstance(w, bool) else str(w) for w in wanted]
-    )
+    # A column of text spells true and false as JSON does.
+    texts = [str(w).lower() if isinstance(w, bool) else str(w) for w in wanted]
+    return value.cast(pl.String).is_in(texts)
 
 
 def unlisted(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
     """Items with events on the job's day that the items snapshot lacks: `_item`, `n`."""
-    at = job.inputs.items_of.get(job.plan.day)
+    snapshot_day = job.inputs.items_of.get(job.plan.day)
     taken = table.filter(pl.col("_day") == day_plan.number(job.plan.day)).select("_item", "n")
-    return (
-        taken.join(item_features.snapshot(job, at), on="_item", how="anti") if at else taken.clear()
-    )
+    if snapshot_day is None:
+        return taken.clear()
+    return taken.join(item_features.snapshot(job, snapshot_day), on="_item", how="anti")

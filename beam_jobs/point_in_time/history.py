@@ -2,7 +2,7 @@
 
 Events are frames sorted by user, time, item, with the columns `_user`, `_item`, `_time`
 (microseconds, UTC) and `_code`, the user's number in that order. Nothing here looks at an event
-that is not strictly before the moment asked.
+that is not strictly before the moment of a query.
 """
 
 import numpy as np
@@ -14,18 +14,18 @@ from twinspire_core.search.ragged import list_offsets, list_ranges
 
 
 def spans(
-    past: pl.DataFrame, asked: pl.DataFrame, start: np.ndarray | int, length: int
+    past: pl.DataFrame, queries: pl.DataFrame, start: np.ndarray | int, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds, for each question, the user's last events before it.
+    """Finds, for each query, the user's last events before it.
 
     Args:
       past: [M] events, sorted.
-      asked: [N] rows with `_code` and `_time`: the user, and the moment.
+      queries: [N] rows with `_code` and `_time`: the user, and the moment.
       start: [N] or one int64, microseconds; events before it do not count.
       length: how many events at the most.
 
-    Returns: [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are the answer to
-      question i, oldest first.
+    Returns: [N] and [N] int64: event lo[i] up to, without, hi[i] of `past` are those of query
+      i, oldest first.
 
     Example: a user's events at 10, 20 and 30; what was known at 30 is the first two.
       >>> past = pl.DataFrame({"_code": [0, 0, 0], "_time": [10, 20, 30]})
@@ -33,14 +33,17 @@ def spans(
       >>> low.tolist(), high.tolist()
       ([0], [2])
     """
-    times, moments = past["_time"].to_numpy(), asked["_time"].to_numpy()
+    times = past["_time"].to_numpy()
+    moments = queries["_time"].to_numpy()
     if not len(times) or not len(moments):
         nothing = np.zeros(len(moments), np.int64)
         return nothing, nothing
     # User and time in one integer: the events are in its order, and a binary search finds a moment.
+    # One more than the span of the times leaves room for a moment after all events, which must not
+    # run into the next user's.
     first = int(times.min())
     width = int(times.max()) - first + 2
-    codes = asked["_code"].to_numpy().astype(np.int64)
+    codes = queries["_code"].to_numpy().astype(np.int64)
     if (int(max(codes.max(), past["_code"].max())) + 1) * width >= 1 << 63:
         raise UsageError(
             f"A shard takes up to {(1 << 63) // width:,} users for so many days; found"
@@ -48,10 +51,11 @@ def spans(
         )
     keys = past["_code"].to_numpy().astype(np.int64) * width + (times - first)
     base = codes * width
-    high = np.searchsorted(keys, base + np.clip(moments - first, 0, width - 1), side="left")
-    low = np.searchsorted(
-        keys, base + np.clip(np.asarray(start) - first, 0, width - 1), side="left"
-    )
+    ends = base + np.clip(moments - first, 0, width - 1)
+    starts = base + np.clip(np.asarray(start) - first, 0, width - 1)
+    # From the left: an event at the very moment is not before it.
+    high = np.searchsorted(keys, ends, side="left")
+    low = np.searchsorted(keys, starts, side="left")
     return np.minimum(np.maximum(low, high - length), high), high
 
 
@@ -69,7 +73,8 @@ def gather(items: pl.Series, low: np.ndarray, high: np.ndarray) -> pl.Series:
     Returns: [N] List(String).
     """
     lengths = high - low
-    views = items.gather(list_ranges(low, lengths)).to_arrow(compat_level=pl.CompatLevel.newest())
+    entries = items.gather(list_ranges(low, lengths))
+    views = entries.to_arrow(compat_level=pl.CompatLevel.newest())
     lists = pa.LargeListArray.from_arrays(pa.array(list_offsets(lengths)), views)
     return pl.Series(pl.from_arrow(lists))
 

@@ -6,7 +6,7 @@ counted.
 """
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date
 
 import polars as pl
 import pyarrow as pa
@@ -32,11 +32,8 @@ def partial(positives: pl.DataFrame) -> pa.RecordBatch:
 
 def merge(partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """The sum of count tables, sorted."""
-    total = (
-        batches.to_frame(partials)
-        .group_by("_item", "_day")
-        .agg(pl.col("n").sum(), pl.col("first").min())
-    )
+    rows = batches.to_frame(partials)
+    total = rows.group_by("_item", "_day").agg(pl.col("n").sum(), pl.col("first").min())
     return batches.to_batch(total.sort("_item", "_day"), SCHEMA)
 
 
@@ -65,17 +62,16 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
         "_recent": p.corpus.days,
     }
     sums = [pl.col("n").filter(_window(n, day)).sum().alias(name) for name, n in events.items()]
+    # Of the window, and not of all that was read: that depends on the mode, and the age must not.
     first = pl.col("first").filter(_window(p.window.count_days, day)).min()
-    found = (
-        table.filter(_window(max(events.values()), day))
-        .group_by("_item")
-        .agg(*sums, first.alias("_first"))
-    )
+    longest = max(events.values())
+    by_item = table.filter(_window(longest, day)).group_by("_item")
+    found = by_item.agg(*sums, first.alias("_first"))
     age = (day_plan.start_of(day, p.zone) - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
+    # Computed features are counts, which have their window above, and ages.
     ages = [age.alias(name) for name in computed(p) if name not in events]
-    return (
-        found.with_columns(ages).with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
-    )
+    found = found.with_columns(ages)
+    return found.with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
 
 
 def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
@@ -91,6 +87,6 @@ def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
 
 
 def _window(length: int, day: date) -> pl.Expr:
-    return pl.col("_day").is_between(
-        day_plan.number(day - timedelta(days=length)), day_plan.number(day), closed="left"
-    )
+    """Whether a row is of the days before `day`, so many of them; never of the day itself."""
+    end = day_plan.number(day)
+    return pl.col("_day").is_between(end - length, end, closed="left")

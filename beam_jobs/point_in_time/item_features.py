@@ -16,52 +16,56 @@ from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.feature_kinds import AgeFeature
 
 
-class Kept:
-    """Frames that are dear to make, up to a bound in bytes, the longest unused leaving first."""
+class FrameCache:
+    """Frames that are costly to make, up to a bound in bytes, the longest unused leaving first."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._most, self._lock = most_bytes, threading.Lock()
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
         self._frames: OrderedDict[Hashable, pl.DataFrame] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """The frame of this key; made now if it is not kept."""
+        # The lock is held while a frame is made: other threads of the worker want the same one, and
+        # wait for it rather than make it again.
         with self._lock:
             if key in self._frames:
                 self._frames.move_to_end(key)
                 return self._frames[key]
-            frame = self._frames[key] = make()
-            while (
-                len(self._frames) > 1
-                and sum(f.estimated_size() for f in self._frames.values()) > self._most
-            ):
+            frame = make()
+            self._frames[key] = frame
+            while len(self._frames) > 1 and self._bytes() > self._most_bytes:
                 self._frames.popitem(last=False)
             return frame
 
+    def _bytes(self) -> float:
+        return sum(frame.estimated_size() for frame in self._frames.values())
 
-_snapshots = Kept(1 << 30)
-_known = Kept(1 << 28)
+
+_snapshots = FrameCache(1 << 30)
+_known = FrameCache(1 << 28)
 _accounts: dict[tuple[str, date], Account] = {}
 
 
-def snapshot(job: FeatureJob, at: date) -> pl.DataFrame:
+def snapshot(job: FeatureJob, day: date) -> pl.DataFrame:
     """The items snapshot of a day, read once per process."""
-    key = (job.token, at)
+    key = (job.token, day)
 
     def read() -> pl.DataFrame:
         _accounts[key] = Account()
-        return read_items(job.p, job.inputs.items[at], _accounts[key])
+        return read_items(job.p, job.inputs.items[day], _accounts[key])
 
     return _snapshots.get(key, read)
 
 
-def account(job: FeatureJob, at: date) -> Account:
+def account(job: FeatureJob, day: date) -> Account:
     """What was found in the files of a snapshot."""
-    snapshot(job, at)
-    return _accounts[job.token, at]
+    snapshot(job, day)
+    return _accounts[job.token, day]
 
 
 def known_at(job: FeatureJob, day: date, table: pl.DataFrame) -> pl.DataFrame:
-    """What `counts.as_of` knows at the start of a day, worked out once per process."""
+    """What `item_counts.as_of` knows at the start of a day, worked out once per process."""
     return _known.get((job.token, day), lambda: item_counts.as_of(job.p, table, day))
 
 
@@ -75,40 +79,43 @@ def known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _known_on(job: FeatureJob, table: pl.DataFrame) -> pl.DataFrame:
-    # Numbers of items are grouped and joined faster than their ids, day by day; the table is sorted
-    # by item.
-    items, found = table["_item"].unique(maintain_order=True), []
-    table = table.with_columns(pl.col("_item").rle_id())
+    # Numbers of items are grouped and joined faster than their ids, day by day. The table is sorted
+    # by item, so a run of equal ids is an item.
+    items = table["_item"].unique(maintain_order=True)
+    numbered = table.with_columns(pl.col("_item").rle_id())
+    unknown = [pl.lit(None, pl.Float32).alias(name) for name in item_counts.computed(job.p)]
+    days = []
     for day in job.plan.analysis:
-        taken = table.filter(pl.col("_day") == day_plan.number(day)).select("_item", "_day")
-        rows = item_counts.add(job.p, taken, item_counts.as_of(job.p, table, day))
+        on_day = pl.col("_day") == day_plan.number(day)
+        taken = numbered.filter(on_day).select("_item", "_day")
+        rows = item_counts.add(job.p, taken, item_counts.as_of(job.p, numbered, day))
         if day < job.plan.counted_from:
-            rows = rows.with_columns(
-                pl.lit(None, pl.Float32).alias(name) for name in item_counts.computed(job.p)
-            )
-        found.append(rows)
-    known = pl.concat(found)
+            rows = rows.with_columns(unknown)
+        days.append(rows)
+    known = pl.concat(days)
     return known.with_columns(items.gather(known["_item"]).alias("_item"))
 
 
 def with_item_features(
-    job: FeatureJob, rows: pl.DataFrame, at: date | None, moment: date | pl.Expr
+    job: FeatureJob, rows: pl.DataFrame, snapshot_day: date | None, moment: date | pl.Expr
 ) -> pl.DataFrame:
     """Adds to rows with `_item` the item features that are not counted.
 
     Args:
       job: the job.
       rows: in any order; it is kept.
-      at: day of the snapshot to use, None if there is none. An item that it lacks has only its id.
+      snapshot_day: of the snapshot to use, None if there is none. An item that it lacks has only
+        its id.
       moment: ages from a declared date are those at the start of this day (a date, or days since
         1970).
     """
-    if at is not None:
-        rows = rows.join(
-            snapshot(job, at).select(_stored(job)), on="_item", how="left", maintain_order="left"
-        )
+    if snapshot_day is not None:
+        stored = snapshot(job, snapshot_day).select(_stored(job))
+        rows = rows.join(stored, on="_item", how="left", maintain_order="left")
         rows = rows.with_columns(_ages(job, moment))
-    return rows.with_columns(pl.col("_item").alias(job.p.item_id)) if job.p.item_id else rows
+    if job.p.item_id:
+        rows = rows.with_columns(pl.col("_item").alias(job.p.item_id))
+    return rows
 
 
 def _stored(job: FeatureJob) -> list[str]:
@@ -121,12 +128,13 @@ def _stored(job: FeatureJob) -> list[str]:
 def _ages(job: FeatureJob, moment: date | pl.Expr) -> list[pl.Expr]:
     """Ages since a declared date. One that lies ahead, later on the day itself, is 0."""
     if isinstance(moment, date):
-        cut = pl.lit(day_plan.start_of(moment, job.p.zone))
+        start = pl.lit(day_plan.start_of(moment, job.p.zone))
     else:
         starts = {day_plan.number(day): day_plan.start_of(day, job.p.zone) for day in job.plan.read}
-        cut = moment.replace_strict(starts, return_dtype=pl.Int64)
-    born = {
-        name: pl.col(f"_born_{name}") for name, f in job.p.of_kind(AgeFeature).items() if f.column
-    }
-    ages = {name: (cut - column) / day_plan.MICROSECONDS_OF_A_DAY for name, column in born.items()}
-    return [age.cast(pl.Float32).clip(0).alias(name) for name, age in ages.items()]
+        start = moment.replace_strict(starts, return_dtype=pl.Int64)
+    ages = []
+    for name, feature in job.p.of_kind(AgeFeature).items():
+        if feature.column:
+            age = (start - pl.col(f"_born_{name}")) / day_plan.MICROSECONDS_OF_A_DAY
+            ages.append(age.cast(pl.Float32).clip(0).alias(name))
+    return ages

@@ -41,7 +41,7 @@ class FeatureJob:
       out: URI of the folder that it writes to.
       block_hours: by day of examples, hours of the day that share a file.
       most_held_out: the most users held out of a day.
-      token: tells this run from others in the same process.
+      token: names this run beside others in the same process, in caches that they share.
     """
 
     p: Pipeline
@@ -92,6 +92,8 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
 def _block_hours(given_format: str, files: Sequence[SourceFile]) -> int:
     """Hours of a day that share a file of examples, by the size of the day's logs."""
     rows = sum(_estimated_rows(file, given_format) for file in files)
+    # By the size of the logs, which is known before the job: how many rows of them become examples
+    # is not. The same logs give the same files.
     blocks = min(24, max(1, rows // BLOCK_ROWS))
     return -(-24 // blocks)  # rounded up
 

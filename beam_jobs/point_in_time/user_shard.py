@@ -20,20 +20,22 @@ from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeF
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 
-SAMPLING_HASH = "_lot"
-"""A number drawn for the user and the day; the smallest are held out."""
+SAMPLING_HASH = "_sampling_hash"
+"""A number drawn for the user and the day; the users with the smallest are held out."""
 TAIL = "_tail"
 """The user's last items, oldest first."""
-_LOW, _HIGH = "_low", "_high"
-"""Of an example, where the user's last items before it stand among the past events."""
 SHARD = "_shard"
 """The user's shard."""
-_ORDERED = ["_user", "_time", "_item"]
+_LOW = "_low"
+_HIGH = "_high"
+"""Of an example: from `_low` up to, without, `_high` stand the user's last events before it."""
 
 
 def relevant_types(p: Pipeline) -> set[str]:
     """Event types that are used at all; empty when all are."""
-    return {*p.columns.positives, *history_types(p)} if p.columns.positives else set()
+    if not p.columns.positives:
+        return set()
+    return {*p.columns.positives, *history_types(p)}
 
 
 def history_types(p: Pipeline) -> tuple[str, ...]:
@@ -52,12 +54,12 @@ class UserShard:
         in the logs stays). Columns of `columns.events`, `_shard`, `_day`, `_code` (number of the
         user), `_positive`.
       past: those that enter histories.
-      doubles: copies dropped, by number of the day.
+      duplicates: copies dropped, by number of the day.
       excess: events dropped that are beyond `source.max_user_events`, by number of the day.
     """
 
     def __init__(self, job: FeatureJob, events: pl.DataFrame, users: pl.DataFrame | None) -> None:
-        """Sorts out the events.
+        """Sorts the events, and drops copies and excess.
 
         Args:
           job: the job.
@@ -65,91 +67,99 @@ class UserShard:
           users: columns of `columns.users`, `_order`, `_snapshot` (number of the day), in any
             order.
         """
-        self._job, self._p = job, job.p
-        few = within(events, self._p.source.max_user_events)
-        self.excess = _by_day(events) - _by_day(few) if len(few) < len(events) else Counter()
-        events = few
-        same = [*_ORDERED, *(["_type"] if "_type" in events.columns else [])]
-        events = events.sort(*same, "_order")
-        copy = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in same)
-        copies = events.select("_day", copy.fill_null(False).alias("copy"))
-        self.doubles = dict(copies.filter("copy").group_by("_day").len().iter_rows())
-        events = events.filter(~copies["copy"])
-        self.events = events.with_columns(
+        self._job = job
+        self._p = job.p
+        within_limit = within(events, self._p.source.max_user_events)
+        self.excess: Counter[int] = Counter()
+        if len(within_limit) < len(events):
+            self.excess = _by_day(events) - _by_day(within_limit)
+
+        # Of equal events the first in the logs is kept: `_order` is last among the sort keys, and
+        # a copy has the same keys as the row before it.
+        keys = ["_user", "_time", "_item"]
+        if "_type" in events.columns:
+            keys.append("_type")
+        events = within_limit.sort(*keys, "_order")
+        same_as_before = (pl.col(name).eq_missing(pl.col(name).shift()) for name in keys)
+        is_copy = events.select(pl.all_horizontal(same_as_before).fill_null(False)).to_series()
+        self.duplicates = _by_day(events.filter(is_copy))
+        self.events = events.filter(~is_copy).with_columns(
             pl.col("_user").rle_id().cast(pl.Int64).alias("_code"),
             _of_type(self._p.columns.positives).alias("_positive"),
         )
+        # Histories may have other types than the positives: what is looked at, say, beside what is
+        # bought.
         self.past = self.events.filter(_of_type(history_types(self._p)))
         self._users = users.sort("_user", "_snapshot", "_order") if users is not None else None
         self._length = self._p.history.length if self._p.history else 0
-        self._lots: dict[date, pl.DataFrame] = {}
+        self._hashes: dict[date, pl.DataFrame] = {}
 
     def positives(self, day: date | None = None) -> pl.DataFrame:
         """The positives, of one day or of all."""
-        on_day = pl.col("_day") == day_plan.number(day) if day else pl.lit(True)
-        return self.events.filter(pl.col("_positive") & on_day)
+        chosen = pl.col("_positive")
+        if day is not None:
+            chosen &= pl.col("_day") == day_plan.number(day)
+        return self.events.filter(chosen)
 
-    def lots(self, day: date) -> pl.DataFrame:
-        """Draws a lot for each user with a positive on the day: `_user`, `_lot`."""
-        if day not in self._lots:
+    def sampling_hashes(self, day: date) -> pl.DataFrame:
+        """The hash of each user with a positive on the day: `_user`, `_sampling_hash`."""
+        if day not in self._hashes:
             users = self.positives(day)["_user"].unique(maintain_order=True)
-            drawn = pl.Series(
-                SAMPLING_HASH, user_hashing.sampling_hashes(users, str(day)), pl.UInt64
-            )
-            self._lots[day] = pl.DataFrame([users, drawn])
-        return self._lots[day]
+            hashes = user_hashing.sampling_hashes(users, str(day))
+            self._hashes[day] = pl.DataFrame([users, pl.Series(SAMPLING_HASH, hashes, pl.UInt64)])
+        return self._hashes[day]
 
     def by_shard(self, rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        """The rows with `_user` of each shard, in their order; none, too, of a shard that has only
-        events.
-        """
-        of = self.events.select("_user", SHARD).unique("_user")
-        numbers = rows.select("_user").join(of, on="_user", how="left", maintain_order="left")[
-            SHARD
-        ]
-        found = dict(batches.slices(numbers, rows))
-        for number in of[SHARD].unique().sort():
-            yield number, found.get(number, rows.clear())
+        """The rows with `_user` of each shard, in their order; a shard of events may have none."""
+        shard_of = self.events.select("_user", SHARD).unique("_user")
+        placed = rows.select("_user").join(shard_of, on="_user", how="left", maintain_order="left")
+        found = dict(batches.slices(placed[SHARD], rows))
+        for shard in shard_of[SHARD].unique().sort():
+            yield shard, found.get(shard, rows.clear())
 
     def examples(self) -> Iterator[tuple[str, pl.DataFrame]]:
         """Examples without item features, by the file that they go to, some thousands at a time."""
-        histories = list(self._p.of_kind(HistoryFeature))
         for day in self._job.plan.examples:
             rows = self.positives(day)
             if rows.is_empty():
                 continue
-            start = day_plan.start_of(
-                day - timedelta(days=self._p.window.history_days), self._p.zone
-            )
-            low, high = history.spans(self.past, rows, start, self._length)
+            # An example sees what came strictly before it: events of the window, and of its own
+            # day up to its moment.
+            low, high = history.spans(self.past, rows, self._window_start(day), self._length)
             rows = rows.with_columns(pl.Series(_LOW, low), pl.Series(_HIGH, high))
-            rows = rows.join(self.lots(day), on="_user", how="left", maintain_order="left")
-            rows = self._query(rows, day).with_columns(_reward(self._p, rows).alias("_reward"))
-            hours = self._job.block_hours[day]
-            block = rows.select(self._clock().dt.hour() // hours * hours).to_series()
-            for hour, part in batches.slices(block, rows):
-                file = (
-                    f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}/{hour:02d}.parquet"
-                )
-                for some in part.iter_slices(batches.ROW_GROUP):
-                    tails = history.gather(
-                        self.past["_item"], some[_LOW].to_numpy(), some[_HIGH].to_numpy()
-                    )
-                    yield file, some.with_columns(tails.alias(name) for name in histories)
+            hashes = self.sampling_hashes(day)
+            rows = rows.join(hashes, on="_user", how="left", maintain_order="left")
+            rows = self._with_query_features(rows, day)
+            rows = rows.with_columns(_reward(self._p, rows).alias("_reward"))
+            yield from self._in_blocks(day, rows)
+
+    def _in_blocks(self, day: date, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Examples of a day by file; their histories are gathered some thousands at a time."""
+        histories = list(self._p.of_kind(HistoryFeature))
+        folder = f"{feature_schema.EXAMPLES}/{feature_schema.day_folder(day)}"
+        hours = self._job.block_hours[day]
+        first_hour = rows.select(self._clock().dt.hour() // hours * hours).to_series()
+        # Histories are the most of an example's bytes: few rows have them at a time.
+        for hour, block in batches.slices(first_hour, rows):
+            for some in block.iter_slices(batches.ROW_GROUP):
+                low = some[_LOW].to_numpy()
+                high = some[_HIGH].to_numpy()
+                tails = history.gather(self.past["_item"], low, high)
+                with_histories = some.with_columns(tails.alias(name) for name in histories)
+                yield f"{folder}/{hour:02d}.parquet", with_histories
 
     def analysis(self) -> pl.DataFrame:
         """Positives of the vocabulary days, without item features: `_item`, `_day`, `_time`, query
         features.
         """
-        wanted = set(feature_schema.analysis_schema(self._p).names)
-        ids = [pl.col("_user").alias(self._p.user_id)] if self._p.user_id else []
-        rows = (
-            self.positives()
-            .filter(pl.col("_day") >= day_plan.number(self._job.plan.analysis[0]))
-            .with_columns(ids)
-        )
+        first = day_plan.number(self._job.plan.analysis[0])
+        rows = self.positives().filter(pl.col("_day") >= first)
+        if self._p.user_id:
+            rows = rows.with_columns(pl.col("_user").alias(self._p.user_id))
+        # As of the run's day, for all vocabulary days: what was valid on older ones may not be read.
         rows = self._with_users(rows, self._job.plan.day)
-        return rows.select(name for name in rows.columns if name in wanted | {"_item", "_day"})
+        wanted = {*feature_schema.analysis_schema(self._p).names, "_item", "_day"}
+        return rows.select(name for name in rows.columns if name in wanted)
 
     def evaluation(self) -> pl.DataFrame:
         """Queries as of the start of each day for users with a positive on it; newcomers' as of
@@ -157,75 +167,82 @@ class UserShard:
 
         On days before the last, only of users that may be held out.
         """
-        least = user_hashing.limit(self._p.evaluation.holdout)
-        found = []
+        highest = user_hashing.limit(self._p.evaluation.holdout)
+        days = []
         for day in self._job.plan.evaluation:
-            lots = self.lots(day)
-            lots = lots if day == self._job.plan.day else lots.filter(pl.col(SAMPLING_HASH) < least)
-            truth = (
-                self.positives(day)
-                .join(lots, on="_user", how="semi")
-                .group_by("_user", maintain_order=True)
+            hashes = self.sampling_hashes(day)
+            # Who is held out only all shards know; it is nobody with a hash above this.
+            if day != self._job.plan.day:
+                hashes = hashes.filter(pl.col(SAMPLING_HASH) < highest)
+            positives = self.positives(day).join(hashes, on="_user", how="semi")
+            truth = positives.group_by("_user", maintain_order=True).agg(
+                pl.col("_item").unique(maintain_order=True).alias("_truth")
             )
-            asked = truth.agg(pl.col("_item").unique(maintain_order=True).alias("_truth")).join(
-                lots, on="_user"
-            )
-            known = self._known(day, asked)
-            unknown = self._newcomers(day, asked.join(known, on="_user", how="anti"))
-            rows = pl.concat([known, unknown], how="diagonal").join(
-                asked, on="_user", maintain_order="left"
-            )
-            found.append(rows.with_columns(pl.lit(day).alias("_day")))
-        return pl.concat(found, how="diagonal")
+            queried = truth.join(hashes, on="_user")
+            known = self._known(day, queried)
+            newcomers = self._newcomers(day, queried.join(known, on="_user", how="anti"))
+            rows = pl.concat([known, newcomers], how="diagonal")
+            rows = rows.join(queried, on="_user", maintain_order="left")
+            days.append(rows.with_columns(pl.lit(day).alias("_day")))
+        return pl.concat(days, how="diagonal")
 
-    def pasts(self) -> pl.DataFrame:
+    def interaction_counts(self) -> pl.DataFrame:
         """What each user of the history window had before the day: `_user`, `_past`,
         `_past_counts`.
         """
-        return history.interaction_counts(
-            self.past.filter(self._before(self._job.plan.day)), feature_schema.PAST_LENGTH
-        )
+        past = self.past.filter(self._in_window_before(self._job.plan.day))
+        return history.interaction_counts(past, feature_schema.PAST_LENGTH)
 
     def users(self) -> pl.DataFrame:
         """Users of the history window as they would be served on the day after."""
         rows = self._known(day_plan.after(self._job.plan.day))
         return rows.with_columns(pl.col("_time").alias("_last_time"))
 
-    def _known(self, day: date, asked: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Users with events in the window before `day`, sorted, as known at its start."""
-        window = self._before(day)
-        events, past = self.events.filter(window), self.past.filter(window)
-        if asked is not None:
-            events = events.join(asked, on="_user", how="semi", maintain_order="left")
-            past = past.join(asked, on="_user", how="semi", maintain_order="left")
-        rows = history.last_events(events)
-        for part in (
-            history.interaction_counts(past, feature_schema.PAST_LENGTH),
-            history.tails(past, self._length),
-        ):
-            rows = rows.join(part, on="_user", how="left", maintain_order="left")
-        return self._query(rows.with_columns(pl.col("_past_events").fill_null(0)), day)
+    def _known(self, day: date, among: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Users with events in the window before `day`, sorted, as known at its start.
 
-    def _newcomers(self, day: date, asked: pl.DataFrame) -> pl.DataFrame:
+        Args:
+          day: the day.
+          among: `_user` of those that are wanted; all by default.
+        """
+        before = self._in_window_before(day)
+        events = self.events.filter(before)
+        past = self.past.filter(before)
+        if among is not None:
+            events = events.join(among, on="_user", how="semi", maintain_order="left")
+            past = past.join(among, on="_user", how="semi", maintain_order="left")
+        counts = history.interaction_counts(past, feature_schema.PAST_LENGTH)
+        tails = history.tails(past, self._length)
+        # Their context is that of their last event, of whatever type.
+        rows = history.last_events(events)
+        rows = rows.join(counts, on="_user", how="left", maintain_order="left")
+        rows = rows.join(tails, on="_user", how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col("_past_events").fill_null(0))
+        return self._with_query_features(rows, day)
+
+    def _newcomers(self, day: date, among: pl.DataFrame) -> pl.DataFrame:
         """Users of whom nothing is known at the start of `day`, in the context of their first
         positive of the day.
         """
-        rows = self.positives(day).join(asked, on="_user", how="semi", maintain_order="left")
+        rows = self.positives(day).join(among, on="_user", how="semi", maintain_order="left")
         rows = rows.unique("_user", keep="first", maintain_order=True)
         nothing = pl.lit([], pl.List(pl.String))
         rows = rows.with_columns(
             nothing.alias(TAIL), nothing.alias("_past"), pl.lit(0, pl.Int64).alias("_past_events")
         )
-        return self._query(rows, day)
+        return self._with_query_features(rows, day)
 
-    def _before(self, day: date) -> pl.Expr:
+    def _window_start(self, day: date) -> int:
+        """The instant at which the history window of a day begins."""
+        first = day - timedelta(days=self._p.window.history_days)
+        return day_plan.start_of(first, self._p.zone)
+
+    def _in_window_before(self, day: date) -> pl.Expr:
         """Whether an event lies in the history window of the start of `day`."""
-        first = day_plan.start_of(day - timedelta(days=self._p.window.history_days), self._p.zone)
-        return pl.col("_time").is_between(
-            first, day_plan.start_of(day, self._p.zone), closed="left"
-        )
+        end = day_plan.start_of(day, self._p.zone)
+        return pl.col("_time").is_between(self._window_start(day), end, closed="left")
 
-    def _query(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
+    def _with_query_features(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
         """Adds the query features of rows that have `_user`, `_time`, `_tail` and the context of an
         event.
         """
@@ -243,18 +260,20 @@ class UserShard:
         return self._with_users(rows.with_columns(added), day)
 
     def _with_users(self, rows: pl.DataFrame, day: date) -> pl.DataFrame:
-        """Joins what the newest snapshot before `day` knows of the users."""
-        at = self._job.inputs.users_of.get(day)
-        if self._users is None or at is None:
+        """Joins what the newest snapshot before `day` knows of the users.
+
+        A snapshot of the day itself says how users were after it, so it would tell the future.
+        """
+        snapshot_day = self._job.inputs.users_of.get(day)
+        if self._users is None or snapshot_day is None:
             return rows
-        snapshot = self._users.filter(pl.col("_snapshot") == day_plan.number(at)).drop(
-            "_snapshot", "_order"
-        )
-        return rows.join(
-            snapshot.unique("_user", keep="last"), on="_user", how="left", maintain_order="left"
-        )
+        is_valid = pl.col("_snapshot") == day_plan.number(snapshot_day)
+        snapshot = self._users.filter(is_valid).drop("_snapshot", "_order")
+        snapshot = snapshot.unique("_user", keep="last")
+        return rows.join(snapshot, on="_user", how="left", maintain_order="left")
 
     def _clock(self) -> pl.Expr:
+        """Wall-clock time of the pipeline's zone."""
         instant = pl.col("_time").cast(pl.Datetime("us", "UTC"))
         return instant.dt.convert_time_zone(self._p.pipeline.time_zone)
 
@@ -264,7 +283,9 @@ def _by_day(events: pl.DataFrame) -> Counter[int]:
 
 
 def _of_type(types: Sequence[str]) -> pl.Expr:
-    return pl.col("_type").is_in(types).fill_null(False) if types else pl.lit(True)
+    if not types:
+        return pl.lit(True)
+    return pl.col("_type").is_in(types).fill_null(False)
 
 
 def _reward(p: Pipeline, rows: pl.DataFrame) -> pl.Expr:

@@ -6,7 +6,7 @@ as TFDV's Anomalies.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf import text_format
 from rich.console import Console
@@ -23,6 +23,7 @@ from twinspire_core import storage
 from twinspire_core.config.feature_kinds import IdFeature
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.features_report import DayStatistics
 from twinspire_core.errors import BadData
 
 FILE = "anomalies.pbtxt"
@@ -48,12 +49,14 @@ class Finding(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.feature}: {self.text}" if self.feature else self.text
+        if self.feature is None:
+            return self.text
+        return f"{self.feature}: {self.text}"
 
 
 def check(
     p: Pipeline, out: str, baseline: str | None = None, when: str = "the day before"
-) -> dict[str, Any]:
+) -> DayStatistics:
     """Infers the schema, looks for anomalies and writes both beside the statistics.
 
     Args:
@@ -63,7 +66,7 @@ def check(
       when: that day, as people are told.
 
     Returns:
-      `rows`, and `anomalies`: a list of texts.
+      What the report says of them, but for the day that they were compared with.
 
     Raises:
       BadData: there are anomalies, and `statistics.on_anomaly` is `fail`.
@@ -75,19 +78,23 @@ def check(
         compared = compared._replace(
             known=data_schema.read(before), earlier=statistics.read(before), when=when
         )
+    # The day's values are judged by the schema before it, and enter the one that is written: what is
+    # new today is known tomorrow.
     data_schema.write(data_schema.infer(p, compared.stats, compared.known), folder)
     measured = drifts(compared)
     found = find(compared, measured)
+    place = storage.join(folder, FILE)
     report = text_format.MessageToString(to_proto(compared, found, measured))
-    storage.write_bytes(storage.join(folder, FILE), report.encode())
-    _tell(p, found, storage.join(folder, FILE))
-    return {
-        "rows": compared.stats.datasets[0].num_examples,
-        "anomalies": [str(finding) for finding in found],
-    }
+    storage.write_bytes(place, report.encode())
+    _act_on(p, found, place)
+    return DayStatistics(
+        rows=compared.stats.datasets[0].num_examples,
+        anomalies=[str(finding) for finding in found],
+    )
 
 
-def _tell(p: Pipeline, found: list[Finding], where: str) -> None:
+def _act_on(p: Pipeline, found: list[Finding], where: str) -> None:
+    """Fails, warns or says nothing, as `statistics.on_anomaly` has it."""
     listed = "\n".join(f"  - {finding}" for finding in found)
     if found and p.statistics.on_anomaly == "fail":
         raise BadData(
@@ -103,24 +110,33 @@ def _tell(p: Pipeline, found: list[Finding], where: str) -> None:
 
 def find(compared: Compared, measured: Mapping[str, Drift]) -> list[Finding]:
     """What is out of its limits."""
-    looks = (_all_missing(compared), _unknown(compared), _volume(compared), _nulls(compared))
-    return [finding for look in (*looks, _too_far(compared, measured)) for finding in look]
+    return [
+        *_all_missing(compared),
+        *_unknown(compared),
+        *_volume(compared),
+        *_nulls(compared),
+        *_too_far(compared, measured),
+    ]
 
 
 def _all_missing(c: Compared) -> Iterator[Finding]:
+    """Columns without any value."""
     for name, feature in by_name(c.stats).items():
         if c.stats.datasets[0].num_examples and not common(feature).num_non_missing:
             yield Finding(name, Kind.FEATURE_TYPE_NOT_PRESENT, "missing in every row")
 
 
 def _unknown(c: Compared) -> Iterator[Finding]:
-    known, limit = data_schema.known_values(c.known), c.p.statistics.max_unknown
+    """Categories of which too many values were never seen before."""
+    known_values = data_schema.known_values(c.known)
+    limit = c.p.statistics.max_unknown
     for name, feature in by_name(c.stats).items():
-        found = shares(feature)
-        new = {
-            value: share for value, share in found.items() if value not in known.get(name, found)
-        }
-        if (total := sum(new.values())) > limit:
+        if name not in known_values:
+            continue
+        known = known_values[name]
+        new = {value: share for value, share in shares(feature).items() if value not in known}
+        total = sum(new.values())
+        if total > limit:
             shown = ", ".join(map(repr, list(new)[:_SHOWN]))
             text = (
                 f"{total:.1%} of the values were never seen before ({shown}), more than max_unknown"
@@ -130,80 +146,96 @@ def _unknown(c: Compared) -> Iterator[Finding]:
 
 
 def _volume(c: Compared) -> Iterator[Finding]:
+    """Far more or far fewer rows than on the earlier day."""
     if c.earlier is None:
         return
-    now, then, limit = (
-        c.stats.datasets[0].num_examples,
-        c.earlier.datasets[0].num_examples,
-        c.p.statistics.max_volume_change,
-    )
+    now = c.stats.datasets[0].num_examples
+    then = c.earlier.datasets[0].num_examples
+    limit = c.p.statistics.max_volume_change
     change = (now - then) / max(1, now, then)
-    if abs(change) > limit:
-        kind = Kind.COMPARATOR_HIGH_NUM_EXAMPLES if change > 0 else Kind.COMPARATOR_LOW_NUM_EXAMPLES
-        text = (
-            f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
-            " than"
-        )
-        yield Finding(None, kind, f"{text} max_volume_change = {limit:g}")
+    if abs(change) <= limit:
+        return
+    kind = Kind.COMPARATOR_LOW_NUM_EXAMPLES
+    if change > 0:
+        kind = Kind.COMPARATOR_HIGH_NUM_EXAMPLES
+    text = (
+        f"{now:,} rows after {then:,} on {c.when}: a relative change of {abs(change):.2f}, more"
+        f" than max_volume_change = {limit:g}"
+    )
+    yield Finding(None, kind, text)
 
 
 def _nulls(c: Compared) -> Iterator[Finding]:
+    """Columns that are missing in far more or far fewer of the rows than on the earlier day."""
     limit = c.p.statistics.max_null_change
     for name, feature, before in c.pairs():
-        now, then = _missing(feature), _missing(before)
-        if abs(now - then) > limit:
-            kind = Kind.FEATURE_TYPE_LOW_FRACTION_PRESENT if now > then else Kind.CUSTOM_VALIDATION
-            text = (
-                f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
-                " than"
-            )
-            yield Finding(name, kind, f"{text} max_null_change = {limit:g}")
+        now = _missing(feature)
+        then = _missing(before)
+        if abs(now - then) <= limit:
+            continue
+        # TFDV has no name for fewer missing values.
+        kind = Kind.CUSTOM_VALIDATION
+        if now > then:
+            kind = Kind.FEATURE_TYPE_LOW_FRACTION_PRESENT
+        text = (
+            f"missing in {now:.1%} of the rows after {then:.1%} on {c.when}: a change of more"
+            f" than max_null_change = {limit:g}"
+        )
+        yield Finding(name, kind, text)
 
 
 def _missing(feature: FeatureNameStatistics) -> float:
+    """Share of the rows without a value."""
     stats = common(feature)
     return float(stats.num_missing / max(1, stats.num_missing + stats.num_non_missing))
 
 
 def _too_far(c: Compared, measured: Mapping[str, Drift]) -> Iterator[Finding]:
+    """Columns whose distribution is too far from that of the earlier day."""
     ids = {"_user", "_item", *c.p.of_kind(IdFeature)}  # they come and go
     for name, now, then in c.pairs():
         drift = measured.get(name, Measured())
         if name in ids or drift.value <= drift.threshold:
             continue
         if drift.type == Measured.L_INFTY:
-            p, q = shares(now), shares(then)
-            value = furthest(p, q)
-            change = (
-                f"{value!r} went from {q.get(value, 0):.1%} on {c.when} to {p.get(value, 0):.1%}"
-            )
-            text = f"{change}: L-infinity distance {drift.value:.3f}, more than"
-            limit = _limit("max_linf", c.p.statistics.max_linf)
-            if drift.threshold > c.p.statistics.max_linf:
-                limit = (
-                    f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
-                )
-            yield Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, f"{text} {limit}")
+            yield _shifted_category(c, name, now, then, drift)
         elif now.num_stats.median != then.num_stats.median:
-            medians = f"median {now.num_stats.median:g} after {then.num_stats.median:g} on {c.when}"
-            text = f"{medians}: Jensen-Shannon divergence {drift.value:.3f}, more than"
-            kind = Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH
-            yield Finding(name, kind, f"{text} {_limit('max_js', c.p.statistics.max_js)}")
+            text = (
+                f"median {now.num_stats.median:g} after {then.num_stats.median:g} on {c.when}:"
+                f" Jensen-Shannon divergence {drift.value:.3f}, more than"
+                f" max_js = {c.p.statistics.max_js:g}"
+            )
+            yield Finding(name, Kind.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH, text)
 
 
-def _limit(key: str, value: float) -> str:
-    return f"{key} = {value:g}"
+def _shifted_category(
+    c: Compared, name: str, now: FeatureNameStatistics, then: FeatureNameStatistics, drift: Drift
+) -> Finding:
+    shares_now = shares(now)
+    shares_then = shares(then)
+    value = furthest(shares_now, shares_then)
+    share_now = shares_now.get(value, 0)
+    share_then = shares_then.get(value, 0)
+    limit = f"max_linf = {c.p.statistics.max_linf:g}"
+    if drift.threshold > c.p.statistics.max_linf:
+        limit = f"{drift.threshold:.3f}, which chance may make of so few values (and {limit})"
+    text = (
+        f"{value!r} went from {share_then:.1%} on {c.when} to {share_now:.1%}: L-infinity distance"
+        f" {drift.value:.3f}, more than {limit}"
+    )
+    return Finding(name, Kind.COMPARATOR_L_INFTY_HIGH, text)
 
 
 def to_proto(c: Compared, found: list[Finding], measured: Mapping[str, Drift]) -> Anomalies:
     """Writes findings down as TFDV does."""
-    severity = AnomalyInfo.ERROR if c.p.statistics.on_anomaly == "fail" else AnomalyInfo.WARNING
+    fails = c.p.statistics.on_anomaly == "fail"
+    severity = AnomalyInfo.ERROR if fails else AnomalyInfo.WARNING
     result = Anomalies(baseline=c.known)
     for finding in found:
-        entry = (
-            result.anomaly_info[finding.feature] if finding.feature else result.dataset_anomaly_info
-        )
-        if finding.feature:
+        if finding.feature is None:
+            entry = result.dataset_anomaly_info
+        else:
+            entry = result.anomaly_info[finding.feature]
             entry.path.step[:] = [finding.feature]
         entry.severity = severity
         entry.reason.add(

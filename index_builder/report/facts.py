@@ -1,6 +1,5 @@
 """What a report tells of, read when its version is published."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -8,16 +7,16 @@ from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from index_builder.registry.versions import Status, Versions
 from twinspire_core import storage
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts import artifact_files, example_lists, feature_schema
+from twinspire_core.contracts import artifact_files, example_lists
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
@@ -74,7 +73,7 @@ class Facts:
       index: how the index came about.
       mix: weights of the fused lists; None where the two-tower is served alone.
       speed: of the index, where it was built; None if the files of that stage are gone.
-      data: report.json of the features stage; empty if that is gone.
+      data: the report of the features stage; None if that is gone.
       examples: lists to look at; empty where the train attempt has none.
       days: versions by day, oldest first; this one is the last.
       previous: None on the first day.
@@ -92,7 +91,7 @@ class Facts:
     index: IndexFigures
     mix: FusionFile | None
     speed: IndexTimings | None
-    data: Mapping[str, Any]
+    data: FeaturesReport | None
     examples: Sequence[ExampleList]
     days: list[Day]
     previous: Previous | None
@@ -130,14 +129,11 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     )
 
 
-def _data(ctx: StageContext) -> dict[str, Any]:
+def _data(ctx: StageContext) -> FeaturesReport | None:
     try:
-        place = storage.join(ctx.inputs["features"], feature_schema.REPORT)
-        content = storage.read_bytes(place)
+        return FeaturesReport.read(ctx.inputs["features"])
     except FileNotFoundError:
-        return {}
-    report: dict[str, Any] = json.loads(content)
-    return report
+        return None
 
 
 def _examples(ctx: StageContext) -> list[ExampleList]:

@@ -19,6 +19,7 @@ from index_builder.report.report_blocks import (
     number,
     share,
 )
+from twinspire_core.contracts.features_report import DayStatistics, MisplacedEvents, ReadDays
 from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin, TriedSettings
 from twinspire_core.contracts.timings import IndexTimings
 
@@ -39,24 +40,23 @@ _COUNTS = {
 def data(facts: Facts) -> Section:
     """Rows, users, items; what was set aside; what was unusual."""
     report = facts.data
-    if not report:
+    if report is None:
         text = ["The working files of the features stage are gone, and its counts with them."]
         return Section(anchor="data", title="The data", text=text, half=True)
-    rejected = report.get("rejected", {})
     text = [
-        _rejected(rejected, report.get("rows", 0)),
-        *_late(report.get("late", {})),
-        *_days(report.get("days", {})),
-        *_unusual(report.get("statistics", {})),
+        _rejected(report.rejected, report.rows),
+        *_late(report.late),
+        *_days(report.days),
+        *_unusual(report.statistics),
     ]
     counts = [
-        [label, count(report[name])]
+        [label, count(getattr(report, name))]
         for name, label in _COUNTS.items()
-        if report.get(name) is not None
+        if name in report.model_fields_set  # releases before the count was made did not write it
     ]
     tables = [Table(head=["", str(facts.manifest.date)], rows=counts, caption="Counts")]
-    if rejected:
-        reasons = sorted(rejected.items(), key=lambda item: -item[1])
+    if report.rejected:
+        reasons = sorted(report.rejected.items(), key=lambda item: -item[1])
         rejects = [[reason, count(records)] for reason, records in reasons]
         tables.append(Table(head=["reason", "records"], rows=rejects, caption="Records set aside"))
     return Section(anchor="data", title="The data", text=text, tables=tables, half=True)
@@ -70,37 +70,34 @@ def _rejected(rejected: Mapping[str, int], rows: int) -> str:
     )
 
 
-def _late(late: Mapping[str, int]) -> list[str]:
-    endings = {
-        "left_out": "of other days than the folder that they lay in were left out",
-        "stragglers": "of the day came late, in folders of later days",
-    }
-    sentences = [
-        f"{count(late[name])} events {ending}."
-        for name, ending in endings.items()
-        if late.get(name)
-    ]
+def _late(late: MisplacedEvents) -> list[str]:
+    sentences = []
+    if late.left_out:
+        sentences.append(
+            f"{count(late.left_out)} events of other days than the folder that they lay in were"
+            " left out."
+        )
+    if late.stragglers:
+        sentences.append(
+            f"{count(late.stragglers)} events of the day came late, in folders of later days."
+        )
     return [" ".join(sentences)] if sentences else []
 
 
-def _days(days: Mapping[str, Any]) -> list[str]:
-    if not days:
+def _days(days: ReadDays | None) -> list[str]:
+    if days is None:
         return []
-    missing = days.get("missing", [])
-    gaps = f"; without logs: {', '.join(missing)}" if missing else ""
-    return [
-        f"Histories and counts look back on {count(days.get('read'))} days, from"
-        f" {days.get('first')}{gaps}."
-    ]
+    gaps = f"; without logs: {', '.join(map(str, days.missing))}" if days.missing else ""
+    return [f"Histories and counts look back on {count(days.read)} days, from {days.first}{gaps}."]
 
 
-def _unusual(statistics: Mapping[str, Any]) -> list[str]:
-    anomalies = statistics.get("anomalies", [])
-    compared = statistics.get("compared_with")
-    beside = f"Beside {compared['day']}" if compared else "With no earlier day to compare with"
-    if not anomalies:
+def _unusual(statistics: DayStatistics | None) -> list[str]:
+    compared = statistics.compared_with if statistics else None
+    beside = f"Beside {compared.day}" if compared else "With no earlier day to compare with"
+    if statistics is None or not statistics.anomalies:
         return [f"{beside}, nothing was out of the limits of [statistics]."]
-    return [f"{beside}, out of the limits of [statistics]:", *(f"• {text}" for text in anomalies)]
+    anomalies = [f"• {text}" for text in statistics.anomalies]
+    return [f"{beside}, out of the limits of [statistics]:", *anomalies]
 
 
 def search(facts: Facts) -> Section:

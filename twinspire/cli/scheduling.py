@@ -187,10 +187,10 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
 
 
 def _why_skipped(pipeline: Pipeline, day: date) -> str:
-    from beam_jobs.ingest import day_files
+    from beam_jobs.ingest import day_check
 
     try:
-        day_files.check(pipeline, day)
+        day_check.check(pipeline, day)
     except NothingToDo as error:
         return str(error)
     return "The day had no logs when it was run; now it has: run it again."

@@ -61,7 +61,7 @@ def plan_refresh(run: DayRun, version: str | None, promote: Promote) -> StageTas
         "trained": towers.trained,
         "holder": towers.holder.version,
         "promote": promote,
-        "source": digest(day_files.fingerprint(run.pipeline, run.day, "catalogue")),
+        "source": digest(day_files.fingerprint(run.pipeline, run.day, "served")),
     }
     # Late events count in a catalogue, and no later day goes on from it: with others it is made
     # again.
@@ -146,7 +146,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     run.registry.verify(holder.version)
     from beam_jobs import embed_stage
     from beam_jobs.embedding.reused_vectors import KnownVectors
-    from beam_jobs.features.raw_features_job import write_catalogue
+    from beam_jobs.features.raw_features_job import write_served
     from index_builder import index_stage, refresh_stage
     from twinspire_core.contracts import feature_schema
 
@@ -160,7 +160,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
             inputs[name] = context.out
             return context
 
-        write_catalogue(step("features"))
+        write_served(step("features"))
         features = attempts.place(run.pipeline, holder.sources["features"])
         known = KnownVectors(
             storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")

@@ -69,11 +69,11 @@ def check_source(run: DayRun) -> dict[str, Any]:
     Raises:
       TryAgain, NothingToDo, BadData: the day is late, empty or suspicious.
     """
-    from beam_jobs.ingest import day_files
+    from beam_jobs.ingest import day_check
 
     # The stage that reads the logs would find the same: the run ends as if it had.
     with _under_way(run, FEATURES):
-        return day_files.check(run.pipeline, run.day)
+        return day_check.check(run.pipeline, run.day)
 
 
 def refresh(
@@ -180,9 +180,9 @@ def _run_stage(
 ) -> dict[str, Any]:
     started = time.monotonic()
     if stage.reads_source:
-        from beam_jobs.ingest import day_files
+        from beam_jobs.ingest import day_check
 
-        day_files.check(run.pipeline, run.day)
+        day_check.check(run.pipeline, run.day)
     if stage.waits_for_turn:
         await_turn(run.pipeline, run.day)
     # Not earlier: the day that was waited for has published, and is the parent now.

@@ -45,7 +45,6 @@ TRANSFORM = "transform"
 TRANSFORMED = "transformed"
 REJECTED = "rejected"
 STATISTICS = "statistics"
-REPORT = "report.json"
 
 TIME = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())

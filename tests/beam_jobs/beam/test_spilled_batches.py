@@ -12,7 +12,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_jobs.beam import batches, engine
 from beam_jobs.features.output_files import FinishQueries
-from beam_jobs.features.raw_features_job import write_catalogue, write_raw
+from beam_jobs.features.raw_features_job import write_raw, write_served
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import digests
 from twinspire_core.errors import BadData
@@ -39,7 +39,7 @@ def test_a_day_is_the_same_bytes_by_file_and_when_every_bundle_is_tried_twice(
     monkeypatch.setattr(batches, "LARGE", 0)
     monkeypatch.setattr(engine, "FnApiRunner", partial(FnApiRunner, bundle_repeat=1))
     write_raw(world.context(tmp_path / "files"), lambda rows: None)
-    write_catalogue(world.context(tmp_path / "catalogue"))
+    write_served(world.context(tmp_path / "catalogue"))
     assert watched["usual"] == 0, "batches of some KB take the fast way"
     assert watched["files"] > 5 and watched["files"] % 2 == 0, (
         "the first try's files are there, and nobody's"

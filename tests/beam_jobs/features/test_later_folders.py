@@ -86,7 +86,7 @@ def late(tmp_path_factory):
     worlds.write(world, "parquet")
     file = world.folder / f"events/dt={HALF}/part-1.parquet"
     file.write_bytes(file.read_bytes()[:-99])  # what is still being copied
-    report = write_raw(world.context(folder / "late", mode="full"), rows_to["late rows"])
+    report = write_raw(world.context(folder / "late", mode="full"), rows_to["late rows"]).dump()
     return world, moved, folder, report
 
 

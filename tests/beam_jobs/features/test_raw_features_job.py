@@ -20,7 +20,7 @@ import pytest
 
 from beam_jobs import user_hashing
 from beam_jobs.features import read_steps, shard_steps
-from beam_jobs.features.raw_features_job import write_catalogue, write_raw
+from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
 from beam_jobs.point_in_time import job
@@ -39,7 +39,9 @@ NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/
 def run(world, out, **kwargs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "MOST_HELD_OUT", world.most)
-        return write_raw(world.context(out, **kwargs), lambda rows: None)
+        report = write_raw(world.context(out, **kwargs), lambda rows: None)
+    report.write(str(out))
+    return report.dump()
 
 
 def rows(folder):
@@ -250,7 +252,7 @@ def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):
 def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
     """What a refresh makes, without examples: nothing is read or counted otherwise."""
     world, out = one
-    report = write_catalogue(world.context(tmp_path / "alone"))
+    report = write_served(world.context(tmp_path / "alone")).dump()
     alone, all_of_it = digests(tmp_path / "alone", "report.json"), digests(out, "report.json")
     served = ("corpus/end", "co_occurrence/end", "users")
     assert alone == {
@@ -265,7 +267,7 @@ def test_the_catalogue_alone_is_the_same_bytes(one, tmp_path):
 def test_the_catalogue_of_a_day_without_events_is_made_of_the_days_before(tmp_path):
     world = worlds.make(tmp_path / "world", 6)
     shutil.rmtree(world.folder / f"events/dt={DAY}")
-    report = write_catalogue(world.context(tmp_path / "out"))
+    report = write_served(world.context(tmp_path / "out")).dump()
     [snapshot] = report["snapshots"]["items"]
     assert (
         snapshot == "2017-11-07"
@@ -347,8 +349,7 @@ def test_an_object_store_holds_the_same_bytes(one, gs_place, tmp_path):
     for table in ("events", "items", "users"):
         storage.upload_tree(world.folder / table, f"{gs_place}/{table}")
     remote = replace(world, settings={"root": f"{gs_place}/"})
-    write_raw(
-        replace(remote.context(tmp_path, mode="full"), out=f"{gs_place}/out"), lambda rows: None
-    )
+    context = replace(remote.context(tmp_path, mode="full"), out=f"{gs_place}/out")
+    write_raw(context, lambda rows: None).write(context.out)
     storage.localize(f"{gs_place}/out", tmp_path / "remote")
     assert digests(tmp_path / "remote") == digests(one[1])

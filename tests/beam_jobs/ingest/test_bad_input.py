@@ -84,7 +84,7 @@ class Shop:
         p = load(path)
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": options})})
         context = StageContext(pipeline=p, day=DAY, mode="incremental", out=str(self.out))
-        return write_raw(context, lambda rows: None)
+        return write_raw(context, lambda rows: None).dump()
 
     def rejected(self):
         lines = (self.out / "rejected" / "records.jsonl").read_text().splitlines()

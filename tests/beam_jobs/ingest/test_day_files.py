@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from beam_jobs import day_plan
-from beam_jobs.ingest import day_files
+from beam_jobs.ingest import day_check, day_files
 from twinspire_core.config.pipeline import load
 from twinspire_core.errors import BadData, NothingToDo, TryAgain
 
@@ -76,20 +76,20 @@ def test_a_day_without_files_is_late(shop, tmp_path):
     with pytest.raises(
         TryAgain, match=r"dt=2018-01-01 does not exist or is empty; no day is there\. Run the day"
     ):
-        day_files.check(shop(), DAY)
+        day_check.check(shop(), DAY)
 
 
 def test_a_late_day_is_waited_for(shop, tmp_path, monkeypatch):
-    monkeypatch.setattr(day_files, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(day_check, "_POLL_SECONDS", 0.05)
     lay(tmp_path / "elsewhere", DAY, 3)
     come = (tmp_path / "elsewhere/events").rename  # whole, at once
     threading.Timer(0.4, come, (tmp_path / "events",)).start()
-    assert day_files.check(shop('wait = "20s"'), DAY)["rows"] == 3
+    assert day_check.check(shop('wait = "20s"'), DAY)["rows"] == 3
     began = time.monotonic()
     with pytest.raises(
         TryAgain, match=f"after a wait of 0:00:01; the newest day that is there is {DAY}"
     ):
-        day_files.check(shop('wait = "1s"'), DAY + timedelta(days=1))
+        day_check.check(shop('wait = "1s"'), DAY + timedelta(days=1))
     assert time.monotonic() - began >= 1
 
 
@@ -97,25 +97,25 @@ def test_a_day_is_complete_with_its_marker(shop, tmp_path):
     p = shop('done_marker = "_SUCCESS"')
     lay(tmp_path, DAY, 3)
     with pytest.raises(TryAgain, match="_SUCCESS does not exist"):
-        day_files.check(p, DAY)
+        day_check.check(p, DAY)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
-    assert day_files.check(p, DAY) == {"rows": 3, "usual_rows": None}
+    assert day_check.check(p, DAY) == {"rows": 3, "usual_rows": None}
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl", "a.csv.gz", "a.jsonl.gz"])
 def test_rows_are_counted_and_none_is_an_empty_day(shop, tmp_path, name):
     lay(tmp_path, DAY, 0, name=name)
     with pytest.raises(NothingToDo, match="holds no rows"):
-        day_files.check(shop(), DAY)
+        day_check.check(shop(), DAY)
     lay(tmp_path, DAY, 12, name="b" + name)
-    assert day_files.check(shop(), DAY)["rows"] == 12
+    assert day_check.check(shop(), DAY)["rows"] == 12
 
 
 def test_a_complete_day_without_files_is_empty(shop, tmp_path):
     (tmp_path / "events" / f"dt={DAY}").mkdir(parents=True)
     (tmp_path / "events" / f"dt={DAY}" / "_SUCCESS").touch()
     with pytest.raises(NothingToDo):
-        day_files.check(shop('done_marker = "_SUCCESS"'), DAY)
+        day_check.check(shop('done_marker = "_SUCCESS"'), DAY)
 
 
 def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path):
@@ -125,16 +125,16 @@ def test_a_day_with_far_fewer_rows_than_its_weekday_is_suspicious(shop, tmp_path
     lay(tmp_path, DAY - timedelta(days=1), 1_000_000)
     lay(tmp_path, DAY, 18)
     with pytest.raises(BadData) as e:
-        day_files.check(shop(), DAY)
+        day_check.check(shop(), DAY)
     assert (
         "18 of 95 (19%" in str(e.value)
         and "2017-12-25: 100" in str(e.value)
         and "2017-11-06" not in str(e.value)
     )
     lay(tmp_path, DAY, 19)
-    assert day_files.check(shop(), DAY) == {"rows": 19, "usual_rows": 95}
+    assert day_check.check(shop(), DAY) == {"rows": 19, "usual_rows": 95}
     lay(tmp_path, DAY, 18)
-    assert day_files.check(shop("min_share = 0.1"), DAY)["rows"] == 18
+    assert day_check.check(shop("min_share = 0.1"), DAY)["rows"] == 18
 
 
 def test_a_truncated_file_is_bad_data(shop, tmp_path):
@@ -142,19 +142,19 @@ def test_a_truncated_file_is_bad_data(shop, tmp_path):
     path = tmp_path / "events" / f"dt={DAY}" / "a.parquet"
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(BadData, match=r"a\.parquet cannot be read.*truncated"):
-        day_files.check(shop(), DAY)
+        day_check.check(shop(), DAY)
 
 
 def test_a_file_of_no_known_kind_is_bad_data(shop, tmp_path):
     lay(tmp_path, DAY, 3)
     (tmp_path / "events" / f"dt={DAY}" / "notes.txt").write_text("hello")
     with pytest.raises(BadData, match=r"notes\.txt.*source\.format"):
-        day_files.check(shop(), DAY)
+        day_check.check(shop(), DAY)
     lay(tmp_path, DAY, 4, name="b.json")
     (tmp_path / "events" / f"dt={DAY}" / "notes.txt").rename(
         tmp_path / "events" / f"dt={DAY}" / ".notes.txt"
     )
-    assert day_files.check(shop(), DAY)["rows"] == 7
+    assert day_check.check(shop(), DAY)["rows"] == 7
 
 
 def test_items_of_the_day_or_before_and_users_of_before(shop, tmp_path):
@@ -183,10 +183,10 @@ def test_items_have_to_be_there(shop, tmp_path):
     p = shop(f'items = "{tmp_path}/items/dt={{date}}/"')
     lay(tmp_path, DAY, 1)
     with pytest.raises(BadData, match="no snapshots at all"):
-        day_files.check(p, DAY)
+        day_check.check(p, DAY)
     lay(tmp_path, DAY + timedelta(days=1), 1, "items")
     with pytest.raises(BadData, match="the first is of 2018-01-02"):
-        day_files.check(p, DAY)
+        day_check.check(p, DAY)
 
 
 def test_the_key_depends_on_all_that_is_read_and_on_nothing_else(shop, tmp_path):

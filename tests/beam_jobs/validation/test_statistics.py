@@ -23,6 +23,7 @@ from beam_jobs.validation.sketches import Numbers, Strings, sketch
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.features_report import DayStatistics
 from twinspire_core.errors import BadData
 
 FEATURES = {
@@ -256,7 +257,7 @@ def test_a_value_that_many_rows_have_is_an_interval_of_its_own():
 def usual(tmp_path_factory):
     """An ordinary day's output, checked."""
     out = write_day(make(), day(), tmp_path_factory.mktemp("usual"))
-    assert anomalies.check(make(), out) == {"rows": 400, "anomalies": []}
+    assert anomalies.check(make(), out) == DayStatistics(rows=400, anomalies=[])
     return out
 
 
@@ -267,7 +268,7 @@ def report(out):
 
 def test_an_ordinary_day_has_none(usual, tmp_path):
     out = write_day(make(), day(seed=1), tmp_path)
-    assert anomalies.check(make(), out, usual)["anomalies"] == []
+    assert anomalies.check(make(), out, usual).anomalies == []
     measured = {
         entry.path.step[0]: entry.drift_measurements[0] for entry in report(out).drift_skew_info
     }
@@ -321,7 +322,7 @@ CASES = {
 def test_an_anomaly_is_named(name, usual, tmp_path, capsys):
     changed, feature, kind, text = CASES[name]
     out = write_day(make(), day(seed=1, **changed), tmp_path)
-    found = anomalies.check(make(), out, usual, "2017-10-13")["anomalies"]
+    found = anomalies.check(make(), out, usual, "2017-10-13").anomalies
     assert any(line.startswith(f"{feature}: ") and text in line for line in found), found
     assert f"{feature}: " in capsys.readouterr().err
     assert {line.split(":")[0] for line in found} == {feature}, "nothing else changed"
@@ -335,7 +336,7 @@ def test_an_anomaly_is_named(name, usual, tmp_path, capsys):
 )
 def test_volume(rows, kind, usual, tmp_path):
     out = write_day(make(), day(rows, seed=1), tmp_path)
-    (text,) = anomalies.check(make(), out, usual)["anomalies"]
+    (text,) = anomalies.check(make(), out, usual).anomalies
     assert text.startswith(
         f"{rows:,} rows after 400 on the day before: a relative change of 0.85, more than"
         " max_volume"
@@ -359,14 +360,14 @@ def test_fail_stops_and_names_them(usual, tmp_path):
     assert (
         anomalies.check(
             make(on_anomaly="fail", max_linf=1, max_js=1, max_null_change=1), out, usual
-        )["anomalies"]
+        ).anomalies
         == []
     )
 
 
 def test_ignore_is_silent(usual, tmp_path, capsys):
     out = write_day(make(), day(seed=1, **CASES["category"][0]), tmp_path)
-    assert anomalies.check(make(on_anomaly="ignore"), out, usual)["anomalies"]
+    assert anomalies.check(make(on_anomaly="ignore"), out, usual).anomalies
     assert capsys.readouterr().err == ""
 
 
@@ -376,7 +377,7 @@ def test_few_rows_differ_by_chance(tmp_path):
     anomalies.check(make(), first)
     second = write_day(make(), day(30, seed=1, **few), tmp_path / "two")
     assert not any(
-        "L-infinity" in text for text in anomalies.check(make(), second, first)["anomalies"]
+        "L-infinity" in text for text in anomalies.check(make(), second, first).anomalies
     )
 
 
@@ -386,7 +387,7 @@ def test_values_of_all_earlier_days_are_known(tmp_path):
     for name, values in days.items():
         rows = day(100, device=lambda i, values=values: values[i % len(values)])
         out = write_day(p, rows, tmp_path / name)
-        found = anomalies.check(p, out, before)["anomalies"]
+        found = anomalies.check(p, out, before).anomalies
         assert [text for text in found if "never seen" in text] == (
             [] if name != "two" else found
         ), name
@@ -426,9 +427,7 @@ def test_ids_equal_medians_and_what_chance_explains_are_no_anomaly(tmp_path):
         first = write_day(p, day(n, **{name: before}), tmp_path / f"{name}{n}a")
         anomalies.check(p, first)
         second = write_day(p, day(n, **{name: after}), tmp_path / f"{name}{n}b")
-        return [
-            t for t in anomalies.check(p, second, first)["anomalies"] if t.startswith(f"{name}:")
-        ]
+        return [t for t in anomalies.check(p, second, first).anomalies if t.startswith(f"{name}:")]
 
     assert compare("item", lambda i: "a", lambda i: "b") == []
     assert compare("price", lambda i: 5.0 + (i % 3 - 1), lambda i: 5.0 + 2 * (i % 3 - 1)) == []

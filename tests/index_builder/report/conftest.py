@@ -9,6 +9,7 @@ from tests.index_builder.report.pages import FIRST, manifest, metrics
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.example_lists import ExampleList
+from twinspire_core.contracts.features_report import DayStatistics, FeaturesReport
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
@@ -82,12 +83,12 @@ def facts():
                 "tried_ms": [0.25, 0.5],
             }
         ),
-        data={
-            "rows": 1000,
-            "rejected": {"no time": 3},
-            "users": 20,
-            "statistics": {"anomalies": ["price: odd"]},
-        },
+        data=FeaturesReport(
+            rows=1000,
+            rejected={"no time": 3},
+            users=20,
+            statistics=DayStatistics(anomalies=["price: odd"]),
+        ),
         examples=[
             ExampleList(
                 user="secret-7",

@@ -33,7 +33,7 @@ def first_day(facts):
         index=index,
         mix=None,
         examples=[],
-        data={},
+        data=None,
         gate=GateVerdict(accepted=True),
     )
 

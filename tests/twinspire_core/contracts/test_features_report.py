@@ -1,0 +1,81 @@
+"""`report.json`: the same JSON whatever is known, and what releases before wrote is read."""
+
+import json
+from datetime import date
+
+import pytest
+
+from twinspire_core.contracts.features_report import (
+    FILE,
+    ComparedDay,
+    DayStatistics,
+    FeaturesReport,
+    MisplacedEvents,
+    ReadDays,
+    SnapshotRows,
+    Snapshots,
+)
+
+DAY = date(2024, 5, 2)
+KEYS = """
+    rows rejected late duplicates excess positives users items held_out_positives queries
+    held_out_queries known_users corpus_start corpus_end unlisted_items unlisted_events snapshots
+    days examples rejected_of_other_days duplicates_of_other_days
+""".split()  # noqa: SIM905
+
+
+def report():
+    return FeaturesReport(
+        rows=5,
+        late=MisplacedEvents(left_out=1),
+        snapshots=Snapshots(items={DAY: SnapshotRows(rows=2)}),
+        days=ReadDays(first=date(2024, 4, 1), read=30, missing=[date(2024, 4, 9)]),
+        held_out_queries={DAY: 3},
+    )
+
+
+def test_the_file_holds_the_fields_in_order_days_as_text(tmp_path):
+    report().write(str(tmp_path))
+    text = (tmp_path / FILE).read_text()
+    found = json.loads(text)
+    assert text == json.dumps(found, indent=1)
+    assert list(found) == KEYS
+    assert list(found["late"])[-1] == "digest" and found["held_out_queries"] == {"2024-05-02": 3}
+    assert found["days"] == {"first": "2024-04-01", "read": 30, "missing": ["2024-04-09"]}
+    assert found["snapshots"] == {
+        "items": {"2024-05-02": {"rows": 2, "rejected": {}, "duplicates": 0}},
+        "users": {},
+    }
+    assert FeaturesReport.read(str(tmp_path)) == report()
+
+
+@pytest.mark.parametrize("compared", [None, ComparedDay(day=DAY, attempt="dt=2024-05-02/a/1")])
+def test_statistics_come_last_if_they_were_looked_at(compared):
+    statistics = DayStatistics(rows=4, anomalies=["odd"], compared_with=compared)
+    found = report().model_copy(update={"statistics": statistics}).dump()
+    assert list(found) == [*KEYS, "statistics"]
+    assert list(found["statistics"]) == ["rows", "anomalies", "compared_with"]
+    assert (found["statistics"]["compared_with"] is None) == (compared is None)
+
+
+def test_what_is_served_has_its_own_report():
+    assert list(report().of_corpus().dump()) == [
+        "rows",
+        "rejected",
+        "duplicates",
+        "users",
+        "items",
+        "known_users",
+        "corpus_end",
+        "unlisted_items",
+        "unlisted_events",
+        "snapshots",
+        "days",
+    ]
+
+
+def test_a_report_of_another_release_is_read(tmp_path):
+    (tmp_path / FILE).write_text('{"rows": 3, "of_tomorrow": 1, "late": {"left_out": 2}}')
+    found = FeaturesReport.read(str(tmp_path))
+    assert found.rows == 3 and found.late.left_out == 2 and found.statistics is None
+    assert "excess" not in found.model_fields_set
