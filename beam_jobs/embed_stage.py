@@ -1,11 +1,14 @@
 """The embed stage: vectors of the day's corpus and of a sample of its users, by Beam.
 
-    items/part-*.parquet     `_item`, `vector` [D]: the corpus as of the end of the day, by the item tower
-    queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by the query tower
-    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, here where TensorFlow is loaded
+    items/part-*.parquet     `_item`, `vector` [D]: the corpus as of the end of the day, by the item
+                             tower
+    queries/part-*.parquet   `_user`, `vector` [D]: users as they would be served the day after, by
+                             the query tower
+    tensorflow_serving/      unless `serving.tensorflow` is off: both as one SavedModel, made here
+                             where TensorFlow is loaded
 
-Of a catalogue that is refreshed, only the rows that are new or changed are embedded; the others
-keep their vectors, bit for bit (`items/reused.parquet`).
+Of a corpus that is refreshed, only the rows that are new or changed are embedded; the others keep
+their vectors, bit for bit (`items/reused.parquet`).
 
 Elements are Arrow record batches of `beam.batch_rows` rows. File names say the place of the rows in
 the input, so the order does not depend on who works when.
@@ -13,7 +16,6 @@ the input, so the order does not depend on who works when.
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -33,59 +35,56 @@ from twinspire_core.contracts.model_bundle import Tower
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 
-ITEMS, QUERIES, ANEW = "items", "queries", "anew"
+ITEMS = "items"
+QUERIES = "queries"
+ANEW = "anew"
+"""Folder of the rows of the corpus that have to be embedded, where not all have to."""
 MOST_QUERIES = 20_000
 _NAMED = 5
 
 console = Console(stderr=True)
 
 
-def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, Any]:
+def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
     """Embeds the day's corpus, but for what is known of it, and up to `MOST_QUERIES` users."""
-    features, train, p = ctx.inputs["features"], ctx.inputs["train"], ctx.pipeline
-    corpus, users = (
-        _parts(storage.join(features, name))
-        for name in (feature_schema.CORPUS_END, feature_schema.USERS)
-    )
-    items, told = _check_corpus(corpus), dict[str, int]()
+    p = ctx.pipeline
+    features = ctx.inputs["features"]
+    train = ctx.inputs["train"]
+    corpus = _parts(storage.join(features, feature_schema.CORPUS_END))
+    users = _parts(storage.join(features, feature_schema.USERS))
+    items = _check_corpus(corpus)
+    reuse: dict[str, int] = {}
     if known:
-        corpus, told = _unknown(ctx, known)
-    anew = items - told.get("reused", 0)
+        corpus, reuse = _unknown(ctx, known)
+    anew = items - reuse.get("reused", 0)
     console.print(
         f"embed: {anew:,} items, and up to {MOST_QUERIES:,} users of the last {ACTIVE_DAYS} days …"
     )
 
     def build(job: beam.Pipeline) -> None:
-        columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
-        batches = job | "Corpus" >> ReadBatches(corpus, columns, p.beam.batch_rows)
-        # A file of the corpus holds batches for many workers
+        item_columns = ["_item", *(column.name for column in feature_schema.item_columns(p))]
+        batches = job | "Corpus" >> ReadBatches(corpus, item_columns, p.beam.batch_rows)
+        # A file of the corpus holds batches for many workers, which would otherwise all be embedded
+        # by the one that reads it.
         spread = batches | "SpreadBatches" >> beam.Reshuffle()
-        to_items = beam.ParDo(
-            Embed(
-                storage.join(train, model_bundle.ITEM_TOWER), storage.join(ctx.out, ITEMS), "_item"
-            )
-        )
-        spread | "EmbedItems" >> to_items
-        columns = [
-            "_user",
-            "_last_time",
-            *(column.name for column in feature_schema.query_columns(p)),
-        ]
-        seen = job | "Users" >> ReadBatches(users, columns, p.beam.batch_rows)
-        sample = seen | "Sample" >> SampleUsers(
-            active_since(ctx.day, p.zone), MOST_QUERIES, p.beam.batch_rows
-        )
+        spread | "EmbedItems" >> beam.ParDo(to_items)
+        query_columns = [column.name for column in feature_schema.query_columns(p)]
+        user_columns = ["_user", "_last_time", *query_columns]
+        seen = job | "Users" >> ReadBatches(users, user_columns, p.beam.batch_rows)
+        since = active_since(ctx.day, p.zone)
+        sample = seen | "Sample" >> SampleUsers(since, MOST_QUERIES, p.beam.batch_rows)
         sample | "EmbedQueries" >> beam.ParDo(to_queries)
 
-    to_queries = Embed(
-        storage.join(train, model_bundle.QUERY_TOWER), storage.join(ctx.out, QUERIES), "_user"
-    )
-    # The job, if it runs here, uses the same
+    item_tower = storage.join(train, model_bundle.ITEM_TOWER)
+    query_tower = storage.join(train, model_bundle.QUERY_TOWER)
+    to_items = Embed(item_tower, storage.join(ctx.out, ITEMS), "_item")
+    to_queries = Embed(query_tower, storage.join(ctx.out, QUERIES), "_user")
+    # Held before the job: if it runs in this process, it uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None
     engine.run_job(p.beam.options, build)
     if served:
         _write_served(ctx.out, served)
-    return _summary(ctx.out, items) | told
+    return _summary(ctx.out, items) | reuse
 
 
 def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], dict[str, int]]:
@@ -93,14 +92,14 @@ def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], di
     counts them.
     """
     columns = [column.name for column in feature_schema.item_columns(ctx.pipeline)]
-    found = compare(storage.join(ctx.inputs["features"], feature_schema.CORPUS_END), known, columns)
+    corpus = storage.join(ctx.inputs["features"], feature_schema.CORPUS_END)
+    found = compare(corpus, known, columns)
     if len(found.reused):
         write_plain(storage.join(ctx.out, ITEMS, "reused.parquet"), found.reused)
-    for number, start in enumerate(range(0, len(found.anew), feature_schema.CORPUS_FILE_ROWS)):
-        write_plain(
-            storage.join(ctx.out, ANEW, f"{number:05d}.parquet"),
-            found.anew.slice(start, feature_schema.CORPUS_FILE_ROWS),
-        )
+    size = feature_schema.CORPUS_FILE_ROWS
+    for number, start in enumerate(range(0, len(found.anew), size)):
+        place = storage.join(ctx.out, ANEW, f"{number:05d}.parquet")
+        write_plain(place, found.anew.slice(start, size))
     counts = {
         "new": found.new,
         "changed": found.changed,
@@ -136,12 +135,12 @@ def _check_corpus(parts: list[FilePart]) -> int:
             " corpus.days and the items snapshot."
         )
     counts = pc.value_counts(ids)
-    doubles = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
-    if doubles:
-        more = f" and {len(doubles) - _NAMED:,} more" if len(doubles) > _NAMED else ""
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if repeated:
+        more = f" and {len(repeated) - _NAMED:,} more" if len(repeated) > _NAMED else ""
         raise BadData(
             "An item is in the corpus once; found more than once:"
-            f" {', '.join(doubles[:_NAMED])}{more}. The items snapshot probably repeats rows:"
+            f" {', '.join(repeated[:_NAMED])}{more}. The items snapshot probably repeats rows:"
             " remove the duplicates and run the features stage again."
         )
     return len(ids)
@@ -152,8 +151,9 @@ def _column(uri: str, name: str) -> pa.Array:
         return file.read([name])[name].combine_chunks()
 
 
-def _summary(out: str, items: int) -> dict[str, Any]:
-    counts, dimension = {}, 0
+def _summary(out: str, items: int) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    dimension = 0
     for name in (ITEMS, QUERIES):
         counts[name] = 0
         for part in _parts(storage.join(out, name)):

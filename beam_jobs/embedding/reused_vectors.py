@@ -55,32 +55,37 @@ def compare(corpus: str, known: KnownVectors, columns: list[str]) -> Compared:
       known: what there is.
       columns: raw features that vectors depend on.
     """
-    now, vectors = _read(corpus, ["_item", *columns]), _read(known.vectors, ["_item", VECTOR])
+    now = _read(corpus, ["_item", *columns])
     before = _read(known.corpus, ["_item", *columns])
+    vectors = _read(known.vectors, ["_item", VECTOR])
     row = _rows(now, vectors)
-    same = (row >= 0) & _unchanged(now, before, columns)
-    there = _rows(vectors, now) >= 0
+    has_vector = row >= 0
+    is_reused = has_vector & _unchanged(now, before, columns)
+    is_there = _rows(vectors, now) >= 0
     return Compared(
-        anew=now.filter(pa.array(~same)),
-        reused=vectors.take(row[same]).combine_chunks(),
-        new=int((row < 0).sum()),
-        changed=int(((row >= 0) & ~same).sum()),
-        withdrawn=int((~there).sum()),
+        anew=now.filter(pa.array(~is_reused)),
+        reused=vectors.take(row[is_reused]).combine_chunks(),
+        new=int((~has_vector).sum()),
+        changed=int((has_vector & ~is_reused).sum()),
+        withdrawn=int((~is_there).sum()),
     )
 
 
 def _unchanged(now: pa.Table, before: pa.Table, columns: list[str]) -> np.ndarray:
     """Which rows of a corpus have the same raw features in an earlier one, [N] bool."""
     row = _rows(now, before)
+    # Features have come or gone since then: no known vector is of these.
     if set(before.column_names) != set(now.column_names):
         return np.zeros(len(row), bool)
     same = row >= 0
+    # Column by column, of the rows that were the same so far.
     for name in columns:
-        new, old = (
-            pl.Series(pl.from_arrow(t))
-            for t in (now[name].filter(same), before[name].take(row[same]))
-        )
-        same[same] = new.eq_missing(old).to_numpy() if new.dtype == old.dtype else False
+        new = pl.Series(pl.from_arrow(now[name].filter(same)))
+        old = pl.Series(pl.from_arrow(before[name].take(row[same])))
+        if new.dtype == old.dtype:
+            same[same] = new.eq_missing(old).to_numpy()
+        else:
+            same[same] = False
     return same
 
 

@@ -8,9 +8,11 @@ form):
     encode      raw query features -> {"vector": [B, D] float32}
     recommend   raw query features, k, exclude -> {"items": [B, K] string, "scores": [B, K] float32}
 
-    k        int32, one number, or one per row of which the largest counts; K is at most the number of items
+    k        int32, one number, or one per row of which the largest counts; K is at most the number
+             of items
     exclude  [B, L] or [1, L] string, ids that must not come back, padded with ""
-    items    best first; "" behind the end of a list that `exclude` leaves too short, its score `END`
+    items    best first; "" behind the end of a list that `exclude` leaves too short, its score
+             `END`
 """
 
 from pathlib import Path
@@ -24,7 +26,8 @@ from twinspire_core.contracts.model_bundle import SIGNATURE, VECTOR, Signatures
 
 FOLDER = "tensorflow_serving"
 NUMBER = "1"  # TensorFlow Serving loads the subfolder of the highest number
-ENCODE, RECOMMEND = "encode", "recommend"
+ENCODE = "encode"
+RECOMMEND = "recommend"
 END = -2.0
 """A score below every cosine."""
 
@@ -61,13 +64,13 @@ def write(folder: Path, query_tower: Signatures, ids: pa.Array, vectors: np.ndar
 
     raw = dict(served.encode.structured_input_signature[1])
     encode = tf.function(lambda **raw: {VECTOR: served.encode(**raw)[VECTOR]}, autograph=False)
-    asked = {
+    options = {
         "k": tf.TensorSpec(None, tf.int32, "k"),
         "exclude": tf.TensorSpec([None, None], tf.string, "exclude"),
     }
     signatures = {
         ENCODE: encode.get_concrete_function(**raw),
-        RECOMMEND: tf.function(recommend, autograph=False).get_concrete_function(**asked, **raw),
+        RECOMMEND: tf.function(recommend, autograph=False).get_concrete_function(**options, **raw),
     }
     tf.saved_model.save(served, str(folder / NUMBER), signatures)
     canonicalise(folder / NUMBER)

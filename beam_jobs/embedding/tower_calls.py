@@ -38,16 +38,18 @@ class ReadBatches(beam.PTransform):
 
     def __init__(self, parts: list[FilePart], columns: list[str], rows: int) -> None:
         super().__init__()
-        self._parts, self._columns, self._rows = parts, columns, rows
+        self._parts = parts
+        self._columns = columns
+        self._rows = rows
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """Wires the steps."""
+        read = beam.FlatMap(read_batches, self._columns, self._rows)
         return (
             begin
             | "Files" >> beam.Create(self._parts, reshuffle=False)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "Read"
-            >> beam.FlatMap(read_batches, self._columns, self._rows).with_output_types(Batch)
+            | "Read" >> read.with_output_types(Batch)
         )
 
 
@@ -55,10 +57,8 @@ def read_batches(part: FilePart, columns: list[str], rows: int) -> Iterator[Batc
     """The file's rows in order; columns that it lacks are left out."""
     with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
         known = [name for name in columns if name in file.schema_arrow.names]
-        tables = (
-            pa.Table.from_batches([batch]) for batch in file.iter_batches(rows, columns=known)
-        )
-        for number, table in enumerate(tables):
+        for number, batch in enumerate(file.iter_batches(rows, columns=known)):
+            table = pa.Table.from_batches([batch])
             yield Batch(f"part-{part.number:05d}-{number:05d}", compact(table))
 
 
@@ -66,16 +66,13 @@ def compact(table: pa.Table) -> pa.RecordBatch:
     """The rows in buffers of their own: a slice would take its whole parent along when it is
     sent.
     """
-    copy = (
-        table.take(np.arange(table.num_rows))
-        if table.get_total_buffer_size() > table.nbytes
-        else table
-    )
-    return (
-        copy.combine_chunks().to_batches()[0]
-        if copy.num_rows
-        else pa.RecordBatch.from_pylist([], table.schema)
-    )
+    if not table.num_rows:
+        return pa.RecordBatch.from_pylist([], table.schema)
+    # A slice holds the buffers of its parent, and its own rows are fewer bytes than these.
+    is_slice = table.get_total_buffer_size() > table.nbytes
+    if is_slice:
+        table = table.take(np.arange(table.num_rows))
+    return table.combine_chunks().to_batches()[0]
 
 
 _NAMED = 5
@@ -90,13 +87,16 @@ class Embed(beam.DoFn):
 
     def __init__(self, tower: str, out: str, key: str) -> None:
         super().__init__()
-        self._uri, self._out, self._key = tower, out, key
+        self._uri = tower
+        self._out = out
+        self._key = key
         self._shared = Shared()
         self._tower: Tower | None = None
 
     def tower(self) -> Tower:
-        """The process's tower; whoever holds it spares others in the process, workers included, to
-        load it.
+        """The process's tower.
+
+        While anybody holds it, nobody else in the process, workers included, has to load it.
         """
         tower: Tower = self._shared.acquire(lambda: load_tower(self._uri), tag=self._uri)
         return tower
@@ -115,6 +115,7 @@ class Embed(beam.DoFn):
 
 def write_plain(uri: str, table: pa.Table) -> None:
     """Writes a Parquet file of columns that hardly compress."""
+    # Vectors are noise to a compressor, and a dictionary of them would be the column over again.
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="none", use_dictionary=False)
     storage.write_bytes(uri, sink.getvalue())
@@ -127,6 +128,7 @@ def load_tower(uri: str) -> Tower:
         block_tensorflow_extras(),
         tempfile.TemporaryDirectory(prefix="twinspire-tower-") as scratch,
     ):
+        # Late: who only imports this module, to build a job, does without TensorFlow.
         import tensorflow as tf
 
         return Tower(tf.saved_model.load(str(storage.localize(uri, Path(scratch)))))
@@ -143,7 +145,8 @@ def with_vectors(ids: pa.Array, key: str, vectors: np.ndarray) -> pa.Table:
     Raises:
       BadData: a vector is not finite.
     """
-    broken = ids.filter(pa.array(~np.isfinite(vectors).all(1))).to_pylist()
+    is_finite = np.isfinite(vectors).all(1)
+    broken = ids.filter(pa.array(~is_finite)).to_pylist()
     if broken:
         more = f" and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
         raise BadData(

@@ -2,9 +2,8 @@
 split.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import apache_beam as beam
@@ -27,7 +26,9 @@ class SampleUsers(beam.PTransform):
 
     def __init__(self, since: int, most: int, rows: int) -> None:
         super().__init__()
-        self._since, self._most, self._rows = since, most, rows
+        self._since = since
+        self._most = most
+        self._rows = rows
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Wires the steps."""
@@ -46,7 +47,8 @@ class Sample(beam.CombineFn):
 
     def __init__(self, key: str, most: int) -> None:
         super().__init__()
-        self._key, self._most = key, most
+        self._key = key
+        self._most = most
 
     def create_accumulator(self) -> list[pa.RecordBatch]:
         """Nothing drawn yet."""
@@ -56,7 +58,7 @@ class Sample(beam.CombineFn):
         """Takes a batch."""
         return self._smallest([*drawn, rows])
 
-    def merge_accumulators(self, several: Any) -> list[pa.RecordBatch]:
+    def merge_accumulators(self, several: Iterable[list[pa.RecordBatch]]) -> list[pa.RecordBatch]:
         """Takes what others drew."""
         return self._smallest([batch for drawn in several for batch in drawn])
 
@@ -73,15 +75,15 @@ class Sample(beam.CombineFn):
             return batches
         rows = _joined(batches)
         hashes = user_hashing.sampling_hashes(pl.Series(rows[self._key]), "sample")
+        # The smallest hashes of parts hold those of the whole: samples of samples are the same.
         kept = np.sort(np.argpartition(hashes, self._most)[: self._most])
         return [compact(rows.take(kept))]
 
 
 def active(batch: Batch, since: int) -> pa.RecordBatch:
     """The batch's users whose last event lies at or after `since`, microseconds since 1970."""
-    return batch.rows.filter(
-        pc.greater_equal(batch.rows.column("_last_time").cast(pa.int64()), since)
-    )
+    last_time = batch.rows.column("_last_time").cast(pa.int64())
+    return batch.rows.filter(pc.greater_equal(last_time, since))
 
 
 def cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
@@ -89,9 +91,8 @@ def cut(rows: pa.RecordBatch | None, size: int) -> Iterator[Batch]:
     if rows is None:
         return
     for number, start in enumerate(range(0, rows.num_rows, size)):
-        yield Batch(
-            f"part-00000-{number:05d}", compact(pa.Table.from_batches([rows.slice(start, size)]))
-        )
+        part = pa.Table.from_batches([rows.slice(start, size)])
+        yield Batch(f"part-00000-{number:05d}", compact(part))
 
 
 def active_since(day: date, zone: ZoneInfo) -> int:
@@ -100,6 +101,5 @@ def active_since(day: date, zone: ZoneInfo) -> int:
 
 
 def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
-    return pa.concat_tables(
-        [pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive"
-    )
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    return pa.concat_tables(tables, promote_options="permissive")

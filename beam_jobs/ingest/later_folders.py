@@ -37,6 +37,7 @@ class Digest:
         """Adds events. Hashes are summed, so that their order does not matter, and a copy
         counts.
         """
+        # JSON, which is the same for the same values, whatever format and types the file had.
         for line in rows.write_ndjson().encode().splitlines():
             self._sum += int.from_bytes(hashlib.sha256(line).digest())
         self._sum %= 1 << _BITS
@@ -49,7 +50,9 @@ class Digest:
 
     def __str__(self) -> str:
         """The digest, empty without events."""
-        return f"{self._sum:0{_BITS // 4}x}" if self.events else ""
+        if not self.events:
+            return ""
+        return f"{self._sum:0{_BITS // 4}x}"
 
 
 class LateEvents(NamedTuple):
@@ -83,48 +86,53 @@ def look(
       day: whose.
       later: files of the days after it, if they have been listed.
     """
-    files, unreadable, own, every = (
-        dict[date, tuple[SourceFile, ...]](),
-        dict[date, str](),
-        Digest(),
-        Digest(),
-    )
-    for at, listed in (later_files(p, day) if later is None else later).items():
+    if later is None:
+        later = later_files(p, day)
+    files: dict[date, tuple[SourceFile, ...]] = {}
+    unreadable: dict[date, str] = {}
+    of_day = Digest()
+    of_all = Digest()
+    for folder_day, listed in later.items():
         try:
-            holding = [
-                (file, *found) for file in listed if (found := _look_into(p, file, day))[1].events
-            ]
+            found = [(file, *_look_into(p, file, day)) for file in listed]
         except BadData as e:
-            unreadable[at] = str(e)
+            unreadable[folder_day] = str(e)
             continue
-        for _, of_day, of_all in holding:
-            own.merge(of_day)
-            every.merge(of_all)
+        holding = []
+        for file, in_file_of_day, in_file_of_all in found:
+            if in_file_of_all.events:
+                of_day.merge(in_file_of_day)
+                of_all.merge(in_file_of_all)
+                holding.append(file)
         if holding:
-            files[at] = tuple(file for file, *_ in holding)
-    return LateEvents(files, own.events, str(own), str(every), unreadable)
+            files[folder_day] = tuple(holding)
+    return LateEvents(files, of_day.events, str(of_day), str(of_all), unreadable)
 
 
 def _look_into(p: Pipeline, file: SourceFile, day: date) -> tuple[Digest, Digest]:
     """The file's events of the day, and of all days up to it."""
     wanted = columns.events(p)
     time = [column for column in wanted if column.name == "_time"]
-    own, every, start = Digest(), Digest(), day_plan.start_of(day, p.zone)
+    start = day_plan.start_of(day, p.zone)
+    of_day = Digest()
+    of_all = Digest()
+    # Most files of later days hold none, which their column of times tells.
     if any(len(rows) for rows in _until(p, file, time, day)):
         for rows in _until(p, file, wanted, day):
-            own.add(rows.filter(pl.col("_time") >= start))
-            every.add(rows)
-    return own, every
+            of_day.add(rows.filter(pl.col("_time") >= start))
+            of_all.add(rows)
+    return of_day, of_all
 
 
 def _until(
     p: Pipeline, file: SourceFile, wanted: list[columns.Column], day: date
 ) -> Iterator[pl.DataFrame]:
     """The file's events up to the end of the day, with some of their columns."""
-    judge, end = RecordChecker(p, file, 0, wanted), day_plan.start_of(day_plan.after(day), p.zone)
+    checker = RecordChecker(p, file, 0, wanted)
+    end = day_plan.start_of(day_plan.after(day), p.zone)
     for part in record_blocks.parts(p.source.format, file):
         for block in record_blocks.read(p.source.format, file, part, wanted, p.beam.batch_rows):
             if not isinstance(block, Rejected):
-                good = judge.take(block).good
+                good = checker.take(block).good
                 yield good.filter(pl.col("_time") < end).drop(ORDER)
-    judge.close()
+    checker.close()

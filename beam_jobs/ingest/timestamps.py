@@ -46,34 +46,35 @@ def to_instants(times: pl.Series, unit: str, zone: ZoneInfo) -> pl.Series:
     if kind.is_numeric():
         return _epoch(times, unit)
     text = times.cast(pl.String)
-    numbers = text.str.contains(_NUMBER).fill_null(False)
-    if numbers.any():
-        exact = text.str.strip_chars().cast(pl.Int64, strict=False)
-        values = _epoch(exact, unit).fill_null(
-            _epoch(text.str.strip_chars().cast(pl.Float64, strict=False), unit)
-        )
-        return values if numbers.all() else values.zip_with(numbers, _iso(text, zone))
-    return _iso(text, zone)
+    is_number = text.str.contains(_NUMBER).fill_null(False)
+    if not is_number.any():
+        return _iso(text, zone)
+    # Whole numbers first: as decimals, microseconds would lose their last digits.
+    digits = text.str.strip_chars()
+    values = _epoch(digits.cast(pl.Int64, strict=False), unit)
+    values = values.fill_null(_epoch(digits.cast(pl.Float64, strict=False), unit))
+    if is_number.all():
+        return values
+    return values.zip_with(is_number, _iso(text, zone))
 
 
 def _epoch(numbers: pl.Series, unit: str) -> pl.Series:
+    """Numbers since 1970 as microseconds; null beyond the limit, where they would overflow."""
     factor = _MICROSECONDS[unit]
     value = pl.col("t")
     if numbers.dtype.is_integer():
-        instant = value.cast(pl.Int64, strict=False)
-        instant = (
-            pl.when(instant.is_between(-(_LIMIT // factor), _LIMIT // factor)).then(instant)
-            * factor
-        )
+        whole = value.cast(pl.Int64, strict=False)
+        in_range = whole.is_between(-(_LIMIT // factor), _LIMIT // factor)
+        instant = pl.when(in_range).then(whole) * factor
     else:
-        value = value.cast(pl.Float64) * factor
-        instant = (
-            pl.when(value.is_finite() & (value.abs() < _LIMIT)).then(value).round().cast(pl.Int64)
-        )
+        scaled = value.cast(pl.Float64) * factor
+        in_range = scaled.is_finite() & (scaled.abs() < _LIMIT)
+        instant = pl.when(in_range).then(scaled).round().cast(pl.Int64)
     return numbers.alias("t").to_frame().select(instant).to_series()
 
 
 def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
+    """ISO 8601 as instants; null where it is something else."""
     parts = text.alias("t").to_frame().select(pl.col("t").str.extract_groups(_ISO).struct.unnest())
     digits = (pl.col("fraction").fill_null("") + "000000").str.slice(0, 6)
     written = pl.concat_str(
@@ -87,7 +88,7 @@ def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
             digits,
         ]
     )
-    # Unfit parts (month 13, hour 24) give null.
+    # Unfit parts (month 13, hour 24) make it null.
     clock = written.str.to_datetime("%Y-%m-%d %H:%M:%S%.6f", time_unit="us", strict=False)
     minutes = pl.col("zh").cast(pl.Int64) * 60 + pl.col("zm").cast(pl.Int64).fill_null(0)
     offset = pl.when(pl.col("sign") == "-").then(-minutes).otherwise(minutes).fill_null(0)
@@ -98,11 +99,9 @@ def _iso(text: pl.Series, zone: ZoneInfo) -> pl.Series:
         offset=offset * 60_000_000,
     )
     instant = found["clock"].cast(pl.Int64) - found["offset"]
-    return (
-        instant.zip_with(found["zoned"], _local(found["clock"], zone))
-        if not found["zoned"].all()
-        else instant
-    )
+    if found["zoned"].all():
+        return instant
+    return instant.zip_with(found["zoned"], _local(found["clock"], zone))
 
 
 def _local(clock: pl.Series, zone: ZoneInfo) -> pl.Series:

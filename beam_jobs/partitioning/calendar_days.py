@@ -1,4 +1,6 @@
-"""Which row of the raw files belongs to which day: what a person asks for, and the calendar day of each time."""
+"""Which row of the raw files belongs to which day: what a person asks for, and the calendar day of
+each time.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,19 +57,19 @@ class Layout:
             raise UsageError(f"--time-unit is one of {', '.join(UNITS)}, found {self.time_unit!r}.")
         if self.time_zone not in available_timezones():
             near = get_close_matches(self.time_zone, available_timezones(), 1)
-            raise UsageError(
-                f"A time zone is an IANA name, found {self.time_zone!r}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-            )
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"A time zone is an IANA name, found {self.time_zone!r}.{hint}")
         if self.first and self.last and self.first > self.last:
             raise UsageError(f"--from is not after --to, found {self.first} and {self.last}.")
 
 
 UNITS = ("s", "ms", "us")
 _NUMBER = r"^\s*-?\d+(\.\d+)?\s*$"
-_OLDEST, _OLDEST_SECONDS = date(1990, 1, 1), 631_152_000
-# What a date can hold, zones aside
-_YEAR_1, _YEAR_9999 = -62_135_596_800_000_000, 253_402_214_400_000_000
+_OLDEST = date(1990, 1, 1)
+_OLDEST_SECONDS = 631_152_000
+# What a date can hold, zones aside, in microseconds
+_YEAR_1 = -62_135_596_800_000_000
+_YEAR_9999 = 253_402_214_400_000_000
 
 
 def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Series:
@@ -94,6 +96,7 @@ def calendar_days(times: pa.ChunkedArray, unit: str | None, zone: str) -> pl.Ser
     if unit is None:
         column = _without_numbers(column)
     instants = to_instants(column, unit or "s", ZoneInfo(zone))
+    # Python's dates end there, and a day becomes one.
     sane = instants.set(~instants.is_between(_YEAR_1, _YEAR_9999), None)
     return sane.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone).dt.date()
 
@@ -107,14 +110,21 @@ def _without_numbers(column: pl.Series) -> pl.Series:
         numbers = column.str.contains(_NUMBER).fill_null(False)
     else:
         return column
-    if numbers.any() and numbers.sum() == column.is_not_null().sum():
+    if not numbers.any():
+        return column
+    if numbers.sum() == column.is_not_null().sum():
         raise UsageError(f"A time that is a number needs its unit: --time-unit {_guess(column)}?")
-    return column.set(numbers, None) if numbers.any() else column
+    return column.set(numbers, None)
 
 
 def _guess(column: pl.Series) -> str:
+    """The unit in which numbers since 1970 are of our time: 1e11 seconds are the year 5138."""
     largest = column.cast(pl.Float64).abs().fill_null(0).to_numpy().max(initial=0)
-    return "s" if largest < 1e11 else "ms" if largest < 1e14 else "us"
+    if largest < 1e11:
+        return "s"
+    if largest < 1e14:
+        return "ms"
+    return "us"
 
 
 def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> str | None:
@@ -130,19 +140,19 @@ def unit_warning(times: pa.ChunkedArray, unit: str | None, days: pl.Series) -> s
     if unit is None or early.is_empty():
         return None
     column = pl.Series("time", times).cast(pl.String)
-    numbers = column.filter(
-        (days < _OLDEST).fill_null(False) & column.str.contains(_NUMBER).fill_null(False)
-    )
+    is_early = (days < _OLDEST).fill_null(False)
+    is_number = column.str.contains(_NUMBER).fill_null(False)
+    numbers = column.filter(is_early & is_number)
     if numbers.is_empty():
         return None
-    likely, recent = _guess(numbers), bool((numbers.cast(pl.Float64) > _OLDEST_SECONDS).any())
+    likely = _guess(numbers)
+    recent_in_seconds = bool((numbers.cast(pl.Float64) > _OLDEST_SECONDS).any())
+    if likely != unit and recent_in_seconds:
+        advice = f"It is probably in {likely}: --time-unit {likely}."
+    else:
+        advice = "Check the column and its unit."
     first = early.to_list()[early.arg_min() or 0]
     return (
         f"{len(numbers):,} rows fall on days before {_OLDEST}, the first on {first}, when their"
-        f" time is read in {unit}. "
-        + (
-            f"It is probably in {likely}: --time-unit {likely}."
-            if likely != unit and recent
-            else "Check the column and its unit."
-        )
+        f" time is read in {unit}. {advice}"
     )

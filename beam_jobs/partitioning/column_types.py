@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_jobs.ingest.columns import as_string
+from beam_jobs.ingest.column_values import as_string
 from twinspire_core.errors import BadData
 
 _INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
@@ -42,11 +42,8 @@ class TextNumbers:
 
     def types(self) -> dict[str, pa.DataType]:
         """Columns that are numbers."""
-        return {
-            name: kind
-            for name, kinds in self._types.items()
-            if (kind := _number_type(kinds)) is not None
-        }
+        types = {name: _number_type(kinds) for name, kinds in self._types.items()}
+        return {name: kind for name, kind in types.items() if kind is not None}
 
 
 def _kinds(values: pl.Series) -> set[str]:
@@ -67,6 +64,8 @@ def _kinds(values: pl.Series) -> set[str]:
 
 
 def _number_type(kinds: set[str]) -> pa.DataType | None:
+    """The type of a column with values of these kinds; None if it stays text."""
+    # No type holds long integers and decimals beside each other as they are.
     if not kinds or "text" in kinds or {"long", "decimal"} <= kinds:
         return None
     return pa.float64() if "decimal" in kinds else pa.int64()
@@ -95,9 +94,11 @@ def common_schema(schemas: list[pa.Schema], long: Collection[str] = ()) -> pa.Sc
       BadData: a column has types that do not fit one another.
     """
     fields: dict[str, pa.Field] = {}
-    for field in (field for schema in schemas for field in schema):
-        seen = fields.get(field.name)
-        fields[field.name] = _common(seen, field, field.name in long) if seen is not None else field
+    for schema in schemas:
+        for field in schema:
+            if field.name in fields:
+                field = _common(fields[field.name], field, field.name in long)
+            fields[field.name] = field
     return pa.schema([field.with_nullable(True) for field in fields.values()])
 
 
@@ -143,22 +144,20 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     if table.schema.equals(schema):
         return table
+    columns = []
     try:
-        columns = [
-            (
-                _cast(table[field.name], field.type)
-                if field.name in table.column_names
-                else pa.nulls(len(table), field.type)
-            )
-            for field in schema
-        ]
+        for field in schema:
+            if field.name in table.column_names:
+                columns.append(_cast(table[field.name], field.type))
+            else:
+                columns.append(pa.nulls(len(table), field.type))
     except pa.ArrowInvalid as e:
         raise BadData(f"A column has one type in all files, which its values must fit: {e}.") from e
     return pa.table(columns, schema=schema)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    # Arrow writes 1e+15 for 1000000000000000.0
+    # Arrow would write 1e+15 for 1000000000000000.0
     if pa.types.is_floating(_leaf(column.type)) and _is_text(_leaf(kind)):
         values = pl.DataFrame(pa.table({"v": column}))
         column = values.select(_as_text(pl.col("v"), values["v"].dtype)).to_arrow()["v"]

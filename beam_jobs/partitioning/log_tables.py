@@ -45,7 +45,8 @@ class Aside:
     """Records that belong to no day: written down, or an error at the end of reading."""
 
     def __init__(self, file: TextIO, keep_going: bool) -> None:
-        self._file, self._keep_going = file, keep_going
+        self._file = file
+        self._keep_going = keep_going
         self._shown: list[Malformed] = []
         self.count = 0
         self.lines = 0  # those that never became a row
@@ -53,6 +54,7 @@ class Aside:
     def take(self, record: Malformed, is_row: bool = False) -> None:
         """Counts a record, and keeps it for the file or the error."""
         self.count += 1
+        # Rows without a day are counted as rows where they are read.
         self.lines += not is_row
         if self._keep_going:
             self._file.write(json.dumps(asdict(record)) + "\n")
@@ -70,11 +72,8 @@ class Aside:
             places = "\n".join(
                 f"  - {r.file}, {r.place}: {r.reason}\n    {r.text[:160]}" for r in self._shown
             )
-            more = (
-                f"\n  and {self.count - len(self._shown)} more"
-                if self.count > len(self._shown)
-                else ""
-            )
+            left = self.count - len(self._shown)
+            more = f"\n  and {left} more" if left else ""
             raise BadData(
                 f"Every record needs a day, but {self.count} cannot be read or have no"
                 f" time:\n{places}{more}\nMend them, or set them aside with --rejected FILE."
@@ -139,6 +138,7 @@ def read(
             else:
                 progress(min(1.0, found.offset / size))
                 yield found.rows
+    # In this order: what a damaged gzip raises is an OSError too.
     except (*CONTENT_ERRORS, UnicodeDecodeError) as e:
         raise BadData(
             f"{path} cannot be read as {kind}: {str(e).splitlines()[0]}. It may be truncated (a"

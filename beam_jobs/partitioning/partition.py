@@ -3,7 +3,8 @@
     OUT/dt=2017-10-15/part-0.parquet      the rows of that day, in the order they came
     OUT/dt=2017-10-15/_SUCCESS            if a done marker is asked for: written after the rows
 
-Columns keep their types; one of a CSV becomes numbers where it holds nothing else, see column_types.py.
+Columns keep their types; one of a CSV becomes numbers where it holds nothing else
+(column_types.py).
 The whole input is read before the first folder is touched. A day's file appears whole or not at
 all, and is left alone when it holds the same bytes already, so that running twice changes nothing.
 """
@@ -32,6 +33,7 @@ from twinspire_core.errors import BadData, UsageError
 
 PART = "part-0.parquet"
 SPILL_BYTES = 256 << 20
+_LISTED_DAYS = 100
 
 Progress = Callable[[int, int], None]
 
@@ -94,21 +96,18 @@ def partition(
     """
     template = out if "{date}" in out else storage.join(out, "dt={date}")
     with ExitStack() as stack:
-        scratch = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="twinspire-partition-"))
-        )
+        folder = tempfile.TemporaryDirectory(prefix="twinspire-partition-")
+        scratch = Path(stack.enter_context(folder))
         files = _find(sources, scratch / "in", layout.format)
-        aside = Aside(
-            stack.enter_context((scratch / "rejected.jsonl").open("w")),
-            keep_going=rejected is not None,
-        )
+        written_aside = stack.enter_context((scratch / "rejected.jsonl").open("w"))
+        aside = Aside(written_aside, keep_going=rejected is not None)
         (scratch / "rows").mkdir()
-        # Only where all is CSV: text of other formats was meant as text.
+        # Numbers are looked for only where all is CSV: text of other formats was meant as text.
         all_csv = {format_of(file, layout.format) for file in files} == {"csv"}
-        spill = Spill(
-            scratch / "rows", spill_bytes, TextNumbers(tuple(layout.text)) if all_csv else None
-        )
+        numbers = TextNumbers(tuple(layout.text)) if all_csv else None
+        spill = Spill(scratch / "rows", spill_bytes, numbers)
         summary = _collect(files, layout, spill, aside, progress)
+        # It raises if a record is bad and nobody asked to set it aside: nothing is written then.
         aside.close()
         if rejected is not None and summary.rejected:
             storage.write_bytes(rejected, (scratch / "rejected.jsonl").read_bytes())
@@ -117,21 +116,19 @@ def partition(
 
 
 def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]:
+    """The files that the sources name, local ones and downloads."""
     files: list[Path] = []
     for number, source in enumerate(sources):
-        place = (
-            storage.localize(source, downloads / str(number))
-            if storage.is_remote(source)
-            else Path(source)
-        )
+        place = Path(source)
+        if storage.is_remote(source):
+            place = storage.localize(source, downloads / str(number))
         if place.is_dir():
-            found = sorted(
-                p for p in place.rglob("*") if p.is_file() and not p.name.startswith((".", "_"))
-            )
+            below = (path for path in place.rglob("*") if path.is_file())
+            found = sorted(path for path in below if not path.name.startswith((".", "_")))
+        elif place.exists():
+            found = [place]
         else:
-            found = (
-                [place] if place.exists() else sorted(Path(p) for p in glob(source, recursive=True))
-            )
+            found = sorted(Path(path) for path in glob(source, recursive=True))
         if not found:
             raise UsageError(
                 f"No file found at {source}. Give files, folders or patterns that are there."
@@ -145,19 +142,25 @@ def _find(sources: Sequence[str], downloads: Path, format: Format) -> list[Path]
 def _collect(
     files: list[Path], layout: Layout, spill: Spill, aside: Aside, progress: Progress
 ) -> Summary:
-    summary, done, total = Summary(), 0, sum(path.stat().st_size for path in files)
+    """Reads all files, and hands each row to the spill with its day."""
+    summary = Summary()
+    total = sum(path.stat().st_size for path in files)
+    first = layout.first or date.min
+    last = layout.last or date.max
+    done = 0
     for path in files:
-        row, size = 0, path.stat().st_size
+        row = 0
+        size = path.stat().st_size
 
-        def tell(share: float, done: int = done, size: int = size) -> None:
+        def show(share: float, done: int = done, size: int = size) -> None:
             progress(done + int(share * size), total)
 
-        for raw in read(path, aside.take, layout.format, layout.csv, tell):
+        for raw in read(path, aside.take, layout.format, layout.csv, show):
             table = _rename(raw, layout, path)
             days = _days(table, layout, path, row, aside)
             if layout.time and not summary.warning:
                 summary.warning = unit_warning(table[layout.time], layout.time_unit, days)
-            inside = (days >= (layout.first or date.min)) & (days <= (layout.last or date.max))
+            inside = (days >= first) & (days <= last)
             summary.outside += int((~inside).sum())  # a null is neither inside nor outside
             spill.add(table, days, inside.fill_null(False))
             row += len(table)
@@ -169,38 +172,38 @@ def _collect(
 
 
 def _rename(table: pa.Table, layout: Layout, path: Path) -> pa.Table:
-    for name in [
-        *layout.rename,
-        *([layout.time] if layout.time and layout.time not in layout.rename.values() else []),
-    ]:
+    """The table with the names that its columns are to have."""
+    required = list(layout.rename)
+    if layout.time and layout.time not in layout.rename.values():
+        required.append(layout.time)
+    for name in required:
         _require(name, table, path)
     names = [layout.rename.get(name, name) for name in table.column_names]
-    doubles = sorted(name for name, times in Counter(names).items() if times > 1)
-    if doubles:
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
+    if repeated:
         raise UsageError(
-            f"Column names are unique, but {path} would have {doubles[0]!r} twice. Check --rename"
+            f"Column names are unique, but {path} would have {repeated[0]!r} twice. Check --rename"
             " and the file."
         )
     return table.rename_columns(names)
 
 
 def _require(name: str, table: pa.Table, path: Path) -> None:
-    if name in table.column_names:
+    names = table.column_names
+    if name in names:
         return
-    near = get_close_matches(name, table.column_names, 1, cutoff=0.5)
-    cut = next(
-        (c for c in "\t;|," if len(table.column_names) == 1 and c in table.column_names[0]), None
-    )
-    if cut:
-        written = "$'\\t'" if cut == "\t" else f"'{cut}'"
+    delimiter = next((c for c in "\t;|," if c in names[0]), None) if len(names) == 1 else None
+    if delimiter:
+        written = "$'\\t'" if delimiter == "\t" else f"'{delimiter}'"
         raise BadData(
-            f"{path} has no column {name!r}, but a single one, {table.column_names[0]!r}: it is"
+            f"{path} has no column {name!r}, but a single one, {names[0]!r}: it is"
             f" probably cut at another character. Say it with --delimiter {written}."
         )
+    near = get_close_matches(name, names, 1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
     raise BadData(
-        f"{path} has no column {name!r}; it has {', '.join(table.column_names)}. "
-        + (f"Did you mean {near[0]!r}? " if near else "")
-        + "Name another column, or leave the file out."
+        f"{path} has no column {name!r}; it has {', '.join(names)}. {hint}"
+        "Name another column, or leave the file out."
     )
 
 
@@ -215,9 +218,10 @@ def _days(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -
         raise UsageError(f"{path}, column {layout.time!r}: {e}") from e
     for bad in days.is_null().arg_true():
         value = table[layout.time][bad].as_py()
-        reason = (
-            f"{layout.time} is null" if value is None else f"{layout.time} = {value!r} is no time"
-        )
+        if value is None:
+            reason = f"{layout.time} is null"
+        else:
+            reason = f"{layout.time} = {value!r} is no time"
         record = json.dumps(table.slice(bad, 1).to_pylist()[0], default=str)
         aside.take(Malformed(str(path), f"row {row + bad + 1}", reason, record), is_row=True)
     return days
@@ -226,25 +230,31 @@ def _days(table: pa.Table, layout: Layout, path: Path, row: int, aside: Aside) -
 def _publish(
     spill: Spill, staging: Path, template: str, marker: str | None, summary: Summary
 ) -> None:
+    """Writes the days' files, those that are not there yet with the same bytes."""
     days = spill.days()
     for day in days:
-        home, folder = template.replace("{date}", str(day)), staging / str(day)
+        home = template.replace("{date}", str(day))
+        folder = staging / str(day)
         folder.mkdir(parents=True)
         spill.write(day, folder / PART)
         target = storage.join(home, PART)
-        there = storage.exists(target)
-        if there and storage.file_digest(target) == storage.file_digest(str(folder / PART)):
+        if not storage.exists(target):
+            storage.upload_tree(folder, home)
+            summary.written += 1
+        elif storage.file_digest(target) == storage.file_digest(str(folder / PART)):
             summary.unchanged += 1
         else:
             storage.upload_tree(folder, home)
-            summary.replaced += there
-            summary.written += not there
+            summary.replaced += 1
         (folder / PART).unlink()
+        # After the rows: with the marker a day is complete.
         if marker and not storage.exists(storage.join(home, marker)):
             storage.write_bytes(storage.join(home, marker), b"")
     summary.days = len(days)
     if days:
-        summary.first, summary.last = days[0], days[-1]
+        summary.first = days[0]
+        summary.last = days[-1]
         known = set(days)
         span = (days[0] + timedelta(n) for n in range((days[-1] - days[0]).days))
-        summary.missing = list(islice((day for day in span if day not in known), 100))
+        missing = (day for day in span if day not in known)
+        summary.missing = list(islice(missing, _LISTED_DAYS))

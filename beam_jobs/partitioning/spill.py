@@ -20,7 +20,9 @@ class Spill:
     """Collects tables by day and gives each day's rows back in the order they came."""
 
     def __init__(self, folder: Path, max_bytes: int, numbers: TextNumbers | None = None) -> None:
-        self._folder, self._max_bytes, self._numbers = folder, max_bytes, numbers
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._numbers = numbers
         self._memory: dict[date, list[pa.Table]] = defaultdict(list)
         self._bytes = 0
         self._files: dict[date, list[Path]] = defaultdict(list)
@@ -38,6 +40,8 @@ class Spill:
         if self._numbers:
             self._numbers.see(table)
         self._long |= long_integers(table)
+        # One column of one file may have another type in each block of JSON Lines, so schemas are
+        # collected from all tables and joined at the end.
         if not any(table.schema.equals(known) for known in self._schemas):
             self._schemas.append(table.schema)
         for day, rows in _split(table, days, keep):
@@ -48,11 +52,11 @@ class Spill:
 
     def _flush(self) -> None:
         for day, tables in self._memory.items():
+            # A file holds tables of one schema; its number keeps the order in which rows came.
             for schema, run in _runs(tables):
                 path = self._folder / f"{day}-{len(self._files[day]):06d}.arrow"
-                with pa.ipc.new_file(
-                    path, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
-                ) as file:
+                compressed = pa.ipc.IpcWriteOptions(compression="lz4")
+                with pa.ipc.new_file(path, schema, options=compressed) as file:
                     file.write_table(pa.concat_tables(run).combine_chunks())
                 self._files[day].append(path)
         self._memory.clear()
@@ -74,15 +78,13 @@ class Spill:
 
         Returns: rows written.
         """
-        types = self._numbers.types() if self._numbers else {}
-        schema = pa.schema(
-            [
-                f.with_type(types.get(f.name, f.type))
-                for f in common_schema(self._schemas, self._long)
-            ]
-        )
+        number_types = self._numbers.types() if self._numbers else {}
+        common = common_schema(self._schemas, self._long)
+        fields = [field.with_type(number_types.get(field.name, field.type)) for field in common]
+        schema = pa.schema(fields)
         rows = 0
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            # Evenly cut: row groups, and so the bytes, do not depend on where blocks ended.
             for table in _even(conform(table, schema) for table in self._tables(day)):
                 writer.write_table(table, ROW_GROUP)
                 rows += len(table)
@@ -94,11 +96,15 @@ def _split(table: pa.Table, days: pl.Series, keep: pl.Series) -> Iterator[tuple[
     nothing else.
     """
     if not keep.all():
-        table, days = table.filter(pa.array(keep)), days.filter(keep)
+        table = table.filter(pa.array(keep))
+        days = days.filter(keep)
     order = np.argsort(days.to_physical().to_numpy(), kind="stable")
-    if not (np.diff(order) == 1).all():
-        table, days = table.take(order), days.gather(order)
-    starts = np.flatnonzero(np.diff(days.to_physical().to_numpy(), prepend=-(1 << 40)))
+    is_sorted = bool((np.diff(order) == 1).all())
+    if not is_sorted:
+        table = table.take(order)
+        days = days.gather(order)
+    before_all_days = -(1 << 40)
+    starts = np.flatnonzero(np.diff(days.to_physical().to_numpy(), prepend=before_all_days))
     for start, end in pairwise([*starts, len(days)]):
         yield days[int(start)], table.slice(start, end - start)
 
@@ -125,6 +131,7 @@ def _even(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         while size >= ROW_GROUP:
             whole = pa.concat_tables(kept)
             yield whole.slice(0, ROW_GROUP).combine_chunks()
-            kept, size = [whole.slice(ROW_GROUP)], size - ROW_GROUP
+            kept = [whole.slice(ROW_GROUP)]
+            size -= ROW_GROUP
     if size:
         yield pa.concat_tables(kept).combine_chunks()

@@ -3,15 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from beam_jobs.partitioning.log_tables import format_of, read
-from beam_jobs.scaffold import column_guess
+from beam_jobs.scaffold import feature_draft
 from twinspire_core.errors import UsageError
 
 _NAMES = {
@@ -57,16 +55,10 @@ def draft(
     """
     log = _sample(events, "events", home)
     keys = {role: _pick(log.rows, role, events) for role in ("user", "item", "time")}
-    event = next(
-        (
-            c
-            for c in log.rows.columns
-            if re.search(_NAMES["event"], c, re.I) and column_guess.is_category(log.rows[c])
-        ),
-        None,
-    )
+    event = _event_column(log.rows)
     given = {"items": items, "users": users}
-    tables = {kind: _sample(path, kind, home) for kind, path in given.items() if path}
+    paths = {kind: path for kind, path in given.items() if path}
+    tables = {kind: _sample(path, kind, home) for kind, path in paths.items()}
     lines = [
         "[pipeline]",
         f'name = "{name}"',
@@ -77,23 +69,23 @@ def draft(
     ]
     lines += [f'{kind} = "{table.where}"' for kind, table in tables.items()]
     lines += ["", "[columns]", *(f'{role} = "{column}"' for role, column in keys.items())]
-    lines += (
-        [f'time_unit = "{_unit(log.rows[keys["time"]])}"']
-        if log.rows[keys["time"]].dtype.is_integer()
-        else []
-    )
-    lines += _event_lines(log.rows, event) if event else []
+    times = log.rows[keys["time"]]
+    if times.dtype.is_integer():
+        lines.append(f'time_unit = "{_unit(times)}"')
+    if event:
+        lines += _event_lines(log.rows, event)
     lines += _rewards(log.rows, set(keys.values()))
-    own = {}
+    own_keys = {}
     for kind, table in tables.items():
         role = kind.removesuffix("s")
-        own[kind] = (
-            keys[role]
-            if keys[role] in table.rows.columns
-            else _pick(table.rows, role, given[kind] or events)
-        )
-        lines += [f'{kind}_key = "{own[kind]}"'] if own[kind] != keys[role] else []
-    lines += _display(tables["items"]) if "items" in tables else []
+        own_keys[kind] = keys[role]
+        if keys[role] not in table.rows.columns:
+            own_keys[kind] = _pick(table.rows, role, paths[kind])
+        if own_keys[kind] != keys[role]:
+            lines.append(f'{kind}_key = "{own_keys[kind]}"')
+    if "items" in tables:
+        lines += _display(tables["items"])
+    samples = {kind: table.rows for kind, table in tables.items()}
     lines += [
         "",
         (
@@ -101,17 +93,26 @@ def draft(
             " whose value is known"
         ),
         "# before the click may be features: not what the user did, gave or paid then.",
-        *_features(log.rows, {*keys.values(), event}, tables, own),
+        *feature_draft.feature_lines(log.rows, {*keys.values(), event}, samples, own_keys),
     ]
     return "\n".join(lines) + "\n"
 
 
+def _event_column(rows: pl.DataFrame) -> str | None:
+    """The column that looks like the events' type, if there is one."""
+    for column in rows.columns:
+        named = re.search(_NAMES["event"], column, re.I)
+        if named and feature_draft.is_category(rows[column]):
+            return column
+    return None
+
+
 def _sample(path: Path, kind: str, home: Path | None) -> Table:
-    file = (
-        next((f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._"), None)
-        if path.is_dir()
-        else path
-    )
+    """The first rows of the first file."""
+    file: Path | None = path
+    if path.is_dir():
+        files = (f for f in sorted(path.rglob("*")) if f.is_file() and f.name[0] not in "._")
+        file = next(files, None)
     if file is None or not file.exists():
         raise UsageError(
             f"A sample of {kind} is a file or a folder with files; found nothing at {path}."
@@ -125,24 +126,28 @@ def _sample(path: Path, kind: str, home: Path | None) -> Table:
             " of these. Lay the file out first, then draft from the folder: twinspire partition"
             f" {file} --format csv --out 'logs/{kind}/dt={{date}}/' {day}"
         ) from e
-    where, found = re.subn(r"\d{4}-\d\d-\d\d", "{date}", _place(file.resolve().parent, home) + "/")
-    return Table(
-        where if found else f"{kind}/dt={{date}}/",
-        pl.DataFrame(next(read(file, lambda malformed: None)).slice(0, _SAMPLE_ROWS)),
-    )
+    folder = _place(file.resolve().parent, home) + "/"
+    where, dates = re.subn(r"\d{4}-\d\d-\d\d", "{date}", folder)
+    if not dates:
+        where = f"{kind}/dt={{date}}/"
+    first_table = next(read(file, lambda malformed: None))
+    return Table(where, pl.DataFrame(first_table.slice(0, _SAMPLE_ROWS)))
 
 
 def _place(folder: Path, home: Path | None) -> str:
-    shared = home and os.path.commonpath([folder, home.resolve()])
-    return os.path.relpath(folder, home.resolve()) if home and shared != os.sep else str(folder)
+    """A folder as the pipeline file names it: relative to its home, if they share anything."""
+    if home is None or os.path.commonpath([folder, home.resolve()]) == os.sep:
+        return str(folder)
+    return os.path.relpath(folder, home.resolve())
 
 
 def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
+    """The column that looks most like the user, the item or the time."""
     named = [c for c in rows.columns if re.search(_NAMES[role], c, re.I)]
     if role == "time":
-        named = [c for c in named if not rows[c].dtype.is_float()] or [
-            c for c in rows.columns if rows[c].dtype.is_temporal()
-        ]
+        named = [c for c in named if not rows[c].dtype.is_float()]
+        if not named:
+            named = [c for c in rows.columns if rows[c].dtype.is_temporal()]
         named.sort(key=lambda c: (not rows[c].dtype.is_temporal(), "start" in c))
     else:
         named.sort(key=lambda c: (not re.search(r"id$|key$", c, re.I), "session" in c, len(c)))
@@ -155,7 +160,11 @@ def _pick(rows: pl.DataFrame, role: str, path: Path) -> str:
 
 def _unit(times: pl.Series) -> str:
     largest = times.drop_nulls().to_numpy().max(initial=0)
-    return "us" if largest > 10**14 else "ms" if largest > 10**11 else "s"
+    if largest > 10**14:
+        return "us"
+    if largest > 10**11:
+        return "ms"
+    return "s"
 
 
 def _event_lines(rows: pl.DataFrame, event: str) -> list[str]:
@@ -174,7 +183,7 @@ def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
     found = [
         c
         for c in rows.columns
-        if c not in used and column_guess.is_outcome(c) and rows[c].dtype.is_numeric()
+        if c not in used and feature_draft.is_outcome(c) and rows[c].dtype.is_numeric()
     ]
     uses = {
         "reward": "weighs events by this number of 0 or more; without it all count 1",
@@ -184,73 +193,9 @@ def _rewards(rows: pl.DataFrame, used: set[str]) -> list[str]:
 
 
 def _display(items: Table) -> list[str]:
-    shown = [c for c in items.rows.columns if column_guess.is_shown(c)]
+    shown = [c for c in items.rows.columns if feature_draft.is_shown(c)]
     return [
         "",
         "[corpus]",
         f"display = {json.dumps(shown)}  # columns shown to people; the first is the name",
     ]
-
-
-def _features(
-    rows: pl.DataFrame, used: set[str | None], tables: dict[str, Table], own: dict[str, str]
-) -> list[str]:
-    blocks: dict[str, dict[str, object]] = {
-        "user": {"tower": "query", "kind": "id"},
-        "history": {"kind": "history", "length": 20},
-        "when": {"kind": "time"},
-        "item": {"tower": "item", "kind": "id"},
-        "clicks_1d": {"kind": "count", "days": 1},
-        "clicks_7d": {"kind": "count", "days": 7},
-        "item_age": {"kind": "age"},
-    }
-    lines = [line for name, keys in blocks.items() for line in _feature(name, **keys)]
-    taken = set(blocks)
-    found = [("events", *column) for column in _context(rows, used)]
-    found += [
-        (k, *column) for k, table in tables.items() for column in _snapshot(table.rows, own[k])
-    ]
-    for table, column, kind, reason in found:
-        side = {"tower": "item"} if table == "items" else {"tower": "query"}
-        side |= {"from": "users"} if table == "users" else {}
-        name = column_guess.snake(column)
-        name = f"{table}_{name}" if name in taken else name
-        block = _feature(name, **side, column=column, **kind)
-        taken.add(name)
-        lines += (
-            ["", f"# Left out: {reason}.", *(f"# {line}" for line in block[1:])]
-            if reason
-            else block
-        )
-    return lines
-
-
-def _context(
-    rows: pl.DataFrame, used: set[str | None]
-) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Columns of the events: name, keys of a feature, and why it is left out, if it is."""
-    for column in (c for c in rows.columns if c not in used):
-        found = column_guess.kind(column, rows[column])
-        keys, reason = (found, "") if isinstance(found, dict) else ({"kind": "category"}, found)
-        if column_guess.is_outcome(column):
-            reason = "looks like an outcome of the event, not known before it"
-        elif not reason and keys["kind"] != "category":
-            reason = f"of kind {keys['kind']}; make sure that it is known before the click"
-        yield column, keys, reason
-
-
-def _snapshot(rows: pl.DataFrame, key: str) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """The same of items or users."""
-    for column in (c for c in rows.columns if c != key):
-        found = column_guess.kind(column, rows[column])
-        keys, reason = (found, "") if isinstance(found, dict) else ({"kind": "category"}, found)
-        yield (
-            column,
-            keys,
-            "looks like an id" if not reason and re.search(r"id$", column, re.I) else reason,
-        )
-
-
-def _feature(name: str, **keys: object) -> list[str]:
-    values = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-    return ["", f"[features.{name}]", *values]

@@ -5,6 +5,7 @@ file says?
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -15,6 +16,8 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
 
 _ROWS = 50_000
+_LISTED_DAYS = 4
+_MOST_NULL_KEYS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,90 +49,110 @@ def validate(pipeline: Pipeline, day: date, scratch: Path) -> list[Finding]:
       BadData: a declared table has no files.
     """
     findings: list[Finding] = []
-    for table, template in (
-        ("events", pipeline.source.events),
-        ("items", pipeline.source.items),
-        ("users", pipeline.source.users),
-    ):
+    templates = {
+        "events": pipeline.source.events,
+        "items": pipeline.source.items,
+        "users": pipeline.source.users,
+    }
+    for table, template in templates.items():
         if template is None:
             continue
         rows = _first_rows(pipeline, table, template, day, scratch)
-        cut = {
-            f"features.{n} (categories)": f.separator
-            for n, f in pipeline.of_kind(CategoriesFeature).items()
-        }
-        found = [
-            _look(rows, table, column, use, cut.get(use)) for use, column in _uses(pipeline, table)
-        ]
-        findings += [
-            _in_range(pipeline, rows, one) if one.use == "label" and one.ok else one
-            for one in found
-        ]
+        for use in _uses(pipeline, table):
+            finding = _look(rows, table, use)
+            if use.role == "label" and finding.ok:
+                finding = _in_range(pipeline, rows, finding)
+            findings.append(finding)
     return findings
 
 
-def _uses(pipeline: Pipeline, table: str) -> list[tuple[str, str]]:
+class _Use(NamedTuple):
+    """What the pipeline file uses a column for.
+
+    Attributes:
+      words: for people.
+      column: its name.
+      role: `user`, `item`, `time`, `reward`, …; of a feature, its kind.
+      separator: that cuts its strings into categories.
+    """
+
+    words: str
+    column: str
+    role: str
+    separator: str | None = None
+
+
+def _uses(pipeline: Pipeline, table: str) -> list[_Use]:
+    """All columns of a table that the pipeline file names."""
     columns = pipeline.columns
-    keys = {
-        "events": {"user": columns.user, "item": columns.item, "time": columns.time},
+    keys: dict[str, dict[str, str | None]] = {
+        "events": {
+            "user": columns.user,
+            "item": columns.item,
+            "time": columns.time,
+            "reward": columns.reward,
+            "label": columns.label,
+            "event": columns.event,
+        },
         "items": {"item": columns.items_key or columns.item},
         "users": {"user": columns.users_key or columns.user},
-    }[table]
-    if table == "events":
-        optional = {"reward": columns.reward, "label": columns.label, "event": columns.event}
-        keys |= {k: v for k, v in optional.items() if v}
-    uses = [*keys.items()]
+    }
+    uses = [_Use(role, column, role) for role, column in keys[table].items() if column]
     for name, column in pipeline.columns_of(table).items():
-        uses.append((f"features.{name} ({pipeline.features[name].kind})", column))
+        feature = pipeline.features[name]
+        separator = feature.separator if isinstance(feature, CategoriesFeature) else None
+        words = f"features.{name} ({feature.kind})"
+        uses.append(_Use(words, column, feature.kind, separator))
     if table == "items":
-        uses += [
-            (f"features.{n} (age)", f.column)
-            for n, f in pipeline.of_kind(AgeFeature).items()
-            if f.column
-        ]
-        shown = [
-            ("corpus.display", pipeline.corpus.display),
-            ("corpus.attributes", pipeline.corpus.attributes),
-        ]
-        uses += [
-            (use, column)
-            for use, names in [*shown, ("corpus.filter", pipeline.corpus.filter)]
-            for column in names
-        ]
+        for name, age in pipeline.of_kind(AgeFeature).items():
+            if age.column:
+                uses.append(_Use(f"features.{name} (age)", age.column, "age"))
+        corpus = pipeline.corpus
+        shown = {
+            "display": corpus.display,
+            "attributes": corpus.attributes,
+            "filter": corpus.filter,
+        }
+        for key, names in shown.items():
+            uses += [_Use(f"corpus.{key}", column, f"corpus.{key}") for column in names]
     return uses
 
 
-def _look(
-    rows: pl.DataFrame, table: str, column: str, use: str, separator: str | None = None
-) -> Finding:
-    if column not in rows.columns:
-        return Finding(
-            table, column, use, False, f"no such column; there are: {', '.join(rows.columns)}"
-        )
-    values = rows[column]
-    nulls, kind = values.null_count() / max(1, len(values)), values.dtype
-    distinct = values.n_unique() if not kind.is_nested() else "?"
+def _look(rows: pl.DataFrame, table: str, use: _Use) -> Finding:
+    """Whether a column is there, and can be what it is used for."""
+
+    def finding(ok: bool, found: str) -> Finding:
+        return Finding(table, use.column, use.words, ok, found)
+
+    if use.column not in rows.columns:
+        return finding(False, f"no such column; there are: {', '.join(rows.columns)}")
+    values = rows[use.column]
+    kind = values.dtype
+    nulls = values.null_count() / max(1, len(values))
+    distinct = "?" if kind.is_nested() else values.n_unique()
     words = f"{kind}, {distinct} values in {len(values)} rows, {nulls:.0%} missing"
-    if use.endswith("(categories)") and kind == pl.String and not separator:
-        return Finding(
-            table,
-            column,
-            use,
-            False,
-            f"{words}; categories in a string need the feature's separator, or a list column",
-        )
-    wanted = {
-        "number": kind.is_numeric(),
-        "vector": kind.is_nested(),
-        "reward": kind.is_numeric(),
-        "label": _is_number(kind),
-    }
-    role = use.rsplit("(", 1)[-1].rstrip(")")
-    key = use in ("user", "item", "time")
-    ok = wanted.get(role, True) and not (
-        key and (kind.is_nested() or kind.is_float() or nulls > 0.5)
-    )
-    return Finding(table, column, use, ok, words if ok else f"{words}; cannot be used as {role}")
+    if use.role == "categories" and kind == pl.String and not use.separator:
+        hint = "categories in a string need the feature's separator, or a list column"
+        return finding(False, f"{words}; {hint}")
+    if not _can_be(use.role, kind, nulls):
+        return finding(False, f"{words}; cannot be used as {use.role}")
+    return finding(True, words)
+
+
+def _can_be(role: str, kind: pl.DataType, nulls: float) -> bool:
+    """Whether a column of a type, of which a share is null, can have a role."""
+    match role:
+        # A key that is a decimal was an integer with nulls in pandas: 7 would be the user "7.0".
+        case "user" | "item" | "time":
+            return not (kind.is_nested() or kind.is_float() or nulls > _MOST_NULL_KEYS)
+        case "number" | "reward":
+            return kind.is_numeric()
+        case "vector":
+            return kind.is_nested()
+        case "label":
+            return _is_number(kind)
+        case _:
+            return True
 
 
 def _is_number(kind: pl.DataType) -> bool:
@@ -138,10 +161,8 @@ def _is_number(kind: pl.DataType) -> bool:
 
 def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: Finding) -> Finding:
     """The finding again, with what the loss of `train.auxiliary` thinks of the labels."""
-    auxiliary, values = (
-        pipeline.train.auxiliary,
-        rows[label.column].cast(pl.Float64).drop_nans().drop_nulls(),
-    )
+    auxiliary = pipeline.train.auxiliary
+    values = rows[label.column].cast(pl.Float64).drop_nans().drop_nulls()
     wrong = values.filter((values < 0) | (values > 1))
     if not auxiliary.weight or auxiliary.loss != "logistic" or wrong.is_empty():
         return label
@@ -155,19 +176,25 @@ def _in_range(pipeline: Pipeline, rows: pl.DataFrame, label: Finding) -> Finding
 def _first_rows(
     pipeline: Pipeline, table: str, template: str, day: date, scratch: Path
 ) -> pl.DataFrame:
+    """Rows of the day's events, or of the newest snapshot that the day knows."""
     head, _, _ = template.partition("{date}")
     folder, _, prefix = head.rpartition("/")
-    days = [n.removeprefix(prefix) for n in storage.list_names(folder) if n.startswith(prefix)]
-    earlier = sorted(d for d in days if d <= str(day)) if table != "events" else [str(day)]
-    files = storage.list_files(template.replace("{date}", earlier[-1])) if earlier else []
+    names = storage.list_names(folder)
+    days = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    # Events are of the day itself; a snapshot is the newest one that the day can have used.
+    chosen: str | None = str(day)
+    if table != "events":
+        chosen = max((found for found in days if found <= str(day)), default=None)
+    files = storage.list_files(template.replace("{date}", chosen)) if chosen else []
     files = [file for file in files if not file.path.startswith(("_", "."))]
     if not files:
+        listed = ", ".join(days) or "none"
+        if len(days) > _LISTED_DAYS:
+            listed = ", ".join([*days[:2], "…", *days[-2:]])
         raise BadData(
-            f"source.{table} has no files for {day} at {template}; days there:"
-            f" {', '.join([*days[:2], '…', *days[-2:]]) if len(days) > 4 else ', '.join(days) or 'none'}."
+            f"source.{table} has no files for {day} at {template}; days there: {listed}."
             " Lay the raw files out with `twinspire partition`, or choose another --date."
         )
     file = storage.localize(files[0].uri, scratch)
-    return pl.DataFrame(
-        next(read(file, lambda malformed: None, pipeline.source.format)).slice(0, _ROWS)
-    )
+    first_table = next(read(file, lambda malformed: None, pipeline.source.format))
+    return pl.DataFrame(first_table.slice(0, _ROWS))

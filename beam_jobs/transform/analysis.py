@@ -9,30 +9,24 @@ reads (preprocessing.py).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.pvalue import PCollection
 
 from beam_jobs.beam.batches import BatchCoder
+from beam_jobs.transform import vocabulary
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import (
-    IdFeature,
     ScaledFeature,
-    VocabularyFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
 
 SUMMARY = "summary.arrow"
 """Where the summary row waits, below the stage's output, for the graph to be made."""
-COMPACT_ROWS = 1 << 20
-"""Rows of partial counts that are kept side by side before they are added up."""
-
-_COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
 _DIGITS = 9
 _NOISE = 1e-7  # what float32 does not tell apart is no spread
 
@@ -54,15 +48,6 @@ class Summary(NamedTuple):
     moments: dict[str, Moments]
 
 
-def vocabulary_features(p: Pipeline) -> dict[str, VocabularyFeature]:
-    """Features that keep a vocabulary, which is named like the feature."""
-    return {
-        name: f
-        for name, f in p.features.items()
-        if isinstance(f, VocabularyFeature) and f.keeps_vocabulary
-    }
-
-
 def scaled_features(p: Pipeline) -> dict[str, bool]:
     """Features that are scaled; whether their logarithm is."""
     return {name: f.log for name, f in p.features.items() if isinstance(f, ScaledFeature)}
@@ -81,7 +66,7 @@ def moments_column(name: str) -> str:
 def summary_fields(p: Pipeline) -> list[pa.Field]:
     """Columns of the summary row."""
     vocabularies = [
-        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in vocabulary_features(p)
+        pa.field(vocabulary_column(name), pa.list_(pa.string())) for name in vocabulary.features(p)
     ]
     return vocabularies + [
         pa.field(moments_column(name), pa.list_(pa.float64(), 2)) for name in scaled_features(p)
@@ -98,10 +83,8 @@ class WriteSummary(beam.PTransform):
 
     def expand(self, rows: PCollection) -> PCollection:
         """Adds up and writes."""
-        row = (
-            rows
-            | "Summarise" >> beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
-        )
+        summarise_all = beam.CombineGlobally(Summarise(self.p, self.day)).without_defaults()
+        row = rows | "Summarise" >> summarise_all
         return row | "Write summary" >> beam.Map(write_summary, storage.join(self.out, SUMMARY))
 
 
@@ -123,7 +106,8 @@ class Summarise(beam.CombineFn):
     """
 
     def __init__(self, pipeline: Pipeline, day: date) -> None:
-        self._pipeline, self._day = pipeline, day
+        self._pipeline = pipeline
+        self._day = day
 
     def create_accumulator(self) -> Summary:
         """Nothing."""
@@ -138,16 +122,15 @@ class Summarise(beam.CombineFn):
         total = self.create_accumulator()
         for part in summaries:
             for name, tables in part.counts.items():
-                total.counts[name] = compacted([*total.counts.get(name, []), *tables])
+                total.counts[name] = vocabulary.compacted([*total.counts.get(name, []), *tables])
             for name, moments in part.moments.items():
                 total.moments[name] = merged(total.moments.get(name, Moments()), moments)
         return total
 
     def compact(self, summary: Summary) -> Summary:
         """Makes a partial result small before it is sent."""
-        return summary._replace(
-            counts={name: [added_up(tables)] for name, tables in summary.counts.items()}
-        )
+        counts = {name: [vocabulary.added_up(tables)] for name, tables in summary.counts.items()}
+        return summary._replace(counts=counts)
 
     def extract_output(self, summary: Summary) -> pa.RecordBatch:
         """The row."""
@@ -157,56 +140,15 @@ class Summarise(beam.CombineFn):
 def summarise(p: Pipeline, batch: pa.RecordBatch | pa.Table) -> Summary:
     """The partial result of one batch."""
     table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-    found = set(table.column_names)
-    days = _days(p, table)
-    counts = {
-        name: [_counts(table[name], days)] for name in vocabulary_features(p) if name in found
-    }
-    return Summary(
-        counts,
-        {n: moments_of(table[n], log=log) for n, log in scaled_features(p).items() if n in found},
-    )
-
-
-def _days(p: Pipeline, table: pa.Table) -> pa.ChunkedArray | pa.Array:
-    if p.vocabulary.keep_days is None:
-        return pa.nulls(len(table), pa.date32())
-    zoned = table["_time"].cast(pa.timestamp("us", tz=p.pipeline.time_zone))
-    return pc.local_timestamp(zoned).cast(pa.date32())
-
-
-def _counts(column: pa.ChunkedArray, days: pa.ChunkedArray | pa.Array) -> pa.Table:
-    """Events and last day of each value; lists count each of their values."""
-    if pa.types.is_list(column.type):
-        days = days.take(pc.list_parent_indices(column))
-        column = pc.list_flatten(column)
-    rows = pa.table({"value": column.cast(pa.string()), "last": days})
-    counted = rows.group_by("value", use_threads=False).aggregate(
-        [("value", "count"), ("last", "max")]
-    )
-    return (
-        counted.select(["value", "value_count", "last_max"])
-        .rename_columns(_COUNTS.names)
-        .cast(_COUNTS)
-    )
-
-
-def compacted(tables: list[pa.Table]) -> list[pa.Table]:
-    """The same counts, added up once there are many."""
-    # What was added up before stands first: waiting until as many rows have come again keeps the
-    # work linear.
-    if len(tables) > 1 and sum(map(len, tables[1:])) > max(COMPACT_ROWS, len(tables[0])):
-        return [added_up(tables)]
-    return tables
-
-
-def added_up(tables: list[pa.Table]) -> pa.Table:
-    """One row per value."""
-    rows = pa.concat_tables([_COUNTS.empty_table(), *tables])
-    total = rows.group_by("value", use_threads=False).aggregate(
-        [("events", "sum"), ("last", "max")]
-    )
-    return total.select(["value", "events_sum", "last_max"]).rename_columns(_COUNTS.names)
+    days = vocabulary.days(p, table)
+    summary = Summary({}, {})
+    for name in vocabulary.features(p):
+        if name in table.column_names:
+            summary.counts[name] = [vocabulary.counts(table[name], days)]
+    for name, log in scaled_features(p).items():
+        if name in table.column_names:
+            summary.moments[name] = moments_of(table[name], log=log)
+    return summary
 
 
 def logged(x: np.ndarray) -> np.ndarray:
@@ -219,59 +161,51 @@ def moments_of(column: pa.ChunkedArray, *, log: bool) -> Moments:
     """Of the finite values of a column."""
     x = column.cast(pa.float64()).to_numpy()
     x = x[np.isfinite(x)]
-    x = logged(x) if log else x
+    if log:
+        x = logged(x)
     if not len(x):
         return Moments()
     mean = float(x.mean())
-    return Moments(len(x), mean, float(np.square(x - mean).sum()))
+    squares = float(np.square(x - mean).sum())
+    return Moments(len(x), mean, squares)
 
 
 def merged(a: Moments, b: Moments) -> Moments:
-    """Of the values of both (Chan, Golub, LeVeque 1979)."""
+    """Of the values of both.
+
+    Sums of squares would lose the digits of a small spread around a large mean; this does not.
+    Source: Chan, Golub, LeVeque, *Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances*, 1979.
+
+    Example: of 1, 2 and of 6, the mean is 3 and the squared deviations are 4, 1 and 9.
+      >>> merged(Moments(n=2, mean=1.5, squares=0.5), Moments(n=1, mean=6.0, squares=0.0))
+      Moments(n=3, mean=3.0, squares=14.0)
+    """
     n = a.n + b.n
     if n == 0:
         return a
     step = b.mean - a.mean
-    return Moments(n, a.mean + step * b.n / n, a.squares + b.squares + step**2 * a.n * b.n / n)
+    mean = a.mean + step * b.n / n
+    squares = a.squares + b.squares + step**2 * a.n * b.n / n
+    return Moments(n, mean, squares)
 
 
 def summary_row(p: Pipeline, day: date, summary: Summary) -> pa.RecordBatch:
     """What the graph is made from."""
     columns: list[pa.Array] = []
-    for name in vocabulary_features(p):
-        values = ranked(p, name, day, added_up(summary.counts.get(name, [])))
+    for name in vocabulary.features(p):
+        values = vocabulary.ranked(p, name, day, vocabulary.added_up(summary.counts.get(name, [])))
         columns.append(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values))
     for name in scaled_features(p):
         n, mean, squares = summary.moments.get(name, Moments())
-        spread = (squares / n) ** 0.5 if n else 0.0
+        spread = (squares / max(1, n)) ** 0.5
+        if spread <= _NOISE * abs(mean):
+            spread = 0.0
         # The last bits depend on the order of adding; without them every run and runner gives the
         # same graph.
-        known = [_rounded(mean), _rounded(spread) if spread > _NOISE * abs(mean) else 0.0]
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(known, pa.float64()), 2))
+        rounded = pa.array([_rounded(mean), _rounded(spread)], pa.float64())
+        columns.append(pa.FixedSizeListArray.from_arrays(rounded, 2))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(summary_fields(p)))
-
-
-def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.StringArray:
-    """The values that get rows of their own, most frequent first, ties in reverse byte order as TFT
-    has it.
-    """
-    feature = vocabulary_features(p)[name]
-    # A line of the vocabulary's file holds one value.
-    kept = pc.and_(
-        pc.not_equal(counts["value"], ""),
-        pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]")),
-    )
-    if isinstance(feature, IdFeature):
-        kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
-        if p.vocabulary.keep_days is not None:
-            first = day - timedelta(days=p.vocabulary.keep_days - 1)
-            kept = pc.and_(kept, pc.greater_equal(counts["last"], pa.scalar(first, pa.date32())))
-        size = p.vocabulary.max_size
-    else:
-        size = feature.max_size
-    rows = counts.filter(kept)
-    order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
-    return rows["value"].take(order[:size]).combine_chunks()
 
 
 def _rounded(x: float) -> float:

@@ -1,7 +1,7 @@
 """The transform graph of a day: what it has to know is gathered, it is made, and training rows are
 put through it.
 
-    rows of the vocabulary window -> one summary row    analysis.WriteSummary, in the job that makes the raw features
+    rows of the vocabulary window -> one summary row    analysis.WriteSummary, in the first job
     summary row -> transform/                           make_graph, in this process
     examples/dt=D/ -> transformed/dt=D/                 ApplyGraph, a job of its own
 
@@ -30,7 +30,7 @@ from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
-from beam_jobs.transform import analysis
+from beam_jobs.transform import analysis, vocabulary
 from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
 from beam_jobs.transform.tensors import adapter_config, to_tft
 from twinspire_core import storage
@@ -84,10 +84,11 @@ def fit(p: Pipeline, row: pa.RecordBatch, folder: Path) -> None:
 def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
     """Writes the vocabularies of the summary row to a folder."""
     vocabularies = {}
-    for name in analysis.vocabulary_features(p):
+    for name in vocabulary.features(p):
         values = row[analysis.vocabulary_column(name)][0].values.cast(pa.binary()).to_pylist()
         file = folder / name
-        file.write_bytes(b"".join(value + b"\n" for value in values or [NO_VALUE]))
+        lines = [value + b"\n" for value in values or [NO_VALUE]]
+        file.write_bytes(b"".join(lines))
         vocabularies[name] = str(file)
     moments = {
         name: tuple(row[analysis.moments_column(name)][0].as_py())
@@ -97,7 +98,7 @@ def _analysis(p: Pipeline, row: pa.RecordBatch, folder: Path) -> Analysis:
 
 
 class _quiet:
-    """TFT and TensorFlow tell at length about what is of no use to the reader of a run's output."""
+    """Silences warnings of TFT and TensorFlow that are of no use to the reader of a run's output."""
 
     def __enter__(self) -> None:
         self._level = logging.root.manager.disable
@@ -127,16 +128,20 @@ class ApplyGraph(beam.PTransform):
 
 class _Transform(beam.DoFn):
     def __init__(self, p: Pipeline, out: str, shared: Shared) -> None:
-        self._p, self._out, self._shared = p, out, shared
+        self._p = p
+        self._out = out
+        self._shared = shared
 
     def process(self, name: str) -> Iterator[tuple[str, int]]:
-        graph = self._shared.acquire(
-            lambda: Graph.download(self._p, storage.join(self._out, feature_schema.TRANSFORM))
-        )
+        # One graph for all threads and bundles of the process.
+        place = storage.join(self._out, feature_schema.TRANSFORM)
+        graph = self._shared.acquire(lambda: Graph.download(self._p, place))
         file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(self._out, name))))
-        sink, rows = io.BytesIO(), 0
+        sink = io.BytesIO()
+        rows = 0
         with pq.ParquetWriter(sink, transformed_schema(self._p), compression="zstd") as writer:
             for batch in file.iter_batches(self._p.beam.batch_rows):
+                # Nobody who is measured is trained on.
                 trained_on = batch.filter(pc.invert(batch["_holdout"]))
                 if trained_on.num_rows:
                     writer.write_batch(graph(trained_on))
@@ -167,13 +172,14 @@ class Graph:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Transforms examples: `example_schema` -> `transformed_schema`."""
-        found = self._loader.apply_transform_model(
-            self._adapter.ToBatchTensors(to_tft(batch, self._config))
-        )
-        columns = [
-            batch[field.name] if field.name in _PASSED else _to_arrow(found[field.name], field.type)
-            for field in self._schema
-        ]
+        tensors = self._adapter.ToBatchTensors(to_tft(batch, self._config))
+        transformed = self._loader.apply_transform_model(tensors)
+        columns = []
+        for field in self._schema:
+            if field.name in _PASSED:
+                columns.append(batch[field.name])
+            else:
+                columns.append(_to_arrow(transformed[field.name], field.type))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
@@ -194,6 +200,7 @@ def transformed_schema(p: Pipeline) -> pa.Schema:
 def _to_arrow(x: Any, kind: pa.DataType) -> pa.Array:
     """A transformed column: [B] tensors are scalars, [B, size] and sparse ones lists."""
     if isinstance(x, tf.SparseTensor):
+        # A sparse tensor has (row, place) of each value, in the order of rows.
         lengths = np.bincount(x.indices[:, 0].numpy(), minlength=int(x.dense_shape[0]))
         return arrow_lists(lengths, pa.array(x.values.numpy(), kind.value_type))
     if x.shape.rank == 2:

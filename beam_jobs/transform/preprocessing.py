@@ -107,7 +107,7 @@ def _hashed(x: Tensor, buckets: int) -> Tensor:
 
 
 def _ids(x: Tensor, rows: Tensor) -> Tensor:
-    """Makes room for 0: missing."""
+    """Row numbers from 1 on, which leaves 0 for missing values."""
     present = _values(x, lambda values: tf.cast(tf.not_equal(values, ""), tf.int64))
     return _values(rows, lambda values: (values + 1) * _flat(present))
 
@@ -124,8 +124,10 @@ def scaled(x: tf.Tensor, moments: tuple[float, float], *, log: bool) -> tf.Tenso
     """
     known = tf.math.is_finite(x)
     x = tf.cast(x, tf.float64)
-    x = tf.sign(x) * tf.math.log1p(tf.abs(x)) if log else x
+    if log:
+        x = tf.sign(x) * tf.math.log1p(tf.abs(x))
     mean, spread = moments
+    # A number that is the same everywhere has no spread: it becomes 0.
     z = (x - mean) / (spread or 1.0)
     return tf.cast(tf.where(known, z, tf.zeros_like(z)), tf.float32)
 

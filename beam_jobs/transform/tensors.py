@@ -21,18 +21,19 @@ MISSING = {pa.string(): "", pa.float32(): np.nan, pa.int64(): -1}
 def adapter_config(p: Pipeline) -> TensorAdapterConfig:
     """How TFT turns batches made by `to_tft` into tensors."""
     sizes = {name: f.size for name, f in p.of_kind(VectorFeature).items()}
-    raw = feature_schema.query_columns(p) + feature_schema.item_columns(p)
-    fields = [
-        pa.field(f.name, pa.list_(f.type.value_type, sizes[f.name])) if f.name in sizes else f
-        for f in raw
-    ]
-    return TensorAdapterConfig(
-        pa.schema([pa.field(f.name, pa.list_(_value_type(f.type))) for f in fields]),
-        {f.name: _representation(f) for f in fields},
-    )
+    fields = []
+    # The stage's files hold vectors as lists of any length; tensors need to know how long they are.
+    for field in feature_schema.query_columns(p) + feature_schema.item_columns(p):
+        if field.name in sizes:
+            field = field.with_type(pa.list_(field.type.value_type, sizes[field.name]))
+        fields.append(field)
+    lists = [pa.field(field.name, pa.list_(_value_type(field.type))) for field in fields]
+    representations = {field.name: _representation(field) for field in fields}
+    return TensorAdapterConfig(pa.schema(lists), representations)
 
 
 def _representation(field: pa.Field) -> schema_pb2.TensorRepresentation:
+    """A sparse tensor of a list; a dense one, [B] or [B, size], of a scalar or a vector."""
     rep = schema_pb2.TensorRepresentation()
     if pa.types.is_list(field.type):
         rep.varlen_sparse_tensor.column_name = field.name
@@ -58,19 +59,21 @@ def _to_list(
     field: pa.Field,
     representation: schema_pb2.TensorRepresentation,
 ) -> pa.Array:
-    rows, kind = batch.num_rows, field.type.value_type
-    dense = representation.WhichOneof("kind") == "dense_tensor"
-    size = (
-        int(np.prod([dim.size for dim in representation.dense_tensor.shape.dim], initial=1))
-        if dense
-        else None
-    )
+    """A column as lists: of `size` values each if its tensor is dense, of any length if not."""
+    rows = batch.num_rows
+    kind = field.type.value_type
+    size = None
+    if representation.WhichOneof("kind") == "dense_tensor":
+        dimensions = [dim.size for dim in representation.dense_tensor.shape.dim]
+        size = int(np.prod(dimensions, initial=1))
     if field.name not in batch.schema.names:
         return _lists(_missing(kind, rows * (size or 0)), size, rows)
     column = batch.column(field.name)
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
     if not _is_list(column.type):
         return _lists(_filled(column, kind), 1, rows)
+    # Of a sliced array, offsets begin anywhere: lists are made anew rather than cast.
     if size is None:
         return _refilled(column, kind)
     return _lists(_vectors(column, field.name, size, kind), size, rows)
@@ -86,12 +89,14 @@ def _vectors(column: pa.Array, name: str, size: int, kind: pa.DataType) -> pa.Ar
             f" {lengths[wrong][0]} in {wrong.sum()} of {len(lengths)} rows. Mend the column, or set"
             f" features.{name}.size."
         )
+    # An empty vector is a missing one, which the graph knows as zeros.
     values = np.zeros((len(lengths), size), kind.to_pandas_dtype())
     values[lengths == size] = _filled(column.flatten(), kind).to_numpy().reshape(-1, size)
     return pa.array(values.ravel())
 
 
 def _refilled(column: pa.ListArray, kind: pa.DataType) -> pa.ListArray:
+    """The lists with missing values filled in, and empty where they are null."""
     return arrow_lists(list_lengths(column), _filled(column.flatten(), kind))
 
 
@@ -104,7 +109,9 @@ def _missing(kind: pa.DataType, number: int) -> pa.Array:
 
 
 def _lists(values: pa.Array, size: int | None, rows: int) -> pa.ListArray:
-    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * (size or 0), values)
+    """Lists of `size` values each; empty ones if there is no size."""
+    offsets = np.arange(rows + 1, dtype=np.int32) * (size or 0)
+    return pa.ListArray.from_arrays(offsets, values)
 
 
 def _value_type(kind: pa.DataType) -> pa.DataType:

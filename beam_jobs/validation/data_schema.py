@@ -106,7 +106,9 @@ def _add_values(
     if not isinstance(p.features.get(feature.name), CategoryFeature | CategoriesFeature):
         return
     stats = found.string_stats
+    # Values of earlier days stay known: one that comes back after months is nothing new.
     values = {*seen, *shares(found)}
+    # Only where the statistics list every value; a part of them would make the others unknown.
     if stats.unique == len(stats.rank_histogram.buckets) and len(values) <= LISTED_VALUES:
         feature.string_domain.value.extend(sorted(values))
         feature.distribution_constraints.min_domain_mass = 1 - p.statistics.max_unknown

@@ -1,4 +1,7 @@
-"""How far the columns' distributions of a day are from those of an earlier day, from the statistics of both."""
+"""How far the columns' distributions of a day are from those of an earlier day.
+
+Both are known by their statistics only.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
@@ -51,19 +54,22 @@ class Compared(NamedTuple):
 
 def drifts(c: Compared) -> dict[str, Drift]:
     """Distance of each column's distribution from that of the earlier day."""
-    # Two days in a row never share one
+    # Two days in a row never share a weekday.
     weekdays = {f.columns(name)[1] for name, f in c.p.of_kind(TimeFeature).items()}
     found = {}
     for name, now, then in c.pairs():
         values = min(common(now).tot_num_values, common(then).tot_num_values)
         if name in weekdays or values < LEAST_VALUES:
             continue
+        # Strings have shares of values, of which the one that moved most counts; numbers have a
+        # sketch of their distribution.
         if now.type == FeatureNameStatistics.STRING:
             value = linf(shares(now), shares(then))
             limit = max(c.p.statistics.max_linf, noise(values))
             found[name] = Measured(type=Measured.L_INFTY, value=value, threshold=limit)
         else:
-            value = js(*on_one_grid(quantiles(now), quantiles(then)))
+            shares_now, shares_then = on_one_grid(quantiles(now), quantiles(then))
+            value = js(shares_now, shares_then)
             kind = Measured.JENSEN_SHANNON_DIVERGENCE
             found[name] = Measured(type=kind, value=value, threshold=c.p.statistics.max_js)
     return found
@@ -71,12 +77,17 @@ def drifts(c: Compared) -> dict[str, Drift]:
 
 def linf(p: Mapping[str, float], q: Mapping[str, float]) -> float:
     """L-infinity distance max |p(v) - q(v)| of two distributions over values, 0 to 1."""
-    return max((abs(p.get(v, 0) - q.get(v, 0)) for v in p.keys() | q.keys()), default=0.0)
+    distances = [abs(p.get(value, 0) - q.get(value, 0)) for value in p.keys() | q.keys()]
+    return max(distances, default=0.0)
 
 
 def furthest(p: Mapping[str, float], q: Mapping[str, float]) -> str:
-    """The value that has this distance."""
-    return max(p.keys() | q.keys(), key=lambda v: (abs(p.get(v, 0) - q.get(v, 0)), v))
+    """The value that has this distance; of several the last by name."""
+
+    def distance_then_name(value: str) -> tuple[float, str]:
+        return abs(p.get(value, 0) - q.get(value, 0)), value
+
+    return max(p.keys() | q.keys(), key=distance_then_name)
 
 
 def noise(n: int) -> float:
@@ -99,6 +110,7 @@ def js(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def _kl(p: np.ndarray, m: np.ndarray) -> float:
+    """KL(p | m) in bits, where m > 0 wherever p > 0; 0 log 0 is 0."""
     some = p > 0
     return float(np.sum(p[some] * np.log2(p[some] / m[some])))
 
@@ -111,5 +123,6 @@ def on_one_grid(a: ds.kll_floats_sketch, b: ds.kll_floats_sketch) -> tuple[np.nd
     """
     marks = [i / _GRID for i in range(_GRID)]
     edges = sorted({*a.get_quantiles(marks), *b.get_quantiles(marks)})
-    below_a, below_b = (np.asarray(sketch.get_cdf(edges, inclusive=True)) for sketch in (a, b))
+    below_a = np.asarray(a.get_cdf(edges, inclusive=True))
+    below_b = np.asarray(b.get_cdf(edges, inclusive=True))
     return np.diff(below_a, prepend=0), np.diff(below_b, prepend=0)

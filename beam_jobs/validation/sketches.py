@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.transform.analysis import merged, moments_of
-from twinspire_core.search.ragged import list_lengths
 
 QUANTILES_K = 1024
 """Quantiles are off by 0.3% of the rows at the most; exact below about that many values."""
@@ -47,14 +46,19 @@ class Lengths(NamedTuple):
         """Counts a column."""
         if not _is_list(column.type):
             known = len(column) - column.null_count
-            return cls(len(column), known, known, min(1, known), min(1, known))
-        lengths = list_lengths(column)
+            longest = min(1, known)
+            return cls(len(column), known, known, longest, longest)
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy()
         some = lengths[lengths > 0]
         if not len(some):
             return cls(rows=len(column))
         flat = pc.list_flatten(column)
         return cls(
-            len(column), len(some), len(flat) - flat.null_count, int(some.min()), int(some.max())
+            rows=len(column),
+            filled=len(some),
+            values=len(flat) - flat.null_count,
+            shortest=int(some.min()),
+            longest=int(some.max()),
         )
 
     def __add__(self, other: "Lengths") -> "Lengths":  # type: ignore[override]
@@ -95,6 +99,7 @@ class Numbers:
         self.zeros += other.zeros
         self.quantiles.merge(other.quantiles)
 
+    # DataSketches' objects cannot be pickled, which is how Beam sends accumulators.
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "quantiles": self.quantiles.serialize()}
 
@@ -116,12 +121,13 @@ class Strings:
         self.lengths = Lengths.of(column)
         values = _flat(column).cast(pa.string())
         self.letters = pc.sum(pc.binary_length(values)).as_py() or 0
+        # A sketch of few items is exact; of many, each answer comes with its bounds.
         self.distinct = ds.hll_union(DISTINCT_LG_K)
         self.frequent = ds.frequent_strings_sketch(FREQUENT_LG_SIZE)
         counted = values.drop_null().value_counts()
-        for value, count in zip(
-            counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True
-        ):
+        distinct = counted.field("values").to_pylist()
+        counts = counted.field("counts").to_pylist()
+        for value, count in zip(distinct, counts, strict=True):
             self.distinct.update(value)
             self.frequent.update(value, count)
 
@@ -134,9 +140,8 @@ class Strings:
 
     def values(self) -> list[tuple[str, int]]:
         """Values with their counts, most frequent first; ties in byte order."""
-        return sorted(
-            ((value, count) for value, count, _, _ in self._found()), key=lambda v: (-v[1], v[0])
-        )
+        counted = [(value, count) for value, count, _, _ in self._found()]
+        return sorted(counted, key=lambda value_count: (-value_count[1], value_count[0]))
 
     @property
     def exact(self) -> bool:
@@ -146,9 +151,9 @@ class Strings:
     @property
     def unique(self) -> int:
         """Distinct values, exactly where they are few."""
-        return int(
-            self.frequent.num_active_items if self.exact else round(self.distinct.get_estimate())
-        )
+        if self.exact:
+            return int(self.frequent.num_active_items)
+        return round(float(self.distinct.get_estimate()))
 
     def _found(self) -> list[tuple[str, int, int, int]]:
         """Value, estimate, least and most possible count."""
@@ -173,11 +178,16 @@ Sketch = Numbers | Strings
 def sketch(column: pa.ChunkedArray) -> Sketch:
     """Summarises a column of one of the raw features' types."""
     kind = column.type.value_type if _is_list(column.type) else column.type
-    return Strings(column) if pa.types.is_string(kind) else Numbers(column)
+    if pa.types.is_string(kind):
+        return Strings(column)
+    return Numbers(column)
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.list_flatten(column) if _is_list(column.type) else column
+    """The values of all rows."""
+    if _is_list(column.type):
+        return pc.list_flatten(column)
+    return column
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -1,6 +1,7 @@
 """The statistics of a day's examples, in the format of TensorFlow Data Validation.
 
-    statistics/stats.binpb       DatasetFeatureStatisticsList; stats.json is the same for people, without long lists
+    statistics/stats.binpb       DatasetFeatureStatisticsList; stats.json is the same for people,
+                                 without long lists
     statistics/schema.pbtxt      Schema: types, known values and limits, see anomalies.py
     statistics/anomalies.pbtxt   Anomalies against the schema and the statistics of the day before
 
@@ -62,10 +63,8 @@ class WriteStatistics(beam.PTransform):
 
     def expand(self, examples: PCollection) -> PCollection:
         """Summarises batch by batch, adds up and writes."""
-        sketches = (
-            examples
-            | "Summarise" >> beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
-        )
+        collect = beam.CombineGlobally(Collect(columns(self.p))).without_defaults()
+        sketches = examples | "Summarise" >> collect
         return sketches | "Write" >> beam.Map(_write, self.p, self.out)
 
 
@@ -87,9 +86,8 @@ class Collect(beam.CombineFn):
     def add_input(self, sketches: Sketches, batch: pa.RecordBatch | pa.Table) -> Sketches:
         """Adds a batch."""
         table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-        return self.merge_accumulators(
-            [sketches, {name: sketch(table[name]) for name in self._names}]
-        )
+        of_batch = {name: sketch(table[name]) for name in self._names}
+        return self.merge_accumulators([sketches, of_batch])
 
     def merge_accumulators(self, parts: Iterable[Sketches]) -> Sketches:
         """Adds parts."""
@@ -118,9 +116,9 @@ def to_proto(p: Pipeline, sketches: Sketches) -> pb.DatasetFeatureStatisticsList
         if isinstance(found, Strings):
             _strings(feature, found)
         else:
-            feature.type = (
-                pb.FeatureNameStatistics.INT if name in integers else pb.FeatureNameStatistics.FLOAT
-            )
+            feature.type = pb.FeatureNameStatistics.FLOAT
+            if name in integers:
+                feature.type = pb.FeatureNameStatistics.INT
             _numbers(feature, found)
     return pb.DatasetFeatureStatisticsList(datasets=[data])
 
@@ -128,7 +126,8 @@ def to_proto(p: Pipeline, sketches: Sketches) -> pb.DatasetFeatureStatisticsList
 def _common(stats: pb.CommonStatistics, lengths: Lengths) -> None:
     stats.num_non_missing = lengths.filled
     stats.num_missing = lengths.rows - lengths.filled
-    stats.min_num_values, stats.max_num_values = lengths.shortest, lengths.longest
+    stats.min_num_values = lengths.shortest
+    stats.max_num_values = lengths.longest
     stats.avg_num_values = lengths.values / max(1, lengths.filled)
     stats.tot_num_values = lengths.values
 
@@ -139,6 +138,7 @@ def _strings(feature: pb.FeatureNameStatistics, found: Strings) -> None:
     _common(stats.common_stats, found.lengths)
     stats.unique = found.unique
     stats.avg_length = found.letters / max(1, found.lengths.values)
+    # TFDV's rank histogram has a bucket for each value here: it serves as the list of values.
     for rank, (value, count) in enumerate(found.values()[:LISTED_VALUES]):
         if rank < TOP_VALUES:
             stats.top_values.add(value=value, frequency=count)
@@ -150,23 +150,28 @@ def _strings(feature: pb.FeatureNameStatistics, found: Strings) -> None:
 def _numbers(feature: pb.FeatureNameStatistics, found: Numbers) -> None:
     stats = feature.num_stats
     _common(stats.common_stats, found.lengths)
-    n, stats.mean, squares = found.moments
+    n = found.moments.n
+    stats.mean = found.moments.mean
     stats.num_zeros = found.zeros
     feature.custom_stats.add(name=SKETCH).any.Pack(BytesValue(value=found.quantiles.serialize()))
-    if n:
-        stats.std_dev = (squares / n) ** 0.5
-        inner = found.quantiles.get_quantiles([i / _BUCKETS for i in range(1, _BUCKETS)])
-        # Of the ends a sketch keeps the values themselves; as quantiles they would be some value
-        # near them.
-        marks = [found.quantiles.get_min_value(), *inner, found.quantiles.get_max_value()]
-        stats.min, stats.median, stats.max = marks[0], marks[_BUCKETS // 2], marks[-1]
-        histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
-        for low, high in pairwise(marks):
-            histogram.buckets.add(low_value=low, high_value=high, sample_count=n / _BUCKETS)
+    if n == 0:
+        return
+    stats.std_dev = (found.moments.squares / n) ** 0.5
+    inner = found.quantiles.get_quantiles([i / _BUCKETS for i in range(1, _BUCKETS)])
+    # Of the ends a sketch keeps the values themselves; as quantiles they would be some value near
+    # them.
+    marks = [found.quantiles.get_min_value(), *inner, found.quantiles.get_max_value()]
+    stats.min = marks[0]
+    stats.median = marks[_BUCKETS // 2]
+    stats.max = marks[-1]
+    histogram = stats.histograms.add(type=pb.Histogram.QUANTILES)
+    for low, high in pairwise(marks):
+        histogram.buckets.add(low_value=low, high_value=high, sample_count=n / _BUCKETS)
 
 
 def write(stats: pb.DatasetFeatureStatisticsList, folder: str) -> None:
     """Writes statistics, for programs and for people."""
+    # Deterministic, so that the same rows give the same bytes.
     storage.write_bytes(storage.join(folder, STATS), stats.SerializeToString(deterministic=True))
     short = pb.DatasetFeatureStatisticsList.FromString(stats.SerializeToString())
     for feature in short.datasets[0].features:

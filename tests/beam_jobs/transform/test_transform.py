@@ -20,7 +20,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from beam_jobs.beam import engine
-from beam_jobs.transform import analysis, graph, preprocessing, tensors
+from beam_jobs.transform import analysis, graph, preprocessing, tensors, vocabulary
 from model.towers.transform_module import Transform, vocabularies
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -481,7 +481,7 @@ def test_an_id_leaves_after_the_days_it_is_kept():
 
 
 def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
-    monkeypatch.setattr(analysis, "COMPACT_ROWS", 10)
+    monkeypatch.setattr(vocabulary, "COMPACT_ROWS", 10)
     p, rng = make(), np.random.default_rng(0)
     combine = analysis.Summarise(p, DAY)
     summary, seen = combine.create_accumulator(), Counter()
@@ -491,5 +491,5 @@ def test_many_partial_counts_are_added_up_now_and_then(monkeypatch):
         times = pa.array([datetime(2024, 3, 10, 12, tzinfo=UTC)] * 12, feature_schema.TIME)
         summary = combine.add_input(summary, pa.record_batch({"device": values, "_time": times}))
         assert sum(map(len, summary.counts["device"])) <= 2 * 30 + 10 + 12
-    counts = analysis.added_up(summary.counts["device"]).to_pylist()
+    counts = vocabulary.added_up(summary.counts["device"]).to_pylist()
     assert {row["value"]: row["events"] for row in counts} == seen

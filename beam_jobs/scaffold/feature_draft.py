@@ -1,0 +1,211 @@
+"""Features of a drafted pipeline file: what each column of a sample is good for, by its values and
+its name; or why it is good for nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import polars as pl
+
+CATEGORY_SIZE = 5_000
+_OUTCOME = (
+    r"(^|_)(ratings?|scores?|prices?|amounts?|values?|quantity|quantities|qty|stars?|reward)(_|$)"
+)
+_SHOWN = r"title|name|description|headline"
+_SEPARATORS = ("|", ";", ",", " ")
+_CUT_SHARE = 0.1
+"""Of the values that hold the separator, at least, where it separates."""
+_MANY_INTEGERS = 100
+_EVERY_PIPELINE: dict[str, dict[str, Any]] = {
+    "user": {"tower": "query", "kind": "id"},
+    "history": {"kind": "history", "length": 20},
+    "when": {"kind": "time"},
+    "item": {"tower": "item", "kind": "id"},
+    "clicks_1d": {"kind": "count", "days": 1},
+    "clicks_7d": {"kind": "count", "days": 7},
+    "item_age": {"kind": "age"},
+}
+
+Keys = dict[str, Any]
+"""Keys of a feature's table in the pipeline file."""
+
+
+class DraftedFeature(NamedTuple):
+    """A column as a feature.
+
+    Attributes:
+      table: `events`, `items` or `users`.
+      column: its name there.
+      keys: of the feature.
+      reason: why it is left out; empty if it is not.
+    """
+
+    table: str
+    column: str
+    keys: Keys
+    reason: str
+
+
+def feature_lines(
+    events: pl.DataFrame,
+    used: set[str | None],
+    snapshots: Mapping[str, pl.DataFrame],
+    own_keys: Mapping[str, str],
+) -> list[str]:
+    """Lines of the drafted file, a table per feature; those that are left out as comments.
+
+    Args:
+      events: a sample.
+      used: columns of the events that are something else already.
+      snapshots: samples of `items` and `users`, those that there are.
+      own_keys: their key columns.
+    """
+    lines: list[str] = []
+    for name, keys in _EVERY_PIPELINE.items():
+        lines += _feature_table(name, keys)
+    names = set(_EVERY_PIPELINE)
+    drafted = list(_of_events(events, used))
+    for table, rows in snapshots.items():
+        drafted += _of_snapshot(table, rows, own_keys[table])
+    for feature in drafted:
+        name = snake(feature.column)
+        if name in names:
+            name = f"{feature.table}_{name}"
+        names.add(name)
+        keys = {**_side(feature.table), "column": feature.column, **feature.keys}
+        table_lines = _feature_table(name, keys)
+        if feature.reason:
+            commented = [f"# {line}" for line in table_lines[1:]]
+            lines += ["", f"# Left out: {feature.reason}.", *commented]
+        else:
+            lines += table_lines
+    return lines
+
+
+def _side(table: str) -> Keys:
+    """Keys that say which tower a table's features are of, and which table they come from."""
+    if table == "items":
+        return {"tower": "item"}
+    if table == "users":
+        return {"tower": "query", "from": "users"}
+    return {"tower": "query"}
+
+
+def _feature_table(name: str, keys: Keys) -> list[str]:
+    values = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return ["", f"[features.{name}]", *values]
+
+
+def _of_events(rows: pl.DataFrame, used: Iterable[str | None]) -> Iterator[DraftedFeature]:
+    """Columns of the events as context features."""
+    for column in rows.columns:
+        if column in used:
+            continue
+        keys, reason = _keys(column, rows[column])
+        if is_outcome(column):
+            reason = "looks like an outcome of the event, not known before it"
+        elif not reason and keys["kind"] != "category":
+            reason = f"of kind {keys['kind']}; make sure that it is known before the click"
+        yield DraftedFeature("events", column, keys, reason)
+
+
+def _of_snapshot(table: str, rows: pl.DataFrame, key: str) -> Iterator[DraftedFeature]:
+    """Columns of items or users as features."""
+    for column in rows.columns:
+        if column == key:
+            continue
+        keys, reason = _keys(column, rows[column])
+        if not reason and re.search(r"id$", column, re.I):
+            reason = "looks like an id"
+        yield DraftedFeature(table, column, keys, reason)
+
+
+def _keys(column: str, values: pl.Series) -> tuple[Keys, str]:
+    """Keys of a feature that reads the column, and why it is left out, if it is."""
+    found = kind(column, values)
+    if isinstance(found, str):
+        return {"kind": "category"}, found
+    return found, ""
+
+
+def snake(column: str) -> str:
+    """A column's name as the name of a feature."""
+    words_apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column)
+    name = re.sub(r"\W+", "_", words_apart).strip("_").lower()
+    return name if name[:1].isalpha() else f"c_{name}"
+
+
+def is_outcome(column: str) -> bool:
+    """Whether a column of the events looks like something that is known only after the click."""
+    return bool(re.search(_OUTCOME, snake(column)))
+
+
+def is_shown(column: str) -> bool:
+    """Whether a column of items looks like words for people."""
+    return bool(re.search(_SHOWN, column, re.I))
+
+
+def kind(column: str, values: pl.Series) -> Keys | str:
+    """Keys of a feature that reads the column; or why there is none, in words."""
+    present = values.drop_nulls()
+    if present.is_empty():
+        return "no values in the sample"
+    if isinstance(values.dtype, pl.List | pl.Array):
+        return _list_kind(present)
+    if values.dtype.is_temporal():
+        return 'a time; of items, kind = "age" can count from it'
+    if values.dtype.is_nested():
+        return "a nested column"
+    if present.n_unique() == 1:
+        return "one value only in the sample"
+    return _scalar_kind(column, values, present)
+
+
+def _list_kind(present: pl.Series) -> Keys:
+    """Decimals in lists of one length are a vector; other lists are categories."""
+    dtype = present.dtype
+    lengths = present.list.len() if isinstance(dtype, pl.List) else present.arr.len()
+    if dtype.inner.is_float() and lengths.n_unique() == 1:  # type: ignore[attr-defined]
+        return {"kind": "vector", "size": int(lengths[0])}
+    return {"kind": "categories"}
+
+
+def _scalar_kind(column: str, values: pl.Series, present: pl.Series) -> Keys | str:
+    dtype = values.dtype
+    distinct = present.n_unique()
+    many_integers = dtype.is_integer() and (distinct > _MANY_INTEGERS or not is_category(values))
+    if dtype.is_float() or many_integers:
+        return {"kind": "number", "log": bool((present >= 0).all())}
+    if dtype == pl.String and not is_shown(column) and (separator := _separator(present)):
+        return {"kind": "categories", "separator": separator}
+    if dtype == pl.String and distinct > min(CATEGORY_SIZE, 0.5 * len(present)):
+        return {"kind": "text"}
+    if is_category(values):
+        return {"kind": "category"}
+    return f"{distinct} values in {len(values)} rows, too many to tell that they are categories"
+
+
+def is_category(values: pl.Series) -> bool:
+    """Whether the values repeat as those of a category do."""
+    if values.dtype.is_float() or values.dtype.is_temporal() or values.dtype.is_nested():
+        return False
+    return 1 < values.drop_nulls().n_unique() <= min(CATEGORY_SIZE, max(2, len(values) // 20))
+
+
+def _separator(present: pl.Series) -> str | None:
+    """What separates the parts of strings such as `Drama|Crime`, if there are far fewer parts than
+    combinations.
+    """
+    for separator in _SEPARATORS:
+        if present.str.contains(separator, literal=True).sum() < _CUT_SHARE * len(present):
+            continue
+        parts = present.str.split(separator).explode().str.strip_chars()
+        distinct = parts.n_unique()
+        # A separator of words (title, address) leaves almost as many parts as there are texts.
+        repeat = distinct <= min(CATEGORY_SIZE, max(2, len(parts) // 20))
+        if repeat and 2 * distinct <= present.n_unique():
+            return separator
+        return None
+    return None

@@ -1,0 +1,88 @@
+"""Which values of an id or a category get rows of their own in the towers: they are counted, added up
+and ranked.
+"""
+
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twinspire_core.config.feature_kinds import IdFeature, VocabularyFeature
+from twinspire_core.config.pipeline import Pipeline
+
+COMPACT_ROWS = 1 << 20
+"""Rows of partial counts that are kept side by side before they are added up."""
+_COUNTS = pa.schema([("value", pa.string()), ("events", pa.int64()), ("last", pa.date32())])
+
+
+def features(p: Pipeline) -> dict[str, VocabularyFeature]:
+    """Features that keep a vocabulary, which is named like the feature."""
+    return {
+        name: f
+        for name, f in p.features.items()
+        if isinstance(f, VocabularyFeature) and f.keeps_vocabulary
+    }
+
+
+def days(p: Pipeline, table: pa.Table) -> pa.ChunkedArray | pa.Array:
+    """The calendar day of each row, [N] date32; null unless `vocabulary.keep_days` needs it."""
+    if p.vocabulary.keep_days is None:
+        return pa.nulls(len(table), pa.date32())
+    zoned = table["_time"].cast(pa.timestamp("us", tz=p.pipeline.time_zone))
+    return pc.local_timestamp(zoned).cast(pa.date32())
+
+
+def counts(column: pa.ChunkedArray, days: pa.ChunkedArray | pa.Array) -> pa.Table:
+    """Events and last day of each value; lists count each of their values."""
+    # Of a list, each value has the day of the row that the list is in.
+    if pa.types.is_list(column.type):
+        days = days.take(pc.list_parent_indices(column))
+        column = pc.list_flatten(column)
+    rows = pa.table({"value": column.cast(pa.string()), "last": days})
+    by_value = rows.group_by("value", use_threads=False)
+    counted = by_value.aggregate([("value", "count"), ("last", "max")])
+    counted = counted.select(["value", "value_count", "last_max"])
+    return counted.rename_columns(_COUNTS.names).cast(_COUNTS)
+
+
+def compacted(tables: list[pa.Table]) -> list[pa.Table]:
+    """The same counts, added up once there are many."""
+    if len(tables) < 2:
+        return tables
+    # What was added up before stands first: waiting until as many rows have come again keeps the
+    # work linear.
+    added_before = len(tables[0])
+    come_since = sum(map(len, tables[1:]))
+    if come_since > max(COMPACT_ROWS, added_before):
+        return [added_up(tables)]
+    return tables
+
+
+def added_up(tables: list[pa.Table]) -> pa.Table:
+    """One row per value."""
+    rows = pa.concat_tables([_COUNTS.empty_table(), *tables])
+    by_value = rows.group_by("value", use_threads=False)
+    total = by_value.aggregate([("events", "sum"), ("last", "max")])
+    return total.select(["value", "events_sum", "last_max"]).rename_columns(_COUNTS.names)
+
+
+def ranked(p: Pipeline, name: str, day: date, counts: pa.Table) -> pa.StringArray:
+    """The values that get rows of their own, most frequent first, ties in reverse byte order as TFT
+    has it.
+    """
+    feature = features(p)[name]
+    # "" is a missing value, and a line of the vocabulary's file holds one value.
+    is_line = pc.invert(pc.match_substring_regex(counts["value"], r"[\r\n]"))
+    kept = pc.and_(pc.not_equal(counts["value"], ""), is_line)
+    # Rare ids, and ids not seen for long, share the rows of unknown values.
+    if isinstance(feature, IdFeature):
+        kept = pc.and_(kept, pc.greater_equal(counts["events"], p.vocabulary.min_events))
+        if p.vocabulary.keep_days is not None:
+            first = day - timedelta(days=p.vocabulary.keep_days - 1)
+            kept = pc.and_(kept, pc.greater_equal(counts["last"], pa.scalar(first, pa.date32())))
+        size = p.vocabulary.max_size
+    else:
+        size = feature.max_size
+    rows = counts.filter(kept)
+    order = pc.sort_indices(rows, [("events", "descending"), ("value", "descending")])
+    return rows["value"].take(order[:size]).combine_chunks()
