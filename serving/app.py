@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from serving.http import bodies, http_errors, openapi
 from serving.http.api_page import page
-from serving.http.handlers import alike
+from serving.http.handlers import answer_similar, dump
 from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import Settings
@@ -85,14 +85,15 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
 
 
 def _ask(app: FastAPI, service: Service) -> None:
-    requests, settings = service.requests, service.settings
+    most = service.settings.max_body
+    parser = service.parser
 
     @app.post(
         "/v1/recommend",
         tags=["ask"],
         summary="Items for a user, or for several",
-        openapi_extra=openapi.recommend_body(service.pipeline, settings),
-        responses=openapi.recommend_answers(),
+        openapi_extra=openapi.recommend_body(service.requests.model, parser.bodies),
+        responses=openapi.recommend_responses(),
         response_class=Response,
     )
     async def recommend(request: Request) -> Response:
@@ -102,7 +103,7 @@ def _ask(app: FastAPI, service: Service) -> None:
         every key may be left out. A user that the version does not know is answered from what the
         query says alone: `known` is false, and `based_on` says what was left to go by.
         """
-        asked = bodies.asked(await bodies.read(request, settings.max_body), requests, settings)
+        asked = parser.recommend(await bodies.read(request, most))
         service.check_ready()  # or it would wait first
         return _json(await service.batcher.submit(asked))
 
@@ -110,29 +111,30 @@ def _ask(app: FastAPI, service: Service) -> None:
         "/v1/similar",
         tags=["ask"],
         summary="Items like an item",
-        openapi_extra=openapi.similar_body(service.pipeline, settings),
-        responses=openapi.similar_answers(),
+        openapi_extra=openapi.similar_body(parser.bodies),
+        responses=openapi.similar_responses(),
         response_class=Response,
     )
     async def similar(request: Request) -> Response:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
         cosines.
         """
-        asked = bodies.like(await bodies.read(request, settings.max_body), requests, settings)
-        return _json(await run_in_threadpool(alike, service.version, asked))
+        asked = parser.similar(await bodies.read(request, most))
+        answer = await run_in_threadpool(answer_similar, service.version, asked)
+        return _json(dump(answer))
 
     @app.get(
         "/v1/version",
         tags=["watch"],
         summary="What answers",
-        responses=openapi.version_answers(),
+        responses=openapi.version_responses(),
         response_class=Response,
     )
     async def version() -> Response:
         """The live version, what it can do, the one that is being loaded, and why the newest one
         could not be.
         """
-        return _json(orjson.dumps(service.about()))
+        return _json(orjson.dumps(service.describe()))
 
 
 def _watch(app: FastAPI, service: Service) -> None:

@@ -10,16 +10,8 @@ import pyarrow as pa
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.retrieval import chosen, find
-from serving.requests.query_rows import (
-    ALLOW,
-    DENY,
-    EXCLUDE,
-    PAST,
-    SEEN,
-    Refused,
-    Requests,
-    complete,
-)
+from serving.requests.query_rows import PAST, Requests, complete
+from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, Refused
 from serving.version.filters import Filter, Groups, Selected, Values, both
 from serving.version.known_values import Unknown, select
 from serving.version.loaded_version import Version
@@ -55,7 +47,7 @@ def recommend(
 
     Args:
       version: what answers.
-      requests: [B] JSON objects (serving/requests/query_rows.py), or what `Requests.table` makes of
+      requests: [B] JSON objects (serving/requests/request_model.py), or what `Requests.table` makes of
         them.
       k: items per request; with k above the catalogue all of it comes back, and a note says so.
       exclude_seen: leave out the history, and what the version knows the user to have taken; for

@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests import query_rows
+from serving.requests.query_rows import PAST as PAST_COLUMN
+from serving.requests.query_rows import PAST_EVENTS
+from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
@@ -139,7 +141,7 @@ def _encoded(version: Version, table: pa.Table) -> np.ndarray:
     vectors = version.encode(table)
     bad = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(bad):
-        raise query_rows.Refused(
+        raise Refused(
             int(bad[0]),
             "The query tower makes finite vectors of features; of these it does not: one is a"
             " number far beyond those that it was trained on",
@@ -235,20 +237,20 @@ def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
 
     A request's history wins over what the version knows.
     """
-    asked = table[query_rows.SEEN].combine_chunks()
+    asked = table[SEEN].combine_chunks()
     given = asked.is_valid().to_numpy(zero_copy_only=False)
     events = list_lengths(asked)
     row = version.rows(asked.flatten()).astype(np.int64)
     own = most_frequent_first(Ragged.of_lengths(row, events))
-    if query_rows.PAST not in table.column_names:
+    if PAST_COLUMN not in table.column_names:
         return own, events
-    stored = table[query_rows.PAST].combine_chunks()
+    stored = table[PAST_COLUMN].combine_chunks()
     lengths = list_lengths(stored)
     query = list_rows(lengths)
     row = version.rows(stored.flatten())
     theirs = ~given[query]
-    if query_rows.PAST_EVENTS in table.column_names:
-        lengths = table[query_rows.PAST_EVENTS].fill_null(0).to_numpy()
+    if PAST_EVENTS in table.column_names:
+        lengths = table[PAST_EVENTS].fill_null(0).to_numpy()
     both = _ragged(
         np.concatenate([own.row, query[theirs]]),
         np.concatenate([own.values, row[theirs]]),

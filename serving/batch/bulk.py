@@ -24,7 +24,8 @@ from serving.answers.answer import Answer
 from serving.answers.recommend import Asked, recommend
 from serving.answers.retrieval import chosen
 from serving.batch.request_lines import naming_line, read_requests
-from serving.requests.query_rows import USER, Requests
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import USER
 from serving.version.loaded_version import Version
 from twinspire_core import storage
 from twinspire_core.errors import UsageError
@@ -65,7 +66,7 @@ def recommend_lines(
     Args:
       version: what answers.
       queries: JSON Lines, also gzipped, local or `gs://`; a request per line
-        (serving/requests/query_rows.py).
+        (serving/requests/request_model.py).
       out: `.jsonl` or `.parquet`, local or `gs://`; None is standard output, as JSON lines. It
         appears when it is complete.
       k: items per line.

@@ -2,8 +2,8 @@
 
 Arrow's JSON reader takes a batch of lines in one go. It reads what it is told to expect and nothing
 else; what is not plain, mistakes and rare ways of writing things alike, is left to
-`Requests.table`, which looks at each line and says what is wrong with it. Where `PlainLines` gives a
-table, that one would give the same.
+`Requests.table`, which looks at each line and says what is wrong with it. Where `PlainLines` gives
+a table, that one would give the same.
 """
 
 import io
@@ -11,14 +11,15 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from serving.requests.query_rows import ALLOW, DENY, TIME, Refused, Requests, distinct
-from serving.requests.request_values import LARGEST, most
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import ALLOW, DENY, Refused, distinct
+from serving.requests.value_types import ValueType
 from twinspire_core.errors import BadData
 from twinspire_core.messages import with_full_stop
 from twinspire_core.records.json_lines import NumberedLines
@@ -26,7 +27,9 @@ from twinspire_core.records.raw_files import CONTENT_ERRORS
 from twinspire_core.records.record_file import RecordFile
 
 BATCH = 2048  # lines answered at a time
-# Until it is known that they fit
+_SHOWN = 200  # characters of a line in a message
+
+# A number is read as a double first: only then can be seen that it fits.
 _WIDE = {pa.float32(): pa.float64(), pa.list_(pa.float32()): pa.list_(pa.float64())}
 
 
@@ -39,13 +42,14 @@ class PlainLines:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
-        kinds = {field.name: _WIDE.get(field.type, field.type) for field in requests.layout}
-        self._keys = {
-            key: column.name
-            for key, column in requests.keys.items()
-            if column.name not in (ALLOW, DENY)
-        }
-        self._schema = pa.schema([(key, kinds[name]) for key, name in self._keys.items()])
+        self._fields = [
+            field
+            for field in requests.model.fields.values()
+            if field.column not in (ALLOW, DENY)
+        ]  # fmt: skip
+        self._types = {field.name: field.type for field in requests.layout}
+        wide = {name: _WIDE.get(kind, kind) for name, kind in self._types.items()}
+        self._schema = pa.schema([(field.key, wide[field.column]) for field in self._fields])
 
     def table(self, lines: Sequence[bytes]) -> pa.Table | None:
         """[N] rows of `Requests.layout`; None if a line needs a closer look.
@@ -59,8 +63,8 @@ class PlainLines:
         content = b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
         try:
             content.decode()  # Arrow would not notice
-            found = self._read(content)
-            columns = self._columns(found) if len(found) == len(lines) else None
+            by_key = self._read(content)
+            columns = self._columns(by_key) if len(by_key) == len(lines) else None
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return None
         return self._requests.share(columns, len(lines)) if columns is not None else None
@@ -72,53 +76,61 @@ class PlainLines:
         read = pyarrow.json.ReadOptions(use_threads=False, block_size=max(len(content), 1))
         return pyarrow.json.read_json(io.BytesIO(content), read, parse)
 
-    def _columns(self, found: pa.Table) -> dict[str, pa.Array] | None:
+    def _columns(self, by_key: pa.Table) -> dict[str, pa.Array] | None:
         """Columns by name; None if two keys say the same, or a value is out of its range."""
-        columns = dict[str, pa.Array]()
-        for key, name in self._keys.items():
-            values = found[key].combine_chunks()
-            if name in columns and len(values) - values.null_count:
-                if pc.any(pc.and_(values.is_valid(), columns[name].is_valid())).as_py():
+        columns: dict[str, pa.Array] = {}
+        for field in self._fields:
+            values = by_key[field.key].combine_chunks()
+            if not _fits(field.value, values):
+                return None
+            other = columns.get(field.column)
+            if other is not None:
+                if pc.any(pc.and_(values.is_valid(), other.is_valid())).as_py():
                     return None
-                values = pc.coalesce(columns[name], values)
-            elif name in columns:
-                continue
-            columns[name] = values
-        kinds = {field.name: field.type for field in self._requests.layout}
-        if not all(self._fits(name, values) for name, values in columns.items()):
-            return None
-        return {name: values.cast(kinds[name]) for name, values in columns.items()}
+                values = pc.coalesce(other, values)
+            columns[field.column] = values
+        return {name: values.cast(self._types[name]) for name, values in columns.items()}
 
-    def _fits(self, name: str, values: pa.Array) -> bool:
-        if pa.types.is_list(values.type):
-            size = self._requests.sizes.get(name)
-            lengths = pc.list_value_length(values).drop_null().to_numpy()
-            if size is not None and (lengths != size).any():
-                return False
-            values = values.flatten()
-            if values.null_count:
-                return False
-        known = values.drop_null()
-        if values.type == TIME:
-            return bool(((known.to_numpy() >= 0) & (known.to_numpy() <= most(name))).all())
-        if pa.types.is_floating(values.type):
-            return bool((np.abs(known.to_numpy()) <= LARGEST).all())  # nor is NaN
+
+def _fits(value: ValueType, values: pa.Array) -> bool:
+    """Whether all values of a column are as `ValueType.check` would let them pass."""
+    if pa.types.is_list(values.type):
+        lengths = pc.list_value_length(values).drop_null().to_numpy()
+        if value.size is not None and (lengths != value.size).any():
+            return False
+        values = values.flatten()
+        if values.null_count:
+            return False
+    if value.smallest is None or value.largest is None:
         return True
+    numbers = values.drop_null().to_numpy()
+    # Not the other way round: NaN is in no range.
+    return bool(((numbers >= value.smallest) & (numbers <= value.largest)).all())
 
 
 def read_requests(
     requests: Requests, source: Path, file: str
 ) -> Iterator[tuple[NumberedLines, pa.Table]]:
-    """Lines, and the requests that they are, thousands at a time."""
+    """Lines, and the rows of their requests, thousands at a time.
+
+    Args:
+      requests: what they may hold.
+      source: the file.
+      file: its name, for messages.
+
+    Raises:
+      BadData: a line is no request, or the file cannot be unzipped.
+    """
     plain = PlainLines(requests)
     for lines in _batches(source):
         table = plain.table(lines.texts)
-        yield lines, table if table is not None else _looked_at(requests, lines, file)
+        if table is None:
+            table = _parse_one_by_one(requests, lines, file)
+        yield lines, table
 
 
-def _looked_at(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
-    """Checks the lines one by one; see `Requests.table`."""
-    objects = []
+def _parse_one_by_one(requests: Requests, lines: NumberedLines, file: str) -> pa.Table:
+    objects: list[Any] = []
     for number, text in zip(lines.numbers, lines.texts, strict=True):
         try:
             objects.append(json.loads(text, object_pairs_hook=distinct))
@@ -141,7 +153,8 @@ def naming_line(lines: NumberedLines, file: str) -> Iterator[None]:
 
 def _malformed(file: str, number: int, reason: str, text: bytes) -> BadData:
     shown = text.decode(errors="replace").strip()
-    shown = shown if len(shown) <= 200 else shown[:200] + "…"
+    if len(shown) > _SHOWN:
+        shown = shown[:_SHOWN] + "…"
     return BadData(
         f"Every line of the queries is one JSON object, as in serving requests; line {number} of"
         f" {file}: {with_full_stop(reason)}\n  {shown}\nNothing was written. Mend the line and run"

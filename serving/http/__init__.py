@@ -4,13 +4,14 @@ What is where; serving/app.py puts the routes together and serves them:
 
     service.py          what the routes share
     server_settings.py  what a deployment chooses
-    bodies.py           request bodies, checked
-    openapi.py          the same bodies, described
+    models.py           bodies of requests and answers, as types
+    bodies.py           request bodies, read and checked
+    openapi.py          the types, described
     api_page.py         that description as a page
     hot_swap.py         the live version: picked up, warmed up, swapped
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
     handlers.py         a batch, answered
     middleware.py       who may ask, and what is counted of each request
     prometheus.py       what Prometheus reads
-    http_errors.py      what is said when something is wrong
+    http_errors.py      what a client is told when something is wrong
 """

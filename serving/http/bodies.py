@@ -1,74 +1,38 @@
-"""Request bodies, checked: what is wrong is told before it waits with others in a batch."""
+"""Request bodies, read and checked: what is wrong is told before it waits with others in a batch.
+
+A body that is right is read and checked in one pass, by the models of serving/http/models.py.
+Whatever they refuse is read again, by orjson, and looked at key by key: that decides what is wrong,
+and in which words.
+"""
 
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import orjson
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from serving.answers.retrieval import SOURCES
 from serving.http.http_errors import Problem
+from serving.http.models import BodyField, Options, RecommendRequest, RequestBodies, SimilarRequest
 from serving.http.server_settings import Settings
-from serving.requests.query_rows import Refused, Requests, distinct
+from serving.requests.request_model import Refused, RequestModel, distinct
+from serving.requests.value_types import WrongValue
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
-K = 10
-"""Items of a list, unless `k` says otherwise."""
-OPTIONS = ("query", "queries", "k", "source", "exclude_seen", "display")
-SIMILAR_OPTIONS = ("item", "k", "allow", "deny", "display")
+_FILTERS = ("allow", "deny")
 
 
-class Options(NamedTuple):
-    """What may differ between requests; queries with the same ones are answered together.
-
-    Attributes:
-      k: items per list.
-      source: of `serving.answers.retrieval.SOURCES`; None leaves the choice to the version.
-      exclude_seen: leave out what the user had before.
-      display: send display columns along.
-    """
-
-    k: int = K
-    source: str | None = None
-    exclude_seen: bool = False
-    display: bool = False
-
-
-class Asked(NamedTuple):
-    """The body of `/v1/recommend`.
-
-    Attributes:
-      queries: as `Requests.parse` made them, one at least.
-      options: for all of them.
-      single: whether it came as `query`.
-    """
-
-    queries: list[dict[str, Any]]
-    options: Options
-    single: bool
-
-
-class Like(NamedTuple):
-    """The body of `/v1/similar`."""
-
-    item: str
-    k: int
-    allow: Any
-    deny: Any
-    display: bool
-
-
-async def read(request: Request, most: int) -> dict[str, Any]:
-    """The body as an object.
+async def read(request: Request, most: int) -> bytes:
+    """The body.
 
     Raises:
-      Problem: it is too large, no JSON object, or has a key twice. NaN and numbers beyond a double
-      are no JSON.
+      Problem: it has more than `most` bytes, or ends too early.
     """
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > most:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
         raise _too_large(most)
     content = bytearray()
     try:
@@ -78,87 +42,143 @@ async def read(request: Request, most: int) -> dict[str, Any]:
                 raise _too_large(most)
     except ClientDisconnect as e:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
-    try:
-        found = orjson.loads(content)
-        # Orjson takes the last of keys that are the same
-        json.loads(content, object_pairs_hook=distinct)
-    except (ValueError, RecursionError) as e:
-        raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
-    except Refused as e:
-        raise refused(e, "") from e
-    if not isinstance(found, dict):
-        raise Problem("bad_json", f"A body is a JSON object, found {shorten(found)}.")
-    return found
+    return bytes(content)
 
 
-def asked(body: Mapping[str, Any], requests: Requests, settings: Settings) -> Asked:
-    """Checks the body of `/v1/recommend`.
-
-    Raises:
-      Problem: what is wrong with it.
-    """
-    for key in body.keys() - set(OPTIONS):
-        raise _unknown(key, OPTIONS, requests)
-    query, queries = body.get("query"), body.get("queries")
-    if (query is None) == (queries is None):
-        raise Problem(
-            "missing" if query is None else "given_twice",
-            'A body has either "query", one object, or "queries", a list of them; {} is enough of a'
-            " query.",
-            where="query",
-        )
-    if queries is not None:
-        queries = _list_of_queries(queries, settings.max_queries)
-    source = body.get("source")
-    if source is not None and source not in SOURCES:
-        near = nearest_names(source, SOURCES) if isinstance(source, str) else []
-        raise Problem(
-            "out_of_range" if isinstance(source, str) else "wrong_type",
-            f"source is one of {', '.join(SOURCES)}; found {shorten(source)}.",
-            where="source",
-            did_you_mean=near[0] if near else None,
-        )
-    options = Options(
-        _k(body, settings), source, _flag(body, "exclude_seen"), _flag(body, "display")
-    )
-    if queries is None:
-        return Asked([_query(requests, query, 0, "query")], options, single=True)
-    return Asked(
-        [_query(requests, one, n, f"queries[{n}]") for n, one in enumerate(queries)],
-        options,
-        single=False,
+def _too_large(most: int) -> Problem:
+    return Problem(
+        "body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time."
     )
 
 
-def like(body: Mapping[str, Any], requests: Requests, settings: Settings) -> Like:
-    """Checks the body of `/v1/similar`.
+class BodyParser:
+    """Makes requests of bodies.
 
-    Raises:
-      Problem: what is wrong with it.
+    Args:
+      requests: what queries may hold.
+      settings: the limits.
     """
-    for key in body.keys() - set(SIMILAR_OPTIONS):
-        raise _unknown(key, SIMILAR_OPTIONS)
-    item = body.get("item")
-    if item is None:
-        raise Problem("missing", "A body has the id of an item.", where="item")
-    if isinstance(item, float) and item.is_integer():
-        item = int(item)
-    if isinstance(item, bool) or not isinstance(item, str | int):
-        raise Problem("wrong_type", f"item is text, found {shorten(item)}.", where="item")
-    filters = {key: body.get(key) for key in ("allow", "deny")}
-    _query(requests, filters, 0, "")  # which says what is wrong with them
-    return Like(str(item), _k(body, settings), **filters, display=_flag(body, "display"))
 
+    def __init__(self, requests: RequestModel, settings: Settings) -> None:
+        self._requests = requests
+        self._settings = settings
+        self.bodies = RequestBodies(requests, settings)
 
-def _query(requests: Requests, query: Any, row: int, where: str) -> dict[str, Any]:
-    try:
-        return requests.parse(query, row)
-    except Refused as e:
-        raise refused(e, where) from e
+    def recommend(self, content: bytes) -> RecommendRequest:
+        """The request that a body of `/v1/recommend` is.
+
+        Raises:
+          Problem: what is wrong with it. NaN and numbers beyond a double are no JSON.
+        """
+        try:
+            # Some text may hold this as well: the model that does not fit refuses the body.
+            single = b'"queries"' not in content
+            model = self.bodies.one_query if single else self.bodies.several_queries
+            body: Any = model.model_validate_json(content)
+            queries = [body.query] if single else body.queries
+            columns = [self._requests.by_column(query) for query in queries]
+        except (ValidationError, ValueError, Refused):
+            return self.recommend_from(_read_object(content))
+        _check_distinct(content, len(body.model_fields_set) + sum(map(_count_members, queries)))
+        return RecommendRequest(columns, Options(**_values(body, self.bodies.options)), single)
+
+    def similar(self, content: bytes) -> SimilarRequest:
+        """The request that a body of `/v1/similar` is.
+
+        Raises:
+          Problem: what is wrong with it.
+        """
+        try:
+            body = self.bodies.similar.model_validate_json(content)
+            filters: dict[str, Any] = {key: getattr(body, key, None) for key in _FILTERS}
+            self._requests.by_column(filters)
+        except (ValidationError, ValueError, Refused):
+            return self.similar_from(_read_object(content))
+        _check_distinct(
+            content, len(body.model_fields_set) + sum(len(one or ()) for one in filters.values())
+        )
+        return SimilarRequest(**_values(body, self.bodies.similar_fields), **filters)
+
+    def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
+        """The request that the object in a body of `/v1/recommend` is.
+
+        Raises:
+          Problem: what is wrong with it.
+        """
+        known = ("query", "queries", *self.bodies.options)
+        for key in body:
+            if key not in known:
+                raise self._unknown(key, known, in_query=key in self._requests.fields)
+        query, queries = body.get("query"), body.get("queries")
+        if (query is None) == (queries is None):
+            raise Problem(
+                "missing" if query is None else "given_twice",
+                'A body has either "query", one object, or "queries", a list of them; {} is enough'
+                " of a query.",
+                where="query",
+            )
+        if queries is not None:
+            self._check_list(queries)
+        options = Options(**_check_values(body, self.bodies.options))
+        if queries is None:
+            return RecommendRequest([self._query(query, 0, "query")], options, single=True)
+        parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
+        return RecommendRequest(parsed, options, single=False)
+
+    def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
+        """The request that the object in a body of `/v1/similar` is.
+
+        Raises:
+          Problem: what is wrong with it.
+        """
+        known = ("item", "k", *_FILTERS, "display")
+        for key in body:
+            if key not in known:
+                raise self._unknown(key, known)
+        if body.get("item") is None:
+            raise Problem("missing", "A body has the id of an item.", where="item")
+        _check_values(body, {"item": self.bodies.similar_fields["item"]})
+        filters: dict[str, Any] = {key: body.get(key) for key in _FILTERS}
+        self._query(filters, 0, "")  # which says what is wrong with them
+        values = _check_values(body, self.bodies.similar_fields)
+        return SimilarRequest(**values, **filters)
+
+    def _query(self, query: Any, row: int, where: str) -> dict[str, Any]:
+        try:
+            return self._requests.parse(query, row)
+        except Refused as e:
+            raise refused(e, where) from e
+
+    def _check_list(self, queries: Any) -> None:
+        if not isinstance(queries, list):
+            raise Problem(
+                "wrong_type",
+                f"queries is a list of objects, found {shorten(queries)}.",
+                where="queries",
+            )
+        most = self._settings.max_queries
+        if not 1 <= len(queries) <= most:
+            raise Problem(
+                "out_of_range",
+                f"queries has 1 to {most} objects, found {len(queries)}.",
+                where="queries",
+            )
+
+    @staticmethod
+    def _unknown(key: str, known: Collection[str], *, in_query: bool = False) -> Problem:
+        near = nearest_names(key, known)
+        if in_query:
+            hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
+        elif near:
+            hint = f"did you mean {near[0]!r}?"
+        else:
+            hint = f"known: {', '.join(known)}"
+        message = with_full_stop(f"{shorten(key)} is no option; {hint}")
+        return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
 
 
 def refused(error: Refused, where: str) -> Problem:
-    """What is told of a query that is refused.
+    """What a client is told of a query that is refused.
 
     Args:
       error: why.
@@ -168,59 +188,72 @@ def refused(error: Refused, where: str) -> Problem:
     return Problem(error.kind, with_full_stop(error), where=place or None, did_you_mean=error.near)
 
 
-def _list_of_queries(queries: Any, most: int) -> list[Any]:
-    if not isinstance(queries, list):
-        raise Problem(
-            "wrong_type",
-            f"queries is a list of objects, found {shorten(queries)}.",
-            where="queries",
-        )
-    if not 1 <= len(queries) <= most:
-        raise Problem(
-            "out_of_range",
-            f"queries has 1 to {most} objects, found {len(queries)}.",
-            where="queries",
-        )
-    return queries
+def _read_object(content: bytes) -> dict[str, Any]:
+    """The object in a body.
+
+    Raises:
+      Problem: it is no JSON object, or has a key twice.
+    """
+    try:
+        body = orjson.loads(content)
+        # Orjson takes the last of keys that are the same.
+        _read_distinct(content)
+    except (ValueError, RecursionError) as e:
+        raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
+    if not isinstance(body, dict):
+        raise Problem("bad_json", f"A body is a JSON object, found {shorten(body)}.")
+    return body
 
 
-def _k(body: Mapping[str, Any], settings: Settings) -> int:
-    k = body.get("k")
-    if k is None:
-        return K
-    if isinstance(k, float) and k.is_integer():
-        k = int(k)  # JSON knows no difference
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise Problem(
-            "wrong_type",
-            f"k is a whole number from 1 to {settings.max_k}, found {shorten(k)}.",
-            where="k",
-        )
-    if not 1 <= k <= settings.max_k:
-        raise Problem(
-            "out_of_range", f"k is a whole number from 1 to {settings.max_k}, found {k}.", where="k"
-        )
-    return k
+def _check_distinct(content: bytes, members: int) -> None:
+    """Checks that no key is given twice in a body of which pydantic has kept so many members."""
+    # A member of an object has a colon. Where there are no more colons than members, none was
+    # given twice; where there are, a text may hold the others.
+    if content.count(b":") != members:
+        _read_distinct(content)
 
 
-def _flag(body: Mapping[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise Problem("wrong_type", f"{name} is true or false, found {shorten(value)}.", where=name)
-    return bool(value)
+def _read_distinct(content: bytes) -> None:
+    try:
+        json.loads(content, object_pairs_hook=distinct)
+    except Refused as e:
+        raise refused(e, "") from e
 
 
-def _unknown(key: str, options: tuple[str, ...], requests: Requests | None = None) -> Problem:
-    near, text = nearest_names(key, options), shorten(key)
-    if requests is not None and key in requests.keys:
-        hint = f'it belongs into "query": {{"query": {{"{key}": …}}}}'
-    else:
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-    message = with_full_stop(f"{text} is no option; {hint}")
-    return Problem("unknown_key", message, where=key, did_you_mean=near[0] if near else None)
+def _count_members(query: Mapping[str, Any]) -> int:
+    """Members of a query and of the filters in it."""
+    return len(query) + sum(len(query.get(key) or ()) for key in _FILTERS)
 
 
-def _too_large(most: int) -> Problem:
+def _values(body: BaseModel, fields: Mapping[str, BodyField]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        value = getattr(body, key)
+        values[key] = field.default if value is None else value
+    return values
+
+
+def _check_values(body: Mapping[str, Any], fields: Mapping[str, BodyField]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        value = body.get(key)
+        if value is None:
+            values[key] = field.default
+            continue
+        try:
+            values[key] = field.value.check(value)
+        except WrongValue as e:
+            if key == "source":
+                raise _wrong_source(value) from e
+            raise Problem(e.kind, with_full_stop(f"{key} {e}"), where=key) from e
+    return values
+
+
+def _wrong_source(source: Any) -> Problem:
+    near = nearest_names(source, SOURCES) if isinstance(source, str) else []
     return Problem(
-        "body_too_large", f"A body has at most {most:,} bytes; send fewer queries at a time."
+        "out_of_range" if isinstance(source, str) else "wrong_type",
+        f"source is one of {', '.join(SOURCES)}; found {shorten(source)}.",
+        where="source",
+        did_you_mean=near[0] if near else None,
     )

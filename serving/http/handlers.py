@@ -11,7 +11,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,97 +19,146 @@ import orjson
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend, similar
 from serving.answers.retrieval import chosen
-from serving.http.bodies import Asked, Like, Options, refused
+from serving.http.bodies import refused
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome
+from serving.http.models import (
+    Basis,
+    Described,
+    OneAnswer,
+    Options,
+    RecommendRequest,
+    Result,
+    SeveralAnswers,
+    SimilarAnswer,
+    SimilarRequest,
+)
 from serving.http.prometheus import Metrics
-from serving.requests.query_rows import ALLOW, DENY, EXCLUDE, SEEN, TIME, USER, Refused, Requests
+from serving.requests.query_rows import TIME, Requests
+from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, Refused
 from serving.version.loaded_version import Version
 from twinspire_core.errors import UsageError
 from twinspire_core.sources.candidate_sources import POPULAR_LATELY, TWO_TOWER
 
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
+Query = dict[str, Any]
+"""Values by column, of `RequestModel.parse`."""
 
 
-def answer(
-    version: Version, requests: Requests, asked: Sequence[Asked], metrics: Metrics
+def answer_batch(
+    version: Version, requests: Requests, batch: Sequence[RecommendRequest], metrics: Metrics
 ) -> list[Outcome]:
     """Answers requests: those with the same options together, each as it would be answered alone.
 
     Returns: for each, the body of its answer, or why there is none.
     """
-    outcomes: list[Outcome] = [b""] * len(asked)
+    outcomes: list[Outcome] = [b""] * len(batch)
     groups: dict[Options, list[int]] = {}
-    for place, one in enumerate(asked):
-        groups.setdefault(one.options, []).append(place)
+    for place, request in enumerate(batch):
+        groups.setdefault(request.options, []).append(place)
     for places in groups.values():
-        found = _together(version, requests, [asked[place] for place in places], metrics)
-        for place, outcome in zip(places, found, strict=True):
-            outcomes[place] = outcome
+        answers = _answer_alike(version, requests, [batch[place] for place in places], metrics)
+        for place, answer in zip(places, answers, strict=True):
+            outcomes[place] = answer if isinstance(answer, Exception) else dump(answer)
     return outcomes
 
 
-def _together(
-    version: Version, requests: Requests, asked: list[Asked], metrics: Metrics
-) -> list[Outcome]:
-    queries = [query for one in asked for query in one.queries]
+def answer_one(
+    version: Version, requests: Requests, request: RecommendRequest, metrics: Metrics
+) -> OneAnswer | SeveralAnswers:
+    """Answers a request.
+
+    Raises:
+      Problem: the version cannot answer it.
+    """
+    answer = _answer_alike(version, requests, [request], metrics)[0]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def dump(answer: Mapping[str, Any]) -> bytes:
+    """The body of an answer."""
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _answer_alike(
+    version: Version, requests: Requests, batch: list[RecommendRequest], metrics: Metrics
+) -> list[OneAnswer | SeveralAnswers | Exception]:
+    """Answers requests with the same options."""
+    queries = [query for request in batch for query in request.queries]
     try:
-        results = iter(_results(version, requests, queries, asked[0].options, metrics))
+        results = iter(_results(version, requests, queries, batch[0].options, metrics))
     except Exception as e:
-        if len(asked) == 1:
-            return [_told(e, asked[0])]
+        if len(batch) == 1:
+            return [_place_refusal(e, batch[0])]
         # One of them is at fault: the others are answered without it.
-        return [_together(version, requests, [one], metrics)[0] for one in asked]
-    return [_dump(version, one, results) for one in asked]
+        return [_answer_alike(version, requests, [one], metrics)[0] for one in batch]
+    return [_answer(version, request, results) for request in batch]
 
 
-def _told(error: Exception, asked: Asked) -> Exception:
+def _place_refusal(error: Exception, request: RecommendRequest) -> Exception:
     """The client's part of an error; what remains is the server's."""
     if not isinstance(error, Refused):
         return error
-    return refused(error, "query" if asked.single else f"queries[{error.row}]")
+    return refused(error, "query" if request.single else f"queries[{error.row}]")
 
 
-def _dump(version: Version, asked: Asked, results: Iterator[dict[str, Any]]) -> bytes:
-    mine: list[dict[str, Any]] = [next(results) for _ in asked.queries]
-    told = (
-        {"version": version.id, **mine[0]}
-        if asked.single
-        else {"version": version.id, "results": mine}
-    )
-    return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
+def _answer(
+    version: Version, request: RecommendRequest, results: Iterator[Result]
+) -> OneAnswer | SeveralAnswers:
+    if request.single:
+        return {"version": version.id, **next(results)}
+    return {"version": version.id, "results": [next(results) for _ in request.queries]}
+
+
+class _Lists(NamedTuple):
+    """The lists of one source, and the main source of each item where there are several."""
+
+    answer: Answer
+    main_sources: list[list[str]] | None
+
+
+class _Place(NamedTuple):
+    """Where the list of a query is."""
+
+    lists: _Lists
+    row: int
 
 
 def _results(
     version: Version,
     requests: Requests,
-    queries: list[dict[str, Any]],
+    queries: list[Query],
     options: Options,
     metrics: Metrics,
-) -> list[dict[str, Any]]:
+) -> list[Result]:
     source = _source(version, options.source)
     now = datetime.now(version.pipeline.zone)
-    found, mains = _ask(version, requests, queries, options, source, now)
-    bases = [_basis(version, requests, query, found, n) for n, query in enumerate(queries)]
-    answers = [(found, mains, n) for n in range(len(queries))]
+    lists = _recommend(version, requests, queries, options, source, now)
+    bases = [_basis(version, requests, query, lists.answer, n) for n, query in enumerate(queries)]
+    places = [_Place(lists, n) for n in range(len(queries))]
     if options.source is None and source == TWO_TOWER and version.nominators is not None:
         # The mix has weights for users of whom nothing is known; the two-tower alone has not.
-        bare = [n for n, basis in enumerate(bases) if basis == "nothing"]
-        if bare:
-            popular, mains = _ask(
-                version, requests, [queries[n] for n in bare], options, POPULAR_LATELY, now
-            )
-            for place, n in enumerate(bare):
-                answers[n] = (popular, mains, place)
+        unknown = [n for n, basis in enumerate(bases) if basis == "nothing"]
+        if unknown:
+            those = [queries[n] for n in unknown]
+            popular = _recommend(version, requests, those, options, POPULAR_LATELY, now)
+            for row, n in enumerate(unknown):
+                places[n] = _Place(popular, row)
     results = [
-        _result(version, query, one, row, basis, options, of)
-        for query, (one, of, row), basis in zip(queries, answers, bases, strict=True)
+        _result(version, query, place, basis, options)
+        for query, place, basis in zip(queries, places, bases, strict=True)
     ]
+    _count(results, options, metrics)
+    return results
+
+
+def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
     metrics.unknown_users.inc(
         sum(one["known"] is False and one["user"] is not None for one in results)
     )
     metrics.short_lists.inc(sum(len(one["items"]) < options.k for one in results))
-    return results
 
 
 def _source(version: Version, source: str | None) -> str:
@@ -119,100 +168,104 @@ def _source(version: Version, source: str | None) -> str:
         raise Problem("no_such_source", str(e), where="source") from e
 
 
-def _ask(
+def _recommend(
     version: Version,
     requests: Requests,
-    queries: list[dict[str, Any]],
+    queries: list[Query],
     options: Options,
     source: str,
     now: datetime,
-) -> tuple[Answer, list[list[str]] | None]:
-    """The answer, and the main source of each item where there are several."""
+) -> _Lists:
     table = requests.lay_out(queries)
-    found = recommend(
+    answer = recommend(
         version, table, options.k, exclude_seen=options.exclude_seen, source=source, now=now
     )
-    return found, found.main_sources().to_pylist() if found.shares is not None else None
+    if answer.shares is None:
+        return _Lists(answer, None)
+    return _Lists(answer, answer.main_sources().to_pylist())
 
 
-def _basis(
-    version: Version, requests: Requests, query: dict[str, Any], found: Answer, row: int
-) -> str:
-    if found.known is not None and found.known[row]:
+def _basis(version: Version, requests: Requests, query: Query, answer: Answer, row: int) -> Basis:
+    if answer.known is not None and answer.known[row]:
         return "stored_user"
     if query.get(SEEN):
         return "history"
-    if any(name not in _NO_FEATURES and requests.schema.field(name).type != TIME for name in query):
+    features = [name for name in query if name not in _NO_FEATURES]
+    if any(requests.features.field(name).type != TIME for name in features):
         return "features"
     by_id = version.pipeline.user_id is not None
-    return "id" if found.known is None and USER in query and by_id else "nothing"
+    if answer.known is None and USER in query and by_id:
+        return "id"
+    return "nothing"
 
 
 def _result(
-    version: Version,
-    query: Mapping[str, Any],
-    found: Answer,
-    row: int,
-    basis: str,
-    options: Options,
-    mains: list[list[str]] | None,
-) -> dict[str, Any]:
-    rows = found.rows[row]
-    count = int(np.count_nonzero(rows >= 0))
-    rows = rows[:count]
-    told: dict[str, Any] = {
+    version: Version, query: Query, place: _Place, basis: Basis, options: Options
+) -> Result:
+    answer, row = place.lists.answer, place.row
+    count = int(np.count_nonzero(answer.rows[row] >= 0))
+    rows = answer.rows[row][:count]
+    result: Result = {
         "user": query.get(USER),
-        "known": None if found.known is None else bool(found.known[row]),
+        "known": None if answer.known is None else bool(answer.known[row]),
         "based_on": basis,
-        "source": found.source,
+        "source": answer.source,
         "items": version.ids[rows].tolist(),
-        "scores": np.ascontiguousarray(found.scores[row, :count]),  # as orjson needs it
+        "scores": np.ascontiguousarray(answer.scores[row, :count]),  # as orjson needs it
     }
-    if mains is not None:
-        told["sources"] = mains[row]
+    if place.lists.main_sources is not None:
+        result["sources"] = place.lists.main_sources[row]
     if options.display:
-        told["display"] = version.describe(rows)
-        told["history"] = _history(version, found, row)
-    if notes := found.notes_of(row):
-        told["notes"] = notes
-    return told
+        result["display"] = version.describe(rows)
+        result["history"] = _history(version, answer, row)
+    if notes := answer.notes_of(row):
+        result["notes"] = list(notes)
+    return result
 
 
-def _history(version: Version, found: Answer, row: int) -> list[dict[str, Any]]:
+def _history(version: Version, answer: Answer, row: int) -> list[Described]:
     """What the answer goes out from, newest first, with display columns where the item is in the
-    catalogue.
+    corpus.
     """
-    past = (found.history[row].as_py() if found.history is not None else None) or []
-    rows = version.rows(past)
-    texts = iter(version.describe(rows[rows >= 0]))
+    if answer.history is None:
+        return []
+    items = answer.history[row].as_py() or []
+    rows = version.rows(items)
+    described = iter(version.describe(rows[rows >= 0]))
     return [
-        next(texts) if place >= 0 else {"item": item}
-        for item, place in zip(past, rows, strict=True)
+        next(described) if place >= 0 else {"item": item}
+        for item, place in zip(items, rows, strict=True)
     ][::-1]
 
 
-def alike(version: Version, asked: Like) -> bytes:
-    """The body of the answer to `/v1/similar`.
+def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
+    """The answer to `/v1/similar`.
 
     Raises:
-      Problem: the item is not in the catalogue, or a filter is not understood.
+      Problem: the item is not in the corpus, or a filter is not understood.
     """
-    if version.rows([asked.item])[0] < 0:
+    if version.rows([request.item])[0] < 0:
         message = (
-            f"An item is one of the {len(version.items):,} of version {version.id}; {asked.item!r}"
-            " is not."
+            f"An item is one of the {len(version.items):,} of version {version.id};"
+            f" {request.item!r} is not."
         )
         raise Problem("unknown_item", message, where="item")
     try:
-        found = similar(version, asked.item, asked.k, allow=asked.allow, deny=asked.deny)
+        found = similar(
+            version, request.item, request.k, allow=request.allow, deny=request.deny
+        )  # fmt: skip
     except UsageError as e:
         raise Problem("wrong_type", str(e)) from e
     count = int(found.counts[0])
     rows = found.rows[0, :count]
-    told: dict[str, Any] = {"version": version.id, "item": asked.item}
-    told |= {"items": version.ids[rows].tolist(), "scores": found.scores[0, :count]}
-    if asked.display:
-        told["display"] = version.describe(rows)
+    answer: SimilarAnswer = {
+        "version": version.id,
+        "item": request.item,
+        "items": version.ids[rows].tolist(),
+        "scores": np.ascontiguousarray(found.scores[0, :count]),
+    }
+    if request.display:
+        answer["display"] = version.describe(rows)
     if notes := found.notes_of(0):
-        told["notes"] = notes
-    return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
+        answer["notes"] = list(notes)
+    return answer

@@ -18,9 +18,10 @@ import numpy as np
 from index_builder.registry.registry import Registry
 from serving.answers.recommend import recommend, similar
 from serving.answers.retrieval import available
-from serving.http.bodies import K
+from serving.http.models import K
 from serving.http.prometheus import Metrics
-from serving.requests.query_rows import Refused, Requests
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import Refused
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData

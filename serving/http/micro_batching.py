@@ -12,16 +12,16 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import NamedTuple
 
-from serving.http.bodies import Asked
 from serving.http.http_errors import Problem
+from serving.http.models import RecommendRequest
 from serving.http.prometheus import Metrics
 
 Outcome = bytes | Exception
-Work = Callable[[Sequence[Asked]], list[Outcome]]
+Work = Callable[[Sequence[RecommendRequest]], list[Outcome]]
 
 
 class _Job(NamedTuple):
-    asked: Asked
+    request: RecommendRequest
     future: "asyncio.Future[bytes]"
     loop: asyncio.AbstractEventLoop
 
@@ -51,15 +51,15 @@ class Batcher:
         self._queue.put(None)
         self._thread.join()
 
-    async def submit(self, asked: Asked) -> bytes:
+    async def submit(self, request: RecommendRequest) -> bytes:
         """The body of the answer.
 
         Raises:
           Problem: the request cannot be answered, or too many wait.
         """
-        self._count(len(asked.queries))
+        self._count(len(request.queries))
         loop = asyncio.get_running_loop()
-        job = _Job(asked, loop.create_future(), loop)
+        job = _Job(request, loop.create_future(), loop)
         self._queue.put(job)
         return await job.future
 
@@ -85,7 +85,7 @@ class Batcher:
         """What waits, as far as it fits; a job that does not fit any more; whether it was the
         end.
         """
-        jobs, queries = [first], len(first.asked.queries)
+        jobs, queries = [first], len(first.request.queries)
         while True:
             try:
                 job = self._queue.get_nowait()
@@ -93,7 +93,7 @@ class Batcher:
                 return jobs, None, False
             if job is None:
                 return jobs, None, True
-            queries += len(job.asked.queries)
+            queries += len(job.request.queries)
             if queries > self._most:
                 return jobs, job, False
             jobs.append(job)
@@ -101,10 +101,10 @@ class Batcher:
     def _answer(self, jobs: list[_Job]) -> None:
         started = time.perf_counter()
         try:
-            outcomes = self._work([job.asked for job in jobs])
+            outcomes = self._work([job.request for job in jobs])
         except Exception as e:
             outcomes = [e] * len(jobs)
-        queries = sum(len(job.asked.queries) for job in jobs)
+        queries = sum(len(job.request.queries) for job in jobs)
         self._metrics.batch_queries.observe(queries)
         self._metrics.batch_seconds.observe(time.perf_counter() - started)
         with self._lock:

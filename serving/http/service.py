@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from serving.answers.retrieval import available
-from serving.http.bodies import Asked
-from serving.http.handlers import answer
-from serving.http.hot_swap import LiveVersion, warm
+from serving.http.bodies import BodyParser
+from serving.http.handlers import answer_batch
+from serving.http.hot_swap import Failure, LiveVersion, Served, warm
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher, Outcome
+from serving.http.models import LoadFailure, RecommendRequest, VersionAnswer, VersionFacts
 from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
@@ -22,6 +22,7 @@ class Service:
 
     Attributes:
       requests: what the pipeline's queries may hold.
+      parser: reads bodies.
       live: follows the registry; `live.current` is what answers.
     """
 
@@ -29,9 +30,10 @@ class Service:
         self.pipeline, self.settings = pipeline, settings
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
+        self.parser = BodyParser(self.requests.model, settings)
         self.live = LiveVersion(pipeline, self.open, warm, self.metrics, settings.poll)
         self.batcher = Batcher(
-            self._work, self.metrics, most=settings.max_batch, pending=settings.max_pending
+            self._answer, self.metrics, most=settings.max_batch, pending=settings.max_pending
         )  # fmt: skip
 
     def start(self) -> None:
@@ -81,33 +83,42 @@ class Service:
             " PIPELINE` lists all"
         )
 
-    def _work(self, asked: Sequence[Asked]) -> list[Outcome]:
-        return answer(self.version, self.requests, asked, self.metrics)
+    def _answer(self, batch: Sequence[RecommendRequest]) -> list[Outcome]:
+        return answer_batch(self.version, self.requests, batch, self.metrics)
 
-    def about(self) -> dict[str, Any]:
-        """What `/v1/version` tells."""
-        served, failure = self.live.current, self.live.failure
-        told: dict[str, Any] = {"pipeline": self.pipeline.name, "version": None}
-        if served:
-            version = served.version
-            told |= {
-                "version": version.id,
-                "day": str(version.manifest.date),
-                "corpus_date": str(version.manifest.corpus_date or version.manifest.date),
-                "refreshes": version.manifest.refreshes,
-                "since": served.since.isoformat(timespec="seconds"),
-                "items": version.manifest.items,
-                "dimension": version.manifest.dimension,
-                "parent": version.manifest.parent,
-                "users": version.users.count() if version.users is not None else None,
-                "sources": available(version),
-                "index": version.index.settings.kind,
-            }
-        told["loading"] = self.live.loading
-        told["failure"] = failure and {
-            "version": failure.version,
-            "error": failure.error,
-            "at": failure.at.isoformat(timespec="seconds"),
-            "tries": failure.tries,
+    def describe(self) -> VersionAnswer:
+        """The live version, and what is wrong with the one that should be."""
+        served = self.live.current
+        facts: VersionFacts = _describe_version(served) if served else {}
+        return {
+            "pipeline": self.pipeline.name,
+            "version": served.version.id if served else None,
+            **facts,
+            "loading": self.live.loading,
+            "failure": _describe_failure(self.live.failure) if self.live.failure else None,
         }
-        return told
+
+
+def _describe_version(served: Served) -> VersionFacts:
+    version, manifest = served.version, served.version.manifest
+    return {
+        "day": str(manifest.date),
+        "corpus_date": str(manifest.corpus_date or manifest.date),
+        "refreshes": manifest.refreshes,
+        "since": served.since.isoformat(timespec="seconds"),
+        "items": manifest.items,
+        "dimension": manifest.dimension,
+        "parent": manifest.parent,
+        "users": version.users.count() if version.users is not None else None,
+        "sources": available(version),
+        "index": version.index.settings.kind,
+    }
+
+
+def _describe_failure(failure: Failure) -> LoadFailure:
+    return {
+        "version": failure.version,
+        "error": failure.error,
+        "at": failure.at.isoformat(timespec="seconds"),
+        "tries": failure.tries,
+    }

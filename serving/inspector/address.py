@@ -1,4 +1,4 @@
-"""An address of the inspector: what it asks, and the addresses next to it.
+"""An address of the inspector: the request in it, and the addresses next to it.
 
 /?user=7&k=20&allow.department=DELI&feature.device=phone&version=2024-03-02-3b8a8f8e&against=2024-03-01-77ab01c3
 """
@@ -8,11 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlencode
 
-import pyarrow as pa
-
-from serving.requests.query_rows import STRINGS, Requests
-from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.feature_schema import feature_columns
+from serving.requests.request_model import RequestModel
+from serving.requests.value_types import read_number
 
 _TEXTS = ("user", "k", "source", "exclude_seen", "version", "against", "item")
 _BY_NAME = ("feature", "allow", "deny")
@@ -50,9 +47,9 @@ class Address:
         """Reads an address. What it says besides is left alone: programs that pass addresses on add
         to them.
         """
-        texts = dict[str, str]()
+        texts: dict[str, str] = {}
         named: dict[str, dict[str, list[str]]] = {kind: {} for kind in _BY_NAME}
-        history = list[str]()
+        history: list[str] = []
         for key, value in pairs:
             kind, dot, name = key.partition(".")
             if key == "history":
@@ -77,63 +74,39 @@ class Address:
     def pairs(self) -> Pairs:
         """What `read` reads."""
         for name in ("user", "history", *_TEXTS[1:]):
-            values = self.history if name == "history" else [getattr(self, name)]
+            values: Sequence[str] = self.history if name == "history" else [getattr(self, name)]
             yield from ((name, value) for value in values if value)
         yield from ((f"feature.{name}", value) for name, value in self.feature.items())
-        for kind in ("allow", "deny"):
-            of = getattr(self, kind)
-            yield from (
-                (f"{kind}.{name}", value) for name, values in of.items() for value in values
-            )
+        for kind, by_attribute in (("allow", self.allow), ("deny", self.deny)):
+            for name, values in by_attribute.items():
+                yield from ((f"{kind}.{name}", value) for value in values)
 
-    def recommend_body(self, requests: Requests) -> dict[str, Any]:
+    def recommend_body(self, requests: RequestModel) -> dict[str, Any]:
         """The body that `/v1/recommend` takes for it; bad values are in it as they were typed."""
-        query: dict[str, Any] = {
-            name: _value(requests, name, text) for name, text in self.feature.items()
-        }
-        given = {
-            "user": self.user,
-            "history": list(self.history),
-            "allow": self.allow,
-            "deny": self.deny,
-        }
-        query |= {key: value for key, value in given.items() if value}
-        body: dict[str, Any] = {"query": query} | self._k()
-        body |= {"source": self.source} if self.source else {}
-        return body | ({"exclude_seen": True} if self.exclude_seen else {})
+        query: dict[str, Any] = {}
+        for name, typed in self.feature.items():
+            field = requests.fields.get(name)
+            query[name] = field.value.read_typed(typed) if field else typed
+        user = {"user": self.user, "history": list(self.history)}
+        query |= _filled_in(user | {"allow": self.allow, "deny": self.deny})
+        return {"query": query, **self._options()}
 
     def similar_body(self) -> dict[str, Any]:
         """The body that `/v1/similar` takes for it."""
         given = {"item": self.item, "allow": self.allow, "deny": self.deny}
-        return {key: value for key, value in given.items() if value} | self._k()
+        return {**_filled_in(given), **self._k()}
+
+    def _options(self) -> dict[str, Any]:
+        options = self._k()
+        if self.source:
+            options["source"] = self.source
+        if self.exclude_seen:
+            options["exclude_seen"] = True
+        return options
 
     def _k(self) -> dict[str, Any]:
-        return {"k": _number(self.k)} if self.k else {}
+        return {"k": read_number(self.k)} if self.k else {}
 
 
-def query_features(pipeline: Pipeline) -> list[pa.Field]:
-    """Columns of a query but the user's id and the history, in the pipeline file's order."""
-    shared = (pipeline.user_id, pipeline.history_name)
-    features = pipeline.tower("query").items()
-    return [c for name, f in features if name not in shared for c in feature_columns(name, f)]
-
-
-def _value(requests: Requests, name: str, text: str) -> Any:
-    """The text as its column takes it, where it can be."""
-    kind = requests.schema.field(name).type if name in requests.schema.names else pa.string()
-    if kind == pa.string():
-        return text
-    if kind == STRINGS:
-        return [part.strip() for part in text.split(",") if part.strip()]
-    if pa.types.is_list(kind):
-        return [_number(part) for part in text.replace(",", " ").split()]
-    return _number(text)
-
-
-def _number(text: str) -> int | float | str:
-    for parse in (int, float):
-        try:
-            return parse(text)
-        except ValueError:
-            continue
-    return text
+def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value}

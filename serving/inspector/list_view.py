@@ -4,15 +4,12 @@ there.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-import orjson
-
-from serving.http.bodies import Asked, Like
-from serving.http.handlers import alike, answer
+from serving.http.handlers import answer_one, answer_similar
 from serving.http.http_errors import TYPES, Problem
+from serving.http.models import OneAnswer, RecommendRequest, SimilarAnswer, SimilarRequest
 from serving.http.prometheus import Metrics
-from serving.inspector.address import query_features
 from serving.inspector.version_view import SOURCES, Tag, tags_of_items
 from serving.requests.query_rows import PAST, TIME, Requests
 from serving.version.loaded_version import Version
@@ -90,141 +87,154 @@ class ListView:
     shared: int | None = None
 
 
-def recommended(version: Version, live: bool, requests: Requests, asked: Asked) -> ListView:
+def recommended(
+    version: Version, live: bool, requests: Requests, request: RecommendRequest
+) -> ListView:
     """The items for a user.
 
     Args:
       version: what answers.
       live: whether it is the live one.
       requests: what queries may hold.
-      asked: one query, with display columns.
+      request: of one query, with display columns.
     """
-    outcome = answer(version, requests, [asked], _uncounted)[0]
-    if isinstance(outcome, Exception):
-        return _refused(version, live, outcome)
-    found = orjson.loads(outcome)
-    known, taken = _stored(version, found["user"])
-    taken |= {one["item"] for one in found["history"]}
-    unknown = (
-        found["user"] is not None and found["known"] is False and found["based_on"] == "nothing"
-    )
+    try:
+        answer = cast(OneAnswer, answer_one(version, requests, request, _uncounted))
+    except Problem as e:
+        return _refused(version, live, e)
+    user = _stored_user(version, requests, answer["user"])
+    taken = user.taken | {str(one["item"]) for one in answer["history"]}
+    meant_nothing = answer["known"] is False and answer["based_on"] == "nothing"
+    unknown = answer["user"] is not None and meant_nothing
     return ListView(
         version=version.id,
         live=live,
         status=404 if unknown else 200,
-        source=SOURCES[found["source"]],
-        basis=_BASIS[found["based_on"]],
+        source=SOURCES[answer["source"]],
+        basis=_BASIS[answer["based_on"]],
         unknown=unknown,
-        rows=_rows(version, found, taken),
-        history=[_row(one, there="name" in one) for one in found["history"]],
-        knows=known,
-        notes=found.get("notes", ()),
+        rows=_rows(version, answer, taken, answer.get("sources")),
+        history=[_row(one, there="name" in one) for one in answer["history"]],
+        knows=user.features,
+        notes=answer.get("notes", ()),
     )
 
 
-def like(version: Version, live: bool, asked: Like) -> ListView:
+def similar(version: Version, live: bool, request: SimilarRequest) -> ListView:
     """The items like an item.
 
     Args:
       version: what answers.
       live: whether it is the live one.
-      asked: with display columns.
+      request: with display columns.
     """
     try:
-        found = orjson.loads(alike(version, asked))
+        answer = answer_similar(version, request)
     except Problem as e:
         return _refused(version, live, e)
-    place = int(version.rows([asked.item])[0])
+    place = int(version.rows([request.item])[0])
     return ListView(
         version=version.id,
         live=live,
-        rows=_rows(version, found, set()),
-        notes=found.get("notes", ()),
+        rows=_rows(version, answer, set()),
+        notes=answer.get("notes", ()),
         item=_row(version.describe([place])[0], tags=tags_of_items(version, [place])[0]),
         facts=_facts(version, place),
     )
 
 
-def compared(panels: Sequence[ListView]) -> list[ListView]:
+def compared(views: Sequence[ListView]) -> list[ListView]:
     """Says of two lists' items how they moved, from the first list to the second."""
-    if len(panels) != 2 or any(one.loading or one.problem for one in panels):
-        return list(panels)
-    first, second = ({row.item: place for place, row in enumerate(one.rows)} for one in panels)
-    shared = len(first.keys() & second.keys())
-    before = [replace(row, alone=row.item not in second) for row in panels[0].rows]
-    after = [
-        replace(row, moved=first[row.item] - place)
-        if row.item in first
-        else replace(row, alone=True)
-        for place, row in enumerate(panels[1].rows)
-    ]
+    if len(views) != 2 or any(one.loading or one.problem for one in views):
+        return list(views)
+    before, after = views
+    places_before = {row.item: place for place, row in enumerate(before.rows)}
+    places_after = {row.item: place for place, row in enumerate(after.rows)}
+    shared = len(places_before.keys() & places_after.keys())
+    rows_before = [replace(row, alone=row.item not in places_after) for row in before.rows]
+    rows_after: list[Row] = []
+    for place, row in enumerate(after.rows):
+        if row.item in places_before:
+            rows_after.append(replace(row, moved=places_before[row.item] - place))
+        else:
+            rows_after.append(replace(row, alone=True))
     return [
-        replace(panels[0], rows=before, shared=shared),
-        replace(panels[1], rows=after, shared=shared),
+        replace(before, rows=rows_before, shared=shared),
+        replace(after, rows=rows_after, shared=shared),
     ]
 
 
-def _refused(version: Version, live: bool, error: Exception) -> ListView:
-    if not isinstance(error, Problem):
-        raise error
+def _refused(version: Version, live: bool, error: Problem) -> ListView:
     return ListView(version=version.id, live=live, problem=str(error), status=TYPES[error.type][0])
 
 
-def _rows(version: Version, found: Mapping[str, Any], taken: set[str]) -> list[Row]:
-    mains = found.get("sources", [None] * len(found["items"]))
-    slices = tags_of_items(version, version.rows(found["items"]).tolist())
-    seen = Tag("seen", "seen before", "The user had it before.")
-    return [
-        _row(
-            one,
-            score=score,
-            tags=[
-                *([seen] if one["item"] in taken else []),
-                *tags,
-                *(
-                    [Tag(main, f"source: {SOURCES[main]}", "It gave most to the score.")]
-                    if main
-                    else []
-                ),
-            ],
-        )
-        for one, score, tags, main in zip(
-            found["display"], found["scores"], slices, mains, strict=True
-        )
-    ]
+def _rows(
+    version: Version,
+    answer: OneAnswer | SimilarAnswer,
+    taken: set[str],
+    sources: Sequence[str] | None = None,
+) -> list[Row]:
+    """The items of an answer.
+
+    Args:
+      version: what answered.
+      answer: with display columns.
+      taken: ids of items that the user had before.
+      sources: what gave most to each item's score, where there are several.
+    """
+    tags = tags_of_items(version, version.rows(answer["items"]).tolist())
+    rows: list[Row] = []
+    for place, described in enumerate(answer["display"]):
+        reasons = list(tags[place])
+        if described["item"] in taken:
+            reasons.insert(0, Tag("seen", "seen before", "The user had it before."))
+        if sources:
+            label = f"source: {SOURCES[sources[place]]}"
+            reasons.append(Tag(sources[place], label, "It gave most to the score."))
+        rows.append(_row(described, score=float(answer["scores"][place]), tags=reasons))
+    return rows
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:
-    about = [
-        text
-        for name, text in described.items()
-        if name not in ("item", "name") and text is not None
-    ]
+    others = [text for name, text in described.items() if name not in ("item", "name")]
     item = str(described["item"])
-    return Row(item=item, name=described.get("name") or item, about=" · ".join(about), **more)
+    return Row(
+        item=item,
+        name=described.get("name") or item,
+        about=" · ".join(text for text in others if text is not None),
+        **more,
+    )
 
 
-def _stored(version: Version, user: str | None) -> tuple[list[tuple[str, str]], set[str]]:
-    """What a version knows of a user: features, and items that were taken."""
+class _StoredUser(NamedTuple):
+    """What a version knows of a user: features, as text, and ids of items that were taken."""
+
+    features: list[tuple[str, str]]
+    taken: set[str]
+
+
+def _stored_user(version: Version, requests: Requests, user: str | None) -> _StoredUser:
     if user is None or version.users is None:
-        return [], set()
+        return _StoredUser([], set())
     table, known = version.users.find([user])
     if not known[0]:
-        return [], set()
+        return _StoredUser([], set())
     stored: dict[str, Any] = table.to_pylist()[0]
-    own = [one.name for one in query_features(version.pipeline) if one.type != TIME]
-    told = [(name, _text(stored[name])) for name in own if stored.get(name) is not None]
-    return told, set(stored.get(PAST) or ())
+    # Times are of a moment, and not the user's.
+    names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
+    features = [(name, _text(stored[name])) for name in names if stored.get(name) is not None]
+    return _StoredUser(features, set(stored.get(PAST) or ()))
 
 
 def _facts(version: Version, row: int) -> list[tuple[str, str]]:
-    pipeline, stored = version.pipeline, version.items.slice(row, 1).to_pylist()[0]
-    told = [(name, stored.get(attribute_name(name))) for name in pipeline.corpus.attributes]
-    told += [
+    pipeline = version.pipeline
+    stored = version.items.slice(row, 1).to_pylist()[0]
+    facts = [(name, stored.get(attribute_name(name))) for name in pipeline.corpus.attributes]
+    facts += [
         (f"events in {pipeline.window.count_days} days", stored.get("_popular")),
         ("lately", stored.get("_lately")),
     ]
-    return [(name, _text(value)) for name, value in told if value is not None]
+    return [(name, _text(value)) for name, value in facts if value is not None]
 
 
 def _text(value: Any) -> str:
@@ -232,4 +242,6 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value))
     if isinstance(value, float):
         return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -8,13 +8,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from index_builder.registry.registry import Registry
-from serving.http import bodies
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.address import Address
-from serving.inspector.list_view import ListView, compared, like, recommended
+from serving.inspector.list_view import ListView, compared, recommended, similar
 from serving.inspector.version_cache import Log, VersionCache
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.artifact_files import REPORT
@@ -106,17 +105,13 @@ class Inspector:
 
     def _recommended(self, form: Address) -> Ask:
         requests = self._service.requests
-        asked = bodies.asked(
-            form.recommend_body(requests) | {"display": True}, requests, self._service.settings
-        )
-        return lambda version, live: recommended(version, live, requests, asked)
+        body = form.recommend_body(requests.model) | {"display": True}
+        request = self._service.parser.recommend_from(body)
+        return lambda version, live: recommended(version, live, requests, request)
 
     def _like(self, form: Address) -> Ask:
-        requests = self._service.requests
-        asked = bodies.like(
-            form.similar_body() | {"display": True}, requests, self._service.settings
-        )
-        return lambda version, live: like(version, live, asked)
+        request = self._service.parser.similar_from(form.similar_body() | {"display": True})
+        return lambda version, live: similar(version, live, request)
 
     def _panel(self, name: str, served: Served, ask: Ask) -> ListView:
         if name == served.version.id:

@@ -11,17 +11,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from serving.answers.retrieval import available
 from serving.http.hot_swap import Served
 from serving.http.service import Service
-from serving.inspector.address import Address, query_features
+from serving.inspector.address import Address
 from serving.inspector.list_view import ListView
 from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
-from serving.requests.query_rows import STRINGS, TIME
-from serving.requests.request_values import most
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.version import __version__
 
@@ -94,12 +91,12 @@ def view(
     """
     version, pipeline = served.version, service.pipeline
     catalogue = CorpusView.of(version)
-    body = form.similar_body() if form.item else form.recommend_body(service.requests)
+    body = form.similar_body() if form.item else form.recommend_body(service.requests.model)
     return render(
         "item" if form.item else "user",
         pipeline,
         form=form,
-        fields=[(column.name, _hint(column)) for column in query_features(pipeline)],
+        fields=[(field.key, field.value.hint) for field in service.requests.model.features],
         attributes=[(name, catalogue.values.get(name, [])) for name in pipeline.corpus.attributes],
         users=catalogue.users,
         proposed=catalogue.users[:: max(1, len(catalogue.users) // _PROPOSED)][:_PROPOSED],
@@ -115,19 +112,4 @@ def view(
         path="/v1/similar" if form.item else "/v1/recommend",
         body=json.dumps(body, ensure_ascii=False),
         problem=problem,
-    )
-
-
-def _hint(column: pa.Field) -> str:
-    """What may be typed."""
-    if column.type == TIME:
-        return f"0 to {most(column.name)}; now, if empty"
-    if column.type == STRINGS:
-        return "texts, with commas between"
-    return (
-        "numbers"
-        if pa.types.is_list(column.type)
-        else "a number"
-        if pa.types.is_floating(column.type)
-        else "a text"
     )

@@ -6,7 +6,7 @@ import pytest
 
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.recommend import recommend, similar
-from serving.requests.query_rows import Refused, Requests
+from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
 from twinspire.cli.show_lists import recommend_user, similar_items
@@ -168,7 +168,7 @@ def test_requests_that_make_no_sense_are_refused(version, request_, said):
 def test_ids_may_be_written_as_numbers(version):
     assert recommend(version, [{"user": 7, "history": [12, "i03"]}], 3).counts[0] == 3
     parsed = [
-        Requests(version.pipeline).parse({"user": one, "history": [one], "when_hour": 3.0})
+        RequestModel(version.pipeline).parse({"user": one, "history": [one], "when_hour": 3.0})
         for one in (7, 7.0)
     ]
     assert parsed[0] == parsed[1]

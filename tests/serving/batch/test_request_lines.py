@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.batch.request_lines import PlainLines
-from serving.requests.query_rows import Refused, Requests, distinct
+from serving.requests.query_rows import Requests
+from serving.requests.request_model import Refused, distinct
 from twinspire_core.config.pipeline import Pipeline
 
 PIPELINE = Pipeline.model_validate(
@@ -75,7 +76,7 @@ def test_of_odd_lines_none_is_read_otherwise(data, asked):
         st.lists,
         max_leaves=3,
     )
-    name = st.sampled_from([*REQUESTS.keys, "agee", ""])
+    name = st.sampled_from([*REQUESTS.model.fields, "agee", ""])
     lines = [json.dumps(one).encode() for one in asked]
     place = data.draw(st.integers(0, len(lines) - 1))
     added = f"{json.dumps(data.draw(name))}: {json.dumps(data.draw(odd))}".encode()

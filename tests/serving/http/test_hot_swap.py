@@ -16,9 +16,10 @@ import pytest
 
 from index_builder.registry.registry import Registry
 from serving.app import create_app
-from serving.http.bodies import Like, asked
-from serving.http.handlers import alike, answer
+from serving.http.bodies import BodyParser
+from serving.http.handlers import answer_batch, answer_similar
 from serving.http.hot_swap import LiveVersion, warm
+from serving.http.models import SimilarRequest
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
@@ -177,6 +178,7 @@ def publish_damaged(pipeline: Pipeline, towers, folder) -> str:
 def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
     circle.publish(pipeline, towers, tmp_path / "staged", nominators=files(mix()))
     version, requests = Version.open(pipeline), Requests(pipeline)
+    parser = BodyParser(requests.model, FAST)
     warm(version)
     shutil.rmtree(version.home)  # pruned, while it answers
     for body in (
@@ -184,10 +186,10 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
         {"query": {"place": 3}, "source": "co_occurrence"},
         {"query": {}},
     ):
-        (said,) = answer(version, requests, [asked(body, requests, FAST)], Metrics())
+        (said,) = answer_batch(version, requests, [parser.recommend_from(body)], Metrics())
         assert isinstance(said, bytes), said
         assert len(orjson.loads(said)["items"]) >= 4
-    assert len(orjson.loads(alike(version, Like("i04", 3, None, None, True)))["items"]) == 3
+    assert len(answer_similar(version, SimilarRequest("i04", 3, display=True))["items"]) == 3
 
 
 def test_warm_up_finds_towers_that_do_not_work(pipeline, towers, tmp_path, monkeypatch):

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from serving.app import create_app
-from serving.http.bodies import Asked, Options
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Batcher
+from serving.http.models import Options, RecommendRequest
 from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
 from tests.serving.http.conftest import running, shop
@@ -100,8 +100,8 @@ def test_what_is_counted(client):
     assert count("twinspire_pending_queries") == 0
 
 
-def one(name: str, queries: int = 1) -> Asked:
-    return Asked([{"name": name}] * queries, Options(), single=True)
+def one(name: str, queries: int = 1) -> RecommendRequest:
+    return RecommendRequest([{"name": name}] * queries, Options(), single=True)
 
 
 class Slow:
@@ -119,7 +119,7 @@ class Slow:
         ]
 
 
-async def ask_all(batcher: Batcher, slow: Slow, wanted: list[Asked]) -> list:
+async def ask_all(batcher: Batcher, slow: Slow, wanted: list[RecommendRequest]) -> list:
     first = asyncio.create_task(batcher.submit(one("first")))
     while not slow.batches:
         await asyncio.sleep(0.001)

@@ -8,7 +8,9 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from serving.http import openapi
+from serving.http.models import RequestBodies
 from serving.http.server_settings import Settings
+from serving.requests.request_model import RequestModel
 from twinspire_core.config.pipeline import load
 
 KEPT = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
@@ -32,7 +34,7 @@ def test_a_query_holds_the_query_features_of_the_pipeline_file(tmp_path):
         item = { kind = "id", tower = "item" }
         price = { kind = "number", tower = "item" }
     """)
-    found = openapi.query_schema(load(tmp_path / "p.toml"))["properties"]
+    found = openapi.schema_of(RequestModel(load(tmp_path / "p.toml")).query_type)["properties"]
     names = {"user", "history", "exclude", "who", "past", "taste", "tags", "device", "said", "age"}
     assert set(found) == names | {"at_hour", "at_weekday"}, (
         "no item features, no filters without attributes"
@@ -140,10 +142,9 @@ def test_bodies_of_any_bytes_are_no_fault_of_the_server(client, path):
 
 
 def test_limits_are_those_of_the_deployment(tmp_path, client, home):
-    pipeline = load(home / "circle.toml")
-    body = openapi.recommend_body(pipeline, Settings(max_k=7, max_queries=3))["requestBody"][
-        "content"
-    ]
+    requests = RequestModel(load(home / "circle.toml"))
+    bodies = RequestBodies(requests, Settings(max_k=7, max_queries=3))
+    body = openapi.recommend_body(requests, bodies)["requestBody"]["content"]
     one, many = body["application/json"]["schema"]["oneOf"]
     assert one["properties"]["k"]["maximum"] == 7
     assert many["properties"]["queries"]["maxItems"] == 3

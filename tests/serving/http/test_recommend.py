@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from serving.answers.recommend import recommend, similar
-from serving.http import bodies, handlers
+from serving.http import handlers
+from serving.http.bodies import BodyParser
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
@@ -168,10 +169,11 @@ def assert_same(one: dict, other: dict) -> None:
 
 def test_an_answer_does_not_depend_on_who_else_asks(version):
     requests = Requests(version.pipeline)
-    asked = [bodies.asked(body, requests, FAST) for body in mixed_bodies(0, 40)]
-    together = handlers.answer(version, requests, asked, Metrics())
+    parser = BodyParser(requests.model, FAST)
+    asked = [parser.recommend_from(body) for body in mixed_bodies(0, 40)]
+    together = handlers.answer_batch(version, requests, asked, Metrics())
     for one, found in zip(asked, together, strict=True):
-        alone = handlers.answer(version, requests, [one], Metrics())[0]
+        alone = handlers.answer_batch(version, requests, [one], Metrics())[0]
         assert_same(orjson.loads(found), orjson.loads(alone))
 
 
@@ -182,8 +184,9 @@ def test_a_query_that_fails_spoils_no_other(version):
         {"query": {"allow": {"size": "large"}}},
         {"query": {"place": 5.2}},
     ]
-    asked = [bodies.asked(body, requests, FAST) for body in wanted]
-    first, refused, last = handlers.answer(version, requests, asked, Metrics())
+    parser = BodyParser(requests.model, FAST)
+    asked = [parser.recommend_from(body) for body in wanted]
+    first, refused, last = handlers.answer_batch(version, requests, asked, Metrics())
     assert isinstance(refused, Exception)
     assert "size" in str(refused)
     assert orjson.loads(first)["items"][0] == "i03"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.inspector.address import Address
-from serving.requests.query_rows import Requests
+from serving.requests.request_model import RequestModel
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")).map(str.strip)
 NAMED = st.dictionaries(TEXT, st.lists(TEXT.filter(bool), min_size=1, max_size=2), max_size=2)
@@ -54,7 +54,7 @@ def test_whether_a_list_is_wanted(address, asks):
 def test_it_asks_what_a_program_would(pipeline):
     form = read("/?user=7&history=i1%0D%0A+i2+%0D%0A&history=i3&k=5&source=past&exclude_seen=1&feature.place=2.5"
                 "&feature.when_hour=7&allow.kind=a&allow.kind=b&deny.stock=false")  # fmt: skip
-    assert form.recommend_body(Requests(pipeline)) == {
+    assert form.recommend_body(RequestModel(pipeline)) == {
         "query": {
             "user": "7",
             "history": ["i1", "i2", "i3"],

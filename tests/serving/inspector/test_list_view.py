@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from serving.http import bodies
+from serving.http.bodies import BodyParser
 from serving.http.hot_swap import Served
 from serving.http.server_settings import Settings
 from serving.inspector import templating
@@ -40,9 +40,8 @@ def test_one_list_is_compared_with_nothing():
 
 def test_a_version_without_users_and_popularity_is_shown_too(without_users):
     requests, settings = Requests(without_users.pipeline), Settings()
-    asked = bodies.asked(
-        {"query": {"user": "anna", "place": 4}, "k": 3, "display": True}, requests, settings
-    )
+    parser = BodyParser(requests.model, settings)
+    asked = parser.recommend_from({"query": {"user": "anna", "place": 4}, "k": 3, "display": True})
     found = recommended(without_users, True, requests, asked)
     assert (found.status, found.basis, found.history) == (200, "the features", [])
     assert found.rows[0].item == "i04" and [row.tags for row in found.rows] == [[], [], []]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from serving.answers import filtered_search
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.recommend import recommend, similar
-from serving.requests.query_rows import Refused
+from serving.requests.request_model import Refused
 from serving.version import known_values
 from serving.version.filters import Filter
 from serving.version.known_values import Attributes

@@ -1,0 +1,260 @@
+"""Bodies of requests and answers, as types. `RequestBodies` are those that clients send, made from
+the pipeline's query features and the deployment's limits; the typed dicts are those that they get.
+serving/http/bodies.py checks by them, serving/http/openapi.py describes them.
+"""
+
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    WithJsonSchema,
+    create_model,
+    with_config,
+)
+from typing_extensions import TypedDict
+
+from serving.answers.retrieval import SOURCES
+from serving.http.server_settings import Settings
+from serving.requests.request_model import RequestModel
+from serving.requests.value_types import FLAG, ONE_ITEM_ID, ValueType, whole_number
+
+K = 10
+"""Items of a list, unless `k` says otherwise."""
+
+
+class Options(NamedTuple):
+    """What may differ between requests; queries with the same ones are answered together.
+
+    Attributes:
+      k: items per list.
+      source: of `serving.answers.retrieval.SOURCES`; None leaves the choice to the version.
+      exclude_seen: leave out what the user had before.
+      display: send display columns along.
+    """
+
+    k: int = K
+    source: str | None = None
+    exclude_seen: bool = False
+    display: bool = False
+
+
+class RecommendRequest(NamedTuple):
+    """A request to `/v1/recommend`.
+
+    Attributes:
+      queries: as `RequestModel.parse` made them, one at least.
+      options: for all of them.
+      single: whether it came as `query`.
+    """
+
+    queries: list[dict[str, Any]]
+    options: Options
+    single: bool
+
+
+class SimilarRequest(NamedTuple):
+    """A request to `/v1/similar`."""
+
+    item: str
+    k: int = K
+    allow: dict[str, Any] | None = None
+    deny: dict[str, Any] | None = None
+    display: bool = False
+
+
+class BodyField(NamedTuple):
+    """A key of a body.
+
+    Attributes:
+      value: what its values may be.
+      description: for the OpenAPI document.
+      default: what it is where it is left out, or null.
+    """
+
+    value: ValueType
+    description: str
+    default: Any = None
+
+
+class RequestBodies:
+    """The bodies that a server takes.
+
+    Attributes:
+      options: keys of `/v1/recommend` besides the query, or queries.
+      one_query: model of a body with a query.
+      several_queries: model of a body with a list of them.
+      similar_fields: keys of `/v1/similar` but the filters, which are those of a query.
+      similar: model of its body.
+    """
+
+    def __init__(self, requests: RequestModel, settings: Settings) -> None:
+        k = BodyField(whole_number(1, settings.max_k), "Items of a list.", K)
+        self.options = {
+            "k": k,
+            "source": _SOURCE,
+            "exclude_seen": _EXCLUDE_SEEN,
+            "display": _DISPLAY,
+        }
+        options = {key: _optional(field) for key, field in self.options.items()}
+        query: Any = requests.query_type
+        queries: Any = Annotated[list[query], Field(min_length=1, max_length=settings.max_queries)]
+        self.one_query = _model("One", {"query": (query, ...), **options})
+        self.several_queries = _model("Several", {"queries": (queries, ...), **options})
+        self.similar_fields = {"item": _ITEM, "k": k, "display": _SIMILAR_DISPLAY}
+        filters = [requests.fields[key] for key in ("allow", "deny")] if requests.attributes else []
+        self.similar = _model(
+            "The body",
+            {
+                "item": (_ITEM.value.annotation, Field(description=_ITEM.description)),
+                "k": _optional(k),
+                **{
+                    field.key: _optional(BodyField(field.value, field.description))
+                    for field in filters
+                },
+                "display": _optional(_SIMILAR_DISPLAY),
+            },
+        )
+
+
+_SOURCE = BodyField(
+    ValueType(annotation=Literal[SOURCES], expected=f"is one of {', '.join(SOURCES)}"),
+    "Where items come from. Left out: the version's mix of sources where it has one, else the"
+    " two-tower; and what is popular lately where nothing is known of the user.",
+)
+_EXCLUDE_SEEN = BodyField(
+    FLAG, "Leave out the history, and what the version knows the user to have taken.", False
+)
+_DISPLAY = BodyField(FLAG, "Send display columns of the items, and the history, along.", False)
+_SIMILAR_DISPLAY = BodyField(FLAG, "Send display columns along.", False)
+_ITEM = BodyField(ONE_ITEM_ID, "An item of the live version's catalogue.")
+
+
+def _model(title: str, fields: dict[str, Any]) -> type[BaseModel]:
+    return create_model("Body", __config__=ConfigDict(extra="forbid", title=title), **fields)
+
+
+def _optional(field: BodyField) -> tuple[Any, Any]:
+    return field.value.annotation | None, Field(field.default, description=field.description)
+
+
+def _about(description: str, **more: Any) -> Any:
+    return Field(description=description, json_schema_extra=more or None)
+
+
+_CLOSED = ConfigDict(extra="forbid")
+Basis = Literal["stored_user", "history", "features", "id", "nothing"]
+Described = dict[str, str | None]
+"""Display columns of an item, by name."""
+_Items = Annotated[list[str], _about("Item ids, best first.")]
+_Scores = Annotated[
+    InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
+    WithJsonSchema({"type": "array", "items": {"type": "number"}}),
+    _about("Cosines of the two-tower; sums of weights of the mix; else by place."),
+]
+_Display = Annotated[list[Described], _about("With `display`: the items' display columns.")]
+_Notes = Annotated[
+    list[str],
+    _about("What the asker should know: why a list is short, which values are unknown."),
+]
+
+
+class _OfVersion(TypedDict):
+    version: Annotated[str, _about("The version that all of the answer comes from.")]
+
+
+class Result(TypedDict):
+    """A list for a query."""
+
+    user: str | None
+    known: Annotated[bool | None, _about("Whether the version has the user; null: it has none.")]
+    based_on: Annotated[
+        Basis,
+        _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
+    ]
+    source: Literal[SOURCES]  # type: ignore[valid-type]
+    items: _Items
+    scores: _Scores
+    sources: NotRequired[
+        Annotated[
+            list[str],
+            _about("The source that gave most to each item's score; not with `two_tower`."),
+        ]
+    ]
+    display: NotRequired[_Display]
+    history: NotRequired[
+        Annotated[
+            list[Described],
+            _about("With `display`: what the answer goes out from, newest first."),
+        ]
+    ]
+    notes: NotRequired[_Notes]
+
+
+class OneAnswer(_OfVersion, Result):
+    """The answer of `/v1/recommend` to one query."""
+
+
+class SeveralAnswers(_OfVersion):
+    """The answer of `/v1/recommend` to a list of queries."""
+
+    results: list[Result]
+
+
+@with_config(_CLOSED)
+class SimilarAnswer(_OfVersion):
+    """The answer of `/v1/similar`."""
+
+    item: str
+    items: _Items
+    scores: _Scores
+    display: NotRequired[_Display]
+    notes: NotRequired[_Notes]
+
+
+@with_config(_CLOSED)
+class LoadFailure(TypedDict):
+    """Why a version could not be loaded."""
+
+    version: str | None
+    error: str
+    at: Annotated[str, _about("When it was tried last.", format="date-time")]
+    tries: int
+
+
+class VersionFacts(TypedDict, total=False):
+    """What `/v1/version` says of the version that answers."""
+
+    day: Annotated[str, _about("The day its towers were trained up to.", format="date")]
+    corpus_date: Annotated[str, _about("The day of its catalogue.", format="date")]
+    refreshes: Annotated[
+        str | None,
+        _about(
+            "The version whose towers it has, with a later catalogue; null: it was trained itself."
+        ),
+    ]
+    since: Annotated[str, _about("When it began to answer.", format="date-time")]
+    items: int
+    dimension: Annotated[int, _about("Width of the vectors.")]
+    parent: Annotated[str | None, _about("The version it was trained on from.")]
+    users: Annotated[int | None, _about("Users that it knows; null: it carries none.")]
+    sources: Annotated[list[str], _about("What `source` may name.")]
+    index: Annotated[str, _about("Kind of its index.")]
+
+
+class _PipelineVersion(TypedDict):
+    pipeline: str
+    version: Annotated[str | None, _about("What answers; null: nothing yet.")]
+
+
+@with_config(_CLOSED)
+class VersionAnswer(_PipelineVersion, VersionFacts):
+    """The answer of `/v1/version`."""
+
+    loading: Annotated[str | None, _about("The version that is being loaded.")]
+    failure: Annotated[
+        LoadFailure | None, _about("Why the newest live version could not be loaded.")
+    ]

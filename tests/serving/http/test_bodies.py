@@ -1,0 +1,118 @@
+"""Bodies that are read in one pass are the requests that they are when looked at key by key."""
+
+import json
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.http.bodies import BodyParser
+from serving.http.http_errors import Problem
+from serving.http.models import Options, SimilarRequest
+from serving.http.server_settings import Settings
+from serving.requests.request_model import RequestModel
+from tests.serving.batch.test_request_lines import PIPELINE
+
+PARSER = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_queries=5))
+
+texts = st.text(max_size=4) | st.sampled_from(["a:b", '"queries"', "7", ""])
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+values = odd | st.integers(0, 23) | st.floats(-9, 9) | st.lists(texts, max_size=3)
+keys = st.sampled_from([*PARSER.bodies.options, "query", "plaice", *RequestModel(PIPELINE).fields])
+queries = st.dictionaries(keys, values, max_size=4) | odd
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "k": st.integers(0, 101) | odd,
+        "source": st.sampled_from(["two_tower", "past", "pst"]) | odd,
+        "exclude_seen": st.booleans() | odd,
+        "display": st.booleans() | odd,
+    },
+)
+bodies = st.tuples(
+    st.fixed_dictionaries(
+        {}, optional={"query": queries, "queries": st.lists(queries, max_size=6)}
+    ),
+    options,
+).map(lambda parts: parts[0] | parts[1])
+filters = st.dictionaries(st.sampled_from(["kind", "knd"]), values, max_size=2) | odd
+similar = st.fixed_dictionaries(
+    {}, optional={"item": texts | odd, "k": odd, "allow": filters, "deny": filters, "display": odd}
+)
+
+
+def outcome(parse, body) -> object:
+    try:
+        return parse(body)
+    except Problem as e:
+        return e.type, str(e), e.detail
+
+
+def assert_alike(content: bytes, fast, slow) -> None:
+    """A body is what the object in it is; what orjson cannot read is refused."""
+    try:
+        expected = outcome(slow, orjson.loads(content))
+    except ValueError:
+        expected = "bad_json"
+    found = outcome(fast, content)
+    assert found == expected or (expected == "bad_json" == found[0])
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(body=bodies, ascii_only=st.booleans())
+def test_a_body_is_what_it_is_when_looked_at_key_by_key(body, ascii_only):
+    content = json.dumps(body, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    assert_alike(content, PARSER.recommend, PARSER.recommend_from)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(body=similar)
+def test_so_is_one_that_names_an_item(body):
+    content = json.dumps(body).encode()
+    assert_alike(content, PARSER.similar, PARSER.similar_from)
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"k": 3, "query": {}, "k": 3}', "k"),
+        (b'{"query": {}, "query": {}}', "query"),
+        (b'{"query": {"age": 1, "age": 1}}', "age"),
+        (b'{"query": {"age" : 1, "age"\n: 1, "device": "\\u003a"}}', "age"),
+        (b'{"query": {"device": "a:b", "age": 1, "age": 1}}', "age"),
+        (b'{"queries": [{}, {"age": null, "age": 1}]}', "age"),
+        (b'{"query": {"allow": {"kind": "a", "kind": "b"}}}', "kind"),
+        (b'{"query": {"deny": {"kind": "a"}, "allow": {}, "allow": {"kind": "b"}}}', "allow"),
+        (b'{"query": {"plaice": null, "plaice": null}}', "plaice"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_found_anywhere(body, key):
+    kind, message, detail = outcome(PARSER.recommend, body)
+    assert (kind, detail["where"]) == ("given_twice", key)
+    assert f"{key!r} is given twice" in message
+
+
+def test_colons_in_texts_are_no_keys():
+    body = b'{"query": {"device": "10:20", "history": ["a:b", "c"], "allow": {"kind": ":"}}}'
+    assert PARSER.recommend(body).queries[0]["_seen"] == ["a:b", "c"]
+    assert PARSER.similar(b'{"item": "a:b", "deny": {"kind": ["a"]}}').item == "a:b"
+
+
+def test_null_is_the_same_as_left_out():
+    body = b'{"query": {"user": null, "age": null}, "queries": null, "k": null, "display": null}'
+    assert PARSER.recommend(body) == PARSER.recommend(b'{"query": {}}')
+    assert PARSER.recommend(b'{"query": {}, "k": null, "source": null}').options == Options()
+    assert PARSER.similar(b'{"item": "a", "k": null, "deny": null}') == SimilarRequest("a")
+
+
+@pytest.mark.parametrize("number", ["123456789012345678901234567890", "1e30", "-1e30"])
+def test_an_id_is_no_number_that_readers_of_json_round(number):
+    for body in ('{"query": {"user": %s}}', '{"query": {"history": ["a", %s]}}'):
+        assert outcome(PARSER.recommend, (body % number).encode())[0] == "wrong_type"
+    assert outcome(PARSER.similar, b'{"item": %s}' % number.encode())[0] == "wrong_type"
+    assert PARSER.recommend(b'{"query": {"user": 7.0}}').queries == [{"_user": "7"}]
