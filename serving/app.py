@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from serving.http import bodies, http_errors, openapi
 from serving.http.api_page import page
-from serving.http.handlers import answer_similar, dump
+from serving.http.handlers import similar_body
 from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import Settings
@@ -25,11 +25,9 @@ from twinspire_core.errors import UsageError
 from twinspire_core.version import __version__
 
 _GRACE = 30  # seconds that requests in flight get at the end
-_KEEP_ALIVE = (
-    # Seconds that an idle connection stays; longer than balancers keep theirs, who else would lose
-    # requests
-    75
-)
+# Seconds that an idle connection stays: longer than balancers keep theirs, which would otherwise
+# send requests into a connection that is being closed.
+_KEEP_ALIVE = 75
 log = logging.getLogger("twinspire.serve")
 ABOUT = """
 Items for users, from the live version of **{name}**. Every answer names the version that all of it comes from.
@@ -75,7 +73,8 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
 
     def mark(request: Request, kind: str) -> None:
         path = request.url.path
-        metrics.errors.labels(path if path in paths else "other", kind).inc()
+        known = path if path in paths else "other"
+        metrics.errors.labels(known, kind).inc()
 
     http_errors.install(app, mark)
     app.add_middleware(
@@ -103,9 +102,10 @@ def _ask(app: FastAPI, service: Service) -> None:
         every key may be left out. A user that the version does not know is answered from what the
         query says alone: `known` is false, and `based_on` says what was left to go by.
         """
-        asked = parser.recommend(await bodies.read(request, most))
-        service.check_ready()  # or it would wait first
-        return _json(await service.batcher.submit(asked))
+        wanted = parser.recommend(await bodies.read(request, most))
+        # Where nothing answers yet, it is told at once instead of after those that wait.
+        service.check_ready()
+        return _json(await service.batcher.submit(wanted))
 
     @app.post(
         "/v1/similar",
@@ -119,9 +119,8 @@ def _ask(app: FastAPI, service: Service) -> None:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
         cosines.
         """
-        asked = parser.similar(await bodies.read(request, most))
-        answer = await run_in_threadpool(answer_similar, service.version, asked)
-        return _json(dump(answer))
+        wanted = parser.similar(await bodies.read(request, most))
+        return _json(await run_in_threadpool(similar_body, service.version, wanted))
 
     @app.get(
         "/v1/version",
@@ -179,8 +178,8 @@ def serve(
     Raises:
       UsageError: it cannot listen there.
     """
-    # A stream of its own: while a version is loaded, what libraries write to standard error is held
-    # back.
+    # A stream of its own: while a version is loaded, what libraries write to standard error is
+    # suppressed, and the server's own lines must not be.
     stream = os.fdopen(os.dup(2), "w", buffering=1)
     logging.basicConfig(
         stream=stream,
@@ -198,12 +197,14 @@ def serve(
         timeout_graceful_shutdown=_GRACE,
     )
     listening = _listen(host, port, config.backlog)
-    shown, at = listening.getsockname()[:2]
-    log.info("listening on http://%s:%s", f"[{shown}]" if ":" in shown else shown, at)
+    address, bound_port = listening.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address  # IPv6
+    log.info("listening on http://%s:%s", shown, bound_port)
     server = uvicorn.Server(config)
     try:
         server.run(sockets=[listening])
-    except (KeyboardInterrupt, SystemExit):  # uvicorn raises the signal anew when it has ended well
+    except (KeyboardInterrupt, SystemExit):
+        # Uvicorn raises the signal anew when it has ended well.
         if not server.started:
             raise
     log.info("ended")

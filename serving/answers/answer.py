@@ -2,8 +2,8 @@
 filters say nothing.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +17,15 @@ from twinspire_core.sources.candidate_sources import MOST_POPULAR, TWO_TOWER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerWarnings:
-    """Notes on the lists of B queries.
+    """What should be known of the lists of B queries.
 
     Attributes:
       version: its id.
       k: items asked for.
       items: that there are without a filter.
-      counts: items found, [B] int64.
+      counts: items of each list, [B] int64.
       groups: the queries' filters.
-      unknown: of the queries' features.
+      unknown: values of the queries' features that the version was trained without.
     """
 
     version: str
@@ -36,53 +36,57 @@ class AnswerWarnings:
     unknown: Unknown = field(default_factory=dict)
 
     def of(self, query: int) -> tuple[str, ...]:
-        """Of one list."""
+        """Warnings about one list."""
         selected = self.groups.selected[self.groups.of[query]]
-        count, said = (
-            int(self.counts[query]),
-            (*self.unknown.get(query, ()), *(selected.notes if selected else ())),
-        )
+        of_filter = selected.warnings if selected else ()
+        of_values = (*self.unknown.get(query, ()), *of_filter)
+        count = int(self.counts[query])
         if count == self.k:
-            return said
+            return of_values
         if self.k > self.items:
-            return (*said, self._all_there(filtered=selected is not None))
+            return (*of_values, self._all_there(filtered=selected is not None))
         passing = int(np.count_nonzero(selected.passing)) if selected else self.items
         if passing < self.k:
-            return (
-                *said,
-                (
-                    f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
-                    f" {self.k} were asked for"
-                ),
+            short = (
+                f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
+                f" {self.k} were asked for"
             )
-        return (*said, f"{count} items instead of {self.k}: the rest was seen or excluded")
+        else:
+            short = f"{count} items instead of {self.k}: the rest was seen or excluded"
+        return (*of_values, short)
 
-    def all(self) -> tuple[str, ...]:
-        """Of all lists together."""
-        said = self.of_values
+    def of_all(self) -> tuple[str, ...]:
+        """Warnings about all lists together."""
+        filtered = any(self.groups.selected)
         if self.k > self.items:
-            return (*said, self._all_there(filtered=any(self.groups.selected)))
+            return (*self.of_values(), self._all_there(filtered=filtered))
         short = int((self.counts < self.k).sum())
         if not short:
-            return said
-        filtered = "does not pass, or " if any(self.groups.selected) else ""
-        rest = f"the rest of the catalogue {filtered}was seen or excluded"
-        return (*said, f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}")
+            return self.of_values()
+        does_not_pass = "does not pass, or " if filtered else ""
+        rest = f"the rest of the catalogue {does_not_pass}was seen or excluded"
+        lists = f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}"
+        return (*self.of_values(), lists)
 
-    @property
     def of_values(self) -> tuple[str, ...]:
-        """Values of features that the version was trained without, and values in filters that no
-        item has.
+        """Warnings about values of features that the version was trained without, and values in
+        filters that no item has.
         """
-        of_filters = (one.notes for one in self.groups.selected if one)
-        return tuple(dict.fromkeys(chain(*self.unknown.values(), *of_filters)))
+        return tuple(dict.fromkeys(self._each_of_values()))
+
+    def _each_of_values(self) -> Iterator[str]:
+        for of_query in self.unknown.values():
+            yield from of_query
+        for selected in self.groups.selected:
+            if selected:
+                yield from selected.warnings
 
     def _all_there(self, *, filtered: bool) -> str:
-        asked = (
+        all_listed = "all that pass are here" if filtered else "all are here"
+        return (
             f"{self.k} items were asked for, and the catalogue of {self.version} has {self.items}"
-            " to offer"
+            f" to offer: {all_listed}"
         )
-        return f"{asked}: all that pass are here" if filtered else f"{asked}: all are here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +94,16 @@ class Answer:
     """Recommendations for B queries.
 
     Attributes:
-      rows: [B, K] int32, rows of the catalogue, best first; -1 where there are no more.
+      rows: [B, K] int32, rows of the corpus, best first; -1 where there are no more.
       scores: [B, K] float32, NaN where there are no more: of the two-tower, and of `similar`,
         cosines of two vectors; otherwise as serving/answers/retrieval.py says.
+      widened: [B] bool, lists for which the first search found too few items that were not seen and
+        pass the filter.
+      warnings: what should be known of the lists.
       known: [B] bool, whether the user was found among the version's users; None if it carries
         none.
       history: [B] lists of item ids, oldest first, that the answers are based on; None without a
         history feature.
-      widened: [B] bool, lists for which the first search found too few items that were not seen and
-        pass the filter.
-      told: what the asker should know.
       source: where the items come from.
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score; None where there is but one.
@@ -108,7 +112,7 @@ class Answer:
     rows: np.ndarray
     scores: np.ndarray
     widened: np.ndarray
-    told: AnswerWarnings
+    warnings: AnswerWarnings
     known: np.ndarray | None = None
     history: pa.ChunkedArray | None = None
     source: str = TWO_TOWER
@@ -121,37 +125,34 @@ class Answer:
         lengths: np.ndarray = (self.rows != NONE).sum(1)
         return lengths
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the asker of all queries should know."""
-        return self.told.all()
-
-    def notes_of(self, query: int) -> tuple[str, ...]:
-        """What the asker of one query should know."""
-        return self.told.of(query)
-
     def sources(self, query: int) -> list[list[str]]:
         """The sources of each item of a list, the one that gave most to its score first."""
+        count = int(self.counts[query])
         if self.shares is None:
-            return [list(self.names)] * int(self.counts[query])
-        given = self.shares[query, : self.counts[query]]
-        return [
-            [self.names[n] for n in np.argsort(-one, kind="stable") if one[n] > 0] or [MOST_POPULAR]
-            for one in given
-        ]
+            return [list(self.names)] * count
+        return [self._sources_of(shares) for shares in self.shares[query, :count]]
+
+    def _sources_of(self, shares: np.ndarray) -> list[str]:
+        largest_first = np.argsort(-shares, kind="stable")
+        gave = [self.names[n] for n in largest_first if shares[n] > 0]
+        # Lists that no source can fill are filled with popular items, which have no score.
+        return gave or [MOST_POPULAR]
 
     def main_sources(self) -> pa.ListArray:
         """The source that gave most to each item's score, as Arrow lists, [B]."""
         there = self.rows != NONE
-        shares = self.shares if self.shares is not None else np.ones((*self.rows.shape, 1))
-        first = pa.array(shares[there].argmax(axis=1) if there.any() else np.zeros(0, np.int64))
-        return arrow_lists(self.counts, pa.array(self.names, pa.string()).take(first))
+        if self.shares is None or not there.any():
+            main = np.zeros(int(there.sum()), np.int64)
+        else:
+            main = self.shares[there].argmax(axis=1)
+        names = pa.array(self.names, pa.string())
+        return arrow_lists(self.counts, names.take(pa.array(main)))
 
     def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:
         """Item ids and scores as Arrow lists, [B] each.
 
         Args:
-          ids: the catalogue's, by row.
+          ids: the corpus's, by row.
         """
         there = self.rows != NONE
         items = ids.take(pa.array(self.rows[there]))

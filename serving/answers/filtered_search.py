@@ -22,8 +22,8 @@ class Seen(NamedTuple):
 
     def of(self, queries: np.ndarray) -> "Seen":
         """The pairs of some queries, ascending, numbered anew from 0."""
-        mine = np.isin(self.query, queries)
-        return Seen(np.searchsorted(queries, self.query[mine]), self.row[mine])
+        theirs = np.isin(self.query, queries)
+        return Seen(np.searchsorted(queries, self.query[theirs]), self.row[theirs])
 
 
 class Nearest(NamedTuple):
@@ -58,58 +58,75 @@ def search_without(
 
     Returns: lists of min(k, N) places.
     """
-    items, k = len(index), min(k, len(index))
+    items = len(index)
+    k = min(k, items)
     passes = items if passing is None else int(np.count_nonzero(passing))
     if passing is not None and passes <= max(_FEW, _WIDEST * k) and passes < items:
-        return _compared(index, vectors, k, seen, passing)
+        return _compare(index, vectors, k, seen, passing)
     if passes == items and not len(seen.query):
         return Nearest(*index.search(vectors, k), np.zeros(len(vectors), bool))
-    pairs = np.unique(seen.query * items + seen.row)
-    most = np.minimum(
-        items, k + items - passes + np.bincount(pairs // items, minlength=len(vectors))
-    )
-    found = _nothing(len(vectors), k)
-    open_, reach = (
-        np.arange(len(vectors)),
-        min((k + _SPARE) * items // passes, int(most.max(initial=0))),
-    )
-    while len(open_):
-        if passing is not None and reach * _WIDEST > items:
-            rest = _compared(index, vectors[open_], k, seen.of(open_), passing)
-            found.rows[open_], found.scores[open_] = rest.rows, rest.scores
-            break
-        rows, scores = index.search(vectors[open_], reach)
-        kept = ~_contains(pairs, open_[:, None] * items + rows)
-        kept &= True if passing is None else passing[rows]
-        done = (kept.sum(1) >= k) | (reach >= most[open_])
-        found.rows[open_[done]], found.scores[open_[done]] = _first(
-            kept[done], rows[done], scores[done], k
-        )
-        open_, reach = open_[~done], min(2 * reach, int(most.max()))
-        found.widened[open_] = True
-    return found
+    return _search_widening(index, vectors, k, seen, passing, passes)
 
 
-def _compared(
-    index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray
+def _search_widening(
+    index: Index,
+    vectors: np.ndarray,
+    k: int,
+    seen: Seen,
+    passing: np.ndarray | None,
+    passes: int,
 ) -> Nearest:
+    """Searches for more and more items, for the queries that have too few of them."""
+    items = len(index)
+    # A pair as one integer: whether it was seen is one binary search.
+    seen_pairs = np.unique(seen.query * items + seen.row)
+    seen_of_query = np.bincount(seen_pairs // items, minlength=len(vectors))
+    # So many of its nearest items hold k of those that it may be given, whatever was seen.
+    enough = np.minimum(items, k + items - passes + seen_of_query)
+    nearest = _no_items(len(vectors), k)
+    open_queries = np.arange(len(vectors))
+    reach = min((k + _SPARE) * items // passes, int(enough.max(initial=0)))
+    while len(open_queries):
+        if passing is not None and reach * _WIDEST > items:
+            rest = _compare(index, vectors[open_queries], k, seen.of(open_queries), passing)
+            nearest.rows[open_queries] = rest.rows
+            nearest.scores[open_queries] = rest.scores
+            break
+        rows, scores = index.search(vectors[open_queries], reach)
+        kept = ~_contains(seen_pairs, open_queries[:, None] * items + rows)
+        if passing is not None:
+            kept &= passing[rows]
+        done = (kept.sum(1) >= k) | (reach >= enough[open_queries])
+        best_rows, best_scores = _first(kept[done], rows[done], scores[done], k)
+        nearest.rows[open_queries[done]] = best_rows
+        nearest.scores[open_queries[done]] = best_scores
+        open_queries = open_queries[~done]
+        nearest.widened[open_queries] = True
+        reach = min(2 * reach, int(enough.max()))
+    return nearest
+
+
+def _compare(index: Index, vectors: np.ndarray, k: int, seen: Seen, passing: np.ndarray) -> Nearest:
     """Exact search of the items that pass."""
-    own, found = np.flatnonzero(passing), _nothing(len(vectors), k)
+    own = np.flatnonzero(passing)
+    nearest = _no_items(len(vectors), k)
     if not len(own):
-        return found
-    few = ExactIndex(index.vectors[own], Settings(kind="exact", k=k))
+        return nearest
+    among_passing = ExactIndex(index.vectors[own], Settings(kind="exact", k=k))
     place = np.searchsorted(own, seen.row)
-    mine = own[np.minimum(place, len(own) - 1)] == seen.row
-    near = search_without(few, vectors, k, Seen(seen.query[mine], place[mine]))
-    width = near.rows.shape[1]
-    found.rows[:, :width] = np.where(near.rows == NONE, NONE, own[near.rows])
-    found.scores[:, :width], found.widened[:] = near.scores, near.widened
-    return found
+    passed = own[np.minimum(place, len(own) - 1)] == seen.row
+    found = search_without(among_passing, vectors, k, Seen(seen.query[passed], place[passed]))
+    width = found.rows.shape[1]
+    nearest.rows[:, :width] = np.where(found.rows == NONE, NONE, own[found.rows])
+    nearest.scores[:, :width] = found.scores
+    nearest.widened[:] = found.widened
+    return nearest
 
 
-def _nothing(queries: int, k: int) -> Nearest:
+def _no_items(queries: int, k: int) -> Nearest:
     rows = np.full((queries, k), NONE, np.int32)
-    return Nearest(rows, np.full((queries, k), np.nan, np.float32), np.zeros(queries, bool))
+    scores = np.full((queries, k), np.nan, np.float32)
+    return Nearest(rows, scores, np.zeros(queries, bool))
 
 
 def _contains(ascending: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -124,9 +141,13 @@ def _first(
     kept: np.ndarray, rows: np.ndarray, scores: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first k kept entries of each line, in their order, filled up with `NONE` and NaN."""
+    # A stable sort by "not kept" leaves what is kept in its order, which is by score.
     order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
     kept = np.take_along_axis(kept, order, 1)
-    width = ((0, 0), (0, k - order.shape[1]))
     rows = np.where(kept, np.take_along_axis(rows, order, 1), NONE)
     scores = np.where(kept, np.take_along_axis(scores, order, 1), np.nan)
-    return np.pad(rows, width, constant_values=NONE), np.pad(scores, width, constant_values=np.nan)
+    missing = ((0, 0), (0, k - order.shape[1]))
+    return (
+        np.pad(rows, missing, constant_values=NONE),
+        np.pad(scores, missing, constant_values=np.nan),
+    )

@@ -1,4 +1,4 @@
-"""Where the items of a list come from: the two-tower, a simpler source, or the mix of all."""
+"""Where the items of a list come from: the two-tower, a simpler source, or the fusion of all."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests.query_rows import PAST as PAST_COLUMN
-from serving.requests.query_rows import PAST_EVENTS
+from serving.requests.query_rows import STORED_EVENTS, STORED_PAST
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
@@ -30,12 +29,12 @@ from twinspire_core.sources.candidate_sources import (
 SOURCES = (MIX, TWO_TOWER, PAST, POPULAR_LATELY, MOST_POPULAR, CO_OCCURRENCE)
 
 
-class Found(NamedTuple):
+class Retrieved(NamedTuple):
     """Lists for B queries, of min(k, items) places.
 
     Attributes:
-      rows: [B, K] int32, rows of the catalogue, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN there: the two-tower's cosines, the mix's scores, else 1 / (1 +
+      rows: [B, K] int32, rows of the corpus, best first, `NONE` behind the end.
+      scores: [B, K] float32, NaN there: the two-tower's cosines, the fusion's scores, else 1 / (1 +
         place / CONSTANT).
       widened: [B] bool, whether the two-tower's first search found too few.
       names: S sources.
@@ -50,8 +49,8 @@ class Found(NamedTuple):
     shares: np.ndarray | None = None
 
 
-class _Asked(NamedTuple):
-    """What a list goes by.
+class _Queries(NamedTuple):
+    """What sources go by.
 
     Attributes:
       vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
@@ -63,76 +62,77 @@ class _Asked(NamedTuple):
     past: Ragged
     events: np.ndarray
 
-    def of(self, queries: np.ndarray) -> "_Asked":
-        return _Asked(self.vectors[queries], self.past.take(queries), self.events[queries])
+    def take(self, queries: np.ndarray) -> "_Queries":
+        return _Queries(self.vectors[queries], self.past.take(queries), self.events[queries])
 
 
-def available(version: Version) -> list[str]:
+def available_sources(version: Version) -> list[str]:
     """The sources that a version carries."""
-    there = [TWO_TOWER, *([MIX] if version.mix else [])]
-    if version.nominators:
-        there += [
-            PAST,
-            POPULAR_LATELY,
-            MOST_POPULAR,
-            *([CO_OCCURRENCE] if version.nominators.neighbours else []),
-        ]
-    return there
+    available = [TWO_TOWER]
+    if version.fusion:
+        available.append(MIX)
+    if version.candidate_sources:
+        available += [PAST, POPULAR_LATELY, MOST_POPULAR]
+        if version.candidate_sources.neighbours:
+            available.append(CO_OCCURRENCE)
+    return available
 
 
-def chosen(version: Version, source: str | None) -> str:
-    """The source that answers: the one asked for, else the mix where the version carries one, else
-    the two-tower.
+def choose_source(version: Version, source: str | None) -> str:
+    """The source that answers: the one asked for, else the fusion where the version carries one,
+    else the two-tower.
 
     Raises:
       UsageError: the version has no such source.
     """
     if source is None:
-        return MIX if version.mix else TWO_TOWER
-    there = available(version)
-    if source not in there:
+        return MIX if version.fusion else TWO_TOWER
+    available = available_sources(version)
+    if source not in available:
         raise UsageError(
             f"A list comes from one of the sources that a version carries; {version.id} has"
-            f" {', '.join(there)}, not {source!r}. Which there are is up to mix.sources of the"
+            f" {', '.join(available)}, not {source!r}. Which there are is up to mix.sources of the"
             " pipeline file and to the release that wrote it; a mix also needs mix.min_users users"
             " to be fitted on."
         )
     return source
 
 
-def find(
+def retrieve(
     version: Version, table: pa.Table, k: int, source: str, seen: Seen, groups: Groups
-) -> Found:
+) -> Retrieved:
     """The best k items of each query.
 
     Args:
       version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
       k: how many.
-      source: of `chosen`.
+      source: of `choose_source`.
       seen: what must not be listed.
       groups: what may be.
     """
-    asked = _asked(version, table, source)
-    parts = [
-        (queries, _find(version, asked.of(queries), k, source, seen.of(queries), selected))
-        for queries, selected in groups.queries()
-    ]
-    return parts[0][1] if len(parts) == 1 else _together(parts, len(table))
+    queries = _read_queries(version, table, source)
+    parts: list[tuple[np.ndarray, Retrieved]] = []
+    for members, selected in groups.queries():
+        lists = _retrieve_group(
+            version, queries.take(members), k, source, seen.of(members), selected
+        )
+        parts.append((members, lists))
+    return parts[0][1] if len(parts) == 1 else _join(parts, len(table))
 
 
-def _asked(version: Version, table: pa.Table, source: str) -> _Asked:
-    by_vectors = source == TWO_TOWER or (
-        source == MIX and version.mix is not None and TWO_TOWER in version.mix.sources
-    )
-    vectors = _encoded(version, table) if by_vectors else np.zeros((len(table), 0), np.float32)
+def _read_queries(version: Version, table: pa.Table, source: str) -> _Queries:
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
-        return _Asked(vectors, Ragged(nothing, nothing, len(table)), np.zeros(len(table), np.int64))
-    return _Asked(vectors, *_past(version, table))
+        no_past = Ragged(nothing, nothing, len(table))
+        return _Queries(_encode(version, table), no_past, np.zeros(len(table), np.int64))
+    vectors = np.zeros((len(table), 0), np.float32)
+    if source == MIX and version.fusion is not None and TWO_TOWER in version.fusion.sources:
+        vectors = _encode(version, table)
+    return _Queries(vectors, *_read_past(version, table))
 
 
-def _encoded(version: Version, table: pa.Table) -> np.ndarray:
+def _encode(version: Version, table: pa.Table) -> np.ndarray:
     """The query tower's vectors, [B, D] float32.
 
     Raises:
@@ -150,79 +150,99 @@ def _encoded(version: Version, table: pa.Table) -> np.ndarray:
     return vectors
 
 
-def _together(parts: Sequence[tuple[np.ndarray, Found]], queries: int) -> Found:
+def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrieved:
     """Puts the lists of groups of queries in their places."""
 
     def placed(values: Sequence[np.ndarray]) -> np.ndarray:
         whole = np.empty((queries, *values[0].shape[1:]), values[0].dtype)
-        for (of, _), part in zip(parts, values, strict=True):
-            whole[of] = part
+        for (members, _), part in zip(parts, values, strict=True):
+            whole[members] = part
         return whole
 
-    found = [part for _, part in parts]
-    shares = [part.shares for part in found if part.shares is not None]
-    return Found(
-        rows=placed([part.rows for part in found]),
-        scores=placed([part.scores for part in found]),
-        widened=placed([part.widened for part in found]),
-        names=found[0].names,
+    lists = [part for _, part in parts]
+    shares = [part.shares for part in lists if part.shares is not None]
+    return Retrieved(
+        rows=placed([part.rows for part in lists]),
+        scores=placed([part.scores for part in lists]),
+        widened=placed([part.widened for part in lists]),
+        names=lists[0].names,
         shares=placed(shares) if shares else None,
     )
 
 
-def _find(
-    version: Version, asked: _Asked, k: int, source: str, seen: Seen, selected: Selected | None
-) -> Found:
+def _retrieve_group(
+    version: Version,
+    queries: _Queries,
+    k: int,
+    source: str,
+    seen: Seen,
+    selected: Selected | None,
+) -> Retrieved:
+    """Lists of queries with the same filter."""
     passing = selected.passing if selected else None
     if source == TWO_TOWER:
-        return Found(*search_without(version.index, asked.vectors, k, seen, passing))
-    nominators, k = version.nominators, min(k, len(version.index))
-    assert nominators is not None, "of `chosen`"
-    nominators = nominators.among(passing) if passing is not None else nominators
-    exclude = _ragged(seen.query, seen.row, asked.past.rows) if len(seen.query) else None
+        return Retrieved(*search_without(version.index, queries.vectors, k, seen, passing))
+    k = min(k, len(version.index))
+    sources = version.candidate_sources
+    assert sources is not None, "of `choose_source`"
+    if passing is not None:
+        sources = sources.among(passing)
+    exclude = None
+    if len(seen.query):
+        exclude = _lists_of(seen.query, seen.row, queries.past.rows)
     if source == MIX:
-        return _mixed(version, nominators, asked, k, seen, exclude)
-    own = nominators.retrieve([source], asked.past, k, exclude=exclude)[source]
-    rows = nominators.filled(own, k, exclude=exclude)
+        return _retrieve_fused(version, sources, queries, k, seen, exclude)
+    return _retrieve_from(sources, source, queries, k, exclude)
+
+
+def _retrieve_from(
+    sources: CandidateSources, source: str, queries: _Queries, k: int, exclude: Ragged | None
+) -> Retrieved:
+    """Lists of one source that needs no model, followed by the most popular items."""
+    own = sources.retrieve([source], queries.past, k, exclude=exclude)[source]
+    rows = sources.filled(own, k, exclude=exclude)
+    # Without scores that can be compared, an item has that of its place.
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
-    said = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
-    shares = np.stack([said, ~said], axis=2) * scores[:, :, None]
-    return _found(rows, scores, np.zeros(len(rows), bool), (source, MOST_POPULAR), shares)
+    is_own = np.arange(k) < (own >= 0).sum(axis=1)[:, None]
+    shares = np.stack([is_own, ~is_own], axis=2) * scores[:, :, None]
+    widened = np.zeros(len(rows), bool)
+    return _end_lists(rows, scores, widened, (source, MOST_POPULAR), shares)
 
 
-def _mixed(
+def _retrieve_fused(
     version: Version,
-    nominators: CandidateSources,
-    asked: _Asked,
+    sources: CandidateSources,
+    queries: _Queries,
     k: int,
     seen: Seen,
     exclude: Ragged | None,
-) -> Found:
-    mix = version.mix
-    assert mix is not None, "of `chosen`"
+) -> Retrieved:
+    fusion = version.fusion
+    assert fusion is not None, "of `choose_source`"
     two_tower = None
-    widened = np.zeros(asked.past.rows, bool)
-    if TWO_TOWER in mix.sources:
+    widened = np.zeros(queries.past.rows, bool)
+    if TWO_TOWER in fusion.sources:
         two_tower, _, widened = search_without(
-            version.index, asked.vectors, max(k, DEPTH), seen, nominators.passing
+            version.index, queries.vectors, max(k, DEPTH), seen, sources.passing
         )
     rows, fused = fuse_sources(
-        mix, nominators, asked.past, asked.events, k, two_tower=two_tower, exclude=exclude
+        fusion, sources, queries.past, queries.events, k, two_tower=two_tower, exclude=exclude
     )
     # Popular items that fill up a list have the score 0.
     scores = np.where(fused.items >= 0, fused.scores, 0)
-    return _found(rows, scores, widened, mix.sources, fused.shares)
+    return _end_lists(rows, scores, widened, fusion.sources, fused.shares)
 
 
-def _found(
+def _end_lists(
     rows: np.ndarray,
     scores: np.ndarray,
     widened: np.ndarray,
     names: Sequence[str],
     shares: np.ndarray,
-) -> Found:
+) -> Retrieved:
+    """Writes `NONE` and NaN behind the ends of lists."""
     there = rows >= 0
-    return Found(
+    return Retrieved(
         np.where(there, rows, NONE).astype(np.int32),
         np.where(there, scores, np.nan).astype(np.float32),
         widened,
@@ -231,35 +251,36 @@ def _found(
     )
 
 
-def _past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
+def _read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
     """What users had before, the most frequent first, then the most recent; and how many events
     that were, [B] int64.
 
     A request's history wins over what the version knows.
     """
-    asked = table[SEEN].combine_chunks()
-    given = asked.is_valid().to_numpy(zero_copy_only=False)
-    events = list_lengths(asked)
-    row = version.rows(asked.flatten()).astype(np.int64)
+    histories = table[SEEN].combine_chunks()
+    has_history = histories.is_valid().to_numpy(zero_copy_only=False)
+    events = list_lengths(histories)
+    row = version.rows(histories.flatten()).astype(np.int64)
     own = most_frequent_first(Ragged.of_lengths(row, events))
-    if PAST_COLUMN not in table.column_names:
+    if STORED_PAST not in table.column_names:
         return own, events
-    stored = table[PAST_COLUMN].combine_chunks()
-    lengths = list_lengths(stored)
-    query = list_rows(lengths)
+    stored = table[STORED_PAST].combine_chunks()
+    stored_events = list_lengths(stored)
+    query = list_rows(stored_events)
     row = version.rows(stored.flatten())
-    theirs = ~given[query]
-    if PAST_EVENTS in table.column_names:
-        lengths = table[PAST_EVENTS].fill_null(0).to_numpy()
-    both = _ragged(
-        np.concatenate([own.row, query[theirs]]),
-        np.concatenate([own.values, row[theirs]]),
+    # `_past` holds distinct items; older versions say nothing of their events.
+    if STORED_EVENTS in table.column_names:
+        stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
+    without_history = ~has_history[query]
+    past = _lists_of(
+        np.concatenate([own.row, query[without_history]]),
+        np.concatenate([own.values, row[without_history]]),
         len(table),
     )
-    return both, np.where(given, events, lengths)
+    return past, np.where(has_history, events, stored_events)
 
 
-def _ragged(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
+def _lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
     """Lists of what belongs to each query, in the order given."""
     order = np.argsort(query, kind="stable")
     return Ragged(row[order].astype(np.int64), query[order].astype(np.int64), queries)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -21,8 +22,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
-from serving.answers.recommend import Asked, recommend
-from serving.answers.retrieval import chosen
+from serving.answers.recommend import ListOptions, recommend
+from serving.answers.retrieval import choose_source
 from serving.batch.request_lines import naming_line, read_requests
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER
@@ -31,7 +32,7 @@ from twinspire_core import storage
 from twinspire_core.errors import UsageError
 from twinspire_core.sources.candidate_sources import TWO_TOWER
 
-_NOTES = 5  # the most that are kept
+_WARNINGS = 5  # the most that are kept
 _ENDINGS = (".jsonl", ".parquet")
 _SCHEMA = pa.schema(
     [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
@@ -49,6 +50,32 @@ class Writer(Protocol):
         """Ends the file."""
 
 
+@dataclass(slots=True)
+class _Counts:
+    """What is told of all lists in the end.
+
+    Attributes:
+      queries: lines that were answered.
+      short: lists with fewer items than were asked for.
+      widened: lists that took a wider search.
+      unknown_users: users who are not among the version's.
+    """
+
+    queries: int = 0
+    short: int = 0
+    widened: int = 0
+    unknown_users: int = 0
+
+    def add(self, answer: Answer, users: pa.ChunkedArray, k: int) -> None:
+        """Counts the lists of an answer for these users, [B] ids."""
+        self.queries += len(answer.rows)
+        self.short += int((answer.counts < k).sum())
+        self.widened += int(answer.widened.sum())
+        if answer.known is not None:
+            named = users.is_valid().to_numpy()
+            self.unknown_users += int((named & ~answer.known).sum())
+
+
 def recommend_lines(
     version: Version,
     queries: str,
@@ -56,7 +83,7 @@ def recommend_lines(
     k: int,
     *,
     now: datetime | None = None,
-    **asked: Unpack[Asked],
+    **options: Unpack[ListOptions],
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
 
@@ -71,70 +98,72 @@ def recommend_lines(
         appears when it is complete.
       k: items per line.
       now: see `recommend`.
-      asked: see `recommend`.
+      options: see `recommend`.
 
-    Returns: counts and speed, and notes on filters.
+    Returns: counts and speed, and warnings about filters.
 
     Raises:
-      BadData: a line is malformed; nothing is written. UsageError: a file cannot be used as asked.
+      BadData: a line is malformed; nothing is written.
+      UsageError: a file cannot be used as asked.
     """
     started = time.monotonic()
-    counts, notes = {"queries": 0, "short": 0, "widened": 0, "unknown_users": 0}, dict[str, None]()
-    requests, source = Requests(version.pipeline), chosen(version, asked.get("source"))
+    counts = _Counts()
+    warnings: dict[str, None] = {}  # distinct, in their order
+    requests = Requests(version.pipeline)
+    source = choose_source(version, options.get("source"))
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
         _output(out) as target,
-        _progress(file) as tell,
+        _progress(file) as show_progress,
         closing(_writer(target, sources=source != TWO_TOWER)) as writer,
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
         written: Future[None] | None = None
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
             with naming_line(lines, queries):
-                answer = recommend(version, table, k, now=now, **asked)
+                answer = recommend(version, table, k, now=now, **options)
+            # One batch at the most waits to be written: memory stays bounded.
             if written:
                 written.result()
             written = aside.submit(_write, writer, table[USER], answer, ids)
-            _count(counts, answer, table[USER], k)
-            notes |= dict.fromkeys(answer.told.of_values) if len(notes) < _NOTES else {}
-            tell(lines.offset, counts["queries"])
+            counts.add(answer, table[USER], k)
+            if len(warnings) < _WARNINGS:
+                warnings |= dict.fromkeys(answer.warnings.of_values())
+            show_progress(lines.offset, counts.queries)
         if written:
             written.result()
     seconds = time.monotonic() - started
-    speed = {
+    return {
+        "version": version.id,
+        "source": source,
+        "out": out or "standard output",
+        "k": k,
+        **asdict(counts),
         "seconds": round(seconds, 1),
-        "users_per_s": round(counts["queries"] / max(seconds, 1e-9)),
+        "users_per_s": round(counts.queries / max(seconds, 1e-9)),
+        "notes": list(warnings)[:_WARNINGS],
     }
-    told = {"version": version.id, "source": source, "out": out or "standard output", "k": k}
-    return {**told, **counts, **speed, "notes": list(notes)[:_NOTES]}
 
 
 def _write(writer: Writer, users: pa.ChunkedArray, answer: Answer, ids: pa.Array) -> None:
     items, scores = answer.lists(ids)
     columns = {"user": users, "items": items, "scores": scores}
-    columns |= {"sources": answer.main_sources()} if answer.shares is not None else {}
+    if answer.shares is not None:
+        columns["sources"] = answer.main_sources()
     writer.write(pa.table(columns))
-
-
-def _count(counts: dict[str, int], answer: Answer, users: pa.ChunkedArray, k: int) -> None:
-    counts["queries"] += len(answer.rows)
-    counts["widened"] += int(answer.widened.sum())
-    counts["short"] += int((answer.counts < k).sum())
-    if answer.known is not None:
-        counts["unknown_users"] += int((users.is_valid().to_numpy() & ~answer.known).sum())
 
 
 @contextmanager
 def _local(uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="twinspire-queries-") as scratch:
-        path = storage.localize(uri, Path(scratch)) if storage.exists(uri) else Path(uri)
+        path = Path(uri)
+        if storage.exists(uri):
+            path = storage.localize(uri, Path(scratch))
         if not path.is_file():
-            raise UsageError(
-                f"Queries are a file of JSON lines; {uri} is"
-                f" {'a folder' if path.is_dir() else 'not there'}."
-            )
+            found = "a folder" if path.is_dir() else "not there"
+            raise UsageError(f"Queries are a file of JSON lines; {uri} is {found}.")
         yield path
 
 
@@ -172,7 +201,8 @@ def _to_standard_output() -> Iterator[Path]:
             with file.open("rb") as lines:
                 shutil.copyfileobj(lines, sys.stdout.buffer)
             sys.stdout.flush()
-        except BrokenPipeError:  # `head` has seen enough
+        except BrokenPipeError:
+            # `head` has seen enough. Python must not complain when it closes the pipe at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -206,10 +236,11 @@ def _writer(file: Path, *, sources: bool) -> Writer:
 
     Args:
       file: its ending says the format.
-      sources: whether each item's source is told.
+      sources: whether each item's source is a column.
     """
-    schema = _SCHEMA.append(_SOURCES) if sources else _SCHEMA
-    return _ParquetWriter(file, schema) if file.suffix == ".parquet" else _JsonWriter(file)
+    if file.suffix != ".parquet":
+        return _JsonWriter(file)
+    return _ParquetWriter(file, _SCHEMA.append(_SOURCES) if sources else _SCHEMA)
 
 
 class _ParquetWriter:

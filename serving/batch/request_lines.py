@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from serving.requests.duplicate_keys import distinct
 from serving.requests.query_rows import Requests
-from serving.requests.request_model import ALLOW, DENY, Refused, distinct
+from serving.requests.request_model import ALLOW, DENY, Refused
 from serving.requests.value_types import ValueType
 from twinspire_core.errors import BadData
 from twinspire_core.messages import with_full_stop
@@ -60,14 +61,20 @@ class PlainLines:
         # An object ends where its line does, so none can begin in one line and end in another.
         if not all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
             return None
-        content = b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+        content = b"".join(line.removesuffix(b"\n") + b"\n" for line in lines)
         try:
-            content.decode()  # Arrow would not notice
+            content.decode()  # Arrow would not notice what is no UTF-8
             by_key = self._read(content)
-            columns = self._columns(by_key) if len(by_key) == len(lines) else None
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return None
-        return self._requests.share(columns, len(lines)) if columns is not None else None
+        # A line with two objects in it would be two rows, and shift those after it.
+        if len(by_key) != len(lines):
+            return None
+        try:
+            columns = self._columns(by_key)
+        except pa.ArrowInvalid:
+            return None
+        return None if columns is None else self._requests.share(columns, len(lines))
 
     def _read(self, content: bytes) -> pa.Table:
         parse = pyarrow.json.ParseOptions(

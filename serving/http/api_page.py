@@ -26,83 +26,86 @@ def page(document: Document, base: str) -> str:
       base: where the server is, for the commands to copy.
     """
     info = document["info"]
-    operations = [
-        (path, method, of)
-        for path, found in document["paths"].items()
-        for method, of in found.items()
-    ]
-    contents = "".join(
-        f'<li><a href="#{_id(path)}"><code>{path}</code></a> {of["summary"]}'
-        for path, _, of in operations
-    )
-    parts = [part for path, method, of in operations for part in _operation(path, method, of, base)]
+    contents: list[str] = []
+    sections: list[str] = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            link = f'<a href="#{_anchor(path)}"><code>{path}</code></a>'
+            contents.append(f"<li>{link} {operation['summary']}")
+            sections += _operation(path, method, operation, base)
     return (
         '<!doctype html><html lang="en"><meta'
         f' charset="utf-8"><title>{escape(info["title"])}</title>'
         '<meta name="viewport" content="width=device-width,'
         f' initial-scale=1"><style>{_STYLE}</style>'
-        f"<h1>{escape(info['title'])}</h1>{_prose(info['description'])}<ul>{contents}</ul>{''.join(parts)}"
+        f"<h1>{escape(info['title'])}</h1>{_prose(info['description'])}"
+        f"<ul>{''.join(contents)}</ul>{''.join(sections)}"
         '<p>The same for programs: <a href="/openapi.json">/openapi.json</a>. Twinspire'
         f" {escape(info['version'])}."
     )
 
 
-def _operation(path: str, method: str, of: Document, base: str) -> Iterator[str]:
-    yield (
-        f'<h2 id="{_id(path)}"><code>{method.upper()} {path}</code></h2>{_prose(of["description"])}'
-    )
-    body = of.get("requestBody", {}).get("content", {}).get("application/json", {})
+def _operation(path: str, method: str, operation: Document, base: str) -> Iterator[str]:
+    yield f'<h2 id="{_anchor(path)}"><code>{method.upper()} {path}</code></h2>'
+    yield _prose(operation["description"])
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     for name, example in body.get("examples", {}).items():
-        sent = escape(json.dumps(example["value"], ensure_ascii=False))
-        yield (
-            f"<p>{escape(name[0].upper() + name[1:])}:<pre>curl {escape(base)}{path} -d"
-            f" '{sent}'</pre>"
-        )
+        content = escape(json.dumps(example["value"], ensure_ascii=False))
+        command = f"curl {escape(base)}{path} -d '{content}'"
+        yield f"<p>{escape(name[0].upper() + name[1:])}:<pre>{command}</pre>"
     for schema in _choices(body.get("schema", {})):
         yield f"<h3>{escape(schema.get('title', 'The body'))}</h3>{_table(schema)}"
+        # Queries of a list are the same: they are described once.
         if query := schema.get("properties", {}).get("query"):
             yield f"<h3>A query</h3>{_prose(query['description'])}{_table(query)}"
     yield "<h3>Answers</h3><div class=wide><table>"
-    for status, answer in of["responses"].items():
+    for status, answer in operation["responses"].items():
         yield f"<tr><td>{status}<td>{_inline(answer['description'])}"
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
-        if status == "200" and any(one.get("properties") for one in _choices(schema)):
-            yield _table(_choices(schema)[0])
+        choices = _choices(schema)
+        if status == "200" and any(choice.get("properties") for choice in choices):
+            yield _table(choices[0])
     yield "</table></div>"
 
 
 def _choices(schema: Document) -> list[Document]:
-    return schema.get("oneOf") or schema.get("anyOf") or ([schema] if schema else [])
+    choices = schema.get("oneOf") or schema.get("anyOf")
+    if choices:
+        return list(choices)
+    return [schema] if schema else []
 
 
 def _table(schema: Document) -> str:
     required = schema.get("required", ())
-    rows = [
-        f"<tr><td><code>{escape(name)}</code><td>{_kind(of)}{', needed' if name in required else ''}"
-        f"<td>{_inline(of.get('description', ''))}"
-        for name, of in schema.get("properties", {}).items()
-    ]
-    return f"<div class=wide><table>{''.join(rows)}</table></div>" if rows else ""
+    rows = ""
+    for name, value in schema.get("properties", {}).items():
+        needed = ", needed" if name in required else ""
+        rows += (
+            f"<tr><td><code>{escape(name)}</code><td>{_kind(value)}{needed}"
+            f"<td>{_inline(value.get('description', ''))}"
+        )
+    return f"<div class=wide><table>{rows}</table></div>" if rows else ""
 
 
 def _kind(schema: Document) -> str:
     """What a value may be, in words."""
     if "enum" in schema:
-        return " or ".join(
-            f"<code>{escape(str(one))}</code>" for one in schema["enum"] if one is not None
-        )
+        named = [escape(str(value)) for value in schema["enum"] if value is not None]
+        return " or ".join(f"<code>{name}</code>" for name in named)
     if "anyOf" in schema:
-        return " or ".join(filter(None, (_kind(one) for one in schema["anyOf"])))
-    kinds = schema.get("type", "any")
-    named = [kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != "null"]
-    text = " or ".join(named)
+        return " or ".join(filter(None, map(_kind, schema["anyOf"])))
+    types = schema.get("type", "any")
+    if isinstance(types, str):
+        types = [types]
+    named = [name for name in types if name != "null"]
     if named == ["array"]:
         return f"list of {_kind(schema['items'])}"
+    text = " or ".join(named)
     if named == ["integer"] and "maximum" in schema:
         text += f" from {schema['minimum']:g} to {schema['maximum']:g}"
-    return text + (
-        f" (<code>{json.dumps(schema['default'])}</code>)" if "default" in schema else ""
-    )
+    if "default" in schema:
+        text += f" (<code>{json.dumps(schema['default'])}</code>)"
+    return text
 
 
 def _prose(text: str) -> str:
@@ -111,11 +114,15 @@ def _prose(text: str) -> str:
 
 def _inline(text: str) -> str:
     """Markdown's code and bold."""
-    for mark, tag in (("`", "code"), ("**", "b")):
-        parts = (escape(text) if mark == "`" else text).split(mark)
-        text = "".join(f"<{tag}>{part}</{tag}>" if n % 2 else part for n, part in enumerate(parts))
-    return text
+    return _between(_between(escape(text), "`", "code"), "**", "b")
 
 
-def _id(path: str) -> str:
+def _between(text: str, mark: str, tag: str) -> str:
+    """Puts what stands between two marks into a tag."""
+    parts = text.split(mark)
+    parts[1::2] = [f"<{tag}>{part}</{tag}>" for part in parts[1::2]]
+    return "".join(parts)
+
+
+def _anchor(path: str) -> str:
     return path.strip("/").replace("/", "-")

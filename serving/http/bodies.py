@@ -18,11 +18,15 @@ from serving.answers.retrieval import SOURCES
 from serving.http.http_errors import Problem
 from serving.http.models import BodyField, Options, RecommendRequest, RequestBodies, SimilarRequest
 from serving.http.server_settings import Settings
-from serving.requests.request_model import Refused, RequestModel, distinct
+from serving.requests.duplicate_keys import distinct, surely_distinct
+from serving.requests.request_model import Refused, RequestModel
 from serving.requests.value_types import WrongValue
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
 _FILTERS = ("allow", "deny")
+_EITHER = (
+    'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
+)
 
 
 async def read(request: Request, most: int) -> bytes:
@@ -34,6 +38,7 @@ async def read(request: Request, most: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         raise _too_large(most)
+    # A body may be longer than it says, or not say how long it is.
     content = bytearray()
     try:
         async for part in request.stream():
@@ -71,16 +76,23 @@ class BodyParser:
           Problem: what is wrong with it. NaN and numbers beyond a double are no JSON.
         """
         try:
-            # Some text may hold this as well: the model that does not fit refuses the body.
-            single = b'"queries"' not in content
-            model = self.bodies.one_query if single else self.bodies.several_queries
-            body: Any = model.model_validate_json(content)
-            queries = [body.query] if single else body.queries
+            single, body, queries = self._validate(content)
             columns = [self._requests.by_column(query) for query in queries]
         except (ValidationError, ValueError, Refused):
             return self.recommend_from(_read_object(content))
-        _check_distinct(content, len(body.model_fields_set) + sum(map(_count_members, queries)))
+        members = len(body.model_fields_set) + sum(map(_count_members, queries))
+        if not surely_distinct(content, members, queries):
+            _read_object(content)  # which says what is wrong
         return RecommendRequest(columns, Options(**_values(body, self.bodies.options)), single)
+
+    def _validate(self, content: bytes) -> tuple[bool, BaseModel, list[dict[str, Any]]]:
+        """Whether a body has one query, the body, and its queries."""
+        # Some text may hold this as well: the model that does not fit refuses the body.
+        if b'"queries"' in content:
+            several: Any = self.bodies.several_queries.model_validate_json(content)
+            return False, several, several.queries
+        one: Any = self.bodies.one_query.model_validate_json(content)
+        return True, one, [one.query]
 
     def similar(self, content: bytes) -> SimilarRequest:
         """The request that a body of `/v1/similar` is.
@@ -94,10 +106,11 @@ class BodyParser:
             self._requests.by_column(filters)
         except (ValidationError, ValueError, Refused):
             return self.similar_from(_read_object(content))
-        _check_distinct(
-            content, len(body.model_fields_set) + sum(len(one or ()) for one in filters.values())
-        )
-        return SimilarRequest(**_values(body, self.bodies.similar_fields), **filters)
+        values = _values(body, self.bodies.similar_fields)
+        members = len(body.model_fields_set) + _count_members(filters) - len(filters)
+        if not surely_distinct(content, members, [values]):
+            _read_object(content)
+        return SimilarRequest(**values, **filters)
 
     def recommend_from(self, body: Mapping[str, Any]) -> RecommendRequest:
         """The request that the object in a body of `/v1/recommend` is.
@@ -109,14 +122,12 @@ class BodyParser:
         for key in body:
             if key not in known:
                 raise self._unknown(key, known, in_query=key in self._requests.fields)
-        query, queries = body.get("query"), body.get("queries")
-        if (query is None) == (queries is None):
-            raise Problem(
-                "missing" if query is None else "given_twice",
-                'A body has either "query", one object, or "queries", a list of them; {} is enough'
-                " of a query.",
-                where="query",
-            )
+        query = body.get("query")
+        queries = body.get("queries")
+        if query is None and queries is None:
+            raise Problem("missing", _EITHER, where="query")
+        if query is not None and queries is not None:
+            raise Problem("given_twice", _EITHER, where="query")
         if queries is not None:
             self._check_list(queries)
         options = Options(**_check_values(body, self.bodies.options))
@@ -139,7 +150,8 @@ class BodyParser:
             raise Problem("missing", "A body has the id of an item.", where="item")
         _check_values(body, {"item": self.bodies.similar_fields["item"]})
         filters: dict[str, Any] = {key: body.get(key) for key in _FILTERS}
-        self._query(filters, 0, "")  # which says what is wrong with them
+        # A query with nothing but the filters says what is wrong with them.
+        self._query(filters, 0, "")
         values = _check_values(body, self.bodies.similar_fields)
         return SimilarRequest(**values, **filters)
 
@@ -197,27 +209,14 @@ def _read_object(content: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(content)
         # Orjson takes the last of keys that are the same.
-        _read_distinct(content)
+        json.loads(content, object_pairs_hook=distinct)
     except (ValueError, RecursionError) as e:
         raise Problem("bad_json", f"A body is a JSON object; this one cannot be read: {e}.") from e
+    except Refused as e:
+        raise refused(e, "") from e
     if not isinstance(body, dict):
         raise Problem("bad_json", f"A body is a JSON object, found {shorten(body)}.")
     return body
-
-
-def _check_distinct(content: bytes, members: int) -> None:
-    """Checks that no key is given twice in a body of which pydantic has kept so many members."""
-    # A member of an object has a colon. Where there are no more colons than members, none was
-    # given twice; where there are, a text may hold the others.
-    if content.count(b":") != members:
-        _read_distinct(content)
-
-
-def _read_distinct(content: bytes) -> None:
-    try:
-        json.loads(content, object_pairs_hook=distinct)
-    except Refused as e:
-        raise refused(e, "") from e
 
 
 def _count_members(query: Mapping[str, Any]) -> int:
@@ -250,10 +249,10 @@ def _check_values(body: Mapping[str, Any], fields: Mapping[str, BodyField]) -> d
 
 
 def _wrong_source(source: Any) -> Problem:
-    near = nearest_names(source, SOURCES) if isinstance(source, str) else []
-    return Problem(
-        "out_of_range" if isinstance(source, str) else "wrong_type",
-        f"source is one of {', '.join(SOURCES)}; found {shorten(source)}.",
-        where="source",
-        did_you_mean=near[0] if near else None,
-    )
+    kind = "wrong_type"
+    near: list[str] = []
+    if isinstance(source, str):
+        kind = "out_of_range"
+        near = nearest_names(source, SOURCES)
+    message = f"source is one of {', '.join(SOURCES)}; found {shorten(source)}."
+    return Problem(kind, message, where="source", did_you_mean=near[0] if near else None)

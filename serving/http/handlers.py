@@ -18,7 +18,7 @@ import orjson
 
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend, similar
-from serving.answers.retrieval import chosen
+from serving.answers.retrieval import choose_source
 from serving.http.bodies import refused
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome
@@ -134,12 +134,13 @@ def _results(
     metrics: Metrics,
 ) -> list[Result]:
     source = _source(version, options.source)
+    # One moment for all lists of an answer, also for those that are made again below.
     now = datetime.now(version.pipeline.zone)
     lists = _recommend(version, requests, queries, options, source, now)
     bases = [_basis(version, requests, query, lists.answer, n) for n, query in enumerate(queries)]
     places = [_Place(lists, n) for n in range(len(queries))]
-    if options.source is None and source == TWO_TOWER and version.nominators is not None:
-        # The mix has weights for users of whom nothing is known; the two-tower alone has not.
+    if options.source is None and source == TWO_TOWER and version.candidate_sources is not None:
+        # The fusion has weights for users of whom nothing is known; the two-tower alone has not.
         unknown = [n for n, basis in enumerate(bases) if basis == "nothing"]
         if unknown:
             those = [queries[n] for n in unknown]
@@ -163,7 +164,7 @@ def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
 
 def _source(version: Version, source: str | None) -> str:
     try:
-        return chosen(version, source)
+        return choose_source(version, source)
     except UsageError as e:
         raise Problem("no_such_source", str(e), where="source") from e
 
@@ -202,7 +203,8 @@ def _basis(version: Version, requests: Requests, query: Query, answer: Answer, r
 def _result(
     version: Version, query: Query, place: _Place, basis: Basis, options: Options
 ) -> Result:
-    answer, row = place.lists.answer, place.row
+    answer = place.lists.answer
+    row = place.row
     count = int(np.count_nonzero(answer.rows[row] >= 0))
     rows = answer.rows[row][:count]
     result: Result = {
@@ -218,8 +220,8 @@ def _result(
     if options.display:
         result["display"] = version.describe(rows)
         result["history"] = _history(version, answer, row)
-    if notes := answer.notes_of(row):
-        result["notes"] = list(notes)
+    if warnings := answer.warnings.of(row):
+        result["notes"] = list(warnings)
     return result
 
 
@@ -232,10 +234,20 @@ def _history(version: Version, answer: Answer, row: int) -> list[Described]:
     items = answer.history[row].as_py() or []
     rows = version.rows(items)
     described = iter(version.describe(rows[rows >= 0]))
-    return [
-        next(described) if place >= 0 else {"item": item}
-        for item, place in zip(items, rows, strict=True)
-    ][::-1]
+    oldest_first = [
+        next(described) if row >= 0 else {"item": item}
+        for item, row in zip(items, rows, strict=True)
+    ]
+    return oldest_first[::-1]
+
+
+def similar_body(version: Version, request: SimilarRequest) -> bytes:
+    """The body of the answer to `/v1/similar`.
+
+    Raises:
+      Problem: as `answer_similar`.
+    """
+    return dump(answer_similar(version, request))
 
 
 def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
@@ -266,6 +278,6 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
     }
     if request.display:
         answer["display"] = version.describe(rows)
-    if notes := found.notes_of(0):
-        answer["notes"] = list(notes)
+    if warnings := found.warnings.of(0):
+        answer["notes"] = list(warnings)
     return answer

@@ -1,4 +1,4 @@
-"""The live version: found out, opened, warmed up beside the one that answers, then put in its
+"""The live version: looked up, opened, warmed up beside the one that answers, then put in its
 place.
 
 Whoever answers takes `current` once per batch, so a batch is of one version whatever happens
@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from threading import Event, Thread
 
 import numpy as np
+import pyarrow as pa
 
 from index_builder.registry.registry import Registry
 from serving.answers.recommend import recommend, similar
-from serving.answers.retrieval import available
+from serving.answers.retrieval import available_sources
 from serving.http.models import K
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
@@ -78,7 +79,10 @@ class LiveVersion:
         poll: float,
     ) -> None:
         self._registry = Registry(pipeline.registry.root, pipeline.name)
-        self._open, self._warm, self._metrics, self._poll = opened, warm, metrics, poll
+        self._open = opened
+        self._warm = warm
+        self._metrics = metrics
+        self._poll = poll
         self.current: Served | None = None
         self.loading: str | None = None
         self.failure: Failure | None = None
@@ -105,32 +109,32 @@ class LiveVersion:
         wanted: str | None = None
         try:
             if self.current:
+                # Cleaning up elsewhere must not remove files that are read later.
                 self._registry.keep(self.current.version.home)
             wanted = self._registry.live()
             present = self.current.version.id if self.current else None
             if wanted is None or wanted == present:
                 self.failure = None
-                return
-            if (
-                self.failure
-                and self.failure.version == wanted
-                and time.monotonic() < self._next_try
-            ):
-                return
-            self._take(wanted)
-        except (
-            Exception
-        ) as e:  # whatever is wrong with a version or a store, the present one keeps answering
-            self._failed(wanted, e)
+            elif not self._waits(wanted):
+                self._take(wanted)
+        except Exception as e:
+            # Whatever is wrong with a version or a store, the present one keeps answering.
+            self._fail(wanted, e)
         finally:
             self.loading = None
+
+    def _waits(self, wanted: str) -> bool:
+        """Whether it is too early to try a version again."""
+        failed_before = self.failure is not None and self.failure.version == wanted
+        return failed_before and time.monotonic() < self._next_try
 
     def _take(self, wanted: str) -> None:
         self.loading = wanted
         started = time.monotonic()
         version = self._open(wanted)
         self._warm(version)
-        self.current = Served(version, datetime.now(UTC))  # the swap
+        # The swap, in one assignment: whoever took the old one before goes on with it.
+        self.current = Served(version, datetime.now(UTC))
         self.failure = None
         day = str(version.manifest.date)
         self._metrics.version.clear()
@@ -141,20 +145,22 @@ class LiveVersion:
             "%s answers from now on; loading it took %.1f s", wanted, time.monotonic() - started
         )
 
-    def _failed(self, wanted: str | None, error: Exception) -> None:
-        same = self.failure is not None and self.failure.version == wanted
-        tries = self.failure.tries + 1 if same and self.failure else 1
+    def _fail(self, wanted: str | None, error: Exception) -> None:
+        previous = self.failure
+        again = previous is not None and previous.version == wanted
+        tries = previous.tries + 1 if previous is not None and again else 1
         self.failure = Failure(wanted, f"{type(error).__name__}: {error}", datetime.now(UTC), tries)
         self._next_try = time.monotonic() + min(_LONGEST, self._poll * 2**tries)
         self._metrics.failed.inc()
-        kept = f"; {self.current.version.id} keeps answering" if self.current else ""
-        what = (
-            f"{wanted} cannot be served"
-            if wanted
-            else "the registry does not say which version is live"
-        )
-        if not same:
-            log.error("%s%s: %s", what, kept, self.failure.error)
+        if again:  # it has been logged
+            return
+        if wanted:
+            what = f"{wanted} cannot be served"
+        else:
+            what = "the registry does not say which version is live"
+        if self.current:
+            what += f"; {self.current.version.id} keeps answering"
+        log.error("%s: %s", what, self.failure.error)
 
 
 def warm(version: Version) -> None:
@@ -168,22 +174,25 @@ def warm(version: Version) -> None:
         version.users.load()
     requests = Requests(version.pipeline)
     items = version.ids[: max(_SIZES)].tolist()
-    asked = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]
-    for source in available(version):
+    queries = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]
+    for source in available_sources(version):
         for size in _SIZES:
-            table = requests.table(asked[:size])
-            try:
-                found = recommend(version, table, K, source=source)
-            except Refused as e:  # of a request of ours, which no towers that work refuse
-                raise _damaged(version, "Vectors") from e
-            if not len(found.counts) or found.counts.min() < min(K, len(version.ids)):
-                raise BadData(
-                    f"A version lists items for everybody; {version.id} answers warm-up queries"
-                    " with too few."
-                )
-            if not np.isfinite(found.scores[found.rows >= 0]).all():
-                raise _damaged(version, "Scores")
+            _check_lists(version, requests.table(queries[:size]), source)
     similar(version, items[0], K)
+
+
+def _check_lists(version: Version, table: pa.Table, source: str) -> None:
+    try:
+        answer = recommend(version, table, K, source=source)
+    except Refused as e:  # of a request of ours, which no towers that work refuse
+        raise _damaged(version, "Vectors") from e
+    if not len(answer.counts) or answer.counts.min() < min(K, len(version.ids)):
+        raise BadData(
+            f"A version lists items for everybody; {version.id} answers warm-up queries"
+            " with too few."
+        )
+    if not np.isfinite(answer.scores[answer.rows >= 0]).all():
+        raise _damaged(version, "Scores")
 
 
 def _damaged(version: Version, what: str) -> BadData:

@@ -2,6 +2,7 @@
 traceback.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -65,7 +66,7 @@ def _headers(kind: str) -> list[tuple[str, str]]:
     return []
 
 
-def install(app: FastAPI, mark: Any) -> None:
+def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
     """Answers what routes raise for clients in this form; all else is a fault, which middleware.py
     answers.
 
@@ -80,14 +81,13 @@ def install(app: FastAPI, mark: Any) -> None:
 
     async def http(request: Request, error: HTTPException) -> Response:
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_json")
-        said = {
-            "not_found": f"There is nothing at {request.url.path}; /docs lists what there is.",
-            "method_not_allowed": (
-                f"{request.url.path} is not asked by {request.method}; /docs says how."
-            ),
+        path = request.url.path
+        messages = {
+            "not_found": f"There is nothing at {path}; /docs lists what there is.",
+            "method_not_allowed": f"{path} is not asked by {request.method}; /docs says how.",
         }
         mark(request, kind)
-        response = Problem(kind, said.get(kind, str(error.detail))).response()
+        response = Problem(kind, messages.get(kind, str(error.detail))).response()
         response.headers.update(error.headers or {})
         return response
 

@@ -1,8 +1,8 @@
 """Requests of one moment, answered as one batch.
 
 A worker thread takes all that waits, up to a limit, answers it, and takes what has come meanwhile.
-Nothing waits on
-purpose: alone, a request is a batch of its own; the more there are at once, the larger the batches.
+Nothing waits on purpose: alone, a request is a batch of its own; the more there are at once, the
+larger the batches.
 """
 
 import asyncio
@@ -37,9 +37,14 @@ class Batcher:
     """
 
     def __init__(self, work: Work, metrics: Metrics, *, most: int, pending: int) -> None:
-        self._work, self._metrics, self._most, self._limit = work, metrics, most, pending
+        self._work = work
+        self._metrics = metrics
+        self._most = most
+        self._limit = pending
+        # None ends the worker: it comes after all that was submitted before.
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._pending, self._lock = 0, Lock()
+        self._pending = 0
+        self._lock = Lock()
         self._thread = Thread(target=self._run, name="twinspire-batches", daemon=True)
 
     def start(self) -> None:
@@ -74,7 +79,7 @@ class Batcher:
         self._metrics.pending.set(self._pending)
 
     def _run(self) -> None:
-        held: _Job | None = None
+        held: _Job | None = None  # a job that did not fit into the batch before
         while (first := held or self._queue.get()) is not None:
             jobs, held, ended = self._gather(first)
             self._answer(jobs)
@@ -85,7 +90,8 @@ class Batcher:
         """What waits, as far as it fits; a job that does not fit any more; whether it was the
         end.
         """
-        jobs, queries = [first], len(first.request.queries)
+        jobs = [first]
+        queries = len(first.request.queries)
         while True:
             try:
                 job = self._queue.get_nowait()
@@ -112,13 +118,13 @@ class Batcher:
         self._metrics.pending.set(self._pending)
         # One call into the loop for the batch, not one per request.
         for loop in dict.fromkeys(job.loop for job in jobs):
-            mine = [
-                (job.future, one)
-                for job, one in zip(jobs, outcomes, strict=True)
+            of_loop = [
+                (job.future, outcome)
+                for job, outcome in zip(jobs, outcomes, strict=True)
                 if job.loop is loop
             ]
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_deliver, mine)
+                loop.call_soon_threadsafe(_deliver, of_loop)
 
 
 def _deliver(outcomes: list[tuple["asyncio.Future[bytes]", Outcome]]) -> None:

@@ -14,7 +14,9 @@ from serving.http.prometheus import Metrics
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token: an orchestrator asks them."""
-
+_UNAUTHORIZED = (
+    "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
+)
 
 log = logging.getLogger("twinspire.serve")
 
@@ -32,17 +34,20 @@ class RequestMiddleware:
     def __init__(
         self, app: ASGIApp, *, token: str | None, paths: frozenset[str], metrics: Metrics
     ) -> None:
-        self._app, self._paths, self._metrics = app, paths, metrics
-        self._token = token.encode() if token is not None else None
+        self._app = app
+        self._paths = paths
+        self._metrics = metrics
+        self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started = time.perf_counter()
+        status = 0
 
-        async def sending(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -51,28 +56,28 @@ class RequestMiddleware:
         path = self.path(scope)
         try:
             if self._token is None or path in OPEN or self._allows(dict(scope["headers"])):
-                await self._app(scope, receive, sending)
+                await self._app(scope, receive, send_noting_status)
             else:
                 self._metrics.errors.labels(path, "unauthorized").inc()
-                said = (
-                    "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as"
-                    " the password."
-                )
-                await Problem("unauthorized", said).response()(scope, receive, sending)
+                response = Problem("unauthorized", _UNAUTHORIZED).response()
+                await response(scope, receive, send_noting_status)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._metrics.errors.labels(path, "internal").inc()
             if status:  # half an answer is out: only a broken connection tells that it is none
                 raise
-            said = "The server has a fault; its log says more."
-            await Problem("internal", said).response()(scope, receive, sending)
+            response = Problem("internal", "The server has a fault; its log says more.").response()
+            await response(scope, receive, send_noting_status)
         finally:
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     def path(self, scope: Scope) -> str:
-        """The name that a request is counted under."""
-        return scope["path"] if scope["path"] in self._paths else "other"
+        """The name that a request is counted under. Any path can be asked for: one name for all
+        unknown ones keeps the number of time series small.
+        """
+        path: str = scope["path"]
+        return path if path in self._paths else "other"
 
     def _allows(self, headers: Mapping[bytes, bytes]) -> bool:
         scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
@@ -85,4 +90,5 @@ class RequestMiddleware:
         elif scheme.lower() != b"bearer":
             return False
         assert self._token is not None
-        return hmac.compare_digest(value, self._token)  # takes as long whatever differs
+        # It takes as long whatever differs: the time must not tell how much of a token was right.
+        return hmac.compare_digest(value, self._token)

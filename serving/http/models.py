@@ -15,7 +15,7 @@ from pydantic import (
     create_model,
     with_config,
 )
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
 from serving.answers.retrieval import SOURCES
 from serving.http.server_settings import Settings

@@ -29,6 +29,7 @@ class _SchemaWriter(GenerateJsonSchema):
     people read it, and keys have no titles.
     """
 
+    # Names are pydantic's, which calls these methods.
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         inner = dict(self.generate_inner(schema["schema"]))
         if "enum" in inner:
@@ -53,7 +54,8 @@ class _SchemaWriter(GenerateJsonSchema):
 def schema_of(described: Any) -> Schema:
     """The JSON schema of a type, without references: the page at `/docs` reads it as it is."""
     schema = TypeAdapter(described).json_schema(schema_generator=_SchemaWriter)
-    return _inline(schema, schema.pop("$defs", {}))
+    inlined: Schema = _inline(schema, schema.pop("$defs", {}))
+    return inlined
 
 
 def _inline(schema: Any, definitions: Mapping[str, Any]) -> Any:

@@ -1,9 +1,9 @@
-"""What the routes share: the live version, the batches, the figures."""
+"""What the routes share: the live version, the batches, the metrics."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.answers.retrieval import available
+from serving.answers.retrieval import available_sources
 from serving.http.bodies import BodyParser
 from serving.http.handlers import answer_batch
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
@@ -27,7 +27,8 @@ class Service:
     """
 
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
-        self.pipeline, self.settings = pipeline, settings
+        self.pipeline = pipeline
+        self.settings = settings
         self.metrics = Metrics()
         self.requests = Requests(pipeline)
         self.parser = BodyParser(self.requests.model, settings)
@@ -49,7 +50,8 @@ class Service:
     def open(self, version: str) -> Version:
         """Opens any version of the pipeline, its digests verified."""
         cache = self.settings.cache
-        return Version.open(self.pipeline, version, Path(cache) if cache else None)
+        folder = Path(cache) if cache else None
+        return Version.open(self.pipeline, version, folder)
 
     @property
     def version(self) -> Version:
@@ -66,7 +68,11 @@ class Service:
         return self.live.current.version
 
     def check_ready(self) -> None:
-        """Raises as `version` does."""
+        """Checks that a version answers.
+
+        Raises:
+          Problem: none does.
+        """
         assert self.version
 
     def waiting(self) -> str:
@@ -88,19 +94,24 @@ class Service:
 
     def describe(self) -> VersionAnswer:
         """The live version, and what is wrong with the one that should be."""
-        served = self.live.current
-        facts: VersionFacts = _describe_version(served) if served else {}
+        version: str | None = None
+        facts: VersionFacts = {}
+        if self.live.current:
+            version = self.live.current.version.id
+            facts = _describe_version(self.live.current)
+        failure = self.live.failure
         return {
             "pipeline": self.pipeline.name,
-            "version": served.version.id if served else None,
+            "version": version,
             **facts,
             "loading": self.live.loading,
-            "failure": _describe_failure(self.live.failure) if self.live.failure else None,
+            "failure": _describe_failure(failure) if failure else None,
         }
 
 
 def _describe_version(served: Served) -> VersionFacts:
-    version, manifest = served.version, served.version.manifest
+    version = served.version
+    manifest = version.manifest
     return {
         "day": str(manifest.date),
         "corpus_date": str(manifest.corpus_date or manifest.date),
@@ -110,7 +121,7 @@ def _describe_version(served: Served) -> VersionFacts:
         "dimension": manifest.dimension,
         "parent": manifest.parent,
         "users": version.users.count() if version.users is not None else None,
-        "sources": available(version),
+        "sources": available_sources(version),
         "index": version.index.settings.kind,
     }
 

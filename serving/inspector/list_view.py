@@ -11,7 +11,7 @@ from serving.http.http_errors import TYPES, Problem
 from serving.http.models import OneAnswer, RecommendRequest, SimilarAnswer, SimilarRequest
 from serving.http.prometheus import Metrics
 from serving.inspector.version_view import SOURCES, Tag, tags_of_items
-from serving.requests.query_rows import PAST, TIME, Requests
+from serving.requests.query_rows import STORED_PAST, TIME, Requests
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
 
@@ -32,7 +32,7 @@ class Row:
     Attributes:
       about: the display columns but the name.
       score: None in a history.
-      there: whether it is in the catalogue.
+      there: whether it is in the corpus.
       tags: why it is here.
       moved: how many places higher it is than in the other list; None where there is no other list,
         or not this item.
@@ -81,7 +81,7 @@ class ListView:
     rows: Sequence[Row] = ()
     history: Sequence[Row] | None = None
     knows: Sequence[tuple[str, str]] = ()
-    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
     item: Row | None = None
     facts: Sequence[tuple[str, str]] = ()
     shared: int | None = None
@@ -116,7 +116,7 @@ def recommended(
         rows=_rows(version, answer, taken, answer.get("sources")),
         history=[_row(one, there="name" in one) for one in answer["history"]],
         knows=user.features,
-        notes=answer.get("notes", ()),
+        warnings=answer.get("notes", ()),
     )
 
 
@@ -137,7 +137,7 @@ def similar(version: Version, live: bool, request: SimilarRequest) -> ListView:
         version=version.id,
         live=live,
         rows=_rows(version, answer, set()),
-        notes=answer.get("notes", ()),
+        warnings=answer.get("notes", ()),
         item=_row(version.describe([place])[0], tags=tags_of_items(version, [place])[0]),
         facts=_facts(version, place),
     )
@@ -223,7 +223,7 @@ def _stored_user(version: Version, requests: Requests, user: str | None) -> _Sto
     # Times are of a moment, and not the user's.
     names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
     features = [(name, _text(stored[name])) for name in names if stored.get(name) is not None]
-    return _StoredUser(features, set(stored.get(PAST) or ()))
+    return _StoredUser(features, set(stored.get(STORED_PAST) or ()))
 
 
 def _facts(version: Version, row: int) -> list[tuple[str, str]]:

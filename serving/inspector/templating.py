@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from serving.answers.retrieval import available
+from serving.answers.retrieval import available_sources
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address
@@ -76,7 +76,7 @@ def view(
     served: Served,
     form: Address,
     choices: Sequence[Choice],
-    panels: Sequence[ListView],
+    views: Sequence[ListView],
     problem: Exception | None,
 ) -> str:
     """A list, or two, with the form that asks for them.
@@ -86,30 +86,39 @@ def view(
       served: the live version, and since when.
       form: what was asked.
       choices: versions to choose from.
-      panels: the answers; without one, users to choose from are shown.
+      views: the answers; without one, users to choose from are shown.
       problem: why there is no answer.
     """
-    version, pipeline = served.version, service.pipeline
-    catalogue = CorpusView.of(version)
-    body = form.similar_body() if form.item else form.recommend_body(service.requests.model)
+    version = served.version
+    pipeline = service.pipeline
+    corpus = CorpusView.of(version)
+    requests = service.requests.model
+    if form.item:
+        path = "/v1/similar"
+        body = form.similar_body()
+    else:
+        path = "/v1/recommend"
+        body = form.recommend_body(requests)
+    # Spread over the users that can be chosen.
+    step = max(1, len(corpus.users) // _PROPOSED)
     return render(
         "item" if form.item else "user",
         pipeline,
         form=form,
-        fields=[(field.key, field.value.hint) for field in service.requests.model.features],
-        attributes=[(name, catalogue.values.get(name, [])) for name in pipeline.corpus.attributes],
-        users=catalogue.users,
-        proposed=catalogue.users[:: max(1, len(catalogue.users) // _PROPOSED)][:_PROPOSED],
-        sources=[Choice(name, SOURCES[name]) for name in available(version)],
+        fields=[(field.key, field.value.hint) for field in requests.features],
+        attributes=[(name, corpus.values.get(name, [])) for name in pipeline.corpus.attributes],
+        users=corpus.users,
+        proposed=corpus.users[::step][:_PROPOSED],
+        sources=[Choice(name, SOURCES[name]) for name in available_sources(version)],
         choices=choices,
-        panels=panels,
-        loading=any(one.loading for one in panels),
+        views=views,
+        loading=any(one.loading for one in views),
         version=version,
         cards=cards(served, pipeline.zone),
         headline=headline(version.manifest.quality),
         since=moment(served.since, pipeline.zone),
         most=service.settings.max_k,
-        path="/v1/similar" if form.item else "/v1/recommend",
+        path=path,
         body=json.dumps(body, ensure_ascii=False),
         problem=problem,
     )

@@ -17,7 +17,7 @@ log = logging.getLogger("twinspire.serve")
 
 @dataclass(slots=True)
 class _Place:
-    """A version on the shelf: it is being loaded until it, or what went wrong, is there."""
+    """A version in the cache: it is being loaded until it, or what went wrong, is there."""
 
     version: Version | None = None
     failure: Exception | None = None
@@ -39,9 +39,13 @@ class VersionCache:
     def __init__(
         self, opened: Callable[[str], Version], warm: Callable[[Version], None], most: int = 2
     ) -> None:
-        self._open, self._warm, self._most = opened, warm, most
+        self._open = opened
+        self._warm = warm
+        self._most = most
+        # In the order in which they were asked for, the last one at the end.
         self._places: OrderedDict[str, _Place] = OrderedDict()
-        self._lock, self._busy = Lock(), False
+        self._lock = Lock()
+        self._busy = False
 
     def get(self, version: str) -> Version | None:
         """The version; None while it is being loaded, which begins now if it has not.
@@ -76,6 +80,7 @@ class VersionCache:
                 self._busy = bool(waiting)
             if not waiting:
                 return
+            # The one that was asked for last comes first: somebody looks at it now.
             self._load(*waiting[-1])
 
     def _load(self, version: str, place: _Place) -> None:
@@ -89,9 +94,9 @@ class VersionCache:
             place.version = opened
 
 
-class Log:
-    """Which versions there are: the log is read at most every few seconds, and what it said last
-    holds if it cannot be.
+class VersionList:
+    """Which versions there are: the registry is read at most every few seconds, and what it said
+    last holds if it cannot be.
 
     Args:
       registry: whose.
@@ -99,16 +104,19 @@ class Log:
     """
 
     def __init__(self, registry: Registry, fresh: float = 5.0) -> None:
-        self._registry, self._fresh, self._lock = registry, fresh, Lock()
-        self._next, self._found = 0.0, list[Status]()
+        self._registry = registry
+        self._fresh = fresh
+        self._lock = Lock()
+        self._next_reading = 0.0
+        self._stored: list[Status] = []
 
     def stored(self) -> list[Status]:
         """Versions whose files are there, the newest day first."""
         with self._lock:
-            if time.monotonic() >= self._next:
+            if time.monotonic() >= self._next_reading:
                 try:
-                    self._found = [one for one in self._registry.statuses() if one.stored]
+                    self._stored = [one for one in self._registry.statuses() if one.stored]
                 except Exception as e:  # the live version is shown whatever is wrong with the store
                     log.warning("the registry cannot be read: %s: %s", type(e).__name__, e)
-                self._next = time.monotonic() + self._fresh
-            return self._found
+                self._next_reading = time.monotonic() + self._fresh
+            return self._stored

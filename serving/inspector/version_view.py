@@ -5,7 +5,7 @@ items are popular or new.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,18 +14,20 @@ import pyarrow.compute as pc
 
 from index_builder.report.report_blocks import LISTS, Card
 from serving.answers import retrieval
-from serving.answers.retrieval import available
+from serving.answers.retrieval import available_sources
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
+from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.metrics.diversity import popular_items
 
 SOURCES = {name: LISTS[name] for name in retrieval.SOURCES}
 _VALUES = 200  # of an attribute; the others can be typed
 _USERS = 100  # proposed; any other can be typed
 
-_seen: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
+# Goes with the version: nothing keeps one that was swapped or dropped.
+_views: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
 
 
 class Tag(NamedTuple):
@@ -62,44 +64,51 @@ class CorpusView:
     @classmethod
     def of(cls, version: Version) -> "CorpusView":
         """Reads it off a version, once."""
-        if version not in _seen:
-            _seen[version] = cls._read(version)
-        return _seen[version]
+        if version not in _views:
+            _views[version] = cls._read(version)
+        return _views[version]
 
     @classmethod
     def _read(cls, version: Version) -> "CorpusView":
-        items, nominators = version.items, version.nominators
+        items = version.items
+        values: dict[str, list[str]] = {}
+        for name in version.pipeline.corpus.attributes:
+            if attribute_name(name) in items.column_names:
+                values[name] = _most_frequent(items[attribute_name(name)].combine_chunks())
+        popular = None
+        events = None
+        if version.candidate_sources:
+            lately = items["_lately"].to_numpy()
+            popular = popular_items(version.candidate_sources.lately, lately)
+            events = items["_popular"].to_numpy()
         return cls(
-            values={
-                name: _frequent(items[attribute_name(name)].combine_chunks())
-                for name in version.pipeline.corpus.attributes
-                if attribute_name(name) in items.column_names
-            },
+            values=values,
             users=version.users.some(_USERS) if version.users is not None else [],
-            popular=popular_items(nominators.lately, items["_lately"].to_numpy())
-            if nominators
-            else None,
-            events=items["_popular"].to_numpy() if nominators else None,
+            popular=popular,
+            events=events,
         )
 
 
 def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
     """Whether items of the corpus are popular, or new or rare; `rows` are their positions in it."""
-    catalogue, days = CorpusView.of(version), version.pipeline.window.count_days
+    corpus = CorpusView.of(version)
+    days = version.pipeline.window.count_days
     popular = Tag(
         "popular", "popular", "One of the few items that had half of the last days' events."
     )
     new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
-    return [
-        [
-            *([popular] if catalogue.popular is not None and catalogue.popular[row] else []),
-            *([new] if catalogue.events is not None and not catalogue.events[row] else []),
-        ]
-        for row in rows
-    ]
+    tags: list[list[Tag]] = []
+    for row in rows:
+        of_item: list[Tag] = []
+        if corpus.popular is not None and corpus.popular[row]:
+            of_item.append(popular)
+        if corpus.events is not None and not corpus.events[row]:
+            of_item.append(new)
+        tags.append(of_item)
+    return tags
 
 
-def _frequent(values: pa.Array) -> list[str]:
+def _most_frequent(values: pa.Array) -> list[str]:
     if isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         values = values.flatten()
     counts = pc.value_counts(values.drop_null())
@@ -118,26 +127,22 @@ def cards(served: Served, zone: tzinfo) -> list[Card]:
       served: it, and since when it answers.
       zone: of the times shown.
     """
-    version, quality = served.version, served.version.manifest.quality
+    version = served.version
     manifest = version.manifest
-    found = [
+    since = served.since.astimezone(zone)
+    users = "none" if version.users is None else f"{version.users.count():,}"
+    sources = available_sources(version)
+    index = version.index.settings.kind.replace("_", " ")
+    all_cards = [
         Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
-        Card("answers since", f"{served.since.astimezone(zone):%H:%M}", moment(served.since, zone)),
-        *_quality(quality),
+        Card("answers since", f"{since:%H:%M}", moment(served.since, zone)),
+        *_quality_cards(manifest.quality),
         Card("items", f"{manifest.items:,}", f"vectors of {manifest.dimension} numbers"),
-        Card(
-            "users",
-            f"{version.users.count():,}" if version.users is not None else "none",
-            "carried with it",
-        ),
-        Card("index", version.index.settings.kind.replace("_", " "), _recall(quality)),
-        Card(
-            "sources",
-            str(len(available(version))),
-            ", ".join(SOURCES[one] for one in available(version)),
-        ),
+        Card("users", users, "carried with it"),
+        Card("index", index, _recall(manifest.quality)),
+        Card("sources", str(len(sources)), ", ".join(SOURCES[name] for name in sources)),
     ]
-    return [card for card in found if card.value]
+    return [card for card in all_cards if card.value]
 
 
 def moment(at: datetime, zone: tzinfo) -> str:
@@ -152,7 +157,7 @@ def headline(quality: GateFigures) -> str | None:
     return f"{quality.metric or 'quality'} {quality.candidate:.3f}"
 
 
-def _quality(quality: GateFigures) -> list[Card]:
+def _quality_cards(quality: GateFigures) -> list[Card]:
     metric = quality.metric or "quality"
     if quality.candidate is None:
         return [Card("quality", "–", "was not measured")]
@@ -160,10 +165,10 @@ def _quality(quality: GateFigures) -> list[Card]:
     if quality.baseline:
         note += f"; its parent {quality.baseline:.3f}"
     found = [Card(metric, f"{quality.candidate:.3f}", note)]
-    mix = quality.mix
-    if mix and mix.candidate is not None:
-        note = f"of {mix.users or 0:,} held-out users"
-        found.append(Card(f"{metric}, mix", f"{mix.candidate:.3f}", note))
+    fused = quality.mix
+    if fused and fused.candidate is not None:
+        note = f"of {fused.users or 0:,} held-out users"
+        found.append(Card(f"{metric}, mix", f"{fused.candidate:.3f}", note))
     return found
 
 
@@ -172,9 +177,10 @@ def _recall(quality: GateFigures) -> str:
     return "" if recall is None else f"finds {recall:.1%} of the exact neighbours"
 
 
-def _origin(manifest: Any) -> str:
+def _origin(manifest: Manifest) -> str:
     if manifest.refreshes:
-        return (
-            f"catalogue of {manifest.corpus_date or manifest.date}, towers of {manifest.refreshes}"
-        )
-    return f"trained on from {manifest.parent}" if manifest.parent else "trained from scratch"
+        corpus_date = manifest.corpus_date or manifest.date
+        return f"catalogue of {corpus_date}, towers of {manifest.refreshes}"
+    if manifest.parent:
+        return f"trained on from {manifest.parent}"
+    return "trained from scratch"

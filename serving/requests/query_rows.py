@@ -28,9 +28,10 @@ from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import shorten
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_places
 
-PAST, PAST_EVENTS = "_past", "_past_events"
+STORED_PAST = "_past"
+STORED_EVENTS = "_past_events"
 """Columns of stored users: items that were taken, and how many events that were."""
-_OF_USERS = (PAST, PAST_EVENTS)
+_OF_USERS = (STORED_PAST, STORED_EVENTS)
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
 

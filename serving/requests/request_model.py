@@ -14,8 +14,7 @@ that type cannot say is said by `RequestModel` beside it: two names of one thing
 filters name the pipeline's attributes, and a null is the same as no key.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -45,8 +44,12 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names, shorten
 
-USER, SEEN, EXCLUDE, ALLOW, DENY = "_user", "_seen", "_exclude", "_allow", "_deny"
-"""Columns of requests besides query features."""
+# Columns of requests besides query features.
+USER = "_user"
+SEEN = "_seen"
+EXCLUDE = "_exclude"
+ALLOW = "_allow"
+DENY = "_deny"
 
 
 class Refused(UsageError):
@@ -68,22 +71,10 @@ class Refused(UsageError):
         near: str | None = None,
     ) -> None:
         super().__init__(reason)
-        self.row, self.kind, self.key, self.near = row, kind, key, near
-
-
-def distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object out of its keys and values, for `json.loads` as `object_pairs_hook`.
-
-    Raises:
-      Refused: a key is given twice. JSON leaves open which one counts.
-    """
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise Refused(
-            0, f"A key stands once in an object; {shorten(key)} is given twice", "given_twice", key
-        )
-    return members
+        self.row = row
+        self.kind = kind
+        self.key = key
+        self.near = near
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +157,7 @@ class RequestModel:
         try:
             return self.by_column(self._adapter.validate_python(request))
         except (ValidationError, ValueError, Refused):
-            # Key by key: the first one that is wrong is told.
+            # Key by key, since the first one that is wrong is told, and pydantic has another order.
             return self._parse_by_key(request, row)
 
     def by_column(self, query: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,6 +170,9 @@ class RequestModel:
         for key, value in query.items():
             if value is not None:
                 self._add(columns, self.fields[key], value, 0)
+        # Pydantic reads 1e999 as infinity: whether that is JSON depends on who looks again.
+        if "Infinity" in columns.get(ALLOW, "") or "Infinity" in columns.get(DENY, ""):
+            raise ValueError("a filter may hold an infinite number")
         return columns
 
     def _parse_by_key(self, request: Any, row: int) -> dict[str, Any]:
@@ -203,6 +197,7 @@ class RequestModel:
 
     def _add(self, columns: dict[str, Any], field: RequestField, value: Any, row: int) -> None:
         if field.column in (ALLOW, DENY):
+            # Written in one way, so that queries with equal filters are searched together.
             value = condition(self.attributes, value)
         if columns.setdefault(field.column, value) != value:
             reason = f"{field.key} is given twice, under two names, with two values"

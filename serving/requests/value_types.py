@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import ErrorDetails
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
 from twinspire_core.messages import shorten
 

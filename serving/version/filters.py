@@ -1,9 +1,10 @@
-"""Filters by attributes: which items of a version may be listed.
+"""Filters by attributes, as requests and commands give them: which items may be listed.
 
     {"allow": {"department": ["DELI", "PRODUCE"], "in_stock": true}, "deny": {"brand": "National"}}
 
 An item passes if, of every attribute under `allow`, it has one of the values, and of no attribute
 under `deny` any. An attribute that holds a list has all of its entries; a missing value is none.
+serving/version/known_values.py applies them to the items of a version.
 """
 
 import json
@@ -32,10 +33,13 @@ class UnknownAttribute(ValueError):
             hint = (
                 "the pipeline file declares none: list columns of the items under corpus.attributes"
             )
+        elif near:
+            hint = f"did you mean {near[0]!r}?"
         else:
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(attributes)}"
+            hint = f"known: {', '.join(attributes)}"
         super().__init__(f"names an attribute of items, found {shorten(name)}; {hint}")
-        self.name, self.near = name, near[0] if near else None
+        self.name = name
+        self.near = near[0] if near else None
 
 
 class Filter(NamedTuple):
@@ -51,12 +55,12 @@ class Selected(NamedTuple):
     """What a filter lets through.
 
     Attributes:
-      passing: [N] bool, by row of the catalogue.
-      notes: what the asker should know: values that no item has.
+      passing: [N] bool, by row of the corpus.
+      warnings: about values that no item has.
     """
 
     passing: np.ndarray
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class Groups(NamedTuple):
@@ -80,7 +84,7 @@ def both(one: Selected | None, other: Selected | None) -> Selected | None:
     """What two filters let through; None is everything."""
     if one is None or other is None:
         return one or other
-    return Selected(one.passing & other.passing, (*one.notes, *other.notes))
+    return Selected(one.passing & other.passing, (*one.warnings, *other.warnings))
 
 
 def condition(attributes: Sequence[str], value: Any) -> str:
@@ -91,7 +95,8 @@ def condition(attributes: Sequence[str], value: Any) -> str:
       value: an object with a value, or a list of values, by attribute.
 
     Raises:
-      UnknownAttribute: it names another one. ValueError: it is something else, or a list is empty.
+      UnknownAttribute: it names another one.
+      ValueError: it is something else, or a list is empty.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"is an object with values by attribute, found {shorten(value)}")
@@ -101,6 +106,7 @@ def condition(attributes: Sequence[str], value: Any) -> str:
 
 
 def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
+    """The distinct values of an attribute, in one order."""
     if name not in attributes:
         raise UnknownAttribute(name, attributes)
     values = given if isinstance(given, list | tuple) else [given]
@@ -108,8 +114,12 @@ def _values(attributes: Sequence[str], name: str, given: Any) -> list[Any]:
         raise ValueError(
             f"has at least one value for {name}, found none; leave {name} out for no condition"
         )
-    for one in values:
-        if not isinstance(one, str | bool | int | float) or one != one:
-            raise ValueError(f"holds text, numbers, true or false; found {shorten(one)} for {name}")
-    distinct = {(type(one).__name__, one): one for one in values}
+    for value in values:
+        # NaN is the only value that is not equal to itself.
+        if not isinstance(value, str | bool | int | float) or value != value:
+            raise ValueError(
+                f"holds text, numbers, true or false; found {shorten(value)} for {name}"
+            )
+    # With its type, for 1 == True.
+    distinct = {(type(value).__name__, value): value for value in values}
     return [distinct[key] for key in sorted(distinct)]

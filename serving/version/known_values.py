@@ -3,7 +3,6 @@ of category features that its query tower was trained with. Warnings name the va
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -23,11 +22,11 @@ from twinspire_core.messages import COMPARED, nearest_names, shorten, with_full_
 from twinspire_core.search.ragged import list_lengths, list_rows
 
 _KEPT = 64  # filters whose rows are remembered: a byte per item each
-# Values of a filter that no item has, and their characters; the others are counted
-_TOLD, _LONGEST = 5, 60
+_NAMED = 5  # values in a warning; of a filter's, the others are counted
+_LONGEST = 60  # characters of a value in a warning
 _LIST_TYPES = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 Unknown = Mapping[int, Sequence[str]]
-"""Notes by query."""
+"""Warnings by query."""
 
 
 def select(
@@ -47,15 +46,18 @@ def select(
     Raises:
       UsageError: it is not understood.
     """
-    given = {key: value for key, value in (("allow", allow), ("deny", deny)) if value is not None}
-    wanted = dict[str, str]()
-    for key, value in given.items():
+    conditions: dict[str, str] = {}
+    for key, values in (("allow", allow), ("deny", deny)):
+        if values is None:
+            continue
         try:
-            wanted[key] = condition(declared, value)
+            conditions[key] = condition(declared, values)
         except ValueError as e:
             raise UsageError(with_full_stop(f"{key} {e}")) from e
+    if not conditions:
+        return None
     try:
-        return attributes.select(Filter(**wanted)) if wanted else None
+        return attributes.select(Filter(**conditions))
     except ValueError as e:
         raise UsageError(with_full_stop(e)) from e
 
@@ -64,7 +66,7 @@ class Attributes:
     """The attributes of a version's items.
 
     Args:
-      items: the catalogue; attributes are its columns `_attribute_*`.
+      items: the corpus; attributes are its columns `_attribute_*`.
       version: its id, for messages.
     """
 
@@ -80,7 +82,8 @@ class Attributes:
         Raises:
           ValueError: the version has no such attribute, or it is of another type than the values.
         """
-        passing, missing = np.ones(len(self._items), bool), list[tuple[str, Any]]()
+        passing = np.ones(len(self._items), bool)
+        missing: list[tuple[str, Any]] = []
         for key, text in wanted._asdict().items():
             for name, values in json.loads(text or "{}").items():
                 try:
@@ -89,8 +92,9 @@ class Attributes:
                     raise ValueError(f"{key} {e}") from e
                 passing &= has if key == "allow" else ~has
                 missing += [(name, value) for value in nowhere]
+        # Whoever asks again gets the same array.
         passing.flags.writeable = False
-        return Selected(passing, tuple(self._notes(missing)))
+        return Selected(passing, tuple(self._warnings(missing)))
 
     def _column(self, name: str) -> "_Column":
         stored = attribute_name(name)
@@ -104,16 +108,17 @@ class Attributes:
             self._columns[name] = _Column(name, self._items[stored])
         return self._columns[name]
 
-    def _notes(self, missing: list[tuple[str, Any]]) -> Iterator[str]:
-        for place, (name, value) in enumerate(missing[:_TOLD]):
+    def _warnings(self, missing: list[tuple[str, Any]]) -> Iterator[str]:
+        for place, (name, value) in enumerate(missing[:_NAMED]):
             text = json.dumps(value, ensure_ascii=False)
-            text = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+            if len(text) > _LONGEST:
+                text = text[:_LONGEST] + "…"
             # Looking for the nearest one takes longer than the search itself: once is enough.
             near = self._columns[name].near(value) if place == 0 else None
             hint = f"; did you mean {near!r}?" if near else ""
             yield f"no item of {self._version} has {name} {text}{hint}"
-        if len(missing) > _TOLD:
-            yield f"nor has any item {len(missing) - _TOLD:,} other values of the filter"
+        if len(missing) > _NAMED:
+            yield f"nor has any item {len(missing) - _NAMED:,} other values of the filter"
 
 
 class _Column:
@@ -122,22 +127,23 @@ class _Column:
     def __init__(self, name: str, column: pa.ChunkedArray) -> None:
         self._name = name
         values = column.combine_chunks()
-        self._rows, self._row = len(values), np.arange(len(values))
+        self._items = len(values)
+        # Of each entry, as a list has several: the item, and the number of its value.
+        self._item = np.arange(len(values))
         if any(is_list(values.type) for is_list in _LIST_TYPES):
-            self._row = list_rows(list_lengths(values))
+            self._item = list_rows(list_lengths(values))
             values = values.flatten()
-        kind = values.type
-        if pa.types.is_nested(kind):
+        if pa.types.is_nested(values.type):
             raise ValueError(
-                f"goes by attributes that hold text, numbers, true or false; {name} holds {kind}"
+                f"goes by attributes that hold text, numbers, true or false; {name} holds"
+                f" {values.type}"
             )
-        if not (
-            pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-        ):
+        if not (pa.types.is_boolean(values.type) or _is_number(values.type)):
             values = values.cast(pa.string())  # dates and decimals too
         there = values.is_valid().to_numpy(zero_copy_only=False)
         encoded = values.drop_null().dictionary_encode()
-        self._row, self._code = self._row[there], encoded.indices.to_numpy()
+        self._item = self._item[there]
+        self._value = encoded.indices.to_numpy()
         self._distinct = encoded.dictionary
 
     def having(self, values: list[Any]) -> tuple[np.ndarray, list[Any]]:
@@ -146,15 +152,16 @@ class _Column:
         Raises:
           ValueError: a value is not of the attribute's type.
         """
-        kind = self._distinct.type
-        codes = pc.index_in(
-            pa.array([self._parse(value) for value in values], kind), value_set=self._distinct
-        )
-        has = np.zeros(self._rows, bool)
-        has[self._row[np.isin(self._code, codes.drop_null().to_numpy())]] = True
-        return has, [
-            value for value, code in zip(values, codes.to_pylist(), strict=True) if code is None
+        parsed = pa.array([self._parse(value) for value in values], self._distinct.type)
+        numbers = pc.index_in(parsed, value_set=self._distinct)
+        has = np.zeros(self._items, bool)
+        has[self._item[np.isin(self._value, numbers.drop_null().to_numpy())]] = True
+        nowhere = [
+            value
+            for value, number in zip(values, numbers.to_pylist(), strict=True)
+            if number is None
         ]
+        return has, nowhere
 
     def near(self, value: Any) -> str | None:
         """A value like this one."""
@@ -168,90 +175,99 @@ class _Column:
         if pa.types.is_string(kind):
             return str(value).lower() if isinstance(value, bool) else str(value)
         if pa.types.is_boolean(kind):
-            return self._truth(value)
-        number = self._number(value)
+            return self._parse_truth(value)
+        number = self._parse_number(value)
         try:
-            if pa.types.is_integer(kind):
-                return pa.scalar(int(number), kind).as_py() if number == int(number) else None
-            return float(number)
+            if not pa.types.is_integer(kind):
+                return float(number)
+            if number != int(number):
+                return None
+            return pa.scalar(int(number), kind).as_py()
         except (OverflowError, pa.ArrowInvalid):  # beyond the type
             return None
 
-    def _truth(self, value: Any) -> bool:
+    def _parse_truth(self, value: Any) -> bool:
         truth = {"true": True, "false": False}.get(str(value).lower())
         if truth is None:
             raise ValueError(f"holds true or false for {self._name}, found {shorten(value)}")
         return truth
 
-    def _number(self, value: Any) -> int | float:
+    def _parse_number(self, value: Any) -> int | float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
-        for parse in (int, float):
-            try:
-                if isinstance(value, str) and (number := parse(value)) == number:  # nor is NaN
+        if isinstance(value, str):
+            for parse in (int, float):
+                try:
+                    number = parse(value)
+                except ValueError:
+                    continue
+                is_nan = number != number
+                if not is_nan:
                     return number
-            except ValueError:
-                continue
         raise ValueError(f"holds numbers for {self._name}, found {shorten(value)}")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 class Vocabularies:
     """The values that the query tower tells apart, of its features of kind `category` and
-    `categories`.
+    `categories`; it takes all others for the same.
 
     Args:
       pipeline: whose.
       tower: folder of the query tower, which has a file with a value per line for each; hashed
         features have none.
-      version: its id, for notes.
+      version: its id, for warnings.
     """
 
     def __init__(self, pipeline: Pipeline, tower: Path, version: str) -> None:
-        names = [
-            name
-            for name, f in pipeline.tower("query").items()
-            if isinstance(f, CategoryFeature | CategoriesFeature)
-        ]
-        places = {name: tower / "assets" / name for name in names}
-        lines = {
-            name: place.read_bytes().decode().split("\n")
-            for name, place in places.items()
-            if place.is_file()
-        }
-        # "" is missing
-        self._known = {name: dict.fromkeys(["", *values]) for name, values in lines.items()}
         self._version = version
+        self._known: dict[str, dict[str, None]] = {}
+        for name, f in pipeline.tower("query").items():
+            file = tower / "assets" / name
+            if isinstance(f, CategoryFeature | CategoriesFeature) and file.is_file():
+                lines = file.read_bytes().decode().split("\n")
+                self._known[name] = dict.fromkeys(["", *lines])  # "" is missing
 
     def unknown(self, requests: pa.Table) -> Unknown:
-        """What is to be said of values that the tower does not know.
+        """Warnings about values that the tower does not know.
 
         Args:
           requests: [B] rows of `Requests.table`, as they came.
         """
-        notes = defaultdict[int, list[str]](list)
+        warnings: dict[int, list[str]] = {}
         for name, known in self._known.items():
-            column = requests[name].combine_chunks()
-            listed = pa.types.is_list(column.type)
-            values = pc.list_flatten(column) if listed else column
-            unknown = {
-                value
-                for value in pc.unique(values).to_pylist()
-                if value is not None and value not in known
-            }
-            if not unknown:
-                continue
-            rows = pc.list_parent_indices(column).to_pylist() if listed else range(len(column))
-            of = defaultdict[int, dict[str, None]](dict)
-            for row, value in zip(rows, values.to_pylist(), strict=True):
-                if value in unknown:
-                    of[row][value] = None
-            for row, found in of.items():
-                notes[row].append(
-                    f"{self._version} was trained without {name} {_few(found)}; with {_few(known)}"
+            for row, values in _unknown_values(requests[name].combine_chunks(), known).items():
+                warnings.setdefault(row, []).append(
+                    f"{self._version} was trained without {name} {_few(values)}; with {_few(known)}"
                 )
-        return notes
+        return warnings
+
+
+def _unknown_values(column: pa.Array, known: Mapping[str, None]) -> dict[int, dict[str, None]]:
+    """The distinct values of each row that are not known, where there are any."""
+    if pa.types.is_list(column.type):
+        values = column.flatten()
+        rows = list_rows(list_lengths(column))
+    else:
+        values = column
+        rows = np.arange(len(column))
+    unknown = {
+        value for value in pc.unique(values).to_pylist() if value is not None and value not in known
+    }
+    # Nearly always: rows need not become Python objects.
+    if not unknown:
+        return {}
+    of_row: dict[int, dict[str, None]] = {}
+    for row, value in zip(rows.tolist(), values.to_pylist(), strict=True):
+        if value in unknown:
+            of_row.setdefault(row, {})[value] = None
+    return of_row
 
 
 def _few(values: Mapping[str, None]) -> str:
-    told = [shorten(value) for value in islice(filter(None, values), _TOLD + 1)]
-    return ", ".join(told[:_TOLD]) + (", …" if len(told) > _TOLD else "")
+    first = [shorten(value) for value in islice(filter(None, values), _NAMED + 1)]
+    text = ", ".join(first[:_NAMED])
+    return f"{text}, …" if len(first) > _NAMED else text

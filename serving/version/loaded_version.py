@@ -55,8 +55,8 @@ class Version:
           cache: where versions on `gs://` are downloaded to.
 
         Raises:
-          UsageError: nothing is live, or the name fits no version or several. BadData: it is
-          damaged.
+          UsageError: nothing is live, or the name fits no version or several.
+          BadData: it is damaged.
         """
         home = Registry(pipeline.registry.root, pipeline.name).open(version, cache, whole=False)
         place = home / manifest.FILE
@@ -69,7 +69,7 @@ class Version:
 
     @cached_property
     def items(self) -> pa.Table:
-        """The catalogue: `_item`, `_name`, display and filter columns; row i is row i of the
+        """The corpus: `_item`, `_name`, display and filter columns; row i is row i of the
         index.
         """
         return pq.read_table(self.home / artifact_files.ITEMS).combine_chunks()
@@ -99,18 +99,19 @@ class Version:
         return UserStore(folder) if folder.is_dir() else None
 
     @cached_property
-    def mix(self) -> Fusion | None:
-        """How sources are mixed; None in versions that carry none: the two-tower alone answers."""
+    def fusion(self) -> Fusion | None:
+        """How sources are fused; None in versions that carry none: the two-tower alone answers."""
         place = self.home / FusionFile.FILE
         return Fusion.parse(place.read_bytes()) if place.exists() else None
 
     @cached_property
-    def nominators(self) -> CandidateSources | None:
+    def candidate_sources(self) -> CandidateSources | None:
         """The sources besides the two-tower; None where the items come without their popularity."""
         if not {"_popular", "_lately"} <= set(self.items.column_names):
             return None
         place = self.home / artifact_files.CO_OCCURRENCE
-        return CandidateSources.of(self.items, pq.read_table(place) if place.exists() else None)
+        pairs = pq.read_table(place) if place.exists() else None
+        return CandidateSources.of(self.items, pairs)
 
     @cached_property
     def attributes(self) -> Attributes:
@@ -141,20 +142,23 @@ class Version:
         return self._tower(queries)
 
     def rows(self, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> np.ndarray:
-        """Rows of items by id, [N] int32; -1 for those outside the catalogue."""
-        return self._rows.rows(ids if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids))
+        """Rows of items by id, [N] int32; -1 for those outside the corpus."""
+        if not isinstance(ids, pa.Array | pa.ChunkedArray):
+            ids = list(ids)
+        return self._rows.rows(ids)
 
     def describe(self, rows: np.ndarray | Sequence[int]) -> list[dict[str, str | None]]:
         """What people are shown of items: `item`, `name` and the display columns, by their own
         names.
         """
         columns = {"item": "_item", "name": "_name"}  # the name is the first display column
-        columns |= {name: display_name(name) for name in self.pipeline.corpus.display[1:]}
-        chosen = self.items.take(np.asarray(rows, np.int64))
+        for name in self.pipeline.corpus.display[1:]:
+            columns[name] = display_name(name)
+        items = self.items.take(np.asarray(rows, np.int64))
         texts = {
-            shown: chosen[name].to_pylist()
-            for shown, name in columns.items()
-            if name in chosen.column_names
+            shown: items[column].to_pylist()
+            for shown, column in columns.items()
+            if column in items.column_names
         }
         return [
             dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)

@@ -34,6 +34,7 @@ class IdTable:
         names = pl.Series(wanted, dtype=pl.String)
         if not len(names) or not len(self):
             return np.full(len(names), UNKNOWN, np.int32)
+        # Two ids with one hash are too rare to be worth a faster way.
         if self._clashes:
             known = {name: row for row, name in enumerate(self.ids)}
             return np.array([known.get(name, UNKNOWN) for name in names], np.int32)
@@ -66,8 +67,13 @@ class UserStore:
         bool.
         """
         wanted = pa.array(users, pa.string())
-        few = len(users) <= _FEW and "_ids" not in self.__dict__
-        table, ids = self._few(wanted) if few else (self._table, self._ids)
+        is_loaded = "_ids" in self.__dict__
+        if is_loaded or len(users) > _FEW:
+            table = self._table
+            ids = self._ids
+        else:
+            table = self._files.to_table(filter=ds.field("_user").isin(wanted))
+            ids = IdTable(table["_user"])
         rows = ids.rows(wanted)
         return table.take(pa.array(rows, mask=rows == UNKNOWN)), rows != UNKNOWN
 
@@ -82,13 +88,8 @@ class UserStore:
     def some(self, most: int) -> list[str]:
         """Ids of users, at most so many, spread over the table; loads it."""
         count = len(self._ids)
-        return self._ids.ids[
-            [n * count // most for n in range(most)] if count > most else list(range(count))
-        ].to_list()
-
-    def _few(self, wanted: pa.Array) -> tuple[pa.Table, IdTable]:
-        found = self._files.to_table(filter=ds.field("_user").isin(wanted))
-        return found, IdTable(found["_user"])
+        taken = min(count, most)
+        return self._ids.ids[[n * count // taken for n in range(taken)]].to_list()
 
     @cached_property
     def _table(self) -> pa.Table:

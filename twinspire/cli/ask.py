@@ -67,11 +67,11 @@ def recommend(
     """
     if (user is None) == (queries is None) or (out and not queries):
         raise UsageError("Give --user, or --queries, which --out belongs to.")
-    from serving.answers.recommend import Asked
+    from serving.answers.recommend import ListOptions
     from twinspire.cli.show_lists import recommend_file, recommend_user
 
     opened = open_pipeline(pipeline)
-    options: Asked = {
+    options: ListOptions = {
         "exclude_seen": exclude_seen,
         "source": source,
         "allow": by_attribute(allow),

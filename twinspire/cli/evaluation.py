@@ -133,7 +133,7 @@ def _score_version(
     attributes = Attributes(items.combine_chunks(), home.name)
     selected = select(pipeline.corpus.attributes, attributes, **filters)
     if selected:
-        for warning in selected.notes:
+        for warning in selected.warnings:
             console.print(warning, style="yellow", highlight=False)
     # Versions of old releases may lack these.
     together = home / artifact_files.CO_OCCURRENCE

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.answers.answer import Answer
-from serving.answers.recommend import Asked, recommend, similar
+from serving.answers.recommend import ListOptions, recommend, similar
 from serving.batch.bulk import recommend_lines
 from serving.requests.query_rows import user_error
 from serving.version.filters import Values
@@ -31,7 +31,7 @@ def recommend_user(
     k: int = 10,
     version: str | None = None,
     as_json: bool = False,
-    **options: Unpack[Asked],
+    **options: Unpack[ListOptions],
 ) -> None:
     """Prints a user's history and the items recommended to them.
 
@@ -70,7 +70,7 @@ def recommend_file(
     k: int = 100,
     version: str | None = None,
     as_json: bool = False,
-    **options: Unpack[Asked],
+    **options: Unpack[ListOptions],
 ) -> None:
     """Answers a file of requests and prints how it went: to standard error if the lists go to
     standard output.
@@ -113,7 +113,7 @@ def similar_items(
     answer = similar(opened, item, k, allow=allow, deny=deny)
     own = opened.describe(opened.rows([item]))[0]
     items = _items(opened, answer, 0)
-    warnings = list(answer.notes)
+    warnings = list(answer.warnings.of_all())
     if as_json:
         _print_json({"version": opened.id, "item": own, "items": items, "notes": warnings})
         return
@@ -123,7 +123,9 @@ def similar_items(
     _print_warnings(warnings)
 
 
-def user_result(version: Version, user: str, k: int, **options: Unpack[Asked]) -> dict[str, Any]:
+def user_result(
+    version: Version, user: str, k: int, **options: Unpack[ListOptions]
+) -> dict[str, Any]:
     """A user's history (newest first) and recommendations, as JSON-able values."""
     answer = recommend(version, [{"user": user}], k, **options)
     history: list[str] = []
@@ -142,7 +144,7 @@ def user_result(version: Version, user: str, k: int, **options: Unpack[Asked]) -
         **{key: value for key, value in options.items() if key in ("allow", "deny") and value},
         "history": _described(version, history[::-1]),
         "items": items,
-        "notes": list(answer.notes),
+        "notes": list(answer.warnings.of_all()),
     }
 
 

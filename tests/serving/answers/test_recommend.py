@@ -87,8 +87,8 @@ def test_seen_items_stay_out(version):
 def test_more_than_the_catalogue_gives_all_of_it_and_says_so(version):
     answer = recommend(version, [{"place": 3.2}], 50)
     assert ids(version, answer) == nearest(3.2)
-    assert "50 items were asked for" in answer.notes[0]
-    assert "12" in answer.notes[0]
+    assert "50 items were asked for" in answer.warnings.of_all()[0]
+    assert "12" in answer.warnings.of_all()[0]
 
 
 def test_a_list_that_runs_short_says_so(version):
@@ -97,7 +97,7 @@ def test_a_list_that_runs_short_says_so(version):
     assert sorted(ids(version, answer, 0)) == ["i10", "i11"]
     assert np.isnan(answer.scores[0, 2:]).all()
     assert len(ids(version, answer, 1)) == 5
-    assert answer.notes[0].startswith("1 of 2 lists are shorter than 5")
+    assert answer.warnings.of_all()[0].startswith("1 of 2 lists are shorter than 5")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -133,7 +133,7 @@ def test_similar_items_are_the_neighbours_without_the_item(version):
     assert "i04" not in ids(version, answer)
     everything = similar(version, "i04", 12)
     assert len(ids(version, everything)) == 11
-    assert everything.notes
+    assert everything.warnings.of_all()
 
 
 def test_an_item_outside_the_catalogue_is_told(version):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.batch.request_lines import PlainLines
+from serving.requests.duplicate_keys import distinct
 from serving.requests.query_rows import Requests
-from serving.requests.request_model import Refused, distinct
+from serving.requests.request_model import Refused
 from twinspire_core.config.pipeline import Pipeline
 
 PIPELINE = Pipeline.model_validate(

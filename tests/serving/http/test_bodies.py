@@ -85,6 +85,8 @@ def test_so_is_one_that_names_an_item(body):
         (b'{"query": {"age": 1, "age": 1}}', "age"),
         (b'{"query": {"age" : 1, "age"\n: 1, "device": "\\u003a"}}', "age"),
         (b'{"query": {"device": "a:b", "age": 1, "age": 1}}', "age"),
+        (b'{"query": {"device": "\\u003a:", "age": 1, "age": 1}}', "age"),
+        (b'{"query": {"history": ["a:", "b"], "history": ["b", "a:"]}}', "history"),
         (b'{"queries": [{}, {"age": null, "age": 1}]}', "age"),
         (b'{"query": {"allow": {"kind": "a", "kind": "b"}}}', "kind"),
         (b'{"query": {"deny": {"kind": "a"}, "allow": {}, "allow": {"kind": "b"}}}', "allow"),
@@ -101,6 +103,19 @@ def test_colons_in_texts_are_no_keys():
     body = b'{"query": {"device": "10:20", "history": ["a:b", "c"], "allow": {"kind": ":"}}}'
     assert PARSER.recommend(body).queries[0]["_seen"] == ["a:b", "c"]
     assert PARSER.similar(b'{"item": "a:b", "deny": {"kind": ["a"]}}').item == "a:b"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query": {"allow": {"kind": 1e999}}}',
+        b'{"query": {"deny": {"kind": [1, -1e999]}}}',
+        b'{"query": {"age": 1e999, "age": 1}}',
+        b'{"query": {"device": "Infinity"}, "k": Infinity}',
+    ],
+)
+def test_infinity_is_no_json_wherever_it_stands(body):
+    assert outcome(PARSER.recommend, body)[0] == "bad_json"
 
 
 def test_null_is_the_same_as_left_out():

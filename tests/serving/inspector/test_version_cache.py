@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serving.inspector.version_cache import Log, VersionCache
+from serving.inspector.version_cache import VersionCache, VersionList
 from tests.serving.http.conftest import until
 from twinspire_core.errors import BadData
 
@@ -83,6 +83,6 @@ def test_the_versions_that_were_known_last_are_offered_while_the_registry_cannot
     answers = [
         [SimpleNamespace(version="a", stored=True), SimpleNamespace(version="b", stored=False)]
     ]
-    log = Log(SimpleNamespace(statuses=lambda: answers.pop()), fresh=0)
+    log = VersionList(SimpleNamespace(statuses=lambda: answers.pop()), fresh=0)
     assert [one.version for one in log.stored()] == ["a"]
     assert [one.version for one in log.stored()] == ["a"], "pop fails by now"

@@ -114,16 +114,18 @@ def test_notes_say_what_a_filter_leaves(version):
         {"allow": {"kind": "odd"}},
     ]
     answer = recommend(version, requests, 6)
-    assert answer.notes_of(0)[0] == f"no item of {version.id} has kind \"od\"; did you mean 'odd'?"
+    assert (
+        answer.warnings.of(0)[0] == f"no item of {version.id} has kind \"od\"; did you mean 'odd'?"
+    )
     assert answer.counts.tolist() == [0, 4, 6, 6]
     assert (
-        "4 of 12 items" in answer.notes_of(1)[0]
-        and "pass the filter, and 6 were asked for" in answer.notes_of(1)[0]
+        "4 of 12 items" in answer.warnings.of(1)[0]
+        and "pass the filter, and 6 were asked for" in answer.warnings.of(1)[0]
     )
-    assert answer.notes_of(2) == answer.notes_of(3) == ()
-    assert "2 of 4 lists are shorter than 6" in answer.notes[1]
+    assert answer.warnings.of(2) == answer.warnings.of(3) == ()
+    assert "2 of 4 lists are shorter than 6" in answer.warnings.of_all()[1]
     short = recommend(version, [{"allow": {"size": 0}, "exclude": ["i00"]}], 4)
-    assert short.notes_of(0) == ("3 items instead of 4: the rest was seen or excluded",)
+    assert short.warnings.of(0) == ("3 items instead of 4: the rest was seen or excluded",)
 
 
 def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
@@ -133,7 +135,7 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
         known_values, "nearest_names", lambda *given: looked.append(given) or real(*given)
     )
     values = ["od" + "d" * n for n in range(2, 300)]
-    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).notes
+    said = recommend(version, [{"allow": {"kind": [*values, "odd"]}}], 3).warnings.of_all()
     assert len(said) == 6 and all(len(note) < 150 for note in said)
     assert (
         "did you mean 'odd'" in said[0]
@@ -148,7 +150,7 @@ def test_notes_are_few_however_many_values_no_item_has(version, monkeypatch):
     monkeypatch.setattr(known_values, "COMPARED", 11)
     assert (
         "mean"
-        not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).notes[0]
+        not in Attributes(version.items, "v").select(Filter(allow='{"kind": ["k"]}')).warnings[0]
     )
 
 
@@ -238,8 +240,10 @@ def _fused(
     version: Version, own: dict[str, list[int]], allow: dict, deny: dict, user: str
 ) -> list[int]:
     """The mix by its formula: weights by place among what passes; then what is popular."""
-    assert version.mix is not None
-    weights = dict(zip(version.mix.sources, version.mix.weights[int(user == "anna")], strict=True))
+    assert version.fusion is not None
+    weights = dict(
+        zip(version.fusion.sources, version.fusion.weights[int(user == "anna")], strict=True)
+    )
     scores = dict[int, float]()
     for source, rows in own.items():
         for place, row in enumerate(row for row in rows if passes(row, allow, deny)):

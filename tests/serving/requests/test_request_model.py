@@ -1,0 +1,89 @@
+"""What keys of requests take, and what is said of other values."""
+
+import pytest
+
+from serving.requests.request_model import Refused, RequestModel
+from tests.serving.batch.test_request_lines import PIPELINE
+from twinspire_core.config.pipeline import Pipeline
+
+MODEL = RequestModel(PIPELINE)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind", "message"),
+    [
+        ("user", 1.5, "wrong_type", "user is text, found 1.5"),
+        ("device", None, None, None),
+        ("device", [], "wrong_type", "device is text, found []"),
+        ("age", True, "wrong_type", "age is a number, found True"),
+        ("age", float("nan"), "out_of_range", "age is a finite number, found nan"),
+        ("age", 1e39, "out_of_range", "age is a finite number, found 1e+39"),
+        ("age", 10**400, "out_of_range", "age is a finite number, found 1000"),
+        ("when_hour", "7", "wrong_type", "when_hour is a whole number from 0 to 23, found '7'"),
+        ("when_weekday", 7, "out_of_range", "a whole number from 0 to 6, found 7"),
+        ("when_weekday", 7.0, "out_of_range", "a whole number from 0 to 6, found 7.0"),
+        ("taste", [1, 2, 3], "wrong_type", "taste is a list of 2 numbers, found [1, 2, 3]"),
+        ("taste", ["a"], "wrong_type", "taste is a list of 2 numbers, found ['a']"),
+        ("taste", [1, "a"], "wrong_type", "taste is a number, found 'a'"),
+        ("taste", [1, 1e39], "out_of_range", "taste is a finite number, found 1e+39"),
+        ("tags", 3, "wrong_type", "tags is a list of text, found 3"),
+        ("history", ("a",), "wrong_type", "history is a list of text, found ('a',)"),
+        ("seen", ["a", None], "wrong_type", "seen is text, found None"),
+        ("allow", [], "wrong_type", "allow is an object with values by attribute, found []"),
+        ("allow", {"knd": 1}, "unknown_key", "found 'knd'; did you mean 'kind'?"),
+        ("deny", {"kind": []}, "wrong_type", "deny has at least one value for kind"),
+        ("agee", 1, "unknown_key", "'agee' is no feature of the query tower; did you mean 'age'?"),
+    ],
+)
+def test_what_is_said_of_a_value(key, value, kind, message):
+    if kind is None:
+        assert MODEL.parse({key: value}) == {}
+        return
+    with pytest.raises(Refused) as refused:
+        MODEL.parse({"exclude": ["a"], key: value}, 4)
+    assert message in str(refused.value)
+    assert (refused.value.kind, refused.value.row) == (kind, 4)
+    assert refused.value.key == ("allow.knd" if value == {"knd": 1} else key)
+
+
+@pytest.mark.parametrize("first", ["when_hour", "age", "plaice", "allow"])
+def test_the_first_key_that_is_wrong_is_told(first):
+    wrong = {"when_hour": 24, "age": "x", "plaice": 1, "allow": 3}
+    with pytest.raises(Refused, match=first):
+        MODEL.parse({"tags": "a,b", first: wrong.pop(first), **wrong})
+
+
+def test_two_names_of_one_thing_have_one_value():
+    assert MODEL.parse({"user": 7, "customer": "7"}) == {"_user": "7"}
+    with pytest.raises(Refused, match="seen is given twice, under two names") as refused:
+        MODEL.parse({"history": ["a"], "seen": [], "age": "x"})
+    assert (refused.value.kind, refused.value.key) == ("given_twice", "seen")
+
+
+def test_features_may_be_called_like_methods():
+    features = {
+        name: {"kind": "number", "tower": "query"} for name in ("copy", "json", "model_fields")
+    }
+    pipeline = Pipeline.model_validate(
+        PIPELINE.model_dump(by_alias=True, exclude_unset=True)
+        | {"features": features | {"item": {"kind": "id", "tower": "item"}}}
+    )
+    request = {"copy": 1, "json": 2.5, "model_fields": 3}
+    assert RequestModel(pipeline).parse(request) == request
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "value"),
+    [
+        ("device", "7", "7"),
+        ("age", "7", 7),
+        ("age", "2.5", 2.5),
+        ("age", "old", "old"),
+        ("when_hour", "7", 7),
+        ("tags", "a, b,, c", ["a", "b", "c"]),
+        ("taste", "1, 2.5", [1, 2.5]),
+        ("taste", "1 x", [1, "x"]),
+    ],
+)
+def test_what_a_person_types_becomes_a_value(key, typed, value):
+    assert MODEL.fields[key].value.read_typed(typed) == value
