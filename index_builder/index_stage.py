@@ -94,6 +94,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     _, vectors = read_items(ctx.inputs["embed"])
     queries = query_halves(read_queries(ctx.inputs["embed"]), vectors)
     built = build(vectors, queries.tuning, ctx.pipeline.index, ctx.start)
+    # On the other half of the queries: those that chose the settings would flatter them
     figures = _figures(built, queries, ctx.pipeline.index, ctx.day)
     speed = timings(built.index, queries.measuring, figures.k)
     tried_ms = [round(point.seconds * 1e3, 4) for point in built.tried]
@@ -135,6 +136,7 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
     tried = list[Point]()
     why = unfit(start, vectors, truth.k, kinds, wanted)
     if not why and start.index and start.index.tuning:
+        # Why it was tuned again, empty if the settings still reach the target as they are
         index, why = take_over(vectors, truth, wanted.recall_target, start, partial(_note, tried))
         if index:
             how = "tuned" if why else "inherited"
@@ -142,6 +144,7 @@ def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start 
                 update={"how": how, "version": start.version, "why": why}
             )
             return Built(index, tried, [reason, *start.index.reasons[1:]], origin)
+    # Nothing was inherited, or it would be too much work now
     console.print(f"index: searching for settings anew: {why}", highlight=False)
     best, reasons = _least(exact, kinds, truth, wanted.recall_target, partial(_note, tried))
     return Built(best, tried, [reason, *reasons], _searched_anew(best, kinds, why))
@@ -224,12 +227,11 @@ def _note(tried: list[Point], point: Point) -> None:
     """Keeps a point, and prints it."""
     tried.append(point)
     settings = point.settings
-    leaves = f", {settings.leaves_searched} of {settings.leaves} leaves" if settings.leaves else ""
-    console.print(
-        f"index: {settings.kind}{leaves}, {settings.rescored} rescored:"
-        f" recall {point.recall.mean:.4f}",
-        highlight=False,
-    )
+    parts: list[str] = [settings.kind]
+    if settings.leaves:
+        parts.append(f"{settings.leaves_searched} of {settings.leaves} leaves")
+    parts.append(f"{settings.rescored} rescored: recall {point.recall.mean:.4f}")
+    console.print(f"index: {', '.join(parts)}", highlight=False)
 
 
 def _searched_anew(index: Index, kinds: tuple[Kind, ...], why: str) -> SettingsOrigin:
@@ -262,8 +264,11 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
             len(vectors), min(len(vectors), _LEAST_QUERIES), replace=False
         )
         items = vectors[np.sort(drawn)]
-        # Without users there was no file, and the queries have no width to be joined by
-        queries = np.concatenate([queries, items]) if len(queries) else items
+        if len(queries):
+            queries = np.concatenate([queries, items])
+        else:
+            # Without users there was no file, and the queries have no width to be joined by
+            queries = items
     tuning = queries[::2]
     # A single query has to do for both
     measuring = queries[1::2] if len(queries) > 1 else tuning
@@ -273,6 +278,7 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:
     index = built.index
+    # Exact search of the whole corpus; `build` compared the tuning queries only
     truth = Truth.by_exact_search(index.vectors, queries.measuring, min(wanted.k, len(index)))
     rows, _ = index.search(queries.measuring, truth.k)
     measured = recall(index.vectors, truth, rows)

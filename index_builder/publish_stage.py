@@ -48,6 +48,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="twinspire-publish-") as scratch:
         staged = Path(scratch)
         assemble(ctx, staged)
+        # The verdict is a file of the version, so it has to be there before the digests are taken
         measured = _measured(ctx, staged, registry)
         verdict = judge(measured, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)
@@ -58,7 +59,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             accepted=not verdict.refused,
             reason=verdict.reason,
             promote=ctx.promote,
-            about={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
+            side_files={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)
 
@@ -156,14 +157,18 @@ def _items(ctx: StageContext, vectors: Path) -> pa.Table:
 
 def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVersion:
     metrics = DayMetrics.read(staged)
+    baseline_items = None
+    if ctx.parent:
+        baseline_items = registry.manifest(ctx.parent.version).items
     figures = IndexFigures.read(staged)
     return JudgedVersion(
         two_tower=metrics.holdout,
         mix=metrics.mix.holdout if metrics.mix.fitted else None,
+        # The day's own lead is remembered too, for the days after it
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
         index_recall=figures.recall,
         items=figures.items,
-        baseline_items=registry.manifest(ctx.parent.version).items if ctx.parent else None,
+        baseline_items=baseline_items,
         unread=metrics.parent_unread,
     )
 
@@ -188,6 +193,7 @@ def describe(
     found = storage.list_files(str(staged))
     digests = storage.file_digests(found)
     files = {file.path: File(sha256=digests[file.path], size=file.size) for file in found}
+    # An id is used once: where equal content was pruned, it comes back as another edition
     editions = (
         Manifest.create(
             pipeline=ctx.pipeline.name,

@@ -81,7 +81,7 @@ def run(
             accepted=not verdict.refused,
             reason=f"catalogue of {ctx.day}: {verdict.reason}",
             promote=ctx.promote,
-            about={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
+            side_files={artifact_files.REPORT: render(gather(ctx, staged, manifest, registry))},
             while_live=live,
         )
     return summarise(ctx, registry, manifest.version, entry, verdict)

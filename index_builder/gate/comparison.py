@@ -67,7 +67,8 @@ class ComparedMeasure(NamedTuple):
             "change": finite(self.change),
             "low": finite(self.low),
             "high": finite(self.high),
-            "differ": self.differ if self.change is not None else None,
+            # 0 would say that the two lists are alike
+            "differ": None if self.change is None else self.differ,
         }
 
 
@@ -78,12 +79,11 @@ def compare_all(lists: HeldOutMeasures, measure: str) -> ComparedMeasure:
 
 def compare_slices(lists: HeldOutMeasures, measure: str) -> list[ComparedMeasure]:
     """Compares the measure of each slice of users in which it was taken."""
-    sliced = lists.candidate.slices if lists.candidate else None
-    if sliced is None:
+    if lists.candidate is None or lists.candidate.slices is None:
         return []
     return [
         _compare(lists, key(measure, USERS, name), found.users)
-        for name, found in sliced.users.items()
+        for name, found in lists.candidate.slices.users.items()
         if found.value(measure) is not None
     ]
 
@@ -104,4 +104,6 @@ def _compare(lists: HeldOutMeasures, name: str, users: int) -> ComparedMeasure:
 
 def finite(value: float | None) -> float | None:
     """The value as JSON can hold it."""
-    return value if value is not None and math.isfinite(value) else None
+    if value is None or not math.isfinite(value):
+        return None
+    return value

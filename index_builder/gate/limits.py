@@ -83,6 +83,7 @@ def _judge(
         for name, limit in limits.items():
             _, side, slice_name = split_name(name)
             users = _users_of_slice(measures, side, slice_name)
+            # All users are held to a limit however few they are: a floor says what must be there
             if side and users < gate.min_users:
                 few = f"{users} users, gate.min_users is {gate.min_users}"
                 yield Finding(False, f"{name} is not held to its {kind} of {limit:g}: {few}")
@@ -92,7 +93,9 @@ def _judge(
 
 
 def _users_of_slice(measures: Measures | None, side: str, slice_name: str) -> int:
-    found = measures.slice(side, slice_name) if measures and side else None
+    if measures is None or not side:
+        return 0
+    found = measures.slice(side, slice_name)
     return found.users if found else 0
 
 

@@ -95,10 +95,11 @@ def judge_popularity_lift(
             False, f"its lead over popular_today, {own.lead:.2f}, is not compared: {known}"
         )
     elif own.lead < (1 - gate.max_lead_drop) * median(before):
+        # Days differ too: what lies inside the range of those before is no proof
         below_all = own.high is not None and own.high < min(before)
         sure = below_all and own.differ >= LEAST_DIFFERENT
-        chance = "" if sure else "; this may be chance"
-        yield Finding(sure, _drop_as_text(lift, two_tower.users, gate) + chance)
+        text = _drop_as_text(lift, two_tower.users, gate)
+        yield Finding(sure, text if sure else f"{text}; this may be chance")
 
 
 def _drop_as_text(lift: LiftOfLine, users: int, gate: GateConfig) -> str:

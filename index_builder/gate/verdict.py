@@ -102,8 +102,8 @@ class JudgedRefresh:
     Attributes:
       trained: the version whose towers it has.
       index_recall: share of the exact neighbours that the index finds.
-      items: size of the catalogue.
-      before: size of the catalogue that it is compared with.
+      items: size of the corpus.
+      before: size of the corpus that it is compared with.
       new: items that are not in that one.
       withdrawn: items of that one that are gone.
     """
@@ -119,7 +119,7 @@ class JudgedRefresh:
 def judge_refresh(
     refreshed: JudgedRefresh, quality: GateFigures, gate: GateConfig, index: IndexConfig
 ) -> GateVerdict:
-    """Holds a refresh to the limits of the index and of changes to the catalogue.
+    """Holds a refresh to the limits of the index and of changes to the corpus.
 
     Args:
       refreshed: what was measured.
@@ -140,7 +140,7 @@ def judge_refresh(
 def _exchanged(
     how: str, items: int, refreshed: JudgedRefresh, gate: GateConfig
 ) -> Iterator[Finding]:
-    """Sizes alone would not tell a catalogue that was replaced by another one."""
+    """Sizes alone would not tell a corpus that was replaced by another one."""
     share = items / max(1, refreshed.before)
     if share > gate.max_corpus_change:
         limit = f"above gate.max_corpus_change = {gate.max_corpus_change:.0%}"
@@ -222,8 +222,8 @@ def _corpus_change(measured: JudgedVersion, gate: GateConfig) -> Iterator[Findin
 
 def _unread(measured: JudgedVersion) -> Iterator[Finding]:
     if measured.two_tower.baseline and measured.unread:
-        told = "the pipeline file was edited, and these features are missing for the baseline"
-        yield Finding(False, f"{told}: {', '.join(measured.unread)}")
+        why = "the pipeline file was edited, and these features are missing for the baseline"
+        yield Finding(False, f"{why}: {', '.join(measured.unread)}")
 
 
 def _figures(lists: HeldOutMeasures, metric: str) -> dict[str, Any]:

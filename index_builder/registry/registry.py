@@ -40,7 +40,7 @@ class Registry(Versions):
         accepted: bool,
         reason: str,
         promote: Promote = "auto",
-        about: Mapping[str, bytes] = MappingProxyType({}),
+        side_files: Mapping[str, bytes] = MappingProxyType({}),
         while_live: str | None = None,
     ) -> Entry:
         """Stores a version and logs it; live if accepted and the rule allows.
@@ -55,7 +55,7 @@ class Registry(Versions):
           reason: why.
           promote: `auto` goes live unless the live one, or its catalogue, is of a later day or the
             version was rolled back; `yes` always; `no` never.
-          about: files by name that tell of the version and are no part of its content: of equal
+          side_files: files by name that tell of the version and are no part of its content: of equal
             versions, the first one's stay.
           while_live: a trained version; logged only while the live version has its towers.
 
@@ -79,7 +79,10 @@ class Registry(Versions):
                 )
             fate = state.fate.get(version)
             if not accepted:
-                return None if fate else state.next("refuse", version, reason, state.live, **origin)
+                # Equal content may have been accepted before, or despite the gate: that stays
+                if fate:
+                    return None
+                return state.next("refuse", version, reason, state.live, **origin)
             live = state.live
             if state.goes_live(version, promote, described.corpus_date):
                 live = version
@@ -89,7 +92,7 @@ class Registry(Versions):
                 return None
             return state.next("promote", version, reason, live)
 
-        self._store(staged, described, about)
+        self._store(staged, described, side_files)
         return self._append(decide) or self.state().last[version]
 
     def promote(self, version: str, *, reason: str, despite_gate: bool = False) -> Entry:
@@ -196,6 +199,7 @@ class Registry(Versions):
                 return None
             return state.next("prune", version, reason, state.live)
 
+        # Logged first: no reader finds a version accepted whose files are going
         self._append(decide)
         self._delete_files(version)
 
@@ -225,8 +229,9 @@ class Registry(Versions):
         storage.delete_file(self._place("versions", version, manifest.FILE))
         storage.delete_tree(self._place("versions", version))
 
-    def _store(self, staged: str, described: Manifest, about: Mapping[str, bytes]) -> None:
+    def _store(self, staged: str, described: Manifest, side_files: Mapping[str, bytes]) -> None:
         home = self._place("versions", described.version)
+        # Equal content was stored before; its manifest says that all of it was
         if storage.exists(storage.join(home, manifest.FILE)):
             verify_files(home, described)
             return
@@ -236,7 +241,7 @@ class Registry(Versions):
         # describes what is there.
         beside = {
             name: _create_or_describe(storage.join(home, name), data)
-            for name, data in about.items()
+            for name, data in side_files.items()
         }
         whole = described.model_copy(update={"files": {**described.files, **beside}})
         storage.put_if_absent(storage.join(home, manifest.FILE), whole.dump())

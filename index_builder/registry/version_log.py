@@ -100,6 +100,7 @@ class State:
             self.fate.pop(version, None)
             self.fate[version] = "accepted"
         self.fate.update(dict.fromkeys(entry.rolled_back, "rolled back"))
+        # What was promoted despite the gate stays accepted when its content is refused again
         if entry.action == "refuse":
             self.fate.setdefault(version, "refused")
         if entry.action == "prune":
@@ -129,11 +130,13 @@ class State:
         there: whatever happens to the catalogue, days go on from each other.
         """
         earlier = [version for version in self.by_day() if version_date(version) < day]
+        if not earlier:
+            return None
         of_day = [
             version for version in earlier if version_date(version) == version_date(earlier[-1])
         ]
         trained = [version for version in of_day if version not in self.refreshes]
-        return (trained or of_day)[-1] if earlier else None
+        return (trained or of_day)[-1]
 
     def trained(self, version: str) -> str:
         """The version that was trained: the one whose towers it has, or itself."""
@@ -240,7 +243,9 @@ def find_version(text: str, state: State, pipeline: str) -> str:
             f"{_RULE}; {text!r} is the beginning of {len(begun)} of {pipeline}:"
             f" {_listed(begun, state)}. Give more of it."
         )
-    there = f"It has {_listed(known, state)}" if known else "It has none yet"
+    there = "It has none yet"
+    if known:
+        there = f"It has {_listed(known, state)}"
     raise UsageError(
         f"{_RULE}; no version of {pipeline} is named {text!r}. {there}. `twinspire versions"
         " PIPELINE` tells of all."

@@ -5,6 +5,7 @@ changes them.
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -72,7 +73,9 @@ class Versions:
     def live(self) -> str | None:
         """The live version: what the last entry says."""
         last = self._last()
-        return self._entry(last).live if last else None
+        if not last:
+            return None
+        return self._entry(last).live
 
     def find(self, text: str | None = None) -> str:
         """The version that is meant by its id, by a beginning of it, or by its day; by default the
@@ -102,10 +105,11 @@ class Versions:
           UsageError: there is no such version. BadData: its manifest cannot be read.
         """
         place = self._place("versions", version, manifest.FILE)
-        try:
-            data = storage.read_bytes(place) if is_id(version) else None
-        except FileNotFoundError:
-            data = None
+        data = None
+        # What has no form of an id may not become part of a path
+        if is_id(version):
+            with suppress(FileNotFoundError):
+                data = storage.read_bytes(place)
         if data is None:
             known = ", ".join(self.folders()[-5:]) or "none"
             raise UsageError(

@@ -120,8 +120,9 @@ def change_from_baseline(facts: Facts) -> str:
 
 
 def _change_text(relative: float | None, low: float | None, high: float | None) -> str:
-    span = f" ({change(low)} to {change(high)})" if low is not None else ""
-    return change(relative) + span
+    if low is None:
+        return change(relative)
+    return f"{change(relative)} ({change(low)} to {change(high)})"
 
 
 def changes(facts: Facts) -> Section:
@@ -176,11 +177,15 @@ def _compared(facts: Facts, before: Previous) -> Table:
 
 def _quality(manifest: Manifest, metric: str) -> float | None:
     """What the gate judged a version by; None if that was another measure."""
-    return manifest.quality.candidate if manifest.quality.metric == metric else None
+    if manifest.quality.metric != metric:
+        return None
+    return manifest.quality.candidate
 
 
 def _relative(old: float | None, new: float | None) -> str:
-    return change(new / old - 1) if old and new is not None else NONE
+    if not old or new is None:
+        return NONE
+    return change(new / old - 1)
 
 
 def _settings(facts: Facts, before: Previous) -> Table:
@@ -208,14 +213,15 @@ def _items(facts: Facts, before: Previous) -> list[Table]:
 
 
 def _only_here(
-    change: str, these: Mapping[str, str | None], others: Mapping[str, str | None]
+    how: str, these: Mapping[str, str | None], others: Mapping[str, str | None]
 ) -> Iterator[Table]:
     """The items of one corpus that another lacks, the most popular ones by name."""
     items = [item for item in these if item not in others]
-    if items:
-        more = f", of which the {_NAMED} most popular" if len(items) > _NAMED else ""
-        yield Table(
-            head=["item", "name"],
-            rows=[[item, these[item] or NONE] for item in items[:_NAMED]],
-            caption=f"{count(len(items))} items are {change} the catalogue{more}",
-        )
+    if not items:
+        return
+    caption = f"{count(len(items))} items are {how} the catalogue"
+    if len(items) > _NAMED:
+        caption += f", of which the {_NAMED} most popular"
+    # `these` is in order of popularity
+    rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
+    yield Table(head=["item", "name"], rows=rows, caption=caption)

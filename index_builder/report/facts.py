@@ -148,6 +148,7 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
     """A version for each earlier day, oldest first: the newest one that was accepted, else the
     newest.
     """
+    # The last of a day wins: an accepted one over a refused one, then the newer one
     ranked = sorted(
         versions.statuses(), key=lambda one: (one.date, one.status in ("live", "accepted"), one.at)
     )
@@ -166,11 +167,12 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
 
 def _previous(ctx: StageContext, described: Manifest, versions: Versions) -> Previous | None:
     live = versions.live()
-    version = live
-    # A version that is published again may be live already
-    if live in (None, described.version):
-        version = ctx.parent.version if ctx.parent else None
-    if version is None:
+    # A version that is published again may be live already: it is not compared with itself
+    if live and live != described.version:
+        version = live
+    elif ctx.parent:
+        version = ctx.parent.version
+    else:
         return None
     return Previous(
         manifest=versions.manifest(version),

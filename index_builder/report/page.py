@@ -40,11 +40,12 @@ def examples(facts: Facts) -> Section:
 
 
 def _example(facts: Facts, one: ExampleList, number: int) -> Example:
-    name = f"User {one.user}" if facts.user_store else f"User {'ABCDEFGH'[number - 1]}"
+    # A report travels: users are named only where the version carries them anyway
+    name = one.user if facts.user_store else "ABCDEFGH"[number - 1]
     taken = set(one.taken)
     found = len(taken & set(one.items))
     return Example(
-        who=f"{name}, {_earlier(one.past_events)}",
+        who=f"User {name}, {_earlier(one.past_events)}",
         history=[_item(facts, item) for item in one.history],
         items=[_item(facts, item, item in taken) for item in one.items],
         taken=f"took {len(taken)} {_plural('item', len(taken))} that day, {found} of them among these",
@@ -52,7 +53,9 @@ def _example(facts: Facts, one: ExampleList, number: int) -> Example:
 
 
 def _earlier(events: int) -> str:
-    return f"{events:,} {_plural('event', events)} before" if events else "new: no event before"
+    if not events:
+        return "new: no event before"
+    return f"{events:,} {_plural('event', events)} before"
 
 
 def _plural(noun: str, number: int) -> str:
@@ -61,7 +64,9 @@ def _plural(noun: str, number: int) -> str:
 
 def _item(facts: Facts, item: str, taken: bool = False) -> Item:
     name = facts.items.get(item)
-    return Item(name, item, taken) if name and name != item else Item(item, taken=taken)
+    if name is None or name in ("", item):
+        return Item(item, taken=taken)
+    return Item(name, item, taken)
 
 
 _PARTS = (
@@ -140,8 +145,10 @@ def _beside(facts: Facts) -> str:
     baseline.
     """
     fused = facts.metrics.mix.progressive
-    own = f"its mix {number(fused.value(facts.metric))}; " if fused else ""
-    return own + _best_baseline(facts)
+    best = _best_baseline(facts)
+    if fused is None:
+        return best
+    return f"its mix {number(fused.value(facts.metric))}; {best}"
 
 
 def _best_baseline(facts: Facts) -> str:

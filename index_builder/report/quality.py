@@ -160,7 +160,9 @@ def sources(facts: Facts) -> Section:
 def _with_the_model(facts: Facts) -> EvaluatedSet:
     """All users of the day; those held out where no two-tower was there before the day."""
     of_all = on_the_day(facts)
-    return of_all if of_all.of_model else held_out(facts)
+    if of_all.of_model:
+        return of_all
+    return held_out(facts)
 
 
 def _weights(facts: Facts) -> Table:
@@ -222,6 +224,7 @@ def slices(facts: Facts) -> Section:
         ),
         f"{evaluated.text} Newcomers were asked too: they count in their slice alone.",
     ]
+    figures = [_sliced(facts, sliced, side) for side in (USERS, ITEMS) if sliced]
     if not sliced:
         text = [
             "Nothing was measured by slice: evaluation.slices is empty, or there was no user to"
@@ -231,11 +234,12 @@ def slices(facts: Facts) -> Section:
         anchor="slices",
         title="New and old users, new and old items",
         text=text,
-        figures=[_sliced(facts, sliced, side) for side in (USERS, ITEMS)] if sliced else [],
+        figures=figures,
     )
 
 
 def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
+    # All lists were measured for the same users, so that the first one's slices are everyone's
     first = listed[0].measures
     found = first.slices.on_side(side) if first.slices else {}
     names = [name for name in found if name != "outside"]
@@ -250,10 +254,12 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
     ]
     values = zip(names, series[0].values, strict=True)
     alt = "; ".join(f"{name} {number(value)}" for name, value in values)
-    outside = found["outside"].true if "outside" in found else None
     caption = ""
-    if outside:
-        caption = f"{count(outside)} items taken were not in the catalogue: nothing can find them."
+    outside = found.get("outside")
+    if outside and outside.true:
+        caption = (
+            f"{count(outside.true)} items taken were not in the catalogue: nothing can find them."
+        )
     return Figure(
         title=f"By earlier events of the {one_of}",
         svg=charts.dots(

@@ -87,8 +87,10 @@ def _late(late: MisplacedEvents) -> list[str]:
 def _days(days: ReadDays | None) -> list[str]:
     if days is None:
         return []
-    gaps = f"; without logs: {', '.join(map(str, days.missing))}" if days.missing else ""
-    return [f"Histories and counts look back on {count(days.read)} days, from {days.first}{gaps}."]
+    text = f"Histories and counts look back on {count(days.read)} days, from {days.first}"
+    if days.missing:
+        text += f"; without logs: {', '.join(map(str, days.missing))}"
+    return [f"{text}."]
 
 
 def _unusual(statistics: DayStatistics | None) -> list[str]:
@@ -149,7 +151,9 @@ def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
     tried = index.tried
     # Timings lie in the working files, figures in the version: those of another attempt, whose
     # files took these' place, do not belong together.
-    ms = speed.tried_ms if speed and len(speed.tried_ms) == len(tried) else None
+    ms = None
+    if speed and len(speed.tried_ms) == len(tried):
+        ms = speed.tried_ms
     if ms is None:
         cost: Sequence[float] = [point.work for point in tried]
         unit = "work per query, codes"
@@ -258,4 +262,6 @@ def setting_text(value: Any) -> str:
     """A setting as people read it; what is no text is written as JSON."""
     if value is None:
         return NONE
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -33,7 +33,8 @@ def learning(facts: Facts) -> Section:
         days = f"{count(train.days)} days, {train.first_day} to {train.last_day}"
     else:
         days = f"the events of {train.last_day or facts.manifest.date}"
-    begun = "from scratch" if facts.manifest.parent is None else f"on from {facts.manifest.parent}"
+    parent = facts.manifest.parent
+    begun = f"on from {parent}" if parent else "from scratch"
     text = [
         f"Trained {begun} on {days}: {count(train.rows)} examples in {count(train.steps)} steps."
     ]
@@ -61,9 +62,13 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
         f" {number(head.mean)}."
     ]
-    logistic = head.loss == "logistic"
-    name = "log_loss" if logistic else "rmse"
-    error = "log loss" if logistic else "root mean square error"
+    match head.loss:
+        case "logistic":
+            name = "log_loss"
+            error = "log loss"
+        case _:
+            name = "rmse"
+            error = "root mean square error"
     for errors, whose in (
         (head.holdout, "users held out"),
         (head.progressive, "the day, by the version before it"),

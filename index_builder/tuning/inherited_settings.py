@@ -64,7 +64,7 @@ def take_over(
       truth: the queries that choose the settings.
       target: recall, in [0, 1].
       start: the version.
-      tried: is told every point.
+      tried: is called with every point.
 
     Returns: the index, None if it would be too much work; and why it was tuned, empty if it was
     not.
@@ -95,6 +95,9 @@ def take_over(
         f"with the settings of {start.version} recall was {point.recall.mean:.4f} ±"
         f" {point.recall.error:.4f}"
     )
+    # What drifts needs a little more; where it takes much more, another search will find less
     most = inherited.tuning.work * (1 + CHANGE)
     better = step_up(index, truth, target, tried, settings, most)
-    return (index.with_settings(better.settings) if better else None), why
+    if better is None:
+        return None, why
+    return index.with_settings(better.settings), why

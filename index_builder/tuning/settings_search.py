@@ -98,7 +98,7 @@ def tune(
       index: built, with any settings.
       truth: the queries to tune on.
       target: recall, in [0, 1].
-      tried: is told every point.
+      tried: is called with every point.
       below: work that has to be beaten, in scans of one code.
 
     Returns: the best point, or None if none reaches the target with less work than `below`.
@@ -120,8 +120,9 @@ def tune(
     for ladder in sorted(
         candidates(index.settings, len(index)), key=lambda one: _steps(begin, one[0].rescored)
     ):
-        least = best.work if best else below
-        best = _first([s for s in ladder if work(s, len(index)) < least], reaches) or best
+        if best:
+            below = best.work
+        best = _first([s for s in ladder if work(s, len(index)) < below], reaches) or best
     return best
 
 
@@ -140,7 +141,7 @@ def step_up(
       index: built, with any settings.
       truth: the queries to tune on.
       target: recall, in [0, 1].
-      tried: is told every point.
+      tried: is called with every point.
       missed: the settings; what is tried rescores no less and looks at no fewer leaves.
       below: work at which the search ends, in scans of one code.
 
@@ -171,7 +172,10 @@ def _first(
     candidates: Sequence[Settings], reaches: Callable[[Settings], Point | None]
 ) -> Point | None:
     """The first that reaches the target, if each one finds at least what those before it find."""
-    found = reaches(candidates[-1]) if candidates else None
+    if not candidates:
+        return None
+    # If the dearest misses the target, so do all
+    found = reaches(candidates[-1])
     if found is None:
         return None
     low = 0
@@ -222,7 +226,7 @@ def leaves_suffice(
       cheaper: settings of the other index.
       truth: the queries to tune on.
       target: recall, in [0, 1].
-      tried: is told the point.
+      tried: is called with the point.
     """
     rescored = candidates(tree.settings, len(tree))[-1][0].rescored
     leaves = max(settings.leaves_searched for settings in cheaper)

@@ -96,7 +96,9 @@ def test_a_report_makes_no_other_version(registry, tmp_path):
     """The first run's report stays, is digested, and found damaged like the rest."""
     for report in (b"quick", b"slow"):
         folder, manifest = staged(tmp_path / str(report), ONE, "x")
-        registry.publish(folder, manifest, accepted=True, reason="", about={"report.html": report})
+        registry.publish(
+            folder, manifest, accepted=True, reason="", side_files={"report.html": report}
+        )
     version = registry.live()
     assert [e.version for e in registry.log()] == [version] == [manifest.version]
     assert (registry.open(cache=tmp_path / "cache") / "report.html").read_bytes() == b"quick"
@@ -116,12 +118,12 @@ def test_two_runs_at_once_agree_on_one_report(registry, tmp_path, monkeypatch):
     def put(uri, data):
         if uri.endswith("report.html") and waiting:
             registry.publish(
-                *waiting.pop(), accepted=True, reason="", about={"report.html": b"second"}
+                *waiting.pop(), accepted=True, reason="", side_files={"report.html": b"second"}
             )
         return real(uri, data)
 
     monkeypatch.setattr(storage, "put_if_absent", put)
-    registry.publish(*runs[0], accepted=True, reason="", about={"report.html": b"first"})
+    registry.publish(*runs[0], accepted=True, reason="", side_files={"report.html": b"first"})
     assert len(registry.log()) == 1 and registry.verify(registry.live())
     assert (registry.open(cache=tmp_path / "cache") / "report.html").read_text() == "second"
 
