@@ -60,7 +60,7 @@ def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
     """A call that gives loss and gradients."""
     import tensorflow as tf
 
-    from model.losses.corrected_softmax import Columns, sampled_softmax_loss
+    from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 
     query, vectors, item, expected = map(tf.constant, inputs(size))
 
@@ -72,7 +72,7 @@ def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
         return tf.reduce_mean(losses)
 
     def blocked(query: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-        columns, reward = Columns(vectors, item, expected, tf.zeros(size)), tf.ones(size)
+        columns, reward = Candidates(vectors, item, expected, tf.zeros(size)), tf.ones(size)
         return sampled_softmax_loss(
             query, columns, reward, temperature=TEMPERATURE, correction="batch"
         ).total

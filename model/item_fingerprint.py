@@ -1,34 +1,39 @@
-"""Stable 64-bit fingerprints of string ids, so that a step can name items without a vocabulary."""
+"""Stable 64-bit fingerprints of string ids, so that a training step can name items without a
+vocabulary.
+"""
 
 import numpy as np
 import pyarrow as pa
 
-GAMMA = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, as in splitmix64
+GAMMA = 0x9E3779B97F4A7C15
+"""2^64 divided by the golden ratio, as in splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
 
 
 def fingerprint(ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str]) -> np.ndarray:
     """Hashes strings, the same on every machine and in every release.
 
-    The string's UTF-8 bytes are taken as little-endian words of 8, the last one padded with zeros,
-    and folded by `h = mix(h xor word)` from `h = mix(length + GAMMA)`. Ids up to 8 bytes of one
-    length never collide.
+    The string's UTF-8 bytes are taken as little-endian words of 8 bytes, the last one padded with
+    zeros. From `h = splitmix64(length + GAMMA)` they are folded by `h = splitmix64(h xor word)`.
+    Ids of one length up to 8 bytes never collide.
 
     Args:
       ids: [N] strings; a null counts as the empty string.
 
     Returns: [N] int64.
     """
-    data, offsets = _bytes(ids)
-    start, length = offsets[:-1], np.diff(offsets)
-    state = mix(length.astype(np.uint64) + np.uint64(GAMMA))
+    data, offsets = _utf8_bytes(ids)
+    start = offsets[:-1]
+    length = np.diff(offsets)
+    state = splitmix64(length.astype(np.uint64) + np.uint64(GAMMA))
     rows = np.flatnonzero(length > 0)
+    # One word of all strings at a time: Python's loop runs as often as the longest has words.
     for at in range(0, int(length.max(initial=0)), 8):
         rows = rows[length[rows] > at]
-        state[rows] = mix(state[rows] ^ _words(data, start[rows] + at, length[rows] - at))
+        state[rows] = splitmix64(state[rows] ^ _words(data, start[rows] + at, length[rows] - at))
     return state.view(np.int64)
 
 
-def mix(x: np.ndarray) -> np.ndarray:
+def splitmix64(x: np.ndarray) -> np.ndarray:
     """Splitmix64's finaliser: a bijection of [N] uint64 in which every input bit moves every output
     bit.
     """
@@ -41,26 +46,31 @@ def mix(x: np.ndarray) -> np.ndarray:
 def _words(data: np.ndarray, start: np.ndarray, left: np.ndarray) -> np.ndarray:
     """The 8 bytes from each `start`, zero beyond `left` bytes, as [N] uint64."""
     place = np.arange(8)
-    taken = data[start[:, None] + place]
-    taken[place >= left[:, None]] = 0
+    taken = data[start[:, np.newaxis] + place]
+    taken[place >= left[:, np.newaxis]] = 0
     return taken.view("<u8")[:, 0].astype(np.uint64)
 
 
-def _bytes(
+def _utf8_bytes(
     ids: pa.Array | pa.ChunkedArray | np.ndarray | list[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """UTF-8 bytes of all ids, with 8 to spare, and [N + 1] int64 offsets into them."""
+    """UTF-8 bytes of all ids, and [N + 1] int64 offsets into them.
+
+    Eight bytes follow the last id, so that its last word can be read whole.
+    """
     array = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-    # Before chunks are combined: strings of 32-bit offsets end at 2 GiB
+    # Before chunks are combined: strings with 32-bit offsets end at 2 GiB.
     array = array.cast(pa.large_string())
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     array = array.fill_null("").cast(pa.large_binary())
     _, offsets, content = array.buffers()
-    bounds = (
-        np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-        if len(array)
-        else [0]
-    )
-    data = np.frombuffer(content, np.uint8) if content is not None else np.zeros(0, np.uint8)
+    bounds = np.zeros(1, np.int64)
+    if len(array):
+        # A slice of an array shares the buffers of the whole.
+        first = array.offset
+        bounds = np.frombuffer(offsets, np.int64)[first : first + len(array) + 1]
+    data = np.zeros(0, np.uint8)
+    if content is not None:
+        data = np.frombuffer(content, np.uint8)
     return np.concatenate([data, np.zeros(8, np.uint8)]), np.asarray(bounds, np.int64)

@@ -1,19 +1,20 @@
-"""Adagrad, on variables and on single rows of embedding tables; and Adam, for weights that all rows use.
+"""Adagrad, on variables and on single rows of embedding tables; and Adam, for weights that every
+row of a batch uses.
 
 Adagrad (Duchi, Hazan and Singer, JMLR 2011):
 
     slot <- slot + g * g;   x <- x - rate * g / (sqrt(slot) + EPSILON)
 
 Slots are variables of our own, kept by name, so that a day's training can hand them to the next.
-The update of a table touches the rows that the batch used and no others: time does not grow with
-the vocabulary. (Keras 3's Adagrad reads and divides the whole slot array.)
+The update of a table touches the rows that the batch used and no others: its time does not grow
+with the vocabulary. (Keras 3's Adagrad reads and divides the whole slot array.)
 
 Adam (Kingma and Ba, ICLR 2015), for the weights of attention:
 
     m <- BETA_1 m + (1 - BETA_1) g;   v <- BETA_2 v + (1 - BETA_2) g * g
     x <- x - rate * (m / (1 - BETA_1^t)) / (sqrt(v / (1 - BETA_2^t)) + ADAM_EPSILON)
 
-Tables keep to Adagrad: a row that is looked up once a day would lose its moments in between.
+Tables keep to Adagrad: the moments of a row that is looked up once a day would decay in between.
 """
 
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 EPSILON = 1e-7
-# What slots start from. Losses are means over the batch, so the gradient of a row is of the order
-# of 1e-4, and this is its square: a start far above would hold new ids back for days, zero would
-# let their first step jump by the full rate.
+# Losses are means over the batch, so the gradient of a table's row is of the order of 1e-4, and
+# START is its square. A start far above would hold new ids back for days; from zero, their first
+# step would jump by the full rate.
 START = 1e-8
+"""What Adagrad's slots start from."""
 
 BETA_1 = 0.9
 BETA_2 = 0.98
@@ -36,15 +38,15 @@ class AdagradWeight(tf.Module):
 
     Attributes:
       values: any shape, float32; of an embedding table [rows, width].
-      slots: the same shape.
+      slots: the same shape, float32.
     """
 
     def __init__(self, values: tf.Tensor, slots: tf.Tensor | None = None) -> None:
         super().__init__()
         self.values = tf.Variable(values)
-        self.slots = tf.Variable(
-            tf.fill(tf.shape(values), START) if slots is None else slots, trainable=False
-        )
+        if slots is None:
+            slots = tf.fill(tf.shape(values), START)
+        self.slots = tf.Variable(slots, trainable=False)
 
     def update(
         self,
@@ -52,8 +54,7 @@ class AdagradWeight(tf.Module):
         rate: float,
         lists: Sequence[tf.IndexedSlices] = (),
     ) -> None:
-        """Applies a gradient; one of a lookup touches only the rows looked up, whose occurrences
-        are added up first.
+        """Applies a gradient. That of a lookup touches the rows looked up and no others.
 
         Args:
           gradient: of the values' shape, or of rows of it, which may be named several times; None
@@ -70,37 +71,45 @@ class AdagradWeight(tf.Module):
         if isinstance(gradient, tf.Tensor):
             tf.raw_ops.ResourceApplyAdagradV2(**variables, grad=gradient)
             return
-        for part in _apart([*lists], [gradient] if gradient is not None else []):
+        looked_up = [] if gradient is None else [gradient]
+        for part in _without_repeats([*lists], looked_up):
             tf.raw_ops.ResourceSparseApplyAdagradV2(
                 **variables, grad=part.values, indices=part.indices
             )
 
 
-def _apart(lists: list[tf.IndexedSlices], others: list[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
+def _without_repeats(
+    lists: list[tf.IndexedSlices], others: list[tf.IndexedSlices]
+) -> list[tf.IndexedSlices]:
     """Gradients of rows, added up so that no row is named twice.
 
-    The first of the lists is by far the largest part of a batch, so that the others are added to
-    what it has: summing all of them anew would copy it twice.
+    A row's gradients must be added up before they are squared: the slot adds the square of the
+    batch's gradient, not the squares of its parts.
+
+    The first of the lists is by far the largest part of a batch. The others are added to it where
+    they share its rows, since summing all of them anew would copy the large one twice.
     """
-    first, rest = lists[:1], [*lists[1:], *others]
+    first = lists[:1]
+    rest = [*lists[1:], *others]
     if not rest:
         return first
     rows, place = tf.unique(tf.concat([part.indices for part in rest], 0))
-    summed = tf.math.unsorted_segment_sum(
-        tf.concat([part.values for part in rest], 0), place, tf.size(rows)
-    )
+    values = tf.concat([part.values for part in rest], 0)
+    summed = tf.math.unsorted_segment_sum(values, place, tf.size(rows))
     if not first:
         return [tf.IndexedSlices(summed, rows)]
     ids = first[0].indices
     place = tf.searchsorted(ids, rows)
-    there = tf.gather(tf.concat([ids, [-1]], 0), place) == rows
-    more = tf.boolean_mask(summed, there)
+    # One id more, which no row has, for rows behind the last id.
+    is_shared = tf.gather(tf.concat([ids, [-1]], 0), place) == rows
     together = tf.tensor_scatter_nd_add(
-        first[0].values, tf.boolean_mask(place, there)[:, tf.newaxis], more
+        first[0].values,
+        tf.boolean_mask(place, is_shared)[:, tf.newaxis],
+        tf.boolean_mask(summed, is_shared),
     )
     return [
         tf.IndexedSlices(together, ids),
-        tf.IndexedSlices(tf.boolean_mask(summed, ~there), tf.boolean_mask(rows, ~there)),
+        tf.IndexedSlices(tf.boolean_mask(summed, ~is_shared), tf.boolean_mask(rows, ~is_shared)),
     ]
 
 
@@ -123,13 +132,14 @@ class AdamWeight(tf.Module):
         Args:
           gradient: of the values' shape.
           rate: learning rate.
-          step: scalar int32, steps taken before. A weight that joins late does without the
-            correction by t: for some fifty steps it moves by .7 to 1.6 times as much.
+          step: scalar int32, steps taken before, of the whole line of versions. A weight that joins
+            late therefore has no correction by t: for some fifty steps it moves by .7 to 1.6 times
+            as much.
         """
         t = tf.cast(step + 1, tf.float32)
         m = BETA_1 * self.slots[0] + (1 - BETA_1) * gradient
         v = BETA_2 * self.slots[1] + (1 - BETA_2) * tf.square(gradient)
         self.slots.assign(tf.stack([m, v]))
-        self.values.assign_sub(
-            rate * (m / (1 - BETA_1**t)) / (tf.sqrt(v / (1 - BETA_2**t)) + ADAM_EPSILON)
-        )
+        unbiased_m = m / (1 - BETA_1**t)
+        unbiased_v = v / (1 - BETA_2**t)
+        self.values.assign_sub(rate * unbiased_m / (tf.sqrt(unbiased_v) + ADAM_EPSILON))

@@ -38,30 +38,37 @@ def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     p = override(prepared.pipeline, {"train.dimension": dimension})
-    layout = design(p, vocabularies(prepared.features / feature_schema.TRANSFORM, p))
-    np.savez(folder / "train.npz", **_train(prepared, layout))
+    architecture = design(p, vocabularies(prepared.features / feature_schema.TRANSFORM, p))
+    np.savez(folder / "train.npz", **_train(prepared, architecture))
     np.savez(folder / "corpus.npz", **_transformed(prepared, "item", prepared.corpus().to_arrow()))
     for case in prepared.split.cases:
         asked = _transformed(prepared, "query", prepared.queries(case).to_arrow())
         np.savez(folder / f"queries-{slug(case.name)}.npz", **asked)
-    (folder / "layout.json").write_text(json.dumps(_described(layout)))
+    (folder / "layout.json").write_text(json.dumps(_described(architecture)))
 
 
-def _described(layout: Architecture) -> dict:
-    names = ("column", "form", "table", "width")
+def _described(architecture: Architecture) -> dict:
     return {
-        "tables": {name: [spec.rows, spec.dimension] for name, spec in layout.tables.items()},
+        "tables": {name: [spec.rows, spec.dimension] for name, spec in architecture.tables.items()},
         "parts": {
-            side: [{name: getattr(part, name) for name in names} for part in layout.parts[side]]
+            side: [
+                {
+                    "column": column.name,
+                    "form": column.form,
+                    "table": column.table,
+                    "width": column.width,
+                }
+                for column in architecture.columns[side]
+            ]
             for side in SIDES
         },
     }
 
 
-def _train(prepared: Prepared, layout: Architecture) -> dict[str, np.ndarray]:
-    parts = [part for side in SIDES for part in layout.parts[side]]
+def _train(prepared: Prepared, architecture: Architecture) -> dict[str, np.ndarray]:
+    columns = [column for side in SIDES for column in architecture.columns[side]]
     days = sorted((prepared.features / feature_schema.TRANSFORMED).glob("dt=*"))
-    read = training_rows.join([training_rows.read(day, parts) for day in days])
+    read = training_rows.join([training_rows.read(day, columns) for day in days])
     _, item, count = np.unique(read.item, return_inverse=True, return_counts=True)
     share = (count / len(item)).astype(np.float32)
     return {**read.features, "_time": read.time, "_item": item, "_share": share[item]}

@@ -1,12 +1,12 @@
 """The order in which a day's rows are trained on, and the batches it is cut into.
 
 Within a block of `shuffle_minutes` rows are shuffled, because neighbours in time are often one
-user's clicks; beyond it the order of time is kept, because what is popular changes by the hour.
+user's clicks. Beyond it the order of time is kept, because what is popular changes by the hour.
 With `order = "shuffled"` all rows are one block. No batch is smaller than asked for.
 
-Rows that share a history share its work, so that some stand together: a user's neighbouring rows
-where histories are read as sequences; and parts of a basket, what a user took at one time, where a
-user's rows are no negatives of each other (`mask_positives`).
+Some rows stay together in a group, because they share a history, and so its work: a user's
+neighbouring rows if histories are read as sequences; or a part of a basket, what a user took at one
+time, if a user's rows are no negatives of each other (`mask_positives`).
 """
 
 from collections.abc import Iterator
@@ -25,13 +25,15 @@ from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.search.ragged import list_offsets, list_places
 
 RUNS = 32
-"""Fewest runs of a full batch, where rows of a user stand together: negatives are to be other
-users' too.
+"""The fewest runs of a full batch, if a user's rows stay together: negatives are to be other users'
+too.
 """
 BASKET_PARTS = 64
-"""Fewest parts of baskets of a full batch: with half as many recall was somewhat lower
+"""The fewest parts of baskets of a full batch: with half as many recall was somewhat lower
 (docs/decisions/0032).
 """
+
+_MICROSECONDS_PER_MINUTE = 60_000_000
 
 
 class Batch(NamedTuple):
@@ -39,8 +41,9 @@ class Batch(NamedTuple):
 
     Attributes:
       rows: [B] int64, row numbers.
-      features: transformed columns of those rows; lists laid out as bags, but for histories that
-        are read as sequences, which are as `model.towers.history_encoder.attended` takes them.
+      features: transformed columns of those rows. Lists are laid out as embedding bags, but for
+        histories that are read as sequences, which are as `model.towers.history_encoder.attended`
+        takes them.
     """
 
     rows: np.ndarray
@@ -48,43 +51,46 @@ class Batch(NamedTuple):
 
 
 def training_batches(
-    rows: Rows, layout: Architecture, settings: TrainConfig, day: date, epoch: int = 0
+    rows: Rows, architecture: Architecture, settings: TrainConfig, day: date, epoch: int = 0
 ) -> Iterator[Batch]:
     """The batches of a day.
 
     Args:
-      rows: the day's, or the window's, in order of time.
-      layout: tells which histories are read as sequences.
+      rows: of the day, or of the window, in the order of time.
+      architecture: of the towers: which histories are read as sequences.
       settings: the pipeline file's `train`.
       day: seeds the shuffle, together with `epoch`.
       epoch: number of the pass.
     """
-    sequences = [part.column for part in layout.parts["query"] if part.attention]
+    sequences = [column.name for column in architecture.columns["query"] if column.attention]
     packing = Packing(rows, sequences) if sequences else None
     plain = [name for name in rows.features if name not in sequences]
-    lists = layout.lists
     rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
     block = blocks(rows, settings)
     if packing:
-        together = packing.runs(block, max(1, settings.batch_size // RUNS), rng)
+        group = packing.runs(block, max(1, settings.batch_size // RUNS), rng)
     elif settings.negatives.mask_positives:
-        together = baskets(rows, max(1, settings.batch_size // BASKET_PARTS), rng)
+        group = baskets(rows, max(1, settings.batch_size // BASKET_PARTS), rng)
     else:
-        together = np.arange(len(rows))
-    for batch in training_rows.batches(shuffled(block, together, rng), settings.batch_size):
+        group = np.arange(len(rows))
+    order = shuffled(block, group, rng)
+    lists = architecture.lists
+    for batch in training_rows.batches(order, settings.batch_size):
         features = bagged(training_rows.take(rows, batch, plain), lists)
-        for name, (ids, last) in (packing.take(batch, together[batch]) if packing else {}).items():
-            features |= {name: ids, last_of(name): last}
+        if packing:
+            for name, (ids, last) in packing.take(batch, group[batch]).items():
+                features[name] = ids
+                features[last_of(name)] = last
         yield Batch(batch, features)
 
 
 def blocks(rows: Rows, settings: TrainConfig) -> np.ndarray:
-    """The block that each row lies in, [N] int64; rows are shuffled within."""
+    """The block that each row lies in, [N] int64 ascending; rows are shuffled within a block."""
     if settings.order == "shuffled":
         return np.zeros(len(rows), np.int64)
     if not settings.shuffle_minutes:
         return np.arange(len(rows))
-    return rows.time // (settings.shuffle_minutes * 60_000_000)
+    return rows.time // (settings.shuffle_minutes * _MICROSECONDS_PER_MINUTE)
 
 
 def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -92,33 +98,36 @@ def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
     equally large.
 
     Args:
-      rows: in order of time; rows of a user and a time are only found where they stand together.
+      rows: in the order of time; rows of a user and a time make a basket only if they stand
+        together.
       most: rows of a part.
-      rng: draws who is with whom.
+      rng: draws which rows are in a part together.
 
     Returns: [N] int64, the number of each row's part, from 0.
     """
+    starts_basket = (np.diff(rows.time) != 0) | (np.diff(rows.user) != 0)
     basket = np.zeros(len(rows), np.int64)
-    basket[1:] = np.cumsum((np.diff(rows.time) != 0) | (np.diff(rows.user) != 0))
+    basket[1:] = np.cumsum(starts_basket)
     size = np.bincount(basket)
     order = np.lexsort((rng.random(len(rows)), basket))
+    place = list_places(size)
     parts = -(-size // most)
     first_part = list_offsets(parts)[:-1]
     part = np.empty(len(rows), np.int64)
-    part[order] = first_part[basket] + list_places(size) * parts[basket] // size[basket]
+    part[order] = first_part[basket] + place * parts[basket] // size[basket]
     return part
 
 
-def shuffled(block: np.ndarray, together: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def shuffled(block: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Row numbers, block after block, shuffled within each.
 
     Args:
       block: [N] int64, ascending.
-      together: [N] int64 from 0; rows of one number stay together, in their order, and are of one
-        block.
+      group: [N] int64 from 0; rows of a group stay together, in their order, and are of one block.
       rng: source of the shuffle.
 
     Returns: [N] int64.
     """
-    place = rng.permutation(together.max(initial=-1) + 1)
-    return np.lexsort((place[together], block))
+    place = rng.permutation(group.max(initial=-1) + 1)
+    # lexsort is stable: rows of a group keep their order.
+    return np.lexsort((place[group], block))

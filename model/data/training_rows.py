@@ -1,4 +1,7 @@
-"""Training rows: a day's transformed Parquet as arrays, in time order."""
+"""Training rows: a day's transformed Parquet files as arrays, in the order of time.
+
+N rows; L entries of the longest list of a column.
+"""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,8 +18,9 @@ from model.towers.architecture import FeatureColumn
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.errors import BadData
 
-_META = ("_time", "_user", "_item", "_reward")
-_PIECE = 1 << 15
+_SORTED_BY = ("_time", "_user", "_item")
+_META = (*_SORTED_BY, "_reward")
+_ROWS_CONVERTED = 1 << 15
 """Rows converted at a time."""
 
 
@@ -25,13 +29,13 @@ class Rows:
     """Examples of one day or of several.
 
     Attributes:
-      features: transformed columns by name, [N] or [N, L]; ids int32 with 0 as padding, numbers
-        float32.
+      features: transformed columns by name, [N] or [N, L]; ids are int32 with 0 as padding, numbers
+        are float32.
       user: [N] int64, fingerprints of the users' ids.
       item: [N] int64, fingerprints of the items' ids.
       reward: [N] float32.
       time: [N] int64, microseconds since 1970, ascending.
-      label: [N] float32, what an auxiliary head learns, nan for none; None where there is no such
+      label: [N] float32, what an auxiliary head learns, nan for none; None if there is no such
         head.
     """
 
@@ -51,88 +55,114 @@ def count(folder: Path) -> int:
     return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
 
 
-def read(folder: Path, parts: Sequence[FeatureColumn], *, label: bool = False) -> Rows:
-    """Reads one day's rows, sorted by time, user, item, whatever the files' order; labels only if
-    asked for.
+def read(folder: Path, columns: Sequence[FeatureColumn], *, label: bool = False) -> Rows:
+    """Reads one day's rows, sorted by time, user and item, whatever the order of the files.
+
+    Args:
+      folder: of the day.
+      columns: those of the towers.
+      label: whether to read labels.
 
     Raises:
-      BadData: a column that a tower needs is not there.
+      BadData: there is no file, or a column that is needed is missing.
     """
-    meta = (*_META, *([feature_schema.LABEL] if label else []))
-    columns = list(dict.fromkeys(part.column for part in parts))
+    meta = [*_META, feature_schema.LABEL] if label else [*_META]
     files = sorted(folder.glob("*.parquet"))
+    _check_columns(folder, files, [*meta, *dict.fromkeys(column.name for column in columns)])
+    table = pa.concat_tables(pq.read_table(file, columns=meta) for file in files)
+    # The sort makes training independent of how a job has spread its rows over files.
+    order = pc.sort_indices(table, [(name, "ascending") for name in _SORTED_BY])
+    table = table.take(order)
+    place = np.empty(len(table), np.int64)
+    place[order.to_numpy()] = np.arange(len(table))
+    time = table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    return Rows(
+        features={column.name: _read_feature(files, column, place) for column in columns},
+        user=fingerprint(table["_user"]),
+        item=fingerprint(table["_item"]),
+        reward=table["_reward"].to_numpy(),
+        time=time.to_numpy(),
+        label=table[feature_schema.LABEL].to_numpy() if label else None,
+    )
+
+
+def _check_columns(folder: Path, files: Sequence[Path], columns: Sequence[str]) -> None:
     if not files:
         raise BadData(
             f"Training needs transformed rows; {folder} holds no Parquet file: run the features"
             " stage again."
         )
-    missing = [c for c in (*meta, *columns) if c not in pq.read_schema(files[0]).names]
+    there = set(pq.read_schema(files[0]).names)
+    missing = [name for name in columns if name not in there]
     if missing:
         raise BadData(
             f"Training rows need a column per input of the towers; {files[0]} has no"
             f" {', '.join(missing)}. The pipeline file was probably edited after the features"
             " stage: run that stage again."
         )
-    table = pa.concat_tables(pq.read_table(file, columns=list(meta)) for file in files)
-    order = pc.sort_indices(table, [(name, "ascending") for name in meta[:3]])
-    table, place = table.take(order), np.empty(len(table), np.int64)
-    place[order.to_numpy()] = np.arange(len(table))
-    return Rows(
-        features={part.column: _feature(files, part, place) for part in parts},
-        user=fingerprint(table["_user"]),
-        item=fingerprint(table["_item"]),
-        reward=table["_reward"].to_numpy(),
-        time=table["_time"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy(),
-        label=table[feature_schema.LABEL].to_numpy() if label else None,
-    )
 
 
-def _feature(files: Sequence[Path], part: FeatureColumn, place: np.ndarray) -> np.ndarray:
-    """A column, each row at its place: converted piece by piece, as the conversion takes many times
-    its result.
+def _read_feature(files: Sequence[Path], column: FeatureColumn, place: np.ndarray) -> np.ndarray:
+    """A column's values, [N] or [N, L], with each row at its place.
+
+    It is converted piece by piece, since a conversion needs many times the memory of its result.
+
+    Args:
+      files: of the day.
+      column: which.
+      place: [N] int64, where each row of the files goes.
     """
     pieces = deque(
-        _values(batch, part)
+        _convert(batch, column)
         for file in files
-        for batch in pq.ParquetFile(file).iter_batches(_PIECE, columns=[part.column])
+        for batch in pq.ParquetFile(file).iter_batches(_ROWS_CONVERTED, columns=[column.name])
     )
-    kind = np.int32 if part.form in ("id", "ids") else np.float32
+    dtype = np.int32 if column.form in ("id", "ids") else np.float32
+    is_list = column.form in ("ids", "vector")
     width = max((piece.shape[1] for piece in pieces if piece.ndim > 1), default=0)
-    listed, first = part.form in ("ids", "vector"), 0
-    found = np.zeros((len(place), width) if listed else len(place), kind)
+    values = np.zeros((len(place), width) if is_list else len(place), dtype)
+    first = 0
     while pieces:
-        piece = pieces.popleft()
+        piece = pieces.popleft()  # its memory is free when the next one is copied
         rows = place[first : first + len(piece)]
-        if listed:
-            found[rows, : piece.shape[1]] = piece
+        if is_list:
+            values[rows, : piece.shape[1]] = piece
         else:
-            found[rows] = piece
+            values[rows] = piece
         first += len(piece)
-    return found
+    return values
 
 
-def _values(batch: pa.RecordBatch, part: FeatureColumn) -> np.ndarray:
-    column = batch.column(part.column)
-    if part.form == "number":
-        numbers: np.ndarray = column.cast(pa.float32()).to_numpy(zero_copy_only=False)
-        return numbers
-    if part.form == "id":
-        ids: np.ndarray = column.cast(pa.int32()).to_numpy(zero_copy_only=False)
-        return ids
-    spec = (
-        model_bundle.Input("float32", True, part.width)
-        if part.form == "vector"
-        else model_bundle.Input("int64", True)
-    )
-    padded = model_bundle.arrays(pa.table({part.column: column}), {part.column: spec})[part.column]
-    return padded if part.form == "vector" else np.maximum(padded, 0).astype(np.int32)
+def _convert(batch: pa.RecordBatch, column: FeatureColumn) -> np.ndarray:
+    """A column of some rows, [N] or [N, L]."""
+    values = batch.column(column.name)
+    converted: np.ndarray
+    if column.form == "number":
+        converted = values.cast(pa.float32()).to_numpy(zero_copy_only=False)
+    elif column.form == "id":
+        converted = values.cast(pa.int32()).to_numpy(zero_copy_only=False)
+    elif column.form == "vector":
+        spec = model_bundle.Input("float32", True, column.width)
+        converted = _padded(column.name, values, spec)
+    else:
+        # Inputs of towers are padded with -1, training rows with 0.
+        ids = _padded(column.name, values, model_bundle.Input("int64", True))
+        converted = np.maximum(ids, 0).astype(np.int32)
+    return converted
+
+
+def _padded(name: str, values: pa.Array, spec: model_bundle.Input) -> np.ndarray:
+    padded: np.ndarray = model_bundle.arrays(pa.table({name: values}), {name: spec})[name]
+    return padded
 
 
 def join(days: Sequence[Rows]) -> Rows:
     """Puts several days into one, in the order given."""
     labels = [day.label for day in days if day.label is not None]
     return Rows(
-        features={name: stacked([day.features[name] for day in days]) for name in days[0].features},
+        features={
+            name: concat_padded([day.features[name] for day in days]) for name in days[0].features
+        },
         user=np.concatenate([day.user for day in days]),
         item=np.concatenate([day.item for day in days]),
         reward=np.concatenate([day.reward for day in days]),
@@ -141,23 +171,28 @@ def join(days: Sequence[Rows]) -> Rows:
     )
 
 
-def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Puts arrays of one column below each other; shorter lists are padded to the longest."""
+def concat_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenates arrays of one column, [N] or [N, L]; shorter lists are padded to the longest."""
     if arrays[0].ndim == 1:
         return np.concatenate(arrays)
-    width = max(a.shape[1] for a in arrays)
-    # Padding by nothing copies: of a window's histories that is as much as they are.
-    padded = (
-        a if a.shape[1] == width else np.pad(a, ((0, 0), (0, width - a.shape[1]))) for a in arrays
-    )
-    return np.concatenate(list(padded))
+    width = max(array.shape[1] for array in arrays)
+    padded = []
+    for array in arrays:
+        if array.shape[1] < width:  # np.pad copies even if there is nothing to pad
+            array = np.pad(array, ((0, 0), (0, width - array.shape[1])))
+        padded.append(array)
+    return np.concatenate(padded)
 
 
 def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cuts an order into batches of `size` rows or more: the rows left over are spread over all of
-    them.
+    """Cuts an order into batches of `size` rows or more.
 
-    Only a day with fewer rows than that gives a smaller batch, its only one.
+    The rows left over are spread over all batches: an incomplete batch would have fewer negatives
+    than the others. Only a day with fewer than `size` rows gives a smaller batch, its only one.
+
+    Example:
+      >>> [len(batch) for batch in batches(np.arange(11), 3)]
+      [4, 4, 3]
     """
     return np.array_split(order, max(1, len(order) // size)) if len(order) else []
 

@@ -1,8 +1,8 @@
-"""Matrix factorisation as a baseline: implicit's alternating least squares, fitted on what users
-had before the day.
+"""Matrix factorisation as a baseline: alternating least squares of the library implicit, fitted on
+what users took before the day.
 
 Source: Hu, Koren and Volinsky, *Collaborative Filtering for Implicit Feedback Datasets*, ICDM 2008.
-An optional extra.
+The library is an optional extra.
 """
 
 from importlib.util import find_spec
@@ -18,9 +18,10 @@ from twinspire_core.search.ragged import positions
 from twinspire_core.sources.baselines import same_for_all
 
 ALS = "als"
+"""Name of the baseline in metrics.json."""
 
 
-def check() -> None:
+def check_installed() -> None:
     """Raises UsageError if implicit is not installed."""
     if find_spec("implicit") is None:
         raise UsageError(
@@ -30,41 +31,43 @@ def check() -> None:
 
 
 def rank_als(
-    pasts: pa.Table,
-    split: EvaluationSet,
+    interaction_counts: pa.Table,
+    evaluation_set: EvaluationSet,
     users: pa.ChunkedArray,
     items: pa.ChunkedArray,
     k: int,
     factors: int,
 ) -> RankedLists:
-    """The lists of a factorisation of users by items: confidence by number of events, all else as
-    implicit has it.
+    """The lists of a factorisation of users by items: confidence grows with the number of events,
+    and all else is implicit's default.
 
     Args:
-      pasts: rows of `pasts/`, one per user.
-      split: the queries.
-      users: [U] who asks each of them. Those without a row in `pasts` get the most popular items.
+      interaction_counts: one row per user: `_user`, `_past` (items) and `_past_counts`.
+      evaluation_set: the queries.
+      users: [U] the user of each query. Users without interactions get the most popular items.
       items: [C] the corpus.
       k: length of the lists.
       factors: width of the factors.
     """
-    known = pc.unique(pasts.column("_past").combine_chunks().flatten())
-    taken = positions(pasts.column("_past"), known)
-    counts = pasts.column("_past_counts").combine_chunks().flatten().to_numpy()
-    user_factors, item_factors = _fit(
-        taken.row, taken.values, counts, (pasts.num_rows, len(known)), factors
+    past = interaction_counts.column("_past").combine_chunks()
+    known_items = pc.unique(past.flatten())
+    taken = positions(interaction_counts.column("_past"), known_items)
+    counts = interaction_counts.column("_past_counts").combine_chunks().flatten().to_numpy()
+    shape = (interaction_counts.num_rows, len(known_items))
+    user_factors, item_factors = _fit(taken.row, taken.values, counts, shape, factors)
+    known_users = interaction_counts.column("_user").combine_chunks()
+    user_place = pc.index_in(users, known_users)
+    item_place = pc.index_in(items, known_items)
+    kept, excluded = rank(
+        evaluation_set, _rows(user_factors, user_place), _rows(item_factors, item_place), k
     )
-    who, what = (
-        pc.index_in(*pair)
-        for pair in ((users, pasts.column("_user").combine_chunks()), (items, known))
-    )
-    kept, excluded = rank(split, _rows(user_factors, who), _rows(item_factors, what), k)
-    if excluded is not None and who.null_count:
-        strangers = who.is_null().to_numpy()
-        kept[strangers] = same_for_all(split.popular, split.truth.rows, k)[strangers]
-        excluded[strangers] = same_for_all(split.popular, split.truth.rows, k, exclude=split.past)[
-            strangers
-        ]
+    if excluded is not None and user_place.null_count:
+        popular = evaluation_set.popular
+        queries = evaluation_set.truth.rows
+        without_seen = same_for_all(popular, queries, k, exclude=evaluation_set.past)
+        unknown = user_place.is_null().to_numpy()
+        kept[unknown] = same_for_all(popular, queries, k)[unknown]
+        excluded[unknown] = without_seen[unknown]
     return RankedLists(kept, excluded)
 
 
@@ -76,7 +79,8 @@ def _fit(
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):  # it has threads of its own
+    # implicit has threads of its own; BLAS's on top of them make it slower.
+    with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(factors=factors, random_state=0)
         model.fit(csr_matrix((counts, (row, column)), shape=shape), show_progress=False)
     return model.user_factors, model.item_factors
@@ -86,4 +90,4 @@ def _rows(factors: np.ndarray, place: pa.ChunkedArray) -> np.ndarray:
     """Rows of `factors`, zero where `place` is null."""
     known = place.is_valid().to_numpy()
     rows = factors[place.fill_null(0).to_numpy()]
-    return np.where(known[:, None], rows, np.float32(0))
+    return np.where(known[:, np.newaxis], rows, np.float32(0))

@@ -1,5 +1,7 @@
 """What the report draws beside the measures: how popular listed items are, how near the estimated
-frequencies come to the true ones, and a few lists to look at. U lists, C items of the corpus.
+sampling probabilities come to the true ones, and a few lists to look at.
+
+U lists, L places of a list, C items of the corpus, D dimensions.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.evaluation.day_data import DayData
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank_baselines
 from model.item_fingerprint import fingerprint
@@ -21,55 +24,61 @@ from twinspire_core.metrics.slices import slice_of
 from twinspire_core.sources.baselines import PAST
 
 GROUPS = 10
-"""Groups of items that have equally many earlier events between them; items without one are a group
-more.
+"""Groups of items that have equally many earlier events between them; items without an event are
+one group more.
 """
-KNOWN = 10
+KNOWN_FROM = 10
 """Rows of a day from which on the share of an item is not mostly chance."""
-SHOWN = 10
+ITEMS_SHOWN = 10
 """The most items of an example's list and of its history."""
 
-_POINTS = 300
+_MAX_POINTS = 300
 _DIGITS = 4
 
 
-def draw(
+def report_figures(
     pipeline: Pipeline,
-    split: EvaluationSet,
+    evaluation_set: EvaluationSet,
     vectors: tuple[np.ndarray, np.ndarray],
     ranked: np.ndarray,
-    corpus: pa.Table,
-    examples: pa.Table,
-    estimate: StreamingFrequency,
+    day: DayData,
+    frequency: StreamingFrequency,
 ) -> tuple[PopularityFigures, FrequencyFigures | None]:
-    """What metrics.json holds for the report's figures: of popularity and of frequencies.
+    """What metrics.json holds for the report's figures: of popularity, and of sampling
+    probabilities.
 
     Args:
       pipeline: its settings.
-      split: queries of held-out users.
-      vectors: [U, D] of them and [C, D] of the corpus, by the day's version.
-      ranked: [U, L] its lists.
-      corpus: `_item`, in the order of the positions.
-      examples: the day's rows of `examples/`.
-      estimate: of the frequencies, as training left it.
+      evaluation_set: queries of users held out of training.
+      vectors: [U, D] of these queries and [C, D] of the corpus, by the day's version.
+      ranked: [U, L] int64, the version's lists.
+      day: the corpus, and what was trained on.
+      frequency: the estimate, as training left it.
     """
-    train, ks = pipeline.train, sorted(pipeline.evaluation.ks)
+    ks = sorted(pipeline.evaluation.ks)
     k = ks[len(ks) // 2]
-    lists, shares = {"two_tower": ranked}, None
-    if train.correction != "none":
-        log_q = estimate.log_q(fingerprint(corpus.column("_item"))).numpy()
-        trained = examples.filter(pc.invert(examples.column("_holdout")))
-        drawn = split.events > 0
-        drawn |= pc.is_in(corpus.column("_item"), pc.unique(trained.column("_item"))).to_numpy(
-            zero_copy_only=False
-        )
+    lists = {"two_tower": ranked}
+    shares = None
+    if pipeline.train.correction != "none":
+        items = day.corpus.column("_item")
+        trained_items = day.trained_events.column("_item")
+        drawn = evaluation_set.events > 0
+        drawn |= pc.is_in(items, pc.unique(trained_items)).to_numpy(zero_copy_only=False)
         lists["uncorrected"] = rank_uncorrected(
-            *vectors, log_q, drawn, temperature=train.temperature, k=k
+            *vectors,
+            frequency.log_q(fingerprint(items)).numpy(),
+            drawn,
+            temperature=pipeline.train.temperature,
+            k=k,
         )
-        shares = frequency(trained.column("_item"), lambda items: estimate.log_q(items).numpy())
-    lists |= {name: by.kept for name, by in rank_baselines(split, k).items() if name != PAST}
-    popular = PopularityFigures(**popularity(split, lists, k))
-    return popular, FrequencyFigures(**shares) if shares else None
+        shares = compare_frequency(trained_items, lambda item: frequency.log_q(item).numpy())
+    for name, baseline in rank_baselines(evaluation_set, k).items():
+        if name != PAST:
+            lists[name] = baseline.kept
+    return (
+        PopularityFigures(**popularity(evaluation_set, lists, k)),
+        FrequencyFigures(**shares) if shares else None,
+    )
 
 
 def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -77,7 +86,7 @@ def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
     an event.
 
     Groups are cut where the sum of events, from the most popular item on, passes another tenth of
-    all of them; an item belongs where its middle event does.
+    all events. An item belongs to the group in which its middle event lies.
 
     Args:
       events: [C] int64.
@@ -91,28 +100,33 @@ def popularity_group(events: np.ndarray, order: np.ndarray) -> np.ndarray:
     return group
 
 
-def popularity(split: EvaluationSet, lists: Mapping[str, np.ndarray], k: int) -> dict[str, Any]:
-    """How popular the items of lists are, beside those that were taken.
+def popularity(
+    evaluation_set: EvaluationSet, lists: Mapping[str, np.ndarray], k: int
+) -> dict[str, Any]:
+    """How popular the items of lists are, beside the items that were taken.
 
     Args:
-      split: queries and what they should have found.
+      evaluation_set: queries and what they should have found.
       lists: [U, L] positions by name, best first, -1 behind the end.
       k: items of each list that count.
 
-    Returns: `items`, how many each group has; `clicks`, shares of the groups among the true items
-      in the corpus; `lists`, the same among the first k listed, by name. All in the order of the
-      groups, the most popular first.
+    Returns: `items`, how many items each group has; `clicks`, shares of the groups among the true
+    items in the corpus; `lists`, shares of the groups among the first k listed, by name. All are in
+    the order of the groups, the most popular first.
     """
-    group = popularity_group(split.events, split.popular)
-    true = split.truth.where(split.headline[split.truth.row] & (split.truth.values >= 0))
-    listed = {name: ranked[split.headline][:, :k] for name, ranked in lists.items()}
+    headline = evaluation_set.headline
+    group = popularity_group(evaluation_set.events, evaluation_set.popular)
+    truth = evaluation_set.truth
+    taken = truth.where(headline[truth.row] & (truth.values >= 0))
+    shares = {}
+    for name, ranked in lists.items():
+        listed = ranked[headline][:, :k]
+        shares[name] = _shares(group[listed[is_first(listed)]])
     return {
         "k": k,
         "items": np.bincount(group, minlength=GROUPS + 1).tolist(),
-        "clicks": _shares(group[true.values]),
-        "lists": {
-            name: _shares(group[ranked[is_first(ranked)]]) for name, ranked in listed.items()
-        },
+        "clicks": _shares(group[taken.values]),
+        "lists": shares,
     }
 
 
@@ -131,13 +145,13 @@ def rank_uncorrected(
     temperature: float,
     k: int,
 ) -> np.ndarray:
-    """The lists that the correction spares us: best by s - log q, as a plain in-batch softmax
-    learns to score.
+    """The lists that the correction avoids: best by s - log q, as a plain in-batch softmax learns
+    to score.
 
-    A softmax over items drawn with frequency q has its optimum at s = log P(item | query) - log q;
-    the correction takes log q out. Putting it back into the scores of a corrected model shows,
-    without training another, what popularity its lists would have had. Items that are never drawn
-    are left out: such a softmax learns nothing of them.
+    A softmax over items drawn with probability q has its optimum at
+    s = log P(item | query) - log q; the correction takes log q out. Putting it back into the scores
+    of a corrected model shows, without training another, how popular its lists would have been.
+    Items that are never drawn are left out, since such a softmax learns nothing of them.
 
     Args:
       queries: [U, D] float32.
@@ -150,17 +164,16 @@ def rank_uncorrected(
     Returns: [U, k] int64, best first, -1 where these items are used up.
     """
     known = np.flatnonzero(drawn)
-    scaled = np.concatenate(
-        [queries / temperature, np.ones((len(queries), 1))], axis=1, dtype=np.float32
-    )
-    found = top_k(
-        scaled, np.concatenate([items[known], -log_q[known, None]], axis=1, dtype=np.float32), k
-    )
-    rows: np.ndarray = np.append(known, -1)[found]
-    return rows
+    # One dimension more subtracts log q in the same product: <(q / t, 1), (c, -log q)>.
+    ones = np.ones((len(queries), 1))
+    query = np.concatenate([queries / temperature, ones], axis=1, dtype=np.float32)
+    item = np.concatenate([items[known], -log_q[known, np.newaxis]], axis=1, dtype=np.float32)
+    # The place -1, the end of a list, reads the -1 that is appended.
+    ranked: np.ndarray = np.append(known, -1)[top_k(query, item, k)]
+    return ranked
 
 
-def frequency(
+def compare_frequency(
     items: pa.Array | pa.ChunkedArray, log_q: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Any] | None:
     """The streaming estimate beside the true shares of a day.
@@ -169,28 +182,34 @@ def frequency(
       items: [N] ids, the item of each row that the day was trained on.
       log_q: the estimate: [M] int64 fingerprints to [M] float32.
 
-    Returns: `rows`, `items`; `known`, how often an item must be met for its true share to be known;
-      `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much
-      the estimate is off, null if there are none; and `pairs`, [true share, estimated], of some
-      items, the most frequent first and ever fewer of the rest. None without rows.
+    Returns: `rows`; `items`; `known`, how often an item must be met for its true share to be known;
+    `factor`, e to the mean over such items' rows of |log(estimated / true share)|: by how much the
+    estimate is off, None without such items; and `pairs`, [true share, estimated share] of some
+    items, the most frequent first and ever fewer of the rest. None without rows.
     """
     if not len(items):
         return None
-    counted = pc.value_counts(
-        items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items
-    )
-    counts = counted.field("counts").to_numpy()
-    order = np.lexsort((fingerprint(counted.field("values")), -counts))
+    if isinstance(items, pa.ChunkedArray):
+        items = items.combine_chunks()
+    value_counts = pc.value_counts(items)
+    keys = fingerprint(value_counts.field("values"))
+    counts = value_counts.field("counts").to_numpy()
+    # The fingerprint decides between items that are equally frequent: the order of rows does not.
+    order = np.lexsort((keys, -counts))
     true = counts[order] / counts.sum()
-    estimated = np.exp(log_q(fingerprint(counted.field("values"))[order]).astype(np.float64))
-    known = counts[order] >= KNOWN
-    off = np.abs(np.log(estimated / true))[known]
-    shown = np.unique(np.geomspace(1, len(order), min(_POINTS, len(order))).round().astype(int)) - 1
+    estimated = np.exp(log_q(keys[order]).astype(np.float64))
+    known = counts[order] >= KNOWN_FROM
+    factor = None
+    if known.any():
+        off = np.abs(np.log(estimated / true))[known]
+        factor = float(np.exp(np.average(off, weights=true[known])))
+    points = np.geomspace(1, len(order), min(_MAX_POINTS, len(order)))
+    shown = np.unique(points.round().astype(int)) - 1
     return {
         "rows": len(items),
         "items": len(order),
-        "known": KNOWN,
-        "factor": float(np.exp(np.average(off, weights=true[known]))) if known.any() else None,
+        "known": KNOWN_FROM,
+        "factor": factor,
         "pairs": [[_short(true[n]), _short(estimated[n])] for n in shown],
     }
 
@@ -200,44 +219,42 @@ def _short(x: float) -> float:
 
 
 def pick_examples(
-    pipeline: Pipeline, asked: EvaluationSet, ranked: RankedLists, corpus: pa.Table
+    pipeline: Pipeline, evaluation_set: EvaluationSet, ranked: RankedLists, corpus: pa.Table
 ) -> list[ExampleList]:
-    """A user of each slice by earlier events, with their past, what they were offered and what they
-    took.
+    """A user of each slice by earlier events, with their past, their list, and what they took.
 
-    They are the ones whose id has the lowest fingerprint: chosen by nothing that the lists have to
-    do with.
+    It is the user whose id has the lowest fingerprint: a choice that has nothing to do with the
+    lists.
 
     Args:
       pipeline: its slices and its history.
-      asked: the queries.
+      evaluation_set: the queries.
       ranked: their lists.
       corpus: `_item`, in the order of the positions.
 
-    Returns: the lists, each with the user's history, the newest item first; without that feature
-      with the user's past items, the most frequent first.
+    Returns: the examples, each with the user's history, the newest item first; without that feature
+    with the user's past items, the most frequent first.
     """
     history = pipeline.history_name
-    split = asked
-    slices = slice_of(split.past_events, pipeline.evaluation.slices)
-    key = fingerprint(asked.queries.column("_user"))
-    found = list[ExampleList]()
-    for number in np.unique(slices):
-        among = np.flatnonzero(slices == number)
-        row = int(among[np.argmin(key[among])])
-        told = {
-            name: asked.queries.column(name)[row].as_py()
-            for name in ("_user", "_truth", history or "_past")
-        }
-        past = told[history or "_past"] or []
-        chosen = ranked.kept[row, :SHOWN]
-        found.append(
-            ExampleList(
-                user=told["_user"],
-                past_events=int(split.past_events[row]),
-                history=(past[::-1] if history else past)[:SHOWN],
-                items=corpus.column("_item").take(pa.array(chosen[chosen >= 0])).to_pylist(),
-                taken=told["_truth"],
-            )
+    queries = evaluation_set.queries
+    user_slice = slice_of(evaluation_set.past_events, pipeline.evaluation.slices)
+    key = fingerprint(queries.column("_user"))
+    examples = []
+    for number in np.unique(user_slice):
+        in_slice = np.flatnonzero(user_slice == number)
+        row = int(in_slice[np.argmin(key[in_slice])])
+        if history:
+            oldest_first = queries.column(history)[row].as_py() or []
+            past = oldest_first[::-1]
+        else:
+            past = queries.column("_past")[row].as_py() or []
+        listed = ranked.kept[row, :ITEMS_SHOWN]
+        example = ExampleList(
+            user=queries.column("_user")[row].as_py(),
+            past_events=int(evaluation_set.past_events[row]),
+            history=past[:ITEMS_SHOWN],
+            items=corpus.column("_item").take(pa.array(listed[listed >= 0])).to_pylist(),
+            taken=queries.column("_truth")[row].as_py(),
         )
-    return found
+        examples.append(example)
+    return examples

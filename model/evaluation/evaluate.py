@@ -1,20 +1,23 @@
-"""Measures a day: how near each list came to what was taken, for whom, and how sure that is.
+"""Measures lists: how much of what users took they hold, for which users, and how sure that is.
 
 Measures are a flat dictionary such as {"seen": "kept", "users": 9000, "recall@50": .1, …} of lists
-in which the user's past items may appear again, with three more in it where they were asked for:
+in which the user's past items may appear again. It may hold three more entries:
 
     slices     {"users": {"0": {"users", "queries", "recall@50", …}, "1-4": …},
                 "items": {"0": {"users", "true", "recall@50", …}, …, "outside": {"true"}}}
-               users by events in the history window before the day; true items by events in the
-               count window before it, each user's recall of those alone, averaged over the users
-               who have some. Items outside the corpus cannot be found
+               Users are sliced by their events in the history window before the day, true items by
+               their events in the count window before it. Of a slice of items, each user's recall
+               counts these items alone, and is averaged over the users who have some. Items
+               outside the corpus cannot be found.
     intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, of means over users
-               (twinspire_core/metrics/bootstrap.py); what is a property of all lists together
-               (coverage, Gini, overlap) has none
-    excluded   the same measures of lists without the user's past items
+               (twinspire_core/metrics/bootstrap.py). Coverage, Gini coefficient and popular share
+               are properties of all lists together, and have no interval.
+    excluded   The same measures of lists without the user's past items.
 
-`users` are those with a past: newcomers count in their slice alone. The gate looks at lists with
-seen items kept.
+`users` are those with a past: newcomers count in their slice alone. The gate judges lists with seen
+items kept.
+
+U queries of an evaluation set, L places of a list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,154 +37,193 @@ Measures = dict[str, Any]
 
 
 def evaluate_split(
-    split: EvaluationSet, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]
+    evaluation_set: EvaluationSet, queries: np.ndarray, items: np.ndarray, ks: Sequence[int]
 ) -> Measures:
     """Measures two towers by exact search of the whole corpus; arguments as those of `rank`."""
-    return evaluate_ranked(split, rank(split, queries, items, max(ks)), ks)
+    return evaluate_ranked(evaluation_set, rank(evaluation_set, queries, items, max(ks)), ks)
 
 
-def evaluate_baselines(split: EvaluationSet, ks: Sequence[int]) -> dict[str, Measures]:
+def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict[str, Measures]:
     """Measures the lists that need no model, by name."""
-    return {
-        name: evaluate_ranked(split, ranked, ks)
-        for name, ranked in rank_baselines(split, max(ks)).items()
-    }
+    baselines = rank_baselines(evaluation_set, max(ks))
+    return {name: evaluate_ranked(evaluation_set, ranked, ks) for name, ranked in baselines.items()}
 
 
-def evaluate_ranked(split: EvaluationSet, ranked: RankedLists, ks: Sequence[int]) -> Measures:
-    """Measures lists with seen items kept, and under `excluded` those without."""
-    measured = {"seen": "kept", **evaluate_lists(split, ranked.kept, ks)}
+def evaluate_ranked(
+    evaluation_set: EvaluationSet, ranked: RankedLists, ks: Sequence[int]
+) -> Measures:
+    """Measures lists with seen items kept and, under `excluded`, those without."""
+    measured = {"seen": "kept", **evaluate_lists(evaluation_set, ranked.kept, ks)}
     if ranked.excluded is not None:
-        measured["excluded"] = {"seen": "excluded", **evaluate_lists(split, ranked.excluded, ks)}
+        without_seen = evaluate_lists(evaluation_set, ranked.excluded, ks)
+        measured["excluded"] = {"seen": "excluded", **without_seen}
     return measured
 
 
-def evaluate_lists(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> Measures:
+def evaluate_lists(
+    evaluation_set: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]
+) -> Measures:
     """Measures ready-made lists.
 
     Args:
-      split: from `prepare`.
-      ranked: [U, L] positions, best first, -1 behind the end.
+      evaluation_set: from `prepare`.
+      ranked: [U, L] int64 positions, best first, -1 behind the end.
       ks: list lengths.
     """
-    values = by_query(split, ranked, ks)
-    average = means({name: x for name, x in values.items() if "/" not in name})
+    values = by_query(evaluation_set, ranked, ks)
+    of_all = {name: x for name, x in values.items() if "/" not in name}
+    headline_lists = ranked[evaluation_set.headline]
     measured: Measures = {
-        "users": split.users,
-        "queries": int(split.headline.sum()),
-        "days": split.days,
-        "items": split.items,
-        **average,
-        **exposure(ranked[split.headline], ks, split.items),
+        "users": evaluation_set.users,
+        "queries": int(evaluation_set.headline.sum()),
+        "days": evaluation_set.days,
+        "items": evaluation_set.items,
+        **means(of_all),
+        **exposure(headline_lists, ks, evaluation_set.items),
     }
-    if split.bounds:
-        measured["slices"] = _slices(split, values)
-    if split.resamples:
-        resampled = resampled_means(values, split.user, split.resamples)
+    if evaluation_set.bounds:
+        measured["slices"] = _slices(evaluation_set, values)
+    if evaluation_set.resamples:
+        resampled = resampled_means(values, evaluation_set.user, evaluation_set.resamples)
         measured["intervals"] = {name: list(span) for name, span in intervals(resampled).items()}
     return measured
 
 
 def compare(
-    split: EvaluationSet, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]
+    evaluation_set: EvaluationSet, ranked: np.ndarray, baseline: np.ndarray, ks: Sequence[int]
 ) -> dict[str, dict[str, float]]:
     """How much better one set of lists is than another for the same queries, as a share of the
     other's measure.
 
     Args:
-      split: from `prepare`.
+      evaluation_set: from `prepare`.
       ranked: [U, L] positions, the lists compared.
-      baseline: [U, L] positions, those compared with.
+      baseline: [U, L] positions, the lists compared with.
       ks: list lengths.
 
     Returns: by measure (`recall@50`, `recall@50/users:0`, …) its `change`, .1 for a tenth more; the
-    number of users whose two lists `differ` in it; and where there are resamples the interval of
-    the change, `low` and `high`: paired, both lists being resampled alike. A resample in which
-    neither list finds anything tells of no change. Measures that are 0 for the baseline, and those
-    of all lists together, are not there.
+    number of users whose two lists `differ` in it; and, if there are resamples, the interval `low`
+    to `high` of the change. The interval is paired: both lists are resampled alike. A resample in
+    which neither list finds anything counts as no change. Measures that are 0 for the baseline, and
+    those of all lists together, are left out.
     """
-    ours, theirs = by_query(split, ranked, ks), by_query(split, baseline, ks)
-    after, before = means(ours), means(theirs)
-    found: dict[str, dict[str, float]] = {}
-    for name in (name for name in ours if before[name] > 0):
-        other = np.abs(ours[name] - theirs[name]) > 0
-        found[name] = {"change": after[name] / before[name] - 1, "differ": split.users_among(other)}
-    if split.resamples:
-        sums = (
-            resampled_means({n: x[n] for n in found}, split.user, split.resamples)
-            for x in (ours, theirs)
-        )
-        ours_again, theirs_again = sums
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pairs = {name: (ours_again[name], theirs_again[name]) for name in found}
-            changes = {
-                name: np.where(one == two, 0.0, one / two - 1) for name, (one, two) in pairs.items()
+    ours = by_query(evaluation_set, ranked, ks)
+    theirs = by_query(evaluation_set, baseline, ks)
+    our_means = means(ours)
+    their_means = means(theirs)
+    changes: dict[str, dict[str, float]] = {}
+    for name in ours:
+        if their_means[name] > 0:
+            # nan where a measure does not apply: such a comparison is false.
+            differs = np.abs(ours[name] - theirs[name]) > 0
+            changes[name] = {
+                "change": our_means[name] / their_means[name] - 1,
+                "differ": evaluation_set.users_among(differs),
             }
-        for name, (low, high) in intervals(changes).items():
-            found[name] |= {"low": low, "high": high}
-    return found
+    if evaluation_set.resamples:
+        resampled = _resampled_changes(
+            evaluation_set,
+            {name: ours[name] for name in changes},
+            {name: theirs[name] for name in changes},
+        )
+        for name, (low, high) in intervals(resampled).items():
+            changes[name] |= {"low": low, "high": high}
+    return changes
 
 
-def by_query(split: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+def _resampled_changes(
+    evaluation_set: EvaluationSet,
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """The change of each measure in each resample, [R] float64 by measure."""
+    our_means = resampled_means(ours, evaluation_set.user, evaluation_set.resamples)
+    their_means = resampled_means(theirs, evaluation_set.user, evaluation_set.resamples)
+    changes = {}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for name, mean in our_means.items():
+            other = their_means[name]
+            # 0 / 0 is no change: neither list found anything.
+            changes[name] = np.where(mean == other, 0.0, mean / other - 1)
+    return changes
+
+
+def by_query(
+    evaluation_set: EvaluationSet, ranked: np.ndarray, ks: Sequence[int]
+) -> dict[str, np.ndarray]:
     """Measures of each query's list by name, [U] float64, nan where one does not apply.
 
-    `recall@50` is of the headline; `recall@50/users:0` of a slice of users; `recall@50/items:0` of
-    the true items of that slice, in the headline.
+    `recall@50` is of the headline; `recall@50/users:0` is of a slice of users; `recall@50/items:0`
+    is of the true items of a slice, in the headline.
     """
-    hit = hits(ranked, split.truth)
-    of_all = {**by_place(hit, distinct(split.truth), ks), **popular_share(ranked, split.hot, ks)}
-    values = {name: np.where(split.headline, x, np.nan) for name, x in of_all.items()}
-    if not split.bounds:
+    headline = evaluation_set.headline
+    hit = hits(ranked, evaluation_set.truth)
+    measures = {
+        **by_place(hit, distinct(evaluation_set.truth), ks),
+        **popular_share(ranked, evaluation_set.hot, ks),
+    }
+    values = {name: np.where(headline, x, np.nan) for name, x in measures.items()}
+    if not evaluation_set.bounds:
         return values
-    users, items = (slice_of(x, split.bounds) for x in (split.past_events, split.events))
-    item_of = np.append(items, -1)  # -1, no item, is the last
-    item_of_hit = item_of[ranked[hit.row, hit.values]]
-    for number, name in enumerate(measure_names.names(split.bounds)):
-        values |= {
-            measure_names.key(m, measure_names.USERS, name): np.where(users == number, x, np.nan)
-            for m, x in of_all.items()
-        }
-        wanted = distinct(split.truth.where(item_of[split.truth.values] == number))
-        found = by_place(hit.where(item_of_hit == number), np.where(split.headline, wanted, 0), ks)
-        values |= {
-            measure_names.key(f"recall@{k}", measure_names.ITEMS, name): found[f"recall@{k}"]
-            for k in ks
-        }
+    user_slice = slice_of(evaluation_set.past_events, evaluation_set.bounds)
+    item_slice = slice_of(evaluation_set.events, evaluation_set.bounds)
+    item_slice = np.append(item_slice, -1)  # read by the position -1: no item is in no slice
+    slice_of_hit = item_slice[ranked[hit.row, hit.values]]
+    slice_of_truth = item_slice[evaluation_set.truth.values]
+    for number, name in enumerate(measure_names.names(evaluation_set.bounds)):
+        for measure, x in measures.items():
+            values[measure_names.key(measure, measure_names.USERS, name)] = np.where(
+                user_slice == number, x, np.nan
+            )
+        wanted = distinct(evaluation_set.truth.where(slice_of_truth == number))
+        wanted = np.where(headline, wanted, 0)  # queries that want nothing get nan
+        of_slice = by_place(hit.where(slice_of_hit == number), wanted, ks)
+        for k in ks:
+            values[measure_names.key(f"recall@{k}", measure_names.ITEMS, name)] = of_slice[
+                f"recall@{k}"
+            ]
     return values
 
 
 def _slices(
-    split: EvaluationSet, values: Mapping[str, np.ndarray]
+    evaluation_set: EvaluationSet, values: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Measures]]:
+    """The entry `slices` of measures, from `by_query`."""
     average = means({name: x for name, x in values.items() if "/" in name})
-    users, items = (slice_of(x, split.bounds) for x in (split.past_events, split.events))
-    known = split.truth.where(split.headline[split.truth.row])
-    true = known.where(known.values >= 0)
-    found: dict[str, dict[str, Measures]] = {measure_names.USERS: {}, measure_names.ITEMS: {}}
-    for number, name in enumerate(measure_names.names(split.bounds)):
-        mine, theirs = users == number, items[true.values] == number
-        asked = np.bincount(true.row[theirs], minlength=true.rows) > 0
-        found[measure_names.USERS][name] = {
-            "users": split.users_among(mine),
-            "queries": int(mine.sum()),
+    user_slice = slice_of(evaluation_set.past_events, evaluation_set.bounds)
+    item_slice = slice_of(evaluation_set.events, evaluation_set.bounds)
+    truth = evaluation_set.truth.where(evaluation_set.headline[evaluation_set.truth.row])
+    inside = truth.where(truth.values >= 0)
+    slice_of_truth = item_slice[inside.values]
+    measured: dict[str, dict[str, Measures]] = {measure_names.USERS: {}, measure_names.ITEMS: {}}
+    for number, name in enumerate(measure_names.names(evaluation_set.bounds)):
+        in_slice = user_slice == number
+        measured[measure_names.USERS][name] = {
+            "users": evaluation_set.users_among(in_slice),
+            "queries": int(in_slice.sum()),
         }
-        found[measure_names.ITEMS][name] = {
-            "users": split.users_among(asked),
-            "true": int(theirs.sum()),
+        is_true = slice_of_truth == number
+        has_true = np.bincount(inside.row[is_true], minlength=inside.rows) > 0
+        measured[measure_names.ITEMS][name] = {
+            "users": evaluation_set.users_among(has_true),
+            "true": int(is_true.sum()),
         }
-        for side, measures in found.items():
-            if measures[name]["users"]:
+        for side, of_side in measured.items():
+            if of_side[name]["users"]:
                 ending = measure_names.key("", side, name)
-                measures[name] |= {
-                    m.removesuffix(ending): x for m, x in average.items() if m.endswith(ending)
+                of_side[name] |= {
+                    measure.removesuffix(ending): x
+                    for measure, x in average.items()
+                    if measure.endswith(ending)
                 }
-    found[measure_names.ITEMS]["outside"] = {"true": int((known.values < 0).sum())}
-    return found
+    measured[measure_names.ITEMS]["outside"] = {"true": int((truth.values < 0).sum())}
+    return measured
 
 
 def headline(measures: Mapping[str, Any], ks: Sequence[int]) -> dict[str, float]:
     """The measures that a table shows, in its order."""
-    names = [f"recall@{k}" for k in ks] + [
+    names = [
+        *(f"recall@{k}" for k in ks),
         f"ndcg@{min(ks)}",
         f"hit_rate@{min(ks)}",
         "mrr",

@@ -7,17 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.evaluation.queries import (
-    SelectedRows,
-    at_most_events,
-    has_past,
-    holdout_rows,
-    next_click_rows,
-    progressive_rows,
-    unseen_users_on,
-)
+from model.evaluation.queries import has_past
 from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.search.ragged import Ragged, positions
 from twinspire_core.sources import baselines
@@ -25,23 +16,24 @@ from twinspire_core.sources import baselines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSet:
-    """Queries and what they should have found, in positions of one corpus.
+    """Queries and what they should have found. U queries, C items of the corpus; items are
+    positions in the corpus, -1 stands for any item outside it.
 
     Attributes:
-      queries: the rows that were prepared: raw features, if towers are to encode them, and what
-        `prepare` reads.
-      truth: true items of each query, -1 outside the corpus.
-      past: the user's past items, most frequent first, -1 outside the corpus.
-      popular: the corpus by events in the count window, [C].
-      lately: the corpus by events of the last days, [C].
-      hot: the fewest items that have half of the events of the last days between them, [C] bool.
-      events: events of each item in the count window, [C].
-      user: number of the user who asks, from 0, [U].
-      past_events: events of the user before, [U].
-      headline: whether a query counts in the headline, [U] bool; newcomers do not.
-      days: distinct days among the queries.
-      bounds: where slices by number of events begin; none for no slices.
-      resamples: bootstrap resamples behind the intervals; 0 for none.
+      queries: U rows that `prepare` was given: raw features, if towers are to encode them, and the
+        columns that `prepare` reads.
+      truth: true items of each query.
+      past: the user's past items, most frequent first.
+      popular: [C] int64, the corpus by falling number of events in the count window.
+      lately: [C] int64, the corpus by falling number of events of the last days.
+      hot: [C] bool, the fewest items that have half of the events of the last days between them.
+      events: [C] int64, events of each item in the count window.
+      user: [U] int64, the number of the user of each query, from 0.
+      past_events: [U] int64, earlier events of the user.
+      headline: [U] bool, whether a query counts in the headline; those of newcomers do not.
+      days: distinct days of the queries.
+      bounds: number of events from which on each slice but the first begins; none for no slices.
+      resamples: bootstrap resamples behind the intervals; 0 for no intervals.
     """
 
     queries: pa.Table
@@ -69,53 +61,51 @@ class EvaluationSet:
         return self.users_among(self.headline)
 
     def users_among(self, chosen: np.ndarray) -> int:
-        """Distinct users of the queries chosen, [U] bool."""
+        """Distinct users of the chosen queries, [U] bool."""
         return int(np.count_nonzero(np.bincount(self.user[chosen])))
 
 
 def prepare(
-    evaluation: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0
+    queries: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0
 ) -> EvaluationSet:
-    """Reads the queries of a day against its catalogue.
+    """Reads queries and their answers in positions of a corpus.
 
     Args:
-      evaluation: rows of `evaluation/` in the order of the query vectors to come: `_user`,
-        `_truth`, `_past`, and `_day` where there are several. Without `_past_events` all queries
-        are in the headline, and the number of their past items tells them apart.
+      queries: rows of `evaluation/`, in the order of the query vectors to come: `_user`, `_truth`,
+        `_past`, and `_day` if there are several days. Without `_past_events` all queries are in the
+        headline, and the number of their past items tells slices of users apart.
       corpus: rows of `corpus/start/`, in the order of the item vectors to come.
-      bounds: see `Split`.
-      resamples: see `Split`.
+      bounds: as in `EvaluationSet`.
+      resamples: as in `EvaluationSet`.
     """
     items = corpus.column("_item").combine_chunks()
-    past, columns = positions(evaluation.column("_past"), items), evaluation.column_names
-    lately, recent = (
-        baselines.popular_order(corpus, "_lately"),
-        corpus.column("_lately").fill_null(0).to_numpy(),
-    )
-    user = evaluation.column("_user").combine_chunks().dictionary_encode()
+    past = positions(queries.column("_past"), items)
+    lately = baselines.popular_order(corpus, "_lately")
+    recent_events = corpus.column("_lately").fill_null(0).to_numpy()
+    user = queries.column("_user").combine_chunks().dictionary_encode().indices
+    if "_past_events" in queries.column_names:
+        past_events = queries.column("_past_events").to_numpy()
+    else:
+        past_events = past.lengths
+    if "_day" in queries.column_names:
+        days = pc.count_distinct(queries.column("_day")).as_py()
+    else:
+        days = 1
     return EvaluationSet(
-        queries=evaluation,
-        truth=positions(evaluation.column("_truth"), items),
+        queries=queries,
+        truth=positions(queries.column("_truth"), items),
         past=past,
         popular=baselines.popular_order(corpus, "_popular"),
         lately=lately,
-        hot=popular_items(lately, recent),
+        hot=popular_items(lately, recent_events),
         events=corpus.column("_popular").fill_null(0).to_numpy(),
-        user=user.indices.to_numpy().astype(np.int64),
-        past_events=evaluation.column("_past_events").to_numpy()
-        if "_past_events" in columns
-        else past.lengths,
-        headline=has_past(evaluation),
-        days=pc.count_distinct(evaluation.column("_day")).as_py() if "_day" in columns else 1,
+        user=user.to_numpy().astype(np.int64),
+        past_events=past_events,
+        headline=has_past(queries),
+        days=days,
         bounds=tuple(bounds),
         resamples=resamples,
     )
-
-
-DAY, HELD, CLICKS, HELD_CLICKS = "day", "held out", "clicks", "held out clicks"
-"""The exams of a day: next-day of all users and of those held out of training; next-click of
-both.
-"""
 
 
 def prepare_as_configured(
@@ -123,29 +113,3 @@ def prepare_as_configured(
 ) -> EvaluationSet:
     """`prepare` with the slices and the resamples of the pipeline file's `evaluation`."""
     return prepare(queries, corpus, bounds=settings.slices, resamples=settings.resamples)
-
-
-def day_evaluation_sets(
-    ctx: StageContext, evaluation: SelectedRows, examples: SelectedRows, corpus: pa.Table
-) -> dict[str, EvaluationSet]:
-    """What a version of the day is measured on, by name.
-
-    Args:
-      ctx: pipeline and day.
-      evaluation: rows of `evaluation/`.
-      examples: the day's rows of `examples/`.
-      corpus: rows of `corpus/start/`.
-    """
-    p, limit = ctx.pipeline, ctx.pipeline.evaluation.max_users
-    history = p.history_name
-    earlier = unseen_users_on(ctx)
-    users, events = evaluation.narrow, examples.narrow
-    held = holdout_rows(
-        users, ctx.day, earlier=earlier, min_users=p.gate.min_users, max_users=limit
-    )
-    chosen = {DAY: progressive_rows(users, ctx.day, limit), HELD: held}
-    asked = {name: evaluation.whole(rows) for name, rows in chosen.items()}
-    clicks = {CLICKS: events, HELD_CLICKS: events.filter(events.column("_holdout"))}
-    chosen = {name: at_most_events(rows, limit) for name, rows in clicks.items()}
-    asked |= {name: next_click_rows(examples.whole(rows), history) for name, rows in chosen.items()}
-    return {name: prepare_as_configured(rows, corpus, p.evaluation) for name, rows in asked.items()}

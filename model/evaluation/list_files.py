@@ -1,9 +1,11 @@
-"""Files that hold a list of items per user: recommendations made by anything, or what was really
+"""Files that hold a list of items per query: recommendations made by anything, or what was really
 taken.
 
-Parquet, JSON Lines or CSV (`.gz` is understood), read as logs are: a CSV's columns are text. One
-row per user with a list, or one row per user and item, best first. List elements are ids, or
-objects with a field `item`.
+They are Parquet, JSON Lines or CSV (also with `.gz`), read as logs are: a CSV's columns are text.
+They have one row per query with a list, or one row per query and item, best first. List elements
+are ids, or objects with a field `item`.
+
+N queries.
 """
 
 import zlib
@@ -22,7 +24,7 @@ from twinspire_core.records.record_file import WHOLE, JsonObject, RecordFile
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_rows
 
 USER_COLUMNS = ("_query", "query", "_user", "user", "user_id")
-"""Who asked, by preference: several queries of one user are told apart by a column `query`."""
+"""Names of the user column, by preference; several queries of one user differ in `query`."""
 ITEM_COLUMNS = ("items", "recommendations", "_item", "item", "item_id")
 TRUTH_COLUMNS = ("_truth", "truth", *ITEM_COLUMNS)
 
@@ -43,7 +45,8 @@ def read_table(place: str) -> pa.Table:
     """Reads a file, or all Parquet files of a folder.
 
     Raises:
-      UsageError: it is not there. BadData: it cannot be read as what its ending says.
+      UsageError: it is not there.
+      BadData: it cannot be read as what its ending says.
     """
     if not storage.exists(place):
         raise UsageError(f"A Parquet, JSON Lines or CSV file is needed; there is none at {place}.")
@@ -73,56 +76,58 @@ def read_lists(
     """
     items = _column(table, columns, place, "the items")
     if not _is_list(items.type):
-        return _gathered(_key(table, place, user), as_text(items, place))
+        return _gather(_key(table, place, user), as_text(items, place))
     lengths = list_lengths(items)
     values = items.flatten()
     if pa.types.is_struct(values.type) and values.type.get_field_index("item") >= 0:
         values = pc.struct_field(values, "item")
-    return Lists(
-        read_keys(table, place=place, user=user), arrow_lists(lengths, as_text(values, place))
-    )
+    key = read_keys(table, place=place, user=user)
+    return Lists(key, arrow_lists(lengths, as_text(values, place)))
 
 
 def read_keys(table: pa.Table, *, place: str = "the table", user: str | None = None) -> pa.Array:
-    """[N] who asked, distinct strings, of a table with one row per query.
+    """The keys of a table with one row per query: [N] distinct strings.
 
     Raises:
-      BadData: no column says so, or somebody has two rows.
+      BadData: there is no user column, or a key has two rows.
     """
     key = _key(table, place, user)
-    twice = pc.value_counts(key).filter(pc.greater(pc.value_counts(key).field("counts"), 1))
-    if len(twice):
+    counts = pc.value_counts(key)
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
         raise BadData(
-            f"A query has one row; {place} has {len(table)} rows, and {twice[0]['counts']} of"
-            f" {twice[0]['values']}. Where a user has several queries, tell them apart by a column"
+            f"A query has one row; {place} has {len(table)} rows, and {repeated[0]['counts']} of"
+            f" {repeated[0]['values']}. Where a user has several queries, tell them apart by a column"
             " `query`."
         )
     return key
 
 
 def distinct(lists: Lists) -> Lists:
-    """The same lists with every item once, without those that are empty."""
-    rows = list_rows(list_lengths(lists.items))
+    """The same lists with every item once, at its first place, and without empty lists."""
+    row = list_rows(list_lengths(lists.items))
     values = lists.items.flatten()
     names = pc.unique(values)
-    _, first = np.unique(
-        rows * (len(names) + 1) + pc.index_in(values, names).to_numpy(), return_index=True
-    )
+    # Row and item as one number, so that repeats are found at once.
+    pair = row * (len(names) + 1) + pc.index_in(values, names).to_numpy()
+    _, first = np.unique(pair, return_index=True)
     first.sort()
-    lengths = np.bincount(rows[first], minlength=len(lists.key))
+    lengths = np.bincount(row[first], minlength=len(lists.key))
     kept = pa.array(lengths > 0)
-    return Lists(lists.key.filter(kept), arrow_lists(lengths, values.take(first)).filter(kept))
+    items = arrow_lists(lengths, values.take(first))
+    return Lists(lists.key.filter(kept), items.filter(kept))
 
 
 def as_text(column: pa.Array, place: str) -> pa.Array:
-    """Ids as strings: whole numbers in plain decimals."""
+    """Ids as strings, whole numbers in plain decimals; null becomes the empty string.
+
+    Raises:
+      BadData: the column holds neither strings nor whole numbers.
+    """
     if pa.types.is_null(column.type) or pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
-    if not (
-        pa.types.is_integer(column.type)
-        or pa.types.is_string(column.type)
-        or pa.types.is_large_string(column.type)
-    ):
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if not is_text and not pa.types.is_integer(column.type):
         raise BadData(f"Ids are strings or whole numbers; {place} has {column.type}.")
     return column.cast(pa.string()).fill_null("")
 
@@ -148,44 +153,43 @@ def _unreadable(kind: Kind, found: Unreadable) -> str:
 
 
 def _with_plain_items(record: JsonObject) -> JsonObject:
-    return {name: _ids(value) for name, value in record.items()}
+    return {name: _plain_items(value) for name, value in record.items()}
 
 
-def _ids(value: Any) -> Any:
-    """Items alone, of a list of objects that tell more of them."""
+def _plain_items(value: Any) -> Any:
+    """Of a list of objects, their items alone; anything else as it is."""
     if not isinstance(value, list):
         return value
     return [x["item"] if isinstance(x, dict) and "item" in x else x for x in value]
 
 
 def _column(table: pa.Table, names: Sequence[str], place: str, meaning: str) -> pa.Array:
-    found = next((name for name in names if name in table.column_names), None)
-    if found is None:
+    present = [name for name in names if name in table.column_names]
+    if not present:
         raise BadData(
             f"A column must say {meaning}: one of {', '.join(names)}; {place} has"
             f" {', '.join(table.column_names)}. Rename the column."
         )
-    column = table.column(found).combine_chunks()
-    return column.cast(pa.list_(pa.string())) if pa.types.is_null(column.type) else column
+    column = table.column(present[0]).combine_chunks()
+    if pa.types.is_null(column.type):  # a file without a single list
+        return column.cast(pa.list_(pa.string()))
+    return column
 
 
 def _key(table: pa.Table, place: str, user: str | None) -> pa.Array:
-    return as_text(
-        _column(table, (*USER_COLUMNS, *([user] if user else [])), place, "who asked"), place
-    )
+    names = (*USER_COLUMNS, user) if user else USER_COLUMNS
+    return as_text(_column(table, names, place, "who asked"), place)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
-def _gathered(key: pa.Array, items: pa.Array) -> Lists:
+def _gather(key: pa.Array, items: pa.Array) -> Lists:
     """One row per query and item to one list per query, in the rows' order."""
     encoded = key.dictionary_encode()
     code = encoded.indices.to_numpy()
     lengths = np.bincount(code, minlength=len(encoded.dictionary))
-    return Lists(
-        encoded.dictionary, arrow_lists(lengths, items.take(np.argsort(code, kind="stable")))
-    )
+    by_query = items.take(np.argsort(code, kind="stable"))
+    return Lists(encoded.dictionary, arrow_lists(lengths, by_query))

@@ -1,8 +1,8 @@
 """Lists of items for the queries of an evaluation set: by exact search, by baselines that need no
 model, and in the part of a corpus that passes a filter.
 
-U queries, D dimensions, C items of the corpus, of which P pass the filter. Positions are numbers
-from 0; -1 is none.
+U queries, L places of a list, D dimensions, C items of the corpus, of which P pass the filter.
+Items are positions in the corpus; -1 is none.
 """
 
 from dataclasses import replace
@@ -17,11 +17,11 @@ from twinspire_core.sources import baselines
 
 
 class RankedLists(NamedTuple):
-    """Lists of one make for each query of a split, [U, L] positions, best first, -1 behind the end.
+    """Two lists per query, [U, L] int64 each, best first, -1 behind the end.
 
     Attributes:
-      kept: items that the user had before may be listed.
-      excluded: they are not; None where that would be another list.
+      kept: items that the user has seen may be listed.
+      excluded: they are not listed; None where that would be another kind of list.
     """
 
     kept: np.ndarray
@@ -29,122 +29,129 @@ class RankedLists(NamedTuple):
 
     def first(self, k: int) -> "RankedLists":
         """The first k of each list."""
-        return RankedLists(
-            self.kept[:, :k], self.excluded[:, :k] if self.excluded is not None else None
-        )
+        excluded = None if self.excluded is None else self.excluded[:, :k]
+        return RankedLists(self.kept[:, :k], excluded)
 
     def of(self, queries: np.ndarray) -> "RankedLists":
-        """The lists of some queries: [U] bool, or their places."""
-        return RankedLists(
-            self.kept[queries], self.excluded[queries] if self.excluded is not None else None
-        )
+        """The lists of some queries, given as [U] bool or as positions."""
+        excluded = None if self.excluded is None else self.excluded[queries]
+        return RankedLists(self.kept[queries], excluded)
 
 
-def rank(split: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int) -> RankedLists:
+def rank(
+    evaluation_set: EvaluationSet, queries: np.ndarray, items: np.ndarray, k: int
+) -> RankedLists:
     """The lists of two towers, by exact search of the whole corpus.
 
     Args:
-      split: from `prepare`.
+      evaluation_set: from `prepare`.
       queries: [U, D] float32, a vector per query.
       items: [C, D] float32, a vector per item of the corpus.
       k: length of the lists.
     """
-    return with_and_without(nearest(queries, items, k, split.past.lengths), split.past, k)
+    ranked = nearest(queries, items, k, evaluation_set.past.lengths)
+    return with_and_without_seen(ranked, evaluation_set.past, k)
 
 
-def nearest(queries: np.ndarray, items: np.ndarray, k: int, more: np.ndarray) -> np.ndarray:
-    """So many of each query's best items that k are left whatever is excluded: one search for both
-    kinds of lists.
+def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> np.ndarray:
+    """So many of each query's best items that k are left whatever is excluded: one search serves
+    both kinds of lists.
 
     Args:
       queries: [U, D] float32.
       items: [C, D] float32.
       k: length of the lists to come.
-      more: [U] int64, the most items that are excluded for each query.
+      excluded: [U] int64, the most items that are excluded for each query.
 
     Returns: [U, L] int64, best first, -1 behind the end.
     """
-    found = np.full((len(queries), k + int(more.max(initial=0))), -1, np.int64)
-    # Most have had little, few more than a whole list
-    size = np.searchsorted([k // 8, k // 2, k], more)
-    for some in (np.flatnonzero(size == number) for number in range(4)):
-        length = k + int(more[some].max(initial=0))
-        found[some, :length] = top_k(queries[some], items, length)
-    return found
+    ranked = np.full((len(queries), k + int(excluded.max(initial=0))), -1, np.int64)
+    # Few users have seen more than a whole list. Grouped by how much they have seen, the others
+    # need not be searched as deep as for those few.
+    group = np.searchsorted([k // 8, k // 2, k], excluded)
+    for number in range(4):
+        rows = np.flatnonzero(group == number)
+        depth = k + int(excluded[rows].max(initial=0))
+        ranked[rows, :depth] = top_k(queries[rows], items, depth)
+    return ranked
 
 
-def with_and_without(found: np.ndarray, past: Ragged, k: int) -> RankedLists:
-    """Lists of k items out of `nearest`, [U, L], and the same without what each user had before."""
-    return RankedLists(found[:, :k], first_distinct(found, k, exclude=past))
+def with_and_without_seen(ranked: np.ndarray, past: Ragged, k: int) -> RankedLists:
+    """Lists of k items out of `nearest`'s result, [U, L], with and without seen items."""
+    return RankedLists(ranked[:, :k], first_distinct(ranked, k, exclude=past))
 
 
-def rank_baselines(split: EvaluationSet, k: int) -> dict[str, RankedLists]:
-    """The lists that need no model, by name. `past` without seen items would be `most_popular`:
-    left out.
+def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLists]:
+    """The lists that need no model, by name.
+
+    `past` has no list without seen items: that would be the list of `most_popular`.
     """
-    ranked = {}
-    for name, order in (
-        (baselines.MOST_POPULAR, split.popular),
-        (baselines.POPULAR_LATELY, split.lately),
-    ):
-        kept, fresh = (
-            baselines.same_for_all(order, split.truth.rows, k, exclude=x)
-            for x in (None, split.past)
-        )
-        ranked[name] = RankedLists(kept, fresh)
-    return {
-        **ranked,
-        baselines.PAST: RankedLists(baselines.past_then(split.past, split.popular, k), None),
+    orders = {
+        baselines.MOST_POPULAR: evaluation_set.popular,
+        baselines.POPULAR_LATELY: evaluation_set.lately,
     }
+    queries = evaluation_set.truth.rows
+    past = evaluation_set.past
+    ranked = {}
+    for name, order in orders.items():
+        ranked[name] = RankedLists(
+            baselines.same_for_all(order, queries, k),
+            baselines.same_for_all(order, queries, k, exclude=past),
+        )
+    past_first = baselines.past_then(past, evaluation_set.popular, k)
+    ranked[baselines.PAST] = RankedLists(past_first, None)
+    return ranked
 
 
 class FilteredCorpus:
-    """Takes lists and queries from the whole catalogue to a part of it, and back.
+    """Takes lists and queries from the whole corpus to the part that passes a filter, and back.
 
     Attributes:
-      passing: [C] bool, whether an item is in it.
-      rows: [P] int64, the part's positions in the whole.
+      passing: [C] bool, whether an item passes.
+      rows: [P] int64, positions in the corpus of the items that pass.
     """
 
     def __init__(self, passing: np.ndarray) -> None:
         """The part that passes, [C] bool."""
         self.passing = passing
         self.rows = np.flatnonzero(passing)
-        self._place = np.full(len(passing) + 1, -1, np.int64)  # of -1, too: none
+        # One place more than items: the position -1, no item, reads the last one and stays -1.
+        self._place = np.full(len(passing) + 1, -1, np.int64)
         self._place[self.rows] = np.arange(len(self.rows))
 
-    def split(self, split: EvaluationSet) -> EvaluationSet:
-        """The same queries against the part alone. What users had of the rest still tells them
-        apart in slices.
+    def narrow(self, evaluation_set: EvaluationSet) -> EvaluationSet:
+        """The same queries against the part alone.
+
+        Slices of users still count what they had of the whole corpus.
         """
         return replace(
-            split,
-            truth=self._inside(split.truth),
-            past=self._inside(split.past),
-            popular=self._order(split.popular),
-            lately=self._order(split.lately),
-            hot=split.hot[self.rows],
-            events=split.events[self.rows],
+            evaluation_set,
+            truth=self._narrow_lists(evaluation_set.truth),
+            past=self._narrow_lists(evaluation_set.past),
+            popular=self._narrow_order(evaluation_set.popular),
+            lately=self._narrow_order(evaluation_set.lately),
+            hot=evaluation_set.hot[self.rows],
+            events=evaluation_set.events[self.rows],
         )
 
-    def inside(self, ranked: RankedLists) -> RankedLists:
-        """Lists in positions of the whole, in positions of the part."""
-        return RankedLists(
-            self._place[ranked.kept],
-            self._place[ranked.excluded] if ranked.excluded is not None else None,
-        )
+    def to_part(self, ranked: RankedLists) -> RankedLists:
+        """Lists in positions of the corpus to positions of the part."""
+        return _renumbered(ranked, self._place)
 
-    def outside(self, ranked: RankedLists) -> RankedLists:
-        """Lists in positions of the part, in positions of the whole."""
-        back = np.append(self.rows, -1)
-        return RankedLists(
-            back[ranked.kept], back[ranked.excluded] if ranked.excluded is not None else None
-        )
+    def to_corpus(self, ranked: RankedLists) -> RankedLists:
+        """Lists in positions of the part to positions of the corpus."""
+        return _renumbered(ranked, np.append(self.rows, -1))
 
-    def _inside(self, lists: Ragged) -> Ragged:
+    def _narrow_lists(self, lists: Ragged) -> Ragged:
         return lists._replace(values=self._place[lists.values])
 
-    def _order(self, order: np.ndarray) -> np.ndarray:
-        found = self._place[order]
-        listed: np.ndarray = found[found >= 0]
-        return listed
+    def _narrow_order(self, order: np.ndarray) -> np.ndarray:
+        places = self._place[order]
+        passing: np.ndarray = places[places >= 0]
+        return passing
+
+
+def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:
+    """The same items by other numbers; `numbers` ends with what stands for -1."""
+    excluded = None if ranked.excluded is None else numbers[ranked.excluded]
+    return RankedLists(numbers[ranked.kept], excluded)

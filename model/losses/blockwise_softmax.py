@@ -1,9 +1,9 @@
-"""The softmax loss of B rows against C columns, in blocks of rows: memory grows with B + C, not
+"""The softmax loss of B rows against C candidates, in blocks of rows: memory grows with B + C, not
 with B times C.
 
-A block sees all of its columns, so its softmax is complete; and with the rows' weights at hand the
-gradient follows from the same numbers before they are dropped: one pass, three products of
-matrices, one exponential per pair.
+A block sees all candidates, so its softmax is complete. With the rows' weights at hand the gradient
+follows from the same numbers before they are dropped: one pass, three products of matrices, one
+exponential per pair. Automatic differentiation would keep every block's logits for the way back.
 """
 
 from collections.abc import Callable
@@ -11,24 +11,25 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-TILE = 1 << 20
-"""Pairs of a block, each of which is a float in a few arrays at a time. More fall out of the
-processor's cache.
+BLOCK_PAIRS = 1 << 20
+"""Pairs of a row and a candidate in a block. Each pair is a float in several arrays at a time; with
+more pairs these fall out of the processor's cache.
 """
 
 LEFT_OUT = -1e30
-"""Logit of a column that is none of the row's negatives; finite, since a row may have none and -inf
-- -inf is nan.
+"""Logit of a candidate that is none of the row's negatives. It is finite, since a row may have no
+negative at all, and -inf - -inf is nan.
 """
 
 
 class Logits(NamedTuple):
-    """A block of R rows against all columns.
+    """Logits of a block of R rows.
 
     Attributes:
-      negatives: [R, C] float32: <query, column> / temperature with whatever is added to it, and
-        `LEFT_OUT` where the column is none of the row's negatives. A row's own column never is.
-      offset: [R] float32, added to <query, column> / temperature of the positive.
+      negatives: [R, C] float32: <query, candidate> / temperature plus whatever corrects it, and
+        `LEFT_OUT` where the candidate is none of the row's negatives. The row's own candidate never
+        is.
+      offset: [R] float32, added to <query, candidate> / temperature of the positive.
     """
 
     negatives: tf.Tensor
@@ -40,7 +41,7 @@ class Loss(NamedTuple):
 
     Attributes:
       total: scalar, the sum of the rows' losses times their weights. Gradients flow from it.
-      rows: [B] nats, not weighted. No gradient flows from them.
+      rows: [B] nats, not weighted. No gradient flows from it.
     """
 
     total: tf.Tensor
@@ -48,105 +49,118 @@ class Loss(NamedTuple):
 
 
 Gradients = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""(gradient of the loss, that of its rows) -> gradients of the queries and of the columns."""
+"""(gradient of the loss, that of its rows) -> gradients of the queries and of the candidates."""
 Block = Callable[[tf.Tensor, tf.Tensor], Logits]
 """(first row, last row + 1) -> logits of these rows."""
 
 
 def blocked_softmax(
     query: tf.Tensor,
-    columns: tf.Tensor,
+    candidates: tf.Tensor,
     weight: tf.Tensor,
     logits: Callable[[tf.Tensor, tf.Tensor], Block],
     *,
     temperature: float,
     learned: tf.Tensor | None = None,
 ) -> Loss:
-    """Sum over rows of weight_i * (log(exp p_i + sum_j exp z_ij) - p_i), p_i the positive's logit,
-    z its negatives'.
+    """Sum over rows i of weight_i * (log(exp p_i + sum_j exp z_ij) - p_i), where p_i is the logit
+    of the positive and z_ij are those of the negatives.
 
     Args:
       query: [B, D] float32.
-      columns: [C, D] float32, C >= B; row i's positive is column i.
+      candidates: [C, D] float32, C >= B; row i's positive is candidate i.
       weight: [B] float32. No gradient flows into it.
-      logits: (query, columns) -> a function that gives a block's z and offset of p.
+      logits: (query, candidates) -> a function that gives a block's z and the offset of its p.
       temperature: positive.
-      learned: how many of the columns, the first ones, get a gradient; all by default.
+      learned: how many of the candidates, the first ones, get a gradient; all by default.
     """
 
     @tf.custom_gradient
     def total(
-        query: tf.Tensor, columns: tf.Tensor
+        query: tf.Tensor, candidates: tf.Tensor
     ) -> tuple[tuple[tf.Tensor, tf.Tensor], Gradients]:
-        rows, to_query, to_columns = _pass(
-            query, columns, weight, logits(query, columns), temperature, learned
+        rows, to_query, to_candidates = _losses_and_gradients(
+            query, candidates, weight, logits(query, candidates), temperature, learned
         )
-        loss = tf.reduce_sum(weight * rows)
-        return (loss, rows), lambda upstream, _: (upstream * to_query, upstream * to_columns)
 
-    loss, rows = total(query, columns)
+        def gradient(upstream: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return upstream * to_query, upstream * to_candidates
+
+        return (tf.reduce_sum(weight * rows), rows), gradient
+
+    loss, rows = total(query, candidates)
     return Loss(loss, tf.stop_gradient(rows))
 
 
-def _pass(
+def _losses_and_gradients(
     query: tf.Tensor,
-    columns: tf.Tensor,
+    candidates: tf.Tensor,
     weight: tf.Tensor,
     block: Block,
     temperature: float,
     learned: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Losses [B], and the gradients of their weighted sum to `query` and `columns`."""
+    """Losses [B], and the gradients of their weighted sum to `query` and `candidates`.
+
+    With P the softmax of a row, over its positive and its negatives, the gradient to the query is
+    weight / temperature * (sum_j P_j c_j - (1 - P_positive) c_positive), the sum over negatives;
+    the gradient to the candidates has the same factors times the query.
+    """
     rows = tf.shape(query)[0]
-    own = columns[:rows]
+    own = candidates[:rows]
     positive = tf.reduce_sum(query * own, 1) / temperature
-    # A column of ones adds the exponentials up in the same product that weighs the vectors by them.
-    summed = tf.concat([columns, tf.ones_like(columns[:, :1])], 1)
-    height = tf.clip_by_value(TILE // tf.shape(columns)[0], 1, rows)
+    # A column of ones adds up the exponentials in the same product that weighs the vectors by them.
+    with_ones = tf.concat([candidates, tf.ones_like(candidates[:, :1])], 1)
+    height = tf.clip_by_value(BLOCK_PAIRS // tf.shape(candidates)[0], 1, rows)
 
     def step(
-        start: tf.Tensor, losses: tf.TensorArray, sums: tf.TensorArray, to_columns: tf.Tensor
+        start: tf.Tensor, losses: tf.TensorArray, sums: tf.TensorArray, to_candidates: tf.Tensor
     ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray, tf.Tensor]:
         end = tf.minimum(start + height, rows)
         negatives, offset = block(start, end)
-        chosen = positive[start:end] + offset
-        top = tf.maximum(tf.reduce_max(negatives, 1), chosen)
-        parts = tf.exp(negatives - top[:, tf.newaxis])
-        weighed = parts @ summed
-        whole = weighed[:, -1] + tf.exp(chosen - top)
-        scale = (weight[start:end] / (whole * temperature))[:, tf.newaxis]
-        taught = parts if learned is None else parts[:, :learned]
+        own_logit = positive[start:end] + offset
+        # Less the greatest logit, no exponential overflows.
+        top = tf.maximum(tf.reduce_max(negatives, 1), own_logit)
+        exponentials = tf.exp(negatives - top[:, tf.newaxis])
+        weighed = exponentials @ with_ones
+        partition = weighed[:, -1] + tf.exp(own_logit - top)
+        scale = (weight[start:end] / (partition * temperature))[:, tf.newaxis]
+        taught = exponentials if learned is None else exponentials[:, :learned]
         return (
             end,
-            losses.write(start // height, tf.math.log(whole) + top - chosen),
+            losses.write(start // height, tf.math.log(partition) + top - own_logit),
             sums.write(start // height, scale * weighed),
-            to_columns + tf.matmul(taught, scale * query[start:end], transpose_a=True),
+            to_candidates + tf.matmul(taught, scale * query[start:end], transpose_a=True),
         )
 
-    none = tf.zeros_like(columns if learned is None else columns[:learned])
-    begin = (
+    to_learned = tf.zeros_like(candidates if learned is None else candidates[:learned])
+    state = (
         tf.constant(0),
-        _blocks(rows, height, []),
-        _blocks(rows, height, [summed.shape[1]]),
-        none,
+        _block_array(rows, height, []),
+        _block_array(rows, height, [with_ones.shape[1]]),
+        to_learned,
     )
-    _, losses, sums, to_columns = tf.while_loop(
-        lambda at, *_: at < rows, step, begin, parallel_iterations=1
+    # One block at a time: blocks in parallel would need as many times the memory.
+    _, losses, sums, to_learned = tf.while_loop(
+        lambda start, *_: start < rows, step, state, parallel_iterations=1
     )
     weighed = sums.concat()
-    missing = weighed[:, -1:]  # of the softmax, the positive has what the negatives have not
-    to_query = weighed[:, :-1] - missing * own
-    to_columns = _below(to_columns, columns) - _below(missing * query, columns)
-    return losses.concat(), to_query, to_columns
+    # The last column sums up the softmax of the negatives, 1 - P_positive, times the row's scale.
+    negative_share = weighed[:, -1:]
+    to_query = weighed[:, :-1] - negative_share * own
+    to_candidates = _pad_rows(to_learned, candidates) - _pad_rows(
+        negative_share * query, candidates
+    )
+    return losses.concat(), to_query, to_candidates
 
 
-def _blocks(rows: tf.Tensor, height: tf.Tensor, shape: list[int | None]) -> tf.TensorArray:
+def _block_array(rows: tf.Tensor, height: tf.Tensor, shape: list[int | None]) -> tf.TensorArray:
     """Holds a tensor per block, with as many rows as the block has."""
     return tf.TensorArray(
         tf.float32, -(-rows // height), element_shape=[None, *shape], infer_shape=False
     )
 
 
-def _below(x: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """[N, D] with zeros below, as many rows as `columns`."""
-    return tf.pad(x, [[0, tf.shape(columns)[0] - tf.shape(x)[0]], [0, 0]])
+def _pad_rows(x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """[N, D] with rows of zeros below, as many rows as `like`."""
+    return tf.pad(x, [[0, tf.shape(like)[0] - tf.shape(x)[0]], [0, 0]])

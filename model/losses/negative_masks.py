@@ -1,8 +1,10 @@
-"""Which columns are none of a row's negatives: those that hold its own item, or whatever its user
-took besides, and those that were not drawn.
+"""Which candidates are none of a row's negatives: those that hold its own item, or another item
+that its user took, and those that were not drawn.
 
-An accidental hit, a column that holds the row's item once more, would teach that the positive is
+An accidental hit, a candidate that holds the row's item once more, would teach that the positive is
 wrong.
+
+B rows of the batch, R rows of a block, C candidates.
 """
 
 from collections.abc import Callable
@@ -15,12 +17,12 @@ class Excluded(NamedTuple):
     """What a block of R rows leaves out.
 
     Attributes:
-      columns: [R, C] bool.
-      expected: [R] float32, how many of the other columns are expected to hold an item that may not
-        be a negative.
+      candidates: [R, C] bool, true where the candidate is left out.
+      expected: [R] float32, how many of the other candidates are expected to hold an item that may
+        not be a negative.
     """
 
-    columns: tf.Tensor
+    candidates: tf.Tensor
     expected: tf.Tensor
 
 
@@ -29,13 +31,19 @@ Mask = Callable[[tf.Tensor, tf.Tensor], Excluded]
 
 
 def own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
-    """Leaves out the columns that hold the row's item, its own column among them.
+    """Leaves out the candidates that hold the row's item, its own candidate among them.
 
     Args:
-      item: [C] int64 or string; the first ones are the rows'.
-      expected: [C] float32, how many of the other columns are expected to hold the column's item.
+      item: [C] int64 or string; the first B are the rows'.
+      expected: [C] float32, how many of the other candidates are expected to hold the candidate's
+        item.
+
+    Example: candidate 2 holds the item of row 0 once more.
+      >>> mask = own_item(tf.constant([7, 8, 7]), tf.constant([2.0, 1.0, 2.0]))
+      >>> mask(tf.constant(0), tf.constant(1)).candidates.numpy().tolist()
+      [[True, False, True]]
     """
-    code = tf.unique(item).idx  # int32 is compared faster than what it stands for
+    code = tf.unique(item).idx  # int32 is compared faster than int64 or strings
 
     def mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
         return Excluded(code[start:end, tf.newaxis] == code, expected[start:end])
@@ -44,57 +52,80 @@ def own_item(item: tf.Tensor, expected: tf.Tensor) -> Mask:
 
 
 def items_of_user(item: tf.Tensor, expected: tf.Tensor, user: tf.Tensor) -> Mask:
-    """Leaves out the columns that hold any item that the row's user took in this batch.
+    """Leaves out the candidates that hold any item that the row's user took in this batch.
 
     Args:
-      item: [C] int64 or string; the first ones are the rows'.
-      expected: [C] float32, how many of the other columns are expected to hold the column's item.
+      item: [C] int64 or string; the first B are the rows'.
+      expected: [C] float32, how many of the other candidates are expected to hold the candidate's
+        item.
       user: [B] int64 or string, who took each row's item.
+
+    Example: user 1 took items 7 and 8, user 2 took item 9.
+      >>> mask = items_of_user(tf.constant([7, 8, 9]), tf.ones([3]), tf.constant([1, 1, 2]))
+      >>> mask(tf.constant(0), tf.constant(3)).candidates.numpy().tolist()
+      [[True, True, False], [True, True, False], [False, False, True]]
     """
     rows = tf.shape(user)[0]
-    items, code = tf.unique(item)
-    users, taker = tf.unique(user)
-    of_code = tf.math.unsorted_segment_max(expected[:rows], code[:rows], tf.size(items))
+    items, item_code = tf.unique(item)
+    users, user_code = tf.unique(user)
+    expected_of_item = tf.math.unsorted_segment_max(
+        expected[:rows], item_code[:rows], tf.size(items)
+    )
 
     def mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
-        there, place = tf.unique(taker[start:end])
-        nowhere = tf.fill([tf.size(users)], -1)
+        # A table of users and items for the users of the block alone: one for all users of the
+        # batch could be far larger than the logits.
+        block_users, block_user = tf.unique(user_code[start:end])
         number = tf.tensor_scatter_nd_update(
-            nowhere, there[:, tf.newaxis], tf.range(tf.size(there))
+            tf.fill([tf.size(users)], -1),
+            block_users[:, tf.newaxis],
+            tf.range(tf.size(block_users)),
         )
-        number = tf.gather(number, taker)
-        inside = tf.where(number >= 0)
-        pairs = tf.concat([tf.gather(number, inside), tf.gather(code, inside)], 1)
-        took = tf.scatter_nd(pairs, tf.ones_like(pairs[:, 0]), [tf.size(there), tf.size(items)]) > 0
-        columns = tf.gather(tf.gather(took, code, axis=1), place)
-        return Excluded(columns, tf.gather(tf.reduce_sum(tf.where(took, of_code, 0.0), 1), place))
+        number_of_row = tf.gather(number, user_code)
+        rows_of_block_users = tf.where(number_of_row >= 0)
+        pairs = tf.concat(
+            [
+                tf.gather(number_of_row, rows_of_block_users),
+                tf.gather(item_code, rows_of_block_users),
+            ],
+            1,
+        )
+        shape = [tf.size(block_users), tf.size(items)]
+        took = tf.scatter_nd(pairs, tf.ones_like(pairs[:, 0]), shape) > 0
+        candidates = tf.gather(tf.gather(took, item_code, axis=1), block_user)
+        expected_of_user = tf.reduce_sum(tf.where(took, expected_of_item, 0.0), 1)
+        return Excluded(candidates, tf.gather(expected_of_user, block_user))
 
     return mask
 
 
 def drawn(mask: Mask, rows: tf.Tensor, k: tf.Tensor, seed: tf.Tensor) -> Mask:
-    """Leaves out what `mask` does, and of each row's `rows - 1` other columns in the batch all but
-    k drawn at random.
+    """Leaves out what `mask` does and, of each row's `rows - 1` other candidates in the batch, all
+    but k drawn at random.
 
-    Row i holds itself against the columns i + d, counted around, for k distances d that all rows
-    share: each row's k are as good as drawn on their own, and every column is drawn equally often.
+    Row i is held against the candidates i + d, counted around, for k distances d that all rows
+    share. For a single row this is as good as drawing its own k, every candidate is drawn equally
+    often, and no [B, B] numbers have to be drawn.
 
     Args:
-      mask: of the columns that may be no negatives.
+      mask: which candidates may be no negatives.
       rows: B, scalar int32.
       k: scalar int32, less than B.
-      seed: [2] int32.
+      seed: [2] int32; the draw is a function of it.
     """
     distances = tf.random.experimental.stateless_shuffle(tf.range(1, rows), seed)[:k]
-    spared = tf.tensor_scatter_nd_update(
+    left_out = tf.tensor_scatter_nd_update(
         tf.ones([rows], tf.bool), distances[:, tf.newaxis], tf.zeros([k], tf.bool)
     )
-    around = tf.tile(spared, [2])
+    around = tf.tile(left_out, [2])
 
-    def further(start: tf.Tensor, end: tf.Tensor) -> Excluded:
-        out = mask(start, end)
-        of_batch = tf.gather(around, (rows - tf.range(start, end))[:, tf.newaxis] + tf.range(rows))
-        added = tf.shape(out.columns)[1] - rows
-        return out._replace(columns=out.columns | tf.pad(of_batch, [[0, 0], [0, added]]))
+    def drawn_mask(start: tf.Tensor, end: tf.Tensor) -> Excluded:
+        excluded = mask(start, end)
+        distance = (rows - tf.range(start, end))[:, tf.newaxis] + tf.range(rows)
+        not_drawn = tf.gather(around, distance)
+        added = tf.shape(excluded.candidates)[1] - rows
+        return excluded._replace(
+            candidates=excluded.candidates | tf.pad(not_drawn, [[0, 0], [0, added]])
+        )
 
-    return further
+    return drawn_mask

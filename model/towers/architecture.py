@@ -1,9 +1,9 @@
-"""What the towers are made of: columns, embedding tables and widths, from the pipeline file and the
-vocabularies.
+"""The architecture of the towers: columns, embedding tables and widths of layers, from the pipeline
+file and the vocabularies.
 
-Rows of a table are: 0 for a missing value, then the vocabulary in the transform graph's order, then
-the shared rows of ids outside it (`oov`). A hashed feature has 0 and its buckets. Every row has a
-key, which outlives its number:
+Rows of a table are: row 0 for a missing value; then the vocabulary, in the order of the transform
+graph; then the shared rows of ids outside it (`oov`). A hashed feature has row 0 and its buckets.
+Every row has a key, which outlives the row's number:
 
     missing, =TOKEN, oov:I, bucket:I
 """
@@ -29,7 +29,8 @@ from twinspire_core.errors import UsageError
 
 SIDES = ("query", "item")
 _MISSING = "missing"
-_TIME_WIDTHS = (8, 4)  # of the embeddings of hours and of weekdays
+_TIME_WIDTHS = (8, 4)
+"""Widths of the embeddings of hours and of weekdays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,9 @@ class TableSpec:
 
     Attributes:
       name: of the feature, or of the time column, that it belongs to.
-      tokens: the vocabulary, in row order; empty for hashed features.
-      shared: rows that several values share: outside the vocabulary, or hash buckets.
+      tokens: [V] string, the vocabulary in row order; empty for hashed features.
+      shared: number of rows that several values share: of values outside the vocabulary, or hash
+        buckets.
       hashed: whether all values are hashed.
       dimension: width of a row.
       setting: key of the pipeline file that decides `shared`.
@@ -54,7 +56,7 @@ class TableSpec:
 
     @property
     def rows(self) -> int:
-        """Rows, the one for missing values included."""
+        """Number of rows, the one for missing values included."""
         return 1 + len(self.tokens) + self.shared
 
     @property
@@ -65,25 +67,22 @@ class TableSpec:
     @cached_property
     def keys(self) -> pa.Array:
         """Keys in row order, [rows] string."""
-        shared = "bucket" if self.hashed else "oov"
-        own = pc.binary_join_element_wise("=", self.tokens.cast(pa.string()), "")
-        parts = [
-            pa.array([_MISSING]),
-            own,
-            pa.array([f"{shared}:{i}" for i in range(self.shared)], pa.string()),
-        ]
-        return pa.concat_arrays(parts)
+        prefix = "bucket" if self.hashed else "oov"
+        missing = pa.array([_MISSING])
+        tokens = pc.binary_join_element_wise("=", self.tokens.cast(pa.string()), "")
+        shared = pa.array([f"{prefix}:{i}" for i in range(self.shared)], pa.string())
+        return pa.concat_arrays([missing, tokens, shared])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """A history's encoder; see model/towers/history_encoder.py.
+    """The encoder of a history that is read as a sequence (model/towers/history_encoder.py).
 
     Attributes:
-      width: of the items' embedding, W.
-      length: positions: the most items that it reads, the newest.
-      layers: blocks of attention and feed-forward.
-      heads: of attention; they divide the width.
+      width: W, width of the items' embedding.
+      length: number of positions: the most items that it reads, the newest.
+      layers: number of blocks of attention and feed-forward.
+      heads: heads of attention, which divide the width.
       dropout: share of values dropped in training.
     """
 
@@ -99,23 +98,23 @@ class FeatureColumn:
     """One transformed column, as a tower reads it.
 
     Attributes:
-      column: its name.
-      feature: the feature it comes from, as the pipeline file names it.
+      name: of the column.
+      feature: the feature that it comes from, as the pipeline file names it.
       kind: that feature's kind.
-      form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector` [B,
-        W] enter as they are.
-      table: the embedding table of an id form, else empty.
-      width: numbers that it gives the first layer.
-      dropout: whether ids are now and then replaced by shared rows in training.
-      skip: whether it is also added to what comes out of the layers. Its width is the vectors'
-        then.
-      root: whether a list's sum is divided by the root of its length instead of its length.
+      form: `id` [B] and `ids` [B, L] are looked up, and lists pooled; `number` [B] and `vector`
+        [B, W] enter as they are.
+      width: how many numbers it gives the first layer.
+      table: the embedding table of an `id` or `ids`; else empty.
+      dropout: whether training replaces a share of its ids by shared rows (id dropout).
+      skip: whether it is also added to what comes out of the layers. Its width is then that of the
+        towers' vectors.
+      root: whether the sum of a list is divided by the root of its length, instead of its length.
       half_life: of a list whose newest entries weigh more, the entries after which a weight has
-        halved; 0: all alike.
-      attention: the encoder of a list that is read as a sequence.
+        halved; 0 if all weigh alike.
+      attention: the encoder of a list that is read as a sequence; else None.
     """
 
-    column: str
+    name: str
     feature: str
     kind: str
     form: Form
@@ -133,23 +132,27 @@ class Architecture:
     """Both towers.
 
     Attributes:
-      tables: by name.
-      parts: by side, `query` and `item`, in the order of the pipeline file.
-      layers: by side, widths of the layers, the last of which is the vectors'.
+      tables: embedding tables, by name.
+      columns: by side, `query` and `item`, in the order of the pipeline file.
+      layers: widths of the layers by side; the last width is that of the vectors.
       auxiliary: the loss of a head that learns labels from the vectors
         (model/towers/auxiliary_head.py); None for no head.
     """
 
     tables: Mapping[str, TableSpec]
-    parts: Mapping[str, Sequence[FeatureColumn]]
+    columns: Mapping[str, Sequence[FeatureColumn]]
     layers: Mapping[str, Sequence[int]]
     auxiliary: Literal["squared", "logistic"] | None = None
 
     @property
     def lists(self) -> list[str]:
-        """Columns of lists that are summed or averaged."""
-        parts = [part for side in SIDES for part in self.parts[side]]
-        return [part.column for part in parts if part.form == "ids" and not part.attention]
+        """Names of the columns of lists that are summed or averaged."""
+        names = []
+        for side in SIDES:
+            for column in self.columns[side]:
+                if column.form == "ids" and not column.attention:
+                    names.append(column.name)
+        return names
 
 
 def design(
@@ -157,31 +160,32 @@ def design(
     vocabularies: Mapping[str, pa.Array],
     widths: Mapping[str, int] | None = None,
 ) -> Architecture:
-    """Lays out the towers.
+    """Designs both towers.
 
     Args:
       pipeline: its features and widths.
-      vocabularies: tokens by feature, in the transform graph's order, for the features that keep
-        one.
-      widths: table widths of the parent by table, which undeclared ones keep: vocabularies grow,
-        shapes must not.
+      vocabularies: tokens by feature, in the order of the transform graph, for the features that
+        keep a vocabulary.
+      widths: widths of the parent's tables by name. Where the pipeline file declares no width, the
+        parent's is kept: the default follows the size of the vocabulary, which grows from day to
+        day, and a warm start needs equal shapes.
     """
     tables: dict[str, TableSpec] = {}
-    parts: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
+    columns: dict[str, list[FeatureColumn]] = {side: [] for side in SIDES}
     for name, feature in pipeline.features.items():
         for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
             tables[spec.name] = spec
     for name, feature in pipeline.features.items():
-        parts[feature.tower] += _parts(pipeline, name, feature, tables)
-    top = pipeline.train.dimension
+        columns[feature.tower] += _columns(pipeline, name, feature, tables)
+    dimension = pipeline.train.dimension
     layers = {
-        "query": (*pipeline.train.query_layers, top),
-        "item": (*pipeline.train.item_layers, top),
+        "query": (*pipeline.train.query_layers, dimension),
+        "item": (*pipeline.train.item_layers, dimension),
     }
     auxiliary = pipeline.train.auxiliary
     return Architecture(
         tables=tables,
-        parts=parts,
+        columns=columns,
         layers=layers,
         auxiliary=auxiliary.loss if auxiliary.weight else None,
     )
@@ -194,12 +198,12 @@ def _tables(
     vocabularies: Mapping[str, pa.Array],
     widths: Mapping[str, int],
 ) -> list[TableSpec]:
-    none = pa.array([], pa.string())
+    no_tokens = pa.array([], pa.string())
     if isinstance(f, TimeFeature):
         return [
             TableSpec(
                 name=column,
-                tokens=none,
+                tokens=no_tokens,
                 shared=values,
                 hashed=True,
                 dimension=width,
@@ -210,7 +214,7 @@ def _tables(
     if not isinstance(f, EmbeddedFeature):
         return []
     buckets = f.hash_buckets
-    tokens = none if buckets else vocabularies[name]
+    tokens = no_tokens if buckets else vocabularies[name]
     shared = buckets or pipeline.vocabulary.oov_buckets
     setting = f"features.{name}.hash_buckets" if buckets else "vocabulary.oov_buckets"
     if isinstance(f, IdFeature):
@@ -231,16 +235,18 @@ def _tables(
 
 
 def _usual_width(rows: int, pipeline: Pipeline) -> int:
-    """Fourth root of the size, as is the custom, times 4; not wider than the towers' vectors."""
+    """4 times the fourth root of the number of rows, a usual rule of thumb, but not wider than the
+    towers' vectors.
+    """
     return int(min(pipeline.train.dimension, round(4 * rows**0.25)))
 
 
-def _parts(
+def _columns(
     pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]
 ) -> list[FeatureColumn]:
     if f.form == "vector" or f.form == "number":
         width = f.vector_size or 1
-        return [FeatureColumn(column=name, feature=name, kind=f.kind, form=f.form, width=width)]
+        return [FeatureColumn(name=name, feature=name, kind=f.kind, form=f.form, width=width)]
     return [
         _looked_up(pipeline, column, name, f, tables[_table_of(pipeline, column, f)])
         for column in f.columns(name)
@@ -259,14 +265,14 @@ def _looked_up(
 ) -> FeatureColumn:
     train = pipeline.train
     looked_up = FeatureColumn(
-        column=column,
+        name=column,
         feature=name,
         kind=f.kind,
         form=f.form,
         table=table.name,
         width=table.dimension,
         dropout=isinstance(f, IdFeature) and not table.hashed,
-        # Both towers then give vectors in the space of the items' embedding.
+        # Both towers then give vectors in the space of the items' embedding, from the first step on.
         skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
     )
     if not isinstance(f, HistoryFeature):

@@ -1,19 +1,22 @@
-"""A second thing learned from the same two vectors: the label of what was taken, a rating or the
-share watched.
+"""A second thing learned from the same two vectors: a label of what was taken, such as a rating or
+the share watched.
 
-Shapes: B rows, D the width of the vectors q (query) and c (item), of length 1.
+Shapes: B rows; D the width of the vectors q (query) and c (item), of length 1.
 
     x = bias + <a, q> + <b, c> + sqrt(D) <w, q * c>
-    squared     prediction y = m + s x;                    loss ((label - y) / s)^2
-    logistic    prediction p = sigmoid(log(m / (1 - m)) + x);   loss -label log p - (1 - label) log(1 - p), in nats
 
-m and s are mean and standard deviation of the labels met so far: the head starts from predicting
-their mean, and `train.auxiliary.weight` means the same whatever the label's unit. sqrt(D) brings
-products of two entries to the size of one.
+    squared     prediction y = m + s x
+                loss ((label - y) / s)^2
+    logistic    prediction p = sigmoid(log(m / (1 - m)) + x)
+                loss -label log p - (1 - label) log(1 - p), in nats
 
-The cosine alone would not do for x: it says how likely an item is taken, which holds for items that
-many take and few like. With a weight per dimension both objectives find room in the same vectors
-(multi-task learning: Caruana, 1997).
+m and s are mean and standard deviation of the labels seen so far. So the head starts from
+predicting their mean, and `train.auxiliary.weight` means the same whatever the label's unit.
+sqrt(D) brings the products of two entries to the size of one entry.
+
+The cosine alone would not do for x: it says how likely an item is taken, which is high for items
+that many take and few like. With a weight per dimension both objectives find room in the same
+vectors (multi-task learning: Caruana, 1997).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -26,35 +29,49 @@ from twinspire_core.errors import BadData
 
 Kind = Literal["squared", "logistic"]
 PREFIX = "auxiliary/"
-"""What the names of the head's weights start with; the loss comes next, since weights of one are
-none of the other.
+"""What the names of the head's weights start with. The loss comes next: weights that were learned
+with one loss mean nothing with the other.
 """
 
 _EDGE = 1e-3
-"""How near to 0 and 1 the mean of labels may come, for its logit to be a number."""
+"""How near to 0 and 1 the mean of labels is taken to come: the logit of 0 or 1 is infinite."""
 
 
 class Moments(NamedTuple):
-    """Of labels: how many, their mean, and the sum of squared deviations from it."""
+    """Moments of labels.
+
+    Attributes:
+      n: how many labels.
+      mean: of them.
+      squares: the sum of squared deviations from the mean.
+    """
 
     n: int = 0
     mean: float = 0.0
     squares: float = 0.0
 
     def and_of(self, labels: np.ndarray) -> "Moments":
-        """Those of more labels, [N] with nan for none (Chan, Golub, LeVeque 1979)."""
-        x = known(labels).astype(np.float64)
+        """The moments of these and of more labels, [N] with nan for none.
+
+        Added up without cancellation, and without keeping the labels: Chan, Golub and LeVeque,
+        *Updating Formulae and a Pairwise Algorithm for Computing Sample Variances*, 1979.
+
+        Example: 1, 3 and 5 have the mean 3, and deviate from it by 2, 0 and 2.
+          >>> Moments().and_of(np.array([1.0, 3.0])).and_of(np.array([5.0, np.nan]))
+          Moments(n=3, mean=3.0, squares=8.0)
+        """
+        x = known_labels(labels).astype(np.float64)
         if not len(x):
             return self
-        n, step = self.n + len(x), float(x.mean()) - self.mean
-        squares = (
-            self.squares + float(np.square(x - x.mean()).sum()) + step**2 * self.n * len(x) / n
-        )
-        return Moments(n, self.mean + step * len(x) / n, squares)
+        n = self.n + len(x)
+        step = float(x.mean()) - self.mean
+        own_squares = float(np.square(x - x.mean()).sum())
+        between = step**2 * self.n * len(x) / n
+        return Moments(n, self.mean + step * len(x) / n, self.squares + own_squares + between)
 
     @property
     def spread(self) -> float:
-        """Their standard deviation."""
+        """The standard deviation."""
         return float((self.squares / max(self.n, 1)) ** 0.5)
 
 
@@ -63,34 +80,34 @@ class Head(tf.Module):
 
     Attributes:
       kind: its loss.
-      weights: by name, for the optimiser and the training state. They start at 0.
-      seen: of all labels that it was trained on.
+      weights: a, b, w and bias of the formula, by name. They start at 0.
+      seen: moments of all labels that it was trained on.
     """
 
     def __init__(self, kind: Kind, dimension: int) -> None:
         super().__init__()
         self.kind = kind
-        shapes: dict[str, list[int]] = {
-            name: [dimension] for name in ("query", "item", "product")
-        } | {"bias": []}
+        vector = [dimension]
+        shapes = {"query": vector, "item": vector, "product": vector, "bias": []}
         self.weights = {
             f"{PREFIX}{kind}/{name}": AdagradWeight(tf.zeros(shape))
             for name, shape in shapes.items()
         }
         self.seen = Moments()
-        # What x = 0 stands for, and what a unit of x does
+        # [m or its logit, s]: the prediction at x = 0, and how far a unit of x moves it.
         self._scale = tf.Variable([0.0, 1.0], trainable=False)
 
     def copy(self) -> "Head":
         """A head that predicts the same, whatever becomes of this one."""
-        other = Head(self.kind, self.weights[f"{PREFIX}{self.kind}/query"].values.shape[0])
+        dimension = self.weights[f"{PREFIX}{self.kind}/query"].values.shape[0]
+        other = Head(self.kind, dimension)
         for name, weight in self.weights.items():
             other.weights[name].values.assign(weight.values)
         other.see(self.seen)
         return other
 
     def see(self, seen: Moments) -> None:
-        """Sets the scale by the labels met so far."""
+        """Sets m and s by the labels seen so far."""
         self.seen = seen
         if self.kind == "logistic":
             mean = min(max(seen.mean, _EDGE), 1 - _EDGE)
@@ -100,8 +117,8 @@ class Head(tf.Module):
 
     def predict(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
         """Predicted labels, [B], of [B, D] queries and items."""
-        found = self._scale[0] + self._scale[1] * self._read(query, item)
-        return tf.sigmoid(found) if self.kind == "logistic" else found
+        prediction = self._scale[0] + self._scale[1] * self._score(query, item)
+        return tf.sigmoid(prediction) if self.kind == "logistic" else prediction
 
     def loss(
         self, query: tf.Tensor, item: tf.Tensor, label: tf.Tensor
@@ -113,24 +130,22 @@ class Head(tf.Module):
           item: [B, D] float32.
           label: [B] float32, nan for none. Rows without one give no gradient.
 
-        Returns: the mean, 0 where no row has a label, and how many have, both scalar float32.
+        Returns: the mean, 0 if no row has a label, and how many rows have one, both scalar float32.
         """
-        x, has = self._read(query, item), tf.math.is_finite(label)
-        # Before anything is computed: 0 times nan is nan
-        label = tf.where(has, label, tf.zeros_like(label))
+        x = self._score(query, item)
+        has_label = tf.math.is_finite(label)
+        # Replaced before anything is computed of it: the gradient of a row that is left out later
+        # would be 0 times nan, which is nan.
+        label = tf.where(has_label, label, tf.zeros_like(label))
         if self.kind == "logistic":
             losses = tf.nn.sigmoid_cross_entropy_with_logits(label, self._scale[0] + x)
         else:
             losses = tf.square((label - self._scale[0]) / self._scale[1] - x)
-        labels = tf.reduce_sum(tf.cast(has, tf.float32))
-        return (
-            tf.math.divide_no_nan(
-                tf.reduce_sum(tf.where(has, losses, tf.zeros_like(losses))), labels
-            ),
-            labels,
-        )
+        losses = tf.where(has_label, losses, tf.zeros_like(losses))
+        labels = tf.reduce_sum(tf.cast(has_label, tf.float32))
+        return tf.math.divide_no_nan(tf.reduce_sum(losses), labels), labels
 
-    def _read(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+    def _score(self, query: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
         """The x of the formulas above, [B]."""
         a, b, w, bias = (weight.values for weight in self.weights.values())
         product = float(query.shape[-1]) ** 0.5 * query * item
@@ -142,25 +157,25 @@ class Head(tf.Module):
         )
 
 
-def known(labels: np.ndarray) -> np.ndarray:
-    """The labels that are there, of [N] with nan for none."""
-    finite: np.ndarray = labels[np.isfinite(labels)]
-    return finite
+def known_labels(labels: np.ndarray) -> np.ndarray:
+    """The labels without those that are missing, of [N] with nan for none."""
+    known: np.ndarray = labels[np.isfinite(labels)]
+    return known
 
 
-def check(labels: np.ndarray, kind: Kind, column: str | None, of: str) -> None:
+def check_labels(labels: np.ndarray, kind: Kind, column: str | None, of: str) -> None:
     """Refuses labels that the loss is not made for.
 
     Args:
       labels: [N] float32, nan for none.
       kind: the loss.
-      column: where they were read.
-      of: the day, in words.
+      column: the column that they were read from.
+      of: the day, for the message.
 
     Raises:
-      BadData: the loss is `logistic`, and a label is none that has a probability.
+      BadData: the loss is `logistic`, and a label is not from 0 to 1.
     """
-    there = known(labels)
+    there = known_labels(labels)
     wrong = there[(there < 0) | (there > 1)]
     if kind == "logistic" and len(wrong):
         raise BadData(
@@ -171,12 +186,12 @@ def check(labels: np.ndarray, kind: Kind, column: str | None, of: str) -> None:
 
 
 class LabelledClicks(NamedTuple):
-    """Clicks with a label.
+    """Vectors and labels of N clicks.
 
     Attributes:
       query: [N, D] float32.
       item: [N, D] float32.
-      label: [N] float32.
+      label: [N] float32, no nan.
     """
 
     query: np.ndarray
@@ -185,40 +200,51 @@ class LabelledClicks(NamedTuple):
 
 
 def measure_head(head: Head, clicks: LabelledClicks) -> dict[str, Any] | None:
-    """How far predictions are from labels, beside always predicting the mean of the labels trained
-    on.
+    """How far predictions are from labels, beside a constant prediction: the mean of the labels that
+    the head was trained on.
 
-    Returns: `labels`, how many there are; `rmse` and `rmse_of_mean`, or of a logistic head
-      `log_loss` and `log_loss_of_mean` in nats, and `auc` where all labels are 0 or 1 and there are
-      both. None without a label, or of a head that was never trained on one.
+    Returns: `labels`, how many there are. Of a squared head `rmse` and `rmse_of_mean`. Of a logistic
+    head `log_loss` and `log_loss_of_mean` in nats, and `auc` if all labels are 0 or 1 and there are
+    both. None without a label, or if the head was never trained on one.
     """
     if not len(clicks.label) or not head.seen.n:
         return None
-    name, error = ("log_loss", _log_loss) if head.kind == "logistic" else ("rmse", _rmse)
+    label = clicks.label
+    mean = np.float64(head.seen.mean)
     predicted = head.predict(tf.constant(clicks.query), tf.constant(clicks.item)).numpy()
-    found = {
-        name: error(clicks.label, predicted),
-        f"{name}_of_mean": error(clicks.label, np.float64(head.seen.mean)),
-    }
-    if head.kind == "logistic" and set(np.unique(clicks.label)) == {0, 1}:
-        found["auc"] = auc(clicks.label, predicted)
-    return {"labels": len(clicks.label), **found}
+    measured: dict[str, Any] = {"labels": len(label)}
+    if head.kind == "squared":
+        measured["rmse"] = _rmse(label, predicted)
+        measured["rmse_of_mean"] = _rmse(label, mean)
+        return measured
+    measured["log_loss"] = _log_loss(label, predicted)
+    measured["log_loss_of_mean"] = _log_loss(label, mean)
+    if set(np.unique(label)) == {0, 1}:
+        measured["auc"] = auc(label, predicted)
+    return measured
 
 
 def auc(label: np.ndarray, predicted: np.ndarray) -> float:
-    """The chance that of two labels 1 and 0 the former is predicted higher; a tie counts one half.
+    """The probability that of two labels 1 and 0 the former is predicted higher; a tie counts one
+    half.
 
-    By the sum of ranks (Mann and Whitney, 1947).
+    Computed from the sum of ranks (Mann and Whitney, 1947).
 
     Args:
       label: [N] 0 or 1, both of them.
       predicted: [N].
+
+    Example: of the four pairs of a 1 and a 0, three are in order.
+      >>> auc(np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.5, 0.1]))
+      0.75
     """
     _, place, times = np.unique(predicted, return_inverse=True, return_counts=True)
-    rank = np.cumsum(times) - (times - 1) / 2  # the mean one of equals, from 1
-    ones = label == 1
-    n = int(ones.sum())
-    return float((rank[place[ones]].sum() - n * (n + 1) / 2) / (n * (len(label) - n)))
+    rank = np.cumsum(times) - (times - 1) / 2  # from 1; equal predictions have their mean rank
+    is_one = label == 1
+    ones = int(is_one.sum())
+    zeros = len(label) - ones
+    pairs_in_order = rank[place[is_one]].sum() - ones * (ones + 1) / 2
+    return float(pairs_in_order / (ones * zeros))
 
 
 def _rmse(label: np.ndarray, predicted: np.ndarray | np.float64) -> float:
@@ -226,5 +252,5 @@ def _rmse(label: np.ndarray, predicted: np.ndarray | np.float64) -> float:
 
 
 def _log_loss(label: np.ndarray, predicted: np.ndarray | np.float64) -> float:
-    p = np.clip(predicted.astype(np.float64), 1e-7, 1 - 1e-7)
+    p = np.clip(predicted.astype(np.float64), 1e-7, 1 - 1e-7)  # log 0 is infinite
     return float(-(label * np.log(p) + (1 - label) * np.log1p(-p)).mean())

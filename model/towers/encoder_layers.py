@@ -1,4 +1,7 @@
-"""The layers of a history's encoder. Shapes: S sequences, T places, W the width of an embedding."""
+"""The layers of a history's encoder. Shapes: S sequences, T places, W the width of an embedding.
+
+A module of its own, because it is the only one that loads Keras.
+"""
 
 from typing import Any
 
@@ -6,35 +9,39 @@ import keras
 
 from model.towers.architecture import Attention
 
+_EPSILON = 1e-6
+
 
 class _Block(keras.layers.Layer):
-    """x + attention(x), then x + feed-forward(x)."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, spec: Attention, name: str) -> None:
         super().__init__(name=name)
-        layers, width = keras.layers, spec.width
-        self.before_attention = layers.LayerNormalization(epsilon=1e-6, name="before_attention")
+        layers = keras.layers
+        self.before_attention = layers.LayerNormalization(epsilon=_EPSILON, name="before_attention")
         self.attention = layers.MultiHeadAttention(
-            spec.heads, width // spec.heads, name="attention"
+            spec.heads, spec.width // spec.heads, name="attention"
         )
-        self.before_forward = layers.LayerNormalization(epsilon=1e-6, name="before_forward")
-        self.up = layers.Dense(width, activation="relu", name="up")
-        self.down = layers.Dense(width, name="down")
+        self.before_forward = layers.LayerNormalization(epsilon=_EPSILON, name="before_forward")
+        self.up = layers.Dense(spec.width, activation="relu", name="up")
+        self.down = layers.Dense(spec.width, name="down")
         self.dropouts = [
-            layers.Dropout(spec.dropout, name=f"dropout_{part}")
-            for part in ("attention", "forward")
+            layers.Dropout(spec.dropout, name="dropout_attention"),
+            layers.Dropout(spec.dropout, name="dropout_forward"),
         ]
 
     def call(self, x: Any, training: bool = False) -> Any:
-        y = self.before_attention(x)
-        x = x + self.dropouts[0](self.attention(y, y, use_causal_mask=True), training=training)
-        y = self.down(self.up(self.before_forward(x)))
-        return x + self.dropouts[1](y, training=training)
+        normed = self.before_attention(x)
+        attended = self.attention(normed, normed, use_causal_mask=True)
+        x = x + self.dropouts[0](attended, training=training)
+        forward = self.down(self.up(self.before_forward(x)))
+        return x + self.dropouts[1](forward, training=training)
 
 
 class Encoder(keras.layers.Layer):
-    """Positions, blocks, a last normalisation. Padding needs no mask: nothing before it looks at
-    it.
+    """Positions, blocks, and a last normalisation.
+
+    Padding stands at the end of a sequence and needs no mask: nothing before it looks at it.
     """
 
     def __init__(self, spec: Attention) -> None:
@@ -43,13 +50,13 @@ class Encoder(keras.layers.Layer):
         self.positions = self.add_weight(shape=(spec.length, spec.width), name="positions")
         self.dropout = keras.layers.Dropout(spec.dropout, name="dropout")
         self.blocks = [_Block(spec, str(number)) for number in range(spec.layers)]
-        self.last = keras.layers.LayerNormalization(epsilon=1e-6, name="last")
+        self.last = keras.layers.LayerNormalization(epsilon=_EPSILON, name="last")
 
     def call(self, x: Any, training: bool = False) -> Any:
-        """Encodes [S, T, W] float32; as many."""
-        x = self.dropout(
-            x * self.scale + self.positions[: keras.ops.shape(x)[1]], training=training
-        )
+        """Encodes [S, T, W] float32; returns the same shape."""
+        places = keras.ops.shape(x)[1]
+        x = x * self.scale + self.positions[:places]
+        x = self.dropout(x, training=training)
         for block in self.blocks:
             x = block(x, training=training)
         return self.last(x)

@@ -1,5 +1,5 @@
-"""SavedModels from raw features: the transform graph and one tower, without slots and the other
-side's tables.
+"""SavedModels from raw features: the transform graph and one tower, without optimiser slots and
+without the other tower's tables.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,10 @@ class RawTower(tf.Module):
 
     def __init__(self, model: TwoTower, transform: Transform, side: str) -> None:
         super().__init__()
-        used = {part.table for part in model.layout.parts[side] if part.table}
+        columns = model.architecture.columns[side]
+        used = {column.table for column in columns if column.table}
         self.side = side
-        self.layout = model.layout
+        self.architecture = model.architecture
         self.transform = transform
         self.tables = {
             name: tf.Variable(model.tables[name].values, trainable=False) for name in sorted(used)
@@ -34,11 +35,17 @@ class RawTower(tf.Module):
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encodes raw columns, as `Transform.inputs` describes them; [B, D] float32."""
-        return encode(self.layout, self.side, self.tables, self.dense, self.transform(raw))
+        features = self.transform(raw)
+        return encode(self.architecture, self.side, self.tables, self.dense, features)
 
 
 class _InMemory(NamedTuple):
-    """What is saved, as `bundle.Tower` takes it."""
+    """What is saved, in the form that `model_bundle.Tower` takes.
+
+    Attributes:
+      tower: kept, because its variables live as long as it does.
+      signatures: callables by name.
+    """
 
     tower: RawTower
     signatures: Mapping[str, Any]
@@ -46,7 +53,7 @@ class _InMemory(NamedTuple):
 
 def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> model_bundle.Tower:
     """Writes the SavedModel that twinspire_core/contracts/model_bundle.py describes; equal models
-    are equal files.
+    give equal files.
 
     Returns: the tower that was written, from memory.
     """

@@ -1,8 +1,8 @@
-"""One tower's part of the transform graph, as a module that goes into its SavedModel.
+"""One tower's part of the transform graph, as a module that goes into the tower's SavedModel.
 
-The feature job's graph (TFT's output folder) transforms the features of both towers and holds both
-vocabularies. A tower gets the nodes that its own features need, and its own tables only: an item
-tower does not carry the ids of users.
+The feature job's graph (TFT's output folder) transforms the features of both towers and holds all
+vocabularies. A tower gets the nodes that its own features need, and their lookup tables only: an
+item tower does not carry the ids of users.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,14 @@ Specs = Mapping[str, Any]
 
 
 def vocabulary(folder: str | Path, name: str) -> pa.Array:
-    """Values of a feature's vocabulary in row order, the first of which has row 1; [V] string.
+    """Values of a feature's vocabulary, [V] string, in the order of rows from row 1 on.
 
-    Without any value TFT writes a made-up one, so that V is at least 1.
+    For a feature without any value TFT writes a made-up one, so that V is at least 1.
     """
     lines = (Path(folder) / _GRAPH / _ASSETS / name).read_bytes().split(b"\n")
-    return pa.array(lines[:-1] if lines[-1] == b"" else lines, pa.binary()).cast(pa.string())
+    if lines[-1] == b"":  # behind the last line's end
+        lines.pop()
+    return pa.array(lines, pa.binary()).cast(pa.string())
 
 
 def vocabularies(folder: str | Path, pipeline: Pipeline) -> dict[str, pa.Array]:
@@ -45,8 +47,8 @@ class Transform(tf.Module):
     """Raw features of one tower -> transformed features.
 
     Attributes:
-      inputs: by raw column, the tensors it takes: [B] scalars, [B, L] lists padded at the end, [B,
-        size] vectors. `""`, NaN and -1 are missing, and padding.
+      inputs: specs of the tensors that it takes, by raw column: [B] scalars, [B, L] lists padded at
+        the end, [B, size] vectors. `""`, NaN and -1 are missing values, and padding.
 
     Examples:
       >>> transform = Transform("features/transform", pipeline, "item")  # doctest: +SKIP
@@ -69,15 +71,20 @@ class Transform(tf.Module):
         features = pipeline.tower(side)
         graph = graph or _Graph(Path(folder) / _GRAPH)
         columns = {name: feature.columns(name) for name, feature in features.items()}
-        inputs = {
-            column: _spec(column, graph.inputs[column]) for of in columns.values() for column in of
-        }
-        # tf.Module would take plain dicts, and what they hold, for a part of the SavedModel.
+        inputs = {}
+        for of_feature in columns.values():
+            for column in of_feature:
+                inputs[column] = _spec(column, graph.inputs[column])
+        # tf.Module would take plain dicts, and what they hold, for parts of the SavedModel.
         self.inputs = MappingProxyType(inputs)
         self._columns = MappingProxyType(columns)
         self._graph = graph
-        files = {name: _vocabulary_name(pipeline, name, f) for name, f in features.items()}
-        self._tables = {name: _table(Path(folder), file) for name, file in files.items() if file}
+        tables = {}
+        for name, feature in features.items():
+            owner = _vocabulary_owner(pipeline, name, feature)
+            if owner:
+                tables[name] = _lookup_table(Path(folder), owner)
+        self._tables = tables
 
     def __call__(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Transforms a batch, inside a `tf.function`.
@@ -94,38 +101,42 @@ class Transform(tf.Module):
         for name, columns in self._columns.items():
             if all(column in raw for column in columns):
                 table = self._tables.get(name)
-                outputs |= self._graph.apply(
-                    {c: raw[c] for c in columns}, table and table.resource_handle
-                )
+                handle = None if table is None else table.resource_handle
+                outputs |= self._graph.apply({column: raw[column] for column in columns}, handle)
         return outputs
 
 
 def transforms(folder: str | Path, pipeline: Pipeline) -> dict[str, Transform]:
-    """Both towers' parts by side, of a graph that is read once; arguments as those of
-    `Transform`.
+    """Both towers' parts by side, of a graph that is read once.
+
+    Args:
+      folder: TFT's output, on a local disk.
+      pipeline: the pipeline file that it was made from.
     """
     graph = _Graph(Path(folder) / _GRAPH)
     return {side: Transform(folder, pipeline, side, graph) for side in SIDES}
 
 
 class _Graph:
-    """TFT's graph, from which parts are copied into the caller's."""
+    """TFT's graph, from which parts are copied into the graph of the caller.
+
+    Attributes:
+      inputs: placeholders by raw column: dense tensors, or sparse ones of lists.
+      outputs: tensors by transformed column, likewise.
+    """
 
     def __init__(self, saved_model: Path) -> None:
-        loaded = tf.saved_model.load(str(saved_model))
-        function = loaded.transform_fn
-        self._loaded = loaded  # the constants below belong to it
+        # Kept, because the captured constants below belong to it.
+        self._loaded = tf.saved_model.load(str(saved_model))
+        function = self._loaded.transform_fn
         graph = function.graph
-        (self.specs,), _ = function.structured_input_signature
-        flat = len(tf.nest.flatten(self.specs, expand_composites=True))
-        self.inputs = tf.nest.pack_sequence_as(
-            self.specs, graph.inputs[:flat], expand_composites=True
-        )
-        self.outputs = tf.nest.pack_sequence_as(
-            function.structured_outputs, graph.outputs, expand_composites=True
-        )
+        (specs,), _ = function.structured_input_signature
+        # The graph's inputs are the flat components of the columns, and then the captures.
+        components = len(_flat(specs))
+        self.inputs = _packed(specs, graph.inputs[:components])
+        self.outputs = _packed(function.structured_outputs, graph.outputs)
         self._library = graph.as_graph_def().library
-        # What the analysis found: means, variances, sizes; and the handles of tables.
+        # What the analysis found (means, variances, sizes), and handles of lookup tables.
         self._captures = {inner.op.name: outer for outer, inner in graph.captures}
 
     def apply(self, raw: Mapping[str, tf.Tensor], table: tf.Tensor | None) -> dict[str, tf.Tensor]:
@@ -133,64 +144,74 @@ class _Graph:
 
         Args:
           raw: dense tensors by column.
-          table: handle of the vocabulary that these columns are looked up in.
+          table: handle of the lookup table of these columns; None if they have no vocabulary.
         """
-        wanted = [self.outputs[column] for column in raw]
-        flat = tf.nest.flatten(wanted, expand_composites=True)
-        part = _nodes(flat)
+        outputs = [self.outputs[column] for column in raw]
+        ends = _flat(outputs)
+        nodes = _nodes(ends)
+        present = {node.name for node in nodes}
         feeds: dict[str, tf.Tensor] = {}
         for column, x in raw.items():
-            fed = _sparse(x) if isinstance(self.inputs[column], tf.SparseTensor) else x
-            ends = zip(_flat(self.inputs[column]), _flat(fed), strict=True)
-            feeds |= {inner.name: outer for inner, outer in ends}
-        present = {node.name for node in part}
-        feeds |= {
-            f"{name}:0": self._constant(name, table)
-            for name in sorted(present & self._captures.keys())
-        }
+            placeholder = self.inputs[column]
+            if isinstance(placeholder, tf.SparseTensor):
+                x = _sparse(x)
+            for inner, outer in zip(_flat(placeholder), _flat(x), strict=True):
+                feeds[inner.name] = outer
+        # Sorted, so that equal models have their nodes in equal order.
+        for name in sorted(present & self._captures.keys()):
+            feeds[f"{name}:0"] = self._constant(name, table)
+        # A component that no copied node reads would be an error.
         feeds = {name: tensor for name, tensor in feeds.items() if name.split(":")[0] in present}
-        definition = tf.compat.v1.GraphDef(node=part, library=self._library)
-        names = [tensor.name for tensor in flat]
-        found = tf.graph_util.import_graph_def(
-            definition, input_map=feeds, return_elements=names, name=""
+        copied = tf.graph_util.import_graph_def(
+            tf.compat.v1.GraphDef(node=nodes, library=self._library),
+            input_map=feeds,
+            return_elements=[tensor.name for tensor in ends],
+            name="",
         )
-        results = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
-        return {column: _dense(result) for column, result in zip(raw, results, strict=True)}
+        transformed = _packed(outputs, copied)
+        return {column: _dense(x) for column, x in zip(raw, transformed, strict=True)}
 
     def _constant(self, name: str, table: tf.Tensor | None) -> tf.Tensor:
         captured = self._captures[name]
-        return (
-            tf.identity(table) if captured.dtype == tf.resource else tf.constant(captured.numpy())
-        )
+        if captured.dtype == tf.resource:
+            return tf.identity(table)
+        return tf.constant(captured.numpy())
 
 
 def _nodes(ends: list[tf.Tensor]) -> list[Any]:
-    """Definitions of the nodes that some tensors are computed from, without waiting for others
-    (there is no state).
+    """Definitions of the nodes that some tensors are computed from.
+
+    Control inputs are left out: there is no state to wait for, and they would bring in the nodes of
+    other features.
     """
-    found: dict[str, Any] = {}
-    ahead = [tensor.op for tensor in ends]
-    while ahead:
-        op = ahead.pop()
-        if op.name not in found:
+    nodes: dict[str, Any] = {}
+    open_ops = [tensor.op for tensor in ends]
+    while open_ops:
+        op = open_ops.pop()
+        if op.name not in nodes:
             node = tf.compat.v1.NodeDef()
             node.CopyFrom(op.node_def)
             del node.input[:]
             node.input.extend(name for name in op.node_def.input if not name.startswith("^"))
-            found[op.name] = node
-            ahead += [tensor.op for tensor in op.inputs]
-    return list(found.values())
+            nodes[op.name] = node
+            open_ops += [tensor.op for tensor in op.inputs]
+    return list(nodes.values())
 
 
-def _table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTable:
-    """Value -> line number; -1 outside, which the graph turns into a shared bucket."""
-    file = str(folder / _GRAPH / _ASSETS / vocabulary_name)
-    whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
-    lines = tf.lookup.TextFileInitializer(file, tf.string, whole, tf.int64, number)
+def _lookup_table(folder: Path, vocabulary_name: str) -> tf.lookup.StaticHashTable:
+    """Value -> line number; -1 for others, which the graph turns into a shared bucket."""
+    lines = tf.lookup.TextFileInitializer(
+        str(folder / _GRAPH / _ASSETS / vocabulary_name),
+        key_dtype=tf.string,
+        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        value_dtype=tf.int64,
+        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
     return tf.lookup.StaticHashTable(lines, default_value=-1)
 
 
-def _vocabulary_name(pipeline: Pipeline, name: str, feature: Feature) -> str | None:
+def _vocabulary_owner(pipeline: Pipeline, name: str, feature: Feature) -> str | None:
+    """The feature whose vocabulary a feature uses: a history that of items; None without one."""
     owner = pipeline.item_id if isinstance(feature, HistoryFeature) else name
     if owner is None or not pipeline.features[owner].keeps_vocabulary:
         return None
@@ -198,13 +219,12 @@ def _vocabulary_name(pipeline: Pipeline, name: str, feature: Feature) -> str | N
 
 
 def _spec(column: str, x: tf.Tensor | tf.SparseTensor) -> tf.TensorSpec:
-    return tf.TensorSpec(
-        [None, None] if isinstance(x, tf.SparseTensor) else x.shape, x.dtype, column
-    )
+    shape = [None, None] if isinstance(x, tf.SparseTensor) else x.shape
+    return tf.TensorSpec(shape, x.dtype, column)
 
 
 def _sparse(x: tf.Tensor) -> tf.SparseTensor:
-    """Entries of padded lists."""
+    """The entries of padded lists."""
     indices = tf.where(tf.not_equal(x, ""))
     return tf.SparseTensor(indices, tf.gather_nd(x, indices), tf.shape(x, tf.int64))
 
@@ -214,5 +234,10 @@ def _dense(x: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
 
 
 def _flat(x: tf.Tensor | tf.SparseTensor) -> list[tf.Tensor]:
-    tensors: list[Any] = tf.nest.flatten(x, expand_composites=True)
-    return tensors
+    flat: list[tf.Tensor] = tf.nest.flatten(x, expand_composites=True)
+    return flat
+
+
+def _packed(structure: Any, flat: list[tf.Tensor]) -> Any:
+    """The inverse of `_flat`: tensors in the shape of `structure`."""
+    return tf.nest.pack_sequence_as(structure, flat, expand_composites=True)

@@ -1,15 +1,14 @@
 """Rows of embedding tables that no example has used.
 
-Training from scratch starts every row at random, as long as trained ones. What it has never moved
-would say at random what nobody knows: a brand that is new, a word that no title had, an attribute
-that nobody lacked. Once it is over,
+Training from scratch starts every row at random, as long as trained rows are. A row that it never
+moved would say something random of a brand that is new, a word that no title had, an attribute that
+no item lacked. So after such training
 
-- a value's row that was not used becomes the shared row that the value would be hashed to, were it
-  not in the
-  vocabulary: that is where new ones start from on the days that follow;
-- a shared row, or the one of missing values, becomes zero: the column then has nothing to say.
+- the row of a value that was not used becomes the shared row that the value would be hashed to, if
+  it were not in the vocabulary: that is where new values start from on the days that follow;
+- a shared row, or the row of missing values, becomes zero: the column then says nothing.
 
-Those of ids are used in any case, by id dropout.
+The rows of ids are always used, by id dropout.
 docs/decisions/0038-frequency-and-untrained-rows.md
 """
 
@@ -20,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from model.towers.two_tower import TwoTower, fresh_rows
+from model.towers.initializers import initial_rows
+from model.towers.two_tower import TwoTower
 
 
 def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> None:
@@ -32,27 +32,31 @@ def zero_untrained_rows(model: TwoTower, seed: int, names: Sequence[str]) -> Non
       names: its tables that this training started from scratch.
     """
     for name in names:
-        spec, weight = model.layout.tables[name], model.tables[name]
+        spec = model.architecture.tables[name]
+        weight = model.tables[name]
         rows = weight.values.numpy()
-        unused = (rows == fresh_rows(spec, seed).numpy()).all(1)
-        # A feature that nobody has: all zeros could never be trained
-        if not unused.any() or unused.all():
+        # Adagrad moves every row that has a gradient, so an unmoved row has its first bytes.
+        is_unused = (rows == initial_rows(spec, seed).numpy()).all(1)
+        # A feature that no example has keeps its random rows: from all zeros, rows and kernel could
+        # never be trained.
+        if not is_unused.any() or is_unused.all():
             continue
-        rows = np.where(unused[:, np.newaxis], 0, rows)
-        own = np.flatnonzero(unused[1 : spec.first_shared]) + 1
-        rows[own] = rows[
-            spec.first_shared + shared_buckets(spec.keys.take(pa.array(own)), spec.shared)
-        ]
+        rows = np.where(is_unused[:, np.newaxis], 0, rows)
+        # After zeroing, so that a value whose shared row was not used either says nothing.
+        own = np.flatnonzero(is_unused[1 : spec.first_shared]) + 1
+        buckets = shared_buckets(spec.keys.take(pa.array(own)), spec.shared)
+        rows[own] = rows[spec.first_shared + buckets]
         weight.values.assign(rows)
 
 
 def shared_buckets(keys: pa.Array, shared: int) -> np.ndarray:
-    """Which shared row tokens are hashed to that are not in the vocabulary, [N] int64, as
-    TensorFlow's tables do.
+    """Which shared row a token outside the vocabulary is hashed to, as TensorFlow's tables do.
 
     Args:
       keys: [N], as model/towers/architecture.py spells them: `=TOKEN`.
       shared: number of shared rows.
+
+    Returns: [N] int64, from 0.
     """
     tokens = pc.utf8_slice_codeunits(keys, 1).cast(pa.binary()).to_numpy(zero_copy_only=False)
     if not len(tokens):

@@ -1,8 +1,8 @@
 """Training state on disk: what the next day's training starts from. Arrow, npz and JSON, no pickle.
 
-FILE                CONTENT
 state.json          format, day, step, widths of layers, sizes of tables, moments of labels
-tables/NAME.arrow   key, values, slots of every row, and the day it left the vocabulary (null: it is in use)
+tables/NAME.arrow   key, values and slots of every row, and the day on which it left the
+vocabulary (null while it is in use)
 dense.npz           weights by name
 dense_slots.npz     their optimisers' slots: Adagrad's, or [2, …] of Adam
 frequency.npz       the streaming frequency estimate
@@ -22,13 +22,11 @@ from model.towers.two_tower import TwoTower
 from twinspire_core.errors import BadData
 
 FORMAT = 1
-_HEAD, _TABLES, _DENSE, _SLOTS, _FREQUENCY = (
-    "state.json",
-    "tables",
-    "dense.npz",
-    "dense_slots.npz",
-    "frequency.npz",
-)
+_STATE = "state.json"
+_TABLES = "tables"
+_DENSE = "dense.npz"
+_SLOTS = "dense_slots.npz"
+_FREQUENCY = "frequency.npz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +34,12 @@ class TableState:
     """Rows of an embedding table by key, in use or archived.
 
     Attributes:
-      keys: [rows] string, unique; see model/towers/architecture.py.
+      keys: [rows] string, unique, as model/towers/architecture.py spells them.
       values: [rows, width] float32.
       slots: [rows, width] float32, Adagrad's.
       left: [rows] date32, the day since which the key is out of the vocabulary; null while it is in
-        it.
-      shared: rows shared by hashing.
+        the vocabulary.
+      shared: number of rows that are shared by hashing.
       hashed: whether the feature has no vocabulary.
     """
 
@@ -55,16 +53,16 @@ class TableState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All of it.
+    """The training state.
 
     Attributes:
       day: the last day trained on.
       step: steps ever taken.
       layers: widths of each tower's layers, by side.
       tables: by name.
-      dense: (weight, slot) by name.
+      dense: (weight, slots) by name.
       frequency: arrays of the frequency estimate.
-      labels: of all labels that the auxiliary head was trained on; None without one.
+      labels: moments of all labels that the auxiliary head was trained on; None without a head.
     """
 
     day: date
@@ -89,28 +87,41 @@ def capture(
     step: int,
     archive: Mapping[str, TableState] | None = None,
 ) -> State:
-    """Takes the state of a trained model, with the archived rows it was handed."""
+    """Takes the state of a trained model.
+
+    Args:
+      model: after training.
+      frequency: state of the frequency estimate.
+      day: the last day trained on.
+      step: steps ever taken.
+      archive: archived rows by table, which the state carries on.
+    """
+    archive = archive or {}
     return State(
         day=day,
         step=step,
-        layers=model.layout.layers,
-        tables={name: _table(model, name, (archive or {}).get(name)) for name in model.tables},
-        dense={name: (w.values.numpy(), w.slots.numpy()) for name, w in model.dense.items()},
+        layers=model.architecture.layers,
+        tables={name: _capture_table(model, name, archive.get(name)) for name in model.tables},
+        dense={
+            name: (weight.values.numpy(), weight.slots.numpy())
+            for name, weight in model.dense.items()
+        },
         frequency=frequency,
         labels=model.head.seen if model.head else None,
     )
 
 
-def _table(model: TwoTower, name: str, archive: TableState | None) -> TableState:
-    spec, weight = model.layout.tables[name], model.tables[name]
-    keys, values, slots = spec.keys, weight.values.numpy(), weight.slots.numpy()
+def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> TableState:
+    spec = model.architecture.tables[name]
+    keys = spec.keys
+    values = model.tables[name].values.numpy()
+    slots = model.tables[name].slots.numpy()
     left = pa.nulls(spec.rows, pa.date32())
     if archive is not None:
-        keys, left = pa.concat_arrays([keys, archive.keys]), pa.concat_arrays([left, archive.left])
-        values, slots = (
-            np.concatenate([values, archive.values]),
-            np.concatenate([slots, archive.slots]),
-        )
+        keys = pa.concat_arrays([keys, archive.keys])
+        values = np.concatenate([values, archive.values])
+        slots = np.concatenate([slots, archive.slots])
+        left = pa.concat_arrays([left, archive.left])
     return TableState(
         keys=keys, values=values, slots=slots, left=left, shared=spec.shared, hashed=spec.hashed
     )
@@ -120,38 +131,22 @@ def save(state: State, folder: Path) -> None:
     """Writes the state into a folder, which it makes."""
     (folder / _TABLES).mkdir(parents=True)
     for name, table in state.tables.items():
-        columns = {
-            "key": table.keys,
-            "values": _fixed(table.values),
-            "slots": _fixed(table.slots),
-            "left": table.left,
-        }
-        with pa.ipc.new_file(
-            str(folder / _TABLES / f"{name}.arrow"), pa.table(columns).schema
-        ) as file:
-            file.write_table(pa.table(columns))
-    np.savez(
-        folder / _DENSE,
-        allow_pickle=False,
-        **{name: weight for name, (weight, _) in state.dense.items()},
-    )
-    np.savez(
-        folder / _SLOTS,
-        allow_pickle=False,
-        **{name: slot for name, (_, slot) in state.dense.items()},
-    )
-    np.savez(folder / _FREQUENCY, allow_pickle=False, **state.frequency)
-    head = {
+        _save_table(table, folder / _TABLES / f"{name}.arrow")
+    _save_arrays(folder / _DENSE, {name: weight for name, (weight, _) in state.dense.items()})
+    _save_arrays(folder / _SLOTS, {name: slots for name, (_, slots) in state.dense.items()})
+    _save_arrays(folder / _FREQUENCY, state.frequency)
+    content = {
         "format": FORMAT,
         "day": state.day.isoformat(),
         "step": state.step,
         "layers": {side: list(widths) for side, widths in state.layers.items()},
         "tables": {
-            name: {"shared": t.shared, "hashed": t.hashed} for name, t in state.tables.items()
+            name: {"shared": table.shared, "hashed": table.hashed}
+            for name, table in state.tables.items()
         },
         "labels": state.labels,
     }
-    (folder / _HEAD).write_text(json.dumps(head, indent=1))
+    (folder / _STATE).write_text(json.dumps(content, indent=1))
 
 
 def load(folder: Path) -> State:
@@ -160,29 +155,50 @@ def load(folder: Path) -> State:
     Raises:
       BadData: it was written by a later release.
     """
-    head = json.loads((folder / _HEAD).read_text())
-    if head["format"] != FORMAT:
+    content = json.loads((folder / _STATE).read_text())
+    if content["format"] != FORMAT:
         raise BadData(
             f"This release reads training states of format {FORMAT}; {folder} has format"
-            f" {head['format']}. It was written by another release: use that one, or train from"
+            f" {content['format']}. It was written by another release: use that one, or train from"
             " scratch with --mode full."
         )
-    dense, slots, frequency = (
-        dict(np.load(folder / name)) for name in (_DENSE, _SLOTS, _FREQUENCY)
-    )
+    weights = dict(np.load(folder / _DENSE))
+    slots = dict(np.load(folder / _SLOTS))
+    labels = content.get("labels")
     return State(
-        day=date.fromisoformat(head["day"]),
-        step=head["step"],
-        layers=head["layers"],
-        tables={name: _load_table(folder, name, **sizes) for name, sizes in head["tables"].items()},
-        dense={name: (weight, slots[name]) for name, weight in dense.items()},
-        frequency=frequency,
-        labels=Moments(*head["labels"]) if head.get("labels") else None,
+        day=date.fromisoformat(content["day"]),
+        step=content["step"],
+        layers=content["layers"],
+        tables={
+            name: _load_table(folder / _TABLES / f"{name}.arrow", **sizes)
+            for name, sizes in content["tables"].items()
+        },
+        dense={name: (weight, slots[name]) for name, weight in weights.items()},
+        frequency=dict(np.load(folder / _FREQUENCY)),
+        labels=Moments(*labels) if labels else None,
     )
 
 
-def _load_table(folder: Path, name: str, *, shared: int, hashed: bool) -> TableState:
-    with pa.memory_map(str(folder / _TABLES / f"{name}.arrow")) as file:
+def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _save_table(table: TableState, path: Path) -> None:
+    columns = pa.table(
+        {
+            "key": table.keys,
+            "values": _fixed_size_lists(table.values),
+            "slots": _fixed_size_lists(table.slots),
+            "left": table.left,
+        }
+    )
+    with pa.ipc.new_file(str(path), columns.schema) as file:
+        file.write_table(columns)
+
+
+def _load_table(path: Path, *, shared: int, hashed: bool) -> TableState:
+    # Mapped into memory: what a warm start does not need is never read.
+    with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_file(file).read_all().combine_chunks()
     return TableState(
         keys=table["key"].combine_chunks(),
@@ -194,7 +210,7 @@ def _load_table(folder: Path, name: str, *, shared: int, hashed: bool) -> TableS
     )
 
 
-def _fixed(matrix: np.ndarray) -> pa.Array:
+def _fixed_size_lists(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Training: days in order, each in blocks of time, one compiled step per batch."""
+"""The training loop: days in order, each in blocks of time, one compiled step per batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from model.data.negative_corpus import NegativeCorpus
 from model.data.prefetch import prefetched
 from model.data.training_rows import Rows
 from model.losses.sampling_probability import StreamingFrequency
-from model.towers.auxiliary_head import known
+from model.towers.auxiliary_head import known_labels
 from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
 from model.training.step import compile_step
@@ -23,11 +23,16 @@ from twinspire_core.config.tables.training import TrainConfig
 from twinspire_core.errors import UsageError
 
 CURVE_POINTS = 200
-_AHEAD = 4  # batches laid out while a step is taken
+"""The most points of a loss curve."""
+
+_PREFETCHED_BATCHES = 4
+_LOSSES_REPORTED = 50
+"""The newest losses whose mean is reported as training goes."""
 _DIVERGED = (
     "The learning rate is too high, the temperature too low, or a feature holds huge numbers: lower"
     " train.learning_rate, raise train.temperature, or set log = true on numbers with a long tail."
 )
+
 Report = Callable[[str, int, int, float, float], None]
 """Called as training goes: the day and pass, rows done, rows of the day, mean loss, examples per
 second.
@@ -39,15 +44,15 @@ class LoopResult:
     """What a run of training did.
 
     Attributes:
-      step: steps ever taken, the parent's included.
+      step: steps ever taken, those of earlier versions of the line included.
       steps: steps taken now.
-      rows: rows seen, epochs counted.
-      seconds: of training, without reading.
-      rate: examples per second, the first step (which compiles) left out.
+      rows: rows seen, each pass counted.
+      seconds: of training, without reading the rows.
+      rate: examples per second, without the first step, which compiles.
       curve: (step, mean loss of the softmax in nats) at up to `CURVE_POINTS` points.
-      labels: rows with a label, epochs not counted; 0 without an auxiliary head.
-      auxiliary: (step, mean loss of the auxiliary head) at as many points, but for those without a
-        label.
+      labels: rows with a label, one pass counted; 0 without an auxiliary head.
+      auxiliary: (step, mean loss of the auxiliary head) at as many points, without those that had
+        no label.
     """
 
     step: int
@@ -66,7 +71,7 @@ def run_training(
     days: Iterable[tuple[date, Rows]],
     settings: TrainConfig,
     *,
-    catalogue: NegativeCorpus | None = None,
+    corpus: NegativeCorpus | None = None,
     step: int = 0,
     report: Report = lambda *_: None,
 ) -> LoopResult:
@@ -75,135 +80,157 @@ def run_training(
     Args:
       model: the towers.
       frequency: the streaming estimate that corrects the loss.
-      days: oldest first; not an iterator, as all of them are gone through `settings.epochs` times.
-        (Several passes over one day before the next would fit that day's few users, not the
-        window.)
+      days: oldest first. All days are gone through `settings.epochs` times, so that it may not be
+        an iterator. (Several passes over one day before the next would fit the model to that day's
+        few users, instead of the window.)
       settings: the pipeline file's `train`.
-      catalogue: what uniform negatives are drawn from, where `settings.negatives` asks for some.
-      step: steps taken by earlier days; it seeds dropout and what is drawn.
-      report: told every second or so.
+      corpus: what uniform negatives are drawn from, if `settings.negatives` asks for some.
+      step: steps taken on earlier days; it seeds dropout, and the draws of negatives.
+      report: called every second or so.
 
     Raises:
-      UsageError: the loss or a weight is no longer a number. TypeError: the days can be gone
-      through only once.
+      UsageError: the loss or a weight is no longer a number.
+      TypeError: the days can be gone through only once.
     """
     if iter(days) is days:
         raise TypeError("Days are gone through once per epoch: pass a list, not an iterator.")
-    run = _Run(compile_step(model, frequency, settings), model, settings, catalogue, report, step)
+    take_step = compile_step(model, frequency, settings)
+    run = _Run(take_step, model, settings, corpus, report, step)
     seen = int(frequency.seen.numpy())
     for epoch in range(settings.epochs):
         if epoch:
             frequency.rewind(seen)
         for day, rows in days:
-            run.day(day, rows, epoch)
-    return run.learned()
+            run.train_day(day, rows, epoch)
+    return run.result()
 
 
 class _Run:
-    """One call of `fit`."""
+    """One call of `run_training`."""
 
     def __init__(
         self,
         take_step: Callable[..., tf.Tensor],
         model: TwoTower,
         settings: TrainConfig,
-        catalogue: NegativeCorpus | None,
+        corpus: NegativeCorpus | None,
         report: Report,
         step: int,
     ) -> None:
-        self._take_step, self._settings, self._report = take_step, settings, report
-        self._model, self._layout = model, model.layout
-        self._head, self._labels = model.head, 0
-        self._catalogue = catalogue if settings.negatives.uniform else None
-        self._first = self._step = step
-        self._rows, self._seconds = 0, 0.0
-        self._compiling = (0, 0.0)  # rows and seconds of the first step
+        self._take_step = take_step
+        self._model = model
+        self._settings = settings
+        self._corpus = corpus if settings.negatives.uniform else None
+        self._report = report
+        self._first_step = step
+        self._step = step
+        self._rows = 0
+        self._labels = 0
+        self._seconds = 0.0
+        self._compiling_rows = 0
+        self._compiling_seconds = 0.0
+        # Tensors, read when they are needed: to wait for each would keep the next step waiting.
         self._losses: list[tf.Tensor] = []
 
-    def day(self, day: date, rows: Rows, epoch: int) -> None:
-        """Goes through a day."""
-        begin = told = perf_counter()
-        done, of_day = 0, len(self._losses)
-        chance = (
-            self._catalogue.chance(rows.item)
-            if self._catalogue
-            else np.zeros(len(rows), np.float32)
-        )
-        whole = {"user": rows.user, "item": rows.item, "reward": rows.reward, "chance": chance}
-        if self._head and rows.label is not None:
-            if not epoch:
-                self._head.see(self._head.seen.and_of(rows.label))
-                self._labels += len(known(rows.label))
-            whole["label"] = rows.label
-        for size, inputs in prefetched(self._inputs(day, rows, epoch, whole), _AHEAD):
-            self._losses.append(self._take_step(*inputs))
+    def train_day(self, day: date, rows: Rows, epoch: int) -> None:
+        """Takes the steps of a day."""
+        columns = self._columns(rows, epoch)
+        name = str(day)
+        if self._settings.epochs > 1:
+            name = f"{day}, pass {epoch + 1} of {self._settings.epochs}"
+        begin = reported = perf_counter()
+        done = 0
+        losses_before = len(self._losses)
+        inputs = self._inputs(day, rows, epoch, columns)
+        for size, arguments in prefetched(inputs, _PREFETCHED_BATCHES):
+            self._losses.append(self._take_step(*arguments))
             self._step += 1
             done += size
             if len(self._losses) == 1:
-                self._compiling = (done, perf_counter() - begin)
-            if perf_counter() - told > 1 or done == len(rows):
-                told = perf_counter()
-                what = (
-                    f"{day}, pass {epoch + 1} of {self._settings.epochs}"
-                    if self._settings.epochs > 1
-                    else str(day)
-                )
-                self._report(
-                    what, done, len(rows), _mean(self._losses[of_day:][-50:]), done / (told - begin)
-                )
+                self._compiling_rows = done
+                self._compiling_seconds = perf_counter() - begin
+            if perf_counter() - reported > 1 or done == len(rows):
+                reported = perf_counter()
+                newest = self._losses[losses_before:][-_LOSSES_REPORTED:]
+                rate = done / (reported - begin)
+                self._report(name, done, len(rows), _mean_loss(newest), rate)
         self._rows += done
         self._seconds += perf_counter() - begin
 
-    def _inputs(
-        self, day: date, rows: Rows, epoch: int, whole: Mapping[str, np.ndarray]
-    ) -> Iterator[tuple[int, Sequence[Any]]]:
-        """The rows of each step and its arguments as tensors."""
-        for step, (batch, features) in enumerate(
-            training_batches(rows, self._layout, self._settings, day, epoch), self._step
-        ):
-            taken = {name: column[batch] for name, column in whole.items()}
-            arguments = features, taken, self._drawn(step), np.int32(step)
-            yield len(batch), tf.nest.map_structure(tf.constant, arguments)
-
-    def _drawn(self, step: int) -> dict[str, Any]:
-        """Uniform negatives of a step; nothing where none are asked for."""
-        if not self._catalogue:
-            return {}
-        rng = np.random.default_rng([self._settings.seed, step])
-        features, item = self._catalogue.draw(self._settings.negatives.uniform, rng)
-        return {
-            "features": bagged(features, self._layout.lists),
-            "item": item,
-            "chance": self._catalogue.chance(item),
-        }
-
-    def learned(self) -> LoopResult:
+    def result(self) -> LoopResult:
         """What was done.
 
         Raises:
-          UsageError: it ended in weights that are no numbers.
+          UsageError: a loss or a weight is no longer a number.
         """
-        curve = _curve(self._losses, self._first)
+        curve = _loss_curve(self._losses, self._first_step)
         _check_weights(self._model)
-        rows, seconds = self._compiling if len(self._losses) > 1 else (0, 0.0)
+        rows = self._rows
+        seconds = self._seconds
+        if len(self._losses) > 1:
+            rows -= self._compiling_rows
+            seconds -= self._compiling_seconds
         return LoopResult(
             step=self._step,
-            steps=self._step - self._first,
+            steps=self._step - self._first_step,
             rows=self._rows,
             seconds=self._seconds,
-            rate=(self._rows - rows) / max(self._seconds - seconds, 1e-9),
+            rate=rows / max(seconds, 1e-9),
             curve=curve,
             labels=self._labels,
-            auxiliary=_auxiliary(self._losses, self._first),
+            auxiliary=_auxiliary_curve(self._losses, self._first_step),
         )
 
+    def _columns(self, rows: Rows, epoch: int) -> dict[str, np.ndarray]:
+        """What a day's rows have besides features, [N] each. In the first pass the auxiliary head
+        takes notice of the labels.
+        """
+        if self._corpus:
+            draw_probability = self._corpus.draw_probability(rows.item)
+        else:
+            draw_probability = np.zeros(len(rows), np.float32)
+        columns = {
+            "user": rows.user,
+            "item": rows.item,
+            "reward": rows.reward,
+            "draw_probability": draw_probability,
+        }
+        head = self._model.head
+        if head and rows.label is not None:
+            columns["label"] = rows.label
+            if epoch == 0:
+                head.see(head.seen.and_of(rows.label))
+                self._labels += len(known_labels(rows.label))
+        return columns
 
-def _mean(losses: Sequence[tf.Tensor]) -> float:
-    """Mean of the softmax's losses; one that is no number stops the run at once rather than after
-    hours.
+    def _inputs(
+        self, day: date, rows: Rows, epoch: int, columns: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[int, Sequence[Any]]]:
+        """For each step the number of its rows, and its arguments as tensors."""
+        batches = training_batches(rows, self._model.architecture, self._settings, day, epoch)
+        for step, (batch, features) in enumerate(batches, self._step):
+            of_rows = {name: column[batch] for name, column in columns.items()}
+            arguments = (features, of_rows, self._drawn_items(step), np.int32(step))
+            yield len(batch), tf.nest.map_structure(tf.constant, arguments)
+
+    def _drawn_items(self, step: int) -> dict[str, Any]:
+        """Uniform negatives of a step; empty if none are asked for."""
+        if not self._corpus:
+            return {}
+        rng = np.random.default_rng([self._settings.seed, step])
+        features, item = self._corpus.draw(self._settings.negatives.uniform, rng)
+        return {
+            "features": bagged(features, self._model.architecture.lists),
+            "item": item,
+            "draw_probability": self._corpus.draw_probability(item),
+        }
+
+
+def _mean_loss(losses: Sequence[tf.Tensor]) -> float:
+    """Mean of the softmax's losses.
 
     Raises:
-      UsageError: it is no number.
+      UsageError: one is not a number; the run stops at once instead of after hours.
     """
     values = np.array([loss.numpy()[0] for loss in losses])
     if not np.isfinite(values).all():
@@ -214,34 +241,43 @@ def _mean(losses: Sequence[tf.Tensor]) -> float:
 
 
 def _check_weights(model: TwoTower) -> None:
-    """Looks at what the last step has left, which no loss tells of; slots that overflowed would
-    never move again.
+    """Checks what the last step has left, of which no loss was computed.
+
+    Slots are checked too: those that overflowed would keep their weights from ever moving again.
 
     Raises:
-      UsageError: something in it is no number.
+      UsageError: a weight or a slot is not a number.
     """
     for name, weight in {**model.tables, **model.dense}.items():
-        if not all(
-            tf.reduce_all(tf.math.is_finite(x)).numpy() for x in (weight.values, weight.slots)
-        ):
-            raise UsageError(
-                f"Weights must stay numbers; those of {name} are none after the last step."
-                f" {_DIVERGED}"
-            )
+        for variable in (weight.values, weight.slots):
+            if not tf.reduce_all(tf.math.is_finite(variable)).numpy():
+                raise UsageError(
+                    f"Weights must stay numbers; those of {name} are none after the last step."
+                    f" {_DIVERGED}"
+                )
 
 
-def _curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
-    """Means over equal stretches, each with the step that it ends at."""
-    return [(first + b, round(_mean(losses[a:b]), 5)) for a, b in _stretches(len(losses))]
+def _loss_curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
+    """Means of the softmax's losses over equal stretches, each with the step that it ends at."""
+    return [
+        (first + end, round(_mean_loss(losses[start:end]), 5))
+        for start, end in _stretches(len(losses))
+    ]
 
 
-def _auxiliary(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
-    """The same of the auxiliary head, over the steps that had a label."""
+def _auxiliary_curve(losses: Sequence[tf.Tensor], first: int) -> list[tuple[int, float]]:
+    """The same of the auxiliary head, over the steps that had a label; those without are nan."""
     values = np.array([loss.numpy()[1] for loss in losses])
-    parts = ((first + b, values[a:b][np.isfinite(values[a:b])]) for a, b in _stretches(len(losses)))
-    return [(step, round(float(part.mean()), 5)) for step, part in parts if len(part)]
+    curve = []
+    for start, end in _stretches(len(losses)):
+        stretch = values[start:end]
+        with_label = stretch[np.isfinite(stretch)]
+        if len(with_label):
+            curve.append((first + end, round(float(with_label.mean()), 5)))
+    return curve
 
 
 def _stretches(steps: int) -> Iterable[tuple[int, int]]:
-    """First and last step of each, up to `CURVE_POINTS` of equal length."""
-    return pairwise(np.linspace(0, steps, min(CURVE_POINTS, steps) + 1).astype(int).tolist())
+    """First step and end of up to `CURVE_POINTS` stretches of equal length."""
+    bounds = np.linspace(0, steps, min(CURVE_POINTS, steps) + 1)
+    return pairwise(bounds.astype(int).tolist())

@@ -1,7 +1,5 @@
-"""Shows training as it goes: a bar in a terminal, a line now and then in a log. Always on standard
-error.
-
-And warns where there was hardly any.
+"""Shows training as it goes, on standard error: a bar in a terminal, a line now and then in a log.
+And warns of training that can hardly have learned anything.
 """
 
 from collections.abc import Iterator
@@ -17,32 +15,34 @@ from model.training.loop import LoopResult, Report
 from twinspire_core.config.tables.training import TrainConfig
 
 SECONDS_BETWEEN_LINES = 5.0
-FULL = 0.2
-"""Share of the frequency estimate's buckets in use, from which on it is to be told."""
+FULL_SHARE = 0.2
+"""Share of the frequency estimate's buckets in use from which on a warning is given."""
 FEW_STEPS = 50
-"""From scratch, fewer steps than these leave vectors near where they began."""
+"""Steps from scratch below which vectors stay near where they began."""
 
 
-def few_steps(learned: LoopResult, settings: TrainConfig) -> str | None:
-    """What to say of a training from scratch that was over too soon to learn much; None if it was
+def few_steps(result: LoopResult, settings: TrainConfig) -> str | None:
+    """A warning of training from scratch that was over too soon to learn much; None if it was
     not.
     """
-    if learned.step > learned.steps or learned.steps >= FEW_STEPS:
+    warm_started = result.step > result.steps
+    if warm_started or result.steps >= FEW_STEPS:
         return None
-    rows = learned.rows // settings.epochs
+    rows = result.rows // settings.epochs
     return (
         f"Training from scratch takes {FEW_STEPS} steps at the least, and better some hundreds;"
-        f" these were {learned.steps}: {rows:,} examples, {settings.epochs} times, in batches of"
+        f" these were {result.steps}: {rows:,} examples, {settings.epochs} times, in batches of"
         f" {settings.batch_size}. Expect poor lists. Lower train.batch_size, raise train.epochs, or"
         " train on more days: window.train_days."
     )
 
 
 def full_buckets(frequency: StreamingFrequency) -> str | None:
-    """What to say of a frequency estimate whose items share buckets; None of one with room."""
+    """A warning of a frequency estimate whose items share buckets; None if it has room."""
     share = frequency.filled()
-    if share < FULL:
+    if share < FULL_SHARE:
         return None
+    # n items thrown into b buckets leave a share of e^(-n / b) empty.
     items = -frequency.buckets * log(max(1 - share, 1 / frequency.buckets))
     return (
         "The frequency estimate needs 5 times as many buckets as there are items, or many look"
@@ -59,7 +59,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def shown(days: int) -> Iterator[Report]:
-    """Yields what `fit` tells its progress to.
+    """Yields what the training loop reports its progress to.
 
     Args:
       days: days that will be trained on.
@@ -81,9 +81,9 @@ def _bar(console: Console) -> Iterator[Report]:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=1, state="")
 
-        def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
+        def report(day: str, done: int, rows: int, loss: float, rate: float) -> None:
             progress.update(
-                task, description=what, completed=done, total=rows, state=_state(loss, rate)
+                task, description=day, completed=done, total=rows, state=_state(loss, rate)
             )
 
         yield report
@@ -91,17 +91,18 @@ def _bar(console: Console) -> Iterator[Report]:
 
 @contextmanager
 def _lines(console: Console) -> Iterator[Report]:
-    told, last = monotonic(), ""
+    printed_at = monotonic()
+    line = ""
 
-    def report(what: str, done: int, rows: int, loss: float, rate: float) -> None:
-        nonlocal told, last
-        last = f"{what}  {done / rows:4.0%}  {_state(loss, rate)}"
-        if monotonic() - told >= SECONDS_BETWEEN_LINES:
-            told = monotonic()
-            console.print(last, highlight=False)
+    def report(day: str, done: int, rows: int, loss: float, rate: float) -> None:
+        nonlocal printed_at, line
+        line = f"{day}  {done / rows:4.0%}  {_state(loss, rate)}"
+        if monotonic() - printed_at >= SECONDS_BETWEEN_LINES:
+            printed_at = monotonic()
+            console.print(line, highlight=False)
 
     yield report
-    console.print(last, highlight=False)
+    console.print(line, highlight=False)
 
 
 def _state(loss: float, rate: float) -> str:

@@ -1,5 +1,5 @@
-"""From a features attempt to trained towers: lays them out, warm-starts or not, trains the days,
-writes the result.
+"""From a features attempt to trained towers: builds them, warm-starts them or not, trains the days,
+and writes the result.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from model.data import negative_corpus, training_rows
+from model.data.negative_corpus import NegativeCorpus
 from model.data.training_rows import Rows
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.architecture import Architecture, FeatureColumn, design
-from model.towers.auxiliary_head import Head, check
+from model.towers.auxiliary_head import Head, check_labels
 from model.towers.export import export
 from model.towers.transform_module import Transform, transforms, vocabularies
 from model.towers.two_tower import TwoTower
@@ -33,72 +34,69 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import TrainTimings
 from twinspire_core.errors import BadData
 
-ARCHIVED_ROWS = 1_000_000
-"""The most rows kept per table for ids that have left, in case they come back."""
+MAX_ARCHIVED_ROWS = 1_000_000
+"""The most rows kept per table for ids that have left the vocabulary, in case they come back."""
 
-LEAST_GAP = 100_000
-"""Examples between two hits that are assumed of an item met once, at the least."""
+LEAST_INITIAL_GAP = 100_000
+"""The fewest rows between two hits that are assumed of an item that was hit once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """Trained towers with what goes into the next day's start.
+    """Trained towers, with what the next day's training starts from.
 
     Attributes:
       model: the towers.
-      transforms: what turns raw features into theirs, by side.
+      transforms: what turns raw features into the towers', by side.
       frequency: the frequency estimate.
-      archive: rows of ids that have left, by table.
-      learned: what training did.
+      archive: rows of ids that have left the vocabulary, by table.
+      result: what the loop did.
       days: the days trained on.
-      inherited: the auxiliary head as the parent left it; None without a parent or a head.
+      inherited_head: the auxiliary head as the parent left it; None without a parent or a head.
       warning: what to say of training that was over too soon, or of a frequency estimate that is
-        too small.
+        too small; None if there is nothing to say.
     """
 
     model: TwoTower
     transforms: Mapping[str, Transform]
     frequency: StreamingFrequency
     archive: Mapping[str, TableState]
-    learned: LoopResult
+    result: LoopResult
     days: Sequence[date]
-    inherited: Head | None
+    inherited_head: Head | None
     warning: str | None
 
     def figures(self) -> TrainingFigures:
-        """What metrics.json tells of training."""
-        learned = self.learned
+        """What metrics.json says of training."""
         return TrainingFigures(
             first_day=str(self.days[0]),
             last_day=str(self.days[-1]),
             days=len(self.days),
-            rows=learned.rows,
-            steps=learned.steps,
-            total_steps=learned.step,
-            loss=learned.curve,
+            rows=self.result.rows,
+            steps=self.result.steps,
+            total_steps=self.result.step,
+            loss=self.result.curve,
             warning=self.warning,
-            tables={name: spec.rows for name, spec in self.model.layout.tables.items()},
+            tables={name: spec.rows for name, spec in self.model.architecture.tables.items()},
         )
 
     def auxiliary(self) -> dict[str, Any] | None:
-        """What metrics.json tells of how the auxiliary head was trained; None without one."""
-        head, told = self.model.head, self.learned
-        return (
-            {
-                "loss": head.kind,
-                "labels": told.labels,
-                "mean": head.seen.mean,
-                "curve": told.auxiliary,
-            }
-            if head
-            else None
-        )
+        """What metrics.json says of how the auxiliary head was trained; None without a head."""
+        head = self.model.head
+        if head is None:
+            return None
+        return {
+            "loss": head.kind,
+            "labels": self.result.labels,
+            "mean": head.seen.mean,
+            "curve": self.result.auxiliary,
+        }
 
     def timings(self) -> TrainTimings:
-        """What timings.json tells of training."""
+        """What timings.json says of training."""
         return TrainTimings(
-            training_seconds=round(self.learned.seconds, 2),
-            examples_per_second=round(self.learned.rate),
+            training_seconds=round(self.result.seconds, 2),
+            examples_per_second=round(self.result.rate),
         )
 
 
@@ -108,61 +106,48 @@ def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trai
     Args:
       ctx: pipeline, day and mode.
       features: local folder of the attempt.
-      parent: local folder of the state to start from; None starts from scratch.
+      parent: local folder of the training state to start from; None starts from scratch.
     """
     settings = ctx.pipeline.train
-    start = checkpoint.load(parent) if parent else None
-    if start:
+    state = checkpoint.load(parent) if parent else None
+    if state:
         settings = settings.model_copy(update={"epochs": settings.warm_epochs})
-    transform = features / feature_schema.TRANSFORM
-    tokens, raw = vocabularies(transform, ctx.pipeline), transforms(transform, ctx.pipeline)
-    model = TwoTower(design(ctx.pipeline, tokens, start.widths if start else None), settings.seed)
+    towers_transforms = transforms(features / feature_schema.TRANSFORM, ctx.pipeline)
+    model = _build_model(ctx.pipeline, features, state)
     folders = _day_folders(ctx, features / feature_schema.TRANSFORMED)
-    frequency = _frequency(settings, folders, start, features)
+    frequency = _frequency_estimate(settings, folders, state, features)
     archive: Mapping[str, TableState] = {}
-    if start:
-        archive = warm_start(model, start, day=ctx.day, keep=ARCHIVED_ROWS)
-    inherited = model.head.copy() if model.head and start else None
-    drawn_from = None
-    if settings.negatives.uniform:
-        drawn_from = negative_corpus.read(
-            features / feature_schema.CORPUS_START, raw["item"], model.layout.parts["item"]
-        )
+    inherited_head = None
+    if state:
+        archive = warm_start(model, state, day=ctx.day, keep=MAX_ARCHIVED_ROWS)
+        inherited_head = model.head.copy() if model.head else None
+    corpus = _negative_corpus(settings, features, towers_transforms["item"], model)
     with progress.shown(len(folders)) as report:
-        days = _days(ctx.pipeline, folders, model.layout)
-        learned = run_training(
+        result = run_training(
             model,
             frequency,
-            days,
+            _training_days(ctx.pipeline, folders, model.architecture),
             settings,
-            catalogue=drawn_from,
-            step=start.step if start else 0,
+            corpus=corpus,
+            step=state.step if state else 0,
             report=report,
         )
-    zero_untrained_rows(
-        model,
-        settings.seed,
-        [name for name in model.tables if not start or name not in start.tables],
-    )
-    warnings = [
-        w for w in (progress.few_steps(learned, settings), progress.full_buckets(frequency)) if w
-    ]
-    for warning in warnings:
-        progress.warn(warning)
+    fresh_tables = [name for name in model.tables if not state or name not in state.tables]
+    zero_untrained_rows(model, settings.seed, fresh_tables)
     return Trained(
         model=model,
-        transforms=raw,
+        transforms=towers_transforms,
         frequency=frequency,
         archive=archive,
-        learned=learned,
+        result=result,
         days=list(folders),
-        inherited=inherited,
-        warning=" ".join(warnings) or None,
+        inherited_head=inherited_head,
+        warning=_warn(result, settings, frequency),
     )
 
 
 def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
-    """Writes both towers and the state.
+    """Writes both towers and the training state.
 
     Args:
       ctx: the day.
@@ -175,82 +160,123 @@ def write(ctx: StageContext, trained: Trained, out: Path) -> dict[str, Tower]:
         side: export(trained.model, trained.transforms[side], side, out / name)
         for side, name in model_bundle.TOWERS.items()
     }
-    learned = checkpoint.capture(
+    state = checkpoint.capture(
         trained.model,
         trained.frequency.state(),
         day=ctx.day,
-        step=trained.learned.step,
+        step=trained.result.step,
         archive=trained.archive,
     )
-    checkpoint.save(learned, out / model_bundle.STATE)
+    checkpoint.save(state, out / model_bundle.STATE)
     return towers
 
 
-def _frequency(
-    settings: TrainConfig, folders: Mapping[date, Path], start: State | None, features: Path
+def _build_model(pipeline: Pipeline, features: Path, state: State | None) -> TwoTower:
+    """Towers with fresh weights, for today's features and vocabularies."""
+    tokens = vocabularies(features / feature_schema.TRANSFORM, pipeline)
+    widths = state.widths if state else None
+    return TwoTower(design(pipeline, tokens, widths), pipeline.train.seed)
+
+
+def _frequency_estimate(
+    settings: TrainConfig, folders: Mapping[date, Path], state: State | None, features: Path
 ) -> StreamingFrequency:
     """The frequency estimate, which goes on from the parent's."""
-    asked = settings.frequency
-    rows = sum(training_rows.count(folder) for folder in folders.values())
-    gap = asked.initial_gap or max(LEAST_GAP, rows // len(folders))
     frequency = StreamingFrequency(
-        buckets=asked.buckets, hashes=asked.hashes, alpha=asked.alpha, initial_gap=float(gap)
+        buckets=settings.frequency.buckets,
+        hashes=settings.frequency.hashes,
+        alpha=settings.frequency.alpha,
+        initial_gap=_initial_gap(settings, folders),
     )
-    if start and settings.correction != "none":
-        if frequency.fits(start.frequency):
-            frequency.restore(start.frequency)
-        else:
-            items = ds.dataset(features / feature_schema.CORPUS_START, format="parquet").to_table(
-                columns=["_item"]
-            )["_item"]
-            frequency.adopt(start.frequency, fingerprint(items))
+    if state is None or settings.correction == "none":
+        return frequency
+    if frequency.fits(state.frequency):
+        frequency.restore(state.frequency)
+    else:
+        corpus = ds.dataset(features / feature_schema.CORPUS_START, format="parquet")
+        items = corpus.to_table(columns=["_item"])["_item"]
+        frequency.adopt(state.frequency, fingerprint(items))
     return frequency
 
 
+def _initial_gap(settings: TrainConfig, folders: Mapping[date, Path]) -> float:
+    """Rows between two hits that are assumed of an item that was hit once: by default a day's."""
+    if settings.frequency.initial_gap:
+        return float(settings.frequency.initial_gap)
+    rows = sum(training_rows.count(folder) for folder in folders.values())
+    return float(max(LEAST_INITIAL_GAP, rows // len(folders)))
+
+
+def _negative_corpus(
+    settings: TrainConfig, features: Path, transform: Transform, model: TwoTower
+) -> NegativeCorpus | None:
+    if not settings.negatives.uniform:
+        return None
+    folder = features / feature_schema.CORPUS_START
+    return negative_corpus.read(folder, transform, model.architecture.columns["item"])
+
+
+def _warn(result: LoopResult, settings: TrainConfig, frequency: StreamingFrequency) -> str | None:
+    """Prints what there is to warn of; the warnings as one text, None without any."""
+    warnings = []
+    for warning in (progress.few_steps(result, settings), progress.full_buckets(frequency)):
+        if warning:
+            progress.warn(warning)
+            warnings.append(warning)
+    return " ".join(warnings) or None
+
+
 def _day_folders(ctx: StageContext, transformed: Path) -> dict[date, Path]:
-    """Folders of the days to train on, oldest first: the day alone, or in mode full all up to
+    """Folders of the days to train on, oldest first: the day alone, or in mode full all days up to
     it.
     """
-    found = {date.fromisoformat(p.name[3:]): p for p in transformed.glob("dt=*")}
-    wanted = [
-        day for day in sorted(found) if day == ctx.day or (ctx.mode == "full" and day < ctx.day)
-    ]
-    if not wanted:
-        there = ", ".join(map(str, sorted(found))) or "no day's"
+    folders = {date.fromisoformat(p.name.removeprefix("dt=")): p for p in transformed.glob("dt=*")}
+    chosen = {}
+    for day in sorted(folders):
+        if day == ctx.day or (ctx.mode == "full" and day < ctx.day):
+            chosen[day] = folders[day]
+    if not chosen:
+        there = ", ".join(map(str, sorted(folders))) or "no day's"
         raise BadData(
             f"Training on {ctx.day} needs its rows; {transformed} has {there}. All of the day's"
             " users may be held out: lower evaluation.holdout; or run the features stage again."
         )
-    return {day: found[day] for day in wanted}
+    return chosen
+
+
+def _training_days(
+    pipeline: Pipeline, folders: Mapping[date, Path], architecture: Architecture
+) -> Iterable[tuple[date, Rows]]:
+    days = _Days(
+        pipeline, folders, [column for side in architecture.columns.values() for column in side]
+    )
+    if pipeline.train.order == "shuffled":
+        rows = training_rows.join([rows for _, rows in days])
+        return [(max(folders), rows)]
+    # A single day is kept for all passes.
+    return list(days) if len(folders) == 1 else days
 
 
 @dataclass(frozen=True, slots=True)
 class _Days:
-    """The days to train on, oldest first, read anew in each pass: only one is held at a time."""
+    """The days to train on, oldest first. They are read anew in each pass, so that only one is held
+    in memory at a time.
+    """
 
     pipeline: Pipeline
     folders: Mapping[date, Path]
-    parts: Sequence[FeatureColumn]
+    columns: Sequence[FeatureColumn]
 
     def __iter__(self) -> Iterator[tuple[date, Rows]]:
-        return (
-            (day, _read(self.pipeline, folder, self.parts, str(day)))
-            for day, folder in self.folders.items()
-        )
+        for day, folder in self.folders.items():
+            yield day, _read_day(self.pipeline, folder, self.columns, day)
 
 
-def _days(
-    pipeline: Pipeline, folders: Mapping[date, Path], layout: Architecture
-) -> Iterable[tuple[date, Rows]]:
-    days = _Days(pipeline, folders, [part for side in layout.parts.values() for part in side])
-    if pipeline.train.order == "shuffled":
-        return [(max(folders), training_rows.join([rows for _, rows in days]))]
-    return list(days) if len(folders) == 1 else days
-
-
-def _read(pipeline: Pipeline, folder: Path, parts: Sequence[FeatureColumn], day: str) -> Rows:
+def _read_day(
+    pipeline: Pipeline, folder: Path, columns: Sequence[FeatureColumn], day: date
+) -> Rows:
     auxiliary = pipeline.train.auxiliary
-    rows = training_rows.read(folder, parts, label=auxiliary.weight > 0)
+    rows = training_rows.read(folder, columns, label=auxiliary.weight > 0)
     if rows.label is not None:
-        check(rows.label, auxiliary.loss, pipeline.columns.label, day)
+        check_labels(rows.label, auxiliary.loss, pipeline.columns.label, str(day))
     return rows

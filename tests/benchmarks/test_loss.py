@@ -12,7 +12,7 @@ from benchmarks import loss
 def test_blocked_and_plain_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     from model.losses import blockwise_softmax
 
-    monkeypatch.setattr(blockwise_softmax, "TILE", 300 * 64)  # blocks of 64 rows
+    monkeypatch.setattr(blockwise_softmax, "BLOCK_PAIRS", 300 * 64)  # blocks of 64 rows
     assert loss.difference(300)["difference"] < 1e-5
 
 

@@ -39,7 +39,7 @@ def _pipeline(features: dict | None = None, **tables) -> Pipeline:
     return Pipeline.model_validate(base)
 
 
-def _layout(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
+def _architecture(pipeline: Pipeline | None = None, widths: dict | None = None, **vocabularies):
     from model.towers.architecture import design
 
     tokens = {
@@ -68,7 +68,9 @@ def _columns(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
-    """A small recommender: `features`, `pipeline(features, **tables)`, `layout(pipeline, widths,
+    """A small recommender: `features`, `pipeline(features, **tables)`, `architecture(pipeline, widths,
     **vocabularies)` and transformed `columns(rows, seed)`.
     """
-    return SimpleNamespace(features=FEATURES, pipeline=_pipeline, layout=_layout, columns=_columns)
+    return SimpleNamespace(
+        features=FEATURES, pipeline=_pipeline, architecture=_architecture, columns=_columns
+    )

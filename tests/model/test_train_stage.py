@@ -24,8 +24,8 @@ from model.data.batching import blocks
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare, prepare_as_configured
 from model.evaluation.queries import next_click_rows, progressive_rows
+from model.evaluation.source_lists import rank_fusion
 from model.evaluation.tower_lists import encode, load, load_both, rank_with_towers
-from model.fusion_fitting.source_lists import rank_fusion
 from model.item_fingerprint import fingerprint
 from model.towers.architecture import design
 from model.towers.export import export
@@ -121,9 +121,6 @@ def test_training_beats_what_needs_no_model(shop):
     assert held["candidate"]["recall@10"] > 1.5 * held["baselines"]["most_popular"]["recall@10"]
 
 
-@pytest.mark.skipif(
-    find_spec("implicit") is None, reason="implicit, an optional extra, is not installed"
-)
 def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent(
     shop, tmp_path, monkeypatch
 ):
@@ -137,7 +134,7 @@ def test_a_stage_that_is_stopped_does_not_wait_for_the_measurement_of_its_parent
     def stop(*_):
         raise SystemExit(143)  # what SIGTERM is turned into
 
-    monkeypatch.setattr(train_stage, "_judge", judge)
+    monkeypatch.setattr(train_stage, "evaluate_parent", judge)
     monkeypatch.setattr(train_stage, "train_towers", stop)
     with pytest.raises(SystemExit):
         train_stage.run(
@@ -167,8 +164,8 @@ def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(
         raise SystemExit
 
     found = []
-    monkeypatch.setattr(train_stage, "MOST_BESIDE", most)
-    monkeypatch.setattr(train_stage, "_judge", judge)
+    monkeypatch.setattr(train_stage, "MAX_ITEMS_BESIDE", most)
+    monkeypatch.setattr(train_stage, "evaluate_parent", judge)
     monkeypatch.setattr(train_stage, "train_towers", learn)
     with pytest.raises(SystemExit):
         train_stage.run(
@@ -179,6 +176,9 @@ def test_with_many_items_the_parent_is_measured_before_its_child_is_trained(
     assert found == [first]
 
 
+@pytest.mark.skipif(
+    find_spec("implicit") is None, reason="implicit, an optional extra, is not installed"
+)
 def test_matrix_factorisation_is_measured_beside(shop):
     found = _metrics(shop.train2)["baselines"]
     assert found["als"]["queries"] == found["past"]["queries"]
@@ -374,7 +374,7 @@ def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypat
     known, carried = same.log_q(items).numpy(), other.log_q(items).numpy()
     assert np.median(np.abs(carried - known)) < 1e-4 and np.ptp(known) > 2
     assert [estimate(initial_gap=gap).initial_gap for gap in (7, None)] == [7, 100_000]
-    monkeypatch.setattr(learn, "LEAST_GAP", 10)
+    monkeypatch.setattr(learn, "LEAST_INITIAL_GAP", 10)
     assert estimate().initial_gap == len(_rows_trained_on(shop)), "a day's"
 
 
@@ -499,7 +499,7 @@ def test_towers_from_raw_features_equal_the_trained_ones_on_the_jobs_rows(shop, 
         [(c, "ascending") for c in ("_time", "_user", "_item")]
     )
     model = _in_memory(shop.pipeline, shop.features2, shop.train2)
-    parts = [part for parts in model.layout.parts.values() for part in parts]
+    parts = [column for side in model.architecture.columns.values() for column in side]
     rows = training_rows.read(shop.features2 / "transformed" / folder, parts)
     assert len(rows) == raw.num_rows > 100
     tower = load(shop.train2 / f"{side}_tower")

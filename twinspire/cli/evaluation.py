@@ -151,8 +151,8 @@ def _score_version(
             taken,
             pipeline,
             ks,
-            together=read_table(str(together)) if together.exists() else None,
-            mix=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
+            co_occurrence=read_table(str(together)) if together.exists() else None,
+            fusion=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
             passing=selected.passing if selected else None,
         )
     return home.name, measured

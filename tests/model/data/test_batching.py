@@ -27,11 +27,13 @@ def rows(tiny):
 def _orders(tiny, rows, day, **train):
     """The order of each epoch, [epochs, N]."""
     pipeline = tiny.pipeline(train=train)
-    layout, settings = tiny.layout(pipeline), pipeline.train
+    architecture, settings = tiny.architecture(pipeline), pipeline.train
     epochs = range(settings.epochs)
     return np.stack(
         [
-            np.concatenate([b.rows for b in training_batches(rows, layout, settings, day, epoch)])
+            np.concatenate(
+                [b.rows for b in training_batches(rows, architecture, settings, day, epoch)]
+            )
             for epoch in epochs
         ]
     )
@@ -101,7 +103,9 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
             "negatives": {"mask_positives": masked},
         }
     )
-    for batch, features in training_batches(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
+    for batch, features in training_batches(
+        rows, tiny.architecture(pipeline), pipeline.train, MONDAY
+    ):
         pairs = np.mean(basket[batch[1:]] == basket[batch[:-1]])
         assert 0.4 < pairs < 0.7 if masked else pairs < 0.2
         assert len(features["recent"].count) < 0.7 * len(batch) if masked else True
@@ -109,7 +113,9 @@ def test_baskets_stay_together_where_their_rows_are_no_negatives_of_each_other(t
 
 def test_features_are_those_of_the_rows(tiny, rows):
     pipeline = tiny.pipeline(train={"epochs": 1})
-    for batch, features in training_batches(rows, tiny.layout(pipeline), pipeline.train, MONDAY):
+    for batch, features in training_batches(
+        rows, tiny.architecture(pipeline), pipeline.train, MONDAY
+    ):
         assert set(features) == set(rows.features)
         for name, column in features.items():
             expected = rows.features[name][batch]

@@ -133,14 +133,15 @@ def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
     is.
     """
     pipeline, rows = _pipeline(tiny, order=order, epochs=2), _clicks()
-    model = TwoTower(tiny.layout(pipeline), seed=1)
+    model = TwoTower(tiny.architecture(pipeline), seed=1)
     rng = np.random.default_rng(0)
     for name, weight in model.dense.items():  # as trained: none at its start, and `empty` not zero
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)
         assert name
     done, whole = 0, 0
     epochs = (
-        training_batches(rows, model.layout, pipeline.train, MONDAY, epoch) for epoch in range(2)
+        training_batches(rows, model.architecture, pipeline.train, MONDAY, epoch)
+        for epoch in range(2)
     )
     for batch, features in chain.from_iterable(epochs):
         packed = model("query", features).numpy()
@@ -158,7 +159,7 @@ def test_packed_rows_are_encoded_as_each_is_alone(tiny, order):
 
 def test_dropout_in_training_only_and_a_function_of_its_seed(tiny):
     pipeline = _pipeline(tiny, history={"pooling": "attention", "dropout": 0.5})
-    model = TwoTower(tiny.layout(pipeline), seed=1)
+    model = TwoTower(tiny.architecture(pipeline), seed=1)
     columns = {"recent": tiny.columns(20)["recent"]}
     plain, one, again, other = (
         model("query", columns, seed)

@@ -9,11 +9,11 @@ from model.data import training_rows
 from model.towers.architecture import FeatureColumn
 from twinspire_core.errors import BadData
 
-ITEM = FeatureColumn(column="item", feature="item", kind="id", form="id", table="item", width=8)
+ITEM = FeatureColumn(name="item", feature="item", kind="id", form="id", table="item", width=8)
 RECENT = FeatureColumn(
-    column="recent", feature="recent", kind="history", form="ids", table="item", width=8
+    name="recent", feature="recent", kind="history", form="ids", table="item", width=8
 )
-SHAPE = FeatureColumn(column="shape", feature="shape", kind="vector", form="vector", width=2)
+SHAPE = FeatureColumn(name="shape", feature="shape", kind="vector", form="vector", width=2)
 
 
 def _table(minutes, users=None):

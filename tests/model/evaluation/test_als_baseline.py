@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.als_baseline import check, rank_als
+from model.evaluation.als_baseline import check_installed, rank_als
 from model.evaluation.evaluation_set import prepare
 from twinspire_core.errors import UsageError
 
@@ -113,8 +113,8 @@ def test_strangers_get_what_is_popular():
 
 
 def test_a_missing_library_is_named_with_what_to_do(monkeypatch):
-    check()
+    check_installed()
     monkeypatch.setitem(sys.modules, "implicit", None)
     monkeypatch.setattr("model.evaluation.als_baseline.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"evaluation\.als.*pip install 'twinspire\[als\]'"):
-        check()
+        check_installed()

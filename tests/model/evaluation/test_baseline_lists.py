@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluation_set import DAY, HELD, prepare_as_configured
-from model.fusion_fitting.source_lists import rank_near
-from model.train_stage import _others
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.source_lists import co_occurrence_candidates
+from model.measure_day import other_baselines
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.sources.candidate_sources import CandidateSources
 
@@ -40,9 +41,15 @@ def asked(*days: date):
 )
 def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, there):
     ctx = SimpleNamespace(day=TODAY, pipeline=SimpleNamespace(evaluation=EVALUATION))
-    exams = {DAY: asked(TODAY), HELD: asked(*held)}
-    nominators = CandidateSources.of(CORPUS, TOGETHER)
-    near = {name: rank_near(nominators, exam_of, 2) for name, exam_of in exams.items()}
-    others = _others(ctx, Path("none"), exams, CORPUS, near, nominators)
-    assert others[DAY]["co_occurrence"].kept.tolist() == [[2, 0]], "filled up with what is popular"
-    assert ("co_occurrence" in others[HELD]) == there
+    evaluation_sets = {NEXT_DAY: asked(TODAY), HELD_OUT: asked(*held)}
+    day = DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0))
+    sources = CandidateSources.of(CORPUS, TOGETHER)
+    candidates = {
+        name: co_occurrence_candidates(sources, evaluation_set, 2)
+        for name, evaluation_set in evaluation_sets.items()
+    }
+    baselines = other_baselines(ctx, Path("none"), day, sources, candidates)
+    assert baselines[NEXT_DAY]["co_occurrence"].kept.tolist() == [[2, 0]], (
+        "filled up with what is popular"
+    )
+    assert ("co_occurrence" in baselines[HELD_OUT]) == there

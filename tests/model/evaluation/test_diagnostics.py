@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
 from model.evaluation.diagnostics import (
-    frequency,
+    compare_frequency,
     pick_examples,
     popularity,
     popularity_group,
@@ -82,12 +82,12 @@ def test_without_the_correction_frequent_items_go_down():
 def test_frequencies_beside_counts():
     items = pa.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
     true = dict(zip(fingerprint(["a", "b", "c"]).tolist(), [0.6, 0.3, 0.1], strict=True))
-    found = frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
+    found = compare_frequency(items, lambda keys: np.log([true[k] * 2 for k in keys.tolist()]))
     assert (found["rows"], found["items"]) == (100, 3)
     assert found["factor"] == pytest.approx(2)
     assert found["pairs"] == [[0.6, 1.2], [0.3, 0.6], [0.1, 0.2]]
     # One item too high by 4, of a tenth of the rows; the others right.
-    found = frequency(
+    found = compare_frequency(
         items, lambda keys: np.log([true[k] * (4 if true[k] == 0.1 else 1) for k in keys.tolist()])
     )
     assert found["factor"] == pytest.approx(4**0.1)
@@ -95,15 +95,15 @@ def test_frequencies_beside_counts():
     # estimated too high by 2.
     rare = pa.concat_arrays([items[:70], pa.array([f"r{n}" for n in range(100)])])
     true = dict(zip(fingerprint(["a", "b"]).tolist(), [60 / 170, 10 / 170], strict=True))
-    found = frequency(
+    found = compare_frequency(
         rare,
         lambda keys: np.log(
             [true.get(k, 0.9) * (2 if true.get(k) == 10 / 170 else 1) for k in keys]
         ),
     )
     assert found["factor"] == pytest.approx(2 ** (1 / 7)) and found["items"] == 102
-    assert frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
-    assert frequency(items[:0], lambda keys: np.zeros(0)) is None
+    assert compare_frequency(rare[70:], lambda keys: np.zeros(len(keys)))["factor"] is None
+    assert compare_frequency(items[:0], lambda keys: np.zeros(0)) is None
 
 
 def test_a_streaming_estimate_comes_near_the_true_shares():
@@ -112,7 +112,9 @@ def test_a_streaming_estimate_comes_near_the_true_shares():
     estimate = StreamingFrequency(buckets=1000, hashes=2)
     for batch in fingerprint([f"i{n}" for n in drawn]).reshape(-1, 100):
         estimate.update(batch)
-    found = frequency(pa.array([f"i{n}" for n in drawn]), lambda keys: estimate.log_q(keys).numpy())
+    found = compare_frequency(
+        pa.array([f"i{n}" for n in drawn]), lambda keys: estimate.log_q(keys).numpy()
+    )
     assert 1 < found["factor"] < 1.15 and len(found["pairs"]) > 20
 
 

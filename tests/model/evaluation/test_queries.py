@@ -232,7 +232,7 @@ def wide(tmp_path):
 
 @pytest.mark.parametrize("rows", [[], [0], [99], [32, 33], [9, 10, 11, 50], range(100)])
 def test_chosen_rows_are_read_whole(wide, rows):
-    found = wide.whole(wide.narrow.take(pa.array(rows, pa.int64())))
+    found = wide.read(wide.narrow.take(pa.array(rows, pa.int64())))
     assert found.equals(TABLE.select(COLUMNS).take(pa.array(rows, pa.int64())))
     assert wide.narrow.column("held").equals(TABLE.column("held"))
 
@@ -242,13 +242,13 @@ def test_only_row_groups_with_chosen_rows_are_read(wide, monkeypatch):
     monkeypatch.setattr(
         pq.ParquetFile, "read_row_group", lambda self, n, *a: read.append(n) or real(self, n, *a)
     )
-    wide.whole(wide.narrow.filter(pa.array(np.arange(100) == 45)))
+    wide.read(wide.narrow.filter(pa.array(np.arange(100) == 45)))
     assert read == [1]
 
 
 def test_a_folder_without_files_has_no_rows(tmp_path):
     wide = SelectedRows(tmp_path / "none", ["held"], COLUMNS, TABLE.schema.empty_table())
-    assert wide.whole(wide.narrow).equals(TABLE.select(COLUMNS).slice(0, 0))
+    assert wide.read(wide.narrow).equals(TABLE.select(COLUMNS).slice(0, 0))
 
 
 def test_keys_of_a_table_hold_ids_as_they_are():

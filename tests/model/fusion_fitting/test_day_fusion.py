@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.evaluation.evaluation_set import DAY, HELD, prepare_as_configured
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.day_fusion import DayFusion
 from twinspire_core.config.tables.quality import EvaluationConfig
@@ -80,26 +81,25 @@ def mixing(
     """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others
     list by chance.
     """
-    asked = {
-        DAY: prepare_as_configured(day, CORPUS, EVALUATION),
-        HELD: prepare_as_configured(held, CORPUS, EVALUATION),
+    evaluation_sets = {
+        NEXT_DAY: prepare_as_configured(day, CORPUS, EVALUATION),
+        HELD_OUT: prepare_as_configured(held, CORPUS, EVALUATION),
     }
     pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
     before, after = (
-        {DAY: knowing(day), HELD: knowing(held)}
+        {NEXT_DAY: knowing(day), HELD_OUT: knowing(held)}
         if knows == which
-        else {DAY: by_chance(day.num_rows), HELD: by_chance(held.num_rows)}
+        else {NEXT_DAY: by_chance(day.num_rows), HELD_OUT: by_chance(held.num_rows)}
         for which in ("before", "after")
     )
     return DayFusion(
         ctx=SimpleNamespace(
             pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None
         ),
-        corpus=CORPUS,
-        nominators=CandidateSources.of(CORPUS, None),
-        asked=asked,
-        before=before if parent else {},
-        after={HELD: after[HELD]},
+        day=DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0)),
+        sources=CandidateSources.of(CORPUS, None),
+        parent_lists=before if parent else {},
+        lists={HELD_OUT: after[HELD_OUT]},
         inherited=inherited,
     )
 

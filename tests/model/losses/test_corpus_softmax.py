@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses.corrected_softmax import Columns, sampled_softmax_loss
+from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 from twinspire_core.config.tables.training import NegativesConfig
 
 ITEMS, TEMPERATURE, BATCHES = 300, 0.5, 50
@@ -53,7 +53,7 @@ def relative_error(correction, *, rows=256, uniform=0, memory=0, forget="", **ne
         with tf.GradientTape() as tape:
             tape.watch(vectors)
             expected = (tf.constant(x[drawn], tf.float32) for x in (batch, added + 0 * Q))
-            columns = Columns(tf.gather(vectors, drawn), tf.constant(drawn), *expected)
+            columns = Candidates(tf.gather(vectors, drawn), tf.constant(drawn), *expected)
             loss = sampled_softmax_loss(
                 tf.constant(QUERY[own], tf.float32), columns, tf.ones(rows), temperature=TEMPERATURE,
                 correction=correction, negatives=settings, seed=tf.constant([1, step]),
@@ -81,7 +81,10 @@ def test_a_rare_positive_that_is_fitted_looks_solved_to_the_papers_form_only():
     for _ in range(30):
         own = rng.choice(ITEMS, 128, p=Q)
         vectors, batch = (tf.constant(x[own], tf.float32) for x in (ITEM, 127 * Q))
-        columns, rare = Columns(vectors, tf.constant(own), batch, tf.zeros(128)), own >= ITEMS // 2
+        columns, rare = (
+            Candidates(vectors, tf.constant(own), batch, tf.zeros(128)),
+            own >= ITEMS // 2,
+        )
         for form in ("batch", "expected_count"):
             loss = sampled_softmax_loss(
                 vectors, columns, tf.ones(128), temperature=0.2, correction=form

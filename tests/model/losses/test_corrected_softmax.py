@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model.losses import blockwise_softmax
-from model.losses.corrected_softmax import Columns, sampled_softmax_loss
+from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 from twinspire_core.config.tables.training import NegativesConfig
 
 EYE = np.eye(3, dtype=np.float32)
@@ -17,7 +17,7 @@ CORRECTIONS = ("none", "batch", "expected_count")
 def loss_of(query, vectors, items, q, temperature=1.0, correction="batch", reward=None, **options):
     """Losses of the rows; q is each column's share of the rows."""
     rows = len(query)
-    columns = Columns(
+    columns = Candidates(
         tf.constant(vectors, tf.float32),
         tf.constant(np.asarray(items)),
         tf.constant((rows - 1) * np.asarray(q), tf.float32),
@@ -100,7 +100,7 @@ def test_a_copy_gets_no_gradient_from_the_row_it_copies():
     vectors = tf.constant(EYE[[0, 1, 0]])
     with tf.GradientTape() as tape:
         tape.watch(vectors)
-        columns = Columns(vectors, tf.constant([7, 8, 7]), tf.ones(3), tf.zeros(3))
+        columns = Candidates(vectors, tf.constant([7, 8, 7]), tf.ones(3), tf.zeros(3))
         only_first = tf.constant([1.0, 0.0, 0.0])
         loss = sampled_softmax_loss(
             tf.constant(EYE), columns, only_first, temperature=0.1, correction="batch"
@@ -152,7 +152,7 @@ def test_some_negatives_stand_for_all_four_items(k, added):
     """
     items = np.array([0, 1, 2, 3, *added])
     vectors = tf.zeros([len(items), 2])
-    columns = Columns(
+    columns = Candidates(
         vectors,
         tf.constant(items),
         tf.fill([len(items)], 3 / 4),
@@ -171,7 +171,7 @@ def test_an_item_inside_the_band_may_have_come_either_way_and_one_outside_only_b
     """
     cosine = np.array([1, 0.5, 0.5, 0.5, -0.9, -0.9, 0.5])
     vectors = tf.constant(np.stack([cosine, np.sqrt(1 - cosine**2)], 1), tf.float32)
-    columns = Columns(
+    columns = Candidates(
         vectors, tf.constant([0, 1, 2, 3, 4, 4, 1]), tf.fill([7], 0.8), tf.fill([7], 0.4)
     )
     loss = sampled_softmax_loss(
@@ -236,7 +236,7 @@ def unit(x):
 @pytest.mark.parametrize(("rows", "columns"), [(53, 53), (37, 80), (1, 1), (1, 9)])
 def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correction, by_user):
     # Blocks of 8 rows, and a last one of fewer
-    monkeypatch.setattr(blockwise_softmax, "TILE", 8 * columns)
+    monkeypatch.setattr(blockwise_softmax, "BLOCK_PAIRS", 8 * columns)
     query, vectors, items, batch, added, user, reward = batch_of(rows, columns)
     batch = np.maximum(batch, 1e-3)
     weight = reward / reward.sum()
@@ -249,7 +249,7 @@ def test_blocks_give_what_a_slow_loss_gives(monkeypatch, rows, columns, correcti
     def step(q, v):
         with tf.GradientTape() as tape:
             tape.watch([q, v])
-            held = Columns(
+            held = Candidates(
                 v, tf.constant(items), *(tf.constant(x, tf.float32) for x in (batch, added))
             )
             loss = sampled_softmax_loss(
@@ -286,7 +286,7 @@ def test_extremes_of_float32(q, correction):
     query, vectors = tf.constant(query), tf.constant(vectors)
     with tf.GradientTape() as tape:
         tape.watch([query, vectors])
-        held = Columns(vectors, tf.range(64), tf.constant(batch, tf.float32), tf.zeros(64))
+        held = Candidates(vectors, tf.range(64), tf.constant(batch, tf.float32), tf.zeros(64))
         loss = sampled_softmax_loss(
             query, held, tf.ones(64), temperature=0.01, correction=correction
         )
@@ -303,7 +303,7 @@ def test_gradients_are_finite_where_there_is_nothing_to_tell_apart(items, correc
     query, vectors = tf.constant(EYE), tf.constant(EYE[[0, 0, 0]])
     with tf.GradientTape() as tape:
         tape.watch([query, vectors])
-        held = Columns(vectors, tf.constant(items), tf.constant([1e-9, 1.0, 5.0]), tf.zeros(3))
+        held = Candidates(vectors, tf.constant(items), tf.constant([1e-9, 1.0, 5.0]), tf.zeros(3))
         loss = sampled_softmax_loss(
             query, held, tf.ones(3), temperature=0.01, correction=correction
         )
@@ -317,7 +317,7 @@ def test_estimates_are_no_parameters():
     batch = tf.constant([0.1, 0.2, 0.3])
     with tf.GradientTape() as tape:
         tape.watch(batch)
-        held = Columns(tf.constant(EYE), tf.constant([1, 2, 3]), batch, tf.zeros(3))
+        held = Candidates(tf.constant(EYE), tf.constant([1, 2, 3]), batch, tf.zeros(3))
         loss = sampled_softmax_loss(
             tf.constant(EYE), held, tf.ones(3), temperature=1.0, correction="expected_count"
         )
@@ -331,7 +331,7 @@ def test_remembered_columns_teach_the_query_and_learn_nothing():
         q, v = tf.constant(query, tf.float32), tf.constant(vectors, tf.float32)
         with tf.GradientTape() as tape:
             tape.watch([q, v])
-            held = Columns(
+            held = Candidates(
                 v,
                 tf.constant(items),
                 *(tf.constant(x, tf.float32) for x in (batch, added)),

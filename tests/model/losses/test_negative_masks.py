@@ -53,7 +53,7 @@ def test_each_of_the_others_is_as_likely():
             tf.constant(7),
             tf.constant([3, seed]),
         )
-        counts += ~mask(tf.constant(0), tf.constant(ROWS)).columns.numpy()
+        counts += ~mask(tf.constant(0), tf.constant(ROWS)).candidates.numpy()
     expected = 80 * 7 / (ROWS - 1)
     off = ~np.eye(ROWS, dtype=bool)
     assert np.abs(counts[off] - expected).max() < 5 * np.sqrt(expected)

@@ -21,7 +21,7 @@ from model.towers.auxiliary_head import (
     LabelledClicks,
     Moments,
     auc,
-    check,
+    check_labels,
     measure_head,
 )
 from model.towers.two_tower import TwoTower
@@ -438,10 +438,10 @@ def test_clicks_with_a_label_and_an_item_of_the_corpus_are_measured():
 
 
 def test_a_logistic_head_refuses_labels_that_are_no_shares():
-    check(np.array([0.0, 1.0, NAN]), "logistic", "stars", "2024-05-06")
-    check(np.array([-3.0, 5.0]), "squared", "stars", "2024-05-06")
+    check_labels(np.array([0.0, 1.0, NAN]), "logistic", "stars", "2024-05-06")
+    check_labels(np.array([-3.0, 5.0]), "squared", "stars", "2024-05-06")
     with pytest.raises(
         BadData,
         match=r"columns\.label = 'stars' holds 4.5 on 2024-05-06 \(2 of 3 labels lie outside\)",
     ):
-        check(np.array([0.0, 4.5, NAN, -1.0]), "logistic", "stars", "2024-05-06")
+        check_labels(np.array([0.0, 4.5, NAN, -1.0]), "logistic", "stars", "2024-05-06")

@@ -38,7 +38,7 @@ def trained(request, tiny):
         reward=np.ones(200, np.float32),
         time=np.arange(200),
     )
-    before, after = (TwoTower(tiny.layout(pipeline), seed=1) for _ in range(2))
+    before, after = (TwoTower(tiny.architecture(pipeline), seed=1) for _ in range(2))
     run_training(after, StreamingFrequency(buckets=100), [(date(2024, 5, 6), rows)], pipeline.train)
     return before, after, rows
 
@@ -50,18 +50,18 @@ def _other(column):
 
 def test_every_column_moves_its_own_towers_vector(trained):
     _, model, rows = trained
-    for side, parts in model.layout.parts.items():
+    for side, parts in model.architecture.columns.items():
         before = model(side, rows.features).numpy()
-        for part in parts:
+        for column in parts:
             changed = model(
-                side, {**rows.features, part.column: _other(rows.features[part.column])}
+                side, {**rows.features, column.name: _other(rows.features[column.name])}
             ).numpy()
-            assert (np.abs(changed - before).max(1) > 1e-4).mean() > 0.9, part.column
+            assert (np.abs(changed - before).max(1) > 1e-4).mean() > 0.9, column.name
 
 
 def test_training_moves_every_columns_weights(trained):
     before, after, rows = trained
-    assert {part.kind for parts in after.layout.parts.values() for part in parts} == {
+    assert {column.kind for parts in after.architecture.columns.values() for column in parts} == {
         "id", "category", "categories", "number", "text", "vector", "count", "age", "time", "history"
     }  # fmt: skip
     for name, weight in before.dense.items():
@@ -70,10 +70,10 @@ def test_training_moves_every_columns_weights(trained):
     for name, table in before.tables.items():
         moved = (after.tables[name].values.numpy() != table.values.numpy()).any(1)
         columns = [
-            part.column
-            for parts in after.layout.parts.values()
-            for part in parts
-            if part.table == name
+            column.name
+            for parts in after.architecture.columns.values()
+            for column in parts
+            if column.table == name
         ]
         used = set(np.concatenate([rows.features[column].ravel() for column in columns])) - {0}
         assert set(np.flatnonzero(moved)) - {0} == used and len(used) > 1, name
@@ -81,14 +81,14 @@ def test_training_moves_every_columns_weights(trained):
 
 def test_lists_laid_out_for_training_give_the_vectors_of_padded_ones(trained):
     _, model, rows = trained
-    for side in model.layout.parts:
-        laid_out = bagged(rows.features, model.layout.lists)
+    for side in model.architecture.columns:
+        laid_out = bagged(rows.features, model.architecture.lists)
         np.testing.assert_allclose(model(side, laid_out), model(side, rows.features), atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "sqrtn", "recency", "attention"])
 def test_only_histories_are_pooled_as_asked(tiny, pooling):
     pipeline = tiny.pipeline({**tiny.features, **KINDS}, train={"history": {"pooling": pooling}})
-    parts = [part for parts in tiny.layout(pipeline).parts.values() for part in parts]
-    asked = {part.kind for part in parts if part.root or part.half_life or part.attention}
+    parts = [column for side in tiny.architecture(pipeline).columns.values() for column in side]
+    asked = {column.kind for column in parts if column.root or column.half_life or column.attention}
     assert asked == (set() if pooling == "mean" else {"history"})

@@ -72,7 +72,7 @@ def tower(request, tiny, tmp_path_factory):
     """
     features = {name: tiny.features[name] for name in ("recent", "item")}
     pipeline = tiny.pipeline(features, train={"history": {**ATTENTION, "pooling": request.param}})
-    model = TwoTower(tiny.layout(pipeline), seed=1)
+    model = TwoTower(tiny.architecture(pipeline), seed=1)
     rng = np.random.default_rng(0)
     for weight in model.dense.values():
         weight.values.assign_add(rng.normal(size=weight.values.shape) * 0.3)

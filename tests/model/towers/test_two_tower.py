@@ -8,7 +8,7 @@ from twinspire_core.errors import UsageError
 
 @pytest.fixture
 def model(tiny):
-    return TwoTower(tiny.layout(), seed=1)
+    return TwoTower(tiny.architecture(), seed=1)
 
 
 @pytest.mark.parametrize("side", ["query", "item"])
@@ -26,7 +26,9 @@ def test_last_layer_has_no_activation(tiny, model):
 def test_the_dimension_is_known_even_where_inputs_tell_no_shape(tiny):
     """As in a SavedModel with one feature; readers size their indexes by it."""
     item = {"item": tiny.features["item"]}
-    model = TwoTower(tiny.layout(tiny.pipeline({"user": tiny.features["user"], **item})), seed=1)
+    model = TwoTower(
+        tiny.architecture(tiny.pipeline({"user": tiny.features["user"], **item})), seed=1
+    )
     call = tf.function(lambda ids: model("item", {"item": ids}))
     assert call.get_concrete_function(tf.TensorSpec(None, tf.int64)).output_shapes.as_list() == [
         None,
@@ -65,7 +67,7 @@ def test_history_and_item_meet_past_the_layers(tiny):
     ranks = {}
     for skip in (True, False):
         pipeline = tiny.pipeline(features, train={"skip": skip, "dimension": 32})
-        model = TwoTower(tiny.layout(pipeline), seed=1)
+        model = TwoTower(tiny.architecture(pipeline), seed=1)
         items = np.arange(1, 21)
         scores = (
             model("query", {"recent": items[:, np.newaxis]}).numpy()
@@ -77,18 +79,18 @@ def test_history_and_item_meet_past_the_layers(tiny):
 
 def test_nothing_goes_past_where_widths_differ(tiny):
     wide = {**tiny.features, "item": {**tiny.features["item"], "dimension": 12}}
-    model = TwoTower(tiny.layout(tiny.pipeline(wide)), seed=1)
+    model = TwoTower(tiny.architecture(tiny.pipeline(wide)), seed=1)
     assert not [name for name in model.dense if "/skip/" in name]
     assert model("item", tiny.columns(3)).shape == (3, 8)
 
 
 def test_heads_that_do_not_divide_the_width_are_named(tiny):
     with pytest.raises(UsageError, match=r"train.history.heads is 3, features.item.dimension"):
-        tiny.layout(tiny.pipeline(train={"history": {"pooling": "attention", "heads": 3}}))
+        tiny.architecture(tiny.pipeline(train={"history": {"pooling": "attention", "heads": 3}}))
 
 
 def test_seed_and_name_decide_the_start(tiny):
-    one, other, again = (TwoTower(tiny.layout(), seed=seed) for seed in (1, 2, 1))
+    one, other, again = (TwoTower(tiny.architecture(), seed=seed) for seed in (1, 2, 1))
     values = [m.tables["item"].values.numpy() for m in (one, other, again)]
     assert (values[0] == values[2]).all() and not (values[0] == values[1]).any()
     assert not (one.tables["user"].values.numpy()[:20] == values[0][:20]).any()
@@ -97,14 +99,14 @@ def test_seed_and_name_decide_the_start(tiny):
 def test_a_feature_more_leaves_the_other_weights_start_alone(tiny):
     fewer = {name: f for name, f in tiny.features.items() if name != "device"}
     with_it, without = (
-        TwoTower(tiny.layout(), seed=1),
-        TwoTower(tiny.layout(tiny.pipeline(fewer)), seed=1),
+        TwoTower(tiny.architecture(), seed=1),
+        TwoTower(tiny.architecture(tiny.pipeline(fewer)), seed=1),
     )
     assert (with_it.tables["user"].values.numpy() == without.tables["user"].values.numpy()).all()
 
 
 def test_dropped_ids_become_shared_rows_and_missing_stays_missing(tiny):
-    spec = tiny.layout().tables["item"]
+    spec = tiny.architecture().tables["item"]
     ids = tf.constant([0, 7] * 4000)
     dropped = drop_ids(ids, spec, 0.25, tf.constant([3, 4])).numpy()
     assert (dropped[::2] == 0).all()

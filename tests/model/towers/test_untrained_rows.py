@@ -14,7 +14,7 @@ SHARED = range(3, 7)
 @pytest.fixture
 def model(tiny):
     """A fresh model, of whose rows some are moved."""
-    return TwoTower(tiny.layout(), seed=3)
+    return TwoTower(tiny.architecture(), seed=3)
 
 
 def _move(model, table, *rows):

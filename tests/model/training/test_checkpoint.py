@@ -14,9 +14,9 @@ from twinspire_core.errors import BadData, UsageError
 MONDAY, TUESDAY, WEDNESDAY = date(2024, 5, 6), date(2024, 5, 7), date(2024, 5, 8)
 
 
-def _marked(layout, seed=1):
+def _marked(architecture, seed=1):
     """A model whose rows and slots tell keys apart: numbers as training would have left them."""
-    model = TwoTower(layout, seed)
+    model = TwoTower(architecture, seed)
     rng = np.random.default_rng(seed)
     for weight in [*model.tables.values(), *model.dense.values()]:
         weight.values.assign(rng.normal(size=weight.values.shape))
@@ -31,18 +31,18 @@ def _captured(model, day=MONDAY, archive=None):
 
 
 def _row(model, table, key):
-    number = model.layout.tables[table].keys.index(key).as_py()
+    number = model.architecture.tables[table].keys.index(key).as_py()
     assert number >= 0
     return model.tables[table].values.numpy()[number], model.tables[table].slots.numpy()[number]
 
 
 def _next(tiny, parent, day=TUESDAY, pipeline=None, keep=100, **vocabularies):
-    model = TwoTower(tiny.layout(pipeline, parent.widths, **vocabularies), seed=2)
+    model = TwoTower(tiny.architecture(pipeline, parent.widths, **vocabularies), seed=2)
     return model, warm_start(model, parent, day=day, keep=keep)
 
 
 def test_a_state_is_read_back_as_it_was_written(tiny, tmp_path):
-    before = _captured(_marked(tiny.layout()))
+    before = _captured(_marked(tiny.architecture()))
     checkpoint.save(before, tmp_path / "state")
     after = checkpoint.load(tmp_path / "state")
     assert (after.day, after.step) == (MONDAY, 7)
@@ -59,14 +59,14 @@ def test_a_state_is_read_back_as_it_was_written(tiny, tmp_path):
 
 
 def test_no_file_of_a_state_needs_pickle(tiny, tmp_path):
-    checkpoint.save(_captured(_marked(tiny.layout())), tmp_path / "state")
+    checkpoint.save(_captured(_marked(tiny.architecture())), tmp_path / "state")
     assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".npz", ".json", ".arrow"}
     for file in tmp_path.rglob("*.npz"):
         assert all(array.dtype != object for array in np.load(file, allow_pickle=False).values())
 
 
 def test_a_later_format_is_refused(tiny, tmp_path):
-    checkpoint.save(_captured(_marked(tiny.layout())), tmp_path / "state")
+    checkpoint.save(_captured(_marked(tiny.architecture())), tmp_path / "state")
     head = tmp_path / "state" / "state.json"
     head.write_text(head.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(BadData, match="format 2"):
@@ -74,7 +74,7 @@ def test_a_later_format_is_refused(tiny, tmp_path):
 
 
 def test_an_unchanged_layout_gives_the_same_vectors(tiny):
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     child, archive = _next(tiny, _captured(parent))
     for side in ("query", "item"):
         np.testing.assert_array_equal(child(side, tiny.columns(9)), parent(side, tiny.columns(9)))
@@ -82,7 +82,7 @@ def test_an_unchanged_layout_gives_the_same_vectors(tiny):
 
 
 def test_rows_and_slots_follow_keys_when_the_order_changes(tiny):
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     child, _ = _next(tiny, _captured(parent), item=[f"i{i}" for i in reversed(range(20))])
     for key in ("=i0", "=i13", "missing", "oov:3"):
         np.testing.assert_array_equal(_row(child, "item", key), _row(parent, "item", key))
@@ -92,7 +92,7 @@ def test_a_new_key_starts_from_the_shared_row_it_was_hashed_to(tiny):
     """Until yesterday, the transform graph looked the token up in a vocabulary without it."""
     import tensorflow as tf
 
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     init = tf.lookup.KeyValueTensorInitializer(tf.constant(["i0"]), tf.constant([0], tf.int64))
     looked_up = tf.lookup.StaticVocabularyTable(init, num_oov_buckets=4)
     tokens = [f"new{i}" for i in range(12)]
@@ -106,7 +106,7 @@ def test_a_new_key_starts_from_the_shared_row_it_was_hashed_to(tiny):
 
 
 def test_a_key_that_left_comes_back_as_it_was(tiny, tmp_path):
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     tuesday, archive = _next(tiny, _captured(parent), item=["i1", "i2"])
     assert len(archive["item"].keys) == 18
     checkpoint.save(_captured(tuesday, TUESDAY, archive), tmp_path / "tuesday")
@@ -126,7 +126,7 @@ def test_a_key_that_left_comes_back_as_it_was(tiny, tmp_path):
 
 
 def test_the_archive_keeps_those_that_left_last(tiny):
-    parent = _captured(_marked(tiny.layout()))
+    parent = _captured(_marked(tiny.architecture()))
     tuesday, archive = _next(tiny, parent, item=[f"i{i}" for i in range(10)])
     _, archive = _next(
         tiny,
@@ -143,7 +143,7 @@ def test_a_new_feature_starts_without_effect(tiny):
     fewer = {
         name: f for name, f in tiny.features.items() if name not in ("device", "week", "title")
     }
-    parent = _marked(tiny.layout(tiny.pipeline(fewer)))
+    parent = _marked(tiny.architecture(tiny.pipeline(fewer)))
     child, _ = _next(tiny, _captured(parent))
     for side in ("query", "item"):
         np.testing.assert_allclose(
@@ -154,7 +154,7 @@ def test_a_new_feature_starts_without_effect(tiny):
 
 
 def test_a_removed_feature_is_dropped(tiny):
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     fewer = {name: f for name, f in tiny.features.items() if name not in ("device", "week")}
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(fewer))
     assert "device" not in _captured(child).tables
@@ -164,9 +164,9 @@ def test_a_removed_feature_is_dropped(tiny):
 
 
 def test_an_undeclared_width_stays_when_the_vocabulary_grows(tiny):
-    parent = _captured(_marked(tiny.layout(device=["phone"])))
+    parent = _captured(_marked(tiny.architecture(device=["phone"])))
     larger = [f"d{i}" for i in range(5000)]
-    assert tiny.layout(device=larger).tables["device"].dimension != parent.widths["device"]
+    assert tiny.architecture(device=larger).tables["device"].dimension != parent.widths["device"]
     child, _ = _next(tiny, parent, device=larger)
     assert child.tables["device"].values.shape == (5005, parent.widths["device"])
 
@@ -207,7 +207,7 @@ def _attentive(tiny, features=None, length=5, **train):
 
 @pytest.mark.parametrize("key", CHANGES_OF_ENCODER)
 def test_a_change_of_the_encoder_names_its_key_and_the_way_out(tiny, key):
-    parent = _captured(_marked(tiny.layout(_attentive(tiny))))
+    parent = _captured(_marked(tiny.architecture(_attentive(tiny))))
     with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
         _next(tiny, parent, pipeline=_attentive(tiny, **CHANGES_OF_ENCODER[key]))
 
@@ -216,11 +216,11 @@ def test_attention_where_the_parent_had_an_average_names_its_key(tiny):
     with pytest.raises(
         UsageError, match=r"train.history.pooling now gives attention, the parent has a sum or mean"
     ):
-        _next(tiny, _captured(_marked(tiny.layout())), pipeline=_attentive(tiny))
+        _next(tiny, _captured(_marked(tiny.architecture())), pipeline=_attentive(tiny))
 
 
 def test_an_encoder_and_its_moments_are_carried_on_by_name(tiny, tmp_path):
-    parent = _marked(tiny.layout(_attentive(tiny)))
+    parent = _marked(tiny.architecture(_attentive(tiny)))
     checkpoint.save(_captured(parent), tmp_path / "state")
     child, _ = _next(tiny, checkpoint.load(tmp_path / "state"), pipeline=_attentive(tiny))
     np.testing.assert_array_equal(child("query", tiny.columns(9)), parent("query", tiny.columns(9)))
@@ -230,7 +230,7 @@ def test_an_encoder_and_its_moments_are_carried_on_by_name(tiny, tmp_path):
 
 def test_a_new_history_starts_without_effect_and_ready_to_learn(tiny):
     without = {name: f for name, f in tiny.features.items() if name != "recent"}
-    parent = _marked(tiny.layout(_attentive(tiny, without)))
+    parent = _marked(tiny.architecture(_attentive(tiny, without)))
     child, _ = _next(tiny, _captured(parent), pipeline=_attentive(tiny))
     np.testing.assert_allclose(
         child("query", tiny.columns(9)), parent("query", tiny.columns(9)), atol=1e-6
@@ -244,7 +244,7 @@ def test_a_new_history_starts_without_effect_and_ready_to_learn(tiny):
 
 
 def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
-    parent = _marked(tiny.layout(tiny.pipeline(train={"skip": False})))
+    parent = _marked(tiny.architecture(tiny.pipeline(train={"skip": False})))
     child, _ = _next(tiny, _captured(parent))
     for side, column in (("query", "recent"), ("item", "item")):
         np.testing.assert_allclose(
@@ -255,7 +255,7 @@ def test_a_skip_that_the_parent_had_not_starts_without_effect(tiny):
 
 @pytest.mark.parametrize("key", CHANGES)
 def test_any_other_change_of_shape_names_its_key_and_the_way_out(tiny, key):
-    parent = _captured(_marked(tiny.layout()))
+    parent = _captured(_marked(tiny.architecture()))
     tables = dict(CHANGES[key])
     pipeline = tiny.pipeline({**tiny.features, **tables.pop("features", {})}, **tables)
     with pytest.raises(UsageError, match=rf"{key} now gives.*--mode full"):
@@ -263,7 +263,7 @@ def test_any_other_change_of_shape_names_its_key_and_the_way_out(tiny, key):
 
 
 def test_a_feature_that_changes_its_kind_names_it(tiny):
-    parent = _captured(_marked(tiny.layout()))
+    parent = _captured(_marked(tiny.architecture()))
     pipeline = tiny.pipeline({**tiny.features, "device": {"kind": "number", "tower": "query"}})
     with pytest.raises(UsageError, match=r"features.device now gives"):
         _next(tiny, parent, pipeline=pipeline)
@@ -280,7 +280,7 @@ def test_widths_are_chosen_by_size_and_never_above_the_towers_own(tiny):
 
 
 def test_all_changes_of_shape_are_named_at_once(tiny):
-    parent = _captured(_marked(tiny.layout()))
+    parent = _captured(_marked(tiny.architecture()))
     features = {
         **tiny.features,
         "title": {"kind": "text", "tower": "item", "hash_buckets": 60},
@@ -295,7 +295,7 @@ def test_all_changes_of_shape_are_named_at_once(tiny):
 
 
 def test_a_category_that_becomes_several_keeps_its_rows(tiny):
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     features = {**tiny.features, "device": {"kind": "categories", "tower": "query"}}
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
     for key in ("=phone", "=tv", "missing"):
@@ -306,7 +306,7 @@ def test_a_category_that_becomes_several_keeps_its_rows(tiny):
 
 
 def test_a_feature_that_moves_to_the_other_tower_starts_there_without_effect(tiny):
-    parent = _marked(tiny.layout())
+    parent = _marked(tiny.architecture())
     features = {**tiny.features, "device": {"kind": "category", "tower": "item"}}
     child, _ = _next(tiny, _captured(parent), pipeline=tiny.pipeline(features))
     assert (

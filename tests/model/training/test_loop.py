@@ -28,7 +28,10 @@ def _rows(tiny, n, seed=0):
 
 def _train(tiny, days, **settings):
     pipeline = tiny.pipeline(train=settings)
-    model, frequency = TwoTower(tiny.layout(pipeline), seed=0), StreamingFrequency(buckets=1000)
+    model, frequency = (
+        TwoTower(tiny.architecture(pipeline), seed=0),
+        StreamingFrequency(buckets=1000),
+    )
     learned = fitting.run_training(model, frequency, days, pipeline.train)
     return model, frequency, learned
 
@@ -37,7 +40,7 @@ def test_rows_that_no_example_uses_stay_as_they_were(tiny):
     rows = _rows(tiny, 64)
     for name in ("user", "recent", "item"):
         rows.features[name][:] = rows.features[name] % 5 + 1
-    before = TwoTower(tiny.layout(), seed=0)
+    before = TwoTower(tiny.architecture(), seed=0)
     after, _, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.0)
     for table in ("user", "item"):
         moved = (after.tables[table].values.numpy() != before.tables[table].values.numpy()).any(1)
@@ -45,7 +48,7 @@ def test_rows_that_no_example_uses_stay_as_they_were(tiny):
 
 
 def test_id_dropout_trains_every_shared_row_and_the_batch_still_knows_its_items(tiny):
-    before, rows = TwoTower(tiny.layout(), seed=0), _rows(tiny, 400)
+    before, rows = TwoTower(tiny.architecture(), seed=0), _rows(tiny, 400)
     # Three items outside the vocabulary may share a row
     rows.item[:] = rows.item * 3 + np.arange(400) % 3
     after, frequency, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.3)
@@ -61,7 +64,7 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
     days = [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31, seed=1))]
     frequency = StreamingFrequency(buckets=100)
     learned = fitting.run_training(
-        TwoTower(tiny.layout(), 0), frequency, days, pipeline.train,
+        TwoTower(tiny.architecture(), 0), frequency, days, pipeline.train,
         step=10, report=lambda day, done, total, *_: told.append((day, done, total)),
     )  # fmt: skip
     assert learned.rows == 2 * 81 and int(frequency.seen.numpy()) == 81  # its clock is the logs'
@@ -76,7 +79,7 @@ def test_every_pass_sees_every_row_once_and_goes_through_the_days_in_order(tiny)
 def test_days_that_can_be_read_only_once_are_refused(tiny):
     with pytest.raises(TypeError, match="not an iterator"):
         fitting.run_training(
-            TwoTower(tiny.layout(), 0),
+            TwoTower(tiny.architecture(), 0),
             StreamingFrequency(buckets=100),
             iter([]),
             tiny.pipeline().train,
@@ -87,7 +90,7 @@ def test_rows_without_reward_teach_their_query_nothing(tiny):
     """Rewards of 0 on all rows but one user's: only that user's row moves."""
     rows = _rows(tiny, 64)
     rows.reward[:] = rows.features["user"] == 3
-    before = TwoTower(tiny.layout(), seed=0)
+    before = TwoTower(tiny.architecture(), seed=0)
     after, _, _ = _train(tiny, [(MONDAY, rows)], id_dropout=0.0)
     moved = (after.tables["user"].values.numpy() != before.tables["user"].values.numpy()).any(1)
     assert np.flatnonzero(moved).tolist() == [3]
@@ -117,7 +120,7 @@ from tests.model import conftest
 from tests.model.training.test_loop import _rows, _train
 
 tf.config.experimental.enable_op_determinism()
-tiny = SimpleNamespace(pipeline=conftest._pipeline, layout=conftest._layout, columns=conftest._columns)
+tiny = SimpleNamespace(pipeline=conftest._pipeline, architecture=conftest._architecture, columns=conftest._columns)
 a, b = (_train(tiny, [(date(2024, 5, 6), _rows(tiny, 5000))], batch_size=512, epochs=2)[0] for _ in range(2))
 for name, weight in {**a.tables, **a.dense}.items():
     other = {**b.tables, **b.dense}[name]

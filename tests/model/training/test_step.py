@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.losses.corrected_softmax import Columns, sampled_softmax_loss
+from model.losses.corrected_softmax import Candidates, sampled_softmax_loss
 from model.losses.sampling_probability import StreamingFrequency
 from model.towers.pooling import bagged
 from model.towers.two_tower import TwoTower
@@ -15,13 +15,13 @@ ROWS, DRAWN = 40, 12
 
 
 def item_features(tiny, model, columns):
-    return {part.column: columns[part.column] for part in model.layout.parts["item"]}
+    return {column.name: columns[column.name] for column in model.architecture.columns["item"]}
 
 
 def one_step(tiny, **train):
     """A model, its copy after one step, the batch, the items drawn, and the step's loss."""
     pipeline = tiny.pipeline(train={"batch_size": ROWS, **train})
-    before, after = (TwoTower(tiny.layout(pipeline), seed=1) for _ in range(2))
+    before, after = (TwoTower(tiny.architecture(pipeline), seed=1) for _ in range(2))
     features, other, rng = tiny.columns(ROWS), tiny.columns(DRAWN, seed=1), np.random.default_rng(2)
     # Some items are there several times, and half of all never
     features["item"] = features["item"] % 10 + 1
@@ -30,15 +30,15 @@ def one_step(tiny, **train):
         "user": features["user"].astype(np.int64),
         "item": features["item"].astype(np.int64),
         "reward": rng.random(ROWS).astype(np.float32),
-        "chance": np.full(ROWS, 0.05, np.float32),
+        "draw_probability": np.full(ROWS, 0.05, np.float32),
     }
     drawn = {
         "features": item_features(tiny, before, other),
         "item": other["item"].astype(np.int64),
-        "chance": np.full(DRAWN, 0.05, np.float32),
+        "draw_probability": np.full(DRAWN, 0.05, np.float32),
     }
     step = compile_step(after, StreamingFrequency(buckets=1 << 20), pipeline.train)
-    lists = after.layout.lists
+    lists = after.architecture.lists
     given = (
         {**drawn, "features": bagged(drawn["features"], lists)}
         if pipeline.train.negatives.uniform
@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_the_settings(tiny, case):
     if "negatives" in settings:
         vectors.append(before("item", drawn["features"]))
     added = np.full(len(item), 0.05 * (len(item) - ROWS))
-    columns = Columns(
+    columns = Candidates(
         tf.concat(vectors, 0),
         tf.constant(item),
         *(tf.constant(x, tf.float32) for x in ((ROWS - 1) * share, added)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.fusion_fitting.fusion_weights import FILLS, STEPS, fit_weights
+from model.fusion_fitting.fusion_weights import FILL_WEIGHT, STEPS, fit_weights
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import CONSTANT, Fusion, fuse, pool_candidates
@@ -193,7 +193,7 @@ def test_the_weights_are_those_of_a_search_that_lists_and_looks(seed, monkeypatc
         )
         return round(far + 1e-3 * close, 9)
 
-    weights = max([np.ones(3), *np.where(np.eye(3), 1.0, FILLS)], key=value)
+    weights = max([np.ones(3), *np.where(np.eye(3), 1.0, FILL_WEIGHT)], key=value)
     for source in [0, 1, 2] * 4:
         tried = [np.where(np.arange(3) == source, step, weights) for step in STEPS]
         weights = max([weights, *tried], key=value)

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from model.evaluation import source_lists
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
-from model.fusion_fitting import source_lists
-from model.fusion_fitting.source_lists import rank_co_occurrence, rank_fusion, rank_near
+from model.evaluation.source_lists import co_occurrence_candidates, rank_co_occurrence, rank_fusion
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search.ragged import Ragged, positions
@@ -127,7 +127,7 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
         }
     )
     split = prepare(rows, CORPUS)
-    near = rank_near(sources, split, 2)
+    near = co_occurrence_candidates(sources, split, 2)
     for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
         alone = sources.retrieve(["co_occurrence"], lists(*past), 2, exclude=exclude)[
             "co_occurrence"

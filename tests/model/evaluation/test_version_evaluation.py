@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.data.parent_inputs import inputs_of, unread
+from model.evaluation.version_evaluation import declared_inputs, missing_columns
 from twinspire_core.contracts.model_bundle import Input
 
 TAG = {"kind": "category", "tower": "item"}
@@ -32,7 +32,7 @@ EDITS = {
 
 
 def test_the_declared_columns_have_the_form_that_towers_take(tiny):
-    found = inputs_of(tiny.pipeline(), "query") | inputs_of(tiny.pipeline(), "item")
+    found = declared_inputs(tiny.pipeline(), "query") | declared_inputs(tiny.pipeline(), "item")
     assert found == {
         "user": Input("string"),
         "device": Input("string"),
@@ -50,7 +50,7 @@ def test_the_declared_columns_have_the_form_that_towers_take(tiny):
 @pytest.mark.parametrize("edit", EDITS)
 def test_each_edit_of_the_features_tells_what_is_missing(tiny, edit):
     changes, told = EDITS[edit]
-    before = {side: inputs_of(tiny.pipeline(), side) for side in ("query", "item")}
-    assert unread(before, tiny.pipeline()) == []
+    before = {side: declared_inputs(tiny.pipeline(), side) for side in ("query", "item")}
+    assert missing_columns(before, tiny.pipeline()) == []
     now = {name: f for name, f in {**tiny.features, **changes}.items() if f}
-    assert unread(before, tiny.pipeline(now)) == told
+    assert missing_columns(before, tiny.pipeline(now)) == told

@@ -1,0 +1,135 @@
+"""What a day's version is measured on, read from the attempt of the features stage."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.queries import (
+    SelectedRows,
+    at_most_events,
+    holdout_rows,
+    next_click_rows,
+    progressive_rows,
+    unseen_users_on,
+)
+from model.towers.auxiliary_head import check_labels
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.stage_context import StageContext
+
+NEXT_DAY = "next day"
+"""Name of the evaluation set of the day's users: one query per user."""
+HELD_OUT = "next day, held out"
+"""The same of users held out of training, if they are few also of earlier days."""
+NEXT_CLICK = "next click"
+"""Name of the evaluation set of the day's events: one query per event."""
+HELD_OUT_CLICKS = "next click, held out"
+"""The same of users held out of training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayData:
+    """What a version of the day is measured on.
+
+    Attributes:
+      corpus: rows of `corpus/start/`: the items with their counts as of the start of the day.
+      evaluation_sets: by the names above, all in positions of `corpus`.
+      events: a row per example of the day: `_user`, `_item`, `_time`, `_holdout`.
+    """
+
+    corpus: pa.Table
+    evaluation_sets: Mapping[str, EvaluationSet]
+    events: pa.Table
+
+    @property
+    def trained_events(self) -> pa.Table:
+        """The events of users that were not held out of training."""
+        return self.events.filter(pc.invert(self.events.column("_holdout")))
+
+
+def read_day(ctx: StageContext, features: Path) -> DayData:
+    """Reads the data of a day.
+
+    Args:
+      ctx: pipeline, day and parent.
+      features: local folder of the attempt of the features stage.
+
+    Raises:
+      BadData: a label is not one that the auxiliary loss is made for.
+    """
+    corpus = read_table(features / feature_schema.CORPUS_START)
+    examples = _example_rows(ctx, features)
+    queries = {
+        **_next_day_queries(ctx, _evaluation_rows(ctx, features)),
+        **_next_click_queries(ctx, examples),
+    }
+    return DayData(
+        corpus=corpus,
+        evaluation_sets={
+            name: prepare_as_configured(table, corpus, ctx.pipeline.evaluation)
+            for name, table in queries.items()
+        },
+        events=examples.narrow,
+    )
+
+
+def read_table(folder: Path) -> pa.Table:
+    """All rows of a folder of Parquet files."""
+    return ds.dataset(folder, format="parquet").to_table()
+
+
+def _next_day_queries(ctx: StageContext, evaluation: SelectedRows) -> dict[str, pa.Table]:
+    pipeline = ctx.pipeline
+    limit = pipeline.evaluation.max_users
+    held_out = holdout_rows(
+        evaluation.narrow,
+        ctx.day,
+        earlier=unseen_users_on(ctx),
+        min_users=pipeline.gate.min_users,
+        max_users=limit,
+    )
+    of_day = progressive_rows(evaluation.narrow, ctx.day, limit)
+    return {NEXT_DAY: evaluation.read(of_day), HELD_OUT: evaluation.read(held_out)}
+
+
+def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, pa.Table]:
+    limit = ctx.pipeline.evaluation.max_users
+    history = ctx.pipeline.history_name
+    events = examples.narrow
+    held_out = events.filter(events.column("_holdout"))
+    queries = {}
+    for name, rows in ((NEXT_CLICK, events), (HELD_OUT_CLICKS, held_out)):
+        chosen = examples.read(at_most_events(rows, limit))
+        queries[name] = next_click_rows(chosen, history)
+    return queries
+
+
+def _evaluation_rows(ctx: StageContext, features: Path) -> SelectedRows:
+    schema = feature_schema.evaluation_schema(ctx.pipeline)
+    narrow = ["_user", "_day", "_holdout", "_past_events"]
+    return SelectedRows(
+        features / feature_schema.EVALUATION, narrow, schema.names, schema.empty_table()
+    )
+
+
+def _example_rows(ctx: StageContext, features: Path) -> SelectedRows:
+    """The day's examples without the features of items; no rows if the day has none."""
+    auxiliary = ctx.pipeline.train.auxiliary
+    narrow = ["_user", "_item", "_time", "_holdout"]
+    if auxiliary.weight:
+        narrow.append(feature_schema.LABEL)
+    query_features = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
+    rows = SelectedRows(
+        features / feature_schema.EXAMPLES / feature_schema.day_folder(ctx.day),
+        narrow,
+        [*narrow, *query_features],
+        feature_schema.example_schema(ctx.pipeline).empty_table(),
+    )
+    if auxiliary.weight:
+        labels = rows.narrow.column(feature_schema.LABEL).to_numpy()
+        check_labels(labels, auxiliary.loss, ctx.pipeline.columns.label, str(ctx.day))
+    return rows

@@ -1,0 +1,284 @@
+"""What is measured of a day: its parent before the day was trained on, and the day's version on
+users who were held out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from model.evaluation import als_baseline
+from model.evaluation.day_data import (
+    HELD_OUT,
+    HELD_OUT_CLICKS,
+    NEXT_CLICK,
+    NEXT_DAY,
+    DayData,
+    read_table,
+)
+from model.evaluation.diagnostics import report_figures
+from model.evaluation.evaluate import Measures, compare, evaluate_baselines, evaluate_ranked
+from model.evaluation.evaluation_set import EvaluationSet
+from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
+from model.evaluation.queries import shares_after
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.source_lists import co_occurrence_candidates, rank_co_occurrence
+from model.evaluation.tower_lists import labelled_clicks
+from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
+from model.fusion_fitting.day_fusion import DayFusion
+from model.towers.auxiliary_head import measure_head
+from model.training.train import Trained
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.day_metrics import (
+    AuxiliaryFigures,
+    DayMetrics,
+    FusionMeasures,
+    HeldOutMeasures,
+    NextClickMeasures,
+)
+from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.fusion.fuse import DEPTH, Fusion
+from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
+
+
+def list_depth(ctx: StageContext) -> int:
+    """Length of the lists that are searched for: enough to be measured, and to be fused."""
+    return max(*ctx.pipeline.evaluation.ks, DEPTH)
+
+
+def measure_day(
+    ctx: StageContext,
+    features: Path,
+    day: DayData,
+    parent: ParentEvaluation,
+    trained: Trained,
+    version: VersionEvaluation,
+    out: Path,
+) -> DayMetrics:
+    """Measures the parent and the day's version, and fits the day's fusion.
+
+    Args:
+      ctx: pipeline, day and parent.
+      features: local folder of the features attempt.
+      day: what is measured on.
+      parent: what the parent lists for the day.
+      trained: what was trained.
+      version: what the trained version lists for users held out.
+      out: local folder that the fusion is written to, if there is one.
+    """
+    sources = _candidate_sources(ctx, features, day)
+    co_occurrence = {
+        name: co_occurrence_candidates(sources, day.evaluation_sets[name], list_depth(ctx))
+        for name in (NEXT_DAY, HELD_OUT)
+    }
+    quality = _Quality.of(
+        day,
+        parent,
+        version,
+        other_baselines(ctx, features, day, sources, co_occurrence),
+        ctx.pipeline.evaluation.ks,
+    )
+    lift = _measure_lift(ctx, day, version)
+    fusion = DayFusion(
+        ctx=ctx,
+        day=day,
+        sources=sources,
+        parent_lists=parent.lists,
+        lists=version.lists,
+        inherited=_inherited_fusion(ctx),
+        co_occurrence=co_occurrence,
+    )
+    popularity, frequency = report_figures(
+        ctx.pipeline,
+        day.evaluation_sets[HELD_OUT],
+        (version.encoded.queries(HELD_OUT), version.encoded.items),
+        version.lists[HELD_OUT].kept,
+        day,
+        trained.frequency,
+    )
+    return DayMetrics(
+        progressive=quality.of_parent(NEXT_DAY),
+        baselines=quality.of_baselines(NEXT_DAY),
+        holdout=HeldOutMeasures(
+            **quality.of_both(HELD_OUT), baselines=quality.of_baselines(HELD_OUT), lead=lift
+        ),
+        next_click=NextClickMeasures(
+            progressive=quality.of_parent(NEXT_CLICK),
+            baselines=quality.of_baselines(NEXT_CLICK),
+            holdout=HeldOutMeasures(**quality.of_both(HELD_OUT_CLICKS)),
+        ),
+        train=trained.figures(),
+        leads=lifts_after(ctx, lift),
+        mix=_fit_fusion(fusion, out),
+        parent_unread=parent.missing_columns,
+        held_out_shares=shares_after(ctx, trained.days),
+        gaps=[gap.told(ctx.pipeline.name) for gap in ctx.gaps],
+        auxiliary=_measure_heads(day, parent, trained, version),
+        popularity=popularity,
+        frequency=frequency,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Quality:
+    """Measures of lists by evaluation set.
+
+    Attributes:
+      evaluation_sets: of the day.
+      before: the parent's lists; empty without a parent.
+      after: this version's lists, for users held out.
+      other_baselines: lists of further baselines, by evaluation set and name.
+      ks: list lengths.
+    """
+
+    evaluation_sets: Mapping[str, EvaluationSet]
+    before: Mapping[str, RankedLists]
+    after: Mapping[str, RankedLists]
+    other_baselines: Mapping[str, Mapping[str, RankedLists]]
+    ks: Sequence[int]
+
+    @classmethod
+    def of(
+        cls,
+        day: DayData,
+        parent: ParentEvaluation,
+        version: VersionEvaluation,
+        other_baselines: Mapping[str, Mapping[str, RankedLists]],
+        ks: Sequence[int],
+    ) -> "_Quality":
+        """Cuts the lists, which are longer than those measured.
+
+        What stands behind the largest k would count in the mean reciprocal rank.
+        """
+        return cls(
+            evaluation_sets=day.evaluation_sets,
+            before={name: ranked.first(max(ks)) for name, ranked in parent.lists.items()},
+            after={name: ranked.first(max(ks)) for name, ranked in version.lists.items()},
+            other_baselines=other_baselines,
+            ks=ks,
+        )
+
+    def of_parent(self, name: str) -> Measures | None:
+        """Measures of the parent's lists; None without a parent."""
+        if name not in self.before:
+            return None
+        return evaluate_ranked(self.evaluation_sets[name], self.before[name], self.ks)
+
+    def of_both(self, name: str) -> dict[str, Any]:
+        """Measures of this version's lists and of its parent's, and how the two differ."""
+        evaluation_set = self.evaluation_sets[name]
+        ranked = self.after[name]
+        change = None
+        if self.before:
+            change = compare(evaluation_set, ranked.kept, self.before[name].kept, self.ks)
+        return {
+            "users": evaluation_set.users,
+            "days": evaluation_set.days,
+            "candidate": evaluate_ranked(evaluation_set, ranked, self.ks),
+            "baseline": self.of_parent(name),
+            "change": change,
+        }
+
+    def of_baselines(self, name: str) -> dict[str, Measures]:
+        """Measures of the lists that need no model, by name."""
+        measured = evaluate_baselines(self.evaluation_sets[name], self.ks)
+        for baseline, ranked in self.other_baselines.get(name, {}).items():
+            measured[baseline] = evaluate_ranked(self.evaluation_sets[name], ranked, self.ks)
+        return measured
+
+
+def _candidate_sources(ctx: StageContext, features: Path, day: DayData) -> CandidateSources:
+    co_occurrence = None
+    if ctx.pipeline.mix.uses_co_occurrence:
+        co_occurrence = read_table(features / feature_schema.CO_OCCURRENCE_START)
+    return CandidateSources.of(day.corpus, co_occurrence)
+
+
+def other_baselines(
+    ctx: StageContext,
+    features: Path,
+    day: DayData,
+    sources: CandidateSources,
+    co_occurrence: Mapping[str, RankedLists],
+) -> dict[str, dict[str, RankedLists]]:
+    """Lists of further baselines, by evaluation set and name.
+
+    Args:
+      ctx: pipeline and day.
+      features: local folder of the features attempt.
+      day: what is measured on.
+      sources: of the day's corpus.
+      co_occurrence: by evaluation set, from `co_occurrence_candidates`.
+    """
+    k = max(ctx.pipeline.evaluation.ks)
+    baselines: dict[str, dict[str, RankedLists]] = {NEXT_DAY: {}, HELD_OUT: {}}
+    if ctx.pipeline.evaluation.als:
+        baselines[NEXT_DAY][als_baseline.ALS] = _rank_als(ctx, features, day, k)
+    if sources.neighbours is not None:
+        for name, candidates in co_occurrence.items():
+            evaluation_set = day.evaluation_sets[name]
+            # What users of earlier days took has been counted since: co-occurrence as of the start
+            # of the day knows their answers.
+            if set(evaluation_set.queries["_day"].to_pylist()) <= {ctx.day}:
+                baselines[name][CO_OCCURRENCE] = rank_co_occurrence(
+                    sources, evaluation_set, k, candidates
+                )
+    return baselines
+
+
+def _rank_als(ctx: StageContext, features: Path, day: DayData, k: int) -> RankedLists:
+    interaction_counts = read_table(features / feature_schema.PASTS)
+    users = f"{interaction_counts.num_rows:,}"
+    Console(stderr=True).print(f"Factorising what {users} users had before the day")
+    evaluation_set = day.evaluation_sets[NEXT_DAY]
+    return als_baseline.rank_als(
+        interaction_counts,
+        evaluation_set,
+        evaluation_set.queries.column("_user"),
+        day.corpus.column("_item"),
+        k,
+        ctx.pipeline.train.dimension,
+    )
+
+
+def _measure_lift(ctx: StageContext, day: DayData, version: VersionEvaluation) -> Lift | None:
+    held_out = day.evaluation_sets[HELD_OUT]
+    today = popular_today(held_out, day.corpus, day.trained_events.column("_item"))
+    return measure_lift(ctx, held_out, version.lists[HELD_OUT], today)
+
+
+def _inherited_fusion(ctx: StageContext) -> Fusion | None:
+    if ctx.parent is None:
+        return None
+    place = storage.join(ctx.parent.home, FusionFile.FILE)
+    return Fusion.parse(storage.read_bytes(place)) if storage.exists(place) else None
+
+
+def _fit_fusion(day_fusion: DayFusion, out: Path) -> FusionMeasures:
+    """Writes the day's fusion, if there is one; returns its measures and its parent's."""
+    fusion = day_fusion.fit()
+    if fusion:
+        (out / FusionFile.FILE).write_bytes(fusion.dump())
+    return day_fusion.figures(fusion)
+
+
+def _measure_heads(
+    day: DayData, parent: ParentEvaluation, trained: Trained, version: VersionEvaluation
+) -> AuxiliaryFigures | None:
+    """How well the auxiliary heads of the parent and of this version predict labels; None without
+    a head.
+    """
+    head = trained.model.head
+    training = trained.auxiliary()
+    if head is None or training is None:
+        return None
+    progressive = None
+    if trained.inherited_head and parent.clicks:
+        progressive = measure_head(trained.inherited_head, parent.clicks)
+    clicks = labelled_clicks(day.evaluation_sets[HELD_OUT_CLICKS], HELD_OUT_CLICKS, version.encoded)
+    holdout = measure_head(head, clicks)
+    return AuxiliaryFigures(**training, progressive=progressive, holdout=holdout)
