@@ -70,6 +70,7 @@ def measure_day(
       version: what the trained version lists for users held out.
       out: local folder that the fusion is written to, if there is one.
     """
+    # As of the start of the day: none of the sources has seen what is to be found.
     sources = _candidate_sources(ctx, features, day)
     co_occurrence = {
         name: co_occurrence_candidates(sources, day.evaluation_sets[name], list_depth(ctx))
@@ -247,6 +248,7 @@ def _rank_als(ctx: StageContext, features: Path, day: DayData, k: int) -> Ranked
 
 def _measure_lift(ctx: StageContext, day: DayData, version: VersionEvaluation) -> Lift | None:
     held_out = day.evaluation_sets[HELD_OUT]
+    # Counted over the users that the version was trained on: both lists know the same of the day.
     today = popular_today(held_out, day.corpus, day.trained_events.column("_item"))
     return measure_lift(ctx, held_out, version.lists[HELD_OUT], today)
 

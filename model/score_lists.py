@@ -73,7 +73,7 @@ def score_file(
     given = _read(recs, ITEM_COLUMNS)
     if corpus is None:
         items = pc.unique(pa.chunked_array([given.items.flatten(), wanted.items.flatten()]))
-        corpus_size = None
+        corpus_size = None  # the union of two files is no corpus: no share of it means anything
     else:
         items = pc.unique(_read_corpus(corpus))
         corpus_size = len(items)

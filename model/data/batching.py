@@ -65,6 +65,7 @@ def training_batches(
     sequences = [column.name for column in architecture.columns["query"] if column.attention]
     packing = Packing(rows, sequences) if sequences else None
     plain = [name for name in rows.features if name not in sequences]
+    # A function of day and pass alone: a day that is run again sees the same batches.
     rng = np.random.default_rng([settings.seed, day.toordinal(), epoch])
     block = blocks(rows, settings)
     if packing:
@@ -113,6 +114,7 @@ def baskets(rows: Rows, most: int, rng: np.random.Generator) -> np.ndarray:
     place = list_places(size)
     parts = -(-size // most)
     first_part = list_offsets(parts)[:-1]
+    # place * parts // size deals a basket's rows, in random order, to parts that differ by one row.
     part = np.empty(len(rows), np.int64)
     part[order] = first_part[basket] + place * parts[basket] // size[basket]
     return part

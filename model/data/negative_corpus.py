@@ -44,6 +44,7 @@ class NegativeCorpus:
 
         Returns: their features by column, and their fingerprints, [n] int64.
         """
+        # With replacement, so that the probability of each draw is 1 / C.
         drawn = rng.integers(0, len(self), n if len(self) else 0)
         return {name: column[drawn] for name, column in self.features.items()}, self.item[drawn]
 

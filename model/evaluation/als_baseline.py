@@ -61,6 +61,7 @@ def rank_als(
     kept, excluded = rank(
         evaluation_set, _rows(user_factors, user_place), _rows(item_factors, item_place), k
     )
+    # Their factors would be zero, and so would all scores.
     if excluded is not None and user_place.null_count:
         popular = evaluation_set.popular
         queries = evaluation_set.truth.rows

@@ -99,6 +99,7 @@ def _next_day_queries(ctx: StageContext, evaluation: SelectedRows) -> dict[str, 
 def _next_click_queries(ctx: StageContext, examples: SelectedRows) -> dict[str, pa.Table]:
     limit = ctx.pipeline.evaluation.max_users
     history = ctx.pipeline.history_name
+    # All events of the day, those of users held out too: the parent was trained on none of them.
     events = examples.narrow
     held_out = events.filter(events.column("_holdout"))
     queries = {}
@@ -123,6 +124,7 @@ def _example_rows(ctx: StageContext, features: Path) -> SelectedRows:
     if auxiliary.weight:
         narrow.append(feature_schema.LABEL)
     query_features = [column.name for column in feature_schema.query_columns(ctx.pipeline)]
+    # What is known of items comes from the corpus, whose vectors are searched.
     rows = SelectedRows(
         features / feature_schema.EXAMPLES / feature_schema.day_folder(ctx.day),
         narrow,

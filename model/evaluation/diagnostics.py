@@ -198,11 +198,13 @@ def compare_frequency(
     order = np.lexsort((keys, -counts))
     true = counts[order] / counts.sum()
     estimated = np.exp(log_q(keys[order]).astype(np.float64))
+    # The share of an item that was met a few times is mostly chance: it says nothing of the estimate.
     known = counts[order] >= KNOWN_FROM
     factor = None
     if known.any():
         off = np.abs(np.log(estimated / true))[known]
         factor = float(np.exp(np.average(off, weights=true[known])))
+    # Evenly on a logarithmic scale, on which they are drawn.
     points = np.geomspace(1, len(order), min(_MAX_POINTS, len(order)))
     shown = np.unique(points.round().astype(int)) - 1
     return {

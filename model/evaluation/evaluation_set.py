@@ -82,7 +82,9 @@ def prepare(
     past = positions(queries.column("_past"), items)
     lately = baselines.popular_order(corpus, "_lately")
     recent_events = corpus.column("_lately").fill_null(0).to_numpy()
+    # Numbers instead of ids: resampling counts users, and never names them.
     user = queries.column("_user").combine_chunks().dictionary_encode().indices
+    # Past items are distinct, events are not: the number of items is only a stand-in.
     if "_past_events" in queries.column_names:
         past_events = queries.column("_past_events").to_numpy()
     else:

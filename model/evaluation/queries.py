@@ -109,6 +109,7 @@ def holdout_rows(
     days = pa.array([*earlier, day], pa.date32())
     allowed = pc.is_in(evaluation.column("_day"), value_set=days)
     held_out = evaluation.filter(pc.and_(evaluation.column("_holdout"), allowed))
+    # Whole days are added, so that who judges a version does not depend on the order of rows.
     for back in range(HOLDOUT_DAYS):
         first = day - timedelta(days=back)
         chosen = held_out.filter(_between(held_out.column("_day"), first, day))

@@ -86,6 +86,7 @@ def rank_fusion(
     kept = _fused(
         fusion, sources, evaluation_set, two_tower.kept, co_occurrence.kept, k, exclude_seen=False
     )
+    # Without lists of unseen items from every source, there is nothing to fuse for them.
     if two_tower.excluded is None or co_occurrence.excluded is None:
         return RankedLists(kept, None)
     excluded = _fused(

@@ -54,6 +54,7 @@ def evaluate_parent(
     """
     if parent is None:
         return ParentEvaluation()
+    # With its own graph and vocabulary, and with the day's raw features: what it would have served.
     towers = load_both(parent)
     encoded = encode(towers, day.corpus, day.evaluation_sets)
     clicks = None

@@ -78,6 +78,7 @@ class DayFusion:
         if not settings.sources or sum(users) < settings.min_users:
             return self._inherited_if_alike()
         enough = [number >= settings.min_users for number in users]
+        # Slices with too few users share weights that are fitted on everybody.
         if not all(enough):
             every = np.sort(np.concatenate(queries_by_slice))
             shared_weights = self._fit_weights(name, lists[name].kept, every)
@@ -102,6 +103,7 @@ class DayFusion:
         """
         ks = self.ctx.pipeline.evaluation.ks
         next_day = self.day.evaluation_sets[NEXT_DAY]
+        # Held-out users of earlier days fill up other measures; of fused lists they are no test.
         of_today = self._held_out_of_today()
         today = prepare_as_configured(
             self.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
@@ -139,6 +141,7 @@ class DayFusion:
         """Positions of the queries of an evaluation set to fit on, ascending, by slice of users."""
         evaluation_set = self.day.evaluation_sets[name]
         if name == NEXT_DAY:
+            # Those held out are to judge the weights, here and in the gate.
             usable = ~evaluation_set.queries.column("_holdout").to_numpy()
         else:
             usable = self._held_out_of_today()

@@ -65,6 +65,7 @@ def _choose_by_rank(
     cosine: tf.Tensor, allowed: tf.Tensor, ranks: tuple[int, int], k: int, seed: tf.Tensor
 ) -> Chosen:
     first, last = ranks
+    # What may not be chosen ranks last; a band may still reach down to it, and is cut there.
     ranked = tf.math.top_k(tf.where(allowed, cosine, _NEVER), tf.minimum(last, tf.shape(cosine)[1]))
     band = ranked.values[:, first:]
     place_of_rank = ranked.indices[:, first:]

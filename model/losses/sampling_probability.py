@@ -89,6 +89,7 @@ class StreamingFrequency(tf.Module):
         batch = _gather_replicas(items)
         rows = tf.size(batch, tf.int64)
         now = self.seen.assign_add(rows)
+        # A batch may hit a bucket several times, and each bucket may be written once.
         bucket, _, count = tf.unique_with_counts(tf.reshape(self._places(batch), [-1]))
         old_mean, gap_sum, old_gaps, new_gaps = self._gaps(bucket, count, now, rows)
         kept = self._kept_weight(old_gaps, new_gaps)
@@ -257,6 +258,7 @@ class StreamingFrequency(tf.Module):
         salts = [_signed(GAMMA * (i + 1)) for i in range(self.hashes)]
         mixed = _splitmix64(items[tf.newaxis, :] ^ tf.constant(salts, tf.int64)[:, tf.newaxis])
         start = tf.range(self.hashes, dtype=tf.int64)[:, tf.newaxis] * self.buckets
+        # Without the sign bit, so that the remainder is not negative.
         return start + _shift(mixed, 1) % self.buckets
 
 

@@ -20,6 +20,7 @@ class RawTower(tf.Module):
     def __init__(self, model: TwoTower, transform: Transform, side: str) -> None:
         super().__init__()
         columns = model.architecture.columns[side]
+        # An item tower must not carry the table of users: it is large, and holds their ids.
         used = {column.table for column in columns if column.table}
         self.side = side
         self.architecture = model.architecture
@@ -65,5 +66,6 @@ def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> mo
 
     signatures = {model_bundle.SIGNATURE: serve.get_concrete_function(**transform.inputs)}
     tf.saved_model.save(tower, str(folder), signatures=signatures)
+    # TensorFlow names nodes anew in each process; without this equal models would differ in bytes.
     canonicalise(folder)
     return model_bundle.Tower(_InMemory(tower, signatures))

@@ -45,6 +45,7 @@ def bags(lists: np.ndarray) -> EmbeddingBags:
     Args:
       lists: [B, L] int32; 0 is padding, wherever it stands.
     """
+    # Rows of a basket, or of a user's visit, often share their history: its sum is made once.
     is_new_list = np.ones(len(lists), bool)
     is_new_list[1:] = (lists[1:] != lists[:-1]).any(1)
     lists = lists[is_new_list]

@@ -98,6 +98,7 @@ def encode(
     columns = architecture.columns[side]
     widths = architecture.layers[side]
     inputs = {column.name: _read(column, tables, dense, features, seed) for column in columns}
+    # One product of the kernels side by side, instead of one per column and a sum.
     kernel = tf.concat([dense[f"{side}/first/{column.name}"] for column in columns], 0)
     hidden = tf.concat(list(inputs.values()), 1) @ kernel + dense[f"{side}/bias/0"]
     for i in range(1, len(widths)):
@@ -162,6 +163,7 @@ def drop_ids(ids: tf.Tensor, spec: TableSpec, share: float, seed: tf.Tensor) -> 
       seed: [2] int32; the result is a function of it.
     """
     drawn = tf.random.stateless_uniform(tf.shape(ids), seed)
+    # Another seed than the first draw's: the row must not depend on the number that decided the drop.
     shared = tf.random.stateless_uniform(tf.shape(ids), seed + 1, 0, spec.shared, ids.dtype)
     is_dropped = (drawn < share) & (ids > 0)
     return tf.where(is_dropped, shared + spec.first_shared, ids)

@@ -117,6 +117,7 @@ def _capture_table(model: TwoTower, name: str, archive: TableState | None) -> Ta
     values = model.tables[name].values.numpy()
     slots = model.tables[name].slots.numpy()
     left = pa.nulls(spec.rows, pa.date32())
+    # Archived rows stand behind those in use, which are told apart by `left` alone.
     if archive is not None:
         keys = pa.concat_arrays([keys, archive.keys])
         values = np.concatenate([values, archive.values])

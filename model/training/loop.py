@@ -99,6 +99,7 @@ def run_training(
     seen = int(frequency.seen.numpy())
     for epoch in range(settings.epochs):
         if epoch:
+            # The same rows come again: the clock is the logs', not the training's.
             frequency.rewind(seen)
         for day, rows in days:
             run.train_day(day, rows, epoch)
@@ -146,7 +147,7 @@ class _Run:
             self._losses.append(self._take_step(*arguments))
             self._step += 1
             done += size
-            if len(self._losses) == 1:
+            if len(self._losses) == 1:  # the first step of all, which compiles
                 self._compiling_rows = done
                 self._compiling_seconds = perf_counter() - begin
             if perf_counter() - reported > 1 or done == len(rows):
@@ -217,6 +218,7 @@ class _Run:
         """Uniform negatives of a step; empty if none are asked for."""
         if not self._corpus:
             return {}
+        # A function of the step alone, so that prefetching and warm starts draw the same.
         rng = np.random.default_rng([self._settings.seed, step])
         features, item = self._corpus.draw(self._settings.negatives.uniform, rng)
         return {

@@ -120,6 +120,7 @@ def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trai
     inherited_head = None
     if state:
         archive = warm_start(model, state, day=ctx.day, keep=MAX_ARCHIVED_ROWS)
+        # Copied before training: it is to be measured on the day as the parent left it.
         inherited_head = model.head.copy() if model.head else None
     corpus = _negative_corpus(settings, features, towers_transforms["item"], model)
     with progress.shown(len(folders)) as report:
@@ -132,6 +133,7 @@ def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trai
             step=state.step if state else 0,
             report=report,
         )
+    # Rows of an inherited table were given their meaning by the training that started it.
     fresh_tables = [name for name in model.tables if not state or name not in state.tables]
     zero_untrained_rows(model, settings.seed, fresh_tables)
     return Trained(
