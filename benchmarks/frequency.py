@@ -1,16 +1,17 @@
-"""How well a streaming estimate follows the items' frequencies: the simulation of Yi et al., RecSys
-2019, section 6.1.
+"""How well a streaming estimate follows the items' sampling probabilities: the simulation of Yi et
+al., RecSys 2019, section 6.1.
 
     python -m benchmarks.frequency --json frequency.json            20,000 steps, three seeds
     python -m benchmarks.frequency --quick --json frequency.json    the same on one seed, 2,500 steps, turned at 1,000
 
-Each batch holds 128 of 1,000 items, drawn without replacement; the chance of item i is as i^2, and
-at step 10,000 it is turned round to (999 - i)^2. The error is sum |p_hat - p| / 256, p being the
-chance to be in a batch. Two figures, as in the paper, go to --figures: one of learning rates, one
+Each batch holds 128 of 1,000 items, drawn without replacement. The weight of item i is i^2, and
+from step 10,000 on (999 - i)^2. The error is sum |p_hat - p| / 256, where p is an item's
+probability to be in a batch. Two figures, as in the paper, go to --figures: one of learning rates, one
 of hashes at equal memory. `paper/…` is its Algorithm 2, of which `…, 1/hits` has the rate
 max(alpha, 1 / hits); `twinspire/…` is what this project trains with (docs/decisions/0005). It
-answers for all items, whether in a batch or not, and so takes a silence longer than the gap for the
-gap: items that are gone are known to be gone sooner, for more noise while nothing changes.
+answers for all items, whether in a batch or not, and therefore counts an open gap that is already
+longer than the mean. Items that are gone are known to be gone sooner, at the price of more noise
+while nothing changes.
 """
 
 import argparse
@@ -27,19 +28,22 @@ import numpy as np
 
 from benchmarks.quality.command import machine, write_whole
 
-ITEMS, BATCH, EVERY = 1000, 128, 250
+ITEMS = 1000
+BATCH = 128
+EVERY = 250
+"""Steps between two errors."""
 WHOLE = {"seeds": 3, "steps": 20_000, "switch": 10_000}
 QUICK = {"seeds": 1, "steps": 2500, "switch": 1000}
 SHOWN = (250, 1000, 5000, 10_000, 10_250, 12_500, 20_000)
 
 
 class Estimate(Protocol):
-    """An estimate of each item's chance to be in a batch."""
+    """An estimate of each item's probability to be in a batch."""
 
     def update(self, items: np.ndarray) -> None:
         """Counts a batch of item numbers."""
 
-    def chances(self) -> np.ndarray:
+    def probabilities(self) -> np.ndarray:
         """Of all items, [ITEMS]."""
 
 
@@ -52,8 +56,11 @@ class Paper:
         self, seed: int, *, alpha: float, buckets: int, hashes: int = 1, by_hits: bool = False
     ) -> None:
         self.places = np.random.default_rng([1, seed]).integers(0, buckets, (hashes, ITEMS))
-        self.alpha, self.by_hits, self.step = alpha, by_hits, 0
-        self.last, self.hits = np.zeros((2, hashes, buckets))
+        self.alpha = alpha
+        self.by_hits = by_hits
+        self.step = 0
+        self.last = np.zeros((hashes, buckets))
+        self.hits = np.zeros((hashes, buckets))
         self.gap = np.full((hashes, buckets), 100.0)
 
     def update(self, items: np.ndarray) -> None:
@@ -61,24 +68,21 @@ class Paper:
         for row, place in enumerate(self.places):
             hit, count = np.unique(place[items], return_counts=True)
             gap = self.step - self.last[row, hit]
-            # Items that collide are one gap, followed by gaps of 0
+            # Items that collide are one gap, followed by gaps of 0.
             for occurrence in range(count.max()):
                 again = count > occurrence
                 at = hit[again]
                 self.hits[row, at] += 1
-                rate = (
-                    np.maximum(self.alpha, 1 / self.hits[row, at]) if self.by_hits else self.alpha
-                )
-                self.gap[row, at] += rate * (
-                    (gap[again] if occurrence == 0 else 0) - self.gap[row, at]
-                )
+                rate = self.alpha
+                if self.by_hits:
+                    rate = np.maximum(self.alpha, 1 / self.hits[row, at])
+                new_gap = gap[again] if occurrence == 0 else 0
+                self.gap[row, at] += rate * (new_gap - self.gap[row, at])
             self.last[row, hit] = self.step
 
-    def chances(self) -> np.ndarray:
-        longest = np.max(
-            [gap[place] for gap, place in zip(self.gap, self.places, strict=True)], axis=0
-        )
-        return 1 / longest
+    def probabilities(self) -> np.ndarray:
+        gaps = [gap[place] for gap, place in zip(self.gap, self.places, strict=True)]
+        return 1 / np.max(gaps, axis=0)
 
 
 class Ours:
@@ -103,7 +107,7 @@ class Ours:
     def update(self, items: np.ndarray) -> None:
         self._update(self.names[items])
 
-    def chances(self) -> np.ndarray:
+    def probabilities(self) -> np.ndarray:
         return BATCH * np.exp(self.estimate.log_q(self.names).numpy())
 
 
@@ -129,28 +133,36 @@ def simulate(
     estimate: Estimate, *, seed: int, steps: int, switch: int
 ) -> Iterator[tuple[int, float]]:
     """Yields (step, error) at every `EVERY` steps."""
-    rng, weights = np.random.default_rng([0, seed]), np.arange(ITEMS) ** 2.0
-    chance = chances_in_batch(weights)
+    rng = np.random.default_rng([0, seed])
+    weights = np.arange(ITEMS) ** 2.0
+    probability = probabilities_in_batch(weights)
     with np.errstate(divide="ignore"):
         for step in range(1, steps + 1):
             if step == switch + 1:
-                weights, chance = weights[::-1], chance[::-1]
-            # Of clocks that ring at these rates the first ones: drawing one after the other, none
-            # twice.
-            estimate.update(np.argpartition(rng.exponential(size=ITEMS) / weights, BATCH)[:BATCH])
+                weights = weights[::-1]
+                probability = probability[::-1]
+            # The items of the earliest arrivals of Poisson processes with these rates: the same as
+            # to draw one after the other by weight, none twice.
+            arrivals = rng.exponential(size=ITEMS) / weights
+            estimate.update(np.argpartition(arrivals, BATCH)[:BATCH])
             if step % EVERY == 0:
-                yield step, float(np.abs(estimate.chances() - chance).sum() / 2 / BATCH)
+                off = np.abs(estimate.probabilities() - probability)
+                yield step, float(off.sum() / 2 / BATCH)
 
 
-def chances_in_batch(weights: np.ndarray) -> np.ndarray:
-    """Chance of each item to be in a batch: 1 - exp(-c w), that its clock rings by the time c when
-    `BATCH` have.
+def probabilities_in_batch(weights: np.ndarray) -> np.ndarray:
+    """Probability of each item to be in a batch: 1 - exp(-t w), that it arrives before the time t
+    by which `BATCH` items do.
     """
-    low, high = 0.0, 1e6
     share = weights / weights.sum()
-    for _ in range(100):
+    low = 0.0
+    high = 1e6
+    for _ in range(100):  # bisection
         middle = (low + high) / 2
-        low, high = (middle, high) if (1 - np.exp(-middle * share)).sum() < BATCH else (low, middle)
+        if (1 - np.exp(-middle * share)).sum() < BATCH:
+            low = middle
+        else:
+            high = middle
     return 1 - np.exp(-low * share)
 
 
@@ -158,16 +170,14 @@ def measure(*, seeds: int, steps: int, switch: int) -> dict[str, np.ndarray]:
     """Errors of every contender, [seeds, steps / EVERY]."""
     curves = {}
     for name, make in (RATES | HASHES).items():
-        runs = [
-            simulate(make(seed), seed=seed, steps=steps, switch=switch) for seed in range(seeds)
-        ]
-        curves[name] = np.array([[error for _, error in run] for run in runs])
+        errors = []
+        for seed in range(seeds):
+            run = simulate(make(seed), seed=seed, steps=steps, switch=switch)
+            errors.append([error for _, error in run])
+        curves[name] = np.array(errors)
         means = curves[name].mean(axis=0)
-        print(
-            f"{name:30}",
-            *(f"{means[step // EVERY - 1]:7.3f}" for step in _shown(steps, switch)),
-            flush=True,
-        )
+        shown = [f"{means[step // EVERY - 1]:7.3f}" for step in _shown(steps, switch)]
+        print(f"{name:30}", *shown, flush=True)
     return curves
 
 
@@ -200,20 +210,22 @@ def draw(curves: dict[str, np.ndarray], folder: Path, switch: int) -> None:
 
 
 def _rows(curves: dict[str, np.ndarray], steps: int, switch: int) -> list[dict]:
-    return [
-        {
-            "case": f"step {step}",
-            "contender": name,
-            "metric": "error",
-            "value": round(float(of_seeds.mean()), 4),
-            "low": round(float(of_seeds.min()), 4),
-            "high": round(float(of_seeds.max()), 4),
-            "unit": "share",
-        }
-        for name, curve in curves.items()
-        for step in _shown(steps, switch)
-        for of_seeds in [curve[:, step // EVERY - 1]]
-    ]
+    rows = []
+    for name, curve in curves.items():
+        for step in _shown(steps, switch):
+            errors = curve[:, step // EVERY - 1]  # one per seed
+            rows.append(
+                {
+                    "case": f"step {step}",
+                    "contender": name,
+                    "metric": "error",
+                    "value": round(float(errors.mean()), 4),
+                    "low": round(float(errors.min()), 4),
+                    "high": round(float(errors.max()), 4),
+                    "unit": "share",
+                }
+            )
+    return rows
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ pairs at once.
     python -m benchmarks.loss --quick --json loss.json    of 1,024 and 4,096
 
 `twinspire/blocked` and `plain` are loss and gradients of both sides, with the paper's correction
-and without accidental hits; `twinspire/step` is a whole step of training: towers over 50,000 items
-and histories of up to 50, loss, and the update of weights and frequencies. Every figure is of a
-process of its own, and memory what its peak is above what the imports take. `difference` is between
-loss and gradients of blocked and plain, relative to the largest of each. Where the plain form's
-arrays would take a quarter of the memory, it is left out.
+and without accidental hits. `twinspire/step` is a whole training step: towers over 50,000 items and
+histories of up to 50, loss, and the update of weights and frequencies. Every figure is of a process
+of its own; memory is its peak above what the imports take. `difference` is the largest difference
+of blocked and plain in the loss or a gradient, relative to the largest number of each. The plain
+form is left out where its arrays would take a quarter of the memory.
 """
 
 import argparse
@@ -28,8 +28,11 @@ import numpy as np
 
 from benchmarks.quality.command import machine, write_whole
 
-SIZES, QUICK = (1024, 2048, 4096, 8192, 16_384, 32_768), (1024, 4096)
-DIMENSION, TEMPERATURE, TIMES = 64, 0.1, 3
+SIZES = (1024, 2048, 4096, 8192, 16_384, 32_768)
+QUICK = (1024, 4096)
+DIMENSION = 64
+TEMPERATURE = 0.1
+TIMES = 3
 COMPARED = 8192
 """The largest batch of which blocked and plain are compared."""
 ARRAYS = 6
@@ -45,15 +48,11 @@ def inputs(size: int) -> tuple[np.ndarray, ...]:
     share = 1 / np.arange(1, 20_001)
     share /= share.sum()
     item = rng.choice(len(share), size, p=share)
-    query, vectors = (
-        x / np.linalg.norm(x, axis=1, keepdims=True) for x in rng.normal(size=(2, size, DIMENSION))
-    )
-    return (
-        query.astype(np.float32),
-        vectors.astype(np.float32),
-        item,
-        ((size - 1) * share[item]).astype(np.float32),
-    )
+    rows = rng.normal(size=(2, size, DIMENSION))
+    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+    query, vectors = rows.astype(np.float32)
+    expected = ((size - 1) * share[item]).astype(np.float32)
+    return query, vectors, item, expected
 
 
 def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
@@ -72,10 +71,11 @@ def gradients(contender: str, size: int) -> Callable[[], list[np.ndarray]]:
         return tf.reduce_mean(losses)
 
     def blocked(query: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
-        columns, reward = Candidates(vectors, item, expected, tf.zeros(size)), tf.ones(size)
-        return sampled_softmax_loss(
-            query, columns, reward, temperature=TEMPERATURE, correction="batch"
-        ).total
+        candidates = Candidates(vectors, item, expected, tf.zeros(size))
+        loss = sampled_softmax_loss(
+            query, candidates, tf.ones(size), temperature=TEMPERATURE, correction="batch"
+        )
+        return loss.total
 
     @tf.function
     def both(query: tf.Tensor, vectors: tf.Tensor) -> list[tf.Tensor]:
@@ -96,7 +96,8 @@ def measure(contender: str, size: int) -> dict[str, float]:
     if contender == "twinspire/step":
         seconds = size / training.rate(training.Case(size, items=50_000, users=20_000), 1 + TIMES)
     else:
-        call, times = gradients(contender, size), []
+        call = gradients(contender, size)
+        times = []
         for _ in range(1 + TIMES):
             begin = time.perf_counter()
             call()
@@ -107,16 +108,21 @@ def measure(contender: str, size: int) -> dict[str, float]:
 
 def difference(size: int) -> dict[str, float]:
     """The largest difference of blocked and plain, relative to the largest number."""
-    pairs = zip(gradients("twinspire/blocked", size)(), gradients("plain", size)(), strict=True)
-    return {"difference": max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)}
+    blocked = gradients("twinspire/blocked", size)()
+    plain = gradients("plain", size)()
+    differences = [
+        float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        for ours, theirs in zip(blocked, plain, strict=True)
+    ]
+    return {"difference": max(differences)}
 
 
 def _memory(name: str) -> float:
-    """Of this process, in MB: VmRSS now, VmHWM at the most so far."""
-    line = next(
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
-    )
-    return int(line.split()[1]) / 1024
+    """Of this process, in MB: VmRSS is what it takes now, VmHWM the most so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"/proc/self/status has no {name}.")
 
 
 def apart(contender: str, size: int) -> dict[str, float]:
@@ -137,10 +143,14 @@ def apart(contender: str, size: int) -> dict[str, float]:
 def compared(sizes: tuple[int, ...]) -> list[dict]:
     """Measures all contenders, and prints as it goes."""
     rows = []
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+    quarter_of_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
     for size in sizes:
-        names = ["twinspire/blocked", *["plain"] * (4 * ARRAYS * size**2 < most), "twinspire/step"]
-        names += ["difference"] * (size <= COMPARED)
+        names = ["twinspire/blocked"]
+        if 4 * ARRAYS * size**2 < quarter_of_memory:
+            names.append("plain")
+        names.append("twinspire/step")
+        if size <= COMPARED:
+            names.append("difference")
         for name in names:
             contender = "twinspire/blocked" if name == "difference" else name
             for metric, value in apart(name, size).items():
@@ -167,12 +177,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024, help="its batch size")
     options = parser.parse_args()
     if options.contender:
-        one = options.contender
-        print(
-            json.dumps(
-                difference(options.batch) if one == "difference" else measure(one, options.batch)
-            )
-        )
+        if options.contender == "difference":
+            figures = difference(options.batch)
+        else:
+            figures = measure(options.contender, options.batch)
+        print(json.dumps(figures))
         return
     rows = compared(QUICK if options.quick else SIZES)
     if options.json:

@@ -4,13 +4,13 @@ watched.
     python -m benchmarks.objectives --json objectives.json            three seeds
     python -m benchmarks.objectives --quick --json objectives.json    one seed, two epochs
 
-Every rating is an event, whatever its stars, and the stars are the label of `train.auxiliary`.
-Asked is the last fifth of each user's events: lists of 50 films not seen before, for all of them
-(`recall@50`) and for those of four stars or more (`recall@50 of liked`); and the stars of each
-(`rmse`, root mean square error). `mean` is the mean of all stars in training,
-`twinspire/auxiliary=W` has the weight W. Both towers are linear, with a history, at 32 dimensions.
-Split by user, the log shows the model other users' future: good for comparing weights, not for what
-a new day would give.
+Every rating is an event, whatever its stars, and the stars are the label of `train.auxiliary`. The
+last fifth of each user's events is held out. Lists of 50 films that the user has not seen are
+measured on all of these events (`recall@50`), and on those of four stars or more (`recall@50 of
+liked`); predicted stars are measured on each of them (`rmse`, root mean square error). `mean`
+predicts the mean of all stars in training; `twinspire/auxiliary=W` has the weight W. Both towers are
+linear, with a history, at 32 dimensions. Split by user, the log shows the model other users'
+future: good for comparing weights, not for what a new day would give.
 """
 
 import argparse
@@ -38,8 +38,12 @@ from model.towers.two_tower import TwoTower
 from model.training.loop import run_training
 from twinspire_core.config.pipeline import Pipeline
 
-WEIGHTS, LENGTH, K, ASKED = (0.0, 0.1, 0.3, 1.0), 20, 50, 0.2
-WHOLE, QUICK = {"seeds": 3, "epochs": 8}, {"seeds": 1, "epochs": 2}
+WEIGHTS = (0.0, 0.1, 0.3, 1.0)
+LENGTH = 20
+K = 50
+HELD_OUT_SHARE = 0.2
+WHOLE = {"seeds": 3, "epochs": 8}
+QUICK = {"seeds": 1, "epochs": 2}
 FEATURES = {
     "user": {"kind": "id", "tower": "query"},
     "recent": {"kind": "history", "length": LENGTH},
@@ -54,15 +58,15 @@ class Log(NamedTuple):
       user: [N] int64, number of the user.
       item: [N] int64, number of the film.
       stars: [N] float32.
-      recent: [N, LENGTH] int32, the user's films before that were not asked for, padded with 0.
-      asked: [N] bool, whether the event is one of the last of its user.
+      recent: [N, LENGTH] int32, the user's films before that are not held out, padded with 0.
+      held_out: [N] bool, whether the event is one of the last of its user.
     """
 
     user: np.ndarray
     item: np.ndarray
     stars: np.ndarray
     recent: np.ndarray
-    asked: np.ndarray
+    held_out: np.ndarray
 
     def features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Transformed columns."""
@@ -76,21 +80,22 @@ class Log(NamedTuple):
 
 def log_of(ratings: pl.DataFrame) -> Log:
     """The log of `user_id`, `item_id`, `rating`, in the order of time."""
-    user, item = (
-        ratings[name].rank("dense").to_numpy().astype(np.int64) - 1
-        for name in ("user_id", "item_id")
-    )
-    counts, seen = np.bincount(user), np.zeros(user.max() + 1, np.int64)
-    recent, asked = np.zeros((len(user), LENGTH), np.int32), np.zeros(len(user), bool)
+    user = ratings["user_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    item = ratings["item_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    counts = np.bincount(user)
+    events_before = np.zeros(len(counts), np.int64)
     past: list[list[int]] = [[] for _ in counts]
-    for n, (who, what) in enumerate(zip(user, item, strict=True)):
-        newest = past[who][-LENGTH:]
+    recent = np.zeros((len(user), LENGTH), np.int32)
+    held_out = np.zeros(len(user), bool)
+    for n, (one_user, one_item) in enumerate(zip(user, item, strict=True)):
+        newest = past[one_user][-LENGTH:]
         recent[n, : len(newest)] = newest
-        asked[n] = seen[who] >= (1 - ASKED) * counts[who]
-        seen[who] += 1
-        if not asked[n]:
-            past[who].append(what + 1)
-    return Log(user, item, ratings["rating"].to_numpy().astype(np.float32), recent, asked)
+        held_out[n] = events_before[one_user] >= (1 - HELD_OUT_SHARE) * counts[one_user]
+        events_before[one_user] += 1
+        if not held_out[n]:
+            past[one_user].append(one_item + 1)
+    stars = ratings["rating"].to_numpy().astype(np.float32)
+    return Log(user, item, stars, recent, held_out)
 
 
 def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
@@ -111,10 +116,9 @@ def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
     }
     p = Pipeline.model_validate(tables)
     sizes = {"user": log.user.max() + 1, "film": log.item.max() + 1}
-    model = TwoTower(
-        design(p, {name: pa.array(map(str, range(n))) for name, n in sizes.items()}), seed
-    )
-    known = np.flatnonzero(~log.asked)
+    vocabularies = {name: pa.array(map(str, range(n))) for name, n in sizes.items()}
+    model = TwoTower(design(p, vocabularies), seed)
+    known = np.flatnonzero(~log.held_out)
     rows = Rows(
         features=log.features(known),
         user=log.user[known],
@@ -123,63 +127,64 @@ def run(log: Log, weight: float, seed: int, epochs: int) -> dict[str, float]:
         time=known,
         label=log.stars[known],
     )
-    told = run_training(
-        model, StreamingFrequency(buckets=20_000), [(date(1998, 4, 22), rows)], p.train
-    )
-    return {**judge(log, model), "examples/s": told.rate}
+    frequency = StreamingFrequency(buckets=20_000)
+    result = run_training(model, frequency, [(date(1998, 4, 22), rows)], p.train)
+    return {**evaluate(log, model), "examples/s": result.rate}
 
 
-def judge(log: Log, model: TwoTower) -> dict[str, float]:
+def evaluate(log: Log, model: TwoTower) -> dict[str, float]:
     """Recall of what was watched and of what was liked, and the error of the stars."""
-    rows = np.flatnonzero(log.asked)
+    rows = np.flatnonzero(log.held_out)
+    known = np.flatnonzero(~log.held_out)
     queries = np.asarray(model("query", log.features(rows)))
     items = np.asarray(model("item", {"film": np.arange(1, log.item.max() + 2, dtype=np.int32)}))
     users, first = np.unique(log.user[rows], return_index=True)
-    scores, shape = queries[first] @ items.T, (log.user.max() + 1, len(items))
-    seen, stars = np.zeros(shape, bool), np.zeros(shape)
-    seen[log.user[~log.asked], log.item[~log.asked]] = True
+    scores = queries[first] @ items.T
+    seen = np.zeros((log.user.max() + 1, len(items)), bool)
+    seen[log.user[known], log.item[known]] = True
+    stars = np.zeros(seen.shape)
     stars[log.user[rows], log.item[rows]] = log.stars[rows]
+    # Cosines lie above -9: films seen before come last.
     top = np.argsort(np.where(seen[users], -9, scores), axis=1)[:, : -K - 1 : -1]
-    found = {}
+    measured = {}
     for name, least in (("recall@50", 1), ("recall@50 of liked", LIKED)):
         wanted = stars[users] >= least
-        hits, total = np.take_along_axis(wanted, top, 1).sum(1), wanted.sum(1)
-        found[name] = float((hits[total > 0] / total[total > 0]).mean())
+        hits = np.take_along_axis(wanted, top, 1).sum(1)
+        total = wanted.sum(1)
+        measured[name] = float((hits[total > 0] / total[total > 0]).mean())
     if model.head:
-        told = (
-            measure_head(
-                model.head, LabelledClicks(queries, items[log.item[rows]], log.stars[rows])
-            )
-            or {}
-        )
-        found["rmse"] = told["rmse"]
-    return found
+        clicks = LabelledClicks(queries, items[log.item[rows]], log.stars[rows])
+        errors = measure_head(model.head, clicks)
+        assert errors is not None, "there are labels"
+        measured["rmse"] = errors["rmse"]
+    return measured
 
 
 def measure(log: Log, *, seeds: int, epochs: int) -> Iterator[dict[str, Any]]:
     """The rows of the JSON file, printed as they come."""
-    asked, known = (
-        log.stars[log.asked].astype(np.float64),
-        log.stars[~log.asked].mean(dtype=np.float64),
-    )
-    yield _row("mean", "rmse", [float(np.sqrt(np.square(asked - known).mean()))])
+    true = log.stars[log.held_out].astype(np.float64)
+    mean = log.stars[~log.held_out].mean(dtype=np.float64)
+    yield _row("mean", "rmse", [float(np.sqrt(np.square(true - mean).mean()))])
     for weight in WEIGHTS:
         runs = [run(log, weight, seed, epochs) for seed in range(seeds)]
         name = f"twinspire/auxiliary={weight:g}" if weight else "twinspire"
-        yield from (_row(name, metric, [one[metric] for one in runs]) for metric in runs[0])
+        for metric in runs[0]:
+            yield _row(name, metric, [one[metric] for one in runs])
 
 
 def _row(contender: str, metric: str, values: list[float]) -> dict[str, Any]:
-    low, value, high = min(values), float(np.mean(values)), max(values)
+    value = float(np.mean(values))
+    low = min(values)
+    high = max(values)
     print(f"{contender:26} {metric:20} {value:10.4f}  {low:.4f} to {high:.4f}", flush=True)
-    unit = {"rmse": "stars", "examples/s": "1/s"}.get(metric, "")
-    figures = {name: round(x, 5) for name, x in (("value", value), ("low", low), ("high", high))}
     return {
         "case": "MovieLens-100K",
         "contender": contender,
         "metric": metric,
-        **figures,
-        "unit": unit,
+        "value": round(value, 5),
+        "low": round(low, 5),
+        "high": round(high, 5),
+        "unit": {"rmse": "stars", "examples/s": "1/s"}.get(metric, ""),
     }
 
 

@@ -1,16 +1,17 @@
-"""Examples per second of training, by batch size, length of the histories, size of the catalogue
-and encoder.
+"""Examples per second of training, by batch size, length of histories, size of the corpus, and
+encoder.
 
     python -m benchmarks.training --json training.json            100 steps of each, five times in turn
     python -m benchmarks.training --quick --json training.json    20 steps, once
 
-Rows are made up: 1,500 items of Zipf's frequencies, 900 users, histories that are two fifths to
-entirely full, 64 dimensions and a hidden layer of 128 in both towers, the correction of the paper.
-`long` has histories of 200 instead of 50, `large` 200,000 items and 100,000 users. `baskets` is as
-large as pipelines/groceries.toml: 256 dimensions and no layers, histories of 200 over their root,
-92,331 items that histories hold as often as rows do, and baskets of ten rows with one history. What
-is timed is what training does with rows in memory, batches included, but for the first step, which
-compiles. To compare two versions, run both in turn on a machine that does nothing else.
+Rows are made up: 1,500 items with frequencies by Zipf's law, 900 users, histories that are two
+fifths to entirely full, 64 dimensions and a hidden layer of 128 in both towers, and the correction
+of the paper. `long` has histories of 200 instead of 50; `large` has 200,000 items and 100,000
+users. `baskets` is as large as pipelines/groceries.toml: 256 dimensions and no layers, sums of
+histories of 200 over the root of their length, 92,331 items that are as frequent in histories as in
+rows, and baskets of ten rows that share a history. What is timed is what training does with rows in
+memory, batches included, without the first step, which compiles. To compare two versions, run both
+in turn on a machine that does nothing else.
 """
 
 import argparse
@@ -41,7 +42,19 @@ BASKET = 10
 
 
 class Case(NamedTuple):
-    """What is trained."""
+    """What is trained.
+
+    Attributes:
+      batch: rows of a batch.
+      pooling: of the history (`train.history.pooling`).
+      length: of the longest history.
+      items: size of the corpus.
+      users: how many.
+      dimension: of the vectors.
+      layers: widths of the hidden layers of both towers.
+      baskets: whether a user's rows stand together with one history, of frequent items, and are no
+        negatives of each other.
+    """
 
     batch: int
     pooling: str = "mean"
@@ -50,7 +63,7 @@ class Case(NamedTuple):
     users: int = 900
     dimension: int = 64
     layers: tuple[int, ...] = (128,)
-    baskets: bool = False  # of frequent items, none a negative of another's of its user
+    baskets: bool = False
 
 
 CASES: Mapping[str, Case] = {
@@ -90,16 +103,19 @@ def pipeline_of(case: Case) -> Pipeline:
     return Pipeline.model_validate(tables)
 
 
-def layout_of(case: Case, pipeline: Pipeline) -> Architecture:
+def architecture_of(case: Case, pipeline: Pipeline) -> Architecture:
+    """Both towers, with vocabularies of numbers."""
     sizes = {"user": case.users, "item": case.items, "genres": GENRES}
-    return design(
-        pipeline,
-        {name: pa.array(map(str, range(size)), pa.string()) for name, size in sizes.items()},
-    )
+    vocabularies = {
+        name: pa.array(map(str, range(size)), pa.string()) for name, size in sizes.items()
+    }
+    return design(pipeline, vocabularies)
 
 
 def rows_of(case: Case, steps: int) -> Rows:
-    rng, n = np.random.default_rng(0), case.batch * steps
+    """As many rows as the steps take."""
+    rng = np.random.default_rng(0)
+    n = case.batch * steps
     share = 1 / np.arange(1, case.items + 1)
     share /= share.sum()
     history = rng.integers(1, case.items + 1, (n, case.length), dtype=np.int32)
@@ -113,7 +129,9 @@ def rows_of(case: Case, steps: int) -> Rows:
     time = np.sort(rng.integers(0, 86_400_000_000, n))
     if case.baskets:
         first = np.arange(n) // BASKET * BASKET
-        user, history, time = user[first], history[first], time[first]
+        user = user[first]
+        history = history[first]
+        time = time[first]
     return Rows(
         features={"user": user, "recent": history, "item": item, "genres": genres},
         user=user.astype(np.int64),
@@ -126,13 +144,10 @@ def rows_of(case: Case, steps: int) -> Rows:
 def rate(case: Case, steps: int) -> float:
     """Examples per second of one run from scratch."""
     pipeline = pipeline_of(case)
-    model, frequency = (
-        TwoTower(layout_of(case, pipeline), seed=0),
-        StreamingFrequency(buckets=1_000_000),
-    )
-    return run_training(
-        model, frequency, [(date(2024, 1, 1), rows_of(case, steps))], pipeline.train
-    ).rate
+    model = TwoTower(architecture_of(case, pipeline), seed=0)
+    frequency = StreamingFrequency(buckets=1_000_000)
+    days = [(date(2024, 1, 1), rows_of(case, steps))]
+    return run_training(model, frequency, days, pipeline.train).rate
 
 
 def main() -> None:

@@ -18,9 +18,12 @@ def test_the_world_is_one_that_vectors_know_something_of() -> None:
     made, again = evaluation.world(300, 500), evaluation.world(300, 500)
     assert all(np.array_equal(a, b) for a, b in zip(made[1:], again[1:], strict=True))
     assert made.queries.dtype == made.items.dtype == np.float32
-    assert 0 < (~made.split.headline).sum() < 100 and made.split.truth.lengths.min() > 0
+    assert (
+        0 < (~made.evaluation_set.headline).sum() < 100
+        and made.evaluation_set.truth.lengths.min() > 0
+    )
     ours, older = (
-        evaluate_ranked(made.split, rank(made.split, q, made.items, 100), [10])
+        evaluate_ranked(made.evaluation_set, rank(made.evaluation_set, q, made.items, 100), [10])
         for q in (made.queries, made.older)
     )
     by_chance = 10 / 500

@@ -18,15 +18,15 @@ def test_the_papers_recurrence_by_hand() -> None:
     paper = frequency.Paper(0, alpha=0.5, buckets=1 << 20)
     for items in ([7, 8], [8], [7]):
         paper.update(np.array(items))
-    assert 1 / paper.chances()[[7, 8]] == pytest.approx([26.25, 50.5 / 2 + 1 / 2])
-    assert 1 / paper.chances()[9] == 100
+    assert 1 / paper.probabilities()[[7, 8]] == pytest.approx([26.25, 50.5 / 2 + 1 / 2])
+    assert 1 / paper.probabilities()[9] == 100
 
 
 def test_rates_by_hits_average_the_first_gaps() -> None:
     paper = frequency.Paper(0, alpha=0.01, buckets=1 << 20, by_hits=True)
     for step in range(1, 8):
         paper.update(np.array([7] if step in (3, 7) else [8]))
-    assert 1 / paper.chances()[7] == pytest.approx((3 + 4) / 2)
+    assert 1 / paper.probabilities()[7] == pytest.approx((3 + 4) / 2)
 
 
 def test_items_that_collide_are_hits_without_a_gap_between_them_and_the_longest_gap_counts() -> (
@@ -38,7 +38,7 @@ def test_items_that_collide_are_hits_without_a_gap_between_them_and_the_longest_
     paper.update(np.array([1, 2]))
     # One bucket of the first hash is hit twice: 100/2 + 1/2 = 50.5, then half of that; of the
     # second two once each.
-    assert 1 / paper.chances()[[1, 2]] == pytest.approx([50.5, 50.5])
+    assert 1 / paper.probabilities()[[1, 2]] == pytest.approx([50.5, 50.5])
     assert paper.gap[0, 0] == pytest.approx(50.5 / 2)
 
 

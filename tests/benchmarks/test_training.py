@@ -29,7 +29,7 @@ def test_a_quick_run_tells_examples_per_second(
 
 def test_every_case_is_a_pipeline_and_its_rows_fit() -> None:
     for case in training.CASES.values():
-        architecture = training.layout_of(case, training.pipeline_of(case))
+        architecture = training.architecture_of(case, training.pipeline_of(case))
         rows = training.rows_of(case._replace(batch=4), 2)
         for column in (*architecture.columns["query"], *architecture.columns["item"]):
             assert rows.features[column.name].max() < architecture.tables[column.table].rows
