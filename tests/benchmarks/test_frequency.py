@@ -53,7 +53,7 @@ def test_chances_are_those_of_drawn_batches() -> None:
     np.add.at(
         counts, np.argpartition(clocks, frequency.BATCH, axis=1)[:, : frequency.BATCH], 1 / 4000
     )
-    tens = (x.reshape(-1, 50).sum(1) for x in (counts, frequency.chances_in_batch(weights)))
+    tens = (x.reshape(-1, 50).sum(1) for x in (counts, frequency.probabilities_in_batch(weights)))
     np.testing.assert_allclose(*tens, rtol=0.02, atol=0.02)
 
 
