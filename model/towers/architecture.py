@@ -29,6 +29,7 @@ from twinspire_core.errors import UsageError
 
 SIDES = ("query", "item")
 _MISSING = "missing"
+_NO_TOKENS = pa.array([], pa.string())
 _TIME_WIDTHS = (8, 4)
 """Widths of the embeddings of hours and of weekdays."""
 
@@ -175,6 +176,7 @@ def design(
     for name, feature in pipeline.features.items():
         for spec in _tables(pipeline, name, feature, vocabularies, widths or {}):
             tables[spec.name] = spec
+    # After all tables: a history reads the table of items, which may be declared behind it.
     for name, feature in pipeline.features.items():
         columns[feature.tower] += _columns(pipeline, name, feature, tables)
     dimension = pipeline.train.dimension
@@ -194,44 +196,52 @@ def design(
 def _tables(
     pipeline: Pipeline,
     name: str,
-    f: Feature,
+    feature: Feature,
     vocabularies: Mapping[str, pa.Array],
     widths: Mapping[str, int],
 ) -> list[TableSpec]:
-    no_tokens = pa.array([], pa.string())
-    if isinstance(f, TimeFeature):
-        return [
-            TableSpec(
-                name=column,
-                tokens=no_tokens,
-                shared=values,
-                hashed=True,
-                dimension=width,
-                setting=name,
-            )
-            for (column, values), width in zip(f.values(name).items(), _TIME_WIDTHS, strict=True)
-        ]
-    if not isinstance(f, EmbeddedFeature):
+    """The tables that a feature brings; a history has none of its own."""
+    if isinstance(feature, TimeFeature):
+        return _time_tables(name, feature)
+    if not isinstance(feature, EmbeddedFeature):
         return []
-    buckets = f.hash_buckets
-    tokens = no_tokens if buckets else vocabularies[name]
-    shared = buckets or pipeline.vocabulary.oov_buckets
-    setting = f"features.{name}.hash_buckets" if buckets else "vocabulary.oov_buckets"
-    if isinstance(f, IdFeature):
-        default = pipeline.train.dimension
+    if feature.hash_buckets:
+        tokens = _NO_TOKENS
+        shared = feature.hash_buckets
+        setting = f"features.{name}.hash_buckets"
     else:
-        default = _usual_width(len(tokens) + shared, pipeline)
-    dimension = f.dimension or widths.get(name, default)
-    return [
-        TableSpec(
-            name=name,
-            tokens=tokens,
-            shared=shared,
-            hashed=bool(buckets),
-            dimension=dimension,
-            setting=setting,
+        tokens = vocabularies[name]
+        shared = pipeline.vocabulary.oov_buckets
+        setting = "vocabulary.oov_buckets"
+    if isinstance(feature, IdFeature):
+        default_width = pipeline.train.dimension
+    else:
+        default_width = _usual_width(len(tokens) + shared, pipeline)
+    table = TableSpec(
+        name=name,
+        tokens=tokens,
+        shared=shared,
+        hashed=bool(feature.hash_buckets),
+        dimension=feature.dimension or widths.get(name, default_width),
+        setting=setting,
+    )
+    return [table]
+
+
+def _time_tables(name: str, feature: TimeFeature) -> list[TableSpec]:
+    """Tables of hours and of weekdays: their values are numbers from 0, as hash buckets are."""
+    tables = []
+    for (column, values), width in zip(feature.values(name).items(), _TIME_WIDTHS, strict=True):
+        table = TableSpec(
+            name=column,
+            tokens=_NO_TOKENS,
+            shared=values,
+            hashed=True,
+            dimension=width,
+            setting=name,
         )
-    ]
+        tables.append(table)
+    return tables
 
 
 def _usual_width(rows: int, pipeline: Pipeline) -> int:
@@ -242,40 +252,49 @@ def _usual_width(rows: int, pipeline: Pipeline) -> int:
 
 
 def _columns(
-    pipeline: Pipeline, name: str, f: Feature, tables: Mapping[str, TableSpec]
+    pipeline: Pipeline, name: str, feature: Feature, tables: Mapping[str, TableSpec]
 ) -> list[FeatureColumn]:
-    if f.form == "vector" or f.form == "number":
-        width = f.vector_size or 1
-        return [FeatureColumn(name=name, feature=name, kind=f.kind, form=f.form, width=width)]
-    return [
-        _looked_up(pipeline, column, name, f, tables[_table_of(pipeline, column, f)])
-        for column in f.columns(name)
-    ]
+    if feature.form == "vector" or feature.form == "number":
+        column = FeatureColumn(
+            name=name,
+            feature=name,
+            kind=feature.kind,
+            form=feature.form,
+            width=feature.vector_size or 1,
+        )
+        return [column]
+    columns = []
+    for column_name in feature.columns(name):
+        table = tables[_table_name(pipeline, column_name, feature)]
+        columns.append(_looked_up(pipeline, column_name, name, feature, table))
+    return columns
 
 
-def _table_of(pipeline: Pipeline, column: str, f: Feature) -> str:
-    if isinstance(f, HistoryFeature):
+def _table_name(pipeline: Pipeline, column: str, feature: Feature) -> str:
+    """A history shares the table of items; every other column has its own."""
+    if isinstance(feature, HistoryFeature):
         assert pipeline.item_id is not None  # the pipeline file was checked for it
         return pipeline.item_id
     return column
 
 
 def _looked_up(
-    pipeline: Pipeline, column: str, name: str, f: Feature, table: TableSpec
+    pipeline: Pipeline, column: str, name: str, feature: Feature, table: TableSpec
 ) -> FeatureColumn:
+    """A column whose ids are looked up in a table."""
     train = pipeline.train
     looked_up = FeatureColumn(
         name=column,
         feature=name,
-        kind=f.kind,
-        form=f.form,
+        kind=feature.kind,
+        form=feature.form,
         table=table.name,
         width=table.dimension,
-        dropout=isinstance(f, IdFeature) and not table.hashed,
-        # Both towers then give vectors in the space of the items' embedding, from the first step on.
+        dropout=isinstance(feature, IdFeature) and not table.hashed,
+        # Both towers then give vectors in the space of the items' embedding.
         skip=train.skip and table.name == pipeline.item_id and table.dimension == train.dimension,
     )
-    if not isinstance(f, HistoryFeature):
+    if not isinstance(feature, HistoryFeature):
         return looked_up
     match train.history.pooling:
         case "sqrtn":
@@ -283,12 +302,12 @@ def _looked_up(
         case "recency":
             return replace(looked_up, half_life=train.history.half_life)
         case "attention":
-            return replace(looked_up, attention=_attention(pipeline, f, table))
+            return replace(looked_up, attention=_attention(pipeline, feature, table))
         case "mean":
             return looked_up
 
 
-def _attention(pipeline: Pipeline, f: HistoryFeature, table: TableSpec) -> Attention:
+def _attention(pipeline: Pipeline, feature: HistoryFeature, table: TableSpec) -> Attention:
     history = pipeline.train.history
     if table.dimension % history.heads:
         raise UsageError(
@@ -298,7 +317,7 @@ def _attention(pipeline: Pipeline, f: HistoryFeature, table: TableSpec) -> Atten
         )
     return Attention(
         width=table.dimension,
-        length=f.length,
+        length=feature.length,
         layers=history.layers,
         heads=history.heads,
         dropout=history.dropout,

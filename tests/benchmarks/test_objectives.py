@@ -14,7 +14,9 @@ def test_the_last_fifth_of_a_user_is_asked_and_enters_no_history():
         {"user_id": ["a"] * 10 + ["b"] * 2, "item_id": films, "rating": [4.0] * 12}
     )
     log = objectives.log_of(ratings)
-    assert np.flatnonzero(log.held_out).tolist() == [8, 9] and log.user.tolist() == [0] * 10 + [1] * 2
+    assert (
+        np.flatnonzero(log.held_out).tolist() == [8, 9] and log.user.tolist() == [0] * 10 + [1] * 2
+    )
     assert log.recent[3, :4].tolist() == [1, 2, 3, 0]
     assert log.recent[8].tolist() == log.recent[9].tolist() == [*range(1, 9), *[0] * 12]
     assert log.recent[11, :2].tolist() == [4, 0]
