@@ -94,8 +94,8 @@ SERIES = {"globo": globo, "groceries": groceries}
 
 
 def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
-    """A day of one way of training, or what is kept of it; its measures are those of the model of
-    the day before.
+    """A day of one way of training, or what is kept of it. Its measures are those of the model of
+    the day before, on this day.
 
     Returns: `measured` and `baseline` by metric (None on the first day), `seconds` by what took
     them.
@@ -104,16 +104,15 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
     if (home / "told.json").exists():
         return json.loads((home / "told.json").read_text())
     shutil.rmtree(home, ignore_errors=True)
-    before = _home(series, name, n - 1) / "train" if n else None
-    parent = before and Parent(
-        day=series.day(n - 1), version=str(before.parent), home=str(before), train=str(before)
-    )
-    context = {
-        "pipeline": series.p,
-        "day": series.day(n),
-        "mode": MODES[name] if n else "full",
-        "parent": parent,
-    }
+    context: dict[str, Any] = {"pipeline": series.p, "day": series.day(n)}
+    before = _home(series, name, n - 1) / "train"
+    if n:
+        context["mode"] = MODES[name]
+        context["parent"] = Parent(
+            day=series.day(n - 1), version=str(before.parent), home=str(before), train=str(before)
+        )
+    else:
+        context["mode"] = "full"
     seconds = {}
     for stage, inputs in (("features", {}), ("train", {"features": str(home / "features")})):
         begin = time.monotonic()
@@ -122,16 +121,16 @@ def run_day(series: Series, name: str, n: int) -> dict[str, Any]:
         seconds[stage] = time.monotonic() - begin
     seconds["training"] = summary["training_seconds"]
     metrics = json.loads((home / "train" / "metrics.json").read_text())
-    told = {
+    result = {
         "measured": _short(metrics["progressive"]),
         "baseline": _short(metrics["baselines"][BASELINE]) if n else None,
         "seconds": seconds,
     }
-    write_whole(home / "told.json", json.dumps(told, indent=1))
+    write_whole(home / "told.json", json.dumps(result, indent=1))
     shutil.rmtree(home / "features")
     if n > 1:  # only the newest model is needed to go on from
         shutil.rmtree(before)
-    return told
+    return result
 
 
 def _short(measures: Mapping[str, float] | None) -> dict[str, float] | None:
@@ -142,53 +141,45 @@ def _home(series: Series, name: str, n: int) -> Path:
     """Where a day is kept: elsewhere if the pipeline file says something else. Both ways share the
     first day.
     """
-    said = series.p.model_dump(
+    settings = series.p.model_dump(
         mode="json", by_alias=True, exclude={"pipeline", "source", "registry"}
     )
-    return (
-        series.folder
-        / cache_keys.digest(said)[:12]
-        / (name.split("/")[1] if n else "start")
-        / str(series.day(n))
-    )
+    way = name.split("/")[1] if n else "start"
+    return series.folder / cache_keys.digest(settings)[:12] / way / str(series.day(n))
 
 
 def measure(series: Series) -> dict[str, list[dict[str, Any]]]:
-    """All days, the two ways of training taking turns; what each day came to by contender."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in MODES}
+    """All days, the two ways of training taking turns: the results of the days, by contender."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in MODES}
     for n in range(series.days + 1):
         for name in MODES:
-            told = run_day(series, name, n)
-            if n:  # the first day has nothing to be measured by
-                found[name].append(told)
-            figure = (
-                f"recall@50 {told['measured']['recall@50']:.4f}"
-                if told["measured"]
-                else "the start"
-            )
-            costs = ", ".join(f"{what} {s:.0f} s" for what, s in told["seconds"].items())
+            result = run_day(series, name, n)
+            figure = "the start"
+            if result["measured"]:
+                figure = f"recall@50 {result['measured']['recall@50']:.4f}"
+            if n:  # the first day has no model before it that could be measured
+                results[name].append(result)
+            costs = ", ".join(f"{what} {s:.0f} s" for what, s in result["seconds"].items())
             print(f"{series.name} {series.day(n)} {name:18} {figure}; {costs}", flush=True)
-    return found
+    return results
 
 
-def rows(series: Series, found: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
+def rows(series: Series, results: Mapping[str, list[dict[str, Any]]]) -> list[dict]:
     """A row per figure and day, and the means over the days (`low` and `high`: the least and the
     most day).
     """
     figures = {
         name: [{**day["measured"], **_costs(day["seconds"])} for day in days]
-        for name, days in found.items()
+        for name, days in results.items()
     }
-    figures[BASELINE] = [day["baseline"] for day in found["twinspire/warm"]]
+    figures[BASELINE] = [day["baseline"] for day in results["twinspire/warm"]]
     made = []
     for name, days in figures.items():
         for metric in days[0]:
             values = [day[metric] for day in days]
             made.append(_row(series.name, name, metric, values))
-            made += [
-                _row(f"{series.name}/{series.day(n + 1)}", name, metric, [v])
-                for n, v in enumerate(values)
-            ]
+            for n, value in enumerate(values):
+                made.append(_row(f"{series.name}/{series.day(n + 1)}", name, metric, [value]))
     return made
 
 
@@ -197,19 +188,19 @@ def _costs(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _row(case: str, contender: str, metric: str, values: list[float]) -> dict:
-    mean, low, high = (
-        float(f"{x:.5g}") for x in (sum(values) / len(values), min(values), max(values))
-    )
-    unit = "s" if metric.endswith("seconds") else ""
     return {
         "case": case,
         "contender": contender,
         "metric": metric,
-        "value": mean,
-        "low": low,
-        "high": high,
-        "unit": unit,
+        "value": _short_number(sum(values) / len(values)),
+        "low": _short_number(min(values)),
+        "high": _short_number(max(values)),
+        "unit": "s" if metric.endswith("seconds") else "",
     }
+
+
+def _short_number(x: float) -> float:
+    return float(f"{x:.5g}")
 
 
 def table(made: list[dict]) -> str:

@@ -139,11 +139,13 @@ def movielens_global_time(work: Path, *, quick: bool, earlier: bool) -> Split:
     liked = data.movielens_liked(raw).with_columns(
         pl.from_epoch("timestamp").dt.date().alias("_day")
     )
-    cut, end = (
-        liked["_day"][int(share * (len(liked) - 1))]
-        for share in ((0.7, 0.8) if earlier else (0.8, 1))
-    )
-    end = end if earlier else end + timedelta(days=1)
+    last_row = len(liked) - 1
+    if earlier:
+        cut = liked["_day"][int(0.7 * last_row)]
+        end = liked["_day"][int(0.8 * last_row)]
+    else:
+        cut = liked["_day"][int(0.8 * last_row)]
+        end = liked["_day"][last_row] + timedelta(days=1)
     places = data.movielens(work / "movielens" / "all", liked.drop("_day"), raw)
     tested = liked.filter(pl.col("_day").is_between(cut, end, closed="left"))
     last = liked.filter(pl.col("_day") < cut)["_day"].max()
