@@ -65,7 +65,8 @@ class Case(NamedTuple):
 
 def cases(users: tuple[int, ...]) -> list[Case]:
     """All of them, by the two-tower alone and by the mix."""
-    contenders, endings = ("twinspire/two_tower", "twinspire/mix"), (".parquet", ".jsonl")
+    contenders = ("twinspire/two_tower", "twinspire/mix")
+    endings = (".parquet", ".jsonl")
     return [
         Case(n, contender, ending) for contender in contenders for ending in endings for n in users
     ]

@@ -43,10 +43,12 @@ from benchmarks.neighbours import corpora
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.environments import environment
 
-K, TARGET = 100, 0.98
+K = 100
+TARGET = 0.98
 OURS = ("twinspire/exact", "twinspire/index")
 PEERS = ("hnswlib/hnsw", "faiss/hnsw", "faiss/ivf-pq", "faiss/ivf-pq-fs")
-MADE, QUICK = 1_000_000, 20_000
+MADE = 1_000_000
+QUICK = 20_000
 SIZES = (1_000, 3_000, 10_000, 12_000, 15_000, 20_000, 30_000, 50_000, 100_000, 300_000)
 WORKER = ("-m", "benchmarks.neighbours.worker")
 UNITS = {
@@ -137,7 +139,8 @@ def compared(
                 }
         for _ in range(rounds):
             for name, ask in asks.items():
-                batch, one = ask("batch"), ask("one")
+                batch = ask("batch")
+                one = ask("one")
                 for metric, value in {
                     "batch": batch["queries"] / batch["seconds"],
                     "one": one["queries"] / one["seconds"],

@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 DAY = date(2024, 3, 10)
 STAGES = ("features", "train", "embed", "index", "publish")
 PIPELINE = Path(__file__).parent / "pipelines" / "large.toml"
-EVENTS, USERS, ITEMS = 10_000_000, 1_000_000, 500_000
+EVENTS = 10_000_000
+USERS = 1_000_000
+ITEMS = 500_000
 """Of the whole world; a scale makes it smaller."""
 T = TypeVar("T")
 _BEFORE = 1
@@ -68,7 +70,8 @@ def make_logs(folder: Path, events: int, users: int, items: int, seed: int) -> N
     """
     rng = np.random.default_rng(seed)
     groups = max(1, items // 500)
-    user_ids, item_ids = _ids(users, rng), _ids(items, rng)
+    user_ids = _ids(users, rng)
+    item_ids = _ids(items, rng)
     activity = rng.lognormal(0, _ACTIVITY, users)
     bounds = np.cumsum(activity / activity.sum())
     home = rng.integers(0, groups, users)

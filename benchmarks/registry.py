@@ -33,7 +33,8 @@ from twinspire_core.errors import UsageError
 NAMES = ("items.txt", "index/data.txt")
 FIRST = date(2017, 1, 1)
 KEPT = 50
-PUBLISHERS, READERS = 2, 4
+PUBLISHERS = 2
+READERS = 4
 
 
 class Read(NamedTuple):
@@ -72,7 +73,8 @@ class Outcome(NamedTuple):
 
 def publish(root: str, first: int, count: int, scratch: str) -> list[float]:
     """Publishes every `PUBLISHERS`-th day from a first one on; seconds of each publication."""
-    registry, seconds = Registry(root, "p"), []
+    registry = Registry(root, "p")
+    seconds = []
     for n in range(first, first + PUBLISHERS * count, PUBLISHERS):
         home = Path(scratch, str(n))
         for name in NAMES:
@@ -108,9 +110,11 @@ def _change(registry: Registry, day: date) -> None:
 
 def read(root: str, count: int, cache: str, ended) -> list[Read]:
     """Opens the live version so many times, and on until all is published."""
-    registry, found = Registry(root, "p"), list[Read]()
+    registry = Registry(root, "p")
+    found = list[Read]()
     while len(found) < count or not ended.is_set():
-        first, started = _last(root), time.monotonic()
+        first = _last(root)
+        started = time.monotonic()
         home = registry.open(cache=Path(cache))
         seconds = time.monotonic() - started
         texts = {(home / name).read_text() for name in NAMES}

@@ -33,7 +33,9 @@ from benchmarks.load import client, servers, world
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.environments import environment
 
-K, CONNECTIONS, COMPARED = 50, 32, 200
+K = 50
+CONNECTIONS = 32
+COMPARED = 200
 UNITS = {
     "requests/s": "1/s",
     "p50_ms": "ms",
@@ -54,7 +56,8 @@ class Size(NamedTuple):
     seconds: float
 
 
-WHOLE, QUICK = Size(50_000, 3, 20), Size(5_000, 1, 3)
+WHOLE = Size(50_000, 3, 20)
+QUICK = Size(5_000, 1, 3)
 
 
 def contenders(

@@ -11,7 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-SIZE, PRODUCTS = 1_000, 40
+SIZE = 1_000
+PRODUCTS = 40
 SORTED = 4_000_000
 COUNTED = 10_000_000
 

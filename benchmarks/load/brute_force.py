@@ -42,7 +42,8 @@ class BruteForceIndex:
         import tensorflow as tf
 
         tfrs = _import_tfrs()
-        self.vectors, self.settings = vectors, settings
+        self.vectors = vectors
+        self.settings = settings
         layer = tfrs.layers.factorized_top_k.BruteForce()
         layer.index(tf.constant(np.array(vectors)), tf.range(len(vectors)))
         self._call = tf.function(
@@ -64,7 +65,9 @@ class BruteForceIndex:
 
 
 def main() -> None:
-    pipeline, packages, port = load(Path(sys.argv[1])), sys.argv[2], int(sys.argv[4])
+    pipeline = load(Path(sys.argv[1]))
+    packages = sys.argv[2]
+    port = int(sys.argv[4])
     sys.path.append(packages)  # noqa: TID251 (of another environment)
     open_version = Service.open
 

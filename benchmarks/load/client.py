@@ -35,11 +35,14 @@ class _Connection:
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.received, self.wanted, self.sent = bytearray(), 0, 0.0
+        self.received = bytearray()
+        self.wanted = 0
+        self.sent = 0.0
 
     def ask(self, request: bytes) -> None:
         self.received.clear()
-        self.wanted, self.sent = 0, time.perf_counter()
+        self.wanted = 0
+        self.sent = time.perf_counter()
         self.socket.sendall(request)
 
     def answered(self) -> bool:
@@ -68,13 +71,16 @@ def requests(bodies: list[bytes], path: str = "/v1/recommend") -> list[bytes]:
 
 def run(port: int, asked: list[bytes], *, connections: int, seconds: float) -> Measured:
     """Asks for so many seconds."""
-    selector, number = selectors.DefaultSelector(), 0
+    selector = selectors.DefaultSelector()
+    number = 0
     for _ in range(connections):
         one = _Connection(("127.0.0.1", port))
         selector.register(one.socket, selectors.EVENT_READ, one)
         one.ask(asked[number % len(asked)])
         number += 1
-    latencies, errors, sample = list[float](), 0, list[bytes]()
+    latencies = list[float]()
+    errors = 0
+    sample = list[bytes]()
     begin = time.perf_counter()
     end = begin + seconds
     while (now := time.perf_counter()) < end:
@@ -96,7 +102,8 @@ def run(port: int, asked: list[bytes], *, connections: int, seconds: float) -> M
 
 def each(port: int, asked: list[bytes]) -> list[bytes]:
     """The bodies of the answers to requests, asked one after the other."""
-    one, found = _Connection(("127.0.0.1", port)), []
+    one = _Connection(("127.0.0.1", port))
+    found = []
     for request in asked:
         one.ask(request)
         while not one.answered():

@@ -11,9 +11,13 @@ import numpy as np
 import polars as pl
 
 ROOT = Path(__file__).resolve().parents[2]
-DAY, DAYS, HISTORY = date(2024, 3, 2), 2, 20
+DAY = date(2024, 3, 2)
+DAYS = 2
+HISTORY = 20
 EVENTS_PER_ITEM = 3
-DEVICES, COUNTRIES, KINDS = 5, 40, 200
+DEVICES = 5
+COUNTRIES = 40
+KINDS = 200
 
 PIPELINE = """
 [pipeline]
@@ -69,7 +73,8 @@ root = "{name}/registry"
 def lay_out(folder: Path, items: int, seed: int = 0) -> None:
     """Two days of events by Zipf's law, and the items, as daily partitions."""
     rng = np.random.default_rng(seed)
-    users, events = items // 2, EVENTS_PER_ITEM * items // DAYS
+    users = items // 2
+    events = EVENTS_PER_ITEM * items // DAYS
     names = np.array([f"i{n:06d}" for n in range(items)])
     chance = 1 / np.arange(1, items + 1) ** 0.8
     for number in range(DAYS):

@@ -10,9 +10,16 @@ import numpy as np
 from twinspire_core.search.top_k import exact_search
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DIMENSION, DAY, DAYS = 64, "2017-10-04", 14
-TUNING, MEASURING = 1_000, 2_048
-_PER_KIND, _SKEW, _COMMON, _OWN, _OFF = 200, 0.7, 1.2, 0.8, 0.35
+DIMENSION = 64
+DAY = "2017-10-04"
+DAYS = 14
+TUNING = 1_000
+MEASURING = 2_048
+_PER_KIND = 200
+_SKEW = 0.7
+_COMMON = 1.2
+_OWN = 0.8
+_OFF = 0.35
 
 
 class Vectors(NamedTuple):

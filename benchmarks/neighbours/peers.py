@@ -13,7 +13,8 @@ import faiss
 import hnswlib
 import numpy as np
 
-LINKS, CONSTRUCTION = 16, 200  # of the graphs
+LINKS = 16  # of the graphs
+CONSTRUCTION = 200  # of the graphs
 SEED = 0
 _BREADTHS = [
     100,

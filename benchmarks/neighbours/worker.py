@@ -23,7 +23,9 @@ import numpy as np
 
 from index_builder.tuning.measurement import Recall, Truth, recall
 
-BATCH, SINGLES, BATCHES = 256, 500, 8
+BATCH = 256
+SINGLES = 500
+BATCHES = 8
 _TIMED = 512
 
 
@@ -47,8 +49,10 @@ def read(corpus: Path, queries: str, k: int) -> tuple[np.ndarray, Truth]:
 def build(name: str, corpus: Path, home: Path, k: int, target: float) -> None:
     """Builds, tunes for the recall on the tuning queries, and keeps what it took."""
     stored, truth = read(corpus, "tuning", k)
-    vectors, made = np.array(stored), contender(name, stored.shape[1])
-    began, spent = time.perf_counter(), time.process_time()
+    vectors = np.array(stored)
+    made = contender(name, stored.shape[1])
+    began = time.perf_counter()
+    spent = time.process_time()
     if hasattr(made, "tune"):
         made.tune(vectors, truth.queries, k, target)
     else:
@@ -73,7 +77,8 @@ def tuned(made: Any, vectors: np.ndarray, truth: Truth, target: float) -> dict[s
     """
     reached = []
     for ladder in made.ladders():
-        low, high = 0, len(ladder)
+        low = 0
+        high = len(ladder)
         while low < high:
             middle = (low + high) // 2
             made.use(ladder[middle])
@@ -120,10 +125,12 @@ def serve(name: str, corpus: Path, home: Path, k: int) -> None:
             found: Recall = recall(vectors, truth, made.search(queries, k))
             told = {"recall": found.mean, "memory_mb": memory}
         else:
-            began, spent = time.perf_counter(), time.process_time()
+            began = time.perf_counter()
+            spent = time.process_time()
             for part in asked[line.strip()]:
                 made.search(part, k)
-            wall, cpu = time.perf_counter() - began, time.process_time() - spent
+            wall = time.perf_counter() - began
+            cpu = time.process_time() - spent
             told = {
                 "queries": sum(map(len, asked[line.strip()])),
                 "seconds": wall,

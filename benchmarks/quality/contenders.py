@@ -52,13 +52,15 @@ _BY_SPLIT = {
 }
 _DAYS = {"globo": [0, 3, 1], "groceries": [0, 28, 7]}
 """The last days that a peer without a notion of time is trained on; 0 is all."""
-_TEMPERATURES, _RATES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4], [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
+_TEMPERATURES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4]
+_RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 _OWN_RATES = [0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
 
 
 def start(name: str, ready: Prepared) -> dict[str, Any]:
     """Settings that a contender's tuning starts from."""
-    split, train = ready.split.name, ready.pipeline.train
+    split = ready.split.name
+    train = ready.pipeline.train
     if name == "twinspire/mean":
         return dict(chosen("tfrs", split))
     if name in OURS_TUNED:

@@ -16,7 +16,8 @@ NEEDS = {
 def environment(name: str, work: Path) -> Path:
     """The Python of an environment, made if it is not there."""
     home = work / f"env-{name}"
-    mark, wanted = home / "ready", hashlib.sha256(" ".join(NEEDS[name]).encode()).hexdigest()
+    mark = home / "ready"
+    wanted = hashlib.sha256(" ".join(NEEDS[name]).encode()).hexdigest()
     if not mark.exists() or mark.read_text() != wanted:
         print(f"Making an environment for {', '.join(NEEDS[name])}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)

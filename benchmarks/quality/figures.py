@@ -24,7 +24,8 @@ METRICS = (
     "coverage@100",
 )
 HEADLINE = "recall@50"
-BEGIN, END = "<!-- quality: begin -->", "<!-- quality: end -->"
+BEGIN = "<!-- quality: begin -->"
+END = "<!-- quality: end -->"
 
 
 @dataclass(frozen=True, kw_only=True)

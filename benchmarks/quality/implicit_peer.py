@@ -54,7 +54,8 @@ def matrix(seen, settings):
         if settings["days"]
         else slice(None)
     )
-    user, item = seen["user"][recent], seen["item"][recent]
+    user = seen["user"][recent]
+    item = seen["item"][recent]
     found = csr_matrix(
         (np.ones(len(user), np.float32), (user, item)), (int(seen["users"]), len(seen["place"]))
     )
@@ -85,10 +86,8 @@ def rank(model, settings, seen, asked):
     if settings["model"] == "item_to_item":
         found = scored(history, model.similarity, seen["place"] >= 0, n)
     elif settings["model"] == "als":
-        everybody, how = (
-            np.arange(history.shape[0]),
-            {"filter_already_liked_items": False, "recalculate_user": True},
-        )
+        everybody = np.arange(history.shape[0])
+        how = {"filter_already_liked_items": False, "recalculate_user": True}
         found, _ = model.recommend(everybody, history, N=n, items=inside, **how)
     else:
         vectors = bpr_users(model, asked["user"], history)
@@ -122,11 +121,9 @@ def bpr_users(model, user, history):
 
 
 def main():
-    folder, settings, out = (
-        Path(sys.argv[1]),
-        json.loads(Path(sys.argv[2]).read_text()),
-        Path(sys.argv[3]),
-    )
+    folder = Path(sys.argv[1])
+    settings = json.loads(Path(sys.argv[2]).read_text())
+    out = Path(sys.argv[3])
     seen = dict(np.load(folder / "seen.npz"))
     begin = time.perf_counter()
     model = model_of(settings)

@@ -46,7 +46,8 @@ def past(prepared: Prepared, case: Case) -> np.ndarray:
 
 def _order(prepared: Prepared, lately: pl.Expr | None = None) -> np.ndarray:
     """[C] positions of the catalogue by events, those of `lately` first."""
-    events, corpus = prepared.interactions(), prepared.corpus().select("_item")
+    events = prepared.interactions()
+    corpus = prepared.corpus().select("_item")
 
     def counts(of: pl.DataFrame) -> np.ndarray:
         n = of.group_by("_item").len("n")

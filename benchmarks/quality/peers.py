@@ -58,7 +58,8 @@ def _call(
 ) -> Fitted:
     python = environment(name, work)
     with tempfile.TemporaryDirectory() as scratch:
-        asked, out = Path(scratch) / "settings.json", Path(scratch) / "out.npz"
+        asked = Path(scratch) / "settings.json"
+        out = Path(scratch) / "out.npz"
         asked.write_text(
             json.dumps({**settings, "cases": [slug(case.name) for case in prepared.split.cases]})
         )

@@ -104,7 +104,8 @@ def prepare(split: Split, folder: Path) -> Prepared:
     asked, more = _asked(p, split)
     wanted = {case.name: case.wanted.hash_rows(1).sum() for case in split.cases}
     digest = cache_keys.digest({"features": outputs, "asked": more, "wanted": wanted})
-    done, prepared = folder / "DONE.json", folder / "prepared"
+    done = folder / "DONE.json"
+    prepared = folder / "prepared"
     if not done.exists() or json.loads(done.read_text())["digest"] != digest:
         done.unlink(missing_ok=True)
         prepared.mkdir(exist_ok=True)
@@ -150,7 +151,8 @@ def _write(split: Split, p: Pipeline, trained: Path, asked: Path | None, out: Pa
             queries, truth = event_queries(case.wanted, _rows(asked))
             queries = with_before(queries, pl.concat([events, _events(asked)]).unique())
         kept = queries["_before"].list.len() > 0
-        queries, truth = queries.filter(kept), truth.filter(kept)
+        queries = queries.filter(kept)
+        truth = truth.filter(kept)
         columns = [column.name for column in feature_schema.query_columns(p)]
         queries.select("_query", "_user", "_before", *columns).write_parquet(
             out / f"queries-{slug(case.name)}.parquet"

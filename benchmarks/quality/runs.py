@@ -109,7 +109,8 @@ def score(
 
     Returns: means by measure; [Q] by measure.
     """
-    corpus, truth = prepared.corpus(), prepared.truth(case)
+    corpus = prepared.corpus()
+    truth = prepared.truth(case)
     file = folder / f"lists-{slug(case.name)}.parquet"
     as_lists(truth["_query"], ranked, corpus["_item"]).write_parquet(file)
     means = score_file(str(file), truth.to_arrow(), KS, corpus.select("_item").to_arrow())

@@ -90,7 +90,8 @@ def _ratio(
 ) -> Iterator[Target]:
     if above not in found or below not in found:
         return
-    a, b = found[above], found[below]
+    a = found[above]
+    b = found[below]
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = interval(a.draws / b.draws) or (np.nan, np.nan)
     ratio = a.mean() / b.mean() if b.mean() else np.inf

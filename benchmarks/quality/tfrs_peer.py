@@ -29,7 +29,8 @@ class Side(tf.keras.Model):
 
     def __init__(self, parts, tables, layers, dimension):
         super().__init__()
-        self._parts, self._tables = parts, tables
+        self._parts = parts
+        self._tables = tables
         hidden = [tf.keras.layers.Dense(width, activation="relu") for width in layers]
         self._layers_above = tf.keras.Sequential([*hidden, tf.keras.layers.Dense(dimension)])
 
@@ -117,11 +118,9 @@ def parts_of(columns, chunk):
 
 
 def main():
-    folder, settings, out = (
-        Path(sys.argv[1]),
-        json.loads(Path(sys.argv[2]).read_text()),
-        Path(sys.argv[3]),
-    )
+    folder = Path(sys.argv[1])
+    settings = json.loads(Path(sys.argv[2]).read_text())
+    out = Path(sys.argv[3])
     layout = json.loads((folder / "layout.json").read_text())
     rows = dict(np.load(folder / "train.npz"))
     moments = rows.pop("_time")
@@ -135,7 +134,8 @@ def main():
     source = tf.data.Dataset.from_generator(
         lambda: batches(rows, moments, settings, settings["seed"]), output_signature=form
     )
-    clock, begin = Clock(), time.perf_counter()
+    clock = Clock()
+    begin = time.perf_counter()
     model.fit(source.prefetch(4), callbacks=[clock], verbose=0)
     seconds = time.perf_counter() - begin
     trained = settings["epochs"] * len(moments) - settings["batch_size"]

@@ -42,7 +42,8 @@ def _best(plan: bench.Plan, ready: Prepared, name: str) -> dict[str, Any]:
                 tried.append({"settings": {key: ladder[there]}, HEADLINE: found})
                 if found <= score:
                     break
-                best, score = other, found
+                best = other
+                score = found
             if best is not start:
                 break  # it came from the other side
     return {"settings": best, HEADLINE: score, "tried": tried}
