@@ -367,7 +367,7 @@ def test_an_estimate_of_other_buckets_and_hashes_is_gone_on_from(shop, monkeypat
         p = _with(
             shop.pipeline, frequency=shop.pipeline.train.frequency.model_copy(update=settings)
         )
-        return learn._frequency(p.train, folders, parent, shop.features2)
+        return learn._frequency_estimate(p.train, folders, parent, shop.features2)
 
     same, other = estimate(), estimate(hashes=3, buckets=5000)
     assert int(other.seen.numpy()) == int(same.seen.numpy()) == parent.frequency["seen"] > 0
