@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.retrieval import choose_source, retrieve
+from serving.answers.retrieval import retrieve
 from serving.requests.query_rows import STORED_PAST, Requests, complete
 from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, Refused
 from serving.version.filters import Filter, Groups, Selected, Values, both
@@ -74,7 +74,7 @@ def recommend(
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
     seen = _items_to_leave_out(version, table, exclude_seen)
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
-    source = choose_source(version, source)
+    source = version.choose_source(source)
     groups = _group_by_filter(version, table, common)
     lists = retrieve(version, table, k, source, seen, groups)
     history = version.pipeline.history_name

@@ -11,7 +11,6 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_PAST
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
@@ -66,38 +65,6 @@ class _Queries(NamedTuple):
         return _Queries(self.vectors[queries], self.past.take(queries), self.events[queries])
 
 
-def available_sources(version: Version) -> list[str]:
-    """The sources that a version carries."""
-    available = [TWO_TOWER]
-    if version.fusion:
-        available.append(MIX)
-    if version.candidate_sources:
-        available += [PAST, POPULAR_LATELY, MOST_POPULAR]
-        if version.candidate_sources.neighbours:
-            available.append(CO_OCCURRENCE)
-    return available
-
-
-def choose_source(version: Version, source: str | None) -> str:
-    """The source that answers: the one asked for, else the fusion where the version carries one,
-    else the two-tower.
-
-    Raises:
-      UsageError: the version has no such source.
-    """
-    if source is None:
-        return MIX if version.fusion else TWO_TOWER
-    available = available_sources(version)
-    if source not in available:
-        raise UsageError(
-            f"A list comes from one of the sources that a version carries; {version.id} has"
-            f" {', '.join(available)}, not {source!r}. Which there are is up to mix.sources of the"
-            " pipeline file and to the release that wrote it; a mix also needs mix.min_users users"
-            " to be fitted on."
-        )
-    return source
-
-
 def retrieve(
     version: Version, table: pa.Table, k: int, source: str, seen: Seen, groups: Groups
 ) -> Retrieved:
@@ -107,7 +74,7 @@ def retrieve(
       version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
       k: how many.
-      source: of `choose_source`.
+      source: of `Version.choose_source`.
       seen: what must not be listed.
       groups: what may be.
     """
@@ -184,7 +151,7 @@ def _retrieve_group(
         return Retrieved(*search_without(version.index, queries.vectors, k, seen, passing))
     k = min(k, len(version.index))
     sources = version.candidate_sources
-    assert sources is not None, "of `choose_source`"
+    assert sources is not None, "of `Version.choose_source`"
     if passing is not None:
         sources = sources.among(passing)
     exclude = None
@@ -218,7 +185,7 @@ def _retrieve_fused(
     exclude: Ragged | None,
 ) -> Retrieved:
     fusion = version.fusion
-    assert fusion is not None, "of `choose_source`"
+    assert fusion is not None, "of `Version.choose_source`"
     two_tower = None
     widened = np.zeros(queries.past.rows, bool)
     if TWO_TOWER in fusion.sources:

@@ -23,7 +23,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
 from serving.answers.recommend import ListOptions, recommend
-from serving.answers.retrieval import choose_source
 from serving.batch.request_lines import naming_line, read_requests
 from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER
@@ -110,7 +109,7 @@ def recommend_lines(
     counts = _Counts()
     warnings: dict[str, None] = {}  # distinct, in their order
     requests = Requests(version.pipeline)
-    source = choose_source(version, options.get("source"))
+    source = version.choose_source(options.get("source"))
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (

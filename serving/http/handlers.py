@@ -18,7 +18,6 @@ import orjson
 
 from serving.answers.answer import Answer
 from serving.answers.recommend import recommend, similar
-from serving.answers.retrieval import choose_source
 from serving.http.bodies import refused
 from serving.http.http_errors import Problem
 from serving.http.micro_batching import Outcome
@@ -164,7 +163,7 @@ def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
 
 def _source(version: Version, source: str | None) -> str:
     try:
-        return choose_source(version, source)
+        return version.choose_source(source)
     except UsageError as e:
         raise Problem("no_such_source", str(e), where="source") from e
 

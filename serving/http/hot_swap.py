@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from index_builder.registry.registry import Registry
 from serving.answers.recommend import recommend, similar
-from serving.answers.retrieval import available_sources
 from serving.http.models import K
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
@@ -175,7 +174,7 @@ def warm(version: Version) -> None:
     requests = Requests(version.pipeline)
     items = version.ids[: max(_SIZES)].tolist()
     queries = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]
-    for source in available_sources(version):
+    for source in version.sources:
         for size in _SIZES:
             _check_lists(version, requests.table(queries[:size]), source)
     similar(version, items[0], K)

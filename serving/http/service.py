@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.answers.retrieval import available_sources
 from serving.http.bodies import BodyParser
 from serving.http.handlers import answer_batch
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
@@ -121,7 +120,7 @@ def _describe_version(served: Served) -> VersionFacts:
         "dimension": manifest.dimension,
         "parent": manifest.parent,
         "users": version.users.count() if version.users is not None else None,
-        "sources": available_sources(version),
+        "sources": version.sources,
         "index": version.index.settings.kind,
     }
 

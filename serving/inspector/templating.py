@@ -13,7 +13,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from serving.answers.retrieval import available_sources
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address
@@ -109,7 +108,7 @@ def view(
         attributes=[(name, corpus.values.get(name, [])) for name in pipeline.corpus.attributes],
         users=corpus.users,
         proposed=corpus.users[::step][:_PROPOSED],
-        sources=[Choice(name, SOURCES[name]) for name in available_sources(version)],
+        sources=[Choice(name, SOURCES[name]) for name in version.sources],
         choices=choices,
         views=views,
         loading=any(one.loading for one in views),

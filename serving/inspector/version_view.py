@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from index_builder.report.report_blocks import LISTS, Card
 from serving.answers import retrieval
-from serving.answers.retrieval import available_sources
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
@@ -131,7 +130,7 @@ def cards(served: Served, zone: tzinfo) -> list[Card]:
     manifest = version.manifest
     since = served.since.astimezone(zone)
     users = "none" if version.users is None else f"{version.users.count():,}"
-    sources = available_sources(version)
+    sources = version.sources
     index = version.index.settings.kind.replace("_", " ")
     all_cards = [
         Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),

@@ -21,12 +21,20 @@ from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
-from twinspire_core.errors import BadData
+from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
-from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.candidate_sources import (
+    CO_OCCURRENCE,
+    MIX,
+    MOST_POPULAR,
+    PAST,
+    POPULAR_LATELY,
+    TWO_TOWER,
+    CandidateSources,
+)
 
 
 class Version:
@@ -112,6 +120,36 @@ class Version:
         place = self.home / artifact_files.CO_OCCURRENCE
         pairs = pq.read_table(place) if place.exists() else None
         return CandidateSources.of(self.items, pairs)
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """Names of the sources that it carries."""
+        sources = [TWO_TOWER]
+        if self.fusion:
+            sources.append(MIX)
+        if self.candidate_sources:
+            sources += [PAST, POPULAR_LATELY, MOST_POPULAR]
+            if self.candidate_sources.neighbours:
+                sources.append(CO_OCCURRENCE)
+        return sources
+
+    def choose_source(self, source: str | None) -> str:
+        """The source that answers: the one asked for, else the fusion where there is one, else the
+        two-tower.
+
+        Raises:
+          UsageError: the version has no such source.
+        """
+        if source is None:
+            return MIX if self.fusion else TWO_TOWER
+        if source not in self.sources:
+            raise UsageError(
+                f"A list comes from one of the sources that a version carries; {self.id} has"
+                f" {', '.join(self.sources)}, not {source!r}. Which there are is up to mix.sources"
+                " of the pipeline file and to the release that wrote it; a mix also needs"
+                " mix.min_users users to be fitted on."
+            )
+        return source
 
     @cached_property
     def attributes(self) -> Attributes:
