@@ -214,6 +214,7 @@ def describe(
 def _software() -> dict[str, str]:
     found = {"twinspire": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
+        # Not every library is installed everywhere: ScaNN is missing on some machines
         try:
             found[name] = version(name)
         except PackageNotFoundError:

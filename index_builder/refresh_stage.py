@@ -59,6 +59,7 @@ def run(
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)
+        # The training files stay those of the towers, and are kept while this version is
         own = {
             stage: attempts.name(ctx.pipeline, uri)
             for stage, uri in ctx.inputs.items()

@@ -92,6 +92,7 @@ class Registry(Versions):
                 return None
             return state.next("promote", version, reason, live)
 
+        # The entry last: it never names what is not stored whole
         self._store(staged, described, side_files)
         return self._append(decide) or self.state().last[version]
 
@@ -118,6 +119,7 @@ class Registry(Versions):
                 return None
             return state.next("promote", version, reason, version)
 
+        # Whoever opens it reads every file: a damaged one must not go live
         self.verify(version)
         return self._append(decide) or self.state().last[version]
 
@@ -156,6 +158,7 @@ class Registry(Versions):
                 return None
             return state.next("rollback", target, reason, target, rolled_back=newer)
 
+        # Decided once before the log is written, so that a mistake is told without reading files
         decide(before)
         self.verify(str(target))
         return self._append(decide) or self._entry(self._last())

@@ -62,6 +62,7 @@ def fetched(place: str, described: Manifest, home: Path) -> Path:
         verify_files(place, described)
         return Path(place)
     home.parent.mkdir(parents=True, exist_ok=True)
+    # Before it is read, so that nobody deletes it meanwhile
     keep(home)
     if not _is_whole(home, described):
         _download(place, described, home)
@@ -82,6 +83,7 @@ def own_files(described: Manifest) -> Manifest:
 
 
 def _download(place: str, described: Manifest, home: Path) -> None:
+    # On the disk of the copy, so that moving it there is one step
     with tempfile.TemporaryDirectory(
         prefix=_SCRATCH, dir=home.parent, ignore_cleanup_errors=True
     ) as scratch:
@@ -110,6 +112,7 @@ def _forget(cache: Path) -> None:
     """
     for copy in cache.iterdir():
         ours = is_id(copy.name) or copy.name.startswith(_SCRATCH)
+        # Another process may be deleting it too
         with contextlib.suppress(OSError):
             if ours and time.time() - copy.stat().st_mtime > _UNUSED:
                 shutil.rmtree(copy)

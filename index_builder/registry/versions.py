@@ -165,6 +165,7 @@ class Versions:
                 at=entry.at,
                 reason=entry.reason,
                 pinned=version in state.pinned,
+                # What is being deleted still has files
                 stored=version in stored and version not in state.pruned,
                 corpus_date=state.corpus_date(version),
             )

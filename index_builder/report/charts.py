@@ -44,6 +44,7 @@ _NAMES = (
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
 """Placeholders by name; `var(--NAME)` of the page replaces them."""
 
+# Lines are told apart without colours too
 _MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {
     "most_popular": "s",
     "popular": "s",
@@ -51,6 +52,7 @@ _MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {
 _POINT = 72.0
 _STEPS = [1, 2, 2.5, 5, 10]  # between ticks
 _STYLE: Any = {
+    # Text stays text: it is searched, read aloud, and set in the font of the page
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,
@@ -98,6 +100,7 @@ def by_day(name: str, days: Sequence[date], series: Sequence[Series], label: str
     with _chart(name) as (axes, svg):
         at = date2num(list(days))
         for one in series:
+            # A day without a figure leaves a gap in the line
             values = np.array([np.nan if v is None else v for v in one.values])
             _band(axes, at, one)
             axes.plot(at, values, marker=_MARKERS[one.colour], **_line(one))
@@ -232,6 +235,7 @@ def tradeoff(
 def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
     """The points that none at or left of them is as high as, from left to right."""
     best: list[int] = []
+    # Of points at the same place the highest comes first, so that it alone is taken
     for i in sorted(range(len(x)), key=lambda i: (x[i], -y[i])):
         if not best or y[i] > y[best[-1]]:
             best.append(i)
@@ -262,6 +266,7 @@ def _percent(value: float, _: int) -> str:
 def _chart(name: str, height: int = HEIGHT) -> Iterator[tuple[Axes, list[str]]]:
     """Yields axes to draw into, and a list that holds the SVG afterwards."""
     svg: list[str] = []
+    # Ids follow from the salt: without one, equal charts would be different bytes
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name, "svg.id": name}):
         figure = Figure(figsize=(WIDTH / _POINT, height / _POINT), layout="constrained")
         figure.patch.set_alpha(0)
@@ -269,7 +274,8 @@ def _chart(name: str, height: int = HEIGHT) -> Iterator[tuple[Axes, list[str]]]:
         axes.patch.set_alpha(0)
         yield axes, svg
         written = io.StringIO()
-        # Not `savefig`, which draws all twice, once only for the layout.
+        # Not `savefig`, which draws all twice, once only for the layout. No clock time and no
+        # release of matplotlib in it, for equal bytes again.
         FigureCanvasSVG(figure).print_svg(
             written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
@@ -281,6 +287,7 @@ def _inline(written: str) -> str:
     referred to.
     """
     text = written[written.index("<svg") :]
+    # Ids of many charts share a page: what nobody refers to needs none
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)

@@ -112,6 +112,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
     return Facts(
         manifest=described,
         metric=metric,
+        # `mrr` has no length of its own
         k=int(metric.partition("@")[2] or max(ctx.pipeline.evaluation.ks)),
         user_store=ctx.pipeline.serving.user_store,
         metrics=metrics,

@@ -173,7 +173,7 @@ def _weights(facts: Facts) -> Table:
             head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix."
         )
     fitted = mix.fitted.day or facts.manifest.date
-    # Told a row per source, so that a phone has room for it.
+    # A row per source, so that a phone has room for it
     rows = [
         [called(name), *(number(row[name], 2) for row in mix.weights.values())]
         for name in mix.sources

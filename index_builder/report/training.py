@@ -62,13 +62,12 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
         f"Beside it, a head learned from {count(head.labels)} labels; their mean is"
         f" {number(head.mean)}."
     ]
-    match head.loss:
-        case "logistic":
-            name = "log_loss"
-            error = "log loss"
-        case _:
-            name = "rmse"
-            error = "root mean square error"
+    if head.loss == "logistic":
+        name = "log_loss"
+        error = "log loss"
+    else:
+        name = "rmse"
+        error = "root mean square error"
     for errors, whose in (
         (head.holdout, "users held out"),
         (head.progressive, "the day, by the version before it"),
@@ -87,6 +86,7 @@ def _labels(head: AuxiliaryFigures | None) -> list[str]:
 
 def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
     steps, nats = zip(*loss, strict=True)
+    # The table is for those who do not see the curve: about ten rows of it do
     few = loss[:: max(1, len(loss) // 10)]
     return Figure(
         title="Loss by step",

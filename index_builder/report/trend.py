@@ -110,6 +110,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
 def _held_out(facts: Facts) -> Iterator[Figure]:
     """Each day's version beside its parent on the held-out users: what a day of training brings."""
     days = [day for day in facts.days if day.metrics.holdout.candidate]
+    # One day is no line, and stands among the lists
     if len(days) < 2:
         return
     series = [

@@ -87,6 +87,7 @@ def timings(index: Index, queries: np.ndarray, k: int) -> dict[str, float]:
     """
     index.search(queries[:BATCH], k)  # warm up
     one = [_seconds(index.search, query[None], k) * 1e3 for query in queries[:_SINGLE]]
+    # Of a large corpus a few queries are enough to time, and all would take minutes
     few = queries[: max(1, min(BATCH, _EXACT_PAIRS // len(index)))]
     return {
         "batch_queries_per_s": round(_batches(index, queries, k), 1),

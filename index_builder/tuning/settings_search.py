@@ -115,6 +115,7 @@ def tune(
         failed.append(settings)
         return None
 
+    # Ladders by their distance from the middle one: a good first point rules out most others
     begin = index.settings.k * _MIDDLE
     best: Point | None = None
     for ladder in sorted(
@@ -147,6 +148,7 @@ def step_up(
 
     Returns: the first point that does, None if there is none with less work than `below`.
     """
+    # What looks at less in one way may find what was missed, but that is another search
     dearer = [
         s
         for s in affordable(index.settings, len(index), below)
@@ -161,10 +163,12 @@ def step_up(
 
 
 def _finds_no_more(one: Settings, other: Settings) -> bool:
+    """Whether all that one looks at, the other looks at too."""
     return one.rescored <= other.rescored and one.leaves_searched <= other.leaves_searched
 
 
 def _steps(one: int, other: int) -> float:
+    """How far apart two numbers are that grow by factors."""
     return abs(math.log(one / other))
 
 
@@ -178,6 +182,7 @@ def _first(
     found = reaches(candidates[-1])
     if found is None:
         return None
+    # The one at `high` reaches it, and none before `low` does
     low = 0
     high = len(candidates) - 1
     while low < high:
@@ -243,6 +248,7 @@ def work(settings: Settings, items: int) -> float:
     scan = 2 / settings.code_dimensions
     if settings.kind == "quantised":
         return items * scan + rescoring
+    # As if all leaves were of one size; queries go to the fuller ones, at every setting alike
     share = settings.leaves_searched / settings.leaves
     return (
         settings.leaves * CENTRE_WORK

@@ -1,0 +1,72 @@
+"""Measures of lists, asked for by name."""
+
+import json
+
+import pytest
+
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
+from twinspire_core.contracts.measures import Measures, value_of
+
+WRITTEN = {
+    "seen": "kept",
+    "users": 3,
+    "recall@50": 0.25,
+    "mrr": 0.5,
+    "slices": {
+        "users": {"0": {"users": 1, "queries": 2, "recall@50": 0.75}, "1+": {"users": 0}},
+        "items": {"0": {"users": 2, "true": 4, "recall@50": 0.125}, "outside": {"true": 7}},
+    },
+    "intervals": {"recall@50": [0.2, 0.3]},
+    "excluded": {"seen": "excluded", "users": 3, "recall@50": 0.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recall@50", 0.25),
+        ("mrr", 0.5),
+        ("recall@50/users:0", 0.75),
+        ("recall@50/items:0", 0.125),
+        ("recall@10", None),
+        ("recall@50/users:1+", None),
+        ("recall@50/users:5-19", None),
+        ("users", None),
+    ],
+)
+def test_a_measure_is_asked_for_by_its_name(name, value):
+    assert Measures.model_validate(WRITTEN).value(name) == value
+
+
+def test_what_is_no_measure_is_none_of_the_values():
+    measures = Measures.model_validate({**WRITTEN, "comment": "odd", "hit_rate@50": None})
+    assert measures.values == {"recall@50": 0.25, "mrr": 0.5}
+    assert measures.value("hit_rate@50") is None and value_of(None, "mrr") is None
+
+
+def test_parts_stand_behind_the_measures_when_they_are_written():
+    written = json.loads(json.dumps(Measures.model_validate(WRITTEN).model_dump()))
+    assert written == WRITTEN and list(written) == list(WRITTEN)
+
+
+def test_no_slices_means_that_none_were_told_apart():
+    measures = Measures.model_validate({"recall@50": 0.25})
+    assert measures.slice("users", "0") is None and measures.value("recall@50/users:0") is None
+    assert Measures.model_validate(WRITTEN).slice("items", "outside").true == 7
+
+
+def test_fused_lists_are_comparable_with_those_of_as_many_users():
+    def metrics(users):
+        of_fusion = {"users": 40, "candidate": {"mrr": 0.5}}
+        held_out = {"users": users, "candidate": {"mrr": 0.25}}
+        return DayMetrics.model_validate({"holdout": held_out, "mix": {"holdout": of_fusion}})
+
+    assert metrics(40).comparable_fusion.value("mrr") == 0.5
+    assert metrics(60).comparable_fusion is None, "those of earlier days were not asked"
+    assert DayMetrics().comparable_fusion is None
+
+
+def test_a_change_that_was_not_measured_has_no_figures():
+    held = HeldOutMeasures.model_validate({"change": {"mrr": {"change": 0.5, "differ": 3}}})
+    assert held.change_of("mrr").change == 0.5 and held.change_of("mrr").low is None
+    assert held.change_of("recall@50").change is None and held.lift_of("mrr").lead is None
