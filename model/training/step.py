@@ -14,7 +14,7 @@ from model.losses.corrected_softmax import sampled_softmax_loss
 from model.losses.negative_sampling import EncodedItems, NegativeSampler
 from model.losses.sampling_probability import StreamingFrequency
 from model.optimizers import AdamWeight
-from model.towers.architecture import SIDES
+from model.towers.architecture import SIDES, FeatureColumn
 from model.towers.history_encoder import last_of
 from model.towers.pooling import EmbeddingBags, rows_of
 from model.towers.two_tower import TwoTower, drop_ids
@@ -49,18 +49,11 @@ def compile_step(
     """
     weights = {**model.tables, **model.dense}
     variables = {name: weight.values for name, weight in weights.items()}
-    lists = [
-        column
-        for side in SIDES
-        for column in model.architecture.columns[side]
-        if column.name in model.architecture.lists
-    ]
+    lists = _list_columns(model)
     is_corrected = settings.correction != "none"
     sampler = NegativeSampler(
         settings.negatives, settings.dimension, frequency if is_corrected else None
     )
-    history_salt = _salted(settings.seed, "history")
-    negatives_salt = _salted(settings.seed, "negatives")
 
     # Without autograph: nothing here branches on tensors, and translating it as if something did
     # takes longer than a small day's steps.
@@ -81,24 +74,7 @@ def compile_step(
         features |= {rows_of(name): rows for name, rows in list_rows.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variables, list_rows])
-            own = EncodedItems(model("item", features), batch["item"], batch["draw_probability"])
-            query = model("query", features, tf.stack([history_salt, step]))
-            loss = sampled_softmax_loss(
-                query,
-                sampler.candidates(own, _encode_drawn(model, drawn, settings, step), step),
-                batch["reward"],
-                temperature=settings.temperature,
-                correction=settings.correction,
-                negatives=settings.negatives,
-                user=batch["user"],
-                seed=tf.stack([negatives_salt, step]),
-            )
-            total = loss.total
-            auxiliary = tf.constant(np.nan, tf.float32)
-            if model.head:
-                mean, labels = model.head.loss(query, own.vector, batch["label"])
-                total += settings.auxiliary.weight * mean
-                auxiliary = tf.where(labels > 0, mean, auxiliary)
+            total, losses = _losses(model, sampler, settings, features, batch, drawn, step)
         gradients, list_gradients = tape.gradient(total, (variables, list_rows))
         for name, weight in weights.items():
             if isinstance(weight, AdamWeight):
@@ -110,7 +86,7 @@ def compile_step(
                     if column.table == name
                 ]
                 weight.update(gradients[name], settings.learning_rate, of_lists)
-        return tf.stack([loss.total, auxiliary])
+        return losses
 
     # Traced now, once for all batch sizes and lengths of lists.
     traced: Callable[..., tf.Tensor] = take_step.get_concrete_function(
@@ -120,6 +96,48 @@ def compile_step(
         tf.TensorSpec([], tf.int32),
     )
     return traced
+
+
+def _losses(
+    model: TwoTower,
+    sampler: NegativeSampler,
+    settings: TrainConfig,
+    features: Features,
+    batch: Features,
+    drawn: Mapping[str, Any],
+    step: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss that gradients flow from, and the losses that a step returns."""
+    own = EncodedItems(model("item", features), batch["item"], batch["draw_probability"])
+    query = model("query", features, tf.stack([_salted(settings.seed, "history"), step]))
+    loss = sampled_softmax_loss(
+        query,
+        sampler.candidates(own, _encode_drawn(model, drawn, settings, step), step),
+        batch["reward"],
+        temperature=settings.temperature,
+        correction=settings.correction,
+        negatives=settings.negatives,
+        user=batch["user"],
+        seed=tf.stack([_salted(settings.seed, "negatives"), step]),
+    )
+    total = loss.total
+    auxiliary = tf.constant(np.nan, tf.float32)
+    if model.head:
+        mean, labels = model.head.loss(query, own.vector, batch["label"])
+        total += settings.auxiliary.weight * mean
+        auxiliary = tf.where(labels > 0, mean, auxiliary)
+    return total, tf.stack([loss.total, auxiliary])
+
+
+def _list_columns(model: TwoTower) -> list[FeatureColumn]:
+    """The columns of lists that are summed or averaged."""
+    names = model.architecture.lists
+    return [
+        column
+        for side in SIDES
+        for column in model.architecture.columns[side]
+        if column.name in names
+    ]
 
 
 def _encode_drawn(
