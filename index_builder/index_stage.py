@@ -2,10 +2,13 @@
 
 Written below the stage's folder:
 
-    index/        the index (twinspire_core/search/index.py); row i is the i-th item in order of id
-    index.json    settings, whether they were inherited or tuned, recall against exact search, all that were tried
-    timings.json  how fast it was on this machine, and each setting tried (`tried_ms`, a query of a batch, in the order
-                  of index.json), kept apart because it differs from run to run
+    index/        the index (twinspire_core/search/stored_index.py); row i is the i-th item in order
+                  of id
+    index.json    settings, whether they were inherited or tuned, recall against exact search, all
+                  that were tried (twinspire_core/contracts/index_figures.py)
+    timings.json  how fast it was on this machine, and each setting tried
+                  (twinspire_core/contracts/timings.py), kept apart because it differs from run to
+                  run
 """
 
 import tempfile

@@ -1,6 +1,6 @@
-"""Publishes a refresh: the towers of a version with a later catalogue, without training.
+"""Publishes a refresh: the towers of a version with a later corpus, without training.
 
-Catalogue, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what
+Corpus, popularity, co-occurrence and users are as of the end of the refresh's day; towers, what
 was measured of them and the weights of the mix are those of the version, whose day stays the
 version's day.
 """
@@ -32,7 +32,7 @@ def run(
     Args:
       ctx: `inputs` are the folders of the refresh's own steps, and as `train` the files of the
         version `before`.
-      before: the version whose towers are taken, and whose catalogue this one is compared with.
+      before: the version whose towers are taken, and whose corpus this one is compared with.
       trained: the version that these towers were trained for: `before`, unless that is a refresh
         itself.
       live: the trained version whose towers were live when the refresh began.

@@ -1,13 +1,15 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
-    drop     `gate.metric` of the version against its baseline's, on the same users. Refused when the loss is beyond
-             `gate.max_drop`, unless its interval, a paired one, reaches up to no loss at all: of
-             200 users a recall may lose a tenth by chance
-    slices   the same of users by their earlier events. Refused when the whole interval is beyond `gate.max_slice_drop`:
-             several are looked at day after day, so that only what is sure counts
-    lead     of the two-tower over what was popular on the day, beside those of the versions before; of no mix, as
-             index_builder/gate/popularity_lift_rule.py says
-    limits   `gate.floors` and `gate.ceilings`, whatever the baseline has (index_builder/gate/limits.py)
+    drop     `gate.metric` of the version against its baseline's, on the same users. Refused when
+             the loss is beyond `gate.max_drop`, unless its interval, a paired one, reaches up to no
+             loss at all: of 200 users a recall may lose a tenth by chance
+    slices   the same of users by their earlier events. Refused when the whole interval is beyond
+             `gate.max_slice_drop`: several are looked at day after day, so that only what is sure
+             counts
+    lead     of the two-tower over what was popular on the day, beside those of the versions before;
+             of no mix, as index_builder/gate/popularity_lift_rule.py says
+    limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
+             (index_builder/gate/limits.py)
     index    its recall
     corpus   its size
 
@@ -46,7 +48,8 @@ class JudgedVersion:
     Attributes:
       two_tower: its lists on held-out users.
       mix: fused lists; None where the version carries no weights.
-      lifts_before: leads of the versions before over what was popular, by measure, the oldest first.
+      lifts_before: leads of the versions before over what was popular, by measure, the oldest
+        first.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
         measured.
       items: size of the corpus.

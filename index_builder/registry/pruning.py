@@ -1,4 +1,6 @@
-"""Which versions may be deleted: old ones that nobody needs, and what publications that ended early have left."""
+"""Which versions may be deleted: old ones that nobody needs, and what publications that ended early
+have left.
+"""
 
 from datetime import date
 

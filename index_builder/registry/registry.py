@@ -1,7 +1,8 @@
 """Where versions are published: `<root>/<pipeline>/`, on a disk or on `gs://`.
 
     versions/<version>/…      written once, never changed; its manifest last
-    log/00000042.json         one entry per change (index_builder/registry/version_log.py); created only if absent
+    log/00000042.json         one entry per change (index_builder/registry/version_log.py); created
+                              only if absent
 
 Invariants, which hold at any moment and whoever is killed:
   1. An entry makes a version accepted or live only while all its files and its manifest are stored.
@@ -53,7 +54,7 @@ class Registry(Versions):
           described: its manifest.
           accepted: the gate's verdict.
           reason: why.
-          promote: `auto` goes live unless the live one, or its catalogue, is of a later day or the
+          promote: `auto` goes live unless the live one, or its corpus, is of a later day or the
             version was rolled back; `yes` always; `no` never.
           side_files: files by name that tell of the version and are no part of its content: of equal
             versions, the first one's stay.
@@ -65,10 +66,6 @@ class Registry(Versions):
           towers are live.
         """
         version = described.version
-        origin: dict[str, Any] = {
-            "refreshes": described.refreshes,
-            "corpus_date": described.corpus_date,
-        }
 
         def decide(state: State) -> Entry | None:
             self._not_pruned(state, version)
@@ -77,20 +74,9 @@ class Registry(Versions):
                     "A refresh replaces a version of the towers that were live when it began,"
                     f" {while_live}'s; {state.live} went live meanwhile. Refresh again."
                 )
-            fate = state.fate.get(version)
-            if not accepted:
-                # Equal content may have been accepted before, or despite the gate: that stays
-                if fate:
-                    return None
-                return state.next("refuse", version, reason, state.live, **origin)
-            live = state.live
-            if state.goes_live(version, promote, described.corpus_date):
-                live = version
-            if fate in (None, "refused"):
-                return state.next("publish", version, reason, live, **origin)
-            if live == state.live:
-                return None
-            return state.next("promote", version, reason, live)
+            if accepted:
+                return _acceptance(state, described, reason, promote)
+            return _refusal(state, described, reason)
 
         # The entry last: it never names what is not stored whole
         self._store(staged, described, side_files)
@@ -266,6 +252,32 @@ class Registry(Versions):
                 f"A pruned version does not come back under its id; {version} was pruned from"
                 f" {self.root}. Publish its day again."
             )
+
+
+def _acceptance(state: State, described: Manifest, reason: str, promote: Promote) -> Entry | None:
+    """The entry about a version that the gate accepted; None if the log says all of it already."""
+    version = described.version
+    live = state.live
+    if state.goes_live(version, promote, described.corpus_date):
+        live = version
+    if state.fate.get(version) in (None, "refused"):
+        return state.next("publish", version, reason, live, **_origin(described))
+    if live == state.live:
+        return None
+    return state.next("promote", version, reason, live)
+
+
+def _refusal(state: State, described: Manifest, reason: str) -> Entry | None:
+    """The entry about a version that the gate refused; None if the log knows it."""
+    version = described.version
+    # Equal content may have been accepted before, or despite the gate: that stays
+    if version in state.fate:
+        return None
+    return state.next("refuse", version, reason, state.live, **_origin(described))
+
+
+def _origin(described: Manifest) -> dict[str, Any]:
+    return {"refreshes": described.refreshes, "corpus_date": described.corpus_date}
 
 
 def _create_or_describe(place: str, data: bytes) -> File:

@@ -32,7 +32,7 @@ class Entry(BaseModel):
       live: the live version after this entry.
       rolled_back: versions that no later day may inherit from.
       refreshes: the version whose towers this one has, where it was not trained itself.
-      corpus_date: the day of its catalogue, where that is not the version's.
+      corpus_date: the day of its corpus, where that is not the version's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,7 +67,7 @@ class State:
       pruned: versions whose files are gone, or are going. Their ids are not used again.
       last: the last entry about each version but pins.
       refreshes: of versions that were not trained themselves, the one whose towers they have.
-      corpus_dates: days of catalogues that are not their version's.
+      corpus_dates: days of corpora that are not their version's.
     """
 
     number: int = 0
@@ -127,7 +127,7 @@ class State:
         """The newest accepted version of an earlier day; of two of one day, the one accepted later.
 
         A version that was only refreshed is no day's parent while the one that was trained is
-        there: whatever happens to the catalogue, days go on from each other.
+        there: whatever happens to the corpus, days go on from each other.
         """
         earlier = [version for version in self.by_day() if version_date(version) < day]
         if not earlier:
@@ -143,7 +143,7 @@ class State:
         return self.refreshes.get(version, version)
 
     def corpus_date(self, version: str) -> date:
-        """The day of its catalogue."""
+        """The day of its corpus."""
         return self.corpus_dates.get(version, version_date(version))
 
     def by_day(self) -> list[str]:

@@ -30,7 +30,7 @@ class Status:
     Attributes:
       status: `live`, `accepted` (by the gate, or despite it), `refused` or `rolled back`.
       stored: whether its files are still there.
-      corpus_date: the day of its catalogue: a later one, if it was refreshed.
+      corpus_date: the day of its corpus: a later one, if it was refreshed.
     """
 
     version: str
@@ -138,7 +138,7 @@ class Versions:
         return storage.list_names(self._place("versions"))
 
     def is_abandoned(self, version: str, *, before: float) -> bool:
-        """Whether a folder has files, and none was written since `before`, in seconds since 1970."""
+        """Whether a folder has files, and none was written since `before`, seconds since 1970."""
         written = storage.last_written(self.folder(version))
         return written is not None and written < before
 

@@ -96,7 +96,7 @@ class Item:
     """An item of a list.
 
     Attributes:
-      name: what people call it; the id where it has no name, or left the catalogue.
+      name: what people call it; the id where it has no name, or left the corpus.
       id: shown beside the name.
       taken: whether it was taken that day.
     """

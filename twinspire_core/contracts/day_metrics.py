@@ -210,7 +210,8 @@ class DayMetrics(JsonFile):
       leads: lifts by day and measure, of this version and of those before it in its line.
       mix: fused lists.
       parent_unread: features that the parent reads and the day has not, or has in another form:
-        they are missing for it in all that is measured of it (model/evaluation/version_evaluation.py).
+        they are missing for it in all that is measured of it
+        (model/evaluation/version_evaluation.py).
       held_out_shares: by day that this version's line was trained on, the share of its users that
         was held out (model/evaluation/queries.py); None in versions of before it was kept.
       gaps: `from`, `to` and `command`: days with logs between the parent and the day that nobody

@@ -1,4 +1,4 @@
-"""`index.json` of an index attempt and of a version: how the index came about, and what it finds."""
+"""`index.json` of an index attempt and of a version: how the index came about, what it finds."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
