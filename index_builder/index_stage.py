@@ -42,7 +42,7 @@ from twinspire_core.contracts.index_figures import (
     SettingsOrigin,
     TriedSettings,
 )
-from twinspire_core.contracts.stage_context import NOBODY, StageContext, Start
+from twinspire_core.contracts.stage_context import NO_START, StageContext, Start
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.errors import BadData
 from twinspire_core.search.exact_index import ExactIndex
@@ -116,7 +116,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return {name: written[name] for name in _SUMMARISED} | speed
 
 
-def build(vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NOBODY) -> Built:
+def build(
+    vectors: np.ndarray, tuning: np.ndarray, wanted: Wanted, start: Start = NO_START
+) -> Built:
     """Builds an index of the kind that suits the corpus, with little work that surely reaches the
     recall target.
 

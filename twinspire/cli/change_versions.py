@@ -117,6 +117,7 @@ def prune(
     if keep_days is None:
         keep_days = p.registry.keep_days
     old = prunable(registry, keep=keep, keep_days=keep_days, today=today)
+    # What the versions that stay were made from has to stay with them, however old it is.
     needed = _needed(p, registry, old)
     files = unused_working_files(p, needed, keep_days=keep_days, today=today)
     # Asked once: what is abandoned now is deleted below only if it still is by the same measure.

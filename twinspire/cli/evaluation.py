@@ -74,6 +74,7 @@ def evaluate(
             "A version's lists are filtered; a file of recommendations is scored as it is."
         )
     ks = tuple(k or p.evaluation.ks)
+    # Imported below: scoring a file loads no TensorFlow, and a mistyped command nothing at all.
     if queries is None:
         from model import score_lists
 

@@ -88,6 +88,7 @@ def open_pipeline(file: str) -> Pipeline:
     Raises:
       UsageError: there is none, or it breaks a rule.
     """
+    # First of all, so that also messages about the file itself hold commands as they can be typed.
     name_pipeline(file)
     path = Path(file)
     if path.suffix != ".toml" and not path.exists():
@@ -135,6 +136,7 @@ def resolve_day(pipeline: Pipeline, day: str | None, instant: str | None) -> dat
         return parse_date(day)
     if not instant:
         return datetime.now(pipeline.zone).date() - timedelta(days=1)
+    # A scheduler's interval begins at an instant; which day that is, the pipeline's zone says.
     moment = datetime.fromisoformat(instant)
     if moment.tzinfo is None:
         raise UsageError(

@@ -99,6 +99,7 @@ def close_day(
     """
     with json_on_error("close-day") as known:
         p = open_pipeline(pipeline)
+        # A scheduler knows its run, but not the day, where the task that resolves it was killed.
         if run and not (date or instant):
             _close_run(p, run)
         else:
@@ -193,13 +194,14 @@ def _why_skipped(pipeline: Pipeline, day: date) -> str:
         day_check.check(pipeline, day)
     except NothingToDo as error:
         return str(error)
+    # Why it was skipped then was written to the task's log alone.
     return "The day had no logs when it was run; now it has: run it again."
 
 
 def _inheritance(pipeline: Pipeline, day: date) -> dict[str, list[dict[str, str]]]:
     """What JSON holds of the day's line of parents; people are told what it means."""
     found = DayRun(pipeline, day).lineage()
-    train_on = found.later.told("PIPELINE")["command"]
+    train_on = found.later.command("PIPELINE")
     return {
         "gaps": _explain(
             found.gaps,
@@ -222,9 +224,8 @@ def _explain(gaps: list[Gap], meaning: str, command: str | None = None) -> list[
     """Tells people of gaps, and what to type: a command, or the one that runs the gap's days."""
     described: list[dict[str, str]] = []
     for gap in gaps:
-        of_gap = gap.told("PIPELINE")
-        of_gap["command"] = format_message(command or of_gap["command"])
-        line = f"{of_gap['from']} to {of_gap['to']}: {meaning}: {of_gap['command']}"
+        typed = format_message(command or gap.command("PIPELINE"))
+        line = f"{gap.first} to {gap.last}: {meaning}: {typed}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-        described.append(of_gap)
+        described.append({**gap.describe("PIPELINE"), "command": typed})
     return described

@@ -295,6 +295,7 @@ def report(
     registry = Registry(p.registry.root, p.name)
     chosen = registry.find(version or named)
     place = registry.place(chosen, REPORT)
+    # By the manifest: a file that it does not name is none of the version's.
     if REPORT not in registry.manifest(chosen).files:
         raise UsageError(
             f"Versions carry a report since {REPORT} became a part of them; {chosen} was published"

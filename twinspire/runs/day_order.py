@@ -10,7 +10,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TryAgain, UsageError
 from twinspire_core.messages import format_message
 
-_POLL_SECONDS = 2.0
+_POLL_SECONDS = 2.0  # a listing of each earlier day's leases
 
 console = Console(stderr=True, highlight=False, markup=False)
 

@@ -109,6 +109,7 @@ class DayRun:
         at its parent-to-be.
         """
         trained = attempts.latest(self.pipeline, self.day, TRAIN.name)
+        # What it did start from, not what it would start from now: that is what the gaps are about.
         if trained is None:
             version = self.state.accepted_before(self.day)
         elif trained.mode == "incremental":

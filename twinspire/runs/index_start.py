@@ -13,7 +13,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.contracts.index_figures import IndexFigures
-from twinspire_core.contracts.stage_context import NOBODY, Start
+from twinspire_core.contracts.stage_context import NO_START, Start
 from twinspire_core.errors import UsageError
 
 SEARCH_DAYS = 28
@@ -73,7 +73,7 @@ def _start(
 ) -> Start:
     version, rolled_back = choose_version(run.log, run.day, choose, has_same_inputs)
     if version is None:
-        return NOBODY
+        return NO_START
     if rolled_back:
         return Start(why=f"{rolled_back} was rolled back")
     return settings_of(run.registry, version, run.day)
@@ -116,6 +116,7 @@ def choose_version(
     version = choose(state)
     if version is None:
         return None, None
+    # Either something later went wrong, or the day itself did and its inputs were mended since.
     first = version_date(version)
     wrong = [
         other

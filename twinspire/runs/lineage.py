@@ -49,6 +49,7 @@ def find_lineage(
       parent_of: the version that a version's training went on from.
     """
     accepted = accepted_days(state)
+    # Nobody can have failed to inherit from a day that has nothing to give.
     descendants = _days_past(state, day, parent_of) if day in accepted else []
     return Lineage(
         gaps=find_gaps(state, parent, day, has_logs=has_logs),

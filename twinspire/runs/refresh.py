@@ -165,6 +165,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         known = KnownVectors(
             storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")
         )
+        # Items whose features are as they were keep their vectors, bit for bit.
         embedded = embed_stage.run(step("embed"), known)
         changes = {name: embedded[name] for name in _CHANGES}
         run.read_log()  # embedding takes its time, and versions may have been rolled back meanwhile

@@ -14,7 +14,7 @@ from twinspire.runs.stages import STAGES, Stage, StageFunction
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
-from twinspire_core.contracts.stage_context import NOBODY, Mode, Parent, Promote, StageContext
+from twinspire_core.contracts.stage_context import NO_START, Mode, Parent, Promote, StageContext
 from twinspire_core.errors import BadData, UsageError
 
 
@@ -60,7 +60,8 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
         _check_mode(run.day, mode, nearest)
     if stage.same_parent_as:
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
-    start = NOBODY
+    # A fact of the key, too: from other settings comes another index.
+    start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
     version = parent.version if parent else None
@@ -120,6 +121,7 @@ def unread_events(pipeline: Pipeline, day: date) -> int:
     late = later_folders.look(pipeline, day)
     if late.unreadable:
         raise BadData("\n".join(late.unreadable.values()))
+    # By digest: the same events may lie in other files by now.
     learned = done.summary.get("late", {}).get("digest", "")
     return late.events if late.digest != learned else 0
 

@@ -113,7 +113,7 @@ def _report_gaps(run: DayRun, task: StageTask) -> tuple[Gap, ...]:
     for gap in gaps:
         text = (
             f"{run.day} goes on from {parent.day}: {gap.first} to {gap.last} have logs and no"
-            f" accepted version. To fill the gap first: {gap.told('PIPELINE')['command']}"
+            f" accepted version. To fill the gap first: {gap.command('PIPELINE')}"
         )
         console.print(format_message(text), soft_wrap=True)
     return tuple(gaps)

@@ -46,7 +46,7 @@ class Start:
     why: str = ""
 
 
-NOBODY = Start(why="there is no earlier version")
+NO_START = Start(why="there is no earlier version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,16 @@ class Gap:
     first: date
     last: date
 
-    def told(self, pipeline: str) -> dict[str, str]:
-        """The gap, with the command that runs these days; `pipeline` names the pipeline in it."""
-        dates = {"from": str(self.first), "to": str(self.last)}
+    def command(self, pipeline: str) -> str:
+        """The command that runs these days; `pipeline` names the pipeline in it."""
+        return f"twinspire run {pipeline} --from {self.first} --to {self.last}"
+
+    def describe(self, pipeline: str) -> dict[str, str]:
+        """The gap as JSON files hold it, with that command."""
         return {
-            **dates,
-            "command": f"twinspire run {pipeline} --from {self.first} --to {self.last}",
+            "from": str(self.first),
+            "to": str(self.last),
+            "command": self.command(pipeline),
         }
 
 
@@ -91,4 +95,4 @@ class StageContext:
     inputs: Mapping[str, str] = field(default_factory=dict)
     promote: Promote = "auto"
     gaps: tuple[Gap, ...] = ()
-    start: Start = NOBODY
+    start: Start = NO_START

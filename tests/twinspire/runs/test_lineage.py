@@ -21,7 +21,7 @@ def test_gaps_are_days_with_logs_in_unbroken_stretches(shop):
     # And no day after February
     assert found == [Gap(day(22), day(24)), Gap(day(26), day(26)), Gap(day(28), day(29))]
     assert (
-        found[0].told("a-shop")["command"]
+        found[0].describe("a-shop")["command"]
         == "twinspire run a-shop --from 2024-02-22 --to 2024-02-24"
     )
     run = DayRun(pipeline, day(29))
