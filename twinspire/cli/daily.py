@@ -110,8 +110,8 @@ def refresh(
 
 
 def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) -> None:
-    # Arrow, Beam and Matplotlib would load it for nothing. Not so in `run`, where all stages are one
-    # process.
+    # Arrow, Beam and Matplotlib would load it for nothing. Not so in `run`, where all stages are
+    # one process.
     if not STAGES[name].needs_pandas:
         never_import("pandas")
     with json_on_error(name) as known:

@@ -99,8 +99,8 @@ def _check_day(run: DayRun, holder: Manifest) -> None:
     if run.day < holder.date:
         raise UsageError(
             f"A refresh is of a day that its towers have seen, or of a later one; {holder.version}"
-            f" was trained up to {holder.date}, and asked for is {run.day}. To go back to an earlier"
-            " version: twinspire rollback PIPELINE"
+            f" was trained up to {holder.date}, and asked for is {run.day}. To go back to an"
+            " earlier version: twinspire rollback PIPELINE"
         )
 
 
