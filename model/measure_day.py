@@ -117,7 +117,7 @@ def measure_day(
         mix=_fit_fusion(fusion, out),
         parent_unread=parent.missing_columns,
         held_out_shares=shares_after(ctx, trained.days),
-        gaps=[gap.told(ctx.pipeline.name) for gap in ctx.gaps],
+        gaps=[gap.describe(ctx.pipeline.name) for gap in ctx.gaps],
         auxiliary=_measure_heads(day, parent, trained, version),
         popularity=popularity,
         frequency=frequency,

@@ -64,10 +64,31 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
     start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
-    version = parent.version if parent else None
+    context = StageContext(
+        pipeline=run.pipeline,
+        day=run.day,
+        mode=mode,
+        parent=parent,
+        inputs={name: attempt.uri for name, attempt in earlier.items()},
+        out="",
+        promote=promote,
+        start=start,
+    )
+    assert stage.load is not None, "a plan of its own, as a refresh has"
+    return StageTask(
+        stage=stage,
+        facts=_facts(stage, context, earlier),
+        context=context,
+        load=stage.load,
+        parent=parent.version if parent else None,
+    )
+
+
+def _facts(stage: Stage, context: StageContext, earlier: Mapping[str, Attempt]) -> dict[str, Any]:
+    """What one of a day's stages is a function of, besides the pipeline file."""
     # A fact is None where the stage does not depend on it: every key has held these six.
     facts: dict[str, Any] = {
-        "day": str(run.day),
+        "day": str(context.day),
         "inputs": {name: attempt.output for name, attempt in earlier.items()},
         "mode": None,
         "parent": None,
@@ -75,33 +96,17 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
         "source": None,
     }
     if stage.takes_mode:
-        facts["mode"] = mode
-    if stage.inherits:
-        facts["parent"] = version
+        facts["mode"] = context.mode
+    if stage.inherits and context.parent:
+        facts["parent"] = context.parent.version
     if stage.publishes:
-        facts["promote"] = promote
+        facts["promote"] = context.promote
     if stage.reads_source:
-        facts["source"] = _source_digest(run.pipeline, run.day, mode)
+        facts["source"] = _source_digest(context.pipeline, context.day, context.mode)
     # Left out where there is none: keys had no such fact before indexes inherited.
-    if start.version:
-        facts["settings"] = start.version
-    assert stage.load is not None, "a plan of its own, as a refresh has"
-    return StageTask(
-        stage=stage,
-        facts=facts,
-        context=StageContext(
-            pipeline=run.pipeline,
-            day=run.day,
-            mode=mode,
-            parent=parent,
-            inputs={name: attempt.uri for name, attempt in earlier.items()},
-            out="",
-            promote=promote,
-            start=start,
-        ),
-        load=stage.load,
-        parent=version,
-    )
+    if context.start.version:
+        facts["settings"] = context.start.version
+    return facts
 
 
 def unread_events(pipeline: Pipeline, day: date) -> int:
