@@ -4,7 +4,6 @@ from datetime import date, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from twinspire.cli.options import (
     Date,
@@ -20,11 +19,13 @@ from twinspire.cli.options import (
     print_json,
     resolve_day,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs import run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import STAGES
 from twinspire_core.blocked_imports import never_import
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.display.table import Table
 from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError, UsageError
 from twinspire_core.messages import format_message
 
@@ -145,7 +146,7 @@ def run(
         _run_day(p, d, mode=mode, force=force, promote=promote)
         for d in _range(p, date, first, last)
     ]
-    console.print(_outcome_table(outcomes))
+    console.print(terminal_table(_outcome_table(outcomes)))
     print_json({"pipeline": p.name, "days": outcomes})
     ends = {of_day["outcome"] for of_day in outcomes}
     for outcome, error in (("refused", GateRefused), ("late", TryAgain)):
@@ -204,12 +205,12 @@ def _run_stages(run: DayRun, **options: Any) -> dict[str, Any]:
 
 
 def _outcome_table(outcomes: list[dict[str, Any]]) -> Table:
-    table = Table("outcome", "version or day", *STAGES, caption="seconds by stage")
-    table.columns[1].no_wrap = True
+    rows = []
     for of_day in outcomes:
         outcome = of_day["outcome"]
         if outcome == "published":
             outcome = "live" if of_day["live"] else "not live"
         times = [str(of_day["seconds"].get(name, "")) for name in STAGES]
-        table.add_row(outcome, of_day.get("version") or of_day["day"], *times)
-    return table
+        rows.append([outcome, of_day.get("version") or of_day["day"], *times])
+    head = ["outcome", "version or day", *STAGES]
+    return Table(head=head, rows=rows, note="seconds by stage", names=(0, 1))

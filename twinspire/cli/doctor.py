@@ -23,22 +23,22 @@ from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from rich.table import Table
 
 from twinspire.runs.stage_tasks import unread_events
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
+from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import format_message
 from twinspire_core.version import __version__
 
 State = Literal["ok", "warning", "failure", "absent"]
 MARKS = {
-    "ok": "[green]✓[/]",
-    "warning": "[yellow]![/]",
-    "failure": "[red]✗[/]",
-    "absent": "[dim]–[/]",
+    "ok": Cell("✓", Style.GOOD),
+    "warning": Cell("!", Style.WARNING),
+    "failure": Cell("✗", Style.BAD),
+    "absent": Cell("–", Style.DIM),
 }
 
 # Extra of setup.py -> what to import. A stage's own module comes last, so that a missing library is
@@ -99,19 +99,15 @@ class Report:
 
     def as_table(self) -> Table:
         """For people."""
-        table = Table(
-            title=f"Twinspire {__version__}", title_justify="left", box=None, pad_edge=False
+        groups = [check.group for check in self.checks]
+        return Table(
+            head=["", "what", "found", "what to do"],
+            rows=[[MARKS[one.state], one.name, one.found, one.remedy] for one in self.checks],
+            title=f"Twinspire {__version__}",
+            names=(0, 1),
+            prose=(2, 3),
+            sections=[n for n in range(1, len(groups)) if groups[n] != groups[n - 1]],
         )
-        for heading in ("", "what", "found", "what to do"):
-            table.add_column(heading, overflow="fold")
-        group: str | None = None
-        for check in self.checks:
-            if group and check.group != group:
-                table.add_section()
-                table.add_row()
-            group = check.group
-            table.add_row(MARKS[check.state], check.name, check.found, check.remedy)
-        return table
 
 
 def examine(pipeline: Pipeline | None = None) -> Report:

@@ -2,10 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import rich.table
-from rich.box import SIMPLE
-
-from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.figures import count, interval, number
 from twinspire_core.display.measured_lists import heading, list_name, measure_text
@@ -19,63 +15,6 @@ _OF_ALL_LISTS = {
     "overlap": "overlap: share that two users' lists have in common",
     "popular_share": "popular share: items that have half of the last days' events",
 }
-
-
-def quality_table(metrics: DayMetrics, ks: Sequence[int]) -> rich.table.Table:
-    """The figures of metrics.json, one row per list and split.
-
-    Args:
-      metrics: what was measured on the day.
-      ks: list lengths, `evaluation.ks`.
-    """
-    held = metrics.holdout
-    splits = {
-        "day": {
-            "the parent": metrics.progressive,
-            "its mix": metrics.mix.progressive,
-            **metrics.baselines,
-        },
-        "held out": {
-            "this version": held.candidate,
-            "its mix": metrics.comparable_fusion,
-            "the parent": held.baseline,
-            **held.baselines,
-        },
-    }
-    return lists_table(
-        splits, ks, f"day: before training on it; held out: {held.users} users never trained on"
-    )
-
-
-def lists_table(
-    splits: Mapping[str, Mapping[str, Measures | None]], ks: Sequence[int], caption: str
-) -> rich.table.Table:
-    """The headline figures, one row per list.
-
-    Args:
-      splits: measures by list, by what they were measured on; lists that were not measured are left
-        out.
-      ks: list lengths, `evaluation.ks`.
-      caption: what stands below.
-    """
-    names = [
-        *(f"recall@{k}" for k in ks),
-        f"ndcg@{min(ks)}",
-        f"hit_rate@{min(ks)}",
-        f"coverage@{max(ks)}",
-    ]
-    table = _table("", "on", ["list", *names], caption)
-    table.columns[1].justify, table.columns[1].no_wrap = "left", True
-    table.padding = (0, 1, 0, 0)  # 80 columns hold it
-    for split, lists in splits.items():
-        for title, measures in lists.items():
-            if measures:
-                values = (measures.value(name) for name in names)
-                cells = ("" if value is None else f"{value:.3f}" for value in values)
-                table.add_row(split, title.replace("_", " "), *cells)
-                split = ""
-        table.add_section()
-    return table
 
 
 def score_tables(
@@ -176,20 +115,6 @@ def _together(lists: Mapping[str, Measures], k: int) -> Table:
         title=f"first {k}, all lists together",
         note="; ".join(_OF_ALL_LISTS[name] for name in known),
     )
-
-
-def _table(title: str, first: str, names: Sequence[str], caption: str = "") -> rich.table.Table:
-    table = rich.table.Table(
-        title=title or None,
-        caption=caption or None,
-        caption_justify="left",
-        box=SIMPLE,
-        pad_edge=False,
-    )
-    table.add_column(first, no_wrap=True)
-    for name in names:
-        table.add_column(name.replace("@", "\n@").replace("_", " "), justify="right")
-    return table
 
 
 def _least_if_none(measures: Measures, name: str) -> float:

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from twinspire.cli import doctor as diagnosis
 from twinspire.cli.options import (
@@ -23,6 +22,8 @@ from twinspire.cli.options import (
     print_json,
     resolve_day,
 )
+from twinspire.cli.terminal_tables import terminal_table
+from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import BadData, UsageError
 
 out = Console()
@@ -39,7 +40,7 @@ def doctor(
     if as_json:
         print_json(report.as_dict())
     else:
-        out.print(report.as_table())
+        out.print(terminal_table(report.as_table()))
     if not report.healthy:
         raise typer.Exit(1)
 
@@ -192,11 +193,15 @@ def validate(
     if as_json:
         print_json([{slot: getattr(one, slot) for slot in one.__slots__} for one in findings])
     else:
-        table = Table("", "table", "column", "used as", "found", title=f"{pipeline} against {day}")
-        for one in findings:
-            mark = "[green]✓[/]" if one.ok else "[red]✗[/]"
-            table.add_row(mark, one.table, one.column, one.use, one.found)
-        out.print(table)
+        marks = {True: Cell("✓", Style.GOOD), False: Cell("✗", Style.BAD)}
+        table = Table(
+            head=["", "table", "column", "used as", "found"],
+            rows=[[marks[one.ok], one.table, one.column, one.use, one.found] for one in findings],
+            title=f"{pipeline} against {day}",
+            names=(0, 1, 2),
+            prose=(3, 4),
+        )
+        out.print(terminal_table(table))
     if bad:
         raise BadData(
             f"{len(bad)} of {len(findings)} columns cannot be used; the first:"

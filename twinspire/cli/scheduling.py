@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from twinspire.cli.metric_tables import quality_table
 from twinspire.cli.options import (
     Date,
     PipelineFile,
@@ -19,6 +18,7 @@ from twinspire.cli.options import (
     print_json,
     resolve_day,
 )
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs import day_order, run_leases, runner
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.stages import REFRESH, STAGES
@@ -26,6 +26,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.stage_context import Gap
+from twinspire_core.display.measured_lists import quality_table
 from twinspire_core.errors import NothingToDo
 from twinspire_core.messages import format_message
 
@@ -183,7 +184,8 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
     if result["state"] == run_leases.SKIPPED:
         result["reason"] = _why_skipped(p, chosen)
     if train := newest["train"]:
-        console.print(quality_table(DayMetrics.read(train.uri), p.evaluation.ks))
+        table = quality_table(DayMetrics.read(train.uri), chosen, p.evaluation.ks)
+        console.print(terminal_table(table))
     print_json(result)
 
 

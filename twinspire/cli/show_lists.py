@@ -6,7 +6,6 @@ from typing import Any, Unpack
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from serving.answers.answer import Answer
@@ -15,7 +14,11 @@ from serving.batch.bulk import recommend_lines
 from serving.requests.query_rows import user_error
 from serving.version.filters import Values
 from serving.version.loaded_version import Version
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.display.figures import number
+from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.table import Table
 
 out = Console()
 _SHOWN = 10  # items of a history
@@ -84,7 +87,7 @@ def recommend_file(
         return
     console.print(
         f"{done['queries']:,} lists of {k} by {done['version']},"
-        f" {done['source'].replace('_', ' ')}, in {done['seconds']} s ({done['users_per_s']:,} a"
+        f" {list_name(done['source'])}, in {done['seconds']} s ({done['users_per_s']:,} a"
         f" second): {done['out']}",
         highlight=False,
         soft_wrap=True,
@@ -179,11 +182,10 @@ def _print_list(items: list[dict[str, Any]], title: str, *beside: RenderableType
 
 
 def _table(items: list[dict[str, Any]], title: str) -> RenderableType:
-    header, *rows = _cells(items)
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*map(Text, row))  # names may hold what rich takes for markup
-    return Group(Text(title, style="bold"), table)
+    head, *rows = _cells(items)
+    prose = [place for place, name in enumerate(head) if name not in ("", "item", "score")]
+    table = Table(head=head, rows=rows, names=(0, 1), prose=prose)
+    return Group(Text(title, style="bold"), terminal_table(table))
 
 
 def _cells(items: list[dict[str, Any]]) -> Iterator[list[str]]:
@@ -201,10 +203,10 @@ def _cell(value: Any) -> str:
         case None:
             return ""
         case float():
-            return f"{value:.4f}"
+            return number(value, 4)
         case [first, *_]:
             # Sources: JSON has them all, a table has room for the one that gave most
-            return str(first).replace("_", " ")
+            return list_name(first)
         case _:
             return str(value)
 

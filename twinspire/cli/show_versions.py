@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
-from twinspire.cli.metric_tables import lists_table
 from twinspire.cli.options import (
     AsJson,
     OneVersion,
@@ -23,13 +20,17 @@ from twinspire.cli.options import (
     open_pipeline,
     print_json,
 )
+from twinspire.cli.terminal_tables import LOOKS, terminal_table
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.contracts.measures import value_of
+from twinspire_core.display.figures import number
+from twinspire_core.display.measured_lists import headline, held_out, on_the_next_day, sets_table
+from twinspire_core.display.table import Style, Table, in_style
 from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
 
 
 out = Console(highlight=False)
-_STYLES = {"live": "bold green", "refused": "red", "rolled back": "yellow"}
+_STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
 _NOTES = (
     "{metric}. Held out: users of the day that no version was trained on, by this version and by"
     " its parent. Next day: all users of the next day that was run, before it was trained on, by"
@@ -64,7 +65,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     if not rows:
         out.print(f"{p.name} has no version in {p.registry.root} yet.", soft_wrap=True)
         return
-    out.print(_table(rows))
+    out.print(terminal_table(_table(rows)))
     out.print(_NOTES.format(metric=p.gate.metric), style="dim")
     for row in rows:
         if row["status"] != "accepted" and not row["reason"].startswith("accepted"):
@@ -122,18 +123,18 @@ def _verdict(gate: GateVerdict) -> str | None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("version", no_wrap=True)
-    table.add_column("status")
-    table.add_column("gate", no_wrap=True)
-    for name in ("held\nout", "its\nparent", "next\nday", "its\nmix", "best\nother"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        figures = [row["value"], row["baseline"], *_figures_of_next_day(row["next_day"])]
-        cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
-        style = _STYLES.get(row["status"])
-        table.add_row(row["version"], _status(row), row["gate"] or "", *cells, style=style)
-    return table
+    figures = ["held out", "its parent", "next day", "its mix", "best other"]
+    return Table(
+        head=["version", "status", "gate", *figures],
+        rows=[in_style(_cells(row), _STYLES.get(row["status"])) for row in rows],
+        names=(0, 2),
+        prose=(1,),
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    figures = [row["value"], row["baseline"], *_figures_of_next_day(row["next_day"])]
+    return [row["version"], _status(row), row["gate"] or "", *map(number, figures)]
 
 
 def _figures_of_next_day(later: dict[str, Any] | None) -> tuple[float | None, ...]:
@@ -192,11 +193,12 @@ def show(
             }
         )
         return
-    out.print(Text(f"{p.name} {chosen}, {status}", style=_STYLES.get(status, "bold")))
+    look = LOOKS[_STYLES.get(status, Style.STRONG)]
+    out.print(Text(f"{p.name} {chosen}, {status}", style=f"bold {look}"))
     for name, text in _about(manifest, quality):
         _line(name, text)
     _line("report", report or "none: published before versions had one")
-    out.print(_quality(p, manifest, quality))
+    out.print(terminal_table(_quality(p, manifest, quality)))
     for name, text in manifest.sources.items():
         _line(name, text)
     _line("made by", ", ".join(f"{name} {text}" for name, text in manifest.software.items()))
@@ -247,32 +249,13 @@ def _line(name: str, text: str) -> None:
 
 
 def _quality(pipeline: Pipeline, manifest: Manifest, quality: "VersionQuality") -> Table:
-    held = quality.holdout
-    later = quality.next_day
-    splits: dict[str, dict[str, Measures | None]] = {
-        "held out": {
-            "this version": held.candidate,
-            "its mix": quality.metrics.comparable_fusion,
-            "the parent": held.baseline,
-            **held.baselines,
-        }
-    }
-    of_held_out = (
-        f"held out: {held.users:,} users of {manifest.date} that no version was trained on"
-    )
-    of_next_day = "The next day's run will measure it on all users of that day."
-    if later:
-        splits["next day"] = {
-            "this version": later.measures,
-            "its mix": later.mix,
-            **later.baselines,
-        }
-        queries = later.measures.users
-        users = "all users" if queries is None else f"{queries:,} users"
-        of_next_day = (
-            f"next day: {users} of {later.day} with a past, before that day was trained on"
-        )
-    return lists_table(splits, pipeline.evaluation.ks, f"{of_held_out}\n{of_next_day}")
+    sets = [held_out(quality.metrics, manifest.date)]
+    note = ""
+    if later := quality.next_day:
+        sets.append(on_the_next_day(later.measures, later.mix, later.baselines, later.day))
+    else:
+        note = "The next day's run will measure it on all users of that day."
+    return sets_table(sets, headline(pipeline.evaluation.ks), note)
 
 
 def report(

@@ -116,9 +116,9 @@ def test_versions_are_listed_with_both_figures(day, registry, told):
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(" 2024")}
     assert rows == {
-        refused: ["refused", "refused", "0.100", "0.200"],
+        refused: ["refused", "refused", "0.100", "0.200", "–", "–", "–"],
         two: ["live", "accepted", "0.215", "0.200", "0.400", "0.800", "0.200"],
-        one: ["accepted,", "accepted", "0.200", "0.300", "0.600", "0.150"],
+        one: ["accepted,", "accepted", "0.200", "–", "0.300", "0.600", "0.150"],
     }
     (why,) = [line for line in lines if line.startswith(refused)]
     assert why.startswith(f"{refused} refused: recall@50 is 0.1000, below 0.1800")
@@ -143,14 +143,15 @@ def test_a_version_is_shown_with_both_figures_and_the_gates_reasons(day, registr
     two, refused = day(SECOND, 0.215, asked=0.3), day(THIRD, 0.1, asked=0.4)
     shown = told("show", two)
     assert f"tiny {two}, live" in shown and f"{registry.place(two, 'report.html')}\n" in shown
-    rows = [line.split() for line in shown.splitlines() if "0." in line]
+    lines = [line for line in shown.splitlines() if "0." in line]
+    rows = [[cell for cell in line.split() if cell != "–"] for line in lines]
     assert [row for row in rows if row[-1] in ("0.215", "0.200", "0.400", "0.800", "0.100")] == [
         ["held", "out", "this", "version", "0.215"],
-        ["the", "parent", "0.200"],
+        ["the", "version", "before", "0.200"],
         ["next", "day", "this", "version", "0.400"],
-        ["its", "mix", "0.800"],
+        ["its", "mix", "of", "sources", "0.800"],
         ["most", "popular", "0.100"],
-        ["past", "0.200"],
+        ["taken", "before", "0.200"],
     ]
     assert "next day: 7 users of 2024-05-03" in shown
     assert "\n         - recall@50 is 0.1000, below 0.1800" in told("show", refused)

@@ -232,7 +232,7 @@ def test_a_list_too_long_to_be_drawn_is_a_line_per_item(
     assert "History of anna" in said
     rows = [line.split("\t") for line in said.splitlines() if "\t" in line]
     assert rows[0] == ["", "item", "name", "colour", "score", "sources"]
-    assert rows[1] == ["1", "i05", f"Item [5]{more}", "", "1.0000", "two tower"]
+    assert rows[1] == ["1", "i05", f"Item [5]{more}", "", "1.0000", "two-tower"]
     assert sorted(row[1] for row in rows[1:]) == [f"i{n:02d}" for n in range(12)]
     similar_items(pipeline, "i04", 11)
     assert "\t" not in capsys.readouterr().out, "a table"

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from twinspire.cli import doctor
+from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import load
 
 TABLES = """
@@ -137,5 +138,5 @@ def test_a_library_that_breaks_is_one_line_and_one_that_is_absent_is_no_fault(
     assert not report.healthy
     console = Console(width=160)
     with console.capture() as shown:
-        console.print(report.as_table())
+        console.print(terminal_table(report.as_table()))
     assert "libfoo.so.1" in shown.get()
