@@ -66,6 +66,7 @@ setup(
     package_data={
         **{package: ["py.typed"] for package in PACKAGES},
         "index_builder.report": ["page.html.jinja", "page.css"],
+        "twinspire_core.display": ["macros.html.jinja"],
         "serving.inspector": ["page.css", "templates/*.jinja"],
     },
     install_requires=[

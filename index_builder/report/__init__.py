@@ -1,7 +1,6 @@
 """The report of a version: one page for people, made when the version is published.
 
 facts.py           what it tells of, read from the working files and the registry
-evaluation_sets.py who was asked, and which lists were measured on them
 quality.py, training.py, trend.py, changes.py, stage_outcomes.py   sections of the page
 report_blocks.py   what sections consist of: tables, figures, examples
 charts.py          figures as SVG

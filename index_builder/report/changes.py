@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from index_builder.gate.limits import mix_limits, two_tower_limits
 from index_builder.report.facts import Facts, Previous
-from index_builder.report.report_blocks import NONE, Section, Table, change, count, measured, number
+from index_builder.report.report_blocks import Section
 from index_builder.report.stage_outcomes import setting_text, settings_by_path
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import LiftFigures, ListFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import Measures
+from twinspire_core.display.figures import NONE, change, count, number
+from twinspire_core.display.measured_lists import interval_text
+from twinspire_core.display.table import Table
 
 _NAMED = 8
 
@@ -29,8 +32,8 @@ def verdict(facts: Facts) -> Section:
     text += [f"Note: {note}." for note in gate.notes]
     figures = gate.figures
     rows = [
-        [f"{facts.metric}, this version", measured(held.candidate, facts.metric), NONE],
-        [f"{facts.metric}, the version before", measured(held.baseline, facts.metric), NONE],
+        [f"{facts.metric}, this version", interval_text(held.candidate, facts.metric), NONE],
+        [f"{facts.metric}, the version before", interval_text(held.baseline, facts.metric), NONE],
         ["change", change_from_baseline(facts), f"−{limits.max_drop:.0%}"],
         *_lift(figures.lead, limits, facts.metric),
         *_mix(figures.mix, limits),
@@ -39,8 +42,8 @@ def verdict(facts: Facts) -> Section:
         ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
         ["items", count(figures.items), f"±{limits.max_corpus_change:.0%}"],
     ]
-    caption = "What was judged, and the limits; 95% intervals in brackets"
-    table = Table(head=["", "measured", "limit"], rows=rows, caption=caption)
+    title = "What was judged, and the limits; 95% intervals in brackets"
+    table = Table(head=["", "measured", "limit"], rows=rows, title=title)
     return Section(
         anchor="gate",
         title="The gate",
@@ -58,9 +61,9 @@ def _limits(
     """
     for of_both, sign in ((limits.floors, "≥"), (limits.ceilings, "≤")):
         for name, limit in two_tower_limits(of_both).items():
-            yield [name, measured(two_tower, name), f"{sign} {limit:g}"]
+            yield [name, interval_text(two_tower, name), f"{sign} {limit:g}"]
         for name, limit in mix_limits(of_both).items() if mix else ():
-            yield [f"{name} of the mix", measured(mix, name), f"{sign} {limit:g}"]
+            yield [f"{name} of the mix", interval_text(mix, name), f"{sign} {limit:g}"]
 
 
 def _mix(mix: ListFigures | None, limits: GateConfig) -> Iterator[list[str]]:
@@ -109,7 +112,7 @@ def _slices(facts: Facts) -> Iterator[Table]:
     yield Table(
         head=["earlier events", "users", "before", "now", "change"],
         rows=rows,
-        caption=f"{facts.metric} by users’ earlier events. {rule}",
+        title=f"{facts.metric} by users’ earlier events. {rule}",
     )
 
 
@@ -168,11 +171,11 @@ def _compared(facts: Facts, before: Previous) -> Table:
         for name in sorted({*old.software, *new.software})
         if old.software.get(name) != new.software.get(name)
     ]
-    caption = (
+    title = (
         "Held-out users of two days are different users on different days: "
         "the gate’s figures compare like with like"
     )
-    return Table(head=["", "before", "now", "change"], rows=rows, caption=caption)
+    return Table(head=["", "before", "now", "change"], rows=rows, title=title)
 
 
 def _quality(manifest: Manifest, metric: str) -> float | None:
@@ -191,8 +194,8 @@ def _relative(old: float | None, new: float | None) -> str:
 def _settings(facts: Facts, before: Previous) -> Table:
     head = ["setting", "before", "now"]
     if not before.manifest.settings:
-        caption = "Settings: the version before does not tell its own."
-        return Table(head=head, rows=[], caption=caption)
+        title = "Settings: the version before does not tell its own."
+        return Table(head=head, rows=[], title=title)
     old = settings_by_path(before.manifest.settings)
     new = settings_by_path(facts.manifest.settings)
     rows = [
@@ -200,8 +203,8 @@ def _settings(facts: Facts, before: Previous) -> Table:
         for name in dict.fromkeys([*new, *old])
         if old.get(name) != new.get(name)
     ]
-    caption = "Settings that changed" if rows else "Settings: none changed."
-    return Table(head=head, rows=rows, caption=caption)
+    title = "Settings that changed" if rows else "Settings: none changed."
+    return Table(head=head, rows=rows, title=title)
 
 
 def _items(facts: Facts, before: Previous) -> list[Table]:
@@ -209,7 +212,7 @@ def _items(facts: Facts, before: Previous) -> list[Table]:
         *_only_here("new in", facts.items, before.items),
         *_only_here("gone from", before.items, facts.items),
     ]
-    return tables or [Table(head=[], rows=[], caption="The catalogue holds the same items.")]
+    return tables or [Table(head=[], rows=[], title="The catalogue holds the same items.")]
 
 
 def _only_here(
@@ -219,9 +222,9 @@ def _only_here(
     items = [item for item in these if item not in others]
     if not items:
         return
-    caption = f"{count(len(items))} items are {how} the catalogue"
+    title = f"{count(len(items))} items are {how} the catalogue"
     if len(items) > _NAMED:
-        caption += f", of which the {_NAMED} most popular"
+        title += f", of which the {_NAMED} most popular"
     # `these` is in order of popularity
     rows = [[item, these[item] or NONE] for item in items[:_NAMED]]
-    yield Table(head=["item", "name"], rows=rows, caption=caption)
+    yield Table(head=["item", "name"], rows=rows, title=title)

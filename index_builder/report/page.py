@@ -1,25 +1,17 @@
 """The page: its parts in order, and what stands above them."""
 
 from collections.abc import Iterator
-from functools import cache
 from importlib.resources import files
-
-from jinja2 import Environment, StrictUndefined, Template
 
 from index_builder.report import changes, quality, stage_outcomes, training, trend
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import (
-    Card,
-    Example,
-    Item,
-    Section,
-    called,
-    count,
-    number,
-    share,
-)
+from index_builder.report.report_blocks import Example, Item, Section
 from twinspire_core.contracts.example_lists import ExampleList
 from twinspire_core.contracts.measures import value_of
+from twinspire_core.display.figures import count, number, share
+from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.pages import templates
+from twinspire_core.display.table import Card
 
 
 def examples(facts: Facts) -> Section:
@@ -88,27 +80,22 @@ _PARTS = (
 
 def render(facts: Facts) -> bytes:
     """The report: one HTML page that needs nothing else."""
-    page = _template().render(
-        title=f"{facts.manifest.pipeline}, {facts.manifest.date}",
-        pipeline=facts.manifest.pipeline,
-        day=f"{facts.manifest.date:%A, %-d %B %Y}",
-        version=facts.manifest.version,
-        accepted=facts.gate.accepted,
-        cards=list(_cards(facts)),
-        parts=[part(facts) for part in _PARTS],
-        css=files(__package__).joinpath("page.css").read_text(),
+    # Only the SVG, which charts.py makes, is not escaped.
+    page = (
+        templates(__package__)
+        .get_template("page.html.jinja")
+        .render(
+            title=f"{facts.manifest.pipeline}, {facts.manifest.date}",
+            pipeline=facts.manifest.pipeline,
+            day=f"{facts.manifest.date:%A, %-d %B %Y}",
+            version=facts.manifest.version,
+            accepted=facts.gate.accepted,
+            cards=list(_cards(facts)),
+            parts=[part(facts) for part in _PARTS],
+            css=files(__package__).joinpath("page.css").read_text(),
+        )
     )
     return page.encode()
-
-
-@cache
-def _template() -> Template:
-    # Names of items, users and reasons come from logs: all is escaped but the SVG, which charts.py
-    # makes.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(files(__package__).joinpath("page.html.jinja").read_text())
 
 
 def _cards(facts: Facts) -> Iterator[Card]:
@@ -158,4 +145,4 @@ def _best_baseline(facts: Facts) -> str:
     if not known:
         return "no baseline was measured"
     value, name = max(known)
-    return f"{called(name)}, the best baseline: {number(value)}"
+    return f"{list_name(name)}, the best baseline: {number(value)}"

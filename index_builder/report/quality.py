@@ -5,27 +5,25 @@ from dataclasses import replace
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
-from index_builder.report.evaluation_sets import (
+from index_builder.report.facts import Facts
+from index_builder.report.report_blocks import Figure, Mark, Section
+from twinspire_core.contracts.measures import SliceMeasures
+from twinspire_core.display.figures import count, number
+from twinspire_core.display.measured_lists import (
+    MIX,
+    PARENT,
     EvaluatedSet,
     MeasuredLists,
     baselines,
+    heading,
     held_out,
+    interval_of,
+    interval_text,
+    list_name,
+    lists_table,
     on_the_day,
 )
-from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import (
-    Figure,
-    Mark,
-    Section,
-    Table,
-    called,
-    count,
-    interval,
-    measured,
-    number,
-    share,
-)
-from twinspire_core.contracts.measures import SliceMeasures
+from twinspire_core.display.table import Table
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 
 _VARIETY = {
@@ -38,7 +36,7 @@ _VARIETY = {
 
 def lists(facts: Facts) -> Section:
     """Every list that was measured, by several measures."""
-    sets = [evaluated for evaluated in (on_the_day(facts), held_out(facts)) if evaluated.lists]
+    sets = [one for one in _sets(facts) if one.lists]
     text = [
         "Variety is of all lists together. Items reached: the part of the catalogue that is in any"
         " list. Gini: 0% when all items are shown alike. Overlap: what two users’ lists have in"
@@ -62,54 +60,36 @@ def _ks(evaluated: EvaluatedSet) -> list[int]:
     return sorted(int(name.removeprefix("recall@")) for name in names if name.startswith("recall@"))
 
 
-def _own(evaluated: EvaluatedSet) -> list[int]:
-    """Places of the two-tower's lists."""
-    return [place for place, one in enumerate(evaluated.lists) if one.colour == "two_tower"]
-
-
 def _found(evaluated: EvaluatedSet) -> Table:
+    title = f"What is found: {evaluated.title}. {evaluated.text}"
+    return lists_table(evaluated.lists, _accuracy(evaluated), title=title)
+
+
+def _accuracy(evaluated: EvaluatedSet) -> dict[str, str]:
+    """Measures of what is found, with their headings."""
     ks = _ks(evaluated)
-    head_of = {f"recall@{k}": f"recall@{k}" for k in ks}
-    head_of |= {f"ndcg@{k}": f"nDCG@{k}" for k in ks[:1]}
-    head_of["mrr"] = "MRR"
-    rows = [
-        [one.label, *(number(one.measures.value(name)) for name in head_of)]
-        for one in evaluated.lists
-    ]
-    return Table(
-        head=["", *head_of.values()],
-        rows=rows,
-        caption=f"What is found: {evaluated.title}. {evaluated.text}",
-        strong=_own(evaluated),
-    )
+    names = [*(f"recall@{k}" for k in ks), *(f"ndcg@{k}" for k in ks[:1]), "mrr"]
+    return {name: heading(name) for name in names}
 
 
 def _variety(evaluated: EvaluatedSet) -> Table:
     k = max(_ks(evaluated), default=0)
-    rows = [
-        [one.label, *(share(one.measures.value(f"{name}@{k}")) for name in _VARIETY)]
-        for one in evaluated.lists
-    ]
-    return Table(
-        head=["", *_VARIETY.values()],
-        rows=rows,
-        caption=f"How varied the first {k} are: {evaluated.title}. {evaluated.text}",
-        strong=_own(evaluated),
-    )
+    measures = {f"{name}@{k}": label for name, label in _VARIETY.items()}
+    title = f"How varied the first {k} are: {evaluated.title}. {evaluated.text}"
+    return lists_table(evaluated.lists, measures, title=title)
 
 
 def _without_seen(sets: list[EvaluatedSet]) -> Iterator[Table]:
     """The same without what the user had before."""
     for evaluated in sets:
         lists = [
-            one._replace(measures=one.measures.excluded)
+            replace(one, measures=one.measures.excluded)
             for one in evaluated.lists
             if one.measures.excluded
         ]
         if lists:
-            caption = f"What is found without items that the user had before: {evaluated.title}"
-            table = _found(evaluated._replace(lists=lists))
-            yield replace(table, caption=caption, folded=True)
+            title = f"What is found without items that the user had before: {evaluated.title}"
+            yield lists_table(lists, _accuracy(evaluated), title=title, folded=True)
 
 
 def _next_click(facts: Facts) -> Iterator[Table]:
@@ -120,19 +100,16 @@ def _next_click(facts: Facts) -> Iterator[Table]:
         ("this version, held-out users", clicks.holdout.candidate),
         ("the version before, held-out users", clicks.holdout.baseline),
     ]
-    known = [(label, measures) for label, measures in lists if measures]
+    # Rows of different queries: none of them is set off against the others
+    known = [MeasuredLists(PARENT, label, measures) for label, measures in lists if measures]
     if not known:
         return
-    _, first = known[0]
-    names = [name for name in first.values if name.startswith("recall@")]
+    names = [name for name in known[0].measures.values if name.startswith("recall@")]
     if names:
-        yield Table(
-            head=["", *names],
-            rows=[
-                [label, *(number(measures.value(name)) for name in names)]
-                for label, measures in known
-            ],
-            caption="The next click: one query per event, with all that happened before it",
+        yield lists_table(
+            known,
+            {name: heading(name) for name in names},
+            title="The next click: one query per event, with all that happened before it",
             folded=True,
         )
 
@@ -140,12 +117,12 @@ def _next_click(facts: Facts) -> Iterator[Table]:
 def sources(facts: Facts) -> Section:
     """Each source of candidates alone, and their mix."""
     evaluated = _with_the_model(facts)
-    listed = [one for one in evaluated.lists if one.colour != "parent"]
+    listed = [one for one in evaluated.lists if one.kind != PARENT]
     text = [
         "Each source of candidates alone: what a list of its items only would have found.",
         evaluated.text,
     ]
-    if not any(one.colour == "mix" for one in listed):
+    if not any(one.kind == MIX for one in listed):
         text.append("No mix of the sources was measured on them.")
     return Section(
         anchor="sources",
@@ -159,10 +136,15 @@ def sources(facts: Facts) -> Section:
 
 def _with_the_model(facts: Facts) -> EvaluatedSet:
     """All users of the day; those held out where no two-tower was there before the day."""
-    of_all = on_the_day(facts)
+    of_all, of_held_out = _sets(facts)
     if of_all.of_model:
         return of_all
-    return held_out(facts)
+    return of_held_out
+
+
+def _sets(facts: Facts) -> tuple[EvaluatedSet, EvaluatedSet]:
+    day = facts.manifest.date
+    return on_the_day(facts.metrics, day), held_out(facts.metrics, day)
 
 
 def _weights(facts: Facts) -> Table:
@@ -170,32 +152,32 @@ def _weights(facts: Facts) -> Table:
     mix = facts.mix
     if mix is None:
         return Table(
-            head=[], rows=[], caption="This version serves the two-tower alone: it carries no mix."
+            head=[], rows=[], title="This version serves the two-tower alone: it carries no mix."
         )
     fitted = mix.fitted.day or facts.manifest.date
     # A row per source, so that a phone has room for it
     rows = [
-        [called(name), *(number(row[name], 2) for row in mix.weights.values())]
+        [list_name(name), *(number(row[name], 2) for row in mix.weights.values())]
         for name in mix.sources
     ]
-    caption = (
+    title = (
         "Weights of the sources in the mix that this version serves, by the user’s earlier events;"
         f" of {fitted}"
     )
     return Table(
         head=["source", *(name.replace("-", "–") for name in mix.weights)],
         rows=rows,
-        caption=caption,
+        title=title,
     )
 
 
 def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:
     listed = sorted(listed, key=lambda one: -(one.measures.value(facts.metric) or 0))
-    names = [called(one.colour) for one in listed]
+    names = [list_name(one.kind) for one in listed]
     values = [one.measures.value(facts.metric) for one in listed]
-    spans = [interval(one.measures, facts.metric) for one in listed]
+    spans = [interval_of(one.measures, facts.metric) for one in listed]
     rows = [
-        [name, measured(one.measures, facts.metric)]
+        [name, interval_text(one.measures, facts.metric)]
         for name, one in zip(names, listed, strict=True)
     ]
     return Figure(
@@ -208,7 +190,7 @@ def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:
         table=Table(
             head=["source", facts.metric],
             rows=rows,
-            caption=f"{facts.metric} by source, with 95% intervals",
+            title=f"{facts.metric} by source, with 95% intervals",
         ),
     )
 
@@ -246,9 +228,9 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
     one_of = side.removesuffix("s")
     series = [
         Series(
-            colour=one.colour,
+            colour=one.kind,
             values=[one.measures.value(key(facts.metric, side, name)) for name in names],
-            spans=[interval(one.measures, key(facts.metric, side, name)) for name in names],
+            spans=[interval_of(one.measures, key(facts.metric, side, name)) for name in names],
         )
         for one in listed
     ]
@@ -267,7 +249,7 @@ def _sliced(facts: Facts, listed: list[MeasuredLists], side: str) -> Figure:
         ),
         alt=f"{listed[0].label}, by earlier events of the {one_of}: {alt}",
         caption=caption,
-        legend=[Mark(one.colour, one.label, "dot") for one in listed],
+        legend=[Mark(one.kind, one.label, "dot") for one in listed],
         table=_sliced_table(facts, found, series, side),
     )
 
@@ -278,16 +260,16 @@ def _sliced_table(
     names = [name for name in found if name != "outside"]
     if side == USERS:
         counted = "users"
-        counts = [found[name].users for name in names]
+        counts: list[int | None] = [found[name].users for name in names]
     else:
         counted = "taken"
-        counts = [found[name].true or 0 for name in names]
+        counts = [found[name].true for name in names]
     rows = [
         [name, count(counts[place]), *(number(one.values[place]) for one in series)]
         for place, name in enumerate(names)
     ]
     return Table(
-        head=["events", counted, *(called(one.colour) for one in series)],
+        head=["events", counted, *(list_name(one.colour) for one in series)],
         rows=rows,
-        caption=f"{facts.metric} by earlier events of the {side.removesuffix('s')}",
+        title=f"{facts.metric} by earlier events of the {side.removesuffix('s')}",
     )

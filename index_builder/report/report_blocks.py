@@ -3,56 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twinspire_core.contracts.measures import Measures, value_of
-
-NONE = "–"
-"""Stands where there is no figure."""
-
-LISTS = {
-    "two_tower": "two-tower",
-    "mix": "mix",
-    "popular_lately": "popular lately",
-    "popular": "most popular",
-    "most_popular": "most popular",
-    "past": "taken before",
-    "co_occurrence": "taken together",
-    "als": "ALS",
-}
-"""What lists are called, by their names in metrics.json."""
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A figure to see first.
-
-    Attributes:
-      label: what it is.
-      value: the figure.
-      note: what to hold it against.
-    """
-
-    label: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows of text; the first cell of each is its heading.
-
-    Attributes:
-      head: headings of the columns.
-      rows: cells.
-      caption: what it shows.
-      strong: places of the rows that matter most.
-      folded: shown only when it is asked for.
-    """
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-    strong: Sequence[int] = ()
-    folded: bool = False
+from twinspire_core.display.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,42 +93,3 @@ class Section:
     tables: Sequence[Table] = ()
     examples: Sequence[Example] = ()
     half: bool = False
-
-
-def called(name: str) -> str:
-    """What people are told that a list is."""
-    return LISTS.get(name, name.replace("_", " "))
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A measure, such as 0.163."""
-    return NONE if value is None else f"{value:.{digits}f}"
-
-
-def count(value: int | None) -> str:
-    """A number of things, such as 12,345."""
-    return NONE if value is None else f"{value:,}"
-
-
-def share(value: float | None, digits: int = 1) -> str:
-    """A share in percent, such as 12.3%."""
-    return NONE if value is None else f"{value:.{digits}%}"
-
-
-def change(value: float | None) -> str:
-    """A relative change with its sign, such as +12.3%."""
-    return NONE if value is None else f"{value:+.1%}".replace("-", "−")
-
-
-def interval(measures: Measures | None, name: str) -> tuple[float, float] | None:
-    """The interval of a measure, where there is one."""
-    return measures.intervals.get(name) if measures else None
-
-
-def measured(measures: Measures | None, name: str) -> str:
-    """A measure, also of a slice as in `recall@50/users:0`, with its interval where there is
-    one.
-    """
-    value = number(value_of(measures, name))
-    span = interval(measures, name)
-    return f"{value} ({number(span[0])}–{number(span[1])})" if span else value

@@ -9,19 +9,12 @@ from typing import Any
 
 from index_builder.report import charts
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import (
-    NONE,
-    Figure,
-    Mark,
-    Section,
-    Table,
-    count,
-    number,
-    share,
-)
+from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.features_report import DayStatistics, MisplacedEvents, ReadDays
 from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin, TriedSettings
 from twinspire_core.contracts.timings import IndexTimings
+from twinspire_core.display.figures import NONE, count, number, share
+from twinspire_core.display.table import Style, Table, in_style
 
 _COUNTS = {
     "rows": "events in the logs",
@@ -54,11 +47,11 @@ def data(facts: Facts) -> Section:
         for name, label in _COUNTS.items()
         if name in report.model_fields_set  # releases before the count was made did not write it
     ]
-    tables = [Table(head=["", str(facts.manifest.date)], rows=counts, caption="Counts")]
+    tables = [Table(head=["", str(facts.manifest.date)], rows=counts, title="Counts")]
     if report.rejected:
         reasons = sorted(report.rejected.items(), key=lambda item: -item[1])
         rejects = [[reason, count(records)] for reason, records in reasons]
-        tables.append(Table(head=["reason", "records"], rows=rejects, caption="Records set aside"))
+        tables.append(Table(head=["reason", "records"], rows=rejects, title="Records set aside"))
     return Section(anchor="data", title="The data", text=text, tables=tables, half=True)
 
 
@@ -195,25 +188,24 @@ def _tradeoff(index: IndexFigures, speed: IndexTimings | None) -> Figure:
 def _tried_table(
     tried: Sequence[TriedSettings], ms: Sequence[float] | None, chosen: int | None
 ) -> Table:
-    rows = [
-        [
+    rows = []
+    for place, point in enumerate(tried):
+        row = [
             str(point.code_dimensions),
             f"{point.leaves_searched} of {point.leaves}" if point.leaves else "all",
             count(point.rescored),
             number(point.recall, 4),
             count(point.work),
-            f"{ms[place]:.3f}" if ms else NONE,
+            number(ms[place] if ms else None),
         ]
-        for place, point in enumerate(tried)
-    ]
+        rows.append(in_style(row, Style.STRONG if place == chosen else None))
     return Table(
         head=["code", "leaves", "rescored", "recall", "work", "ms"],
         rows=rows,
-        caption=(
+        title=(
             "Settings tried, in the order of trying; dimensions per 4-bit code; work in scans of"
             " one code"
         ),
-        strong=[] if chosen is None else [chosen],
     )
 
 
@@ -234,11 +226,11 @@ def origin(facts: Facts) -> Section:
         anchor="origin",
         title="How it was made",
         tables=[
-            Table(head=["", ""], rows=rows, caption="Working files and software"),
+            Table(head=["", ""], rows=rows, title="Working files and software"),
             Table(
                 head=["setting", "value"],
                 rows=[[name, setting_text(value)] for name, value in settings.items()],
-                caption="Settings of the pipeline file",
+                title="Settings of the pipeline file",
                 folded=True,
             ),
         ],

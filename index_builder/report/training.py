@@ -7,23 +7,15 @@ from collections.abc import Sequence
 from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
-from index_builder.report.report_blocks import (
-    LISTS,
-    Figure,
-    Mark,
-    Section,
-    Table,
-    count,
-    number,
-    share,
-)
+from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
     FrequencyFigures,
     PopularityFigures,
 )
-
-_POPULARITY = {**LISTS, "uncorrected": "two-tower, correction taken out"}
+from twinspire_core.display.figures import count, number, share
+from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.table import Table
 
 
 def learning(facts: Facts) -> Section:
@@ -103,7 +95,7 @@ def _loss(loss: Sequence[tuple[int, float]]) -> Figure:
         table=Table(
             head=["step", "loss"],
             rows=[[f"{int(s):,}", number(v)] for s, v in few],
-            caption="Loss in nats",
+            title="Loss in nats",
         ),
     )
 
@@ -146,11 +138,9 @@ def _popularity(found: PopularityFigures) -> Figure:
     legend = [Mark("clicks", "taken that day", "area")]
     for one in series:
         form = "dash" if one.dashed else "line"
-        legend.append(Mark(one.colour, _POPULARITY.get(one.colour, one.colour), form))
-    top = "; ".join(f"{_POPULARITY.get(name, name)} {share(shares[0])}" for name, shares in lists)
-    bottom = "; ".join(
-        f"{_POPULARITY.get(name, name)} {share(shares[-1])}" for name, shares in lists
-    )
+        legend.append(Mark(one.colour, list_name(one.colour), form))
+    top = "; ".join(f"{list_name(name)} {share(shares[0])}" for name, shares in lists)
+    bottom = "; ".join(f"{list_name(name)} {share(shares[-1])}" for name, shares in lists)
     rows = [
         [
             name,
@@ -160,7 +150,7 @@ def _popularity(found: PopularityFigures) -> Figure:
         ]
         for place, name in enumerate(names)
     ]
-    head = ["group", "items", "taken", *(_POPULARITY.get(name, name) for name, _ in lists)]
+    head = ["group", "items", "taken", *(list_name(name) for name, _ in lists)]
     return Figure(
         title=f"Shares of the first {found.k} recommended, and of what was taken",
         svg=charts.groups(
@@ -176,7 +166,7 @@ def _popularity(found: PopularityFigures) -> Figure:
         ),
         caption="Held-out users of the day, by this version.",
         legend=legend,
-        table=Table(head=head, rows=rows, caption="Shares by group of items"),
+        table=Table(head=head, rows=rows, title="Shares by group of items"),
     )
 
 
@@ -214,7 +204,7 @@ def frequency(facts: Facts) -> Section:
         table=Table(
             head=["true", "estimated", "ratio"],
             rows=[[share(t, 4), share(e, 4), number(e / t, 2)] for t, e in few],
-            caption=f"Some of {count(found.items)} items, most frequent first",
+            title=f"Some of {count(found.items)} items, most frequent first",
         ),
     )
     return Section(anchor=anchor, title=title, text=text, figures=[figure], half=True)

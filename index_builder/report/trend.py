@@ -5,17 +5,11 @@ from collections.abc import Iterator
 from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Day, Facts
-from index_builder.report.report_blocks import (
-    Figure,
-    Mark,
-    Section,
-    Table,
-    called,
-    interval,
-    measured,
-    number,
-)
+from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.contracts.measures import Measures, value_of
+from twinspire_core.display.figures import number
+from twinspire_core.display.measured_lists import interval_of, interval_text, list_name
+from twinspire_core.display.table import Table
 
 
 def trend(facts: Facts) -> Section:
@@ -58,7 +52,7 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
                 name, [day.metrics.baselines.get(name) for day in days], facts.metric, dashed=True
             )
         )
-        marks.append(Mark(name, called(name), "dash"))
+        marks.append(Mark(name, list_name(name), "dash"))
     last = "; ".join(
         f"{mark.label} {number(one.values[-1])}" for mark, one in zip(marks, series, strict=True)
     )
@@ -83,7 +77,7 @@ def _names(days: list[Day]) -> list[str]:
 def _series(colour: str, lists: list[Measures | None], metric: str, dashed: bool = False) -> Series:
     values = [value_of(measures, metric) for measures in lists]
     # Bands of all lists would hide one another; the table has the baselines' figures.
-    spans = [] if dashed else [interval(measures, metric) for measures in lists]
+    spans = [] if dashed else [interval_of(measures, metric) for measures in lists]
     return Series(colour=colour, values=values, spans=spans, dashed=dashed)
 
 
@@ -94,7 +88,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
         head.append("mix")
         columns.append([day.metrics.mix.progressive for day in days])
     for name in _names(days):
-        head.append(called(name))
+        head.append(list_name(name))
         columns.append([day.metrics.baselines.get(name) for day in days])
     rows = [
         [str(day.day), *(number(value_of(measures, facts.metric)) for measures in row)]
@@ -103,7 +97,7 @@ def _table(facts: Facts, days: list[Day]) -> Table:
     return Table(
         head=head,
         rows=rows[::-1],
-        caption=f"{facts.metric}, the newest day first",
+        title=f"{facts.metric}, the newest day first",
     )
 
 
@@ -122,8 +116,8 @@ def _held_out(facts: Facts) -> Iterator[Figure]:
     rows = [
         [
             str(day.day),
-            measured(day.metrics.holdout.candidate, facts.metric),
-            measured(day.metrics.holdout.baseline, facts.metric),
+            interval_text(day.metrics.holdout.candidate, facts.metric),
+            interval_text(day.metrics.holdout.baseline, facts.metric),
             day.status,
         ]
         for day in reversed(days)
@@ -147,6 +141,6 @@ def _held_out(facts: Facts) -> Iterator[Figure]:
         table=Table(
             head=["day", "version", "the one before", "status"],
             rows=rows,
-            caption=f"{facts.metric} of held-out users, with 95% intervals",
+            title=f"{facts.metric} of held-out users, with 95% intervals",
         ),
     )

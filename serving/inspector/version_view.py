@@ -12,16 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from index_builder.report.report_blocks import LISTS, Card
 from serving.answers import retrieval
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.display.measured_lists import list_name
+from twinspire_core.display.table import Card
 from twinspire_core.metrics.diversity import popular_items
 
-SOURCES = {name: LISTS[name] for name in retrieval.SOURCES}
+SOURCES = {name: list_name(name) for name in retrieval.SOURCES}
 _VALUES = 200  # of an attribute; the others can be typed
 _USERS = 100  # proposed; any other can be typed
 

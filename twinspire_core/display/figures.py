@@ -13,7 +13,9 @@ def number(value: float | None, digits: int = 3) -> str:
       >>> number(None)
       '–'
     """
-    return NONE if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return NONE
+    return f"{value:.{digits}f}"
 
 
 def count(value: int | None) -> str:
@@ -23,7 +25,9 @@ def count(value: int | None) -> str:
       >>> count(12345)
       '12,345'
     """
-    return NONE if value is None else f"{value:,}"
+    if value is None:
+        return NONE
+    return f"{value:,}"
 
 
 def share(value: float | None, digits: int = 1) -> str:
@@ -33,7 +37,9 @@ def share(value: float | None, digits: int = 1) -> str:
       >>> share(0.1234)
       '12.3%'
     """
-    return NONE if value is None else f"{value:.{digits}%}"
+    if value is None:
+        return NONE
+    return f"{value:.{digits}%}"
 
 
 def change(value: float | None) -> str:
@@ -43,7 +49,10 @@ def change(value: float | None) -> str:
       >>> change(-0.1234)
       '−12.3%'
     """
-    return NONE if value is None else f"{value:+.1%}".replace("-", "−")
+    if value is None:
+        return NONE
+    # The hyphen that Python writes is half as wide as a plus sign
+    return f"{value:+.1%}".replace("-", "−")
 
 
 def interval(ends: tuple[float, float], digits: int = 3) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.measures import Measures
+from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.display.figures import count, interval, number, share
 from twinspire_core.display.table import Cell, Row, Style, Table, in_style
 
@@ -27,6 +27,7 @@ _NAMES = {
     "past": "taken before",
     "co_occurrence": "taken together",
     "als": "ALS",
+    "uncorrected": "two-tower, correction taken out",
 }
 
 _MEASURES = {"ndcg": "nDCG", "hit_rate": "hit rate", "mrr": "MRR", "popular_share": "popular share"}
@@ -51,6 +52,7 @@ class MeasuredLists:
     @property
     def row_style(self) -> Style | None:
         """The style of their row in a table of several lists."""
+        # The two-tower is what the page or the command is about; the others are to hold it against
         return Style.STRONG if self.kind == TWO_TOWER else None
 
 
@@ -114,8 +116,9 @@ def held_out(metrics: DayMetrics, day: date) -> EvaluatedSet:
     if held.baseline:
         lists.append(MeasuredLists(PARENT, "the version before", held.baseline))
     lists += baselines(held.baselines)
-    days = f"of {held.days} days" if held.days > 1 else f"of {day}"
-    text = f"{count(held.users)} users {days}, whose events of the day no version is trained on."
+    # Where a day holds out too few users, those of the days before are asked as well
+    days = f"{held.days} days" if held.days > 1 else str(day)
+    text = f"{count(held.users)} users of {days}, whose events of the day no version is trained on."
     return EvaluatedSet("held out", "held-out users", text, lists)
 
 
@@ -131,7 +134,9 @@ def on_the_next_day(
       day: the next day.
     """
     lists = [MeasuredLists(TWO_TOWER, "this version", version), *_fused(fused), *baselines(others)]
-    users = "All users" if version.users is None else f"{count(version.users)} users"
+    users = "All users"
+    if version.users is not None:
+        users = f"{count(version.users)} users"
     text = f"{users} of {day} with a past, before that day was trained on."
     return EvaluatedSet("next day", "the next day", text, lists)
 
@@ -153,17 +158,26 @@ def heading(measure: str) -> str:
 
 def measure_text(measures: Measures | None, measure: str, digits: int = 3) -> str:
     """A measure as text, in percent where it is a share of something."""
-    value = measures.value(measure) if measures else None
+    value = value_of(measures, measure)
     if measure.partition("@")[0] in _SHARES:
         return share(value, digits - 2)
     return number(value, digits)
 
 
-def interval_text(measures: Measures | None, measure: str, digits: int = 3) -> str:
-    """A measure with its interval in brackets, where there is one."""
-    text = measure_text(measures, measure, digits)
-    ends = measures.intervals.get(measure) if measures else None
-    return f"{text} ({interval(ends, digits)})" if ends else text
+def interval_of(measures: Measures | None, measure: str) -> tuple[float, float] | None:
+    """The ends of a measure's interval; None where there is none."""
+    return measures.intervals.get(measure) if measures else None
+
+
+def interval_text(measures: Measures | None, measure: str) -> str:
+    """A measure with its interval in brackets, where there is one. Shares are not in percent: they
+    stand beside limits of pipeline files.
+    """
+    text = number(value_of(measures, measure))
+    ends = interval_of(measures, measure)
+    if ends is None:
+        return text
+    return f"{text} ({interval(ends)})"
 
 
 def lists_table(
@@ -198,8 +212,10 @@ def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str 
     starts = []
     for one in known:
         starts.append(len(rows))
-        for place, row in enumerate(_rows(one.lists, measures)):
-            rows.append([one.name if place == 0 else "", *row])
+        # The set's name stands in the first of its rows alone
+        names = [one.name, *[""] * (len(one.lists) - 1)]
+        for name, row in zip(names, _rows(one.lists, measures), strict=True):
+            rows.append([name, *row])
     notes = [f"{one.name}: {one.text}" for one in known if one.text]
     if note:
         notes.append(note)

@@ -1,6 +1,6 @@
-"""A table as people see it, before it is known where.
+"""Tables and cards as people see them, before it is known where.
 
-twinspire/cli/terminal_tables.py draws it in a terminal, table.html.jinja on a page.
+twinspire/cli/terminal_tables.py draws a table in a terminal, macros.html.jinja both on a page.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,6 +27,21 @@ class Cell(NamedTuple):
 
 
 Row = Sequence[str | Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A figure to see first.
+
+    Attributes:
+      label: what it is.
+      value: the figure.
+      note: what to hold it against.
+    """
+
+    label: str
+    value: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

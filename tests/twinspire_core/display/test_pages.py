@@ -1,0 +1,98 @@
+"""A table on a page: the cells that a terminal shows, and nothing that a browser would run."""
+
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import pytest
+
+from tests.twinspire_core.display.test_measured_lists import DAY, metrics
+from twinspire.cli.terminal_tables import terminal_table
+from twinspire_core.display.measured_lists import quality_table
+from twinspire_core.display.pages import templates
+from twinspire_core.display.table import Card, Cell, Style, Table, in_style
+
+
+class Cells(HTMLParser):
+    """Cells of the table on a page by row, their classes, and how many bodies the table has."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.rows, self.classes, self.bodies, self._cell = [], [], 0, False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tbody":
+            self.bodies += 1
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.classes.append(dict(attrs).get("class", ""))
+            self._cell = True
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data):
+        if self._cell:
+            self.rows[-1][-1] += data
+
+
+def page(macro, value):
+    module = templates("twinspire_core.display").get_template("macros.html.jinja").module
+    return str(getattr(module, macro)(value))
+
+
+def on_a_page(table):
+    return Cells(page("table", table))
+
+
+def in_a_terminal(table):
+    """Cells by row, as the terminal's renderer has them; headings without their line breaks."""
+    drawn = terminal_table(table)
+    columns = [list(column.cells) for column in drawn.columns]
+    head = [column.header.plain.replace("\n@", "@").replace("\n", " ") for column in drawn.columns]
+    return [head, *([cell.plain for cell in row] for row in zip(*columns, strict=True))]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        quality_table(metrics(), DAY, [10, 50]),
+        Table(head=["", "what"], rows=[["<b>&", "[red]:warning: " + "long " * 9]], prose=[1]),
+        Table(head=["a", "b"], rows=[["1", Cell("2", Style.BAD)], ["3", "4"]], sections=[1]),
+    ],
+    ids=["quality", "markup of either", "styles and sections"],
+)
+def test_a_page_and_a_terminal_show_the_same_cells(table):
+    assert on_a_page(table).rows == in_a_terminal(table)
+
+
+def test_names_out_of_logs_are_text():
+    html = page("table", Table(head=["<i>"], rows=[["<b>"]], title='"><script>', note="<u>"))
+    assert not re.search(r"<(i|b|u|script)>", html)
+    assert "<b>" not in page("cards", [Card("<b>", "<b>", "<b>")])
+
+
+def test_a_body_for_each_section_and_a_class_for_each_meaning():
+    rows = [in_style(["a"], style) for style in Style]
+    shown = on_a_page(Table(head=[""], rows=rows, sections=[2, 3]))
+    assert shown.bodies == 3 and shown.rows == [["a"]] * len(Style)
+    assert shown.classes == [style.value for style in Style]
+
+
+def test_the_report_has_a_look_for_each_meaning():
+    css = files("index_builder.report").joinpath("page.css").read_text()
+    assert all(f".{style.value} {{" in css for style in Style)
+
+
+def test_a_table_without_rows_is_its_title():
+    assert page("table", Table(head=["a"], rows=[], title="None changed.")).strip() == (
+        '<p class="none">None changed.</p>'
+    )
+
+
+def test_headings_of_measures_may_break_before_their_length():
+    assert "recall@<wbr>10" in page("table", Table(head=["recall@10"], rows=[["1"]]))
