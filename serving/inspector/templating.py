@@ -11,14 +11,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from serving.http.hot_swap import Served
 from serving.http.service import Service
 from serving.inspector.address import Address
 from serving.inspector.list_view import ListView
 from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.display.pages import templates
 from twinspire_core.version import __version__
 
 _PROPOSED = 12  # users, as links
@@ -50,23 +49,10 @@ def policy() -> str:
     )
 
 
-@cache
-def _templates() -> Environment:
-    # Names of items and users, and whatever stands in an address, may hold HTML: all is escaped but
-    # the style sheet.
-    loader = PackageLoader("serving.inspector")
-    return Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
     """A template of the folder, filled in."""
-    template = _templates().get_template(f"{name}.html.jinja")
+    environment = templates("serving.inspector", "templates")
+    template = environment.get_template(f"{name}.html.jinja")
     return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
 
 
