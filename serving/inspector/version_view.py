@@ -18,6 +18,7 @@ from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.display.figures import NONE, count, number, share
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.table import Card
 from twinspire_core.metrics.diversity import popular_items
@@ -130,14 +131,14 @@ def cards(served: Served, zone: tzinfo) -> list[Card]:
     version = served.version
     manifest = version.manifest
     since = served.since.astimezone(zone)
-    users = "none" if version.users is None else f"{version.users.count():,}"
+    users = "none" if version.users is None else count(version.users.count())
     sources = version.sources
     index = version.index.settings.kind.replace("_", " ")
     all_cards = [
         Card("day", f"{manifest.date:%-d %b %Y}", _origin(manifest)),
         Card("answers since", f"{since:%H:%M}", moment(served.since, zone)),
         *_quality_cards(manifest.quality),
-        Card("items", f"{manifest.items:,}", f"vectors of {manifest.dimension} numbers"),
+        Card("items", count(manifest.items), f"vectors of {manifest.dimension} numbers"),
         Card("users", users, "carried with it"),
         Card("index", index, _recall(manifest.quality)),
         Card("sources", str(len(sources)), ", ".join(SOURCES[name] for name in sources)),
@@ -154,27 +155,27 @@ def headline(quality: GateFigures) -> str | None:
     """The figure by which the gate judged a version, such as recall@50 0.211."""
     if quality.candidate is None:
         return None
-    return f"{quality.metric or 'quality'} {quality.candidate:.3f}"
+    return f"{quality.metric or 'quality'} {number(quality.candidate)}"
 
 
 def _quality_cards(quality: GateFigures) -> list[Card]:
     metric = quality.metric or "quality"
     if quality.candidate is None:
-        return [Card("quality", "–", "was not measured")]
-    note = f"of {quality.users:,} held-out users" if quality.users else "of held-out users"
+        return [Card("quality", NONE, "was not measured")]
+    note = f"of {count(quality.users)} held-out users" if quality.users else "of held-out users"
     if quality.baseline:
-        note += f"; its parent {quality.baseline:.3f}"
-    found = [Card(metric, f"{quality.candidate:.3f}", note)]
+        note += f"; the version before {number(quality.baseline)}"
+    found = [Card(metric, number(quality.candidate), note)]
     fused = quality.mix
     if fused and fused.candidate is not None:
-        note = f"of {fused.users or 0:,} held-out users"
-        found.append(Card(f"{metric}, mix", f"{fused.candidate:.3f}", note))
+        note = f"of {count(fused.users or 0)} held-out users"
+        found.append(Card(f"{metric}, mix", number(fused.candidate), note))
     return found
 
 
 def _recall(quality: GateFigures) -> str:
     recall = quality.index_recall
-    return "" if recall is None else f"finds {recall:.1%} of the exact neighbours"
+    return "" if recall is None else f"finds {share(recall)} of the exact neighbours"
 
 
 def _origin(manifest: Manifest) -> str:
