@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from index_builder.index_stage import build
+from index_builder.tuning.kind_choice import build
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.search.exact_index import ExactIndex
 from twinspire_core.search.index import Index, Settings

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import index_stage
-from index_builder.tuning import settings_search
+from index_builder.tuning import kind_choice, settings_search
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
@@ -82,7 +82,7 @@ def overlap(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize("kind", ["quantised", "tree"])
 def test_recall_written_is_the_one_that_brute_force_gives(tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(index_stage, "strategy", lambda items, wanted: ((kind,), "asked for"))
+    monkeypatch.setattr(kind_choice, "strategy", lambda items, wanted: ((kind,), "asked for"))
     vectors, queries = clustered(12_000), clustered(1_000, seed=1)
     ctx = stage(tmp_path, vectors, queries, exact_below=0, k=50)
     summary = index_stage.run(ctx)
@@ -107,7 +107,7 @@ def test_a_higher_target_costs_more_work(tmp_path):
     vectors, queries = clustered(12_000), clustered(600, seed=1)
     costs = []
     for target in (0.8, 0.99):
-        settings = index_stage.build(
+        settings = kind_choice.build(
             vectors, queries, Wanted(exact_below=0, k=50, recall_target=target)
         ).index.settings
         costs.append(settings_search.work(settings, len(vectors)))
@@ -247,7 +247,7 @@ def test_leaves_that_hold_too_few_are_made_up():
 @pytest.mark.parametrize("items", [1, 2, 15, 999])
 def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
     vectors = clustered(items)
-    index = index_stage.build(
+    index = kind_choice.build(
         vectors, clustered(10, seed=1), Wanted(exact_below=0, tree_above=0)
     ).index
     assert index.settings.kind == "exact"
@@ -256,8 +256,8 @@ def test_tiny_corpora_are_searched_exactly_whatever_is_asked(items):
 
 
 def test_k_near_the_corpus_is_exact():
-    assert index_stage.strategy(1_500, Wanted(exact_below=0, k=400))[0] == ()
-    assert index_stage.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("tree", "quantised")
+    assert kind_choice.strategy(1_500, Wanted(exact_below=0, k=400))[0] == ()
+    assert kind_choice.strategy(1_600, Wanted(exact_below=0, k=400))[0] == ("tree", "quantised")
 
 
 @pytest.mark.parametrize("limit", [0, 10_000])
@@ -297,7 +297,7 @@ def test_a_target_out_of_reach_ends_in_exact_search():
         (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
         for v in (rng.normal(size=(2_000, 128)), rng.normal(size=(300, 128)))
     ]
-    built = index_stage.build(*noise, Wanted(exact_below=0, tree_above=0, k=400, recall_target=1))
+    built = kind_choice.build(*noise, Wanted(exact_below=0, tree_above=0, k=400, recall_target=1))
     assert built.index.settings.kind == "exact"
     assert [reason for reason in built.reasons if "settings of tree" in reason]
     assert [reason for reason in built.reasons if "settings of quantised" in reason], (
@@ -321,11 +321,11 @@ def test_broken_queries_are_counted(tmp_path):
 
 def test_no_vectors_at_all_are_refused():
     with pytest.raises(BadData, match="there are none"):
-        index_stage.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
+        kind_choice.build(np.zeros((0, 4), np.float32), clustered(3, 4), Wanted())
 
 
 def test_vectors_of_zeros_are_as_good_as_one_another():
-    built = index_stage.build(
+    built = kind_choice.build(
         np.zeros((3_000, 8), np.float32), clustered(50, 8, seed=1), Wanted(exact_below=0, k=10)
     )
     rows, scores = built.index.search(clustered(3, 8, seed=2), 10)

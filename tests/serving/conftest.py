@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from index_builder import index_stage
 from index_builder.registry.registry import Registry
+from index_builder.tuning import kind_choice
 from serving.version.loaded_version import Version
 from twinspire_core.config.pipeline import Pipeline, load
 from twinspire_core.config.tables.deployment import IndexConfig
@@ -148,7 +148,7 @@ def publish(
     from twinspire_core import storage
 
     storage.copy_tree(str(towers / "query_tower"), str(staged / "query_tower"))
-    index_stage.build(CIRCLE, CIRCLE, IndexConfig(k=5)).index.save(staged / "index")
+    kind_choice.build(CIRCLE, CIRCLE, IndexConfig(k=5)).index.save(staged / "index")
     titles = titles or [f"Item [{n}]" for n in range(12)]
     columns = {
         "_item": ITEMS,

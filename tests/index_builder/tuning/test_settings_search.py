@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from index_builder import index_stage
-from index_builder.tuning import settings_search
+from index_builder.tuning import kind_choice, settings_search
 from tests.index_builder.tuning.vectors import clustered
 from twinspire_core.config.tables.deployment import IndexConfig as Wanted
 from twinspire_core.search.index import NONE, Settings
@@ -118,7 +117,7 @@ def test_bisection_finds_the_first_of_any_number():
 
 def test_the_kind_with_the_least_work_is_taken():
     vectors, queries = clustered(12_000), clustered(400, seed=1)
-    built = index_stage.build(vectors, queries, Wanted(exact_below=0, k=50))
+    built = kind_choice.build(vectors, queries, Wanted(exact_below=0, k=50))
     # A scan of all codes is more work than the tree: it is not even trained.
     assert {point.settings.kind for point in built.tried} == {"tree"}
     assert (
@@ -161,10 +160,10 @@ def test_of_the_best_of_each_kind_the_one_with_the_least_work_is_taken(
         )
         return point if point.work < below else None
 
-    monkeypatch.setattr(index_stage, "tune", tune)
-    monkeypatch.setattr(index_stage, "leaves_suffice", lambda *_: True)
+    monkeypatch.setattr(kind_choice, "tune", tune)
+    monkeypatch.setattr(kind_choice, "leaves_suffice", lambda *_: True)
     vectors = clustered(2_000, 8)
-    built = index_stage.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
+    built = kind_choice.build(vectors, clustered(20, 8, seed=1), Wanted(exact_below=0, k=10))
     assert (built.index.settings.kind, built.index.settings.code_dimensions) == winner
 
 
