@@ -66,7 +66,8 @@ def numbered_lines(text: Bytes, most: int) -> Iterator[NumberedLines]:
             texts.append(line)
             if len(texts) == most:
                 yield NumberedLines(numbers, texts, offset_in_file(text))
-                numbers, texts = [], []
+                numbers = []
+                texts = []
     if texts:
         yield NumberedLines(numbers, texts, offset_in_file(text))
 
@@ -136,31 +137,44 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     """A column of one type; of text, where values are of several, or of a number that no type holds
     exactly.
     """
-    kinds = set(map(type, values)) - {type(None)}
+    kinds = _types_in(values)
     if kinds == {list}:
         return _lists(name, values)
-    if kinds == {dict} and (found := _nested(name, values)) is not None:
-        return found
+    if kinds == {dict}:
+        nested = _nested(name, values)
+        if nested is not None:
+            return nested
     kind = _type_of(kinds, values)
-    written = values if kind is not pl.String else list(map(_written, values))
-    return pl.Series(name, written, kind, strict=False)
+    if kind is pl.String:
+        values = list(map(_as_cell, values))
+    return pl.Series(name, values, kind, strict=False)
 
 
 def _lists(name: str, values: list[Any]) -> pl.Series:
-    inside = [x for value in values if value for x in value]
-    kinds = set(map(type, inside)) - {type(None)}
-    if kinds and kinds <= {dict, list} and (found := _nested(name, values)) is not None:
-        return found
-    kind = _type_of(kinds, inside)
+    """A column of lists, whose elements have one type."""
+    elements = [element for value in values if value for element in value]
+    kinds = _types_in(elements)
+    if kinds and kinds <= {dict, list}:
+        nested = _nested(name, values)
+        if nested is not None:
+            return nested
+    kind = _type_of(kinds, elements)
     if kind is pl.String:
-        values = [value and list(map(_written, value)) for value in values]
+        values = [value and list(map(_as_cell, value)) for value in values]
     return pl.Series(name, values, pl.List(kind), strict=False)
 
 
+def _types_in(values: Sequence[Any]) -> set[type]:
+    """Types of the values that are not null."""
+    return set(map(type, values)) - {type(None)}
+
+
 def _nested(name: str, values: list[Any]) -> pl.Series | None:
+    """The column as Polars nests it; None where it cannot, or Arrow could not hold it."""
     with suppress(TypeError, OverflowError, pl.exceptions.PolarsError):
         found = pl.Series(name, values)
-        return found if "128" not in str(found.dtype) else None  # a number that Arrow cannot hold
+        if "128" not in str(found.dtype):  # a number of 128 bits
+            return found
     return None
 
 
@@ -168,22 +182,30 @@ def _type_of(kinds: set[type], values: Sequence[Any]) -> Any:
     """The Polars type that holds all values of these types as they are; text, if there is none."""
     if not kinds:
         return pl.Null
+    if kinds == {bool}:
+        return pl.Boolean
+    if kinds == {float}:
+        return pl.Float64
     if kinds == {int} and all(v is None or -(2**63) <= v < 2**63 for v in values):
         return pl.Int64
-    if kinds == {float} or (
-        kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values)
-    ):
+    # Among decimals, a whole number becomes one, if a decimal can hold it.
+    if kinds == {int, float} and all(type(v) is not int or abs(v) <= _EXACT for v in values):
         return pl.Float64
-    return pl.Boolean if kinds == {bool} else pl.String
+    return pl.String
 
 
-def _written(value: Any) -> str | None:
-    """A value as text: whole numbers without a decimal point, as `columns.py` reads categories."""
+def _as_cell(value: Any) -> str | None:
+    """A value as text: whole numbers without a decimal point, as the features job reads them."""
+    if value is None:
+        return None
     if type(value) is str:
+        if value.isascii():
+            return value
         # JSON can escape halves of characters, which no UTF-8 column can hold.
-        return value if value.isascii() else value.encode(errors="replace").decode()
+        return value.encode(errors="replace").decode()
     if type(value) is float:
         if not isfinite(value):
             return None
-        value = int(value) if value.is_integer() and abs(value) < _EXACT else value
-    return value if value is None else json.dumps(value)
+        if value.is_integer() and abs(value) < _EXACT:
+            value = int(value)
+    return json.dumps(value)

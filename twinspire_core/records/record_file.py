@@ -151,13 +151,15 @@ class RecordFile:
         with storage.open_bytes(self.uri) as raw, pq.ParquetFile(raw) as file:
             if check_names:
                 check_names(file.schema_arrow.names)
-            groups = list(range(file.num_row_groups)) if part is None else [part]
-            before = range(groups[0]) if groups else range(0)
-            number = 1 + sum(file.metadata.row_group(group).num_rows for group in before)
+            groups = list(range(file.num_row_groups))
+            number = 1
+            if part is not None:
+                groups = [part]
+                # Records of a part have the numbers that they have in the whole file.
+                number += sum(file.metadata.row_group(group).num_rows for group in range(part))
             if file.metadata.num_rows == 0:
-                columns = wanted if wanted is not None else file.schema_arrow.names
-                fields = [file.schema_arrow.field(name) for name in columns]
-                yield _no_rows(pa.schema(fields))
+                names = file.schema_arrow.names if wanted is None else wanted
+                yield _no_rows(pa.schema([file.schema_arrow.field(name) for name in names]))
             for batch in file.iter_batches(block_rows, row_groups=groups, columns=wanted):
                 rows = pa.Table.from_batches([batch]).replace_schema_metadata(None)
                 yield RecordBlock(rows, np.arange(number, number + len(rows)), raw.tell())
@@ -174,7 +176,7 @@ class RecordFile:
                 if prepare:
                     records, numbers, refused = _prepared(objects, prepare)
                     yield from refused
-                names = wanted if wanted is not None else _all_keys(records)
+                names = _all_keys(records) if wanted is None else wanted
                 if records and names:
                     rows = json_lines.frame(records, names).to_arrow(
                         compat_level=pl.CompatLevel.oldest()
@@ -220,14 +222,16 @@ class RecordFile:
                 found_block = True
                 yield RecordBlock(rows, numbers, offset_in_file(text))
             if not found_block:
-                columns = list(wanted) if wanted is not None else names
+                columns = names if wanted is None else wanted
                 yield _no_rows(pa.schema([(name, pa.string()) for name in columns]))
 
 
 def delimiter_of(uri: str) -> str:
     """What separates the fields of a CSV by its name: tabs in `.tsv`, with any ending after it."""
-    endings = [ending.lower() for ending in PurePosixPath(uri).suffixes[-2:]]
-    return "\t" if ".tsv" in endings else ","
+    last_endings = PurePosixPath(uri).suffixes[-2:]
+    if ".tsv" in map(str.lower, last_endings):
+        return "\t"
+    return ","
 
 
 def _prepared(
