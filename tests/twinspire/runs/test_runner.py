@@ -1,6 +1,7 @@
 """What the runner does around a stage: the run's lease, and what a publication starts."""
 
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,3 +110,35 @@ def test_a_version_behind_the_catalogue_alone_is_refreshed(shop, monkeypatch):
         "refresh": {"version": "new", "live": True, "items": 1},
     }
     assert asked == [(date(2024, 2, 24), None, trained)]
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Parents of what was planned; nothing is run."""
+    parents = []
+
+    def plan_stage(run, stage, mode, promote):
+        parent = run.parent()
+        parents.append(parent and parent.version)
+        context = SimpleNamespace(parent=parent, mode=mode)
+        return SimpleNamespace(stage=stage, context=context)
+
+    monkeypatch.setattr(runner, "plan_stage", plan_stage)
+    monkeypatch.setattr(
+        runner, "complete", lambda *_, **__: (SimpleNamespace(uri="", summary={}), "done")
+    )
+    return parents
+
+
+def test_the_day_that_was_waited_for_is_the_parent(shop, monkeypatch, planned):
+    """A run that has read the log before sees what came since."""
+    pipeline, publish = shop
+    sources = {"train": "dt=2024-02-20/train/0001-aa"}
+    first = publish(18, sources=sources)
+    run = DayRun(pipeline, DAY)
+    assert run.parent().version == first
+    monkeypatch.setattr(runner, "await_turn", lambda *_: publish(20, first, sources=sources))
+    result = runner.run_stage(run, "train")
+    assert planned == [result["parent"]] and planned[0].startswith("2024-02-20")
+    later = publish(20, first, sources=sources)
+    assert runner.run_stage(run, "embed")["parent"] == later
