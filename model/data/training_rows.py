@@ -190,7 +190,7 @@ def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
     The rows left over are spread over all batches: an incomplete batch would have fewer negatives
     than the others. Only a day with fewer than `size` rows gives a smaller batch, its only one.
 
-    Example:
+    Examples:
       >>> [len(batch) for batch in batches(np.arange(11), 3)]
       [4, 4, 3]
     """
