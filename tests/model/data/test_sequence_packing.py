@@ -100,6 +100,17 @@ def test_far_fewer_sequences_than_rows():
     assert run.max() + 1 <= 15  # the first 6 rows in up to 2, then 3 rows each
 
 
+def test_a_long_timeline_is_cut_elsewhere_in_each_pass():
+    """Otherwise the same rows would share a sequence in every pass."""
+    rows = _rows([list(range(max(1, n - LENGTH), n)) for n in range(1, 41)], [7] * 40)
+    packing, block = Packing(rows, ["recent"]), np.zeros(40, np.int64)
+    firsts = {
+        int((packing.runs(block, 100, np.random.default_rng(seed)) == 0).sum())
+        for seed in range(20)
+    }
+    assert len(firsts) > 2
+
+
 def test_histories_that_do_not_go_on_have_sequences_of_their_own():
     rows = _rows([[1, 2], [8, 9], [1, 2, 3], [2, 3, 4]], [7] * 4)
     packing = Packing(rows, ["recent"])
