@@ -9,15 +9,14 @@ is never among the first events of all parts.
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 import polars as pl
 
-from beam_jobs import day_plan
 from beam_jobs.ingest.column_values import Reading, WrongType, read_as
 from beam_jobs.ingest.columns import RAW, Column
 from beam_jobs.ingest.day_files import SourceFile
+from beam_jobs.ingest.late_events import DayBounds
 from beam_jobs.ingest.record_blocks import KEPT_PER_FILE, Block, Rejected, missing
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import BadData
@@ -55,9 +54,8 @@ class CheckedRecords(NamedTuple):
       good: records, with the columns' names and `_order`.
       rejected: the first of those that break a rule.
       reasons: how many of these there are, by reason.
-      misplaced: how many events have a time of another day than their folder's: `late`, those of
-        earlier days; `too late`, those among them that came after `source.late_days` and are left
-        out; `early`, those of later days, which are left out too.
+      misplaced: how many events have a time of another day than their folder's, as
+        `DayBounds.count_misplaced` says.
     """
 
     good: pl.DataFrame
@@ -83,14 +81,7 @@ class RecordChecker:
         self._file = file
         self._place = place
         self._columns = columns
-        self._bounds: tuple[int, int, int] | None = None
-        if file.table == "events":
-            oldest = file.day - timedelta(days=p.source.late_days)
-            self._bounds = (
-                day_plan.start_of(oldest, p.zone),
-                day_plan.start_of(file.day, p.zone),
-                day_plan.start_of(day_plan.after(file.day), p.zone),
-            )
+        self._bounds = DayBounds.of(p, file.day) if file.table == "events" else None
         self._clip = p.columns.reward_clip
         self._kept = 0
         self._present: set[str] = set()
@@ -129,23 +120,12 @@ class RecordChecker:
         good = good.select(*(column.name for column in self._columns), ORDER)
         if "_reward" in good.columns:
             good = good.with_columns(pl.col("_reward").clip(*self._clip).cast(pl.Float32))
-        good, misplaced = self._of_day(good)
+        misplaced: dict[str, int] = {}
+        if self._bounds is not None:
+            misplaced = self._bounds.count_misplaced(good["_time"])
+            good = good.filter(self._bounds.allow(good["_time"]))
         bad = checked.filter(pl.col(_RULE).is_not_null())
         return CheckedRecords(good, self._explain(bad, rules), _tally(bad, rules), misplaced)
-
-    def _of_day(self, good: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-        """The events that may be used, and how many are of other days than their folder."""
-        if self._bounds is None:
-            return good, {}
-        oldest, start, end = self._bounds
-        time = good["_time"]
-        counts = {
-            "late": int((time < start).sum()),
-            "too late": int((time < oldest).sum()),
-            "early": int((time >= end).sum()),
-        }
-        kept = good.filter(time.is_between(oldest, end, closed="left"))
-        return kept, {what: n for what, n in counts.items() if n}
 
     def _read_as(self, column: Column, kind: pl.DataType, text: bool) -> Reading:
         try:

@@ -1,11 +1,7 @@
 """The gate: whether a version may go live. A pure function of measured figures.
 
-    drop     `gate.metric` of the version against its baseline's, on the same users. Refused when
-             the loss is beyond `gate.max_drop`, unless its interval, a paired one, reaches up to no
-             loss at all: of 200 users a recall may lose a tenth by chance
-    slices   the same of users by their earlier events. Refused when the whole interval is beyond
-             `gate.max_slice_drop`: several are looked at day after day, so that only what is sure
-             counts
+    drop     `gate.metric` of the version against its baseline's, of all users and of each slice
+             (index_builder/gate/quality_drop_rule.py)
     lead     of the two-tower over what was popular on the day, beside those of the versions before;
              of no mix, as index_builder/gate/popularity_lift_rule.py says
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
@@ -17,14 +13,11 @@ The others are judged of the two-tower's lists and of the mix's. Of too few user
 concluded; that is noted.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from index_builder.gate.comparison import (
-    LEAST_DIFFERENT,
-    ComparedMeasure,
     Finding,
     compare_all,
     compare_slices,
@@ -32,13 +25,11 @@ from index_builder.gate.comparison import (
 )
 from index_builder.gate.limits import below, judge_limits, judge_mix_limits
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
+from index_builder.gate.quality_drop_rule import judge_drops, judge_mix_drops
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict
-from twinspire_core.contracts.measures import value_of
-
-_CHANCE = "; this may be chance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +61,9 @@ class JudgedVersion:
 def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
     found = [
-        *_against_baseline(measured.two_tower, gate),
+        *judge_drops(measured.two_tower, gate),
         *judge_popularity_lift(measured.two_tower, measured.lifts_before, gate),
-        *_mix_against_baseline(measured.mix, gate),
+        *judge_mix_drops(measured.mix, gate),
         *judge_limits(measured.two_tower, gate),
         *judge_mix_limits(measured.mix, gate),
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
@@ -150,63 +141,6 @@ def _exchanged(
         yield Finding(
             True, f"{items:,} items are {how} the {refreshed.before:,} before: {share:.0%}, {limit}"
         )
-
-
-def _against_baseline(lists: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
-    if lists.users < gate.min_users:
-        few = f"{lists.users} held-out users, gate.min_users is {gate.min_users}"
-        yield Finding(False, f"not compared with the baseline: {few}")
-    elif lists.baseline is None:
-        yield Finding(False, "not compared with a baseline: no earlier version was accepted")
-        value = value_of(lists.candidate, gate.metric)
-        yield from below(gate.metric, value, 0.0, "to be compared with later")
-    else:
-        yield from _drop(compare_all(lists, gate.metric), gate)
-        yield from _slice_drops(compare_slices(lists, gate.metric), gate)
-
-
-def _mix_against_baseline(mix: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
-    """A version or its baseline may have no mix, or none that these users say anything about:
-    nothing to be judged.
-    """
-    if mix and mix.candidate and mix.baseline:
-        for refuses, text in _against_baseline(mix, gate):
-            yield Finding(refuses, f"the mix: {text}")
-
-
-def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
-    before = whole.baseline
-    after = whole.candidate
-    if before is None or not math.isfinite(before):
-        why = "evaluation.ks must hold the k of gate.metric"
-        yield Finding(True, f"{whole.name} of the baseline was not measured; {why}")
-        return
-    # An interval that reaches up to no loss at all
-    chance = finite(after) is not None and whole.high is not None and whole.high >= 0
-    meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
-    for _, text in below(whole.name, after, before * (1 - gate.max_drop), meaning):
-        yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
-
-
-def _slice_drops(slices: list[ComparedMeasure], gate: GateConfig) -> Iterator[Finding]:
-    few = [f"{one.slice} ({one.users})" for one in slices if one.users < gate.min_users]
-    if few:
-        yield Finding(
-            False,
-            f"slices of fewer than gate.min_users = {gate.min_users} are not judged:"
-            f" {', '.join(few)}",
-        )
-    for one in slices:
-        if one.users < gate.min_users or one.change is None or one.change >= -gate.max_slice_drop:
-            continue
-        # Several slices are looked at each day: only a whole interval is proof
-        beyond = one.high is not None and one.high < -gate.max_slice_drop
-        sure = beyond and one.differ >= LEAST_DIFFERENT
-        limit = (
-            f"gate.max_slice_drop = {gate.max_slice_drop:g} below the baseline's {one.baseline:.4f}"
-        )
-        text = f"{one.name} is {one.candidate:.4f}, more than {limit}{one.change_as_text}"
-        yield Finding(sure, text if sure else text + _CHANCE)
 
 
 def _corpus_change(measured: JudgedVersion, gate: GateConfig) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from serving.http.handlers import answer_one, answer_similar
 from serving.http.http_errors import TYPES, Problem
 from serving.http.models import OneAnswer, RecommendRequest, SimilarAnswer, SimilarRequest
 from serving.http.prometheus import Metrics
-from serving.inspector.version_view import SOURCES, Tag, tags_of_items
+from serving.inspector.item_tags import Tag, tags_of_items
+from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import STORED_PAST, TIME, Requests
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name

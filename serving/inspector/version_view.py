@@ -1,11 +1,7 @@
-"""What is shown of a version itself: cards of the live one, what there is to choose from, and which
-items are popular or new.
-"""
+"""What is shown of a version itself: cards of the live one, and what there is to choose from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,20 +25,6 @@ _USERS = 100  # proposed; any other can be typed
 
 # Goes with the version: nothing keeps one that was swapped or dropped.
 _views: "WeakKeyDictionary[Version, CorpusView]" = WeakKeyDictionary()
-
-
-class Tag(NamedTuple):
-    """A reason.
-
-    Attributes:
-      kind: `seen`, `popular`, `new`, or a source.
-      label: in two words.
-      title: in one sentence.
-    """
-
-    kind: str
-    label: str
-    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,25 +70,6 @@ class CorpusView:
             popular=popular,
             events=events,
         )
-
-
-def tags_of_items(version: Version, rows: Sequence[int]) -> list[list[Tag]]:
-    """Whether items of the corpus are popular, or new or rare; `rows` are their positions in it."""
-    corpus = CorpusView.of(version)
-    days = version.pipeline.window.count_days
-    popular = Tag(
-        "popular", "popular", "One of the few items that had half of the last days' events."
-    )
-    new = Tag("new", "new or rare", f"It had no event in the last {days} days.")
-    tags: list[list[Tag]] = []
-    for row in rows:
-        of_item: list[Tag] = []
-        if corpus.popular is not None and corpus.popular[row]:
-            of_item.append(popular)
-        if corpus.events is not None and not corpus.events[row]:
-            of_item.append(new)
-        tags.append(of_item)
-    return tags
 
 
 def _most_frequent(values: pa.Array) -> list[str]:
