@@ -29,6 +29,8 @@ _RECORD_MASK = (1 << _FILE_BITS) - 1
 _RULE = "_rule"
 
 _USER_DAY = ("_user", "_day")
+_BEFORE = "_before"
+"""Events that the user had that day in earlier blocks. A feature may be called `before`."""
 _WATCHED = 100
 """Events of a user in a block, above which a part of a file counts them."""
 
@@ -193,12 +195,12 @@ class UserEventLimit:
         before = [self._counts[user_day] for user_day in counts.select(_USER_DAY).iter_rows()]
         self._counts.update({(user, day): n for user, day, n in counts.iter_rows()})
         known = rows.join(
-            counts.with_columns(pl.Series("before", before)),
+            counts.with_columns(pl.Series(_BEFORE, before)),
             on=_USER_DAY,
             how="left",
             maintain_order="left",
         )
-        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col("before")
+        place = pl.int_range(pl.len()).over(_USER_DAY) + pl.col(_BEFORE)
         return known.filter((place < self._most).fill_null(True)).select(rows.columns)
 
 

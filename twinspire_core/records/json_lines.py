@@ -123,10 +123,10 @@ def as_text(record: Mapping[str, Any]) -> str:
 
 
 def first_keys(uri: str) -> list[str]:
-    """Keys of the first record of a file."""
+    """Keys of the first record of a file; lines that are none are passed over."""
     with open_text(uri) as text:
         for line in text:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 if isinstance(record, dict):
                     return list(record)

@@ -47,3 +47,12 @@ def test_the_first_events_of_a_user_and_day_are_kept(most, monkeypatch):
     assert within(came, most).equals(came.filter(pl.col(ORDER).is_in(first(events, most)))), (
         "in the frame's order"
     )
+
+
+def test_a_feature_may_have_any_name(monkeypatch):
+    monkeypatch.setattr(records, "_WATCHED", 1)
+    events = pl.DataFrame({"_user": ["u"] * 5, "_day": [1] * 5, ORDER: range(5)})
+    events = events.with_columns(pl.lit("x").alias("before"), pl.lit("y").alias("n"))
+    limit = UserEventLimit(3)
+    kept = pl.concat([limit.take(events[:2]), limit.take(events[2:])])
+    assert kept.equals(events[:3])

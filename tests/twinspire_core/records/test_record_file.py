@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from twinspire_core.records.csv_lines import CsvOptions, Unreadable
+from twinspire_core.records.json_lines import first_keys
 from twinspire_core.records.raw_files import CONTENT_ERRORS, kind_of
 from twinspire_core.records.record_file import WHOLE, RecordBlock, RecordFile, delimiter_of
 
@@ -169,3 +170,10 @@ def test_types_of_parquet_are_kept(tmp_path):
     pq.write_table(table, tmp_path / "log.parquet")
     (block,), _ = split(opened(tmp_path / "log.parquet").blocks())
     assert block.rows.schema.equals(table.schema)
+
+
+def test_the_first_keys_are_found_behind_lines_that_are_no_records(tmp_path):
+    deep = '{"user": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join([deep, "no JSON", "[1]", '{"user": "u", "item": "i"}']))
+    assert first_keys(str(path)) == ["user", "item"]
