@@ -163,14 +163,13 @@ def unused_working_files(
     for day in attempts.days(pipeline):
         is_old = (today - day).days > keep_days
         for stage in (*STAGES, REFRESH.name):
+            # Before the folder is listed: what is committed in between would not be in the list.
+            newest = attempts.latest(pipeline, day, stage)
             home = storage.join(attempts.day_uri(pipeline, day), stage)
             uris = [storage.join(home, name) for name in storage.list_names(home)]
             if not is_old:
                 # Attempts after the newest committed one may still be written to.
-                newest = attempts.latest(pipeline, day, stage)
-                if newest is None:
-                    continue
-                uris = uris[: uris.index(newest.uri)]
+                uris = uris[: uris.index(newest.uri)] if newest else []
             unused += [uri for uri in uris if uri not in needed]
     return unused
 
