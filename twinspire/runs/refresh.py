@@ -137,13 +137,10 @@ def _late_events(run: DayRun) -> str:
 
 
 def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunction:
-    """Imports what the steps of a refresh need.
-
-    Raises:
-      BadData: the version whose towers are taken is damaged.
+    """Imports what the steps of a refresh need. What it returns raises BadData where the version
+    whose towers are taken is damaged.
     """
     holder = towers.holder
-    run.registry.verify(holder.version)
     from beam_jobs import embed_stage
     from beam_jobs.embedding.reused_vectors import KnownVectors
     from beam_jobs.features.raw_features_job import write_served
@@ -151,6 +148,8 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     from twinspire_core.contracts import feature_schema
 
     def make(whole: StageContext) -> dict[str, Any]:
+        # Not while importing, when Google's library is blocked: versions may lie on `gs://`.
+        run.registry.verify(holder.version)
         home = run.registry.folder(holder.version)
         inputs = {"train": home}  # a version holds all of training that later steps read
 
