@@ -26,12 +26,24 @@ class FittedOn(JsonPart):
     own_weights: Sequence[str] = ()
 
 
-class FusionFile(JsonFile):
+class FusionFormat(JsonFile):
+    """What a reader looks at first. It refuses a file of another format, whatever else that holds.
+
+    Attributes:
+      format: of the file.
+      constant: of the formula in twinspire_core/fusion/fuse.py.
+    """
+
+    FILE: ClassVar[str] = "mix.json"
+
+    format: int
+    constant: float
+
+
+class FusionFile(FusionFormat):
     """The file. Without one, the two-tower is served alone.
 
     Attributes:
-      format: of the file; a reader refuses another one.
-      constant: of the formula in twinspire_core/fusion/fuse.py; likewise.
       depth: items of each source that are looked at.
       bounds: where slices of users by earlier events begin.
       sources: names, the two-tower's among them.
@@ -39,10 +51,6 @@ class FusionFile(JsonFile):
       fitted: what they were fitted on.
     """
 
-    FILE: ClassVar[str] = "mix.json"
-
-    format: int
-    constant: float
     depth: int
     bounds: Sequence[int]
     sources: Sequence[str]

@@ -19,7 +19,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.contracts.fusion_file import FittedOn, FusionFile
+from twinspire_core.contracts.fusion_file import FittedOn, FusionFile, FusionFormat
 from twinspire_core.errors import BadData
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.slices import slice_of
@@ -75,13 +75,14 @@ class Fusion:
         Raises:
           BadData: it is of a newer format.
         """
-        file = FusionFile.parse(content)
-        if (file.format, file.constant) != (FORMAT, CONSTANT):
+        found = FusionFormat.parse(content)
+        if (found.format, found.constant) != (FORMAT, CONSTANT):
             raise BadData(
                 f"{FusionFile.FILE} is of format {FORMAT} with the constant {CONSTANT:g}; found"
-                f" {file.format} and {file.constant:g}. It was written by another release:"
+                f" {found.format} and {found.constant:g}. It was written by another release:"
                 " serve it with that one."
             )
+        file = FusionFile.parse(content)
         weights = [[row[name] for name in file.sources] for row in file.weights.values()]
         return cls(
             sources=tuple(file.sources),

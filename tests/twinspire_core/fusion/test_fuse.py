@@ -96,6 +96,11 @@ def test_a_mix_comes_back_from_its_file():
         Fusion.parse(mix.dump().replace(b'"format": 1', b'"format": 2'))
 
 
+def test_a_mix_of_another_format_is_refused_whatever_else_it_holds():
+    with pytest.raises(BadData, match=r"found 2 and 60\. It was written"):
+        Fusion.parse(b'{"format": 2, "constant": 60.0, "weights": [0.5, 0.5]}')
+
+
 def world(
     right: int, users: int = 300, sources: int = 3, seed: int = 0
 ) -> tuple[list[np.ndarray], Ragged]:
