@@ -14,6 +14,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
     PlainValidator,
     Strict,
     TypeAdapter,
@@ -21,7 +23,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, core_schema
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
 from twinspire_core.messages import shorten
@@ -164,11 +166,21 @@ def whole_number(smallest: int, largest: int, hint: str = "") -> ValueType:
 
 
 def _text(schema: Schema, convert: Callable[[Any, ValidationInfo], str] = _as_text) -> ValueType:
-    # Nearly every text is written as one: what pydantic takes first costs no call of Python.
+    # Nearly every text is written as one, or as a whole number: what pydantic takes first costs no
+    # call of Python, and histories are long.
     plain = Annotated[str, Strict()]
+    number = Annotated[str, GetPydanticSchema(_whole_number_as_text)]
     other = Annotated[str, PlainValidator(convert)]
-    union = Annotated[plain | other, Field(union_mode="left_to_right"), WithJsonSchema(schema)]
+    either = plain | number | other
+    union = Annotated[either, Field(union_mode="left_to_right"), WithJsonSchema(schema)]
     return ValueType(annotation=union, expected="is text")
+
+
+def _whole_number_as_text(_: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    """A whole number of 64 bits as text; true and false are none."""
+    number = core_schema.int_schema(strict=True, ge=-(2**63), lt=2**63)
+    text = core_schema.str_schema(coerce_numbers_to_str=True)
+    return core_schema.chain_schema([number, text])
 
 
 def _list_of(entry: ValueType, separator: str | None = None) -> ValueType:

@@ -1,6 +1,9 @@
 """What keys of requests take, and what is said of other values."""
 
+import json
+
 import pytest
+from pydantic import TypeAdapter
 
 from serving.requests.request_model import Refused, RequestModel
 from tests.serving.batch.test_request_lines import PIPELINE
@@ -58,6 +61,27 @@ def test_two_names_of_one_thing_have_one_value():
     with pytest.raises(Refused, match="seen is given twice, under two names") as refused:
         MODEL.parse({"history": ["a"], "seen": [], "age": "x"})
     assert (refused.value.kind, refused.value.key) == ("given_twice", "seen")
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("5", "5"),
+        ("-0", "0"),
+        ("7.0", "7"),
+        ("true", "true"),
+        (str(-(2**63)), str(-(2**63))),
+        (str(2**63 - 1), str(2**63 - 1)),
+        (str(2**63), str(2**63)),
+        (str(2**64 - 1), str(2**64 - 1)),
+    ],
+)
+def test_ids_may_be_written_as_numbers(written, text):
+    content = f'{{"user": {written}, "history": [{written}, "a"]}}'
+    columns = {"_user": text, "_seen": [text, "a"]}
+    assert MODEL.parse(json.loads(content)) == columns, "in a line"
+    query = TypeAdapter(MODEL.query_type).validate_json(content)
+    assert MODEL.by_column(query) == columns, "in a body"
 
 
 def test_features_may_be_called_like_methods():
