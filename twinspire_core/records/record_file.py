@@ -120,7 +120,7 @@ class RecordFile:
         """Yields the records in order, and lines and rows that are none.
 
         An `Unreadable` of JSON Lines comes before the block that it stands in, one of a CSV after
-        it. A file of columns without rows gives one block, which is empty.
+        it. A file of columns without records gives one block, which is empty.
 
         Args:
           wanted: names of the columns to take; all by default. Of JSON Lines, a block has those
@@ -201,7 +201,7 @@ class RecordFile:
                 check_names(names)
             if not names:
                 return
-            found_block = False
+            is_empty = True
             for found in csv_lines.csv_blocks(
                 text,
                 names,
@@ -211,6 +211,7 @@ class RecordFile:
                 encoding=self.csv.encoding,
                 block_bytes=block_bytes,
             ):
+                is_empty = False
                 if isinstance(found, Unreadable):
                     yield found
                     continue
@@ -219,9 +220,9 @@ class RecordFile:
                 if empty_is_null:
                     columns = [_null_where_empty(column) for column in columns]
                 rows = pa.Table.from_arrays(columns, names=batch.schema.names)
-                found_block = True
                 yield RecordBlock(rows, numbers, offset_in_file(text))
-            if not found_block:
+            # Where all records are unreadable, nothing is said of the types of columns.
+            if is_empty:
                 columns = names if wanted is None else wanted
                 yield _no_rows(pa.schema([(name, pa.string()) for name in columns]))
 

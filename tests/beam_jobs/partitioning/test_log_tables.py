@@ -167,3 +167,13 @@ def test_rows_that_are_malformed_to_the_last_are_told_all_the_same(tmp_path):
     with pytest.raises(BadData) as e:
         lay_out(tmp_path, tmp_path / "log.csv", time="t")
     assert all(part in str(e.value) for part in ("2 cannot be read", "not 2 fields", "--rejected"))
+
+
+def test_a_csv_without_a_good_row_says_nothing_of_types(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    pl.DataFrame({"user": [1], "t": [1_700_000_000.5]}).write_parquet(logs / "a.parquet")
+    (logs / "b.csv").write_text("user,t\n1\n2,3,4\n")
+    rejected = str(tmp_path / "bad.jsonl")
+    laid = lay_out(tmp_path, logs, time="t", time_unit="s", rejected=rejected)
+    assert laid == {"dt=2023-11-14": [{"user": 1, "t": 1_700_000_000.5}]}
