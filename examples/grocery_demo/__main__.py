@@ -32,7 +32,10 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--days", type=int, default=5, help="days of the backfill (default 5)")
     parser.add_argument(
-        "--port", type=int, default=free_port(8080), help="of Airflow's UI (default %(default)s)"
+        "--port",
+        type=int,
+        default=free_port(8080),
+        help="of Airflow's UI (default 8080, or a free one)",
     )
     chosen = parser.parse_args(arguments)
     for sign in (signal.SIGTERM, signal.SIGHUP):

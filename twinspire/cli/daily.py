@@ -65,8 +65,8 @@ def embed(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = N
 
 
 def index(pipeline: PipelineFile, date: Date, force: Force = False, run: Run = None) -> None:
-    """Build the nearest-neighbour index, with the settings of the day before while they do; measure
-    its recall.
+    """Build the nearest-neighbour index, with the settings of the day before while these reach the
+    recall asked for; measure its recall.
     """
     _stage("index", pipeline, date, force=force, run=run)
 

@@ -28,7 +28,8 @@ ModeOption = Annotated[
     Literal["incremental", "full"],
     typer.Option(
         "--mode",
-        help="Train on from the newest accepted version, or from scratch on the training window.",
+        help="incremental: train on from the newest accepted version; full: from scratch, on the"
+        " training window.",
     ),
 ]
 Force = Annotated[
@@ -37,7 +38,8 @@ Force = Annotated[
 PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(
-        "--promote", help="Live if gate and date allow; also for an older day; or not at all."
+        "--promote",
+        help="auto: live if gate and date allow; yes: also for an older day; no: not at all.",
     ),
 ]
 Run = Annotated[

@@ -31,7 +31,8 @@ out = Console()
 
 def doctor(
     pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="Also try its work and registry.")
+        str | None,
+        typer.Argument(metavar="[PIPELINE]", help="Also try its logs, work and registry."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -83,7 +83,7 @@ def await_turn(
 ) -> None:
     """Tell whether all earlier days have ended.
 
-    Exit codes: 75 not yet, 2 they have not for all of train.wait.
+    Exit codes: 75 not yet, 2 none of them ended for as long as train.wait.
     """
     with json_on_error("await-turn") as known:
         p = open_pipeline(pipeline)
