@@ -232,7 +232,7 @@ def other_baselines(
 
 
 def _rank_als(ctx: StageContext, features: Path, day: DayData, k: int) -> RankedLists:
-    interaction_counts = read_table(features / feature_schema.PASTS)
+    interaction_counts = read_table(features / feature_schema.INTERACTION_COUNTS)
     users = f"{interaction_counts.num_rows:,}"
     Console(stderr=True).print(f"Factorising what {users} users had before the day")
     evaluation_set = day.evaluation_sets[NEXT_DAY]

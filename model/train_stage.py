@@ -107,7 +107,7 @@ def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
         storage.join(feature_schema.EXAMPLES, feature_schema.day_folder(ctx.day)),
     ]
     if ctx.pipeline.evaluation.als:
-        folders.append(feature_schema.PASTS)
+        folders.append(feature_schema.INTERACTION_COUNTS)
     if ctx.pipeline.mix.uses_co_occurrence:
         folders.append(feature_schema.CO_OCCURRENCE_START)
     parent = None

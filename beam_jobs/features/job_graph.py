@@ -40,7 +40,7 @@ _WORK = {
     shard_steps.ANALYSIS: pa.RecordBatch,
     shard_steps.EVALUATION: _Named,
     shard_steps.USERS: _Named,
-    shard_steps.PASTS: _Named,
+    shard_steps.INTERACTION_COUNTS: _Named,
     shard_steps.BASKETS: _Named,
 }
 _EXAMPLES = {read_steps.COUNTS: Count, shard_steps.EXAMPLES: pa.RecordBatch}
@@ -92,7 +92,7 @@ class RawFeatures(beam.PTransform):
         corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> finish_corpus
         finish_queries = _counting(output_files.FinishQueries(job), held_out)
         finish_users = _counting(output_files.FinishUsers(job))
-        finish_pasts = _counting(output_files.FinishPasts(job))
+        finish_interaction_counts = _counting(output_files.FinishInteractionCounts(job))
         counts = [
             read[read_steps.COUNTS],
             made[read_steps.COUNTS],
@@ -100,7 +100,7 @@ class RawFeatures(beam.PTransform):
             examples[read_steps.COUNTS],
             made[shard_steps.EVALUATION] | "Evaluation" >> finish_queries,
             made[shard_steps.USERS] | "Users" >> finish_users,
-            made[shard_steps.PASTS] | "Pasts" >> finish_pasts,
+            made[shard_steps.INTERACTION_COUNTS] | "Pasts" >> finish_interaction_counts,
         ]
         if job.p.mix.uses_co_occurrence:
             members = AsDict(corpora[output_files.MEMBERS])

@@ -123,14 +123,14 @@ class FinishUsers(Finish):
         yield count(Counted.KNOWN_USERS, "events", self._job.plan.day, len(batch))
 
 
-class FinishPasts(Finish):
+class FinishInteractionCounts(Finish):
     """(file, batch) -> the file."""
 
     def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
         """Writes a file."""
         name, batch = element
         self._write(name, [batch])
-        yield count(Counted.PASTS, "events", self._job.plan.day, len(batch))
+        yield count(Counted.INTERACTION_COUNTS, "events", self._job.plan.day, len(batch))
 
 
 class FinishCorpus(Finish):

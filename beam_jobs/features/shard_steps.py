@@ -32,7 +32,7 @@ EVALUATION = "evaluation"
 """(file, batch of its queries, without who is held out)."""
 USERS = "users"
 """(file, batch of its rows)."""
-PASTS = "pasts"
+INTERACTION_COUNTS = "pasts"
 """(file, batch of its rows)."""
 BASKETS = "baskets"
 """(folder of co-occurrence, what the users of a shard took before its moment)."""
@@ -48,8 +48,8 @@ Shard: TypeAlias = tuple[int, list[pa.RecordBatch]]
 
 
 class Work(beam.DoFn):
-    """(shard, all its batches) -> the outputs above and `COUNTS`; `PASTS` and `BASKETS` only if the
-    pipeline needs them.
+    """(shard, all its batches) -> the outputs above and `COUNTS`; `INTERACTION_COUNTS` and
+    `BASKETS` only if the pipeline needs them.
     """
 
     def __init__(self, job: FeatureJob) -> None:
@@ -135,9 +135,13 @@ class Work(beam.DoFn):
             for file, batch in _files(feature_schema.EVALUATION, queries, schema):
                 yield TaggedOutput(EVALUATION, (file, self._spilled(batch)))
         if plan.evaluation and p.evaluation.als:
-            pasts = events.by_shard(events.interaction_counts())
-            for element in _files(feature_schema.PASTS, pasts, feature_schema.pasts_schema()):
-                yield TaggedOutput(PASTS, element)
+            interaction_counts = events.by_shard(events.interaction_counts())
+            for element in _files(
+                feature_schema.INTERACTION_COUNTS,
+                interaction_counts,
+                feature_schema.interaction_counts_schema(),
+            ):
+                yield TaggedOutput(INTERACTION_COUNTS, element)
         users = events.by_shard(events.users())
         for element in _files(feature_schema.USERS, users, feature_schema.users_schema(p)):
             yield TaggedOutput(USERS, element)

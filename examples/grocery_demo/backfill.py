@@ -54,7 +54,7 @@ def run(
                     board.cells[day, stage] = replace(cell, found=found)
                 if stage in STAGES and not console.is_terminal:
                     live.console.print(
-                        f"{board.elapsed()} {day} {stage}: {_told(board.cells[day, stage])}"
+                        f"{board.elapsed()} {day} {stage}: {_outcome(board.cells[day, stage])}"
                     )
             if failed := _unexpected(board, pipeline):
                 break
@@ -62,7 +62,7 @@ def run(
         raise RunFailed(_what_failed(airflow, rest, dag, *failed))
 
 
-def _told(cell: Cell) -> str:
+def _outcome(cell: Cell) -> str:
     return "was done before" if cell.found else f"{cell.state} in {cell.seconds:.0f} s"
 
 

@@ -39,9 +39,9 @@ def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict[str, Any]]:
       users: `_user`, `_past_events`, `_past` and the columns `about`, one row each.
       about: columns that say something about a household; null where nothing is known.
     """
-    told = pl.any_horizontal(pl.col(name).is_not_null() for name in about)
-    ranked = users.sort("_past_events", "_user").with_columns(_told=told)
-    known, unknown = (ranked.filter(pl.col("_told") == value) for value in (True, False))
+    described = pl.any_horizontal(pl.col(name).is_not_null() for name in about)
+    ranked = users.sort("_past_events", "_user").with_columns(_described=described)
+    known, unknown = (ranked.filter(pl.col("_described") == value) for value in (True, False))
     picked = {
         "about whom something is known": known[len(known) // 2],
         "about whom nothing is known": unknown[len(unknown) // 2],

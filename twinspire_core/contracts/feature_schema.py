@@ -40,7 +40,7 @@ CO_OCCURRENCE_START = "co_occurrence/start"
 CO_OCCURRENCE_END = "co_occurrence/end"
 EVALUATION = "evaluation"
 USERS = "users"
-PASTS = "pasts"
+INTERACTION_COUNTS = "pasts"
 TRANSFORM = "transform"
 TRANSFORMED = "transformed"
 REJECTED = "rejected"
@@ -183,7 +183,7 @@ def users_schema(p: Pipeline) -> pa.Schema:
     return _schema([("_user", pa.string()), ("_last_time", TIME), *_PAST], query_columns(p))
 
 
-def pasts_schema() -> pa.Schema:
+def interaction_counts_schema() -> pa.Schema:
     """`pasts/`, with `evaluation.als`: what each user of the history window had before the day, as
     `_past` says.
 

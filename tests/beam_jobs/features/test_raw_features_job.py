@@ -147,7 +147,7 @@ def test_pasts_are_written_for_those_who_ask(tmp_path, one):
     run(world, tmp_path / "out")
     same(rows(tmp_path / "out" / "pasts"), Slow(world, DAY).pasts(), lambda r: r["_user"])
     assert pq.read_schema(next((tmp_path / "out" / "pasts").iterdir())).equals(
-        feature_schema.pasts_schema()
+        feature_schema.interaction_counts_schema()
     )
 
 
