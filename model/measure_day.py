@@ -27,6 +27,7 @@ from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import co_occurrence_candidates, rank_co_occurrence
 from model.evaluation.tower_lists import labelled_clicks
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
+from model.fusion_fitting import stored_lists
 from model.fusion_fitting.day_fusion import DayFusion
 from model.towers.auxiliary_head import measure_head
 from model.training.train import Trained
@@ -68,7 +69,7 @@ def measure_day(
       parent: what the parent lists for the day.
       trained: what was trained.
       version: what the trained version lists for users held out.
-      out: local folder that the fusion is written to, if there is one.
+      out: local folder that the fusion is written to, if there is one, and the lists behind it.
     """
     # As of the start of the day: none of the sources has seen what is to be found.
     sources = _candidate_sources(ctx, features, day)
@@ -91,6 +92,7 @@ def measure_day(
         parent_lists=parent.lists,
         lists=version.lists,
         inherited=_inherited_fusion(ctx),
+        stored=stored_lists.read(ctx.parent.train) if ctx.parent else [],
         co_occurrence=co_occurrence,
     )
     popularity, frequency = report_figures(
@@ -261,8 +263,13 @@ def _inherited_fusion(ctx: StageContext) -> Fusion | None:
 
 
 def _fit_fusion(day_fusion: DayFusion, out: Path) -> FusionMeasures:
-    """Writes the day's fusion, if there is one; returns its measures and its parent's."""
-    fusion = day_fusion.fit()
+    """Writes the day's fusion, if there is one, and the lists that it was fitted on; returns its
+    measures and its parent's.
+    """
+    days = day_fusion.lists_to_fit_on()
+    if day_fusion.parent_lists:
+        stored_lists.write(out, days)
+    fusion = day_fusion.fit(days)
     if fusion:
         (out / FusionFile.FILE).write_bytes(fusion.dump())
     return day_fusion.figures(fusion)

@@ -3,14 +3,16 @@
     day D      The parent's fusion is measured on D's queries: neither its towers nor its weights
                have seen D. Then weights are fitted on what the parent's towers and the other
                sources listed for D, without the users held out of D's training. The version of D
-               carries these weights.
+               carries these weights. Where D has too few users, lists of days before D that were
+               made in the same way are fitted on too (model/fusion_fitting/stored_lists.py).
     held out   The new weights and the parent's are compared on D's held-out users, whom neither has
                seen.
     day D + 1  The version of D is the parent.
 
-A first version has no parent to list anything for its day. Its weights are fitted on what its own
-towers list for D's held-out users. These users are then no test of the weights, so nothing is
-measured of that fusion before D + 1.
+After a gap the parent's towers list as towers do that are days old: its weights stay until there
+are lists of towers that are not. A first version has no parent to list anything for its day. Its
+weights are fitted on what its own towers list for D's held-out users. These users are then no test
+of the weights, so nothing is measured of that fusion before D + 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,19 +27,21 @@ from model.evaluation.evaluate import Measures, compare, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import rank_fusion
-from model.fusion_fitting.fusion_weights import MAX_QUERIES, fit_weights
+from model.fusion_fitting.fusion_weights import fit_weights
+from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
-from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PROGRESSIVE, FittedOn
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_sources
+from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.slices import slice_of
+from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 
-FITTED_ON_DAY = "progressive"
-"""Weights were fitted on the day's users, with the parent's lists."""
-FITTED_ON_HELD_OUT = "held_out"
-"""Weights were fitted on users held out of training, with the version's own lists."""
+MAX_GAP = 1
+"""Days with logs between the parent and the day after which the parent's lists are still such as it
+will be asked for.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ class DayFusion:
         parent.
       lists: this version's lists for users held out, likewise.
       inherited: the parent's fusion, if it has one.
+      stored: lists of days before, from the parent's attempt.
       co_occurrence: from `co_occurrence_candidates` by evaluation set, at least `DEPTH` long; sets
         that are not there are retrieved when they are needed.
     """
@@ -62,37 +67,57 @@ class DayFusion:
     parent_lists: Mapping[str, RankedLists]
     lists: Mapping[str, RankedLists]
     inherited: Fusion | None
+    stored: Sequence[DayLists] = ()
     co_occurrence: Mapping[str, RankedLists] = field(default_factory=dict)
 
-    def fit(self) -> Fusion | None:
+    def lists_to_fit_on(self) -> list[DayLists]:
+        """Lists of the newest days, today's first, as many as are needed; without a parent those of
+        users held out, from the version's own towers.
+        """
+        settings = self.ctx.pipeline.mix
+        if not settings.sources:
+            return []
+        days = list(self.stored)
+        if not self.parent_lists:
+            days = [self._lists_of_day(HELD_OUT, self.lists[HELD_OUT].kept)]
+        elif not self._comes_after_gap():
+            days.append(self._lists_of_day(NEXT_DAY, self.parent_lists[NEXT_DAY].kept))
+        return keep_needed(
+            days,
+            self.ctx.day,
+            sources=settings.sources,
+            bounds=self.ctx.pipeline.evaluation.slices,
+            min_users=settings.min_users,
+        )
+
+    def fit(self, days: Sequence[DayLists]) -> Fusion | None:
         """The fusion that the day's version carries.
 
         With too few users to fit on it is the parent's, if that has the same sources and slices.
         None if there is none; the two-tower is then served alone.
+
+        Args:
+          days: what `lists_to_fit_on` returned.
         """
         settings = self.ctx.pipeline.mix
         bounds = self.ctx.pipeline.evaluation.slices
-        name, lists = (NEXT_DAY, self.parent_lists) if self.parent_lists else (HELD_OUT, self.lists)
-        queries_by_slice = self._queries_by_slice(name)
-        users = [len(rows) for rows in queries_by_slice]
-        if not settings.sources or sum(users) < settings.min_users:
-            return self._inherited_if_alike()
-        enough = [number >= settings.min_users for number in users]
+        inherited = self._inherited_if_alike()
+        users = users_by_slice(days, bounds)
+        too_few = users.sum() < settings.min_users
+        if too_few or (inherited and self._comes_after_gap()):
+            return inherited
         # Slices with too few users share weights that are fitted on everybody.
-        if not all(enough):
-            every = np.sort(np.concatenate(queries_by_slice))
-            shared_weights = self._fit_weights(name, lists[name].kept, every)
+        enough = users >= settings.min_users
+        if not enough.all():
+            shared_weights = self._fit_weights(days, range(len(users)))
         weights = []
-        for rows, has_own in zip(queries_by_slice, enough, strict=True):
-            if has_own:
-                weights.append(self._fit_weights(name, lists[name].kept, rows))
-            else:
-                weights.append(shared_weights)
+        for number, has_own in enumerate(enough):
+            weights.append(self._fit_weights(days, [number]) if has_own else shared_weights)
         return Fusion(
             sources=settings.sources,
             bounds=bounds,
             weights=np.stack(weights).round(6),
-            fitted=self._fitted(users, enough),
+            fitted=self._fitted(days, users, enough),
         )
 
     def figures(self, fusion: Fusion | None) -> FusionMeasures:
@@ -137,20 +162,47 @@ class DayFusion:
             fitted=fusion.fitted if fusion else None,
         )
 
-    def _queries_by_slice(self, name: str) -> list[np.ndarray]:
-        """Positions of the queries of an evaluation set to fit on, ascending, by slice of users."""
+    def _comes_after_gap(self) -> bool:
+        """Whether the parent is so old that its lists for the day are not those of a fresh one."""
+        missing = sum((gap.last - gap.first).days + 1 for gap in self.ctx.gaps)
+        return missing > MAX_GAP
+
+    def _lists_of_day(self, name: str, two_tower: np.ndarray) -> DayLists:
+        """What the sources list for the queries of an evaluation set that may be fitted on, and for
+        those that are held out of it.
+
+        Args:
+          name: of the set.
+          two_tower: [U, L] the lists of the towers for it.
+        """
         evaluation_set = self.day.evaluation_sets[name]
+        user_slice = slice_of(evaluation_set.past_events, self.ctx.pipeline.evaluation.slices)
         if name == NEXT_DAY:
-            # Those held out are to judge the weights, here and in the gate.
-            usable = ~evaluation_set.queries.column("_holdout").to_numpy()
+            # They are to judge the weights, here and in the gate.
+            held_out = evaluation_set.queries.column("_holdout").to_numpy()
+            usable = np.ones(len(held_out), bool)
         else:
             usable = self._held_out_of_today()
-        bounds = self.ctx.pipeline.evaluation.slices
-        user_slice = slice_of(evaluation_set.past_events, bounds)
-        return [
-            _at_most(np.flatnonzero(usable & (user_slice == number)))
-            for number in range(len(bounds) + 1)
-        ]
+            held_out = np.zeros(len(usable), bool)
+        group = user_slice * 2 + held_out
+        groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
+        rows = np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
+        near = self.co_occurrence[name].kept[rows] if name in self.co_occurrence else None
+        lists = self.sources.retrieve(
+            self.ctx.pipeline.mix.sources,
+            evaluation_set.past.take(rows),
+            DEPTH,
+            two_tower=two_tower[rows],
+            near=near,
+        )
+        return DayLists(
+            day=self.ctx.day,
+            two_tower=self.ctx.parent.version if self.ctx.parent else "",
+            past_events=evaluation_set.past_events[rows],
+            held_out=held_out[rows],
+            taken=evaluation_set.truth.take(rows),
+            lists=lists,
+        )
 
     def _held_out_of_today(self) -> np.ndarray:
         """Which held-out queries are of the day itself, [U] bool.
@@ -168,15 +220,16 @@ class DayFusion:
             return None
         return inherited if inherited.bounds == self.ctx.pipeline.evaluation.slices else None
 
-    def _fitted(self, users: Sequence[int], enough: Sequence[bool]) -> FittedOn:
+    def _fitted(self, days: Sequence[DayLists], users: np.ndarray, enough: np.ndarray) -> FittedOn:
         """What the fusion's file says of the fit."""
         names = measure_names.names(self.ctx.pipeline.evaluation.slices)
         return FittedOn(
-            on=FITTED_ON_DAY if self.parent_lists else FITTED_ON_HELD_OUT,
-            day=str(self.ctx.day),
-            two_tower=self.ctx.parent.version if self.ctx.parent else None,
+            on=PROGRESSIVE if self.parent_lists else HELD_OUT_USERS,
+            day=str(days[0].day),
+            since=str(days[-1].day),
+            two_tower=days[0].two_tower or None,
             metric=f"recall@{self._ks()[0]}",
-            users=dict(zip(names, users, strict=True)),
+            users=dict(zip(names, users.tolist(), strict=True)),
             own_weights=[name for name, own in zip(names, enough, strict=True) if own],
         )
 
@@ -185,7 +238,7 @@ class DayFusion:
         if fusion is None:
             return False
         fitted = fusion.fitted
-        return fitted.on == FITTED_ON_HELD_OUT and fitted.day == str(self.ctx.day)
+        return fitted.on == HELD_OUT_USERS and fitted.day == str(self.ctx.day)
 
     def _rank(
         self,
@@ -206,22 +259,20 @@ class DayFusion:
         ks = sorted(self.ctx.pipeline.evaluation.ks)
         return [ks[len(ks) // 2], ks[0]]
 
-    def _fit_weights(self, name: str, two_tower: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """[S] weights fitted on the queries of an evaluation set at these positions, ascending."""
-        rows = _at_most(rows)
-        evaluation_set = self.day.evaluation_sets[name]
-        co_occurrence = None
-        if name in self.co_occurrence:
-            co_occurrence = self.co_occurrence[name].kept[rows]
-        pool = pool_sources(
-            self.ctx.pipeline.mix.sources,
-            self.sources,
-            evaluation_set.past.take(rows),
-            DEPTH,
-            two_tower=two_tower[rows],
-            near=co_occurrence,
-        )
-        return fit_weights(pool, evaluation_set.truth.take(rows), self._ks())
+    def _fit_weights(self, days: Sequence[DayLists], slices: Sequence[int]) -> np.ndarray:
+        """[S] weights fitted on the users of some slices who were not held out."""
+        bounds = self.ctx.pipeline.evaluation.slices
+        chosen = []
+        for lists in days:
+            in_slices = np.isin(slice_of(lists.past_events, bounds), slices)
+            chosen.append(lists.take(np.flatnonzero(in_slices & ~lists.held_out)))
+        users = sum(lists.users for lists in chosen)
+        rows = at_most(np.arange(users))
+        by_source = []
+        for name in self.ctx.pipeline.mix.sources:
+            by_source.append(np.concatenate([lists.lists[name] for lists in chosen])[rows])
+        taken = _joined([lists.taken for lists in chosen]).take(rows)
+        return fit_weights(pool_candidates(by_source), taken, self._ks())
 
 
 def _measure(
@@ -235,8 +286,7 @@ def _lists_of(lists: Mapping[str, RankedLists], queries: np.ndarray) -> RankedLi
     return lists[HELD_OUT].of(queries) if HELD_OUT in lists else None
 
 
-def _at_most(rows: np.ndarray) -> np.ndarray:
-    """At most `MAX_QUERIES` of the rows, evenly out of all."""
-    places = np.linspace(0, len(rows) - 1, min(len(rows), MAX_QUERIES)).astype(int)
-    chosen: np.ndarray = rows[places]
-    return chosen
+def _joined(parts: Sequence[Ragged]) -> Ragged:
+    """The lists of all parts, one part after the other."""
+    values = np.concatenate([part.values for part in parts])
+    return Ragged.of_lengths(values, np.concatenate([part.lengths for part in parts]))

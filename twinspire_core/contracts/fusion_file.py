@@ -5,14 +5,20 @@ from typing import ClassVar
 
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
 
+PROGRESSIVE = "progressive"
+"""Weights were fitted on users of days that the two-tower had not seen."""
+HELD_OUT_USERS = "held_out"
+"""Weights were fitted on users held out of training, with the version's own lists."""
+
 
 class FittedOn(JsonPart):
     """What weights were fitted on.
 
     Attributes:
-      on: `progressive`, the day's users who were not held out, or `held_out`.
-      day: ISO date.
-      two_tower: the version whose lists were fused; None for the day's own.
+      on: `progressive`, users of the day or of some days who were not held out, or `held_out`.
+      day: the newest of these days, an ISO date.
+      since: the oldest of them; None where nothing is said, as it was one day then.
+      two_tower: the version whose lists of that newest day were fused; None for the day's own.
       metric: that the weights are best at.
       users: how many of each slice.
       own_weights: slices with weights of their own; the others share those of all users.
@@ -20,6 +26,7 @@ class FittedOn(JsonPart):
 
     on: str | None = None
     day: str | None = None
+    since: str | None = None
     two_tower: str | None = None
     metric: str | None = None
     users: Mapping[str, int] = {}

@@ -5,6 +5,8 @@ TensorFlow.
     item_tower/    SavedModel: raw item features  -> unit vectors
     state/         what the next day's training starts from (model/training/checkpoint.py)
     metrics.json   what was measured (twinspire_core/contracts/day_metrics.py)
+    lists/         what sources listed for users of the newest days, and what these took
+                   (twinspire_core/contracts/measured_lists.py)
     mix.json       how sources are fused (twinspire_core/contracts/fusion_file.py); not there
                    before there was anybody to fit it on
     examples.json  lists of a few users held out (twinspire_core/contracts/example_lists.py)

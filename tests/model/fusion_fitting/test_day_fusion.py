@@ -2,6 +2,7 @@
 right.
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
 from types import SimpleNamespace
 
@@ -13,9 +14,11 @@ from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.day_fusion import DayFusion
+from model.fusion_fitting.stored_lists import DayLists
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.config.tables.quality import FusionConfig as Settings
 from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
 
@@ -76,6 +79,8 @@ def mixing(
     parent: bool = True,
     inherited: Fusion | None = None,
     knows: str = "",
+    stored: list[DayLists] | None = None,
+    gaps: tuple[Gap, ...] = (),
     **settings,
 ) -> DayFusion:
     """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others
@@ -94,14 +99,22 @@ def mixing(
     )
     return DayFusion(
         ctx=SimpleNamespace(
-            pipeline=pipeline, day=TODAY, parent=SimpleNamespace(version="v1") if parent else None
+            pipeline=pipeline,
+            day=TODAY,
+            parent=SimpleNamespace(version="v1") if parent else None,
+            gaps=gaps,
         ),
         day=DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0)),
         sources=CandidateSources.of(CORPUS, None),
         parent_lists=before if parent else {},
         lists={HELD_OUT: after[HELD_OUT]},
         inherited=inherited,
+        stored=stored or [],
     )
+
+
+def fit(mixing: DayFusion) -> Fusion | None:
+    return mixing.fit(mixing.lists_to_fit_on())
 
 
 def mix_of(
@@ -123,7 +136,7 @@ def best(mix: Fusion, events: int) -> str:
 def test_the_right_source_wins_and_finds_all(right):
     day, held = queries(right, 10, 200), queries(right, 10, 50, seed=1, held=True)
     fitted = mixing(pa.concat_tables([day, held]), held)
-    mix = fitted.fit()
+    mix = fit(fitted)
     assert best(mix, 10) == right
     assert mix.fitted.on == "progressive" and mix.fitted.two_tower == "v1"
     assert mix.fitted.users == {
@@ -146,10 +159,10 @@ def test_each_slice_has_its_own_weights_if_it_has_the_users():
         queries("past", 30, 150),
     ]
     few = queries("past", 10, 60)
-    mix = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)).fit()
+    mix = fit(mixing(pa.concat_tables([*parts, few]), few.slice(0, 0)))
     assert mix.fitted.own_weights == ["0", "1-4", "20+"]
     assert [best(mix, events) for events in (0, 3, 30)] == ["most_popular", "most_popular", "past"]
-    everybody = mixing(pa.concat_tables([*parts, few]), few.slice(0, 0), min_users=500).fit()
+    everybody = fit(mixing(pa.concat_tables([*parts, few]), few.slice(0, 0), min_users=500))
     assert mix.of(np.array([10])).tolist() == everybody.of(np.array([10])).tolist()
     assert everybody.fitted.own_weights == [] and len(np.unique(everybody.weights, axis=0)) == 1
 
@@ -158,14 +171,14 @@ def test_held_out_users_are_not_fitted_on():
     """All that are held out take what is popular; the others what they had before."""
     day = pa.concat_tables([queries("past", 10, 150), queries("most_popular", 10, 400, held=True)])
     held = queries("most_popular", 10, 400, held=True)
-    mix = mixing(day, held).fit()
+    mix = fit(mixing(day, held))
     assert best(mix, 10) == "past" and sum(mix.fitted.users.values()) == 150
 
 
 def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
     day, held = queries("past", 10, 200), queries("past", 10, 50, seed=3, held=True)
     fitted = mixing(pa.concat_tables([day, held]), held, inherited=mix_of(0.0001, 0.0001, 1))
-    figures = fitted.figures(fitted.fit()).model_dump()
+    figures = fitted.figures(fit(fitted)).model_dump()
     assert figures["progressive"]["recall@10"] < 0.05, "of a mix that bets on what is popular"
     assert (
         figures["holdout"]["candidate"]["recall@10"] == 1
@@ -195,12 +208,12 @@ def test_each_mix_is_measured_with_the_two_tower_of_its_own_version(knows):
 def test_a_first_mix_is_not_measured_on_whom_it_was_fitted_on():
     held = queries("past", 10, 150, held=True)
     first = mixing(pa.concat_tables([queries("most_popular", 10, 300), held]), held, parent=False)
-    mix = first.fit()
+    mix = fit(first)
     assert best(mix, 10) == "past" and mix.fitted.on == "held_out" and mix.fitted.two_tower is None
     figures = first.figures(mix).model_dump()
     assert figures["progressive"] is None and figures["holdout"]["candidate"] is None
     later = mixing(held, held, inherited=mix_of(0.1, 1, 0.1, on="held_out"))
-    assert later.figures(later.fit()).model_dump()["progressive"]["recall@10"] == 1
+    assert later.figures(fit(later)).model_dump()["progressive"]["recall@10"] == 1
 
 
 def test_earlier_days_held_out_users_are_no_test():
@@ -209,22 +222,22 @@ def test_earlier_days_held_out_users_are_no_test():
     today = queries("past", 10, 40, held=True)
     held = pa.concat_tables([earlier, today])
     fitted = mixing(pa.concat_tables([queries("past", 10, 200), today]), held)
-    assert fitted.figures(fitted.fit()).model_dump()["holdout"]["users"] == 40
-    assert mixing(today, held, parent=False).fit() is None, "40 are too few"
+    assert fitted.figures(fit(fitted)).model_dump()["holdout"]["users"] == 40
+    assert fit(mixing(today, held, parent=False)) is None, "40 are too few"
 
 
 def test_too_few_users_leave_the_parents_mix_as_it_is():
     few = queries("past", 10, 99)
-    assert mixing(few, few.slice(0, 0)).fit() is None
+    assert fit(mixing(few, few.slice(0, 0))) is None
     old = mix_of(0.1, 0.2, 0.7)
-    assert mixing(few, few.slice(0, 0), inherited=old).fit() is old
+    assert fit(mixing(few, few.slice(0, 0), inherited=old)) is old
     other = Fusion(
         sources=("two_tower",),
         bounds=(1, 5, 20),
         weights=np.ones((4, 1)),
         fitted=FittedOn(on="progressive"),
     )
-    assert mixing(few, few.slice(0, 0), inherited=other).fit() is None, "it has other sources"
+    assert fit(mixing(few, few.slice(0, 0), inherited=other)) is None, "it has other sources"
 
 
 def test_without_what_was_seen_the_past_has_nothing_to_say():
@@ -232,3 +245,74 @@ def test_without_what_was_seen_the_past_has_nothing_to_say():
     fitted = mixing(day, day.slice(0, 0), inherited=mix_of(0.1, 1, 0.1))
     measured = fitted.figures(None).model_dump()["progressive"]
     assert measured["recall@10"] == 1 and measured["excluded"]["recall@10"] == 0
+
+
+def of_day(right: str, users: int, days_ago: int, *, held: bool = False) -> DayLists:
+    """What a day before kept of users who took what this source lists first."""
+    asked = queries(right, 10, users, seed=days_ago, held=held)
+    made = mixing(asked, asked).lists_to_fit_on()[0]
+    return replace(made, day=TODAY - timedelta(days=days_ago), two_tower=f"v-{days_ago}")
+
+
+def test_too_few_users_of_a_day_are_fitted_on_with_those_of_the_newest_days_before():
+    """40 users a day: today and two days before have the 100 that are needed, so that what users
+    took longer ago says nothing. Of today alone, there would be no weights.
+    """
+    day = queries("past", 10, 40)
+    stored = [of_day("past", 40, n) for n in (1, 2)] + [of_day("most_popular", 400, 3)]
+    mix = fit(mixing(day, day.slice(0, 0), stored=stored))
+    assert best(mix, 10) == "past"
+    assert mix.fitted.users["5-19"] == 120
+    assert (mix.fitted.day, mix.fitted.since) == ("2024-05-20", "2024-05-18")
+    assert mix.fitted.two_tower == "v1"
+
+
+def test_a_slice_with_too_few_users_takes_further_days_back_than_the_others():
+    """Users with 30 events are many today; of those with 10 there are enough with yesterday's."""
+    day = pa.concat_tables([queries("most_popular", 30, 150), queries("past", 10, 60)])
+    mix = fit(mixing(day, day.slice(0, 0), stored=[of_day("past", 60, 1)]))
+    assert mix.fitted.own_weights == ["5-19", "20+"]
+    assert mix.fitted.users == {"0": 0, "1-4": 0, "5-19": 120, "20+": 150}
+    assert [best(mix, events) for events in (10, 30)] == ["past", "most_popular"]
+
+
+def test_users_held_out_of_a_day_before_are_not_fitted_on():
+    """Those who were held out took what is popular, and there are ten times as many of them."""
+    day = queries("past", 10, 60)
+    stored = [of_day("past", 60, 1), of_day("most_popular", 600, 2, held=True)]
+    mix = fit(mixing(day, day.slice(0, 0), stored=stored))
+    assert best(mix, 10) == "past" and mix.fitted.users["5-19"] == 120
+    assert fit(mixing(day, day.slice(0, 0), stored=stored[1:])) is None
+
+
+def test_what_the_days_own_version_lists_is_not_fitted_on():
+    """It knows what was taken, for it was trained on the day; its parent lists by chance."""
+    day, held = queries("past", 10, 200), queries("past", 10, 200, seed=1, held=True)
+    fitted = mixing(pa.concat_tables([day, held]), held, knows="after")
+    assert best(fit(fitted), 10) == "past"
+    trusting = fit(mixing(pa.concat_tables([day, held]), held, knows="before"))
+    assert best(trusting, 10) == "two_tower", "as the parent's would be trusted"
+
+
+@pytest.mark.parametrize(("missing", "stays"), [(1, False), (2, True)])
+def test_after_a_gap_the_parents_weights_stay_and_its_lists_are_not_kept(missing, stays):
+    """A parent that is days old lists worse than the one that will serve tomorrow."""
+    last = TODAY - timedelta(days=1)
+    gap = Gap(last - timedelta(days=missing - 1), last)
+    day, old = queries("past", 10, 200), mix_of(0.1, 0.2, 0.7)
+    before = [of_day("past", 150, 5)]
+    after_gap = mixing(day, day.slice(0, 0), inherited=old, stored=before, gaps=(gap,))
+    kept = after_gap.lists_to_fit_on()
+    assert (after_gap.fit(kept) is old) == stays
+    assert (kept[0].day == TODAY) != stays
+    next_day = mixing(day, day.slice(0, 0), inherited=old, stored=kept)
+    assert best(fit(next_day), 10) == "past", "there are newer lists"
+
+
+def test_lists_without_one_of_the_sources_are_not_fitted_on():
+    day = queries("past", 10, 60)
+    lacking = of_day("past", 60, 1)
+    del lacking.lists["most_popular"]
+    assert fit(mixing(day, day.slice(0, 0), stored=[lacking])) is None
+    kept = mixing(day, day.slice(0, 0), stored=[lacking]).lists_to_fit_on()
+    assert [lists.day for lists in kept] == [TODAY]

@@ -68,7 +68,10 @@ class FusionConfig(Strict):
     min_users: int = Field(
         100,
         ge=1,
-        description="Users needed to fit on. A slice of fewer has the weights of all users.",
+        description=(
+            "Users needed to fit on, of as many of the newest days as it takes, at most 28 days"
+            " back. A slice of fewer has the weights of all users."
+        ),
     )
 
     @property
