@@ -6,6 +6,8 @@ Adagrad (Duchi, Hazan and Singer, JMLR 2011):
     slot <- slot + g * g;   x <- x - rate * g / (sqrt(slot) + EPSILON)
 
 Slots are variables of our own, kept by name, so that a day's training can hand them to the next.
+They only grow while a day is trained, and steps shrink with them: over months a line of days would
+stop learning. So what a day hands on is multiplied by `train.slot_decay` first (`decay_slots`).
 The update of a table touches the rows that the batch used and no others: its time does not grow
 with the vocabulary. (Keras 3's Adagrad reads and divides the whole slot array.)
 
@@ -19,6 +21,7 @@ Tables keep to Adagrad: the moments of a row that is looked up once a day would 
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 EPSILON = 1e-7
@@ -27,6 +30,25 @@ EPSILON = 1e-7
 # step would jump by the full rate.
 START = 1e-8
 """What Adagrad's slots start from."""
+
+
+def decay_slots(slots: np.ndarray, decay: float) -> np.ndarray:
+    """Adagrad's slots as the next training starts from them: multiplied, but not below `START`.
+
+    A slot is the sum of all squared gradients. With n steps a training, it settles at the squares
+    of n / (1 - decay) steps instead of growing for ever.
+
+    Args:
+      slots: any shape, float32.
+      decay: above 0, at most 1; 1 leaves them as they are.
+
+    Returns: the same shape, float32.
+    """
+    if decay == 1:
+        return slots
+    decayed: np.ndarray = np.maximum(slots * np.float32(decay), np.float32(START))
+    return decayed
+
 
 BETA_1 = 0.9
 BETA_2 = 0.98

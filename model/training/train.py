@@ -119,7 +119,13 @@ def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trai
     archive: Mapping[str, TableState] = {}
     inherited_head = None
     if state:
-        archive = warm_start(model, state, day=ctx.day, keep=MAX_ARCHIVED_ROWS)
+        archive = warm_start(
+            model,
+            state,
+            day=ctx.day,
+            keep=MAX_ARCHIVED_ROWS,
+            slot_decay=settings.slot_decay,
+        )
         # Copied before training: it is to be measured on the day as the parent left it.
         inherited_head = model.head.copy() if model.head else None
     corpus = _negative_corpus(settings, features, towers_transforms["item"], model)

@@ -1,9 +1,13 @@
 """Carries a parent's training state over to today's architecture: rows follow keys, not row numbers.
 
-- A key that the parent had, in use or archived, keeps its row and its Adagrad slots.
+- A key that the parent had, in use or archived, keeps its row.
+- Adagrad's slots are multiplied by `train.slot_decay`, once per warm start: of tables, of archived
+  rows too, and of dense weights. Adam's moments are kept: they forget within some fifty steps, and
+  are no sums.
 - A new key starts from the shared row that it was hashed to until now. Its slots start afresh: the
   shared row's are the sum of thousands of updates, and would keep the new row from ever leaving it.
-- A key that is gone is archived.
+- A key that is gone is archived. Its slots go on being multiplied as they would in use, on days
+  that have no event of it: it comes back as ready to learn as if it had been there.
 - A new column enters the first layer with zero weight, and goes past the layers with zero weight,
   so that today's model begins as yesterday's. An encoder of its own starts as it would from
   scratch. The same holds for `train.skip`, if the parent was without it.
@@ -20,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.optimizers import START, AdamWeight
+from model.optimizers import START, AdamWeight, decay_slots
 from model.towers.architecture import FeatureColumn, TableSpec
 from model.towers.history_encoder import encoder_prefix
 from model.towers.two_tower import TwoTower
@@ -32,7 +36,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of weights, by name."""
 
 
-def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[str, TableState]:
+def warm_start(
+    model: TwoTower, parent: State, *, day: date, keep: int, slot_decay: float
+) -> dict[str, TableState]:
     """Overwrites a fresh model's weights with the parent's.
 
     Args:
@@ -40,6 +46,8 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
       parent: the state to go on from.
       day: stamped on the rows whose keys leave the vocabulary.
       keep: the most archived rows of a table: those whose keys left last.
+      slot_decay: what Adagrad's slots are multiplied by, however many days lie between the parent
+        and the day: days that nobody trained on have added nothing to them.
 
     Returns: archived rows, by table, for `model.training.checkpoint.capture`.
 
@@ -50,21 +58,21 @@ def warm_start(model: TwoTower, parent: State, *, day: date, keep: int) -> dict[
     archives = {}
     for name, spec in model.architecture.tables.items():
         if name in parent.tables:
-            _carry_rows(model, spec, parent.tables[name])
-            archives[name] = _archive(spec, parent.tables[name], day, keep)
+            _carry_rows(model, spec, parent.tables[name], slot_decay)
+            archives[name] = _archive(spec, parent.tables[name], day, keep, slot_decay)
     for name in model.dense:
-        _carry_weight(model, name, parent)
+        _carry_weight(model, name, parent, slot_decay)
     if model.head and parent.labels:
         model.head.see(parent.labels)
     return archives
 
 
-def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState) -> None:
+def _carry_rows(model: TwoTower, spec: TableSpec, parent: TableState, slot_decay: float) -> None:
     place = pc.index_in(spec.keys, value_set=parent.keys)
     is_new = place.is_null().to_numpy(zero_copy_only=False)
     row = place.fill_null(0).to_numpy().copy()
     row[is_new] = _shared_rows(spec.keys.filter(pa.array(is_new)), parent)
-    slots = parent.slots[row]
+    slots = decay_slots(parent.slots[row], slot_decay)
     slots[is_new] = START
     weight = model.tables[spec.name]
     weight.values.assign(parent.values[row])
@@ -80,7 +88,9 @@ def _shared_rows(keys: pa.Array, parent: TableState) -> np.ndarray:
     return buckets
 
 
-def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> TableState:
+def _archive(
+    spec: TableSpec, parent: TableState, day: date, keep: int, slot_decay: float
+) -> TableState:
     """The parent's rows whose keys are not in use today, the ones that left last first."""
     is_gone = pc.invert(pc.is_in(parent.keys, value_set=spec.keys))
     rows = np.flatnonzero(is_gone.to_numpy(zero_copy_only=False))
@@ -91,17 +101,19 @@ def _archive(spec: TableSpec, parent: TableState, day: date, keep: int) -> Table
     return TableState(
         keys=parent.keys.take(pa.array(rows)),
         values=parent.values[rows],
-        slots=parent.slots[rows],
+        slots=decay_slots(parent.slots[rows], slot_decay),
         left=left.take(newest),
         shared=parent.shared,
         hashed=parent.hashed,
     )
 
 
-def _carry_weight(model: TwoTower, name: str, parent: State) -> None:
+def _carry_weight(model: TwoTower, name: str, parent: State, slot_decay: float) -> None:
     weight = model.dense[name]
     if name in parent.dense:
         values, slots = parent.dense[name]
+        if not isinstance(weight, AdamWeight):
+            slots = decay_slots(slots, slot_decay)
         weight.values.assign(values)
         weight.slots.assign(slots)
     elif not isinstance(weight, AdamWeight):

@@ -27,6 +27,7 @@ from model.evaluation.queries import next_click_rows, progressive_rows
 from model.evaluation.source_lists import rank_fusion
 from model.evaluation.tower_lists import encode, load, load_both, rank_with_towers
 from model.item_fingerprint import fingerprint
+from model.optimizers import START
 from model.towers.architecture import design
 from model.towers.export import export
 from model.towers.transform_module import Transform, vocabularies
@@ -108,7 +109,8 @@ def _flat(measures, path=""):
 
 def _in_memory(p, features_at, attempt):
     model = TwoTower(design(p, vocabularies(features_at / "transform", p)), seed=99)
-    warm_start(model, checkpoint.load(attempt / model_bundle.STATE), day=SECOND, keep=0)
+    state = checkpoint.load(attempt / model_bundle.STATE)
+    warm_start(model, state, day=SECOND, keep=0, slot_decay=1.0)
     return model
 
 
@@ -604,6 +606,26 @@ def test_the_window_is_shuffled_from_scratch_and_each_day_that_goes_on_by_itself
     else:
         assert [(day, held) for day, _, held in scratch] == [(FIRST, {FIRST}), (SECOND, {SECOND})]
         assert min(blocks for _, blocks, _ in [*scratch, *warm]) > 1
+
+
+def test_slots_decay_once_before_a_day_that_goes_on(shop, tmp_path, monkeypatch):
+    p = _with(shop.pipeline, slot_decay=0.25)
+    monkeypatch.setattr(learn, "run_training", lambda model, *_, **__: _stop(model))
+    parent = checkpoint.load(shop.train1 / model_bundle.STATE)
+
+    def begun(mode):
+        ctx = _context(p, SECOND, tmp_path, parent=shop.train1, mode=mode)
+        state = shop.train1 / model_bundle.STATE if mode == "incremental" else None
+        with pytest.raises(_Stopped) as stopped:
+            learn.train_towers(ctx, shop.features2, state)
+        return stopped.value.args[0]
+
+    goes_on = begun("incremental")
+    for name, (_, slots) in parent.dense.items():
+        by_hand = np.maximum(slots * np.float32(0.25), np.float32(START))
+        np.testing.assert_array_equal(goes_on.dense[name].slots, by_hand, err_msg=name)
+    for name, weight in begun("full").tables.items():
+        assert (weight.slots.numpy() == np.float32(START)).all(), name
 
 
 class _Stopped(Exception):

@@ -11,6 +11,9 @@ what was committed done:
      what past days mean without a trace in their keys: then the stage's format is raised too.
   3. A default that has changed is marked `was`. Where the file leaves the key out, an attempt that
      was made with the defaults of then is compared with a key that has them.
+  4. A key that came later, and whose default changes what is made, is marked `added`. An attempt
+     that was made before is compared with a key that is without it, unless the file sets it to
+     something else than what was done then.
 docs/decisions/0034-keys-with-formats.md
 """
 
@@ -25,11 +28,11 @@ from pydantic.fields import FieldInfo
 from twinspire.runs.stages import Stage
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.tables.base import ADDED, WAS
+from twinspire_core.config.tables.base import ADDED, BEFORE, SINCE, WAS
 
-DEFAULTS = 1
-"""Which defaults of the pipeline file stages are made with now. Attempts say so, but for those of
-release 0.1.0: 0.
+DEFAULTS = 2
+"""Which defaults of the pipeline file stages are made with now: 1 in release 0.2.0, 2 since
+`train.slot_decay`. Attempts say so, but for those of release 0.1.0: 0.
 """
 
 
@@ -53,8 +56,8 @@ def config_digest(pipeline: Pipeline, stage: Stage, defaults: int = DEFAULTS) ->
     Args:
       pipeline: the file.
       stage: the stage.
-      defaults: what stands for the keys that the file leaves out: 0 for the defaults of release
-        0.1.0.
+      defaults: what stands for the keys that the file leaves out, as `DEFAULTS` numbers them: 0 for
+        the defaults of release 0.1.0.
     """
     dumped = pipeline.model_dump(mode="json", by_alias=True)
     tables = _as_of_then(pipeline, dumped, defaults)
@@ -96,7 +99,7 @@ def _as_of_then(value: object, dumped: Any, defaults: int) -> Any:
         return dumped
     parts: dict[str, Any] = {}
     for name, field in type(value).model_fields.items():
-        if not _is_new(value, name, field):
+        if not _is_new(value, name, field, defaults):
             key = field.alias or name
             parts[key] = _as_of_then(getattr(value, name), dumped[key], defaults)
         if defaults == 0:
@@ -106,9 +109,18 @@ def _as_of_then(value: object, dumped: Any, defaults: int) -> Any:
     return parts
 
 
-def _is_new(table: BaseModel, name: str, field: FieldInfo) -> bool:
-    default = field.get_default(call_default_factory=True)
-    return field.json_schema_extra == ADDED and getattr(table, name) == default
+def _is_new(table: BaseModel, name: str, field: FieldInfo, defaults: int) -> bool:
+    """Whether a key came later, and says nothing else than what was done without it."""
+    extra = field.json_schema_extra
+    value = getattr(table, name)
+    if extra == ADDED:
+        return bool(value == field.get_default(call_default_factory=True))
+    if not isinstance(extra, dict):
+        return False
+    since = extra.get(SINCE)
+    if not isinstance(since, int) or defaults >= since:
+        return False
+    return name not in table.model_fields_set or value == extra.get(BEFORE)
 
 
 def _default_before(table: BaseModel, name: str, field: FieldInfo) -> object:

@@ -349,7 +349,7 @@ def _next_day(tiny, parent, folder, **auxiliary):
         folder / "state",
     )
     child, _ = _model(tiny, 5, 5, seed=2, auxiliary=auxiliary, dimension=4)
-    warm_start(child, checkpoint.load(folder / "state"), day=DAY, keep=0)
+    warm_start(child, checkpoint.load(folder / "state"), day=DAY, keep=0, slot_decay=1.0)
     return child
 
 

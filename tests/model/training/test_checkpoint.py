@@ -36,9 +36,9 @@ def _row(model, table, key):
     return model.tables[table].values.numpy()[number], model.tables[table].slots.numpy()[number]
 
 
-def _next(tiny, parent, day=TUESDAY, pipeline=None, keep=100, **vocabularies):
+def _next(tiny, parent, day=TUESDAY, pipeline=None, keep=100, slot_decay=1.0, **vocabularies):
     model = TwoTower(tiny.architecture(pipeline, parent.widths, **vocabularies), seed=2)
-    return model, warm_start(model, parent, day=day, keep=keep)
+    return model, warm_start(model, parent, day=day, keep=keep, slot_decay=slot_decay)
 
 
 def test_a_state_is_read_back_as_it_was_written(tiny, tmp_path):

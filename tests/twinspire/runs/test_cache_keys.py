@@ -105,6 +105,47 @@ def test_a_default_that_has_changed_leaves_past_days_done(set_to, then, now):
         } == stages
 
 
+@pytest.mark.parametrize(
+    ("set_to", "stale_before", "stale_now"),
+    [(None, False, False), (1.0, False, True), (0.9, True, False), (0.5, True, True)],
+)
+def test_a_key_whose_default_changes_what_is_made_leaves_past_days_done(
+    set_to, stale_before, stale_now
+):
+    """Days from before there was `train.slot_decay` were made as by 1; the default is another."""
+    table = {} if set_to is None else {"slot_decay": set_to}
+    tables = pipeline().model_dump(exclude_unset=True)
+    without = Pipeline.model_validate(tables)
+    edited = Pipeline.model_validate(tables | {"train": table})
+    for defaults, stale in ((0, stale_before), (1, stale_before), (DEFAULTS, stale_now)):
+        assert {
+            name
+            for name, s in STAGES.items()
+            if config_digest(edited, s, defaults) != config_digest(without, s, defaults)
+        } == ({"train"} if stale else set()), defaults
+
+
+def test_what_is_trained_now_says_how_slots_decay():
+    train = STAGES["train"]
+    assert config_digest(pipeline(), train, 1) != config_digest(pipeline(), train, DEFAULTS)
+    kept = pipeline().model_copy(update={"train": TrainConfig(slot_decay=1.0)})
+    assert config_digest(kept, train, 1) == config_digest(pipeline(), train, 1)
+
+
+def test_days_trained_without_decay_stay_done_until_the_file_names_another(left_behind, remade):
+    day = attempts.days(left_behind)[-1]
+
+    def status(slot_decay):
+        train = left_behind.train.model_dump(exclude={"slot_decay"})
+        train |= {} if slot_decay is None else {"slot_decay": slot_decay}
+        p = left_behind.model_copy(update={"train": TrainConfig.model_validate(train)})
+        return runner.run_stage(DayRun(p, day), "train")["status"]
+
+    assert [status(x) for x in (None, 1.0, None)] == ["already done"] * 3
+    assert [status(x) for x in (0.9, None)] == ["done", "already done"]
+    assert [status(x) for x in (1.0, 1.0, None)] == ["done", "already done", "done"]
+
+
 class LaterSource(SourceConfig):
     late_days: int = Field(0, json_schema_extra=ADDED)
 
@@ -181,7 +222,9 @@ def test_days_trained_with_one_hash_stay_done_until_the_file_names_another_numbe
     day = attempts.days(left_behind)[-1]
 
     def status(hashes):
-        train = left_behind.train.model_dump(exclude={"frequency": {"hashes"}})
+        # Without the key that came later, whose default of now was not that of then.
+        left_out = {"frequency": {"hashes"}, "slot_decay": True}
+        train = left_behind.train.model_dump(exclude=left_out)
         train["frequency"] |= {"hashes": hashes} if hashes else {}
         p = left_behind.model_copy(update={"train": TrainConfig.model_validate(train)})
         assert p.train.frequency.hashes == (hashes or 2)

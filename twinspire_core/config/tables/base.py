@@ -17,6 +17,8 @@ While it holds its default no stage's digest has it, so that the days made befor
 
 
 WAS = "was"
+BEFORE = "before"
+SINCE = "since"
 
 
 def was(default: int) -> JsonDict:
@@ -27,6 +29,21 @@ def was(default: int) -> JsonDict:
     were made with the defaults of then stay done (twinspire/runs/cache_keys.py).
     """
     return {WAS: default}
+
+
+def added(*, before: float, since: int) -> JsonDict:
+    """Marks a key that came after release 0.1.0 and whose default changes what is made: `Field(0.9,
+    json_schema_extra=added(before=1.0, since=2), …)`.
+
+    Days that were made before the key came are done where the pipeline file leaves it out, or says
+    what they were made by. The next training takes the default, and its key says so.
+
+    Args:
+      before: the value that says what was done before there was such a key.
+      since: the number of the first defaults that have it (`DEFAULTS` in
+        twinspire/runs/cache_keys.py).
+    """
+    return {BEFORE: before, SINCE: since}
 
 
 class Strict(BaseModel):

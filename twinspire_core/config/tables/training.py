@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from twinspire_core.config.tables.base import ADDED, Duration, Strict, was
+from twinspire_core.config.tables.base import ADDED, Duration, Strict, added, was
 
 
 class FrequencyConfig(Strict):
@@ -163,6 +163,17 @@ class TrainConfig(Strict):
         default_factory=AuxiliaryConfig, description="A second objective."
     )
     learning_rate: float = Field(0.1, gt=0, description="Adagrad's.")
+    slot_decay: float = Field(
+        0.9,
+        json_schema_extra=added(before=1.0, since=2),
+        gt=0,
+        le=1,
+        description=(
+            "What Adagrad's sums of squared gradients are multiplied by before training goes on,"
+            " once however many days lie between; 1 keeps them, and a line of days learns less"
+            " with each."
+        ),
+    )
     batch_size: int = Field(
         256,
         ge=2,
