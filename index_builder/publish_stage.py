@@ -19,6 +19,7 @@ from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
+from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.contracts import artifact_files, attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
@@ -30,6 +31,7 @@ from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
+from twinspire_core.sources.registry import tables_of
 from twinspire_core.version import __version__
 
 # Tables of the pipeline file that say where, not what
@@ -122,12 +124,18 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     mix = storage.join(ctx.inputs["train"], FusionFile.FILE)
     if storage.exists(mix):
         (staged / FusionFile.FILE).write_bytes(storage.read_bytes(mix))
-    neighbours = storage.join(ctx.inputs["features"], feature_schema.CO_OCCURRENCE_END)
-    if storage.list_files(neighbours):
+    for name in tables_of(SOURCE_NAMES):
+        _add_source_table(ctx, staged, name)
+
+
+def _add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
+    """A table that a source is made of, as of the end of the day, if the feature job made it."""
+    folder = storage.join(ctx.inputs["features"], name, feature_schema.AT_END)
+    if storage.list_files(folder):
         with tempfile.TemporaryDirectory() as scratch:
-            local = storage.localize(neighbours, Path(scratch))
+            local = storage.localize(folder, Path(scratch))
             table = ds.dataset(local, format="parquet").to_table().sort_by("_item")
-            file = staged / artifact_files.CO_OCCURRENCE
+            file = staged / artifact_files.source_table(name)
             pq.write_table(table, file, compression="zstd")
 
 

@@ -23,8 +23,8 @@ from model.evaluation.evaluate import Measures, compare, evaluate_baselines, eva
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.popularity_lift import Lift, lifts_after, measure_lift, popular_today
 from model.evaluation.queries import shares_after
-from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import co_occurrence_candidates, rank_co_occurrence
+from model.evaluation.ranked_lists import MEASURED_ANYWAY, RankedLists
+from model.evaluation.source_lists import SourceLists, costly_lists, rank_alone, retrieve
 from model.evaluation.tower_lists import labelled_clicks
 from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
 from model.fusion_fitting import stored_lists
@@ -43,7 +43,8 @@ from twinspire_core.contracts.day_metrics import (
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion
-from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.registry import tables_of
 
 
 def list_depth(ctx: StageContext) -> int:
@@ -73,15 +74,15 @@ def measure_day(
     """
     # As of the start of the day: none of the sources has seen what is to be found.
     sources = _candidate_sources(ctx, features, day)
-    co_occurrence = {
-        name: co_occurrence_candidates(sources, day.evaluation_sets[name], list_depth(ctx))
+    costly = {
+        name: costly_lists(sources, day.evaluation_sets[name], list_depth(ctx))
         for name in (NEXT_DAY, HELD_OUT)
     }
     quality = _Quality.of(
         day,
         parent,
         version,
-        other_baselines(ctx, features, day, sources, co_occurrence),
+        other_baselines(ctx, features, day, sources, costly),
         ctx.pipeline.evaluation.ks,
     )
     lift = _measure_lift(ctx, day, version)
@@ -93,7 +94,7 @@ def measure_day(
         lists=version.lists,
         inherited=_inherited_fusion(ctx),
         stored=stored_lists.read(ctx.parent.train) if ctx.parent else [],
-        co_occurrence=co_occurrence,
+        costly=costly,
     )
     popularity, frequency = report_figures(
         ctx.pipeline,
@@ -195,10 +196,11 @@ class _Quality:
 
 
 def _candidate_sources(ctx: StageContext, features: Path, day: DayData) -> CandidateSources:
-    co_occurrence = None
-    if ctx.pipeline.mix.uses_co_occurrence:
-        co_occurrence = read_table(features / feature_schema.CO_OCCURRENCE_START)
-    return CandidateSources.of(day.corpus, co_occurrence)
+    tables = {
+        name: read_table(features / name / feature_schema.AT_START)
+        for name in tables_of(ctx.pipeline.mix.sources)
+    }
+    return CandidateSources.of(day.corpus, tables)
 
 
 def other_baselines(
@@ -206,7 +208,7 @@ def other_baselines(
     features: Path,
     day: DayData,
     sources: CandidateSources,
-    co_occurrence: Mapping[str, RankedLists],
+    costly: Mapping[str, SourceLists],
 ) -> dict[str, dict[str, RankedLists]]:
     """Lists of further baselines, by evaluation set and name.
 
@@ -215,21 +217,22 @@ def other_baselines(
       features: local folder of the features attempt.
       day: what is measured on.
       sources: of the day's corpus.
-      co_occurrence: by evaluation set, from `co_occurrence_candidates`.
+      costly: by evaluation set, from `costly_lists`.
     """
     k = max(ctx.pipeline.evaluation.ks)
     baselines: dict[str, dict[str, RankedLists]] = {NEXT_DAY: {}, HELD_OUT: {}}
     if ctx.pipeline.evaluation.als:
         baselines[NEXT_DAY][als_baseline.ALS] = _rank_als(ctx, features, day, k)
-    if sources.neighbours is not None:
-        for name, candidates in co_occurrence.items():
-            evaluation_set = day.evaluation_sets[name]
-            # What users of earlier days took has been counted since: co-occurrence as of the start
-            # of the day knows their answers.
-            if set(evaluation_set.queries["_day"].to_pylist()) <= {ctx.day}:
-                baselines[name][CO_OCCURRENCE] = rank_co_occurrence(
-                    sources, evaluation_set, k, candidates
-                )
+    others = [name for name in sources.without_model if name not in MEASURED_ANYWAY]
+    for name, known in costly.items():
+        evaluation_set = day.evaluation_sets[name]
+        # What users of earlier days took has been counted since: sources as of the start of the
+        # day know their answers.
+        if not set(evaluation_set.queries["_day"].to_pylist()) <= {ctx.day}:
+            continue
+        for source in others:
+            lists = known.get(source) or retrieve(source, sources, evaluation_set, k)
+            baselines[name][source] = rank_alone(sources, evaluation_set, k, lists)
     return baselines
 
 

@@ -4,7 +4,7 @@ anything else. Imports no TensorFlow: a file is scored in a moment.
 C items of a corpus, D dimensions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,22 +23,24 @@ from model.evaluation.list_files import (
     read_lists,
     read_table,
 )
-from model.evaluation.ranked_lists import FilteredCorpus, RankedLists, rank, rank_baselines
-from model.evaluation.source_lists import co_occurrence_candidates, rank_co_occurrence, rank_fusion
+from model.evaluation.ranked_lists import (
+    MEASURED_ANYWAY,
+    FilteredCorpus,
+    RankedLists,
+    rank,
+    rank_baselines,
+)
+from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion, retrieve
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import MIX, TWO_TOWER
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure
 from twinspire_core.metrics.ranking import by_user, means
 from twinspire_core.search.ragged import list_lengths, list_rows, positions
-from twinspire_core.sources.candidate_sources import (
-    CO_OCCURRENCE,
-    MIX,
-    TWO_TOWER,
-    CandidateSources,
-    most_frequent_first,
-)
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.past import most_frequent_first
 
 Embed = Callable[[pa.Table], np.ndarray]
 """Raw query features to vectors, [N, D] float32: `twinspire_core.contracts.model_bundle.Tower`."""
@@ -104,7 +106,7 @@ def score_version(
     pipeline: Pipeline,
     ks: Sequence[int],
     *,
-    co_occurrence: pa.Table | None = None,
+    tables: Mapping[str, pa.Table] | None = None,
     fusion: Fusion | None = None,
     passing: np.ndarray | None = None,
 ) -> dict[str, Measures]:
@@ -121,7 +123,7 @@ def score_version(
         missing.
       pipeline: declares the features.
       ks: list lengths.
-      co_occurrence: its table of co-occurrence, if it has one.
+      tables: of its sources, as far as it has them (twinspire_core/sources/source.py).
       fusion: its fusion, if it has one.
       passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
         counts.
@@ -146,7 +148,7 @@ def score_version(
     item_vectors = _matrix(vectors, items.column("_item"))[part.rows]
     depth = max(*ks, DEPTH)
     two_tower = rank(narrowed, embed(aligned.features), item_vectors, depth)
-    sources = CandidateSources.of(items, co_occurrence).among(part.passing)
+    sources = CandidateSources.of(items, tables).among(part.passing)
     ranked = {
         TWO_TOWER: two_tower,
         **_rank_sources(evaluation_set, part, sources, fusion, two_tower, max(ks)),
@@ -192,23 +194,17 @@ def _rank_sources(
       k: length of the lists.
     """
     ranked = {}
-    co_occurrence = None
-    if fusion or sources.neighbours is not None:
-        co_occurrence = co_occurrence_candidates(sources, evaluation_set, max(k, DEPTH))
+    known = costly_lists(sources, evaluation_set, max(k, DEPTH))
     if fusion:
         fused = rank_fusion(
-            fusion,
-            sources,
-            evaluation_set,
-            part.to_corpus(two_tower),
-            k,
-            co_occurrence=co_occurrence,
+            fusion, sources, evaluation_set, part.to_corpus(two_tower), k, known=known
         )
         ranked[MIX] = part.to_part(fused)
     ranked |= rank_baselines(part.narrow(evaluation_set), k)
-    if co_occurrence and sources.neighbours is not None:
-        filled = rank_co_occurrence(sources, evaluation_set, k, co_occurrence)
-        ranked[CO_OCCURRENCE] = part.to_part(filled)
+    for name in sources.without_model:
+        if name not in MEASURED_ANYWAY:
+            lists = known.get(name) or retrieve(name, sources, evaluation_set, k)
+            ranked[name] = part.to_part(rank_alone(sources, evaluation_set, k, lists))
     return ranked
 
 

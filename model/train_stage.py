@@ -30,6 +30,7 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import UsageError
+from twinspire_core.sources.registry import tables_of
 
 MAX_ITEMS_BESIDE = 200_000
 """Items up to which the parent is measured while its child is trained: memory then holds the tables
@@ -108,8 +109,8 @@ def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
     ]
     if ctx.pipeline.evaluation.als:
         folders.append(feature_schema.INTERACTION_COUNTS)
-    if ctx.pipeline.mix.uses_co_occurrence:
-        folders.append(feature_schema.CO_OCCURRENCE_START)
+    for name in tables_of(ctx.pipeline.mix.sources):
+        folders.append(storage.join(name, feature_schema.AT_START))
     parent = None
     state = None
     if ctx.parent:

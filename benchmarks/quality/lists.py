@@ -6,7 +6,8 @@ import polars as pl
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case
 from twinspire_core.search.ragged import positions
-from twinspire_core.sources.baselines import past_then, same_for_all
+from twinspire_core.sources.past import past_then
+from twinspire_core.sources.popularity import same_for_all
 
 LENGTH = 100
 """Items of a list."""

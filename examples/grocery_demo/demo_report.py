@@ -13,9 +13,9 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.display.measured_lists import (
-    TWO_TOWER,
     EvaluatedSet,
     MeasuredLists,
     headline,

@@ -7,10 +7,10 @@ from index_builder.report import charts
 from index_builder.report.charts import Series
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Figure, Mark, Section
+from twinspire_core.config.source_names import MIX
 from twinspire_core.contracts.measures import SliceMeasures
 from twinspire_core.display.figures import count, number
 from twinspire_core.display.measured_lists import (
-    MIX,
     PARENT,
     EvaluatedSet,
     MeasuredLists,

@@ -15,7 +15,7 @@ from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists, rank
 from twinspire_core.errors import UsageError
 from twinspire_core.search.ragged import positions
-from twinspire_core.sources.baselines import same_for_all
+from twinspire_core.sources.popularity import same_for_all
 
 ALS = "als"
 """Name of the baseline in metrics.json."""
@@ -58,9 +58,11 @@ def rank_als(
     known_users = interaction_counts.column("_user").combine_chunks()
     user_place = pc.index_in(users, known_users)
     item_place = pc.index_in(items, known_items)
-    kept, excluded = rank(
+    ranked = rank(
         evaluation_set, _rows(user_factors, user_place), _rows(item_factors, item_place), k
     )
+    kept = ranked.kept
+    excluded = ranked.excluded
     # Their factors would be zero, and so would all scores.
     if excluded is not None and user_place.null_count:
         popular = evaluation_set.popular

@@ -11,7 +11,8 @@ from model.evaluation.queries import has_past
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.search.ragged import Ragged, positions
-from twinspire_core.sources import baselines
+from twinspire_core.sources.popularity import popular_order
+from twinspire_core.sources.queries import Queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,11 @@ class EvaluationSet:
     resamples: int
 
     @property
+    def source_queries(self) -> Queries:
+        """What the queries tell candidate sources."""
+        return Queries(past=self.past, events=self.past_events)
+
+    @property
     def items(self) -> int:
         """Size of the corpus."""
         return len(self.popular)
@@ -80,7 +86,7 @@ def prepare(
     """
     items = corpus.column("_item").combine_chunks()
     past = positions(queries.column("_past"), items)
-    lately = baselines.popular_order(corpus, "_lately")
+    lately = popular_order(corpus, "_lately")
     recent_events = corpus.column("_lately").fill_null(0).to_numpy()
     # Numbers instead of ids: resampling counts users, and never names them.
     user = queries.column("_user").combine_chunks().dictionary_encode().indices
@@ -97,7 +103,7 @@ def prepare(
         queries=queries,
         truth=positions(queries.column("_truth"), items),
         past=past,
-        popular=baselines.popular_order(corpus, "_popular"),
+        popular=popular_order(corpus, "_popular"),
         lately=lately,
         hot=popular_items(lately, recent_events),
         events=corpus.column("_popular").fill_null(0).to_numpy(),

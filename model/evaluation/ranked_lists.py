@@ -5,15 +5,22 @@ U queries, L places of a list, D dimensions, C items of the corpus, of which P p
 Items are positions in the corpus; -1 is none.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
-from twinspire_core.metrics.ranking import first_distinct, top_k
+from twinspire_core.config.source_names import MOST_POPULAR, PAST, POPULAR_LATELY
+from twinspire_core.metrics.ranking import top_k_scored
 from twinspire_core.search.ragged import Ragged
-from twinspire_core.sources import baselines
+from twinspire_core.sources.past import past_then
+from twinspire_core.sources.popularity import same_for_all
+from twinspire_core.sources.queries import ScoredLists
+
+MEASURED_ANYWAY = (MOST_POPULAR, POPULAR_LATELY, PAST)
+"""Sources whose lists are measured whatever the pipeline file mixes: `rank_baselines`."""
 
 
 class RankedLists(NamedTuple):
@@ -22,20 +29,40 @@ class RankedLists(NamedTuple):
     Attributes:
       kept: items that the user has seen may be listed.
       excluded: they are not listed; None where that would be another kind of list.
+      kept_scores: [U, L] float32, -infinity behind the end; None where nobody asked for scores.
+      excluded_scores: likewise.
     """
 
     kept: np.ndarray
     excluded: np.ndarray | None
+    kept_scores: np.ndarray | None = None
+    excluded_scores: np.ndarray | None = None
 
     def first(self, k: int) -> "RankedLists":
         """The first k of each list."""
-        excluded = None if self.excluded is None else self.excluded[:, :k]
-        return RankedLists(self.kept[:, :k], excluded)
+        return self._each(lambda part: part[:, :k])
 
     def of(self, queries: np.ndarray) -> "RankedLists":
         """The lists of some queries, given as [U] bool or as positions."""
-        excluded = None if self.excluded is None else self.excluded[queries]
-        return RankedLists(self.kept[queries], excluded)
+        return self._each(lambda part: part[queries])
+
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> "RankedLists":
+        def changed(part: np.ndarray | None) -> np.ndarray | None:
+            return None if part is None else change(part)
+
+        return RankedLists(
+            change(self.kept),
+            changed(self.excluded),
+            changed(self.kept_scores),
+            changed(self.excluded_scores),
+        )
+
+    def scored(self, *, exclude_seen: bool = False) -> ScoredLists:
+        """One kind of the lists, as sources give them; by place where scores are not known."""
+        items = self.excluded if exclude_seen else self.kept
+        scores = self.excluded_scores if exclude_seen else self.kept_scores
+        assert items is not None, "asked for where there are such lists"
+        return ScoredLists.by_place(items) if scores is None else ScoredLists(items, scores)
 
 
 def rank(
@@ -53,7 +80,7 @@ def rank(
     return with_and_without_seen(ranked, evaluation_set.past, k)
 
 
-def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> np.ndarray:
+def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray) -> ScoredLists:
     """So many of each query's best items that k are left whatever is excluded: one search serves
     both kinds of lists.
 
@@ -63,22 +90,26 @@ def nearest(queries: np.ndarray, items: np.ndarray, k: int, excluded: np.ndarray
       k: length of the lists to come.
       excluded: [U] int64, the most items that are excluded for each query.
 
-    Returns: [U, L] int64, best first, -1 behind the end.
+    Returns: lists of as many places as the longest needs.
     """
-    ranked = np.full((len(queries), k + int(excluded.max(initial=0))), -1, np.int64)
+    ranked = ScoredLists.empty(len(queries), k + int(excluded.max(initial=0)))
     # Few users have seen more than a whole list. Grouped by how much they have seen, the others
     # need not be searched as deep as for those few.
     group = np.searchsorted([k // 8, k // 2, k], excluded)
     for number in range(4):
         rows = np.flatnonzero(group == number)
         depth = k + int(excluded[rows].max(initial=0))
-        ranked[rows, :depth] = top_k(queries[rows], items, depth)
+        found, scores = top_k_scored(queries[rows], items, depth)
+        ranked.items[rows, :depth] = found
+        ranked.scores[rows, :depth] = scores
     return ranked
 
 
-def with_and_without_seen(ranked: np.ndarray, past: Ragged, k: int) -> RankedLists:
-    """Lists of k items out of `nearest`'s result, [U, L], with and without seen items."""
-    return RankedLists(ranked[:, :k], first_distinct(ranked, k, exclude=past))
+def with_and_without_seen(ranked: ScoredLists, past: Ragged, k: int) -> RankedLists:
+    """Lists of k items out of longer ones, with and without seen items."""
+    kept = ranked.first(k)
+    excluded = ranked.without(past, k)
+    return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
 
 
 def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLists]:
@@ -87,19 +118,19 @@ def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLis
     `past` has no list without seen items: that would be the list of `most_popular`.
     """
     orders = {
-        baselines.MOST_POPULAR: evaluation_set.popular,
-        baselines.POPULAR_LATELY: evaluation_set.lately,
+        MOST_POPULAR: evaluation_set.popular,
+        POPULAR_LATELY: evaluation_set.lately,
     }
     queries = evaluation_set.truth.rows
     past = evaluation_set.past
     ranked = {}
     for name, order in orders.items():
         ranked[name] = RankedLists(
-            baselines.same_for_all(order, queries, k),
-            baselines.same_for_all(order, queries, k, exclude=past),
+            same_for_all(order, queries, k),
+            same_for_all(order, queries, k, exclude=past),
         )
-    past_first = baselines.past_then(past, evaluation_set.popular, k)
-    ranked[baselines.PAST] = RankedLists(past_first, None)
+    past_first = past_then(past, evaluation_set.popular, k)
+    ranked[PAST] = RankedLists(past_first, None)
     return ranked
 
 
@@ -154,4 +185,4 @@ class FilteredCorpus:
 def _renumbered(ranked: RankedLists, numbers: np.ndarray) -> RankedLists:
     """The same items by other numbers; `numbers` ends with what stands for -1."""
     excluded = None if ranked.excluded is None else numbers[ranked.excluded]
-    return RankedLists(numbers[ranked.kept], excluded)
+    return ranked._replace(kept=numbers[ranked.kept], excluded=excluded)

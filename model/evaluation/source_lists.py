@@ -3,62 +3,74 @@
 U queries, L places of a list. Items are positions in the corpus; -1 is none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from model.evaluation.evaluation_set import EvaluationSet
-from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.ranked_lists import RankedLists, with_and_without_seen
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.fusion.fuse import DEPTH, Fusion, fuse_sources
-from twinspire_core.metrics.ranking import first_distinct
-from twinspire_core.sources.candidate_sources import CO_OCCURRENCE, CandidateSources
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.queries import Queries, ScoredLists
 
 _CHUNK = 2048
 """Queries answered at a time."""
 
+SourceLists = Mapping[str, RankedLists]
+"""Lists by the name of the source."""
 
-def co_occurrence_candidates(
+
+def costly_lists(
     sources: CandidateSources, evaluation_set: EvaluationSet, k: int
-) -> RankedLists:
-    """What co-occurrence retrieves, and no more: lists may end early.
+) -> dict[str, RankedLists]:
+    """The lists of the sources that are too costly to be asked again and again, by name."""
+    return {name: retrieve(name, sources, evaluation_set, k) for name in sources.costly}
 
-    The neighbours are looked up once for both kinds of lists, with and without seen items.
+
+def retrieve(
+    name: str, sources: CandidateSources, evaluation_set: EvaluationSet, k: int
+) -> RankedLists:
+    """What one source lists, and no more: lists may end early.
+
+    It is asked once for both kinds of lists, with and without seen items.
 
     Args:
+      name: of a source that needs no towers.
       sources: of the corpus.
       evaluation_set: the queries.
       k: length of the lists.
     """
-    shape = (evaluation_set.past.rows, k)
-    kept = np.full(shape, -1, np.int64)
-    excluded = np.full(shape, -1, np.int64)
-    for chunk in _chunks(evaluation_set.past.rows):
-        past = evaluation_set.past.part(chunk.start, chunk.stop)
+    queries = evaluation_set.source_queries
+    kept = ScoredLists.empty(len(queries), k)
+    excluded = ScoredLists.empty(len(queries), k)
+    for chunk in _chunks(len(queries)):
+        part = queries.part(chunk.start, chunk.stop)
         # Seen items can take no more places than there are of them.
-        depth = k + int(past.lengths.max(initial=0))
-        retrieved = sources.retrieve([CO_OCCURRENCE], past, depth)[CO_OCCURRENCE]
-        kept[chunk] = retrieved[:, :k]
-        excluded[chunk] = first_distinct(retrieved, k, exclude=past)
-    return RankedLists(kept, excluded)
+        depth = k + int(part.past.lengths.max(initial=0))
+        found = sources.retrieve([name], part, depth)[name]
+        ranked = with_and_without_seen(found, part.past, k)
+        kept.items[chunk], kept.scores[chunk] = ranked.scored()
+        excluded.items[chunk], excluded.scores[chunk] = ranked.scored(exclude_seen=True)
+    return RankedLists(kept.items, excluded.items, kept.scores, excluded.scores)
 
 
-def rank_co_occurrence(
-    sources: CandidateSources, evaluation_set: EvaluationSet, k: int, candidates: RankedLists
+def rank_alone(
+    sources: CandidateSources, evaluation_set: EvaluationSet, k: int, lists: RankedLists
 ) -> RankedLists:
-    """The lists of co-occurrence alone, filled up with the most popular items.
+    """The lists of one source, filled up with the most popular items.
 
     Args:
       sources: of the corpus.
       evaluation_set: the queries.
       k: length of the lists.
-      candidates: from `co_occurrence_candidates`, at least k long.
+      lists: from `retrieve`, at least k long.
     """
-    kept, excluded = candidates.first(k)
-    assert excluded is not None, "co_occurrence_candidates gives both kinds"
-    return RankedLists(
-        sources.filled(kept, k),
-        sources.filled(excluded, k, exclude=evaluation_set.past),
-    )
+    kept = sources.filled(lists.kept[:, :k], k)
+    if lists.excluded is None:
+        return RankedLists(kept, None)
+    past = evaluation_set.past
+    return RankedLists(kept, sources.filled(lists.excluded[:, :k], k, exclude=past))
 
 
 def rank_fusion(
@@ -68,7 +80,7 @@ def rank_fusion(
     two_tower: RankedLists,
     k: int,
     *,
-    co_occurrence: RankedLists | None = None,
+    known: SourceLists | None = None,
 ) -> RankedLists:
     """The lists of a fusion.
 
@@ -78,53 +90,44 @@ def rank_fusion(
       evaluation_set: the queries.
       two_tower: lists of the two towers, at least `DEPTH` long.
       k: length of the lists.
-      co_occurrence: from `co_occurrence_candidates`, at least `DEPTH` and k long; retrieved here if
-        not given.
+      known: lists of other sources that are known already, at least `DEPTH` and k long, as
+        `costly_lists` makes them; those of costly sources are made here if not given.
     """
-    if co_occurrence is None:
-        co_occurrence = co_occurrence_candidates(sources, evaluation_set, max(k, DEPTH))
-    kept = _fused(
-        fusion, sources, evaluation_set, two_tower.kept, co_occurrence.kept, k, exclude_seen=False
-    )
+    if known is None:
+        wanted = set(sources.costly) & set(fusion.sources)
+        depth = max(k, DEPTH)
+        known = {name: retrieve(name, sources, evaluation_set, depth) for name in wanted}
+    given = {**known, TWO_TOWER: two_tower}
+    kept = _fused(fusion, sources, queries_with(evaluation_set, given), k)
     # Without lists of unseen items from every source, there is nothing to fuse for them.
-    if two_tower.excluded is None or co_occurrence.excluded is None:
+    if any(lists.excluded is None for lists in given.values()):
         return RankedLists(kept, None)
-    excluded = _fused(
-        fusion,
-        sources,
-        evaluation_set,
-        two_tower.excluded,
-        co_occurrence.excluded,
-        k,
-        exclude_seen=True,
-    )
-    return RankedLists(kept, excluded)
+    queries = queries_with(evaluation_set, given, exclude_seen=True)
+    return RankedLists(kept, _fused(fusion, sources, queries, k, exclude_seen=True))
+
+
+def queries_with(
+    evaluation_set: EvaluationSet, lists: SourceLists, *, exclude_seen: bool = False
+) -> Queries:
+    """The queries of an evaluation set, with lists that are known, by source."""
+    given = {name: ranked.scored(exclude_seen=exclude_seen) for name, ranked in lists.items()}
+    return evaluation_set.source_queries.with_given(given)
 
 
 def _fused(
     fusion: Fusion,
     sources: CandidateSources,
-    evaluation_set: EvaluationSet,
-    two_tower: np.ndarray,
-    co_occurrence: np.ndarray,
+    queries: Queries,
     k: int,
     *,
-    exclude_seen: bool,
+    exclude_seen: bool = False,
 ) -> np.ndarray:
     """[U, k] int64."""
-    ranked = np.full((len(two_tower), k), -1, np.int64)
-    for chunk in _chunks(evaluation_set.past.rows):
-        past = evaluation_set.past.part(chunk.start, chunk.stop)
-        ranked[chunk], _ = fuse_sources(
-            fusion,
-            sources,
-            past,
-            evaluation_set.past_events[chunk],
-            k,
-            two_tower=two_tower[chunk],
-            near=co_occurrence[chunk],
-            exclude=past if exclude_seen else None,
-        )
+    ranked = np.full((len(queries), k), -1, np.int64)
+    for chunk in _chunks(len(queries)):
+        part = queries.part(chunk.start, chunk.stop)
+        exclude = part.past if exclude_seen else None
+        ranked[chunk], _ = fuse_sources(fusion, sources, part, k, exclude=exclude)
     return ranked
 
 

@@ -103,7 +103,7 @@ def rank_encoded(
         np.maximum.at(excluded, place, evaluation_sets[name].past.lengths)
     ranked = nearest(encoded.distinct, encoded.items, k, excluded)
     return {
-        name: with_and_without_seen(ranked[place], evaluation_sets[name].past, k)
+        name: with_and_without_seen(ranked.take(place), evaluation_sets[name].past, k)
         for name, place in encoded.place.items()
     }
 

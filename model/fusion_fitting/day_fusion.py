@@ -26,9 +26,10 @@ from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import Measures, compare, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import rank_fusion
+from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion
 from model.fusion_fitting.fusion_weights import fit_weights
 from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PROGRESSIVE, FittedOn
 from twinspire_core.contracts.stage_context import StageContext
@@ -57,8 +58,8 @@ class DayFusion:
       lists: this version's lists for users held out, likewise.
       inherited: the parent's fusion, if it has one.
       stored: lists of days before, from the parent's attempt.
-      co_occurrence: from `co_occurrence_candidates` by evaluation set, at least `DEPTH` long; sets
-        that are not there are retrieved when they are needed.
+      costly: from `costly_lists` by evaluation set, at least `DEPTH` long; sets that are not there
+        are retrieved when they are needed.
     """
 
     ctx: StageContext
@@ -68,7 +69,7 @@ class DayFusion:
     lists: Mapping[str, RankedLists]
     inherited: Fusion | None
     stored: Sequence[DayLists] = ()
-    co_occurrence: Mapping[str, RankedLists] = field(default_factory=dict)
+    costly: Mapping[str, SourceLists] = field(default_factory=dict)
 
     def lists_to_fit_on(self) -> list[DayLists]:
         """Lists of the newest days, today's first, as many as are needed; without a parent those of
@@ -79,9 +80,9 @@ class DayFusion:
             return []
         days = list(self.stored)
         if not self.parent_lists:
-            days = [self._lists_of_day(HELD_OUT, self.lists[HELD_OUT].kept)]
+            days = [self._lists_of_day(HELD_OUT, self.lists[HELD_OUT])]
         elif not self._comes_after_gap():
-            days.append(self._lists_of_day(NEXT_DAY, self.parent_lists[NEXT_DAY].kept))
+            days.append(self._lists_of_day(NEXT_DAY, self.parent_lists[NEXT_DAY]))
         return keep_needed(
             days,
             self.ctx.day,
@@ -139,15 +140,15 @@ class DayFusion:
             self.inherited,
             next_day,
             self.parent_lists.get(NEXT_DAY),
-            self.co_occurrence.get(NEXT_DAY),
+            self.costly.get(NEXT_DAY),
         )
-        co_occurrence = _lists_of(self.co_occurrence, of_today)
+        known = None
+        if HELD_OUT in self.costly:
+            known = {name: lists.of(of_today) for name, lists in self.costly[HELD_OUT].items()}
         candidate = None
         if not self._was_fitted_on_held_out(fusion):
-            candidate = self._rank(fusion, today, _lists_of(self.lists, of_today), co_occurrence)
-        baseline = self._rank(
-            self.inherited, today, _lists_of(self.parent_lists, of_today), co_occurrence
-        )
+            candidate = self._rank(fusion, today, _lists_of(self.lists, of_today), known)
+        baseline = self._rank(self.inherited, today, _lists_of(self.parent_lists, of_today), known)
         change = None
         if candidate and baseline:
             change = compare(today, candidate.kept, baseline.kept, ks)
@@ -167,13 +168,13 @@ class DayFusion:
         missing = sum((gap.last - gap.first).days + 1 for gap in self.ctx.gaps)
         return missing > MAX_GAP
 
-    def _lists_of_day(self, name: str, two_tower: np.ndarray) -> DayLists:
+    def _lists_of_day(self, name: str, two_tower: RankedLists) -> DayLists:
         """What the sources list for the queries of an evaluation set that may be fitted on, and for
         those that are held out of it.
 
         Args:
           name: of the set.
-          two_tower: [U, L] the lists of the towers for it.
+          two_tower: the lists of the towers for it.
         """
         evaluation_set = self.day.evaluation_sets[name]
         user_slice = slice_of(evaluation_set.past_events, self.ctx.pipeline.evaluation.slices)
@@ -187,21 +188,16 @@ class DayFusion:
         group = user_slice * 2 + held_out
         groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
         rows = np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
-        near = self.co_occurrence[name].kept[rows] if name in self.co_occurrence else None
-        lists = self.sources.retrieve(
-            self.ctx.pipeline.mix.sources,
-            evaluation_set.past.take(rows),
-            DEPTH,
-            two_tower=two_tower[rows],
-            near=near,
-        )
+        known = {**self.costly.get(name, {}), TWO_TOWER: two_tower}
+        queries = queries_with(evaluation_set, known).take(rows)
+        lists = self.sources.retrieve(self.ctx.pipeline.mix.sources, queries, DEPTH)
         return DayLists(
             day=self.ctx.day,
             two_tower=self.ctx.parent.version if self.ctx.parent else "",
             past_events=evaluation_set.past_events[rows],
             held_out=held_out[rows],
             taken=evaluation_set.truth.take(rows),
-            lists=lists,
+            lists={source: found.items for source, found in lists.items()},
         )
 
     def _held_out_of_today(self) -> np.ndarray:
@@ -245,14 +241,12 @@ class DayFusion:
         fusion: Fusion | None,
         evaluation_set: EvaluationSet,
         two_tower: RankedLists | None,
-        co_occurrence: RankedLists | None,
+        known: SourceLists | None,
     ) -> RankedLists | None:
         if fusion is None or two_tower is None:
             return None
         k = max(self.ctx.pipeline.evaluation.ks)
-        return rank_fusion(
-            fusion, self.sources, evaluation_set, two_tower, k, co_occurrence=co_occurrence
-        )
+        return rank_fusion(fusion, self.sources, evaluation_set, two_tower, k, known=known)
 
     def _ks(self) -> list[int]:
         """The lengths of lists that weights are fitted for, the more important first."""

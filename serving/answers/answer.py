@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from serving.version.filters import Groups
 from serving.version.known_values import Unknown
+from twinspire_core.config.source_names import MOST_POPULAR, TWO_TOWER
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
-from twinspire_core.sources.candidate_sources import MOST_POPULAR, TWO_TOWER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,8 +55,8 @@ def recommend(
       allow: values by attribute; items must have one of them (serving/version/filters.py), besides
         what each request says.
       deny: values by attribute; items must have none of them, likewise.
-      source: of `serving.answers.retrieval.SOURCES`; by default the fusion where the version
-        carries one, else the two-tower.
+      source: of `twinspire_core.config.source_names.ANSWERING`; by default the fusion where the
+        version carries one, else the two-tower.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:

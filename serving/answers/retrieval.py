@@ -11,21 +11,13 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_PAST
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import MIX, MOST_POPULAR, TWO_TOWER
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
-from twinspire_core.sources.candidate_sources import (
-    CO_OCCURRENCE,
-    MIX,
-    MOST_POPULAR,
-    PAST,
-    POPULAR_LATELY,
-    TWO_TOWER,
-    CandidateSources,
-    most_frequent_first,
-)
-
-SOURCES = (MIX, TWO_TOWER, PAST, POPULAR_LATELY, MOST_POPULAR, CO_OCCURRENCE)
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.queries import Queries, ScoredLists
 
 
 class Retrieved(NamedTuple):
@@ -48,21 +40,19 @@ class Retrieved(NamedTuple):
     shares: np.ndarray | None = None
 
 
-class _Queries(NamedTuple):
-    """What sources go by.
+class _Encoded(NamedTuple):
+    """What lists are made from.
 
     Attributes:
       vectors: [B, D] float32, the query tower's; empty where the two-tower is not asked.
-      past: B lists of what users had before, in the order of the source `past`.
-      events: how many events that were, [B] int64.
+      queries: B, what the other sources go by.
     """
 
     vectors: np.ndarray
-    past: Ragged
-    events: np.ndarray
+    queries: Queries
 
-    def take(self, queries: np.ndarray) -> "_Queries":
-        return _Queries(self.vectors[queries], self.past.take(queries), self.events[queries])
+    def take(self, queries: np.ndarray) -> "_Encoded":
+        return _Encoded(self.vectors[queries], self.queries.take(queries))
 
 
 def retrieve(
@@ -88,15 +78,16 @@ def retrieve(
     return parts[0][1] if len(parts) == 1 else _join(parts, len(table))
 
 
-def _read_queries(version: Version, table: pa.Table, source: str) -> _Queries:
+def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
         no_past = Ragged(nothing, nothing, len(table))
-        return _Queries(_encode(version, table), no_past, np.zeros(len(table), np.int64))
+        return _Encoded(_encode(version, table), Queries.of_past(no_past))
     vectors = np.zeros((len(table), 0), np.float32)
     if source == MIX and version.fusion is not None and TWO_TOWER in version.fusion.sources:
         vectors = _encode(version, table)
-    return _Queries(vectors, *_read_past(version, table))
+    past, events = _read_past(version, table)
+    return _Encoded(vectors, Queries(past=past, events=events))
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:
@@ -139,7 +130,7 @@ def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrie
 
 def _retrieve_group(
     version: Version,
-    queries: _Queries,
+    encoded: _Encoded,
     k: int,
     source: str,
     seen: Seen,
@@ -148,7 +139,7 @@ def _retrieve_group(
     """Lists of queries with the same filter."""
     passing = selected.passing if selected else None
     if source == TWO_TOWER:
-        return Retrieved(*search_without(version.index, queries.vectors, k, seen, passing))
+        return Retrieved(*search_without(version.index, encoded.vectors, k, seen, passing))
     k = min(k, len(version.index))
     sources = version.candidate_sources
     assert sources is not None, "of `Version.choose_source`"
@@ -156,17 +147,17 @@ def _retrieve_group(
         sources = sources.among(passing)
     exclude = None
     if len(seen.query):
-        exclude = _lists_of(seen.query, seen.row, queries.past.rows)
+        exclude = _lists_of(seen.query, seen.row, len(encoded.queries))
     if source == MIX:
-        return _retrieve_fused(version, sources, queries, k, seen, exclude)
-    return _retrieve_from(sources, source, queries, k, exclude)
+        return _retrieve_fused(version, sources, encoded, k, seen, exclude)
+    return _retrieve_from(sources, source, encoded.queries, k, exclude)
 
 
 def _retrieve_from(
-    sources: CandidateSources, source: str, queries: _Queries, k: int, exclude: Ragged | None
+    sources: CandidateSources, source: str, queries: Queries, k: int, exclude: Ragged | None
 ) -> Retrieved:
     """Lists of one source that needs no model, followed by the most popular items."""
-    own = sources.retrieve([source], queries.past, k, exclude=exclude)[source]
+    own = sources.retrieve([source], queries, k, exclude=exclude)[source].items
     rows = sources.filled(own, k, exclude=exclude)
     # Without scores that can be compared, an item has that of its place.
     scores = np.broadcast_to(1 / (1 + np.arange(k) / CONSTANT), rows.shape)
@@ -179,22 +170,21 @@ def _retrieve_from(
 def _retrieve_fused(
     version: Version,
     sources: CandidateSources,
-    queries: _Queries,
+    encoded: _Encoded,
     k: int,
     seen: Seen,
     exclude: Ragged | None,
 ) -> Retrieved:
     fusion = version.fusion
     assert fusion is not None, "of `Version.choose_source`"
-    two_tower = None
-    widened = np.zeros(queries.past.rows, bool)
+    queries = encoded.queries
+    widened = np.zeros(len(queries), bool)
     if TWO_TOWER in fusion.sources:
-        two_tower, _, widened = search_without(
-            version.index, queries.vectors, max(k, DEPTH), seen, sources.passing
+        found, scores, widened = search_without(
+            version.index, encoded.vectors, max(k, DEPTH), seen, sources.passing
         )
-    rows, fused = fuse_sources(
-        fusion, sources, queries.past, queries.events, k, two_tower=two_tower, exclude=exclude
-    )
+        queries = queries.with_given({TWO_TOWER: ScoredLists(found, scores)})
+    rows, fused = fuse_sources(fusion, sources, queries, k, exclude=exclude)
     # Popular items that fill up a list have the score 0.
     scores = np.where(fused.items >= 0, fused.scores, 0)
     return _end_lists(rows, scores, widened, fusion.sources, fused.shares)

@@ -28,8 +28,8 @@ from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER
 from serving.version.loaded_version import Version
 from twinspire_core import storage
+from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.errors import UsageError
-from twinspire_core.sources.candidate_sources import TWO_TOWER
 
 _WARNINGS = 5  # the most that are kept
 _ENDINGS = (".jsonl", ".parquet")

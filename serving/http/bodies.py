@@ -14,13 +14,13 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from serving.answers.retrieval import SOURCES
 from serving.http.http_errors import Problem
 from serving.http.models import BodyField, Options, RecommendRequest, RequestBodies, SimilarRequest
 from serving.http.server_settings import Settings
 from serving.requests.duplicate_keys import distinct, surely_distinct
 from serving.requests.request_model import Refused, RequestModel
 from serving.requests.value_types import WrongValue
+from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
 _FILTERS = ("allow", "deny")
@@ -253,6 +253,6 @@ def _wrong_source(source: Any) -> Problem:
     near: list[str] = []
     if isinstance(source, str):
         kind = "out_of_range"
-        near = nearest_names(source, SOURCES)
-    message = f"source is one of {', '.join(SOURCES)}; found {shorten(source)}."
+        near = nearest_names(source, ANSWERING)
+    message = f"source is one of {', '.join(ANSWERING)}; found {shorten(source)}."
     return Problem(kind, message, where="source", did_you_mean=near[0] if near else None)

@@ -36,8 +36,8 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import TIME, Requests
 from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, Refused
 from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
 from twinspire_core.errors import UsageError
-from twinspire_core.sources.candidate_sources import POPULAR_LATELY, TWO_TOWER
 
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 Query = dict[str, Any]

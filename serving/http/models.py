@@ -17,10 +17,10 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes no other one below Python 3.12
 
-from serving.answers.retrieval import SOURCES
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import FLAG, ONE_ITEM_ID, ValueType, whole_number
+from twinspire_core.config.source_names import ANSWERING, AnswerSource
 
 K = 10
 """Items of a list, unless `k` says otherwise."""
@@ -31,7 +31,7 @@ class Options(NamedTuple):
 
     Attributes:
       k: items per list.
-      source: of `serving.answers.retrieval.SOURCES`; None leaves the choice to the version.
+      source: of `ANSWERING`; None leaves the choice to the version.
       exclude_seen: leave out what the user had before.
       display: send display columns along.
     """
@@ -121,7 +121,7 @@ class RequestBodies:
 
 
 _SOURCE = BodyField(
-    ValueType(annotation=Literal[SOURCES], expected=f"is one of {', '.join(SOURCES)}"),
+    ValueType(annotation=AnswerSource, expected=f"is one of {', '.join(ANSWERING)}"),
     "Where items come from. Left out: the version's mix of sources where it has one, else the"
     " two-tower; and what is popular lately where nothing is known of the user.",
 )
@@ -175,7 +175,7 @@ class Result(TypedDict):
         Basis,
         _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
     ]
-    source: Literal[SOURCES]  # type: ignore[valid-type]
+    source: AnswerSource
     items: _Items
     scores: _Scores
     sources: NotRequired[

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.answers import retrieval
 from serving.http.hot_swap import Served
 from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.contracts.manifest import Manifest
@@ -18,8 +18,9 @@ from twinspire_core.display.figures import NONE, count, number, share
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.table import Card
 from twinspire_core.metrics.diversity import popular_items
+from twinspire_core.sources.popularity import popular_order
 
-SOURCES = {name: list_name(name) for name in retrieval.SOURCES}
+SOURCES = {name: list_name(name) for name in ANSWERING}
 _VALUES = 200  # of an attribute; the others can be typed
 _USERS = 100  # proposed; any other can be typed
 
@@ -62,7 +63,7 @@ class CorpusView:
         events = None
         if version.candidate_sources:
             lately = items["_lately"].to_numpy()
-            popular = popular_items(version.candidate_sources.lately, lately)
+            popular = popular_items(popular_order(items, "_lately"), lately)
             events = items["_popular"].to_numpy()
         return cls(
             values=values,

@@ -16,6 +16,7 @@ from serving.version.known_values import Attributes, Vocabularies
 from serving.version.user_store import IdTable, UserStore
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import MIX, TWO_TOWER
 from twinspire_core.contracts import artifact_files, manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.fusion_file import FusionFile
@@ -26,15 +27,8 @@ from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
-from twinspire_core.sources.candidate_sources import (
-    CO_OCCURRENCE,
-    MIX,
-    MOST_POPULAR,
-    PAST,
-    POPULAR_LATELY,
-    TWO_TOWER,
-    CandidateSources,
-)
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.version_tables import read_tables
 
 
 class Version:
@@ -117,9 +111,7 @@ class Version:
         """The sources besides the two-tower; None where the items come without their popularity."""
         if not {"_popular", "_lately"} <= set(self.items.column_names):
             return None
-        place = self.home / artifact_files.CO_OCCURRENCE
-        pairs = pq.read_table(place) if place.exists() else None
-        return CandidateSources.of(self.items, pairs)
+        return CandidateSources.of(self.items, read_tables(self.home))
 
     @cached_property
     def sources(self) -> list[str]:
@@ -128,9 +120,7 @@ class Version:
         if self.fusion:
             sources.append(MIX)
         if self.candidate_sources:
-            sources += [PAST, POPULAR_LATELY, MOST_POPULAR]
-            if self.candidate_sources.neighbours:
-                sources.append(CO_OCCURRENCE)
+            sources += self.candidate_sources.without_model
         return sources
 
     def choose_source(self, source: str | None) -> str:

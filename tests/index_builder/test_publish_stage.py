@@ -20,7 +20,7 @@ from twinspire_core.contracts.attempts import Attempt
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search import stored_index
-from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.co_occurrence import Neighbours
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
 
@@ -62,7 +62,7 @@ def test_items_taken_together_are_rows_of_the_items(context, registry, tmp_path)
     items, near = (
         pq.read_table(home / name) for name in ("items.parquet", "co_occurrence.parquet")
     )
-    found = CandidateSources.of(items, near).neighbours
+    found = Neighbours.of(near, items["_item"])
     place = {item: row for row, item in enumerate(items["_item"].to_pylist())}
     assert found.rows[place["i1"]].tolist() == [place["i10"]] and found.rows[
         place["i10"]

@@ -9,7 +9,7 @@ import pytest
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_as_configured
-from model.evaluation.source_lists import co_occurrence_candidates
+from model.evaluation.source_lists import costly_lists
 from model.measure_day import other_baselines
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -43,12 +43,12 @@ def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, t
     ctx = SimpleNamespace(day=TODAY, pipeline=SimpleNamespace(evaluation=EVALUATION))
     evaluation_sets = {NEXT_DAY: asked(TODAY), HELD_OUT: asked(*held)}
     day = DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0))
-    sources = CandidateSources.of(CORPUS, TOGETHER)
-    candidates = {
-        name: co_occurrence_candidates(sources, evaluation_set, 2)
+    sources = CandidateSources.of(CORPUS, {"co_occurrence": TOGETHER})
+    costly = {
+        name: costly_lists(sources, evaluation_set, 2)
         for name, evaluation_set in evaluation_sets.items()
     }
-    baselines = other_baselines(ctx, Path("none"), day, sources, candidates)
+    baselines = other_baselines(ctx, Path("none"), day, sources, costly)
     assert baselines[NEXT_DAY]["co_occurrence"].kept.tolist() == [[2, 0]], (
         "filled up with what is popular"
     )

@@ -248,7 +248,9 @@ def test_of_what_passes_a_filter(tiny):
         (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline()),
         np.array([True, True, False, False]),
     )
-    found = score_version(*given, [1], co_occurrence=together, fusion=mix, passing=passing)
+    found = score_version(
+        *given, [1], tables={"co_occurrence": together}, fusion=mix, passing=passing
+    )
     assert {(m["users"], m["left_out"], m["items"]) for m in found.values()} == {(2, 1, 2)}
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
     popular = {"most_popular": 0.5, "popular_lately": 0.5, "past": 0.0, "co_occurrence": 0.5}
@@ -481,7 +483,7 @@ def test_a_mix_is_scored_beside_its_sources(tiny):
         return np.tile(np.array([[0, 0.1, 0.2, 1]], np.float32), (asked.num_rows, 1))
 
     given = (towers_say_d, items, vectors, queries, truth, tiny.pipeline(tiny.features))
-    found = score_version(*given, [1], co_occurrence=together, fusion=mix)
+    found = score_version(*given, [1], tables={"co_occurrence": together}, fusion=mix)
     recalls = {name: measures["recall@1"] for name, measures in found.items()}
     assert recalls == {
         "two_tower": 0.5,

@@ -228,7 +228,9 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
         shop.pipeline.evaluation.ks,
     )
     towers = rank_with_towers(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
-    nominators = CandidateSources.of(corpus, pq.read_table(shop.features2 / "co_occurrence/start"))
+    nominators = CandidateSources.of(
+        corpus, {"co_occurrence": pq.read_table(shop.features2 / "co_occurrence/start")}
+    )
     before, after = (
         Fusion.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2)
     )

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from index_builder import index_stage
-from serving.answers.retrieval import SOURCES
 from serving.version.loaded_version import Version
 from tests.system.days import FIRST, SECOND, THIRD, registry_of
 from twinspire.cli.show_lists import user_result
@@ -20,6 +19,7 @@ from twinspire.runs import index_start, runner
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
+from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
@@ -131,7 +131,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     user = next(
         u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE)
     )
-    for source in SOURCES:
+    for source in ANSWERING:
         shown = user_result(Version.open(p), user, 112, source=source)
         listed = {item["item"] for item in shown["items"]}
         assert shown["version"] == version and not listed & set(GONE) and listed >= set(NEW), source

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from twinspire.cli.options import (
     console,
     open_pipeline,
 )
+from twinspire_core.config.source_names import AnswerSource
 from twinspire_core.errors import UsageError
 
 TOKEN = "TWINSPIRE_TOKEN"  # noqa: S105
@@ -48,8 +49,7 @@ def recommend(
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[
-        Literal["mix", "two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
-        | None,
+        AnswerSource | None,
         typer.Option(
             help=(
                 "Whose items: by default of the mix, where the version carries one, else of the"

@@ -125,6 +125,7 @@ def _score_version(
     from twinspire_core.contracts.fusion_file import FusionFile
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion.fuse import Fusion
+    from twinspire_core.sources.version_tables import read_tables
 
     requests = read_table(queries)
     taken = read_table(truth)
@@ -137,7 +138,6 @@ def _score_version(
         for warning in selected.warnings:
             console.print(warning, style="yellow", highlight=False)
     # Versions of old releases may lack these.
-    together = home / artifact_files.CO_OCCURRENCE
     fusion = home / FusionFile.FILE
     with console.status("encoding the queries"):
         with suppress_native_stderr():  # TensorFlow greets at length
@@ -152,7 +152,7 @@ def _score_version(
             taken,
             pipeline,
             ks,
-            co_occurrence=read_table(str(together)) if together.exists() else None,
+            tables=read_tables(home),
             fusion=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
             passing=selected.passing if selected else None,
         )

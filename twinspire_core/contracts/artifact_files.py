@@ -11,9 +11,12 @@ INDEX = "index"
 """Folder of the index; row i is row i of the items."""
 ITEMS = "items.parquet"
 """The corpus: ids, names, popularity, display and filter columns."""
-CO_OCCURRENCE = "co_occurrence.parquet"
-"""Items that the same users took, where a candidate source needs them."""
 USERS = "users"
 """Folder of users' features, with `serving.user_store`."""
 REPORT = "report.html"
 """The page about the version, which is no part of its content."""
+
+
+def source_table(name: str) -> str:
+    """The file of a table that a candidate source is made of, such as `co_occurrence`."""
+    return f"{name}.parquet"

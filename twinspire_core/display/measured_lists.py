@@ -8,24 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+from twinspire_core.config.source_names import MIX, TITLES, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.display.figures import count, interval, number, share
 from twinspire_core.display.table import Cell, Row, Style, Table, in_style
 
-TWO_TOWER = "two_tower"
-MIX = "mix"
 PARENT = "parent"
-"""Kinds of lists that a model makes; a list that needs none is of the kind that its name says."""
+"""The lists of the version before. Other kinds are `mix` and the names of sources."""
 
 _NAMES = {
-    TWO_TOWER: "two-tower",
+    **TITLES,
     MIX: "mix",
-    "popular_lately": "popular lately",
     "popular": "most popular",
-    "most_popular": "most popular",
-    "past": "taken before",
-    "co_occurrence": "taken together",
     "als": "ALS",
     "uncorrected": "two-tower, correction taken out",
 }

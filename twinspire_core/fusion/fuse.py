@@ -26,6 +26,7 @@ from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged, list_places, list_rows
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.queries import Queries
 
 FORMAT = 1
 CONSTANT = 60.0
@@ -159,12 +160,9 @@ class Fused:
 def fuse_sources(
     fusion: Fusion,
     sources: CandidateSources,
-    past: Ragged,
-    past_events: np.ndarray,
+    queries: Queries,
     k: int,
     *,
-    two_tower: np.ndarray | None = None,
-    near: np.ndarray | None = None,
     exclude: Ragged | None = None,
 ) -> tuple[np.ndarray, Fused]:
     """The lists that are recommended: those of the sources, fused, and filled up with popular items
@@ -173,43 +171,29 @@ def fuse_sources(
     Args:
       fusion: the sources and their weights.
       sources: of the corpus.
-      past: U lists of what users had before, in the order of the source `past`.
-      past_events: [U] int64, their events.
+      queries: U; lists that they are given with are at least `DEPTH` and k long.
       k: length of the lists.
-      two_tower: [U, L] the two-tower's lists, at least `DEPTH` and k long, without what is
-        excluded.
-      near: those of co-occurrence, likewise, where they are known already.
       exclude: U lists of items that must not be listed.
 
     Returns: items [U, k] int64, -1 where the corpus is used up; and what was fused, without the
     popular items that filled it up.
     """
-    pooled = pool_sources(
-        fusion.sources,
-        sources,
-        past,
-        max(k, DEPTH),
-        two_tower=two_tower,
-        near=near,
-        exclude=exclude,
-    )
-    fused = fuse(pooled, fusion.of(past_events), k)
+    pooled = pool_sources(fusion.sources, sources, queries, max(k, DEPTH), exclude=exclude)
+    fused = fuse(pooled, fusion.of(queries.events), k)
     return sources.filled(fused.items, k, exclude=exclude), fused
 
 
 def pool_sources(
     names: Sequence[str],
     sources: CandidateSources,
-    past: Ragged,
+    queries: Queries,
     depth: int,
     *,
-    two_tower: np.ndarray | None = None,
-    near: np.ndarray | None = None,
     exclude: Ragged | None = None,
 ) -> CandidatePool:
     """The candidates of some sources, `depth` of each; arguments as those of `fuse_sources`."""
-    lists = sources.retrieve(names, past, depth, two_tower=two_tower, near=near, exclude=exclude)
-    return pool_candidates([lists[name] for name in names])
+    lists = sources.retrieve(names, queries, depth, exclude=exclude)
+    return pool_candidates([lists[name].items for name in names])
 
 
 def pool_candidates(lists: Sequence[np.ndarray]) -> CandidatePool:

@@ -31,15 +31,22 @@ def top_k(queries: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     Raises:
       ValueError: a vector is not finite.
     """
+    return top_k_scored(queries, items, k)[0]
+
+
+def top_k_scored(queries: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` with the inner products, [U, k] float32, -infinity where the corpus is used up."""
     if not (np.isfinite(queries).all() and np.isfinite(items).all()):
         raise ValueError(
             "vectors to be searched must be finite; some hold nan or inf: training has probably"
             " diverged"
         )
-    rows, _ = exact_search(items, queries, k)
+    rows, found = exact_search(items, queries, k)
     ranked = np.full((len(queries), k), -1, np.int64)
+    scores = np.full((len(queries), k), -np.inf, np.float32)
     ranked[:, : rows.shape[1]] = rows
-    return ranked
+    scores[:, : rows.shape[1]] = found
+    return ranked, scores
 
 
 def first_distinct(ranked: np.ndarray, k: int, *, exclude: Ragged | None = None) -> np.ndarray:

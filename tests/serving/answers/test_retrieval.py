@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from serving.answers import retrieval
 from serving.answers.recommend import recommend
 from serving.batch.bulk import recommend_lines
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
 from twinspire.cli.main import app
+from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.contracts.feature_schema import co_occurrence_schema
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.errors import UsageError
 from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.sources.registry import SOURCES
 
 ALL = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
 
@@ -178,5 +179,5 @@ def test_the_command_names_sources(opened, pipeline_file):
     assert CliRunner().invoke(app, [*command, "--source", "magic"]).exit_code == 2
 
 
-def test_sources_are_those_of_the_command_line():
-    assert set(retrieval.SOURCES) == {"mix", *ALL}
+def test_every_name_has_a_source():
+    assert set(ANSWERING) == {"mix", *ALL} and set(SOURCES) == set(ALL)

@@ -7,12 +7,14 @@ import pytest
 from model.evaluation import source_lists
 from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import co_occurrence_candidates, rank_co_occurrence, rank_fusion
+from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search.ragged import Ragged, positions
-from twinspire_core.sources import candidate_sources
-from twinspire_core.sources.candidate_sources import CandidateSources, Neighbours, nearest
+from twinspire_core.sources import co_occurrence
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.co_occurrence import Neighbours, nearest
+from twinspire_core.sources.queries import Queries, ScoredLists
 
 ITEMS = list("abcdef")
 CORPUS = pa.table({"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]})
@@ -29,19 +31,25 @@ def lists(*each: str) -> Ragged:
     return positions(pa.array([list(x) for x in each], pa.list_(pa.string())), pa.array(ITEMS))
 
 
-def read(ranked: np.ndarray) -> list[str]:
-    return ["".join(ITEMS[i] for i in row if i >= 0) for row in ranked]
+def asking(*pasts: str) -> Queries:
+    return Queries.of_past(lists(*pasts))
+
+
+def read(ranked: np.ndarray | ScoredLists) -> list[str]:
+    items = ranked.items if isinstance(ranked, ScoredLists) else ranked
+    return ["".join(ITEMS[i] for i in row if i >= 0) for row in items]
 
 
 @pytest.fixture
 def sources() -> CandidateSources:
-    return CandidateSources.of(CORPUS, TOGETHER)
+    return CandidateSources.of(CORPUS, {"co_occurrence": TOGETHER})
 
 
 def test_each_source_by_hand(sources):
-    past, two_tower = lists("ca", "", "fb"), np.array([[3, 4, 5], [0, 1, 2], [5, 4, 3]])
+    two_tower = ScoredLists.by_place(np.array([[3, 4, 5], [0, 1, 2], [5, 4, 3]]))
+    queries = asking("ca", "", "fb").with_given({"two_tower": two_tower})
     names = ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence")
-    found = sources.retrieve(names, past, 3, two_tower=two_tower)
+    found = sources.retrieve(names, queries, 3)
     assert read(found["two_tower"]) == ["def", "abc", "fed"]
     assert read(found["past"]) == ["ca", "", "fb"]
     assert read(found["popular_lately"]) == ["acd"] * 3
@@ -51,26 +59,55 @@ def test_each_source_by_hand(sources):
         "equal ones by place: a before c, b before e"
     )
     assert list(found) == list(names)
+    assert found["most_popular"].scores[0].tolist() == [9, 7, 5], "events"
+    assert found["popular_lately"].scores[1].tolist() == [4, 3, 2]
+    assert found["co_occurrence"].scores[0].tolist() == [0.5, 0.5, 0.25], "sums of similarities"
+    assert found["past"].scores[0].tolist() == [1, 0.5, -np.inf], "by place"
+    assert found["two_tower"].scores[0, 0] == 1, "as given"
+
+
+def test_scores_never_rise_and_end_with_the_list(sources):
+    queries = asking("ca", "", "fb", "f", "abcdef")
+    for exclude in (None, queries.past):
+        passing = np.array([True, False, True, True, True, False])
+        for some in (sources, sources.among(passing)):
+            for name, (items, scores) in some.retrieve(
+                some.without_model, queries, 7, exclude=exclude
+            ).items():
+                assert ((items >= 0) == np.isfinite(scores)).all(), name
+                assert (scores[:, 1:] <= scores[:, :-1]).all(), name
+                if some is not sources:
+                    assert passing[items[items >= 0]].all(), name
+
+
+def test_queries_are_taken_and_parted_with_all_that_they_bring():
+    given = {"two_tower": ScoredLists.by_place(np.arange(12).reshape(4, 3))}
+    queries = Queries(past=lists("ca", "", "fb", "d"), events=np.arange(4), given=given)
+    for some in (queries.take(np.array([1, 2])), queries.part(1, 3)):
+        assert len(some) == 2 and some.events.tolist() == [1, 2]
+        assert read(some.past.padded()) == ["", "fb"]
+        assert some.given["two_tower"].items.tolist() == [[3, 4, 5], [6, 7, 8]]
 
 
 def test_what_is_excluded_makes_room(sources):
-    past = lists("ca", "", "fb")
-    found = sources.retrieve(("past", "most_popular", "co_occurrence"), past, 2, exclude=past)
+    queries = asking("ca", "", "fb")
+    names = ("past", "most_popular", "co_occurrence")
+    found = sources.retrieve(names, queries, 2, exclude=queries.past)
     assert read(found["past"]) == ["", "", ""]
     assert read(found["most_popular"]) == ["be", "be", "ec"]
     assert read(found["co_occurrence"]) == ["be", "", ""]
 
 
 def test_a_source_alone_is_followed_by_what_is_popular(sources):
-    past = lists("ca", "", "fb")
-    assert read(sources.alone("past", past, 4)) == ["cabe", "becf", "fbec"]
-    assert read(sources.alone("co_occurrence", past, 6)) == ["acbefd", "becfad", "becfad"]
+    queries = asking("ca", "", "fb")
+    assert read(sources.alone("past", queries, 4)) == ["cabe", "becf", "fbec"]
+    assert read(sources.alone("co_occurrence", queries, 6)) == ["acbefd", "becfad", "becfad"]
 
 
 def test_a_source_that_is_not_there_is_silent():
-    found = CandidateSources.of(CORPUS, None).retrieve(
-        ("two_tower", "co_occurrence"), lists("ca"), 2
-    )
+    alone = CandidateSources.of(CORPUS)
+    assert "co_occurrence" not in alone
+    found = alone.retrieve(("two_tower", "co_occurrence"), asking("ca"), 2)
     assert read(found["co_occurrence"]) == read(found["two_tower"]) == [""]
 
 
@@ -90,7 +127,7 @@ def test_neighbours_are_rows_in_order_of_id():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_similarities_add_up_over_a_past(seed, monkeypatch):
-    monkeypatch.setattr(candidate_sources, "_CHUNK", 7)
+    monkeypatch.setattr(co_occurrence, "_CHUNK", 7)
     rng = np.random.default_rng(seed)
     items, width, users = 60, 5, 30
     rows = np.stack([rng.permutation(items)[:width] for _ in range(items)]).astype(np.int32)
@@ -106,14 +143,16 @@ def test_similarities_add_up_over_a_past(seed, monkeypatch):
         found = nearest(past, near, 10, exclude=exclude)
         for user, own in enumerate(pasts):
             score = {}
-            for seed_item in [i for i in own if i >= 0][: candidate_sources.SEEDS]:
+            for seed_item in [i for i in own if i >= 0][: co_occurrence.SEEDS]:
                 for row, similarity in zip(
                     rows[seed_item], near.similarities[seed_item], strict=True
                 ):
                     if row >= 0 and (exclude is None or row not in own):
                         score[row] = score.get(row, 0.0) + float(similarity)
             expected = sorted(score, key=lambda i: (-score[i], i))[:10]
-            assert [i for i in found[user] if i >= 0] == expected
+            assert [i for i in found.items[user] if i >= 0] == expected
+            scores = [score[i] for i in expected]
+            np.testing.assert_allclose(found.scores[user, : len(expected)], scores, rtol=1e-6)
 
 
 def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sources, monkeypatch):
@@ -127,18 +166,20 @@ def test_one_look_at_the_neighbours_serves_lists_with_seen_items_and_without(sou
         }
     )
     split = prepare(rows, CORPUS)
-    near = co_occurrence_candidates(sources, split, 2)
-    for found, exclude in ((near.kept, None), (near.excluded, lists(*past))):
-        alone = sources.retrieve(["co_occurrence"], lists(*past), 2, exclude=exclude)[
-            "co_occurrence"
-        ]
-        assert found.tolist() == alone.tolist()
-    given = sources.retrieve(["co_occurrence"], lists(*past), 1, near=near.kept)["co_occurrence"]
+    known = costly_lists(sources, split, 2)
+    assert list(known) == ["co_occurrence"]
+    near = known["co_occurrence"]
+    for found, exclude in ((near.scored(), None), (near.scored(exclude_seen=True), lists(*past))):
+        alone = sources.retrieve(["co_occurrence"], asking(*past), 2, exclude=exclude)
+        assert found.items.tolist() == alone["co_occurrence"].items.tolist()
+        assert found.scores.tolist() == alone["co_occurrence"].scores.tolist()
+    queries = asking(*past).with_given({"co_occurrence": near.scored()})
+    given = sources.retrieve(["co_occurrence"], queries, 1)["co_occurrence"]
     assert read(given) == ["a", "", "", "c", "a"], "what is given is taken, as far as is asked"
     mix = Fusion(sources=("co_occurrence",), bounds=(), weights=np.ones((1, 1)), fitted=FittedOn())
     silent = np.full((5, 100), -1)
     mixed = rank_fusion(mix, sources, split, RankedLists(silent, silent), 2)
-    together = rank_co_occurrence(sources, split, 2, near)
+    together = rank_alone(sources, split, 2, near)
     for found in (mixed, together):  # without neighbours b, e and c are what is popular
         assert read(found.kept) == ["ac", "be", "be", "cb", "ae"]
         assert read(found.excluded) == ["be", "be", "ec", "cb", "ae"]

@@ -3,14 +3,14 @@
 """
 
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from twinspire_core.config.source_names import CO_OCCURRENCE, SourceName
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.metrics import measure_names
 
-SourceName = Literal["two_tower", "past", "popular_lately", "most_popular", "co_occurrence"]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -77,7 +77,7 @@ class FusionConfig(Strict):
     @property
     def uses_co_occurrence(self) -> bool:
         """Whether items that the same users took are counted."""
-        return "co_occurrence" in self.sources
+        return CO_OCCURRENCE in self.sources
 
 
 class GateConfig(Strict):

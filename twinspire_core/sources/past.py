@@ -1,54 +1,44 @@
-"""Baselines, which need no model: the most popular items, those popular lately, the user's own
-past.
-"""
+"""The source `past`: what the user had before, the most frequent first, then the most recent."""
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
-import pyarrow as pa
 
+from twinspire_core.config import source_names
 from twinspire_core.metrics.ranking import first_distinct
 from twinspire_core.search.ragged import Ragged
-
-MOST_POPULAR = "most_popular"
-POPULAR_LATELY = "popular_lately"
-PAST = "past"
+from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import Source, SourceTables
 
 _CHUNK = 4096
+_NO_ITEMS = np.zeros(0, np.int64)
 
 
-def popular_order(corpus: pa.Table, by: str) -> np.ndarray:
-    """Positions of the corpus by popularity, [C] int64; ties by the other count, then by position.
+class Past(Source):
+    """Scores are by place: a past says nothing of counts."""
 
-    Args:
-      corpus: has `_popular` and `_lately`, events up to the start of the day evaluated.
-      by: `_popular` or `_lately`.
-    """
-    other = "_lately" if by == "_popular" else "_popular"
-    events = corpus.column(by).fill_null(0).to_numpy()
-    other_events = corpus.column(other).fill_null(0).to_numpy()
-    return np.lexsort((-other_events, -events)).astype(np.int64)
+    name = source_names.PAST
 
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """It is made of no table: a query brings its past."""
+        return cls()
 
-def same_for_all(
-    order: np.ndarray, users: int, k: int, *, exclude: Ragged | None = None
-) -> np.ndarray:
-    """The first k of one order for every user, without the items excluded.
-
-    Args:
-      order: [C] int64.
-      users: U.
-      k: length of the lists.
-      exclude: U lists of positions.
-
-    Returns: [U, k] int64, -1 behind the end.
-    """
-    if exclude is None:
-        first = np.full(k, -1, np.int64)
-        first[: len(order)] = order[:k]
-        return np.tile(first, (users, 1))
-    no_past = Ragged.of_lengths(np.zeros(0, np.int64), np.zeros(users, np.int64))
-    return past_then(no_past, order, k, exclude=exclude)
+    def lists(
+        self,
+        queries: Queries,
+        depth: int,
+        *,
+        exclude: Ragged | None = None,
+        passing: np.ndarray | None = None,
+    ) -> ScoredLists:
+        """The past, as far as it is in the corpus."""
+        past = queries.past
+        if passing is not None:
+            past = past.where((past.values >= 0) & passing[past.values])
+        # Not filled up: the common order is empty.
+        return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
 
 
 def past_then(
@@ -93,3 +83,17 @@ def _blocks(used: np.ndarray, k: int) -> Iterator[np.ndarray]:
         rows = np.flatnonzero(size == number)
         for start in range(0, len(rows), _CHUNK):
             yield rows[start : start + _CHUNK]
+
+
+def most_frequent_first(histories: Ragged) -> Ragged:
+    """What users had before, in the order of the source `past`, out of histories, oldest first: -1
+    is left out.
+    """
+    known = histories.where(histories.values >= 0)
+    (row, item), pair_of, events = np.unique(
+        np.stack([known.row, known.values]), axis=1, return_inverse=True, return_counts=True
+    )
+    last_place = np.zeros(len(events), np.int64)
+    np.maximum.at(last_place, pair_of.ravel(), np.arange(len(known.values)))
+    order = np.lexsort((-last_place, -events, row))
+    return Ragged(item[order], row[order], histories.rows)

@@ -1,0 +1,36 @@
+"""Names of the candidate sources, and what people are told that they list. Imports nothing heavy:
+the pipeline file and `--help` know them.
+
+What they do is in `twinspire_core/sources/`, one module for each; `registry.py` there holds the
+classes under these names.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+TWO_TOWER = "two_tower"
+PAST = "past"
+POPULAR_LATELY = "popular_lately"
+MOST_POPULAR = "most_popular"
+CO_OCCURRENCE = "co_occurrence"
+MIX = "mix"
+"""No source of its own: the fusion of several (twinspire_core/fusion/fuse.py)."""
+
+TITLES = {
+    TWO_TOWER: "two-tower",
+    PAST: "taken before",
+    POPULAR_LATELY: "popular lately",
+    MOST_POPULAR: "most popular",
+    CO_OCCURRENCE: "taken together",
+}
+"""By name, in the order in which they are shown."""
+SOURCE_NAMES = tuple(TITLES)
+ANSWERING = (MIX, *SOURCE_NAMES)
+"""What an answer may come from."""
+
+if TYPE_CHECKING:
+    SourceName = str
+    AnswerSource = str
+else:
+    # A Literal, so that documentation, `--help` and errors list the names.
+    SourceName: Any = Literal[SOURCE_NAMES]
+    AnswerSource: Any = Literal[ANSWERING]

@@ -1,0 +1,111 @@
+"""What queries tell candidate sources, and what these answer: lists with scores.
+
+U queries, L places of a list. Items are positions in a corpus, -1 is none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from twinspire_core.metrics.ranking import contains
+from twinspire_core.search.ragged import Ragged
+
+
+class ScoredLists(NamedTuple):
+    """Lists of one source.
+
+    Attributes:
+      items: [U, L] int64, best first, each once, -1 behind the end.
+      scores: [U, L] float32, not rising, -infinity behind the end. They compare the items of one
+        query, and in general no two queries or sources.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def empty(cls, queries: int, depth: int) -> Self:
+        """Lists without items."""
+        items = np.full((queries, depth), -1, np.int64)
+        return cls(items, np.full((queries, depth), -np.inf, np.float32))
+
+    @classmethod
+    def by_place(cls, items: np.ndarray) -> Self:
+        """Lists, [U, L] int64, of whose items no more is known than their order: an item at place
+        n, from 0, has the score 1 / (1 + n).
+        """
+        scores = 1 / (1 + np.arange(items.shape[1], dtype=np.float32))
+        return cls(items, np.where(items >= 0, scores, np.float32(-np.inf)))
+
+    @classmethod
+    def by_item(cls, items: np.ndarray, scores: np.ndarray) -> Self:
+        """Lists, [U, L] int64, of items that have the same score for all queries, [C] float32."""
+        # The position -1, no item, reads the last score, which is that of none.
+        return cls(items, np.append(scores, -np.inf).astype(np.float32)[items])
+
+    def first(self, depth: int) -> Self:
+        """The first items of each list."""
+        return type(self)(self.items[:, :depth], self.scores[:, :depth])
+
+    def take(self, queries: np.ndarray | slice) -> Self:
+        """The lists of some queries, given as positions, as [U] bool or as a slice."""
+        return type(self)(self.items[queries], self.scores[queries])
+
+    def without(self, exclude: Ragged, depth: int) -> Self:
+        """The first `depth` items of each list that are not in the list of U that is excluded."""
+        keep = (self.items >= 0) & ~contains(exclude, self.items)
+        place = np.cumsum(keep, axis=1) - 1
+        row, column = np.nonzero(keep & (place < depth))
+        shortened = type(self).empty(len(self.items), depth)
+        shortened.items[row, place[row, column]] = self.items[row, column]
+        shortened.scores[row, place[row, column]] = self.scores[row, column]
+        return shortened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queries:
+    """What U queries tell candidate sources; measuring and serving make it alike.
+
+    Attributes:
+      past: what users had before: distinct items, the most frequent first, then the most recent; -1
+        outside the corpus.
+      events: [U] int64, how many events that were.
+      given: lists that are known already, by source, without what is excluded: those of the
+        two-tower, which are searched for elsewhere, and others that are needed more than once.
+    """
+
+    past: Ragged
+    events: np.ndarray
+    given: Mapping[str, ScoredLists] = field(default_factory=dict)
+
+    @classmethod
+    def of_past(cls, past: Ragged) -> Self:
+        """Queries of which nothing but the past is known, an event for each item."""
+        return cls(past=past, events=past.lengths)
+
+    def __len__(self) -> int:
+        return self.past.rows
+
+    def with_given(self, given: Mapping[str, ScoredLists]) -> Self:
+        """The same queries, with these lists known besides."""
+        return replace(self, given={**self.given, **given})
+
+    def take(self, queries: np.ndarray) -> Self:
+        """The queries of these numbers, [K] int64 ascending."""
+        return replace(
+            self,
+            past=self.past.take(queries),
+            events=self.events[queries],
+            given={name: lists.take(queries) for name, lists in self.given.items()},
+        )
+
+    def part(self, start: int, stop: int) -> Self:
+        """Queries `start` to `stop`."""
+        return replace(
+            self,
+            past=self.past.part(start, stop),
+            events=self.events[start:stop],
+            given={name: lists.take(slice(start, stop)) for name, lists in self.given.items()},
+        )

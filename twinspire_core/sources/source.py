@@ -1,0 +1,69 @@
+"""What a candidate source is. Sources import no TensorFlow: serving asks them too.
+
+U queries, C items of the corpus; items are positions in it, -1 is none.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.queries import Queries, ScoredLists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTables:
+    """What sources are made of, all as of one moment.
+
+    Attributes:
+      corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
+      others: tables of sources by name (`Source.tables`), as far as they were made.
+    """
+
+    corpus: pa.Table
+    others: Mapping[str, pa.Table] = field(default_factory=dict)
+
+
+class Source(ABC):
+    """A candidate source, as of a moment.
+
+    Attributes:
+      name: what it is called everywhere (twinspire_core/config/source_names.py).
+      tables: what it is made of besides the corpus: folders of the feature job, of which the
+        version carries `NAME.parquet`.
+      is_costly: whether lists that are needed more than once are kept rather than made anew.
+    """
+
+    name: ClassVar[str]
+    tables: ClassVar[tuple[str, ...]] = ()
+    is_costly: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def of(cls, tables: SourceTables) -> Self | None:
+        """The source, or None where what it is made of is not there: it then lists nothing."""
+
+    @abstractmethod
+    def lists(
+        self,
+        queries: Queries,
+        depth: int,
+        *,
+        exclude: Ragged | None = None,
+        passing: np.ndarray | None = None,
+    ) -> ScoredLists:
+        """What it lists for each query. A list ends where the source knows no more.
+
+        Args:
+          queries: U.
+          depth: items of a list at the most.
+          exclude: U lists of items that must not be listed.
+          passing: [C] bool, what may be listed; None for everything. Items that do not pass may
+            still be in a past.
+
+        Returns: lists of `depth` places.
+        """

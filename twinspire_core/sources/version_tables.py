@@ -1,0 +1,20 @@
+"""The tables of candidate sources that a published version carries."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.contracts import artifact_files
+from twinspire_core.sources.registry import tables_of
+
+
+def read_tables(home: Path) -> dict[str, pa.Table]:
+    """Tables by name, as far as the version has them: releases before a source have none of it.
+
+    Args:
+      home: local folder of the version.
+    """
+    places = {name: home / artifact_files.source_table(name) for name in tables_of(SOURCE_NAMES)}
+    return {name: pq.read_table(place) for name, place in places.items() if place.exists()}
