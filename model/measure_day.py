@@ -100,7 +100,7 @@ def measure_day(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],
         (version.encoded.queries(HELD_OUT), version.encoded.items),
-        version.lists[HELD_OUT].kept,
+        version.lists[HELD_OUT].counted(day.evaluation_sets[HELD_OUT].exclude_seen),
         day,
         trained.frequency,
     )
@@ -178,7 +178,9 @@ class _Quality:
         ranked = self.after[name]
         change = None
         if self.before:
-            change = compare(evaluation_set, ranked.kept, self.before[name].kept, self.ks)
+            seen = evaluation_set.exclude_seen
+            before = self.before[name].counted(seen)
+            change = compare(evaluation_set, ranked.counted(seen), before, self.ks)
         return {
             "users": evaluation_set.users,
             "days": evaluation_set.days,

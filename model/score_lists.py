@@ -166,7 +166,9 @@ def _evaluation_set(
     aligned: AlignedQueries, truth: Lists, items: pa.Table, pipeline: Pipeline
 ) -> EvaluationSet:
     columns = {"_user": truth.key, "_truth": truth.items, "_past": aligned.past}
-    evaluation_set = prepare_as_configured(pa.table(columns), items, pipeline.evaluation)
+    evaluation_set = prepare_as_configured(
+        pa.table(columns), items, pipeline.evaluation, exclude_seen=pipeline.serving.exclude_seen
+    )
     if aligned.past_is_history:
         # A history is oldest first; the source `past` lists the most frequent items first.
         past = most_frequent_first(evaluation_set.past)

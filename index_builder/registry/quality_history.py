@@ -65,7 +65,7 @@ class VersionQuality:
 
 
 def quality_of(
-    versions: Versions, log: Sequence[Entry], wanted: Collection[str]
+    versions: Versions, log: Sequence[Entry], wanted: Collection[str], kind: str
 ) -> dict[str, VersionQuality]:
     """What was measured of stored versions, by version.
 
@@ -73,6 +73,8 @@ def quality_of(
       versions: of the recommender.
       log: all its entries.
       wanted: versions that are stored.
+      kind: of the lists whose measures come first, whichever counted for a version
+        (`DayMetrics.of_kind`).
     """
     state = State.of(log)
     next_of = dict[str, str]()
@@ -85,7 +87,10 @@ def quality_of(
     with_metrics = [*{*wanted, *next_of.values()}]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = pool.map(_metrics, map(versions.folder, with_metrics))
-        metrics = dict(zip(with_metrics, found, strict=True))
+        metrics = {
+            version: measured.of_kind(kind)
+            for version, measured in zip(with_metrics, found, strict=True)
+        }
         gates = dict(zip(wanted, pool.map(_gate, map(versions.folder, wanted)), strict=True))
     return {
         version: VersionQuality(

@@ -13,7 +13,7 @@ from twinspire_core.contracts.gate_verdict import LiftFigures, ListFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.figures import NONE, change, count, number
-from twinspire_core.display.measured_lists import interval_text
+from twinspire_core.display.measured_lists import interval_text, kind_text
 from twinspire_core.display.table import Table
 
 _NAMED = 8
@@ -42,7 +42,8 @@ def verdict(facts: Facts) -> Section:
         ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
         ["items", count(figures.items), f"±{limits.max_corpus_change:.0%}"],
     ]
-    title = "What was judged, and the limits; 95% intervals in brackets"
+    kind = kind_text(facts.metrics.counted_lists)
+    title = f"What was judged, of lists {kind}, and the limits; 95% intervals in brackets"
     table = Table(head=["", "measured", "limit"], rows=rows, title=title)
     return Section(
         anchor="gate",

@@ -124,7 +124,10 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         speed=IndexTimings.find(ctx.inputs["index"]),
         data=_data(ctx),
         examples=_examples(ctx),
-        days=[*_days(versions, described), Day(described.date, described.version, "this", metrics)],
+        days=[
+            *_days(versions, described, metrics.counted_lists),
+            Day(described.date, described.version, "this", metrics),
+        ],
         previous=_previous(ctx, described, versions),
         items=_names((staged / artifact_files.ITEMS).read_bytes()),
     )
@@ -145,9 +148,14 @@ def _examples(ctx: StageContext) -> list[ExampleList]:
         return []
 
 
-def _days(versions: Versions, described: Manifest) -> list[Day]:
+def _days(versions: Versions, described: Manifest, kind: str) -> list[Day]:
     """A version for each earlier day, oldest first: the newest one that was accepted, else the
     newest.
+
+    Args:
+      versions: those published before.
+      described: the version reported on.
+      kind: of the lists whose measures are wanted, whichever counted on the day.
     """
     # The last of a day wins: an accepted one over a refused one, then the newer one
     ranked = sorted(
@@ -159,7 +167,7 @@ def _days(versions: Versions, described: Manifest) -> list[Day]:
     def read(one: Status) -> Day | None:
         with suppress(FileNotFoundError):  # it was pruned since it was listed
             metrics = DayMetrics.read(versions.folder(one.version))
-            return Day(one.date, one.version, one.status, metrics)
+            return Day(one.date, one.version, one.status, metrics.of_kind(kind))
         return None
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -1,7 +1,6 @@
 """How good the lists are: side by side, source by source, slice by slice."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from index_builder.report import charts
 from index_builder.report.charts import Series
@@ -19,8 +18,10 @@ from twinspire_core.display.measured_lists import (
     held_out,
     interval_of,
     interval_text,
+    kind_text,
     list_name,
     lists_table,
+    of_other_kind,
     on_the_day,
 )
 from twinspire_core.display.table import Table
@@ -43,6 +44,12 @@ def lists(facts: Facts) -> Section:
         " common. Popular share: of the few items that have half of all earlier events between"
         " them."
     ]
+    counted = facts.metrics.counted_lists
+    text.append(
+        f"What counts are lists {kind_text(counted)}, by serving.exclude_seen of the pipeline file:"
+        " the mix is fitted for them, the gate judges them, and all figures of this page are theirs"
+        " where nothing else is said. The other kind follows below."
+    )
     if facts.metrics.holdout.baseline is None:
         text.append("There is no version before this one to compare with.")
     tables = [table for one in sets for table in (_found(one), _variety(one))]
@@ -50,7 +57,7 @@ def lists(facts: Facts) -> Section:
         anchor="lists",
         title="The lists, side by side",
         text=text,
-        tables=[*tables, *_next_click(facts), *_without_seen(sets)],
+        tables=[*tables, *_next_click(facts), *_other_kind(sets)],
     )
 
 
@@ -79,17 +86,14 @@ def _variety(evaluated: EvaluatedSet) -> Table:
     return lists_table(evaluated.lists, measures, title=title)
 
 
-def _without_seen(sets: list[EvaluatedSet]) -> Iterator[Table]:
-    """The same without what the user had before."""
+def _other_kind(sets: list[EvaluatedSet]) -> Iterator[Table]:
+    """The same of the lists that do not count: with or without what the user had before."""
     for evaluated in sets:
-        lists = [
-            replace(one, measures=one.measures.excluded)
-            for one in evaluated.lists
-            if one.measures.excluded
-        ]
-        if lists:
-            title = f"What is found without items that the user had before: {evaluated.title}"
-            yield lists_table(lists, _accuracy(evaluated), title=title, folded=True)
+        other = of_other_kind(evaluated)
+        if other.lists:
+            kind = kind_text(other.lists[0].measures.kind)
+            title = f"What is found by lists {kind}: {evaluated.title}"
+            yield lists_table(other.lists, _accuracy(evaluated), title=title, folded=True)
 
 
 def _next_click(facts: Facts) -> Iterator[Table]:

@@ -70,7 +70,12 @@ def read_day(ctx: StageContext, features: Path) -> DayData:
     return DayData(
         corpus=corpus,
         evaluation_sets={
-            name: prepare_as_configured(table, corpus, ctx.pipeline.evaluation)
+            name: prepare_as_configured(
+                table,
+                corpus,
+                ctx.pipeline.evaluation,
+                exclude_seen=ctx.pipeline.serving.exclude_seen,
+            )
             for name, table in queries.items()
         },
         events=examples.narrow,

@@ -74,7 +74,7 @@ def report_figures(
         shares = compare_frequency(trained_items, lambda item: frequency.log_q(item).numpy())
     for name, baseline in rank_baselines(evaluation_set, k).items():
         if name != PAST:
-            lists[name] = baseline.kept
+            lists[name] = baseline.counted(evaluation_set.exclude_seen)
     return (
         PopularityFigures(**popularity(evaluation_set, lists, k)),
         FrequencyFigures(**shares) if shares else None,
@@ -241,6 +241,7 @@ def pick_examples(
     queries = evaluation_set.queries
     user_slice = slice_of(evaluation_set.past_events, pipeline.evaluation.slices)
     key = fingerprint(queries.column("_user"))
+    counted = ranked.counted(evaluation_set.exclude_seen)
     examples = []
     for number in np.unique(user_slice):
         in_slice = np.flatnonzero(user_slice == number)
@@ -250,7 +251,7 @@ def pick_examples(
             past = oldest_first[::-1]
         else:
             past = queries.column("_past")[row].as_py() or []
-        listed = ranked.kept[row, :ITEMS_SHOWN]
+        listed = counted[row, :ITEMS_SHOWN]
         example = ExampleList(
             user=queries.column("_user")[row].as_py(),
             past_events=int(evaluation_set.past_events[row]),

@@ -12,10 +12,14 @@ in which the user's past items may appear again. It may hold three more entries:
     intervals  {"recall@50": [low, high], "recall@50/users:1-4": …}, of means over users
                (twinspire_core/metrics/bootstrap.py). Coverage, Gini coefficient and popular share
                are properties of all lists together, and have no interval.
-    excluded   The same measures of lists without the user's past items.
+    excluded   The same measures of lists without the user's past items. What was seen and taken
+               again stays wanted: such lists cannot find it.
 
-`users` are those with a past: newcomers count in their slice alone. The gate judges lists with seen
-items kept.
+With `serving.exclude_seen` these lists are those that count, and it is the other way round: the
+measures are `"seen": "excluded"`, and the entry `kept` holds those of the lists with seen items.
+Whoever compares versions need not know which kind counts.
+
+`users` are those with a past: newcomers count in their slice alone.
 
 U queries of an evaluation set, L places of a list.
 """
@@ -30,6 +34,7 @@ from model.evaluation.ranked_lists import RankedLists, rank, rank_baselines
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure, popular_share
+from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 from twinspire_core.metrics.ranking import by_place, distinct, hits, means
 from twinspire_core.metrics.slices import slice_of
 
@@ -52,12 +57,16 @@ def evaluate_baselines(evaluation_set: EvaluationSet, ks: Sequence[int]) -> dict
 def evaluate_ranked(
     evaluation_set: EvaluationSet, ranked: RankedLists, ks: Sequence[int]
 ) -> Measures:
-    """Measures lists with seen items kept and, under `excluded`, those without."""
-    measured = {"seen": "kept", **evaluate_lists(evaluation_set, ranked.kept, ks)}
+    """Measures both kinds of lists, the one that counts first."""
+    kinds = {KEPT: ranked.kept}
     if ranked.excluded is not None:
-        without_seen = evaluate_lists(evaluation_set, ranked.excluded, ks)
-        measured["excluded"] = {"seen": "excluded", **without_seen}
-    return measured
+        kinds[EXCLUDED] = ranked.excluded
+    measured = {
+        seen: {"seen": seen, **evaluate_lists(evaluation_set, lists, ks)}
+        for seen, lists in kinds.items()
+    }
+    counted = measured.pop(EXCLUDED if evaluation_set.exclude_seen else KEPT)
+    return {**counted, **measured}
 
 
 def evaluate_lists(

@@ -35,6 +35,8 @@ class EvaluationSet:
       days: distinct days of the queries.
       bounds: number of events from which on each slice but the first begins; none for no slices.
       resamples: bootstrap resamples behind the intervals; 0 for no intervals.
+      exclude_seen: whether lists without the user's past items are those that count
+        (`serving.exclude_seen`).
     """
 
     queries: pa.Table
@@ -50,6 +52,7 @@ class EvaluationSet:
     days: int
     bounds: tuple[int, ...]
     resamples: int
+    exclude_seen: bool = False
 
     @property
     def source_queries(self) -> Queries:
@@ -72,7 +75,12 @@ class EvaluationSet:
 
 
 def prepare(
-    queries: pa.Table, corpus: pa.Table, *, bounds: Sequence[int] = (), resamples: int = 0
+    queries: pa.Table,
+    corpus: pa.Table,
+    *,
+    bounds: Sequence[int] = (),
+    resamples: int = 0,
+    exclude_seen: bool = False,
 ) -> EvaluationSet:
     """Reads queries and their answers in positions of a corpus.
 
@@ -83,6 +91,7 @@ def prepare(
       corpus: rows of `corpus/start/`, in the order of the item vectors to come.
       bounds: as in `EvaluationSet`.
       resamples: as in `EvaluationSet`.
+      exclude_seen: as in `EvaluationSet`.
     """
     items = corpus.column("_item").combine_chunks()
     past = positions(queries.column("_past"), items)
@@ -113,11 +122,25 @@ def prepare(
         days=days,
         bounds=tuple(bounds),
         resamples=resamples,
+        exclude_seen=exclude_seen,
     )
 
 
 def prepare_as_configured(
-    queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig
+    queries: pa.Table, corpus: pa.Table, settings: EvaluationConfig, *, exclude_seen: bool = False
 ) -> EvaluationSet:
-    """`prepare` with the slices and the resamples of the pipeline file's `evaluation`."""
-    return prepare(queries, corpus, bounds=settings.slices, resamples=settings.resamples)
+    """`prepare` with the slices and the resamples of the pipeline file's `evaluation`.
+
+    Args:
+      queries: as of `prepare`.
+      corpus: as of `prepare`.
+      settings: the table `evaluation`.
+      exclude_seen: `serving.exclude_seen`.
+    """
+    return prepare(
+        queries,
+        corpus,
+        bounds=settings.slices,
+        resamples=settings.resamples,
+        exclude_seen=exclude_seen,
+    )

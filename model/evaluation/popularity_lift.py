@@ -76,8 +76,15 @@ def measure_lift(
     if evaluation_set.users < ctx.pipeline.gate.min_users or days != [ctx.day]:
         return None
     ks = ctx.pipeline.evaluation.ks
-    popular = same_for_all(today, evaluation_set.truth.rows, max(ks))
-    changes = compare(evaluation_set, ranked.kept[:, : max(ks)], popular, ks)
+    exclude_seen = evaluation_set.exclude_seen
+    popular = same_for_all(
+        today,
+        evaluation_set.truth.rows,
+        max(ks),
+        exclude=evaluation_set.past if exclude_seen else None,
+    )
+    own = ranked.counted(exclude_seen)[:, : max(ks)]
+    changes = compare(evaluation_set, own, popular, ks)
     popular_means = means(by_query(evaluation_set, popular, ks))
     lift = {}
     for measure, change in changes.items():
@@ -98,7 +105,8 @@ def measure_lift(
 
 def lifts_after(ctx: StageContext, own: Lift | None) -> Lifts:
     """The lifts that the version of the day keeps: its own, and those of earlier versions of its
-    line, up to `DAYS_KEPT`.
+    line, up to `DAYS_KEPT`. Lifts of lists of the other kind, from before `serving.exclude_seen`
+    was changed, are not kept: they say nothing of those that count now.
 
     Args:
       ctx: day and parent.
@@ -107,7 +115,8 @@ def lifts_after(ctx: StageContext, own: Lift | None) -> Lifts:
     Returns: lifts by day and measure.
     """
     parent = DayMetrics.find(ctx.parent.home) if ctx.parent else None
-    before = parent.leads if parent else {}
+    counted = ctx.pipeline.serving.counted_lists
+    before = parent.leads if parent and parent.counted_lists == counted else {}
     lifts = {day: before[day] for day in sorted(before)[-DAYS_KEPT:]}
     if own:
         lifts[str(ctx.day)] = {measure: x["lead"] for measure, x in own.items()}

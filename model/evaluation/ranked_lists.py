@@ -38,6 +38,21 @@ class RankedLists(NamedTuple):
     kept_scores: np.ndarray | None = None
     excluded_scores: np.ndarray | None = None
 
+    def counted(self, exclude_seen: bool) -> np.ndarray:
+        """The kind of lists that counts.
+
+        Args:
+          exclude_seen: whether those without seen items do (`EvaluationSet.exclude_seen`).
+
+        Raises:
+          ValueError: these do, and there are none.
+        """
+        if not exclude_seen:
+            return self.kept
+        if self.excluded is None:
+            raise ValueError("lists without seen items count, and there are none")
+        return self.excluded
+
     def first(self, k: int) -> "RankedLists":
         """The first k of each list."""
         return self._each(lambda part: part[:, :k])
@@ -115,7 +130,8 @@ def with_and_without_seen(ranked: ScoredLists, past: Ragged, k: int) -> RankedLi
 def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLists]:
     """The lists that need no model, by name.
 
-    `past` has no list without seen items: that would be the list of `most_popular`.
+    Without seen items, `past` is the list of `most_popular`. That is told only where such lists
+    count, and every source is to have one.
     """
     orders = {
         MOST_POPULAR: evaluation_set.popular,
@@ -130,7 +146,10 @@ def rank_baselines(evaluation_set: EvaluationSet, k: int) -> dict[str, RankedLis
             same_for_all(order, queries, k, exclude=past),
         )
     past_first = past_then(past, evaluation_set.popular, k)
-    ranked[PAST] = RankedLists(past_first, None)
+    nothing_of_the_past = None
+    if evaluation_set.exclude_seen:
+        nothing_of_the_past = ranked[MOST_POPULAR].excluded
+    ranked[PAST] = RankedLists(past_first, nothing_of_the_past)
     return ranked
 
 

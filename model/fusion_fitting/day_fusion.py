@@ -89,6 +89,7 @@ class DayFusion:
             sources=settings.sources,
             bounds=self.ctx.pipeline.evaluation.slices,
             min_users=settings.min_users,
+            exclude_seen=self.day.evaluation_sets[NEXT_DAY].exclude_seen,
         )
 
     def fit(self, days: Sequence[DayLists]) -> Fusion | None:
@@ -135,6 +136,7 @@ class DayFusion:
             self.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
             self.day.corpus,
             self.ctx.pipeline.evaluation,
+            exclude_seen=next_day.exclude_seen,
         )
         progressive = self._rank(
             self.inherited,
@@ -151,7 +153,8 @@ class DayFusion:
         baseline = self._rank(self.inherited, today, _lists_of(self.parent_lists, of_today), known)
         change = None
         if candidate and baseline:
-            change = compare(today, candidate.kept, baseline.kept, ks)
+            seen = today.exclude_seen
+            change = compare(today, candidate.counted(seen), baseline.counted(seen), ks)
         return FusionMeasures(
             progressive=_measure(next_day, progressive, ks),
             holdout=HeldOutMeasures(
@@ -170,13 +173,14 @@ class DayFusion:
 
     def _lists_of_day(self, name: str, two_tower: RankedLists) -> DayLists:
         """What the sources list for the queries of an evaluation set that may be fitted on, and for
-        those that are held out of it.
+        those that are held out of it: lists of the kind that counts.
 
         Args:
           name: of the set.
           two_tower: the lists of the towers for it.
         """
         evaluation_set = self.day.evaluation_sets[name]
+        exclude_seen = evaluation_set.exclude_seen
         user_slice = slice_of(evaluation_set.past_events, self.ctx.pipeline.evaluation.slices)
         if name == NEXT_DAY:
             # They are to judge the weights, here and in the gate.
@@ -189,11 +193,15 @@ class DayFusion:
         groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
         rows = np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
         known = {**self.costly.get(name, {}), TWO_TOWER: two_tower}
-        queries = queries_with(evaluation_set, known).take(rows)
-        lists = self.sources.retrieve(self.ctx.pipeline.mix.sources, queries, DEPTH)
+        queries = queries_with(evaluation_set, known, exclude_seen=exclude_seen).take(rows)
+        exclude = queries.past if exclude_seen else None
+        lists = self.sources.retrieve(
+            self.ctx.pipeline.mix.sources, queries, DEPTH, exclude=exclude
+        )
         return DayLists(
             day=self.ctx.day,
             two_tower=self.ctx.parent.version if self.ctx.parent else "",
+            exclude_seen=exclude_seen,
             past_events=evaluation_set.past_events[rows],
             held_out=held_out[rows],
             taken=evaluation_set.truth.take(rows),

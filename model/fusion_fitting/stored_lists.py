@@ -40,6 +40,7 @@ class DayLists:
       held_out: [U] bool, held out of the day's training.
       taken: U lists of items taken, -1 outside the corpus.
       lists: by source, [U, L] int64, best first, -1 behind the end.
+      exclude_seen: whether the lists are without what the users had before.
     """
 
     day: date
@@ -48,6 +49,7 @@ class DayLists:
     held_out: np.ndarray
     taken: Ragged
     lists: Mapping[str, np.ndarray]
+    exclude_seen: bool = False
 
     @property
     def users(self) -> int:
@@ -74,7 +76,8 @@ class DayLists:
         for name, lists in self.lists.items():
             listed = lists >= 0
             columns[measured_lists.LIST_PREFIX + name] = _to_arrow(listed.sum(1), lists[listed])
-        return pa.table(columns).replace_schema_metadata(measured_lists.metadata(self.two_tower))
+        metadata = measured_lists.metadata(self.two_tower, exclude_seen=self.exclude_seen)
+        return pa.table(columns).replace_schema_metadata(metadata)
 
     @classmethod
     def of_table(cls, day: date, two_tower: str, table: pa.Table) -> Self:
@@ -91,6 +94,7 @@ class DayLists:
             held_out=table.column(measured_lists.HELD_OUT).to_numpy(),
             taken=_of_arrow(table.column(measured_lists.TAKEN)),
             lists=lists,
+            exclude_seen=measured_lists.exclude_seen(table.schema),
         )
 
 
@@ -130,6 +134,7 @@ def keep_needed(
     sources: Sequence[str],
     bounds: Sequence[int],
     min_users: int,
+    exclude_seen: bool = False,
 ) -> list[DayLists]:
     """What weights are fitted on: of each slice of users the newest days that have enough users.
 
@@ -139,6 +144,7 @@ def keep_needed(
       sources: lists of days that lack one of them, because it was not a source then, are left out.
       bounds: where slices of users begin.
       min_users: users of a slice, those held out aside, that are enough.
+      exclude_seen: the kind of lists that counts; days that kept the other one are left out.
 
     Returns: of the newest day first, at most `MAX_QUERIES` users of each slice and day to fit on,
     and as many who were held out.
@@ -147,6 +153,8 @@ def keep_needed(
     users = np.zeros(len(bounds) + 1, np.int64)
     needed = []
     for lists in sorted(days, key=lambda lists: lists.day, reverse=True):
+        if lists.exclude_seen != exclude_seen:
+            continue
         if lists.day < oldest or not lists.lists.keys() >= set(sources):
             continue
         user_slice = slice_of(lists.past_events, bounds)

@@ -26,7 +26,7 @@ _COMPARED = 100_000  # ids of items that a mistyped one is compared with, which 
 class ListOptions(TypedDict, total=False):
     """How lists are made for all requests; `recommend` explains it."""
 
-    exclude_seen: bool
+    exclude_seen: bool | None
     allow: Values | None
     deny: Values | None
     source: str | None
@@ -37,7 +37,7 @@ def recommend(
     requests: Sequence[dict[str, Any]] | pa.Table,
     k: int,
     *,
-    exclude_seen: bool | Sequence[bool] = False,
+    exclude_seen: bool | Sequence[bool] | None = None,
     allow: Values | None = None,
     deny: Values | None = None,
     source: str | None = None,
@@ -51,7 +51,8 @@ def recommend(
         of them.
       k: items per request; with k above the corpus all of it comes back, and a warning says so.
       exclude_seen: leave out the history, and what the version knows the user to have taken; for
-        all requests, or for each. The ids under `exclude` never come back.
+        all requests, or for each; by default as the version's own setting says. The ids under
+        `exclude` never come back.
       allow: values by attribute; items must have one of them (serving/version/filters.py), besides
         what each request says.
       deny: values by attribute; items must have none of them, likewise.
@@ -72,6 +73,8 @@ def recommend(
     # Warnings are about what a request says, not about what is filled in from stored users.
     unknown = version.vocabularies.unknown(table)
     table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
+    if exclude_seen is None:
+        exclude_seen = version.exclude_seen
     seen = _items_to_leave_out(version, table, exclude_seen)
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     source = version.choose_source(source)

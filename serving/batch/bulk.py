@@ -110,6 +110,7 @@ def recommend_lines(
     warnings: dict[str, None] = {}  # distinct, in their order
     requests = Requests(version.pipeline)
     source = version.choose_source(options.get("source"))
+    exclude_seen = options.get("exclude_seen")
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (
@@ -137,6 +138,7 @@ def recommend_lines(
     return {
         "version": version.id,
         "source": source,
+        "exclude_seen": version.exclude_seen if exclude_seen is None else exclude_seen,
         "out": out or "standard output",
         "k": k,
         **asdict(counts),

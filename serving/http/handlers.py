@@ -211,6 +211,7 @@ def _result(
         "known": None if answer.known is None else bool(answer.known[row]),
         "based_on": basis,
         "source": answer.source,
+        "exclude_seen": _excludes_seen(version, options),
         "items": version.ids[rows].tolist(),
         "scores": np.ascontiguousarray(answer.scores[row, :count]),  # as orjson needs it
     }
@@ -222,6 +223,10 @@ def _result(
     if warnings := answer.warnings.of(row):
         result["notes"] = list(warnings)
     return result
+
+
+def _excludes_seen(version: Version, options: Options) -> bool:
+    return version.exclude_seen if options.exclude_seen is None else options.exclude_seen
 
 
 def _history(version: Version, answer: Answer, row: int) -> list[Described]:

@@ -182,7 +182,7 @@ def warm(version: Version) -> None:
 
 def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     try:
-        answer = recommend(version, table, K, source=source)
+        answer = recommend(version, table, K, exclude_seen=False, source=source)
     except Refused as e:  # of a request of ours, which no towers that work refuse
         raise _damaged(version, "Vectors") from e
     if not len(answer.counts) or answer.counts.min() < min(K, len(version.ids)):

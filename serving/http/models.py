@@ -32,13 +32,13 @@ class Options(NamedTuple):
     Attributes:
       k: items per list.
       source: of `ANSWERING`; None leaves the choice to the version.
-      exclude_seen: leave out what the user had before.
+      exclude_seen: leave out what the user had before; None leaves it to the version.
       display: send display columns along.
     """
 
     k: int = K
     source: str | None = None
-    exclude_seen: bool = False
+    exclude_seen: bool | None = None
     display: bool = False
 
 
@@ -126,7 +126,9 @@ _SOURCE = BodyField(
     " two-tower; and what is popular lately where nothing is known of the user.",
 )
 _EXCLUDE_SEEN = BodyField(
-    FLAG, "Leave out the history, and what the version knows the user to have taken.", False
+    FLAG,
+    "Leave out the history, and what the version knows the user to have taken. Left out: as the"
+    " version was published with, which `/v1/version` tells (serving.exclude_seen).",
 )
 _DISPLAY = BodyField(FLAG, "Send display columns of the items, and the history, along.", False)
 _SIMILAR_DISPLAY = BodyField(FLAG, "Send display columns along.", False)
@@ -176,6 +178,7 @@ class Result(TypedDict):
         _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
     ]
     source: AnswerSource
+    exclude_seen: Annotated[bool, _about("Whether what the user had before was left out.")]
     items: _Items
     scores: _Scores
     sources: NotRequired[
@@ -242,6 +245,9 @@ class VersionFacts(TypedDict, total=False):
     parent: Annotated[str | None, _about("The version it was trained on from.")]
     users: Annotated[int | None, _about("Users that it knows; null: it carries none.")]
     sources: Annotated[list[str], _about("What `source` may name.")]
+    exclude_seen: Annotated[
+        bool, _about("Whether what a user had before is left out, where a request does not say.")
+    ]
     index: Annotated[str, _about("Kind of its index.")]
 
 

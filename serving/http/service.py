@@ -121,6 +121,7 @@ def _describe_version(served: Served) -> VersionFacts:
         "parent": manifest.parent,
         "users": version.users.count() if version.users is not None else None,
         "sources": version.sources,
+        "exclude_seen": version.exclude_seen,
         "index": version.index.settings.kind,
     }
 

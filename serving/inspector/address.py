@@ -24,6 +24,7 @@ class Address:
       history: item ids, oldest first.
       feature: of the query, by column.
       allow: values by attribute.
+      exclude_seen: `1` or `0`; empty leaves it to the version.
       deny: values by attribute.
       version: whose answer is shown; empty is the live one.
       against: the version that is shown beside it.
@@ -64,7 +65,10 @@ class Address:
     @property
     def asks(self) -> bool:
         """Whether a list is wanted: an address that only names versions shows no list."""
-        return replace(self, version="", against="") != Address()
+        # Whatever the form asks for, it says so where the box is not ticked.
+        unticked = self.exclude_seen == "0"
+        exclude_seen = "" if unticked else self.exclude_seen
+        return replace(self, version="", against="", exclude_seen=exclude_seen) != Address()
 
     def link(self, path: str = "/", **changes: Any) -> str:
         """The address of the same view but for some changes."""
@@ -101,7 +105,7 @@ class Address:
         if self.source:
             options["source"] = self.source
         if self.exclude_seen:
-            options["exclude_seen"] = True
+            options["exclude_seen"] = self.exclude_seen != "0"
         return options
 
     def _k(self) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def view(
         attributes=[(name, corpus.values.get(name, [])) for name in pipeline.corpus.attributes],
         users=corpus.users,
         proposed=corpus.users[::step][:_PROPOSED],
+        exclude_seen=form.exclude_seen != "0" if form.exclude_seen else version.exclude_seen,
         sources=[Choice(name, SOURCES[name]) for name in version.sources],
         choices=choices,
         views=views,

@@ -69,6 +69,15 @@ class Version:
         """The version's id."""
         return self.manifest.version
 
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether its lists are without what the user had before, where a request does not say
+        (`serving.exclude_seen` of the pipeline file that it was published by). Its weights were
+        fitted for such lists.
+        """
+        serving = self.manifest.settings.get("serving", {})
+        return bool(serving.get("exclude_seen", False))
+
     @cached_property
     def items(self) -> pa.Table:
         """The corpus: `_item`, `_name`, display and filter columns; row i is row i of the

@@ -44,8 +44,15 @@ def recommend(
     ] = None,
     k: K = 10,
     exclude_seen: Annotated[
-        bool, typer.Option("--exclude-seen", help="Leave out items of the history.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--exclude-seen/--keep-seen",
+            help=(
+                "Whether items of the history are left out; by default as the version was published"
+                " with (serving.exclude_seen)."
+            ),
+        ),
+    ] = None,
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[

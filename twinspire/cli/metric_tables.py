@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.figures import count, interval, number
-from twinspire_core.display.measured_lists import heading, list_name, measure_text
+from twinspire_core.display.measured_lists import heading, kind_text, list_name, measure_text
 from twinspire_core.display.table import Row, Style, Table, in_style
-from twinspire_core.metrics.measure_names import key
+from twinspire_core.metrics.measure_names import EXCLUDED, KEPT, key
 
 _DIGITS = 4
 _OF_ALL_LISTS = {
@@ -29,34 +29,46 @@ def score_tables(
       slices: whether it is told whom they serve, where that was measured.
     """
     lists = {list_name(kind): measures for kind, measures in measured.items()}
-    fresh = {f"{name} *": m.excluded for name, m in lists.items() if m.excluded}
+    others = {f"{name} *": m.other for name, m in lists.items() if m.other}
     first = next(iter(lists.values()))
     title = f"{title}: {count(first.users)} users asked, {count(first.answered)} answered"
-    yield _near(lists, fresh, ks, title)
+    yield _near(lists, others, ks, title)
     if slices and first.slices:
         yield _for_whom(lists, sorted(ks)[len(ks) // 2])
-    yield _together({**lists, **fresh}, max(ks))
+    yield _together({**lists, **others}, max(ks))
 
 
 def _near(
-    lists: Mapping[str, Measures], fresh: Mapping[str, Measures], ks: Sequence[int], title: str
+    lists: Mapping[str, Measures], others: Mapping[str, Measures], ks: Sequence[int], title: str
 ) -> Table:
-    """How near lists came, the first of them with its intervals; then without known items."""
+    """How near lists came, the first of them with its intervals; then those of the other kind."""
     names = [*(f"recall@{k}" for k in ks), f"ndcg@{min(ks)}", f"hit_rate@{min(ks)}", "mrr"]
     rows: list[Row] = []
     for place, (name, measures) in enumerate(lists.items()):
         rows.append(_row(name, measures, names))
         if place == 0 and measures.intervals:
             rows += _intervals(measures, names)
-    start_of_fresh = len(rows)
-    rows += [_row(name, measures, names) for name, measures in fresh.items()]
+    start_of_others = len(rows)
+    rows += [_row(name, measures, names) for name, measures in others.items()]
     return Table(
         head=["", *map(heading, names)],
         rows=rows,
         title=title,
-        note="* without the items that a user had before" if fresh else "",
-        sections=[start_of_fresh] if fresh else [],
+        note=_kinds_text(others),
+        sections=[start_of_others] if others else [],
     )
+
+
+def _kinds_text(others: Mapping[str, Measures]) -> str:
+    """Which lists the marked ones are, and which are those that count."""
+    for measures in others.values():
+        if measures.kind == KEPT:
+            return (
+                "without what a user had before, which is what counts (serving.exclude_seen);"
+                f" * {kind_text(KEPT)}"
+            )
+        return f"* {kind_text(EXCLUDED)}"
+    return ""
 
 
 def _intervals(measures: Measures, names: Sequence[str]) -> Iterator[Row]:

@@ -135,6 +135,7 @@ def user_result(
     if answer.history is not None:
         history = answer.history[0].as_py() or []
     known = None if answer.known is None else bool(answer.known[0])
+    exclude_seen = options.get("exclude_seen")
     items = _items(version, answer, 0)
     for item, sources in zip(items, answer.sources(0), strict=True):
         item["sources"] = sources
@@ -143,7 +144,7 @@ def user_result(
         "user": user,
         "known": known,
         "source": answer.source,
-        "exclude_seen": options.get("exclude_seen", False),
+        "exclude_seen": version.exclude_seen if exclude_seen is None else exclude_seen,
         **{key: value for key, value in options.items() if key in ("allow", "deny") and value},
         "history": _described(version, history[::-1]),
         "items": items,

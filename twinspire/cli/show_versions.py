@@ -29,7 +29,13 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.figures import number
-from twinspire_core.display.measured_lists import headline, held_out, on_the_next_day, sets_table
+from twinspire_core.display.measured_lists import (
+    headline,
+    held_out,
+    kind_text,
+    on_the_next_day,
+    sets_table,
+)
 from twinspire_core.display.table import Style, Table, in_style
 from twinspire_core.errors import UsageError
 
@@ -40,9 +46,10 @@ if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
 out = Console(highlight=False)
 _STYLES = {"live": Style.GOOD, "refused": Style.BAD, "rolled back": Style.WARNING}
 _NOTES = (
-    "{metric}. Held out: users of the day that no version was trained on, by this version and by"
-    " its parent. Next day: all users of the next day that was run, before it was trained on, by"
-    " this version, its mix of sources, the best baseline."
+    "{metric} of lists {kind} (serving.exclude_seen); `show` also has the other kind. Held out:"
+    " users of the day that no version was trained on, by this version and by its parent. Next day:"
+    " all users of the next day that was run, before it was trained on, by this version, its mix of"
+    " sources, the best baseline."
 )
 
 
@@ -56,7 +63,8 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
     from index_builder.registry.quality_history import quality_of
 
     stored = [one.version for one in statuses if one.stored]
-    qualities = quality_of(registry, registry.log(), stored)
+    kind = p.serving.counted_lists
+    qualities = quality_of(registry, registry.log(), stored, kind)
     rows = [_row(one, qualities.get(one.version), p.gate.metric) for one in statuses]
     if as_json:
         items = {version: registry.manifest(version).items for version in qualities}
@@ -66,7 +74,7 @@ def versions(pipeline: PipelineFile, as_json: AsJson = False) -> None:
         out.print(f"{p.name} has no version in {p.registry.root} yet.", soft_wrap=True)
         return
     out.print(terminal_table(_table(rows)))
-    out.print(_NOTES.format(metric=p.gate.metric), style="dim")
+    out.print(_NOTES.format(metric=p.gate.metric, kind=kind_text(kind)), style="dim")
     for row in rows:
         if row["status"] != "accepted" and not row["reason"].startswith("accepted"):
             out.print(f"{row['version']} {row['status']}: {row['reason']}", markup=False)
@@ -91,6 +99,8 @@ def _row(one: Status, quality: "VersionQuality | None", metric: str) -> dict[str
         "metric": metric,
         "value": value_of(held.candidate, metric),
         "baseline": value_of(held.baseline, metric),
+        "seen": held.candidate.kind if held.candidate else None,
+        "other_kind": value_of(held.candidate.other, metric) if held.candidate else None,
         # Null where there is no metrics.json: 0 would say that there were no users
         "users": held.users if held.model_fields_set else None,
         "next_day": next_day,
@@ -174,7 +184,7 @@ def show(
     status = next(one.status for one in registry.statuses() if one.version == chosen)
     from index_builder.registry.quality_history import quality_of
 
-    quality = quality_of(registry, log, [chosen])[chosen]
+    quality = quality_of(registry, log, [chosen], p.serving.counted_lists)[chosen]
     report = None
     if REPORT in manifest.files:
         report = registry.place(chosen, REPORT)

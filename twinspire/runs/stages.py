@@ -123,6 +123,7 @@ TRAIN = Stage(
         "mix",
         "vocabulary.oov_buckets",
         "gate.min_users",  # for so many it adds the held-out users of days before
+        "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
     ),
     # Saved graphs differ too. The weights in them are in the training state, which is compared.
     derived=("query_tower/", "item_tower/", "tensorboard/"),

@@ -5,11 +5,12 @@ The candidate is the day's version; the baseline is its parent. Lists that need 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
-from twinspire_core.contracts.measures import Measures, NamedValues
+from twinspire_core.contracts.measures import Measures, NamedValues, all_of_kind
+from twinspire_core.metrics.measure_names import KEPT
 
 
 class RelativeChange(JsonPart):
@@ -75,6 +76,18 @@ class HeldOutMeasures(JsonPart):
     def lift_of(self, measure: str) -> PopularityLift:
         """The lift of a measure; without figures where it was not measured."""
         return self.lead.get(measure, PopularityLift()) if self.lead else PopularityLift()
+
+    def of_kind(self, kind: str) -> Self:
+        """The measures of the lists that do not count; nothing was compared of these."""
+        return self.model_copy(
+            update={
+                "candidate": self.candidate and self.candidate.of_kind(kind),
+                "baseline": self.baseline and self.baseline.of_kind(kind),
+                "baselines": all_of_kind(self.baselines, kind),
+                "change": None,
+                "lead": None,
+            }
+        )
 
 
 class NextClickMeasures(JsonPart):
@@ -236,6 +249,39 @@ class DayMetrics(JsonFile):
     auxiliary: AuxiliaryFigures | None = None
     popularity: PopularityFigures | None = None
     frequency: FrequencyFigures | None = None
+
+    @property
+    def counted_lists(self) -> str:
+        """Which kind of lists counted as this was measured, `KEPT` or `EXCLUDED`."""
+        measured = self.holdout.candidate or self.progressive
+        return measured.kind if measured else KEPT
+
+    def of_kind(self, kind: str) -> Self:
+        """The measures of one kind of lists, whichever counted then: figures of several days can
+        be set side by side.
+
+        Args:
+          kind: `KEPT` or `EXCLUDED`. Where the other one counted, nothing was compared: changes and
+            leads are missing.
+        """
+        if kind == self.counted_lists:
+            return self
+        fused = self.mix.progressive
+        mix = self.mix.model_copy(
+            update={
+                "progressive": fused and fused.of_kind(kind),
+                "holdout": self.mix.holdout.of_kind(kind),
+            }
+        )
+        return self.model_copy(
+            update={
+                "progressive": self.progressive and self.progressive.of_kind(kind),
+                "baselines": all_of_kind(self.baselines, kind),
+                "holdout": self.holdout.of_kind(kind),
+                "leads": {},
+                "mix": mix,
+            }
+        )
 
     @property
     def comparable_fusion(self) -> Measures | None:

@@ -15,6 +15,8 @@ said by `format`, in the metadata of the schema; files of another format are not
 
 import pyarrow as pa
 
+from twinspire_core.metrics.measure_names import EXCLUDED
+
 FOLDER = "lists"
 FORMAT = b"1"
 LIST_PREFIX = "list:"
@@ -25,6 +27,8 @@ TAKEN = "taken"
 
 _FORMAT_KEY = b"twinspire.lists.format"
 _TWO_TOWER_KEY = b"twinspire.lists.two_tower"
+_SEEN_KEY = b"twinspire.lists.seen"
+"""Not there where the lists may hold what the users had before."""
 
 
 def file_name(day: object) -> str:
@@ -32,13 +36,23 @@ def file_name(day: object) -> str:
     return f"dt={day}.parquet"
 
 
-def metadata(two_tower: str) -> dict[bytes, bytes]:
+def metadata(two_tower: str, *, exclude_seen: bool = False) -> dict[bytes, bytes]:
     """What the schema of a file says besides its columns.
 
     Args:
       two_tower: the version whose two-tower listed.
+      exclude_seen: whether the lists are without what the users had before.
     """
-    return {_FORMAT_KEY: FORMAT, _TWO_TOWER_KEY: two_tower.encode()}
+    said = {_FORMAT_KEY: FORMAT, _TWO_TOWER_KEY: two_tower.encode()}
+    if exclude_seen:
+        said[_SEEN_KEY] = EXCLUDED.encode()
+    return said
+
+
+def exclude_seen(schema: pa.Schema) -> bool:
+    """Whether the lists are without what the users had before."""
+    found: dict[bytes, bytes] = schema.metadata or {}
+    return found.get(_SEEN_KEY) == EXCLUDED.encode()
 
 
 def two_tower_of(schema: pa.Schema) -> str | None:

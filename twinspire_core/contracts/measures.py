@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from twinspire_core.contracts.json_files import JsonPart
-from twinspire_core.metrics.measure_names import ITEMS, USERS, split_name
+from twinspire_core.metrics.measure_names import EXCLUDED, ITEMS, KEPT, USERS, split_name
 
 
 class NamedValues(JsonPart):
@@ -69,11 +69,12 @@ class Measures(NamedValues):
       items: size of the corpus.
       slices: None where users and items were not told apart.
       intervals: ends of what 95% of the resamples lie between, by measure.
-      excluded: the same of lists without items that the user had before; None where those would be
-        the same lists, or were not made.
+      excluded: the same of lists without items that the user had before, where they are not those
+        that count; None where those would be the same lists, or were not made.
+      kept: the same of lists with them, where those without count (`serving.exclude_seen`).
     """
 
-    BEHIND: ClassVar[tuple[str, ...]] = ("slices", "intervals", "excluded")
+    BEHIND: ClassVar[tuple[str, ...]] = ("slices", "intervals", EXCLUDED, KEPT)
 
     answered: int | None = None
     left_out: int | None = None
@@ -85,6 +86,27 @@ class Measures(NamedValues):
     slices: Slices | None = None
     intervals: Mapping[str, tuple[float, float]] = {}
     excluded: "Measures | None" = None
+    kept: "Measures | None" = None
+
+    @property
+    def kind(self) -> str:
+        """The kind of lists that these are the measures of, `KEPT` or `EXCLUDED`."""
+        return self.seen or KEPT
+
+    @property
+    def other(self) -> "Measures | None":
+        """The measures of the kind of lists that does not count."""
+        return self.kept if self.kind == EXCLUDED else self.excluded
+
+    def of_kind(self, kind: str) -> "Measures | None":
+        """The measures of lists of a kind, `KEPT` or `EXCLUDED`, with those of the other kind
+        behind them; None where they were not taken.
+        """
+        if self.kind == kind or self.other is None:
+            return self if self.kind == kind else None
+        fields = {name: value for name, value in self if name != kind}
+        alone = Measures.model_construct(_fields_set=self.model_fields_set - {kind}, **fields)
+        return self.other.model_copy(update={self.kind: alone})
 
     def value(self, name: str) -> float | None:
         """A measure, also of a slice; None where it was not taken."""
@@ -97,6 +119,12 @@ class Measures(NamedValues):
     def slice(self, side: str, name: str) -> SliceMeasures | None:
         """The measures of a slice; None where users and items were not told apart by it."""
         return self.slices.on_side(side).get(name) if self.slices else None
+
+
+def all_of_kind(lists: Mapping[str, Measures], kind: str) -> dict[str, Measures]:
+    """Of several lists, by name, those of which measures of a kind were taken."""
+    found = {name: measures.of_kind(kind) for name, measures in lists.items()}
+    return {name: measures for name, measures in found.items() if measures}
 
 
 def value_of(measures: Measures | None, name: str) -> float | None:

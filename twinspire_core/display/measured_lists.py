@@ -5,7 +5,7 @@ version before, and those that need no model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from twinspire_core.config.source_names import MIX, TITLES, TWO_TOWER
@@ -13,6 +13,7 @@ from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.display.figures import count, interval, number, share
 from twinspire_core.display.table import Cell, Row, Style, Table, in_style
+from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 PARENT = "parent"
 """The lists of the version before. Other kinds are `mix` and the names of sources."""
@@ -71,6 +72,25 @@ class EvaluatedSet:
     def of_model(self) -> bool:
         """Whether the two-tower is among the lists."""
         return any(one.kind == TWO_TOWER for one in self.lists)
+
+
+def kind_text(kind: str) -> str:
+    """What people are told that a kind of lists is, to end a sentence with.
+
+    Args:
+      kind: `KEPT` or `EXCLUDED`.
+    """
+    if kind == EXCLUDED:
+        return "without what the user had before"
+    return "with what the user had before"
+
+
+def of_other_kind(evaluated: EvaluatedSet) -> EvaluatedSet:
+    """The same lists of the kind that does not count, as far as they were measured."""
+    lists = [
+        replace(one, measures=one.measures.other) for one in evaluated.lists if one.measures.other
+    ]
+    return replace(evaluated, lists=lists)
 
 
 def list_name(kind: str) -> str:
@@ -195,7 +215,8 @@ def lists_table(
 
 
 def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str = "") -> Table:
-    """Lists by measures, of several sets of queries: a section for each set.
+    """Lists by measures, of several sets of queries: a section for each set, of the lists that
+    count; behind them one for each of the others, which are marked.
 
     Args:
       sets: those without lists are left out.
@@ -203,19 +224,30 @@ def sets_table(sets: Sequence[EvaluatedSet], measures: Sequence[str], note: str 
       note: what is to be said besides who was asked.
     """
     known = [one for one in sets if one.lists]
+    others = [replace(one, name=f"{one.name} *") for one in map(of_other_kind, known)]
     rows: list[Row] = []
     starts = []
-    for one in known:
+    for one in [*known, *(one for one in others if one.lists)]:
         starts.append(len(rows))
         # The set's name stands in the first of its rows alone
         names = [one.name, *[""] * (len(one.lists) - 1)]
         for name, row in zip(names, _rows(one.lists, measures), strict=True):
             rows.append([name, *row])
     notes = [f"{one.name}: {one.text}" for one in known if one.text]
+    if known:
+        notes.append(_kinds_text(known))
     if note:
         notes.append(note)
     head = ["on", "list", *map(heading, measures)]
     return Table(head=head, rows=rows, note="\n".join(notes), names=(0, 1), sections=starts[1:])
+
+
+def _kinds_text(sets: Sequence[EvaluatedSet]) -> str:
+    """Which lists count, and which are the others."""
+    counted = sets[0].lists[0].measures.kind
+    other = KEPT if counted == EXCLUDED else EXCLUDED
+    text = f"What counts, here and for the gate, are lists {kind_text(counted)}"
+    return f"{text}; * {kind_text(other)} (serving.exclude_seen)."
 
 
 def quality_table(metrics: DayMetrics, day: date, ks: Sequence[int]) -> Table:

@@ -11,6 +11,10 @@ from itertools import pairwise
 USERS = "users"
 ITEMS = "items"
 """Sides that have slices."""
+KEPT = "kept"
+"""Lists in which items that the user had before may appear again."""
+EXCLUDED = "excluded"
+"""Lists without them."""
 OF_MIX = "mix/"
 """What the name of a limit starts with that holds for the mix alone."""
 

@@ -12,6 +12,7 @@ from index_builder.registry.quality_history import quality_of
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
 from twinspire_core import storage
+from twinspire_core.metrics.measure_names import KEPT
 
 FIRST, SECOND, THIRD, FOURTH = (date(2024, 5, day) for day in (1, 2, 3, 4))
 
@@ -41,7 +42,7 @@ def day(context, pipeline, parent):
 def later(registry):
     """The next day of each stored version, and what was measured there."""
     wanted = [one.version for one in registry.statuses() if one.stored]
-    found = quality_of(registry, registry.log(), wanted)
+    found = quality_of(registry, registry.log(), wanted, KEPT)
     return {
         version: (one.next_day.version, one.next_day.measures.value("recall@50"))
         for version, one in found.items()
@@ -52,7 +53,7 @@ def later(registry):
 def test_the_next_day_measures_the_version_before_it(day, registry):
     one, two, three = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3), day(THIRD, 0.22, asked=0.4)
     assert later(registry) == {one: (two, 0.3), two: (three, 0.4)}
-    found = quality_of(registry, registry.log(), [one])[one]
+    found = quality_of(registry, registry.log(), [one], KEPT)[one]
     assert found.holdout.candidate.value("recall@50") == 0.2 and found.gate.accepted
     assert found.next_day.day == SECOND and found.next_day.best_baseline("recall@50") == (
         "past",
@@ -188,3 +189,23 @@ def test_where_nothing_was_published_it_says_so(told):
         "tiny has no version in" in told("versions")
         and json.loads(told("versions", "--json")) == []
     )
+
+
+def test_versions_are_listed_by_the_lists_that_count_now(day, registry, told, tmp_path):
+    """Whichever counted as they were made."""
+    one, two = day(FIRST, 0.2), day(SECOND, 0.21, asked=0.3)
+    for version, seen, other in ((one, "kept", "excluded"), (two, "excluded", "kept")):
+        lists = {"seen": seen, "recall@50": 0.5, other: {"seen": other, "recall@50": 0.25}}
+        measured = {"holdout": {"candidate": lists, "users": 9}, "progressive": lists}
+        place = registry.place(version, "metrics.json")
+        storage.write_bytes(place, json.dumps(measured).encode())
+    listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
+    assert (listed[one]["value"], listed[two]["value"]) == (0.5, 0.25)
+    assert (listed[one]["other_kind"], listed[two]["other_kind"]) == (0.25, 0.5)
+    assert listed[one]["next_day"]["value"] == 0.25
+    file = tmp_path / "tiny.toml"
+    file.write_text(file.read_text() + "\nserving = { exclude_seen = true }\n")
+    listed = {row["version"]: row for row in json.loads(told("versions", "--json"))}
+    assert (listed[one]["value"], listed[two]["value"]) == (0.25, 0.5)
+    assert listed[one]["seen"] == "excluded" and listed[one]["next_day"]["value"] == 0.5
+    assert "without what the user had before" in " ".join(told("versions").split())

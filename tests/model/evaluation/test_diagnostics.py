@@ -2,8 +2,6 @@
 read back.
 """
 
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,6 +16,7 @@ from model.evaluation.diagnostics import (
     rank_uncorrected,
 )
 from model.evaluation.evaluation_set import prepare, prepare_as_configured
+from model.evaluation.ranked_lists import RankedLists
 from model.item_fingerprint import fingerprint
 from model.losses.sampling_probability import StreamingFrequency
 from model.training.tensorboard import write_events
@@ -136,7 +135,7 @@ def test_examples_are_one_user_of_each_slice_whatever_their_lists(tiny):
     found = [
         [
             one.model_dump()
-            for one in pick_examples(pipeline, examined, SimpleNamespace(kept=ranked), corpus)
+            for one in pick_examples(pipeline, examined, RankedLists(ranked, None), corpus)
         ]
         for ranked in lists
     ]

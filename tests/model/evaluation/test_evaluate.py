@@ -14,7 +14,7 @@ from model.evaluation.evaluate import (
     headline,
 )
 from model.evaluation.evaluation_set import prepare
-from model.evaluation.ranked_lists import rank
+from model.evaluation.ranked_lists import RankedLists, rank
 from twinspire_core.contracts.measures import Measures, value_of
 from twinspire_core.metrics.measure_names import key, split_name, with_ceilings, with_floors
 from twinspire_core.metrics.ranking import top_k
@@ -59,6 +59,24 @@ def test_two_towers_with_seen_items_kept_and_excluded():
     assert fresh["seen"] == "excluded"
     assert fresh["recall@2"] == pytest.approx((1 / 2 + 0 + 0) / 3)
     assert fresh["coverage@2"] == 4 / 5  # ac, dc, ea
+
+
+def test_the_lists_that_count_come_first():
+    weights = np.array([[5, 4, 3, 2, 1], [1, 2, 3, 4, 5], [2, 1, 5, 3, 4]], np.float32)
+    arguments = (weights, np.eye(5, dtype=np.float32), [1, 2])
+    kept = evaluate_split(prepare(QUERIES, CORPUS), *arguments)
+    found = evaluate_split(prepare(QUERIES, CORPUS, exclude_seen=True), *arguments)
+    other = found.pop("kept")
+    assert found == kept.pop("excluded") and other == kept, "the same figures, the other way round"
+    past = evaluate_baselines(prepare(QUERIES, CORPUS, exclude_seen=True), [1, 2])["past"]
+    popular = evaluate_baselines(prepare(QUERIES, CORPUS), [1, 2])["most_popular"]
+    assert past.pop("kept")["recall@1"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert past == popular["excluded"], "nothing of the past is left"
+
+
+def test_lists_that_are_not_there_cannot_count():
+    with pytest.raises(ValueError, match="without seen items count"):
+        RankedLists(np.zeros((1, 1), np.int64), None).counted(exclude_seen=True)
 
 
 def test_the_corpus_is_all_items_and_not_those_of_the_test():

@@ -1,6 +1,7 @@
 """The lead over what was popular on the day, in a catalogue of five items."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.popularity_lift import lifts_after, measure_lift, popular_today
 from model.evaluation.ranked_lists import RankedLists
+from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
 from twinspire_core.contracts.day_metrics import DayMetrics
 
@@ -30,11 +32,15 @@ def asked(truths, day=DAY):
     return prepare_as_configured(pa.table(table), CORPUS, EVALUATION)
 
 
-def context(min_users=1, parent=None):
+def context(min_users=1, parent=None, exclude_seen=False):
     return SimpleNamespace(
         day=DAY,
         parent=parent,
-        pipeline=SimpleNamespace(evaluation=EVALUATION, gate=GateConfig(min_users=min_users)),
+        pipeline=SimpleNamespace(
+            evaluation=EVALUATION,
+            gate=GateConfig(min_users=min_users),
+            serving=ServingConfig(exclude_seen=exclude_seen),
+        ),
     )
 
 
@@ -99,3 +105,27 @@ def test_a_line_remembers_a_week_of_leads(tmp_path):
     assert lifts_after(context(), own) == {"2024-05-20": told["2024-05-20"]}
     (tmp_path / DayMetrics.FILE).write_text("{}")  # of before there were leads
     assert list(lifts_after(context(parent=parent), own)) == ["2024-05-20"]
+
+
+def test_leads_of_the_other_kind_of_lists_are_forgotten(tmp_path):
+    parent = SimpleNamespace(home=str(tmp_path))
+    own = {"recall@2": {"lead": 1.5}}
+    for seen, counted in (("kept", False), ("excluded", True)):
+        measured = {"holdout": {"candidate": {"seen": seen}}, "leads": {"2024-05-19": {"mrr": 2}}}
+        (tmp_path / DayMetrics.FILE).write_text(json.dumps(measured))
+        same = context(parent=parent, exclude_seen=counted)
+        changed = context(parent=parent, exclude_seen=not counted)
+        assert list(lifts_after(same, own)) == ["2024-05-19", "2024-05-20"]
+        assert list(lifts_after(changed, own)) == ["2024-05-20"]
+
+
+def test_without_what_was_seen_neither_list_has_it():
+    """The day's favourites are a and b; the user had a, and takes b and c."""
+    evaluation_set = replace(asked(["bc"]), exclude_seen=True)
+    ranked = RankedLists(np.array([[0, 1]]), np.array([[2, 1]]))
+    found = measure_lift(context(), evaluation_set, ranked, np.array([0, 1, 2, 3, 4]))
+    assert found["recall@1"] == {**found["recall@1"], "lead": 1, "popular_today": 1 / 2}
+    kept = measure_lift(
+        context(), replace(evaluation_set, exclude_seen=False), ranked, np.array([0, 1, 2, 3, 4])
+    )
+    assert "recall@1" not in kept, "the first of both is a"

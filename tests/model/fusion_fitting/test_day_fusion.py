@@ -81,14 +81,15 @@ def mixing(
     knows: str = "",
     stored: list[DayLists] | None = None,
     gaps: tuple[Gap, ...] = (),
+    exclude_seen: bool = False,
     **settings,
 ) -> DayFusion:
     """`knows` is the version whose two-tower lists what will be taken, `before` or `after`; others
     list by chance.
     """
     evaluation_sets = {
-        NEXT_DAY: prepare_as_configured(day, CORPUS, EVALUATION),
-        HELD_OUT: prepare_as_configured(held, CORPUS, EVALUATION),
+        name: prepare_as_configured(asked, CORPUS, EVALUATION, exclude_seen=exclude_seen)
+        for name, asked in ((NEXT_DAY, day), (HELD_OUT, held))
     }
     pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
     before, after = (
@@ -316,3 +317,55 @@ def test_lists_without_one_of_the_sources_are_not_fitted_on():
     assert fit(mixing(day, day.slice(0, 0), stored=[lacking])) is None
     kept = mixing(day, day.slice(0, 0), stored=[lacking]).lists_to_fit_on()
     assert [lists.day for lists in kept] == [TODAY]
+
+
+def of_kinds(kept: RankedLists, excluded: RankedLists) -> RankedLists:
+    return RankedLists(kept.kept, excluded.kept)
+
+
+def repeating(users: int, **about) -> pa.Table:
+    """Users who take two items of their past, and one of what is popular."""
+    asked = queries("past", 10, users, **about)
+    truth = [[*own[:2], ITEMS[n % 5]] for n, own in enumerate(asked["_past"].to_pylist())]
+    return asked.set_column(3, "_truth", pa.array(truth, pa.list_(pa.string())))
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_weights_are_fitted_for_the_lists_that_count(exclude_seen):
+    """The past is worth most, where it may be listed again; else what is popular."""
+    day = repeating(150)
+    fitted = fit(mixing(day, day.slice(0, 0), exclude_seen=exclude_seen))
+    weights = dict(zip(SOURCES, fitted.weights[2], strict=True))
+    assert max(weights, key=weights.get) == ("most_popular" if exclude_seen else "past")
+    # The two-tower's lists that count know what will be taken; the others are by chance.
+    day = queries("popular", 10, 150)
+    lists = of_kinds(by_chance(150), knowing(day))
+    both = mixing(day, day.slice(0, 0), exclude_seen=exclude_seen)
+    known = fit(replace(both, parent_lists={**both.parent_lists, NEXT_DAY: lists}))
+    weights = dict(zip(SOURCES, known.weights[2], strict=True))
+    assert (max(weights, key=weights.get) == "two_tower") == exclude_seen
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_fusions_are_compared_by_the_lists_that_count(exclude_seen):
+    """The past first, then popular items: better than popular items alone only where what was seen
+    may be listed.
+    """
+    held = repeating(300, held=True)
+    before, after = mix_of(0, 0, 1), mix_of(0, 1, 0.001)
+    fusion = replace(after, fitted=FittedOn(on="progressive"))
+    day = mixing(held.slice(0, 0), held, inherited=before, exclude_seen=exclude_seen)
+    found = day.figures(fusion).holdout
+    assert found.candidate.kind == found.baseline.kind == ("excluded" if exclude_seen else "kept")
+    change = found.change_of("recall@10").change
+    assert change == pytest.approx(0) if exclude_seen else change > 0.5
+
+
+def test_days_that_kept_lists_of_the_other_kind_are_not_fitted_on():
+    day = queries("most_popular", 10, 60)
+    made = mixing(repeating(60), day.slice(0, 0)).lists_to_fit_on()[0]
+    kept = replace(made, day=TODAY - timedelta(days=1))
+    for exclude_seen in (False, True):
+        stored = mixing(day, day.slice(0, 0), stored=[kept], exclude_seen=exclude_seen)
+        days = [lists.day for lists in stored.lists_to_fit_on()]
+        assert days == ([TODAY] if exclude_seen else [TODAY, kept.day])

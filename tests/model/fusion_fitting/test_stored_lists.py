@@ -1,5 +1,6 @@
 """Which lists of earlier days are kept, and that they come back from their files as they were."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -114,3 +115,13 @@ def test_no_more_users_of_a_slice_are_kept_than_are_fitted_on():
     assert users_by_slice([kept], BOUNDS).tolist() == [0, 7, MAX_QUERIES]
     assert kept.held_out.sum() == 400
     assert same(needed([kept])[0], kept)
+
+
+def test_lists_say_of_which_kind_they_are(tmp_path):
+    kept = a_day(1, [1, 2])
+    excluded = replace(a_day(2, [1, 2]), exclude_seen=True)
+    stored_lists.write(tmp_path, [kept, excluded])
+    found = stored_lists.read(str(tmp_path))
+    assert [lists.exclude_seen for lists in found] == [False, True]
+    kinds = [[lists.day for lists in needed(found, exclude_seen=said)] for said in (False, True)]
+    assert kinds == [[kept.day], [excluded.day]]

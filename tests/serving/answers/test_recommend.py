@@ -3,12 +3,14 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.recommend import recommend, similar
 from serving.requests.request_model import Refused, RequestModel
 from serving.version.loaded_version import Version
 from tests.serving.conftest import publish
+from twinspire.cli.main import app
 from twinspire.cli.show_lists import recommend_user, similar_items
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.search.exact_index import ExactIndex
@@ -236,6 +238,40 @@ def test_a_list_too_long_to_be_drawn_is_a_line_per_item(
     assert sorted(row[1] for row in rows[1:]) == [f"i{n:02d}" for n in range(12)]
     similar_items(pipeline, "i04", 11)
     assert "\t" not in capsys.readouterr().out, "a table"
+
+
+@pytest.fixture
+def without_seen(pipeline, towers, tmp_path) -> Version:
+    """A version that was published with `serving.exclude_seen`."""
+    settings = {"serving": {"exclude_seen": True}}
+    publish(pipeline, towers, tmp_path / "without", "2024-01-02", settings=settings)
+    return Version.open(pipeline)
+
+
+def test_the_version_says_whether_seen_items_stay_out(version, without_seen, pipeline):
+    anna = [{"user": "anna"}]
+    assert not version.exclude_seen and without_seen.exclude_seen
+    answers = {
+        said: ids(without_seen, recommend(without_seen, anna, 1, exclude_seen=said))
+        for said in (None, True, False)
+    }
+    assert answers == {None: ["i06"], True: ["i06"], False: ["i05"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "first"), [([], "i06"), (["--exclude-seen"], "i06"), (["--keep-seen"], "i05")]
+)
+def test_a_command_may_say_otherwise(without_seen, pipeline_file, tmp_path, said, first):
+    command = ["recommend", str(pipeline_file), "--json", "-k", "1", *said]
+    told = CliRunner().invoke(app, [*command, "--user", "anna"], catch_exceptions=False).stdout
+    answer = json.loads(told)
+    assert answer["items"][0]["item"] == first and answer["exclude_seen"] == (first == "i06")
+    queries, recs = tmp_path / "queries.jsonl", tmp_path / "recs.jsonl"
+    queries.write_text('{"user": "anna"}\n')
+    in_bulk = [*command, "--queries", str(queries), "--out", str(recs)]
+    counts = json.loads(CliRunner().invoke(app, in_bulk, catch_exceptions=False).stdout)
+    assert json.loads(recs.read_text())["items"] == [first]
+    assert counts["exclude_seen"] == (first == "i06")
 
 
 def test_the_answer_as_json(version, pipeline, capsys):

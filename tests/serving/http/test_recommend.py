@@ -13,7 +13,8 @@ from serving.http.bodies import BodyParser
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
-from tests.serving.http.conftest import FAST
+from tests.serving import conftest as circle
+from tests.serving.http.conftest import FAST, shop
 from twinspire_core.config.pipeline import load
 
 POPULAR_LATELY = ["i00", "i11", "i10", "i09"]
@@ -210,3 +211,22 @@ def test_a_time_is_now(client, home, monkeypatch):
 
     monkeypatch.setattr(handlers, "datetime", Clock)
     assert ask(client, {"query": {}, "k": 1, "source": "two_tower"})["items"] == ["i07"]
+
+
+def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):
+    pipeline = shop(tmp_path)
+    settings = {"serving": {"exclude_seen": True}}
+    circle.publish(pipeline, towers, tmp_path / "staged", settings=settings)
+    version = Version.open(pipeline)
+    requests = Requests(pipeline)
+    parser = BodyParser(requests.model, FAST)
+    for said, first in ((None, "i06"), (True, "i06"), (False, "i05")):
+        body = {"query": {"user": "anna"}, "k": 1, "exclude_seen": said}
+        for parsed in (parser.recommend(orjson.dumps(body)), parser.recommend_from(body)):
+            answer = handlers.answer_one(version, requests, parsed, Metrics())
+            assert answer["items"] == [first] and answer["exclude_seen"] == (first == "i06")
+
+
+def test_the_server_tells_what_it_leaves_out_by_itself(client):
+    assert client.get("/v1/version").json()["exclude_seen"] is False
+    assert ask(client, {"query": {"user": "anna"}, "k": 1})["exclude_seen"] is False

@@ -40,7 +40,14 @@ def asked(towers, tmp_path_factory) -> Iterator[Shop]:
     (home / "early" / "report.html").write_text(
         "<!doctype html><title>Report</title><style>b {}</style><b>early</b>"
     )
-    early = circle.publish(pipeline, towers, home / "early", "2024-01-01", nominators={})
+    early = circle.publish(
+        pipeline,
+        towers,
+        home / "early",
+        "2024-01-01",
+        nominators={},
+        settings={"serving": {"exclude_seen": True}},
+    )
     damaged = circle.publish(
         pipeline, towers, home / "damaged", "2024-01-02", nominators={}, user_store=False
     )

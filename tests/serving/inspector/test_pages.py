@@ -110,6 +110,22 @@ def test_filters_source_and_seen_items_act(asked):
     )
 
 
+def test_a_box_that_is_not_ticked_says_so(asked):
+    """A version may leave out what was seen by itself: then an empty box must not be silent."""
+    page = get(asked, "/?user=anna")
+    box = 'name="exclude_seen" value="0"><input type="checkbox" id="seen" name="exclude_seen" value="1"'
+    assert f"{box}>" in page and f"{box} checked>" in get(asked, "/?user=anna&exclude_seen=1")
+    assert f"{box}>" in get(asked, "/?user=anna&exclude_seen=0")
+    assert items(get(asked, "/?exclude_seen=0")) == [], "nothing was asked"
+    early = f"/?user=anna&k=1&source=two_tower&version={asked.early}"
+    for said, first in (
+        ("", "i06"),
+        ("&exclude_seen=0&exclude_seen=1", "i06"),
+        ("&exclude_seen=0", "i05"),
+    ):
+        assert items(loaded(asked, early + said)) == [first]
+
+
 def test_somebody_who_is_described(asked):
     page = get(asked, "/?history=i02%0D%0Ai09&k=1&source=two_tower")
     assert items(page) == ["i09"] and "from the history" in text(page)
@@ -132,7 +148,7 @@ def test_items_like_an_item(asked):
 
 
 def test_two_versions_side_by_side_and_the_live_one_answers_meanwhile(asked):
-    address = f"/?user=anna&k=4&version={asked.early}&against={asked.live}"
+    address = f"/?user=anna&k=4&version={asked.early}&against={asked.live}&exclude_seen=0"
     first = asked.ask.get(address)
     assert first.status_code == 200, "the live one is there"
     assert "http-equiv" in first.text or len(panels(first.text)) == 2

@@ -17,6 +17,7 @@ from twinspire_core import messages
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.config.tables.base import ADDED, was
 from twinspire_core.config.tables.data import SourceConfig
+from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.stage_context import Start
@@ -37,6 +38,18 @@ def pipeline(**mix) -> Pipeline:
             "mix": mix,
         }
     )
+
+
+def test_which_lists_count_concerns_weights_and_the_gate_alone():
+    """By default nothing is as if the key were not there."""
+    before = pipeline()
+    for exclude_seen, stages in ((False, set()), (True, {"train", "publish"})):
+        after = before.model_copy(update={"serving": ServingConfig(exclude_seen=exclude_seen)})
+        assert {
+            name
+            for name, s in STAGES.items()
+            if config_digest(before, s) != config_digest(after, s)
+        } == stages
 
 
 TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs

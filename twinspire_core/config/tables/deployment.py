@@ -7,7 +7,8 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import Strict
+from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
 class PipelineConfig(Strict):
@@ -62,7 +63,17 @@ class RegistryConfig(Strict):
 
 
 class ServingConfig(Strict):
-    """What a version carries for serving."""
+    """What a version carries for serving, and which lists it is there for."""
+
+    exclude_seen: bool = Field(
+        False,
+        json_schema_extra=ADDED,
+        description=(
+            "Leave out what the user took before: films yes, groceries no. The mix is fitted for"
+            " such lists, the gate judges them, and the server gives them where a request does not"
+            " say. Reports show both kinds."
+        ),
+    )
 
     user_store: bool = Field(
         False, description="Carry users' features and last items. Personal data, hence a switch."
@@ -73,6 +84,11 @@ class ServingConfig(Strict):
             "Carry a SavedModel for TensorFlow Serving: the query tower and the vectors once more."
         ),
     )
+
+    @property
+    def counted_lists(self) -> str:
+        """Which kind of lists counts, `KEPT` or `EXCLUDED`."""
+        return EXCLUDED if self.exclude_seen else KEPT
 
 
 class BeamConfig(Strict):
