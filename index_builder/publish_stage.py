@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from beam_jobs.embedding import tensorflow_serving
+from index_builder.gate.memory_rule import LineMemory
 from index_builder.gate.verdict import JudgedVersion, judge
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry
@@ -174,6 +175,8 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
         mix=metrics.mix.holdout if metrics.mix.fitted else None,
         # The day's own lead is remembered too, for the days after it
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
+        served=metrics.mix,
+        memory=LineMemory(day=ctx.day, best=metrics.best, line=metrics.line),
         index_recall=figures.recall,
         items=figures.items,
         baseline_items=baseline_items,

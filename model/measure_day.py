@@ -26,7 +26,12 @@ from model.evaluation.queries import shares_after
 from model.evaluation.ranked_lists import MEASURED_ANYWAY, RankedLists
 from model.evaluation.source_lists import SourceLists, costly_lists, rank_alone, retrieve
 from model.evaluation.tower_lists import labelled_clicks
-from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
+from model.evaluation.version_evaluation import (
+    EarlierVersions,
+    ParentEvaluation,
+    VersionEvaluation,
+)
+from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fusion_fitting import stored_lists
 from model.fusion_fitting.day_fusion import DayFusion
 from model.towers.auxiliary_head import measure_head
@@ -56,7 +61,7 @@ def measure_day(
     ctx: StageContext,
     features: Path,
     day: DayData,
-    parent: ParentEvaluation,
+    before: EarlierVersions,
     trained: Trained,
     version: VersionEvaluation,
     out: Path,
@@ -67,11 +72,12 @@ def measure_day(
       ctx: pipeline, day and parent.
       features: local folder of the features attempt.
       day: what is measured on.
-      parent: what the parent lists for the day.
+      before: what the parent and the best accepted version list for the day.
       trained: what was trained.
       version: what the trained version lists for users held out.
       out: local folder that the fusion is written to, if there is one, and the lists behind it.
     """
+    parent = before.parent
     # As of the start of the day: none of the sources has seen what is to be found.
     sources = _candidate_sources(ctx, features, day)
     costly = {
@@ -96,6 +102,7 @@ def measure_day(
         stored=stored_lists.read(ctx.parent.train) if ctx.parent else [],
         costly=costly,
     )
+    mix = _fit_fusion(fusion, out)
     popularity, frequency = report_figures(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],
@@ -117,7 +124,9 @@ def measure_day(
         ),
         train=trained.figures(),
         leads=lifts_after(ctx, lift),
-        mix=_fit_fusion(fusion, out),
+        best=compare_with_best(ctx, day, before.best, version),
+        line=line_after(ctx, remember_day(ctx, day, before, version, mix)),
+        mix=mix,
         parent_unread=parent.missing_columns,
         held_out_shares=shares_after(ctx, trained.days),
         gaps=[gap.describe(ctx.pipeline.name) for gap in ctx.gaps],

@@ -17,7 +17,8 @@ from model.evaluation.diagnostics import pick_examples
 from model.evaluation.evaluate import headline
 from model.evaluation.tower_lists import Towers
 from model.evaluation.version_evaluation import (
-    ParentEvaluation,
+    EarlierVersions,
+    evaluate_best,
     evaluate_parent,
     evaluate_version,
 )
@@ -45,11 +46,13 @@ class _Inputs:
     Attributes:
       features: attempt of the features stage.
       parent: holds the parent's towers; None without a parent.
+      best: holds the towers of the best accepted version; None where that is the parent.
       state: training state to start from; None to train from scratch.
     """
 
     features: Path
     parent: Path | None
+    best: Path | None
     state: Path | None
 
 
@@ -68,13 +71,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
         inputs = _fetch_inputs(ctx, Path(scratch))
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         day = read_day(ctx, inputs.features)
-        parent, trained, towers = _train_beside_parent_evaluation(ctx, inputs, day, out)
+        before, trained, towers = _train_beside_earlier_versions(ctx, inputs, day, out)
         version = evaluate_version(towers, day, list_depth(ctx))
         examples = pick_examples(
             ctx.pipeline, day.evaluation_sets[HELD_OUT], version.lists[HELD_OUT], day.corpus
         )
         timings = trained.timings()
-        metrics = measure_day(ctx, inputs.features, day, parent, trained, version, out)
+        metrics = measure_day(ctx, inputs.features, day, before, trained, version, out)
         (out / example_lists.FILE).write_bytes(example_lists.dump(examples))
         metrics.write(out)
         write_events(out / model_bundle.TENSORBOARD, metrics)
@@ -118,9 +121,13 @@ def _fetch_inputs(ctx: StageContext, scratch: Path) -> _Inputs:
         if ctx.mode == "incremental":
             attempt = _local(ctx.parent.train, [model_bundle.STATE], scratch / "state")
             state = attempt / model_bundle.STATE
+    best = None
+    if ctx.besides:
+        best = _local(ctx.besides.home, [*model_bundle.TOWERS.values()], scratch / "best")
     return _Inputs(
         features=_local(ctx.inputs["features"], folders, scratch / "features"),
         parent=parent,
+        best=best,
         state=state,
     )
 
@@ -134,28 +141,34 @@ def _local(uri: str, names: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def _train_beside_parent_evaluation(
+def _train_beside_earlier_versions(
     ctx: StageContext, inputs: _Inputs, day: DayData, out: Path
-) -> tuple[ParentEvaluation, Trained, Towers]:
-    """Trains the day, and writes the towers and the state, while the parent is measured.
+) -> tuple[EarlierVersions, Trained, Towers]:
+    """Trains the day, and writes the towers and the state, while the parent and the best accepted
+    version are measured.
 
-    Building the graph of a training step keeps one core busy; the parent has the others.
+    Building the graph of a training step keeps one core busy; those have the others.
     """
     thread = ThreadPoolExecutor(1)
     try:
-        evaluation = thread.submit(
-            evaluate_parent, ctx.pipeline, inputs.parent, day, list_depth(ctx)
-        )
+        evaluation = thread.submit(_evaluate_earlier_versions, ctx, inputs, day)
         if day.corpus.num_rows > MAX_ITEMS_BESIDE:
             evaluation.result()
         trained = train_towers(ctx, inputs.features, inputs.state)
         towers = write(ctx, trained, out)
-        parent = evaluation.result()
+        before = evaluation.result()
     finally:
         # Whoever stops the stage must not wait for the measurement: the day's lease is to be
         # released first.
         thread.shutdown(wait=False)
-    return parent, trained, towers
+    return before, trained, towers
+
+
+def _evaluate_earlier_versions(ctx: StageContext, inputs: _Inputs, day: DayData) -> EarlierVersions:
+    """One after the other, so that memory holds the towers of one of them."""
+    parent = evaluate_parent(ctx.pipeline, inputs.parent, day, list_depth(ctx))
+    best = evaluate_best(ctx.pipeline, inputs.best, day, max(ctx.pipeline.evaluation.ks))
+    return EarlierVersions(parent=parent, best=best)
 
 
 def _summary(ctx: StageContext, metrics: DayMetrics) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 drop     of `gate.metric`, of all users. Refused when the loss is beyond `gate.max_drop`, unless
 its interval, a paired one, reaches up to no loss at all: of 200 users a recall may lose
 a tenth by chance
+days     where held-out users are too few for that, also with those of days before: the drop of several
+days together, each day's version against its baseline (index_builder/gate/pooled_days.py).
+Refused when it is beyond `gate.max_drop` and its interval lies below no loss
 slices   the same of users by their earlier events. Refused when the whole interval is beyond
 `gate.max_slice_drop`: several are looked at day after day, so that only what is sure
 counts
@@ -20,6 +23,7 @@ from index_builder.gate.comparison import (
     finite,
 )
 from index_builder.gate.limits import below
+from index_builder.gate.pooled_days import PooledDays
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
 from twinspire_core.contracts.measures import value_of
@@ -27,11 +31,20 @@ from twinspire_core.contracts.measures import value_of
 _CHANCE = "; this may be chance"
 
 
-def judge_drops(lists: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
+def judge_drops(
+    lists: HeldOutMeasures, gate: GateConfig, *, pooled: PooledDays | None = None
+) -> Iterator[Finding]:
     """Compares lists of the version with those of its baseline; of too few users nothing is
     concluded.
+
+    Args:
+      lists: both.
+      gate: limits.
+      pooled: several days together, where the users of one are too few.
     """
-    if lists.users < gate.min_users:
+    if pooled and lists.users < gate.min_users:
+        yield from _pooled_drop(pooled, gate)
+    elif lists.users < gate.min_users:
         few = f"{lists.users} held-out users, gate.min_users is {gate.min_users}"
         yield Finding(False, f"not compared with the baseline: {few}")
     elif lists.baseline is None:
@@ -43,12 +56,14 @@ def judge_drops(lists: HeldOutMeasures, gate: GateConfig) -> Iterator[Finding]:
         yield from _slice_drops(compare_slices(lists, gate.metric), gate)
 
 
-def judge_mix_drops(mix: HeldOutMeasures | None, gate: GateConfig) -> Iterator[Finding]:
+def judge_mix_drops(
+    mix: HeldOutMeasures | None, gate: GateConfig, *, pooled: PooledDays | None = None
+) -> Iterator[Finding]:
     """A version or its baseline may have no mix, or none that these users say anything about:
     nothing to be judged.
     """
     if mix and mix.candidate and mix.baseline:
-        for refuses, text in judge_drops(mix, gate):
+        for refuses, text in judge_drops(mix, gate, pooled=pooled):
             yield Finding(refuses, f"the mix: {text}")
 
 
@@ -64,6 +79,22 @@ def _drop(whole: ComparedMeasure, gate: GateConfig) -> Iterator[Finding]:
     meaning = f"what gate.max_drop = {gate.max_drop:g} allows below the baseline's {before:.4f}"
     for _, text in below(whole.name, after, before * (1 - gate.max_drop), meaning):
         yield Finding(not chance, text + whole.change_as_text + (_CHANCE if chance else ""))
+
+
+def _pooled_drop(pooled: PooledDays, gate: GateConfig) -> Iterator[Finding]:
+    compared = pooled.compared
+    text = (
+        f"{pooled.where}, each day's version against its baseline: {compared.name} is"
+        f" {compared.candidate:.4f}, of the baselines {compared.baseline:.4f}"
+        f"{compared.change_as_text}"
+    )
+    if compared.change is None or compared.change >= -gate.max_drop:
+        yield Finding(False, f"judged by several days: {text}")
+        return
+    below_zero = compared.high is not None and compared.high < 0
+    sure = below_zero and compared.differ >= LEAST_DIFFERENT
+    limit = f"more than gate.max_drop = {gate.max_drop:g} is refused"
+    yield Finding(sure, f"{text}; {limit}" + ("" if sure else _CHANCE))
 
 
 def _slice_drops(slices: list[ComparedMeasure], gate: GateConfig) -> Iterator[Finding]:

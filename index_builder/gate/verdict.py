@@ -2,6 +2,10 @@
 
     drop     `gate.metric` of the version against its baseline's, of all users and of each slice
              (index_builder/gate/quality_drop_rule.py)
+    memory   the same against the best version accepted in the 30 days before
+             (index_builder/gate/memory_rule.py)
+    served   what is served: an exchange of mix and two-tower, and the mix beside the best of its
+             sources (index_builder/gate/served_rule.py)
     lead     of the two-tower over what was popular on the day, beside those of the versions before;
              of no mix, as index_builder/gate/popularity_lift_rule.py says
     limits   `gate.floors` and `gate.ceilings`, whatever the baseline has
@@ -14,7 +18,7 @@ concluded; that is noted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from index_builder.gate.comparison import (
@@ -24,12 +28,15 @@ from index_builder.gate.comparison import (
     finite,
 )
 from index_builder.gate.limits import below, judge_limits, judge_mix_limits
+from index_builder.gate.memory_rule import LineMemory, compare_with_best, judge_memory
+from index_builder.gate.pooled_days import PooledDays
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
 from index_builder.gate.quality_drop_rule import judge_drops, judge_mix_drops
+from index_builder.gate.served_rule import compare_with_sources, judge_served
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.day_metrics import HeldOutMeasures
-from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict
+from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, ListFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,8 @@ class JudgedVersion:
       mix: fused lists; None where the version carries no weights.
       lifts_before: leads of the versions before over what was popular, by measure, the oldest
         first.
+      served: what is known of what is served, beyond `mix`.
+      memory: what is remembered of the versions before; None to judge without.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
         measured.
       items: size of the corpus.
@@ -52,6 +61,8 @@ class JudgedVersion:
     two_tower: HeldOutMeasures
     mix: HeldOutMeasures | None = None
     lifts_before: Sequence[Mapping[str, float]] = ()
+    served: FusionMeasures = field(default_factory=FusionMeasures)
+    memory: LineMemory | None = None
     index_recall: float | None
     items: int
     baseline_items: int | None
@@ -60,10 +71,16 @@ class JudgedVersion:
 
 def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
     """Compares a version with its baseline and with the limits of the pipeline file."""
+    two_tower_days = mix_days = None
+    if measured.memory:
+        two_tower_days = measured.memory.pool_two_tower(measured.two_tower, gate)
+        mix_days = measured.memory.pool_served(measured.mix, gate)
     found = [
-        *judge_drops(measured.two_tower, gate),
+        *judge_drops(measured.two_tower, gate, pooled=two_tower_days),
+        *judge_memory(measured.two_tower, measured.memory, gate),
         *judge_popularity_lift(measured.two_tower, measured.lifts_before, gate),
-        *judge_mix_drops(measured.mix, gate),
+        *judge_mix_drops(measured.mix, gate, pooled=mix_days),
+        *judge_served(measured.served, measured.memory, gate),
         *judge_limits(measured.two_tower, gate),
         *judge_mix_limits(measured.mix, gate),
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
@@ -75,7 +92,9 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         metric=gate.metric,
         **_figures(measured.two_tower, gate.metric),
         lead=lift.figures(),
-        mix=_figures(measured.mix, gate.metric) if measured.mix else None,
+        **_of_memory(measured, gate),
+        **({"pooled": two_tower_days.figures()} if two_tower_days else {}),
+        mix=_mix_figures(measured.mix, mix_days, gate.metric),
         index_recall=finite(measured.index_recall),
         items=measured.items,
     )
@@ -161,6 +180,25 @@ def _unread(measured: JudgedVersion) -> Iterator[Finding]:
     if measured.two_tower.baseline and measured.unread:
         why = "the pipeline file was edited, and these features are missing for the baseline"
         yield Finding(False, f"{why}: {', '.join(measured.unread)}")
+
+
+def _of_memory(measured: JudgedVersion, gate: GateConfig) -> dict[str, Any]:
+    """The fields of what was compared with more than the baseline; none where nothing was."""
+    figures: dict[str, Any] = {}
+    if best := compare_with_best(measured.two_tower, measured.memory, gate.metric):
+        figures["best"] = best.figures()
+    if beside := compare_with_sources(measured.served, measured.memory, gate):
+        figures["sources"] = beside.figures()
+    return figures
+
+
+def _mix_figures(
+    mix: HeldOutMeasures | None, days: PooledDays | None, metric: str
+) -> ListFigures | None:
+    if mix is None:
+        return None
+    pooled = {"pooled": days.figures()} if days else {}
+    return ListFigures(**_figures(mix, metric), **pooled)
 
 
 def _figures(lists: HeldOutMeasures, metric: str) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class State:
       live: the live version.
       fate: `accepted`, `refused` or `rolled back`, by version; accepted ones in the order of their
         acceptance.
+      overruled: accepted versions that somebody promoted although the gate had refused them, or they
+        had been rolled back.
       pinned: versions that must not be pruned.
       pruned: versions whose files are gone, or are going. Their ids are not used again.
       last: the last entry about each version but pins.
@@ -73,6 +75,7 @@ class State:
     number: int = 0
     live: str | None = None
     fate: dict[str, str] = field(default_factory=dict)
+    overruled: set[str] = field(default_factory=set)
     pinned: set[str] = field(default_factory=set)
     pruned: set[str] = field(default_factory=set)
     last: dict[str, Entry] = field(default_factory=dict)
@@ -96,6 +99,8 @@ class State:
         if entry.corpus_date:
             self.corpus_dates[version] = entry.corpus_date
         if entry.action in ("publish", "promote") and self.fate.get(version) != "accepted":
+            if entry.action == "promote":
+                self.overruled.add(version)
             # To the end: it is the newest of its day now
             self.fate.pop(version, None)
             self.fate[version] = "accepted"

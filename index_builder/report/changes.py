@@ -9,11 +9,17 @@ from index_builder.report.facts import Facts, Previous
 from index_builder.report.report_blocks import Section
 from index_builder.report.stage_outcomes import setting_text, settings_by_path
 from twinspire_core.config.tables.quality import GateConfig
-from twinspire_core.contracts.gate_verdict import LiftFigures, ListFigures
+from twinspire_core.contracts.gate_verdict import (
+    BestFigures,
+    LiftFigures,
+    ListFigures,
+    PooledFigures,
+    SourceFigures,
+)
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import Measures
-from twinspire_core.display.figures import NONE, change, count, number
-from twinspire_core.display.measured_lists import interval_text, kind_text
+from twinspire_core.display.figures import NONE, change, change_text, count, number
+from twinspire_core.display.measured_lists import interval_text, kind_text, list_name
 from twinspire_core.display.table import Table
 
 _NAMED = 8
@@ -35,8 +41,11 @@ def verdict(facts: Facts) -> Section:
         [f"{facts.metric}, this version", interval_text(held.candidate, facts.metric), NONE],
         [f"{facts.metric}, the version before", interval_text(held.baseline, facts.metric), NONE],
         ["change", change_from_baseline(facts), f"−{limits.max_drop:.0%}"],
+        *_best(figures.best, limits),
+        *_pooled(figures.pooled, "each against its baseline", limits),
         *_lift(figures.lead, limits, facts.metric),
         *_mix(figures.mix, limits),
+        *_sources(figures.sources),
         *_limits(held.candidate, facts.metrics.mix.holdout.candidate, limits),
         ["held-out users", count(figures.users), f"≥ {limits.min_users:,}"],
         ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
@@ -67,11 +76,43 @@ def _limits(
             yield [f"{name} of the mix", interval_text(mix, name), f"{sign} {limit:g}"]
 
 
+def _best(best: BestFigures | None, limits: GateConfig) -> Iterator[list[str]]:
+    """Beside the best version accepted before, where that is not the version before."""
+    if best is None:
+        return
+    limit = f"−{limits.max_drop:.0%}, all of the interval"
+    figures = f"{number(best.baseline)}: {change_text(best.change, best.low, best.high)}"
+    yield [f"the best version before, {best.version}", figures, limit]
+    yield from _pooled(best.pooled, "each against that one", limits)
+
+
+def _pooled(pooled: PooledFigures | None, how: str, limits: GateConfig) -> Iterator[list[str]]:
+    """Several days together, where one has too few users."""
+    if pooled is None:
+        return
+    name = f"{pooled.days} days together, {how}, {count(pooled.users)} users"
+    yield [name, change_text(pooled.change, pooled.low, pooled.high), f"−{limits.max_drop:.0%}"]
+
+
+def _sources(sources: SourceFigures | None) -> Iterator[list[str]]:
+    """What was served on the day beside the best of its sources."""
+    if sources is None:
+        return
+    name = f"the mix that was served beside {list_name(sources.source)} alone"
+    users = f"{count(sources.users)} users"
+    if sources.days > 1:
+        users += f" of {sources.days} days"
+    difference = change_text(sources.change, sources.low, sources.high)
+    figures = f"{number(sources.candidate)}, that source {number(sources.baseline)}: {difference}"
+    yield [f"{name}, {users}", figures, "not surely below (99%)"]
+
+
 def _mix(mix: ListFigures | None, limits: GateConfig) -> Iterator[list[str]]:
     """The same of the mix, where both versions have one."""
     if mix is None or mix.candidate is None or mix.baseline is None:
         return
-    difference = _change_text(mix.change, mix.low, mix.high)
+    yield from _pooled(mix.pooled, "the mix against the mix before", limits)
+    difference = change_text(mix.change, mix.low, mix.high)
     figures = f"{number(mix.candidate)}, before {number(mix.baseline)}: {difference}"
     yield [f"the mix, {count(mix.users)} users", figures, f"−{limits.max_drop:.0%}"]
 
@@ -99,7 +140,7 @@ def _slices(facts: Facts) -> Iterator[Table]:
             count(one.users),
             number(one.baseline),
             number(one.candidate),
-            _change_text(one.change, one.low, one.high),
+            change_text(one.change, one.low, one.high),
         ]
         for name, one in facts.gate.figures.slices.items()
         if one.baseline is not None
@@ -120,13 +161,7 @@ def _slices(facts: Facts) -> Iterator[Table]:
 def change_from_baseline(facts: Facts) -> str:
     """The relative change of the gate's measure from the version before, with its interval."""
     found = facts.metrics.holdout.change_of(facts.metric)
-    return _change_text(found.change, found.low, found.high)
-
-
-def _change_text(relative: float | None, low: float | None, high: float | None) -> str:
-    if low is None:
-        return change(relative)
-    return f"{change(relative)} ({change(low)} to {change(high)})"
+    return change_text(found.change, found.low, found.high)
 
 
 def changes(facts: Facts) -> Section:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -44,6 +46,12 @@ class DayData:
     corpus: pa.Table
     evaluation_sets: Mapping[str, EvaluationSet]
     events: pa.Table
+
+    def held_out_of(self, day: date) -> np.ndarray:
+        """Which held-out next-day queries are of a day, [U] bool: earlier days may fill them up."""
+        days = self.evaluation_sets[HELD_OUT].queries.column("_day")
+        is_of_day: np.ndarray = pc.equal(days, pa.scalar(day, pa.date32())).to_numpy()
+        return is_of_day
 
     @property
     def trained_events(self) -> pa.Table:

@@ -1,7 +1,7 @@
 """What a version is measured on: queries with their answers, in positions of one corpus."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -144,3 +144,8 @@ def prepare_as_configured(
         resamples=settings.resamples,
         exclude_seen=exclude_seen,
     )
+
+
+def without_slices(evaluation_set: EvaluationSet) -> EvaluationSet:
+    """The same queries, with users and items not told apart."""
+    return replace(evaluation_set, bounds=())

@@ -1,5 +1,5 @@
-"""What versions list for a day: its parent, before the day is trained on, and the version that is
-trained on it, for users held out.
+"""What versions list for a day: its parent and the best accepted version, before the day is trained
+on, and the version that is trained on it, for users held out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,6 +67,56 @@ def evaluate_parent(
             {side: tower.inputs for side, tower in towers.items()}, pipeline
         ),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestEvaluation:
+    """What the best accepted version lists for users held out, where that is not the parent.
+
+    Attributes:
+      lists: of the evaluation set of users held out.
+      missing_columns: as those of the parent.
+    """
+
+    lists: RankedLists
+    missing_columns: Sequence[str] = ()
+
+
+def evaluate_best(
+    pipeline: Pipeline, best: Path | None, day: DayData, k: int
+) -> BestEvaluation | None:
+    """Ranks with the towers of the best accepted version, as `evaluate_parent` does with the
+    parent's: its own graph and vocabulary, and the day's raw features.
+
+    Args:
+      pipeline: today's.
+      best: local folder with its towers; None where it is the parent, or there is none.
+      day: the evaluation sets.
+      k: length of the lists.
+    """
+    if best is None:
+        return None
+    towers = load_both(best)
+    held_out = {HELD_OUT: day.evaluation_sets[HELD_OUT]}
+    encoded = encode(towers, day.corpus, held_out)
+    inputs = {side: tower.inputs for side, tower in towers.items()}
+    return BestEvaluation(
+        lists=rank_encoded(encoded, held_out, k)[HELD_OUT],
+        missing_columns=missing_columns(inputs, pipeline),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierVersions:
+    """What earlier versions list for the day.
+
+    Attributes:
+      parent: the day's parent.
+      best: the best accepted version; None where that is the parent.
+    """
+
+    parent: ParentEvaluation
+    best: BestEvaluation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,17 +20,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import Measures, compare, evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion
+from model.evaluation.version_line import paired_differences
+from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.fusion_weights import fit_weights
 from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.day_metrics import (
+    FusionMeasures,
+    HeldOutMeasures,
+    PairedDifferences,
+)
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PROGRESSIVE, FittedOn
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
@@ -147,23 +152,57 @@ class DayFusion:
         known = None
         if HELD_OUT in self.costly:
             known = {name: lists.of(of_today) for name, lists in self.costly[HELD_OUT].items()}
+        ours = _lists_of(self.lists, of_today)
+        parents = _lists_of(self.parent_lists, of_today)
         candidate = None
         if not self._was_fitted_on_held_out(fusion):
-            candidate = self._rank(fusion, today, _lists_of(self.lists, of_today), known)
-        baseline = self._rank(self.inherited, today, _lists_of(self.parent_lists, of_today), known)
-        change = None
-        if candidate and baseline:
-            seen = today.exclude_seen
-            change = compare(today, candidate.counted(seen), baseline.counted(seen), ks)
+            candidate = self._rank(fusion, today, ours, known)
+        baseline = self._rank(self.inherited, today, parents, known)
+        # What a version without a mix serves is its two-tower's lists
+        served = candidate if fusion else _cut(ours, ks)
+        served_before = baseline if self.inherited else _cut(parents, ks)
+        has_mix = fusion is not None or self.inherited is not None
+        beside_parent = None
+        if has_mix and served and served_before:
+            beside_parent = paired_differences(today, served, served_before, ks)
+        exchanged = None
+        if (fusion is None) != (self.inherited is None) and served and served_before:
+            exchanged = _compare(today, served, served_before, ks)
         return FusionMeasures(
             progressive=_measure(next_day, progressive, ks),
-            holdout=HeldOutMeasures(
-                users=today.users,
-                candidate=_measure(today, candidate, ks),
-                baseline=_measure(today, baseline, ks),
-                change=change,
+            holdout=_compare(today, candidate, baseline, ks),
+            exchanged=exchanged,
+            served=beside_parent,
+            beside_sources=self._beside_sources(
+                self.inherited,
+                next_day,
+                progressive,
+                self.parent_lists.get(NEXT_DAY),
+                self.costly.get(NEXT_DAY),
             ),
+            own_beside_sources=self._beside_sources(fusion, today, candidate, ours, known),
             fitted=fusion.fitted if fusion else None,
+        )
+
+    def _beside_sources(
+        self,
+        fusion: Fusion | None,
+        evaluation_set: EvaluationSet,
+        fused: RankedLists | None,
+        two_tower: RankedLists | None,
+        known: SourceLists | None,
+    ) -> dict[str, PairedDifferences]:
+        """How a fusion's lists differ from those of its sources alone; nothing without lists."""
+        if fusion is None or fused is None or two_tower is None:
+            return {}
+        return measure_beside_sources(
+            fusion,
+            self.sources,
+            evaluation_set,
+            two_tower,
+            fused,
+            self.ctx.pipeline.evaluation.ks,
+            known=known,
         )
 
     def _comes_after_gap(self) -> bool:
@@ -214,9 +253,7 @@ class DayFusion:
         What users of earlier days took has been counted since: the day's tables of popularity and
         co-occurrence know their answers.
         """
-        days = self.day.evaluation_sets[HELD_OUT].queries.column("_day")
-        is_today: np.ndarray = pc.equal(days, pa.scalar(self.ctx.day, pa.date32())).to_numpy()
-        return is_today
+        return self.day.held_out_of(self.ctx.day)
 
     def _inherited_if_alike(self) -> Fusion | None:
         inherited = self.inherited
@@ -275,6 +312,29 @@ class DayFusion:
             by_source.append(np.concatenate([lists.lists[name] for lists in chosen])[rows])
         taken = _joined([lists.taken for lists in chosen]).take(rows)
         return fit_weights(pool_candidates(by_source), taken, self._ks())
+
+
+def _cut(ranked: RankedLists | None, ks: Sequence[int]) -> RankedLists | None:
+    """The part of lists that is measured."""
+    return ranked.first(max(ks)) if ranked else None
+
+
+def _compare(
+    evaluation_set: EvaluationSet,
+    candidate: RankedLists | None,
+    baseline: RankedLists | None,
+    ks: Sequence[int],
+) -> HeldOutMeasures:
+    change = None
+    if candidate and baseline:
+        seen = evaluation_set.exclude_seen
+        change = compare(evaluation_set, candidate.counted(seen), baseline.counted(seen), ks)
+    return HeldOutMeasures(
+        users=evaluation_set.users,
+        candidate=_measure(evaluation_set, candidate, ks),
+        baseline=_measure(evaluation_set, baseline, ks),
+        change=change,
+    )
 
 
 def _measure(

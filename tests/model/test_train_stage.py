@@ -41,7 +41,7 @@ from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
-from twinspire_core.contracts.stage_context import Parent, StageContext
+from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -49,9 +49,10 @@ from twinspire_core.sources.candidate_sources import CandidateSources
 pytestmark = pytest.mark.slow
 
 FIRST, SECOND = date(2024, 3, 9), date(2024, 3, 10)
+BEST = "2024-03-08-00000000"
 
 
-def _context(p, day, out, *, features_at=None, parent=None, mode=None):
+def _context(p, day, out, *, features_at=None, parent=None, mode=None, best=None):
     parent = (
         Parent(day=FIRST, version=f"{FIRST}-00000000", home=str(parent), train=str(parent))
         if parent
@@ -59,7 +60,9 @@ def _context(p, day, out, *, features_at=None, parent=None, mode=None):
     )
     inputs = {"features": str(features_at)} if features_at else {}
     mode = mode or ("incremental" if parent else "full")
-    return StageContext(pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs)
+    return StageContext(
+        pipeline=p, day=day, mode=mode, out=str(out), parent=parent, inputs=inputs, best=best
+    )
 
 
 def _with(p, **settings):
@@ -85,8 +88,12 @@ def shop(tmp_path_factory):
     features_stage.run(_context(p, FIRST, at["features1"]))
     first = train_stage.run(_context(p, FIRST, at["train1"], features_at=at["features1"]))
     features_stage.run(_context(p, SECOND, at["features2"], parent=at["train1"]))
+    # The same towers under another name: what is measured of them is known from the parent.
+    best = BestAccepted(version=BEST, home=str(at["train1"]), ahead=0.01, gone=("gone",))
     second = train_stage.run(
-        _context(p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"])
+        _context(
+            p, SECOND, at["train2"], features_at=at["features2"], parent=at["train1"], best=best
+        )
     )
     return SimpleNamespace(pipeline=p, first=first, second=second, **at)
 
@@ -105,6 +112,34 @@ def _flat(measures, path=""):
     return {
         key: x for name, one in measures.items() for key, x in _flat(one, f"{path}/{name}").items()
     }
+
+
+def test_the_best_accepted_version_is_measured_besides(shop):
+    metrics = _metrics(shop.train2)
+    best = metrics["best"]
+    assert (best["version"], best["ahead"], best["gone"]) == (BEST, 0.01, ["gone"])
+    assert best["measures"] == metrics["holdout"]["baseline"]
+    assert best["change"] == metrics["holdout"]["change"]
+
+
+def test_the_day_remembers_how_it_differs_from_its_baseline(shop):
+    assert _metrics(shop.train1)["line"] == {}, "a first version has none"
+    metrics = _metrics(shop.train2)
+    (remembered,) = metrics["line"].values()
+    held = metrics["holdout"]
+    assert list(metrics["line"]) == [str(SECOND)]
+    assert remembered["against"] == f"{FIRST}-00000000" and remembered["best"] == BEST
+    assert {"recall@10", "ndcg@10", "hit_rate@10", "mrr"} <= remembered["differences"].keys()
+    assert not any("popular" in name or "/" in name for name in remembered["differences"])
+    for name, difference in remembered["differences"].items():
+        assert difference == pytest.approx(
+            held["candidate"][name] - held["baseline"][name], abs=1e-6
+        )
+    own = remembered["two_tower"]
+    assert own == remembered["beside_best"]
+    # Users of the first day may fill the comparison up; they are not remembered of the second.
+    assert own["users"] == metrics["mix"]["holdout"]["users"] <= held["users"]
+    assert own["by_measure"]["recall@10"]["differ"] <= held["change"]["recall@10"]["differ"]
 
 
 def _in_memory(p, features_at, attempt):

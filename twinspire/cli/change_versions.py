@@ -10,6 +10,7 @@ import typer
 from index_builder.registry.pruning import prunable, unpublished
 from index_builder.registry.registry import Registry
 from twinspire.cli.options import PipelineFile, console, open_pipeline, print_json
+from twinspire.runs.day_run import best_versions
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
@@ -105,7 +106,8 @@ def prune(
 ) -> None:
     """Delete old versions and working files; a dry run unless --yes.
 
-    Never the live or a pinned version, nor the training state that a kept version was made from.
+    Never the live or a pinned version, nor the best accepted one that the next day's is held
+    against, nor the training state that a kept version was made from.
     What publications that were killed or gave up have left in the registry goes once it is a day
     old.
     """
@@ -117,6 +119,9 @@ def prune(
     if keep_days is None:
         keep_days = p.registry.keep_days
     old = prunable(registry, keep=keep, keep_days=keep_days, today=today)
+    kept = [one.version for one in registry.statuses() if one.stored and one.version not in old]
+    best = best_versions(p, kept, today)
+    old = [version for version in old if version not in best]
     # What the versions that stay were made from has to stay with them, however old it is.
     needed = _needed(p, registry, old)
     files = unused_working_files(p, needed, keep_days=keep_days, today=today)

@@ -25,10 +25,10 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
-from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.gate_verdict import GateVerdict, PooledFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import value_of
-from twinspire_core.display.figures import number
+from twinspire_core.display.figures import change_text, number
 from twinspire_core.display.measured_lists import (
     headline,
     held_out,
@@ -244,6 +244,25 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
     for note in quality.gate.notes:
         yield "", f"note: {note}"
     figures = quality.gate.figures
+    if best := figures.best:
+        ahead = f"{figures.metric} {number(best.candidate)} beside its {number(best.baseline)}"
+        yield (
+            "best",
+            f"{best.version} of the versions accepted before:"
+            f" {ahead}, {change_text(best.change, best.low, best.high)}",
+        )
+        if best.pooled:
+            yield "", f"- {_days(best.pooled)}, each day's version against it"
+    if figures.pooled:
+        yield "days", f"{_days(figures.pooled)}, each day's version against its baseline"
+    if beside := figures.sources:
+        found = f"{figures.metric} {number(beside.candidate)} beside {number(beside.baseline)}"
+        yield (
+            "served",
+            f"the mix of the day before, beside {beside.source}, the best of its sources:"
+            f" {found}, {change_text(beside.change, beside.low, beside.high)}"
+            f" over {beside.users:,} users",
+        )
     if lift := figures.lead:
         before = ", ".join(f"{lead:.2f}" for lead in lift.before) or "none known"
         yield (
@@ -251,6 +270,11 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
             f"{figures.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of what the"
             f" day's other users took most; versions before: {before}",
         )
+
+
+def _days(pooled: PooledFigures) -> str:
+    difference = change_text(pooled.change, pooled.low, pooled.high)
+    return f"{difference} over {pooled.users:,} users of {pooled.days} days together"
 
 
 def _line(name: str, text: str) -> None:

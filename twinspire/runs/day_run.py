@@ -2,17 +2,20 @@
 for.
 """
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Collection, Sequence
+from datetime import date, timedelta
 
 from index_builder.registry.registry import Registry
 from index_builder.registry.version_log import Entry, State, version_date
 from twinspire.runs import run_leases
+from twinspire.runs.best_version import Standing, choose_best, standings
 from twinspire.runs.lineage import Lineage, find_gaps, find_lineage
 from twinspire.runs.stages import TRAIN
+from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
-from twinspire_core.contracts.stage_context import Gap, Parent
+from twinspire_core.contracts import attempts, manifest
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.stage_context import BestAccepted, Gap, Parent
 
 
 class DayRun:
@@ -51,6 +54,7 @@ class DayRun:
         self.registry = Registry(pipeline.registry.root, pipeline.name)
         self._log = log
         self._state = None if log is None else State.of(log)
+        self._line: tuple[str, list[Standing]] | None = None
 
     @property
     def log(self) -> Sequence[Entry]:
@@ -89,6 +93,37 @@ class DayRun:
             home=self.registry.folder(version),
             train=attempts.place(self.pipeline, manifest.sources["train"]),
         )
+
+    def best(self) -> BestAccepted | None:
+        """The best accepted version before the day; None without a parent, or where the parent
+        remembers no line of such lists as count now: those of earlier releases remember none.
+        """
+        parent = self.state.accepted_before(self.day)
+        if parent is None:
+            return None
+        if self._line is None or self._line[0] != parent:
+            self._line = (parent, self._read_line(parent))
+        line = self._line[1]
+        if not line:
+            return None
+        chosen = choose_best(line, self.state, self.day, self._is_stored)
+        return BestAccepted(
+            version=chosen.version,
+            home=self.registry.folder(chosen.version),
+            ahead=chosen.ahead,
+            gone=chosen.gone,
+        )
+
+    def _read_line(self, parent: str) -> list[Standing]:
+        metrics = DayMetrics.find(self.registry.folder(parent))
+        if metrics is None or "line" not in metrics.model_fields_set:
+            return []
+        if metrics.counted_lists != self.pipeline.serving.counted_lists:
+            return []
+        return standings(metrics.line, parent, self.pipeline.gate.metric)
+
+    def _is_stored(self, version: str) -> bool:
+        return storage.exists(self.registry.place(version, manifest.FILE))
 
     def is_live(self, version: str) -> bool:
         """Whether a version is live; a stage that is already done tells of what was live then."""
@@ -138,3 +173,24 @@ class DayRun:
         from beam_jobs.ingest import day_files
 
         return bool(day_files.files(self.pipeline, "events", day))
+
+
+def best_versions(pipeline: Pipeline, kept: Collection[str], today: date) -> set[str]:
+    """Versions that others are measured against: the best accepted ones before the day after the
+    newest accepted one, and before today; and those that kept versions were measured against, whose
+    days would else not be found done.
+
+    Args:
+      pipeline: whose versions.
+      kept: versions that stay in any case.
+      today: the present day.
+    """
+    run = DayRun(pipeline, today)
+    measured = (DayMetrics.find(run.registry.folder(version)) for version in kept)
+    needed = {one.best.version for one in measured if one and one.best and one.best.measures}
+    newest = run.state.accepted_before(date.max)
+    if newest:
+        days = {version_date(newest) + timedelta(days=1), today}
+        found = (run.of_day(day).best() for day in days)
+        needed |= {best.version for best in found if best}
+    return needed

@@ -61,6 +61,7 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
     if stage.same_parent_as:
         _check_parent(run.day, earlier[stage.same_parent_as], parent)
     # A fact of the key, too: from other settings comes another index.
+    best = run.best() if stage.measures_best else None
     start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
@@ -72,6 +73,7 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
         inputs={name: attempt.uri for name, attempt in earlier.items()},
         out="",
         promote=promote,
+        best=best,
         start=start,
     )
     assert stage.load is not None, "a plan of its own, as a refresh has"
@@ -103,6 +105,9 @@ def _facts(stage: Stage, context: StageContext, earlier: Mapping[str, Attempt]) 
         facts["promote"] = context.promote
     if stage.reads_source:
         facts["source"] = _source_digest(context.pipeline, context.day, context.mode)
+    # Left out where it is the parent: keys had no such fact before the gate had a memory.
+    if context.besides:
+        facts["best"] = context.besides.version
     # Left out where there is none: keys had no such fact before indexes inherited.
     if context.start.version:
         facts["settings"] = context.start.version

@@ -61,6 +61,7 @@ class Stage:
         mode of the stage before them.
       waits_for_turn: whether it goes on from the version of an earlier day. Then earlier days that
         are under way go first, and days that were left out are told.
+      measures_best: whether it measures the best accepted version before the day besides the parent.
       starts_from_settings: whether it starts from the index settings of an earlier version.
       publishes: whether it publishes a version: the gate may refuse that, `--promote` counts, and
         the run of the day has then ended.
@@ -80,6 +81,7 @@ class Stage:
     reads_source: bool = False
     takes_mode: bool = False
     waits_for_turn: bool = False
+    measures_best: bool = False
     starts_from_settings: bool = False
     publishes: bool = False
     output_is_version: bool = False
@@ -130,6 +132,7 @@ TRAIN = Stage(
     inherits=True,
     takes_mode=True,
     waits_for_turn=True,
+    measures_best=True,
 )
 EMBED = Stage(
     name="embed",

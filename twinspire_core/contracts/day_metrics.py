@@ -12,6 +12,9 @@ from twinspire_core.contracts.json_files import JsonFile, JsonPart
 from twinspire_core.contracts.measures import Measures, NamedValues, all_of_kind
 from twinspire_core.metrics.measure_names import KEPT
 
+MEMORY_DAYS = 30
+"""Days before a day of which a version remembers the versions of its line."""
+
 
 class RelativeChange(JsonPart):
     """How a measure of one set of lists differs from that of another, for the same queries.
@@ -90,6 +93,81 @@ class HeldOutMeasures(JsonPart):
         )
 
 
+class PairedDifference(JsonPart):
+    """A measure of one set of lists minus the same of another, user by user.
+
+    Attributes:
+      mean: of the differences.
+      base: the mean of the other set's measure.
+      deviation: standard deviation of the differences over the users.
+      differ: users whose two lists differ in the measure.
+    """
+
+    mean: float
+    base: float
+    deviation: float
+    differ: int
+
+
+class PairedDifferences(JsonPart):
+    """Such differences for some users of one day: all that pooling days needs, and nothing that
+    tells who they were.
+
+    Attributes:
+      users: who were asked.
+      by_measure: of all these users, such as `recall@50`.
+    """
+
+    users: int = 0
+    by_measure: Mapping[str, PairedDifference] = {}
+
+
+class MeasuredDay(JsonPart):
+    """What is remembered of a version of the line.
+
+    Attributes:
+      against: its baseline, the version that it was measured against.
+      differences: by measure, the mean paired difference of the two that the gate looked at.
+      two_tower: the two of them on held-out users of the day itself alone; None where these are so
+        many that the day needs no other day.
+      best: the best accepted version of then, where that was not the baseline.
+      beside_best: the same of the version and that one.
+      served: the same of what the two of them serve, their mixes; None where neither has one.
+      beside_sources: by source, the same of what was served on the day and of that source alone:
+        the parent's mix, on all users who were measured before the day was trained on.
+    """
+
+    against: str
+    differences: Mapping[str, float] = {}
+    two_tower: PairedDifferences | None = None
+    best: str | None = None
+    beside_best: PairedDifferences | None = None
+    served: PairedDifferences | None = None
+    beside_sources: Mapping[str, PairedDifferences] = {}
+
+
+class BestMeasures(JsonPart):
+    """The best accepted version before the day (twinspire/runs/best_version.py) on the users of
+    `holdout`.
+
+    Attributes:
+      version: its id; the baseline's, if none of the line stands higher.
+      ahead: by how much the running sum of the line's differences stood higher at it than at the
+        baseline, in the gate's measure.
+      gone: versions that stand higher still, and whose files are no longer there.
+      unread: features that are missing for it.
+      measures: of its lists; None where it is the baseline.
+      change: how this version's lists differ from its, by measure.
+    """
+
+    version: str
+    ahead: float = 0.0
+    gone: Sequence[str] = ()
+    unread: Sequence[str] = ()
+    measures: Measures | None = None
+    change: Mapping[str, RelativeChange] | None = None
+
+
 class NextClickMeasures(JsonPart):
     """The same of one query per event of the day, each with all that happened before it.
 
@@ -111,12 +189,27 @@ class FusionMeasures(JsonPart):
       progressive: of the parent's weights, on the day; None where it has none.
       holdout: of this version's weights and the parent's, on users held out of the day itself. No
         candidate where the weights were fitted on these very users.
+      exchanged: what is served, for the same users, where only one of the two has a mix: that mix
+        beside the other's two-tower alone.
+      served: how what this version serves differs from what the parent does, user by user.
+      beside_sources: by source, how the lists of `progressive` differ from those of that source
+        alone.
+      own_beside_sources: the same of this version's weights, on users held out of the day itself.
       fitted: what this version's weights were fitted on; None where it has none.
     """
 
     progressive: Measures | None = None
     holdout: HeldOutMeasures = HeldOutMeasures()
+    exchanged: HeldOutMeasures | None = None
+    served: PairedDifferences | None = None
+    beside_sources: Mapping[str, PairedDifferences] = {}
+    own_beside_sources: Mapping[str, PairedDifferences] = {}
     fitted: FittedOn | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the parent serves a mix, and this version its two-tower alone."""
+        return self.exchanged is not None and self.fitted is None
 
 
 class TrainingFigures(JsonPart):
@@ -221,6 +314,8 @@ class DayMetrics(JsonFile):
       next_click: the same of one query per event.
       train: what training did.
       leads: lifts by day and measure, of this version and of those before it in its line.
+      best: the best accepted version before; None without a parent, or where nothing is remembered.
+      line: by day, what is remembered of this version and of those before it in its line.
       mix: fused lists.
       parent_unread: features that the parent reads and the day has not, or has in another form:
         they are missing for it in all that is measured of it
@@ -242,6 +337,8 @@ class DayMetrics(JsonFile):
     next_click: NextClickMeasures = NextClickMeasures()
     train: TrainingFigures = TrainingFigures()
     leads: Mapping[str, Mapping[str, float]] = {}
+    best: BestMeasures | None = None
+    line: Mapping[str, MeasuredDay] = {}
     mix: FusionMeasures = FusionMeasures()
     parent_unread: Sequence[str] = ()
     held_out_shares: Mapping[str, float] | None = None

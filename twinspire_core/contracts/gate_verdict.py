@@ -47,14 +47,53 @@ class LiftFigures(JsonPart):
     before: Sequence[float] = ()
 
 
+class PooledFigures(ComparedFigures):
+    """The gate's measure of several days together, each day's version against the one that it was
+    compared with.
+
+    Attributes:
+      days: how many.
+    """
+
+    days: int
+
+
 class ListFigures(ComparedFigures):
     """The gate's measure of lists of one make.
 
     Attributes:
       slices: the same of slices of users, by name as `users:0`.
+      pooled: of several days; None where the day had users enough.
     """
 
     slices: Mapping[str, ComparedFigures] = {}
+    pooled: PooledFigures | None = None
+
+
+class SourceFigures(PooledFigures):
+    """What was served beside the best of its own sources, which is called its baseline here; `low`
+    to `high` is a 99% interval.
+
+    Attributes:
+      source: its name.
+    """
+
+    source: str
+
+
+class BestFigures(ComparedFigures):
+    """The version beside the best accepted one before it, which is called its baseline here.
+
+    Attributes:
+      version: the best one's id.
+      ahead: by how much the line of accepted versions stood higher at it than at the newest of
+        them, in the measure.
+      pooled: the line's versions since against it; None where it is the first day of that.
+    """
+
+    version: str
+    ahead: float = 0.0
+    pooled: PooledFigures | None = None
 
 
 class GateFigures(JsonPart):
@@ -65,6 +104,9 @@ class GateFigures(JsonPart):
       users, candidate, baseline, change, low, high, differ, slices: of the two-tower's lists, as in
         `ListFigures`.
       lead: None where too few users of the day itself were asked.
+      best: beside the best accepted version; None where that is the baseline, or is not known.
+      pooled: of several days; None where the day had users enough.
+      sources: the mix that was served on the day beside the best of its sources; None without one.
       mix: the same of the fused lists; None where the version carries no weights.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
@@ -80,6 +122,9 @@ class GateFigures(JsonPart):
     differ: int | None = None
     slices: Mapping[str, ComparedFigures] = {}
     lead: LiftFigures | None = None
+    best: BestFigures | None = None
+    pooled: PooledFigures | None = None
+    sources: SourceFigures | None = None
     mix: ListFigures | None = None
     index_recall: float | None = None
     items: int | None = None

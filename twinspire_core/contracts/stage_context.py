@@ -32,6 +32,24 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BestAccepted:
+    """The best accepted version before a day (twinspire/runs/best_version.py).
+
+    Attributes:
+      version: its id in the registry.
+      home: place of its files there.
+      ahead: by how much the running sum of the gate's paired differences stands higher at it than
+        at the parent.
+      gone: versions at which it stands higher still, and whose files are no longer there.
+    """
+
+    version: str
+    home: str
+    ahead: float = 0.0
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """What the index stage starts from.
 
@@ -84,6 +102,8 @@ class StageContext:
       promote: whether publication makes the version live.
       gaps: days with logs, between the parent that is trained on from and the day, that nobody
         trained on.
+      best: of the train stage: the best accepted version before the day; None without a parent, or
+        where the parent remembers no line.
       start: of the index stage: whose settings it starts from.
     """
 
@@ -95,4 +115,12 @@ class StageContext:
     inputs: Mapping[str, str] = field(default_factory=dict)
     promote: Promote = "auto"
     gaps: tuple[Gap, ...] = ()
+    best: BestAccepted | None = None
     start: Start = NO_START
+
+    @property
+    def besides(self) -> BestAccepted | None:
+        """The best accepted version, where that is not the parent, which is measured anyway."""
+        if self.best is None or self.parent is None or self.best.version == self.parent.version:
+            return None
+        return self.best

@@ -55,6 +55,18 @@ def change(value: float | None) -> str:
     return f"{value:+.1%}".replace("-", "−")
 
 
+def change_text(relative: float | None, low: float | None, high: float | None) -> str:
+    """A relative change with its interval, if it has one.
+
+    Example:
+      >>> change_text(-0.12, -0.2, -0.04)
+      '−12.0% (−20.0% to −4.0%)'
+    """
+    if low is None or high is None:
+        return change(relative)
+    return f"{change(relative)} ({change(low)} to {change(high)})"
+
+
 def interval(ends: tuple[float, float], digits: int = 3) -> str:
     """The ends of an interval of a measure.
 

@@ -111,3 +111,13 @@ def test_many_candidates_are_not_all_listed_and_the_newest_are():
 def test_before_anything_is_published_that_is_said():
     with pytest.raises(UsageError, match="none yet"):
         find_version(str(date(2017, 10, 6)), log_of(), "shop")
+
+
+def test_versions_that_somebody_made_live_against_the_gate_are_known():
+    refused, rolled_back = "2017-10-07-bb44bb44", "2017-10-09-dd66dd66"
+    assert log_of(*LOG).overruled == set()
+    promoted = log_of(*LOG, ("promote", refused, refused), ("promote", rolled_back, rolled_back))
+    assert promoted.overruled == {refused, rolled_back}
+    # One that the gate accepted is promoted without being asked about
+    accepted = "2017-10-06-aa11aa11"
+    assert log_of(*LOG, ("promote", accepted, accepted)).overruled == set()

@@ -1,12 +1,14 @@
 """A registry of versions that hold nothing."""
 
 import hashlib
+import shutil
 from datetime import date
 from types import SimpleNamespace
 
 import pytest
 
 from index_builder.registry.registry import Registry
+from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 
@@ -21,6 +23,8 @@ def shop(tmp_path):
         name="shop",
         pipeline=SimpleNamespace(work_root=str(tmp_path / "work")),
         registry=SimpleNamespace(root=str(tmp_path / "registry")),
+        gate=SimpleNamespace(metric="recall@50"),
+        serving=ServingConfig(),
         source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/"),
     )
     for n in (*range(20, 27), 28, 29):
@@ -28,11 +32,18 @@ def shop(tmp_path):
         (tmp_path / f"events/dt={day(n)}/part.csv").touch()
     registry, count = Registry(pipeline.registry.root, "shop"), iter(range(99))
 
-    def publish(n, parent=None, *, accepted=True, sources=None, refreshes=None, corpus=None):
+    def publish(
+        n, parent=None, *, accepted=True, sources=None, refreshes=None, corpus=None, metrics=None
+    ):
         content = str(next(count)).encode()
-        (tmp_path / "staged").mkdir(exist_ok=True)
+        shutil.rmtree(tmp_path / "staged", ignore_errors=True)
+        (tmp_path / "staged").mkdir()
         (tmp_path / "staged/file").write_bytes(content)
         files = {"file": File(sha256=hashlib.sha256(content).hexdigest(), size=len(content))}
+        if metrics:
+            (tmp_path / "staged/metrics.json").write_bytes(metrics)
+            sha256 = hashlib.sha256(metrics).hexdigest()
+            files["metrics.json"] = File(sha256=sha256, size=len(metrics))
         more = {"sources": sources or {}, "refreshes": refreshes, "corpus_date": corpus}
         described = Manifest.create(
             pipeline="shop", day=day(n), files=files, parent=parent, items=1, dimension=1, **more

@@ -20,7 +20,7 @@ from twinspire_core.config.tables.data import SourceConfig
 from twinspire_core.config.tables.deployment import ServingConfig
 from twinspire_core.config.tables.training import FrequencyConfig, TrainConfig
 from twinspire_core.contracts import attempts
-from twinspire_core.contracts.stage_context import Start
+from twinspire_core.contracts.stage_context import BestAccepted, Start
 
 RELEASES = sorted(Path(__file__).parents[2].glob("data/work_*"))
 
@@ -281,6 +281,32 @@ def test_an_index_is_made_again_when_it_would_start_from_another_version(left_be
         assert runner.run_stage(run, "index")["status"] == "done"
         assert runner.run_stage(run, "embed")["status"] == "already done"
     assert len(set(keys.values())) == 2
+
+
+def test_a_day_is_trained_again_when_it_would_be_measured_against_another_best_version(
+    left_behind, monkeypatch
+):
+    keys = dict[str | None, str]()
+
+    def make(run, task, *, key, config):
+        best = task.context.besides
+        keys[best.version if best else None] = key
+        return attempts.latest(left_behind, run.day, task.stage.name)
+
+    monkeypatch.setattr(task_attempts, "_make", make)
+    day = date(2024, 3, 2)
+    parent = DayRun(left_behind, day).parent()
+
+    def run_train(version):
+        best = version and BestAccepted(version=version, home="")
+        monkeypatch.setattr(DayRun, "best", lambda _: best)
+        return runner.run_stage(DayRun(left_behind, day), "train")["status"]
+
+    # The parent is measured anyway: what was done before there was a memory stays done.
+    assert run_train(None) == run_train(parent.version) == "already done"
+    assert run_train("2024-02-28-0000000a") == run_train("2024-02-29-0000000b") == "done"
+    assert len(set(keys.values())) == 2
+    assert runner.run_stage(DayRun(left_behind, day), "features")["status"] == "already done"
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""What benchmarks/gate.py runs and counts."""

@@ -1,0 +1,170 @@
+"""Made-up months of a recommender, measured and judged by the real code: users, what versions find
+for them, the line of accepted versions, and the gate's verdict of every day.
+
+A user of a day wants one item. A version of quality q finds it for the users whose luck is below q;
+luck is mostly the user's own on that day, so that two versions find it for nearly the same users,
+and partly the version's.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+
+from index_builder.gate.memory_rule import LineMemory
+from index_builder.gate.verdict import JudgedVersion, judge
+from index_builder.registry.version_log import State
+from model.evaluation.day_data import HELD_OUT, DayData
+from model.evaluation.evaluate import compare, evaluate_ranked
+from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.version_evaluation import BestEvaluation, EarlierVersions, ParentEvaluation
+from model.evaluation.version_line import compare_with_best, line_after, remember_day
+from twinspire.runs.best_version import choose_best, standings
+from twinspire_core.config.tables.deployment import IndexConfig, ServingConfig
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
+
+FIRST = date(2024, 3, 1)
+KS = (1,)
+CORPUS = pa.table({"_item": ["wanted", "other"], "_popular": [2, 1], "_lately": [2, 1]})
+_HITS, _MISSES = [[0]], [[1]]
+
+
+def day(n):
+    return FIRST + timedelta(days=n)
+
+
+@dataclass
+class History:
+    """A recommender's days.
+
+    Attributes:
+      home: folder for the metrics of versions.
+      users: held out each day.
+      own: share of users for whom a version has luck of its own.
+      metrics: by version, in the order of days.
+      accepted: versions, oldest first.
+      quality: by version.
+    """
+
+    home: object
+    users: int
+    own: float = 0.1
+    seed: int = 0
+    gate: GateConfig = field(default_factory=lambda: GateConfig(metric="recall@1"))
+    metrics: dict = field(default_factory=dict)
+    accepted: list = field(default_factory=list)
+    quality: dict = field(default_factory=dict)
+
+    def run(self, n, quality):
+        """Makes a version of a quality on day n; returns the gate's verdict."""
+        version = f"{day(n)}-00000000"
+        self.quality[version] = quality
+        parent = self.accepted[-1] if self.accepted else None
+        best = self._best(n) if parent else None
+        ctx = StageContext(
+            pipeline=SimpleNamespace(
+                evaluation=SimpleNamespace(ks=KS),
+                gate=self.gate,
+                serving=ServingConfig(),
+                name="made-up",
+            ),
+            day=day(n),
+            mode="incremental",
+            out="",
+            parent=parent and Parent(day=day(0), version=parent, home=self._home(parent), train=""),
+            best=best,
+        )
+        metrics = self._measure(ctx, n, version)
+        self.metrics[version] = metrics
+        judged = JudgedVersion(
+            two_tower=metrics.holdout,
+            memory=LineMemory(day=day(n), best=metrics.best, line=metrics.line),
+            index_recall=1.0,
+            items=1000,
+            baseline_items=1000,
+        )
+        verdict = judge(judged, self.gate, IndexConfig())
+        if verdict.accepted:
+            self.accepted.append(version)
+            (self.home / version).mkdir(exist_ok=True)
+            metrics.write(self.home / version)
+        return verdict
+
+    def _home(self, version):
+        return str(self.home / version)
+
+    def _best(self, n):
+        parent = self.accepted[-1]
+        line = standings(self.metrics[parent].line, parent, self.gate.metric)
+        state = State(fate=dict.fromkeys(self.accepted, "accepted"))
+        chosen = choose_best(line, state, day(n), lambda version: True)
+        return BestAccepted(
+            version=chosen.version,
+            home=self._home(chosen.version),
+            ahead=chosen.ahead,
+            gone=chosen.gone,
+        )
+
+    def _measure(self, ctx, n, version):
+        days = self._days_held_out(n)
+        evaluation_set = self._queries(days)
+        held_out = DayData(
+            corpus=CORPUS, evaluation_sets={HELD_OUT: evaluation_set}, events=CORPUS.slice(0, 0)
+        )
+
+        def lists(of):
+            return RankedLists(np.concatenate([self._lists(of, one) for one in days]), None)
+
+        ours = lists(version)
+        measured = SimpleNamespace(lists={HELD_OUT: ours})
+        of_version = evaluate_ranked(evaluation_set, ours, KS)
+        if ctx.parent is None:
+            holdout = HeldOutMeasures(users=evaluation_set.users, candidate=of_version)
+            return DayMetrics(holdout=holdout, line=line_after(ctx, None))
+        parents = lists(ctx.parent.version)
+        best = BestEvaluation(lists=lists(ctx.best.version)) if ctx.besides else None
+        before = EarlierVersions(parent=ParentEvaluation(lists={HELD_OUT: parents}), best=best)
+        return DayMetrics(
+            holdout=HeldOutMeasures(
+                users=evaluation_set.users,
+                days=evaluation_set.days,
+                candidate=of_version,
+                baseline=evaluate_ranked(evaluation_set, parents, KS),
+                change=compare(evaluation_set, ours.kept, parents.kept, KS),
+            ),
+            best=compare_with_best(ctx, held_out, best, measured),
+            line=line_after(ctx, remember_day(ctx, held_out, before, measured, FusionMeasures())),
+        )
+
+    def _days_held_out(self, n):
+        """The day, and if it has too few users up to six days before it."""
+        enough = -(-self.gate.min_users // self.users)
+        return [n - back for back in reversed(range(min(enough, 7)))]
+
+    def _queries(self, days):
+        strings = pa.list_(pa.string())
+        rows = len(days) * self.users
+        table = pa.table(
+            {
+                "_user": [f"u{n}-{u}" for n in days for u in range(self.users)],
+                "_day": pa.array([day(n) for n in days for _ in range(self.users)], pa.date32()),
+                "_truth": pa.array([["wanted"]] * rows, strings),
+                "_past": pa.array([["other"]] * rows, strings),
+                "_past_events": [9] * rows,
+            }
+        )
+        return prepare(table, CORPUS, resamples=200)
+
+    def _lists(self, version, n):
+        """What a version lists for the users held out of day n, [users, 1]."""
+        number = (date.fromisoformat(version[:10]) - FIRST).days
+        luck = np.random.default_rng([1, self.seed, n + 1000]).random(self.users)
+        own = np.random.default_rng([2, self.seed, n + 1000, number])
+        luck = np.where(own.random(self.users) < self.own, own.random(self.users), luck)
+        found = luck < self.quality[version]
+        return np.where(found[:, None], _HITS, _MISSES).astype(np.int64)

@@ -1,0 +1,80 @@
+"""Days put together, against all their users in one heap."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+
+from index_builder.gate.pooled_days import MOST_DAYS, pool_days
+from twinspire_core.contracts.day_metrics import PairedDifference, PairedDifferences
+
+TODAY = date(2024, 5, 20)
+MEASURE = "recall@50"
+
+
+def stored(base, difference):
+    one = PairedDifference(
+        mean=difference.mean(),
+        base=base.mean(),
+        deviation=difference.std(ddof=1),
+        differ=np.count_nonzero(difference),
+    )
+    return PairedDifferences(users=len(base), by_measure={MEASURE: one})
+
+
+def days_of(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    heap = {}
+    for back, size in enumerate(sizes):
+        base = rng.random(size)
+        heap[str(TODAY - timedelta(days=back))] = (base, rng.normal(-0.02, 0.2, size))
+    return heap
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_days_together_are_as_all_their_users_in_one_heap(seed):
+    heap = days_of([8, 12, 30, 2, 9], seed)
+    found = pool_days(
+        {name: stored(*one) for name, one in heap.items()}, TODAY, MEASURE, enough=None
+    )
+    base, difference = (np.concatenate(parts) for parts in zip(*heap.values(), strict=True))
+    compared = found.compared
+    assert (found.days, compared.users, compared.differ) == (5, 61, np.count_nonzero(difference))
+    assert compared.change == pytest.approx(difference.mean() / base.mean())
+    error = difference.std(ddof=1) / 61**0.5
+    assert compared.low == pytest.approx((difference.mean() - 1.96 * error) / base.mean())
+    assert compared.high == pytest.approx((difference.mean() + 1.96 * error) / base.mean())
+
+
+def test_the_interval_is_about_what_a_bootstrap_of_users_says():
+    heap = days_of([20] * 12, 7)
+    found = pool_days(
+        {name: stored(*one) for name, one in heap.items()}, TODAY, MEASURE, enough=None
+    )
+    base, difference = (np.concatenate(parts) for parts in zip(*heap.values(), strict=True))
+    draws = np.random.default_rng(1).integers(240, size=(4000, 240))
+    low, high = np.quantile(
+        difference[draws].mean(axis=1) / base[draws].mean(axis=1), [0.025, 0.975]
+    )
+    assert (found.compared.low, found.compared.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_no_more_days_than_are_needed_and_no_older_ones():
+    days = {name: stored(*one) for name, one in days_of([10] * 40).items()}
+    assert pool_days(days, TODAY, MEASURE, enough=95).days == 10
+    assert pool_days(days, TODAY, MEASURE, enough=None).days == MOST_DAYS
+    before = pool_days(days, TODAY - timedelta(days=5), MEASURE, enough=None)
+    assert before.days == MOST_DAYS, "what came later is none of the day's"
+    assert pool_days(days, TODAY + timedelta(days=20), MEASURE, enough=None).days == 8
+
+
+def test_days_of_which_nothing_was_stored_are_passed_by():
+    days = {name: stored(*one) for name, one in days_of([10, 10]).items()}
+    days |= {
+        str(TODAY - timedelta(days=5)): None,
+        str(TODAY - timedelta(days=6)): PairedDifferences(),
+    }
+    assert pool_days(days, TODAY, MEASURE, enough=None).days == 2
+    assert pool_days(days, TODAY, "ndcg@10", enough=None) is None
+    nothing = {str(TODAY): stored(np.zeros(9), np.zeros(9))}
+    assert pool_days(nothing, TODAY, MEASURE, enough=None) is None

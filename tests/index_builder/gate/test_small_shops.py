@@ -1,0 +1,108 @@
+"""The gate on shops with too few held-out users a day, in made-up months."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from index_builder.gate.memory_rule import LineMemory
+from tests.index_builder.gate.gates import gate, verdict
+from tests.index_builder.gate.histories import History, day
+from twinspire_core.contracts.day_metrics import MeasuredDay, PairedDifference, PairedDifferences
+
+METRIC = "recall@50"
+TODAY = date(2024, 3, 31)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Eight held-out users a day: 56 in a week, of 200 that are asked for."""
+    return History(tmp_path, users=8, own=0.2)
+
+
+def test_a_recipe_that_loses_day_after_day_is_stopped(small):
+    """Each day goes on from the day before, and loses a sixth of what is left."""
+    small.run(0, 0.9)
+    refused = []
+    for n in range(1, 29):
+        quality = small.quality[small.accepted[-1]] * 5 / 6
+        found = small.run(n, quality)
+        if not found.accepted:
+            refused.append((n, found))
+    assert refused, "the gate of one day alone never compares"
+    n, found = refused[0]
+    pooled = found.figures.pooled
+    assert 200 <= pooled.users < 208 and pooled.days == 25 == n
+    reasons = " ".join(found.refused)
+    assert "25 days put together, each day's version against it" in reasons, "beside the best one"
+
+
+def test_a_recipe_that_loses_nothing_goes_on(small):
+    small.run(0, 0.4)
+    verdicts = [small.run(n, 0.4) for n in range(1, 29)]
+    assert all(found.accepted for found in verdicts)
+    assert "not compared with the baseline: 56 held-out users" in verdicts[20].notes[0]
+    assert "judged by several days" in verdicts[24].notes[0]
+
+
+def test_each_user_counts_once_on_a_day(small):
+    """The users of the six days before fill up the comparison of one day, and are not stored with
+    it.
+    """
+    small.run(0, 0.4)
+    for n in range(1, 12):
+        small.run(n, 0.4)
+    metrics = small.metrics[f"{day(11)}-00000000"]
+    assert metrics.holdout.users == 56 and metrics.holdout.days == 7
+    assert [one.two_tower.users for one in metrics.line.values()] == [8] * 11
+
+
+def stored(mean, users, deviation=0.2, differ=3):
+    one = PairedDifference(mean=mean, base=0.2, deviation=deviation, differ=differ)
+    return PairedDifferences(users=users, by_measure={METRIC: one})
+
+
+def memory(parts, field="two_tower"):
+    line = {
+        str(TODAY - timedelta(days=n)): MeasuredDay(against="v", **{field: part})
+        for n, part in enumerate(parts)
+    }
+    return LineMemory(day=TODAY, best=None, line=line)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "accepted", "said"),
+    [
+        (-0.05, 0.2, False, "more than gate.max_drop"),
+        (-0.05, 0.6, True, "may be chance"),
+        (-0.0199, 0.05, True, "judged by several days"),  # less than a tenth of .2
+        (-0.0201, 0.05, False, "more than gate.max_drop"),
+        (0.05, 0.2, True, "judged by several days"),
+    ],
+)
+def test_days_together_are_judged_as_one_day_is(mean, deviation, accepted, said):
+    parts = [stored(mean, 20, deviation)] * 12
+    found = verdict(users=60, memory=memory(parts))
+    assert found.accepted == accepted
+    assert any(said in text for text in (*found.refused, *found.notes))
+    assert found.figures.pooled.users == 200 and found.figures.pooled.days == 10
+
+
+def test_of_too_few_users_in_28_days_nothing_is_concluded():
+    found = verdict(users=60, memory=memory([stored(-0.2, 7)] * 30))
+    assert found.accepted and found.figures.pooled is None
+    assert "not compared with the baseline: 60 held-out users" in found.notes[0]
+
+
+def test_where_a_day_has_users_enough_it_is_judged_alone():
+    found = verdict(users=200, memory=memory([stored(-0.2, 20)] * 20))
+    assert found.accepted and found.figures.pooled is None
+
+
+def test_the_mix_is_pooled_likewise():
+    """Its weights are judged on users of the day itself alone, so that its days are few sooner."""
+    parts = memory([stored(-0.05, 60)] * 5, "served")
+    found = verdict(gate(), mix={"users": 60}, memory=parts)
+    assert not found.accepted and found.refused[0].startswith("the mix: 240 users of 4 days")
+    assert found.figures.mix.pooled.users == 240
+    unknown = verdict(gate(), mix={"users": 60, "candidate": None}, memory=parts)
+    assert unknown.accepted, "its weights were fitted on these users"

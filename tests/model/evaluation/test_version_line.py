@@ -1,0 +1,126 @@
+"""What is remembered of a day, against sums over its users done one by one."""
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.evaluation.evaluation_set import prepare
+from model.evaluation.ranked_lists import RankedLists
+from model.evaluation.version_line import is_pooled, line_after, paired_differences
+from twinspire_core.config.tables.deployment import ServingConfig
+from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
+from twinspire_core.contracts.stage_context import Parent
+
+TODAY = date(2024, 5, 20)
+ITEMS = 12
+CORPUS = pa.table(
+    {"_item": [f"i{n}" for n in range(ITEMS)], "_popular": [1] * ITEMS, "_lately": [1] * ITEMS}
+)
+KS = (2, 5)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Sixty queries, some of newcomers; what each wants; two lists for each."""
+    rng = np.random.default_rng(3)
+    wanted = [rng.choice(ITEMS, rng.integers(1, 4), replace=False) for _ in range(60)]
+    strings = pa.list_(pa.string())
+    queries = pa.table(
+        {
+            "_user": [f"u{n}" for n in range(60)],
+            "_truth": pa.array([[f"i{item}" for item in row] for row in wanted], strings),
+            "_past": pa.array([["i0"]] * 60, strings),
+            "_past_events": rng.integers(0, 3, 60),
+        }
+    )
+    lists = [np.stack([rng.permutation(ITEMS)[:5] for _ in range(60)]) for _ in range(2)]
+    lists = [RankedLists(ranked, ranked[:, ::-1]) for ranked in lists]
+    return prepare(queries, CORPUS, bounds=(1,), resamples=20), wanted, lists
+
+
+def recall(wanted, ranked, k):
+    return len({*wanted.tolist()} & {*ranked[:k].tolist()}) / len(wanted)
+
+
+@pytest.mark.parametrize("k", KS)
+@pytest.mark.parametrize("some", [False, True])
+def test_differences_of_users_are_summed_up(world, k, some):
+    evaluation_set, wanted, (ours, theirs) = world
+    chosen = np.arange(60) % 2 == 0 if some else None
+    found = paired_differences(evaluation_set, ours, theirs, KS, chosen)
+    counted = [
+        n for n in range(60) if evaluation_set.past_events[n] > 0 and (not some or n % 2 == 0)
+    ]
+    base = np.array([recall(wanted[n], theirs.kept[n], k) for n in counted])
+    difference = np.array([recall(wanted[n], ours.kept[n], k) for n in counted]) - base
+    one = found.by_measure[f"recall@{k}"]
+    assert found.users == len(counted)
+    assert one.mean == pytest.approx(difference.mean(), abs=1e-6)
+    assert one.base == pytest.approx(base.mean(), abs=1e-6)
+    assert one.deviation == pytest.approx(difference.std(ddof=1), abs=1e-6)
+    assert one.differ == np.count_nonzero(difference)
+    assert not any("/" in name for name in found.by_measure), "slices are not remembered"
+
+
+def test_of_nobody_nothing_is_remembered(world):
+    evaluation_set, _, (ours, theirs) = world
+    found = paired_differences(evaluation_set, ours, theirs, KS, np.zeros(60, bool))
+    assert (found.users, found.by_measure) == (0, {})
+    one = paired_differences(evaluation_set, ours, theirs, KS, np.arange(60) == 1)
+    assert all(measure.deviation == 0.0 for measure in one.by_measure.values())
+
+
+def test_nobody_is_named(world):
+    evaluation_set, _, (ours, theirs) = world
+    kept = paired_differences(evaluation_set, ours, theirs, KS).model_dump_json()
+    assert not any(f'"{user}"' in kept for user in evaluation_set.queries["_user"].to_pylist())
+
+
+def test_a_large_day_is_not_pooled():
+    assert is_pooled(999, 200) and not is_pooled(1000, 200)
+
+
+def context(home, day=TODAY, *, exclude_seen=False):
+    parent = Parent(day=day, version="p", home=str(home), train="") if home else None
+    serving = ServingConfig(exclude_seen=exclude_seen)
+    return SimpleNamespace(day=day, parent=parent, pipeline=SimpleNamespace(serving=serving))
+
+
+def test_thirty_days_are_remembered(tmp_path):
+    """The day after sees the versions of the 30 days before it, and no older one."""
+    days = {str(TODAY - timedelta(days=n)): MeasuredDay(against=f"v{n}") for n in range(1, 40)}
+    DayMetrics(line=days).write(tmp_path)
+    found = line_after(context(tmp_path), MeasuredDay(against="p"))
+    assert list(found) == [str(TODAY - timedelta(days=n)) for n in range(29, -1, -1)]
+    assert found[str(TODAY)].against == "p"
+    later = line_after(context(tmp_path, TODAY + timedelta(days=9)), None)
+    assert min(later) == str(TODAY - timedelta(days=20)), "days count from the day"
+
+
+def test_lists_of_the_other_kind_are_not_remembered(tmp_path):
+    days = {str(TODAY - timedelta(days=1)): MeasuredDay(against="v")}
+    candidate = {"seen": "excluded", "recall@50": 0.1}
+    DayMetrics(line=days, holdout={"candidate": candidate}).write(tmp_path)
+    assert line_after(context(tmp_path), None) == {}
+    assert line_after(context(tmp_path, exclude_seen=True), None) == days
+
+
+def test_the_kind_of_lists_that_counts_is_compared(world):
+    evaluation_set, _, (ours, theirs) = world
+    other = replace(evaluation_set, exclude_seen=True)
+    found = paired_differences(other, ours, theirs, KS)
+    turned = [RankedLists(ranked.excluded, None) for ranked in (ours, theirs)]
+    assert found == paired_differences(evaluation_set, *turned, KS)
+    assert found != paired_differences(evaluation_set, ours, theirs, KS)
+
+
+def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day(tmp_path):
+    assert line_after(context(None), None) == {}
+    (tmp_path / "metrics.json").write_text(json.dumps({"leads": {}}))
+    own = MeasuredDay(against="p")
+    assert line_after(context(tmp_path), own) == {str(TODAY): own}

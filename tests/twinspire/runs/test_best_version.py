@@ -1,0 +1,141 @@
+"""Which accepted version stands highest, by sums done by hand."""
+
+import json
+from datetime import date, timedelta
+
+import pytest
+
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import State
+from twinspire.runs.best_version import Choice, Standing, choose_best, standings
+from twinspire.runs.day_run import DayRun, best_versions
+from twinspire_core.contracts.day_metrics import MeasuredDay
+
+DAY = date(2024, 3, 31)
+
+
+def named(back):
+    return f"{DAY - timedelta(days=back)}-00000000"
+
+
+def line(*heights):
+    """Versions of the days before, the oldest first."""
+    return [Standing(named(len(heights) - n), height) for n, height in enumerate(heights)]
+
+
+def choose(of_line, day=DAY, stored=lambda version: True, **state):
+    known = {"fate": {one.version: "accepted" for one in of_line}} | state
+    return choose_best(of_line, State(**known), day, stored)
+
+
+def test_the_running_sum_starts_at_the_oldest_baseline():
+    metric = "recall@50"
+    days = {
+        "2024-03-12": MeasuredDay(against="b", differences={metric: -0.5}),
+        "2024-03-11": MeasuredDay(against="a", differences={metric: 0.25, "mrr": 9.0}),
+        "2024-03-13": MeasuredDay(against="c"),  # nobody was held out
+    }
+    found = standings(days, "d", metric)
+    assert found == [("a", 0.0), ("b", 0.25), ("c", -0.25), ("d", -0.25)]
+    assert standings({}, "d", metric) == [("d", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("heights", "back", "ahead"),
+    [
+        ((0.0, 0.2, 0.1, 0.05), 3, 0.15),
+        ((0.0, 0.1, 0.2), 1, 0.0),
+        ((0.2, 0.1, 0.2), 1, 0.0),  # the newest of equals
+        ((0.2, 0.2, 0.1), 2, 0.1),
+        ((0.0,), 1, 0.0),
+    ],
+)
+def test_the_highest_is_the_best(heights, back, ahead):
+    assert choose(line(*heights)) == Choice(named(back), pytest.approx(ahead), ())
+
+
+def test_thirty_days_count_from_the_day():
+    of_line = [Standing(named(31), 0.9), Standing(named(30), 0.5), Standing(named(1), 0.0)]
+    assert choose(of_line).version == named(30)
+    assert choose(of_line, DAY - timedelta(days=1)).version == named(31)
+    assert choose(of_line, DAY + timedelta(days=1)).version == named(1)
+    # However long ago the parent was: there is nothing else
+    assert choose(of_line[:1], DAY + timedelta(days=99)).version == named(31)
+
+
+def test_a_version_that_was_rolled_back_or_refused_is_not_the_best():
+    of_line = line(0.3, 0.2, 0.1)
+    fate = {named(3): "rolled back", named(2): "accepted", named(1): "accepted"}
+    assert choose(of_line, fate=fate) == Choice(named(2), pytest.approx(0.1), ())
+
+
+def test_versions_whose_files_are_gone_are_told_if_they_stand_higher():
+    of_line = line(0.3, 0.2, 0.1, 0.0)
+    assert choose(of_line, pruned={named(4)}).gone == (named(4),)
+    assert choose(of_line, stored=lambda version: version == named(2)) == Choice(
+        named(2), pytest.approx(0.1), (named(4), named(3))
+    )
+    assert choose(of_line, stored=lambda version: False) == Choice(
+        named(1), 0.0, (named(4), named(3), named(2))
+    )
+    assert choose(line(0.3, 0.4), pruned={named(2)}).gone == (), "lower ones are not missed"
+
+
+def test_the_memory_begins_anew_where_somebody_overruled_the_gate():
+    of_line = line(0.9, 0.2, 0.3, 0.1)
+    assert choose(of_line, overruled={named(3)}).version == named(2)
+    assert choose(of_line, overruled={named(1)}).version == named(1)
+
+
+def metrics(**of_days):
+    days = {
+        f"2024-02-{name[1:]}": {"against": against, "differences": {"recall@50": change}}
+        for name, (against, change) in of_days.items()
+    }
+    return json.dumps({"line": days}).encode()
+
+
+def test_a_run_reads_its_parent_alone(shop):
+    pipeline, publish = shop
+    first = publish(20)
+    second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
+    third = publish(
+        22, second, metrics=metrics(d21=(first, -0.1), d22=(second, 0.05)), sources={"train": "t"}
+    )
+    run = DayRun(pipeline, date(2024, 2, 23))
+    best = run.best()
+    assert (best.version, best.ahead, best.gone) == (first, pytest.approx(0.05), ())
+    assert best.home == f"{pipeline.registry.root}/shop/versions/{first}"
+    assert run.of_day(date(2024, 2, 20)).best() is None, "nothing is before it"
+    registry = Registry(pipeline.registry.root, "shop")
+    registry.rollback(second, reason="")
+    run.read_log()
+    assert run.best().version == first and run.best().ahead == pytest.approx(0.1)
+    assert third not in run.state.accepted
+
+
+def test_a_version_that_was_deleted_is_told(shop):
+    pipeline, publish = shop
+    first = publish(20)
+    second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
+    Registry(pipeline.registry.root, "shop").delete(first)
+    best = DayRun(pipeline, date(2024, 2, 22)).best()
+    assert (best.version, best.gone) == (second, (first,))
+
+
+def test_versions_of_earlier_releases_remember_nothing(shop):
+    pipeline, publish = shop
+    publish(20)
+    assert DayRun(pipeline, date(2024, 2, 21)).best() is None
+
+
+def test_pruning_keeps_what_coming_and_kept_days_are_measured_against(shop):
+    pipeline, publish = shop
+    first = publish(20)
+    second = publish(21, first, metrics=metrics(d21=(first, -0.1)))
+    measured = {"best": {"version": "2024-02-01-00000000", "measures": {"recall@50": 0.1}}}
+    kept = publish(19, metrics=json.dumps(measured).encode())
+    today = date(2024, 2, 22)
+    assert best_versions(pipeline, [], today) == {first}
+    assert best_versions(pipeline, [kept, second], today) == {first, "2024-02-01-00000000"}
+    assert best_versions(pipeline, [], date(2024, 4, 1)) == {first, second}
