@@ -163,7 +163,8 @@ class HeldOut(beam.PTransform):
         last = beam.MapTuple(
             lambda day, parts: (day, user_hashing.last_held_out_hash(parts, self.most))
         )
-        return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, int])
+        # `int` travels as 64 bits with a sign, which hashes of the upper half have no room in.
+        return hashes | beam.GroupByKey() | "Last hash" >> last.with_output_types(tuple[int, Any])
 
 
 @dataclass
