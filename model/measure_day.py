@@ -79,7 +79,7 @@ def measure_day(
     """
     parent = before.parent
     # As of the start of the day: none of the sources has seen what is to be found.
-    sources = _candidate_sources(ctx, features, day)
+    sources = candidate_sources(ctx, features, day)
     costly = {
         name: costly_lists(sources, day.evaluation_sets[name], list_depth(ctx))
         for name in (NEXT_DAY, HELD_OUT)
@@ -206,7 +206,15 @@ class _Quality:
         return measured
 
 
-def _candidate_sources(ctx: StageContext, features: Path, day: DayData) -> CandidateSources:
+def candidate_sources(ctx: StageContext, features: Path, day: DayData) -> CandidateSources:
+    """The sources that need no towers, as of the start of the day: none has seen what is to be
+    found.
+
+    Args:
+      ctx: the pipeline.
+      features: local folder of the features attempt.
+      day: its corpus.
+    """
     tables = {
         name: read_table(features / name / feature_schema.AT_START)
         for name in tables_of(ctx.pipeline.mix.sources)

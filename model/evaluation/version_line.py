@@ -76,12 +76,13 @@ def paired_differences(
         # Where a measure does not apply: newcomers count in their slice alone
         known = counted & np.isfinite(difference)
         if known.any():
-            by_measure[name] = _described(difference[known], theirs[name][known])
+            by_measure[name] = describe_differences(difference[known], theirs[name][known])
     users = evaluation_set.users_among(counted & evaluation_set.headline)
     return PairedDifferences(users=users, by_measure=by_measure)
 
 
-def _described(difference: np.ndarray, base: np.ndarray) -> PairedDifference:
+def describe_differences(difference: np.ndarray, base: np.ndarray) -> PairedDifference:
+    """What is kept of differences, [N] float64, and of the other lists' measure, [N]."""
     deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
     return PairedDifference(
         mean=round(float(difference.mean()), _DIGITS),

@@ -45,7 +45,7 @@ def measure_beside_sources(
     beside = {}
     for name in fusion.sources:
         alone = rank_fusion(
-            _source_alone(fusion, name),
+            source_alone(fusion, name),
             sources,
             evaluation_set,
             two_tower,
@@ -56,6 +56,7 @@ def measure_beside_sources(
     return beside
 
 
-def _source_alone(fusion: Fusion, name: str) -> Fusion:
+def source_alone(fusion: Fusion, name: str) -> Fusion:
+    """The fusion that serves one source of another and no other."""
     weights = np.ones((len(fusion.bounds) + 1, 1))
     return replace(fusion, sources=(name,), weights=weights)

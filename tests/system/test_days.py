@@ -329,3 +329,30 @@ def test_versions_are_listed_rolled_back_and_pruned(shop):
     assert told["days"][0]["parent"] == older["version"], (
         "the state that the next day needs was kept"
     )
+
+
+def test_a_day_is_also_held_against_the_best_version_before_it(shop):
+    registry = registry_of(shop)
+    first, second = registry.accepted()
+    # As if the second day had lost much, which nobody then refused
+    place = Path(registry.place(second, "metrics.json"))
+    metrics = json.loads(place.read_text())
+    line = metrics["line"][SECOND]
+    assert line["against"] == first and line["best"] is None
+    line["differences"]["recall@10"] = -0.25
+    place.write_text(json.dumps(metrics))
+    assert twinspire("prune", str(shop), "--keep", "1", "--keep-days", "0")["versions"] == []
+    twinspire("run", str(shop), "--date", THIRD, check=None)
+    third = json.loads((attempt(shop, THIRD, "train") / "metrics.json").read_text())
+    assert third["best"]["version"] == first and third["best"]["ahead"] == 0.25
+    assert third["best"]["measures"]["users"] == third["holdout"]["users"]
+    assert list(third["line"]) == [SECOND, THIRD] and third["line"][THIRD]["best"] == first
+    made = twinspire("versions", str(shop), "--json")[0]["version"]
+    shown = twinspire("show", str(shop), made, "--json")["gate"]["figures"]["best"]
+    assert shown["version"] == first and shown["users"] == third["holdout"]["users"]
+    assert shown["baseline"] == third["best"]["measures"]["recall@10"]
+    page = Path(registry.place(made, "report.html")).read_text()
+    assert f"the best version before, {first}" in page
+    again = twinspire("run", str(shop), "--date", THIRD, check=None)
+    assert again["days"][0]["outcome"] != "failed"
+    assert attempt(shop, THIRD, "train").name.startswith("0001-"), "found done"

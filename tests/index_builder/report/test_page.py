@@ -249,6 +249,39 @@ def test_the_gate_shows_slices_and_limits(facts):
     )
 
 
+def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
+    one = {
+        "users": 1300,
+        "candidate": 0.125,
+        "baseline": 0.25,
+        "change": -0.5,
+        "low": -0.6,
+        "high": -0.4,
+        "differ": 99,
+    }
+    days = {**one, "days": 9}
+    judged = changed(
+        facts.gate,
+        figures={
+            "best": {**one, "version": "2024-05-01-0123abcd", "pooled": days},
+            "pooled": {**days, "change": -0.25, "low": None},
+            "sources": {**days, "source": "past", "days": 1},
+            "mix": {**one, "pooled": days},
+        },
+    )
+    part = shown(replace(facts, gate=judged)).parts["gate"]
+    change = "−50.0% (−60.0% to −40.0%)"
+    limit = "−10%, all of the interval"
+    for said in (
+        f"the best version before, 2024-05-01-0123abcd 0.250: {change} {limit}",
+        f"9 days together, each against that one, 1,300 users {change} −10%",
+        "9 days together, each against its baseline, 1,300 users −25.0% −10%",
+        f"alone, 1,300 users 0.125, that source 0.250: {change} not surely below (99%)",
+        f"9 days together, the mix against the mix before, 1,300 users {change} −10%",
+    ):
+        assert said in part
+
+
 def test_users_are_named_only_where_versions_carry_them(facts):
     assert "secret-7" not in render(facts).decode() and "User A" in shown(facts).parts["examples"]
     named = shown(replace(facts, user_store=True)).parts["examples"]

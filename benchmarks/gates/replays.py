@@ -1,0 +1,275 @@
+"""Days replayed: users drawn again with replacement, measured and judged by the code that measures
+and judges days.
+
+A replay draws the users of every day of a case once. All versions were good, so that each refusal
+is a false one.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.gates.cases import VALUES, Run
+from index_builder.gate.memory_rule import LineMemory
+from index_builder.gate.verdict import JudgedVersion, judge
+from model.evaluation.version_line import describe_differences, is_pooled
+from twinspire_core.contracts.day_metrics import (
+    BestMeasures,
+    DayMetrics,
+    FusionMeasures,
+    HeldOutMeasures,
+    MeasuredDay,
+    PairedDifference,
+    PairedDifferences,
+    RelativeChange,
+)
+from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.metrics import measure_names
+from twinspire_core.metrics.bootstrap import interval, resampled_means
+
+RULES = ("drop", "slices", "best", "days", "mix", "exchange", "sources")
+"""Rules of the gate that look at what users found, as they are counted."""
+_MIX = "the mix: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayValues:
+    """What was found for each query of a day.
+
+    Attributes:
+      values: from the file of the day.
+      metrics: of the day.
+    """
+
+    values: Mapping[str, np.ndarray]
+    metrics: DayMetrics
+
+    @classmethod
+    def read(cls, run: Run, n: int) -> "DayValues":
+        """Reads those of the n-th day."""
+        with np.load(run.home(n) / VALUES) as file:
+            return cls(values=dict(file), metrics=run.metrics(n))
+
+    def drawn(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """The values for users who are drawn with replacement, each with all their queries."""
+        found: dict[str, np.ndarray] = {}
+        for of_set in ("held_out", "next_day"):
+            user = self.values[f"{of_set}:users"]
+            rows, number = _draw(user, rng)
+            for name, values in self.values.items():
+                if name.startswith(f"{of_set}:"):
+                    found[name] = values[rows]
+            found[f"{of_set}:users"] = number
+        return found
+
+
+def _draw(user: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the users that are drawn, and the number of the draw that each is of."""
+    order = np.argsort(user, kind="stable")
+    users = int(user.max(initial=-1)) + 1
+    first = np.searchsorted(user[order], np.arange(users + 1))
+    drawn = rng.integers(users, size=users)
+    lengths = (first[1:] - first[:-1])[drawn]
+    number = np.repeat(np.arange(users), lengths)
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return order[np.repeat(first[:-1][drawn], lengths) + within], number
+
+
+def replay(run: Run, days: Mapping[int, DayValues], seed: int) -> Iterator[GateVerdict]:
+    """The verdicts of all days but the first, of users drawn anew.
+
+    Args:
+      run: the case.
+      days: by number.
+      seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    line: dict[str, MeasuredDay] = {}
+    for n in sorted(days):
+        if n == 0:
+            continue
+        day = _Day(run, n, days[n], days[n].drawn(rng))
+        line[str(run.case.day(n))] = day.remembered()
+        yield judge(day.judged(line), run.p.gate, run.p.index)
+
+
+class _Day:
+    """A day of a replay."""
+
+    def __init__(
+        self, run: Run, n: int, measured: DayValues, drawn: Mapping[str, np.ndarray]
+    ) -> None:
+        self._run = run
+        self._n = n
+        self._metrics = measured.metrics
+        self._drawn = drawn
+        self._metric = run.p.gate.metric
+        self._all = np.ones(len(drawn["held_out:users"]), bool)
+        self._today = drawn["held_out:today"]
+
+    def judged(self, line: Mapping[str, MeasuredDay]) -> JudgedVersion:
+        """What the gate judges."""
+        best = self._metrics.best
+        if best and best.measures:
+            best = self._best(best)
+        mix = None
+        if "held_out:candidate_mix" in self._drawn and "held_out:baseline_mix" in self._drawn:
+            mix = self._lists("candidate_mix", "baseline_mix", self._today)
+        return JudgedVersion(
+            two_tower=self._lists("candidate", "baseline", self._all),
+            mix=mix,
+            served=self._served(),
+            memory=LineMemory(day=self._run.case.day(self._n), best=best, line=line),
+            index_recall=1.0,
+            items=1,
+            baseline_items=1,
+        )
+
+    def remembered(self) -> MeasuredDay:
+        """What later days of the replay know of it."""
+        before = self._metrics.line[str(self._run.case.day(self._n))]
+        few = {
+            "two_tower": self._differences("held_out:candidate", "held_out:baseline", self._today),
+            "beside_best": self._differences("held_out:candidate", "held_out:best", self._today),
+            "served": self._differences(
+                "held_out:candidate_mix", "held_out:baseline_mix", self._today
+            ),
+        }
+        sources = {
+            name: self._pooled(one) for name, one in self._beside_sources("next_day").items()
+        }
+        return before.model_copy(
+            update={
+                **{name: self._pooled(one) for name, one in few.items()},
+                "beside_sources": {name: one for name, one in sources.items() if one},
+            }
+        )
+
+    def _pooled(self, found: PairedDifferences | None) -> PairedDifferences | None:
+        few = found and is_pooled(found.users, self._run.p.gate.min_users)
+        return found if few else None
+
+    def _best(self, best: BestMeasures) -> BestMeasures:
+        lists = self._lists("candidate", "best", self._all)
+        return best.model_copy(update={"measures": lists.baseline, "change": lists.change})
+
+    def _served(self) -> FusionMeasures:
+        return self._metrics.mix.model_copy(
+            update={
+                # An exchange of mix and two-tower is no matter of two good versions
+                "exchanged": None,
+                "beside_sources": self._beside_sources("next_day"),
+                "own_beside_sources": self._beside_sources("held_out"),
+            }
+        )
+
+    def _beside_sources(self, of_set: str) -> dict[str, PairedDifferences]:
+        fused = "next_day:mix" if of_set == "next_day" else "held_out:candidate_mix"
+        chosen = self._today
+        if of_set == "next_day":
+            chosen = np.ones(len(self._drawn["next_day:users"]), bool)
+        found = {}
+        for name in self._drawn:
+            source = name.removeprefix(f"{of_set}:source:")
+            if source != name and fused in self._drawn:
+                differences = self._differences(fused, name, chosen)
+                if differences:
+                    found[source] = differences
+        return found
+
+    def _differences(self, ours: str, theirs: str, chosen: np.ndarray) -> PairedDifferences | None:
+        if ours not in self._drawn or theirs not in self._drawn:
+            return None
+        base = self._drawn[theirs]
+        difference = self._drawn[ours] - base
+        known = chosen & np.isfinite(difference)
+        by_measure: dict[str, PairedDifference] = {}
+        if known.any():
+            by_measure[self._metric] = describe_differences(difference[known], base[known])
+        return PairedDifferences(users=int(known.sum()), by_measure=by_measure)
+
+    def _lists(self, ours: str, theirs: str, chosen: np.ndarray) -> HeldOutMeasures:
+        """Both lists' measure of all and of slices of users, and how it differs."""
+        ours_of, theirs_of = (self._of(name, chosen) for name in (ours, theirs))
+        user = self._drawn["held_out:users"]
+        changes = {}
+        candidate: dict[str, Any] = {}
+        baseline: dict[str, Any] = {}
+        slices: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        for name, values in ours_of.items():
+            other = theirs_of[name]
+            known = np.isfinite(values)
+            users = len(np.unique(user[known]))
+            if not users:
+                continue
+            changes[name] = _change(values, other, user, self._run.p.evaluation.resamples)
+            _, side, slice_name = measure_names.split_name(name)
+            means = float(np.nanmean(values)), float(np.nanmean(other))
+            if side:
+                for of_slices, mean in zip(slices, means, strict=True):
+                    of_slices[slice_name] = {"users": users, self._metric: mean}
+            else:
+                candidate[name], baseline[name] = means
+        return HeldOutMeasures(
+            users=len(np.unique(user[np.isfinite(ours_of[self._metric])])),
+            candidate={**candidate, "slices": {"users": slices[0]}},
+            baseline={**baseline, "slices": {"users": slices[1]}},
+            change=changes,
+        )
+
+    def _of(self, name: str, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """A list's measure of all and of slices of users, nan where it does not apply."""
+        values = np.where(chosen, self._drawn[f"held_out:{name}"], np.nan)
+        found = {self._metric: values}
+        number = self._drawn["held_out:slice"]
+        for place, of_slice in enumerate(measure_names.names(self._run.p.evaluation.slices)):
+            measure = measure_names.key(self._metric, measure_names.USERS, of_slice)
+            found[measure] = np.where(number == place, values, np.nan)
+        return found
+
+
+def _change(
+    ours: np.ndarray, theirs: np.ndarray, user: np.ndarray, resamples: int
+) -> RelativeChange:
+    """As model/evaluation/evaluate.py compares a measure."""
+    base = float(np.nanmean(theirs))
+    if base <= 0:
+        return RelativeChange()
+    both = resampled_means({"ours": ours, "theirs": theirs}, user, resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        same = both["ours"] == both["theirs"]
+        span = interval(np.where(same, 0.0, both["ours"] / both["theirs"] - 1))
+    low, high = span or (None, None)
+    return RelativeChange(
+        change=float(np.nanmean(ours)) / base - 1,
+        differ=len(np.unique(user[np.abs(ours - theirs) > 0])),
+        low=low,
+        high=high,
+    )
+
+
+def rule_of(reason: str) -> str:
+    """By which rule a reason of the gate refuses."""
+    if reason.startswith("the mix that was served"):
+        return "sources"
+    if reason.startswith("what is served"):
+        return "exchange"
+    if reason.startswith(_MIX):
+        return "mix"
+    if "the best accepted version" in reason:
+        return "best"
+    if "put together" in reason:
+        return "days"
+    return "slices" if "/users:" in reason else "drop"
+
+
+def count_refusals(verdicts: list[GateVerdict]) -> dict[str, int]:
+    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several."""
+    refused: Counter[str] = Counter()
+    for verdict in verdicts:
+        refused.update({rule_of(reason) for reason in verdict.refused})
+    by_rule = {rule: refused[rule] for rule in RULES}
+    return {"refused": sum(not verdict.accepted for verdict in verdicts), **by_rule}

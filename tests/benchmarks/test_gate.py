@@ -1,0 +1,115 @@
+"""The gate's benchmark: draws are of whole users, verdicts are the gate's, and rules are told
+apart.
+"""
+
+from dataclasses import replace
+from datetime import date
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.gates import replays
+from benchmarks.gates.cases import CASES, Case
+from tests.index_builder.gate.gates import changed, gate, verdict
+from twinspire_core.config.tables.deployment import IndexConfig
+from twinspire_core.config.tables.quality import EvaluationConfig, GateConfig
+from twinspire_core.contracts.day_metrics import DayMetrics, FusionMeasures, MeasuredDay
+from twinspire_core.contracts.fusion_file import FittedOn
+
+METRIC = "recall@50"
+CASE = Case(name="made-up", file="none", first=date(2024, 3, 1), days=2)
+
+
+def run(**limits):
+    p = SimpleNamespace(
+        gate=GateConfig(metric=METRIC, min_users=100, **limits),
+        index=IndexConfig(),
+        evaluation=EvaluationConfig(resamples=100),
+    )
+    return SimpleNamespace(case=CASE, p=p)
+
+
+def day(n, *, candidate=0.3, mix=0.3, past=0.3, users=400, seed=0):
+    """A day on which each list finds what is wanted for a share of the users, the luckiest."""
+    luck = np.random.default_rng([seed, n]).random(users)
+    held_out = {
+        name: (luck < quality) * 1.0
+        for name, quality in (
+            ("candidate", candidate),
+            ("baseline", 0.3),
+            ("candidate_mix", mix),
+            ("baseline_mix", 0.3),
+            ("source:past", past),
+        )
+    }
+    values = {
+        **{f"held_out:{name}": found for name, found in held_out.items()},
+        "held_out:users": np.arange(users),
+        "held_out:slice": np.ones(users, int),
+        "held_out:today": np.ones(users, bool),
+        "next_day:users": np.arange(users),
+        "next_day:slice": np.ones(users, int),
+        "next_day:mix": (luck < mix) * 1.0,
+        "next_day:source:past": (luck < past) * 1.0,
+    }
+    line = {str(CASE.day(n)): MeasuredDay(against="v")}
+    metrics = DayMetrics(line=line, mix=FusionMeasures(fitted=FittedOn()))
+    return replays.DayValues(values=values, metrics=metrics)
+
+
+def test_whole_users_are_drawn():
+    user = np.array([2, 0, 1, 0, 2, 2])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        rows, number = replays._draw(user, rng)
+        for n in range(3):
+            of_draw = rows[number == n]
+            drawn = set(user[of_draw])
+            assert len(drawn) == 1
+            assert sorted(of_draw) == np.flatnonzero(user == drawn.pop()).tolist()
+
+
+def test_good_versions_are_accepted_and_bad_ones_refused_by_their_rule():
+    good = list(replays.replay(run(), {n: day(n) for n in (1, 2)}, 1))
+    assert [found.accepted for found in good] == [True, True]
+    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2, mix=0.1)}, 1))
+    counts = replays.count_refusals(bad)
+    assert counts["refused"] == 2 and counts["drop"] == counts["slices"] == 1
+    assert counts["mix"] == counts["sources"] == 1 and counts["best"] == 0
+
+
+def test_what_is_judged_is_what_was_found_for_the_users_drawn():
+    measured = day(1, candidate=0.25)
+    (found,) = replays.replay(run(), {1: measured}, 7)
+    rng = np.random.default_rng(7)
+    rows, _ = replays._draw(measured.values["held_out:users"], rng)
+    candidate = measured.values["held_out:candidate"][rows].mean()
+    baseline = measured.values["held_out:baseline"][rows].mean()
+    assert found.figures.candidate == pytest.approx(candidate)
+    assert found.figures.change == pytest.approx(candidate / baseline - 1)
+    assert found.figures.low < found.figures.change < found.figures.high
+    assert found.figures.sources.change == 0.0
+
+
+def test_few_users_of_a_day_are_put_together():
+    small = run()
+    small = SimpleNamespace(case=small.case, p=SimpleNamespace(**vars(small.p)))
+    small.p.gate = gate(metric=METRIC, min_users=100)
+    days = {n: day(n, candidate=0.1, mix=0.3, users=60) for n in (1, 2)}
+    first, second = replays.replay(small, days, 0)
+    assert first.accepted and not second.accepted
+    assert {replays.rule_of(reason) for reason in second.refused} == {"days"}
+
+
+def test_reasons_are_told_apart():
+    (drop,) = verdict(**changed(-0.5, -0.6, -0.4)).refused
+    (slices,) = verdict(**changed(-0.5, -0.6, -0.4, where="1-4")).refused
+    (mix,) = verdict(mix=changed(-0.5, -0.6, -0.4)).refused
+    assert [replays.rule_of(reason) for reason in (drop, slices, mix)] == ["drop", "slices", "mix"]
+
+
+def test_the_cases_are_days_in_a_row():
+    assert {case.name for case in CASES} == {"small_shop", "groceries", "globo"}
+    assert list(replace(CASES[0], days=2).numbers()) == [0, 1, 2]
+    assert CASES[0].version(3)[:10] == str(CASES[0].day(3))
