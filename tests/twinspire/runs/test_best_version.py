@@ -59,6 +59,8 @@ def test_thirty_days_count_from_the_day():
     assert choose(of_line).version == named(30)
     assert choose(of_line, DAY - timedelta(days=1)).version == named(31)
     assert choose(of_line, DAY + timedelta(days=1)).version == named(1)
+    # A version of the day itself, or of a later one, is no version before it
+    assert choose(line(0.1, 0.9, 0.0), DAY - timedelta(days=2)).version == named(3)
     # However long ago the parent was: there is nothing else
     assert choose(of_line[:1], DAY + timedelta(days=99)).version == named(31)
 
