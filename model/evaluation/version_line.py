@@ -206,4 +206,24 @@ def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, Measured
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
     if own:
         line[str(ctx.day)] = own
-    return line
+    return _as_needed(line, ctx.pipeline.gate.min_users)
+
+
+def _as_needed(line: Mapping[str, MeasuredDay], min_users: int) -> dict[str, MeasuredDay]:
+    """The line without what days to come will not pool: no more days of what was served than have
+    enough users together.
+    """
+    needed = dict[str, MeasuredDay]()
+    served = beside_sources = 0
+    for day in sorted(line, reverse=True):
+        one = line[day]
+        unneeded: dict[str, Any] = {}
+        if served >= min_users:
+            unneeded["served"] = None
+        if beside_sources >= min_users:
+            unneeded["beside_sources"] = {}
+        served += one.served.users if one.served else 0
+        # A source that came later has fewer days: they count until the newest has enough
+        beside_sources += min((found.users for found in one.beside_sources.values()), default=0)
+        needed[day] = one.model_copy(update=unneeded) if unneeded else one
+    return {day: needed[day] for day in sorted(needed)}

@@ -13,7 +13,8 @@ from model.evaluation.evaluation_set import prepare
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.version_line import is_pooled, line_after, paired_differences
 from twinspire_core.config.tables.deployment import ServingConfig
-from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.day_metrics import DayMetrics, MeasuredDay, PairedDifferences
 from twinspire_core.contracts.stage_context import Parent
 
 TODAY = date(2024, 5, 20)
@@ -88,7 +89,8 @@ def test_a_large_day_is_not_pooled():
 def context(home, day=TODAY, *, exclude_seen=False):
     parent = Parent(day=day, version="p", home=str(home), train="") if home else None
     serving = ServingConfig(exclude_seen=exclude_seen)
-    return SimpleNamespace(day=day, parent=parent, pipeline=SimpleNamespace(serving=serving))
+    pipeline = SimpleNamespace(serving=serving, gate=GateConfig(min_users=200))
+    return SimpleNamespace(day=day, parent=parent, pipeline=pipeline)
 
 
 def test_thirty_days_are_remembered(tmp_path):
@@ -117,6 +119,30 @@ def test_the_kind_of_lists_that_counts_is_compared(world):
     turned = [RankedLists(ranked.excluded, None) for ranked in (ours, theirs)]
     assert found == paired_differences(evaluation_set, *turned, KS)
     assert found != paired_differences(evaluation_set, ours, theirs, KS)
+
+
+def test_no_more_days_are_kept_for_pooling_than_will_be_needed(tmp_path):
+    def users(n):
+        return PairedDifferences(users=n)
+
+    days = {
+        str(TODAY - timedelta(days=n)): MeasuredDay(
+            against=f"v{n}",
+            differences={"mrr": 0.5},
+            two_tower=users(9),
+            served=users(90),
+            beside_sources={"past": users(120)},
+        )
+        for n in range(1, 6)
+    }
+    DayMetrics(line=days).write(tmp_path)
+    found = line_after(context(tmp_path), None)
+    newest_first = [found[day] for day in sorted(found, reverse=True)]
+    assert [one.served is not None for one in newest_first] == [True, True, True, False, False]
+    assert [bool(one.beside_sources) for one in newest_first] == [True, True, False, False, False]
+    for one in newest_first:
+        assert one.two_tower.users == 9, "days beside the best version are all pooled"
+        assert one.differences == {"mrr": 0.5}
 
 
 def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day(tmp_path):
