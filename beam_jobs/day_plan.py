@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import PERSONAL
 from twinspire_core.contracts.stage_context import Mode
 
 Scope = Mode | Literal["served"]
@@ -63,7 +64,7 @@ def make_plan(p: Pipeline, day: date, scope: Scope) -> Plan:
     paired = w.train_days if p.mix.uses_co_occurrence else 0
     # The same in both modes: on it depends which vocabulary days have counts, and so the graph.
     back = max(
-        EVALUATED_DAYS - 1 + w.history_days,
+        EVALUATED_DAYS - 1 + max(w.history_days, personal_days(p)),
         w.vocabulary_days - 1,
         w.count_days,
         p.corpus.days,
@@ -89,6 +90,7 @@ def _served_plan(p: Pipeline, day: date) -> Plan:
     paired = p.window.train_days if p.mix.uses_co_occurrence else 0
     back = max(
         p.window.history_days,
+        personal_days(p),
         counted_days(p),
         p.window.count_days,
         p.corpus.days,
@@ -111,6 +113,13 @@ def counted_days(p: Pipeline) -> int:
     counts = [f.days for f in p.of_kind(CountFeature).values()]
     ages = [p.window.count_days for f in p.of_kind(AgeFeature).values() if f.column is None]
     return max(counts + ages, default=0)
+
+
+def personal_days(p: Pipeline) -> int:
+    """Days before a query that the source `personal` looks at; 0 if it is not mixed."""
+    if not p.mix.uses(PERSONAL):
+        return 0
+    return p.window.personal_days or p.window.history_days
 
 
 def number(day: date) -> int:

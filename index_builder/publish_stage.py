@@ -20,19 +20,23 @@ from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
-from twinspire_core.config.source_names import SOURCE_NAMES
+from twinspire_core.config.source_names import PERSONAL, SOURCE_NAMES
 from twinspire_core.contracts import artifact_files, attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import FILE as MANIFEST
 from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
+from twinspire_core.sources.personal_counts import half_life_column
 from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.version_tables import read_constants
 from twinspire_core.version import __version__
 
 # Tables of the pipeline file that say where, not what
@@ -96,10 +100,28 @@ def assemble(ctx: StageContext, staged: Path) -> None:
     pq.write_table(items, staged / artifact_files.ITEMS, compression="zstd")
     _add_candidate_sources(ctx, staged)
     if ctx.pipeline.serving.user_store:
-        users = storage.join(ctx.inputs["features"], feature_schema.USERS)
-        storage.link_tree(users, staged / artifact_files.USERS)
+        _add_users(ctx, staged)
     if ctx.pipeline.serving.tensorflow:
         _add_serving_model(ctx, staged, items.column("_item").combine_chunks())
+
+
+def _add_users(ctx: StageContext, staged: Path) -> None:
+    """The users as the feature job wrote them, but of their decayed counts those alone that the
+    source `personal` goes by: a server holds all users in memory.
+    """
+    users = storage.join(ctx.inputs["features"], feature_schema.USERS)
+    chosen = read_constants(staged).get(PERSONAL)
+    if chosen is None:
+        storage.link_tree(users, staged / artifact_files.USERS)
+        return
+    (staged / artifact_files.USERS).mkdir()
+    unused = {*PERSONAL_HALF_LIVES} - {half_life_column(chosen)}
+    with tempfile.TemporaryDirectory() as scratch:
+        local = Path(storage.localize(users, Path(scratch)))
+        for file in sorted(local.glob("*.parquet")):
+            table = pq.read_table(file)
+            table = table.drop_columns([name for name in table.column_names if name in unused])
+            pq.write_table(table, staged / artifact_files.USERS / file.name, compression="zstd")
 
 
 def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
@@ -122,9 +144,10 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     """What the other sources of candidates need beside the items' popularity, and how all are
     mixed.
     """
-    mix = storage.join(ctx.inputs["train"], FusionFile.FILE)
-    if storage.exists(mix):
-        (staged / FusionFile.FILE).write_bytes(storage.read_bytes(mix))
+    for file in (FusionFile.FILE, SourceConstants.FILE):
+        place = storage.join(ctx.inputs["train"], file)
+        if storage.exists(place):
+            (staged / file).write_bytes(storage.read_bytes(place))
     for name in tables_of(SOURCE_NAMES):
         _add_source_table(ctx, staged, name)
 

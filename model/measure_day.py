@@ -34,6 +34,7 @@ from model.evaluation.version_evaluation import (
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fusion_fitting import stored_lists
 from model.fusion_fitting.day_fusion import DayFusion
+from model.fusion_fitting.source_constants import ConstantsFit, constants_before
 from model.towers.auxiliary_head import measure_head
 from model.training.train import Trained
 from twinspire_core import storage
@@ -46,6 +47,7 @@ from twinspire_core.contracts.day_metrics import (
     NextClickMeasures,
 )
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -92,10 +94,14 @@ def measure_day(
         ctx.pipeline.evaluation.ks,
     )
     lift = _measure_lift(ctx, day, version)
+    constants = _fit_constants(ctx, day, sources)
+    if constants.sources:
+        (out / SourceConstants.FILE).write_bytes(constants.dump())
     fusion = DayFusion(
         ctx=ctx,
         day=day,
         sources=sources,
+        fitted_sources=sources.with_constants(constants.choices),
         parent_lists=parent.lists,
         lists=version.lists,
         inherited=_inherited_fusion(ctx),
@@ -219,7 +225,30 @@ def candidate_sources(ctx: StageContext, features: Path, day: DayData) -> Candid
         name: read_table(features / name / feature_schema.AT_START)
         for name in tables_of(ctx.pipeline.mix.sources)
     }
-    return CandidateSources.of(day.corpus, tables)
+    constants = constants_before(_inherited_constants(ctx), ctx.pipeline.mix.sources)
+    return CandidateSources.of(day.corpus, tables, constants)
+
+
+def _inherited_constants(ctx: StageContext) -> SourceConstants:
+    if ctx.parent is None:
+        return SourceConstants()
+    place = storage.join(ctx.parent.home, SourceConstants.FILE)
+    if not storage.exists(place):
+        return SourceConstants()
+    return SourceConstants.parse(storage.read_bytes(place))
+
+
+def _fit_constants(ctx: StageContext, day: DayData, sources: CandidateSources) -> SourceConstants:
+    ks = sorted(ctx.pipeline.evaluation.ks)
+    fit = ConstantsFit(
+        sources=sources,
+        names=ctx.pipeline.mix.sources,
+        inherited=_inherited_constants(ctx),
+        day=ctx.day,
+        k=ks[len(ks) // 2],
+        min_users=ctx.pipeline.mix.min_users,
+    )
+    return fit.fit(day.evaluation_sets[NEXT_DAY])
 
 
 def other_baselines(

@@ -41,6 +41,7 @@ from twinspire_core.metrics.ranking import by_user, means
 from twinspire_core.search.ragged import list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.source import Constants
 
 Embed = Callable[[pa.Table], np.ndarray]
 """Raw query features to vectors, [N, D] float32: `twinspire_core.contracts.model_bundle.Tower`."""
@@ -107,6 +108,7 @@ def score_version(
     ks: Sequence[int],
     *,
     tables: Mapping[str, pa.Table] | None = None,
+    constants: Constants | None = None,
     fusion: Fusion | None = None,
     passing: np.ndarray | None = None,
 ) -> dict[str, Measures]:
@@ -124,6 +126,7 @@ def score_version(
       pipeline: declares the features.
       ks: list lengths.
       tables: of its sources, as far as it has them (twinspire_core/sources/source.py).
+      constants: of its sources, likewise.
       fusion: its fusion, if it has one.
       passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
         counts.
@@ -148,7 +151,7 @@ def score_version(
     item_vectors = _matrix(vectors, items.column("_item"))[part.rows]
     depth = max(*ks, DEPTH)
     two_tower = rank(narrowed, embed(aligned.features), item_vectors, depth)
-    sources = CandidateSources.of(items, tables).among(part.passing)
+    sources = CandidateSources.of(items, tables, constants).among(part.passing)
     ranked = {
         TWO_TOWER: two_tower,
         **_rank_sources(evaluation_set, part, sources, fusion, two_tower, max(ks)),

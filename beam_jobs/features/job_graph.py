@@ -81,7 +81,7 @@ class RawFeatures(beam.PTransform):
             | "Work" >> _tagged(shard_steps.Work(job), _WORK)
         )
         # What all shards know together reaches the steps below as side inputs: they wait for it.
-        table = AsSingleton(made[shard_steps.COUNT_TABLES] | "Count table" >> CountTable())
+        table = AsSingleton(made[shard_steps.COUNT_TABLES] | "Count table" >> CountTable(job))
         last_hashes = made[shard_steps.SAMPLING_HASHES] | "Held out" >> HeldOut(job.most_held_out)
         held_out = AsDict(last_hashes)
 
@@ -137,13 +137,17 @@ class ReadRecords(beam.PTransform):
         return parts | beam.Reshuffle() | "Parse" >> _tagged(read_steps.Read(self.job), _READ)
 
 
+@dataclass
 class CountTable(beam.PTransform):
     """(0, partial count tables) -> the one count table."""
 
+    job: FeatureJob
+
     def expand(self, partials: PCollection) -> PCollection:
         """Adds up; an empty table stands in for the case that there are no events at all."""
-        nothing = beam.Create([(0, item_counts.EMPTY)]).with_output_types(_Sharded)
-        merged = beam.MapTuple(lambda _, tables: item_counts.merge(tables))
+        p = self.job.p
+        nothing = beam.Create([(0, item_counts.empty(p))]).with_output_types(_Sharded)
+        merged = beam.MapTuple(lambda _, tables: item_counts.merge(p, tables))
         return (
             (partials, partials.pipeline | nothing)
             | beam.Flatten()

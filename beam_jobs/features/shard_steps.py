@@ -102,7 +102,7 @@ class Work(beam.DoFn):
         users = pl.concat(user_frames) if user_frames else None
         events = UserShard(self._job, pl.concat(event_frames), users)
         positives = events.positives()
-        yield TaggedOutput(COUNT_TABLES, (0, item_counts.partial(positives)))
+        yield TaggedOutput(COUNT_TABLES, (0, item_counts.partial(self._job.p, positives)))
         yield from self._sampling_hashes(events)
         yield from self._rows_of_shards(events)
         yield from _dropped(Counted.DUPLICATES, events.duplicates)

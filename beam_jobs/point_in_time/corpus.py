@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
-from beam_jobs.point_in_time import item_counts, item_features
+from beam_jobs.point_in_time import decayed_counts, item_counts, item_features
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.contracts import feature_schema
 from twinspire_core.errors import BadData
@@ -34,6 +34,10 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
     # The day's snapshot for both moments: at its end, the next day's is not there yet.
     snapshot_day = job.inputs.items_of.get(job.plan.day)
     known = item_features.known_at(job, moment, table)
+    if decayed_counts.trending_columns(job.p):
+        # Its window may be longer than those of the other counts: it may know items alone.
+        trending = decayed_counts.trending(job.p, table, moment)
+        known = known.join(trending, on="_item", how="full", coalesce=True)
     recent = known.filter(pl.col("_recent") > 0)
     if snapshot_day is None:
         return _named(job, item_features.with_item_features(job, recent, None, moment))

@@ -1,8 +1,8 @@
 """How often items were taken, and since when, as of the start of some day.
 
 A count table has one row per item and day with events: `_item`, `_day` (since 1970), `n` and
-`first` (microseconds). Tables of parts of the users add up to the table of all. Only positives are
-counted.
+`first` (microseconds), and decayed sums (decayed_counts.py) if a source needs them. Tables of parts
+of the users add up to the table of all. Only positives are counted.
 """
 
 from collections.abc import Iterable
@@ -13,28 +13,45 @@ import pyarrow as pa
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
+from beam_jobs.point_in_time import decayed_counts
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
 
-SCHEMA = pa.schema(
-    [("_item", pa.string()), ("_day", pa.int32()), ("n", pa.int64()), ("first", pa.int64())]
-)
-EMPTY = pa.RecordBatch.from_pylist([], schema=SCHEMA)
+
+def schema(p: Pipeline) -> pa.Schema:
+    """Columns of a count table."""
+    columns = [
+        ("_item", pa.string()),
+        ("_day", pa.int32()),
+        ("n", pa.int64()),
+        ("first", pa.int64()),
+    ]
+    decayed = [(name, pa.int64()) for name in decayed_counts.trending_columns(p)]
+    return pa.schema(columns + decayed)
 
 
-def partial(positives: pl.DataFrame) -> pa.RecordBatch:
+def empty(p: Pipeline) -> pa.RecordBatch:
+    """The count table of no events."""
+    return pa.RecordBatch.from_pylist([], schema=schema(p))
+
+
+def partial(p: Pipeline, positives: pl.DataFrame) -> pa.RecordBatch:
     """The count table of some events with `_item`, `_day`, `_time`."""
-    grouped = positives.group_by("_item", "_day").agg(
-        pl.len().cast(pl.Int64).alias("n"), pl.col("_time").min().alias("first")
+    weighted = decayed_counts.with_weights(p, positives)
+    grouped = weighted.group_by("_item", "_day").agg(
+        pl.len().cast(pl.Int64).alias("n"),
+        pl.col("_time").min().alias("first"),
+        *(pl.col(name).sum() for name in decayed_counts.trending_columns(p)),
     )
-    return batches.to_batch(grouped, SCHEMA)
+    return batches.to_batch(grouped, schema(p))
 
 
-def merge(partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+def merge(p: Pipeline, partials: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     """The sum of count tables, sorted."""
     rows = batches.to_frame(partials)
-    total = rows.group_by("_item", "_day").agg(pl.col("n").sum(), pl.col("first").min())
-    return batches.to_batch(total.sort("_item", "_day"), SCHEMA)
+    sums = [pl.col(name).sum() for name in ("n", *decayed_counts.trending_columns(p))]
+    total = rows.group_by("_item", "_day").agg(*sums, pl.col("first").min())
+    return batches.to_batch(total.sort("_item", "_day"), schema(p))
 
 
 def computed(p: Pipeline) -> list[str]:

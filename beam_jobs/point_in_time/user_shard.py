@@ -14,10 +14,11 @@ import polars as pl
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
 from beam_jobs.ingest.records import within
-from beam_jobs.point_in_time import history
+from beam_jobs.point_in_time import decayed_counts, history
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import PERSONAL
 from twinspire_core.contracts import feature_schema
 
 SAMPLING_HASH = "_sampling_hash"
@@ -218,7 +219,19 @@ class UserShard:
         rows = rows.join(counts, on="_user", how="left", maintain_order="left")
         rows = rows.join(tails, on="_user", how="left", maintain_order="left")
         rows = rows.with_columns(pl.col("_past_events").fill_null(0))
+        if self._p.mix.uses(PERSONAL):
+            personal = self._personal_counts(day, rows)
+            rows = rows.join(personal, on="_user", how="left", maintain_order="left")
         return self._with_query_features(rows, day)
+
+    def _personal_counts(self, day: date, among: pl.DataFrame) -> pl.DataFrame:
+        """Decayed counts of what some users had before `day`, in a window of its own."""
+        first = day - timedelta(days=day_plan.personal_days(self._p))
+        start = day_plan.start_of(first, self._p.zone)
+        end = day_plan.start_of(day, self._p.zone)
+        past = self.past.filter(pl.col("_time").is_between(start, end, closed="left"))
+        past = past.join(among.select("_user"), on="_user", how="semi")
+        return decayed_counts.personal(past, end, feature_schema.PAST_LENGTH)
 
     def _newcomers(self, day: date, among: pl.DataFrame) -> pl.DataFrame:
         """Users of whom nothing is known at the start of `day`, in the context of their first

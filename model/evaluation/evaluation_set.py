@@ -11,6 +11,7 @@ from model.evaluation.queries import has_past
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.metrics.diversity import popular_items
 from twinspire_core.search.ragged import Ragged, positions
+from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
 from twinspire_core.sources.popularity import popular_order
 from twinspire_core.sources.queries import Queries
 
@@ -31,6 +32,7 @@ class EvaluationSet:
       events: [C] int64, events of each item in the count window.
       user: [U] int64, the number of the user of each query, from 0.
       past_events: [U] int64, earlier events of the user.
+      personal: decayed counts of past items; None where the queries say nothing of them.
       headline: [U] bool, whether a query counts in the headline; those of newcomers do not.
       days: distinct days of the queries.
       bounds: number of events from which on each slice but the first begins; none for no slices.
@@ -48,6 +50,7 @@ class EvaluationSet:
     events: np.ndarray
     user: np.ndarray
     past_events: np.ndarray
+    personal: PersonalCounts | None
     headline: np.ndarray
     days: int
     bounds: tuple[int, ...]
@@ -57,7 +60,7 @@ class EvaluationSet:
     @property
     def source_queries(self) -> Queries:
         """What the queries tell candidate sources."""
-        return Queries(past=self.past, events=self.past_events)
+        return Queries(past=self.past, events=self.past_events, personal=self.personal)
 
     @property
     def items(self) -> int:
@@ -118,6 +121,7 @@ def prepare(
         events=corpus.column("_popular").fill_null(0).to_numpy(),
         user=user.to_numpy().astype(np.int64),
         past_events=past_events,
+        personal=PersonalCounts.of_rows(queries, positions_among(items)),
         headline=has_past(queries),
         days=days,
         bounds=tuple(bounds),

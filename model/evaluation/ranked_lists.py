@@ -16,6 +16,7 @@ from twinspire_core.config.source_names import MOST_POPULAR, PAST, POPULAR_LATEL
 from twinspire_core.metrics.ranking import top_k_scored
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.past import past_then
+from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.popularity import same_for_all
 from twinspire_core.sources.queries import ScoredLists
 
@@ -178,6 +179,7 @@ class FilteredCorpus:
             evaluation_set,
             truth=self._narrow_lists(evaluation_set.truth),
             past=self._narrow_lists(evaluation_set.past),
+            personal=self._narrow_counts(evaluation_set.personal),
             popular=self._narrow_order(evaluation_set.popular),
             lately=self._narrow_order(evaluation_set.lately),
             hot=evaluation_set.hot[self.rows],
@@ -194,6 +196,9 @@ class FilteredCorpus:
 
     def _narrow_lists(self, lists: Ragged) -> Ragged:
         return lists._replace(values=self._place[lists.values])
+
+    def _narrow_counts(self, counts: PersonalCounts | None) -> PersonalCounts | None:
+        return replace(counts, item=self._place[counts.item]) if counts else None
 
     def _narrow_order(self, order: np.ndarray) -> np.ndarray:
         places = self._place[order]

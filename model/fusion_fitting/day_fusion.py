@@ -43,6 +43,7 @@ from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.registry import SOURCES
 
 MAX_GAP = 1
 """Days with logs between the parent and the day after which the parent's lists are still such as it
@@ -57,7 +58,9 @@ class DayFusion:
     Attributes:
       ctx: pipeline, day and parent.
       day: the corpus as of the start of the day, and the evaluation sets.
-      sources: of that corpus.
+      sources: of that corpus, with the parent's constants.
+      fitted_sources: the same with the constants of the day's version, which were fitted on users
+        who were not held out.
       parent_lists: the parent's lists by evaluation set, at least `DEPTH` long; empty without a
         parent.
       lists: this version's lists for users held out, likewise.
@@ -70,6 +73,7 @@ class DayFusion:
     ctx: StageContext
     day: DayData
     sources: CandidateSources
+    fitted_sources: CandidateSources
     parent_lists: Mapping[str, RankedLists]
     lists: Mapping[str, RankedLists]
     inherited: Fusion | None
@@ -145,6 +149,7 @@ class DayFusion:
         )
         progressive = self._rank(
             self.inherited,
+            self.sources,
             next_day,
             self.parent_lists.get(NEXT_DAY),
             self.costly.get(NEXT_DAY),
@@ -156,8 +161,9 @@ class DayFusion:
         parents = _lists_of(self.parent_lists, of_today)
         candidate = None
         if not self._was_fitted_on_held_out(fusion):
-            candidate = self._rank(fusion, today, ours, known)
-        baseline = self._rank(self.inherited, today, parents, known)
+            fitted = self.fitted_sources
+            candidate = self._rank(fusion, fitted, today, ours, _without_constants(known))
+        baseline = self._rank(self.inherited, self.sources, today, parents, known)
         # What a version without a mix serves is its two-tower's lists
         served = candidate if fusion else _cut(ours, ks)
         served_before = baseline if self.inherited else _cut(parents, ks)
@@ -175,18 +181,22 @@ class DayFusion:
             served=beside_parent,
             beside_sources=self._beside_sources(
                 self.inherited,
+                self.sources,
                 next_day,
                 progressive,
                 self.parent_lists.get(NEXT_DAY),
                 self.costly.get(NEXT_DAY),
             ),
-            own_beside_sources=self._beside_sources(fusion, today, candidate, ours, known),
+            own_beside_sources=self._beside_sources(
+                fusion, self.fitted_sources, today, candidate, ours, _without_constants(known)
+            ),
             fitted=fusion.fitted if fusion else None,
         )
 
     def _beside_sources(
         self,
         fusion: Fusion | None,
+        sources: CandidateSources,
         evaluation_set: EvaluationSet,
         fused: RankedLists | None,
         two_tower: RankedLists | None,
@@ -197,7 +207,7 @@ class DayFusion:
             return {}
         return measure_beside_sources(
             fusion,
-            self.sources,
+            sources,
             evaluation_set,
             two_tower,
             fused,
@@ -284,6 +294,7 @@ class DayFusion:
     def _rank(
         self,
         fusion: Fusion | None,
+        sources: CandidateSources,
         evaluation_set: EvaluationSet,
         two_tower: RankedLists | None,
         known: SourceLists | None,
@@ -291,7 +302,7 @@ class DayFusion:
         if fusion is None or two_tower is None:
             return None
         k = max(self.ctx.pipeline.evaluation.ks)
-        return rank_fusion(fusion, self.sources, evaluation_set, two_tower, k, known=known)
+        return rank_fusion(fusion, sources, evaluation_set, two_tower, k, known=known)
 
     def _ks(self) -> list[int]:
         """The lengths of lists that weights are fitted for, the more important first."""
@@ -346,6 +357,13 @@ def _measure(
 def _lists_of(lists: Mapping[str, RankedLists], queries: np.ndarray) -> RankedLists | None:
     """The lists of some held-out queries, [U] bool; None without lists for held-out users."""
     return lists[HELD_OUT].of(queries) if HELD_OUT in lists else None
+
+
+def _without_constants(lists: SourceLists | None) -> SourceLists | None:
+    """The lists of sources without a constant, which are the same whatever was fitted."""
+    if lists is None or any(SOURCES[name].choices for name in lists):
+        return None
+    return lists
 
 
 def _joined(parts: Sequence[Ragged]) -> Ragged:

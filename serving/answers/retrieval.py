@@ -11,12 +11,13 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_PAST
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, MOST_POPULAR, TWO_TOWER
+from twinspire_core.config.source_names import MIX, MOST_POPULAR, PERSONAL, TWO_TOWER
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.queries import Queries, ScoredLists
 
 
@@ -87,7 +88,10 @@ def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
     if source == MIX and version.fusion is not None and TWO_TOWER in version.fusion.sources:
         vectors = _encode(version, table)
     past, events = _read_past(version, table)
-    return _Encoded(vectors, Queries(past=past, events=events))
+    personal = None
+    if version.candidate_sources and PERSONAL in version.candidate_sources:
+        personal = _read_personal(version, table)
+    return _Encoded(vectors, Queries(past=past, events=events, personal=personal))
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:
@@ -235,6 +239,19 @@ def _read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
         len(table),
     )
     return past, np.where(has_history, events, stored_events)
+
+
+def _read_personal(version: Version, table: pa.Table) -> PersonalCounts:
+    """Decayed counts of what users had before: those of the version, unless a request has a history
+    of its own, of which nobody knows the times.
+    """
+    histories = table[SEEN].combine_chunks()
+    row = version.rows(histories.flatten()).astype(np.int64)
+    own = PersonalCounts.of_histories(Ragged.of_lengths(row, list_lengths(histories)))
+    stored = PersonalCounts.of_rows(table, version.rows)
+    if stored is None:
+        return own
+    return own.or_else(stored, histories.is_valid().to_numpy(zero_copy_only=False))
 
 
 def _lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:

@@ -27,11 +27,12 @@ from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import shorten
 from twinspire_core.search.ragged import arrow_lists, list_lengths, list_places
+from twinspire_core.sources import personal_counts
 
 STORED_PAST = "_past"
 STORED_EVENTS = "_past_events"
 """Columns of stored users: items that were taken, and how many events that were."""
-_OF_USERS = (STORED_PAST, STORED_EVENTS)
+_OF_USERS = (STORED_PAST, STORED_EVENTS, *personal_counts.COLUMNS)
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
 

@@ -28,7 +28,7 @@ from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.version_tables import read_tables
+from twinspire_core.sources.version_tables import read_constants, read_tables
 
 
 class Version:
@@ -120,7 +120,7 @@ class Version:
         """The sources besides the two-tower; None where the items come without their popularity."""
         if not {"_popular", "_lately"} <= set(self.items.column_names):
             return None
-        return CandidateSources.of(self.items, read_tables(self.home))
+        return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
 
     @cached_property
     def sources(self) -> list[str]:

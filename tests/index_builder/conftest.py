@@ -14,6 +14,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.contracts.stage_context import Parent, StageContext
 from twinspire_core.fusion.fuse import Fusion
 
@@ -154,6 +155,8 @@ def _train(folder, metrics):
         fitted=FittedOn(**fitted),
     )
     (folder / "mix.json").write_bytes(mix.dump())
+    constants = SourceConstants(format=1, sources={"trending": FittedChoice(choice="3h")})
+    (folder / "sources.json").write_bytes(constants.dump())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "train": {"loss": []}}))
 
 

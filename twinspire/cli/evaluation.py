@@ -125,7 +125,7 @@ def _score_version(
     from twinspire_core.contracts.fusion_file import FusionFile
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion.fuse import Fusion
-    from twinspire_core.sources.version_tables import read_tables
+    from twinspire_core.sources.version_tables import read_constants, read_tables
 
     requests = read_table(queries)
     taken = read_table(truth)
@@ -153,6 +153,7 @@ def _score_version(
             pipeline,
             ks,
             tables=read_tables(home),
+            constants=read_constants(home),
             fusion=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
             passing=selected.passing if selected else None,
         )

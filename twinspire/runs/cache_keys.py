@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from twinspire.runs.stages import Stage
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import COUNTED_FOR
 from twinspire_core.config.tables.base import ADDED, BEFORE, SINCE, WAS
 
 DEFAULTS = 2
@@ -77,8 +78,11 @@ def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str,
     """What a stage uses of a table of which it uses most."""
     reads_logs = stage.after is None
     if table == "mix" and reads_logs:
-        # It counts how often items come together, where any source asks for that, and no more.
-        return keys["neighbours"] if pipeline.mix.uses_co_occurrence else 0
+        # It counts how often items come together, where any source asks for that, and what other
+        # sources ask for.
+        neighbours = keys["neighbours"] if pipeline.mix.uses_co_occurrence else 0
+        counted = [name for name in COUNTED_FOR if pipeline.mix.uses(name)]
+        return [neighbours, *counted] if counted else neighbours
     if table == "features" and reads_logs:
         # An embedding's width is the model's affair alone.
         return {name: _without(feature, {"dimension"}) for name, feature in keys.items()}

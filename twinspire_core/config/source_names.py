@@ -12,6 +12,8 @@ PAST = "past"
 POPULAR_LATELY = "popular_lately"
 MOST_POPULAR = "most_popular"
 CO_OCCURRENCE = "co_occurrence"
+PERSONAL = "personal"
+TRENDING = "trending"
 MIX = "mix"
 """No source of its own: the fusion of several (twinspire_core/fusion/fuse.py)."""
 
@@ -21,9 +23,13 @@ TITLES = {
     POPULAR_LATELY: "popular lately",
     MOST_POPULAR: "most popular",
     CO_OCCURRENCE: "taken together",
+    PERSONAL: "taken before, decayed",
+    TRENDING: "trending",
 }
 """By name, in the order in which they are shown."""
 SOURCE_NAMES = tuple(TITLES)
+COUNTED_FOR = (PERSONAL, TRENDING)
+"""Sources for which the feature job counts more, besides `co_occurrence`, if they are mixed."""
 ANSWERING = (MIX, *SOURCE_NAMES)
 """What an answer may come from."""
 

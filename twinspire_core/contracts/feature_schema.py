@@ -11,6 +11,7 @@ Columns of bookkeeping start with `_`; all others are raw features, named as in 
     time, named t          t_hour (0-23) and t_weekday (0 = Monday), int64, in the pipeline's zone
 """
 
+import math
 from collections.abc import Mapping
 from datetime import date
 
@@ -30,6 +31,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import PERSONAL, TRENDING
 from twinspire_core.errors import UsageError
 
 # Folders under the stage's output.
@@ -51,9 +53,30 @@ STATISTICS = "statistics"
 
 TIME = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())
+FLOATS = pa.list_(pa.float32())
 LABEL = "_label"
 PAST_LENGTH = 500
-"""The most items in `_past`."""
+"""The most items in `_past`, and in `_personal`."""
+PERSONAL_HALF_LIVES = {
+    "_personal_7d": 7.0,
+    "_personal_15d": 15.0,
+    "_personal_30d": 30.0,
+    "_personal_60d": 60.0,
+    "_personal_120d": 120.0,
+    "_personal_all": math.inf,
+}
+"""Days by the column that holds a user's counts of items with that half-life."""
+TRENDING_HALF_LIVES = {
+    "_trending_1h": 1 / 24,
+    "_trending_3h": 3 / 24,
+    "_trending_12h": 12 / 24,
+    "_trending_1d": 1.0,
+    "_trending_3d": 3.0,
+    "_trending_7d": 7.0,
+    "_trending_28d": 28.0,
+    "_trending_60d": 60.0,
+}
+"""Days by the column that holds an item's count of events with that half-life."""
 CORPUS_FILE_ROWS = 1 << 18
 """The most rows of a file of the corpus, so that the bulk embedding can share the work out."""
 
@@ -128,7 +151,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
     """`corpus/start/`, `corpus/end/`: one row per item that can be recommended, sorted by `_item`.
 
     `_popular` counts the item's events in `window.count_days`, `_lately` in the last
-    `evaluation.lately_days`, up to the start or the end of the day. `_name` is the first display
+    `evaluation.lately_days`, up to the start or the end of the day. With `trending` in
+    `mix.sources`, its columns hold decayed counts as of the same moment. `_name` is the first display
     column; display columns are text, under `display_name`; attributes keep the items snapshot's own
     type, under `attribute_name`.
 
@@ -142,6 +166,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
         ("_popular", pa.int64()),
         ("_lately", pa.int64()),
     ]
+    if p.mix.uses(TRENDING):
+        meta += [(name, pa.float64()) for name in TRENDING_HALF_LIVES]
     display = [(display_name(column), pa.string()) for column in p.corpus.display]
     types = attributes or {}
     filters = [
@@ -176,14 +202,14 @@ def evaluation_schema(p: Pipeline) -> pa.Schema:
         ("_holdout", pa.bool_()),
         ("_truth", STRINGS),
     ]
-    return _schema(meta + _PAST, query_columns(p))
+    return _schema(meta + _past(p), query_columns(p))
 
 
 def users_schema(p: Pipeline) -> pa.Schema:
     """`users/`: each user of the history window as they would be served the day after; each file
     sorted.
     """
-    return _schema([("_user", pa.string()), ("_last_time", TIME), *_PAST], query_columns(p))
+    return _schema([("_user", pa.string()), ("_last_time", TIME), *_past(p)], query_columns(p))
 
 
 def interaction_counts_schema() -> pa.Schema:
@@ -209,7 +235,18 @@ def co_occurrence_schema() -> pa.Schema:
     return pa.schema([("_item", pa.string()), *lists])
 
 
-_PAST = [("_past", STRINGS), ("_past_events", pa.int64())]
+def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
+    """What a query says of what the user had before.
+
+    With `personal` in `mix.sources`, `_personal` holds the distinct items of the last
+    `window.personal_days`, at most `PAST_LENGTH`; lists of the same lengths their decayed counts by
+    half-life, and `_personal_age`, days since the last event of each.
+    """
+    columns = [("_past", STRINGS), ("_past_events", pa.int64())]
+    if p.mix.uses(PERSONAL):
+        columns.append(("_personal", STRINGS))
+        columns += [(name, FLOATS) for name in (*PERSONAL_HALF_LIVES, "_personal_age")]
+    return columns
 
 
 def _schema(meta: list[tuple[str, pa.DataType]], features: list[pa.Field]) -> pa.Schema:

@@ -18,7 +18,7 @@ from twinspire_core.sources.past import past_then
 from twinspire_core.sources.popularity import popular_order
 from twinspire_core.sources.queries import Queries, ScoredLists
 from twinspire_core.sources.registry import SOURCES
-from twinspire_core.sources.source import Source, SourceTables
+from twinspire_core.sources.source import Constants, Source, SourceTables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,27 +28,45 @@ class CandidateSources:
     Attributes:
       by_name: those that are there, in the order of the registry.
       popular: [C] int64, the corpus by events in the count window, of what passes.
+      tables: what they are made of.
       passing: [C] bool, what may be listed; None for everything.
     """
 
     by_name: Mapping[str, Source]
     popular: np.ndarray
+    tables: SourceTables
     passing: np.ndarray | None = None
 
     @classmethod
-    def of(cls, corpus: pa.Table, tables: Mapping[str, pa.Table] | None = None) -> Self:
+    def of(
+        cls,
+        corpus: pa.Table,
+        tables: Mapping[str, pa.Table] | None = None,
+        constants: Constants | None = None,
+    ) -> Self:
         """All sources that can be made of a corpus and of further tables of the same moment.
 
         Args:
           corpus: `_item`, `_popular`, `_lately`.
           tables: by `Source.tables`.
+          constants: by source, the choice that was fitted.
         """
-        known = SourceTables(corpus=corpus, others=tables or {})
+        known = SourceTables(corpus=corpus, others=tables or {}, constants=constants or {})
         made = {name: source.of(known) for name, source in SOURCES.items()}
         return cls(
             by_name={name: source for name, source in made.items() if source is not None},
             popular=popular_order(corpus, "_popular"),
+            tables=known,
         )
+
+    def with_constants(self, constants: Constants) -> Self:
+        """The same sources with other constants."""
+        if constants == self.tables.constants:
+            return self
+        tables = replace(self.tables, constants=constants)
+        changed = {name: SOURCES[name].of(tables) for name in self.by_name if SOURCES[name].choices}
+        kept = {name: source for name, source in changed.items() if source is not None}
+        return replace(self, by_name={**self.by_name, **kept}, tables=tables)
 
     def __contains__(self, name: str) -> bool:
         return name in self.by_name

@@ -34,11 +34,17 @@ class Past(Source):
         passing: np.ndarray | None = None,
     ) -> ScoredLists:
         """The past, as far as it is in the corpus."""
-        past = queries.past
-        if passing is not None:
-            past = past.where((past.values >= 0) & passing[past.values])
-        # Not filled up: the common order is empty.
-        return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
+        return past_lists(queries.past, depth, exclude=exclude, passing=passing)
+
+
+def past_lists(
+    past: Ragged, depth: int, *, exclude: Ragged | None = None, passing: np.ndarray | None = None
+) -> ScoredLists:
+    """Pasts alone, as far as they are in the corpus; arguments as those of `Source.lists`."""
+    if passing is not None:
+        past = past.where((past.values >= 0) & passing[past.values])
+    # Not filled up: the common order is empty.
+    return ScoredLists.by_place(past_then(past, _NO_ITEMS, depth, exclude=exclude))
 
 
 def past_then(

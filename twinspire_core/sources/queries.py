@@ -11,6 +11,7 @@ import numpy as np
 
 from twinspire_core.metrics.ranking import contains
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.personal_counts import PersonalCounts
 
 
 class ScoredLists(NamedTuple):
@@ -72,12 +73,14 @@ class Queries:
       past: what users had before: distinct items, the most frequent first, then the most recent; -1
         outside the corpus.
       events: [U] int64, how many events that were.
+      personal: decayed counts of what they had before; None where nobody counted.
       given: lists that are known already, by source, without what is excluded: those of the
         two-tower, which are searched for elsewhere, and others that are needed more than once.
     """
 
     past: Ragged
     events: np.ndarray
+    personal: PersonalCounts | None = None
     given: Mapping[str, ScoredLists] = field(default_factory=dict)
 
     @classmethod
@@ -98,6 +101,7 @@ class Queries:
             self,
             past=self.past.take(queries),
             events=self.events[queries],
+            personal=self.personal.take(queries) if self.personal else None,
             given={name: lists.take(queries) for name, lists in self.given.items()},
         )
 
@@ -107,5 +111,6 @@ class Queries:
             self,
             past=self.past.part(start, stop),
             events=self.events[start:stop],
+            personal=self.personal.part(start, stop) if self.personal else None,
             given={name: lists.take(slice(start, stop)) for name, lists in self.given.items()},
         )

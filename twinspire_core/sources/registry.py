@@ -5,6 +5,8 @@ past            what the user had before, the most frequent first, then the most
 popular_lately  by events of the last `evaluation.lately_days`
 most_popular    by events in the count window
 co_occurrence   the items nearest to what the user had before: their similarities to it, added up
+personal        what the user had before in a window of its own, by decayed counts
+trending        by decayed counts of all events
 """
 
 from collections.abc import Collection
@@ -12,11 +14,21 @@ from collections.abc import Collection
 from twinspire_core.config.source_names import SOURCE_NAMES
 from twinspire_core.sources.co_occurrence import CoOccurrence
 from twinspire_core.sources.past import Past
+from twinspire_core.sources.personal import Personal
 from twinspire_core.sources.popularity import MostPopular, PopularLately
 from twinspire_core.sources.source import Source
+from twinspire_core.sources.trending import Trending
 from twinspire_core.sources.two_tower import TwoTower
 
-_CLASSES: tuple[type[Source], ...] = (TwoTower, Past, PopularLately, MostPopular, CoOccurrence)
+_CLASSES: tuple[type[Source], ...] = (
+    TwoTower,
+    Past,
+    PopularLately,
+    MostPopular,
+    CoOccurrence,
+    Personal,
+    Trending,
+)
 
 _BY_NAME = {source.name: source for source in _CLASSES}
 SOURCES: dict[str, type[Source]] = {name: _BY_NAME[name] for name in SOURCE_NAMES}

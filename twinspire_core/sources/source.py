@@ -14,6 +14,9 @@ import pyarrow as pa
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import Queries, ScoredLists
 
+Constants = Mapping[str, str]
+"""By source, the choice of its constant."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceTables:
@@ -22,10 +25,13 @@ class SourceTables:
     Attributes:
       corpus: rows of `corpus/`, or the items of a version: `_item`, and counts.
       others: tables of sources by name (`Source.tables`), as far as they were made.
+      constants: by source, which of its choices was fitted; a source that is not there has its
+        default.
     """
 
     corpus: pa.Table
     others: Mapping[str, pa.Table] = field(default_factory=dict)
+    constants: Constants = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -36,11 +42,22 @@ class Source(ABC):
       tables: what it is made of besides the corpus: folders of the feature job, of which the
         version carries `NAME.parquet`.
       is_costly: whether lists that are needed more than once are kept rather than made anew.
+      choices: names of the values that its constant is fitted among, on earlier days; none for a
+        source without a constant.
+      default: the choice before there is anything to fit on.
     """
 
     name: ClassVar[str]
     tables: ClassVar[tuple[str, ...]] = ()
     is_costly: ClassVar[bool] = False
+    choices: ClassVar[tuple[str, ...]] = ()
+    default: ClassVar[str] = ""
+
+    @classmethod
+    def chosen(cls, tables: SourceTables) -> str:
+        """The choice that counts: what was fitted, if it still is one, else the default."""
+        fitted = tables.constants.get(cls.name)
+        return fitted if fitted in cls.choices else cls.default
 
     @classmethod
     @abstractmethod

@@ -46,6 +46,9 @@ history_days = 4
 count_days = 5
 vocabulary_days = 6
 train_days = 3
+{window}
+[mix]
+{mix}
 [corpus]
 days = 6
 unlisted = {unlisted}
@@ -143,6 +146,8 @@ class World:
             "als": "false",
             "root": "",
             "source": "",
+            "window": "",
+            "mix": "",
         } | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))

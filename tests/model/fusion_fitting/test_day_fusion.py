@@ -107,6 +107,7 @@ def mixing(
         ),
         day=DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0)),
         sources=CandidateSources.of(CORPUS),
+        fitted_sources=CandidateSources.of(CORPUS),
         parent_lists=before if parent else {},
         lists={HELD_OUT: after[HELD_OUT]},
         inherited=inherited,

@@ -63,6 +63,8 @@ TOWERS = {"sources": ["two_tower", "past"]}  # nothing that is counted by pairs
         ({}, {"neighbours": 7}, {"features", "train"}),
         ({}, TOWERS, {"features", "train"}),
         (TOWERS, {**TOWERS, "neighbours": 7}, {"train"}),
+        (TOWERS, {"sources": [*TOWERS["sources"], "trending"]}, {"features", "train"}),
+        (TOWERS, {"sources": [*TOWERS["sources"], "personal"]}, {"features", "train"}),
     ],
 )
 def test_only_the_stages_that_use_a_setting_depend_on_it(one, other, stages):

@@ -139,6 +139,15 @@ class WindowConfig(Strict):
             "Days before the request that `age` and popularity look at, and `count` at the most."
         ),
     )
+    personal_days: int | None = Field(
+        None,
+        ge=1,
+        json_schema_extra=ADDED,
+        description=(
+            "Days before the request that the source `personal` looks at; `window.history_days` by"
+            " default. More days cost time, as they have to be read."
+        ),
+    )
     vocabulary_days: int = Field(
         30, ge=1, description="Days whose events give an id its own row, the last included."
     )

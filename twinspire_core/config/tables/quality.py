@@ -74,10 +74,14 @@ class FusionConfig(Strict):
         ),
     )
 
+    def uses(self, source: SourceName) -> bool:
+        """Whether a source is mixed, so that what it is made of has to be counted."""
+        return source in self.sources
+
     @property
     def uses_co_occurrence(self) -> bool:
         """Whether items that the same users took are counted."""
-        return CO_OCCURRENCE in self.sources
+        return self.uses(CO_OCCURRENCE)
 
 
 class GateConfig(Strict):

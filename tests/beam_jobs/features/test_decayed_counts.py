@@ -1,0 +1,142 @@
+"""Decayed counts of items and of users, event for event in plain Python."""
+
+from datetime import timedelta
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.point_in_time import decayed_counts
+from tests.beam_jobs.features import world as worlds
+from tests.beam_jobs.features.slow import HISTORY_TYPES, ONE, POSITIVES, Slow
+from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
+
+PERSONAL_DAYS, TRENDING_DAYS = 7, 5
+MIX = 'sources = ["two_tower", "past", "personal", "trending"]'
+DAY_US = 86_400_000_000
+
+
+@pytest.fixture(scope="module", params=["America/New_York", "Asia/Tokyo"])
+def made(request, tmp_path_factory):
+    """A world whose clock changes in its window, and what the job made of it."""
+    folder = tmp_path_factory.mktemp("world")
+    window = f"personal_days = {PERSONAL_DAYS}"
+    world = worlds.make(folder, 1, zone=request.param, mix=MIX, window=window)
+    run(world, folder / "out", mode="full")
+    return world, Slow(world, DAY), folder / "out"
+
+
+def decayed(slow, events, moment, half_life):
+    ages = [(slow.start(moment) - event["t"]) / ONE for event in events]
+    return sum(0.5 ** (age / half_life) for age in ages)
+
+
+def before(slow, moment, days, kinds):
+    first, end = slow.start(moment - days * ONE), slow.start(moment)
+    return [e for e in slow.log if e["kind"] in kinds and first <= e["t"] < end]
+
+
+def test_items_trend_by_what_came_before_the_moment(made):
+    _, slow, out = made
+    for folder, moment in (("start", DAY), ("end", DAY + ONE)):
+        found = rows(out / "corpus" / folder)
+        events = before(slow, moment, TRENDING_DAYS, POSITIVES)
+        assert any(row["_trending_1h"] for row in found)
+        for row in found:
+            own = [e for e in events if e["item"] == row["_item"]]
+            for column, half_life in TRENDING_HALF_LIVES.items():
+                expected = decayed(slow, own, moment, half_life)
+                assert row[column] == pytest.approx(expected, rel=1e-6, abs=1e-8)
+
+
+def test_users_counts_are_those_of_their_own_window(made):
+    _, slow, out = made
+    longer = 0
+    for folder in ("evaluation", "users"):
+        for row in rows(out / folder):
+            moment = row["_day"] if folder == "evaluation" else DAY + ONE
+            events = before(slow, moment, PERSONAL_DAYS, HISTORY_TYPES)
+            own = [e for e in events if e["user"] == row["_user"]]
+            if not slow.known(row["_user"], moment):
+                assert row["_personal"] == []  # a newcomer to the history window
+                continue
+            items = {e["item"] for e in own}
+            assert set(row["_personal"]) == items and len(row["_personal"]) == len(items)
+            longer += set(row["_past"]) < items
+            for place, item in enumerate(row["_personal"]):
+                of_item = [e for e in own if e["item"] == item]
+                for column, half_life in PERSONAL_HALF_LIVES.items():
+                    expected = decayed(slow, of_item, moment, half_life)
+                    assert row[column][place] == pytest.approx(expected, rel=1e-6)
+                age = (slow.start(moment) - max(e["t"] for e in of_item)) / ONE
+                assert row["_personal_age"][place] == pytest.approx(age, rel=1e-6)
+            by_60_days = row["_personal_60d"]
+            assert by_60_days == sorted(by_60_days, reverse=True)
+    assert longer > 10, "the window is longer than that of histories"
+
+
+def test_columns_are_those_of_the_schema(made):
+    world, _, out = made
+    for folder, kind in (
+        ("evaluation", feature_schema.evaluation_schema),
+        ("users", feature_schema.users_schema),
+    ):
+        for file in (out / folder).rglob("*.parquet"):
+            assert pq.read_schema(file).equals(kind(world.pipeline))
+
+
+def test_sources_that_nobody_mixes_cost_nothing(tmp_path):
+    world = worlds.make(tmp_path / "one", 2)
+    run(world, tmp_path / "without")
+    for folder in ("evaluation", "users", "corpus/end"):
+        names = pq.read_schema(next((tmp_path / "without" / folder).iterdir())).names
+        assert not any(name.startswith(("_personal", "_trending")) for name in names)
+    world.settings["mix"] = MIX
+    run(world, tmp_path / "with")
+    both = digests(tmp_path / "without"), digests(tmp_path / "with")
+    assert both[0].keys() == both[1].keys() | {
+        name for name in both[0] if name.startswith("co_occurrence")
+    }
+    for name in both[1]:
+        if name.startswith("examples"):
+            assert both[0][name] == both[1][name], name
+
+
+def test_the_same_bytes_whatever_the_mode_and_the_shards_together(made, tmp_path, monkeypatch):
+    world, _, out = made
+    monkeypatch.setattr("beam_jobs.features.shard_steps.WORKED_ROWS", 1)
+    run(world, tmp_path / "again")
+    once, again = digests(out, "report.json"), digests(tmp_path / "again", "report.json")
+    assert again == {name: once[name] for name in again}
+
+
+def test_the_most_items_of_a_user_are_the_first_by_60_days():
+    past = pl.DataFrame(
+        {
+            "_user": ["u"] * 5 + ["v"],
+            "_item": ["old", "old", "new", "b", "a", "old"],
+            "_time": [0, 30 * DAY_US, 59 * DAY_US, 50 * DAY_US, 50 * DAY_US, 0],
+        }
+    )
+    found = decayed_counts.personal(past, 60 * DAY_US, 3).to_dicts()
+    first = found[0]
+    assert first["_user"] == "u" and first["_personal"] == ["old", "new", "a"]
+    assert first["_personal_60d"][0] == pytest.approx(0.5 + 0.5**0.5)
+    assert first["_personal_30d"][0] == pytest.approx(0.25 + 0.5)
+    assert first["_personal_all"] == [2, 1, 1] and first["_personal_age"] == [30, 1, 10]
+    assert found[1]["_personal"] == ["old"] and found[1]["_personal_60d"] == [0.5]
+
+
+def test_the_whole_window_is_read(tmp_path):
+    """Days before the history window that only `personal` looks at."""
+    long = worlds.make(tmp_path, 3, mix=MIX, window="personal_days = 3")
+    from beam_jobs import day_plan
+
+    first = day_plan.make_plan(long.pipeline, DAY, "incremental").first
+    long.settings["window"] = "personal_days = 30"
+    assert day_plan.make_plan(long.pipeline, DAY, "incremental").first == DAY - timedelta(days=36)
+    assert day_plan.make_plan(long.pipeline, DAY, "served").first == DAY - timedelta(days=29)
+    long.settings["mix"] = ""
+    assert day_plan.make_plan(long.pipeline, DAY, "incremental").first == first

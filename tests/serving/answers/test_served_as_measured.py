@@ -1,0 +1,102 @@
+"""A version lists for a user at the start of a day what is measured on that day, whatever the source:
+both are made of what the feature job wrote, the one at the end of the day before.
+"""
+
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.features.raw_features_job import write_raw
+from index_builder import publish_stage
+from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.queries import has_past
+from serving.answers.filtered_search import Seen
+from serving.answers.retrieval import retrieve
+from serving.requests.query_rows import Requests, complete
+from serving.version.filters import Groups
+from serving.version.loaded_version import Version
+from tests.beam_jobs.features import world as worlds
+from tests.beam_jobs.features.test_raw_features_job import DAY
+from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
+from twinspire_core.sources.candidate_sources import CandidateSources
+
+SOURCES = ["past", "popular_lately", "most_popular", "co_occurrence", "personal", "trending"]
+CHOICES = {"personal": "7d", "trending": "3h"}
+K = 8
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """A version of the day before, and the folder of what the day is measured on."""
+    folder = tmp_path_factory.mktemp("world")
+    mix = "sources = ['two_tower', " + ", ".join(f"'{name}'" for name in SOURCES) + "]"
+    world = worlds.make(folder, 1, mix=mix, window="personal_days = 7")
+    assert DAY not in world.items, "one snapshot of the items for both"
+    before, day = folder / "before", folder / "day"
+    for out, of in ((before, DAY - timedelta(days=1)), (day, DAY)):
+        write_raw(world.context(out, day=of), lambda rows: None)
+    home = folder / "version"
+    home.mkdir()
+    items = ds.dataset(before / "corpus/end").to_table().sort_by("_item")
+    pq.write_table(items, home / "items.parquet")
+    pairs = ds.dataset(before / "co_occurrence/end").to_table().sort_by("_item")
+    pq.write_table(pairs, home / "co_occurrence.parquet")
+    fitted = {name: FittedChoice(choice=choice) for name, choice in CHOICES.items()}
+    (home / "sources.json").write_bytes(SourceConstants(format=1, sources=fitted).dump())
+    publish_stage._add_users(SimpleNamespace(inputs={"features": str(before)}), home)
+    version = Version(world.pipeline, home, None)
+    version.__dict__["index"] = np.zeros(len(items))  # asked for its length alone
+    return version, day
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_version_lists_what_is_measured(both, source):
+    version, day = both
+    rows = ds.dataset(day / "evaluation").to_table()
+    rows = rows.filter(pc.equal(rows["_day"], DAY))
+    rows = rows.filter(pa.array(has_past(rows)))
+    corpus = ds.dataset(day / "corpus/start").to_table()
+    asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
+    tables = {"co_occurrence": ds.dataset(day / "co_occurrence/start").to_table()}
+    measured = CandidateSources.of(corpus, tables, CHOICES)
+    expected = measured.alone(source, asked.source_queries, K)
+
+    requests = Requests(version.pipeline).table(
+        [{"user": user} for user in rows["_user"].to_pylist()]
+    )
+    table, known = complete(requests, version.users, datetime.now(version.pipeline.zone))
+    assert known.all() and len(known) > 10
+    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    everyone = Groups((None,), np.zeros(len(table), np.int64))
+    assert source in version.sources
+    served = retrieve(version, table, K, source, nothing, everyone)
+    ids = corpus["_item"].to_numpy()
+    assert version.ids[served.rows].tolist() == ids[expected].tolist()
+
+
+def test_a_version_holds_the_counts_that_it_goes_by(both):
+    version, _ = both
+    names = [name for name in version.users.schema.names if name.startswith("_personal")]
+    assert names == ["_personal", "_personal_7d", "_personal_age"]
+
+
+def test_a_history_of_a_request_takes_the_place_of_the_counts(both):
+    """It says nothing of times: each event counts 1, and of equal counts the newest is first."""
+    version, _ = both
+    a, b, c = version.ids[:3].tolist()
+    requests = Requests(version.pipeline).table(
+        [{"history": [a, b, c, b, "gone"]}, {"history": []}, {"user": "nobody"}]
+    )
+    table, _ = complete(requests, version.users, datetime.now(version.pipeline.zone))
+    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    everyone = Groups((None,), np.zeros(len(table), np.int64))
+    served = retrieve(version, table, 3, "personal", nothing, everyone)
+    assert version.ids[served.rows[0]].tolist() == [b, c, a]
+    popular = retrieve(version, table, 3, "most_popular", nothing, everyone)
+    assert served.rows[1:].tolist() == popular.rows[1:].tolist(), "nothing is known of them"

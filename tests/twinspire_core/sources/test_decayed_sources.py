@@ -1,0 +1,133 @@
+"""The sources with a half-life, by hand."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.personal_counts import PersonalCounts, positions_among
+from twinspire_core.sources.queries import Queries
+
+ITEMS = list("abcdef")
+COUNTS = {"_item": ITEMS, "_popular": [1, 9, 5, 0, 7, 2], "_lately": [4, 0, 3, 2, 0, 0]}
+
+
+def corpus(**trending: list[float]) -> pa.Table:
+    """Counts by half-life; those that are not given are 0 but for 60 days: 1, 2, 3 and so on."""
+    zeros = {column: [0.0] * 6 for column in TRENDING_HALF_LIVES}
+    columns = {f"_trending_{name}": values for name, values in trending.items()}
+    return pa.table({**COUNTS, **zeros, "_trending_60d": [1.0, 2, 3, 4, 5, 6], **columns})
+
+
+def read(items: np.ndarray) -> list[str]:
+    return ["".join(ITEMS[i] for i in row if i >= 0) for row in items]
+
+
+def rows(*users: dict[str, dict[str, float]]) -> pa.Table:
+    """Users by their counts: by item, then by half-life; 1 where not said."""
+    floats, columns = pa.list_(pa.float32()), {}
+    columns["_personal"] = pa.array([list(user) for user in users], pa.list_(pa.string()))
+    for column in PERSONAL_HALF_LIVES:
+        name = column.removeprefix("_personal_")
+        values = [[counts.get(name, 1.0) for counts in user.values()] for user in users]
+        columns[column] = pa.array(values, floats)
+    columns["_personal_age"] = pa.array([[1.0] * len(user) for user in users], floats)
+    return pa.table(columns)
+
+
+def queries(table: pa.Table) -> Queries:
+    counts = PersonalCounts.of_rows(table, positions_among(pa.array(ITEMS)))
+    nothing = np.zeros(0, np.int64)
+    past = Ragged(nothing, nothing, table.num_rows)
+    return Queries(past=past, events=past.lengths, personal=counts)
+
+
+USERS = rows(
+    {"a": {"7d": 0.1, "60d": 3}, "gone": {"60d": 2}, "c": {"7d": 0.9, "60d": 2}, "f": {"7d": 0.5}},
+    {},
+    {"e": {"7d": 2}, "d": {"7d": 2}},
+)
+
+
+@pytest.mark.parametrize(
+    ("half_life", "lists"), [("7d", ["cfa", "", "ed"]), ("60d", ["acf", "", "ed"])]
+)
+def test_a_users_items_by_the_counts_of_the_half_life(half_life, lists):
+    sources = CandidateSources.of(corpus(), constants={"personal": half_life})
+    found = sources.retrieve(["personal"], queries(USERS), 4)["personal"]
+    assert read(found.items) == lists
+    if half_life == "7d":
+        np.testing.assert_allclose(found.scores[0], [0.9, 0.5, 0.1, -np.inf], rtol=1e-6)
+    assert read(sources.alone("personal", queries(USERS), 6))[1] == "becfad", "then what is popular"
+
+
+def test_what_is_excluded_or_does_not_pass_makes_room():
+    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    asked = queries(USERS)
+    exclude = Ragged(np.array([2, 3]), np.array([0, 2]), 3)
+    found = sources.retrieve(["personal"], asked, 2, exclude=exclude)["personal"]
+    assert read(found.items) == ["fa", "", "e"]
+    passing = np.array([True, True, True, True, False, False])
+    found = sources.among(passing).retrieve(["personal"], asked, 2)["personal"]
+    assert read(found.items) == ["ca", "", "d"]
+
+
+def test_queries_are_taken_and_parted_with_their_counts():
+    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    for some in (queries(USERS).take(np.array([0, 2])), queries(USERS).part(2, 3)):
+        found = sources.retrieve(["personal"], some, 2)["personal"]
+        assert read(found.items)[-1] == "ed"
+        assert len(found.items) == len(some)
+
+
+def test_without_counts_it_is_the_past():
+    """Of queries that nobody counted for: a file of requests, say."""
+    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    past = Ragged(np.array([2, -1, 0, 5]), np.array([0, 0, 0, 1]), 2)
+    found = sources.retrieve(["personal", "past"], Queries.of_past(past), 3)
+    assert read(found["personal"].items) == read(found["past"].items) == ["ca", "f"]
+
+
+def test_histories_count_one_for_each_event():
+    """Of u: a b a b c, and something outside; v has nothing."""
+    history = Ragged(np.array([0, 1, 0, 1, 2, -1, 3]), np.array([0, 0, 0, 0, 0, 0, 2]), 3)
+    counts = PersonalCounts.of_histories(history)
+    assert counts.item.tolist() == [1, 0, 2, 3], "of equal counts the newest first"
+    assert counts.counts["7d"].tolist() == counts.counts["all"].tolist() == [2, 2, 1, 1]
+    assert counts.entries.row.tolist() == [0, 0, 0, 2]
+    stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
+    joined = counts.or_else(stored, np.array([False, True, True]))
+    asked = Queries(past=history, events=history.lengths, personal=joined)
+    sources = CandidateSources.of(corpus(), constants={"personal": "7d"})
+    assert read(sources.retrieve(["personal"], asked, 3)["personal"].items) == ["cfa", "", "d"]
+
+
+def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
+    table = corpus(**{"1h": [0, 0.5, 0, 0, 0.25, 0], "7d": [5, 4, 3, 2, 1, 0]})
+    asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 2))
+    lists = {}
+    for half_life in ("1h", "7d"):
+        sources = CandidateSources.of(table, constants={"trending": half_life})
+        lists[half_life] = sources.retrieve(["trending"], asked, 6)["trending"]
+    assert read(lists["1h"].items) == ["befdca"] * 2
+    assert read(lists["7d"].items) == ["abcdef"] * 2
+    assert lists["1h"].scores[0].tolist() == [0.5, 0.25, 0, 0, 0, 0]
+
+
+def test_who_has_no_such_counts_has_no_such_source():
+    plain = CandidateSources.of(pa.table(COUNTS))
+    assert "trending" not in plain and "personal" not in plain
+    assert "personal" not in CandidateSources.of(corpus()), "nobody chose a half-life"
+    assert "trending" in CandidateSources.of(corpus()), "its default"
+
+
+def test_other_constants_change_only_the_sources_that_have_one():
+    sources = CandidateSources.of(corpus(), constants={"personal": "7d", "trending": "60d"})
+    other = sources.with_constants({"personal": "60d", "trending": "60d"})
+    assert read(other.retrieve(["personal"], queries(USERS), 3)["personal"].items)[0] == "acf"
+    assert read(sources.retrieve(["personal"], queries(USERS), 3)["personal"].items)[0] == "cfa"
+    assert other.by_name["past"] is sources.by_name["past"] and list(other.by_name) == list(
+        sources.by_name
+    )

@@ -1,0 +1,134 @@
+"""What users had before, decayed: as the feature job counted it, or out of a request's history."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
+from twinspire_core.search.ragged import Ragged, list_lengths, positions
+
+ITEMS = "_personal"
+AGE = "_personal_age"
+COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE)
+"""Of a row of `evaluation/` or `users/`: lists with a value for each of its items. A version has
+but one of the half-lives.
+"""
+_PREFIX = "_personal_"
+HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonalCounts:
+    """What U users had before. Entries of all users lie end to end; M of them.
+
+    Attributes:
+      entries: U lists of numbers of entries.
+      item: [M] int64, positions, distinct within a user, -1 outside the corpus.
+      counts: by half-life, [M] float32.
+      age: [M] float32, days since the last event; 0 where nobody knows.
+    """
+
+    entries: Ragged
+    item: np.ndarray
+    counts: Mapping[str, np.ndarray]
+    age: np.ndarray
+
+    @classmethod
+    def of_rows(cls, rows: pa.Table, place: Callable[[pa.Array], np.ndarray]) -> Self | None:
+        """What the feature job counted; None where it did not.
+
+        Args:
+          rows: U rows with some of `COLUMNS`; null lists are empty.
+          place: positions in the corpus of some ids, -1 outside.
+        """
+        if not {ITEMS, AGE} <= set(rows.column_names):
+            return None
+        items = _chunk(rows[ITEMS])
+        lengths = list_lengths(items)
+        counted = [name for name in HALF_LIVES if half_life_column(name) in rows.column_names]
+        return cls(
+            entries=Ragged.of_lengths(np.arange(lengths.sum()), lengths),
+            item=place(items.flatten()).astype(np.int64),
+            counts={name: _flat(rows[half_life_column(name)]) for name in counted},
+            age=_flat(rows[AGE]),
+        )
+
+    @classmethod
+    def of_histories(cls, histories: Ragged) -> Self:
+        """Counts out of histories, oldest first, that say nothing of time: each event counts 1 with
+        any half-life; of equal counts the most recent item comes first.
+        """
+        known = histories.where(histories.values >= 0)
+        # Newest first: np.unique tells the first place of each pair, which is the last event.
+        row = known.row[::-1]
+        item = known.values[::-1]
+        width = int(item.max(initial=0)) + 1
+        pair, newest, events = np.unique(row * width + item, return_index=True, return_counts=True)
+        row, item = np.divmod(pair, width)
+        order = np.lexsort((newest, -events, row))
+        counts = events[order].astype(np.float32)
+        return cls(
+            entries=Ragged(np.arange(len(order)), row[order], histories.rows),
+            item=item[order],
+            counts=dict.fromkeys(HALF_LIVES, counts),
+            age=np.zeros(len(order), np.float32),
+        )
+
+    def take(self, users: np.ndarray) -> Self:
+        """Of the users of these numbers, [K] int64 ascending."""
+        return replace(self, entries=self.entries.take(users))
+
+    def part(self, start: int, stop: int) -> Self:
+        """Of users `start` to `stop`."""
+        return replace(self, entries=self.entries.part(start, stop))
+
+    def or_else(self, other: Self, is_own: np.ndarray) -> Self:
+        """Of users where `is_own`, [U] bool, holds, these counts; of the rest another's, which may
+        be of fewer half-lives.
+        """
+        own = self.entries.where(is_own[self.entries.row])
+        others = other.entries.where(~is_own[other.entries.row])
+        row = np.concatenate([own.row, others.row])
+        number = np.concatenate([own.values, others.values + len(self.item)])
+        order = np.argsort(row, kind="stable")
+        return type(self)(
+            entries=Ragged(number[order], row[order], self.entries.rows),
+            item=np.concatenate([self.item, other.item]),
+            counts={
+                name: np.concatenate([self.counts[name], counts])
+                for name, counts in other.counts.items()
+            },
+            age=np.concatenate([self.age, other.age]),
+        )
+
+
+def half_life_column(name: str) -> str:
+    """The column that holds counts with one of `HALF_LIVES`.
+
+    Example:
+      >>> half_life_column("60d")
+      '_personal_60d'
+    """
+    return _PREFIX + name
+
+
+def positions_among(items: pa.Array | pa.ChunkedArray) -> Callable[[pa.Array], np.ndarray]:
+    """Positions of ids among `items`, [C] distinct strings."""
+
+    def place(ids: pa.Array) -> np.ndarray:
+        one_list = pa.ListArray.from_arrays(pa.array([0, len(ids)], pa.int32()), ids)
+        return positions(one_list, items).values
+
+    return place
+
+
+def _chunk(column: pa.ChunkedArray | pa.Array) -> pa.ListArray:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _flat(lists: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    values: np.ndarray = _chunk(lists).flatten().to_numpy(zero_copy_only=False)
+    return values.astype(np.float32, copy=False)
