@@ -2,7 +2,7 @@
 
     python -m benchmarks.sources --json sources.json                  groceries, 14 days
     python -m benchmarks.sources --case globo --days 4 --json f.json   clicks
-    python -m benchmarks.sources --set train.epochs=2                  a two-tower that is quicker to train
+    python -m benchmarks.sources --no-towers                          of the sources that need no model alone
 
 A two-tower is trained on the pipeline file's window, then day by day. Before a day is trained on,
 each source makes a list for each of the day's users as of the start of the day, with constants
@@ -100,15 +100,19 @@ def globo(folder: Path, sample: int) -> Log:
 LOGS = {"groceries": groceries, "globo": globo}
 
 
-def run_day(log: Log, n: int) -> None:
-    """Lists of the n-th day, then its version; 0 is the day of the first version."""
+def run_day(log: Log, n: int, *, towers: bool) -> None:
+    """Lists of the n-th day, then its version, if there are towers; 0 is the day of the first
+    version.
+    """
     home = log.folder / "days" / str(n)
     if (home / "done").exists():
         return
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    context: dict[str, Any] = {"day": log.first + timedelta(days=n), "mode": "full"}
-    if n:
+    mode = "full" if towers else "incremental"
+    context: dict[str, Any] = {"day": log.first + timedelta(days=n), "mode": mode}
+    before = None
+    if n and towers:
         before = log.folder / "days" / str(n - 1) / "train"
         context["mode"] = "incremental"
         context["parent"] = Parent(
@@ -121,21 +125,24 @@ def run_day(log: Log, n: int) -> None:
     features = home / "features"
     ctx = StageContext(**context, pipeline=mixed, out=str(features), inputs={})
     stages.FEATURES.load()(ctx)
-    _keep_lists(ctx, features, before if n else None, home)
-    # What the train stage itself would mix is of no use here.
-    towers = override(log.p, {"mix.sources": (), "evaluation.resamples": 0})
-    inputs = {"features": str(features)}
-    stages.TRAIN.load()(
-        StageContext(**context, pipeline=towers, out=str(home / "train"), inputs=inputs)
-    )
+    _keep_lists(ctx, features, before, home)
+    if towers:
+        _train(log, context, home)
     shutil.rmtree(features)
-    if n > 1:
+    if before and n > 1:
         shutil.rmtree(before)
     (home / "done").touch()
 
 
+def _train(log: Log, context: Mapping[str, Any], home: Path) -> None:
+    # What the train stage itself would mix is of no use here.
+    p = override(log.p, {"mix.sources": (), "evaluation.resamples": 0})
+    inputs = {"features": str(home / "features")}
+    stages.TRAIN.load()(StageContext(**context, pipeline=p, out=str(home / "train"), inputs=inputs))
+
+
 def _keep_lists(ctx: StageContext, features: Path, towers: Path | None, home: Path) -> None:
-    """Writes the day's lists, and its constants for the days after."""
+    """Writes the day's lists, by the towers of the day before, and its constants for the days after."""
     place = home.parent / str(int(home.name) - 1) / SourceConstants.FILE
     inherited = SourceConstants()
     if place.exists():
@@ -151,16 +158,23 @@ def _keep_lists(ctx: StageContext, features: Path, towers: Path | None, home: Pa
     )
     fitted = fit.fit(day.evaluation_sets[NEXT_DAY])
     (home / SourceConstants.FILE).write_bytes(fitted.dump())
-    if towers is not None:
-        _write_lists(day, sources, towers, home, constants)
+    _write_lists(day, sources, towers, home, constants)
 
 
 def _write_lists(
-    day: DayData, sources: CandidateSources, towers: Path, home: Path, constants: Mapping[str, str]
+    day: DayData,
+    sources: CandidateSources,
+    towers: Path | None,
+    home: Path,
+    constants: Mapping[str, str],
 ) -> None:
     asked = day.evaluation_sets[NEXT_DAY]
-    ranked = rank_with_towers(load_both(towers), day.corpus, {NEXT_DAY: asked}, DEPTH)[NEXT_DAY]
-    lists = sources.retrieve(ALL, queries_with(asked, {TWO_TOWER: ranked}), DEPTH)
+    known = {}
+    if towers is not None:
+        both = load_both(towers)
+        known[TWO_TOWER] = rank_with_towers(both, day.corpus, {NEXT_DAY: asked}, DEPTH)[NEXT_DAY]
+    # Without towers their lists are empty, which no weight makes longer.
+    lists = sources.retrieve(ALL, queries_with(asked, known), DEPTH)
     np.savez_compressed(
         home / "lists.npz",
         user=np.array(asked.queries["_user"].to_pylist()),
@@ -169,7 +183,6 @@ def _write_lists(
         taken=asked.truth.values,
         taken_by=asked.truth.row,
         constants=json.dumps(dict(constants)),
-        popular=asked.popular[:1000],
         **{name: found.items.astype(np.int32) for name, found in lists.items()},
     )
 
@@ -282,6 +295,7 @@ def main() -> None:
     parser.add_argument("--case", choices=list(LOGS), default="groceries", help="which log")
     parser.add_argument("--sample", type=int, default=1, help="one user in so many")
     parser.add_argument("--days", type=int, default=14, help="days after the first version's")
+    parser.add_argument("--no-towers", action="store_true", help="train no two-tower")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the pipeline file"
@@ -294,7 +308,7 @@ def main() -> None:
     settings = dict(parse_setting(text) for text in options.set)
     log = Log(p=override(log.p, settings), first=log.first, folder=log.folder)
     for n in range(options.days + 1):
-        run_day(log, n)
+        run_day(log, n, towers=not options.no_towers)
         print(log.first + timedelta(days=n), flush=True)
     rows = measure(log, options.days)
     chosen = [read_lists(log, n).constants for n in range(1, options.days + 1)]
