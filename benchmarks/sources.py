@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 import numpy as np
 
+from beam_jobs.features.raw_features_job import write_raw
 from benchmarks.quality import data
 from benchmarks.quality.command import machine, parse_setting, write_whole
 from benchmarks.quality.prepare import override
@@ -124,7 +125,10 @@ def run_day(log: Log, n: int, *, towers: bool) -> None:
     mixed = override(log.p, {"mix.sources": ALL})
     features = home / "features"
     ctx = StageContext(**context, pipeline=mixed, out=str(features), inputs={})
-    stages.FEATURES.load()(ctx)
+    if towers:
+        stages.FEATURES.load()(ctx)
+    else:
+        write_raw(ctx, lambda rows: None)  # without a transform graph, which only towers need
     _keep_lists(ctx, features, before, home)
     if towers:
         _train(log, context, home)

@@ -21,6 +21,7 @@ from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
+from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.contracts.timings import IndexTimings
 
@@ -72,6 +73,7 @@ class Facts:
       recall_target: of the index.
       index: how the index came about.
       mix: weights of the fused lists; None where the two-tower is served alone.
+      constants: of the sources that have one; None where none is mixed.
       speed: of the index, where it was built; None if the files of that stage are gone.
       data: the report of the features stage; None if that is gone.
       examples: lists to look at; empty where the train attempt has none.
@@ -90,6 +92,7 @@ class Facts:
     recall_target: float
     index: IndexFigures
     mix: FusionFile | None
+    constants: SourceConstants | None = None
     speed: IndexTimings | None
     data: FeaturesReport | None
     examples: Sequence[ExampleList]
@@ -121,6 +124,7 @@ def gather(ctx: StageContext, staged: Path, described: Manifest, versions: Versi
         recall_target=ctx.pipeline.index.recall_target,
         index=IndexFigures.read(staged),
         mix=FusionFile.find(staged),
+        constants=SourceConstants.find(staged),
         speed=IndexTimings.find(ctx.inputs["index"]),
         data=_data(ctx),
         examples=_examples(ctx),

@@ -161,7 +161,7 @@ def _weights(facts: Facts) -> Table:
     fitted = mix.fitted.day or facts.manifest.date
     # A row per source, so that a phone has room for it
     rows = [
-        [list_name(name), *(number(row[name], 2) for row in mix.weights.values())]
+        [_with_constant(facts, name), *(number(row[name], 2) for row in mix.weights.values())]
         for name in mix.sources
     ]
     title = (
@@ -173,6 +173,14 @@ def _weights(facts: Facts) -> Table:
         rows=rows,
         title=title,
     )
+
+
+def _with_constant(facts: Facts, source: str) -> str:
+    """A source's name, and the half-life that it goes by, if it has one."""
+    choices = facts.constants.choices if facts.constants else {}
+    if source not in choices:
+        return list_name(source)
+    return f"{list_name(source)} ({choices[source]})"
 
 
 def _sources(facts: Facts, listed: list[MeasuredLists]) -> Figure:

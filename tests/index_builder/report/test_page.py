@@ -10,6 +10,7 @@ from index_builder.report.page import render
 from tests.index_builder.report.pages import changed, shown
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 
 
 def first_day(facts):
@@ -116,6 +117,9 @@ def test_the_mix_stands_beside_its_sources(facts):
     assert "2024-05-02 0.100 0.110" in parts["days"]
     assert "mix 0.220 (0.198–0.242) two-tower 0.200" in parts["sources"], "the best first"
     assert "two-tower 1.00 0.25 taken before 0.00 0.75" in parts["sources"]
+    decayed = SourceConstants(format=1, sources={"past": FittedChoice(choice="60d")})
+    told = shown(replace(facts, constants=decayed)).parts["sources"]
+    assert "two-tower 1.00 0.25 taken before (60d) 0.00 0.75" in told, "with its half-life"
     assert (
         "its mix of sources 0.110 0.220" in parts["lists"]
         and "its mix of sources 0.138 0.275" in parts["lists"]
