@@ -66,6 +66,8 @@ class ConstantsFit:
 
     def _fit(self, name: str, evaluation_set: EvaluationSet, rows: np.ndarray) -> FittedChoice:
         metric = f"recall@{self.k}"
+        if evaluation_set.exclude_seen:
+            metric += ", seen items left out"
         before = self.inherited.sources.get(name)
         days = [*before.days] if before and before.metric == metric else []
         first = str(self.day - timedelta(days=DAYS - 1))
@@ -82,12 +84,13 @@ class ConstantsFit:
     def _found(self, name: str, evaluation_set: EvaluationSet, rows: np.ndarray) -> ChoiceDay:
         queries = evaluation_set.source_queries.take(rows)
         truth = evaluation_set.truth.take(rows)
+        exclude = queries.past if evaluation_set.exclude_seen else None
         found = {}
         for choice in SOURCES[name].choices:
             tables = replace(self.sources.tables, constants={name: choice})
             source = SOURCES[name].of(tables)
             assert source is not None, "it is made of the same tables with any choice"
-            lists = source.lists(queries, self.k)
+            lists = source.lists(queries, self.k, exclude=exclude)
             recall = by_user(lists.items, truth, [self.k])[f"recall@{self.k}"]
             found[choice] = round(float(np.nanmean(recall)), 6)
         return ChoiceDay(day=str(self.day), users=len(rows), found=found)

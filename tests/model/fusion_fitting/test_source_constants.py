@@ -12,6 +12,7 @@ from model.fusion_fitting import source_constants
 from model.fusion_fitting.source_constants import ConstantsFit, constants_before
 from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.source_constants import ChoiceDay, FittedChoice, SourceConstants
+from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 DAY = date(2024, 5, 20)
@@ -104,6 +105,17 @@ def test_too_few_users_change_nothing():
     fitted = fitting(inherited).fit(asked("ab", 9)).sources["trending"]
     assert fitted.choice == "3d" and len(fitted.days) == 2, "and are remembered"
     assert fitting(inherited).fit(asked("", 0)).sources["trending"].choice == "3d"
+
+
+def test_where_seen_items_are_left_out_constants_are_fitted_without_them():
+    """All saw a and b, and took a, b and c: of what is new to them the week finds more."""
+    evaluation_set = asked("abc", 10)
+    seen = Ragged(np.tile([0, 1], 10), np.repeat(np.arange(10), 2), 10)
+    fitted = fitting().fit(replace(evaluation_set, past=seen)).sources["trending"]
+    assert fitted.choice == "1h" and fitted.metric == "recall@2"
+    left_out = replace(evaluation_set, past=seen, exclude_seen=True)
+    fitted = fitting().fit(left_out).sources["trending"]
+    assert fitted.choice == "7d" and fitted.metric == "recall@2, seen items left out"
 
 
 def test_days_of_another_measure_are_forgotten():
