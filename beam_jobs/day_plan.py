@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import PERSONAL
+from twinspire_core.contracts.feature_schema import AT_END, AT_START
 from twinspire_core.contracts.stage_context import Mode
 
 Scope = Mode | Literal["served"]
@@ -116,10 +116,18 @@ def counted_days(p: Pipeline) -> int:
 
 
 def personal_days(p: Pipeline) -> int:
-    """Days before a query that the source `personal` looks at; 0 if it is not mixed."""
-    if not p.mix.uses(PERSONAL):
+    """Days before a moment that `personal` and the sources that are fitted on users' sequences look
+    at; 0 if none of them is mixed.
+    """
+    if not p.mix.uses_personal_counts:
         return 0
     return p.window.personal_days or p.window.history_days
+
+
+def moments(plan: Plan) -> dict[str, date]:
+    """By folder of a table (`feature_schema.AT_START`, `AT_END`), the day at whose start it is."""
+    both = {AT_START: plan.day, AT_END: after(plan.day)}
+    return {folder: day for folder, day in both.items() if day in plan.corpora}
 
 
 def number(day: date) -> int:

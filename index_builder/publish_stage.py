@@ -37,6 +37,7 @@ from twinspire_core.search.stored_index import stored_vectors
 from twinspire_core.sources.personal_counts import half_life_column
 from twinspire_core.sources.registry import tables_of
 from twinspire_core.sources.version_tables import read_constants
+from twinspire_core.sources.weighted_items import HALF_LIFE
 from twinspire_core.version import __version__
 
 # Tables of the pipeline file that say where, not what
@@ -106,22 +107,33 @@ def assemble(ctx: StageContext, staged: Path) -> None:
 
 
 def _add_users(ctx: StageContext, staged: Path) -> None:
-    """The users as the feature job wrote them, but of their decayed counts those alone that the
-    source `personal` goes by: a server holds all users in memory.
+    """The users as the feature job wrote them, but of their decayed counts those alone that sources
+    go by: a server holds all users in memory.
     """
     users = storage.join(ctx.inputs["features"], feature_schema.USERS)
-    chosen = read_constants(staged).get(PERSONAL)
-    if chosen is None:
+    used = {half_life_column(name) for name in _half_lives(ctx, staged)}
+    if not used:
         storage.link_tree(users, staged / artifact_files.USERS)
         return
     (staged / artifact_files.USERS).mkdir()
-    unused = {*PERSONAL_HALF_LIVES} - {half_life_column(chosen)}
+    unused = {*PERSONAL_HALF_LIVES} - used
     with tempfile.TemporaryDirectory() as scratch:
         local = Path(storage.localize(users, Path(scratch)))
         for file in sorted(local.glob("*.parquet")):
             table = pq.read_table(file)
             table = table.drop_columns([name for name in table.column_names if name in unused])
             pq.write_table(table, staged / artifact_files.USERS / file.name, compression="zstd")
+
+
+def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
+    """Half-lives of the decayed counts that the version's sources go by."""
+    used = set()
+    chosen = read_constants(staged).get(PERSONAL)
+    if chosen is not None:
+        used.add(chosen)
+    if ctx.pipeline.mix.uses_sequences:
+        used.add(HALF_LIFE)
+    return used
 
 
 def _add_serving_model(ctx: StageContext, staged: Path, ids: pa.Array) -> None:
@@ -158,7 +170,9 @@ def _add_source_table(ctx: StageContext, staged: Path, name: str) -> None:
     if storage.list_files(folder):
         with tempfile.TemporaryDirectory() as scratch:
             local = storage.localize(folder, Path(scratch))
-            table = ds.dataset(local, format="parquet").to_table().sort_by("_item")
+            table = ds.dataset(local, format="parquet").to_table()
+            if "_item" in table.column_names:
+                table = table.sort_by("_item")
             file = staged / artifact_files.source_table(name)
             pq.write_table(table, file, compression="zstd")
 

@@ -41,6 +41,7 @@ _WORK = {
     shard_steps.EVALUATION: _Named,
     shard_steps.USERS: _Named,
     shard_steps.INTERACTION_COUNTS: _Named,
+    shard_steps.SEQUENCES: _Named,
     shard_steps.BASKETS: _Named,
 }
 _EXAMPLES = {read_steps.COUNTS: Count, shard_steps.EXAMPLES: pa.RecordBatch}
@@ -92,6 +93,7 @@ class RawFeatures(beam.PTransform):
         corpora = begin | "Once" >> beam.Create([None]) | "Corpora" >> finish_corpus
         finish_queries = _counting(output_files.FinishQueries(job), held_out)
         finish_users = _counting(output_files.FinishUsers(job))
+        finish_sequences = _counting(output_files.FinishSequences(job))
         finish_interaction_counts = _counting(output_files.FinishInteractionCounts(job))
         counts = [
             read[read_steps.COUNTS],
@@ -100,6 +102,7 @@ class RawFeatures(beam.PTransform):
             examples[read_steps.COUNTS],
             made[shard_steps.EVALUATION] | "Evaluation" >> finish_queries,
             made[shard_steps.USERS] | "Users" >> finish_users,
+            made[shard_steps.SEQUENCES] | "Sequences" >> finish_sequences,
             made[shard_steps.INTERACTION_COUNTS] | "Pasts" >> finish_interaction_counts,
         ]
         if job.p.mix.uses_co_occurrence:

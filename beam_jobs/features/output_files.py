@@ -133,6 +133,18 @@ class FinishInteractionCounts(Finish):
         yield count(Counted.INTERACTION_COUNTS, "events", self._job.plan.day, len(batch))
 
 
+class FinishSequences(Finish):
+    """(file, batch) -> the file."""
+
+    def process(self, element: tuple[str, pa.RecordBatch]) -> Iterator[Count]:
+        """Writes a file."""
+        name, batch = element
+        self._write(name, [batch])
+        yield count(
+            Counted.LISTED, "users", self._job.plan.day, len(batch), name.rpartition("/")[0]
+        )
+
+
 class FinishCorpus(Finish):
     """Any element -> the corpora; their `MEMBERS`; `COUNTS`, `REJECTED` records of the items."""
 

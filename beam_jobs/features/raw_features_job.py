@@ -11,6 +11,7 @@ from beam_jobs.beam import batches, engine
 from beam_jobs.features import job_report
 from beam_jobs.features.counters import Counters
 from beam_jobs.features.job_graph import RawFeatures, Rows
+from beam_jobs.features.source_tables import write_source_tables
 from beam_jobs.point_in_time.job import FeatureJob, plan_job
 from twinspire_core.contracts.features_report import CorpusReport, FeaturesReport
 from twinspire_core.contracts.stage_context import StageContext
@@ -93,4 +94,5 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
         engine.run_job(job.p.beam.options, build)
     finally:
         batches.clear_spilled(job.out)
+    write_source_tables(job)
     return Counters.take(job.out)

@@ -34,6 +34,8 @@ USERS = "users"
 """(file, batch of its rows)."""
 INTERACTION_COUNTS = "pasts"
 """(file, batch of its rows)."""
+SEQUENCES = "sequences"
+"""(file, batch of its rows)."""
 BASKETS = "baskets"
 """(folder of co-occurrence, what the users of a shard took before its moment)."""
 
@@ -145,6 +147,12 @@ class Work(beam.DoFn):
         users = events.by_shard(events.users())
         for element in _files(feature_schema.USERS, users, feature_schema.users_schema(p)):
             yield TaggedOutput(USERS, element)
+        if p.mix.uses_sequences:
+            for folder, moment in day_plan.moments(plan).items():
+                sequences = events.by_shard(events.sequences(moment))
+                place = f"{feature_schema.SEQUENCES}/{folder}"
+                for element in _files(place, sequences, feature_schema.sequences_schema()):
+                    yield TaggedOutput(SEQUENCES, element)
         if p.mix.uses_co_occurrence:
             positives = events.positives()
             most = co_occurrence.MOST_PAIRS // p.beam.shards

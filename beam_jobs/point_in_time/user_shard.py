@@ -18,7 +18,6 @@ from beam_jobs.point_in_time import decayed_counts, history
 from beam_jobs.point_in_time.job import FeatureJob
 from twinspire_core.config.feature_kinds import HistoryFeature, IdFeature, TimeFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import PERSONAL
 from twinspire_core.contracts import feature_schema
 
 SAMPLING_HASH = "_sampling_hash"
@@ -194,6 +193,21 @@ class UserShard:
         past = self.past.filter(self._in_window_before(self._job.plan.day))
         return history.interaction_counts(past, feature_schema.PAST_LENGTH)
 
+    def sequences(self, day: date) -> pl.DataFrame:
+        """What each user took before the start of `day`, in the window of the sources that are
+        fitted on it: `_user`, `_items` and `_ages` in days, newest first.
+        """
+        first = day - timedelta(days=day_plan.personal_days(self._p))
+        start = day_plan.start_of(first, self._p.zone)
+        end = day_plan.start_of(day, self._p.zone)
+        taken = self.positives().filter(pl.col("_time").is_between(start, end, closed="left"))
+        newest = taken.sort("_code", "_time", "_item", descending=[False, True, False])
+        age = (pl.lit(end) - pl.col("_time")) / day_plan.MICROSECONDS_OF_A_DAY
+        return newest.group_by("_user", maintain_order=True).agg(
+            pl.col("_item").head(feature_schema.SEQUENCE_LENGTH).alias("_items"),
+            age.head(feature_schema.SEQUENCE_LENGTH).cast(pl.Float32).alias("_ages"),
+        )
+
     def users(self) -> pl.DataFrame:
         """Users of the history window as they would be served on the day after."""
         rows = self._known(day_plan.after(self._job.plan.day))
@@ -219,7 +233,7 @@ class UserShard:
         rows = rows.join(counts, on="_user", how="left", maintain_order="left")
         rows = rows.join(tails, on="_user", how="left", maintain_order="left")
         rows = rows.with_columns(pl.col("_past_events").fill_null(0))
-        if self._p.mix.uses(PERSONAL):
+        if self._p.mix.uses_personal_counts:
             personal = self._personal_counts(day, rows)
             rows = rows.join(personal, on="_user", how="left", maintain_order="left")
         return self._with_query_features(rows, day)

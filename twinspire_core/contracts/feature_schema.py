@@ -31,7 +31,7 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import PERSONAL, TRENDING
+from twinspire_core.config.source_names import TRENDING
 from twinspire_core.errors import UsageError
 
 # Folders under the stage's output.
@@ -43,6 +43,7 @@ AT_END = "end"
 """Folders inside those of tables that are written as of the start of the day, and of its end."""
 CO_OCCURRENCE_START = f"co_occurrence/{AT_START}"
 CO_OCCURRENCE_END = f"co_occurrence/{AT_END}"
+SEQUENCES = "sequences"
 EVALUATION = "evaluation"
 USERS = "users"
 INTERACTION_COUNTS = "pasts"
@@ -77,6 +78,8 @@ TRENDING_HALF_LIVES = {
     "_trending_60d": 60.0,
 }
 """Days by the column that holds an item's count of events with that half-life."""
+SEQUENCE_LENGTH = 500
+"""The most events of a user in `sequences/`, the newest."""
 CORPUS_FILE_ROWS = 1 << 18
 """The most rows of a file of the corpus, so that the bulk embedding can share the work out."""
 
@@ -223,6 +226,16 @@ def interaction_counts_schema() -> pa.Schema:
     )
 
 
+def sequences_schema() -> pa.Schema:
+    """`sequences/start/`, `sequences/end/`: what each user took, event by event and without the
+    user's id, as of the start and the end of the day; what candidate sources are fitted on.
+
+    One row per user of the last `window.personal_days`. `_items` are the newest events' items,
+    newest first, at most `SEQUENCE_LENGTH`, and `_ages` the days from each event to the moment.
+    """
+    return pa.schema([("_items", STRINGS), ("_ages", pa.list_(pa.float32()))])
+
+
 def co_occurrence_schema() -> pa.Schema:
     """`co_occurrence/start/`, `co_occurrence/end/`: what the same users took, as of the start and
     the end of the day.
@@ -238,12 +251,13 @@ def co_occurrence_schema() -> pa.Schema:
 def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
     """What a query says of what the user had before.
 
-    With `personal` in `mix.sources`, `_personal` holds the distinct items of the last
-    `window.personal_days`, at most `PAST_LENGTH`; lists of the same lengths their decayed counts by
-    half-life, and `_personal_age`, days since the last event of each.
+    With `personal` or a source that is fitted on sequences in `mix.sources`, `_personal` holds the
+    distinct items of the last `window.personal_days`, at most `PAST_LENGTH`; lists of the same
+    lengths their decayed counts by half-life, and `_personal_age`, days since the last event of
+    each.
     """
     columns = [("_past", STRINGS), ("_past_events", pa.int64())]
-    if p.mix.uses(PERSONAL):
+    if p.mix.uses_personal_counts:
         columns.append(("_personal", STRINGS))
         columns += [(name, FLOATS) for name in (*PERSONAL_HALF_LIVES, "_personal_age")]
     return columns

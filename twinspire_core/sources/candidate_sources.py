@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_names import FITTED, PERSONAL, TWO_TOWER
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.past import past_then
 from twinspire_core.sources.popularity import popular_order
@@ -80,6 +80,11 @@ class CandidateSources:
     def costly(self) -> list[str]:
         """Names of the sources whose lists are better kept than made anew."""
         return [name for name, source in self.by_name.items() if source.is_costly]
+
+    @property
+    def use_personal_counts(self) -> bool:
+        """Whether one of them goes by decayed counts of what the user had before."""
+        return any(name in self.by_name for name in (PERSONAL, *FITTED))
 
     def among(self, passing: np.ndarray) -> Self:
         """The same sources, which list only items that pass, [C] bool. Items that do not pass may

@@ -99,15 +99,19 @@ def nearest(
     near: Neighbours,
     k: int,
     *,
+    weights: np.ndarray | None = None,
+    seeds: int = SEEDS,
     exclude: Ragged | None = None,
     passing: np.ndarray | None = None,
 ) -> ScoredLists:
-    """The items that lie nearest to the first `SEEDS` of each past, by the sum of the similarities.
+    """The items that lie nearest to the first ones of each past, by the sum of the similarities.
 
     Args:
       past: U lists of positions, -1 outside the corpus.
       near: the neighbours.
       k: length of the lists.
+      weights: [M] float32, how much each item of a past counts; all alike by default.
+      seeds: items of a past, the first of it, whose neighbours are looked up.
       exclude: U lists of positions that must not be listed.
       passing: [C] bool, what may be listed.
 
@@ -118,12 +122,20 @@ def nearest(
         # What is excluded cannot use up more than its own number of places.
         most += int(exclude.lengths.max(initial=0))
     ranked = ScoredLists.empty(past.rows, most)
-    known = past.where(past.values >= 0)
+    if weights is None:
+        weights = np.ones(len(past.values), np.float32)
+    is_known = past.values >= 0
+    known = past.where(is_known)
+    # Pasts may be long; their first items say most, and bound the work.
+    is_seed = list_places(known.lengths) < seeds
+    known = known.where(is_seed)
+    weights = weights[is_known][is_seed]
     # A chunk's users and the items must fit into the upper bits of a key.
     chunk = max(1, min(_CHUNK, _PAIRS // max(1, len(near.rows))))
     for start in range(0, past.rows, chunk):
         stop = min(start + chunk, past.rows)
-        items, scores = _nearest(known.part(start, stop), near, most, passing)
+        first, last = np.searchsorted(known.row, [start, stop])
+        items, scores = _nearest(known.part(start, stop), weights[first:last], near, most, passing)
         width = items.shape[1]
         ranked.items[start:stop, :width] = items
         ranked.scores[start:stop, :width] = scores
@@ -131,18 +143,17 @@ def nearest(
 
 
 def _nearest(
-    past: Ragged, near: Neighbours, k: int, passing: np.ndarray | None
+    seeds: Ragged, weights: np.ndarray, near: Neighbours, k: int, passing: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Items and scores of up to k places."""
-    # Pasts may be long; their first items say most, and bound the work.
-    seeds = past.where(list_places(past.lengths) < SEEDS)
     neighbours = near.rows[seeds.values]
     is_listed = neighbours >= 0
     if passing is not None:
         is_listed &= passing[neighbours]
     user = np.repeat(seeds.row, is_listed.sum(axis=1))
     item = neighbours[is_listed].astype(np.int64)
-    similarity = near.similarities[seeds.values][is_listed]
+    weighted = near.similarities[seeds.values] * weights[:, np.newaxis]
+    similarity = weighted[is_listed]
     # Sorted as one number, the pair and the bits of its similarity: those of one pair come
     # together, and sums of a few floats are exact in doubles, in whatever order.
     key = (user * len(near.rows) + item) << 32 | similarity.view(np.uint32)
@@ -150,11 +161,11 @@ def _nearest(
     pair = key >> 32
     first = np.flatnonzero(np.diff(pair, prepend=-1))
     if not len(first):
-        return ScoredLists.empty(past.rows, 0)
+        return ScoredLists.empty(seeds.rows, 0)
     sorted_similarity = (key & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
     sums = np.add.reduceat(sorted_similarity.astype(np.float64), first)
     user, item = np.divmod(pair[first], len(near.rows))
-    candidates = Ragged(item, user, past.rows).padded()
+    candidates = Ragged(item, user, seeds.rows).padded()
     scores = np.full(candidates.shape, -np.inf)
     scores[candidates >= 0] = sums
     column = best_of(scores, min(k, candidates.shape[1]))

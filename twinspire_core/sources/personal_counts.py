@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
-from twinspire_core.search.ragged import Ragged, list_lengths, positions
+from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, positions
 
 ITEMS = "_personal"
 AGE = "_personal_age"
@@ -18,6 +18,8 @@ but one of the half-lives.
 """
 _PREFIX = "_personal_"
 HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
+_ORDER = 1e-6
+"""Days between events of which only the order is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class PersonalCounts:
       entries: U lists of numbers of entries.
       item: [M] int64, positions, distinct within a user, -1 outside the corpus.
       counts: by half-life, [M] float32.
-      age: [M] float32, days since the last event; 0 where nobody knows.
+      age: [M] float32, days since the last event; next to 0 where only the order is known.
     """
 
     entries: Ragged
@@ -59,22 +61,27 @@ class PersonalCounts:
     @classmethod
     def of_histories(cls, histories: Ragged) -> Self:
         """Counts out of histories, oldest first, that say nothing of time: each event counts 1 with
-        any half-life; of equal counts the most recent item comes first.
+        any half-life; of equal counts the most recent item comes first. Ages tell the order alone.
         """
         known = histories.where(histories.values >= 0)
         # Newest first: np.unique tells the first place of each pair, which is the last event.
         row = known.row[::-1]
-        item = known.values[::-1]
-        width = int(item.max(initial=0)) + 1
-        pair, newest, events = np.unique(row * width + item, return_index=True, return_counts=True)
+        item_of = known.values[::-1]
+        width = int(item_of.max(initial=0)) + 1
+        pair, newest, events = np.unique(
+            row * width + item_of, return_index=True, return_counts=True
+        )
         row, item = np.divmod(pair, width)
         order = np.lexsort((newest, -events, row))
         counts = events[order].astype(np.float32)
+        # Of the reversed events, those of a user begin where the ones of all later users end.
+        begin = len(item_of) - list_offsets(known.lengths)[row + 1]
+        later = (newest - begin)[order]
         return cls(
             entries=Ragged(np.arange(len(order)), row[order], histories.rows),
             item=item[order],
             counts=dict.fromkeys(HALF_LIVES, counts),
-            age=np.zeros(len(order), np.float32),
+            age=(later * _ORDER).astype(np.float32),
         )
 
     def take(self, users: np.ndarray) -> Self:

@@ -180,4 +180,4 @@ def test_the_command_names_sources(opened, pipeline_file):
 
 
 def test_every_name_has_a_source():
-    assert set(ANSWERING) == {"mix", *ALL} and set(SOURCES) == set(ALL)
+    assert set(ANSWERING) == {"mix", *SOURCES} and set(ALL) <= set(SOURCES)

@@ -23,11 +23,23 @@ from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import DAY
+from twinspire_core.config import source_names
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.registry import tables_of
 
-SOURCES = ["past", "popular_lately", "most_popular", "co_occurrence", "personal", "trending"]
-CHOICES = {"personal": "7d", "trending": "3h"}
+FITTED = [*source_names.FITTED]
+SOURCES = [
+    "past",
+    "popular_lately",
+    "most_popular",
+    "co_occurrence",
+    "personal",
+    "trending",
+    *FITTED,
+]
+CHOICES = {"personal": "7d", "trending": "3h", "user_neighbours": "most", "co_visitation": "1d"}
+TABLES = tables_of(SOURCES)
 K = 8
 
 
@@ -45,11 +57,12 @@ def both(tmp_path_factory):
     home.mkdir()
     items = ds.dataset(before / "corpus/end").to_table().sort_by("_item")
     pq.write_table(items, home / "items.parquet")
-    pairs = ds.dataset(before / "co_occurrence/end").to_table().sort_by("_item")
-    pq.write_table(pairs, home / "co_occurrence.parquet")
+    context = SimpleNamespace(inputs={"features": str(before)}, pipeline=world.pipeline)
+    for name in TABLES:
+        publish_stage._add_source_table(context, home, name)
     fitted = {name: FittedChoice(choice=choice) for name, choice in CHOICES.items()}
     (home / "sources.json").write_bytes(SourceConstants(format=1, sources=fitted).dump())
-    publish_stage._add_users(SimpleNamespace(inputs={"features": str(before)}), home)
+    publish_stage._add_users(context, home)
     version = Version(world.pipeline, home, None)
     version.__dict__["index"] = np.zeros(len(items))  # asked for its length alone
     return version, day
@@ -63,7 +76,7 @@ def test_a_version_lists_what_is_measured(both, source):
     rows = rows.filter(pa.array(has_past(rows)))
     corpus = ds.dataset(day / "corpus/start").to_table()
     asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
-    tables = {"co_occurrence": ds.dataset(day / "co_occurrence/start").to_table()}
+    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
     measured = CandidateSources.of(corpus, tables, CHOICES)
     expected = measured.alone(source, asked.source_queries, K)
 
@@ -83,7 +96,7 @@ def test_a_version_lists_what_is_measured(both, source):
 def test_a_version_holds_the_counts_that_it_goes_by(both):
     version, _ = both
     names = [name for name in version.users.schema.names if name.startswith("_personal")]
-    assert names == ["_personal", "_personal_7d", "_personal_age"]
+    assert names == ["_personal", "_personal_7d", "_personal_60d", "_personal_age"]
 
 
 def test_a_history_of_a_request_takes_the_place_of_the_counts(both):

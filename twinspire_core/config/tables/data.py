@@ -144,8 +144,9 @@ class WindowConfig(Strict):
         ge=1,
         json_schema_extra=ADDED,
         description=(
-            "Days before the request that the source `personal` looks at; `window.history_days` by"
-            " default. More days cost time, as they have to be read."
+            "Days before the request that the source `personal` looks at, and those that are fitted"
+            " on what users took; `window.history_days` by default. More days cost time, as they"
+            " have to be read."
         ),
     )
     vocabulary_days: int = Field(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.source_names import CO_OCCURRENCE, SourceName
+from twinspire_core.config.source_names import CO_OCCURRENCE, FITTED, PERSONAL, SourceName
 from twinspire_core.config.tables.base import Strict
 from twinspire_core.metrics import measure_names
 
@@ -82,6 +82,16 @@ class FusionConfig(Strict):
     def uses_co_occurrence(self) -> bool:
         """Whether items that the same users took are counted."""
         return self.uses(CO_OCCURRENCE)
+
+    @property
+    def uses_sequences(self) -> bool:
+        """Whether a source is fitted on what each user took, event by event."""
+        return any(self.uses(source) for source in FITTED)
+
+    @property
+    def uses_personal_counts(self) -> bool:
+        """Whether a source goes by decayed counts of what the user had before."""
+        return self.uses(PERSONAL) or self.uses_sequences
 
 
 class GateConfig(Strict):

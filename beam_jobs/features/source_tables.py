@@ -1,0 +1,55 @@
+"""The tables of candidate sources that are fitted on users' sequences, as of both moments of a day.
+
+The job writes the sequences, by shard. A fit needs those of all users together, and is done after
+the job by the process that started it: what it reads and holds is bounded by each source.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from rich.console import Console
+
+from beam_jobs.beam import batches
+from beam_jobs.point_in_time.job import FeatureJob
+from twinspire_core import storage
+from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts.feature_schema import AT_END, AT_START
+from twinspire_core.sources.fitted_tables import FITS
+from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.sequences import Sequences
+
+console = Console(stderr=True)
+
+_CORPORA = {AT_START: feature_schema.CORPUS_START, AT_END: feature_schema.CORPUS_END}
+
+
+def write_source_tables(job: FeatureJob) -> None:
+    """Fits what the pipeline's sources need, and writes it to `NAME/start` and `NAME/end`."""
+    tables = [name for name in tables_of(job.p.mix.sources) if name in FITS]
+    if not tables:
+        return
+    for moment, corpus in _CORPORA.items():
+        folder = storage.join(job.out, feature_schema.SEQUENCES, moment)
+        if not storage.list_files(folder):
+            continue  # a run that only serves makes nothing as of the start of its day
+        with tempfile.TemporaryDirectory() as scratch:
+            local = storage.localize(folder, Path(scratch) / "sequences")
+            # By name of the file: the same order on every run.
+            events = ds.dataset(local, format="parquet").to_table()
+            local = storage.localize(storage.join(job.out, corpus), Path(scratch) / "corpus")
+            rows = ds.dataset(local, format="parquet").to_table(columns=["_item"])
+        items = rows.sort_by("_item")["_item"].combine_chunks()
+        sequences = Sequences.of(events, items)
+        for name in tables:
+            console.print(f"features {job.plan.day}: fitting {name} as of the {moment} of the day")
+            table = FITS[name](sequences, items)
+            _write(storage.join(job.out, name, moment, "00000.parquet"), table)
+
+
+def _write(place: str, table: pa.Table) -> None:
+    whole = table.combine_chunks().to_batches()
+    if not whole:
+        whole = [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    storage.write_bytes(place, batches.parquet(whole))

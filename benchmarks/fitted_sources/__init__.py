@@ -1,0 +1,1 @@
+"""What candidate sources that are fitted on users' sequences add to the simpler ones."""

@@ -1,0 +1,126 @@
+"""Users' sequences, event for event in plain Python, and the tables that are fitted on them."""
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.features import source_tables
+from beam_jobs.features.raw_features_job import write_served
+from tests.beam_jobs.features import world as worlds
+from tests.beam_jobs.features.slow import Slow, float32
+from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
+from twinspire_core.config.source_names import FITTED
+from twinspire_core.contracts import feature_schema
+from twinspire_core.sources.fitted_tables import FITS
+from twinspire_core.sources.registry import tables_of
+from twinspire_core.sources.sequences import Sequences
+
+WINDOW_DAYS = 7
+ONE = timedelta(days=1)
+DAY_US = 86_400_000_000
+MIX = f"sources = {['two_tower', 'past', *FITTED]}"
+MOMENTS = {"start": DAY, "end": DAY + ONE}
+
+
+def _make(folder, mix=MIX):
+    return worlds.make(folder, 1, mix=mix, window=f"personal_days = {WINDOW_DAYS}")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A world, and what the job made of it."""
+    folder = tmp_path_factory.mktemp("world")
+    world = _make(folder)
+    run(world, folder / "out", mode="full")
+    return world, Slow(world, DAY), folder / "out"
+
+
+def _expected(slow, moment):
+    """Items and ages of each user, newest first, of what came before the moment."""
+    first = slow.start(moment - WINDOW_DAYS * ONE)
+    end = slow.start(moment)
+    users = {}
+    for event in slow.log:
+        if event["kind"] in ("buy", "gift") and first <= event["t"] < end:
+            users.setdefault(event["user"], []).append(event)
+    return sorted(
+        [
+            (float32((end - event["t"]) / ONE), event["item"])
+            for event in sorted(events, key=lambda e: (-e["t"].timestamp(), e["item"]))
+        ]
+        for events in users.values()
+    )
+
+
+@pytest.mark.parametrize("when", MOMENTS)
+def test_sequences_hold_what_came_before_the_moment(made, when):
+    _, slow, out = made
+    found = rows(out / "sequences" / when)
+    expected = _expected(slow, MOMENTS[when])
+    assert len(expected) > 5
+    told = sorted([*zip(row["_ages"], row["_items"], strict=True)] for row in found)
+    assert told == expected
+    assert min(age for row in told for age, _ in row) >= 0
+
+
+def test_sequences_hold_no_users(made):
+    _, _, out = made
+    for file in (out / "sequences").rglob("*.parquet"):
+        assert pq.read_schema(file).equals(feature_schema.sequences_schema())
+
+
+@pytest.mark.parametrize("when", MOMENTS)
+@pytest.mark.parametrize("name", FITS)
+def test_tables_are_fitted_on_the_sequences_of_their_moment(made, name, when):
+    _, _, out = made
+    corpus = pq.read_table(out / "corpus" / when)["_item"].combine_chunks()
+    assert corpus.equals(corpus.take(pa.compute.sort_indices(corpus)))
+    sequences = Sequences.of(pq.read_table(out / "sequences" / when), corpus)
+    assert len(sequences.items.values) > 10
+    assert pq.read_table(out / name / when).equals(FITS[name](sequences, corpus))
+
+
+def test_the_two_moments_differ_by_the_day(made):
+    _, _, out = made
+    for name in FITS:
+        before = pq.read_table(out / name / "start")
+        assert not before.equals(pq.read_table(out / name / "end")), name
+
+
+def test_every_fitted_source_has_its_table(made):
+    assert set(tables_of(FITTED)) == set(FITS)
+
+
+def test_another_run_makes_the_same_bytes(made, tmp_path):
+    world, _, out = made
+    run(world, tmp_path / "out", mode="full")
+    for name in ("sequences", *FITS):
+        assert digests(tmp_path / "out" / name) == digests(out / name)
+
+
+def test_a_refresh_makes_what_is_served(made, tmp_path):
+    world, _, out = made
+    write_served(world.context(tmp_path / "out"))
+    for name in FITS:
+        assert not (tmp_path / "out" / name / "start").exists()
+        assert digests(tmp_path / "out" / name / "end") == digests(out / name / "end")
+
+
+def test_nothing_is_made_for_sources_that_are_not_mixed(tmp_path, monkeypatch):
+    monkeypatch.setattr(source_tables, "FITS", dict.fromkeys(FITS))  # calling None would fail
+    world = _make(tmp_path, mix='sources = ["two_tower", "personal"]')
+    run(world, tmp_path / "out")
+    for name in ("sequences", *FITS):
+        assert not (tmp_path / "out" / name).exists()
+
+
+def test_a_shop_without_events_before_the_day_has_empty_tables():
+    corpus = pa.array(["a", "b"])
+    nothing = pa.Table.from_pylist([], schema=feature_schema.sequences_schema())
+    sequences = Sequences.of(nothing, corpus)
+    for name, fit in FITS.items():
+        assert fit(sequences, corpus).num_rows == 0, name
+        assert np.array_equal(sequences.ages, []), name

@@ -1,0 +1,69 @@
+"""iALS against its loss, and against one row solved the slow way."""
+
+import numpy as np
+import pytest
+
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources import ials_fitting
+from twinspire_core.sources.ials_fitting import Settings
+
+SETTINGS = Settings(factors=5, unobserved=0.3, penalty=0.05, exponent=0.7, epochs=3)
+
+
+def _random(users: int, items: int) -> tuple[Ragged, np.ndarray]:
+    generator = np.random.default_rng(1)
+    row, column = np.nonzero(generator.random((users, items)) < 0.2)
+    return Ragged(column, row, users), generator.random(len(row)).astype(np.float32) + 0.5
+
+
+def _loss(users, items, lists, weights, settings):
+    """The sum in the module's docstring, pair by pair."""
+    scores = users @ items.T
+    total = settings.unobserved * (scores**2).sum()
+    total += (weights * (1 - scores[lists.row, lists.values]) ** 2).sum()
+    for factors, own, others in (
+        (users, lists.row, len(items)),
+        (items, lists.values, len(users)),
+    ):
+        sums = np.bincount(own, weights=weights, minlength=len(factors))
+        ridge = (sums + settings.unobserved * others) ** settings.exponent
+        total += settings.penalty * (ridge * (factors**2).sum(axis=1)).sum()
+    return total
+
+
+def test_a_row_is_the_minimum_of_the_loss():
+    lists, weights = _random(12, 9)
+    items = np.random.default_rng(2).standard_normal((9, 5)).astype(np.float32)
+    users = ials_fitting.solve(lists, weights, items, SETTINGS).astype(np.float64)
+    best = _loss(users, items, lists, weights, SETTINGS)
+    for step in (1e-3, -1e-3):
+        for user, factor in [(0, 0), (3, 2), (11, 4)]:
+            moved = users.copy()
+            moved[user, factor] += step
+            assert _loss(moved, items, lists, weights, SETTINGS) > best
+
+
+def test_blocks_of_rows_do_not_matter(monkeypatch):
+    lists, weights = _random(40, 30)
+    items = np.random.default_rng(2).standard_normal((30, 5)).astype(np.float32)
+    whole = ials_fitting.solve(lists, weights, items, SETTINGS)
+    monkeypatch.setattr(ials_fitting, "_BLOCK", 1)
+    assert ials_fitting.solve(lists, weights, items, SETTINGS) == pytest.approx(whole, abs=1e-5)
+
+
+def test_epochs_lower_the_loss():
+    lists, weights = _random(60, 40)
+    losses = []
+    for epochs in (1, 2, 8):
+        settings = SETTINGS._replace(epochs=epochs)
+        items = ials_fitting.fit(lists, weights, 40, settings)
+        users = ials_fitting.solve(lists, weights, items, settings)
+        losses.append(_loss(users, items, lists, weights, settings))
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_nobodys_items_have_no_factors():
+    lists = Ragged(np.array([0, 2]), np.array([0, 1]), 2)
+    factors = ials_fitting.fit(lists, np.ones(2, np.float32), 3, SETTINGS)
+    assert not factors[1].any()
+    assert factors[0].any()
