@@ -106,7 +106,8 @@ class GateConfig(Strict):
         le=1,
         description=(
             "The relative loss that is put up with. More is refused, unless its paired 95% interval"
-            " reaches up to no loss: then it may be chance."
+            " reaches up to no loss: then it may be chance. Beside the best version accepted in the"
+            " 30 days before, a loss is refused when the whole interval is beyond it."
         ),
     )
     max_slice_drop: float = Field(
@@ -133,8 +134,8 @@ class GateConfig(Strict):
         200,
         ge=1,
         description=(
-            "Held-out users needed for a comparison, and in a slice to judge that: of fewer, a"
-            " note."
+            "Users needed for a comparison, and in a slice to judge that. Of fewer, days before are"
+            " put together, up to 28; where these are too few as well, a note."
         ),
     )
     floors: dict[str, _Share] = Field(
