@@ -6,8 +6,9 @@
 Days of each are run once, each version going on from the one before, and what was found for each
 user is kept. A replay then draws the users of every day anew, with replacement, and the gate judges
 every day by them, also against the best version before, the sources of the mix, and several days
-together. All versions are good, so that each refusal is a false one. Days that are done are kept
-under --work: the same command goes on after a stop.
+together: of the small shop with `gate.min_users` as it is, and with so few that its days suffice.
+All versions are good, so that each refusal is a false one. Days that are done are kept under
+--work: the same command goes on after a stop.
 """
 
 import argparse
@@ -20,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parent.parent
 
 from benchmarks.gates.cases import CASES, Run
-from benchmarks.gates.replays import RULES, DayValues, count_refusals, replay
+from benchmarks.gates.replays import COUNTED, DayValues, count_refusals, replay
 from benchmarks.quality.command import machine, write_whole
 
 
@@ -45,11 +46,12 @@ def figures(run: Run, replays: int) -> dict[str, Any]:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """The cases as text: shares of verdicts that refuse, in all and by rule."""
-    lines = [f"{'':12}{'verdicts':>9}{'refused':>9}" + "".join(f"{rule:>10}" for rule in RULES)]
+    head = "".join(f"{name:>10}" for name in ("verdicts", "refused", *COUNTED))
+    lines = [f"{'':16}{head}"]
     for name, case in found.items():
-        shares = [case[rule] / case["verdicts"] for rule in ("refused", *RULES)]
-        line = f"{name:12}{case['verdicts']:9}{shares[0]:9.1%}"
-        lines.append(line + "".join(f"{share:10.1%}" for share in shares[1:]))
+        shares = [case[counted] / case["verdicts"] for counted in ("refused", *COUNTED)]
+        cells = "".join(f"{share:10.1%}" for share in shares)
+        lines.append(f"{name:16}{case['verdicts']:10}{cells}")
     return "\n".join(lines)
 
 
@@ -71,7 +73,9 @@ def main() -> None:
         for n in case.numbers():
             run.run_day(n)
             print(f"{case.name}: {case.day(n)} is there", flush=True)
-        found[case.name] = figures(run, chosen.replays)
+        for users in case.min_users:
+            name = case.name if len(case.min_users) == 1 else f"{case.name}/{users}"
+            found[name] = figures(run.with_min_users(users), chosen.replays)
     print(table(found))
     if chosen.json:
         write_whole(chosen.json, json.dumps({"machine": machine(), "cases": found}, indent=1))

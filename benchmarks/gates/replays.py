@@ -32,6 +32,8 @@ from twinspire_core.metrics.bootstrap import interval, resampled_means
 
 RULES = ("drop", "slices", "best", "days", "mix", "exchange", "sources")
 """Rules of the gate that look at what users found, as they are counted."""
+COUNTED = (*RULES, "excused")
+"""Those, and the verdicts that excuse a mix below one of its sources, as its weights were mended."""
 _MIX = "the mix: "
 
 
@@ -267,9 +269,21 @@ def rule_of(reason: str) -> str:
 
 
 def count_refusals(verdicts: list[GateVerdict]) -> dict[str, int]:
-    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several."""
+    """How many verdicts refuse, in all and by each rule; a verdict may refuse by several. And how
+    many excuse what is not refused.
+    """
     refused: Counter[str] = Counter()
     for verdict in verdicts:
         refused.update({rule_of(reason) for reason in verdict.refused})
     by_rule = {rule: refused[rule] for rule in RULES}
-    return {"refused": sum(not verdict.accepted for verdict in verdicts), **by_rule}
+    noted = (any(map(_is_excused, verdict.notes)) for verdict in verdicts)
+    return {
+        "refused": sum(not verdict.accepted for verdict in verdicts),
+        **by_rule,
+        "excused": sum(noted),
+    }
+
+
+def _is_excused(note: str) -> bool:
+    """Whether a note tells of a mix below one of its sources, whose weights are mended since."""
+    return rule_of(note) == "sources"
