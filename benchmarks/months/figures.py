@@ -56,7 +56,7 @@ def _figures(
     """Recall over some days, and beside others: users are resampled, with all their queries."""
     if theirs is None:
         recall = np.concatenate([_mean_of_seeds(found, found) for found in ours])
-        return {"recall": _short(np.nanmean(recall)), "seeds": min(map(len, ours))}
+        return {"recall": _short(float(np.nanmean(recall))), "seeds": min(map(len, ours))}
     pairs = list(zip(ours, theirs, strict=True))
     values = {
         "ours": np.concatenate([_mean_of_seeds(a, b) for a, b in pairs]),
@@ -67,11 +67,11 @@ def _figures(
     drawn = resampled_means(values, user.astype(np.int64), RESAMPLES)
     span = interval(drawn["ours"] / drawn["theirs"])
     assert span is not None, "there are queries"
-    recall, anew = (float(np.nanmean(values[name])) for name in ("ours", "theirs"))
+    mean = {name: float(np.nanmean(x)) for name, x in values.items()}
     return {
-        "recall": _short(recall),
-        "anew": _short(anew),
-        "ratio": _short(recall / anew),
+        "recall": _short(mean["ours"]),
+        "anew": _short(mean["theirs"]),
+        "ratio": _short(mean["ours"] / mean["theirs"]),
         "low": _short(span[0]),
         "high": _short(span[1]),
         "seeds": min(min(len(a), len(b)) for a, b in pairs),

@@ -3,12 +3,8 @@ is, and what was found.
 """
 
 import json
-import multiprocessing
-import time
 import tomllib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +13,7 @@ from typing import Any
 from benchmarks.months import figures
 from benchmarks.months.chains import Found, Months, way_of
 from benchmarks.months.day_features import MEASURED_DAYS, DayFeatures
+from benchmarks.months.worker import Ahead, Worker
 from benchmarks.quality import data
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.prepare import override
@@ -27,9 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FEATURES = ("household", "bought", "product")
 """Features of the pipeline file that take part: ids and the history."""
 LEAN = {"train.dimension": 64}
-COARSE = 5
+COARSE = 3
 """Of the measured days, so manieth are trained anew before the other lines go on."""
-TASKS_OF_A_PROCESS = 25
 START = date(2017, 4, 30)
 """Sixty days of training, and sixty of history before each, are there."""
 
@@ -107,9 +103,9 @@ def run(options: Options) -> None:
         Months(features=features, measured=measured, folder=home / _digest(p, set()), seed=seed)
         for seed in range(options.seeds)
     ]
-    with _Worker(options.threads) as worker:
+    with Worker(options.threads) as worker:
         worker.call(features.make_raw)
-        ahead = _Ahead()
+        ahead = Ahead()
         for what, step in _steps(lines, options.slot_decays, worker, ahead):
             step()
             made = collect(lines, options.slot_decays)
@@ -122,42 +118,8 @@ def run(options: Options) -> None:
         print(figures.verdict(made, way))
 
 
-class _Worker:
-    """A process that trains, and now and then another one: what TensorFlow and Beam keep of each
-    day adds up to gigabytes.
-    """
-
-    def __init__(self, threads: int | None) -> None:
-        self._pool = ProcessPoolExecutor(
-            1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=limit_threads,
-            initargs=(threads,),
-            max_tasks_per_child=TASKS_OF_A_PROCESS,
-        )
-
-    def __enter__(self) -> "_Worker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def call(self, function: Callable[..., None], *arguments: object) -> None:
-        """Calls it there, and waits."""
-        self._pool.submit(function, *arguments).result()
-
-
-def limit_threads(threads: int | None) -> None:
-    """Limits TensorFlow's threads of an operation, and operations side by side."""
-    if threads:
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
-
-
 def _steps(
-    lines: Sequence[Months], slot_decays: Sequence[float], worker: "_Worker", ahead: "_Ahead"
+    lines: Sequence[Months], slot_decays: Sequence[float], worker: Worker, ahead: Ahead
 ) -> list[tuple[str, Callable[[], None]]]:
     """What is done in which order: a seed's first line, training anew on some days from the newest
     back, the other lines, and training anew on the days between.
@@ -184,9 +146,7 @@ def _steps(
     return steps
 
 
-def _line(
-    months: Months, slot_decay: float, worker: _Worker, ahead: "_Ahead"
-) -> Callable[[], None]:
+def _line(months: Months, slot_decay: float, worker: Worker, ahead: Ahead) -> Callable[[], None]:
     way = way_of(slot_decay)
     ahead.expect("on", len(months.days_left(slot_decay)))
 
@@ -201,7 +161,7 @@ def _line(
     return step
 
 
-def _anew(months: Months, day: date, worker: _Worker, ahead: "_Ahead") -> Callable[[], None]:
+def _anew(months: Months, day: date, worker: Worker, ahead: Ahead) -> Callable[[], None]:
     left = 0 if months.found(figures.ANEW, day).exists() else 1
     ahead.expect("anew", left)
 
@@ -211,42 +171,6 @@ def _anew(months: Months, day: date, worker: _Worker, ahead: "_Ahead") -> Callab
         ahead.tell("anew", left)
 
     return step
-
-
-class _Ahead:
-    """How long what is left will take, by what was done of its kind."""
-
-    def __init__(self) -> None:
-        self._expected = Counter[str]()
-        self._done = Counter[str]()
-        self._seconds = Counter[str]()
-        self._since = time.monotonic()
-
-    def expect(self, kind: str, number: int) -> None:
-        """Announces that many of a kind."""
-        self._expected[kind] += number
-
-    def begin(self) -> None:
-        """From here on the clock runs for what is told next."""
-        self._since = time.monotonic()
-
-    def tell(self, kind: str, number: int) -> None:
-        """So many were done since."""
-        now = time.monotonic()
-        self._done[kind] += number
-        self._seconds[kind] += now - self._since if number else 0
-        self._since = now
-
-    def left(self) -> str:
-        """What is left, in words."""
-        parts = []
-        for kind, words in (("on", "days to go on"), ("anew", "trainings anew")):
-            number = self._expected[kind] - self._done[kind]
-            if number > 0:
-                each = self._seconds[kind] / self._done[kind] if self._done[kind] else None
-                minutes = "" if each is None else f", some {number * each / 60:.0f} min"
-                parts.append(f"{number} {words}{minutes}")
-        return f"Left: {'; '.join(parts) or 'nothing'}."
 
 
 def collect(lines: Sequence[Months], slot_decays: Sequence[float]) -> list[dict[str, Any]]:
