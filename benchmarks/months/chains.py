@@ -130,7 +130,8 @@ class Months:
 
     def _train_anew(self, day: date, home: Path) -> None:
         context = _context(self._pipeline, day, "full")
-        window = self.features.of_window(day, self.folder / "window")
+        # A place of its own: tables of vocabularies are shared in a process by their files' names.
+        window = self.features.of_window(day, self.folder / f"window of {day}")
         trained = train_towers(context, window, None)
         draft = home.with_suffix(".part")
         shutil.rmtree(draft, ignore_errors=True)

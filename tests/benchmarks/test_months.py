@@ -2,8 +2,10 @@
 its figures follow from what was found.
 """
 
+import json
 import tomllib
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -78,12 +80,14 @@ def test_queries_are_of_all_users_of_each_of_the_days_behind(shop):
 @pytest.mark.slow
 def test_a_line_goes_on_where_it_was_left(shop, tmp_path, monkeypatch):
     trained = []
+    places = set()
 
     def train(context, features, parent):
         settings = context.pipeline.train
         days = sorted(path.name for path in (features / "transformed").iterdir())
         trained.append((context.mode, str(context.day), settings.slot_decay, settings.seed, days))
         trained.append(parent and parent.read_text())
+        places.add(features)
         return context.day
 
     def save(day, _, out):
@@ -120,6 +124,8 @@ def test_a_line_goes_on_where_it_was_left(shop, tmp_path, monkeypatch):
         *(("incremental", str(LAST), 0.5, 3, [f"dt={LAST}"]), f"after {between}"),
         *(("full", str(LAST), 0.9, 3, window(LAST)), None),
     ]
+    # TensorFlow would take the vocabulary of another day that lay in the same place.
+    assert len(places) == 4
     for way, days in (("anew", [FIRST, LAST]), ("slot_decay 0.5", [LAST])):
         found = [day for day in (FIRST, between, LAST) if months().found(way, day).exists()]
         assert found == days
@@ -177,3 +183,12 @@ def test_the_table_has_a_line_for_each_day_and_one_for_all():
         "| 10 |  | 0.3000 |  |",
         "| all |  |  |  |",
     ]
+
+
+def test_the_pages_table_is_of_the_committed_figures():
+    root = Path(__file__).resolve().parents[2]
+    made = json.loads((root / "benchmarks" / "months.json").read_text())["rows"]
+    ways = list(dict.fromkeys(row["way"] for row in made if row["way"] != figures.ANEW))
+    page = (root / "docs" / "measurements.md").read_text()
+    between = page.split(figures.BEGIN)[1].split(figures.END)[0]
+    assert between.strip() == figures.table(made, ways)
