@@ -10,6 +10,8 @@ import polars as pl
 
 from beam_jobs.partitioning.log_tables import format_of, read
 from beam_jobs.scaffold import feature_draft
+from twinspire_core.config.source_names import PERSONAL, TRENDING
+from twinspire_core.config.tables.quality import FusionConfig
 from twinspire_core.errors import UsageError
 
 _NAMES = {
@@ -21,6 +23,10 @@ _NAMES = {
     "event": r"event|action|behaviou?r|interaction|^type$",
 }
 _SAMPLE_ROWS = 200_000
+DRAFTED = (*FusionConfig().sources, PERSONAL, TRENDING)
+"""The sources of a new recommender: those that are there by default, and those that know the time,
+which cost little where they are of no use (docs/decisions/0053-sources-that-know-the-time.md).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ def draft(
     if "items" in tables:
         lines += _display(tables["items"])
     samples = {kind: table.rows for kind, table in tables.items()}
+    lines += _mix()
     lines += [
         "",
         (
@@ -96,6 +103,17 @@ def draft(
         *feature_draft.feature_lines(log.rows, {*keys.values(), event}, samples, own_keys),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _mix() -> list[str]:
+    names = ", ".join(f'"{name}"' for name in DRAFTED)
+    return [
+        "",
+        "# Sources of a list, mixed by weights that are fitted each day: one that finds nothing gets",
+        "# no weight. One that is left out costs nothing.",
+        "[mix]",
+        f"sources = [{names}]",
+    ]
 
 
 def _event_column(rows: pl.DataFrame) -> str | None:
