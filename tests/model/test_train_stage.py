@@ -24,7 +24,7 @@ from model.data.batching import blocks
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import prepare, prepare_as_configured
 from model.evaluation.queries import next_click_rows, progressive_rows
-from model.evaluation.source_lists import rank_fusion
+from model.evaluation.source_lists import rank_alone, rank_fusion, retrieve
 from model.evaluation.tower_lists import encode, load, load_both, rank_with_towers
 from model.item_fingerprint import fingerprint
 from model.optimizers import START
@@ -41,10 +41,12 @@ from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.version_tables import read_constants
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +84,8 @@ def shop(tmp_path_factory):
     )
     p = p.model_copy(update={"columns": p.columns.model_copy(update={"label": "stars"})})
     settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
-    mix = p.mix.model_copy(update={"min_users": 20})
+    sources = (*p.mix.sources, "personal", "trending")
+    mix = p.mix.model_copy(update={"min_users": 20, "sources": sources})
     p = p.model_copy(update={"evaluation": settings, "mix": mix})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     features_stage.run(_context(p, FIRST, at["features1"]))
@@ -263,9 +266,8 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
         shop.pipeline.evaluation.ks,
     )
     towers = rank_with_towers(load_both(shop.train1), corpus, {"day": asked}, 100)["day"]
-    nominators = CandidateSources.of(
-        corpus, {"co_occurrence": pq.read_table(shop.features2 / "co_occurrence/start")}
-    )
+    tables = {"co_occurrence": pq.read_table(shop.features2 / "co_occurrence/start")}
+    nominators = CandidateSources.of(corpus, tables, read_constants(shop.train1))
     before, after = (
         Fusion.parse((attempt / "mix.json").read_bytes()) for attempt in (shop.train1, shop.train2)
     )
@@ -280,6 +282,27 @@ def test_the_day_is_mixed_by_weights_that_never_saw_it(shop):
     assert told["fitted"]["day"] == after.fitted.day == str(SECOND)
     first = _metrics(shop.train1)["mix"]
     assert first["progressive"] is None and first["holdout"]["candidate"] is None
+
+
+def test_constants_are_fitted_on_each_day_and_remembered(shop):
+    """Those of the first day are the parent's: with them the second day's baselines are made."""
+    before = SourceConstants.parse((shop.train1 / "sources.json").read_bytes())
+    after = SourceConstants.parse((shop.train2 / "sources.json").read_bytes())
+    assert set(before.choices) == set(after.choices) == {"personal", "trending"}
+    for name, fitted in after.sources.items():
+        days = [str(FIRST), str(SECOND)]
+        assert [one.day for one in fitted.days] == days
+        assert fitted.days[:1] == before.sources[name].days
+    corpus = pq.read_table(shop.features2 / "corpus/start")
+    rows = progressive_rows(pq.read_table(shop.features2 / "evaluation"), SECOND, 10_000)
+    asked = prepare_as_configured(rows, corpus, shop.pipeline.evaluation)
+    ks = shop.pipeline.evaluation.ks
+    sources = CandidateSources.of(corpus, {}, before.choices)
+    for name in before.choices:
+        lists = retrieve(name, sources, asked, max(ks))
+        again = evaluate_ranked(asked, rank_alone(sources, asked, max(ks), lists), ks)
+        told = _metrics(shop.train2)["baselines"][name]
+        assert _flat(told) == pytest.approx(_flat(again)), name
 
 
 def test_a_mix_is_no_worse_than_the_best_of_its_sources(shop):
