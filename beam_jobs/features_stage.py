@@ -16,7 +16,7 @@ from beam_jobs.beam import engine
 from beam_jobs.features.job_graph import Rows
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.transform import analysis, graph
-from beam_jobs.validation import anomalies, statistics
+from beam_jobs.validation import anomalies, skew, statistics
 from twinspire_core import storage
 from twinspire_core.contracts import attempts, feature_schema
 from twinspire_core.contracts.features_report import ComparedDay, DayStatistics
@@ -37,10 +37,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
     def look(rows: Rows) -> None:
         _ = rows.analysis | "Summary" >> analysis.WriteSummary(p, ctx.day, out)
         _ = rows.examples | "Statistics" >> statistics.WriteStatistics(p, out)
+        if skew.compared(p):
+            _ = rows.analysis | "Training rows" >> skew.WriteTrainingStatistics(p, out)
 
     report = write_raw(ctx, look)
     try:
         _transform(ctx)
+        report = report.model_copy(update={"skew": skew.measure(p, out)})
         report = report.model_copy(update={"statistics": _statistics(ctx)})
     finally:
         # Written once, and also of a day that is refused because of its statistics.

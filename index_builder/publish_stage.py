@@ -2,6 +2,7 @@
 
 import platform
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,7 @@ from twinspire_core.config.source_names import PERSONAL, SOURCE_NAMES
 from twinspire_core.contracts import artifact_files, attempts, feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
+from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.contracts.fusion_file import FusionFile
 from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
@@ -218,7 +220,17 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
         items=figures.items,
         baseline_items=baseline_items,
         unread=metrics.parent_unread,
+        skew=_skew(ctx),
     )
+
+
+def _skew(ctx: StageContext) -> Sequence[FeatureSkew]:
+    """What the features stage measured; nothing of a release before it did."""
+    try:
+        report = FeaturesReport.read(ctx.inputs["features"])
+    except FileNotFoundError:
+        return ()
+    return report.skew or ()
 
 
 def _origin(ctx: StageContext) -> dict[str, Any]:

@@ -12,6 +12,7 @@
              (index_builder/gate/limits.py)
     index    its recall
     corpus   its size
+    skew     features of what is served beside those trained on (index_builder/gate/skew_rule.py)
 
 The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is
 concluded; that is noted.
@@ -33,9 +34,11 @@ from index_builder.gate.pooled_days import PooledDays
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
 from index_builder.gate.quality_drop_rule import judge_drops, judge_mix_drops
 from index_builder.gate.served_rule import compare_with_sources, judge_served
+from index_builder.gate.skew_rule import judge_skew
 from twinspire_core.config.tables.deployment import IndexConfig
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
+from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, ListFigures
 
 
@@ -56,6 +59,7 @@ class JudgedVersion:
       baseline_items: size of the baseline's corpus.
       unread: features that are missing for the baseline, as the pipeline file has them in another
         form now.
+      skew: how far features of what is served are from those trained on.
     """
 
     two_tower: HeldOutMeasures
@@ -67,6 +71,7 @@ class JudgedVersion:
     items: int
     baseline_items: int | None
     unread: Sequence[str] = ()
+    skew: Sequence[FeatureSkew] = ()
 
 
 def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> GateVerdict:
@@ -86,6 +91,7 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         *below("index recall", measured.index_recall, index.recall_target, "index.recall_target"),
         *_corpus_change(measured, gate),
         *_unread(measured),
+        *judge_skew(measured.skew, gate),
     ]
     lift = lift_of_line(measured.two_tower, measured.lifts_before, gate.metric)
     figures = GateFigures(

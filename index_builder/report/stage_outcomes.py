@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from index_builder.gate.skew_rule import describe
 from index_builder.report import charts
 from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Figure, Mark, Section
-from twinspire_core.contracts.features_report import DayStatistics, MisplacedEvents, ReadDays
+from twinspire_core.config.tables.quality import GateConfig
+from twinspire_core.contracts.features_report import (
+    DayStatistics,
+    FeatureSkew,
+    MisplacedEvents,
+    ReadDays,
+)
 from twinspire_core.contracts.index_figures import IndexFigures, SettingsOrigin, TriedSettings
 from twinspire_core.contracts.timings import IndexTimings
 from twinspire_core.display.figures import NONE, count, number, share
-from twinspire_core.display.table import Style, Table, in_style
+from twinspire_core.display.table import Row, Style, Table, in_style
 
 _COUNTS = {
     "rows": "events in the logs",
@@ -48,6 +55,8 @@ def data(facts: Facts) -> Section:
         if name in report.model_fields_set  # releases before the count was made did not write it
     ]
     tables = [Table(head=["", str(facts.manifest.date)], rows=counts, title="Counts")]
+    if report.skew:
+        tables.append(_skew(report.skew, facts.limits))
     if report.rejected:
         reasons = sorted(report.rejected.items(), key=lambda item: -item[1])
         rejects = [[reason, count(records)] for reason, records in reasons]
@@ -84,6 +93,26 @@ def _days(days: ReadDays | None) -> list[str]:
     if days.missing:
         text += f"; without logs: {', '.join(map(str, days.missing))}"
     return [f"{text}."]
+
+
+def _skew(features: Sequence[FeatureSkew], limits: GateConfig) -> Table:
+    """Each feature in training beside what is served."""
+    rows: list[Row] = []
+    for one in features:
+        row = [one.feature, number(one.distance, 2), share(one.outside), describe(one)]
+        beyond = one.distance > limits.max_skew or one.outside > limits.max_outside
+        rows.append(in_style(row, Style.WARNING if beyond else None))
+    return Table(
+        head=["feature", "distance", "outside", "values"],
+        rows=rows,
+        title=(
+            "Features of what is served, beside those of the rows trained on; the gate notes a"
+            f" distance above {limits.max_skew:g}, and more than {limits.max_outside:.0%} outside"
+            " the range trained on"
+        ),
+        prose=(3,),
+        folded=True,
+    )
 
 
 def _unusual(statistics: DayStatistics | None) -> list[str]:

@@ -17,6 +17,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.attempts import Attempt
+from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
 from twinspire_core.errors import BadData, GateRefused
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.search import stored_index
@@ -264,3 +265,18 @@ def test_the_gate_reads_how_sure_a_loss_is(
     assert f"-40.0% to {high:+.1%}" in str(summary["refused"] + summary["notes"])
     assert ("the mix" in str(summary["refused"])) == (lists == "mix")
     assert registry.manifest(summary["version"]).quality.model_dump() == summary["gate"]
+
+
+@pytest.mark.parametrize("on_skew", ["warn", "refuse"])
+def test_features_that_are_not_as_in_training_are_told(context, pipeline, registry, on_skew):
+    gate = pipeline.gate.model_copy(update={"on_skew": on_skew})
+    made = context(FIRST, pipeline=pipeline.model_copy(update={"gate": gate}))
+    sold = FeatureSkew(feature="sold", kind="category", distance=0.9, outside=0.2, value="x",
+                       trained_share=0.0, served_share=0.9)  # fmt: skip
+    FeaturesReport(skew=[sold]).write(made.inputs["features"])
+    summary = publish_stage.run(made)
+    texts = summary["notes"] if on_skew == "warn" else summary["refused"]
+    assert any(text.startswith("sold is not served as it was trained on") for text in texts)
+    assert bool(summary["refused"]) == (on_skew == "refuse")
+    report = registry.read(summary["version"], "report.html").decode()
+    assert "Features of what is served" in report and "0.90" in report

@@ -13,11 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
 from beam_jobs import features_stage
+from beam_jobs.validation import skew
 from model import train_stage
 from model.data import training_rows
 from model.data.batching import blocks
@@ -41,6 +43,7 @@ from twinspire_core.config import pipeline as pipeline_file
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.features_report import FeaturesReport
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 from twinspire_core.errors import BadData, UsageError
@@ -708,3 +711,21 @@ def test_a_day_without_rows_says_what_is_there(shop, tmp_path):
     ctx = _context(shop.pipeline, date(2024, 3, 4), tmp_path / "t", features_at=shop.features2)
     with pytest.raises(BadData, match=rf"2024-03-04 needs its rows.*has {SECOND}"):
         train_stage.run(ctx)
+
+
+def test_what_is_served_is_compared_with_what_was_trained_on(shop):
+    """The sketches of the job, beside its own files."""
+    for place in (shop.features1, shop.features2):
+        report = FeaturesReport.read(str(place))
+        found = {one.feature: one for one in report.skew}
+        assert found and set(found) <= set(skew.compared(shop.pipeline))
+        # What the snapshot says of items is the same on both sides.
+        for name in ("kind", "price"):
+            assert found[name].distance < 0.2 and found[name].outside == 0
+        for name, one in found.items():
+            if one.served and skew.compared(shop.pipeline)[name] == feature_schema.CORPUS_END:
+                corpus = pads.dataset(
+                    place / feature_schema.CORPUS_END, format="parquet"
+                ).to_table()
+                weighted = corpus.filter(pc.greater(corpus["_popular"], 0))[name].drop_null()
+                assert one.served.high <= pc.max(weighted).as_py()

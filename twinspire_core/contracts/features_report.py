@@ -79,6 +79,49 @@ class ComparedDay(_Part):
     attempt: str
 
 
+class ValueRange(_Part):
+    """Where the values of a number lie.
+
+    Attributes:
+      low, high: the least and the largest.
+      median: half of the values are no larger.
+      tenth, ninetieth: a tenth of the values are no larger, and nine tenths.
+    """
+
+    low: float
+    tenth: float
+    median: float
+    ninetieth: float
+    high: float
+
+
+class FeatureSkew(_Part):
+    """How far a feature of what is served is from that of the rows that were trained on
+    (beam_jobs/validation/skew.py).
+
+    Attributes:
+      feature: its column.
+      kind: of the feature, as the pipeline file has it.
+      distance: of numbers the Jensen-Shannon divergence in bits, of categories the L-infinity
+        distance; 0 for the same distribution, 1 for nothing in common.
+      outside: share of what is served whose value is beyond the range of those trained on by more
+        than a twentieth of it, or is none of the categories.
+      trained, served: where the values lie; None of categories.
+      value: the category whose share differs most; None of numbers.
+      trained_share, served_share: of this category.
+    """
+
+    feature: str
+    kind: str
+    distance: float
+    outside: float
+    trained: ValueRange | None = None
+    served: ValueRange | None = None
+    value: str | None = None
+    trained_share: float | None = None
+    served_share: float | None = None
+
+
 class DayStatistics(_Part):
     """What the day's statistics are like.
 
@@ -146,6 +189,8 @@ class FeaturesReport(_Part):
       rejected_of_other_days: malformed events of the other days that were read.
       duplicates_of_other_days: copies dropped of these.
       statistics: None if the run ended before they were looked at.
+      skew: of each feature that is compared, the farthest first; None if the run ended before, and
+        in reports of before it was measured.
     """
 
     rows: int = 0
@@ -170,10 +215,11 @@ class FeaturesReport(_Part):
     rejected_of_other_days: dict[date, int] = Field(default_factory=dict)
     duplicates_of_other_days: int = 0
     statistics: DayStatistics | None = None
+    skew: list[FeatureSkew] | None = None
 
     def dump(self) -> dict[str, Any]:
         """The report as JSON has it."""
-        unknown = {"statistics"} if self.statistics is None else set()
+        unknown = {name for name in ("statistics", "skew") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unknown)
 
     def write(self, out: str) -> None:

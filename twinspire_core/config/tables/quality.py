@@ -3,12 +3,12 @@
 """
 
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from twinspire_core.config.source_names import CO_OCCURRENCE, FITTED, PERSONAL, SourceName
-from twinspire_core.config.tables.base import Strict
+from twinspire_core.config.tables.base import ADDED, Strict
 from twinspire_core.metrics import measure_names
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -155,6 +155,32 @@ class GateConfig(Strict):
     )
     max_corpus_change: float = Field(
         0.5, ge=0, description="Relative change of the corpus size that is put up with."
+    )
+    max_skew: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED,
+        description=(
+            "How far a feature of the catalogue, or of the users, may be from that of the rows"
+            " trained on: Jensen-Shannon divergence of a number, L-infinity distance of a category."
+            " 1 for anything."
+        ),
+    )
+    max_outside: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED,
+        description=(
+            "Share of the catalogue, by events, whose values may lie outside the range of those"
+            " trained on. 1 for all of it."
+        ),
+    )
+    on_skew: Literal["warn", "refuse", "ignore"] = Field(
+        "warn",
+        json_schema_extra=ADDED,
+        description="What is done beyond `max_skew` or `max_outside`: a note, or no new version.",
     )
 
 
