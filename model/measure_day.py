@@ -74,7 +74,8 @@ def measure_day(
       ctx: pipeline, day and parent.
       features: local folder of the features attempt.
       day: what is measured on.
-      before: what the parent and the best accepted version list for the day.
+      before: what the parent and the best accepted version list for the day; of a first version, what
+        it listed itself before it was trained on the day.
       trained: what was trained.
       version: what the trained version lists for users held out.
       out: local folder that the fusion is written to, if there is one, and the lists behind it.
@@ -92,6 +93,7 @@ def measure_day(
         version,
         other_baselines(ctx, features, day, sources, costly),
         ctx.pipeline.evaluation.ks,
+        has_baseline=ctx.parent is not None,
     )
     lift = _measure_lift(ctx, day, version)
     constants = _fit_constants(ctx, day, sources)
@@ -148,7 +150,9 @@ class _Quality:
 
     Attributes:
       evaluation_sets: of the day.
-      before: the parent's lists; empty without a parent.
+      before: the lists of what had not seen the day: the parent, or a first version before it was
+        trained on the day; empty without either.
+      has_baseline: whether these are a parent's, which the version is compared with.
       after: this version's lists, for users held out.
       other_baselines: lists of further baselines, by evaluation set and name.
       ks: list lengths.
@@ -156,6 +160,7 @@ class _Quality:
 
     evaluation_sets: Mapping[str, EvaluationSet]
     before: Mapping[str, RankedLists]
+    has_baseline: bool
     after: Mapping[str, RankedLists]
     other_baselines: Mapping[str, Mapping[str, RankedLists]]
     ks: Sequence[int]
@@ -168,6 +173,8 @@ class _Quality:
         version: VersionEvaluation,
         other_baselines: Mapping[str, Mapping[str, RankedLists]],
         ks: Sequence[int],
+        *,
+        has_baseline: bool,
     ) -> "_Quality":
         """Cuts the lists, which are longer than those measured.
 
@@ -176,13 +183,14 @@ class _Quality:
         return cls(
             evaluation_sets=day.evaluation_sets,
             before={name: ranked.first(max(ks)) for name, ranked in parent.lists.items()},
+            has_baseline=has_baseline,
             after={name: ranked.first(max(ks)) for name, ranked in version.lists.items()},
             other_baselines=other_baselines,
             ks=ks,
         )
 
     def of_parent(self, name: str) -> Measures | None:
-        """Measures of the parent's lists; None without a parent."""
+        """Measures of the lists of what had not seen the day; None without them."""
         if name not in self.before:
             return None
         return evaluate_ranked(self.evaluation_sets[name], self.before[name], self.ks)
@@ -192,7 +200,9 @@ class _Quality:
         evaluation_set = self.evaluation_sets[name]
         ranked = self.after[name]
         change = None
-        if self.before:
+        baseline = None
+        if self.has_baseline:
+            baseline = self.of_parent(name)
             seen = evaluation_set.exclude_seen
             before = self.before[name].counted(seen)
             change = compare(evaluation_set, ranked.counted(seen), before, self.ks)
@@ -200,7 +210,7 @@ class _Quality:
             "users": evaluation_set.users,
             "days": evaluation_set.days,
             "candidate": evaluate_ranked(evaluation_set, ranked, self.ks),
-            "baseline": self.of_parent(name),
+            "baseline": baseline,
             "change": change,
         }
 

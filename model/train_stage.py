@@ -4,7 +4,7 @@ on users who were held out of it.
 
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from model.evaluation.evaluate import headline
 from model.evaluation.tower_lists import Towers
 from model.evaluation.version_evaluation import (
     EarlierVersions,
+    ParentEvaluation,
+    evaluate_before_last_day,
     evaluate_best,
     evaluate_parent,
     evaluate_version,
@@ -71,7 +73,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
         inputs = _fetch_inputs(ctx, Path(scratch))
         out = Path(scratch) / "out" if storage.is_remote(ctx.out) else Path(ctx.out)
         day = read_day(ctx, inputs.features)
-        before, trained, towers = _train_beside_earlier_versions(ctx, inputs, day, out)
+        if ctx.parent is None:
+            before, trained, towers = _train_first_version(ctx, inputs, day, out)
+        else:
+            before, trained, towers = _train_beside_earlier_versions(ctx, inputs, day, out)
         version = evaluate_version(towers, day, list_depth(ctx))
         examples = pick_examples(
             ctx.pipeline, day.evaluation_sets[HELD_OUT], version.lists[HELD_OUT], day.corpus
@@ -169,6 +174,34 @@ def _evaluate_earlier_versions(ctx: StageContext, inputs: _Inputs, day: DayData)
     parent = evaluate_parent(ctx.pipeline, inputs.parent, day, list_depth(ctx))
     best = evaluate_best(ctx.pipeline, inputs.best, day, max(ctx.pipeline.evaluation.ks))
     return EarlierVersions(parent=parent, best=best)
+
+
+def _train_first_version(
+    ctx: StageContext, inputs: _Inputs, day: DayData, out: Path
+) -> tuple[EarlierVersions, Trained, Towers]:
+    """Trains the window and writes the towers and the state; measures on the window's last day what
+    was trained before that day.
+
+    The last day is trained on meanwhile.
+    """
+    thread = ThreadPoolExecutor(1)
+    evaluations: list[Future[ParentEvaluation]] = []
+
+    def measure(towers: Towers) -> None:
+        depth = list_depth(ctx)
+        evaluation = thread.submit(evaluate_before_last_day, ctx.pipeline, towers, day, depth)
+        evaluations.append(evaluation)
+        if day.corpus.num_rows > MAX_ITEMS_BESIDE:
+            evaluation.result()
+
+    try:
+        trained = train_towers(ctx, inputs.features, inputs.state, measure)
+        written = write(ctx, trained, out)
+        # In a window of one day nothing was trained before it.
+        before = evaluations[0].result() if evaluations else ParentEvaluation()
+        return EarlierVersions(parent=before), trained, written
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _summary(ctx: StageContext, metrics: DayMetrics) -> dict[str, Any]:

@@ -100,8 +100,11 @@ def render(facts: Facts) -> bytes:
 
 def _cards(facts: Facts) -> Iterator[Card]:
     on_the_day = facts.metrics.progressive
+    by = "by the version of the day before"
+    if facts.manifest.parent is None:
+        by = "by what was trained up to the day"
     yield Card(
-        f"{facts.metric} on the day, by the version of the day before",
+        f"{facts.metric} on the day, {by}",
         number(value_of(on_the_day, facts.metric)),
         _beside(facts) if on_the_day else "no version was there before",
     )

@@ -25,6 +25,7 @@ from twinspire_core.display.measured_lists import (
     on_the_day,
 )
 from twinspire_core.display.table import Table
+from twinspire_core.display.weights import describe_weights
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 
 _VARIETY = {
@@ -158,15 +159,14 @@ def _weights(facts: Facts) -> Table:
         return Table(
             head=[], rows=[], title="This version serves the two-tower alone: it carries no mix."
         )
-    fitted = mix.fitted.day or facts.manifest.date
     # A row per source, so that a phone has room for it
     rows = [
         [_with_constant(facts, name), *(number(row[name], 2) for row in mix.weights.values())]
         for name in mix.sources
     ]
     title = (
-        "Weights of the sources in the mix that this version serves, by the user’s earlier events;"
-        f" of {fitted}"
+        "Weights of the sources in the mix that this version serves, by the user’s earlier events:"
+        f" {describe_weights(mix.fitted)}"
     )
     return Table(
         head=["source", *(name.replace("-", "–") for name in mix.weights)],

@@ -16,7 +16,8 @@ def trend(facts: Facts) -> Section:
     """Each day's figures, with those of the lists that need no model."""
     known = [day for day in facts.days if day.metrics.progressive]
     text = [
-        f"{facts.metric} of each day, by the version of the day before: it never saw the day. This"
+        f"{facts.metric} of each day, by the version of the day before: it never saw the day. (A"
+        " first version is trained up to its last day, measured on it, and then trained on it.) This"
         " is what users would have got, from the mix of sources where there is one, and the"
         " headline to watch."
     ]

@@ -171,6 +171,18 @@ def join(days: Sequence[Rows]) -> Rows:
     )
 
 
+def select(rows: Rows, places: np.ndarray) -> Rows:
+    """Some of the rows, [K] int64 ascending."""
+    return Rows(
+        features={name: values[places] for name, values in rows.features.items()},
+        user=rows.user[places],
+        item=rows.item[places],
+        reward=rows.reward[places],
+        time=rows.time[places],
+        label=None if rows.label is None else rows.label[places],
+    )
+
+
 def concat_padded(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Concatenates arrays of one column, [N] or [N, L]; shorter lists are padded to the longest."""
     if arrays[0].ndim == 1:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from model.evaluation.day_data import HELD_OUT, HELD_OUT_CLICKS, NEXT_CLICK, DayData
+from model.evaluation.day_data import HELD_OUT, HELD_OUT_CLICKS, NEXT_CLICK, NEXT_DAY, DayData
+from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.tower_lists import (
     Encoded,
@@ -26,7 +27,8 @@ from twinspire_core.contracts.model_bundle import Input
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentEvaluation:
-    """What the parent makes of the day; empty without a parent.
+    """What the parent makes of the day, or a first version before it was trained on the day; empty
+    without either.
 
     Attributes:
       lists: by evaluation set.
@@ -55,13 +57,39 @@ def evaluate_parent(
     if parent is None:
         return ParentEvaluation()
     # With its own graph and vocabulary, and with the day's raw features: what it would have served.
-    towers = load_both(parent)
-    encoded = encode(towers, day.corpus, day.evaluation_sets)
+    return _evaluate(pipeline, load_both(parent), day, day.evaluation_sets, k)
+
+
+def evaluate_before_last_day(
+    pipeline: Pipeline, towers: Towers, day: DayData, k: int
+) -> ParentEvaluation:
+    """Ranks with the towers of a first version, as they are before the day is trained on.
+
+    Not for the users held out of the day apart: there is no version to compare with.
+
+    Args:
+      pipeline: today's.
+      towers: by side.
+      day: the evaluation sets.
+      k: length of the lists.
+    """
+    evaluation_sets = {name: day.evaluation_sets[name] for name in (NEXT_DAY, NEXT_CLICK)}
+    return _evaluate(pipeline, towers, day, evaluation_sets, k)
+
+
+def _evaluate(
+    pipeline: Pipeline,
+    towers: Towers,
+    day: DayData,
+    evaluation_sets: Mapping[str, EvaluationSet],
+    k: int,
+) -> ParentEvaluation:
+    encoded = encode(towers, day.corpus, evaluation_sets)
     clicks = None
     if pipeline.train.auxiliary.weight:
-        clicks = labelled_clicks(day.evaluation_sets[NEXT_CLICK], NEXT_CLICK, encoded)
+        clicks = labelled_clicks(evaluation_sets[NEXT_CLICK], NEXT_CLICK, encoded)
     return ParentEvaluation(
-        lists=rank_encoded(encoded, day.evaluation_sets, k),
+        lists=rank_encoded(encoded, evaluation_sets, k),
         clicks=clicks,
         missing_columns=missing_columns(
             {side: tower.inputs for side, tower in towers.items()}, pipeline

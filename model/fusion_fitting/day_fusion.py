@@ -10,9 +10,15 @@
     day D + 1  The version of D is the parent.
 
 After a gap the parent's towers list as towers do that are days old: its weights stay until there
-are lists of towers that are not. A first version has no parent to list anything for its day. Its
-weights are fitted on what its own towers list for D's held-out users. These users are then no test
-of the weights, so nothing is measured of that fusion before D + 1.
+are lists of towers that are not.
+
+A first version is trained up to its last day, and what it lists then stands for a parent's lists.
+Without a day before there is nobody who could list anything for its day: weights are then fitted on
+what its own towers list for D's held-out users. These users are no test of the weights, so nothing
+is measured of that fusion before D + 1.
+
+Until enough users were there, weights that serve logs of its kind are served
+(model/fusion_fitting/prior_weights.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +35,7 @@ from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion
 from model.evaluation.version_line import paired_differences
 from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.fusion_weights import fit_weights
+from model.fusion_fitting.prior_weights import kind_of_log, prior_weights
 from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.day_metrics import (
@@ -36,7 +43,7 @@ from twinspire_core.contracts.day_metrics import (
     HeldOutMeasures,
     PairedDifferences,
 )
-from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PROGRESSIVE, FittedOn
+from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, PROGRESSIVE, FittedOn
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
 from twinspire_core.metrics import measure_names
@@ -61,8 +68,8 @@ class DayFusion:
       sources: of that corpus, with the parent's constants.
       fitted_sources: the same with the constants of the day's version, which were fitted on users
         who were not held out.
-      parent_lists: the parent's lists by evaluation set, at least `DEPTH` long; empty without a
-        parent.
+      parent_lists: the parent's lists by evaluation set, at least `DEPTH` long, or those of a first
+        version before it was trained on the day; empty without either.
       lists: this version's lists for users held out, likewise.
       inherited: the parent's fusion, if it has one.
       stored: lists of days before, from the parent's attempt.
@@ -81,8 +88,8 @@ class DayFusion:
     costly: Mapping[str, SourceLists] = field(default_factory=dict)
 
     def lists_to_fit_on(self) -> list[DayLists]:
-        """Lists of the newest days, today's first, as many as are needed; without a parent those of
-        users held out, from the version's own towers.
+        """Lists of the newest days, today's first, as many as are needed; where nothing had been
+        trained before the day, those of users held out, from the version's own towers.
         """
         settings = self.ctx.pipeline.mix
         if not settings.sources:
@@ -104,19 +111,24 @@ class DayFusion:
     def fit(self, days: Sequence[DayLists]) -> Fusion | None:
         """The fusion that the day's version carries.
 
-        With too few users to fit on it is the parent's, if that has the same sources and slices.
-        None if there is none; the two-tower is then served alone.
+        With too few users to fit on it is the parent's, if that has the same sources and slices
+        and was fitted; else one of prior weights, for a log of this kind. None if the pipeline file
+        names no sources; the two-tower is then served alone.
 
         Args:
           days: what `lists_to_fit_on` returned.
         """
         settings = self.ctx.pipeline.mix
         bounds = self.ctx.pipeline.evaluation.slices
+        if not settings.sources:
+            return None
         inherited = self._inherited_if_alike()
         users = users_by_slice(days, bounds)
         too_few = users.sum() < settings.min_users
-        if too_few or (inherited and self._comes_after_gap()):
+        if inherited and (too_few or self._comes_after_gap()):
             return inherited
+        if too_few:
+            return self._prior(days, users)
         # Slices with too few users share weights that are fitted on everybody.
         enough = users >= settings.min_users
         if not enough.all():
@@ -254,7 +266,7 @@ class DayFusion:
             past_events=evaluation_set.past_events[rows],
             held_out=held_out[rows],
             taken=evaluation_set.truth.take(rows),
-            lists={source: found.items for source, found in lists.items()},
+            lists=lists,
         )
 
     def _held_out_of_today(self) -> np.ndarray:
@@ -266,10 +278,32 @@ class DayFusion:
         return self.day.held_out_of(self.ctx.day)
 
     def _inherited_if_alike(self) -> Fusion | None:
+        """The parent's fusion, if it was fitted for today's sources and slices."""
         inherited = self.inherited
-        if inherited is None or inherited.sources != self.ctx.pipeline.mix.sources:
+        if inherited is None or inherited.is_prior:
+            return None
+        if inherited.sources != self.ctx.pipeline.mix.sources:
             return None
         return inherited if inherited.bounds == self.ctx.pipeline.evaluation.slices else None
+
+    def _prior(self, days: Sequence[DayLists], users: np.ndarray) -> Fusion:
+        """A fusion of prior weights, the same for all slices."""
+        settings = self.ctx.pipeline.mix
+        bounds = self.ctx.pipeline.evaluation.slices
+        kind = kind_of_log(days)
+        weights = prior_weights(settings.sources, kind)
+        names = measure_names.names(bounds)
+        return Fusion(
+            sources=settings.sources,
+            bounds=bounds,
+            weights=np.tile(weights, (len(names), 1)).round(6),
+            fitted=FittedOn(
+                on=PRIOR,
+                day=str(self.ctx.day),
+                users=dict(zip(names, users.tolist(), strict=True)),
+                kind=kind,
+            ),
+        )
 
     def _fitted(self, days: Sequence[DayLists], users: np.ndarray, enough: np.ndarray) -> FittedOn:
         """What the fusion's file says of the fit."""
@@ -320,7 +354,8 @@ class DayFusion:
         rows = at_most(np.arange(users))
         by_source = []
         for name in self.ctx.pipeline.mix.sources:
-            by_source.append(np.concatenate([lists.lists[name] for lists in chosen])[rows])
+            items = [lists.lists[name].items for lists in chosen]
+            by_source.append(np.concatenate(items)[rows])
         taken = _joined([lists.taken for lists in chosen]).take(rows)
         return fit_weights(pool_candidates(by_source), taken, self._ks())
 

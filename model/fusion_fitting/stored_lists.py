@@ -24,6 +24,7 @@ from twinspire_core.contracts import measured_lists
 from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged, arrow_lists, list_lengths
+from twinspire_core.sources.queries import ScoredLists
 
 MAX_DAYS = 28
 """Days before a day whose lists may still be fitted on."""
@@ -39,7 +40,7 @@ class DayLists:
       past_events: [U] int64, events of the user before the day.
       held_out: [U] bool, held out of the day's training.
       taken: U lists of items taken, -1 outside the corpus.
-      lists: by source, [U, L] int64, best first, -1 behind the end.
+      lists: by source.
       exclude_seen: whether the lists are without what the users had before.
     """
 
@@ -48,7 +49,7 @@ class DayLists:
     past_events: np.ndarray
     held_out: np.ndarray
     taken: Ragged
-    lists: Mapping[str, np.ndarray]
+    lists: Mapping[str, ScoredLists]
     exclude_seen: bool = False
 
     @property
@@ -63,7 +64,7 @@ class DayLists:
             past_events=self.past_events[rows],
             held_out=self.held_out[rows],
             taken=self.taken.take(rows),
-            lists={name: lists[rows] for name, lists in self.lists.items()},
+            lists={name: lists.take(rows) for name, lists in self.lists.items()},
         )
 
     def to_table(self) -> pa.Table:
@@ -73,9 +74,13 @@ class DayLists:
             measured_lists.HELD_OUT: pa.array(self.held_out),
             measured_lists.TAKEN: _to_arrow(self.taken.lengths, self.taken.values),
         }
-        for name, lists in self.lists.items():
-            listed = lists >= 0
-            columns[measured_lists.LIST_PREFIX + name] = _to_arrow(listed.sum(1), lists[listed])
+        for name, (items, scores) in self.lists.items():
+            listed = items >= 0
+            lengths = listed.sum(1)
+            columns[measured_lists.LIST_PREFIX + name] = _to_arrow(lengths, items[listed])
+            columns[measured_lists.SCORE_PREFIX + name] = arrow_lists(
+                lengths, pa.array(scores[listed])
+            )
         metadata = measured_lists.metadata(self.two_tower, exclude_seen=self.exclude_seen)
         return pa.table(columns).replace_schema_metadata(metadata)
 
@@ -84,9 +89,13 @@ class DayLists:
         """Reads what `to_table` made."""
         prefix = measured_lists.LIST_PREFIX
         lists = {}
-        for name in table.column_names:
-            if name.startswith(prefix):
-                lists[name.removeprefix(prefix)] = _of_arrow(table.column(name)).padded(DEPTH)
+        for column in table.column_names:
+            if column.startswith(prefix):
+                name = column.removeprefix(prefix)
+                lists[name] = ScoredLists.empty(len(table), DEPTH)
+                lists[name].items[:] = _of_arrow(table.column(column)).padded(DEPTH)
+                scores = table.column(measured_lists.SCORE_PREFIX + name).combine_chunks()
+                lists[name].scores[lists[name].items >= 0] = scores.flatten().to_numpy()
         return cls(
             day=day,
             two_tower=two_tower,

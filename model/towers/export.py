@@ -58,6 +58,21 @@ def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> mo
 
     Returns: the tower that was written, from memory.
     """
+    made = _with_signatures(model, transform, side)
+    tf.saved_model.save(made.tower, str(folder), signatures=made.signatures)
+    # TensorFlow names nodes anew in each process; without this equal models would differ in bytes.
+    canonicalise(folder)
+    return model_bundle.Tower(made)
+
+
+def in_memory(model: TwoTower, transform: Transform, side: str) -> model_bundle.Tower:
+    """The tower that `export` would write, from memory alone; what is trained later does not change
+    it.
+    """
+    return model_bundle.Tower(_with_signatures(model, transform, side))
+
+
+def _with_signatures(model: TwoTower, transform: Transform, side: str) -> _InMemory:
     tower = RawTower(model, transform, side)
 
     @tf.function(autograph=False)
@@ -65,7 +80,4 @@ def export(model: TwoTower, transform: Transform, side: str, folder: Path) -> mo
         return {model_bundle.VECTOR: tower(raw)}
 
     signatures = {model_bundle.SIGNATURE: serve.get_concrete_function(**transform.inputs)}
-    tf.saved_model.save(tower, str(folder), signatures=signatures)
-    # TensorFlow names nodes anew in each process; without this equal models would differ in bytes.
-    canonicalise(folder)
-    return model_bundle.Tower(_InMemory(tower, signatures))
+    return _InMemory(tower, signatures)

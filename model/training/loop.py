@@ -74,6 +74,8 @@ def run_training(
     corpus: NegativeCorpus | None = None,
     step: int = 0,
     report: Report = lambda *_: None,
+    last: Iterable[tuple[date, Rows]] = (),
+    before_last: Callable[[], None] = lambda: None,
 ) -> LoopResult:
     """Trains `model` and `frequency` in place.
 
@@ -87,22 +89,21 @@ def run_training(
       corpus: what uniform negatives are drawn from, if `settings.negatives` asks for some.
       step: steps taken on earlier days; it seeds dropout, and the draws of negatives.
       report: called every second or so.
+      last: days that are gone through after all passes over the others, in as many passes.
+      before_last: called before them.
 
     Raises:
       UsageError: the loss or a weight is no longer a number.
       TypeError: the days can be gone through only once.
     """
-    if iter(days) is days:
+    if iter(days) is days or iter(last) is last:
         raise TypeError("Days are gone through once per epoch: pass a list, not an iterator.")
     take_step = compile_step(model, frequency, settings)
     run = _Run(take_step, model, settings, corpus, report, step)
-    seen = int(frequency.seen.numpy())
-    for epoch in range(settings.epochs):
-        if epoch:
-            # The same rows come again: the clock is the logs', not the training's.
-            frequency.rewind(seen)
-        for day, rows in days:
-            run.train_day(day, rows, epoch)
+    run.train_days(days, frequency)
+    if last:
+        before_last()
+        run.train_days(last, frequency)
     return run.result()
 
 
@@ -132,6 +133,16 @@ class _Run:
         self._compiling_seconds = 0.0
         # Tensors, read when they are needed: to wait for each would keep the next step waiting.
         self._losses: list[tf.Tensor] = []
+
+    def train_days(self, days: Iterable[tuple[date, Rows]], frequency: StreamingFrequency) -> None:
+        """Takes all passes over the days."""
+        seen = int(frequency.seen.numpy())
+        for epoch in range(self._settings.epochs):
+            if epoch:
+                # The same rows come again: the clock is the logs', not the training's.
+                frequency.rewind(seen)
+            for day, rows in days:
+                self.train_day(day, rows, epoch)
 
     def train_day(self, day: date, rows: Rows, epoch: int) -> None:
         """Takes the steps of a day."""

@@ -2,7 +2,7 @@
 and writes the result.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,6 +23,7 @@ from model.towers.two_tower import TwoTower
 from model.towers.untrained_rows import zero_untrained_rows
 from model.training import checkpoint, progress
 from model.training.checkpoint import State, TableState
+from model.training.first_version import Replay, towers_before_last_day
 from model.training.loop import LoopResult, run_training
 from model.training.warm_start import warm_start
 from twinspire_core.config.pipeline import Pipeline
@@ -52,7 +53,8 @@ class Trained:
       archive: rows of ids that have left the vocabulary, by table.
       result: what the loop did.
       days: the days trained on.
-      inherited_head: the auxiliary head as the parent left it; None without a parent or a head.
+      inherited_head: the auxiliary head as the parent left it, or as it was before the last day of
+        a first version; None without a head, or without either.
       warning: what to say of training that was over too soon, or of a frequency estimate that is
         too small; None if there is nothing to say.
     """
@@ -100,13 +102,21 @@ class Trained:
         )
 
 
-def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trained:
+def train_towers(
+    ctx: StageContext,
+    features: Path,
+    parent: Path | None,
+    measure: Callable[[Mapping[str, Tower]], None] | None = None,
+) -> Trained:
     """Trains on the days of a features attempt.
 
     Args:
       ctx: pipeline, day and mode.
       features: local folder of the attempt.
       parent: local folder of the training state to start from; None starts from scratch.
+      measure: of a first version: called with its towers as they are before the last day is trained
+        on, which then comes after all others (model/training/first_version.py). Not called where
+        there is but one day.
     """
     settings = ctx.pipeline.train
     state = checkpoint.load(parent) if parent else None
@@ -129,15 +139,31 @@ def train_towers(ctx: StageContext, features: Path, parent: Path | None) -> Trai
         # Copied before training: it is to be measured on the day as the parent left it.
         inherited_head = model.head.copy() if model.head else None
     corpus = _negative_corpus(settings, features, towers_transforms["item"], model)
+    before = {day: folder for day, folder in folders.items() if day < ctx.day}
+    last: Iterable[tuple[date, Rows]] = ()
+    if measure and before and ctx.day in folders:
+        days = _training_days(ctx.pipeline, before, model.architecture)
+        last = _last_day(ctx, folders[ctx.day], days, model.architecture)
+    else:
+        days = _training_days(ctx.pipeline, folders, model.architecture)
+
+    def measure_before_last_day() -> None:
+        nonlocal inherited_head
+        inherited_head = model.head.copy() if model.head else None
+        if measure:
+            measure(towers_before_last_day(model, towers_transforms, ctx.pipeline, before))
+
     with progress.shown(len(folders)) as report:
         result = run_training(
             model,
             frequency,
-            _training_days(ctx.pipeline, folders, model.architecture),
+            days,
             settings,
             corpus=corpus,
             step=state.step if state else 0,
             report=report,
+            last=last,
+            before_last=measure_before_last_day,
         )
     # Rows of an inherited table were given their meaning by the training that started it.
     fresh_tables = [name for name in model.tables if not state or name not in state.tables]
@@ -263,6 +289,22 @@ def _training_days(
         return [(max(folders), rows)]
     # A single day is kept for all passes.
     return list(days) if len(folders) == 1 else days
+
+
+def _last_day(
+    ctx: StageContext,
+    folder: Path,
+    window: Iterable[tuple[date, Rows]],
+    architecture: Architecture,
+) -> Iterable[tuple[date, Rows]]:
+    """The day that is trained on after the others: alone, or among rows of the window if all rows
+    are shuffled.
+    """
+    alone = list(_training_days(ctx.pipeline, {ctx.day: folder}, architecture))
+    if ctx.pipeline.train.order != "shuffled":
+        return alone
+    (_, of_window) = next(iter(window))
+    return Replay(ctx.day, alone[0][1], of_window, ctx.pipeline.train.seed)
 
 
 @dataclass(frozen=True, slots=True)

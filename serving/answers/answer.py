@@ -4,6 +4,7 @@ filters say nothing.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -105,6 +106,7 @@ class Answer:
       history: [B] lists of item ids, oldest first, that the answers are based on; None without a
         history feature.
       source: where the items come from.
+      weights: `fitted` or `prior`, as those of the mix are; None where it is not the mix's answer.
       names: S sources that gave items.
       shares: [B, K, S] float32, what each gave to an item's score; None where there is but one.
     """
@@ -116,6 +118,7 @@ class Answer:
     known: np.ndarray | None = None
     history: pa.ChunkedArray | None = None
     source: str = TWO_TOWER
+    weights: Literal["fitted", "prior"] | None = None
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
 

@@ -15,6 +15,7 @@ from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, Refused
 from serving.version.filters import Filter, Groups, Selected, Values, both
 from serving.version.known_values import Unknown, select
 from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import MIX
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names
 from twinspire_core.search.index import NONE
@@ -72,7 +73,9 @@ def recommend(
         table = Requests(version.pipeline).table(table)
     # Warnings are about what a request says, not about what is filled in from stored users.
     unknown = version.vocabularies.unknown(table)
-    table, known = complete(table, version.users, now or datetime.now(version.pipeline.zone))
+    history = version.pipeline.history_name
+    moment = now or datetime.now(version.pipeline.zone)
+    table, known = complete(table, version.users, moment, history)
     if exclude_seen is None:
         exclude_seen = version.exclude_seen
     seen = _items_to_leave_out(version, table, exclude_seen)
@@ -80,7 +83,9 @@ def recommend(
     source = version.choose_source(source)
     groups = _group_by_filter(version, table, common)
     lists = retrieve(version, table, k, source, seen, groups)
-    history = version.pipeline.history_name
+    weights = None
+    if source == MIX and version.fusion is not None:
+        weights = version.fusion.origin
     return Answer(
         rows=lists.rows,
         scores=lists.scores,
@@ -89,6 +94,7 @@ def recommend(
         known=known,
         history=table[history] if history else None,
         source=source,
+        weights=weights,
         names=lists.names,
         shares=lists.shares,
     )

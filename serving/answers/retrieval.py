@@ -7,16 +7,15 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.requests.query_rows import STORED_EVENTS, STORED_PAST
+from serving.answers.known_past import read_past
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, MOST_POPULAR, TWO_TOWER
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
-from twinspire_core.search.ragged import Ragged, list_lengths, list_rows
+from twinspire_core.search.ragged import Ragged, list_lengths
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.past import most_frequent_first
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.queries import Queries, ScoredLists
 
@@ -87,7 +86,7 @@ def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
     vectors = np.zeros((len(table), 0), np.float32)
     if source == MIX and version.fusion is not None and TWO_TOWER in version.fusion.sources:
         vectors = _encode(version, table)
-    past, events = _read_past(version, table)
+    past, events = read_past(version, table)
     personal = None
     if version.candidate_sources and version.candidate_sources.use_personal_counts:
         personal = _read_personal(version, table)
@@ -210,35 +209,6 @@ def _end_lists(
         tuple(names),
         shares.astype(np.float32),
     )
-
-
-def _read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
-    """What users had before, the most frequent first, then the most recent; and how many events
-    that were, [B] int64.
-
-    A request's history wins over what the version knows.
-    """
-    histories = table[SEEN].combine_chunks()
-    has_history = histories.is_valid().to_numpy(zero_copy_only=False)
-    events = list_lengths(histories)
-    row = version.rows(histories.flatten()).astype(np.int64)
-    own = most_frequent_first(Ragged.of_lengths(row, events))
-    if STORED_PAST not in table.column_names:
-        return own, events
-    stored = table[STORED_PAST].combine_chunks()
-    stored_events = list_lengths(stored)
-    query = list_rows(stored_events)
-    row = version.rows(stored.flatten())
-    # `_past` holds distinct items; older versions say nothing of their events.
-    if STORED_EVENTS in table.column_names:
-        stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
-    without_history = ~has_history[query]
-    past = _lists_of(
-        np.concatenate([own.row, query[without_history]]),
-        np.concatenate([own.values, row[without_history]]),
-        len(table),
-    )
-    return past, np.where(has_history, events, stored_events)
 
 
 def _read_personal(version: Version, table: pa.Table) -> PersonalCounts:

@@ -215,6 +215,8 @@ def _result(
         "items": version.ids[rows].tolist(),
         "scores": np.ascontiguousarray(answer.scores[row, :count]),  # as orjson needs it
     }
+    if answer.weights is not None:
+        result["weights"] = answer.weights
     if place.lists.main_sources is not None:
         result["sources"] = place.lists.main_sources[row]
     if options.display:

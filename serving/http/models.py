@@ -178,6 +178,15 @@ class Result(TypedDict):
         _about("What the answer rests on. `nothing`: it is the answer for anybody at this time."),
     ]
     source: AnswerSource
+    weights: NotRequired[
+        Annotated[
+            Literal["fitted", "prior"],
+            _about(
+                "With `mix`: whether its weights were fitted on users of this log, or serve until"
+                " there were enough."
+            ),
+        ]
+    ]
     exclude_seen: Annotated[bool, _about("Whether what the user had before was left out.")]
     items: _Items
     scores: _Scores

@@ -15,6 +15,7 @@ from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import STORED_PAST, TIME, Requests
 from serving.version.loaded_version import Version
 from twinspire_core.contracts.feature_schema import attribute_name
+from twinspire_core.contracts.fusion_file import PRIOR
 
 _BASIS = {
     "stored_user": "what the version knows of the user",
@@ -111,7 +112,7 @@ def recommended(
         version=version.id,
         live=live,
         status=404 if unknown else 200,
-        source=SOURCES[answer["source"]],
+        source=_source(answer),
         basis=_BASIS[answer["based_on"]],
         unknown=unknown,
         rows=_rows(version, answer, taken, answer.get("sources")),
@@ -163,6 +164,13 @@ def compared(views: Sequence[ListView]) -> list[ListView]:
         replace(before, rows=rows_before, shared=shared),
         replace(after, rows=rows_after, shared=shared),
     ]
+
+
+def _source(answer: OneAnswer) -> str:
+    """Where the items come from, in words."""
+    if answer.get("weights") == PRIOR:
+        return f"{SOURCES[answer['source']]}, by prior weights"
+    return SOURCES[answer["source"]]
 
 
 def _refused(version: Version, live: bool, error: Problem) -> ListView:

@@ -32,6 +32,8 @@ from twinspire_core.sources import personal_counts
 STORED_PAST = "_past"
 STORED_EVENTS = "_past_events"
 """Columns of stored users: items that were taken, and how many events that were."""
+STORED_HISTORY = "_stored_history"
+"""The newest events of stored users, oldest first, whatever history a request has."""
 _OF_USERS = (STORED_PAST, STORED_EVENTS, *personal_counts.COLUMNS)
 STRINGS = pa.list_(pa.string())
 TIME = pa.int64()  # of the two columns of a time; no other feature is an integer
@@ -104,7 +106,7 @@ class Requests:
 
 
 def complete(
-    table: pa.Table, store: UserStore | None, now: datetime
+    table: pa.Table, store: UserStore | None, now: datetime, history: str | None = None
 ) -> tuple[pa.Table, np.ndarray | None]:
     """Fills what requests leave out: from the stored users, and times by the clock.
 
@@ -112,14 +114,15 @@ def complete(
       table: of `Requests.table`.
       store: the version's users; times are never taken from it.
       now: in the pipeline's zone.
+      history: the history feature, if there is one.
 
-    Returns: the rows, with `_past` and `_past_events` where there is a store, and whether each user
+    Returns: the rows, with `_past`, `_past_events` and `_stored_history` where there is a store, and whether each user
     is known, [N] bool, or None.
     """
     known = None
     if store is not None:
         stored, known = store.find(table[USER].to_pylist())
-        table = _fill_from_users(table, stored)
+        table = _fill_from_users(table, stored, history)
     for field in table.schema:
         if field.type == TIME:
             value = now.hour if field.name.endswith("_hour") else now.weekday()
@@ -127,7 +130,7 @@ def complete(
     return table, known
 
 
-def _fill_from_users(table: pa.Table, stored: pa.Table) -> pa.Table:
+def _fill_from_users(table: pa.Table, stored: pa.Table, history: str | None) -> pa.Table:
     for field in table.schema:
         if field.name == USER or field.name not in stored.column_names:
             continue
@@ -139,6 +142,8 @@ def _fill_from_users(table: pa.Table, stored: pa.Table) -> pa.Table:
     for name in _OF_USERS:
         if name in stored.column_names:
             table = table.append_column(name, stored[name])
+    if history in stored.column_names and stored[history].type == STRINGS:
+        table = table.append_column(STORED_HISTORY, stored[history])
     return table
 
 

@@ -16,6 +16,7 @@ from serving.version.filters import Values
 from serving.version.loaded_version import Version
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.figures import number
 from twinspire_core.display.measured_lists import list_name
 from twinspire_core.display.table import Table
@@ -50,6 +51,8 @@ def recommend_user(
         return
     who = user if result["known"] else f"{user}, who is unknown"
     title = f"For {who}, by {opened.id}"
+    if result.get("weights") == PRIOR:
+        title += ", prior weights"
     history = result["history"]
     if history:
         _print_list(result["items"], title, _history_table(user, history))
@@ -144,6 +147,7 @@ def user_result(
         "user": user,
         "known": known,
         "source": answer.source,
+        **({"weights": answer.weights} if answer.weights else {}),
         "exclude_seen": version.exclude_seen if exclude_seen is None else exclude_seen,
         **{key: value for key, value in options.items() if key in ("allow", "deny") and value},
         "history": _described(version, history[::-1]),

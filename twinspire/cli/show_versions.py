@@ -37,6 +37,7 @@ from twinspire_core.display.measured_lists import (
     sets_table,
 )
 from twinspire_core.display.table import Style, Table, in_style
+from twinspire_core.display.weights import describe_weights
 from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
@@ -198,6 +199,7 @@ def show(
                 "gate": quality.gate.model_dump(),
                 "holdout": quality.holdout.model_dump(),
                 "mix": quality.metrics.mix.holdout.model_dump(),
+                "weights": _weights(quality),
                 "next_day": _all_of_next_day(quality.next_day),
                 "log": [entry.model_dump(mode="json") for entry in entries],
             }
@@ -214,6 +216,12 @@ def show(
     _line("made by", ", ".join(f"{name} {text}" for name, text in manifest.software.items()))
     for entry in entries:
         _line(f"log {entry.number}", f"{entry.at:%Y-%m-%d %H:%M} {entry.action}: {entry.reason}")
+
+
+def _weights(quality: "VersionQuality") -> dict[str, Any] | None:
+    """What the weights of its mix were fitted on; None without a mix."""
+    fitted = quality.metrics.mix.fitted
+    return fitted.model_dump() if fitted else None
 
 
 def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
@@ -238,6 +246,8 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
             f"catalogue of {manifest.corpus_date:%A %Y-%m-%d}, towers of {manifest.refreshes}",
         )
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
+    fitted = quality.metrics.mix.fitted
+    yield "mix", describe_weights(fitted) if fitted else "none: the two-tower is served alone"
     yield "gate", _verdict(quality.gate) or "its verdict is not there"
     for reason in quality.gate.refused:
         yield "", f"- {reason}"

@@ -9,19 +9,23 @@ PROGRESSIVE = "progressive"
 """Weights were fitted on users of days that the two-tower had not seen."""
 HELD_OUT_USERS = "held_out"
 """Weights were fitted on users held out of training, with the version's own lists."""
+PRIOR = "prior"
+"""Weights were fitted on nobody here: they are those that serve logs of this kind."""
 
 
 class FittedOn(JsonPart):
     """What weights were fitted on.
 
     Attributes:
-      on: `progressive`, users of the day or of some days who were not held out, or `held_out`.
+      on: `progressive`, users of the day or of some days who were not held out; `held_out`; or
+        `prior`, nobody yet.
       day: the newest of these days, an ISO date.
       since: the oldest of them; None where nothing is said, as it was one day then.
       two_tower: the version whose lists of that newest day were fused; None for the day's own.
       metric: that the weights are best at.
-      users: how many of each slice.
+      users: how many of each slice; too few for weights of their own, if these are prior.
       own_weights: slices with weights of their own; the others share those of all users.
+      kind: of log that prior weights are for, `repeats` or `no_repeats`; None for fitted ones.
     """
 
     on: str | None = None
@@ -31,6 +35,7 @@ class FittedOn(JsonPart):
     metric: str | None = None
     users: Mapping[str, int] = {}
     own_weights: Sequence[str] = ()
+    kind: str | None = None
 
 
 class FusionFormat(JsonFile):

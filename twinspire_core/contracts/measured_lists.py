@@ -6,10 +6,11 @@ seen these days, and what the users took.
       held_out     bool          held out of D's training: judges, and is never fitted on
       taken        list<int32>   the items taken, -1 for one outside the corpus
       list:NAME    list<int32>   the list of a candidate source, best first
+      score:NAME   list<float>   its scores, which compare the items of one list
 
 Items are numbers that mean something within a row only: positions in the corpus of D's start. There
 are no ids, of users or of items: who may ask to be forgotten is not to be found here. Readers leave
-alone columns that they do not know, so that scores or features may be added. What a list means is
+alone columns that they do not know, so that features may be added. What a list means is
 said by `format`, in the metadata of the schema; files of another format are not read.
 """
 
@@ -20,6 +21,7 @@ from twinspire_core.metrics.measure_names import EXCLUDED
 FOLDER = "lists"
 FORMAT = b"1"
 LIST_PREFIX = "list:"
+SCORE_PREFIX = "score:"
 
 PAST_EVENTS = "past_events"
 HELD_OUT = "held_out"

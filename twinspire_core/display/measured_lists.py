@@ -109,10 +109,15 @@ def baselines(measured: Mapping[str, Measures]) -> list[MeasuredLists]:
 
 
 def on_the_day(metrics: DayMetrics, day: date) -> EvaluatedSet:
-    """The version before on all users of the day, before anything was trained on it."""
+    """The version before on all users of the day, before anything was trained on it; of a first
+    version, itself before it was trained on the day.
+    """
     lists = []
     if metrics.progressive:
-        lists.append(MeasuredLists(TWO_TOWER, "the version before", metrics.progressive))
+        label = "the version before"
+        if metrics.holdout.candidate and not metrics.holdout.baseline:
+            label = "trained up to the day"
+        lists.append(MeasuredLists(TWO_TOWER, label, metrics.progressive))
         lists += _fused(metrics.mix.progressive)
     lists += baselines(metrics.baselines)
     text = (

@@ -15,11 +15,11 @@ sources.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
-from twinspire_core.contracts.fusion_file import FittedOn, FusionFile, FusionFormat
+from twinspire_core.contracts.fusion_file import PRIOR, FittedOn, FusionFile, FusionFormat
 from twinspire_core.errors import BadData
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.slices import slice_of
@@ -49,6 +49,16 @@ class Fusion:
     bounds: tuple[int, ...]
     weights: np.ndarray
     fitted: FittedOn
+
+    @property
+    def is_prior(self) -> bool:
+        """Whether the weights were fitted on other logs, for want of users here."""
+        return self.fitted.on == PRIOR
+
+    @property
+    def origin(self) -> Literal["fitted", "prior"]:
+        """What answers say of their weights."""
+        return "prior" if self.is_prior else "fitted"
 
     def of(self, events: np.ndarray) -> np.ndarray:
         """The weights for users with so many earlier events, [U] int64: [U, S] float64."""

@@ -91,7 +91,9 @@ def mixing(
         name: prepare_as_configured(asked, CORPUS, EVALUATION, exclude_seen=exclude_seen)
         for name, asked in ((NEXT_DAY, day), (HELD_OUT, held))
     }
-    pipeline = SimpleNamespace(mix=Settings(sources=SOURCES, **settings), evaluation=EVALUATION)
+    pipeline = SimpleNamespace(
+        mix=Settings(**{"sources": SOURCES, **settings}), evaluation=EVALUATION
+    )
     before, after = (
         {NEXT_DAY: knowing(day), HELD_OUT: knowing(held)}
         if knows == which
@@ -225,12 +227,12 @@ def test_earlier_days_held_out_users_are_no_test():
     held = pa.concat_tables([earlier, today])
     fitted = mixing(pa.concat_tables([queries("past", 10, 200), today]), held)
     assert fitted.figures(fit(fitted)).model_dump()["holdout"]["users"] == 40
-    assert fit(mixing(today, held, parent=False)) is None, "40 are too few"
+    assert fit(mixing(today, held, parent=False)).is_prior, "40 are too few"
 
 
 def test_too_few_users_leave_the_parents_mix_as_it_is():
     few = queries("past", 10, 99)
-    assert fit(mixing(few, few.slice(0, 0))) is None
+    assert fit(mixing(few, few.slice(0, 0))).is_prior
     old = mix_of(0.1, 0.2, 0.7)
     assert fit(mixing(few, few.slice(0, 0), inherited=old)) is old
     other = Fusion(
@@ -239,7 +241,7 @@ def test_too_few_users_leave_the_parents_mix_as_it_is():
         weights=np.ones((4, 1)),
         fitted=FittedOn(on="progressive"),
     )
-    assert fit(mixing(few, few.slice(0, 0), inherited=other)) is None, "it has other sources"
+    assert fit(mixing(few, few.slice(0, 0), inherited=other)).is_prior, "it has other sources"
 
 
 def test_without_what_was_seen_the_past_has_nothing_to_say():
@@ -284,7 +286,7 @@ def test_users_held_out_of_a_day_before_are_not_fitted_on():
     stored = [of_day("past", 60, 1), of_day("most_popular", 600, 2, held=True)]
     mix = fit(mixing(day, day.slice(0, 0), stored=stored))
     assert best(mix, 10) == "past" and mix.fitted.users["5-19"] == 120
-    assert fit(mixing(day, day.slice(0, 0), stored=stored[1:])) is None
+    assert fit(mixing(day, day.slice(0, 0), stored=stored[1:])).is_prior
 
 
 def test_what_the_days_own_version_lists_is_not_fitted_on():
@@ -315,7 +317,7 @@ def test_lists_without_one_of_the_sources_are_not_fitted_on():
     day = queries("past", 10, 60)
     lacking = of_day("past", 60, 1)
     del lacking.lists["most_popular"]
-    assert fit(mixing(day, day.slice(0, 0), stored=[lacking])) is None
+    assert fit(mixing(day, day.slice(0, 0), stored=[lacking])).is_prior
     kept = mixing(day, day.slice(0, 0), stored=[lacking]).lists_to_fit_on()
     assert [lists.day for lists in kept] == [TODAY]
 
@@ -370,3 +372,40 @@ def test_days_that_kept_lists_of_the_other_kind_are_not_fitted_on():
         stored = mixing(day, day.slice(0, 0), stored=[kept], exclude_seen=exclude_seen)
         days = [lists.day for lists in stored.lists_to_fit_on()]
         assert days == ([TODAY] if exclude_seen else [TODAY, kept.day])
+
+
+@pytest.mark.parametrize(
+    ("right", "kind", "first"), [("past", "repeats", "past"), ("most_popular", "no_repeats", "")]
+)
+def test_prior_weights_go_by_what_users_took_lately(right, kind, first):
+    """What they took, and not what those took who were held out."""
+    other = {"past": "most_popular", "most_popular": "past"}[right]
+    day = pa.concat_tables([queries(right, 10, 40), queries(other, 10, 400, held=True)])
+    mix = fit(mixing(day, day.slice(40)))
+    assert (mix.fitted.on, mix.fitted.kind, mix.origin) == ("prior", kind, "prior")
+    assert mix.fitted.users["5-19"] == 40 and list(mix.fitted.own_weights) == []
+    assert (best(mix, 10) == "past") == (first == "past")
+    assert len(np.unique(mix.weights, axis=0)) == 1, "the same for all users"
+    np.testing.assert_allclose(mix.weights.sum(1), 1, atol=1e-5)
+
+
+def test_prior_weights_give_way_to_fitted_ones_and_are_never_inherited():
+    few, many = queries("past", 10, 40), queries("past", 10, 150)
+    prior = fit(mixing(few, few.slice(0, 0)))
+    assert fit(mixing(many, many.slice(0, 0), inherited=prior)).origin == "fitted"
+    again = fit(mixing(queries("most_popular", 10, 40), few.slice(0, 0), inherited=prior))
+    assert again.fitted.kind == "no_repeats", "told anew from the newest days"
+
+
+def test_prior_weights_are_judged_on_users_held_out():
+    few, held = queries("past", 10, 40), queries("past", 10, 60, seed=1, held=True)
+    fitted = mixing(pa.concat_tables([few, held]), held)
+    figures = fitted.figures(fit(fitted))
+    assert figures.holdout.users == 60 and figures.holdout.candidate.value("recall@10") == 1
+    assert figures.fitted.on == "prior"
+
+
+def test_without_sources_there_is_no_mix():
+    day = queries("past", 10, 150)
+    alone = mixing(day, day.slice(0, 0), sources=())
+    assert alone.lists_to_fit_on() == [] and fit(alone) is None

@@ -10,6 +10,7 @@ from model.fusion_fitting import stored_lists
 from model.fusion_fitting.fusion_weights import MAX_QUERIES
 from model.fusion_fitting.stored_lists import DayLists, keep_needed, users_by_slice
 from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.queries import ScoredLists
 
 TODAY = date(2024, 5, 20)
 BOUNDS = (1, 5)
@@ -27,7 +28,13 @@ def a_day(days_ago: int, events: list[int], *, held_out: int = 0, seed: int = 0)
         past_events=np.array(events),
         held_out=np.arange(users) < held_out,
         taken=Ragged.of_lengths(rng.integers(-1, 1_000, 2 * users), np.full(users, 2)),
-        lists={"two_tower": listed, "past": listed[::-1]},
+        lists={
+            name: ScoredLists(items, np.where(items >= 0, scores, -np.inf).astype(np.float32))
+            for name, items, scores in (
+                ("two_tower", listed, -np.sort(-rng.random(listed.shape))),
+                ("past", listed[::-1], np.arange(100, 0, -1)),
+            )
+        },
     )
 
 
@@ -43,7 +50,11 @@ def same(one: DayLists, other: DayLists) -> bool:
         and np.array_equal(one.held_out, other.held_out)
         and np.array_equal(one.taken.padded(), other.taken.padded())
         and one.lists.keys() == other.lists.keys()
-        and all(np.array_equal(one.lists[name], other.lists[name]) for name in one.lists)
+        and all(
+            np.array_equal(*pair)
+            for name in one.lists
+            for pair in zip(one.lists[name], other.lists[name], strict=True)
+        )
     )
 
 
@@ -68,7 +79,7 @@ def test_columns_of_later_releases_are_left_alone(tmp_path):
     stored_lists.write(tmp_path, [a_day(0, [1, 2])])
     file = tmp_path / "lists" / "dt=2024-05-20.parquet"
     table = pq.read_table(file)
-    more = table.append_column("score:past", table.column("list:past"))
+    more = table.append_column("age:past", table.column("list:past"))
     pq.write_table(more.replace_schema_metadata(table.schema.metadata), file)
     assert same(stored_lists.read(str(tmp_path))[0], a_day(0, [1, 2]))
 
@@ -77,7 +88,8 @@ def test_files_hold_neither_users_nor_items(tmp_path):
     """What is not there need not be forgotten."""
     stored_lists.write(tmp_path, [a_day(0, [1, 2])])
     schema = pq.read_schema(tmp_path / "lists" / "dt=2024-05-20.parquet")
-    assert {str(field.type) for field in schema} == {"int64", "bool", "list<element: int32>"}
+    kinds = {"int64", "bool", "list<element: int32>", "list<element: float>"}
+    assert {str(field.type) for field in schema} == kinds
 
 
 def test_of_each_slice_the_newest_days_with_enough_users_are_kept():

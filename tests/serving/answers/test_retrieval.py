@@ -71,7 +71,7 @@ def test_each_source_alone(opened):
     ]
 
 
-def test_the_past_is_the_requests_own_where_it_tells_one(opened):
+def test_the_past_is_what_is_stored_with_what_a_request_adds(opened):
     """The most frequent first, then the most recent; what is not in the catalogue counts as an
     event all the same.
     """
@@ -83,9 +83,10 @@ def test_the_past_is_the_requests_own_where_it_tells_one(opened):
     ]
     answer = recommend(version, requests, 3)
     assert ids(version, answer, 0) == ["i01", "i02", "i07"]
-    assert ids(version, recommend(version, requests, 4, source="past"), 0)[3] == "i11", (
-        "nothing of the stored past"
-    )
+    past = ids(version, recommend(version, requests, 7, source="past"), 0)
+    assert past[3:] == ["i05", "i04", "i03", "i11"], "the stored past, then what is popular"
+    short = recommend(version, [{"user": "anna", "history": ["i05", "i04"]}], 4, source="past")
+    assert ids(version, short) == ["i04", "i05", "i03", "i11"], "i05 ends what is stored"
     assert ids(version, answer, 1) == ids(version, answer, 2) == ["i00", "i11", "i10"], (
         "newcomers, by their weights"
     )

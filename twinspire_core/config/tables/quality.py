@@ -52,14 +52,14 @@ class EvaluationConfig(Strict):
 
 class FusionConfig(Strict):
     """What is recommended: the two-tower's items, mixed with those of simpler sources. Weights are
-    fitted each day, on lists of versions that had not seen it.
+    fitted each day, on lists of versions that had not seen the days they are for.
     """
 
     sources: tuple[SourceName, ...] = Field(
         ("two_tower", "past", "popular_lately", "most_popular", "co_occurrence"),
         description=(
-            "What is mixed. With none, or until enough users were there to fit on, the two-tower"
-            " serves alone."
+            "What is mixed. With none the two-tower serves alone. Until enough users were there to"
+            " fit weights on, weights serve that were measured on other logs."
         ),
     )
     neighbours: int = Field(

@@ -1,0 +1,167 @@
+"""What users had before: what a version stores of them, and what a request's history has that is
+newer.
+
+A version stores the items of the whole window as of its day, the most frequent first (`_past`), how
+many events that were, and the newest events in order, the stored history. A request's history is
+often short, the last ten say, and of these some happened before the version's day and some after.
+What happened before is where the two histories overlap: the stored history ends with what the
+request's begins with.
+
+    stored history     a b c d e
+    request's              c d e b f      new: b f
+                     z a b c d e b f      new: b f, of a history longer than the stored one
+                                 b f      new: b f, as nothing overlaps
+
+What is new counts beside what is stored, and nothing counts twice. A version that stores no history
+cannot tell: then what is not among the stored items is new.
+
+B queries, C items of the corpus, E entries: pairs of a query and an item.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
+from serving.requests.request_model import SEEN
+from serving.version.loaded_version import Version
+from twinspire_core.search.ragged import Ragged, list_lengths, list_places, list_rows
+from twinspire_core.sources.past import most_frequent_first
+
+
+def read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
+    """What users had before, the most frequent first, then the most recent; and how many events
+    that were, [B] int64.
+
+    Args:
+      version: what answers.
+      table: [B] rows of `serving.requests.query_rows.complete`.
+    """
+    histories = table[SEEN].combine_chunks()
+    if STORED_PAST not in table.column_names:
+        return most_frequent_first(_positions(version, histories)), list_lengths(histories)
+    stored = table[STORED_PAST].combine_chunks()
+    stored_events = list_lengths(stored)
+    # `_past` holds distinct items; older versions say nothing of their events.
+    if STORED_EVENTS in table.column_names:
+        stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
+    added = _newer(table, histories, stored)
+    new = _positions(version, histories)
+    new = new.where(added)
+    past = _positions(version, stored)
+    counts = np.ones(len(past.values), np.int64)
+    if len(new.values) and STORED_HISTORY in table.column_names:
+        tail = _positions(version, table[STORED_HISTORY].combine_chunks())
+        counts = least_counts(past, tail)
+    new_events = np.bincount(list_rows(list_lengths(histories))[added], minlength=len(table))
+    return joined(past, counts, new), stored_events + new_events
+
+
+def overlap(stored: np.ndarray, history: np.ndarray) -> int:
+    """How many entries of a history, from its start, are of the time that is stored.
+
+    Args:
+      stored: [L] int64, numbers of the newest stored events, oldest first.
+      history: [M] int64, those of a request's history, oldest first.
+
+    Returns: the end of the longest stretch of the history that is the end of what is stored, and
+    that is all of it unless the history begins with it; 0 without one.
+    """
+    width = stored.itemsize
+    known = stored.tobytes()
+    given = history.tobytes()
+    # All that is stored, somewhere in a history that goes further back.
+    if len(known) and len(given) > len(known):
+        end = given.rfind(known)
+        while end > 0 and end % width:
+            end = given.rfind(known, 0, end + len(known) - 1)
+        if end >= 0:
+            return (end + len(known)) // width
+    for length in range(min(len(stored), len(history)), 0, -1):
+        if known.endswith(given[: length * width]):
+            return length
+    return 0
+
+
+def least_counts(past: Ragged, tail: Ragged) -> np.ndarray:
+    """How often users had each item of their past, at the least, [E] int64.
+
+    The stored order is by frequency, so that an item was had no less often than any behind it. The
+    counts are exact where the stored history holds all events of the window.
+
+    Args:
+      past: B lists of positions, distinct ones, the most frequent first.
+      tail: B lists of positions, the newest events.
+    """
+    width = 2 + max(int(past.values.max(initial=0)), int(tail.values.max(initial=0)))
+    keys, of_tail = np.unique(tail.row * width + tail.values + 1, return_counts=True)
+    wanted = past.row * width + past.values + 1
+    counts = np.ones(len(wanted), np.int64)
+    if not len(keys):
+        return counts
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    is_there = (keys[place] == wanted) & (past.values >= 0)
+    counts[is_there] = of_tail[place[is_there]]
+    # From each list's end the largest so far; adding a step per list keeps lists apart.
+    step = int(counts.max(initial=0)) + 1
+    lift = (past.rows - past.row) * step
+    largest: np.ndarray = np.maximum.accumulate((counts + lift)[::-1])[::-1] - lift
+    return largest
+
+
+def joined(past: Ragged, counts: np.ndarray, new: Ragged) -> Ragged:
+    """The past with newer events, in its order: the most frequent first, then the most recent.
+
+    Args:
+      past: B lists of positions, as stored.
+      counts: [E] int64, how often each was had.
+      new: B lists of positions, newer events, oldest first. -1 is left out.
+    """
+    if not len(new.values):
+        return past
+    query = np.concatenate([past.row, new.row])
+    item = np.concatenate([past.values, new.values])
+    count = np.concatenate([counts, np.ones(len(new.values), np.int64)])
+    # Stored items are older than new ones; among themselves they stand in order already.
+    recency = np.concatenate([-1 - list_places(past.lengths), list_places(new.lengths)])
+    known = item >= 0
+    (query, item), entry, _ = np.unique(
+        np.stack([query[known], item[known]]), axis=1, return_inverse=True, return_counts=True
+    )
+    counts_of = np.bincount(entry.ravel(), weights=count[known], minlength=len(item))
+    newest = np.full(len(item), np.iinfo(np.int64).min)
+    np.maximum.at(newest, entry.ravel(), recency[known])
+    order = np.lexsort((-newest, -counts_of, query))
+    return Ragged(item[order], query[order], past.rows)
+
+
+def _newer(table: pa.Table, histories: pa.Array, stored: pa.Array) -> np.ndarray:
+    """Which entries of the requests' histories are newer than what is stored, [M] bool."""
+    lengths = list_lengths(histories)
+    added = np.ones(int(lengths.sum()), bool)
+    ends = np.cumsum(lengths)
+    both = np.flatnonzero((lengths > 0) & (list_lengths(stored) > 0))
+    if not len(both):
+        return added
+    has_tail = STORED_HISTORY in table.column_names
+    other = table[STORED_HISTORY].combine_chunks() if has_tail else stored
+    # Ids as numbers: items outside the corpus are told apart too.
+    values = pa.concat_arrays([histories.flatten(), other.flatten()])
+    codes = values.dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    given = codes[: len(added)]
+    known = codes[len(added) :]
+    other_ends = np.cumsum(list_lengths(other))
+    other_lengths = list_lengths(other)
+    for row in both:
+        start = ends[row] - lengths[row]
+        of_row = slice(start, ends[row])
+        of_user = known[other_ends[row] - other_lengths[row] : other_ends[row]]
+        if has_tail:
+            added[start : start + overlap(of_user, given[of_row])] = False
+        else:
+            added[of_row] = ~np.isin(given[of_row], of_user)
+    return added
+
+
+def _positions(version: Version, lists: pa.Array) -> Ragged:
+    """Lists of ids as positions in the corpus, -1 outside."""
+    return Ragged.of_lengths(version.rows(lists.flatten()).astype(np.int64), list_lengths(lists))

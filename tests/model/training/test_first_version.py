@@ -1,0 +1,104 @@
+"""Training that stops before its last day: what comes after it, and that the stop changes nothing."""
+
+from collections import Counter
+from datetime import date
+
+import numpy as np
+import pytest
+
+from model.losses.sampling_probability import StreamingFrequency
+from model.towers.two_tower import TwoTower
+from model.training.first_version import REPLAYED, Replay
+from model.training.loop import run_training
+from tests.model.training.test_loop import _rows
+
+MONDAY, TUESDAY, WEDNESDAY = (date(2024, 5, day) for day in (6, 7, 8))
+
+
+def _numbered(tiny, n, first):
+    """Rows that can be told apart: their users are numbers from `first` on."""
+    rows = _rows(tiny, n)
+    rows.user[:] = np.arange(first, first + n)
+    return rows
+
+
+def test_the_last_day_comes_after_all_passes_over_the_others(tiny):
+    told: list[str] = []
+    pipeline = tiny.pipeline(train={"epochs": 2})
+    frequency = StreamingFrequency(buckets=100)
+
+    def report(day, done, total, *_):
+        if done == total:
+            told.append(day)
+
+    learned = run_training(
+        TwoTower(tiny.architecture(), 0),
+        frequency,
+        [(MONDAY, _rows(tiny, 50)), (TUESDAY, _rows(tiny, 31))],
+        pipeline.train,
+        report=report,
+        last=[(WEDNESDAY, _rows(tiny, 20))],
+        before_last=lambda: told.append("measured"),
+    )
+    passes = [f"{day}, pass {n} of 2" for n in (1, 2) for day in (MONDAY, TUESDAY)]
+    assert told == [*passes, "measured", *(f"{WEDNESDAY}, pass {n} of 2" for n in (1, 2))]
+    assert learned.rows == 2 * (50 + 31 + 20)
+    assert int(frequency.seen.numpy()) == 50 + 31 + 20, "its clock is the logs'"
+
+
+def test_training_with_a_stop_is_training_of_one_part_and_then_of_the_other(tiny):
+    """The second run of two goes on from the model, the estimate and the step of the first one."""
+    pipeline = tiny.pipeline(train={"epochs": 2, "id_dropout": 0.1})
+    days = [(MONDAY, _rows(tiny, 64)), (TUESDAY, _rows(tiny, 64, seed=1))]
+    last = [(WEDNESDAY, _rows(tiny, 64, seed=2))]
+    models = []
+    for at_once in (True, False):
+        model = TwoTower(tiny.architecture(pipeline), seed=0)
+        frequency = StreamingFrequency(buckets=100)
+        if at_once:
+            run_training(model, frequency, days, pipeline.train, last=last)
+        else:
+            done = run_training(model, frequency, days, pipeline.train)
+            run_training(model, frequency, last, pipeline.train, step=done.step)
+        models.append(model)
+    for name, weight in {**models[0].tables, **models[0].dense}.items():
+        other = {**models[1].tables, **models[1].dense}[name]
+        np.testing.assert_allclose(weight.values, other.values, rtol=1e-4, atol=1e-6)
+
+
+def test_a_last_day_that_can_be_read_only_once_is_refused(tiny):
+    with pytest.raises(TypeError, match="not an iterator"):
+        run_training(
+            TwoTower(tiny.architecture(), 0),
+            StreamingFrequency(buckets=100),
+            [],
+            tiny.pipeline().train,
+            last=iter([]),
+        )
+
+
+def test_rows_of_the_window_are_drawn_anew_for_each_pass(tiny):
+    day, window = _numbered(tiny, 10, 0), _numbered(tiny, 200, 1_000)
+    replay = Replay(WEDNESDAY, day, window, seed=3)
+    passes = [list(replay) for _ in range(2)]
+    drawn = []
+    for ((when, rows),) in passes:
+        assert when == WEDNESDAY and len(rows) == (1 + REPLAYED) * 10
+        times = Counter(rows.user.tolist())
+        assert set(times.values()) == {1} and all(times[user] for user in range(10))
+        earlier = rows.user[rows.user >= 1_000]
+        assert (np.diff(earlier) > 0).all(), "in the order of time"
+        place = np.flatnonzero(rows.user >= 1_000)
+        same = rows.features["item"][place] == window.features["item"][earlier - 1_000]
+        assert same.all()
+        drawn.append(set(earlier.tolist()))
+    assert drawn[0] != drawn[1]
+    again = Replay(WEDNESDAY, day, window, seed=3)
+    assert [set(rows.user[rows.user >= 1_000].tolist()) for _ in range(2) for _, rows in again] == (
+        drawn
+    )
+
+
+def test_of_a_short_window_all_rows_are_replayed(tiny):
+    ((_, rows),) = Replay(WEDNESDAY, _numbered(tiny, 10, 0), _numbered(tiny, 7, 1_000), seed=0)
+    assert sorted(rows.user.tolist()) == [*range(10), *range(1_000, 1_007)]

@@ -1,0 +1,162 @@
+"""What is newer in a request's history, and the past that it makes with what is stored."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from serving.answers.known_past import joined, least_counts, overlap, read_past
+from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
+from serving.requests.request_model import SEEN
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.past import most_frequent_first
+
+ITEMS = [chr(ord("a") + n) for n in range(8)]
+
+
+class Catalogue:
+    """A version of which only the items are asked."""
+
+    def rows(self, ids):
+        return np.array([ITEMS.index(one) if one in ITEMS else -1 for one in ids.to_pylist()])
+
+
+def table(**columns) -> pa.Table:
+    """Requests and what is stored of their users; a text is a list of its letters."""
+    strings = pa.list_(pa.string())
+    lists = {
+        name: pa.array([None if text is None else list(text) for text in texts], strings)
+        for name, texts in columns.items()
+        if name != STORED_EVENTS
+    }
+    if STORED_EVENTS in columns:
+        lists[STORED_EVENTS] = pa.array(columns[STORED_EVENTS], pa.int64())
+    return pa.table(lists)
+
+
+def past_of(rows: pa.Table) -> list[tuple[str, int]]:
+    past, events = read_past(Catalogue(), rows)
+    items = [past.part(n, n + 1).values for n in range(past.rows)]
+    return [
+        ("".join(ITEMS[item] if item >= 0 else "-" for item in own), int(number))
+        for own, number in zip(items, events, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "history", "old"),
+    [
+        ("abcde", "cdebf", 3),  # the last three are known
+        ("abcde", "zabcdebf", 6),  # a history that goes further back than what is stored
+        ("abcde", "abcde", 5),  # nothing new
+        ("abcde", "de", 2),
+        ("abcde", "bf", 0),  # all new: b was had again
+        ("abcde", "cd", 0),  # not the end of what is stored
+        ("aa", "aa", 2),  # the longer overlap: nothing counts twice
+        ("aba", "abab", 3),
+        ("ab", "abab", 4),  # all that is stored, as late as it stands
+        ("", "ab", 0),
+        ("ab", "", 0),
+    ],
+)
+def test_what_is_old_in_a_history(stored, history, old):
+    numbers = [np.array([ord(one) for one in text], np.int64) for text in (stored, history)]
+    assert overlap(*numbers) == old
+
+
+def test_numbers_are_not_found_across_their_bytes():
+    """256 and 1 hold, end to end, the bytes of 1 at a place that is none."""
+    stored, history = np.array([1 << 8]), np.array([1 << 16, 0, 1 << 8, 5])
+    assert overlap(stored, history) == 3
+    assert overlap(np.array([1]), np.array([1 << 8, 1 << 8])) == 0
+
+
+def test_counts_of_a_stored_order_by_hand():
+    """Of the order c a b, b was seen twice and a once at the least: so a twice, and c twice."""
+    past = Ragged.of_lengths(np.array([2, 0, 1, 5, 6]), np.array([3, 2]))
+    tail = Ragged.of_lengths(np.array([1, 0, 1, 5]), np.array([3, 1]))
+    assert least_counts(past, tail).tolist() == [2, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_past_is_that_of_all_events_whatever_part_a_request_tells(seed):
+    """Where the stored history holds the whole window, the answer is exact: counted anew from all
+    events, of before the version's day and of after it.
+    """
+    rng = np.random.default_rng(seed)
+    events = ["".join(rng.choice(ITEMS, rng.integers(1, 12))) for _ in range(30)]
+    until = [int(rng.integers(0, len(all_of) + 1)) for all_of in events]
+    before = [all_of[:end] for all_of, end in zip(events, until, strict=True)]
+    # The request tells everything new, and as much of before as it likes.
+    told = [all_of[rng.integers(0, end + 1) :] for all_of, end in zip(events, until, strict=True)]
+
+    def of(texts):
+        lengths = np.array([len(text) for text in texts])
+        items = np.array([ITEMS.index(one) for text in texts for one in text], np.int64)
+        return most_frequent_first(Ragged.of_lengths(items, lengths))
+
+    stored = of(before)
+    pasts = ["".join(ITEMS[item] for item in stored.part(n, n + 1).values) for n in range(30)]
+    found = past_of(
+        table(
+            **{
+                SEEN: told,
+                STORED_PAST: pasts,
+                STORED_HISTORY: before,
+                STORED_EVENTS: [len(text) for text in before],
+            }
+        )
+    )
+    exact = of(events)
+    for n, (past, number) in enumerate(found):
+        expected = "".join(ITEMS[item] for item in exact.part(n, n + 1).values)
+        # What was told may by chance repeat the end of what is stored: then it is taken for that.
+        if overlap(
+            *[np.array([ord(c) for c in text], np.int64) for text in (before[n], told[n])]
+        ) == (len(told[n]) - (len(events[n]) - until[n])):
+            assert (past, number) == (expected, len(events[n])), (before[n], told[n])
+
+
+def test_a_short_history_no_longer_hides_what_is_stored():
+    """By hand: stored d (3 times), a, b; told b and a new c twice: c and b twice, d three times."""
+    rows = table(
+        **{
+            SEEN: ["bccb", "", None],
+            STORED_PAST: ["dab", "dab", "dab"],
+            STORED_HISTORY: ["daddab"] * 3,
+            STORED_EVENTS: [6, 6, 6],
+        }
+    )
+    # a twice already, d three times; b is had once before and once after, c twice after.
+    assert past_of(rows) == [("dbca", 9), ("dab", 6), ("dab", 6)]
+
+
+def test_users_of_whom_nothing_is_stored_have_the_past_that_they_tell():
+    rows = table(
+        **{
+            SEEN: ["abb?", None],
+            STORED_PAST: [None, None],
+            STORED_HISTORY: [None, None],
+            STORED_EVENTS: [None, None],
+        }
+    )
+    assert past_of(rows) == [("ba", 4), ("", 0)]
+    assert past_of(rows.select([SEEN])) == [("ba", 4), ("", 0)], "of a version without users"
+
+
+def test_without_a_stored_history_only_other_items_are_new():
+    """So versions of pipelines without a history, whose users have `_past` alone."""
+    rows = table(**{SEEN: ["aef"], STORED_PAST: ["ba"]})
+    assert past_of(rows) == [("feba", 4)], "of equal counts the newest first"
+
+
+def test_items_outside_the_catalogue_are_told_apart():
+    """`?` and `!` are both unknown; they are not the same event."""
+    rows = table(**{SEEN: ["!a"], STORED_PAST: ["b?"], STORED_HISTORY: ["b?"], STORED_EVENTS: [2]})
+    assert past_of(rows) == [("ab", 4)]
+
+
+def test_joining_adds_what_is_new_to_what_is_counted():
+    past = Ragged.of_lengths(np.array([4, 2, 7]), np.array([2, 1]))
+    new = Ragged.of_lengths(np.array([2, 2, -1, 1]), np.array([3, 1]))
+    both = joined(past, np.array([2, 1, 1]), new)
+    assert both.padded().tolist() == [[2, 4], [1, 7]]

@@ -1,0 +1,24 @@
+"""What people are told of the weights of a mix."""
+
+from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, FittedOn
+from twinspire_core.display.figures import count
+
+_KINDS = {
+    "repeats": "logs whose users take what they had before",
+    "no_repeats": "logs whose users take what is new to them",
+}
+
+
+def describe_weights(fitted: FittedOn) -> str:
+    """What weights were fitted on, in words."""
+    users = "users"
+    if fitted.users:
+        users = f"{count(sum(fitted.users.values()))} users"
+    if fitted.on == PRIOR:
+        kind = _KINDS.get(fitted.kind or "", "other logs")
+        return f"prior weights, which serve {kind}: {users} are too few to fit on"
+    if fitted.on == HELD_OUT_USERS:
+        return f"fitted on {users} held out of {fitted.day}"
+    if fitted.since is not None and fitted.since != fitted.day:
+        return f"fitted on {users} of {fitted.since} to {fitted.day}"
+    return f"fitted on {users} of {fitted.day}"
