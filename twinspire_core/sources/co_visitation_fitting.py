@@ -71,7 +71,10 @@ def fit(
     scale = (events[one] * events[other]) ** settings.exponent
     similarity = (weight / (scale + SHRINKAGE)).astype(np.float32)
 
-    order = np.lexsort((other, -similarity, one))
+    # Positive floats sort like their bits, so item and distance fit into one integer. Others ascend
+    # within each item, and the sort is stable: of equally near ones the first rows come first.
+    distance = 0xFFFFFFFF - similarity.view(np.uint32).astype(np.int64)
+    order = np.argsort((one << 32) | distance, kind="stable")
     lengths = np.bincount(one, minlength=corpus_size)
     place = list_places(lengths)
     is_kept = place < n
@@ -87,7 +90,7 @@ def _pairs(
     sequences: Sequences, corpus_size: int, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of items in both orders, item * C + other, each once, [P] int64, and the sum of their
-    weights, float64.
+    weights, float64. Of each item the others ascend.
     """
     items, ages = sequences
     found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -113,7 +116,9 @@ def _pairs(
             most = max(most, 2 * waiting)
     pairs, weights = _added(found)
     one, other = np.divmod(pairs, corpus_size)
-    return np.concatenate([pairs, other * corpus_size + one]), np.concatenate([weights, weights])
+    # Each item first with the smaller others, then with the larger ones.
+    both = np.concatenate([other * corpus_size + one, pairs])
+    return both, np.concatenate([weights, weights])
 
 
 def _added(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

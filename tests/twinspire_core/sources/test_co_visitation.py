@@ -56,3 +56,10 @@ def test_of_equal_pairs_the_newer_one_is_nearer():
     users = [[(0, 4.0), (1, 4.1)], [(0, 0.0), (2, 0.1)]]
     rows, _ = co_visitation_fitting.fit(_sequences(*users), 3, SETTINGS._replace(exponent=0), 2)
     assert rows[0].tolist() == [2, 1]
+
+
+def test_of_equally_near_items_the_first_rows_come_first():
+    users = [[(2, 0.0), (other, 0.0)] for other in (4, 0, 3, 1)]
+    rows, similarities = co_visitation_fitting.fit(_sequences(*users), 5, SETTINGS, 3)
+    assert rows[2].tolist() == [0, 1, 3]
+    assert len(set(similarities[2].tolist())) == 1
