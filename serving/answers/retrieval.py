@@ -216,9 +216,11 @@ def _read_personal(version: Version, table: pa.Table) -> PersonalCounts:
     of its own, of which nobody knows the times.
     """
     histories = table[SEEN].combine_chunks()
+    stored = PersonalCounts.of_rows(table, version.rows)
+    if stored is not None and histories.null_count == len(histories):
+        return stored
     row = version.rows(histories.flatten()).astype(np.int64)
     own = PersonalCounts.of_histories(Ragged.of_lengths(row, list_lengths(histories)))
-    stored = PersonalCounts.of_rows(table, version.rows)
     if stored is None:
         return own
     return own.or_else(stored, histories.is_valid().to_numpy(zero_copy_only=False))
