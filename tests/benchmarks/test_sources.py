@@ -12,7 +12,9 @@ from twinspire_core.search.ragged import Ragged
 
 
 def kept(users: int, finds: str) -> Kept:
-    """Users who took two items that one source lists first; all others list something else."""
+    """Users who took two items that one source lists, behind so many that a fusion has to trust it;
+    all others list something else.
+    """
     lists = {}
     for number, name in enumerate(ALL):
         first = 0 if name == finds else 100 * (number + 1)
@@ -22,7 +24,7 @@ def kept(users: int, finds: str) -> Kept:
         user=np.arange(users).astype(str),
         past_events=np.full(users, 3),
         headline=np.ones(users, bool),
-        taken=Ragged(np.tile([0, 1], users), row, users),
+        taken=Ragged(np.tile([20, 21], users), row, users),
         lists=lists,
         constants={},
     )
