@@ -6,6 +6,7 @@ version's day.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ from index_builder.registry.registry import Registry
 from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.contracts import artifact_files, attempts
+from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
 
 
 def run(
-    ctx: StageContext, before: Manifest, trained: str, live: str, changes: dict[str, int]
+    ctx: StageContext,
+    before: Manifest,
+    trained: str,
+    live: str,
+    changes: dict[str, int],
+    skew: Sequence[FeatureSkew] = (),
 ) -> dict[str, Any]:
     """Publishes a refresh: live if the gate accepts it and `ctx.promote` and the dates allow.
 
@@ -37,6 +44,7 @@ def run(
         itself.
       live: the trained version whose towers were live when the refresh began.
       changes: `new`, `changed`, `withdrawn`, `reused` items.
+      skew: how far features of what is served are from those that the towers were trained on.
 
     Returns:
       The summary. `refused` lists the gate's reasons, if any.
@@ -56,6 +64,7 @@ def run(
             before=before.items,
             new=changes["new"],
             withdrawn=changes["withdrawn"],
+            skew=skew,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)

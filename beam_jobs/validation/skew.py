@@ -98,17 +98,20 @@ def compared(p: Pipeline) -> dict[str, str]:
     return folders
 
 
-def measure(p: Pipeline, out: str) -> list[FeatureSkew]:
-    """`compare`, of what the features stage wrote.
+def measure(p: Pipeline, out: str, trained: str | None = None) -> list[FeatureSkew]:
+    """`compare`, of what the features stage wrote; nothing where it is not known what was trained
+    on.
 
     Args:
       p: the pipeline.
-      out: URI of the stage's output.
+      out: URI of the output that has the catalogue and the users.
+      trained: URI of the one that was trained on; by default the same.
     """
     folders = compared(p)
-    if not folders or not storage.exists(_place(out)):
+    place = _place(trained or out)
+    if not folders or not storage.exists(place):
         return []
-    stats = DatasetFeatureStatisticsList.FromString(storage.read_bytes(_place(out)))
+    stats = DatasetFeatureStatisticsList.FromString(storage.read_bytes(place))
     served = {}
     for folder in set(folders.values()):
         names = [name for name, place in folders.items() if place == folder]

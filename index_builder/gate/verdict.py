@@ -125,6 +125,7 @@ class JudgedRefresh:
       before: size of the corpus that it is compared with.
       new: items that are not in that one.
       withdrawn: items of that one that are gone.
+      skew: how far features of what is served are from those that the towers were trained on.
     """
 
     trained: str
@@ -133,6 +134,7 @@ class JudgedRefresh:
     before: int
     new: int
     withdrawn: int
+    skew: Sequence[FeatureSkew] = ()
 
 
 def judge_refresh(
@@ -150,6 +152,7 @@ def judge_refresh(
         *below("index recall", refreshed.index_recall, index.recall_target, "index.recall_target"),
         *_exchanged("not in", refreshed.new, refreshed, gate),
         *_exchanged("gone from", refreshed.withdrawn, refreshed, gate),
+        *judge_skew(refreshed.skew, gate),
         Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
     ]
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}

@@ -144,6 +144,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
     from beam_jobs import embed_stage
     from beam_jobs.embedding.reused_vectors import KnownVectors
     from beam_jobs.features.raw_features_job import write_served
+    from beam_jobs.validation import skew
     from index_builder import index_stage, refresh_stage
     from twinspire_core.contracts import feature_schema
 
@@ -161,6 +162,8 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
 
         write_served(step("features"))
         features = attempts.place(run.pipeline, holder.sources["features"])
+        # The catalogue is later than what the towers were trained on.
+        far = skew.measure(run.pipeline, inputs["features"], trained=features)
         known = KnownVectors(
             storage.join(features, feature_schema.CORPUS_END), storage.join(home, "vectors")
         )
@@ -172,7 +175,7 @@ def _load(run: DayRun, towers: Towers, facts: Mapping[str, Any]) -> StageFunctio
         start = find_start_of_refresh(run, holder.version, key)
         indexed = index_stage.run(replace(step("index"), start=start))
         version = replace(whole, inputs=inputs)
-        published = refresh_stage.run(version, holder, towers.trained, towers.live, changes)
+        published = refresh_stage.run(version, holder, towers.trained, towers.live, changes, far)
         return {"trained": towers.trained, **changes, "index": indexed, **published}
 
     return make

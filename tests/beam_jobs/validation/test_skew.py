@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.validation import skew, statistics
@@ -141,3 +142,22 @@ def test_of_few_values_nothing_is_told():
 def test_the_farthest_comes_first():
     rows = found({}, since=np.arange(100.0) + 1000, sold=np.arange(100.0) + 20)
     assert list(rows)[:2] == ["since", "sold"]
+
+
+def test_a_later_catalogue_is_compared_with_what_its_towers_were_trained_on(tmp_path):
+    day, later = tmp_path / "day", tmp_path / "later"
+    weights = dict.fromkeys(("_popular", "_lately", "_past_events"), [1] * 100)
+    for out, sold in ((day, np.arange(100.0)), (later, np.arange(100.0) + 1000)):
+        for folder in ("corpus/end", "users"):
+            (out / folder).mkdir(parents=True)
+            table = pa.table({**ALIKE, **weights, "sold": sold})
+            pq.write_table(table, out / folder / "part.parquet")
+    rows = PIPELINE, str(day)
+    assert skew.measure(*rows) == [], "by an earlier release"
+    sketches = statistics.Collect([*ALIKE]).add_input({}, pa.table(ALIKE))
+    skew._write(sketches, *rows)
+    assert [one.distance for one in skew.measure(*rows)] == [0] * 5
+    assert skew.measure(PIPELINE, str(later)) == [], "a refresh trains on nothing"
+    first, *others = skew.measure(PIPELINE, str(later), trained=str(day))
+    assert (first.feature, first.distance, first.outside) == ("sold", 1, 1)
+    assert all(one.distance == 0 for one in others)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from index_builder.gate.verdict import JudgedRefresh, judge_refresh
 from tests.index_builder.gate.gates import GATE, GOOD, INDEX, any_day, changed, gate, share, verdict
+from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateFigures
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 
@@ -299,6 +300,20 @@ def refreshed(**changes):
         GATE,
         INDEX,
     )
+
+
+def test_a_refresh_is_told_that_its_catalogue_is_not_what_its_towers_know():
+    brand = FeatureSkew(
+        feature="brand",
+        kind="category",
+        distance=0.9,
+        outside=0.0,
+        value="x",
+        trained_share=0.9,
+        served_share=0.0,
+    )
+    found = refreshed(skew=[brand])
+    assert found.accepted and any(note.startswith("brand is not served") for note in found.notes)
 
 
 def test_a_refresh_is_not_judged_by_what_its_towers_were():
