@@ -28,6 +28,7 @@ MEASURES = headline([10, 50, 100])
 EXPLAINED = """\
 As the day begins: what will each household that has a past buy today?
   the version before: it has not seen the day (progressive)
+  trained up to the day: the first version, before it was trained on its own day
   its mix of sources: what that version recommends, mixed with the lists below
   this version: made from the day, asked about the households held out of its training
 recall: share of a household's purchases among the first n offered

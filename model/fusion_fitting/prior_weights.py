@@ -14,6 +14,7 @@ from model.fusion_fitting.fusion_weights import FILL_WEIGHT
 from model.fusion_fitting.stored_lists import DayLists
 from twinspire_core.config.source_names import (
     CO_OCCURRENCE,
+    FITTED,
     MOST_POPULAR,
     PAST,
     PERSONAL,
@@ -48,7 +49,7 @@ WEIGHTS: Mapping[str, Mapping[str, float]] = {
 }
 
 
-_LIKE = {PERSONAL: PAST, TRENDING: POPULAR_LATELY}
+_LIKE = {PERSONAL: PAST, TRENDING: POPULAR_LATELY, **dict.fromkeys(FITTED, CO_OCCURRENCE)}
 """Sources that know what one of the measured ones knows."""
 
 

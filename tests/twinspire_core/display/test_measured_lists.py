@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.day_metrics import DayMetrics, HeldOutMeasures
 from twinspire_core.contracts.measures import Measures
 from twinspire_core.display.measured_lists import (
     held_out,
@@ -105,3 +105,14 @@ def test_digits_are_as_many_of_shares_as_of_other_measures():
     assert measure_text(None, "coverage@50") == "–"
     assert interval_text(measures, "recall@10") == "0.125 (0.100–0.150)"
     assert interval_text(measures, "recall@50") == "0.250"
+
+
+def test_a_first_version_is_shown_as_it_was_before_its_day():
+    measures = Measures(**{"users": 10, "recall@10": 0.5})
+    day = date(2024, 5, 2)
+    first = DayMetrics(progressive=measures, holdout=HeldOutMeasures(candidate=measures))
+    later = DayMetrics(
+        progressive=measures, holdout=HeldOutMeasures(candidate=measures, baseline=measures)
+    )
+    labels = [on_the_day(metrics, day).lists[0].label for metrics in (first, later)]
+    assert labels == ["trained up to the day", "the version before"]
