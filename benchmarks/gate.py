@@ -41,7 +41,7 @@ def figures(run: Run, replays: int) -> dict[str, Any]:
                 "best": day.metrics.best.version if day.metrics.best else None,
             }
         )
-    return {"verdicts": len(verdicts), **count_refusals(verdicts), "days": told}
+    return {"verdicts": len(verdicts), **count_refusals(verdicts), "each_day": told}
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:

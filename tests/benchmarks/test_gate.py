@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks import gate as benchmark
 from benchmarks.gates import replays
 from benchmarks.gates.cases import CASES, Case
 from tests.index_builder.gate.gates import changed, gate, verdict
@@ -107,6 +108,15 @@ def test_reasons_are_told_apart():
     (slices,) = verdict(**changed(-0.5, -0.6, -0.4, where="1-4")).refused
     (mix,) = verdict(mix=changed(-0.5, -0.6, -0.4)).refused
     assert [replays.rule_of(reason) for reason in (drop, slices, mix)] == ["drop", "slices", "mix"]
+
+
+def test_the_table_has_a_row_for_each_case_with_its_shares():
+    bad = list(replays.replay(run(), {1: day(1, candidate=0.1), 2: day(2)}, 1))
+    case = {"verdicts": len(bad), **replays.count_refusals(bad), "each_day": []}
+    head, row = benchmark.table({"made-up": case}).splitlines()
+    cells = dict(zip(head.split(), row.split()[1:], strict=True))
+    assert cells["verdicts"] == "2" and cells["refused"] == cells["drop"] == "50.0%"
+    assert cells["best"] == cells["excused"] == "0.0%"
 
 
 def test_the_cases_are_days_in_a_row():
