@@ -31,6 +31,7 @@ from twinspire_core.config import pipeline
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.metrics.slices import slice_of
@@ -229,18 +230,24 @@ def _values(
     if before.best:
         add("held_out:best", held_out, before.best.lists)
     sources = measure_day.candidate_sources(ctx, features, day)
+    # With the constants that the version was given on this day
+    constants = SourceConstants.find(out) or SourceConstants()
+    own_sources = sources.with_constants(constants.choices)
     k = max(ctx.pipeline.evaluation.ks)
     own, inherited = _fusion(out), _fusion(Path(ctx.parent.home))
     lists = {"candidate": version.lists, "baseline": before.parent.lists}
-    for name, fusion in (("candidate", own), ("baseline", inherited)):
+    for name, fusion, listing in (
+        ("candidate", own, own_sources),
+        ("baseline", inherited, sources),
+    ):
         if fusion:
-            fused = rank_fusion(fusion, sources, held_out, lists[name][HELD_OUT], k)
+            fused = rank_fusion(fusion, listing, held_out, lists[name][HELD_OUT], k)
             add(f"held_out:{name}_mix", held_out, fused)
     two_tower = before.parent.lists[NEXT_DAY]
     if own and inherited:
         for name in own.sources:
             alone = source_alone(own, name)
-            listed = rank_fusion(alone, sources, held_out, version.lists[HELD_OUT], k)
+            listed = rank_fusion(alone, own_sources, held_out, version.lists[HELD_OUT], k)
             add(f"held_out:source:{name}", held_out, listed)
     if inherited:
         add("next_day:mix", next_day, rank_fusion(inherited, sources, next_day, two_tower, k))

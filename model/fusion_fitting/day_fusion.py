@@ -179,6 +179,8 @@ class DayFusion:
         # What a version without a mix serves is its two-tower's lists
         served = candidate if fusion else _cut(ours, ks)
         served_before = baseline if self.inherited else _cut(parents, ks)
+        if self.ctx.parent is None:
+            served_before = None  # a first version's own lists of before its last day
         has_mix = fusion is not None or self.inherited is not None
         beside_parent = None
         if has_mix and served and served_before:

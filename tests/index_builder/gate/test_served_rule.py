@@ -2,7 +2,9 @@
 cases by hand.
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -92,6 +94,16 @@ def test_a_mix_is_judged_against_the_two_tower_that_was_served_before_it():
     assert judged(gained).accepted
     assert measured(ON_PAST, ON_CHANCE).exchanged is None, "both have one"
     assert measured(None, None).exchanged is None and measured(None, None).served is None
+
+
+def test_a_first_version_exchanges_nothing():
+    """Its own lists of before its last day are no earlier version's."""
+    day, held = queries("past", 10, 300), queries("past", 10, 120, seed=1, held=True)
+    made = mixing(pa.concat_tables([day, held]), held)
+    first = replace(made, ctx=SimpleNamespace(**{**vars(made.ctx), "parent": None}))
+    assert made.figures(ON_PAST).exchanged is not None
+    found = first.figures(ON_PAST)
+    assert found.exchanged is None and found.served is None and not found.is_lost
 
 
 def test_what_is_served_is_compared_user_by_user():
