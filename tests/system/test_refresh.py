@@ -13,13 +13,13 @@ import pytest
 
 from index_builder import index_stage
 from serving.version.loaded_version import Version
-from tests.system.days import FIRST, SECOND, THIRD, registry_of
+from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
 from twinspire.cli.show_lists import user_result
 from twinspire.runs import index_start, runner
 from twinspire.runs.day_run import DayRun
 from twinspire_core import storage
 from twinspire_core.config.pipeline import load
-from twinspire_core.config.source_names import ANSWERING
+from twinspire_core.config.source_names import ANSWERING, SOURCE_NAMES
 from twinspire_core.contracts import attempts
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
@@ -131,7 +131,7 @@ def test_a_refresh_is_the_trained_version_with_the_later_catalogue(changed, monk
     user = next(
         u["_user"] for u in pq.read_table(home / "users").to_pylist() if set(u["_past"]) & set(GONE)
     )
-    for source in ANSWERING:
+    for source in Version.open(p).sources:
         shown = user_result(Version.open(p), user, 112, source=source)
         listed = {item["item"] for item in shown["items"]}
         assert shown["version"] == version and not listed & set(GONE) and listed >= set(NEW), source
@@ -169,6 +169,20 @@ def embedded_anew(tower, corpus):
     from twinspire_core.contracts.model_bundle import Tower
 
     return Tower(tf.saved_model.load(str(tower)))(corpus.sort_by("_item"))
+
+
+def test_a_refresh_has_what_all_sources_are_made_of(changed):
+    names = ", ".join(f'"{name}"' for name in SOURCE_NAMES)
+    changed.write_text(f"{changed.read_text()}\n[mix]\nsources = [{names}]\n")
+    twinspire("run", str(changed), "--date", SECOND, "--force")
+    told = refresh(load(changed), AT)
+    version = Version.open(load(changed))
+    assert version.id == told["version"] and set(version.sources) == set(ANSWERING)
+    users = pq.read_table(Path(told["attempt"], "features/users"))["_user"].to_pylist()
+    for source in version.sources:
+        lists = [user_result(version, user, 112, source=source) for user in users[:5]]
+        listed = {item["item"] for one in lists for item in one["items"]}
+        assert not listed & set(GONE) and listed >= set(NEW), source
 
 
 def test_towers_that_went_live_meanwhile_are_not_replaced(changed, monkeypatch):
