@@ -209,13 +209,14 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
     if ctx.parent:
         baseline_items = registry.manifest(ctx.parent.version).items
     figures = IndexFigures.read(staged)
+    memory = LineMemory(day=ctx.day, best=metrics.best, line=metrics.line)
     return JudgedVersion(
         two_tower=metrics.holdout,
         mix=metrics.mix.holdout if metrics.mix.fitted else None,
         # The day's own lead is remembered too, for the days after it
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
         served=metrics.mix,
-        memory=LineMemory(day=ctx.day, best=metrics.best, line=metrics.line),
+        memory=memory.since(registry.state().overruled),
         index_recall=figures.recall,
         items=figures.items,
         baseline_items=baseline_items,

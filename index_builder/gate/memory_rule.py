@@ -11,9 +11,10 @@ days on which the line was held against the same best version are put together: 
 of that interval lies below `gate.max_drop`, unless the day itself says otherwise.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
+from typing import Self
 
 from index_builder.gate.comparison import (
     LEAST_DIFFERENT,
@@ -46,6 +47,18 @@ class LineMemory:
     day: date
     best: BestMeasures | None
     line: Mapping[str, MeasuredDay]
+
+    def since(self, overruled: Collection[str]) -> Self:
+        """What counts where somebody promoted versions despite the gate: the days after the newest
+        of them. Whoever did has put up with the losses before, which would else be held against
+        every day to come.
+        """
+        kept = dict[str, MeasuredDay]()
+        for name in sorted(self.line, reverse=True):
+            kept[name] = self.line[name]
+            if kept[name].against in overruled:
+                break
+        return replace(self, line=kept)
 
     def beside_best(self) -> dict[str, PairedDifferences | None]:
         """By day, the line's version of that day beside the best one."""

@@ -59,6 +59,7 @@ def context(pipeline, tmp_path):
         items=ITEMS,
         seed=0,
         promote="auto",
+        line=None,
     ):
         home = f"{pipeline.pipeline.work_root}/tiny/dt={day}"
         local = tmp_path / f"made-{day}-{seed}"
@@ -67,6 +68,8 @@ def context(pipeline, tmp_path):
         metrics = {
             "holdout": {"users": users, "candidate": {"recall@50": recall}, "baseline": baseline}
         }
+        if line is not None:
+            metrics["line"] = line
         if asked is not None:  # of the parent, on this day
             metrics["progressive"] = {"users": 7, "recall@50": asked}
             metrics["mix"] = {"progressive": {"recall@50": asked * 2}}

@@ -131,6 +131,23 @@ def test_few_held_out_users_are_not_compared(context, pipeline, parent):
     assert few["live"] and "7 held-out users" in few["notes"][0]
 
 
+def test_a_loss_that_was_overruled_is_not_pooled_with_the_days_after(
+    context, pipeline, registry, parent
+):
+    def measured(against, users, mean):
+        one = {"mean": mean, "base": 0.2, "deviation": 0.1, "differ": 50}
+        together = {"users": users, "by_measure": {"recall@50": one}}
+        return {"against": against, "two_tower": together}
+
+    first = publish_stage.run(context(FIRST))["version"]
+    bad = publish_stage.run(context(SECOND, recall=0.1, parent=parent(pipeline, SECOND)))["version"]
+    registry.promote(bad, reason="known holiday", despite_gate=True)
+    line = {str(SECOND): measured(first, 190, -0.1), str(THIRD): measured(bad, 60, 0.0)}
+    made = context(THIRD, users=60, parent=parent(pipeline, THIRD), line=line)
+    summary = publish_stage.run(made)
+    assert summary["refused"] == [] and summary["live"]
+
+
 def test_vectors_of_another_run_are_not_published(context, registry):
     made, other = context(FIRST), context(SECOND, items=299)
     mixed = {**made.inputs, "features": other.inputs["features"]}

@@ -106,3 +106,18 @@ def test_the_mix_is_pooled_likewise():
     assert found.figures.mix.pooled.users == 240
     unknown = verdict(gate(), mix={"users": 60, "candidate": None}, memory=parts)
     assert unknown.accepted, "its weights were fitted on these users"
+
+
+def test_losses_that_somebody_overruled_are_not_held_against_the_days_after():
+    """What was measured before a version that was promoted despite the gate, and of itself."""
+    days = {
+        str(TODAY - timedelta(days=n)): MeasuredDay(against=f"v{n}", two_tower=stored(-0.05, 60))
+        for n in range(10)
+    }
+    remembered = LineMemory(day=TODAY, best=None, line=days)
+    assert not verdict(users=60, memory=remembered).accepted
+    assert remembered.since({"another"}) == remembered
+    kept = remembered.since({"v2", "v5"})
+    assert set(kept.line) == {str(TODAY - timedelta(days=n)) for n in range(3)}
+    found = verdict(users=60, memory=kept)
+    assert found.accepted and found.figures.pooled is None
