@@ -205,6 +205,7 @@ class DayFusion:
                 fusion, self.fitted_sources, today, candidate, ours, _without_constants(known)
             ),
             fitted=fusion.fitted if fusion else None,
+            keeps_weights=_weigh_alike(fusion, self.inherited),
         )
 
     def _beside_sources(
@@ -360,6 +361,15 @@ class DayFusion:
             by_source.append(np.concatenate(items)[rows])
         taken = _joined([lists.taken for lists in chosen]).take(rows)
         return fit_weights(pool_candidates(by_source), taken, self._ks())
+
+
+def _weigh_alike(fusion: Fusion | None, other: Fusion | None) -> bool:
+    """Whether two fusions give the same sources the same weights."""
+    if fusion is None or other is None:
+        return False
+    if (fusion.sources, fusion.bounds) != (other.sources, other.bounds):
+        return False
+    return np.array_equal(fusion.weights, other.weights)
 
 
 def _cut(ranked: RankedLists | None, ks: Sequence[int]) -> RankedLists | None:

@@ -58,14 +58,15 @@ def kind_of_log(days: Iterable[DayLists]) -> str:
 
     Args:
       days: lists for users, and what they took. Users held out are left out. A repeat is an item
-        that the source `past` lists.
+        that the source `past` lists, or where that is not mixed, `personal`.
     """
     repeated = 0
     taken = 0
     for lists in days:
-        if PAST in lists.lists:
+        had_before = next((name for name in (PAST, PERSONAL) if name in lists.lists), None)
+        if had_before:
             fitted_on = lists.take(np.flatnonzero(~lists.held_out))
-            repeated += int(contains(fitted_on.taken, fitted_on.lists[PAST].items).sum())
+            repeated += int(contains(fitted_on.taken, fitted_on.lists[had_before].items).sum())
             taken += int(distinct(fitted_on.taken).sum())
     return REPEATS if taken and repeated >= REPEATS_FROM * taken else NO_REPEATS
 

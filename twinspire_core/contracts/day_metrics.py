@@ -196,6 +196,7 @@ class FusionMeasures(JsonPart):
         alone.
       own_beside_sources: the same of this version's weights, on users held out of the day itself.
       fitted: what this version's weights were fitted on; None where it has none.
+      keeps_weights: whether they are its parent's, as after a gap, or as long as prior ones serve.
     """
 
     progressive: Measures | None = None
@@ -205,6 +206,7 @@ class FusionMeasures(JsonPart):
     beside_sources: Mapping[str, PairedDifferences] = {}
     own_beside_sources: Mapping[str, PairedDifferences] = {}
     fitted: FittedOn | None = None
+    keeps_weights: bool = False
 
     @property
     def is_lost(self) -> bool:

@@ -26,6 +26,7 @@ GATE = gate(metric=METRIC, min_users=100)
 GOOD = {"candidate": {METRIC: 0.2}, "baseline": {METRIC: 0.2}}
 ON_CHANCE, ON_PAST = mix_of(1.0, 0.001, 0.001), mix_of(0.001, 1.0, 0.001)
 """Weights of a two-tower that lists by chance, and of the source that is right."""
+STILL_ON_CHANCE = mix_of(0.9, 0.001, 0.001)
 
 
 def measured(inherited, own, *, users=300):
@@ -51,7 +52,7 @@ def of_mix(found):
 
 
 def test_a_mix_that_finds_surely_less_than_past_alone_is_refused():
-    found = judged(measured(ON_CHANCE, ON_CHANCE))
+    found = judged(measured(ON_CHANCE, STILL_ON_CHANCE))
     (reason,) = found.refused
     assert "past alone" in reason and "surely below the best of its sources" in reason
     figures = found.figures.sources
@@ -64,6 +65,13 @@ def test_the_version_that_mends_the_weights_is_accepted_with_a_note():
     found = judged(measured(ON_CHANCE, ON_PAST))
     assert found.accepted and len(of_mix(found)) == 1
     assert "120 held-out users" in of_mix(found)[0]
+
+
+def test_a_version_that_keeps_the_weights_is_accepted_with_a_note():
+    """After a gap there are no others. Refused, it would make the gap longer, day after day."""
+    found = judged(measured(ON_CHANCE, ON_CHANCE))
+    assert found.accepted and len(of_mix(found)) == 1
+    assert "has the same weights" in of_mix(found)[0]
 
 
 def test_a_mix_as_good_as_its_best_source_passes():

@@ -201,6 +201,11 @@ def test_the_environment_is_read(read, monkeypatch):
         ),
         (
             "[train]",
+            "[mix]\nsources = ['past', 'two_tower', 'past']\n[train]",
+            "mix.sources: each source is named once, found 'past' more than once",
+        ),
+        (
+            "[train]",
             "[gate.floors]\n'ndcg@50/items:0' = 0.1\n[train]",
             "found 'ndcg@50/items:0'; did you mean",
         ),

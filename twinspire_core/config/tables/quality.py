@@ -74,6 +74,14 @@ class FusionConfig(Strict):
         ),
     )
 
+    @field_validator("sources")
+    @classmethod
+    def _distinct(cls, value: tuple[SourceName, ...]) -> tuple[SourceName, ...]:
+        twice = [name for place, name in enumerate(value) if name in value[:place]]
+        if twice:
+            raise ValueError(f"each source is named once, found {twice[0]!r} more than once")
+        return value
+
     def uses(self, source: SourceName) -> bool:
         """Whether a source is mixed, so that what it is made of has to be counted."""
         return source in self.sources
