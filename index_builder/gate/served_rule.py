@@ -10,9 +10,10 @@ sources    the mix against the best of its own sources, on all users who were me
 
 Where weights were badly fitted once, the version that mends them must not be refused for those of
 its baseline: it is accepted, with a note, if its own mix finds no less than that source on users
-held out of the day. So is a version that has the weights of its baseline, as after a gap: without it
-these would be served on, and each day refused would make the gap longer. What is looked at every day, beside the best of several sources, has to be
-surer than once: the interval is one of 99%. Slices of users are noted.
+held out of the day. So is a version that has the weights of its baseline, as after a gap: without
+it these would be served on, and each day refused would make the gap longer. What is looked at every
+day, beside the best of several sources, has to be surer than once: the interval is one of 99%.
+Slices of users are noted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -104,7 +105,9 @@ def _judge_sources(
         return
     text = _as_text(beside)
     if mix.keeps_weights:
-        yield Finding(False, f"{text}; this version has the same weights: to refuse it mends nothing")
+        yield Finding(
+            False, f"{text}; this version has the same weights: to refuse it mends nothing"
+        )
         return
     own = mix.own_beside_sources.get(beside.source)
     own_difference = own.by_measure.get(gate.metric) if own else None

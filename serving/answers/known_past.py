@@ -24,7 +24,7 @@ import pyarrow as pa
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
 from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
-from twinspire_core.search.ragged import Ragged, list_lengths, list_places, list_rows
+from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.past import most_frequent_first
 
 
@@ -36,24 +36,35 @@ def read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
       version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
     """
-    histories = table[SEEN].combine_chunks()
+    new = newer_events(version, table)
     if STORED_PAST not in table.column_names:
-        return most_frequent_first(_positions(version, histories)), list_lengths(histories)
+        return most_frequent_first(new), new.lengths
     stored = table[STORED_PAST].combine_chunks()
     stored_events = list_lengths(stored)
     # `_past` holds distinct items; older versions say nothing of their events.
     if STORED_EVENTS in table.column_names:
         stored_events = table[STORED_EVENTS].fill_null(0).to_numpy()
-    added = _newer(table, histories, stored)
-    new = _positions(version, histories)
-    new = new.where(added)
     past = _positions(version, stored)
     counts = np.ones(len(past.values), np.int64)
     if len(new.values) and STORED_HISTORY in table.column_names:
         tail = _positions(version, table[STORED_HISTORY].combine_chunks())
         counts = least_counts(past, tail)
-    new_events = np.bincount(list_rows(list_lengths(histories))[added], minlength=len(table))
-    return joined(past, counts, new), stored_events + new_events
+    return joined(past, counts, new), stored_events + new.lengths
+
+
+def newer_events(version: Version, table: pa.Table) -> Ragged:
+    """What of the requests' histories is newer than what is stored of the users: B lists of
+    positions, oldest first, -1 outside the corpus. Of users of whom nothing is stored, all of it.
+
+    Args:
+      version: what answers.
+      table: [B] rows of `serving.requests.query_rows.complete`.
+    """
+    histories = table[SEEN].combine_chunks()
+    given = _positions(version, histories)
+    if STORED_PAST not in table.column_names:
+        return given
+    return given.where(_newer(table, histories, table[STORED_PAST].combine_chunks()))
 
 
 def overlap(stored: np.ndarray, history: np.ndarray) -> int:

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.known_past import read_past
+from serving.answers.known_past import newer_events, read_past
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, MOST_POPULAR, TWO_TOWER
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
-from twinspire_core.search.ragged import Ragged, list_lengths
+from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.queries import Queries, ScoredLists
@@ -212,18 +212,17 @@ def _end_lists(
 
 
 def _read_personal(version: Version, table: pa.Table) -> PersonalCounts:
-    """Decayed counts of what users had before: those of the version, unless a request has a history
-    of its own, of which nobody knows the times.
+    """Decayed counts of what users had before: those of the version, and 1 for each event of a
+    request's history that is newer, as nobody knows its time.
     """
-    histories = table[SEEN].combine_chunks()
     stored = PersonalCounts.of_rows(table, version.rows)
-    if stored is not None and histories.null_count == len(histories):
+    if stored is not None and table[SEEN].null_count == len(table):
         return stored
-    row = version.rows(histories.flatten()).astype(np.int64)
-    own = PersonalCounts.of_histories(Ragged.of_lengths(row, list_lengths(histories)))
+    new = newer_events(version, table)
+    counted = PersonalCounts.of_histories(new)
     if stored is None:
-        return own
-    return own.or_else(stored, histories.is_valid().to_numpy(zero_copy_only=False))
+        return counted
+    return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 
 def _lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:

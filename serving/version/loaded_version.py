@@ -145,8 +145,7 @@ class Version:
             raise UsageError(
                 f"A list comes from one of the sources that a version carries; {self.id} has"
                 f" {', '.join(self.sources)}, not {source!r}. Which there are is up to mix.sources"
-                " of the pipeline file and to the release that wrote it; a mix also needs"
-                " mix.min_users users to be fitted on."
+                " of the pipeline file and to the release that wrote it."
             )
         return source
 

@@ -92,6 +92,36 @@ class PersonalCounts:
         """Of users `start` to `stop`."""
         return replace(self, entries=self.entries.part(start, stop))
 
+    def plus(self, newer: Self) -> Self:
+        """These counts, and those of later events of the same users, which may be of more
+        half-lives. Items outside the corpus are left out, and those of the highest counts come
+        first, of equal ones the most recent.
+        """
+        row = np.concatenate([self.entries.row, newer.entries.row])
+        number = np.concatenate([self.entries.values, newer.entries.values + len(self.item)])
+        item = np.concatenate([self.item, newer.item])[number]
+        known = item >= 0
+        row, number, item = row[known], number[known], item[known]
+        width = int(item.max(initial=0)) + 1
+        pair, place = np.unique(row * width + item, return_inverse=True)
+        counts = {}
+        for name in self.counts:
+            of_event = np.concatenate([self.counts[name], newer.counts[name]])[number]
+            sums = np.bincount(place, weights=of_event, minlength=len(pair))
+            counts[name] = sums.astype(np.float32)
+        age = np.full(len(pair), np.inf, np.float32)
+        np.minimum.at(age, place, np.concatenate([self.age, newer.age])[number])
+        row, item = np.divmod(pair, width)
+        # By the longest half-life that there is.
+        highest = next(reversed(counts.values()), np.zeros(len(pair), np.float32))
+        order = np.lexsort((age, -highest, row))
+        return type(self)(
+            entries=Ragged(np.arange(len(order)), row[order], self.entries.rows),
+            item=item[order],
+            counts={name: values[order] for name, values in counts.items()},
+            age=age[order],
+        )
+
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
         """Of users where `is_own`, [U] bool, holds, these counts; of the rest another's, which may
         be of fewer half-lives.

@@ -144,7 +144,7 @@ def test_a_version_of_an_earlier_release_is_served_by_its_towers(version):
 def test_a_version_without_a_mix_says_what_it_has(opened):
     version = opened()
     assert recommend(version, [{"user": "anna"}], 3).source == "two_tower"
-    with pytest.raises(UsageError, match=r"most_popular, co_occurrence, not 'mix'.*mix.min_users"):
+    with pytest.raises(UsageError, match=r"most_popular, co_occurrence, not 'mix'.*mix.sources"):
         recommend(version, [{}], 3, source="mix")
 
 

@@ -99,7 +99,44 @@ def test_a_version_holds_the_counts_that_it_goes_by(both):
     assert names == ["_personal", "_personal_7d", "_personal_60d", "_personal_age"]
 
 
-def test_a_history_of_a_request_takes_the_place_of_the_counts(both):
+def test_what_is_newer_in_a_history_counts_besides_what_is_stored(both):
+    """Two users of the version, without a history, with an empty one, and with one more event."""
+    version, _ = both
+    stored = version.users.some(2)
+    rows, _ = version.users.find(stored)
+    own = [dict(zip(*of, strict=True)) for of in zip(*_counts(rows), strict=True)]
+    new = next(item for item in version.ids if not any(item in counts for counts in own))
+    histories = rows[version.pipeline.history_name].to_pylist()
+    asked = [{"user": user} for user in stored]
+    asked += [{"user": user, "history": []} for user in stored]
+    asked += [
+        {"user": user, "history": [*history[-2:], new]}
+        for user, history in zip(stored, histories, strict=True)
+    ]
+    found = _personal(version, asked, K)
+    for n, counts in enumerate(own):
+        assert found[n] == found[2 + n], "an empty history says nothing"
+        later = {**counts, new: 1.0}
+        expected = sorted(later, key=lambda item: -later[item])
+        of_catalogue = [item for item in expected if item in set(version.ids)]
+        assert found[4 + n][: len(of_catalogue)] == of_catalogue[:K]
+
+
+def _counts(rows):
+    return rows["_personal"].to_pylist(), rows["_personal_7d"].to_pylist()
+
+
+def _personal(version, asked, k):
+    requests = Requests(version.pipeline).table(asked)
+    now = datetime.now(version.pipeline.zone)
+    table, _ = complete(requests, version.users, now, version.pipeline.history_name)
+    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    everyone = Groups((None,), np.zeros(len(table), np.int64))
+    served = retrieve(version, table, k, "personal", nothing, everyone)
+    return version.ids[served.rows].tolist()
+
+
+def test_of_somebody_unknown_a_history_is_counted_whole(both):
     """It says nothing of times: each event counts 1, and of equal counts the newest is first."""
     version, _ = both
     a, b, c = version.ids[:3].tolist()

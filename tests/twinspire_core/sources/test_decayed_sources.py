@@ -104,6 +104,19 @@ def test_histories_count_one_for_each_event():
     assert read(sources.retrieve(["personal"], asked, 3)["personal"].items) == ["cfa", "", "d"]
 
 
+def test_later_events_count_besides():
+    """Of the first user c once more and e twice; of the third nothing."""
+    stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
+    newer = Ragged(np.array([4, 4, -1, 2]), np.array([0, 0, 0, 0]), 3)
+    sums = stored.plus(PersonalCounts.of_histories(newer))
+    assert read(sums.item[np.newaxis])[0] == "ceafde", "what is outside the corpus is left out"
+    np.testing.assert_allclose(sums.counts["7d"], [1.9, 2, 0.1, 0.5, 2, 2], rtol=1e-6)
+    np.testing.assert_allclose(sums.counts["60d"], [3, 2, 3, 1, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(sums.counts["all"], [2, 2, 1, 1, 1, 1], rtol=1e-6)
+    assert sums.entries.row.tolist() == [0, 0, 0, 0, 2, 2]
+    np.testing.assert_allclose(sums.age, [0, 0, 1, 1, 1, 1], atol=1e-5)
+
+
 def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():
     table = corpus(**{"1h": [0, 0.5, 0, 0, 0.25, 0], "7d": [5, 4, 3, 2, 1, 0]})
     asked = Queries.of_past(Ragged(np.array([1]), np.array([0]), 2))
