@@ -147,8 +147,10 @@ class Answer:
         if self.shares is None or not there.any():
             main = np.zeros(int(there.sum()), np.int64)
         else:
-            main = self.shares[there].argmax(axis=1)
-        names = pa.array(self.names, pa.string())
+            shares = self.shares[there]
+            # As in `_sources_of`: what nobody gave anything to is there as it is popular.
+            main = np.where(shares.any(axis=1), shares.argmax(axis=1), len(self.names))
+        names = pa.array([*self.names, MOST_POPULAR], pa.string())
         return arrow_lists(self.counts, names.take(pa.array(main)))
 
     def lists(self, ids: pa.Array) -> tuple[pa.ListArray, pa.ListArray]:

@@ -169,6 +169,14 @@ def test_a_file_is_answered_as_its_lines_would_be_alone(opened, tmp_path):
         np.testing.assert_allclose(line["scores"], answer.scores[0], rtol=1e-6)
 
 
+def test_items_that_fill_up_a_list_are_said_to_be_popular(opened):
+    sources, weights = ("past", "co_occurrence"), np.ones((1, 2))
+    version = opened(Fusion(sources=sources, bounds=(), weights=weights, fitted=FittedOn()))
+    answer = recommend(version, [{"history": ["i00"]}], 3)
+    assert answer.main_sources().to_pylist() == [["past"] + ["most_popular"] * 2]
+    assert [names[0] for names in answer.sources(0)] == answer.main_sources().to_pylist()[0]
+
+
 def test_the_command_names_sources(opened, pipeline_file):
     opened(mix(co_occurrence=[1, 1]))
     command = ["recommend", str(pipeline_file), "--user", "anna", "-k", "2", "--json"]
