@@ -232,7 +232,11 @@ class DayFusion:
 
     def _comes_after_gap(self) -> bool:
         """Whether the parent is so old that its lists for the day are not those of a fresh one."""
-        missing = sum((gap.last - gap.first).days + 1 for gap in self.ctx.gaps)
+        if self.ctx.parent and self.ctx.mode == "full":
+            # From scratch no day is missing in what is trained on, so that no gap is told.
+            missing = (self.ctx.day - self.ctx.parent.day).days - 1
+        else:
+            missing = sum((gap.last - gap.first).days + 1 for gap in self.ctx.gaps)
         return missing > MAX_GAP
 
     def _lists_of_day(self, name: str, two_tower: RankedLists) -> DayLists:

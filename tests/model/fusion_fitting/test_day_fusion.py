@@ -81,6 +81,8 @@ def mixing(
     knows: str = "",
     stored: list[DayLists] | None = None,
     gaps: tuple[Gap, ...] = (),
+    mode: str = "incremental",
+    parent_day: date = TODAY - timedelta(days=1),
     exclude_seen: bool = False,
     **settings,
 ) -> DayFusion:
@@ -104,8 +106,9 @@ def mixing(
         ctx=SimpleNamespace(
             pipeline=pipeline,
             day=TODAY,
-            parent=SimpleNamespace(version="v1") if parent else None,
+            parent=SimpleNamespace(version="v1", day=parent_day) if parent else None,
             gaps=gaps,
+            mode=mode,
         ),
         day=DayData(corpus=CORPUS, evaluation_sets=evaluation_sets, events=CORPUS.slice(0, 0)),
         sources=CandidateSources.of(CORPUS),
@@ -300,14 +303,25 @@ def test_what_the_days_own_version_lists_is_not_fitted_on():
     assert best(trusting, 10) == "two_tower", "as the parent's would be trusted"
 
 
+@pytest.mark.parametrize("mode", ["incremental", "full"])
 @pytest.mark.parametrize(("missing", "stays"), [(1, False), (2, True)])
-def test_after_a_gap_the_parents_weights_stay_and_its_lists_are_not_kept(missing, stays):
-    """A parent that is days old lists worse than the one that will serve tomorrow."""
+def test_after_a_gap_the_parents_weights_stay_and_its_lists_are_not_kept(missing, stays, mode):
+    """A parent that is days old lists worse than the one that will serve tomorrow. From scratch
+    nobody tells a gap.
+    """
     last = TODAY - timedelta(days=1)
     gap = Gap(last - timedelta(days=missing - 1), last)
     day, old = queries("past", 10, 200), mix_of(0.1, 0.2, 0.7)
     before = [of_day("past", 150, 5)]
-    after_gap = mixing(day, day.slice(0, 0), inherited=old, stored=before, gaps=(gap,))
+    after_gap = mixing(
+        day,
+        day.slice(0, 0),
+        inherited=old,
+        stored=before,
+        gaps=(gap,) if mode == "incremental" else (),
+        mode=mode,
+        parent_day=gap.first - timedelta(days=1),
+    )
     kept = after_gap.lists_to_fit_on()
     assert (after_gap.fit(kept) is old) == stays
     assert (kept[0].day == TODAY) != stays
