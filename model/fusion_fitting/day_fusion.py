@@ -243,6 +243,9 @@ class DayFusion:
         """What the sources list for the queries of an evaluation set that may be fitted on, and for
         those that are held out of it: lists of the kind that counts.
 
+        Sources have the constants that the day's version carries, as its weights do: a source that
+        finds more with another half-life is to be given the weight of what it will list.
+
         Args:
           name: of the set.
           two_tower: the lists of the towers for it.
@@ -260,10 +263,10 @@ class DayFusion:
         group = user_slice * 2 + held_out
         groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
         rows = np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
-        known = {**self.costly.get(name, {}), TWO_TOWER: two_tower}
+        known = {**self._alike_with_new_constants(self.costly.get(name, {})), TWO_TOWER: two_tower}
         queries = queries_with(evaluation_set, known, exclude_seen=exclude_seen).take(rows)
         exclude = queries.past if exclude_seen else None
-        lists = self.sources.retrieve(
+        lists = self.fitted_sources.retrieve(
             self.ctx.pipeline.mix.sources, queries, DEPTH, exclude=exclude
         )
         return DayLists(
@@ -275,6 +278,12 @@ class DayFusion:
             taken=evaluation_set.truth.take(rows),
             lists=lists,
         )
+
+    def _alike_with_new_constants(self, lists: SourceLists) -> SourceLists:
+        """The lists of sources whose constant is not another one now."""
+        before = self.sources.tables.constants
+        now = self.fitted_sources.tables.constants
+        return {name: one for name, one in lists.items() if before.get(name) == now.get(name)}
 
     def _held_out_of_today(self) -> np.ndarray:
         """Which held-out queries are of the day itself, [U] bool.

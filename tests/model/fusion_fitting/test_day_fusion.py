@@ -17,6 +17,7 @@ from model.fusion_fitting.day_fusion import DayFusion
 from model.fusion_fitting.stored_lists import DayLists
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.config.tables.quality import FusionConfig as Settings
+from twinspire_core.contracts.feature_schema import TRENDING_HALF_LIVES
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.stage_context import Gap
 from twinspire_core.fusion.fuse import Fusion
@@ -301,6 +302,28 @@ def test_what_the_days_own_version_lists_is_not_fitted_on():
     assert best(fit(fitted), 10) == "past"
     trusting = fit(mixing(pa.concat_tables([day, held]), held, knows="before"))
     assert best(trusting, 10) == "two_tower", "as the parent's would be trusted"
+
+
+def test_weights_are_fitted_on_lists_with_the_constants_that_the_version_carries():
+    """What trended for a day says nothing, as yesterday's version has it; what did for an hour finds
+    all, as this one does.
+    """
+    names = ("two_tower", "past", "trending")
+    columns = {name: np.zeros(400) for name in TRENDING_HALF_LIVES}
+    columns["_trending_1h"] = POPULAR
+    columns["_trending_1d"] = POPULAR[::-1]
+    corpus = CORPUS
+    for name, counts in columns.items():
+        corpus = corpus.append_column(name, pa.array(counts, pa.float64()))
+    day = queries("most_popular", 10, 200)
+    before = CandidateSources.of(corpus, constants={"trending": "1d"})
+    fitted = replace(
+        mixing(day, day.slice(0, 0), sources=names),
+        sources=before,
+        fitted_sources=before.with_constants({"trending": "1h"}),
+    )
+    weights = fit(fitted).of(np.array([10]))[0]
+    assert names[weights.argmax()] == "trending"
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full"])
