@@ -35,6 +35,7 @@ from benchmarks.daily import cases
 from benchmarks.daily.cases import Case
 from benchmarks.daily.processes import Checkout, Taken, timed
 from benchmarks.quality.command import machine, write_whole
+from twinspire_core.errors import GateRefused
 
 STAGES = ("features", "train", "embed", "index", "publish")
 COMMITTED = Path(__file__).with_suffix(".json")
@@ -95,11 +96,13 @@ def measure_large(checkout: Checkout, scale: float, folder: Path) -> list[dict]:
 def _round(case: Case, checkout: Checkout, file: Path) -> Iterable[tuple[str, Taken]]:
     """The day as a whole, if that is asked for, then stage by stage."""
     when = ("--date", str(case.day), "--force")
+    # A version that the gate refuses took as long: of few users a verdict may be chance.
+    refused = (GateRefused.exit_code,)
     if case.as_one:
-        yield "run", checkout.twinspire("run", str(file), *when)
+        yield "run", checkout.twinspire("run", str(file), *when, may_end_with=refused)
     stages = []
     for stage in STAGES:
-        stages.append(checkout.twinspire(stage, str(file), *when))
+        stages.append(checkout.twinspire(stage, str(file), *when, may_end_with=refused))
         yield stage, stages[-1]
     seconds, cpu, peaks = zip(*stages, strict=True)
     yield "stages", Taken(sum(seconds), sum(cpu), max(peaks))

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -58,20 +58,27 @@ class Checkout:
             )
         return cls(f"twinspire at {folder.name}", folder.resolve(), python.absolute())
 
-    def twinspire(self, *arguments: str, env: Mapping[str, str] | None = None) -> Taken:
-        """Runs a command of this checkout."""
-        return timed(
-            [str(self.python), "-m", "twinspire", *arguments], cwd=self.root, env=env or {}
-        )
+    def twinspire(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        may_end_with: Collection[int] = (),
+    ) -> Taken:
+        """Runs a command of this checkout; `timed` says how it may end."""
+        command = [str(self.python), "-m", "twinspire", *arguments]
+        return timed(command, cwd=self.root, env=env or {}, may_end_with=may_end_with)
 
 
-def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Taken:
+def timed(
+    command: list[str], cwd: Path, env: Mapping[str, str], may_end_with: Collection[int] = ()
+) -> Taken:
     """Runs a command; one that fails ends the benchmark with what it said.
 
     Args:
       command: the program and its arguments.
       cwd: its folder, whose packages it imports.
       env: variables besides those of this process.
+      may_end_with: exit codes, besides 0, of commands that did all their work.
     """
     started = time.monotonic()
     whole = {**os.environ, **env, "PYTHONPATH": str(cwd)}
@@ -81,7 +88,7 @@ def timed(command: list[str], cwd: Path, env: Mapping[str, str]) -> Taken:
         output = process.stdout.read() if process.stdout else ""
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in {0, *may_end_with}:
         sys.exit(
             f"{output.rstrip()}\n`{' '.join(command)}` in {cwd} ended with {process.returncode}."
         )
