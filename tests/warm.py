@@ -8,6 +8,7 @@ processes order their sets alike. None outlives the tests.
 """
 
 import contextlib
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -21,8 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.local_airflow.processes import die_with_parent
-
+_PR_SET_PDEATHSIG = 1
 LIMIT = 600
 """Seconds after which a command is taken to hang."""
 ROOT = Path(__file__).parents[1]
@@ -69,7 +69,10 @@ def stop() -> None:
 
 def _run(arguments: tuple[str, ...], environment: Mapping[str, str], out: str, err: str) -> None:
     os.setsid()
-    die_with_parent()  # the server, which ends with the tests unless somebody else holds this
+    # SIGKILL: an interrupt can get lost while it imports
+    ctypes.CDLL(None).prctl(
+        _PR_SET_PDEATHSIG, signal.SIGKILL
+    )  # the server, which ends with the tests unless somebody else holds this
     os.close(forkserver._forkserver._forkserver_alive_fd)
     gc.freeze()  # what the server imported need not be gone through again
     for handle, path in ((1, out), (2, err)):
