@@ -69,10 +69,9 @@ def stop() -> None:
 
 def _run(arguments: tuple[str, ...], environment: Mapping[str, str], out: str, err: str) -> None:
     os.setsid()
-    # SIGKILL: an interrupt can get lost while it imports
-    ctypes.CDLL(None).prctl(
-        _PR_SET_PDEATHSIG, signal.SIGKILL
-    )  # the server, which ends with the tests unless somebody else holds this
+    # Ends with the server, which ends with the tests unless somebody else holds this. By SIGKILL: a
+    # command that was still starting has been seen to outlive an interrupt.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.close(forkserver._forkserver._forkserver_alive_fd)
     gc.freeze()  # what the server imported need not be gone through again
     for handle, path in ((1, out), (2, err)):
