@@ -116,10 +116,10 @@ def counted_days(p: Pipeline) -> int:
 
 
 def personal_days(p: Pipeline) -> int:
-    """Days before a moment that `personal` and the sources that are fitted on users' sequences look
-    at; 0 if none of them is mixed.
+    """Days before a moment that `personal`, the sources that are fitted on users' sequences and the
+    ranker look at; 0 without any of them.
     """
-    if not p.mix.uses_personal_counts:
+    if not p.uses_personal_counts:
         return 0
     return p.window.personal_days or p.window.history_days
 

@@ -16,7 +16,6 @@ import polars as pl
 
 from beam_jobs import day_plan
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import TRENDING
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
 
 _ONE = 1 << 32
@@ -24,8 +23,9 @@ _ONE = 1 << 32
 
 
 def trending_columns(p: Pipeline) -> Mapping[str, float]:
-    """Half-lives in days by their column, if the pipeline counts for the source `trending`."""
-    return TRENDING_HALF_LIVES if p.mix.uses(TRENDING) else {}
+    """Half-lives in days by their column, if the pipeline counts for the source `trending` or
+    for the ranker."""
+    return TRENDING_HALF_LIVES if p.uses_trending_counts else {}
 
 
 def with_weights(p: Pipeline, events: pl.DataFrame) -> pl.DataFrame:

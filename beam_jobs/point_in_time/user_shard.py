@@ -233,7 +233,7 @@ class UserShard:
         rows = rows.join(counts, on="_user", how="left", maintain_order="left")
         rows = rows.join(tails, on="_user", how="left", maintain_order="left")
         rows = rows.with_columns(pl.col("_past_events").fill_null(0))
-        if self._p.mix.uses_personal_counts:
+        if self._p.uses_personal_counts:
             personal = self._personal_counts(day, rows)
             rows = rows.join(personal, on="_user", how="left", maintain_order="left")
         return self._with_query_features(rows, day)

@@ -83,6 +83,9 @@ def _used_of_table(pipeline: Pipeline, stage: Stage, table: str, keys: dict[str,
         neighbours = keys["neighbours"] if pipeline.mix.uses_co_occurrence else 0
         counted = [name for name in COUNTED_FOR if pipeline.mix.uses(name)]
         return [neighbours, *counted] if counted else neighbours
+    if table == "ranking" and reads_logs:
+        # It counts for a ranker, or it does not.
+        return pipeline.ranking.enabled
     if table == "features" and reads_logs:
         # An embedding's width is the model's affair alone.
         return {name: _without(feature, {"dimension"}) for name, feature in keys.items()}

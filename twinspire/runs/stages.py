@@ -105,6 +105,7 @@ FEATURES = Stage(
         "evaluation.lately_days",
         "evaluation.als",
         "mix",
+        "ranking",
         "statistics",
         "beam.shards",
     ),
@@ -123,6 +124,7 @@ TRAIN = Stage(
         "train",
         "evaluation",
         "mix",
+        "ranking",
         "vocabulary.oov_buckets",
         "gate.min_users",  # for so many it adds the held-out users of days before
         "serving.exclude_seen",  # which lists weights are fitted on, and versions compared by
@@ -172,6 +174,7 @@ REFRESH = Stage(
         "corpus",
         "evaluation.lately_days",
         "mix",
+        "ranking",
         "beam.shards",
         "index",
         "gate",

@@ -21,7 +21,8 @@ from twinspire_core.config.feature_kinds import (
     IdFeature,
     TimeFeature,
 )
-from twinspire_core.config.tables.base import Strict
+from twinspire_core.config.source_names import TRENDING
+from twinspire_core.config.tables.base import ADDED, Strict
 from twinspire_core.config.tables.data import (
     ColumnsConfig,
     CorpusConfig,
@@ -41,6 +42,7 @@ from twinspire_core.config.tables.quality import (
     EvaluationConfig,
     FusionConfig,
     GateConfig,
+    RankingConfig,
     check_gate,
 )
 from twinspire_core.config.tables.training import TrainConfig
@@ -70,6 +72,11 @@ class Pipeline(Strict):
     )
     mix: FusionConfig = Field(
         default_factory=FusionConfig, description="What two-tower and simpler sources have to say."
+    )
+    ranking: RankingConfig = Field(
+        default_factory=RankingConfig,
+        json_schema_extra=ADDED,
+        description="A second stage, which orders what the mix lists.",
     )
     gate: GateConfig = Field(default_factory=GateConfig, description="Conditions of going live.")
     index: IndexConfig = Field(default_factory=IndexConfig, description="Nearest neighbours.")
@@ -123,6 +130,16 @@ class Pipeline(Strict):
     def history(self) -> HistoryFeature | None:
         """The feature of kind history."""
         return next(iter(self.of_kind(HistoryFeature).values()), None)
+
+    @property
+    def uses_personal_counts(self) -> bool:
+        """Whether decayed counts are made of what each user had before."""
+        return self.mix.uses_personal_counts or self.ranking.enabled
+
+    @property
+    def uses_trending_counts(self) -> bool:
+        """Whether decayed counts are made of each item's events."""
+        return self.mix.uses(TRENDING) or self.ranking.enabled
 
     def origin(self, name: str) -> str | None:
         """Table that holds the feature's column: events, items, users; None when it is computed."""

@@ -31,7 +31,6 @@ from twinspire_core.config.feature_kinds import (
     VectorFeature,
 )
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import TRENDING
 from twinspire_core.errors import UsageError
 
 # Folders under the stage's output.
@@ -155,7 +154,7 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
 
     `_popular` counts the item's events in `window.count_days`, `_lately` in the last
     `evaluation.lately_days`, up to the start or the end of the day. With `trending` in
-    `mix.sources`, its columns hold decayed counts as of the same moment. `_name` is the first display
+    `mix.sources`, or with a ranker, columns hold decayed counts as of the same moment. `_name` is the first display
     column; display columns are text, under `display_name`; attributes keep the items snapshot's own
     type, under `attribute_name`.
 
@@ -169,7 +168,7 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
         ("_popular", pa.int64()),
         ("_lately", pa.int64()),
     ]
-    if p.mix.uses(TRENDING):
+    if p.uses_trending_counts:
         meta += [(name, pa.float64()) for name in TRENDING_HALF_LIVES]
     display = [(display_name(column), pa.string()) for column in p.corpus.display]
     types = attributes or {}
@@ -251,13 +250,14 @@ def co_occurrence_schema() -> pa.Schema:
 def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
     """What a query says of what the user had before.
 
-    With `personal` or a source that is fitted on sequences in `mix.sources`, `_personal` holds the
+    With `personal` or a source that is fitted on sequences in `mix.sources`, or with a ranker,
+    `_personal` holds the
     distinct items of the last `window.personal_days`, at most `PAST_LENGTH`; lists of the same
     lengths their decayed counts by half-life, and `_personal_age`, days since the last event of
     each.
     """
     columns = [("_past", STRINGS), ("_past_events", pa.int64())]
-    if p.mix.uses_personal_counts:
+    if p.uses_personal_counts:
         columns.append(("_personal", STRINGS))
         columns += [(name, FLOATS) for name in (*PERSONAL_HALF_LIVES, "_personal_age")]
     return columns

@@ -1,5 +1,5 @@
 """The tables that say what is measured, what is recommended, and what a version must reach:
-`evaluation`, `mix`, `gate`.
+`evaluation`, `mix`, `ranking`, `gate`.
 """
 
 from difflib import get_close_matches
@@ -100,6 +100,35 @@ class FusionConfig(Strict):
     def uses_personal_counts(self) -> bool:
         """Whether a source goes by decayed counts of what the user had before."""
         return self.uses(PERSONAL) or self.uses_sequences
+
+
+class RankingConfig(Strict):
+    """The second stage: trees that order what the sources of the mix list, by more than places. They
+    are fitted each day on lists of versions that had not seen the days they are for, and serve only
+    while the gate finds them better than the mix.
+    """
+
+    enabled: bool = Field(
+        False,
+        json_schema_extra=ADDED,
+        description=(
+            "Fit a ranker each day. Users' counts of what they had before are then made with several"
+            " half-lives, as for the source `personal`."
+        ),
+    )
+    days: int = Field(
+        28, ge=1, le=28, json_schema_extra=ADDED, description="The most days of lists fitted on."
+    )
+    min_users: int = Field(
+        300,
+        ge=1,
+        json_schema_extra=ADDED,
+        description="Users needed to fit on, of all these days; with fewer there is no ranker.",
+    )
+    trees: int = Field(150, ge=1, json_schema_extra=ADDED, description="Trees of the ranker.")
+    leaves: int = Field(
+        31, ge=2, le=1024, json_schema_extra=ADDED, description="The most leaves of a tree."
+    )
 
 
 class GateConfig(Strict):

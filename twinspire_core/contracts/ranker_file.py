@@ -1,0 +1,49 @@
+"""`ranker.json` and `ranker.txt` of a train attempt and of a version: the second stage.
+
+`ranker.txt` is LightGBM's own text format. Whether the ranker serves is said by the gate
+(`gate.json`); until then it is carried so that the next day can judge it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from twinspire_core.contracts.json_files import JsonFile, JsonPart
+
+MODEL = "ranker.txt"
+FORMAT = 1
+
+
+class RankerFit(JsonPart):
+    """What a ranker was fitted on.
+
+    Attributes:
+      days: ISO dates, oldest first.
+      queries: users' days with at least one item found among the candidates.
+      rows: candidates of these.
+      metric: that it is made to be best at.
+      importance: by feature, its share of the loss that all splits took away.
+    """
+
+    days: Sequence[str] = ()
+    queries: int = 0
+    rows: int = 0
+    metric: str | None = None
+    importance: Mapping[str, float] = {}
+
+
+class RankerFile(JsonFile):
+    """The file. Without one there is no second stage.
+
+    Attributes:
+      format: of both files; a reader that does not know it does without the ranker.
+      sources: whose lists the candidates are, in order.
+      features: names, in the order of the model's columns.
+      fitted: what it was fitted on.
+    """
+
+    FILE: ClassVar[str] = "ranker.json"
+
+    format: int = FORMAT
+    sources: Sequence[str] = ()
+    features: Sequence[str] = ()
+    fitted: RankerFit = RankerFit()

@@ -1,0 +1,1 @@
+"""The second stage: features of candidates, and the ranker that orders candidates by them."""

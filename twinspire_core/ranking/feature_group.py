@@ -1,0 +1,38 @@
+"""What a group of ranking features is. Groups import no TensorFlow: serving asks them too."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.sources.source import SourceTables
+
+
+class FeatureGroup(ABC):
+    """Features that are made of the same things, as of one moment."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, tables: SourceTables) -> Self | None:
+        """The group, or None where what it is made of is not there: its features are then missing.
+
+        What is the same for all queries is made here, once.
+        """
+
+    @abstractmethod
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Names of its F features, lower case with `:` before a source or an attribute.
+
+        Args:
+          sources: that candidates come from.
+        """
+
+    @abstractmethod
+    def values(self, pairs: Pairs) -> np.ndarray:
+        """[M, F] float32, in the order of the names; NaN where a value is not known."""
+
+    @abstractmethod
+    def describe(self, name: str, value: float) -> str:
+        """What a value says, in plain words for people: `bought 3 times in the last weeks`."""

@@ -1,0 +1,1 @@
+"""Features by what they know: a group of them in each module."""

@@ -1,0 +1,65 @@
+"""How often the user had a candidate before, with several half-lives, and when last."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.sources.personal_counts import HALF_LIVES
+from twinspire_core.sources.source import SourceTables
+
+_COUNT = "personal:"
+_AGE = "personal_age"
+_SHARE = "personal_share"
+_OF_SHARE = "60d"
+
+
+class PersonalHistory(FeatureGroup):
+    """Counts are 0, and the age missing, of what the user never had."""
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """It is made of no table: queries bring their counts."""
+        return cls()
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """A count by half-life, days since the last event, the share of all that the user had."""
+        return (*(_COUNT + name for name in HALF_LIVES), _AGE, _SHARE)
+
+    def values(self, pairs: Pairs) -> np.ndarray:
+        """Missing where queries bring no counts."""
+        values = np.full((len(pairs), len(HALF_LIVES) + 2), np.nan, np.float32)
+        personal = pairs.queries.personal
+        if personal is None:
+            return values
+        entry = personal.entries.values
+        row = personal.entries.row
+        place = pairs.find(row, personal.item[entry])
+        is_pair = place >= 0
+        for column, name in enumerate(HALF_LIVES):
+            if name in personal.counts:
+                values[:, column] = 0
+                values[place[is_pair], column] = personal.counts[name][entry[is_pair]]
+        values[place[is_pair], -2] = personal.age[entry[is_pair]]
+        if _OF_SHARE in personal.counts:
+            counts = personal.counts[_OF_SHARE][entry]
+            totals = np.bincount(row, weights=counts, minlength=len(pairs.queries))
+            values[:, -1] = 0
+            shares = counts[is_pair] / np.maximum(totals[row[is_pair]], 1e-30)
+            values[place[is_pair], -1] = shares
+        return values
+
+    def describe(self, name: str, value: float) -> str:
+        """Counts as such, days as days."""
+        if name == _AGE:
+            return "never taken before" if np.isnan(value) else f"last taken {value:.0f} days ago"
+        if name == _SHARE:
+            return f"{value:.1%} of what the user takes"
+        half_life = name.removeprefix(_COUNT)
+        if value == 0:
+            return "never taken before"
+        if half_life == "all":
+            return f"taken {value:.0f} times before"
+        return f"taken {value:.1f} times before, half-life {half_life}"

@@ -1,0 +1,126 @@
+"""Pairs of a query and one of its candidates: what the second stage gives scores to.
+
+U queries, S sources, L places of a list, M pairs, C items of the corpus, D dimensions of vectors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from twinspire_core.fusion.fuse import pool_candidates
+from twinspire_core.search.top_k import best_of
+from twinspire_core.sources.queries import Queries, ScoredLists
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """What the towers make of queries and items.
+
+    Attributes:
+      queries: [U, D] float32, of length 1.
+      items: [C, D] float32, of length 1.
+    """
+
+    queries: np.ndarray
+    items: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """All candidates of some queries.
+
+    Attributes:
+      query: [M] int64, ascending.
+      item: [M] int64, ascending within a query.
+      queries: U, what they say.
+      lists: by source, what it listed: the candidates are those of all lists.
+      gains: [M, S] float32, 1 / (1 + place / 60) in each source's list, 0 where that lacks the item.
+      corpus_size: C.
+      vectors: None where no tower was asked.
+    """
+
+    query: np.ndarray
+    item: np.ndarray
+    queries: Queries
+    lists: Mapping[str, ScoredLists]
+    gains: np.ndarray
+    corpus_size: int
+    vectors: Vectors | None = None
+
+    @classmethod
+    def of(
+        cls,
+        lists: Mapping[str, ScoredLists],
+        queries: Queries,
+        corpus_size: int,
+        vectors: Vectors | None = None,
+    ) -> Self:
+        """The candidates of some lists.
+
+        Args:
+          lists: by source, of U queries.
+          queries: U.
+          corpus_size: C.
+          vectors: of these queries and all items.
+        """
+        pooled = pool_candidates([one.items for one in lists.values()])
+        query, column = np.nonzero(pooled.items >= 0)
+        return cls(
+            query=query,
+            item=pooled.items[query, column],
+            queries=queries,
+            lists=lists,
+            gains=pooled.gains[query, column],
+            corpus_size=corpus_size,
+            vectors=vectors,
+        )
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @cached_property
+    def key(self) -> np.ndarray:
+        """[M] int64, ascending: the pair as one number."""
+        key: np.ndarray = self.query * self.corpus_size + self.item
+        return key
+
+    def find(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Which pair each is, [N] int64; -1 where it is none.
+
+        Args:
+          query: [N] int64.
+          item: [N] int64, -1 for no item of the corpus.
+        """
+        if not len(self):
+            return np.full(len(query), -1)
+        wanted = query * self.corpus_size + item
+        place = np.minimum(np.searchsorted(self.key, wanted), len(self) - 1)
+        return np.where((item >= 0) & (self.key[place] == wanted), place, -1)
+
+    def best(self, scores: np.ndarray, k: int) -> np.ndarray:
+        """The best k pairs of each query, [U, k] int64, best first, -1 behind the end. Of equal
+        scores the smaller item comes first.
+
+        Args:
+          scores: [M] float32.
+          k: length of the lists.
+        """
+        lengths = np.bincount(self.query, minlength=len(self.queries))
+        begin = np.cumsum(lengths) - lengths
+        column = np.arange(len(self)) - begin[self.query]
+        table = np.full((len(lengths), int(lengths.max(initial=0))), -np.inf, np.float32)
+        table[self.query, column] = scores
+        columns = best_of(table, min(k, table.shape[1]))
+        chosen = np.full((len(lengths), k), -1)
+        chosen[:, : columns.shape[1]] = np.where(columns >= 0, begin[:, np.newaxis] + columns, -1)
+        return chosen
+
+    def ranked(self, scores: np.ndarray, k: int) -> ScoredLists:
+        """The best k candidates of each query as lists; arguments as those of `best`."""
+        chosen = self.best(scores, k)
+        # The pair -1 reads what is appended for none.
+        items = np.append(self.item, -1)[chosen]
+        return ScoredLists(items, np.append(scores, -np.inf).astype(np.float32)[chosen])

@@ -1,0 +1,64 @@
+"""All ranking features: a new group has a module of its own and a line here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.groups.personal import PersonalHistory
+from twinspire_core.ranking.groups.popularity import Popularity
+from twinspire_core.ranking.groups.source_places import SourcePlaces
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.sources.source import SourceTables
+
+GROUPS: tuple[type[FeatureGroup], ...] = (SourcePlaces, PersonalHistory, Popularity)
+
+
+@dataclass(frozen=True)
+class RankingFeatures:
+    """The features of one moment.
+
+    Attributes:
+      groups: those that can be made.
+    """
+
+    groups: tuple[FeatureGroup, ...]
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """All that can be made of some tables."""
+        made = [group.of(tables) for group in GROUPS]
+        return cls(tuple(group for group in made if group is not None))
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Names of all features of candidates that come from some sources, each once."""
+        return tuple(name for group in self.groups for name in group.names(sources))
+
+    def values(self, pairs: Pairs, names: Sequence[str]) -> np.ndarray:
+        """Some of the features.
+
+        Args:
+          pairs: M.
+          names: F of them; one that cannot be made is missing.
+
+        Returns: [M, F] float32, NaN where a value is missing.
+        """
+        values = np.full((len(pairs), len(names)), np.nan, np.float32)
+        column = {name: number for number, name in enumerate(names)}
+        for group in self.groups:
+            own = group.names(tuple(pairs.lists))
+            # A group of which nothing is asked is not made.
+            wanted = [place for place, name in enumerate(own) if name in column]
+            if wanted:
+                made = group.values(pairs)
+                values[:, [column[own[place]] for place in wanted]] = made[:, wanted]
+        return values
+
+    def describe(self, name: str, value: float, sources: Sequence[str]) -> str:
+        """What a value of a feature says, in plain words."""
+        for group in self.groups:
+            if name in group.names(sources):
+                return group.describe(name, value)
+        return f"{name} = {value:.3g}"
