@@ -24,7 +24,8 @@ _ONE = 1 << 32
 
 def trending_columns(p: Pipeline) -> Mapping[str, float]:
     """Half-lives in days by their column, if the pipeline counts for the source `trending` or
-    for the ranker."""
+    for the ranker.
+    """
     return TRENDING_HALF_LIVES if p.uses_trending_counts else {}
 
 

@@ -21,6 +21,8 @@ EASE = "ease"
 IALS = "ials"
 MIX = "mix"
 """No source of its own: the fusion of several (twinspire_core/fusion/fuse.py)."""
+RANKED = "ranked"
+"""Nor is this: what these list, in a ranker's order (twinspire_core/ranking/ranker.py)."""
 
 TITLES = {
     TWO_TOWER: "two-tower",

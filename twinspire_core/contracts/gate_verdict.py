@@ -138,6 +138,8 @@ class GateVerdict(JsonFile):
       refused: reasons with their numbers; none of an accepted version.
       notes: what could not be judged, and why.
       figures: what was compared.
+      serves: what answers where a request does not say: `ranked` or `mix`; None where the version
+        has neither, and in versions of before there was a ranker: the mix, or the two-tower alone.
     """
 
     FILE: ClassVar[str] = "gate.json"
@@ -146,6 +148,7 @@ class GateVerdict(JsonFile):
     refused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     figures: GateFigures = GateFigures()
+    serves: str | None = None
 
     @property
     def reason(self) -> str:

@@ -12,8 +12,12 @@ import numpy as np
 
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile
 from twinspire_core.errors import BadData
-from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.queries import Queries
 
 if TYPE_CHECKING:
     import lightgbm
@@ -90,15 +94,60 @@ class Ranker:
         return added[:, :-1]  # behind them the constant
 
 
-def rank(
-    ranker: Ranker, features: RankingFeatures, pairs: Pairs, *, threads: int = 0
-) -> np.ndarray:
-    """Scores of pairs, [M] float32.
+@dataclass(frozen=True, kw_only=True)
+class RankedCandidates:
+    """What a ranker made of candidates.
+
+    Attributes:
+      pairs: the candidates; M.
+      values: [M, F] float32, their features, in the ranker's order.
+      scores: [M] float32.
+      chosen: [U, k] int64, the pairs that are listed, best first, -1 behind the end.
+    """
+
+    pairs: Pairs
+    values: np.ndarray
+    scores: np.ndarray
+    chosen: np.ndarray
+
+    @property
+    def items(self) -> np.ndarray:
+        """[U, k] int64, best first, -1 behind the end."""
+        items: np.ndarray = np.append(self.pairs.item, -1)[self.chosen]
+        return items
+
+
+def rank_sources(
+    ranker: Ranker,
+    features: RankingFeatures,
+    sources: CandidateSources,
+    queries: Queries,
+    k: int,
+    *,
+    vectors: Vectors | None = None,
+    exclude: Ragged | None = None,
+    threads: int = 0,
+) -> tuple[np.ndarray, RankedCandidates]:
+    """The lists that are recommended: what the ranker's sources list, by its scores, filled up with
+    popular items where no source knows enough.
 
     Args:
-      ranker: the trees.
-      features: of the moment.
-      pairs: M; candidates from the ranker's sources.
+      ranker: fitted on candidates of the same sources.
+      features: of the sources' moment.
+      sources: of the corpus.
+      queries: U; lists that they are given with are at least `DEPTH` and k long.
+      k: length of the lists.
+      vectors: of the queries and of all items.
+      exclude: U lists of items that must not be listed.
       threads: as of `Ranker.score`.
+
+    Returns: items [U, k] int64, -1 where the corpus is used up; and what was ranked.
     """
-    return ranker.score(features.values(pairs, ranker.names), threads=threads)
+    lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH), exclude=exclude)
+    pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
+    values = features.values(pairs, ranker.names)
+    scores = ranker.score(values, threads=threads)
+    ranked = RankedCandidates(
+        pairs=pairs, values=values, scores=scores, chosen=pairs.best(scores, k)
+    )
+    return sources.filled(ranked.items, k, exclude=exclude), ranked
