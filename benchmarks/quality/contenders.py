@@ -19,6 +19,11 @@ Settings = Mapping[str, Any]
 
 LISTS = {"most_popular": lists.popular, "popular_lately": lists.popular_lately, "past": lists.past}
 """Contenders that need no training."""
+DECAYED = {
+    "popular_decayed": lists.popular_decayed,
+    "personal_decayed": lists.personal_decayed,
+}
+"""Contenders that only count, each event the less the older it is; their half-lives are chosen."""
 ENCODERS = ("tfrs", "twinspire/mean")
 """The same encoder twice: mean of the history, layers, the same widths, features, epochs and
 batches.
@@ -26,10 +31,10 @@ batches.
 IMPLICIT = ("als", "bpr", "item_to_item")
 OURS_TUNED = ("twinspire/none",)
 """Ours without a correction: what the loss's temperature does is another thing there."""
-TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT)
+TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
-NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *LISTS)
-WITHOUT_SEEDS = ("item_to_item", *LISTS)
+NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *LISTS, *DECAYED)
+WITHOUT_SEEDS = ("item_to_item", *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
 
 # Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
@@ -82,6 +87,8 @@ def _start(name: str, split: str) -> dict[str, Any]:
             "decay": 1.0,
             "days": 0,
         },
+        "popular_decayed": {"half_life": 24},
+        "personal_decayed": {"half_life": 60, "fill_half_life": 28},
     }[name]
 
 
@@ -108,6 +115,11 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
             "similarity": ["cosine", "bm25"],
             "neighbours": [5, 10, 20, 50, 100, 200, 500],
             "decay": [0.5, 0.7, 0.8, 0.9, 1.0],
+        },
+        "popular_decayed": {"half_life": [1, 3, 8, 24, 72, 168, 672, 1440, 0]},
+        "personal_decayed": {
+            "half_life": [7, 14, 28, 60, 120, 0],
+            "fill_half_life": [1, 7, 28, 60, 0],
         },
     }[name]
 
@@ -138,6 +150,10 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
         return Fitted(
             {case.name: LISTS[name](prepared, case) for case in prepared.split.cases}, 0.0
         )
+    if name in DECAYED:
+        counted = DECAYED[name]
+        ranked = {case.name: counted(prepared, case, settings) for case in prepared.split.cases}
+        return Fitted(ranked, 0.0)
     if name in IMPLICIT:
         return peers.fit_implicit(prepared, settings, seed, work)
     if name == "tfrs":

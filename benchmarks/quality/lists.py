@@ -1,4 +1,9 @@
-"""Lists that need no training: what is popular, what was lately, what the user had before."""
+"""Lists that need no training: what is popular, what was lately, what the user had before; both also
+with each event counting half after a half-life.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +16,9 @@ from twinspire_core.sources.popularity import same_for_all
 
 LENGTH = 100
 """Items of a list."""
+_HOUR = 3_600_000_000
+_DAY = 24 * _HOUR
+Settings = Mapping[str, Any]
 
 
 def popular(prepared: Prepared, case: Case) -> np.ndarray:
@@ -43,6 +51,98 @@ def past(prepared: Prepared, case: Case) -> np.ndarray:
     lists = ranked.group_by("row", maintain_order=True).agg("_before").sort("row")
     own = positions(lists["_before"].to_arrow(), prepared.corpus()["_item"].to_arrow())
     return past_then(own, _order(prepared), LENGTH)
+
+
+def popular_decayed(prepared: Prepared, case: Case, settings: Settings) -> np.ndarray:
+    """What is popular as of each query's moment: an event counts half after `half_life` hours, the
+    same after any time if that is 0.
+
+    Queries as of an event know all events strictly before it, those of other users that day too.
+    """
+    asked = prepared.queries(case)
+    place = _places(prepared)
+    log = prepared.log()
+    if case.frozen:
+        moment = int(asked["_moment"].max() or 0)
+        order = np.argsort(
+            -_decayed(log, place, moment, settings["half_life"] * _HOUR), kind="stable"
+        )
+        return same_for_all(order, len(asked), LENGTH)
+    events = pl.concat([log, prepared.asked()])
+    return _as_of_moments(events, place, asked["_moment"].to_numpy(), settings["half_life"] * _HOUR)
+
+
+def personal_decayed(prepared: Prepared, case: Case, settings: Settings) -> np.ndarray:
+    """What the user had before, an event counting half after `half_life` days; then what is popular,
+    with `fill_half_life` days. 0 is never.
+    """
+    asked = prepared.queries(case).with_row_index("row")
+    had = asked.select("row", "_moment", "_history", "_history_times").explode(
+        "_history", "_history_times"
+    )
+    age = pl.col("_moment") - pl.col("_history_times")
+    had = had.with_columns(_weight(age, settings["half_life"] * _DAY))
+    ranked = (
+        had.group_by("row", "_history")
+        .agg(pl.col("weight").sum(), pl.col("_history_times").max())
+        .sort("row", "weight", "_history_times", "_history", descending=[False, True, True, False])
+    )
+    own = ranked.group_by("row", maintain_order=True).agg("_history").sort("row")
+    lists = positions(own["_history"].to_arrow(), prepared.corpus()["_item"].to_arrow())
+    end = int(prepared.log()["_time"].max() or 0)
+    counts = _decayed(prepared.log(), _places(prepared), end, settings["fill_half_life"] * _DAY)
+    return past_then(lists, np.argsort(-counts, kind="stable"), LENGTH)
+
+
+def _weight(age: pl.Expr, half_life: float) -> pl.Expr:
+    halvings = age / half_life if half_life else age * 0.0
+    return pl.lit(0.5).pow(halvings).alias("weight")
+
+
+def _places(prepared: Prepared) -> pl.DataFrame:
+    """`_item` and `place` of the catalogue."""
+    return prepared.corpus().select("_item", pl.int_range(pl.len()).alias("place"))
+
+
+def _decayed(
+    events: pl.DataFrame, place: pl.DataFrame, moment: int, half_life: float
+) -> np.ndarray:
+    """[C] float64, decayed counts of the catalogue as of a moment that no event is later than."""
+    listed = events.join(place, on="_item")
+    weight = listed.select(_weight(moment - pl.col("_time"), half_life))["weight"]
+    return np.bincount(listed["place"], weight, len(place))
+
+
+def _as_of_moments(
+    events: pl.DataFrame, place: pl.DataFrame, moments: np.ndarray, half_life: float
+) -> np.ndarray:
+    """[Q, 100] the items with the greatest decayed counts as of each moment, [Q] microseconds."""
+    listed = events.join(place, on="_item").sort("_time")
+    time = listed["_time"].to_numpy()
+    item = listed["place"].to_numpy()
+    wanted, query = np.unique(moments, return_inverse=True)
+    known = np.searchsorted(time, wanted)  # strictly before
+    n = min(LENGTH, len(place))
+    ranked = np.full((len(wanted), LENGTH), -1, np.int64)
+    counts = np.zeros(len(place))
+    before = 0
+    for number, (moment, until) in enumerate(zip(wanted, known, strict=True)):
+        age = moment - time[before:until]
+        if half_life:
+            counts *= 0.5 ** ((moment - wanted[max(number - 1, 0)]) / half_life)
+            counts += np.bincount(item[before:until], 0.5 ** (age / half_life), len(place))
+        else:
+            counts += np.bincount(item[before:until], minlength=len(place))
+        before = until
+        ranked[number, :n] = _largest(counts, n)
+    return ranked[query]
+
+
+def _largest(values: np.ndarray, n: int) -> np.ndarray:
+    """The places of the n largest, largest first; of equal ones those that stand first."""
+    least = np.partition(values, len(values) - n)[len(values) - n]
+    among = np.flatnonzero(values >= least)
+    return among[np.argsort(-values[among], kind="stable")[:n]]
 
 
 def _order(prepared: Prepared, lately: pl.Expr | None = None) -> np.ndarray:

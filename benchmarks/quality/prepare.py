@@ -2,7 +2,12 @@
 
     corpus.parquet          the catalogue as of the end of training: raw item features
     interactions.parquet    the events trained on: `_user`, `_item`, `_time`
-    queries-CASE.parquet    `_query`, `_user`, `_before` (the user's items before, oldest first), raw query features
+    log.parquet             the same columns of all events of the last 280 days up to the end of training
+    asked.parquet           of the events of the days asked about, where queries are as of an event: a contender may
+                            use those strictly before a query's moment
+    queries-CASE.parquet    `_query`, `_user`, `_before` (the user's items of the days trained on, oldest first),
+                            `_moment` (microseconds), `_history` and `_history_times` (all that is known of the user
+                            then, oldest first), raw query features
     truth-CASE.parquet      `_query`, `_truth`
 
 Rows of a case's two files stand in the same order.
@@ -11,7 +16,7 @@ Rows of a case's two files stand in the same order.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from benchmarks.quality import log
 from benchmarks.quality.splits import Case, Split
 from model.item_fingerprint import fingerprint
 from twinspire.runs import cache_keys, runner
@@ -31,6 +37,8 @@ MOST_QUERIES = 20_000
 """Beyond so many, those whose hash comes first."""
 _BEFORE = 500
 """The most items of `_before`."""
+_FORMAT = 2
+"""Of the files above; raised when what they hold changes."""
 _FOR_ALL = {"evaluation.holdout": 0.0, "evaluation.max_users": 100, "evaluation.resamples": 0}
 """All users are trained on: the queries are of other days, so that none need be held out. What the
 train stage itself measures is of no use here.
@@ -71,6 +79,16 @@ class Prepared:
         """The events trained on, in the order of time."""
         return pl.read_parquet(self.folder / "interactions.parquet")
 
+    def log(self) -> pl.DataFrame:
+        """The events of 280 days up to the end of training, in the order of time."""
+        return pl.read_parquet(self.folder / "log.parquet")
+
+    def asked(self) -> pl.DataFrame:
+        """The events of the days asked about, in the order of time; none where no query is as of an
+        event. Only those strictly before a query's moment are known to it.
+        """
+        return pl.read_parquet(self.folder / "asked.parquet")
+
 
 def slug(name: str) -> str:
     """A name as part of a file's name."""
@@ -103,7 +121,9 @@ def prepare(split: Split, folder: Path) -> Prepared:
     trained, outputs = _features(p, split.last)
     asked, more = _asked(p, split)
     wanted = {case.name: case.wanted.hash_rows(1).sum() for case in split.cases}
-    digest = cache_keys.digest({"features": outputs, "asked": more, "wanted": wanted})
+    digest = cache_keys.digest(
+        {"features": outputs, "asked": more, "wanted": wanted, "format": _FORMAT}
+    )
     done = folder / "DONE.json"
     prepared = folder / "prepared"
     if not done.exists() or json.loads(done.read_text())["digest"] != digest:
@@ -140,21 +160,31 @@ def _write(split: Split, p: Pipeline, trained: Path, asked: Path | None, out: Pa
     )
     events = _events(trained)
     events.write_parquet(out / "interactions.parquet")
+    known = log.events(p, split.last - timedelta(days=log.DAYS - 1), split.last)
+    if not events.join(known, on=events.columns, how="anti").is_empty():
+        raise ValueError("Every event trained on is one of the log: read it as the stage does.")
+    known.write_parquet(out / "log.parquet")
+    later = log.events(p, split.last + timedelta(days=1), split.asked or split.last)
+    later.write_parquet(out / "asked.parquet")
+    end = datetime.combine(split.last + timedelta(days=1), time(), p.zone)
     for case in split.cases:
         if case.frozen:
             queries, truth = frozen_queries(
                 case.wanted, pl.read_parquet(trained / feature_schema.USERS / "*.parquet")
             )
+            queries = log.with_history(queries, known, end)
             queries = with_before(queries, events)
         else:
             assert asked is not None
             queries, truth = event_queries(case.wanted, _rows(asked))
+            queries = log.with_history(queries, pl.concat([known, later]), end)
             queries = with_before(queries, pl.concat([events, _events(asked)]).unique())
         kept = queries["_before"].list.len() > 0
         queries = queries.filter(kept)
         truth = truth.filter(kept)
         columns = [column.name for column in feature_schema.query_columns(p)]
-        queries.select("_query", "_user", "_before", *columns).write_parquet(
+        of_query = ["_query", "_user", "_before", "_moment", "_history", "_history_times"]
+        queries.select(*of_query, *columns).write_parquet(
             out / f"queries-{slug(case.name)}.parquet"
         )
         truth.write_parquet(out / f"truth-{slug(case.name)}.parquet")

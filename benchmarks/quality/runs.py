@@ -36,7 +36,11 @@ _SEEN_BY_OURS = (
     "twinspire_core/config/tables/*.py",
     "twinspire_core/config/feature_kinds.py",
 )
-_SEEN_BY_PEERS = ("benchmarks/quality/*_peer.py", "benchmarks/quality/arrays.py")
+_SEEN_BY_PEERS = (
+    "benchmarks/quality/*_peer.py",
+    "benchmarks/quality/arrays.py",
+    "benchmarks/quality/lists.py",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
