@@ -241,7 +241,7 @@ class Registry(Versions):
             entry = decide(self.state())
             if entry is None:
                 return None
-            place = self._place("log", f"{entry.number:08d}.json")
+            place = self._entry_place(entry.number)
             # Who comes second to a number decides anew, on the state that the winner left
             if storage.put_if_absent(place, entry.model_dump_json(indent=1).encode()):
                 return entry

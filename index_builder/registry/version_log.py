@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from twinspire_core.errors import UsageError
+from twinspire_core.errors import BadData, UsageError
 
 Action = Literal["publish", "refuse", "promote", "rollback", "pin", "unpin", "prune"]
 Promote = Literal["auto", "yes", "no"]
@@ -84,13 +84,22 @@ class State:
 
     @classmethod
     def of(cls, log: Iterable[Entry]) -> "State":
-        """Reads a log."""
+        """Reads a log.
+
+        Raises:
+          BadData: an entry is missing.
+        """
         state = cls()
         for entry in log:
             state._take(entry)
         return state
 
     def _take(self, entry: Entry) -> None:
+        if entry.number != self.number + 1:
+            raise BadData(
+                f"The log's entries are numbered without gaps; {entry.number} follows on"
+                f" {self.number}. Somebody deleted one: restore it from a copy of the registry."
+            )
         self.number = entry.number
         self.live = entry.live
         version = entry.version

@@ -3,6 +3,7 @@ changes them.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,6 +21,7 @@ from twinspire_core.errors import BadData, UsageError
 from twinspire_core.messages import shorten
 
 _AT_ONCE = 8
+_ENTRY = re.compile(r"[0-9]{8}\.json")
 _Date = date  # which the fields called `date` hide
 
 
@@ -102,7 +104,8 @@ class Versions:
         """The manifest of a stored version.
 
         Raises:
-          UsageError: there is no such version. BadData: its manifest cannot be read.
+          UsageError: there is no such version. BadData: its manifest cannot be read, or is that of
+          another version or pipeline.
         """
         place = self._place("versions", version, manifest.FILE)
         data = None
@@ -122,6 +125,17 @@ class Versions:
             raise BadData(
                 f"A manifest lies in the folder of its version; {place} is that of"
                 f" {described.version}. Somebody copied it there: restore it, or roll back."
+            )
+        if described.pipeline != self.pipeline:
+            raise BadData(
+                f"A registry's versions are of its pipeline; {place} is of {described.pipeline},"
+                f" and not of {self.pipeline}. Somebody copied it there: roll back, and publish its"
+                " day with the pipeline file of this registry."
+            )
+        if not described.has_own_id():
+            raise BadData(
+                "A version's id follows from its pipeline, its day and its files' digests; that of"
+                f" {place} does not. Somebody altered it: restore it, or roll back."
             )
         return described
 
@@ -245,25 +259,38 @@ class Versions:
 
     def _last(self) -> int:
         """Number of the last entry. The listing need not be complete: it may be made while entries
-        are added.
+        are added. What it lacks is looked for.
+
+        Raises:
+          BadData: an entry before the last one is missing.
         """
         names = storage.list_names(self._place("log"))
-        entries = [name for name in names if name[:8].isdigit() and name[8:] == ".json"]
-        return max((int(name[:8]) for name in entries), default=0)
+        numbers = {int(name[:8]) for name in names if _ENTRY.fullmatch(name)}
+        last = max(numbers, default=0)
+        for number in range(1, last):
+            if number not in numbers and not storage.exists(self._entry_place(number)):
+                raise _lost(self._entry_place(number), "it is not there")
+        return last
 
     def _entry(self, number: int) -> Entry:
-        place = self._place("log", f"{number:08d}.json")
+        place = self._entry_place(number)
         try:
             entry = Entry.model_validate_json(storage.read_bytes(place))
             if entry.number != number:
                 raise ValueError(f"it is entry {entry.number}")
             return entry
         except (FileNotFoundError, ValueError) as e:
-            raise BadData(
-                f"The log's entries are numbered without gaps and never change; {place} cannot be"
-                f" read: {e}. Somebody deleted or altered it: restore it from a copy of the"
-                " registry."
-            ) from e
+            raise _lost(place, f"it cannot be read: {e}") from e
+
+    def _entry_place(self, number: int) -> str:
+        return self._place("log", f"{number:08d}.json")
 
     def _place(self, *parts: str) -> str:
         return storage.join(self.root, self.pipeline, *parts)
+
+
+def _lost(place: str, why: str) -> BadData:
+    return BadData(
+        f"The log's entries are numbered without gaps and never change; of {place}, {why}."
+        " Somebody deleted or altered it: restore it from a copy of the registry."
+    )

@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.gate_verdict import GateFigures
-from twinspire_core.contracts.version_id import version_id
+from twinspire_core.contracts.version_id import is_id_of, version_id
 from twinspire_core.errors import BadData
 
 FORMAT_VERSION = 1
@@ -89,6 +90,11 @@ class Manifest(BaseModel):
         digests = {path: file.sha256 for path, file in files.items()}
         version = version_id(pipeline, day, digests, edition)
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
+
+    def has_own_id(self) -> bool:
+        """Whether the id is the one that follows from the content."""
+        digests = {path: file.sha256 for path, file in self.files.items() if path != REPORT}
+        return is_id_of(self.version, self.pipeline, self.date, digests)
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:

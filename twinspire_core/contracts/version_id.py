@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+_EDITIONS = 100  # so often was one content pruned and published again
+
 
 def version_id(
     pipeline: str, day: datetime.date, digests: Mapping[str, str], edition: int = 1
@@ -26,6 +28,18 @@ def version_id(
     named: list[Any] = [pipeline, str(day), sorted(digests.items())]
     content = json.dumps(named if edition == 1 else [*named, edition])
     return f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def is_id_of(
+    version: str, pipeline: str, day: datetime.date, digests: Mapping[str, str]
+) -> bool:
+    """Whether a version's id follows from its content; see `version_id`. Its edition is stored
+    nowhere: the first `_EDITIONS` are tried.
+    """
+    return any(
+        version == version_id(pipeline, day, digests, edition)
+        for edition in range(1, _EDITIONS + 1)
+    )
 
 
 def is_id(text: str) -> bool:

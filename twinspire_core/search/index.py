@@ -76,7 +76,7 @@ class Index(Protocol):
 
     Attributes:
       settings: how it searches.
-      vectors: [N, D] float32, the items' vectors in row order, possibly mapped from disk.
+      vectors: [N, D] float32, the items' vectors in row order.
     """
 
     settings: Settings

@@ -78,7 +78,8 @@ class ScannIndex:
     def load(cls, folder: Path, settings: Settings) -> Self:
         """Opens a stored index."""
         searcher = scann.load_searcher(str(folder / ASSETS))
-        vectors = np.load(folder / ASSETS / STORED_VECTORS, mmap_mode="r")
+        # Read whole: a mapped file that is cut short later kills the process.
+        vectors = np.load(folder / ASSETS / STORED_VECTORS)
         return cls(searcher, vectors, settings)
 
     def with_settings(self, settings: Settings) -> Self:

@@ -44,6 +44,8 @@ def test_a_lost_entry_stops_everything(publish, registry):
     storage.delete_file(f"{registry.root}/p/log/00000001.json")
     for use in (
         registry.log,
+        registry.live,
+        registry.open,
         registry.accepted,
         lambda: publish(THREE),
         lambda: registry.rollback(reason=""),
@@ -52,9 +54,18 @@ def test_a_lost_entry_stops_everything(publish, registry):
             use()
 
 
+def test_an_entry_far_behind_the_last_one_makes_nothing_live(publish, registry):
+    publish(ONE)
+    entry = storage.read_bytes(f"{registry.root}/p/log/00000001.json")
+    far = entry.replace(b'"number": 1', b'"number": 99999999')
+    storage.write_bytes(f"{registry.root}/p/log/99999999.json", far)
+    with pytest.raises(BadData, match=r"00000002\.json"):
+        registry.live()
+
+
 def test_foreign_files_in_the_log_are_no_entries(publish, registry):
     one = publish(ONE)
-    for name in ("zz-notes.txt", "00000009.json.bak", "README"):
+    for name in ("zz-notes.txt", "00000009.json.bak", "README", "0000000².json"):
         storage.write_bytes(f"{registry.root}/p/log/{name}", b"hello")
     two = publish(TWO)
     assert [e.version for e in registry.log()] == [one, two] and registry.live() == two
@@ -226,3 +237,36 @@ def test_a_manifest_of_another_version_is_found(publish, registry):
     for use in (registry.open, lambda: registry.verify(two), lambda: registry.manifest(two)):
         with pytest.raises(BadData, match=one):
             use()
+
+
+def test_a_version_of_another_pipeline_is_found(registry, publish, tmp_path):
+    """Whoever copies a version's folder and its entry makes it live in a registry of another."""
+    publish(TWO)
+    own = Path(tmp_path / "other" / "q")
+    other = Registry(str(own.parent), "q")
+    folder, described = staged(tmp_path / "foreign", ONE, "x")
+    foreign = Manifest.create(pipeline="q", day=ONE, files=described.files, items=1, dimension=2)
+    other.publish(folder, foreign, accepted=True, reason="")
+    home = f"{registry.root}/p/versions/{foreign.version}"
+    storage.copy_tree(str(own / "versions" / foreign.version), home)
+    for use in (registry.open, registry.manifest, registry.verify):
+        with pytest.raises(BadData, match="is of q, and not of p"):
+            use(foreign.version)
+
+
+def test_an_id_that_does_not_follow_from_the_files_is_found(registry, publish):
+    one = publish(ONE, "twelve bytes")
+    place = f"{registry.root}/p/versions/{one}/manifest.json"
+    described = registry.manifest(one)
+    # As if both a file and its digest had been altered.
+    files = {**described.files, "items.txt": File(sha256="0" * 64, size=12)}
+    altered = described.model_copy(update={"files": files})
+    storage.write_bytes(place, altered.dump())
+    with pytest.raises(BadData, match="id follows from"):
+        registry.manifest(one)
+
+
+def test_equal_content_that_was_pruned_comes_back_under_an_id_that_is_its_own(tmp_path):
+    _, described = staged(tmp_path / "new", ONE, "x")
+    fields = {"pipeline": "p", "day": ONE, "files": described.files, "items": 1, "dimension": 2}
+    assert all(Manifest.create(edition=edition, **fields).has_own_id() for edition in (1, 2, 7))
