@@ -30,9 +30,7 @@ def version_id(
     return f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def is_id_of(
-    version: str, pipeline: str, day: datetime.date, digests: Mapping[str, str]
-) -> bool:
+def is_id_of(version: str, pipeline: str, day: datetime.date, digests: Mapping[str, str]) -> bool:
     """Whether a version's id follows from its content; see `version_id`. Its edition is stored
     nowhere: the first `_EDITIONS` are tried.
     """

@@ -116,7 +116,9 @@ def test_before_anything_is_published_that_is_said():
 @pytest.mark.parametrize("kept", [[1, 3], [2, 3], [1, 1], [2, 1]])
 def test_a_log_has_no_gaps(kept):
     entries = [
-        Entry(number=n, id="", at="2017-11-01T00:00:00Z", action="pin", version="", reason="", live="")
+        Entry(
+            number=n, id="", at="2017-11-01T00:00:00Z", action="pin", version="", reason="", live=""
+        )
         for n in kept
     ]
     with pytest.raises(BadData, match="without gaps"):
