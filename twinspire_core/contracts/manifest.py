@@ -83,18 +83,16 @@ class Manifest(BaseModel):
         Args:
           pipeline: name of the recommender.
           day: the day it was trained up to.
-          files: every file but the manifest and the report, by path.
+          files: every file but the manifest, by path; the report has no part in the id.
           edition: more than 1 gives equal content another id, where the first was pruned.
           fields: the other fields.
         """
-        digests = {path: file.sha256 for path, file in files.items()}
-        version = version_id(pipeline, day, digests, edition)
+        version = version_id(pipeline, day, _digests(files), edition)
         return cls(pipeline=pipeline, date=day, version=version, files=dict(files), **fields)
 
     def has_own_id(self) -> bool:
         """Whether the id is the one that follows from the content."""
-        digests = {path: file.sha256 for path, file in self.files.items() if path != REPORT}
-        return is_id_of(self.version, self.pipeline, self.date, digests)
+        return is_id_of(self.version, self.pipeline, self.date, _digests(self.files))
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> Self:
@@ -127,3 +125,8 @@ class Manifest(BaseModel):
     def dump(self) -> bytes:
         """The manifest as JSON."""
         return self.model_dump_json(indent=1).encode()
+
+
+def _digests(files: Mapping[str, File]) -> dict[str, str]:
+    """Those that an id follows from."""
+    return {path: file.sha256 for path, file in files.items() if path != REPORT}
