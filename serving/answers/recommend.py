@@ -31,6 +31,7 @@ class ListOptions(TypedDict, total=False):
     allow: Values | None
     deny: Values | None
     source: str | None
+    explain: bool
 
 
 def recommend(
@@ -42,6 +43,7 @@ def recommend(
     allow: Values | None = None,
     deny: Values | None = None,
     source: str | None = None,
+    explain: bool = False,
     now: datetime | None = None,
 ) -> Answer:
     """Recommends items.
@@ -57,8 +59,9 @@ def recommend(
       allow: values by attribute; items must have one of them (serving/version/filters.py), besides
         what each request says.
       deny: values by attribute; items must have none of them, likewise.
-      source: of `twinspire_core.config.source_names.ANSWERING`; by default the fusion where the
-        version carries one, else the two-tower.
+      source: of `twinspire_core.config.source_names.ANSWERING`; by default what
+        `Version.choose_source` says.
+      explain: say of each item that a ranker lists why it is where it is.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
@@ -82,7 +85,7 @@ def recommend(
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     source = version.choose_source(source)
     groups = _group_by_filter(version, table, common)
-    lists = retrieve(version, table, k, source, seen, groups)
+    lists = retrieve(version, table, k, source, seen, groups, explain=explain)
     weights = None
     if source == MIX and version.fusion is not None:
         weights = version.fusion.origin
@@ -97,6 +100,7 @@ def recommend(
         weights=weights,
         names=lists.names,
         shares=lists.shares,
+        reasons=lists.reasons,
     )
 
 

@@ -1,4 +1,4 @@
-"""Where the items of a list come from: the two-tower, a simpler source, or the fusion of all."""
+"""Where the items of a list come from: the two-tower, a simpler source, or several, fused or ranked."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.known_past import newer_events, read_past
+from serving.answers.ranking import Reasons, retrieve_ranked
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import MIX, MOST_POPULAR, TWO_TOWER
+from twinspire_core.config.source_names import MIX, MOST_POPULAR, RANKED, TWO_TOWER
 from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
@@ -25,12 +26,13 @@ class Retrieved(NamedTuple):
 
     Attributes:
       rows: [B, K] int32, rows of the corpus, best first, `NONE` behind the end.
-      scores: [B, K] float32, NaN there: the two-tower's cosines, the fusion's scores, else 1 / (1 +
-        place / CONSTANT).
+      scores: [B, K] float32, NaN there: the two-tower's cosines, the fusion's or the ranker's
+        scores, else 1 / (1 + place / CONSTANT).
       widened: [B] bool, whether the two-tower's first search found too few.
       names: S sources.
-      shares: [B, K, S] float32, what each of them gave to the score; None if all is the
-        two-tower's.
+      shares: [B, K, S] float32, what each of them gave to the score, of a ranker's lists by the
+        places in theirs; None if all is the two-tower's.
+      reasons: of each list, why a ranker has the items where they are; None if not asked for.
     """
 
     rows: np.ndarray
@@ -38,6 +40,7 @@ class Retrieved(NamedTuple):
     widened: np.ndarray
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
+    reasons: list[Reasons] | None = None
 
 
 class _Encoded(NamedTuple):
@@ -56,7 +59,14 @@ class _Encoded(NamedTuple):
 
 
 def retrieve(
-    version: Version, table: pa.Table, k: int, source: str, seen: Seen, groups: Groups
+    version: Version,
+    table: pa.Table,
+    k: int,
+    source: str,
+    seen: Seen,
+    groups: Groups,
+    *,
+    explain: bool = False,
 ) -> Retrieved:
     """The best k items of each query.
 
@@ -67,12 +77,13 @@ def retrieve(
       source: of `Version.choose_source`.
       seen: what must not be listed.
       groups: what may be.
+      explain: whether reasons are wanted.
     """
     queries = _read_queries(version, table, source)
     parts: list[tuple[np.ndarray, Retrieved]] = []
     for members, selected in groups.queries():
         lists = _retrieve_group(
-            version, queries.take(members), k, source, seen.of(members), selected
+            version, queries.take(members), k, source, seen.of(members), selected, explain
         )
         parts.append((members, lists))
     return parts[0][1] if len(parts) == 1 else _join(parts, len(table))
@@ -84,13 +95,23 @@ def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
         no_past = Ragged(nothing, nothing, len(table))
         return _Encoded(_encode(version, table), Queries.of_past(no_past))
     vectors = np.zeros((len(table), 0), np.float32)
-    if source == MIX and version.fusion is not None and TWO_TOWER in version.fusion.sources:
+    if source == RANKED or TWO_TOWER in _sources_of(version, source):
         vectors = _encode(version, table)
     past, events = read_past(version, table)
     personal = None
-    if version.candidate_sources and version.candidate_sources.use_personal_counts:
+    sources = version.candidate_sources
+    if source == RANKED or (sources and sources.use_personal_counts):
         personal = _read_personal(version, table)
     return _Encoded(vectors, Queries(past=past, events=events, personal=personal))
+
+
+def _sources_of(version: Version, source: str) -> Sequence[str]:
+    """Whose lists an answer is made of."""
+    if source == RANKED:
+        return version.ranker.sources if version.ranker else ()
+    if source == MIX:
+        return version.fusion.sources if version.fusion else ()
+    return (source,)
 
 
 def _encode(version: Version, table: pa.Table) -> np.ndarray:
@@ -122,12 +143,19 @@ def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrie
 
     lists = [part for _, part in parts]
     shares = [part.shares for part in lists if part.shares is not None]
+    reasons: list[Reasons] | None = None
+    if lists[0].reasons is not None:
+        reasons = [[] for _ in range(queries)]
+        for members, part in parts:
+            for query, of_query in zip(members, part.reasons or (), strict=True):
+                reasons[query] = of_query
     return Retrieved(
         rows=placed([part.rows for part in lists]),
         scores=placed([part.scores for part in lists]),
         widened=placed([part.widened for part in lists]),
         names=lists[0].names,
         shares=placed(shares) if shares else None,
+        reasons=reasons,
     )
 
 
@@ -138,6 +166,7 @@ def _retrieve_group(
     source: str,
     seen: Seen,
     selected: Selected | None,
+    explain: bool,
 ) -> Retrieved:
     """Lists of queries with the same filter."""
     passing = selected.passing if selected else None
@@ -151,9 +180,37 @@ def _retrieve_group(
     exclude = None
     if len(seen.query):
         exclude = _lists_of(seen.query, seen.row, len(encoded.queries))
+    if source not in (RANKED, MIX):
+        return _retrieve_from(sources, source, encoded.queries, k, exclude)
+    queries, widened = _with_two_tower(version, sources, encoded, k, source, seen)
     if source == MIX:
-        return _retrieve_fused(version, sources, encoded, k, seen, exclude)
-    return _retrieve_from(sources, source, encoded.queries, k, exclude)
+        return _retrieve_fused(version, sources, queries, k, widened, exclude)
+    lists = retrieve_ranked(
+        version, sources, queries, encoded.vectors, k, exclude, explain=explain
+    )  # fmt: skip
+    names = _sources_of(version, source)
+    ended = _end_lists(lists.rows, lists.scores, widened, names, lists.shares)
+    return ended._replace(reasons=lists.reasons)
+
+
+def _with_two_tower(
+    version: Version,
+    sources: CandidateSources,
+    encoded: _Encoded,
+    k: int,
+    source: str,
+    seen: Seen,
+) -> tuple[Queries, np.ndarray]:
+    """The queries with the two-tower's lists, if they are needed, and which of these took a wider
+    search, [B] bool.
+    """
+    queries = encoded.queries
+    if TWO_TOWER not in _sources_of(version, source):
+        return queries, np.zeros(len(queries), bool)
+    found, scores, widened = search_without(
+        version.index, encoded.vectors, max(k, DEPTH), seen, sources.passing
+    )
+    return queries.with_given({TWO_TOWER: ScoredLists(found, scores)}), widened
 
 
 def _retrieve_from(
@@ -173,20 +230,13 @@ def _retrieve_from(
 def _retrieve_fused(
     version: Version,
     sources: CandidateSources,
-    encoded: _Encoded,
+    queries: Queries,
     k: int,
-    seen: Seen,
+    widened: np.ndarray,
     exclude: Ragged | None,
 ) -> Retrieved:
     fusion = version.fusion
     assert fusion is not None, "of `Version.choose_source`"
-    queries = encoded.queries
-    widened = np.zeros(len(queries), bool)
-    if TWO_TOWER in fusion.sources:
-        found, scores, widened = search_without(
-            version.index, encoded.vectors, max(k, DEPTH), seen, sources.passing
-        )
-        queries = queries.with_given({TWO_TOWER: ScoredLists(found, scores)})
     rows, fused = fuse_sources(fusion, sources, queries, k, exclude=exclude)
     # Popular items that fill up a list have the score 0.
     scores = np.where(fused.items >= 0, fused.scores, 0)

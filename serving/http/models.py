@@ -122,8 +122,9 @@ class RequestBodies:
 
 _SOURCE = BodyField(
     ValueType(annotation=AnswerSource, expected=f"is one of {', '.join(ANSWERING)}"),
-    "Where items come from. Left out: the version's mix of sources where it has one, else the"
-    " two-tower; and what is popular lately where nothing is known of the user.",
+    "Where items come from. Left out: the version's ranker where the gate found it better than its"
+    " mix of sources, else the mix where it has one, else the two-tower; and what is popular lately"
+    " where nothing is known of the user.",
 )
 _EXCLUDE_SEEN = BodyField(
     FLAG,
@@ -155,7 +156,7 @@ _Items = Annotated[list[str], _about("Item ids, best first.")]
 _Scores = Annotated[
     InstanceOf[np.ndarray],  # of float32, which are written with the digits that they have
     WithJsonSchema({"type": "array", "items": {"type": "number"}}),
-    _about("Cosines of the two-tower; sums of weights of the mix; else by place."),
+    _about("Cosines of the two-tower; sums of weights of the mix; the ranker's; else by place."),
 ]
 _Display = Annotated[list[Described], _about("With `display`: the items' display columns.")]
 _Notes = Annotated[
@@ -193,7 +194,10 @@ class Result(TypedDict):
     sources: NotRequired[
         Annotated[
             list[str],
-            _about("The source that gave most to each item's score; not with `two_tower`."),
+            _about(
+                "The source that gave most to each item's score, or has it nearest to the top; not with"
+                " `two_tower`."
+            ),
         ]
     ]
     display: NotRequired[_Display]
@@ -258,6 +262,7 @@ class VersionFacts(TypedDict, total=False):
         bool, _about("Whether what a user had before is left out, where a request does not say.")
     ]
     index: Annotated[str, _about("Kind of its index.")]
+    notes: Annotated[list[str], _about("What of it this server cannot use, and does without.")]
 
 
 class _PipelineVersion(TypedDict):

@@ -123,6 +123,7 @@ def _describe_version(served: Served) -> VersionFacts:
         "sources": version.sources,
         "exclude_seen": version.exclude_seen,
         "index": version.index.settings.kind,
+        "notes": version.warnings,
     }
 
 

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from index_builder.registry.registry import Registry
 from serving.version.known_values import Attributes, Vocabularies
+from serving.version.second_stage import SecondStage, read_second_stage
 from serving.version.user_store import IdTable, UserStore
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import MIX, TWO_TOWER
+from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.contracts import artifact_files, manifest
 from twinspire_core.contracts.feature_schema import display_name
 from twinspire_core.contracts.fusion_file import FusionFile
@@ -25,6 +26,8 @@ from twinspire_core.contracts.model_bundle import QUERY_TOWER, Tower
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
 from twinspire_core.native_stderr import suppress_native_stderr
+from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search import stored_index
 from twinspire_core.search.index import Index
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -123,9 +126,35 @@ class Version:
         return CandidateSources.of(self.items, read_tables(self.home), read_constants(self.home))
 
     @cached_property
+    def ranking_features(self) -> RankingFeatures | None:
+        """What candidates are ranked by, as of its moment; None where there are no sources."""
+        if self.candidate_sources is None:
+            return None
+        return RankingFeatures.of(self.candidate_sources.tables)
+
+    @cached_property
+    def _second_stage(self) -> SecondStage:
+        if self.ranking_features is None:
+            return SecondStage()
+        return read_second_stage(self.home, self.ranking_features)
+
+    @property
+    def ranker(self) -> Ranker | None:
+        """What ranks the candidates; None where it carries none that this release can use."""
+        return self._second_stage.ranker
+
+    @property
+    def warnings(self) -> list[str]:
+        """What of it this release cannot use, and what it does instead."""
+        problem = self._second_stage.problem
+        return [problem] if problem else []
+
+    @cached_property
     def sources(self) -> list[str]:
         """Names of the sources that it carries."""
         sources = [TWO_TOWER]
+        if self.ranker:
+            sources.append(RANKED)
         if self.fusion:
             sources.append(MIX)
         if self.candidate_sources:
@@ -133,13 +162,15 @@ class Version:
         return sources
 
     def choose_source(self, source: str | None) -> str:
-        """The source that answers: the one asked for, else the fusion where there is one, else the
-        two-tower.
+        """The source that answers: the one asked for, else the ranker where the gate found it
+        better than the fusion, else the fusion where there is one, else the two-tower.
 
         Raises:
           UsageError: the version has no such source.
         """
         if source is None:
+            if self._second_stage.serves:
+                return RANKED
             return MIX if self.fusion else TWO_TOWER
         if source not in self.sources:
             raise UsageError(

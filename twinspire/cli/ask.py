@@ -59,8 +59,8 @@ def recommend(
         AnswerSource | None,
         typer.Option(
             help=(
-                "Whose items: by default of the mix, where the version carries one, else of the"
-                " two-tower."
+                "Whose items: by default of the ranker, where the gate found it better than the mix,"
+                " else of the mix, where the version carries one, else of the two-tower."
             )
         ),
     ] = None,

@@ -44,7 +44,7 @@ FITTED = (USER_NEIGHBOURS, SESSION_NEIGHBOURS, CO_VISITATION, EASE, IALS)
 """Sources that are fitted on what each user took, event by event."""
 COUNTED_FOR = (PERSONAL, TRENDING, *FITTED)
 """Sources for which the feature job counts more, besides `co_occurrence`, if they are mixed."""
-ANSWERING = (MIX, *SOURCE_NAMES)
+ANSWERING = (RANKED, MIX, *SOURCE_NAMES)
 """What an answer may come from."""
 
 if TYPE_CHECKING:

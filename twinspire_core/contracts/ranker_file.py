@@ -31,19 +31,28 @@ class RankerFit(JsonPart):
     importance: Mapping[str, float] = {}
 
 
-class RankerFile(JsonFile):
-    """The file. Without one there is no second stage.
+class RankerFormat(JsonFile):
+    """What a reader looks at first. Of another format it does without the ranker, whatever else
+    the files hold.
 
     Attributes:
-      format: of both files; a reader that does not know it does without the ranker.
-      sources: whose lists the candidates are, in order.
-      features: names, in the order of the model's columns.
-      fitted: what it was fitted on.
+      format: of both files.
     """
 
     FILE: ClassVar[str] = "ranker.json"
 
     format: int = FORMAT
+
+
+class RankerFile(RankerFormat):
+    """The file. Without one there is no second stage.
+
+    Attributes:
+      sources: whose lists the candidates are, in order.
+      features: names, in the order of the model's columns.
+      fitted: what it was fitted on.
+    """
+
     sources: Sequence[str] = ()
     features: Sequence[str] = ()
     fitted: RankerFit = RankerFit()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from twinspire_core.contracts.ranker_file import FORMAT, RankerFile
+from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
@@ -42,13 +42,13 @@ class Ranker:
         Raises:
           BadData: they are of another format, or damaged.
         """
-        file = RankerFile.parse(described)
-        if file.format != FORMAT:
+        found = RankerFormat.parse(described).format
+        if found != FORMAT:
             raise BadData(
-                f"{RankerFile.FILE} is of format {FORMAT}; found {file.format}. It was written by"
+                f"{RankerFile.FILE} is of format {FORMAT}; found {found}. It was written by"
                 " another release: serve it with that one."
             )
-        return cls(model.decode(), file)
+        return cls(model.decode(), RankerFile.parse(described))
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -189,4 +189,4 @@ def test_the_command_names_sources(opened, pipeline_file):
 
 
 def test_every_name_has_a_source():
-    assert set(ANSWERING) == {"mix", *SOURCES} and set(ALL) <= set(SOURCES)
+    assert set(ANSWERING) == {"ranked", "mix", *SOURCES} and set(ALL) <= set(SOURCES)

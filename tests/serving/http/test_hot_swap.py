@@ -24,6 +24,7 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
+from tests.serving import rankers
 from tests.serving.answers.test_retrieval import files, mix
 from tests.serving.http.conftest import FAST, publish_named, ready, running, shop, until
 from twinspire_core.config.pipeline import Pipeline
@@ -159,6 +160,35 @@ def test_a_refresh_tells_the_day_of_its_catalogue(pipeline, towers, tmp_path):
         assert set(document["content"]["application/json"]["schema"]["properties"]) == set(said)
 
 
+def ranked(**more) -> dict[str, bytes]:
+    """A mix, and a ranker that lists the rarest first."""
+    return files(mix()) | rankers.files(("past",), ("popular",), lambda rows: -rows[:, 0], **more)
+
+
+def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
+    pipeline, towers, tmp_path
+):
+    asked = {"query": {"user": "anna"}, "k": 3}
+    circle.publish(pipeline, towers, tmp_path / "a", nominators=files(mix()))
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        assert client.post("/v1/recommend", json=asked).json()["source"] == "mix"
+        second = circle.publish(pipeline, towers, tmp_path / "b", "2024-01-02", nominators=ranked())
+        until(lambda: told(client)["version"] == second)
+        said = client.post("/v1/recommend", json=asked).json()
+        assert (said["source"], said["items"]) == ("ranked", ["i03", "i04", "i05"])
+        assert told(client)["sources"][:3] == ["two_tower", "ranked", "mix"]
+        assert told(client)["notes"] == []
+        newer = ranked(number=2)
+        third = circle.publish(pipeline, towers, tmp_path / "c", "2024-01-03", nominators=newer)
+        until(lambda: told(client)["version"] == third)
+        assert client.post("/v1/recommend", json=asked).json()["source"] == "mix"
+        [note] = told(client)["notes"]
+        assert "ranker.json is of format 2, and this release reads format 1" in note
+        refused = client.post("/v1/recommend", json={**asked, "source": "ranked"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (409, "no_such_source")
+
+
 def publish_damaged(pipeline: Pipeline, towers, folder) -> str:
     """Publishes a version of which a file is altered before anybody can read it."""
     with pytest.MonkeyPatch.context() as patch:
@@ -176,7 +206,7 @@ def publish_damaged(pipeline: Pipeline, towers, folder) -> str:
 
 
 def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
-    circle.publish(pipeline, towers, tmp_path / "staged", nominators=files(mix()))
+    circle.publish(pipeline, towers, tmp_path / "staged", nominators=ranked())
     version, requests = Version.open(pipeline), Requests(pipeline)
     parser = BodyParser(requests.model, FAST)
     warm(version)
@@ -185,6 +215,7 @@ def test_after_warm_up_no_file_is_read(pipeline, towers, tmp_path):
         {"query": {"user": "anna", "deny": {"kind": "odd"}}, "display": True, "exclude_seen": True},
         {"query": {"place": 3}, "source": "co_occurrence"},
         {"query": {}},
+        {"query": {"user": "ben"}, "source": "mix"},
     ):
         (said,) = answer_batch(version, requests, [parser.recommend_from(body)], Metrics())
         assert isinstance(said, bytes), said

@@ -1,0 +1,128 @@
+"""Lists in the order of a version's ranker, and why each item is where it is.
+
+B queries, S sources, K places of a list.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from serving.version.loaded_version import Version
+from twinspire_core.ranking.pairs import Vectors
+from twinspire_core.ranking.ranker import RankedCandidates, Ranker, rank_sources
+from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.queries import Queries
+
+_NAMED = 3
+"""Features that an item's place is explained by."""
+
+
+class Reason(NamedTuple):
+    """A feature that moved an item.
+
+    Attributes:
+      feature: its name.
+      value: of the item; None where it is not known.
+      contribution: what it added to the score; below 0 it moved the item down.
+      text: what the value says, in plain words.
+    """
+
+    feature: str
+    value: float | None
+    contribution: float
+    text: str
+
+
+Reasons = list[list[Reason]]
+"""Of each item of a list, the features that moved it most, the strongest first; none of an item
+that fills up the list."""
+
+
+class RankedLists(NamedTuple):
+    """Lists for B queries.
+
+    Attributes:
+      rows: [B, K] int64, best first, -1 behind the end.
+      scores: [B, K] float32, the ranker's; popular items that fill up a list have its lowest.
+      shares: [B, K, S] float32, how near to the top of each source's list the item is.
+      reasons: of each list; None where they were not asked for.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    shares: np.ndarray
+    reasons: list[Reasons] | None
+
+
+def retrieve_ranked(
+    version: Version,
+    sources: CandidateSources,
+    queries: Queries,
+    vectors: np.ndarray,
+    k: int,
+    exclude: Ragged | None,
+    *,
+    explain: bool,
+) -> RankedLists:
+    """The best k candidates of each query, filled up with popular items.
+
+    Args:
+      version: what answers.
+      sources: of its corpus.
+      queries: B; with the two-tower's lists, where the ranker goes by it.
+      vectors: [B, D] float32, the query tower's.
+      k: how many.
+      exclude: B lists of what must not be listed.
+      explain: whether reasons are wanted.
+    """
+    ranker = version.ranker
+    features = version.ranking_features
+    assert ranker is not None and features is not None, "of `Version.choose_source`"
+    rows, ranked = rank_sources(
+        ranker,
+        features,
+        sources,
+        queries,
+        k,
+        vectors=Vectors(queries=vectors, items=version.index.vectors),
+        exclude=exclude,
+        threads=1,
+    )
+    listed = ranked.chosen >= 0
+    # The pair -1, which is none, reads what is appended.
+    scores = np.append(ranked.scores, np.float32(np.inf))[ranked.chosen]
+    lowest = scores.min(axis=1, initial=np.inf, keepdims=True)
+    lowest[~listed.any(axis=1)] = 0
+    gains = np.append(ranked.pairs.gains, np.zeros((1, len(ranker.sources)), np.float32), axis=0)
+    reasons = _reasons(ranker, features, ranked) if explain else None
+    return RankedLists(rows, np.where(listed, scores, lowest), gains[ranked.chosen], reasons)
+
+
+def _reasons(ranker: Ranker, features: RankingFeatures, ranked: RankedCandidates) -> list[Reasons]:
+    """Of the listed items alone: explaining an item takes longer than ranking a hundred."""
+    lists: list[Reasons] = [[[] for _ in chosen] for chosen in ranked.chosen]
+    query, place = np.nonzero(ranked.chosen >= 0)
+    values = ranked.values[ranked.chosen[query, place]]
+    added = ranker.contributions(values)
+    strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_NAMED]
+    for row, columns in enumerate(strongest):
+        lists[query[row]][place[row]] = [
+            _reason(ranker, features, int(column), values[row, column], added[row, column])
+            for column in columns
+            if added[row, column] != 0
+        ]
+    return lists
+
+
+def _reason(
+    ranker: Ranker, features: RankingFeatures, column: int, value: float, added: float
+) -> Reason:
+    name = ranker.names[column]
+    return Reason(
+        feature=name,
+        value=None if np.isnan(value) else float(value),
+        contribution=float(added),
+        text=features.describe(name, float(value), ranker.sources),
+    )

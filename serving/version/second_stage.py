@@ -1,0 +1,65 @@
+"""The ranker that a version carries, if this release can use it."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+from twinspire_core.config.source_names import RANKED
+from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.ranker_file import FORMAT, MODEL, RankerFile, RankerFormat
+from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.ranking.registry import RankingFeatures
+
+log = logging.getLogger("twinspire.serve")
+
+
+class SecondStage(NamedTuple):
+    """What a version has of it.
+
+    Attributes:
+      ranker: None where there is none, or none that can be used.
+      serves: whether the gate found it better than the mix.
+      problem: why it cannot be used; None where nothing is wrong.
+    """
+
+    ranker: Ranker | None = None
+    serves: bool = False
+    problem: str | None = None
+
+
+def read_second_stage(home: Path, features: RankingFeatures) -> SecondStage:
+    """Reads the ranker's files; says once in the log why they cannot be used.
+
+    Args:
+      home: local folder of the version, which has its id as name.
+      features: that can be made of it.
+    """
+    place = home / RankerFile.FILE
+    if not place.exists():
+        return SecondStage()
+    described = place.read_bytes()
+    found = RankerFormat.parse(described).format
+    if found != FORMAT:
+        return _unusable(
+            home.name,
+            f"{RankerFile.FILE} is of format {found}, and this release reads format {FORMAT}",
+        )
+    ranker = Ranker.parse((home / MODEL).read_bytes(), described)
+    # Trees that were fitted on a feature would take it to be missing everywhere.
+    missing = sorted(set(ranker.names) - set(features.names(ranker.sources)))
+    if missing:
+        return _unusable(
+            home.name,
+            f"it goes by {', '.join(missing)}, which this release cannot make of the version",
+        )
+    verdict = GateVerdict.find(home)
+    return SecondStage(ranker, serves=verdict is not None and verdict.serves == RANKED)
+
+
+def _unusable(version: str, why: str) -> SecondStage:
+    problem = (
+        f"The ranker of {version} is not used: {why}. Its mix answers instead; serve it with the"
+        " release that wrote it."
+    )
+    log.warning("%s", problem)
+    return SecondStage(problem=problem)

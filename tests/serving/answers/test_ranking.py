@@ -1,0 +1,154 @@
+"""Lists in a ranker's order, on the circle of twelve items.
+
+The rankers are fitted to score by what the tests say, so that their lists are known: i11, i10, i09…
+are popular; anna had i05, i04, i03, and who took these took i08 and i07.
+"""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from serving.answers.recommend import recommend
+from serving.version.loaded_version import Version
+from tests.serving import rankers
+from tests.serving.answers.test_retrieval import files, ids, mix
+from tests.serving.conftest import publish
+from twinspire.cli.main import app
+from twinspire_core.errors import UsageError
+
+SOURCES = ("past", "co_occurrence")
+ANNA = {"user": "anna"}
+
+
+@pytest.fixture
+def opened(pipeline, towers, tmp_path):
+    """Opens a version with a mix and the ranker of these files."""
+
+    def make(ranker: dict[str, bytes]) -> Version:
+        carried = files(mix(past=[1, 1])) | ranker
+        publish(pipeline, towers, tmp_path / "staged", nominators=carried)
+        return Version.open(pipeline)
+
+    return make
+
+
+def by_popularity(**more) -> dict[str, bytes]:
+    """The less popular, the better: `popular` is the logarithm of 1 and the events."""
+    return rankers.files(SOURCES, ("popular",), lambda rows: -rows[:, 0], **more)
+
+
+def test_candidates_of_its_sources_are_ranked_and_popular_items_fill_up(opened):
+    version = opened(by_popularity())
+    answer = recommend(version, [ANNA, {"history": ["i00"]}], 7)
+    assert answer.source == "ranked"
+    # 3 to 8 events are of two whole numbers of the logarithm: of equal scores the first item.
+    assert ids(version, answer) == ["i03", "i04", "i05", "i07", "i08", "i11", "i10"]
+    assert ids(version, answer, 1) == ["i00", "i11", "i10", "i09", "i08", "i07", "i06"]
+    assert (np.diff(answer.scores, axis=1) <= 0).all()
+
+
+def test_sources_are_those_that_list_an_item(opened):
+    answer = recommend(opened(by_popularity()), [ANNA], 7)
+    expected = [["past"]] * 3 + [["co_occurrence"]] * 2 + [["most_popular"]] * 2
+    assert answer.sources(0) == expected
+    assert answer.main_sources().to_pylist() == [[one[0] for one in expected]]
+
+
+def test_a_feature_of_the_towers_is_of_the_query(opened):
+    """Nearest first, where the two-tower's own list is the farthest from what is asked for."""
+    ranker = rankers.files(("two_tower", "past"), ("place:two_tower",), lambda rows: -rows[:, 0])
+    version = opened(ranker)
+    requests = [ANNA, {"history": ["i09"]}]
+    near = recommend(version, requests, 12, source="two_tower")
+    ranked = recommend(version, requests, 12, source="ranked")
+    assert ranked.rows.tolist() == near.rows.tolist()
+
+
+def test_what_is_left_out_and_filters_hold_for_each_query_of_a_batch(opened):
+    version = opened(by_popularity())
+    requests = [
+        ANNA,
+        ANNA | {"exclude": ["i03"]},
+        ANNA | {"allow": {"kind": "even"}},
+        ANNA | {"deny": {"kind": "even"}, "exclude": ["i05"]},
+    ]
+    together = recommend(version, requests, 5, explain=True)
+    assert ids(version, together, 1) == ["i04", "i05", "i07", "i08", "i11"]
+    assert ids(version, together, 2) == ["i04", "i08", "i10", "i06", "i02"]
+    assert ids(version, together, 3) == ["i03", "i07", "i11", "i09", "i01"]
+    for number, request in enumerate(requests):
+        alone = recommend(version, [request], 5, explain=True)
+        assert alone.rows[0].tolist() == together.rows[number].tolist()
+        assert alone.scores[0].tolist() == together.scores[number].tolist()
+        assert alone.reasons[0] == together.reasons[number]
+    unseen = recommend(version, [ANNA], 3, exclude_seen=True)
+    assert ids(version, unseen) == ["i07", "i08", "i11"]
+
+
+@pytest.mark.parametrize("serves", ["mix", None])
+def test_the_mix_answers_unless_the_gate_says_that_the_ranker_does(opened, serves):
+    version = opened(by_popularity(serves=serves))
+    assert recommend(version, [ANNA], 3).source == "mix"
+    assert recommend(version, [ANNA], 3, source="ranked").source == "ranked"
+
+
+def test_of_a_newer_format_the_mix_answers_and_says_so_once(opened, caplog):
+    with caplog.at_level(logging.WARNING):
+        version = opened(by_popularity(number=2))
+        for _ in range(2):
+            assert recommend(version, [ANNA], 3).source == "mix"
+    [warning] = version.warnings
+    assert [record.message for record in caplog.records] == [warning]
+    assert f"The ranker of {version.id} is not used: ranker.json is of format 2" in warning
+    assert "Its mix answers instead" in warning
+    with pytest.raises(UsageError, match=r"has two_tower, mix, .*not 'ranked'"):
+        recommend(version, [ANNA], 3, source="ranked")
+
+
+def test_a_newer_format_is_not_read_any_further(opened):
+    carried = by_popularity()
+    carried["ranker.json"] = b'{"format": 7, "sources": "other", "features": 3}'
+    assert recommend(opened(carried), [ANNA], 3).source == "mix"
+
+
+def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(opened):
+    carried = rankers.files(SOURCES, ("popular", "moon"), lambda rows: rows[:, 1])
+    version = opened(carried)
+    assert recommend(version, [ANNA], 3).source == "mix"
+    assert "it goes by moon, which this release cannot make" in version.warnings[0]
+
+
+def test_reasons_are_the_features_that_moved_an_item_most(opened):
+    """The score is a sum, so that a feature's part in it is its own difference from the mean."""
+    features = ("popular", "place:past", "sources", "personal_share")
+    ranker = rankers.files(
+        SOURCES, features, lambda rows: 3 * rows[:, 0] - 5 * rows[:, 1] + 0.1 * rows[:, 2]
+    )
+    version = opened(ranker)
+    answer = recommend(version, [ANNA], 7, explain=True)
+    [reasons] = answer.reasons
+    assert [len(of_item) for of_item in reasons] == [3] * 5 + [0] * 2
+    first = reasons[0]
+    assert [one.feature for one in first] == ["place:past", "popular", "sources"]
+    assert first[0].contribution > 20 and first[0].text == "place 1 of taken before"
+    assert first[1].contribution < 0 and first[1].text == "taken 5 times by everybody"
+    assert first[1].value == pytest.approx(np.log(6))
+    assert recommend(version, [ANNA], 7).reasons is None
+    assert recommend(version, [ANNA], 7, source="mix", explain=True).reasons is None
+
+
+def test_commands_take_it_for_a_source(opened, pipeline_file, tmp_path):
+    opened(by_popularity(serves="mix"))
+    command = ["recommend", str(pipeline_file), "-k", "3", "--source", "ranked"]
+    told = json.loads(CliRunner().invoke(app, [*command, "--user", "anna", "--json"]).stdout)
+    assert told["source"] == "ranked"
+    assert [item["item"] for item in told["items"]] == ["i03", "i04", "i05"]
+    (tmp_path / "q.jsonl").write_text('{"user": "anna"}\n{}\n')
+    queries = ["--queries", str(tmp_path / "q.jsonl")]
+    lines = CliRunner().invoke(app, [*command, *queries]).stdout.splitlines()
+    assert json.loads(lines[0])["items"] == ["i03", "i04", "i05"]
+    assert json.loads(lines[1])["items"] == ["i11", "i10", "i09"]
+    assert json.loads(lines[1])["sources"] == ["most_popular"] * 3

@@ -1,0 +1,39 @@
+"""Small rankers, fitted on made-up rows, as files of a version."""
+
+from collections.abc import Callable, Sequence
+
+import lightgbm
+import numpy as np
+
+from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.ranker_file import FORMAT, MODEL, RankerFile
+
+
+def files(
+    sources: Sequence[str],
+    features: Sequence[str],
+    wanted: Callable[[np.ndarray], np.ndarray],
+    *,
+    serves: str | None = "ranked",
+    number: int = FORMAT,
+) -> dict[str, bytes]:
+    """A ranker and the gate's verdict on it.
+
+    Args:
+      sources: whose lists it ranks.
+      features: it goes by.
+      wanted: scores of rows, [M, F] with whole numbers from 0 to 11.
+      serves: what the gate says.
+      number: of the format.
+    """
+    rows = np.random.default_rng(0).integers(0, 12, (2000, len(features))).astype(np.float32)
+    options = {"objective": "regression", "min_data_in_leaf": 1, "num_threads": 1, "verbose": -1}
+    booster = lightgbm.train(
+        options, lightgbm.Dataset(rows, np.ascontiguousarray(wanted(rows))), 40
+    )
+    described = RankerFile(format=number, sources=sources, features=features)
+    return {
+        RankerFile.FILE: described.dump(),
+        MODEL: booster.model_to_string().encode(),
+        GateVerdict.FILE: GateVerdict(accepted=True, serves=serves).dump(),
+    }
