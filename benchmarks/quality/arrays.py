@@ -6,6 +6,10 @@
     queries-CASE.npz        transformed query features
     seen.npz                `user`, `item`, `time` of the events trained on; `place` of each item in the catalogue
     before-CASE.npz         `start` [Q + 1] and `item`: each query's earlier items; its `user`
+    log.npz                 `user`, `item`, `time`, `day` (of the zone, since 1970) of all events of 280 days; `users`,
+                            how many; `place` of each item in the catalogue
+    history-CASE.npz        `start` [Q + 1], `item`, `time`, `day`: what is known of each query's user at its `moment`;
+                            its `user`
 
 Users and items are numbers from 0; -1 is one that was not trained on, or not in the catalogue.
 """
@@ -139,3 +143,42 @@ def _numbers(ids: pl.Series, known: pl.Series) -> np.ndarray:
     table = pl.DataFrame({"id": known}).with_row_index("number")
     found = ids.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")
     return found["number"].cast(pl.Int64).fill_null(-1).to_numpy()
+
+
+def write_log(prepared: Prepared, folder: Path) -> None:
+    """Writes the whole log and the histories of the queries, by numbers; what is there stays."""
+    if (folder / "log.npz").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    events = prepared.log()
+    histories = {case.name: prepared.queries(case) for case in prepared.split.cases}
+    users = events["_user"].unique(maintain_order=True)
+    heard_of = [asked["_history"].explode().drop_nulls() for asked in histories.values()]
+    items = pl.concat([events["_item"], *heard_of]).unique(maintain_order=True)
+    for name, asked in histories.items():
+        lists = positions(asked["_history"].to_arrow(), items.to_arrow())
+        time = asked["_history_times"].explode().drop_nulls()
+        np.savez(
+            folder / f"history-{slug(name)}.npz",
+            start=np.concatenate([[0], np.cumsum(lists.lengths)]),
+            item=lists.values,
+            time=time.to_numpy(),
+            day=_local_days(time, prepared),
+            moment=asked["_moment"].to_numpy(),
+            user=_numbers(asked["_user"], users),
+        )
+    np.savez(
+        folder / "log.npz",
+        user=_numbers(events["_user"], users),
+        item=_numbers(events["_item"], items),
+        time=events["_time"].to_numpy(),
+        day=_local_days(events["_time"], prepared),
+        users=np.int64(len(users)),
+        place=_numbers(items, prepared.corpus()["_item"]),
+    )
+
+
+def _local_days(times: pl.Series, prepared: Prepared) -> np.ndarray:
+    """Days since 1970 in the pipeline's zone, of microseconds."""
+    clock = times.cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(prepared.pipeline.zone))
+    return clock.dt.date().cast(pl.Int64).to_numpy()

@@ -31,10 +31,10 @@ batches.
 IMPLICIT = ("als", "bpr", "item_to_item")
 OURS_TUNED = ("twinspire/none",)
 """Ours without a correction: what the loss's temperature does is another thing there."""
-TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *DECAYED)
+TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *peers.ON_LOG, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
-NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *LISTS, *DECAYED)
-WITHOUT_SEEDS = ("item_to_item", *LISTS, *DECAYED)
+NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *peers.ON_LOG, *LISTS, *DECAYED)
+WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
 
 # Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
@@ -57,6 +57,8 @@ _BY_SPLIT = {
 }
 _DAYS = {"globo": [0, 3, 1], "groceries": [0, 28, 7]}
 """The last days that a peer without a notion of time is trained on; 0 is all."""
+_PAUSE = {"globo": 0.5, "ml-100k/global-time": 0.5, "ml-100k/last-item": 0.5}
+"""Hours between two events of a user that are in different sessions; half a day elsewhere: a trip."""
 _TEMPERATURES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4]
 _RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
 _OWN_RATES = [0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
@@ -87,6 +89,33 @@ def _start(name: str, split: str) -> dict[str, Any]:
             "decay": 1.0,
             "days": 0,
         },
+        "ease": {
+            "model": "ease",
+            "items": 10_000,
+            "regularization": 500.0,
+            "weights": "binary",
+            "days": 0,
+        },
+        "ials": {
+            "model": "ials",
+            "factors": 128,
+            "unobserved_weight": 0.1,
+            "regularization": 0.003,
+            "iterations": 16,
+            "weights": "binary",
+            "days": 0,
+        },
+        "vstan": {
+            "pause": _PAUSE.get(split, 12.0),
+            "last": 1 if split == "globo" else 4,
+            "sample": 500,
+            "nearest": 500,
+            "session_decay": 80.0,
+            "item_decay": 2.69,
+            "place_decay": 1.345,
+            "match_decay": 0.336,
+            "rarity": 0.0,
+        },
         "popular_decayed": {"half_life": 24},
         "personal_decayed": {"half_life": 60, "fill_half_life": 28},
     }[name]
@@ -115,6 +144,27 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
             "similarity": ["cosine", "bm25"],
             "neighbours": [5, 10, 20, 50, 100, 200, 500],
             "decay": [0.5, 0.7, 0.8, 0.9, 1.0],
+        },
+        "ease": {
+            **days,
+            "regularization": [100.0, 200.0, 500.0, 1000.0, 3000.0],
+            "weights": ["binary", "log"],
+            "items": [5_000, 10_000, 20_000],
+        },
+        "ials": {
+            **days,
+            "unobserved_weight": [0.01, 0.03, 0.1, 0.3, 1.0],
+            "regularization": [0.0003, 0.001, 0.003, 0.01, 0.03],
+            "weights": ["binary", "log"],
+            "factors": [64, 128, 256],
+        },
+        "vstan": {
+            "session_decay": [1.0, 5.0, 20.0, 80.0],
+            "last": [1, 2, 4, 8],
+            "sample": [100, 500, 2_500],
+            "match_decay": [0.336, 1.345, 0.0],
+            "item_decay": [0.67, 2.69, 10.0],
+            "rarity": [0.0, 1.0],
         },
         "popular_decayed": {"half_life": [1, 3, 8, 24, 72, 168, 672, 1440, 0]},
         "personal_decayed": {
@@ -154,6 +204,8 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
         counted = DECAYED[name]
         ranked = {case.name: counted(prepared, case, settings) for case in prepared.split.cases}
         return Fitted(ranked, 0.0)
+    if name in peers.ON_LOG:
+        return peers.fit_on_log(name, prepared, settings, seed, work)
     if name in IMPLICIT:
         return peers.fit_implicit(prepared, settings, seed, work)
     if name == "tfrs":

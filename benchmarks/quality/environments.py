@@ -8,6 +8,8 @@ from pathlib import Path
 NEEDS = {
     "tfrs": ("tensorflow-recommenders==0.7.7", "tensorflow==2.21.0", "tf-keras==2.21.0"),
     "neighbours": ("hnswlib==0.8.0", "faiss-cpu==1.15.1", "numpy==2.4.6"),
+    "irspack": ("irspack==0.5.2", "scipy==1.17.1", "numpy==2.4.6"),
+    "scipy": ("scipy==1.17.1", "numpy==2.4.6"),
     "implicit": ("implicit==0.7.3", "scipy==1.17.1", "numpy==2.4.6"),
 }
 """What each environment holds."""

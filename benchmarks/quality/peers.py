@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.quality import arrays
 from benchmarks.quality.environments import environment
-from benchmarks.quality.lists import popular
+from benchmarks.quality.lists import popular, popular_lately
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, slug
 
@@ -39,6 +39,39 @@ def fit_implicit(prepared: Prepared, settings: Mapping[str, Any], seed: int, wor
     return fitted._replace(ranked=filled)
 
 
+ON_LOG: Mapping[str, tuple[str, str]] = {
+    "ease": ("irspack", "irspack"),
+    "ials": ("irspack", "irspack"),
+    "vstan": ("session", "scipy"),
+}
+"""Peers that are given the whole log: `SCRIPT_peer.py` of each, and the environment it runs in."""
+
+
+def fit_on_log(
+    name: str, prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path
+) -> Fitted:
+    """A peer that is given the whole log, with times, and all that is known of each query's user.
+
+    Lists that come out short are filled up with what was popular on the last day.
+
+    Args:
+      name: of `ON_LOG`.
+      prepared: the split.
+      settings: of the contender.
+      seed: of all chance.
+      work: holds the environments.
+    """
+    folder = prepared.folder / f"arrays-log-{prepared.digest[:12]}"
+    arrays.write_log(prepared, folder)
+    script, home = ON_LOG[name]
+    fitted = _call(script, prepared, {**settings, "seed": seed}, folder, work, home)
+    filled = {
+        case.name: filled_up(fitted.ranked[case.name], popular_lately(prepared, case))
+        for case in prepared.split.cases
+    }
+    return fitted._replace(ranked=filled)
+
+
 def filled_up(ranked: np.ndarray, more: np.ndarray) -> np.ndarray:
     """Lists with what is missing at their ends taken from others, in order, without repeats; [Q, L]
     both.
@@ -54,9 +87,14 @@ def filled_up(ranked: np.ndarray, more: np.ndarray) -> np.ndarray:
 
 
 def _call(
-    name: str, prepared: Prepared, settings: Mapping[str, Any], folder: Path, work: Path
+    name: str,
+    prepared: Prepared,
+    settings: Mapping[str, Any],
+    folder: Path,
+    work: Path,
+    home: str | None = None,
 ) -> Fitted:
-    python = environment(name, work)
+    python = environment(home or name, work)
     with tempfile.TemporaryDirectory() as scratch:
         asked = Path(scratch) / "settings.json"
         out = Path(scratch) / "out.npz"

@@ -1,0 +1,258 @@
+"""VSTAN: neighbours of the current session (Ludewig et al., *Empirical Analysis of Session-Based
+Recommendation Algorithms*, UMUAI 2021; STAN: Garg et al., *Sequence and Time Aware Neighborhood for
+Session-based Recommendations*, SIGIR 2019), written from the papers' description in numpy and scipy.
+
+    python session_peer.py FOLDER SETTINGS.json OUT.npz
+
+FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
+and item.
+
+1. A user's events are parted into sessions where `pause` hours lie between two of them. The place of
+   an event in its session is the rank of its moment: what was bought together stands in one place.
+2. The current session is the newest `last` sessions of the query's user. An item of it that stands p
+   places before its end weighs exp(-p / item_decay).
+3. Candidates are the `sample` newest sessions that share an item. Their similarity is the weight of
+   the shared items over the root of both lengths' product, times exp(-age / session_decay) for an age
+   in days, and exp(-p / match_decay) for the newest shared item (VSTAN). The `nearest` are kept.
+4. An item's score is the sum of the similarities of the sessions that hold it, times
+   exp(-places between it and the newest shared item / place_decay), times 1 + rarity * log(sessions
+   over those that hold it) (VSTAN).
+
+A decay of 0 is none.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+LENGTH = 100
+DAY = 86_400_000_000
+HOUR = DAY // 24
+MOST_ITEMS = 100
+"""Items of a session, those taken last."""
+QUERIES = 500
+"""Queries at a time."""
+
+
+class Sessions(NamedTuple):
+    """S sessions of M distinct items.
+
+    Attributes:
+      start: [S + 1] where each begins.
+      item: [M] numbers.
+      place: [M] ranks of the items' moments from the end of the session: 0 is the newest.
+      end: [S] microseconds.
+    """
+
+    start: np.ndarray
+    item: np.ndarray
+    place: np.ndarray
+    end: np.ndarray
+
+
+def sessions_of(owner, item, moment, pause, last=None):
+    """Parts events into sessions.
+
+    Args:
+      owner: [N] numbers of users or queries.
+      item: [N].
+      moment: [N] microseconds.
+      pause: hours; a longer pause begins a new session.
+      last: the newest so many sessions of each owner are made one, and only these are kept.
+
+    Returns: the sessions, by owner and time; the owner of each.
+    """
+    order = np.lexsort((moment, owner))
+    owner, item, moment = owner[order], item[order], moment[order]
+    other = np.diff(owner, prepend=-1) != 0
+    begins = other | (np.diff(moment, prepend=0) > pause * HOUR)
+    number = np.cumsum(begins) - 1
+    if last is not None:
+        # Sessions counted from the owner's newest one.
+        final = np.zeros(int(owner.max(initial=-1)) + 1, np.int64)
+        np.maximum.at(final, owner, number)
+        kept = final[owner] - number < last
+        owner, item, moment = owner[kept], item[kept], moment[kept]
+        number = np.unique(owner, return_inverse=True)[1]
+    # Of an item that is there twice the newest event counts.
+    newest = np.lexsort((-moment, item, number))
+    first = np.diff(number[newest] * (item.max(initial=0) + 1) + item[newest], prepend=-1) != 0
+    chosen = newest[first]
+    chosen = chosen[np.lexsort((-moment[chosen], number[chosen]))]
+    owner, item, moment, number = owner[chosen], item[chosen], moment[chosen], number[chosen]
+    begins = np.diff(number, prepend=-1) != 0
+    step = np.cumsum(begins | (np.diff(moment, prepend=0) != 0))
+    start = np.flatnonzero(begins)
+    of = np.cumsum(begins) - 1
+    place = step - step[start][of]
+    short = np.arange(len(item)) - start[of] < MOST_ITEMS
+    lengths = np.bincount(of[short], minlength=len(start))
+    found = Sessions(
+        start=np.concatenate([[0], np.cumsum(lengths)]),
+        item=item[short],
+        place=place[short],
+        end=moment[start],
+    )
+    return found, owner[start]
+
+
+def known_sessions(log, settings):
+    """The log's sessions of two items or more, oldest end first, of items in the catalogue."""
+    listed = log["place"][log["item"]] >= 0
+    every, _ = sessions_of(
+        log["user"][listed], log["item"][listed], log["time"][listed], settings["pause"]
+    )
+    lengths = np.diff(every.start)
+    kept = np.flatnonzero(lengths > 1)
+    kept = kept[np.argsort(every.end[kept], kind="stable")]
+    values = ranges(every.start[kept], lengths[kept])
+    return Sessions(
+        start=np.concatenate([[0], np.cumsum(lengths[kept])]),
+        item=every.item[values],
+        place=every.place[values],
+        end=every.end[kept],
+    )
+
+
+def ranges(starts, lengths):
+    """Numbers that rise within each list from its start."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+
+
+class Neighbours:
+    """Sessions that can be asked which hold an item."""
+
+    def __init__(self, sessions, items, settings):
+        self.sessions = sessions
+        self.items = items
+        self.settings = settings
+        number = np.repeat(np.arange(len(sessions.end)), np.diff(sessions.start))
+        # By item, the newest session first.
+        order = np.lexsort((-number, sessions.item))
+        self.holder = number[order]
+        self.holder_place = sessions.place[order]
+        count = np.bincount(sessions.item, minlength=items)
+        self.first = np.concatenate([[0], np.cumsum(count)])
+        self.rarity = 1 + settings["rarity"] * np.log(len(sessions.end) / np.maximum(count, 1))
+
+    def scores(self, asked, moment):
+        """[Q, items] sparse scores of as many current sessions, `moment` [Q] microseconds."""
+        how = self.settings
+        query, session, place, match_place, weight = self._shared(asked)
+        pair = query * len(self.sessions.end) + session
+        order = np.lexsort((place, pair))
+        pair, match_place, place = pair[order], match_place[order], place[order]
+        begins = np.diff(pair, prepend=-1) != 0
+        # The first of each pair is the newest shared item.
+        similarity = np.bincount(np.cumsum(begins) - 1, weight[order])
+        query, session = np.divmod(pair[begins], len(self.sessions.end))
+        match_place, place = match_place[begins], place[begins]
+        query, (session, similarity, match_place, place) = largest(
+            query, session, how["sample"], session, similarity, match_place, place
+        )
+        lengths = np.diff(asked.start)[query] * np.diff(self.sessions.start)[session]
+        age = (moment[query] - self.sessions.end[session]) / DAY
+        similarity = similarity / np.sqrt(lengths) * decay(age, how["session_decay"])
+        similarity = similarity * decay(place, how["match_decay"])
+        query, (session, similarity, match_place) = largest(
+            query, similarity, how["nearest"], session, similarity, match_place
+        )
+        return self._items_of(query, session, similarity, match_place, len(asked.end))
+
+    def _shared(self, asked):
+        """Items that current sessions share with the newest sessions that hold each: numbers of both,
+        places in both, weight.
+        """
+        query = np.repeat(np.arange(len(asked.end)), np.diff(asked.start))
+        holders = np.minimum(np.diff(self.first)[asked.item], self.settings["sample"])
+        at = ranges(self.first[asked.item], holders)
+        weight = decay(asked.place, self.settings["item_decay"])
+        return (
+            np.repeat(query, holders),
+            self.holder[at],
+            np.repeat(asked.place, holders),
+            self.holder_place[at],
+            np.repeat(weight, holders),
+        )
+
+    def _items_of(self, query, session, similarity, match_place, queries):
+        lengths = np.diff(self.sessions.start)[session]
+        at = ranges(self.sessions.start[session], lengths)
+        item = self.sessions.item[at]
+        apart = np.abs(self.sessions.place[at] - np.repeat(match_place, lengths))
+        value = np.repeat(similarity, lengths) * decay(apart, self.settings["place_decay"])
+        row = np.repeat(query, lengths)
+        return csr_matrix((value * self.rarity[item], (row, item)), (queries, self.items))
+
+
+def decay(distance, scale):
+    """exp(-distance / scale), 1 if the scale is 0."""
+    return np.exp(-distance / scale) if scale else np.ones(len(distance))
+
+
+def largest(row, by, most, *columns):
+    """The entries with the largest values of each row, with their columns."""
+    order = np.lexsort((-by, row))
+    row = row[order]
+    start = np.searchsorted(row, row)
+    kept = order[np.arange(len(row)) - start < most]
+    return row[np.arange(len(row)) - start < most], [column[kept] for column in columns]
+
+
+def rank(neighbours, log, asked, settings):
+    """[Q, 100] positions in the catalogue, -1 behind the end."""
+    lengths = np.diff(asked["start"])
+    query = np.repeat(np.arange(len(lengths)), lengths)
+    current, owner = sessions_of(
+        query, asked["item"], asked["time"], settings["pause"], settings["last"]
+    )
+    ranked = np.full((len(lengths), LENGTH), -1, np.int64)
+    for first in range(0, len(owner), QUERIES):
+        rows = np.arange(first, min(first + QUERIES, len(owner)))
+        bounds = current.start[[rows[0], rows[-1] + 1]]
+        part = Sessions(
+            start=current.start[rows[0] : rows[-1] + 2] - bounds[0],
+            item=current.item[bounds[0] : bounds[1]],
+            place=current.place[bounds[0] : bounds[1]],
+            end=current.end[rows],
+        )
+        scores = neighbours.scores(part, asked["moment"][owner[rows]])
+        ranked[owner[rows]] = top(scores, log["place"])
+    return ranked
+
+
+def top(scores, place):
+    """[Q, 100] positions of the items with the largest scores above 0."""
+    scores.sum_duplicates()
+    row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    row, (item, value) = largest(row, scores.data, LENGTH, scores.indices, scores.data)
+    row, item = row[value > 0], item[value > 0]
+    at = np.arange(len(row)) - np.searchsorted(row, row)
+    ranked = np.full((scores.shape[0], LENGTH), -1, np.int64)
+    ranked[row, at] = place[item]
+    return ranked
+
+
+def main():
+    folder = Path(sys.argv[1])
+    settings = json.loads(Path(sys.argv[2]).read_text())
+    out = Path(sys.argv[3])
+    log = dict(np.load(folder / "log.npz"))
+    begin = time.perf_counter()
+    neighbours = Neighbours(known_sessions(log, settings), len(log["place"]), settings)
+    seconds = time.perf_counter() - begin
+    ranked = {
+        name: rank(neighbours, log, dict(np.load(folder / f"history-{name}.npz")), settings)
+        for name in settings["cases"]
+    }
+    np.savez(out, _seconds=seconds, **ranked)
+
+
+if __name__ == "__main__":
+    main()

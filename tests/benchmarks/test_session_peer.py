@@ -1,0 +1,180 @@
+"""VSTAN of the quality benchmark: by hand, and against the same written query by query."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import session_peer
+from benchmarks.quality.session_peer import DAY, HOUR
+
+PLAIN = {
+    "pause": 0.5,
+    "last": 1,
+    "sample": 500,
+    "nearest": 500,
+    "item_decay": 0,
+    "session_decay": 0,
+    "match_decay": 0,
+    "place_decay": 0,
+    "rarity": 0,
+}
+MINUTE = HOUR // 60
+
+
+def log_of(*events: tuple[int, int, int], items: int) -> dict[str, np.ndarray]:
+    user, item, at = (np.array(column) for column in zip(*events, strict=True))
+    return {"user": user, "item": item, "time": at, "place": np.arange(items)}
+
+
+def asked_of(*histories: list[tuple[int, int]], moment: int) -> dict[str, np.ndarray]:
+    lengths = [len(history) for history in histories]
+    every = [event for history in histories for event in history]
+    return {
+        "start": np.cumsum([0, *lengths]),
+        "item": np.array([item for item, _ in every]),
+        "time": np.array([at for _, at in every]),
+        "moment": np.full(len(histories), moment),
+    }
+
+
+def ranked(log: dict, asked: dict, settings: dict) -> list[list[int]]:
+    known = session_peer.known_sessions(log, settings)
+    neighbours = session_peer.Neighbours(known, len(log["place"]), settings)
+    found = session_peer.rank(neighbours, log, asked, settings)
+    return [[int(i) for i in row if i >= 0] for row in found]
+
+
+def test_three_readers_by_hand() -> None:
+    log = log_of(
+        (0, 0, 0), (0, 1, MINUTE), (0, 2, 2 * MINUTE),  # 0 1 2
+        (1, 0, DAY), (1, 3, DAY + MINUTE),  # 0 3, a day later
+        (2, 4, DAY), (2, 5, DAY + 40 * MINUTE),  # two sessions of one item: neighbours of nobody
+        items=6,
+    )  # fmt: skip
+    asked = asked_of([(5, 0), (0, 2 * DAY)], [(4, DAY)], moment=2 * DAY)
+    # Item 0 is shared with both: 1 / sqrt(3) is less than 1 / sqrt(2), which is 3's.
+    assert ranked(log, asked, PLAIN) == [[0, 3, 1, 2], []]
+    # The older session counts exp(-1) of what it did; places tell 1 from 2 already.
+    near = {**PLAIN, "place_decay": 1.0, "session_decay": 1.0}
+    known = session_peer.Neighbours(session_peer.known_sessions(log, near), 6, near)
+    current, _ = session_peer.sessions_of(
+        np.zeros(1, int), np.zeros(1, int), np.array([2 * DAY]), 1
+    )
+    scores = known.scores(current, np.array([2 * DAY])).toarray()[0]
+    older = math.exp(-(2 - 2 / 1440)) / math.sqrt(3)
+    newer = math.exp(-(1 - 1 / 1440)) / math.sqrt(2)
+    wanted = [older + newer, older / math.e, older / math.e**2, newer / math.e, 0, 0]
+    assert scores == pytest.approx(wanted)
+
+
+def test_only_the_newest_sessions_are_looked_at() -> None:
+    log = log_of(
+        *((u, 0, u * DAY) for u in range(4)), *((u, u + 1, u * DAY + 1) for u in range(4)), items=5
+    )
+    asked = asked_of([(0, 9 * DAY)], moment=9 * DAY)
+    assert ranked(log, asked, {**PLAIN, "sample": 2}) == [[0, 3, 4]]
+    few = {**PLAIN, "nearest": 1, "session_decay": 5.0}
+    assert ranked(log, asked, few) == [[0, 4]]
+
+
+def test_what_is_bought_together_stands_in_one_place() -> None:
+    owner, item = np.zeros(5, int), np.array([7, 8, 9, 7, 6])
+    moment = np.array([0, 0, HOUR, 2 * HOUR, 30 * HOUR])
+    found, _ = session_peer.sessions_of(owner, item, moment, pause=12)
+    assert found.start.tolist() == [0, 3, 4]
+    # 7 counts where it was bought last.
+    assert dict(zip(found.item[:3].tolist(), found.place[:3].tolist(), strict=True)) == {
+        7: 0,
+        9: 1,
+        8: 2,
+    }
+    assert found.end.tolist() == [2 * HOUR, 30 * HOUR]
+    both, _ = session_peer.sessions_of(owner, item, moment, pause=12, last=2)
+    assert both.start.tolist() == [0, 4] and both.item[0] == 6
+
+
+def slow_sessions(events: list[tuple[int, int]], pause: float) -> list[list[tuple[int, int]]]:
+    """A user's events (item, moment) in the order of time, parted."""
+    parts = [[events[0]]]
+    for before, event in pairwise(events):
+        if event[1] - before[1] > pause * HOUR:
+            parts.append([])
+        parts[-1].append(event)
+    return parts
+
+
+def slow_places(session: list[tuple[int, int]]) -> dict[int, int]:
+    newest = dict(sorted(session, key=lambda event: event[1]))
+    moments = sorted(set(newest.values()), reverse=True)
+    return {item: moments.index(at) for item, at in newest.items()}
+
+
+def slow(log: dict, history: list, moment: int, how: dict) -> dict[int, float]:
+    """Scores of one query, as the module's docstring says."""
+
+    def fading(distance: float, scale: float) -> float:
+        return math.exp(-distance / scale) if scale else 1.0
+
+    sessions = []
+    for user in range(int(log["user"].max()) + 1):
+        mine = np.flatnonzero(log["user"] == user)
+        mine = mine[np.argsort(log["time"][mine], kind="stable")]
+        events = [(int(log["item"][n]), int(log["time"][n])) for n in mine]
+        for part in slow_sessions(events, how["pause"]) if events else []:
+            if len(slow_places(part)) > 1:
+                sessions.append((max(at for _, at in part), slow_places(part)))
+    newest = slow_sessions(history, how["pause"])[-how["last"] :]
+    current = slow_places([event for session in newest for event in session])
+    sharing = [(end, held) for end, held in sessions if set(held) & set(current)]
+    sharing = sorted(sharing, key=lambda session: -session[0])[: how["sample"]]
+    near = []
+    for end, held in sharing:
+        shared = sorted(set(held) & set(current), key=lambda item: current[item])
+        similarity = sum(fading(current[item], how["item_decay"]) for item in shared)
+        similarity /= math.sqrt(len(held) * len(current))
+        similarity *= fading((moment - end) / DAY, how["session_decay"])
+        similarity *= fading(current[shared[0]], how["match_decay"])
+        near.append((similarity, held, held[shared[0]]))
+    scores: dict[int, float] = {}
+    for similarity, held, match in sorted(near, key=lambda n: -n[0])[: how["nearest"]]:
+        for item, place in held.items():
+            holders = sum(item in other for _, other in sessions)
+            rare = 1 + how["rarity"] * math.log(len(sessions) / holders)
+            value = similarity * fading(abs(place - match), how["place_decay"]) * rare
+            scores[item] = scores.get(item, 0) + value
+    return scores
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_many_queries_at_once_are_as_one_by_one(last: int) -> None:
+    rng = np.random.default_rng(0)
+    # No two events at one moment: which of two equals is the newest is nobody's business.
+    times = rng.permutation(np.arange(400)) * 17 * MINUTE + rng.integers(0, 9, 400)
+    events = zip(rng.integers(0, 12, 400), rng.integers(0, 30, 400), times, strict=True)
+    log = log_of(*events, items=30)
+    how = {
+        "pause": 2.0,
+        "last": last,
+        "sample": 12,
+        "nearest": 8,
+        "item_decay": 1.5,
+        "session_decay": 2.0,
+        "match_decay": 0.7,
+        "place_decay": 1.2,
+        "rarity": 0.5,
+    }
+    histories = [
+        [(int(i), n * HOUR) for n, i in zip((0, 1, 5, 6, 12), items, strict=True)]
+        for items in rng.integers(0, 30, (40, 5))
+    ]
+    asked = asked_of(*histories, moment=5 * DAY)
+    known = session_peer.known_sessions(log, how)
+    neighbours = session_peer.Neighbours(known, 30, how)
+    query = np.repeat(np.arange(40), 5)
+    current, _ = session_peer.sessions_of(query, asked["item"], asked["time"], how["pause"], last)
+    found = neighbours.scores(current, asked["moment"]).toarray()
+    for row, history in zip(found, histories, strict=True):
+        wanted = slow(log, history, 5 * DAY, how)
+        assert row == pytest.approx([wanted.get(item, 0.0) for item in range(30)])
