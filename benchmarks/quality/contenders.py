@@ -93,7 +93,7 @@ def _start(name: str, split: str) -> dict[str, Any]:
             "model": "ease",
             "items": 10_000,
             "regularization": 500.0,
-            "weights": "binary",
+            "weights": "log",
             "days": 0,
         },
         "ials": {
@@ -102,7 +102,7 @@ def _start(name: str, split: str) -> dict[str, Any]:
             "unobserved_weight": 0.1,
             "regularization": 0.003,
             "iterations": 16,
-            "weights": "binary",
+            "weights": "log",
             "days": 0,
         },
         "vstan": {
@@ -148,14 +148,14 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
         "ease": {
             **days,
             "regularization": [100.0, 200.0, 500.0, 1000.0, 3000.0],
-            "weights": ["binary", "log"],
+            "weights": ["binary", "log", "count"],
             "items": [5_000, 10_000, 20_000],
         },
         "ials": {
             **days,
             "unobserved_weight": [0.01, 0.03, 0.1, 0.3, 1.0],
             "regularization": [0.0003, 0.001, 0.003, 0.01, 0.03],
-            "weights": ["binary", "log"],
+            "weights": ["binary", "log", "count"],
             "factors": [64, 128, 256],
         },
         "vstan": {

@@ -45,12 +45,14 @@ def model_of(settings, matrix):
 
 
 def interactions(row, item, shape, weights):
-    """[rows, items] 1 for each pair, or log2(1 + how often it is there)."""
+    """[rows, items] how often each pair is there, n: as 1 (`binary`), log2(1 + n) (`log`) or n
+    (`count`).
+    """
     found = csr_matrix((np.ones(len(row), np.float32), (row, item)), shape)
     found.sum_duplicates()
     if weights == "log":
         found.data = np.log2(1 + found.data)
-    else:
+    elif weights == "binary":
         found.data[:] = 1
     return found
 
