@@ -1,14 +1,16 @@
-"""Twinspire beside what one would use instead, on the same prepared days, scored by one scorer.
+"""What is served beside what one would use instead, on the same days, scored by one scorer.
 
-    python -m benchmarks.quality --json quality.json              all cases and contenders, three seeds
-    python -m benchmarks.quality --quick --json quality.json      the same code on less, one seed
-    python -m benchmarks.quality --case globo/next-day --contender twinspire --contender tfrs --seeds 1
+    python -m benchmarks.quality --keep                            all cases and contenders
+    python -m benchmarks.quality --quick --json quality.json       the same code on less, one seed
+    python -m benchmarks.quality --case globo/next-day --contender twinspire/mix --contender tfrs
     python -m benchmarks.quality --earlier --case globo/next-day --contender twinspire --set train.temperature=0.1
-    python -m benchmarks.quality --tune                           choose the peers' settings on earlier days
+    python -m benchmarks.quality --tune                            choose the peers' settings, and
+                                                                   the best peer, on earlier days
 
 Runs are kept under --work as they are done: the same command goes on after a stop. A change of
-inputs, settings or of the code that trains makes new ones. A run of everything also puts its table
-into docs/measurements.md.
+inputs, settings or of the code that trains makes new ones. With --keep the figures go into
+results.json, in place of what it had of the same cases, and from there into the tables of README.md
+and docs/measurements.md.
 """
 
 import argparse
@@ -19,8 +21,9 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).resolve().parents[2]
 
-from benchmarks.quality import bench, contenders, figures, targets, tune
-from benchmarks.quality.command import machine, parse_setting, write_whole
+from benchmarks.quality import bench, contenders, figures, report, targets, tune
+from benchmarks.quality.command import parse_setting, write_whole
+from benchmarks.quality.figures import Result
 from benchmarks.quality.splits import CASES
 
 
@@ -39,20 +42,19 @@ def main() -> None:
     if options.tune:
         tune.tune(plan)
         return
-    found: list[figures.Result] = []
+    found: list[Result] = []
     for found in bench.run(plan):
         if options.json:
-            _write(options.json, found)
+            write_whole(options.json, json.dumps(report.told(found, []), indent=1))
     print(figures.table(found), end="\n\n")
-    reached = targets.targets(found)
+    reached = targets.targets(found, tune.best_peers())
     print("\n".join(map(str, reached)))
-    if plan.whole:
-        figures.write_table(ROOT / "docs/measurements.md", found)
-
-
-def _write(file: Path, results: list[figures.Result]) -> None:
-    rows = [row for result in results for row in result.rows()]
-    write_whole(file, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    told = report.told(found, reached)
+    if options.json:
+        write_whole(options.json, json.dumps(told, indent=1))
+    if options.keep:
+        before = json.loads(report.RESULTS.read_text()) if report.RESULTS.exists() else {}
+        report.write(report.merged(told, before))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,18 +70,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--case", action="append", choices=list(CASES), help="only this case; may be repeated"
     )
-    names = list(contenders.NAMES)
+    names = [*contenders.NAMES, *contenders.ABLATIONS]
     parser.add_argument(
         "--contender", action="append", choices=names, help="only this one; may be repeated"
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, help="runs of each contender that chance has a part in"
+        "--seeds", type=int, default=1, help="runs of each contender that chance has a part in"
     )
     parser.add_argument(
         "--earlier", action="store_true", help="on the earlier days that settings are chosen on"
     )
     parser.add_argument(
         "--tune", action="store_true", help="choose settings of peers on the earlier days"
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="write results.json and the tables of README.md and docs/measurements.md",
     )
     parser.add_argument(
         "--set",

@@ -22,6 +22,7 @@ import polars as pl
 import pyarrow as pa
 import tensorflow as tf
 
+from benchmarks.quality import tower_inputs
 from benchmarks.quality.prepare import Prepared, override, slug
 from model.data import training_rows
 from model.towers.architecture import SIDES, Architecture, design
@@ -41,12 +42,16 @@ def write_features(prepared: Prepared, folder: Path, dimension: int) -> None:
     if (folder / "layout.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    tower_inputs.make(prepared)
     p = override(prepared.pipeline, {"train.dimension": dimension})
     architecture = design(p, vocabularies(prepared.features / feature_schema.TRANSFORM, p))
     np.savez(folder / "train.npz", **_train(prepared, architecture))
-    np.savez(folder / "corpus.npz", **_transformed(prepared, "item", prepared.corpus().to_arrow()))
+    np.savez(
+        folder / "corpus.npz",
+        **_transformed(prepared, "item", tower_inputs.corpus(prepared).to_arrow()),
+    )
     for case in prepared.split.cases:
-        asked = _transformed(prepared, "query", prepared.queries(case).to_arrow())
+        asked = _transformed(prepared, "query", tower_inputs.queries(prepared, case).to_arrow())
         np.savez(folder / f"queries-{slug(case.name)}.npz", **asked)
     (folder / "layout.json").write_text(json.dumps(_described(architecture)))
 
@@ -110,7 +115,7 @@ def write_interactions(prepared: Prepared, folder: Path) -> None:
     if (folder / "seen.npz").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    events = prepared.interactions()
+    events = prepared.log()
     users = events["_user"].unique(maintain_order=True)
     # Items of the queries too: what was first seen on the test day has no neighbours, but keeps its
     # place.
@@ -119,7 +124,7 @@ def write_interactions(prepared: Prepared, folder: Path) -> None:
         for case in prepared.split.cases
     }
     items = pl.concat([events["_item"], *(asked["_before"].explode() for asked in before.values())])
-    items = items.unique(maintain_order=True)
+    items = items.drop_nulls().unique(maintain_order=True)
     for name, asked in before.items():
         lists = positions(asked["_before"].to_arrow(), items.to_arrow())
         np.savez(

@@ -1,18 +1,19 @@
-"""Goes through splits, seeds and contenders, and keeps what is done."""
+"""Goes through logs, days, seeds and contenders, and keeps what is done."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import contenders, runs
-from benchmarks.quality.figures import HEADLINE, METRICS, Result
+from benchmarks.quality import contenders, runs, splits
+from benchmarks.quality.figures import HEADLINE, Result
 from benchmarks.quality.prepare import Prepared, prepare, slug
-from benchmarks.quality.runs import Run
-from benchmarks.quality.splits import CASES, SPLITS, Case
+from benchmarks.quality.runs import COVERAGE, KINDS, MEASURES, Run
+from benchmarks.quality.splits import CASES, Case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Plan:
       names: of contenders.
       seeds: how many.
       quick: less of everything.
-      earlier: on the days that settings are chosen on.
+      earlier: on the days that settings and the best peer are chosen on.
       settings: put over the pipeline files, for our own contenders.
     """
 
@@ -38,78 +39,131 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def whole(self) -> bool:
-        """Whether this is the full benchmark."""
-        everything = set(self.cases) == set(CASES) and set(self.names) == set(contenders.NAMES)
-        return everything and self.seeds >= 3 and not (self.quick or self.earlier or self.settings)
+    def logs(self) -> list[str]:
+        """Of the cases, in their order."""
+        return list(dict.fromkeys(CASES[case] for case in CASES if case in self.cases))
+
+    @property
+    def home(self) -> Path:
+        """Where runs are kept, and days laid out."""
+        return self.work / "quick" if self.quick else self.work
 
 
 def run(plan: Plan) -> Iterator[list[Result]]:
-    """Runs what is not yet done; yields all results so far, each time that there is a new one."""
-    told: dict[tuple[str, str], Result] = {}
-    for split in dict.fromkeys(CASES[case] for case in CASES if case in plan.cases):
-        ready = prepared(plan, split)
-        cases = [case for case in ready.split.cases if case.name in plan.cases]
-        for seed in range(plan.seeds):
-            for name in plan.names:
-                if (seed and name in contenders.WITHOUT_SEEDS) or not contenders.differs(
-                    name, ready
-                ):
-                    continue
-                _one(plan, ready, name, seed)
-                for case in cases:
-                    told[case.name, name] = result(plan, ready, case, name, seed + 1)
-                yield list(told.values())
+    """Runs what is not yet done; yields all results so far, each time that a contender is through
+    with the days of a log.
+    """
+    told: list[Result] = []
+    for log in plan.logs:
+        for name in plan.names:
+            found = results(plan, log, name)
+            told += [result for result in found if result.case in plan.cases]
+            yield told
 
 
-def prepared(plan: Plan, split: str) -> Prepared:
-    """Lays a split out."""
-    work = plan.work / "quick" if plan.quick else plan.work
-    days = "earlier" if plan.earlier else "test"
-    print(f"{split}: laying out its {days} days", flush=True)
-    made = SPLITS[split](work / "data", quick=plan.quick, earlier=plan.earlier)
-    return prepare(made, work / "splits" / f"{slug(split)}-{days}")
+def results(plan: Plan, log: str, name: str) -> list[Result]:
+    """What a contender comes to on all days of a log: of each case, with what users had before and
+    without.
+    """
+    days = prepared(plan, log, costly=name in contenders.COSTLY)
+    seeds = 1 if name in contenders.WITHOUT_SEEDS else plan.seeds
+    done = [[_one(plan, ready, name, seed) for ready in days] for seed in range(seeds)]
+    cases = dict.fromkeys(case.of for ready in days for case in ready.split.cases)
+    asked = {
+        of: [(n, c) for n, d in enumerate(days) for c in d.split.cases if c.of == of]
+        for of in cases
+    }
+    return [
+        _result(days, done, of, asked[of], name, kind, settings_of(plan, name, days[0]))
+        for of in cases
+        for kind in KINDS
+    ]
+
+
+def _result(
+    days: Sequence[Prepared],
+    done: Sequence[Sequence[Run]],
+    of: str,
+    asked: Sequence[tuple[int, Case]],
+    name: str,
+    kind: str,
+    settings: Mapping[str, Any],
+) -> Result:
+    queries = [days[n].queries(case) for n, case in asked]
+    found = [[of_seed[n].values(case, kind) for n, case in asked] for of_seed in done]
+    rates = [[run.told["rate"] for run in of_seed if run.told["rate"]] for of_seed in done]
+    return Result(
+        case=of,
+        kind=kind,
+        counts=kind == counted(days[0]),
+        contender=name,
+        values=[
+            {m: np.concatenate([part[m] for part in of_seed]) for m in MEASURES}
+            for of_seed in found
+        ],
+        coverage=float(np.mean([part[COVERAGE] for of_seed in found for part in of_seed])),
+        user=np.concatenate([part["_user"].to_numpy() for part in queries]),
+        earlier=np.concatenate([part["_earlier"].to_numpy() for part in queries]),
+        settings=settings,
+        seconds=[sum(run.told["seconds"] for run in of_seed) for of_seed in done],
+        rate=[float(np.mean(of_seed)) for of_seed in rates if of_seed],
+        weekly=len(days) < len(asked),
+    )
+
+
+def counted(ready: Prepared) -> str:
+    """The kind of lists that counts on a log, as its pipeline file says."""
+    return KINDS[ready.pipeline.serving.exclude_seen]
+
+
+def prepared(plan: Plan, log: str, *, costly: bool = False) -> list[Prepared]:
+    """Lays a log's days out, one training after the other."""
+    return _prepared(plan.home, log, plan.quick, plan.earlier, costly)
+
+
+@cache
+def _prepared(home: Path, log: str, quick: bool, earlier: bool, costly: bool) -> list[Prepared]:
+    which = "earlier" if earlier else "test"
+    print(f"{log}: laying out its {which} days", flush=True)
+    read = splits.read(log, home / "data", quick=quick, earlier=earlier)
+    made = []
+    for split in read.splits(earlier=earlier, costly=costly):
+        of = f"{split.last}" if len({case.day for case in split.cases}) == 1 else "week"
+        name = f"{slug(log)}-{which}-{of}-{split.last}"
+        made.append(prepare(split, home / "splits" / name))
+    return made
 
 
 def settings_of(plan: Plan, name: str, ready: Prepared) -> dict[str, Any]:
     """The settings of a contender's runs."""
     found = dict(contenders.chosen(name, ready.split.name))
-    if name.startswith("twinspire") and name not in contenders.ENCODERS:
+    if name in contenders.ABLATIONS:
         found = {**plan.settings, **found}
     return contenders.less(name, found, ready.split) if plan.quick else found
 
 
-def once(
-    plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], seed: int
-) -> tuple[Run, bool]:
-    """A contender's run, and whether it is new."""
-    folder = runs.place(plan.work, ready, name, settings, seed)
+def once(plan: Plan, ready: Prepared, name: str, settings: Mapping[str, Any], seed: int) -> Run:
+    """A contender's run, made if it is not there."""
+    folder = runs.place(plan.home, ready, name, settings, seed)
     if done := runs.find(folder):
-        return done, False
+        return done
     fitted = contenders.fit(name, ready, settings, seed, plan.work)
-    return runs.keep(folder, ready, fitted, settings, seed), True
+    return runs.keep(folder, ready, fitted, settings, seed)
 
 
-def _one(plan: Plan, ready: Prepared, name: str, seed: int) -> None:
+def _one(plan: Plan, ready: Prepared, name: str, seed: int) -> Run:
     begin = time.monotonic()
-    done, new = once(plan, ready, name, settings_of(plan, name, ready), seed)
+    done = once(plan, ready, name, settings_of(plan, name, ready), seed)
     figures = ", ".join(
-        f"{case.split('/')[1]} {m[HEADLINE]:.4f}" for case, m in done.told["measures"].items()
+        f"{case.name.split('/')[1]} {recall(ready, done, case):.4f}" for case in ready.split.cases
     )
-    how = f"{time.monotonic() - begin:.0f} s" if new else "done before"
-    print(f"{ready.split.name:22} seed {seed} {name:26} {HEADLINE}: {figures}  ({how})", flush=True)
+    spent = time.monotonic() - begin
+    print(f"{ready.split.name:20} seed {seed} {name:22} {figures}  ({spent:.0f} s)", flush=True)
+    return done
 
 
-def result(plan: Plan, ready: Prepared, case: Case, name: str, seeds: int) -> Result:
-    """What the runs of a contender came to on a case, of the first so many seeds."""
-    n = 1 if name in contenders.WITHOUT_SEEDS else seeds
-    done = [once(plan, ready, name, settings_of(plan, name, ready), seed)[0] for seed in range(n)]
-    return Result(
-        case=case.name,
-        contender=name,
-        means={m: [r.told["measures"][case.name][m] for r in done] for m in METRICS},
-        values=[r.values(case)[HEADLINE] for r in done],
-        user=np.unique(ready.queries(case)["_user"].to_numpy(), return_inverse=True)[1],
-        seconds=[r.told["seconds"] for r in done],
-        rate=[r.told["rate"] for r in done if r.told["rate"]],
-    )
+def recall(ready: Prepared, done: Run, case: Case, kind: str | None = None) -> float:
+    """Mean recall@50 over the users of a day who have a past, of the lists that count."""
+    values = done.values(case, kind or counted(ready))[HEADLINE]
+    known = ready.queries(case)["_earlier"].to_numpy() > 0
+    return float(values[known].mean()) if known.any() else 0.0

@@ -1,7 +1,8 @@
 """Who takes part, and with which settings.
 
 Settings of peers, and of `twinspire/mean`, were chosen on earlier days among those below by `python
--m benchmarks.quality --tune`, which writes settings.json. Our own are those of the pipeline files.
+-m benchmarks.quality --tune`, which writes settings.json. Those of what is served are those of the
+pipeline files, without a trial.
 """
 
 import json
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import lists, ours, peers
+from benchmarks.quality import lists, ours, peers, served
 from benchmarks.quality.ours import VARIANTS, Fitted
 from benchmarks.quality.prepare import Prepared, override
 from benchmarks.quality.splits import Split
@@ -33,9 +34,22 @@ OURS_TUNED = ("twinspire/none",)
 """Ours without a correction: what the loss's temperature does is another thing there."""
 TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *peers.ON_LOG, *DECAYED)
 """Contenders whose settings are chosen on an earlier day by `--tune`, in this order."""
-NAMES = (*VARIANTS, *ENCODERS, *IMPLICIT, *peers.ON_LOG, *LISTS, *DECAYED)
+SERVED = tuple(served.SOURCES)
+"""What a user of ours gets, and the two-tower of the same versions alone."""
+NAMES = (*SERVED, *ENCODERS, *IMPLICIT, *peers.ON_LOG, *LISTS, *DECAYED)
+ABLATIONS = tuple(VARIANTS)
+"""Ours with other losses, for who asks; they take no part in the table."""
+PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
 WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
+COSTLY = (*ENCODERS, *VARIANTS, "bpr")
+"""Those that are trained once a week where a log's days are many, and asked with fresh histories."""
+_CODE = {
+    "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
+    **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),
+    **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
+}
+_SERVING = ("serving/answers/*.py", "twinspire_core/fusion/*.py", "twinspire_core/sources/*.py")
 
 # Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
 # holds for `twinspire/mean` too, but for the temperature and the learning rate, which mean
@@ -55,7 +69,8 @@ _BY_SPLIT = {
     "ml-100k/global-time": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
     "ml-100k/last-item": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
 }
-_DAYS = {"globo": [0, 3, 1], "groceries": [0, 28, 7]}
+_BY_SPLIT["small-shop"] = _BY_SPLIT["groceries"]
+_DAYS = {"globo": [0, 3, 1], "groceries": [0, 60, 28, 7], "small-shop": [0, 60, 28, 7]}
 """The last days that a peer without a notion of time is trained on; 0 is all."""
 _PAUSE = {"globo": 0.5, "ml-100k/global-time": 0.5, "ml-100k/last-item": 0.5}
 """Hours between two events of a user that are in different sessions; half a day elsewhere: a trip."""
@@ -68,6 +83,8 @@ def start(name: str, ready: Prepared) -> dict[str, Any]:
     """Settings that a contender's tuning starts from."""
     split = ready.split.name
     train = ready.pipeline.train
+    if name in LISTS:
+        return {}
     if name == "twinspire/mean":
         return dict(chosen("tfrs", split))
     if name in OURS_TUNED:
@@ -123,9 +140,11 @@ def _start(name: str, split: str) -> dict[str, Any]:
 
 def ladders(name: str, split: str) -> dict[str, list[Any]]:
     """The values of each setting that may be tried, in order; see quality/tune.py."""
+    if name in LISTS:
+        return {}
     shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
     days = {"days": _DAYS[split]} if split in _DAYS else {}
-    widths = {"dimension": [64, 128, 256]} if split == "groceries" else {}
+    widths = {"dimension": [64, 128, 256]} if split in ("groceries", "small-shop") else {}
     factors = {
         "regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
         "factors": [16, 32, 64, 128, 256, 512],
@@ -176,14 +195,20 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
 
 def chosen(name: str, split: str) -> Settings:
     """The settings of a contender: from settings.json, else what tuning starts from."""
-    if name in LISTS:
+    if name in LISTS or name in SERVED:
         return {}
-    found = json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
-    if kept := found.get(split, {}).get(name, {}).get("settings"):
+    if kept := all_chosen().get(split, {}).get(name, {}).get("settings"):
         return kept
     if name in VARIANTS:
         return VARIANTS[name]
     return _start("tfrs" if name == "twinspire/mean" else name, split)
+
+
+def all_chosen() -> dict[str, Any]:
+    """What settings.json says: by log and contender `settings`, what they `found` on the earlier
+    days by case and kind of lists, and all `trials`.
+    """
+    return json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
 
 
 def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path) -> Fitted:
@@ -206,11 +231,24 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
         return Fitted(ranked, 0.0)
     if name in peers.ON_LOG:
         return peers.fit_on_log(name, prepared, settings, seed, work)
+    if name in SERVED:
+        return served.fit(name, prepared, seed, work)
     if name in IMPLICIT:
         return peers.fit_implicit(prepared, settings, seed, work)
     if name == "tfrs":
         return peers.fit_tfrs(prepared, settings, seed, work)
     return ours.fit(prepared, of_pipeline(settings) if name in ENCODERS else settings, seed)
+
+
+def is_trained_by_us(name: str) -> bool:
+    """Whether it is a two-tower of ours that is trained for the benchmark alone."""
+    return name in VARIANTS or name == "twinspire/mean"
+
+
+def code_of(name: str) -> list[str]:
+    """Files whose change makes a contender's runs stale, below the repository."""
+    own = [f"benchmarks/quality/{file}" for file in _CODE.get(name, ("lists.py",))]
+    return [*_SERVING, "benchmarks/quality/served.py"] if name in SERVED else own
 
 
 def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
@@ -245,7 +283,7 @@ def of_pipeline(settings: Settings) -> dict[str, Any]:
 
 def less(name: str, settings: Settings, split: Split) -> dict[str, Any]:
     """The settings of a quick run."""
-    if name in VARIANTS:
+    if name in VARIANTS or name in SERVED:
         return {**settings, **split.less}
     fewer = {key.removeprefix("train."): value for key, value in split.less.items()} | {
         "iterations": 5

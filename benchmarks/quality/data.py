@@ -14,7 +14,10 @@ from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+
+from model.item_fingerprint import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLICKS = Path(
@@ -71,6 +74,7 @@ def groceries(
     folder: Path,
     *,
     sample: int = 1,
+    households: int | None = None,
     products: int | None = None,
     first: date = date(2017, 1, 1),
     last: date = date(2018, 1, 1),
@@ -81,6 +85,7 @@ def groceries(
     Args:
       folder: where to.
       sample: only the purchases of every so manieth household.
+      households: only the purchases of so many households, those whose ids' fingerprints are least.
       products: only so many products, those that are bought before others.
       first: the oldest day.
       last: the newest day.
@@ -98,6 +103,8 @@ def groceries(
         source = Path(scratch) / "transactions.parquet"
         all_of = pl.scan_parquet(raw / source.name)
         purchases = all_of.filter(pl.col("household_id").cast(pl.Int64) % sample == 0).collect()
+        if households is not None:
+            purchases = thinned(purchases, "household_id", households)
         purchases.write_parquet(source)
         lay_out(source, places["events"], *how)
         every = pl.read_parquet(raw / "products.parquet")
@@ -112,6 +119,19 @@ def groceries(
         lay_out(known, places["items"], "--snapshot", "2016-12-31")
     lay_out(raw / "demographics.parquet", places["users"], "--snapshot", "2016-12-31")
     return places
+
+
+def thinned(events: pl.DataFrame, column: str, most: int) -> pl.DataFrame:
+    """The events of so many users, always the same: those whose ids' fingerprints are least.
+
+    Args:
+      events: with the users' ids.
+      column: of the ids.
+      most: users that are kept.
+    """
+    users = events[column].cast(pl.String).unique().sort()
+    kept = users[np.argsort(fingerprint(users.to_arrow()), kind="stable")[:most]]
+    return events.filter(pl.col(column).cast(pl.String).is_in(kept.to_list()))
 
 
 def groceries_raw() -> Path:
@@ -167,6 +187,11 @@ def movielens_ratings(raw: Path) -> pl.DataFrame:
     ratings = _tab_separated(raw / "ml-100k.inter")
     columns = ratings.select(pl.col("timestamp").cast(pl.Int64), "user_id", "item_id", "rating")
     return columns.sort(columns.columns)
+
+
+def movielens_films(raw: Path) -> pl.Series:
+    """Ids of all films."""
+    return _tab_separated(raw / "ml-100k.item")["item_id"].unique().sort()
 
 
 def _span(first: date, last: date) -> tuple[str, ...]:

@@ -1,67 +1,99 @@
-"""From runs to figures: means over the seeds with intervals, the terminal's table and the one of
-docs/measurements.md, the targets.
-"""
+"""From runs to figures: means over queries and seeds, with intervals over users and seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.quality.splits import CASES
 from twinspire_core.metrics.bootstrap import interval, resampled_means
+from twinspire_core.metrics.slices import slice_of
 
 RESAMPLES = 1000
-METRICS = (
-    "recall@10",
-    "recall@50",
-    "recall@100",
-    "ndcg@10",
-    "hit_rate@50",
-    "mrr",
-    "coverage@50",
-    "coverage@100",
-)
+METRICS = ("recall@10", "recall@50", "recall@100", "ndcg@10", "hit_rate@50", "mrr")
 HEADLINE = "recall@50"
-BEGIN = "<!-- quality: begin -->"
-END = "<!-- quality: end -->"
+BOUNDS = (1, 5, 20)
+SLICES = ("new", "1-4", "5-19", "20+")
+"""Users by how many events they had before they ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A contender's runs on a case.
+    """A contender's runs on a case, of all its days.
 
     Attributes:
       case: the case.
+      kind: whether its lists hold what users had before: `kept` or `left out`.
+      counts: whether such lists are those that count on this log.
       contender: its name.
-      means: by measure, a number per seed.
-      values: [Q] of `HEADLINE` by query, per seed.
-      user: [Q] int64, number of the user who asks.
-      seconds: of training, per seed.
+      values: [Q] by measure, per seed; the queries of one day after those of the day before.
+      coverage: share of the catalogue in the lists of a day, the mean over the days.
+      user: [Q] str, who asks.
+      earlier: [Q] int64, events that the user had before.
+      settings: that it was run with.
+      seconds: of training, all days together, per seed.
       rate: examples a second in training, per seed; empty where that means nothing.
+      weekly: whether it was trained once a week only.
     """
 
     case: str
+    kind: str
+    counts: bool
     contender: str
-    means: Mapping[str, Sequence[float]]
-    values: Sequence[np.ndarray]
+    values: Sequence[Mapping[str, np.ndarray]]
+    coverage: float
     user: np.ndarray
+    earlier: np.ndarray
+    settings: Mapping[str, object]
     seconds: Sequence[float]
     rate: Sequence[float]
+    weekly: bool = False
+
+    @property
+    def known(self) -> "Result":
+        """Of the users who have a past: the figures of the table."""
+        return self.where(self.earlier > 0)
+
+    def slice(self, number: int) -> "Result":
+        """Of the users of one of `SLICES`."""
+        return self.where(slice_of(self.earlier, BOUNDS) == number)
+
+    def where(self, keep: np.ndarray) -> "Result":
+        """Of some queries, [Q] bool."""
+        return replace(
+            self,
+            values=[{m: x[keep] for m, x in seed.items()} for seed in self.values],
+            user=self.user[keep],
+            earlier=self.earlier[keep],
+        )
+
+    @property
+    def queries(self) -> int:
+        """How many."""
+        return len(self.user)
+
+    @property
+    def users(self) -> int:
+        """How many ask."""
+        return len(np.unique(self.user))
 
     def mean(self, metric: str = HEADLINE) -> float:
-        """Over the seeds."""
-        return float(np.mean(self.means[metric]))
+        """Over queries and seeds; nan without queries."""
+        if not self.queries:
+            return float("nan")
+        return float(np.mean([seed[metric].mean() for seed in self.values]))
 
     @cached_property
     def draws(self) -> np.ndarray:
-        """[1000] resampled means of `HEADLINE`: users with replacement, and seeds with replacement.
+        """[1000] resampled means of `HEADLINE`: users with replacement, each with all their queries
+        of all days, and seeds with replacement.
 
         Equal queries are resampled alike, so that two contenders may be compared draw by draw.
         """
+        _, user = np.unique(self.user, return_inverse=True)
         by_seed = resampled_means(
-            {str(s): x for s, x in enumerate(self.values)}, self.user, RESAMPLES
+            {str(n): seed[HEADLINE] for n, seed in enumerate(self.values)}, user, RESAMPLES
         )
         table = np.stack(list(by_seed.values()), 1)
         seeds = np.random.default_rng(len(self.values)).integers(
@@ -69,97 +101,69 @@ class Result:
         )
         return np.take_along_axis(table, seeds, 1).mean(axis=1)
 
-    def rows(self) -> list[dict]:
-        """The rows of the JSON file. The headline's interval is resampled; others' ends are the
-        least and most seed.
-        """
-        low, high = interval(self.draws) or (np.nan, np.nan)
-        found = [self._row(HEADLINE, [self.mean()], "", low, high)]
-        found += [
-            self._row(m, self.means[m], "") for m in METRICS if m in self.means and m != HEADLINE
-        ]
-        if any(self.seconds):
-            found.append(self._row("train_seconds", self.seconds, "s"))
-        if self.rate:
-            found.append(self._row("examples/s", self.rate, "examples/s"))
-        return found
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% interval of the mean; nan where there is none."""
+        return interval(self.draws) or (np.nan, np.nan)
 
-    def _row(
-        self,
-        metric: str,
-        values: Sequence[float],
-        unit: str,
-        low: float | None = None,
-        high: float | None = None,
-    ) -> dict:
+    def row(self) -> dict[str, object]:
+        """What results.json says of it."""
+        known = self.known
+        low, high = known.interval
         return {
             "case": self.case,
+            "kind": self.kind,
+            "counts": self.counts,
             "contender": self.contender,
-            "metric": metric,
-            "value": _short(np.mean(values)),
-            "low": _short(min(values) if low is None else low),
-            "high": _short(max(values) if high is None else high),
-            "unit": unit,
+            **{metric: short(known.mean(metric)) for metric in METRICS},
+            "low": short(low),
+            "high": short(high),
+            "coverage@50": short(self.coverage),
+            "queries": known.queries,
+            "users": known.users,
+            "seeds": len(self.values),
+            "trained": "weekly" if self.weekly else "daily",
+            "train_seconds": short(float(np.mean(self.seconds))),
+            "examples_per_second": short(float(np.mean(self.rate))) if self.rate else None,
+            "settings": dict(self.settings),
         }
 
 
+def ratio(above: Result, below: Result) -> tuple[float, float, float]:
+    """What one contender finds by what another does: the ratio of the means, and its 95% interval.
+
+    Both were asked the same queries; in each resample both are drawn alike.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = interval(above.draws / below.draws) or (np.nan, np.nan)
+        found = np.float64(above.mean()) / np.float64(below.mean())
+    return float(found), low, high
+
+
+def by_case(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, Result]]:
+    """Results by case and kind, in the cases' order, and by contender."""
+    found: dict[tuple[str, str], dict[str, Result]] = {}
+    for result in results:
+        found.setdefault((result.case, result.kind), {})[result.contender] = result
+    return {key: found[key] for case in CASES for key in found if key[0] == case}
+
+
 def table(results: Iterable[Result]) -> str:
-    """Plain text: a block per case, a line per contender, the best first."""
+    """Plain text: a block per case and kind, a line per contender, the best first."""
     lines = []
-    for case, found in by_case(results).items():
-        heads = (
-            f"{'recall@50':>10} {'95% interval':>16} {'recall@10':>10} {'ndcg@10':>8}"
-            f" {'coverage@50':>12}"
-        )
-        lines += ["", f"{case:24}{heads} {'seeds':>6} {'examples/s':>11}"]
-        for r in sorted(found.values(), key=lambda r: -r.mean()):
-            low, high = interval(r.draws) or (np.nan, np.nan)
-            more = (
-                f"{r.mean('recall@10'):10.4f} {r.mean('ndcg@10'):8.4f}"
-                f" {r.mean('coverage@50'):12.4f}"
-            )
-            rate = f"{np.mean(r.rate):11,.0f}" if r.rate else ""
+    for (case, kind), found in by_case(results).items():
+        heads = f"{'recall@50':>10} {'95% interval':>16} {'recall@10':>10} {'ndcg@10':>8}"
+        lines += ["", f"{case}, seen {kind}", f"{'':24}{heads} {'coverage@50':>12} {'seeds':>6}"]
+        for r in sorted((r.known for r in found.values()), key=lambda r: -r.mean()):
+            low, high = r.interval
             spread = f"{low:8.4f}-{high:.4f}"
             lines.append(
-                f"{r.contender:24}{r.mean():10.4f} {spread:>16} {more} {len(r.values):6} {rate}"
+                f"{r.contender:24}{r.mean():10.4f} {spread:>16} {r.mean('recall@10'):10.4f}"
+                f" {r.mean('ndcg@10'):8.4f} {r.coverage:12.4f} {len(r.values):6}"
             )
     return "\n".join(lines)
 
 
-def markdown(results: Iterable[Result]) -> str:
-    """The table of docs/measurements.md: recall@50 by contender and case, the best of a case in bold."""
-    cases = by_case(results)
-    names = list(dict.fromkeys(name for found in cases.values() for name in found))
-    lines = [f"| recall@50 | {' | '.join(cases)} |", f"|---|{'---|' * len(cases)}"]
-    for name in names:
-        cells = [_cell(found, name) for found in cases.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(found: Mapping[str, Result], name: str) -> str:
-    if name not in found:
-        return ""
-    half = np.diff(interval(found[name].draws) or (0, 0))[0] / 2
-    text = f"{found[name].mean():.3f} ± {half:.3f}"
-    return f"**{text}**" if found[name].mean() == max(r.mean() for r in found.values()) else text
-
-
-def write_table(file: Path, results: Iterable[Result]) -> None:
-    """Puts the table between a page's two marks; without them nothing is changed."""
-    text = file.read_text()
-    if BEGIN in text and END in text:
-        before, rest = text.split(BEGIN, 1)
-        file.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{rest.split(END, 1)[1]}")
-
-
-def by_case(results: Iterable[Result]) -> dict[str, dict[str, Result]]:
-    """Results by case, in the cases' order, and contender."""
-    found: dict[str, dict[str, Result]] = {}
-    for r in results:
-        found.setdefault(r.case, {})[r.contender] = r
-    return {case: found[case] for case in CASES if case in found}
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")
+def short(value: float) -> float | None:
+    """Five digits; None where there is no number, which JSON has none for."""
+    return float(f"{value:.5g}") if np.isfinite(value) else None

@@ -21,7 +21,7 @@ from implicit.bpr import BayesianPersonalizedRanking
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
 from scipy.sparse import csr_matrix
 
-LENGTH = 100
+LENGTH = 600
 DAY = 86_400_000_000
 
 
@@ -79,7 +79,7 @@ def before(asked, items, decay):
 
 
 def rank(model, settings, seen, asked):
-    """[Q, 100] positions in the catalogue, -1 behind the end."""
+    """[Q, 600] positions in the catalogue, -1 behind the end."""
     history = before(asked, len(seen["place"]), settings.get("decay", 1.0))
     inside = np.flatnonzero(seen["place"] >= 0)
     n = min(LENGTH, len(inside))

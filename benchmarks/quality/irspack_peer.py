@@ -20,7 +20,7 @@ import numpy as np
 from irspack import DenseSLIMRecommender, IALSRecommender
 from scipy.sparse import csr_matrix
 
-LENGTH = 100
+LENGTH = 600
 DAY = 86_400_000_000
 
 
@@ -82,7 +82,7 @@ def train(log, settings):
 
 
 def rank(items, model, settings, log, asked, chunk=1024):
-    """[Q, 100] positions in the catalogue, -1 behind the end."""
+    """[Q, 600] positions in the catalogue, -1 behind the end."""
     number = np.full(len(log["place"]), -1)
     number[items] = np.arange(len(items))
     lengths = np.diff(asked["start"])

@@ -14,15 +14,15 @@ from twinspire_core.search.ragged import positions
 from twinspire_core.sources.past import past_then
 from twinspire_core.sources.popularity import same_for_all
 
-LENGTH = 100
-"""Items of a list."""
+LENGTH = 600
+"""Items of a contender's list: as many are left without what a user had before as are scored."""
 _HOUR = 3_600_000_000
 _DAY = 24 * _HOUR
 Settings = Mapping[str, Any]
 
 
 def popular(prepared: Prepared, case: Case) -> np.ndarray:
-    """The most frequent items of the training days, the same for everybody; [Q, 100] positions."""
+    """The most frequent items of the training days, the same for everybody; [Q, 600] positions."""
     return same_for_all(_order(prepared), len(prepared.queries(case)), LENGTH)
 
 
@@ -48,8 +48,11 @@ def past(prepared: Prepared, case: Case) -> np.ndarray:
     ranked = items.agg(pl.len().alias("n"), pl.col("place").max()).sort(
         "n", "place", descending=True
     )
-    lists = ranked.group_by("row", maintain_order=True).agg("_before").sort("row")
-    own = positions(lists["_before"].to_arrow(), prepared.corpus()["_item"].to_arrow())
+    lists = ranked.group_by("row", maintain_order=True).agg("_before")
+    lists = rows.select("row").join(lists, on="row", how="left", maintain_order="left")
+    own = positions(
+        lists["_before"].fill_null([]).to_arrow(), prepared.corpus()["_item"].to_arrow()
+    )
     return past_then(own, _order(prepared), LENGTH)
 
 
@@ -87,8 +90,11 @@ def personal_decayed(prepared: Prepared, case: Case, settings: Settings) -> np.n
         .agg(pl.col("weight").sum(), pl.col("_history_times").max())
         .sort("row", "weight", "_history_times", "_history", descending=[False, True, True, False])
     )
-    own = ranked.group_by("row", maintain_order=True).agg("_history").sort("row")
-    lists = positions(own["_history"].to_arrow(), prepared.corpus()["_item"].to_arrow())
+    own = ranked.group_by("row", maintain_order=True).agg(pl.col("_history").drop_nulls())
+    own = asked.select("row").join(own, on="row", how="left", maintain_order="left")
+    lists = positions(
+        own["_history"].fill_null([]).to_arrow(), prepared.corpus()["_item"].to_arrow()
+    )
     end = int(prepared.log()["_time"].max() or 0)
     counts = _decayed(prepared.log(), _places(prepared), end, settings["fill_half_life"] * _DAY)
     return past_then(lists, np.argsort(-counts, kind="stable"), LENGTH)
@@ -116,7 +122,7 @@ def _decayed(
 def _as_of_moments(
     events: pl.DataFrame, place: pl.DataFrame, moments: np.ndarray, half_life: float
 ) -> np.ndarray:
-    """[Q, 100] the items with the greatest decayed counts as of each moment, [Q] microseconds."""
+    """[Q, 600] the items with the greatest decayed counts as of each moment, [Q] microseconds."""
     listed = events.join(place, on="_item").sort("_time")
     time = listed["_time"].to_numpy()
     item = listed["place"].to_numpy()
@@ -147,7 +153,7 @@ def _largest(values: np.ndarray, n: int) -> np.ndarray:
 
 def _order(prepared: Prepared, lately: pl.Expr | None = None) -> np.ndarray:
     """[C] positions of the catalogue by events, those of `lately` first."""
-    events = prepared.interactions()
+    events = prepared.log()
     corpus = prepared.corpus().select("_item")
 
     def counts(of: pl.DataFrame) -> np.ndarray:

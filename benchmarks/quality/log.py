@@ -2,6 +2,7 @@
 the days trained on, or that know of each event as it happens.
 """
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -16,24 +17,33 @@ DAYS = 280
 _SCHEMA = {"_user": pl.String, "_item": pl.String, "_time": pl.Int64}
 
 
-def events(p: Pipeline, first: date, last: date) -> pl.DataFrame:
-    """`_user`, `_item`, `_time` (microseconds since 1970, UTC) of all events of some days, in the
-    order of time; events that are there twice count once. Days without a folder have none.
+def events(p: Pipeline, first: date, last: date, *more: pl.Expr) -> pl.DataFrame:
+    """`_user`, `_item`, `_time` (microseconds since 1970, UTC) of all events of some days, and more
+    of their columns, in the order of time; events that are there twice count once. Days without a
+    folder have none.
     """
     days = (first + timedelta(days=n) for n in range((last - first).days + 1))
-    found = [_read(p, Path(file.uri)) for day in days for file in day_files.files(p, "events", day)]
-    every = pl.concat([pl.DataFrame(schema=_SCHEMA), *found])
+    files = [Path(file.uri) for day in days for file in day_files.files(p, "events", day)]
+    found = [_read(p, file, more) for file in files]
+    every = pl.concat(found) if found else pl.DataFrame(schema=_SCHEMA)
     return every.unique().sort("_time", "_user", "_item")
 
 
-def _read(p: Pipeline, file: Path) -> pl.DataFrame:
+def _read(p: Pipeline, file: Path, more: Sequence[pl.Expr]) -> pl.DataFrame:
     columns = p.columns
-    rows = pl.read_parquet(file, columns=[columns.user, columns.item, columns.time])
+    rows = pl.read_parquet(file)
     return rows.select(
         pl.col(columns.user).cast(pl.String).alias("_user"),
         pl.col(columns.item).cast(pl.String).alias("_item"),
         to_instants(rows[columns.time], columns.time_unit, p.zone).alias("_time"),
+        *more,
     )
+
+
+def with_days(events: pl.DataFrame, p: Pipeline) -> pl.DataFrame:
+    """Adds `_day`, the calendar day of `_time` in the pipeline's zone."""
+    clock = pl.col("_time").cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(p.zone))
+    return events.with_columns(clock.dt.date().alias("_day"))
 
 
 def with_history(queries: pl.DataFrame, events: pl.DataFrame, end: datetime) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.quality import tower_inputs
 from benchmarks.quality.lists import LENGTH
 from benchmarks.quality.prepare import Prepared, override
 from model.evaluation.tower_lists import load
@@ -31,14 +32,17 @@ class Fitted(NamedTuple):
     """What a contender came to.
 
     Attributes:
-      ranked: by case, [Q, 100] positions in the catalogue, -1 behind the end.
+      ranked: by case, [Q, 600] positions in the catalogue, -1 behind the end.
       seconds: of training.
       rate: examples a second in training, None where that means nothing.
+      unseen: by case, the same without what the query's user had before, where a contender makes such
+        lists by itself; else that is taken out of `ranked`.
     """
 
     ranked: Mapping[str, np.ndarray]
     seconds: float
     rate: float | None = None
+    unseen: Mapping[str, np.ndarray] | None = None
 
 
 def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
@@ -50,15 +54,18 @@ def fit(prepared: Prepared, settings: Mapping[str, Any], seed: int) -> Fitted:
       seed: `train.seed`.
     """
     p = override(prepared.pipeline, {**settings, "train.seed": seed})
+    tower_inputs.make(prepared)
     told = runner.run_stage(DayRun(p, prepared.split.last), "train", mode="full", force=True)
     attempt = Path(told["attempt"])
     try:
         query, item = (
             load(attempt / name) for name in (model_bundle.QUERY_TOWER, model_bundle.ITEM_TOWER)
         )
-        vectors = item(prepared.corpus().to_arrow())
+        vectors = item(tower_inputs.corpus(prepared).to_arrow())
         ranked = {
-            case.name: top_k(query(prepared.queries(case).to_arrow()), vectors, LENGTH)
+            case.name: top_k(
+                query(tower_inputs.queries(prepared, case).to_arrow()), vectors, LENGTH
+            )
             for case in prepared.split.cases
         }
     finally:

@@ -1,9 +1,8 @@
 """One folder per run of a contender, so that a stopped benchmark goes on where it was.
 
-    work/runs/SPLIT/CONTENDER-SEED-DIGEST/
-        lists-CASE.parquet    `_query`, `items`: 100 per query, best first
-        values-CASE.npz       measures by query
-        run.json              settings, seconds, measures; written last
+    work/runs/LOG/CONTENDER-DAY-SEED-DIGEST/
+        values-CASE.npz       measures by query, of lists with what users had before and without
+        run.json              settings, seconds; written last
 
 Contenders of ours with equal settings share a run.
 """
@@ -16,30 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
 
 from benchmarks.quality import contenders
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.data import ROOT
+from benchmarks.quality.lists import popular
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, slug
 from benchmarks.quality.splits import Case
-from model.score_lists import score_file
 from twinspire.runs import cache_keys
-from twinspire_core.metrics.ranking import by_user
+from twinspire_core.metrics.ranking import by_user, first_distinct
 from twinspire_core.search.ragged import positions
 
 KS = (10, 50, 100)
+KINDS = ("kept", "left out")
+"""Lists with what the user had before, and without."""
+MEASURES = ("recall@10", "recall@50", "recall@100", "ndcg@10", "hit_rate@50", "mrr")
+COVERAGE = "coverage@50"
 _SEEN_BY_OURS = (
-    "model/*.py",
+    "model/**/*.py",
     "twinspire_core/config/tables/*.py",
     "twinspire_core/config/feature_kinds.py",
-)
-_SEEN_BY_PEERS = (
-    "benchmarks/quality/*_peer.py",
-    "benchmarks/quality/arrays.py",
-    "benchmarks/quality/lists.py",
 )
 
 
@@ -55,23 +51,25 @@ class Run:
     folder: Path
     told: Mapping[str, Any]
 
-    def values(self, case: Case) -> dict[str, np.ndarray]:
-        """[Q] by measure."""
-        return dict(np.load(self.folder / f"values-{slug(case.name)}.npz"))
+    def values(self, case: Case, kind: str) -> dict[str, np.ndarray]:
+        """[Q] by measure, of one of `KINDS`; and the catalogue's share in all lists, a number."""
+        found = np.load(self.folder / f"values-{slug(case.name)}.npz")
+        return {name: found[f"{kind}/{name}"] for name in (*MEASURES, COVERAGE)}
 
 
 def place(
     work: Path, prepared: Prepared, name: str, settings: Mapping[str, Any], seed: int
 ) -> Path:
     """The folder of a run; it is another one for other inputs, settings or code."""
-    ours = name.startswith("twinspire")
+    trained = contenders.is_trained_by_us(name)
     what = {
         "inputs": prepared.digest,
-        "settings": contenders.resolved(name, prepared, settings) if ours else dict(settings),
-        "code": _code(*(_SEEN_BY_OURS if ours else _SEEN_BY_PEERS)),
+        "settings": contenders.resolved(name, prepared, settings) if trained else dict(settings),
+        "code": _code(*(_SEEN_BY_OURS if trained else contenders.code_of(name))),
     }
     home = work / "runs" / slug(prepared.split.name)
-    return home / f"{'twinspire' if ours else name}-{seed}-{cache_keys.digest(what)[:12]}"
+    called = "twinspire" if trained else slug(name)
+    return home / f"{called}-{prepared.split.last}-{seed}-{cache_keys.digest(what)[:12]}"
 
 
 def find(folder: Path) -> Run | None:
@@ -83,53 +81,50 @@ def find(folder: Path) -> Run | None:
 def keep(
     folder: Path, prepared: Prepared, fitted: Fitted, settings: Mapping[str, Any], seed: int
 ) -> Run:
-    """Scores a run's lists and keeps both."""
+    """Scores a run's lists and keeps what was found."""
     folder.mkdir(parents=True, exist_ok=True)
-    measures = {}
     for case in prepared.split.cases:
-        measures[case.name], values = score(prepared, case, fitted.ranked[case.name], folder)
-        np.savez(folder / f"values-{slug(case.name)}.npz", **values)
+        np.savez(folder / f"values-{slug(case.name)}.npz", **score(prepared, case, fitted))
     told = {
         "settings": dict(settings),
         "seed": seed,
         "seconds": round(fitted.seconds, 2),
         "rate": fitted.rate and round(fitted.rate),
-        "measures": measures,
     }
     write_whole(folder / "run.json", json.dumps(told, indent=1, default=str))
     return Run(folder=folder, told=json.loads((folder / "run.json").read_text()))
 
 
-def score(
-    prepared: Prepared, case: Case, ranked: np.ndarray, folder: Path
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Writes lists as a file and has that scored by what is behind `twinspire evaluate --recs`.
+def score(prepared: Prepared, case: Case, fitted: Fitted) -> dict[str, np.ndarray]:
+    """Measures of a contender's lists.
+
+    Where a contender makes no lists without what users had before, that is taken out of its lists,
+    and what is then too short is filled up with what is popular.
 
     Args:
       prepared: the split.
       case: one of its cases.
-      ranked: [Q, 100] positions in the catalogue, -1 behind the end.
-      folder: where the file goes.
+      fitted: holds lists of positions in the catalogue, -1 behind the end.
 
-    Returns: means by measure; [Q] by measure.
+    Returns: [Q] by `KIND/MEASURE`; a number by `KIND/coverage@50`.
     """
-    corpus = prepared.corpus()
-    truth = prepared.truth(case)
-    file = folder / f"lists-{slug(case.name)}.parquet"
-    as_lists(truth["_query"], ranked, corpus["_item"]).write_parquet(file)
-    means = score_file(str(file), truth.to_arrow(), KS, corpus.select("_item").to_arrow())
-    wanted = positions(truth["_truth"].to_arrow(), corpus["_item"].to_arrow())
-    return means, by_user(ranked, wanted, KS)
-
-
-def as_lists(queries: pl.Series, ranked: np.ndarray, items: pl.Series) -> pl.DataFrame:
-    """`_query` and `items`, from positions."""
-    there = ranked >= 0
-    offsets = np.concatenate([[0], there.sum(axis=1).cumsum()]).astype(np.int32)
-    named = items.to_arrow().cast(pa.string()).take(pa.array(ranked[there]))
-    return pl.DataFrame(
-        {"_query": queries, "items": pl.from_arrow(pa.ListArray.from_arrays(offsets, named))}
-    )
+    corpus = prepared.corpus()["_item"].to_arrow()
+    wanted = positions(prepared.truth(case)["_truth"].to_arrow(), corpus)
+    ranked = fitted.ranked[case.name]
+    if fitted.unseen is not None:
+        unseen = fitted.unseen[case.name]
+    else:
+        seen = positions(prepared.queries(case)["_before"].to_arrow(), corpus)
+        filled = np.concatenate([ranked, popular(prepared, case)], axis=1)
+        unseen = first_distinct(filled, max(KS), exclude=seen)
+    found: dict[str, np.ndarray] = {}
+    for kind, lists in zip(KINDS, (ranked, unseen), strict=True):
+        values = by_user(lists[:, : max(KS)], wanted, KS)
+        found |= {f"{kind}/{name}": values[name] for name in MEASURES}
+        listed = lists[:, :50]
+        share = len(np.unique(listed[listed >= 0])) / max(len(corpus), 1)
+        found[f"{kind}/{COVERAGE}"] = np.array(share)
+    return found
 
 
 def _code(*patterns: str) -> str:

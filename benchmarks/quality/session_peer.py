@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-LENGTH = 100
+LENGTH = 600
 DAY = 86_400_000_000
 HOUR = DAY // 24
 MOST_ITEMS = 100
@@ -206,7 +206,7 @@ def largest(row, by, most, *columns):
 
 
 def rank(neighbours, log, asked, settings):
-    """[Q, 100] positions in the catalogue, -1 behind the end."""
+    """[Q, 600] positions in the catalogue, -1 behind the end."""
     lengths = np.diff(asked["start"])
     query = np.repeat(np.arange(len(lengths)), lengths)
     current, owner = sessions_of(
@@ -228,7 +228,7 @@ def rank(neighbours, log, asked, settings):
 
 
 def top(scores, place):
-    """[Q, 100] positions of the items with the largest scores above 0."""
+    """[Q, 600] positions of the items with the largest scores above 0."""
     scores.sum_duplicates()
     row = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
     row, (item, value) = largest(row, scores.data, LENGTH, scores.indices, scores.data)

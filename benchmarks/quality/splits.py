@@ -1,56 +1,76 @@
 """What is trained on, and what is to be found: the cases of the benchmark, each on its test days
 and on earlier ones.
 
-Settings of contenders are chosen on the earlier days, never on the test days.
+A log has many test days, and a split is one training with the days that it answers: cheap
+contenders are trained anew for each day, costly ones once for several. Settings of contenders, and
+the best peer, are chosen on the earlier days, never on the test days.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from benchmarks.quality import data
+from benchmarks.quality import data, days, log
 from benchmarks.quality.data import ROOT
+from twinspire_core.config import pipeline
+from twinspire_core.config.feature_kinds import CategoryFeature
+from twinspire_core.config.pipeline import Pipeline
+
+WEEK = 7
+MOST = 20_000
+"""The most queries of a case: beyond so many, those whose hash comes first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Queries that are put to every contender trained on a split.
+    """Queries of one day that are put to every contender trained on a split.
 
     Attributes:
-      name: `globo/next-day`.
-      frozen: one query per user, as things stood at the end of training; else one per event, as
+      name: `groceries/next-day 2017-11-06`; no other case of a split has it.
+      frozen: one query per user, as things stood at the start of the day; else one per event, as
         they stood just before.
-      wanted: what is to be found: `_user`, `_item`, and `_time` (microseconds since 1970) unless
-        frozen.
+      wanted: what is to be found: `_user`, `_item`, and `_time` (microseconds since 1970, UTC),
+        which queries that are not frozen are asked at; with these also what else was known then.
+      day: the day asked about, or the first; by default that after the last one trained on.
     """
 
     name: str
     frozen: bool
     wanted: pl.DataFrame
+    day: date | None = None
 
     @property
-    def days(self) -> tuple[date, date]:
-        """First and last day of the events to be found, UTC."""
-        times = self.wanted["_time"].cast(pl.Datetime("us")).dt.date()
-        return times.min(), times.max()  # type: ignore[return-value]
+    def of(self) -> str:
+        """The case of the benchmark that it is a day of: `groceries/next-day`."""
+        return self.name.split(" ")[0]
+
+    @property
+    def context(self) -> list[str]:
+        """Query features of the events to be found, columns of `wanted` as requests name them."""
+        return [name for name in self.wanted.columns if not name.startswith("_")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Days to train on.
+    """Days to train on, and queries of the days after them.
 
     Attributes:
-      name: of the data set, or of the split where a data set has several.
+      name: of the log.
       file: its pipeline file.
       last: the last day trained on.
       asked: the last day that queries as of an event are taken from, if there are any.
       settings: of the pipeline file, put over it for every contender: places, windows.
       less: further settings in a quick run, of our own contenders and of peers that train alike.
       cases: what is asked.
+      events: of the log, up to the last day asked about: `_user`, `_item`, `_time` (microseconds,
+        UTC) and `_day` (of the log's zone).
+      items: ids of the catalogue; None where it is what had events lately.
+      most: queries of a case that are kept.
     """
 
     name: str
@@ -60,107 +80,191 @@ class Split:
     settings: Mapping[str, Any]
     less: Mapping[str, Any] = field(default_factory=dict)
     cases: tuple[Case, ...]
+    events: pl.DataFrame = field(default_factory=pl.DataFrame)
+    items: pl.Series | None = None
+    most: int = MOST
 
 
-def globo(work: Path, *, quick: bool, earlier: bool) -> Split:
-    """Trained on all days before the test day: that day by user, and the last click of each of its
-    sessions.
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    """A log, laid out, and how days of it are asked about.
+
+    Attributes:
+      name: of the log.
+      file: its pipeline file.
+      settings: as in `Split`.
+      less: as in `Split`.
+      events: as in `Split`.
+      items: as in `Split`.
+      test: days to compare on.
+      earlier: days to choose on.
+      cases: of one day.
+      weekly: whether costly contenders are trained once a week only.
+      most: as in `Split`.
     """
-    day = date(2017, 10, 9) if earlier else date(2017, 10, 11)
-    train_days = 3 if quick else (day - date(2017, 10, 1)).days
+
+    name: str
+    file: Path
+    settings: Mapping[str, Any]
+    less: Mapping[str, Any]
+    events: pl.DataFrame
+    items: pl.Series | None
+    test: Sequence[date]
+    earlier: Sequence[date]
+    cases: Callable[[date], Iterable[Case]]
+    weekly: bool = True
+    most: int = MOST
+
+    def splits(self, *, earlier: bool, costly: bool) -> list[Split]:
+        """One training after the other.
+
+        Args:
+          earlier: of the days that are chosen on, not of the test days.
+          costly: for contenders whose training takes long.
+        """
+        asked = list(self.earlier if earlier else self.test)
+        parts = [[day] for day in asked]
+        if costly and self.weekly:
+            parts = list(_weeks(asked))
+        return [self._split(part) for part in parts]
+
+    def _split(self, asked: Sequence[date]) -> Split:
+        cases = tuple(case for day in asked for case in self.cases(day))
+        moments = [case.wanted["_time"].max() for case in cases if not case.frozen]
+        known = pl.col("_day") < asked[-1]
+        if moments:
+            known |= pl.col("_time") <= max(moments)  # type: ignore[type-var]
+        return Split(
+            name=self.name,
+            file=self.file,
+            last=asked[0] - timedelta(days=1),
+            asked=asked[-1] if moments else None,
+            settings=self.settings,
+            less=self.less,
+            cases=cases,
+            events=self.events.filter(known),
+            items=self.items,
+            most=self.most,
+        )
+
+
+def _weeks(asked: Sequence[date]) -> Iterable[list[date]]:
+    """Runs of days that follow each other, a week long at most."""
+    part = list(asked[:1])
+    for before, day in pairwise(asked):
+        if day - before != timedelta(days=1) or len(part) == WEEK:
+            yield part
+            part = []
+        part.append(day)
+    if part:
+        yield part
+
+
+def globo(work: Path, *, quick: bool) -> Log:
+    """Trained on all days before: what each reader opens on the next day, and the last click of
+    each of its sessions.
+    """
     place = data.globo(work / "globo", sample=16 if quick else 1)
-    clicks = pl.read_parquet(place.format(date=day) + "/*.parquet").select(
-        pl.col("user_id").cast(pl.String).alias("_user"),
-        pl.col("click_article_id").cast(pl.String).alias("_item"),
-        (pl.col("click_timestamp") * 1000).alias("_time"),
-        "session_id",
-    )
-    sessions = clicks.sort("_time", "_item").group_by("_user", "session_id", maintain_order=True)
-    last_clicks = sessions.agg(pl.len().alias("n"), pl.col("_item", "_time").last()).filter(
-        pl.col("n") >= 2
-    )
-    return Split(
+    p = pipeline.load(ROOT / "pipelines" / "news.toml")
+    chosen = days.GLOBO
+    known = {
+        name: feature.column or name
+        for name, feature in p.tower("query").items()
+        if isinstance(feature, CategoryFeature)
+    }
+    context = [pl.col(column).cast(pl.String).alias(name) for name, column in known.items()]
+    session = pl.col("session_id").alias("_session")
+    p = override(p, {"source.events": place})
+    clicks = log.with_days(log.events(p, date(2017, 10, 1), max(chosen.test), session, *context), p)
+
+    def cases(day: date) -> Iterable[Case]:
+        of_day = clicks.filter(pl.col("_day") == day).drop("_day")
+        opened = of_day.select("_user", "_item", "_time")
+        yield Case(name=f"globo/next-day {day}", frozen=True, wanted=opened, day=day)
+        sessions = of_day.sort("_time", "_item").group_by("_user", "_session", maintain_order=True)
+        last = sessions.agg(pl.len().alias("_clicks"), pl.col("_item", "_time", *known).last())
+        last = last.filter(pl.col("_clicks") >= 2).drop("_session", "_clicks")
+        yield Case(name=f"globo/last-click {day}", frozen=False, wanted=last, day=day)
+
+    return Log(
         name="globo",
         file=ROOT / "pipelines" / "news.toml",
-        last=day - timedelta(days=1),
-        asked=day,
-        settings={"source.events": place, "window.train_days": train_days},
+        settings={"source.events": place} | ({"window.train_days": 3} if quick else {}),
         less={"train.epochs": 1, "train.batch_size": 256},
-        cases=(
-            Case(name="globo/next-day", frozen=True, wanted=clicks.drop("session_id")),
-            Case(name="globo/last-click", frozen=False, wanted=last_clicks.drop("session_id", "n")),
-        ),
+        events=clicks.select("_user", "_item", "_time", "_day"),
+        items=None,
+        test=chosen.test[:2] if quick else chosen.test,
+        earlier=chosen.earlier[:1] if quick else chosen.earlier,
+        cases=cases,
+        weekly=False,  # articles live for days
+        most=5_000,
     )
 
 
-def groceries(work: Path, *, quick: bool, earlier: bool) -> Split:
-    """Trained on the 60 days before: what each household buys on the next day, and within the next
-    week.
-    """
-    day = date(2017, 9, 21) if earlier else date(2017, 10, 15)
-    places = data.groceries(work / "groceries")
-    days = [day + timedelta(days=n) for n in range(7)]
-    bought = pl.concat(
-        pl.read_parquet(places["events"].format(date=of) + "/*.parquet").select(
-            pl.col("household_id").cast(pl.String).alias("_user"),
-            pl.col("product_id").cast(pl.String).alias("_item"),
-            pl.lit(of).alias("_day"),
-            pl.col("transaction_timestamp").cast(pl.Datetime("us")).cast(pl.Int64).alias("_time"),
-        )
-        for of in days
-    )
-    return Split(
-        name="groceries",
-        file=ROOT / "pipelines" / "groceries.toml",
-        last=day - timedelta(days=1),
-        settings={
-            **{f"source.{table}": place for table, place in places.items()},
-            "window.train_days": 7 if quick else 60,
-        },
+def groceries(work: Path, *, quick: bool) -> Log:
+    """What each household buys on the next day, and within the next week."""
+    return _groceries("groceries", work, days.LOGS["groceries"], quick=quick, households=None)
+
+
+def small_shop(work: Path, *, quick: bool) -> Log:
+    """The same of 600 households."""
+    most = 150 if quick else 600
+    return _groceries("small-shop", work, days.LOGS["small-shop"], quick=quick, households=most)
+
+
+def _groceries(
+    name: str, work: Path, chosen: days.Days, *, quick: bool, households: int | None
+) -> Log:
+    places = data.groceries(work / name, households=households)
+    file = ROOT / "pipelines" / "groceries.toml"
+    last = max(chosen.test) + timedelta(days=chosen.ahead - 1)
+    p = override(pipeline.load(file), {"source.events": places["events"]})
+    bought = log.with_days(log.events(p, date(2017, 1, 1), last), p)
+
+    def cases(day: date) -> Iterable[Case]:
+        for case, ahead in (("next-day", 1), ("next-week", chosen.ahead)):
+            until = day + timedelta(days=ahead - 1)
+            wanted = bought.filter(pl.col("_day").is_between(day, until)).drop("_day")
+            yield Case(name=f"{name}/{case} {day}", frozen=True, wanted=wanted, day=day)
+
+    snapshot = pl.read_parquet(places["items"].format(date="2016-12-31") + "/*.parquet")
+    return Log(
+        name=name,
+        file=file,
+        settings={f"source.{table}": place for table, place in places.items()}
+        | ({"window.train_days": 7} if quick else {}),
         less={"train.epochs": 1},
-        cases=(
-            Case(
-                name="groceries/next-day",
-                frozen=True,
-                wanted=bought.filter(pl.col("_day") == day).drop("_day"),
-            ),
-            Case(name="groceries/next-week", frozen=True, wanted=bought.drop("_day")),
-        ),
+        events=bought,
+        items=snapshot["product_id"].cast(pl.String).unique().sort(),
+        test=chosen.test[:2] if quick else chosen.test,
+        earlier=chosen.earlier[:1] if quick else chosen.earlier,
+        cases=cases,
     )
 
 
-def movielens_global_time(work: Path, *, quick: bool, earlier: bool) -> Split:
+def movielens_global_time(work: Path, *, quick: bool) -> Log:
     """Trained on the first 80% of the positives: each later one, from all that its user liked
     before it.
 
     Earlier: trained on 70%, up to 80%.
     """
     raw = data.movielens_raw(work / "movielens")
-    liked = data.movielens_liked(raw).with_columns(
-        pl.from_epoch("timestamp").dt.date().alias("_day")
-    )
-    last_row = len(liked) - 1
-    if earlier:
-        cut = liked["_day"][int(0.7 * last_row)]
-        end = liked["_day"][int(0.8 * last_row)]
-    else:
-        cut = liked["_day"][int(0.8 * last_row)]
-        end = liked["_day"][last_row] + timedelta(days=1)
-    places = data.movielens(work / "movielens" / "all", liked.drop("_day"), raw)
-    tested = liked.filter(pl.col("_day").is_between(cut, end, closed="left"))
-    last = liked.filter(pl.col("_day") < cut)["_day"].max()
-    return Split(
-        name="ml-100k/global-time",
-        file=ROOT / "benchmarks" / "pipelines" / "movielens.toml",
-        last=last,
-        asked=tested["_day"].max(),
-        settings={f"source.{table}": place for table, place in places.items()},
-        less={"train.epochs": 2},
-        cases=(Case(name="ml-100k/global-time", frozen=False, wanted=_wanted(tested)),),
-    )
+    liked = data.movielens_liked(raw)
+    places = data.movielens(work / "movielens" / "all", liked, raw)
+    events = _liked(liked)
+    last_row = len(events) - 1
+    cuts = [events["_day"][int(share * last_row)] for share in (0.7, 0.8)]
+    ends = dict(zip(cuts, [cuts[1], events["_day"][last_row] + timedelta(days=1)], strict=True))
+
+    def cases(day: date) -> Iterable[Case]:
+        tested = events.filter(pl.col("_day").is_between(day, ends[day], closed="left"))
+        name = f"ml-100k/global-time {day}"
+        yield Case(name=name, frozen=False, wanted=tested.drop("_day"), day=day)
+
+    return _films("ml-100k/global-time", places, raw, events, (cuts[1],), (cuts[0],), cases)
 
 
-def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Split:
+def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Log:
     """Trained on all but the last positive of each user, which is to be found.
 
     Earlier: the last one is left out for good, and the one before it is to be found. Such a split
@@ -170,24 +274,54 @@ def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Split:
     liked = data.movielens_liked(raw)
     from_end = pl.int_range(pl.len()).reverse().over("user_id")
     place = 1 if earlier else 0
-    tested = liked.filter(from_end == place)
+    tested = _liked(liked.filter(from_end == place))
     kept = liked.filter(from_end > place)
-    places = data.movielens(
-        work / "movielens" / ("last-but-one" if earlier else "last-item"), kept, raw
-    )
-    return Split(
-        name="ml-100k/last-item",
+    folder = work / "movielens" / ("last-but-one" if earlier else "last-item")
+    places = data.movielens(folder, kept, raw)
+    events = _liked(kept)
+    day = events["_day"].max() + timedelta(days=1)  # type: ignore[operator]
+
+    def cases(day: date) -> Iterable[Case]:
+        name = f"ml-100k/last-item {day}"
+        yield Case(name=name, frozen=True, wanted=tested.drop("_day"), day=day)
+
+    return _films("ml-100k/last-item", places, raw, events, (day,), (day,), cases)
+
+
+def _films(
+    name: str,
+    places: Mapping[str, str],
+    raw: Path,
+    events: pl.DataFrame,
+    test: Sequence[date],
+    earlier: Sequence[date],
+    cases: Callable[[date], Iterable[Case]],
+) -> Log:
+    films = data.movielens_films(raw)
+    return Log(
+        name=name,
         file=ROOT / "benchmarks" / "pipelines" / "movielens.toml",
-        last=kept.select(pl.from_epoch("timestamp").dt.date().max()).item(),
         settings={f"source.{table}": place for table, place in places.items()},
         less={"train.epochs": 2},
-        cases=(Case(name="ml-100k/last-item", frozen=True, wanted=_wanted(tested)),),
+        events=events,
+        items=films,
+        test=test,
+        earlier=earlier,
+        cases=cases,
     )
 
 
-SPLITS: Mapping[str, Callable[..., Split]] = {
+def read(name: str, work: Path, *, quick: bool, earlier: bool) -> Log:
+    """Lays a log out."""
+    if name == "ml-100k/last-item":
+        return movielens_last_item(work, quick=quick, earlier=earlier)
+    return LOGS[name](work, quick=quick)
+
+
+LOGS: Mapping[str, Callable[..., Log]] = {
     "globo": globo,
     "groceries": groceries,
+    "small-shop": small_shop,
     "ml-100k/global-time": movielens_global_time,
     "ml-100k/last-item": movielens_last_item,
 }
@@ -196,15 +330,34 @@ CASES: Mapping[str, str] = {
     "globo/last-click": "globo",
     "groceries/next-day": "groceries",
     "groceries/next-week": "groceries",
+    "small-shop/next-day": "small-shop",
+    "small-shop/next-week": "small-shop",
     "ml-100k/global-time": "ml-100k/global-time",
     "ml-100k/last-item": "ml-100k/last-item",
 }
-"""The split of each case."""
+"""The log of each case."""
 
 
-def _wanted(liked: pl.DataFrame) -> pl.DataFrame:
+def override(p: Pipeline, settings: Mapping[str, Any]) -> Pipeline:
+    """The pipeline with other values by key, as `train.temperature`.
+
+    Raises:
+      ValueError: a key or a value is none of the pipeline file's.
+    """
+    tables = p.model_dump(by_alias=True)
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        table = tables
+        for part in path:
+            table = table.setdefault(part, {})
+        table[last] = value
+    return Pipeline.model_validate(tables)
+
+
+def _liked(liked: pl.DataFrame) -> pl.DataFrame:
     return liked.select(
         pl.col("user_id").cast(pl.String).alias("_user"),
         pl.col("item_id").cast(pl.String).alias("_item"),
         (pl.col("timestamp") * 1_000_000).alias("_time"),
-    )
+        pl.from_epoch("timestamp").dt.date().alias("_day"),
+    ).sort("_time", "_user", "_item")

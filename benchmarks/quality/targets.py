@@ -1,105 +1,125 @@
 """What the project set out to reach, and how far it got."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from benchmarks.quality.figures import Result, by_case
-from twinspire_core.metrics.bootstrap import interval
+from benchmarks.quality.figures import SLICES, Result, by_case, ratio, short
 
-CORRECTED = ("twinspire/batch", "twinspire/expected_count")
-PEERS = ("tfrs", "als", "bpr", "item_to_item", "most_popular", "popular_lately")
+AIMS = {"globo/next-day": 1.05, "groceries/next-day": 1.08, "groceries/next-week": 1.08}
+"""The least ratio of what is served to the best peer that was aimed at; elsewhere `AIM`."""
+AIM = 1.10
+OURS = "twinspire/mix"
+ALL = "all"
+"""All users with a past, not only a slice of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One ratio.
+    """One ratio of recall@50.
 
     Attributes:
       case: the case.
-      what: `numerator / denominator`.
-      wanted: least ratio.
+      kind: of lists.
+      counts: whether such lists count on this log.
+      users: `all` with a past, or one of `SLICES`.
+      above: a contender.
+      below: who it is compared with.
+      aim: the ratio that was aimed at; 1 in slices, of which is wanted that none is surely below.
       found: the ratio of the means.
-      low: of its 95% interval, nan where there is none.
+      low: of its 95% interval; None where there is none.
       high: of its interval.
+      queries: how many.
     """
 
     case: str
-    what: str
-    wanted: float
-    found: float
-    low: float
-    high: float
+    kind: str
+    counts: bool
+    users: str
+    above: str
+    below: str
+    aim: float
+    found: float | None
+    low: float | None
+    high: float | None
+    queries: int
+
+    @property
+    def surely_above(self) -> bool:
+        """Whether the whole interval is above 1."""
+        return self.low is not None and self.low > 1
+
+    @property
+    def surely_below(self) -> bool:
+        """Whether the whole interval is below 1."""
+        return self.high is not None and self.high < 1
+
+    @property
+    def verdict(self) -> str:
+        """`reached`, or how much is missing: to the aim, or to an interval above 1."""
+        if self.found is None:
+            return "nobody asked"
+        if self.users != ALL:
+            return f"MISSED by {1 - self.found:.3f}" if self.surely_below else "reached"
+        if self.found < self.aim:
+            return f"MISSED by {self.aim - self.found:.3f}"
+        return "reached" if self.surely_above or self.aim == 1 else "MISSED: not surely above 1"
 
     def __str__(self) -> str:
-        spread = "" if np.isnan(self.low) else f" ({self.low:.2f}-{self.high:.2f})"
-        told = "reached" if self.found >= self.wanted else "MISSED"
-        return (
-            f"{told:8}{self.case:24}{self.what:58}{self.found:7.2f}{spread}, wanted"
-            f" {self.wanted:.2f}"
-        )
+        spread = "" if self.low is None else f" ({self.low:.3f}-{self.high:.3f})"
+        what = f"{self.case}, seen {self.kind}, {self.users}: {self.above} / {self.below}"
+        return f"{what:88} {self.found or np.nan:6.3f}{spread}, aim {self.aim:.2f}: {self.verdict}"
+
+    def row(self) -> dict[str, object]:
+        """What results.json says of it."""
+        return {**asdict(self), "verdict": self.verdict}
 
 
-def targets(results: Iterable[Result]) -> list[Target]:
-    """All targets whose contenders have been measured."""
-    return [target for case, found in by_case(results).items() for target in _of_case(case, found)]
+def targets(results: Iterable[Result], best_peers: Mapping[tuple[str, str], str]) -> list[Target]:
+    """All ratios whose contenders have been measured.
+
+    Args:
+      results: of the test days.
+      best_peers: by case and kind, the peer that found most on the earlier days.
+    """
+    made: list[Target] = []
+    for key, found in by_case(results).items():
+        peer = best_peers.get(key, "")
+        made += _of(found, OURS, peer, AIMS.get(key[0], AIM), slices=SLICES)
+        made += _of(found, "twinspire/mean", "tfrs", 1.0)
+    return made
 
 
-def _of_case(case: str, found: dict[str, Result]) -> Iterator[Target]:
-    best = _best(found, CORRECTED)
-    yield from _ratio(case, found, best, "twinspire/none", 1.25)
-    for peer in PEERS:
-        yield from _ratio(case, found, "twinspire", peer, 1.10)
-    yield from _ratio(case, found, "twinspire/mean", "tfrs", 1.0)
-    if "twinspire" in found and "most_popular" in found:
-        ours, theirs = (found[name].mean("coverage@50") for name in ("twinspire", "most_popular"))
-        yield Target(
-            case=case,
-            what="coverage@50: twinspire / most_popular",
-            wanted=10.0,
-            found=ours / max(theirs, 1e-9),
-            low=np.nan,
-            high=np.nan,
-        )
-    if all(name in found and found[name].rate for name in ("twinspire/mean", "tfrs")):
-        rates = [np.array(found[name].rate) for name in ("twinspire/mean", "tfrs")]
-        n = min(map(len, rates))
-        ratios = rates[0][:n] / rates[1][:n]
-        yield Target(
-            case=case,
-            what="examples/s: twinspire/mean / tfrs",
-            wanted=1.0,
-            found=float(ratios.mean()),
-            low=float(ratios.min()),
-            high=float(ratios.max()),
-        )
-    if case == "ml-100k/last-item":
-        yield from _ratio(
-            case, found, "twinspire", _best(found, ("twinspire/pooled", "twinspire/mean")), 1.15
-        )
-
-
-def _best(found: dict[str, Result], names: Sequence[str]) -> str:
-    there = [name for name in names if name in found]
-    return max(there, key=lambda name: found[name].mean()) if there else names[0]
-
-
-def _ratio(
-    case: str, found: dict[str, Result], above: str, below: str, wanted: float
+def _of(
+    found: Mapping[str, Result],
+    above: str,
+    below: str,
+    aim: float,
+    slices: Sequence[str] = (),
 ) -> Iterator[Target]:
     if above not in found or below not in found:
         return
-    a = found[above]
-    b = found[below]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = interval(a.draws / b.draws) or (np.nan, np.nan)
-    ratio = a.mean() / b.mean() if b.mean() else np.inf
-    yield Target(
-        case=case,
-        what=f"recall@50: {above} / {below}",
-        wanted=wanted,
-        found=ratio,
-        low=low,
-        high=high,
+    pair = found[above], found[below]
+    yield _target(ALL, aim, *(result.known for result in pair))
+    for number, name in enumerate(slices):
+        part = [result.slice(number) for result in pair]
+        if part[0].queries:
+            yield _target(name, 1.0, *part)
+
+
+def _target(users: str, aim: float, a: Result, b: Result) -> Target:
+    value, low, high = ratio(a, b)
+    return Target(
+        case=a.case,
+        kind=a.kind,
+        counts=a.counts,
+        users=users,
+        above=a.contender,
+        below=b.contender,
+        aim=aim,
+        found=short(value),
+        low=short(low),
+        high=short(high),
+        queries=a.queries,
     )

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-LENGTH = 100
+LENGTH = 600
 MINUTES = 60
 """In the order of time, rows are shuffled within so many minutes, as this project does."""
 
@@ -104,7 +104,7 @@ def batches(rows, moments, settings, seed):
 
 
 def top(model, corpus, queries, chunk=2048):
-    """[Q, 100] positions in the catalogue."""
+    """[Q, 600] positions in the catalogue."""
     vectors = tf.concat([model.item(part) for part in parts_of(corpus, chunk)], 0)
     index = tfrs.layers.factorized_top_k.BruteForce(model.query, k=min(LENGTH, len(vectors)))
     index.index(vectors, tf.range(len(vectors)))

@@ -1,66 +1,155 @@
-"""Chooses the settings of peers on earlier days, one key after the other, and writes
-settings.json.
+"""Chooses the settings of contenders on earlier days, in an equal number of trials each, and writes
+settings.json: what was chosen, what it found, and every trial.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.quality import bench, contenders
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.figures import HEADLINE
-from benchmarks.quality.prepare import Prepared
-from benchmarks.quality.splits import CASES
+from benchmarks.quality.runs import KINDS
+
+TRIALS = 12
+"""Of each contender; one with fewer possible settings tries them all."""
+Settings = dict[str, Any]
 
 
 def tune(plan: bench.Plan) -> None:
-    """Tries each contender's alternatives and keeps the best by the sum of recall@50 over the
-    split's cases.
+    """Tries each contender's settings and keeps the best by the sum of recall@50 over the log's
+    cases, of the lists that count, the mean over the earlier days.
 
-    What had been chosen for other splits and contenders stays. A stopped tuning goes on.
+    What had been chosen for other logs and contenders stays. Runs are kept, so that a stopped
+    tuning goes on.
     """
-    for split in dict.fromkeys(CASES[case] for case in plan.cases):
-        ready = bench.prepared(plan, split)
-        for name in contenders.TUNED:
-            if name in plan.names:
-                _keep(split, name, _best(plan, ready, name), quick=plan.quick)
+    for log in plan.logs:
+        for name in plan.names:
+            if name not in contenders.PEERS and name not in contenders.ENCODERS:
+                continue
+            ready = bench.prepared(plan, log)[0]
+            start = contenders.start(name, ready)
+            ladders = contenders.ladders(name, log)
+            scores: dict[str, dict[str, dict[str, float]]] = {}
+
+            def score(
+                settings: Settings, log: str = log, name: str = name, scores: dict = scores
+            ) -> float:
+                found = _found(plan, log, name, settings)
+                scores[_key(settings)] = found
+                counts = bench.counted(bench.prepared(plan, log)[0])
+                total = sum(of_case[counts] for of_case in found.values())
+                print(f"{log:20} {name:18} {total:.4f} {settings}", flush=True)
+                return round(total, 5)
+
+            trials = search(start, ladders, score, TRIALS)
+            best = max(trials, key=lambda trial: trial[1])[0]
+            _keep(
+                log,
+                name,
+                {
+                    "settings": best,
+                    "found": scores[_key(best)],
+                    "trials": [{"settings": s, HEADLINE: x} for s, x in trials],
+                },
+                quick=plan.quick,
+            )
 
 
-def _best(plan: bench.Plan, ready: Prepared, name: str) -> dict[str, Any]:
-    """Goes up and down each setting's ladder, one after the other, for as long as a step makes it
-    better.
+def search(
+    start: Settings,
+    ladders: Mapping[str, Sequence[Any]],
+    score: Callable[[Settings], float],
+    most: int,
+) -> list[tuple[Settings, float]]:
+    """Tries the neighbours of what is best so far, one key after the other; farther ones where all
+    nearer ones have been tried.
+
+    Args:
+      start: tried first.
+      ladders: the values of each key, in order. Keys of `start` that have none stay as they are.
+      score: the higher, the better.
+      most: trials.
+
+    Returns: what was tried, in order, with its score.
     """
-    best = contenders.start(name, ready)
-    score = _try(plan, ready, name, best)
-    tried = [{"settings": dict(best), HEADLINE: score}]
-    for key, ladder in contenders.ladders(name, ready.split.name).items():
-        start = best
-        for step in (1, -1):
-            while 0 <= (there := ladder.index(best[key]) + step) < len(ladder):
-                other = {**best, key: ladder[there]}
-                found = _try(plan, ready, name, other)
-                tried.append({"settings": {key: ladder[there]}, HEADLINE: found})
-                if found <= score:
-                    break
-                best = other
-                score = found
-            if best is not start:
-                break  # it came from the other side
-    return {"settings": best, HEADLINE: score, "tried": tried}
+    trials = [(start, score(start))]
+    best, reached = trials[0]
+    tried = {_key(start)}
+    while len(trials) < most:
+        settings = next((s for s in _nearest(best, ladders) if _key(s) not in tried), None)
+        if settings is None:
+            break
+        tried.add(_key(settings))
+        found = score(settings)
+        trials.append((settings, found))
+        if found > reached:
+            best, reached = settings, found
+    return trials
 
 
-def _try(plan: bench.Plan, ready: Prepared, name: str, settings: Mapping[str, Any]) -> float:
-    asked = contenders.less(name, settings, ready.split) if plan.quick else settings
-    done, _ = bench.once(plan, ready, name, asked, 0)
-    score = sum(measures[HEADLINE] for measures in done.told["measures"].values())
-    print(f"{ready.split.name:22} {name:16} {score:.4f} {dict(settings)}", flush=True)
-    return round(score, 5)
+def _nearest(best: Settings, ladders: Mapping[str, Sequence[Any]]) -> Iterator[Settings]:
+    """All settings that differ in one key, the nearest values first; then those of two keys."""
+    ladders = {key: ladder for key, ladder in ladders.items() if len(ladder) > 1}
+    farthest = max((len(ladder) for ladder in ladders.values()), default=0)
+    for distance in range(1, farthest):
+        for key, ladder in ladders.items():
+            yield from _steps(best, key, ladder, distance)
+    for key, ladder in ladders.items():
+        for value in ladder:
+            for other, its in ladders.items():
+                if other != key:
+                    yield from ({**best, key: value, other: another} for another in its)
 
 
-def _keep(split: str, name: str, found: dict[str, Any], *, quick: bool) -> None:
+def _steps(best: Settings, key: str, ladder: Sequence[Any], distance: int) -> Iterator[Settings]:
+    place = ladder.index(best[key])
+    for there in (place + distance, place - distance):
+        if 0 <= there < len(ladder):
+            yield {**best, key: ladder[there]}
+
+
+def _found(
+    plan: bench.Plan, log: str, name: str, settings: Settings
+) -> dict[str, dict[str, float]]:
+    """Recall@50 by case and kind of lists, the mean over the earlier days."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for ready in bench.prepared(plan, log, costly=name in contenders.COSTLY):
+        asked = contenders.less(name, settings, ready.split) if plan.quick else settings
+        done = bench.once(plan, ready, name, asked, 0)
+        for case in ready.split.cases:
+            of_case = found.setdefault(case.of, {kind: [] for kind in KINDS})
+            for kind in KINDS:
+                of_case[kind].append(bench.recall(ready, done, case, kind))
+    return {
+        case: {kind: round(sum(x) / len(x), 5) for kind, x in kinds.items()}
+        for case, kinds in found.items()
+    }
+
+
+def best_peers() -> dict[tuple[str, str], str]:
+    """By case and kind of lists, the peer that found most on the earlier days with the settings
+    chosen there.
+    """
+    best: dict[tuple[str, str], tuple[float, str]] = {}
+    for of_log in contenders.all_chosen().values():
+        for name, told in of_log.items():
+            if name not in contenders.PEERS:
+                continue
+            for case, kinds in told.get("found", {}).items():
+                for kind, found in kinds.items():
+                    best[case, kind] = max(best.get((case, kind), (-1.0, "")), (found, name))
+    return {key: name for key, (_, name) in best.items()}
+
+
+def _keep(log: str, name: str, found: dict[str, Any], *, quick: bool) -> None:
     if quick:
-        print(f"{split} {name}: {found['settings']} (quick: not kept)")
+        print(f"{log} {name}: {found['settings']} (quick: not kept)")
         return
-    chosen = json.loads(contenders.CHOSEN.read_text()) if contenders.CHOSEN.exists() else {}
-    chosen.setdefault(split, {})[name] = found
+    chosen = contenders.all_chosen()
+    chosen.setdefault(log, {})[name] = found
     write_whole(contenders.CHOSEN, json.dumps(chosen, indent=1) + "\n")
+
+
+def _key(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)

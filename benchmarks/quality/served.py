@@ -1,0 +1,160 @@
+"""What a user gets: versions that the real daily pipeline made, day after day, asked as a server
+asks them.
+
+A chain begins some days before the first test day with a version that is trained from scratch; each
+later one goes on from the one before, through all stages and the gate. On a day answers the version
+that was live in the morning.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from benchmarks.quality.ours import Fitted
+from benchmarks.quality.prepare import Prepared, override, slug
+from benchmarks.quality.splits import Case, Split
+from serving.answers.recommend import recommend
+from serving.version.loaded_version import Version
+from twinspire.runs import cache_keys, run_leases, runner
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.stages import STAGES
+from twinspire_core.config import pipeline
+from twinspire_core.config.feature_kinds import TimeFeature
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.errors import GateRefused
+
+SOURCES: Mapping[str, str | None] = {"twinspire/mix": None, "twinspire/two-tower": "two_tower"}
+"""What versions are asked for: what they answer with by themselves, or one source."""
+LENGTH = 100
+FIRST = {
+    "groceries": date(2017, 11, 4),
+    "small-shop": date(2017, 11, 3),
+    "globo": date(2017, 10, 11),
+}
+"""The day of a chain's first version. Where none is named it is the one before the test day."""
+_BATCH = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Days that one pipeline runs.
+
+    Attributes:
+      p: the pipeline.
+      first: the day of its first version.
+    """
+
+    p: Pipeline
+    first: date
+
+    def live_after(self, last: date) -> Version:
+        """Runs the days up to one, as far as they are not done; what is live then."""
+        for n in range((last - self.first).days + 1):
+            self._run(self.first + timedelta(days=n))
+        version = DayRun(self.p, last).state.accepted_before(last + timedelta(days=1))
+        return Version.open(self.p, version)
+
+    def _run(self, day: date) -> None:
+        """All stages of a day; a version that the gate refuses does not go live."""
+        with run_leases.own_run(self.p, day) as lease:
+            run = DayRun(self.p, day, lease)
+            for stage in STAGES:
+                try:
+                    runner.run_stage(run, stage)
+                except GateRefused as refused:
+                    print(f"{self.p.name} {day}: {refused}", flush=True)
+
+
+def chain_of(split: Split, seed: int, work: Path) -> Chain:
+    """The chain that serves a split's days."""
+    p = override(pipeline.load(split.file), {**split.settings, "train.seed": seed})
+    # Users are asked by id, as a shop does; whatever the version knows of them counts.
+    p = override(p, {"serving.user_store": True})
+    told = p.model_dump(mode="json", by_alias=True, exclude={"pipeline", "registry"})
+    first = min(FIRST.get(split.name, split.last), split.last)
+    digest = cache_keys.digest({"of": told, "first": str(first)})[:12]
+    home = work / "chains" / f"{slug(split.name)}-{digest}"
+    places = {"pipeline.work_root": str(home / "stages"), "registry.root": str(home / "registry")}
+    return Chain(p=override(p, places), first=first)
+
+
+def fit(name: str, prepared: Prepared, seed: int, work: Path) -> Fitted:
+    """Runs the chain up to the split's last day, and asks what is live then.
+
+    Args:
+      name: of `SOURCES`.
+      prepared: one day's cases.
+      seed: `train.seed`.
+      work: holds the chains.
+    """
+    chain = chain_of(prepared.split, seed, work)
+    version = chain.live_after(prepared.split.last)
+    corpus = prepared.corpus()["_item"]
+    ranked: dict[str, np.ndarray] = {}
+    unseen: dict[str, np.ndarray] = {}
+    for case in prepared.split.cases:
+        asked = list(_requests(prepared, case))
+        now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
+        for lists, exclude_seen in ((ranked, False), (unseen, True)):
+            found = _ask(version, asked, now, SOURCES[name], exclude_seen=exclude_seen)
+            lists[case.name] = _positions(version, found, corpus)
+    return Fitted(ranked, 0.0, unseen=unseen)
+
+
+def _ask(
+    version: Version,
+    asked: list[dict[str, Any]],
+    now: datetime,
+    source: str | None,
+    *,
+    exclude_seen: bool,
+) -> np.ndarray:
+    """[Q, 100] rows of the version's items, -1 behind the end."""
+    parts = []
+    for start in range(0, len(asked), _BATCH):
+        answer = recommend(
+            version,
+            asked[start : start + _BATCH],
+            LENGTH,
+            exclude_seen=exclude_seen,
+            source=source,
+            now=now,
+        )
+        parts.append(answer.rows)
+    return np.concatenate(parts)
+
+
+def _positions(version: Version, rows: np.ndarray, corpus: pl.Series) -> np.ndarray:
+    """A version's rows as positions in the benchmark's catalogue; items outside it find nothing."""
+    place = pl.DataFrame({"id": corpus}).with_row_index("place")
+    ids = pl.DataFrame({"id": pl.Series(version.items["_item"]).cast(pl.String)})
+    found = ids.join(place, on="id", how="left", maintain_order="left")["place"]
+    table = found.cast(pl.Int64).fill_null(-1).to_numpy()
+    return np.where(rows >= 0, table[np.maximum(rows, 0)], -1)
+
+
+def _requests(prepared: Prepared, case: Case) -> Iterator[dict[str, Any]]:
+    """A request per query: the user alone, or what the moment knows besides."""
+    queries = prepared.queries(case)
+    if case.frozen:
+        yield from ({"user": user} for user in queries["_user"])
+        return
+    known = _context(prepared, case, queries)
+    for row in known.iter_rows(named=True):
+        yield {key: value for key, value in row.items() if value is not None}
+
+
+def _context(prepared: Prepared, case: Case, queries: pl.DataFrame) -> pl.DataFrame:
+    """Columns of requests: user, history, and the features of the event that is to be guessed."""
+    p = prepared.pipeline
+    moment = pl.col("_moment").cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(str(p.zone))
+    columns = [pl.col("_user").alias("user"), pl.col("_before").alias("history")]
+    for name in p.of_kind(TimeFeature):
+        columns.append(moment.dt.hour().cast(pl.Int64).alias(f"{name}_hour"))
+        columns.append((moment.dt.weekday().cast(pl.Int64) - 1).alias(f"{name}_weekday"))
+    return queries.select(*columns, *case.context)
