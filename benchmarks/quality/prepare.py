@@ -16,11 +16,10 @@ is trained (quality/tower_inputs.py).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl

@@ -130,15 +130,15 @@ class Log:
 
     def _split(self, asked: Sequence[date]) -> Split:
         cases = tuple(case for day in asked for case in self.cases(day))
-        moments = [case.wanted["_time"].max() for case in cases if not case.frozen]
+        as_of_events = [case for case in cases if not case.frozen and len(case.wanted)]
         known = pl.col("_day") < asked[-1]
-        if moments:
-            known |= pl.col("_time") <= max(moments)  # type: ignore[type-var]
+        for case in as_of_events:
+            known |= pl.col("_time") <= case.wanted["_time"].max()
         return Split(
             name=self.name,
             file=self.file,
             last=asked[0] - timedelta(days=1),
-            asked=asked[-1] if moments else None,
+            asked=_last_day(as_of_events, self.events) if as_of_events else None,
             settings=self.settings,
             less=self.less,
             cases=cases,
@@ -146,6 +146,13 @@ class Log:
             items=self.items,
             most=self.most,
         )
+
+
+def _last_day(cases: Iterable[Case], events: pl.DataFrame) -> date:
+    """The last day that cases of events ask about."""
+    moment = max(case.wanted["_time"].max() for case in cases)  # type: ignore[type-var]
+    last: date = events.filter(pl.col("_time") == moment)["_day"].max()  # type: ignore[assignment]
+    return last
 
 
 def _weeks(asked: Sequence[date]) -> Iterable[list[date]]:
