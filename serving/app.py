@@ -5,6 +5,8 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import uvicorn
@@ -14,10 +16,11 @@ from starlette.responses import HTMLResponse
 
 from serving.http import bodies, http_errors, openapi
 from serving.http.api_page import page
+from serving.http.connection import limited
 from serving.http.handlers import similar_body
 from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
-from serving.http.server_settings import Settings
+from serving.http.server_settings import LOOPBACK, Settings
 from serving.http.service import Service
 from serving.inspector.router import router
 from twinspire_core.config.pipeline import Pipeline
@@ -57,6 +60,7 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # theirs loads its script from the network
         redoc_url=None,
+        redirect_slashes=False,  # it goes to whatever Host a request names
         openapi_tags=[{"name": "ask"}, {"name": "watch"}],
     )
     app.state.service = service
@@ -72,20 +76,27 @@ def create_app(pipeline: Pipeline, settings: Settings | None = None) -> FastAPI:
     metrics = service.metrics
 
     def mark(request: Request, kind: str) -> None:
-        path = request.url.path
+        path = request.scope["path"]
         known = path if path in paths else "other"
         metrics.errors.labels(known, kind).inc()
 
     http_errors.install(app, mark)
     app.add_middleware(
-        RequestMiddleware, token=service.settings.token, paths=paths, metrics=metrics
+        RequestMiddleware,
+        token=service.settings.token,
+        hosts=service.settings.hosts,
+        paths=paths,
+        metrics=metrics,
     )
     return app
 
 
 def _ask(app: FastAPI, service: Service) -> None:
-    most = service.settings.max_body
     parser = service.parser
+
+    async def read(request: Request) -> bytes:
+        settings = service.settings
+        return await bodies.read(request, settings.max_body, settings.client_timeout)
 
     @app.post(
         "/v1/recommend",
@@ -102,7 +113,7 @@ def _ask(app: FastAPI, service: Service) -> None:
         every key may be left out. A user that the version does not know is answered from what the
         query says alone: `known` is false, and `based_on` says what was left to go by.
         """
-        wanted = parser.recommend(await bodies.read(request, most))
+        wanted = parser.recommend(await read(request))
         # Where nothing answers yet, it is told at once instead of after those that wait.
         service.check_ready()
         return _json(await service.batcher.submit(wanted))
@@ -119,7 +130,7 @@ def _ask(app: FastAPI, service: Service) -> None:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
         cosines.
         """
-        wanted = parser.similar(await bodies.read(request, most))
+        wanted = parser.similar(await read(request))
         return _json(await run_in_threadpool(similar_body, service.version, wanted))
 
     @app.get(
@@ -170,10 +181,26 @@ def _json(content: bytes) -> Response:
     return Response(content, media_type=http_errors.JSON)
 
 
+def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.Config:
+    """How uvicorn serves the application; `options` are its own."""
+    return uvicorn.Config(
+        app,
+        http=limited(settings.max_head, settings.client_timeout),
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+        **options,
+    )
+
+
 def serve(
     pipeline: Pipeline, settings: Settings, host: str, port: int, *, access_log: bool = False
 ) -> None:
     """Serves until SIGTERM or SIGINT; then requests in flight are answered, and no new ones taken.
+
+    Without a token, and where only this machine can connect, it must also be called by a name of
+    this machine, unless the settings name hosts.
 
     Raises:
       UsageError: it cannot listen there.
@@ -188,13 +215,10 @@ def serve(
     )
     log.setLevel(logging.INFO)
     logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    config = uvicorn.Config(
-        create_app(pipeline, settings),
-        log_config=None,
-        access_log=access_log,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=_GRACE,
+    if settings.hosts is None and settings.token is None and host in LOOPBACK:
+        settings = replace(settings, hosts=LOOPBACK)
+    config = server_config(
+        create_app(pipeline, settings), settings, log_config=None, access_log=access_log
     )
     listening = _listen(host, port, config.backlog)
     address, bound_port = listening.getsockname()[:2]

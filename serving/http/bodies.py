@@ -5,6 +5,7 @@ Whatever they refuse is read again, by orjson, and looked at key by key: that de
 and in which words.
 """
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -29,11 +30,11 @@ _EITHER = (
 )
 
 
-async def read(request: Request, most: int) -> bytes:
+async def read(request: Request, most: int, seconds: float) -> bytes:
     """The body.
 
     Raises:
-      Problem: it has more than `most` bytes, or ends too early.
+      Problem: it has more than `most` bytes, is not there after so many seconds, or ends too early.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
@@ -41,10 +42,14 @@ async def read(request: Request, most: int) -> bytes:
     # A body may be longer than it says, or not say how long it is.
     content = bytearray()
     try:
-        async for part in request.stream():
-            content += part
-            if len(content) > most:
-                raise _too_large(most)
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                content += part
+                if len(content) > most:
+                    raise _too_large(most)
+    except TimeoutError as e:
+        message = f"A body is here {seconds:g} s after its headers; {len(content):,} bytes came."
+        raise Problem("timed_out", message) from e
     except ClientDisconnect as e:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
     return bytes(content)

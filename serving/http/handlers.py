@@ -38,6 +38,7 @@ from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, Ref
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
 from twinspire_core.errors import UsageError
+from twinspire_core.messages import shorten
 
 _NO_FEATURES = {USER, SEEN, EXCLUDE, ALLOW, DENY}
 Query = dict[str, Any]
@@ -265,7 +266,7 @@ def answer_similar(version: Version, request: SimilarRequest) -> SimilarAnswer:
     if version.rows([request.item])[0] < 0:
         message = (
             f"An item is one of the {len(version.items):,} of version {version.id};"
-            f" {request.item!r} is not."
+            f" {shorten(request.item)} is not."
         )
         raise Problem("unknown_item", message, where="item")
     try:

@@ -3,21 +3,32 @@ traceback.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from twinspire_core.messages import shorten
 
 JSON = "application/json"
+SAFE_HEADERS = {
+    "cache-control": "no-store",  # answers show what people took
+    "x-content-type-options": "nosniff",
+}
+"""What every answer carries."""
 TYPES = {
     "bad_json": (400, "the body is not JSON, or not an object"),
     "unauthorized": (401, "the token is missing or wrong"),
+    "cross_origin": (403, "a page of another origin asked"),
     "not_found": (404, "there is no such path"),
     "unknown_item": (404, "the item is not in the live version's catalogue"),
     "method_not_allowed": (405, "the path is asked by another method"),
+    "timed_out": (408, "the body did not come in time"),
     "no_such_source": (409, "the live version carries no such source"),
     "body_too_large": (413, "the body has more bytes than the server takes"),
+    "not_json": (415, "the body says that it is something else than JSON"),
+    "wrong_host": (421, "the request calls the server by a name that is not its own"),
     "unknown_key": (
         422,
         "a key is no option, query feature or attribute; `did_you_mean` names the nearest one",
@@ -26,11 +37,15 @@ TYPES = {
     "out_of_range": (422, "a value is too small, too large, too long or not finite"),
     "given_twice": (422, "a key is given twice, or a value under two names"),
     "missing": (422, "a key that is needed is not there"),
+    "headers_too_large": (431, "the request has too many bytes beside its body"),
     "internal": (500, "the server has a fault; its log says more"),
     "not_ready": (503, "no version has been loaded yet: try again"),
     "overloaded": (503, "too many queries wait: try again"),
 }
 """Status and meaning of each type."""
+_LONGEST = 200  # characters of a detail: it may hold a key that a client made up
+GONE = 499
+"""Status that a request is counted under whose client did not wait for the answer."""
 
 
 class Problem(Exception):
@@ -41,16 +56,28 @@ class Problem(Exception):
       detail: further fields of the error: `where`, `did_you_mean`, …
     """
 
-    def __init__(self, kind: str, message: str, **detail: Any) -> None:
+    def __init__(self, kind: str, message: str, **detail: str | None) -> None:
         super().__init__(message)
         self.type = kind
-        self.detail = {name: value for name, value in detail.items() if value is not None}
+        self.detail = {
+            name: value if len(value) <= _LONGEST else value[: _LONGEST - 1] + "…"
+            for name, value in detail.items()
+            if value is not None
+        }
+
+    @property
+    def status(self) -> int:
+        """Of the answer."""
+        return TYPES[self.type][0]
+
+    @property
+    def content(self) -> bytes:
+        """The body of the answer."""
+        return orjson.dumps({"error": {"type": self.type, "message": str(self), **self.detail}})
 
     def response(self) -> Response:
         """What is sent."""
-        status = TYPES[self.type][0]
-        content = orjson.dumps({"error": {"type": self.type, "message": str(self), **self.detail}})
-        response = Response(content, status, media_type=JSON)
+        response = Response(self.content, self.status, media_type=JSON)
         for name, value in _headers(self.type):
             response.headers.append(name, value)
         return response
@@ -63,6 +90,8 @@ def _headers(kind: str) -> list[tuple[str, str]]:
         # Browsers ask for a password, and send it as Basic; see middleware.py. Chromium reads one scheme
         # of each line only.
         return [("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="twinspire"')]
+    if kind == "timed_out":  # the rest of the body may still come
+        return [("Connection", "close")]
     return []
 
 
@@ -81,7 +110,7 @@ def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
 
     async def http(request: Request, error: HTTPException) -> Response:
         kind = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_json")
-        path = request.url.path
+        path = shorten(request.url.path)
         messages = {
             "not_found": f"There is nothing at {path}; /docs lists what there is.",
             "method_not_allowed": f"{path} is not asked by {request.method}; /docs says how.",
@@ -91,5 +120,9 @@ def install(app: FastAPI, mark: Callable[[Request, str], None]) -> None:
         response.headers.update(error.headers or {})
         return response
 
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=GONE)  # nobody gets it
+
+    app.add_exception_handler(ClientDisconnect, gone)  # type: ignore[arg-type]
     app.add_exception_handler(Problem, problem)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, http)  # type: ignore[arg-type]

@@ -4,37 +4,57 @@ import base64
 import binascii
 import hmac
 import logging
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.http.http_errors import Problem
+from serving.http.http_errors import SAFE_HEADERS, Problem
 from serving.http.prometheus import Metrics
+from twinspire_core.messages import shorten
 
 OPEN = ("/healthz", "/readyz")
 """Paths that need no token: an orchestrator asks them."""
 _UNAUTHORIZED = (
     "This server asks for a token: Authorization: Bearer TOKEN; browsers give it as the password."
 )
+_WRONG_HOST = (
+    "A request calls this server by one of its names, {1}; found {0} as its Host. Name it to"
+    " `twinspire serve` by --allowed-host."
+)
+_CROSS_ORIGIN = "A page of another origin cannot ask this server; ask it from a program."
+_NOT_JSON = "A body is JSON, with Content-Type: application/json; found {}."
+# The type that curl gives to whatever it sends, and none at all, are put up with.
+_JSON_TYPES = (b"/json", b"+json", b"/x-www-form-urlencoded")
+_HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]*)?")
+_SAFE_HEADERS = [(name.encode(), value.encode()) for name, value in SAFE_HEADERS.items()]
 
 log = logging.getLogger("twinspire.serve")
 
 
 class RequestMiddleware:
-    """Checks the token, measures, and answers for faults of the server: logged once, the connection
+    """Checks who asks, measures, and answers for faults of the server: logged once, the connection
     kept.
 
     Args:
       app: what comes next.
       token: what must be carried; None lets everybody in.
+      hosts: names that the server may be called by; None is any.
       paths: those that are counted by their names; all others are `other`.
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, paths: frozenset[str], metrics: Metrics
+        self,
+        app: ASGIApp,
+        *,
+        token: str | None,
+        hosts: Collection[str] | None,
+        paths: frozenset[str],
+        metrics: Metrics,
     ) -> None:
         self._app = app
+        self._hosts = None if hosts is None else frozenset(name.lower() for name in hosts)
         self._paths = paths
         self._metrics = metrics
         self._token = None if token is None else token.encode()
@@ -51,16 +71,17 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message["headers"], *_SAFE_HEADERS]
             await send(message)
 
         path = self.path(scope)
         try:
-            if self._token is None or path in OPEN or self._allows(dict(scope["headers"])):
+            problem = None if path in OPEN else self._refusal(scope)
+            if problem is None:
                 await self._app(scope, receive, send_noting_status)
             else:
-                self._metrics.errors.labels(path, "unauthorized").inc()
-                response = Problem("unauthorized", _UNAUTHORIZED).response()
-                await response(scope, receive, send_noting_status)
+                self._metrics.errors.labels(path, problem.type).inc()
+                await problem.response()(scope, receive, send_noting_status)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             self._metrics.errors.labels(path, "internal").inc()
@@ -79,6 +100,23 @@ class RequestMiddleware:
         path: str = scope["path"]
         return path if path in self._paths else "other"
 
+    def _refusal(self, scope: Scope) -> Problem | None:
+        """Why a request is not let in."""
+        headers = dict(scope["headers"])
+        if self._hosts is not None and _host_name(headers) not in self._hosts:
+            name = shorten(headers.get(b"host", b"").decode("latin-1"))
+            return Problem("wrong_host", _WRONG_HOST.format(name, ", ".join(sorted(self._hosts))))
+        if scope["method"] == "POST":
+            if _is_of_another_origin(headers):
+                return Problem("cross_origin", _CROSS_ORIGIN)
+            content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            if content_type and not content_type.endswith(_JSON_TYPES):
+                name = shorten(content_type.decode("latin-1"))
+                return Problem("not_json", _NOT_JSON.format(name))
+        if self._token is not None and not self._allows(headers):
+            return Problem("unauthorized", _UNAUTHORIZED)
+        return None
+
     def _allows(self, headers: Mapping[bytes, bytes]) -> bool:
         scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
         value = value.strip()
@@ -92,3 +130,18 @@ class RequestMiddleware:
         assert self._token is not None
         # It takes as long whatever differs: the time must not tell how much of a token was right.
         return hmac.compare_digest(value, self._token)
+
+
+def _host_name(headers: Mapping[bytes, bytes]) -> str:
+    """The name that a request calls the server by, without brackets and port."""
+    found = _HOST.fullmatch(headers.get(b"host", b""))
+    return found[1].decode("latin-1").strip("[]").lower() if found else ""
+
+
+def _is_of_another_origin(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a page of another origin asks, as browsers tell; programs tell neither."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    origin = headers.get(b"origin")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")

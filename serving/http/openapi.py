@@ -22,6 +22,7 @@ from serving.requests.value_types import typed_dict
 
 Schema = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]
+_REFUSED = (401, 403, 421)
 
 
 class _SchemaWriter(GenerateJsonSchema):
@@ -102,19 +103,19 @@ def _json_body(schema: Schema, examples: Mapping[str, Any]) -> dict[str, Any]:
 def recommend_responses() -> Responses:
     """`responses` of `/v1/recommend`."""
     answer = _response("Lists, in the order of the queries.", OneAnswer | SeveralAnswers)
-    return {200: answer, **problems(400, 401, 409, 413, 422, 503)}
+    return {200: answer, **problems(400, *_REFUSED, 408, 409, 413, 415, 422, 503)}
 
 
 def similar_responses() -> Responses:
     """`responses` of `/v1/similar`."""
     answer = _response("The nearest items, best first.", SimilarAnswer)
-    return {200: answer, **problems(400, 401, 404, 413, 422, 503)}
+    return {200: answer, **problems(400, *_REFUSED, 404, 408, 413, 415, 422, 503)}
 
 
 def version_responses() -> Responses:
     """`responses` of `/v1/version`."""
     answer = _response("What answers, and what is wrong with what should.", VersionAnswer)
-    return {200: answer, **problems(401)}
+    return {200: answer, **problems(401, 421)}
 
 
 def problems(*statuses: int) -> Responses:

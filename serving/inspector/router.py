@@ -21,11 +21,8 @@ from twinspire_core.errors import TwinspireError, UsageError
 
 Ask = Callable[[Version, bool], ListView]
 """Asks a version, which is the live one or is not."""
-_HEADERS = {
-    "Cache-Control": "no-store",  # it shows what people took
-    "Referrer-Policy": "no-referrer",  # and so do its addresses
-    "X-Content-Type-Options": "nosniff",
-}
+# Its addresses show what people took.
+_HEADERS = {"Referrer-Policy": "no-referrer"}
 # A report is a page that a version carries: whoever can publish could put a script into it.
 _REPORT_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
@@ -166,7 +163,7 @@ class Inspector:
         return _html(page, TYPES[kind][0])
 
     def _count(self, request: Request, kind: str) -> None:
-        self._service.metrics.errors.labels(request.url.path, kind).inc()
+        self._service.metrics.errors.labels(request.scope["path"], kind).inc()
 
 
 def _status(views: Sequence[ListView], problem: Problem | None) -> int:

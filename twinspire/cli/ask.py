@@ -121,17 +121,36 @@ def serve(
             help=f"Holds the token that clients must send; else {TOKEN} of the environment.",
         ),
     ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name that requests may call the server by, besides those of this machine; may be"
+            " repeated. Where only this machine can ask, and without a token, others are refused.",
+        ),
+    ] = None,
     poll: Annotated[
         float,
         typer.Option(min=0.1, max=3600, help="Seconds between two looks for a new live version."),
     ] = 2.0,
     max_k: Annotated[int, typer.Option(min=1, help="The most items of one list.")] = 1000,
+    max_items: Annotated[
+        int, typer.Option(min=1, help="The most items of one request's lists together.")
+    ] = 100_000,
     max_body_kb: Annotated[
         int, typer.Option(min=1, help="The largest request body, in KiB.")
     ] = 1024,
     max_batch: Annotated[
         int, typer.Option(min=1, help="The most queries that are answered as one batch.")
     ] = 64,
+    client_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            max=3600,
+            help="Seconds that a client may take to send headers, then a body, and to take an answer.",
+        ),
+    ] = 10.0,
     access_log: Annotated[
         bool, typer.Option("--access-log", help="Log a line per request; costs throughput.")
     ] = False,
@@ -152,7 +171,9 @@ def serve(
     """
     opened = open_pipeline(pipeline)
     token = _token(token_file)
-    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+    from serving.http.server_settings import LOOPBACK, Settings
+
+    if token is None and host not in LOOPBACK:
         console.print(
             f"Everybody who reaches {host}:{port} can ask: no token is set ({TOKEN} or"
             " --token-file)."
@@ -162,10 +183,16 @@ def serve(
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")
     from serving.app import serve as serve_forever
-    from serving.http.server_settings import Settings
 
     settings = Settings(
-        token=token, poll=poll, max_k=max_k, max_body=max_body_kb << 10, max_batch=max_batch
+        token=token,
+        hosts=(*LOOPBACK, *allowed_host) if allowed_host else None,
+        poll=poll,
+        max_k=max_k,
+        max_items=max_items,
+        max_body=max_body_kb << 10,
+        max_batch=max_batch,
+        client_timeout=client_timeout,
     )
     serve_forever(opened, settings, host, port, access_log=access_log)
 

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from serving.app import create_app
+from serving.app import create_app, server_config
 from serving.http.server_settings import Settings
 from tests.serving import conftest as circle
 from twinspire_core.config.pipeline import Pipeline, load
@@ -38,9 +38,9 @@ def until(condition, seconds: float = 60) -> None:
 @contextmanager
 def running(app: FastAPI, **client) -> Iterator[httpx.Client]:
     """Serves an application meanwhile; yields what asks it."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5)
-    )
+    config = server_config(app, app.state.service.settings, port=0, log_level="warning")
+    config.timeout_graceful_shutdown = 5
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)

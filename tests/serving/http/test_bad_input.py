@@ -134,6 +134,17 @@ def test_a_message_is_short_whatever_was_sent(client):
         {"query": {"z" * 9000: 1}},
     ):
         assert len(error(client.post("/v1/recommend", json=body))["message"]) < 300
+    for body in (
+        {"z" * 9000: 1},
+        {"query": {"z" * 9000: 1}},
+        {"query": {"allow": {"z" * 9000: 1}}},
+        {"query": {"user": "y" * 9000, "place": "z" * 9000}},
+    ):
+        assert len(client.post("/v1/recommend", json=body).content) < 700
+    twice = '{"query": {"NAME": 1, "NAME": 1}}'.replace("NAME", "z" * 5000)
+    assert len(client.post("/v1/recommend", content=twice).content) < 700
+    assert len(client.post("/v1/similar", json={"item": "z" * 9000}).content) < 700
+    assert len(client.get("/" + "z" * 9000).content) < 700
 
 
 def test_a_fault_of_the_server_is_told_without_its_inside(client, monkeypatch):

@@ -67,6 +67,89 @@ def test_the_token_has_to_be_the_one(guarded, given, allowed):
     ) == allowed
 
 
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A server that is called by names, and has no version."""
+    settings = Settings(hosts=("localhost", "::1", "Shop.example"), poll=60)
+    with running(create_app(shop(tmp_path_factory.mktemp("named")), settings)) as asking:
+        yield asking
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("[::1]:8000", True),
+        ("shop.example", True),
+        ("evil.example", False),
+        ("localhost.evil.example", False),
+        ("evil.example:localhost", False),
+        ("localhost:80:80", False),
+        ("localhost@evil.example", False),
+        ("", False),
+    ],
+)
+def test_a_name_that_is_not_the_servers_is_refused(named, host, allowed):
+    for path in ("/v1/version", "/metrics", "/openapi.json"):
+        response = named.get(path, headers={"Host": host})
+        assert response.status_code == (200 if allowed else 421)
+    assert allowed or response.json()["error"]["type"] == "wrong_host"
+    assert named.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 503),
+        ({"Sec-Fetch-Site": "none"}, 503),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "https://behind.a.proxy"}, 503),
+        ({"Origin": "http://shop.example", "Host": "shop.example"}, 503),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Content-Type": "application/json; charset=utf-8"}, 503),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 503),  # curl -d
+        ({"Content-Type": "text/plain;charset=UTF-8"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+    ],
+)
+def test_a_page_of_another_origin_is_not_answered(named, headers, status):
+    given = {"Host": "localhost", **headers}
+    for path, content in (("recommend", b'{"query": {}}'), ("similar", b'{"item": "x"}')):
+        response = named.post(f"/v1/{path}", content=content, headers=given)
+        assert response.status_code == status, response.text
+
+
+def test_every_answer_is_kept_by_nobody_and_is_what_it_says(client, guarded):
+    answers = [client.get(path) for path in ("/healthz", "/v1/version", "/metrics", "/", "/docs")]
+    answers += [client.post("/v1/recommend", content=body) for body in (b'{"query": {}}', b"{")]
+    answers += [client.get("/nowhere"), guarded.get("/v1/version")]
+    for answer in answers:
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+
+
+def test_a_slash_at_the_end_leads_nowhere(client):
+    for path in ("/v1/version/", "/docs/", "/v1/recommend/"):
+        response = client.get(path, headers={"Host": "evil.example"})
+        assert response.status_code == 404
+        assert "location" not in response.headers
+
+
+def test_no_path_or_host_makes_a_figure_of_its_own(client):
+    for host in ("x/y?z", "a/b#c", "[", "x:99999999"):
+        client.get("/?k=0", headers={"Host": host})
+        client.get("/report?version=x", headers={"Host": host})
+        client.post("/v1/recommend", content=b"{", headers={"Host": host})
+    lines = client.get("/metrics").text.splitlines()
+    paths = {line.split('path="')[1].split('"')[0] for line in lines if 'path="' in line}
+    assert paths <= {"/", "/report", "/v1/recommend", "/v1/similar", "/v1/version", "/healthz"} | {
+        "/readyz", "/metrics", "/docs", "/openapi.json", "other",
+    }  # fmt: skip
+
+
 def test_what_is_counted(client):
     def count(line: str) -> float:
         lines = client.get("/metrics").text.splitlines()

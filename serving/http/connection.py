@@ -1,0 +1,150 @@
+"""A connection, with limits that uvicorn's parser in C does not have: bytes that come beside bodies,
+and the time that a client may take.
+"""
+
+from asyncio import TimerHandle, Transport
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
+
+_FIRST = 4096  # bytes that a new request is taken to have brought at first, and at most has
+
+
+class LimitedConnection(HttpToolsProtocol):
+    """One connection of a client.
+
+    What is beside the bodies of a request are its line and headers, the sizes of chunks, and
+    trailers: the parser keeps all of a header until it ends, however long it is.
+
+    Args:
+      max_head: bytes of a request beside its body.
+      patience: seconds that a client may take to send a request's headers, to take more of an
+        answer, and at the end of the server to take the rest of it.
+      options: uvicorn's.
+    """
+
+    def __init__(self, *, max_head: int, patience: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._max_head = max_head
+        self._patience = patience
+        self._head = 0  # bytes of the present request beside its body
+        self._in_request = False
+        self._in_head = False
+        self._answered: RequestResponseCycle | None = None  # the request, since its turn came
+        self._no_request: TimerHandle | None = None  # runs while the client owes a request
+        self._not_taken: TimerHandle | None = None  # runs while the client takes nothing
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        for timer in (self._no_request, self._not_taken):
+            if timer is not None:
+                timer.cancel()
+        # Uvicorn tells the request that was read last: where several were sent on end, an earlier
+        # one is being answered.
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent something: any part of one request, or of several."""
+        while data and not self.transport.is_closing():
+            # A piece that is no body at all is within the limit. Where in it a request begins is
+            # not known, so that the first piece of one is short.
+            room = self._max_head - self._head if self._in_request else _FIRST
+            piece = data[:room]
+            data = data[len(piece) :]
+            self._head += len(piece)
+            super().data_received(piece)
+            if self._head >= self._max_head:
+                self._refuse_head()
+        self._await_request()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head = _FIRST
+        self._in_request = True
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        """Its headers have ended."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body."""
+        self._head -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request has ended."""
+        self._in_request = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not take the answer as fast as it is sent."""
+        super().pause_writing()
+        self._not_taken = self.loop.call_later(self._patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        if self._not_taken is not None:
+            self._not_taken.cancel()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        super().shutdown()
+        if self.transport.is_closing():  # once the client has taken what it was sent
+            self.loop.call_later(self._patience, self.transport.abort)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _await_request(self) -> None:
+        """Gives the client its time where it owes a request: none has come yet, the last one is
+        answered, or headers have not ended.
+        """
+        owed = self._in_head or self.cycle is None or self.cycle.response_complete
+        if owed and self._no_request is None and not self.transport.is_closing():
+            self._no_request = self.loop.call_later(self._patience, self.transport.close)
+        elif not owed and self._no_request is not None:
+            self._no_request.cancel()
+            self._no_request = None
+
+    def _refuse_head(self) -> None:
+        """Says that it is too much, where no answer is under way, and hangs up."""
+        if self._in_head or self.cycle is None:
+            problem = Problem(
+                "headers_too_large",
+                f"A request has less than {self._max_head:,} bytes beside its body.",
+            )
+            headers = {
+                "content-type": JSON,
+                "content-length": str(len(problem.content)),
+                "connection": "close",
+                **SAFE_HEADERS,
+            }
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            status_line = STATUS_LINE[problem.status]
+            self.transport.write(status_line + lines.encode() + b"\r\n" + problem.content)
+        self.transport.close()
+
+
+def limited(max_head: int, patience: float) -> Any:
+    """What uvicorn makes its connections by."""
+    return partial(LimitedConnection, max_head=max_head, patience=patience)
