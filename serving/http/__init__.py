@@ -11,6 +11,7 @@ What is where; serving/app.py puts the routes together and serves them:
     hot_swap.py         the live version: picked up, warmed up, swapped
     micro_batching.py   requests of one moment, answered as one batch by a worker thread
     handlers.py         a batch, answered
+    connection.py       a connection, with limits to headers and to slow clients
     middleware.py       who may ask, and what is counted of each request
     prometheus.py       what Prometheus reads
     http_errors.py      what a client is told when something is wrong

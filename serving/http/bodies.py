@@ -88,7 +88,9 @@ class BodyParser:
         members = len(body.model_fields_set) + sum(map(_count_members, queries))
         if not surely_distinct(content, members, queries):
             _read_object(content)  # which says what is wrong
-        return RecommendRequest(columns, Options(**_values(body, self.bodies.options)), single)
+        options = Options(**_values(body, self.bodies.options))
+        self._check_items(len(columns), options.k)
+        return RecommendRequest(columns, options, single)
 
     def _validate(self, content: bytes) -> tuple[bool, BaseModel, list[dict[str, Any]]]:
         """Whether a body has one query, the body, and its queries."""
@@ -139,6 +141,7 @@ class BodyParser:
         if queries is None:
             return RecommendRequest([self._query(query, 0, "query")], options, single=True)
         parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
+        self._check_items(len(parsed), options.k)
         return RecommendRequest(parsed, options, single=False)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
@@ -179,6 +182,16 @@ class BodyParser:
                 "out_of_range",
                 f"queries has 1 to {most} objects, found {len(queries)}.",
                 where="queries",
+            )
+
+    def _check_items(self, queries: int, k: int) -> None:
+        most = self._settings.max_items
+        if queries > 1 and queries * k > most:
+            raise Problem(
+                "out_of_range",
+                f"The lists of a request have at most {most:,} items together, found {queries:,}"
+                f" times {k:,}. Ask for shorter ones, or for fewer at a time.",
+                where="k",
             )
 
     @staticmethod

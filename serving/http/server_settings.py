@@ -21,7 +21,8 @@ class Settings:
         many.
       max_k: the most items of one list. The memory and time of a batch grow with it.
       max_queries: the most queries of one request.
-      max_items: the most items of one request's lists together, `k` of each.
+      max_items: the most items of one request's lists together, `k` of each; one list alone may have
+        `max_k`.
       max_body: bytes of a request body.
       max_head: bytes of a request beside its body: headers, sizes of chunks, trailers.
       client_timeout: seconds that a client may take to send the headers of a request, then its

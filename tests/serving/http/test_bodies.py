@@ -99,6 +99,16 @@ def test_a_key_that_is_given_twice_is_found_anywhere(body, key):
     assert f"{key!r} is given twice" in message
 
 
+def test_lists_have_so_many_items_together():
+    parser = BodyParser(RequestModel(PIPELINE), Settings(max_k=100, max_items=90))
+    for parse in (parser.recommend, lambda body: parser.recommend_from(orjson.loads(body))):
+        assert len(parse(b'{"queries": [{}, {}, {}], "k": 30}').queries) == 3
+        assert parse(b'{"query": {}, "k": 100}').options.k == 100
+        kind, message, detail = outcome(parse, b'{"queries": [{}, {}, {}, {}], "k": 23}')
+        assert (kind, detail) == ("out_of_range", {"where": "k"})
+        assert "found 4 times 23" in message
+
+
 def test_colons_in_texts_are_no_keys():
     body = b'{"query": {"device": "10:20", "history": ["a:b", "c"], "allow": {"kind": ":"}}}'
     assert PARSER.recommend(body).queries[0]["_seen"] == ["a:b", "c"]
