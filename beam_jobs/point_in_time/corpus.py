@@ -38,6 +38,9 @@ def corpus(job: FeatureJob, moment: date, table: pl.DataFrame) -> pl.DataFrame:
         # Its window may be longer than those of the other counts: it may know items alone.
         trending = decayed_counts.trending(job.p, table, moment)
         known = known.join(trending, on="_item", how="full", coalesce=True)
+    if job.p.ranking.enabled:
+        first_seen = item_counts.first_seen(job.p, table, moment)
+        known = known.join(first_seen, on="_item", how="left")
     recent = known.filter(pl.col("_recent") > 0)
     if snapshot_day is None:
         return _named(job, item_features.with_item_features(job, recent, None, moment))

@@ -16,7 +16,11 @@ import polars as pl
 
 from beam_jobs import day_plan
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
+from twinspire_core.contracts.feature_schema import (
+    PERSONAL_HALF_LIVES,
+    PERSONAL_SPAN,
+    TRENDING_HALF_LIVES,
+)
 
 _ONE = 1 << 32
 """The weight of an event at the moment."""
@@ -80,23 +84,27 @@ def trending(p: Pipeline, table: pl.DataFrame, moment: date) -> pl.DataFrame:
     return pl.DataFrame([items, *sums])
 
 
-def personal(past: pl.DataFrame, moment: int, most: int) -> pl.DataFrame:
+def personal(past: pl.DataFrame, moment: int, most: int, *, spans: bool = False) -> pl.DataFrame:
     """What each user had before a moment: distinct items with decayed counts.
 
     Args:
       past: events before the moment with `_user`, `_item`, `_time`.
       moment: microseconds.
       most: items per user, at the most: those that come first with a half-life of 60 days.
+      spans: whether the ranker wants to know how regularly they took each.
 
     Returns: `_user`; `_personal`, the items; by half-life, their decayed counts as of the moment;
-    `_personal_age`, days since the last event of each; sorted by user.
+    `_personal_age`, days since the last event of each; with spans `_personal_span`, days from the
+    first event of each to the last; sorted by user.
     """
     age = pl.lit(moment) - pl.col("_time")
     weights = past.select("_user", "_item", "_time").with_columns(
         _weight(age, half_life).alias(name) for name, half_life in PERSONAL_HALF_LIVES.items()
     )
     pairs = weights.group_by("_user", "_item").agg(
-        *(pl.col(name).sum() for name in PERSONAL_HALF_LIVES), pl.col("_time").max()
+        *(pl.col(name).sum() for name in PERSONAL_HALF_LIVES),
+        pl.col("_time").max(),
+        pl.col("_time").min().alias("_first"),
     )
     order = ["_user", "_personal_60d", "_time", "_item"]
     ranked = pairs.sort(order, descending=[False, True, True, False])
@@ -104,6 +112,9 @@ def personal(past: pl.DataFrame, moment: int, most: int) -> pl.DataFrame:
     lists = {"_personal": pl.col("_item"), "_personal_age": last.cast(pl.Float32)}
     for name in PERSONAL_HALF_LIVES:
         lists[name] = (pl.col(name) / _ONE).cast(pl.Float32)
+    if spans:
+        span = (pl.col("_time") - pl.col("_first")) / day_plan.MICROSECONDS_OF_A_DAY
+        lists[PERSONAL_SPAN] = span.cast(pl.Float32)
     return ranked.group_by("_user", maintain_order=True).agg(
         column.head(most).alias(name) for name, column in lists.items()
     )

@@ -16,6 +16,7 @@ from beam_jobs.beam import batches
 from beam_jobs.point_in_time import decayed_counts
 from twinspire_core.config.feature_kinds import AgeFeature, CountFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts.feature_schema import FIRST_SEEN
 
 
 def schema(p: Pipeline) -> pa.Schema:
@@ -91,6 +92,16 @@ def as_of(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
     return found.with_columns(pl.col(computed(p)).cast(pl.Float32)).drop("_first")
 
 
+def first_seen(p: Pipeline, table: pl.DataFrame, day: date) -> pl.DataFrame:
+    """Since when items are known at the start of `day`: `_item`, and `_first_seen`, days since the
+    first event in the longer one of `window.count_days` and `window.history_days`.
+    """
+    longest = max(p.window.count_days, p.window.history_days)
+    first = table.filter(_window(longest, day)).group_by("_item").agg(pl.col("first").min())
+    age = (day_plan.start_of(day, p.zone) - pl.col("first")) / day_plan.MICROSECONDS_OF_A_DAY
+    return first.select("_item", age.cast(pl.Float32).alias(FIRST_SEEN))
+
+
 def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Joins to rows with `_item` what `as_of` knows.
 
@@ -98,7 +109,7 @@ def add(p: Pipeline, rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     would call it new.
     """
     joined = rows.join(known, on="_item", how="left", maintain_order="left")
-    not_counted = {"_item", *p.of_kind(AgeFeature)}
+    not_counted = {"_item", FIRST_SEEN, *p.of_kind(AgeFeature)}
     counted = [name for name in known.columns if name not in not_counted]
     return joined.with_columns(pl.col(name).fill_null(0) for name in counted)
 

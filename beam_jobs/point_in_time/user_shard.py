@@ -245,7 +245,9 @@ class UserShard:
         end = day_plan.start_of(day, self._p.zone)
         past = self.past.filter(pl.col("_time").is_between(start, end, closed="left"))
         past = past.join(among.select("_user"), on="_user", how="semi")
-        return decayed_counts.personal(past, end, feature_schema.PAST_LENGTH)
+        return decayed_counts.personal(
+            past, end, feature_schema.PAST_LENGTH, spans=self._p.ranking.enabled
+        )
 
     def _newcomers(self, day: date, among: pl.DataFrame) -> pl.DataFrame:
         """Users of whom nothing is known at the start of `day`, in the context of their first

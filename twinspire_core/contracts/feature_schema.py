@@ -77,6 +77,10 @@ TRENDING_HALF_LIVES = {
     "_trending_60d": 60.0,
 }
 """Days by the column that holds an item's count of events with that half-life."""
+FIRST_SEEN = "_first_seen"
+"""The column that holds the days since an item's first event."""
+PERSONAL_SPAN = "_personal_span"
+"""The column that holds the days from a user's first event of an item to the last."""
 SEQUENCE_LENGTH = 500
 """The most events of a user in `sequences/`, the newest."""
 CORPUS_FILE_ROWS = 1 << 18
@@ -154,9 +158,10 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
 
     `_popular` counts the item's events in `window.count_days`, `_lately` in the last
     `evaluation.lately_days`, up to the start or the end of the day. With `trending` in
-    `mix.sources`, or with a ranker, columns hold decayed counts as of the same moment. `_name` is the first display
-    column; display columns are text, under `display_name`; attributes keep the items snapshot's own
-    type, under `attribute_name`.
+    `mix.sources`, or with a ranker, columns hold decayed counts as of the same moment; with a
+    ranker `_first_seen` are the days since the item's first event, null where none is known. `_name`
+    is the first display column; display columns are text, under `display_name`; attributes keep the
+    items snapshot's own type, under `attribute_name`.
 
     Args:
       p: the pipeline.
@@ -170,6 +175,8 @@ def corpus_schema(p: Pipeline, attributes: Mapping[str, pa.DataType] | None = No
     ]
     if p.uses_trending_counts:
         meta += [(name, pa.float64()) for name in TRENDING_HALF_LIVES]
+    if p.ranking.enabled:
+        meta.append((FIRST_SEEN, pa.float32()))
     display = [(display_name(column), pa.string()) for column in p.corpus.display]
     types = attributes or {}
     filters = [
@@ -251,15 +258,16 @@ def _past(p: Pipeline) -> list[tuple[str, pa.DataType]]:
     """What a query says of what the user had before.
 
     With `personal` or a source that is fitted on sequences in `mix.sources`, or with a ranker,
-    `_personal` holds the
-    distinct items of the last `window.personal_days`, at most `PAST_LENGTH`; lists of the same
-    lengths their decayed counts by half-life, and `_personal_age`, days since the last event of
-    each.
+    `_personal` holds the distinct items of the last `window.personal_days`, at most `PAST_LENGTH`;
+    lists of the same lengths their decayed counts by half-life, and `_personal_age`, days since the
+    last event of each; with a ranker `_personal_span`, days from the first event of each to that.
     """
     columns = [("_past", STRINGS), ("_past_events", pa.int64())]
     if p.uses_personal_counts:
         columns.append(("_personal", STRINGS))
         columns += [(name, FLOATS) for name in (*PERSONAL_HALF_LIVES, "_personal_age")]
+    if p.ranking.enabled:
+        columns.append((PERSONAL_SPAN, FLOATS))
     return columns
 
 

@@ -4,15 +4,22 @@ U queries, S sources, L places of a list, M pairs, C items of the corpus, D dime
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from twinspire_core.fusion.fuse import pool_candidates
+from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.weighted_items import HALF_LIFE, WeightedItems
+
+NEWEST = 20
+"""Items of a history, the newest ones, that candidates are compared with."""
+_SLOTS = 1 << 22
+"""Pairs are found in a table of so many numbers at the most; beyond it they are searched for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +94,54 @@ class Pairs:
         key: np.ndarray = self.query * self.corpus_size + self.item
         return key
 
+    @cached_property
+    def past(self) -> PastEntries | None:
+        """What the queries say of pasts; None where nobody counted."""
+        personal = self.queries.personal
+        return None if personal is None else PastEntries.of(personal)
+
+    @cached_property
+    def past_pair(self) -> np.ndarray:
+        """The pair of each entry of `past`, [N] int64; -1 for what is no candidate."""
+        if self.past is None:
+            return np.zeros(0, np.int64)
+        return self.find(self.past.query, self.past.item)
+
+    @cached_property
+    def newest(self) -> WeightedItems:
+        """The `NEWEST` items that each query's user took last."""
+        queries = self.queries
+        if queries.personal is not None and HALF_LIFE not in queries.personal.counts:
+            queries = replace(queries, personal=None)
+        return WeightedItems.of_queries(queries).first(NEWEST)
+
+    def part(self, start: int, stop: int) -> Self:
+        """The pairs of queries `start` to `stop`."""
+        first, last = np.searchsorted(self.query, [start, stop])
+        vectors = self.vectors
+        if vectors is not None:
+            vectors = replace(vectors, queries=vectors.queries[start:stop])
+        return type(self)(
+            query=self.query[first:last] - start,
+            item=self.item[first:last],
+            queries=self.queries.part(start, stop),
+            lists={name: one.take(slice(start, stop)) for name, one in self.lists.items()},
+            gains=self.gains[first:last],
+            corpus_size=self.corpus_size,
+            vectors=vectors,
+        )
+
+    @cached_property
+    def _slots(self) -> np.ndarray | None:
+        """Where to look for a pair's number, by its key; what else stands there is anything."""
+        cells = len(self.queries) * self.corpus_size
+        if cells > _SLOTS:
+            return None
+        # Not written all over: whoever reads a place compares what it leads to.
+        slots = np.empty(cells, np.int32)
+        slots[self.key] = np.arange(len(self), dtype=np.int32)
+        return slots
+
     def find(self, query: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Which pair each is, [N] int64; -1 where it is none.
 
@@ -97,7 +152,12 @@ class Pairs:
         if not len(self):
             return np.full(len(query), -1)
         wanted = query * self.corpus_size + item
-        place = np.minimum(np.searchsorted(self.key, wanted), len(self) - 1)
+        if self._slots is None:
+            place = np.minimum(np.searchsorted(self.key, wanted), len(self) - 1)
+        else:
+            # As unsigned numbers, what was never written lies mostly behind the end.
+            found = self._slots[wanted].view(np.uint32)
+            place = np.minimum(found, np.uint32(len(self) - 1)).astype(np.int64)
         return np.where((item >= 0) & (self.key[place] == wanted), place, -1)
 
     def best(self, scores: np.ndarray, k: int) -> np.ndarray:

@@ -7,13 +7,31 @@ from typing import Self
 import numpy as np
 
 from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.groups.age import ItemAge
+from twinspire_core.ranking.groups.attributes import Attributes
 from twinspire_core.ranking.groups.personal import PersonalHistory
 from twinspire_core.ranking.groups.popularity import Popularity
+from twinspire_core.ranking.groups.regularity import Regularity
+from twinspire_core.ranking.groups.similarity import Similarity
 from twinspire_core.ranking.groups.source_places import SourcePlaces
+from twinspire_core.ranking.groups.towers import TowerCosines
+from twinspire_core.ranking.groups.user import UserActivity
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.sources.source import SourceTables
 
-GROUPS: tuple[type[FeatureGroup], ...] = (SourcePlaces, PersonalHistory, Popularity)
+GROUPS: tuple[type[FeatureGroup], ...] = (
+    SourcePlaces,
+    PersonalHistory,
+    Regularity,
+    Popularity,
+    ItemAge,
+    Similarity,
+    TowerCosines,
+    Attributes,
+    UserActivity,
+)
+_BLOCK = 64
+"""Queries that are worked on together: what groups make in between stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,11 @@ class RankingFeatures:
 
         Returns: [M, F] float32, NaN where a value is missing.
         """
+        if len(pairs.queries) > _BLOCK:
+            starts = range(0, len(pairs.queries), _BLOCK)
+            stops = [min(start + _BLOCK, len(pairs.queries)) for start in starts]
+            parts = map(pairs.part, starts, stops)
+            return np.concatenate([self.values(part, names) for part in parts])
         values = np.full((len(pairs), len(names)), np.nan, np.float32)
         column = {name: number for number, name in enumerate(names)}
         for group in self.groups:

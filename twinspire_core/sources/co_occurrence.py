@@ -79,8 +79,8 @@ class CoOccurrence(Source):
     @classmethod
     def of(cls, tables: SourceTables) -> Self | None:
         """Of rows of `co_occurrence/`; None if they were not counted."""
-        table = tables.others.get(TABLE)
-        return None if table is None else cls(Neighbours.of(table, tables.corpus["_item"]))
+        neighbours = tables.once(neighbours_of)
+        return None if neighbours is None else cls(neighbours)
 
     def lists(
         self,
@@ -92,6 +92,12 @@ class CoOccurrence(Source):
     ) -> ScoredLists:
         """The nearest items."""
         return nearest(queries.past, self.neighbours, depth, exclude=exclude, passing=passing)
+
+
+def neighbours_of(tables: SourceTables) -> Neighbours | None:
+    """Of the table `co_occurrence`; None if they were not counted. `SourceTables.once` keeps them."""
+    table = tables.others.get(TABLE)
+    return None if table is None else Neighbours.of(table, tables.corpus["_item"])
 
 
 def nearest(

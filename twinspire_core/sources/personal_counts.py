@@ -7,14 +7,14 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
+from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, PERSONAL_SPAN
 from twinspire_core.search.ragged import Ragged, list_lengths, list_offsets, positions
 
 ITEMS = "_personal"
 AGE = "_personal_age"
-COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE)
+COLUMNS = (ITEMS, *PERSONAL_HALF_LIVES, AGE, PERSONAL_SPAN)
 """Of a row of `evaluation/` or `users/`: lists with a value for each of its items. A version has
-but one of the half-lives.
+all of them only for a ranker.
 """
 _PREFIX = "_personal_"
 HALF_LIVES = tuple(column.removeprefix(_PREFIX) for column in PERSONAL_HALF_LIVES)
@@ -31,12 +31,15 @@ class PersonalCounts:
       item: [M] int64, positions, distinct within a user, -1 outside the corpus.
       counts: by half-life, [M] float32.
       age: [M] float32, days since the last event; next to 0 where only the order is known.
+      span: [M] float32, days from the first event to the last, 0 where only the order is known; None
+        where nobody measured.
     """
 
     entries: Ragged
     item: np.ndarray
     counts: Mapping[str, np.ndarray]
     age: np.ndarray
+    span: np.ndarray | None = None
 
     @classmethod
     def of_rows(cls, rows: pa.Table, place: Callable[[pa.Array], np.ndarray]) -> Self | None:
@@ -56,6 +59,7 @@ class PersonalCounts:
             item=place(items.flatten()).astype(np.int64),
             counts={name: _flat(rows[half_life_column(name)]) for name in counted},
             age=_flat(rows[AGE]),
+            span=_flat(rows[PERSONAL_SPAN]) if PERSONAL_SPAN in rows.column_names else None,
         )
 
     @classmethod
@@ -82,6 +86,7 @@ class PersonalCounts:
             item=item[order],
             counts=dict.fromkeys(HALF_LIVES, counts),
             age=(later * _ORDER).astype(np.float32),
+            span=np.zeros(len(order), np.float32),
         )
 
     def take(self, users: np.ndarray) -> Self:
@@ -111,6 +116,12 @@ class PersonalCounts:
             counts[name] = sums.astype(np.float32)
         age = np.full(len(pair), np.inf, np.float32)
         np.minimum.at(age, place, np.concatenate([self.age, newer.age])[number])
+        span = None
+        if self.span is not None and newer.span is not None:
+            first = np.concatenate([self.age + self.span, newer.age + newer.span])[number]
+            oldest = np.zeros(len(pair), np.float32)
+            np.maximum.at(oldest, place, first)
+            span = oldest - age
         row, item = np.divmod(pair, width)
         # By the longest half-life that there is.
         highest = next(reversed(counts.values()), np.zeros(len(pair), np.float32))
@@ -120,17 +131,21 @@ class PersonalCounts:
             item=item[order],
             counts={name: values[order] for name, values in counts.items()},
             age=age[order],
+            span=None if span is None else span[order],
         )
 
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
         """Of users where `is_own`, [U] bool, holds, these counts; of the rest another's, which may
-        be of fewer half-lives.
+        be of fewer half-lives. Spans are there if both have them.
         """
         own = self.entries.where(is_own[self.entries.row])
         others = other.entries.where(~is_own[other.entries.row])
         row = np.concatenate([own.row, others.row])
         number = np.concatenate([own.values, others.values + len(self.item)])
         order = np.argsort(row, kind="stable")
+        span = None
+        if self.span is not None and other.span is not None:
+            span = np.concatenate([self.span, other.span])
         return type(self)(
             entries=Ragged(number[order], row[order], self.entries.rows),
             item=np.concatenate([self.item, other.item]),
@@ -139,6 +154,7 @@ class PersonalCounts:
                 for name, counts in other.counts.items()
             },
             age=np.concatenate([self.age, other.age]),
+            span=span,
         )
 
 

@@ -4,9 +4,9 @@ U queries, C items of the corpus; items are positions in it, -1 is none.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow as pa
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import Queries, ScoredLists
 
+Made = TypeVar("Made")
 Constants = Mapping[str, str]
 """By source, the choice of its constant."""
 
@@ -27,11 +28,24 @@ class SourceTables:
       others: tables of sources by name (`Source.tables`), as far as they were made.
       constants: by source, which of its choices was fitted; a source that is not there has its
         default.
+      made: what `once` has made.
     """
 
     corpus: pa.Table
     others: Mapping[str, pa.Table] = field(default_factory=dict)
     constants: Constants = field(default_factory=dict)
+    made: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, make: Callable[["SourceTables"], Made]) -> Made:
+        """What several make of these tables, made once.
+
+        Args:
+          make: makes it; of the corpus and of `others` alone, as constants may be replaced.
+        """
+        if make not in self.made:
+            self.made[make] = make(self)
+        made: Made = self.made[make]
+        return made
 
 
 class Source(ABC):

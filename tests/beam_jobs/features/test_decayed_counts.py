@@ -3,10 +3,12 @@
 from datetime import timedelta
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.point_in_time import decayed_counts
+from beam_jobs import day_plan
+from beam_jobs.point_in_time import decayed_counts, item_counts
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.slow import HISTORY_TYPES, ONE, POSITIVES, Slow
 from tests.beam_jobs.features.test_raw_features_job import DAY, digests, rows, run
@@ -14,6 +16,7 @@ from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES, TRENDING_HALF_LIVES
 
 PERSONAL_DAYS, TRENDING_DAYS = 7, 5
+RANKED = "enabled = true"
 MIX = 'sources = ["two_tower", "past", "personal", "trending"]'
 DAY_US = 86_400_000_000
 
@@ -87,6 +90,73 @@ def test_columns_are_those_of_the_schema(made):
             assert pq.read_schema(file).equals(kind(world.pipeline))
 
 
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """A world with a ranker, and what the job made of it."""
+    folder = tmp_path_factory.mktemp("ranked")
+    window = f"personal_days = {PERSONAL_DAYS}"
+    world = worlds.make(folder, 1, zone="America/New_York", ranking=RANKED, window=window)
+    run(world, folder / "out", mode="full")
+    return world, Slow(world, DAY), folder / "out"
+
+
+def test_spans_lead_from_the_first_event_to_the_last(ranked):
+    _, slow, out = ranked
+    spans = []
+    for folder in ("evaluation", "users"):
+        for row in rows(out / folder):
+            moment = row["_day"] if folder == "evaluation" else DAY + ONE
+            events = before(slow, moment, PERSONAL_DAYS, HISTORY_TYPES)
+            for item, span in zip(row["_personal"], row["_personal_span"], strict=True):
+                own = [e["t"] for e in events if (e["user"], e["item"]) == (row["_user"], item)]
+                assert span == pytest.approx((max(own) - min(own)) / ONE, rel=1e-6)
+                spans.append(span)
+    assert 0 in spans and max(spans) > 3
+
+
+@pytest.mark.parametrize(("folder", "moment"), [("start", DAY), ("end", DAY + ONE)])
+def test_items_are_seen_since_their_first_event_of_the_longer_window(ranked, folder, moment):
+    _, slow, out = ranked
+    first = {}
+    for event in before(slow, moment, TRENDING_DAYS, POSITIVES):
+        first.setdefault(event["item"], event["t"])
+    found = {row["_item"]: row["_first_seen"] for row in rows(out / "corpus" / folder)}
+    assert found.keys() & first.keys()
+    for item, days in found.items():
+        if item in first:
+            assert days == pytest.approx((slow.start(moment) - first[item]) / ONE, rel=1e-6)
+        else:
+            assert days is None
+
+
+def test_an_item_without_events_has_no_age(ranked):
+    world, _, _ = ranked
+    start = day_plan.start_of(DAY, world.zone)
+    table = pl.DataFrame(
+        {
+            "_item": ["a", "a", "old", "b"],
+            "_day": [day_plan.number(DAY) - back for back in (2, 1, 6, 0)],
+            "first": [start - 2 * DAY_US, start - DAY_US, start - 6 * DAY_US, start],
+        }
+    )
+    first = item_counts.first_seen(world.pipeline, table, DAY)
+    asked = pl.DataFrame({"_item": ["old", "a", "b"]})
+    added = item_counts.add(world.pipeline, asked, first)
+    assert added["_first_seen"].to_list() == [None, 2, None]
+
+
+def test_a_ranker_has_its_columns_whatever_the_mode(ranked, tmp_path):
+    world, _, out = ranked
+    corpus = feature_schema.corpus_schema(world.pipeline)
+    assert corpus.field("_first_seen").type == pa.float32()
+    assert pq.read_schema(next((out / "users").iterdir())).equals(
+        feature_schema.users_schema(world.pipeline)
+    )
+    run(world, tmp_path / "again")
+    once, again = digests(out, "report.json"), digests(tmp_path / "again", "report.json")
+    assert again == {name: once[name] for name in again}
+
+
 def test_sources_that_nobody_mixes_cost_nothing(tmp_path):
     world = worlds.make(tmp_path / "one", 2)
     run(world, tmp_path / "without")
@@ -132,8 +202,6 @@ def test_the_most_items_of_a_user_are_the_first_by_60_days():
 def test_the_whole_window_is_read(tmp_path):
     """Days before the history window that only `personal` looks at."""
     long = worlds.make(tmp_path, 3, mix=MIX, window="personal_days = 3")
-    from beam_jobs import day_plan
-
     first = day_plan.make_plan(long.pipeline, DAY, "incremental").first
     long.settings["window"] = "personal_days = 30"
     assert day_plan.make_plan(long.pipeline, DAY, "incremental").first == DAY - timedelta(days=36)

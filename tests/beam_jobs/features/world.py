@@ -49,6 +49,8 @@ train_days = 3
 {window}
 [mix]
 {mix}
+[ranking]
+{ranking}
 [corpus]
 days = 6
 unlisted = {unlisted}
@@ -148,6 +150,7 @@ class World:
             "source": "",
             "window": "",
             "mix": "",
+            "ranking": "",
         } | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))

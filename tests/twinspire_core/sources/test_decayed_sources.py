@@ -97,6 +97,7 @@ def test_histories_count_one_for_each_event():
     assert counts.item.tolist() == [1, 0, 2, 3], "of equal counts the newest first"
     assert counts.counts["7d"].tolist() == counts.counts["all"].tolist() == [2, 2, 1, 1]
     assert counts.entries.row.tolist() == [0, 0, 0, 2]
+    assert counts.span.tolist() == [0, 0, 0, 0], "nobody knows when"
     stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
     joined = counts.or_else(stored, np.array([False, True, True]))
     asked = Queries(past=history, events=history.lengths, personal=joined)
@@ -115,6 +116,26 @@ def test_later_events_count_besides():
     np.testing.assert_allclose(sums.counts["all"], [2, 2, 1, 1, 1, 1], rtol=1e-6)
     assert sums.entries.row.tolist() == [0, 0, 0, 0, 2, 2]
     np.testing.assert_allclose(sums.age, [0, 0, 1, 1, 1, 1], atol=1e-5)
+    assert sums.span is None, "of what is stored nobody measured it"
+
+
+def test_later_events_lengthen_spans():
+    """Of u: a three times in 20 days, 5 days ago, and b once, 9 days ago; now b and twice c."""
+    stored = PersonalCounts(
+        entries=Ragged(np.arange(2), np.zeros(2, np.int64), 1),
+        item=np.array([0, 1]),
+        counts={"all": np.array([3, 1], np.float32)},
+        age=np.array([5, 9], np.float32),
+        span=np.array([20, 0], np.float32),
+    )
+    newer = PersonalCounts.of_histories(Ragged(np.array([2, 1, 2]), np.zeros(3, np.int64), 1))
+    sums = stored.plus(newer)
+    order = np.argsort(sums.item)
+    np.testing.assert_allclose(sums.span[order], [20, 9, 0], atol=1e-5)
+    np.testing.assert_allclose(sums.age[order], [5, 0, 0], atol=1e-5)
+    chosen = sums.or_else(stored, np.array([False]))
+    assert chosen.span[chosen.entries.values].tolist() == [20, 0]
+    assert stored.or_else(sums, np.array([True])).span[:2].tolist() == [20, 0]
 
 
 def test_what_trends_goes_by_the_half_life_and_then_by_the_longest():

@@ -1,0 +1,105 @@
+"""Shares by category, brand and tags, by hand, and of many users in plain Python."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.twinspire_core.ranking.tiny import CORPUS, described, value, without_counts
+from twinspire_core.ranking.groups import attributes
+from twinspire_core.ranking.groups.attributes import Attributes
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.source import SourceTables
+
+
+def _corpus(column):
+    return CORPUS.append_column("_attribute_brand", column)
+
+
+def _value(name, column, **more):
+    return value(f"attribute_{name}:brand", corpus=_corpus(column), **more)
+
+
+def test_the_users_share_counts_what_has_left_the_corpus():
+    """Of eight events one was of a and three of c."""
+    found = _value("share", pa.array(["x", "x", "y"]))
+    assert found == {(0, 0): 1 / 8, (0, 1): 1 / 8, (0, 2): 3 / 8, (1, 0): 0, (1, 1): 0}
+
+
+def test_days_since_the_user_took_something_of_it():
+    found = _value("age", pa.array([1, 2, 1]))
+    assert (found[0, 0], found[0, 2]) == (1, 1), "the newer one of a and c"
+    assert np.isnan(found[0, 1]) and np.isnan(found[1, 0])
+
+
+def test_the_items_share_in_its_value():
+    found = _value("popular", pa.array(["x", "x", "y"]))
+    assert (found[0, 0], found[0, 1]) == pytest.approx((0.7, 0.3))
+    assert found[0, 2] == 0
+
+
+def test_of_several_values_the_one_that_the_user_knows_best():
+    tags = pa.array([["s", "t"], ["u", "t", "s"], ["u"]])
+    share = _value("share", tags)
+    assert (share[0, 1], share[0, 2]) == (3 / 8, 3 / 8)
+    assert _value("age", tags)[0, 1] == 1
+    assert _value("popular", tags)[0, 1] == 1, "of u, that nobody else takes"
+
+
+@pytest.mark.parametrize("column", [["", "x", "x"], [None, "x", "x"]])
+def test_an_item_without_a_value_has_none_of_it(column):
+    column = pa.array(column)
+    for name in ("share", "age", "popular"):
+        assert np.isnan(_value(name, column)[0, 0]), name
+    assert _value("share", column)[0, 1] == 3 / 8, "and no value lends it one"
+
+
+def test_a_list_without_values_has_none_of_it():
+    tags = pa.array([[], ["x"], None], pa.list_(pa.string()))
+    assert np.isnan(_value("share", tags)[0, 0])
+    assert _value("share", tags)[0, 1] == 0
+
+
+def test_without_counts_only_what_all_take_is_known():
+    column = pa.array(["x", "x", "y"])
+    assert np.isnan(_value("share", column, queries=without_counts())[0, 0])
+    assert _value("popular", column, queries=without_counts())[0, 0] == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("cells", [attributes._CELLS, 1])
+def test_many_users_in_plain_python(monkeypatch, cells):
+    monkeypatch.setattr(attributes, "_CELLS", cells)
+    draw = np.random.default_rng(1)
+    users, size = 9, 40
+    tags = [[str(tag) for tag in draw.permutation(6)[: draw.integers(0, 4)]] for _ in range(size)]
+    lengths = draw.integers(0, 12, users)
+    items = np.concatenate([draw.permutation(size)[:length] for length in lengths])
+    counts = PersonalCounts(
+        entries=Ragged.of_lengths(np.arange(len(items)), lengths),
+        item=items,
+        counts={"60d": draw.random(len(items)).astype(np.float32)},
+        age=draw.integers(0, 90, len(items)).astype(np.float32),
+    )
+    past = Ragged.of_lengths(items, lengths)
+    queries = Queries(past=past, events=lengths, personal=counts)
+    lists = {"past": ScoredLists.by_place(np.stack([draw.permutation(size)[:9] for _ in lengths]))}
+    corpus = pa.table({"_popular": np.ones(size, np.int64), "_attribute_tags": tags})
+    pairs = Pairs.of(lists, queries, size)
+    found = Attributes.of(SourceTables(corpus=corpus)).values(pairs)
+    for query, item, row in zip(pairs.query, pairs.item, found, strict=True):
+        own = np.flatnonzero(past.row == query)
+        total = counts.counts["60d"][own].sum()
+        shares, ages = [], []
+        for tag in tags[item]:
+            of_tag = [entry for entry in own if tag in tags[items[entry]]]
+            shares.append(counts.counts["60d"][of_tag].sum() / max(total, 1e-30))
+            ages += counts.age[of_tag].tolist()
+        assert row[0] == pytest.approx(max(shares, default=np.nan), nan_ok=True)
+        assert row[1] == pytest.approx(min(ages, default=np.nan), nan_ok=True)
+
+
+def test_in_words():
+    assert described("attribute_share:brand", 0.25) == "25% of what the user takes has this brand"
+    assert described("attribute_age:brand", np.nan) == "the user never took something of this brand"

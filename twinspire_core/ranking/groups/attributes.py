@@ -1,0 +1,183 @@
+"""What the user takes of a candidate's category, brand or other declared attribute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twinspire_core.contracts.feature_schema import attribute_name
+from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.search.ragged import list_lengths, list_places, list_rows
+from twinspire_core.sources.source import SourceTables
+
+_SHARE = "attribute_share:"
+_AGE = "attribute_age:"
+_POPULAR = "attribute_popular:"
+_FEATURES = 3
+_MOST_VALUES = 8
+"""Values of an item that are looked at, the first ones, where an attribute is a list."""
+_CELLS = 1 << 22
+"""Queries times values that are added up in a table; of more, those alone that are met."""
+
+
+class _Attribute(NamedTuple):
+    """One declared attribute.
+
+    Attributes:
+      name: the column of the items snapshot.
+      codes: [C, W] int64, the number of each value of an item, -1 behind the end.
+      values: V.
+      popular: [C] float32, the item's share in the events of its value; NaN without one.
+    """
+
+    name: str
+    codes: np.ndarray
+    values: int
+    popular: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, column: pa.ChunkedArray, events: np.ndarray) -> Self:
+        """Gives each distinct value a number.
+
+        Args:
+          name: as above.
+          column: [C] strings, numbers or truth values, or lists of them; null and "" are missing.
+          events: [C] int64.
+        """
+        column = column.combine_chunks()
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            lengths = list_lengths(column)
+            values = column.flatten()
+        else:
+            lengths = np.ones(len(column), np.int64)
+            values = column
+        row = list_rows(lengths)
+        place = list_places(lengths)
+        coded = pc.dictionary_encode(values.cast(pa.string()))
+        code = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        empty = pc.index(coded.dictionary, "").as_py()
+        code[code == empty] = -1
+        width = min(_MOST_VALUES, max(1, int(lengths.max(initial=1))))
+        codes = np.full((len(column), width), -1, np.int64)
+        kept = (place < width) & (code >= 0)
+        codes[row[kept], place[kept]] = code[kept]
+        count = len(coded.dictionary)
+        return cls(name, codes, count, _largest(_shares(codes, count, events)))
+
+
+@dataclass(frozen=True)
+class Attributes(FeatureGroup):
+    """Attributes that the pipeline file declares (`corpus.attributes`). Of an item with several
+    values the one that the user knows best counts.
+
+    Attributes:
+      attributes: A of them.
+    """
+
+    attributes: tuple[_Attribute, ...]
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self | None:
+        """None where none is declared."""
+        prefix = attribute_name("")
+        corpus = tables.corpus
+        names = [name for name in corpus.column_names if name.startswith(prefix)]
+        if not names:
+            return None
+        events = corpus.column("_popular").fill_null(0).to_numpy()
+        return cls(
+            tuple(
+                _Attribute.of(name.removeprefix(prefix), corpus.column(name), events)
+                for name in names
+            )
+        )
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """By attribute: the value's share in what the user takes, days since the user last took
+        something of it, and the item's share in what everybody takes of it.
+        """
+        return tuple(
+            prefix + one.name for one in self.attributes for prefix in (_SHARE, _AGE, _POPULAR)
+        )
+
+    def values(self, pairs: Pairs) -> np.ndarray:
+        """Shares and days are missing where queries bring no counts, and for items without a
+        value; days also for values that the user never took.
+        """
+        values = np.full((len(pairs), _FEATURES * len(self.attributes)), np.nan, np.float32)
+        for number, attribute in enumerate(self.attributes):
+            first = _FEATURES * number
+            values[:, first + 2] = attribute.popular[pairs.item]
+            if pairs.past is not None and pairs.past.weight is not None:
+                values[:, first], values[:, first + 1] = _of_users(attribute, pairs)
+        return values
+
+    def describe(self, name: str, value: float) -> str:
+        """By the attribute's name."""
+        prefix, _, attribute = name.partition(":")
+        if prefix + ":" == _SHARE:
+            if np.isnan(value):
+                return f"{attribute} not known"
+            return f"{value:.0%} of what the user takes has this {attribute}"
+        if prefix + ":" == _AGE:
+            if np.isnan(value):
+                return f"the user never took something of this {attribute}"
+            return f"the user took something of this {attribute} {value:.0f} days ago"
+        if np.isnan(value):
+            return f"{attribute} not known"
+        return f"{value:.1%} of what everybody takes of this {attribute}"
+
+
+def _of_users(attribute: _Attribute, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Shares and days, [M] float32 each."""
+    past = pairs.past
+    assert past is not None and past.weight is not None and past.total is not None
+    # Codes are numbers from 0; the item -1 has none of them.
+    entry = np.flatnonzero(past.item >= 0)
+    taken = attribute.codes[past.item[entry]]
+    wanted = attribute.codes[pairs.item]
+    count = attribute.values
+    if len(pairs.queries) * count > _CELLS:
+        met, number = np.unique(np.append(taken.ravel(), wanted.ravel()), return_inverse=True)
+        number = np.where(met[number] < 0, -1, number)
+        taken, wanted = np.split(number, [taken.size])
+        taken = taken.reshape(len(entry), -1)
+        wanted = wanted.reshape(len(pairs), -1)
+        count = len(met)
+    sums = np.zeros(len(pairs.queries) * count)
+    ages = np.full(len(sums), np.inf, np.float32)
+    age = past.counts.age[past.number[entry]]
+    weight = past.weight[entry]
+    cell_of = past.query[entry] * count
+    for column in taken.T:
+        is_value = column >= 0
+        cell = (cell_of + column)[is_value]
+        sums += np.bincount(cell, weights=weight[is_value], minlength=len(sums))
+        np.minimum.at(ages, cell, age[is_value])
+    cell = (pairs.query * count)[:, np.newaxis] + wanted
+    is_value = wanted >= 0
+    # What has no value may read another one's cell, and is left out behind it.
+    share = np.where(is_value, sums[cell], np.nan)
+    share = _largest(share) / np.maximum(past.total, 1e-30)[pairs.query]
+    days = np.where(is_value, ages[cell], np.inf).min(axis=1)
+    return share.astype(np.float32), np.where(np.isinf(days), np.nan, days)
+
+
+def _shares(codes: np.ndarray, count: int, events: np.ndarray) -> np.ndarray:
+    """Each item's share in the events of each of its values, [C, W] float64, NaN without one."""
+    is_value = codes >= 0
+    weights = np.broadcast_to(events[:, np.newaxis], codes.shape)
+    sums = np.bincount(codes[is_value], weights=weights[is_value], minlength=count)
+    shares = np.full(codes.shape, np.nan)
+    shares[is_value] = weights[is_value] / np.maximum(sums[codes[is_value]], 1)
+    return shares
+
+
+def _largest(values: np.ndarray) -> np.ndarray:
+    """The largest of each row, [N] float32, NaN where all are missing."""
+    largest: np.ndarray = np.fmax.reduce(values, axis=1).astype(np.float32)
+    return largest

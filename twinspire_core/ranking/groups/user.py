@@ -1,0 +1,74 @@
+"""How much is known of the user: the same for all candidates of a query, and what others depend on.
+
+There is no hour and no weekday. What the ranker is fitted on are queries as of the start of a day,
+one for each user: their hour never varies, and a model must not be served what it never saw. The
+weekday is that of the day that a list is for, which a query does not say: a version answers on the
+days after its own for as long as none follows.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from twinspire_core.ranking.feature_group import FeatureGroup
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.sources.source import SourceTables
+
+_EVENTS = "user_events"
+_ITEMS = "user_items"
+_AGE = "user_age"
+_REPEATS = "user_repeats"
+_ALL = "all"
+
+
+class UserActivity(FeatureGroup):
+    """Numbers of events and items are logarithms."""
+
+    @classmethod
+    def of(cls, tables: SourceTables) -> Self:
+        """It is made of no table: queries bring their counts."""
+        return cls()
+
+    def names(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Events, distinct items, days since the last event, and the share of events that were of
+        something the user had before.
+        """
+        return (_EVENTS, _ITEMS, _AGE, _REPEATS)
+
+    def values(self, pairs: Pairs) -> np.ndarray:
+        """Days and repeats are missing where queries bring no counts, and without any event."""
+        users = len(pairs.queries)
+        of_user = np.full((users, 4), np.nan, np.float32)
+        of_user[:, 0] = np.log1p(pairs.queries.events)
+        past = pairs.past
+        if past is None:
+            of_user[:, 1] = np.log1p(pairs.queries.past.lengths)
+            return _of_pairs(of_user, pairs)
+        items = np.bincount(past.query, minlength=users)
+        of_user[:, 1] = np.log1p(items)
+        age = np.full(users, np.inf, np.float32)
+        np.minimum.at(age, past.query, past.counts.age[past.number])
+        of_user[:, 2] = np.where(items > 0, age, np.nan)
+        if _ALL in past.counts.counts:
+            counts = past.counts.counts[_ALL][past.number]
+            events = np.bincount(past.query, weights=counts, minlength=users)
+            of_user[:, 3] = np.where(items > 0, 1 - items / np.maximum(events, 1), np.nan)
+        return _of_pairs(of_user, pairs)
+
+    def describe(self, name: str, value: float) -> str:
+        """Counts as such, days as days."""
+        if np.isnan(value):
+            return "nothing known of what the user took"
+        if name == _EVENTS:
+            return f"the user took {np.expm1(value):.0f} things of late"
+        if name == _ITEMS:
+            return f"the user knows {np.expm1(value):.0f} different things"
+        if name == _AGE:
+            return f"the user last took something {value:.0f} days ago"
+        return f"{value:.0%} of what the user takes are things taken before"
+
+
+def _of_pairs(of_user: np.ndarray, pairs: Pairs) -> np.ndarray:
+    values: np.ndarray = of_user[pairs.query]
+    return values
