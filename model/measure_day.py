@@ -33,12 +33,14 @@ from model.evaluation.version_evaluation import (
 )
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fusion_fitting import stored_lists
-from model.fusion_fitting.day_fusion import DayFusion
+from model.fusion_fitting.day_fusion import DayFusion, alike_with_new_constants
 from model.fusion_fitting.source_constants import ConstantsFit, constants_before
+from model.ranking import training_rows
+from model.ranking.day_ranker import DayRanker
 from model.towers.auxiliary_head import measure_head
 from model.training.train import Trained
 from twinspire_core import storage
-from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts import feature_schema, ranker_file
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
     DayMetrics,
@@ -47,9 +49,12 @@ from twinspire_core.contracts.day_metrics import (
     NextClickMeasures,
 )
 from twinspire_core.contracts.fusion_file import FusionFile
+from twinspire_core.contracts.ranker_file import RankerFile
+from twinspire_core.contracts.ranker_measures import RankerMeasures
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion
+from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.registry import tables_of
 
@@ -110,7 +115,10 @@ def measure_day(
         stored=stored_lists.read(ctx.parent.train) if ctx.parent else [],
         costly=costly,
     )
-    mix = _fit_fusion(fusion, out)
+    fitted, mix = _fit_fusion(fusion, out)
+    ranker = None
+    if ctx.pipeline.ranking.enabled:
+        ranker = _fit_ranker(_day_ranker(fusion, fitted, parent, version), out)
     popularity, frequency = report_figures(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],
@@ -133,8 +141,9 @@ def measure_day(
         train=trained.figures(),
         leads=lifts_after(ctx, lift),
         best=compare_with_best(ctx, day, before.best, version),
-        line=line_after(ctx, remember_day(ctx, day, before, version, mix)),
+        line=line_after(ctx, remember_day(ctx, day, before, version, mix, ranker)),
         mix=mix,
+        ranker=ranker,
         parent_unread=parent.missing_columns,
         held_out_shares=shares_after(ctx, trained.days),
         gaps=[gap.describe(ctx.pipeline.name) for gap in ctx.gaps],
@@ -323,9 +332,9 @@ def _inherited_fusion(ctx: StageContext) -> Fusion | None:
     return Fusion.parse(storage.read_bytes(place)) if storage.exists(place) else None
 
 
-def _fit_fusion(day_fusion: DayFusion, out: Path) -> FusionMeasures:
-    """Writes the day's fusion, if there is one, and the lists that it was fitted on; returns its
-    measures and its parent's.
+def _fit_fusion(day_fusion: DayFusion, out: Path) -> tuple[Fusion | None, FusionMeasures]:
+    """Writes the day's fusion, if there is one, and the lists that it was fitted on; returns it with
+    its measures and its parent's.
     """
     days = day_fusion.lists_to_fit_on()
     if day_fusion.parent_lists:
@@ -333,7 +342,51 @@ def _fit_fusion(day_fusion: DayFusion, out: Path) -> FusionMeasures:
     fusion = day_fusion.fit(days)
     if fusion:
         (out / FusionFile.FILE).write_bytes(fusion.dump())
-    return day_fusion.figures(fusion)
+    return fusion, day_fusion.figures(fusion)
+
+
+def _day_ranker(
+    of: DayFusion, fusion: Fusion | None, parent: ParentEvaluation, version: VersionEvaluation
+) -> DayRanker:
+    """The ranker of a day whose fusion was fitted."""
+    known = of.costly[NEXT_DAY]
+    return DayRanker(
+        ctx=of.ctx,
+        day=of.day,
+        sources=of.sources,
+        fitted_sources=of.fitted_sources,
+        parent=parent,
+        version=version,
+        inherited=_inherited_ranker(of.ctx),
+        inherited_fusion=of.inherited,
+        fusion=fusion,
+        stored=training_rows.read(of.ctx.parent.train) if of.ctx.parent else [],
+        known=known,
+        known_of_fit=alike_with_new_constants(known, of.sources, of.fitted_sources),
+    )
+
+
+def _inherited_ranker(ctx: StageContext) -> Ranker | None:
+    """The parent's ranker; None where it was fitted on candidates of other sources."""
+    described = storage.join(ctx.parent.home, RankerFile.FILE) if ctx.parent else None
+    if ctx.parent is None or described is None or not storage.exists(described):
+        return None
+    model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
+    ranker = Ranker.parse(model, storage.read_bytes(described))
+    return ranker if ranker.sources == tuple(ctx.pipeline.mix.sources) else None
+
+
+def _fit_ranker(day_ranker: DayRanker, out: Path) -> RankerMeasures:
+    """Writes the day's ranker, if there is one, and the rows that it was fitted on; returns its
+    measures and its parent's.
+    """
+    days = day_ranker.rows_to_fit_on()
+    training_rows.write(out, days)
+    ranker = day_ranker.fit(days)
+    if ranker:
+        (out / RankerFile.FILE).write_bytes(ranker.described.dump())
+        (out / ranker_file.MODEL).write_text(ranker.model)
+    return day_ranker.figures(ranker)
 
 
 def _measure_heads(

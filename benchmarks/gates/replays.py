@@ -22,11 +22,10 @@ from twinspire_core.contracts.day_metrics import (
     FusionMeasures,
     HeldOutMeasures,
     MeasuredDay,
-    PairedDifference,
-    PairedDifferences,
     RelativeChange,
 )
 from twinspire_core.contracts.gate_verdict import GateVerdict
+from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 

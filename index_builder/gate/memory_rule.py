@@ -29,9 +29,9 @@ from twinspire_core.contracts.day_metrics import (
     BestMeasures,
     HeldOutMeasures,
     MeasuredDay,
-    PairedDifferences,
 )
 from twinspire_core.contracts.gate_verdict import BestFigures
+from twinspire_core.contracts.paired_differences import PairedDifferences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from index_builder.gate.comparison import ComparedMeasure
-from twinspire_core.contracts.day_metrics import PairedDifferences
 from twinspire_core.contracts.gate_verdict import PooledFigures
+from twinspire_core.contracts.paired_differences import PairedDifferences
 
 MOST_DAYS = 28
 """Days that are pooled at the most, the day itself among them."""

@@ -36,11 +36,13 @@ class ParentEvaluation:
         the pipeline has no such head.
       missing_columns: columns that the parent reads and the day does not have, each with the
         reason.
+      encoded: the vectors behind the lists; None without any.
     """
 
     lists: Mapping[str, RankedLists] = field(default_factory=dict)
     clicks: LabelledClicks | None = None
     missing_columns: Sequence[str] = ()
+    encoded: Encoded | None = None
 
 
 def evaluate_parent(
@@ -94,6 +96,7 @@ def _evaluate(
         missing_columns=missing_columns(
             {side: tower.inputs for side, tower in towers.items()}, pipeline
         ),
+        encoded=encoded if pipeline.ranking.enabled else None,
     )
 
 

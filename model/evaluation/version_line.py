@@ -31,9 +31,9 @@ from twinspire_core.contracts.day_metrics import (
     DayMetrics,
     FusionMeasures,
     MeasuredDay,
-    PairedDifference,
-    PairedDifferences,
 )
+from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.ranker_measures import RankerMeasures
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.metrics import measure_names
 
@@ -137,6 +137,7 @@ def remember_day(
     before: EarlierVersions,
     version: VersionEvaluation,
     mix: FusionMeasures,
+    ranker: RankerMeasures | None = None,
 ) -> MeasuredDay | None:
     """What later days are to know of this version.
 
@@ -146,6 +147,7 @@ def remember_day(
       before: what the parent and the best accepted version list for users held out.
       version: what this version lists for them.
       mix: what was measured of fused lists.
+      ranker: what was measured of lists by rankers.
 
     Returns: None without a parent to measure it against.
     """
@@ -177,7 +179,19 @@ def remember_day(
         beside_sources={
             name: found for name, one in mix.beside_sources.items() if (found := pooled(one))
         },
+        **_of_ranker(ranker),
     )
+
+
+def _of_ranker(ranker: RankerMeasures | None) -> dict[str, Any]:
+    """What is remembered of the parent's ranker: it serves by what it was worth on several days."""
+    if ranker is None or ranker.beside_mix is None:
+        return {}
+    beside_sources = {name: _of_all(found) for name, found in ranker.beside_sources.items()}
+    return {
+        "ranked_beside_mix": _of_all(ranker.beside_mix),
+        "ranked_beside_sources": beside_sources,
+    }
 
 
 def _of_all(found: PairedDifferences) -> PairedDifferences:

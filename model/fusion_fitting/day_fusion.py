@@ -38,12 +38,9 @@ from model.fusion_fitting.fusion_weights import fit_weights
 from model.fusion_fitting.prior_weights import kind_of_log, prior_weights
 from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts.day_metrics import (
-    FusionMeasures,
-    HeldOutMeasures,
-    PairedDifferences,
-)
+from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, PROGRESSIVE, FittedOn
+from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
 from twinspire_core.metrics import measure_names
@@ -97,7 +94,7 @@ class DayFusion:
         days = list(self.stored)
         if not self.parent_lists:
             days = [self._lists_of_day(HELD_OUT, self.lists[HELD_OUT])]
-        elif not self._comes_after_gap():
+        elif not comes_after_gap(self.ctx):
             days.append(self._lists_of_day(NEXT_DAY, self.parent_lists[NEXT_DAY]))
         return keep_needed(
             days,
@@ -125,7 +122,7 @@ class DayFusion:
         inherited = self._inherited_if_alike()
         users = users_by_slice(days, bounds)
         too_few = users.sum() < settings.min_users
-        if inherited and (too_few or self._comes_after_gap()):
+        if inherited and (too_few or comes_after_gap(self.ctx)):
             return inherited
         if too_few:
             return self._prior(days, users)
@@ -230,15 +227,6 @@ class DayFusion:
             known=known,
         )
 
-    def _comes_after_gap(self) -> bool:
-        """Whether the parent is so old that its lists for the day are not those of a fresh one."""
-        if self.ctx.parent and self.ctx.mode == "full":
-            # From scratch no day is missing in what is trained on, so that no gap is told.
-            missing = (self.ctx.day - self.ctx.parent.day).days - 1
-        else:
-            missing = sum((gap.last - gap.first).days + 1 for gap in self.ctx.gaps)
-        return missing > MAX_GAP
-
     def _lists_of_day(self, name: str, two_tower: RankedLists) -> DayLists:
         """What the sources list for the queries of an evaluation set that may be fitted on, and for
         those that are held out of it: lists of the kind that counts.
@@ -263,7 +251,9 @@ class DayFusion:
         group = user_slice * 2 + held_out
         groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
         rows = np.sort(np.concatenate([np.zeros(0, np.int64), *groups]))
-        known = {**self._alike_with_new_constants(self.costly.get(name, {})), TWO_TOWER: two_tower}
+        costly = self.costly.get(name, {})
+        alike = alike_with_new_constants(costly, self.sources, self.fitted_sources)
+        known = {**alike, TWO_TOWER: two_tower}
         queries = queries_with(evaluation_set, known, exclude_seen=exclude_seen).take(rows)
         exclude = queries.past if exclude_seen else None
         lists = self.fitted_sources.retrieve(
@@ -278,12 +268,6 @@ class DayFusion:
             taken=evaluation_set.truth.take(rows),
             lists=lists,
         )
-
-    def _alike_with_new_constants(self, lists: SourceLists) -> SourceLists:
-        """The lists of sources whose constant is not another one now."""
-        before = self.sources.tables.constants
-        now = self.fitted_sources.tables.constants
-        return {name: one for name, one in lists.items() if before.get(name) == now.get(name)}
 
     def _held_out_of_today(self) -> np.ndarray:
         """Which held-out queries are of the day itself, [U] bool.
@@ -374,6 +358,31 @@ class DayFusion:
             by_source.append(np.concatenate(items)[rows])
         taken = _joined([lists.taken for lists in chosen]).take(rows)
         return fit_weights(pool_candidates(by_source), taken, self._ks())
+
+
+def comes_after_gap(ctx: StageContext) -> bool:
+    """Whether the parent is so old that its lists for the day are not those of a fresh one."""
+    if ctx.parent and ctx.mode == "full":
+        # From scratch no day is missing in what is trained on, so that no gap is told.
+        missing = (ctx.day - ctx.parent.day).days - 1
+    else:
+        missing = sum((gap.last - gap.first).days + 1 for gap in ctx.gaps)
+    return missing > MAX_GAP
+
+
+def alike_with_new_constants(
+    lists: SourceLists, before: CandidateSources, now: CandidateSources
+) -> SourceLists:
+    """The lists of sources whose constant is not another one now.
+
+    Args:
+      lists: by source, with the constants of then.
+      before: the sources of then.
+      now: the sources with the constants of now.
+    """
+    then = before.tables.constants
+    constants = now.tables.constants
+    return {name: one for name, one in lists.items() if then.get(name) == constants.get(name)}
 
 
 def _weigh_alike(fusion: Fusion | None, other: Fusion | None) -> bool:

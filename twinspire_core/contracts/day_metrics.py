@@ -10,6 +10,8 @@ from typing import ClassVar, Self
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.json_files import JsonFile, JsonPart
 from twinspire_core.contracts.measures import Measures, NamedValues, all_of_kind
+from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.ranker_measures import RankerMeasures
 from twinspire_core.metrics.measure_names import KEPT
 
 MEMORY_DAYS = 30
@@ -93,35 +95,6 @@ class HeldOutMeasures(JsonPart):
         )
 
 
-class PairedDifference(JsonPart):
-    """A measure of one set of lists minus the same of another, user by user.
-
-    Attributes:
-      mean: of the differences.
-      base: the mean of the other set's measure.
-      deviation: standard deviation of the differences over the users.
-      differ: users whose two lists differ in the measure.
-    """
-
-    mean: float
-    base: float
-    deviation: float
-    differ: int
-
-
-class PairedDifferences(JsonPart):
-    """Such differences for some users of one day: all that pooling days needs, and nothing that
-    tells who they were.
-
-    Attributes:
-      users: who were asked.
-      by_measure: of all these users, such as `recall@50`.
-    """
-
-    users: int = 0
-    by_measure: Mapping[str, PairedDifference] = {}
-
-
 class MeasuredDay(JsonPart):
     """What is remembered of a version of the line.
 
@@ -135,6 +108,8 @@ class MeasuredDay(JsonPart):
       served: the same of what the two of them serve, their mixes; None where neither has one.
       beside_sources: by source, the same of what was served on the day and of that source alone:
         the parent's mix, on all users who were measured before the day was trained on.
+      ranked_beside_mix: the same of the parent's ranker and the parent's mix.
+      ranked_beside_sources: by source, the same of the parent's ranker and that source alone.
     """
 
     against: str
@@ -144,6 +119,8 @@ class MeasuredDay(JsonPart):
     beside_best: PairedDifferences | None = None
     served: PairedDifferences | None = None
     beside_sources: Mapping[str, PairedDifferences] = {}
+    ranked_beside_mix: PairedDifferences | None = None
+    ranked_beside_sources: Mapping[str, PairedDifferences] = {}
 
 
 class BestMeasures(JsonPart):
@@ -319,6 +296,7 @@ class DayMetrics(JsonFile):
       best: the best accepted version before; None without a parent, or where nothing is remembered.
       line: by day, what is remembered of this version and of those before it in its line.
       mix: fused lists.
+      ranker: lists by rankers; None without `ranking.enabled`.
       parent_unread: features that the parent reads and the day has not, or has in another form:
         they are missing for it in all that is measured of it
         (model/evaluation/version_evaluation.py).
@@ -342,6 +320,7 @@ class DayMetrics(JsonFile):
     best: BestMeasures | None = None
     line: Mapping[str, MeasuredDay] = {}
     mix: FusionMeasures = FusionMeasures()
+    ranker: RankerMeasures | None = None
     parent_unread: Sequence[str] = ()
     held_out_shares: Mapping[str, float] | None = None
     gaps: Sequence[Mapping[str, str]] = ()

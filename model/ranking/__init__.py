@@ -1,0 +1,1 @@
+"""The second stage: what it is fitted on, the fit, and what it is worth on the day."""

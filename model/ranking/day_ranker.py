@@ -1,0 +1,223 @@
+"""The day's ranker: measured as it was before the day, then fitted anew for the days to come, as the
+day's fusion is (model/fusion_fitting/day_fusion.py).
+
+    day D      The parent's ranker is measured on D's queries beside the parent's mix and beside each
+               source alone: neither its trees nor the towers have seen D. Then trees are fitted on
+               candidates of D, and of up to 28 days that end with it, without the users held out of
+               each. The version of D carries these.
+    held out   The new ranker and the new mix are compared on D's held-out users.
+
+After a gap the parent's towers list as towers do that are days old: no rows are made of that day.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model.evaluation.evaluate import evaluate_ranked
+from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion, retrieve
+from model.evaluation.version_evaluation import ParentEvaluation, VersionEvaluation
+from model.evaluation.version_line import paired_differences
+from model.fusion_fitting.beside_sources import measure_beside_sources
+from model.fusion_fitting.day_fusion import comes_after_gap
+from model.ranking.fit import fit_ranker
+from model.ranking.ranked_queries import chunks, rank_queries
+from model.ranking.training_rows import MOST_OF_A_DAY, RankingRows, keep_needed, sample_pairs
+from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.contracts.paired_differences import PairedDifferences
+from twinspire_core.contracts.ranker_measures import RankerMeasures
+from twinspire_core.contracts.stage_context import StageContext
+from twinspire_core.fusion.fuse import DEPTH, Fusion
+from twinspire_core.ranking.pairs import Pairs, Vectors
+from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.candidate_sources import CandidateSources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayRanker:
+    """What a day's ranker is fitted and measured on.
+
+    Attributes:
+      ctx: pipeline, day and parent.
+      day: the corpus as of the start of the day, and the evaluation sets.
+      sources: of that corpus, with the parent's constants.
+      fitted_sources: the same with the constants of the day's version.
+      parent: what the parent makes of the day, or a first version before it was trained on it.
+      version: what the day's version makes of users held out.
+      inherited: the parent's ranker, if it has one for today's sources.
+      inherited_fusion: the parent's fusion.
+      fusion: the fusion of the day's version.
+      stored: rows of days before, from the parent's attempt.
+      known: lists of costly sources for the day's users, with the parent's constants.
+      known_of_fit: those of them that are the same with the day's constants.
+    """
+
+    ctx: StageContext
+    day: DayData
+    sources: CandidateSources
+    fitted_sources: CandidateSources
+    parent: ParentEvaluation
+    version: VersionEvaluation
+    inherited: Ranker | None
+    inherited_fusion: Fusion | None
+    fusion: Fusion | None
+    stored: Sequence[RankingRows]
+    known: SourceLists
+    known_of_fit: SourceLists
+
+    def rows_to_fit_on(self) -> list[RankingRows]:
+        """Candidates of the newest days, today's first."""
+        days = list(self.stored)
+        if self.parent.encoded and not comes_after_gap(self.ctx):
+            days.append(self._rows_of_day())
+        return keep_needed(
+            days,
+            self.ctx.day,
+            sources=self.ctx.pipeline.mix.sources,
+            most_days=self.ctx.pipeline.ranking.days,
+            exclude_seen=self._next_day.exclude_seen,
+        )
+
+    def fit(self, days: Sequence[RankingRows]) -> Ranker | None:
+        """The ranker that the day's version carries; None with too few users.
+
+        Args:
+          days: what `rows_to_fit_on` returned.
+        """
+        pipeline = self.ctx.pipeline
+        ks = sorted(pipeline.evaluation.ks)
+        k = ks[len(ks) // 2]
+        return fit_ranker(
+            days, pipeline.ranking, metric=f"recall@{k}", k=k, seed=pipeline.train.seed
+        )
+
+    def figures(self, ranker: Ranker | None) -> RankerMeasures:
+        """What metrics.json says of rankers.
+
+        Args:
+          ranker: what `fit` returned.
+        """
+        ks = self.ctx.pipeline.evaluation.ks
+        measured = RankerMeasures(
+            own_beside_mix=self._own_beside_mix(ranker),
+            fitted=ranker.described.fitted if ranker else None,
+        )
+        encoded = self.parent.encoded
+        if self.inherited is None or self.inherited_fusion is None or encoded is None:
+            return measured
+        two_tower = self.parent.lists[NEXT_DAY]
+        vectors = Vectors(queries=encoded.queries(NEXT_DAY), items=encoded.items)
+        known = {**self.known, TWO_TOWER: two_tower}
+        ranked = rank_queries(self.inherited, self.sources, self._next_day, vectors, known, max(ks))
+        mix = rank_fusion(
+            self.inherited_fusion,
+            self.sources,
+            self._next_day,
+            two_tower,
+            max(ks),
+            known=self.known,
+        )
+        return measured.model_copy(
+            update={
+                "progressive": evaluate_ranked(self._next_day, ranked, ks),
+                "beside_mix": paired_differences(self._next_day, ranked, mix, ks, slices=True),
+                "beside_sources": measure_beside_sources(
+                    self.inherited_fusion,
+                    self.sources,
+                    self._next_day,
+                    two_tower,
+                    ranked,
+                    ks,
+                    known=self.known,
+                ),
+            }
+        )
+
+    @property
+    def _next_day(self) -> EvaluationSet:
+        return self.day.evaluation_sets[NEXT_DAY]
+
+    def _rows_of_day(self) -> RankingRows:
+        """Candidates of the day's users who were not held out, with what they took.
+
+        Sources have the constants that the day's version carries, as its trees will meet them.
+        """
+        encoded = self.parent.encoded
+        assert encoded is not None, "asked for where there are vectors"
+        asked = self._next_day
+        seed = self.ctx.day.toordinal()
+        usable = np.flatnonzero(~asked.queries.column("_holdout").to_numpy())
+        if len(usable) > MOST_OF_A_DAY:
+            drawn = np.random.default_rng(seed).choice(usable, MOST_OF_A_DAY, replace=False)
+            usable = np.sort(drawn)
+        known = {**self.known_of_fit, TWO_TOWER: self.parent.lists[NEXT_DAY]}
+        queries = queries_with(asked, known, exclude_seen=asked.exclude_seen).take(usable)
+        truth = asked.truth.take(usable)
+        vectors = Vectors(queries=encoded.queries(NEXT_DAY)[usable], items=encoded.items)
+        features = RankingFeatures.of(self.fitted_sources.tables)
+        sources = self.ctx.pipeline.mix.sources
+        names = features.names(sources)
+        lengths = [np.zeros(0, np.int64)]
+        taken = [np.zeros(0, bool)]
+        values = [np.zeros((0, len(names)), np.float32)]
+        for chunk, part, vectors_of_part in chunks(queries, vectors):
+            lists = self.fitted_sources.retrieve(
+                sources, part, DEPTH, exclude=part.past if asked.exclude_seen else None
+            )
+            pairs = Pairs.of(lists, part, len(self.day.corpus), vectors_of_part)
+            is_taken = _is_taken(pairs, truth.part(chunk.start, chunk.stop))
+            kept = sample_pairs(pairs, is_taken, seed + chunk.start)
+            of_query = np.bincount(pairs.query[kept], minlength=len(part))
+            lengths.append(of_query[of_query > 0])
+            taken.append(is_taken[kept])
+            values.append(features.values(pairs, names)[kept])
+        return RankingRows(
+            day=self.ctx.day,
+            sources=tuple(sources),
+            exclude_seen=asked.exclude_seen,
+            lengths=np.concatenate(lengths),
+            taken=np.concatenate(taken),
+            names=names,
+            values=np.concatenate(values),
+        )
+
+    def _own_beside_mix(self, ranker: Ranker | None) -> PairedDifferences | None:
+        """How this version's ranker differs from its mix, on users held out of the day itself."""
+        if ranker is None or self.fusion is None:
+            return None
+        evaluation = self.ctx.pipeline.evaluation
+        k = max(evaluation.ks)
+        # What users of earlier days took has been counted since.
+        of_today = self.day.held_out_of(self.ctx.day)
+        asked = prepare_as_configured(
+            self.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
+            self.day.corpus,
+            evaluation,
+            exclude_seen=self._next_day.exclude_seen,
+        )
+        two_tower = self.version.lists[HELD_OUT].of(of_today)
+        known = {
+            name: retrieve(name, self.fitted_sources, asked, max(k, DEPTH))
+            for name in self.fitted_sources.costly
+            if name in ranker.sources
+        }
+        encoded = self.version.encoded
+        vectors = Vectors(queries=encoded.queries(HELD_OUT)[of_today], items=encoded.items)
+        with_towers = {**known, TWO_TOWER: two_tower}
+        ranked = rank_queries(ranker, self.fitted_sources, asked, vectors, with_towers, k)
+        mix = rank_fusion(self.fusion, self.fitted_sources, asked, two_tower, k, known=known)
+        return paired_differences(asked, ranked, mix, evaluation.ks)
+
+
+def _is_taken(pairs: Pairs, truth: Ragged) -> np.ndarray:
+    """Which pairs are of an item that the user took, [M] bool."""
+    place = pairs.find(truth.row, truth.values)
+    is_taken = np.zeros(len(pairs), bool)
+    is_taken[place[place >= 0]] = True
+    return is_taken

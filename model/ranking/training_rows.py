@@ -1,0 +1,174 @@
+"""Rows that rankers are fitted on: today's, and those that the parent's training kept.
+
+A day's candidates come from its parent's two-tower and from the other sources as of the day's start,
+and so do their features: nothing in them has seen the day. Of the users who are not held out those
+count of whom a candidate was taken: others say nothing of the order of candidates. What was taken
+and was not among the candidates is left out: the ranker is never asked for it.
+
+Q queries, M candidates of all of them, F features.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twinspire_core import storage
+from twinspire_core.contracts import ranking_rows
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.search.ragged import arrow_lists, list_lengths
+
+OTHERS = 100
+"""Candidates of a query that were not taken, drawn by chance out of all of them, that are kept."""
+MOST_OF_A_DAY = 2_500
+"""Queries of one day that are kept at the most."""
+MOST = 12_000
+"""Queries of all days that are kept: of the newest days that have so many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingRows:
+    """Candidates of one day's queries.
+
+    Attributes:
+      day: the day.
+      sources: that the candidates come from.
+      exclude_seen: whether candidates are without what the users had before.
+      lengths: [Q] int64, candidates of each query.
+      taken: [M] bool.
+      names: of the F features.
+      values: [M, F] float32.
+    """
+
+    day: date
+    sources: tuple[str, ...]
+    exclude_seen: bool
+    lengths: np.ndarray
+    taken: np.ndarray
+    names: tuple[str, ...]
+    values: np.ndarray
+
+    @property
+    def queries(self) -> int:
+        """Q."""
+        return len(self.lengths)
+
+    def to_table(self) -> pa.Table:
+        """Rows of twinspire_core/contracts/ranking_rows.py."""
+        columns = {ranking_rows.TAKEN: arrow_lists(self.lengths, pa.array(self.taken))}
+        for column, name in enumerate(self.names):
+            values = pa.array(np.ascontiguousarray(self.values[:, column]))
+            columns[ranking_rows.FEATURE_PREFIX + name] = arrow_lists(self.lengths, values)
+        described = ranking_rows.metadata(self.sources, exclude_seen=self.exclude_seen)
+        return pa.table(columns).replace_schema_metadata(described)
+
+    @classmethod
+    def of_table(cls, day: date, table: pa.Table) -> Self:
+        """Reads what `to_table` made."""
+        prefix = ranking_rows.FEATURE_PREFIX
+        columns = [name for name in table.column_names if name.startswith(prefix)]
+        taken = table.column(ranking_rows.TAKEN).combine_chunks()
+        values = [table.column(name).combine_chunks().flatten().to_numpy() for name in columns]
+        flat = taken.flatten().to_numpy(zero_copy_only=False)
+        return cls(
+            day=day,
+            sources=ranking_rows.sources_of(table.schema),
+            exclude_seen=ranking_rows.exclude_seen(table.schema),
+            lengths=list_lengths(taken),
+            taken=flat,
+            names=tuple(name.removeprefix(prefix) for name in columns),
+            values=np.stack(values, axis=1) if values else np.zeros((len(flat), 0), np.float32),
+        )
+
+    def of_names(self, names: Sequence[str]) -> np.ndarray:
+        """Values of these features, [M, len(names)] float32; NaN where the day has none."""
+        values = np.full((len(self.taken), len(names)), np.nan, np.float32)
+        for column, name in enumerate(names):
+            if name in self.names:
+                values[:, column] = self.values[:, self.names.index(name)]
+        return values
+
+
+def sample_pairs(pairs: Pairs, taken: np.ndarray, seed: int) -> np.ndarray:
+    """Which pairs are kept, [M] bool: of queries of which a candidate was taken, all that were, and
+    `OTHERS` by chance.
+
+    Args:
+      pairs: M.
+      taken: [M] bool.
+      seed: of the chance.
+    """
+    has_hit = np.bincount(pairs.query[taken], minlength=len(pairs.queries)) > 0
+    drawn = np.random.default_rng(seed).random(len(pairs))
+    order = np.lexsort((drawn, taken, pairs.query))
+    # The place of each pair among those of its query that were not taken.
+    others = np.bincount(pairs.query[~taken], minlength=len(pairs.queries))
+    lengths = np.bincount(pairs.query, minlength=len(pairs.queries))
+    begin = np.cumsum(lengths) - lengths
+    place = np.empty(len(pairs), np.int64)
+    place[order] = np.arange(len(pairs)) - begin[pairs.query[order]]
+    is_drawn = place < np.minimum(others, OTHERS)[pairs.query]
+    kept: np.ndarray = has_hit[pairs.query] & (taken | is_drawn)
+    return kept
+
+
+def read(attempt: str) -> list[RankingRows]:
+    """The rows of a train attempt, of the newest day first; none where they are gone, or are of
+    another format.
+
+    Args:
+      attempt: place of the attempt, local or remote.
+    """
+    folder = storage.join(attempt, ranking_rows.FOLDER)
+    days = []
+    for name in storage.list_names(folder):
+        content = pa.BufferReader(storage.read_bytes(storage.join(folder, name)))
+        table = pq.read_table(content)
+        if ranking_rows.is_known(table.schema):
+            day = date.fromisoformat(name.removeprefix("dt=").removesuffix(".parquet"))
+            days.append(RankingRows.of_table(day, table))
+    return sorted(days, key=lambda rows: rows.day, reverse=True)
+
+
+def write(attempt: Path, days: Iterable[RankingRows]) -> None:
+    """Writes a file per day."""
+    folder = attempt / ranking_rows.FOLDER
+    for rows in days:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / ranking_rows.file_name(rows.day)
+        pq.write_table(rows.to_table(), place, compression="zstd")
+
+
+def keep_needed(
+    days: Iterable[RankingRows],
+    today: date,
+    *,
+    sources: Sequence[str],
+    most_days: int,
+    exclude_seen: bool,
+) -> list[RankingRows]:
+    """What a ranker is fitted on: the newest days until `MOST` queries are there.
+
+    Args:
+      days: distinct days, none after today, in any order.
+      today: the day.
+      sources: candidates of other sources are left out.
+      most_days: days, today among them.
+      exclude_seen: the kind of lists that counts; days that kept the other one are left out.
+
+    Returns: of the newest day first.
+    """
+    oldest = today - timedelta(days=most_days - 1)
+    needed: list[RankingRows] = []
+    queries = 0
+    for rows in sorted(days, key=lambda rows: rows.day, reverse=True):
+        alike = rows.sources == tuple(sources) and rows.exclude_seen == exclude_seen
+        if alike and rows.day >= oldest and rows.queries and queries < MOST:
+            needed.append(rows)
+            queries += rows.queries
+    return needed

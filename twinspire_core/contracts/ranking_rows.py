@@ -1,0 +1,57 @@
+"""`ranking_rows/` of a train attempt: candidates of users of the newest days with their features as
+of the start of each day, and which of them the user took: what rankers are fitted on.
+
+    ranking_rows/dt=D.parquet   zstd, a row per query of D of which a candidate was taken
+      taken         list<bool>    of some of its candidates: all that were taken, and others
+      feature:NAME  list<float>   a value for each of these; missing values are NaN
+
+There are no ids, of users or of items. What a value means is said by `format`, in the metadata of
+the schema, as are the sources of the candidates; files of another format are not read.
+"""
+
+import json
+
+import pyarrow as pa
+
+FOLDER = "ranking_rows"
+FORMAT = b"1"
+FEATURE_PREFIX = "feature:"
+TAKEN = "taken"
+
+_FORMAT_KEY = b"twinspire.ranking_rows.format"
+_SOURCES_KEY = b"twinspire.ranking_rows.sources"
+_SEEN_KEY = b"twinspire.ranking_rows.exclude_seen"
+
+
+def file_name(day: object) -> str:
+    """The file of a day."""
+    return f"dt={day}.parquet"
+
+
+def metadata(sources: tuple[str, ...], *, exclude_seen: bool) -> dict[bytes, bytes]:
+    """What the schema of a file says besides its columns.
+
+    Args:
+      sources: that the candidates come from, in order.
+      exclude_seen: whether candidates are without what the users had before.
+    """
+    return {
+        _FORMAT_KEY: FORMAT,
+        _SOURCES_KEY: json.dumps(sources).encode(),
+        _SEEN_KEY: json.dumps(exclude_seen).encode(),
+    }
+
+
+def is_known(schema: pa.Schema) -> bool:
+    """Whether the file is of this format."""
+    return bool((schema.metadata or {}).get(_FORMAT_KEY) == FORMAT)
+
+
+def sources_of(schema: pa.Schema) -> tuple[str, ...]:
+    """The sources that the candidates come from."""
+    return tuple(json.loads(schema.metadata[_SOURCES_KEY]))
+
+
+def exclude_seen(schema: pa.Schema) -> bool:
+    """Whether candidates are without what the users had before."""
+    return bool(json.loads(schema.metadata[_SEEN_KEY]))
