@@ -22,7 +22,13 @@ from index_builder.report.page import render
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.config.source_names import PERSONAL, SOURCE_NAMES
-from twinspire_core.contracts import artifact_files, attempts, feature_schema, model_bundle
+from twinspire_core.contracts import (
+    artifact_files,
+    attempts,
+    feature_schema,
+    model_bundle,
+    ranker_file,
+)
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.feature_schema import PERSONAL_HALF_LIVES
 from twinspire_core.contracts.features_report import FeatureSkew, FeaturesReport
@@ -31,12 +37,13 @@ from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import FILE as MANIFEST
 from twinspire_core.contracts.manifest import File, Manifest
+from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData
 from twinspire_core.native_stderr import suppress_native_stderr
 from twinspire_core.search.stored_index import stored_vectors
-from twinspire_core.sources.personal_counts import half_life_column
+from twinspire_core.sources.personal_counts import HALF_LIVES, half_life_column
 from twinspire_core.sources.registry import tables_of
 from twinspire_core.sources.version_tables import read_constants
 from twinspire_core.sources.weighted_items import HALF_LIFE
@@ -128,13 +135,15 @@ def _add_users(ctx: StageContext, staged: Path) -> None:
 
 
 def _half_lives(ctx: StageContext, staged: Path) -> set[str]:
-    """Half-lives of the decayed counts that the version's sources go by."""
+    """Half-lives of the decayed counts that the version's sources and its ranker go by."""
     used = set()
     chosen = read_constants(staged).get(PERSONAL)
     if chosen is not None:
         used.add(chosen)
     if ctx.pipeline.mix.uses_sequences:
         used.add(HALF_LIFE)
+    if (staged / RankerFile.FILE).exists():
+        used.update(HALF_LIVES)
     return used
 
 
@@ -158,7 +167,7 @@ def _add_candidate_sources(ctx: StageContext, staged: Path) -> None:
     """What the other sources of candidates need beside the items' popularity, and how all are
     mixed.
     """
-    for file in (FusionFile.FILE, SourceConstants.FILE):
+    for file in (FusionFile.FILE, SourceConstants.FILE, RankerFile.FILE, ranker_file.MODEL):
         place = storage.join(ctx.inputs["train"], file)
         if storage.exists(place):
             (staged / file).write_bytes(storage.read_bytes(place))
@@ -216,6 +225,7 @@ def _measured(ctx: StageContext, staged: Path, registry: Registry) -> JudgedVers
         # The day's own lead is remembered too, for the days after it
         lifts_before=[lifts for day, lifts in metrics.leads.items() if day != str(ctx.day)],
         served=metrics.mix,
+        ranker=metrics.ranker,
         memory=memory.since(registry.state().overruled),
         index_recall=figures.recall,
         items=figures.items,

@@ -21,6 +21,7 @@ from index_builder.report.facts import gather
 from index_builder.report.page import render
 from twinspire_core.contracts import artifact_files, attempts
 from twinspire_core.contracts.features_report import FeatureSkew
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.index_figures import IndexFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.stage_context import StageContext
@@ -57,6 +58,7 @@ def run(
         staged = Path(scratch)
         assemble(ctx, staged)
         figures = IndexFigures.read(staged)
+        judged_before = GateVerdict.find(ctx.inputs["train"])
         measured = JudgedRefresh(
             trained=trained,
             index_recall=figures.recall,
@@ -65,6 +67,7 @@ def run(
             new=changes["new"],
             withdrawn=changes["withdrawn"],
             skew=skew,
+            serves=judged_before.serves if judged_before else None,
         )
         verdict = judge_refresh(measured, before.quality, ctx.pipeline.gate, ctx.pipeline.index)
         verdict.write(staged)

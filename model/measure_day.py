@@ -35,7 +35,7 @@ from model.evaluation.version_line import compare_with_best, line_after, remembe
 from model.fusion_fitting import stored_lists
 from model.fusion_fitting.day_fusion import DayFusion, alike_with_new_constants
 from model.fusion_fitting.source_constants import ConstantsFit, constants_before
-from model.ranking import training_rows
+from model.ranking import ranking_rows
 from model.ranking.day_ranker import DayRanker
 from model.towers.auxiliary_head import measure_head
 from model.training.train import Trained
@@ -360,7 +360,7 @@ def _day_ranker(
         inherited=_inherited_ranker(of.ctx),
         inherited_fusion=of.inherited,
         fusion=fusion,
-        stored=training_rows.read(of.ctx.parent.train) if of.ctx.parent else [],
+        stored=ranking_rows.read(of.ctx.parent.train) if of.ctx.parent else [],
         known=known,
         known_of_fit=alike_with_new_constants(known, of.sources, of.fitted_sources),
     )
@@ -381,7 +381,7 @@ def _fit_ranker(day_ranker: DayRanker, out: Path) -> RankerMeasures:
     measures and its parent's.
     """
     days = day_ranker.rows_to_fit_on()
-    training_rows.write(out, days)
+    ranking_rows.write(out, days)
     ranker = day_ranker.fit(days)
     if ranker:
         (out / RankerFile.FILE).write_bytes(ranker.described.dump())

@@ -12,6 +12,8 @@
              (index_builder/gate/limits.py)
     index    its recall
     corpus   its size
+    ranker   whether it answers in place of the mix; it refuses nothing
+             (index_builder/gate/ranker_rule.py)
     skew     features of what is served beside those trained on (index_builder/gate/skew_rule.py)
 
 The others are judged of the two-tower's lists and of the mix's. Of too few users nothing is
@@ -33,6 +35,7 @@ from index_builder.gate.memory_rule import LineMemory, compare_with_best, judge_
 from index_builder.gate.pooled_days import PooledDays
 from index_builder.gate.popularity_lift_rule import judge_popularity_lift, lift_of_line
 from index_builder.gate.quality_drop_rule import judge_drops, judge_mix_drops
+from index_builder.gate.ranker_rule import judge_ranker
 from index_builder.gate.served_rule import compare_with_sources, judge_served
 from index_builder.gate.skew_rule import judge_skew
 from twinspire_core.config.tables.deployment import IndexConfig
@@ -40,6 +43,7 @@ from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.features_report import FeatureSkew
 from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, ListFigures
+from twinspire_core.contracts.ranker_measures import RankerMeasures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,7 @@ class JudgedVersion:
       lifts_before: leads of the versions before over what was popular, by measure, the oldest
         first.
       served: what is known of what is served, beyond `mix`.
+      ranker: what is known of lists by rankers; None where none is fitted.
       memory: what is remembered of the versions before; None to judge without.
       index_recall: share of the exact neighbours that the index finds, or None if that was not
         measured.
@@ -66,6 +71,7 @@ class JudgedVersion:
     mix: HeldOutMeasures | None = None
     lifts_before: Sequence[Mapping[str, float]] = ()
     served: FusionMeasures = field(default_factory=FusionMeasures)
+    ranker: RankerMeasures | None = None
     memory: LineMemory | None = None
     index_recall: float | None
     items: int
@@ -80,6 +86,7 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
     if measured.memory:
         two_tower_days = measured.memory.pool_two_tower(measured.two_tower, gate)
         mix_days = measured.memory.pool_served(measured.mix, gate)
+    ranker = judge_ranker(measured.ranker, measured.served, measured.memory, gate)
     found = [
         *judge_drops(measured.two_tower, gate, pooled=two_tower_days),
         *judge_memory(measured.two_tower, measured.memory, gate),
@@ -92,6 +99,7 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         *_corpus_change(measured, gate),
         *_unread(measured),
         *judge_skew(measured.skew, gate),
+        *ranker.notes,
     ]
     lift = lift_of_line(measured.two_tower, measured.lifts_before, gate.metric)
     figures = GateFigures(
@@ -101,16 +109,20 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         **_of_memory(measured, gate),
         **({"pooled": two_tower_days.figures()} if two_tower_days else {}),
         mix=_mix_figures(measured.mix, mix_days, gate.metric),
+        **({"ranker": ranker.beside_mix.figures()} if ranker.beside_mix else {}),
         index_recall=finite(measured.index_recall),
         items=measured.items,
     )
-    return _conclude(found, figures)
+    return _conclude(found, figures, serves=ranker.serves)
 
 
-def _conclude(found: Sequence[Finding], figures: GateFigures) -> GateVerdict:
+def _conclude(
+    found: Sequence[Finding], figures: GateFigures, *, serves: str | None = None
+) -> GateVerdict:
     refused = tuple(text for refuses, text in found if refuses)
     notes = tuple(text for refuses, text in found if not refuses)
-    return GateVerdict(accepted=not refused, refused=refused, notes=notes, figures=figures)
+    verdict = {"accepted": not refused, "refused": refused, "notes": notes, "figures": figures}
+    return GateVerdict(**verdict, **({"serves": serves} if serves else {}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +138,7 @@ class JudgedRefresh:
       new: items that are not in that one.
       withdrawn: items of that one that are gone.
       skew: how far features of what is served are from those that the towers were trained on.
+      serves: what the version answers with whose towers these are.
     """
 
     trained: str
@@ -135,6 +148,7 @@ class JudgedRefresh:
     new: int
     withdrawn: int
     skew: Sequence[FeatureSkew] = ()
+    serves: str | None = None
 
 
 def judge_refresh(
@@ -156,7 +170,7 @@ def judge_refresh(
         Finding(False, f"quality is not judged anew: the towers are those of {refreshed.trained}"),
     ]
     measured = {"index_recall": finite(refreshed.index_recall), "items": refreshed.items}
-    return _conclude(found, quality.model_copy(update=measured))
+    return _conclude(found, quality.model_copy(update=measured), serves=refreshed.serves)
 
 
 def _exchanged(

@@ -12,6 +12,7 @@ After a gap the parent's towers list as towers do that are days old: no rows are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import comes_after_gap
 from model.ranking.fit import fit_ranker
 from model.ranking.ranked_queries import chunks, rank_queries
-from model.ranking.training_rows import MOST_OF_A_DAY, RankingRows, keep_needed, sample_pairs
+from model.ranking.ranking_rows import MOST_OF_A_DAY, RankingRows, keep_needed, sample_pairs
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.contracts.ranker_measures import RankerMeasures
@@ -103,41 +104,32 @@ class DayRanker:
         Args:
           ranker: what `fit` returned.
         """
-        ks = self.ctx.pipeline.evaluation.ks
-        measured = RankerMeasures(
+        return RankerMeasures(
             own_beside_mix=self._own_beside_mix(ranker),
             fitted=ranker.described.fitted if ranker else None,
+            **self._progressive(),
         )
+
+    def _progressive(self) -> dict[str, Any]:
+        """The parent's ranker on all users of the day, beside the mix and beside each source."""
         encoded = self.parent.encoded
         if self.inherited is None or self.inherited_fusion is None or encoded is None:
-            return measured
+            return {}
+        ks = self.ctx.pipeline.evaluation.ks
+        asked = self._next_day
         two_tower = self.parent.lists[NEXT_DAY]
         vectors = Vectors(queries=encoded.queries(NEXT_DAY), items=encoded.items)
-        known = {**self.known, TWO_TOWER: two_tower}
-        ranked = rank_queries(self.inherited, self.sources, self._next_day, vectors, known, max(ks))
-        mix = rank_fusion(
-            self.inherited_fusion,
-            self.sources,
-            self._next_day,
-            two_tower,
-            max(ks),
-            known=self.known,
-        )
-        return measured.model_copy(
-            update={
-                "progressive": evaluate_ranked(self._next_day, ranked, ks),
-                "beside_mix": paired_differences(self._next_day, ranked, mix, ks, slices=True),
-                "beside_sources": measure_beside_sources(
-                    self.inherited_fusion,
-                    self.sources,
-                    self._next_day,
-                    two_tower,
-                    ranked,
-                    ks,
-                    known=self.known,
-                ),
-            }
-        )
+        with_towers = {**self.known, TWO_TOWER: two_tower}
+        ranked = rank_queries(self.inherited, self.sources, asked, vectors, with_towers, max(ks))
+        fusion = self.inherited_fusion
+        mix = rank_fusion(fusion, self.sources, asked, two_tower, max(ks), known=self.known)
+        return {
+            "progressive": evaluate_ranked(asked, ranked, ks),
+            "beside_mix": paired_differences(asked, ranked, mix, ks, slices=True),
+            "beside_sources": measure_beside_sources(
+                fusion, self.sources, asked, two_tower, ranked, ks, known=self.known
+            ),
+        }
 
     @property
     def _next_day(self) -> EvaluationSet:

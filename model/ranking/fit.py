@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import lightgbm
 import numpy as np
 
-from model.ranking.training_rows import RankingRows
+from model.ranking.ranking_rows import RankingRows
 from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.contracts.ranker_file import RankerFile, RankerFit
 from twinspire_core.ranking.ranker import Ranker

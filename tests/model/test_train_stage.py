@@ -30,6 +30,7 @@ from model.evaluation.source_lists import rank_alone, rank_fusion, retrieve
 from model.evaluation.tower_lists import encode, load, load_both, rank_with_towers
 from model.item_fingerprint import fingerprint
 from model.optimizers import START
+from model.ranking import ranking_rows
 from model.towers.architecture import design
 from model.towers.export import export
 from model.towers.transform_module import Transform, vocabularies
@@ -40,10 +41,12 @@ from model.training.warm_start import warm_start
 from tests.shop import lay_out
 from twinspire_core import storage
 from twinspire_core.config import pipeline as pipeline_file
+from twinspire_core.config.tables.quality import RankingConfig
 from twinspire_core.config.tables.training import AuxiliaryConfig
 from twinspire_core.contracts import feature_schema, model_bundle
 from twinspire_core.contracts.day_metrics import DayMetrics
 from twinspire_core.contracts.features_report import FeaturesReport
+from twinspire_core.contracts.ranker_file import RankerFile
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import BestAccepted, Parent, StageContext
 from twinspire_core.errors import BadData, UsageError
@@ -89,7 +92,8 @@ def shop(tmp_path_factory):
     settings = p.evaluation.model_copy(update={"als": find_spec("implicit") is not None})
     sources = (*p.mix.sources, "personal", "trending")
     mix = p.mix.model_copy(update={"min_users": 20, "sources": sources})
-    p = p.model_copy(update={"evaluation": settings, "mix": mix})
+    ranking = RankingConfig(enabled=True, min_users=20, trees=10)
+    p = p.model_copy(update={"evaluation": settings, "mix": mix, "ranking": ranking})
     at = {name: folder / name for name in ("features1", "train1", "features2", "train2")}
     features_stage.run(_context(p, FIRST, at["features1"]))
     first = train_stage.run(_context(p, FIRST, at["train1"], features_at=at["features1"]))
@@ -118,6 +122,44 @@ def _flat(measures, path=""):
     return {
         key: x for name, one in measures.items() for key, x in _flat(one, f"{path}/{name}").items()
     }
+
+
+def test_the_parents_ranker_is_measured_beside_its_mix(shop):
+    ranker, mix = (_metrics(shop.train2)[name] for name in ("ranker", "mix"))
+    beside = ranker["beside_mix"]
+    assert beside["users"] == ranker["progressive"]["users"] > 20
+    found = beside["by_measure"]["recall@10"]
+    assert found["base"] == pytest.approx(mix["progressive"]["recall@10"], abs=1e-6)
+    difference = ranker["progressive"]["recall@10"] - mix["progressive"]["recall@10"]
+    assert found["mean"] == pytest.approx(difference, abs=1e-6)
+    for name, one in ranker["beside_sources"].items():
+        of_source = ranker["progressive"]["recall@10"] - one["by_measure"]["recall@10"]["base"]
+        assert one["by_measure"]["recall@10"]["mean"] == pytest.approx(of_source, abs=1e-6), name
+    (remembered,) = _metrics(shop.train2)["line"].values()
+    assert remembered["ranked_beside_mix"]["users"] == beside["users"]
+
+
+def test_a_first_version_has_a_ranker_that_was_not_measured_yet(shop):
+    ranker = _metrics(shop.train1)["ranker"]
+    assert ranker["fitted"]["days"] == [str(FIRST)]
+    assert ranker["progressive"] is None and ranker["beside_mix"] is None
+
+
+def test_rankers_are_fitted_on_users_who_are_not_held_out(shop):
+    rows = ranking_rows.read(str(shop.train2))
+    assert [one.day for one in rows] == [SECOND, FIRST]
+    queries = pads.dataset(shop.features2 / feature_schema.EVALUATION).to_table()
+    of_day = pc.equal(queries["_day"], pa.scalar(SECOND))
+    trained = queries.filter(pc.and_(of_day, pc.invert(queries["_holdout"])))
+    assert 0 < rows[0].queries <= len(trained)
+    # Nothing is counted that happens on the day: of what a user has for the first time, nothing.
+    fitted = json.loads((shop.train2 / RankerFile.FILE).read_text())
+    assert fitted["fitted"]["queries"] == sum(one.queries for one in rows)
+    assert fitted["features"] == list(rows[0].names)
+    by_name = dict(zip(rows[0].names, rows[0].values.T, strict=True))
+    new = by_name["personal:all"] == 0
+    assert new.any() and np.isnan(by_name["personal_age"][new]).all()
+    assert (by_name["personal_age"][~new] > 0).all()
 
 
 def test_the_best_accepted_version_is_measured_besides(shop):

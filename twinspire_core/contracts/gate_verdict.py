@@ -108,6 +108,8 @@ class GateFigures(JsonPart):
       pooled: of several days; None where the day had users enough.
       sources: the mix that was served on the day beside the best of its sources; None without one.
       mix: the same of the fused lists; None where the version carries no weights.
+      ranker: rankers of the newest days beside the mixes of then, which are called the baseline;
+        None where no ranker was measured.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
     """
@@ -126,6 +128,7 @@ class GateFigures(JsonPart):
     pooled: PooledFigures | None = None
     sources: SourceFigures | None = None
     mix: ListFigures | None = None
+    ranker: PooledFigures | None = None
     index_recall: float | None = None
     items: int | None = None
 

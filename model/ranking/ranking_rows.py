@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twinspire_core import storage
-from twinspire_core.contracts import ranking_rows
+from twinspire_core.contracts import ranking_rows as contract
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import arrow_lists, list_lengths
 
@@ -60,25 +60,25 @@ class RankingRows:
 
     def to_table(self) -> pa.Table:
         """Rows of twinspire_core/contracts/ranking_rows.py."""
-        columns = {ranking_rows.TAKEN: arrow_lists(self.lengths, pa.array(self.taken))}
+        columns = {contract.TAKEN: arrow_lists(self.lengths, pa.array(self.taken))}
         for column, name in enumerate(self.names):
             values = pa.array(np.ascontiguousarray(self.values[:, column]))
-            columns[ranking_rows.FEATURE_PREFIX + name] = arrow_lists(self.lengths, values)
-        described = ranking_rows.metadata(self.sources, exclude_seen=self.exclude_seen)
+            columns[contract.FEATURE_PREFIX + name] = arrow_lists(self.lengths, values)
+        described = contract.metadata(self.sources, exclude_seen=self.exclude_seen)
         return pa.table(columns).replace_schema_metadata(described)
 
     @classmethod
     def of_table(cls, day: date, table: pa.Table) -> Self:
         """Reads what `to_table` made."""
-        prefix = ranking_rows.FEATURE_PREFIX
+        prefix = contract.FEATURE_PREFIX
         columns = [name for name in table.column_names if name.startswith(prefix)]
-        taken = table.column(ranking_rows.TAKEN).combine_chunks()
+        taken = table.column(contract.TAKEN).combine_chunks()
         values = [table.column(name).combine_chunks().flatten().to_numpy() for name in columns]
         flat = taken.flatten().to_numpy(zero_copy_only=False)
         return cls(
             day=day,
-            sources=ranking_rows.sources_of(table.schema),
-            exclude_seen=ranking_rows.exclude_seen(table.schema),
+            sources=contract.sources_of(table.schema),
+            exclude_seen=contract.exclude_seen(table.schema),
             lengths=list_lengths(taken),
             taken=flat,
             names=tuple(name.removeprefix(prefix) for name in columns),
@@ -124,12 +124,12 @@ def read(attempt: str) -> list[RankingRows]:
     Args:
       attempt: place of the attempt, local or remote.
     """
-    folder = storage.join(attempt, ranking_rows.FOLDER)
+    folder = storage.join(attempt, contract.FOLDER)
     days = []
     for name in storage.list_names(folder):
         content = pa.BufferReader(storage.read_bytes(storage.join(folder, name)))
         table = pq.read_table(content)
-        if ranking_rows.is_known(table.schema):
+        if contract.is_known(table.schema):
             day = date.fromisoformat(name.removeprefix("dt=").removesuffix(".parquet"))
             days.append(RankingRows.of_table(day, table))
     return sorted(days, key=lambda rows: rows.day, reverse=True)
@@ -137,10 +137,10 @@ def read(attempt: str) -> list[RankingRows]:
 
 def write(attempt: Path, days: Iterable[RankingRows]) -> None:
     """Writes a file per day."""
-    folder = attempt / ranking_rows.FOLDER
+    folder = attempt / contract.FOLDER
     for rows in days:
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder / ranking_rows.file_name(rows.day)
+        place = folder / contract.file_name(rows.day)
         pq.write_table(rows.to_table(), place, compression="zstd")
 
 

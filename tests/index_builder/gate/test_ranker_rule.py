@@ -1,0 +1,110 @@
+"""When the ranker answers in place of the mix: figures by hand."""
+
+from datetime import date, timedelta
+
+import pytest
+
+from index_builder.gate.memory_rule import LineMemory
+from tests.index_builder.gate.gates import gate, verdict
+from twinspire_core.contracts.day_metrics import FusionMeasures, MeasuredDay
+from twinspire_core.contracts.fusion_file import FittedOn
+from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.ranker_file import RankerFit
+from twinspire_core.contracts.ranker_measures import RankerMeasures
+
+TODAY = date(2024, 5, 20)
+METRIC = "recall@50"
+GATE = gate(min_users=200)
+FITTED = RankerFit(queries=1000)
+
+
+def differences(mean, users=400, *, base=0.3, deviation=0.1, differ=50):
+    one = PairedDifference(mean=mean, base=base, deviation=deviation, differ=differ)
+    return PairedDifferences(users=users, by_measure={METRIC: one})
+
+
+def judged(ranker, before=(), *, mixed=True):
+    """With what days before remember, the newest first."""
+    line = {
+        str(TODAY - timedelta(days=back)): MeasuredDay(against="v", ranked_beside_mix=one)
+        for back, one in enumerate(before, start=1)
+    }
+    return verdict(
+        GATE,
+        ranker=ranker,
+        served=FusionMeasures(fitted=FittedOn() if mixed else None),
+        memory=LineMemory(day=TODAY, best=None, line=line),
+    )
+
+
+def measures(beside_mix, **changes):
+    return RankerMeasures(fitted=FITTED, beside_mix=beside_mix, **changes)
+
+
+def note_of(found):
+    (note,) = [note for note in found.notes if "serves" in note]
+    return note
+
+
+def test_a_ranker_that_surely_finds_more_serves():
+    # The standard error is .1 / sqrt(400) = .005: .012 are 2.4 of them.
+    found = judged(measures(differences(0.012)))
+    assert (found.accepted, found.serves) == (True, "ranked")
+    assert found.figures.ranker.change == pytest.approx(0.04)
+    assert "the ranker serves: recall@50 of 0.3120, the mix 0.3000" in note_of(found)
+
+
+def test_a_gain_that_may_be_chance_is_not_enough():
+    found = judged(measures(differences(0.009)))
+    assert (found.accepted, found.serves) == (True, "mix")
+    assert "not surely better" in note_of(found)
+
+
+def test_days_before_make_it_sure():
+    # Four days of 400: .1 / sqrt(1600) = .0025.
+    found = judged(measures(differences(0.009)), [differences(0.009)] * 3)
+    assert found.serves == "ranked"
+    assert (found.figures.ranker.days, found.figures.ranker.users) == (4, 1600)
+
+
+def test_a_ranker_that_finds_less_never_refuses_a_version():
+    found = judged(measures(differences(-0.1)))
+    assert (found.accepted, found.serves) == (True, "mix")
+
+
+def test_beside_a_source_that_alone_finds_more_the_mix_serves():
+    sources = {"personal": differences(-0.02, base=0.4), "past": differences(0.05, base=0.25)}
+    found = judged(measures(differences(0.012), beside_sources=sources))
+    assert found.serves == "mix"
+    assert "its source personal alone" in note_of(found)
+
+
+def test_a_ranker_that_broke_today_does_not_serve():
+    own = differences(-0.05, users=100)
+    found = judged(measures(differences(0.012), own_beside_mix=own))
+    assert found.serves == "mix"
+    assert "100 held-out users" in note_of(found)
+
+
+def test_too_few_users_are_told():
+    found = judged(measures(differences(0.1, users=199)))
+    assert found.serves == "mix"
+    assert "199 users so far" in note_of(found)
+
+
+def test_a_first_ranker_waits_for_its_first_day():
+    found = judged(RankerMeasures(fitted=FITTED))
+    assert found.serves == "mix"
+    assert "0 users so far" in note_of(found)
+
+
+def test_without_a_ranker_of_its_own_a_version_serves_the_mix():
+    found = judged(RankerMeasures(beside_mix=differences(0.1)))
+    assert found.serves == "mix"
+    assert "too few users to fit one on" in note_of(found)
+
+
+def test_without_ranking_nothing_is_said_but_what_serves():
+    assert judged(None).serves == "mix"
+    assert judged(None, mixed=False).serves is None
+    assert [note for note in judged(None).notes if "serves" in note] == []

@@ -1,0 +1,111 @@
+"""What rankers are fitted on: which candidates of which queries and days are kept."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.ranking import ranking_rows
+from model.ranking.ranking_rows import OTHERS, RankingRows, keep_needed, sample_pairs
+from twinspire_core.ranking.pairs import Pairs
+from twinspire_core.search.ragged import Ragged
+from twinspire_core.sources.queries import Queries, ScoredLists
+
+TODAY = date(2024, 5, 20)
+
+
+def _rows(day=TODAY, queries=3, *, sources=("past",), names=("a", "b"), exclude_seen=False):
+    rng = np.random.default_rng(day.toordinal())
+    lengths = rng.integers(1, 5, queries)
+    candidates = int(lengths.sum())
+    return RankingRows(
+        day=day,
+        sources=sources,
+        exclude_seen=exclude_seen,
+        lengths=lengths,
+        taken=rng.random(candidates) < 0.5,
+        names=names,
+        values=rng.normal(size=(candidates, len(names))).astype(np.float32),
+    )
+
+
+def _pairs(queries, items):
+    lists = {"past": ScoredLists.by_place(np.tile(np.arange(items), (queries, 1)))}
+    nothing = np.zeros(0, np.int64)
+    return Pairs.of(lists, Queries.of_past(Ragged(nothing, nothing, queries)), items)
+
+
+def test_all_that_was_taken_is_kept_with_others_by_chance():
+    pairs = _pairs(3, 400)
+    taken = np.isin(pairs.item, [7, 399]) & (pairs.query != 1)
+    kept = sample_pairs(pairs, taken, seed=1)
+    assert kept[taken].all()
+    assert np.bincount(pairs.query[kept], minlength=3).tolist() == [OTHERS + 2, 0, OTHERS + 2]
+    others = pairs.item[kept & ~taken & (pairs.query == 0)]
+    assert others.min() < 40 and others.max() > 360, "from all of the list"
+    assert set(others) != set(pairs.item[kept & ~taken & (pairs.query == 2)])
+
+
+def test_of_few_candidates_all_are_kept():
+    pairs = _pairs(1, 5)
+    assert sample_pairs(pairs, pairs.item == 2, seed=0).all()
+
+
+def test_days_are_read_as_they_were_written(tmp_path):
+    days = [_rows(), _rows(TODAY - timedelta(days=1), exclude_seen=True)]
+    ranking_rows.write(tmp_path, days)
+    for wanted, found in zip(days, ranking_rows.read(str(tmp_path)), strict=True):
+        assert (found.day, found.sources, found.names) == (wanted.day, wanted.sources, wanted.names)
+        assert found.exclude_seen == wanted.exclude_seen
+        for name in ("lengths", "taken", "values"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+
+
+def test_rows_of_another_format_are_left_alone(tmp_path):
+    ranking_rows.write(tmp_path, [_rows()])
+    (place,) = (tmp_path / "ranking_rows").iterdir()
+    table = pq.read_table(place)
+    metadata = {**table.schema.metadata, b"twinspire.ranking_rows.format": b"2"}
+    pq.write_table(table.replace_schema_metadata(metadata), place)
+    assert ranking_rows.read(str(tmp_path)) == []
+
+
+def test_a_file_holds_no_ids(tmp_path):
+    ranking_rows.write(tmp_path, [_rows()])
+    (place,) = (tmp_path / "ranking_rows").iterdir()
+    kinds = {field.type.value_type for field in pq.read_schema(place)}
+    assert kinds == {pa.bool_(), pa.float32()}
+
+
+def test_a_feature_that_a_day_lacks_is_missing():
+    rows = _rows(names=("a",))
+    values = rows.of_names(("new", "a"))
+    assert np.isnan(values[:, 0]).all()
+    np.testing.assert_array_equal(values[:, 1], rows.values[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [({}, True), ({"sources": ("past", "personal")}, False), ({"exclude_seen": True}, False)],
+)
+def test_candidates_of_other_lists_are_left_out(changed, kept):
+    yesterday = _rows(TODAY - timedelta(days=1), **changed)
+    found = keep_needed(
+        [yesterday, _rows()], TODAY, sources=["past"], most_days=28, exclude_seen=False
+    )
+    assert [rows.day for rows in found] == [TODAY, yesterday.day][: 1 + kept]
+
+
+def test_the_newest_days_are_kept_until_there_are_enough(monkeypatch):
+    monkeypatch.setattr(ranking_rows, "MOST", 5)
+    days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
+    found = keep_needed(days, TODAY, sources=["past"], most_days=28, exclude_seen=False)
+    assert [rows.day for rows in found] == [rows.day for rows in days[:2]]
+
+
+def test_days_that_are_too_old_are_left_out():
+    days = [_rows(TODAY - timedelta(days=back)) for back in range(6)]
+    found = keep_needed(days, TODAY, sources=["past"], most_days=3, exclude_seen=False)
+    assert [rows.day for rows in found] == [rows.day for rows in days[:3]]
