@@ -30,6 +30,8 @@ ENCODERS = ("tfrs", "twinspire/mean")
 batches.
 """
 IMPLICIT = ("als", "bpr", "item_to_item")
+BASKETS = ("tifu_knn", "up_cf")
+"""Peers that guess the next basket, where people take the same things again."""
 OURS_TUNED = ("twinspire/none",)
 """Ours without a correction: what the loss's temperature does is another thing there."""
 TUNED = (*ENCODERS, *OURS_TUNED, *IMPLICIT, *peers.ON_LOG, *DECAYED)
@@ -40,7 +42,7 @@ NAMES = (*SERVED, *ENCODERS, *IMPLICIT, *peers.ON_LOG, *LISTS, *DECAYED)
 ABLATIONS = tuple(VARIANTS)
 """Ours with other losses, for who asks; they take no part in the table."""
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
-WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *LISTS, *DECAYED)
+WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
 COSTLY = (*ENCODERS, *VARIANTS, "bpr")
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
@@ -48,6 +50,7 @@ _CODE = {
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
     **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
+    **dict.fromkeys(BASKETS, ("basket_peer.py", "session_peer.py", "arrays.py")),
 }
 _SERVING = ("serving/answers/*.py", "twinspire_core/fusion/*.py", "twinspire_core/sources/*.py")
 
@@ -133,6 +136,21 @@ def _start(name: str, split: str) -> dict[str, Any]:
             "match_decay": 0.336,
             "rarity": 0.0,
         },
+        "tifu_knn": {
+            "model": "tifu",
+            "neighbours": 900,
+            "groups": 3,
+            "within_decay": 0.9,
+            "group_decay": 0.6,
+            "alpha": 0.2,
+        },
+        "up_cf": {
+            "model": "upcf",
+            "recency": 25,
+            "asymmetry": 0.75,
+            "locality": 10,
+            "neighbours": 100,
+        },
         "popular_decayed": {"half_life": 24},
         "personal_decayed": {"half_life": 60, "fill_half_life": 28},
     }[name]
@@ -184,6 +202,19 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
             "match_decay": [0.336, 1.345, 0.0],
             "item_decay": [0.67, 2.69, 10.0],
             "rarity": [0.0, 1.0],
+        },
+        "tifu_knn": {
+            "alpha": [0.2, 0.4, 0.6, 0.8],
+            "groups": [3, 7, 15, 23],
+            "neighbours": [100, 300, 900],
+            "group_decay": [0.4, 0.6, 0.8, 0.9],
+            "within_decay": [0.8, 0.9, 0.95],
+        },
+        "up_cf": {
+            "recency": [10, 25, 44, 100],
+            "locality": [1, 5, 10, 20, 50],
+            "asymmetry": [0.25, 0.5, 0.75],
+            "neighbours": [50, 100, 300],
         },
         "popular_decayed": {"half_life": [1, 3, 8, 24, 72, 168, 672, 1440, 0]},
         "personal_decayed": {
@@ -262,8 +293,10 @@ def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any
 
 def differs(name: str, prepared: Prepared) -> bool:
     """Whether a contender is one of its own here: `twinspire/pooled` is what attention is held
-    against.
+    against, and news are not read again, basket after basket.
     """
+    if name in BASKETS:
+        return prepared.split.name != "globo"
     return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling == "attention"
 
 

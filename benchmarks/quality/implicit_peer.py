@@ -1,7 +1,7 @@
 """ALS, BPR and item-to-item of the library implicit. Runs in an environment of its own, without
 this project.
 
-    python implicit_peer.py FOLDER SETTINGS.json OUT.npz
+    python -m benchmarks.quality.implicit_peer FOLDER SETTINGS.json OUT.npz
 
 FOLDER holds what quality/arrays.py wrote: interactions by number of user and item.
 """

@@ -1,7 +1,7 @@
 """EASE and iALS of the library irspack. Runs in an environment of its own, without this project.
 
-    python irspack_peer.py FOLDER SETTINGS.json OUT.npz
-    python irspack_peer.py --check
+    python -m benchmarks.quality.irspack_peer FOLDER SETTINGS.json OUT.npz
+    python -m benchmarks.quality.irspack_peer --check
 
 FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
 and item. `--check` compares both models with plain numpy on a small log.

@@ -17,7 +17,7 @@ from benchmarks.quality.lists import popular, popular_lately
 from benchmarks.quality.ours import Fitted
 from benchmarks.quality.prepare import Prepared, slug
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def fit_tfrs(prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path) -> Fitted:
@@ -43,6 +43,8 @@ ON_LOG: Mapping[str, tuple[str, str]] = {
     "ease": ("irspack", "irspack"),
     "ials": ("irspack", "irspack"),
     "vstan": ("session", "scipy"),
+    "tifu_knn": ("basket", "scipy"),
+    "up_cf": ("basket", "scipy"),
 }
 """Peers that are given the whole log: `SCRIPT_peer.py` of each, and the environment it runs in."""
 
@@ -94,18 +96,22 @@ def _call(
     work: Path,
     home: str | None = None,
 ) -> Fitted:
-    python = environment(home or name, work)
+    python = environment(home or name, work.resolve())
     with tempfile.TemporaryDirectory() as scratch:
         asked = Path(scratch) / "settings.json"
         out = Path(scratch) / "out.npz"
         asked.write_text(
             json.dumps({**settings, "cases": [slug(case.name) for case in prepared.split.cases]})
         )
-        command = [str(python), str(HERE / f"{name}_peer.py"), str(folder), str(asked), str(out)]
+        module = f"benchmarks.quality.{name}_peer"
+        command = [str(python), "-m", module, str(folder.resolve()), str(asked), str(out)]
         quiet = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
             "TF_CPP_MIN_LOG_LEVEL": "3"
         }
-        done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)
+        # From the root, where the module is found; folders are absolute.
+        done = subprocess.run(
+            command, env=quiet, cwd=ROOT, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             what = f"{name} on {prepared.split.name} with {settings}"
             sys.exit(f"{what} ended with {done.returncode}:\n{done.stderr[-3000:]}")

@@ -2,7 +2,7 @@
 Recommendation Algorithms*, UMUAI 2021; STAN: Garg et al., *Sequence and Time Aware Neighborhood for
 Session-based Recommendations*, SIGIR 2019), written from the papers' description in numpy and scipy.
 
-    python session_peer.py FOLDER SETTINGS.json OUT.npz
+    python -m benchmarks.quality.session_peer FOLDER SETTINGS.json OUT.npz
 
 FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
 and item.

@@ -1,6 +1,6 @@
 """A two-tower of TensorFlow Recommenders. Runs in an environment of its own, without this project.
 
-    python tfrs_peer.py FOLDER SETTINGS.json OUT.npz
+    python -m benchmarks.quality.tfrs_peer FOLDER SETTINGS.json OUT.npz
 
 FOLDER holds what quality/arrays.py wrote: columns that are numbered already, so that both projects
 see the same.

@@ -1,0 +1,118 @@
+"""TIFU-KNN and UP-CF of the quality benchmark, against figures found by hand."""
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import basket_peer
+from benchmarks.quality.basket_peer import Model, baskets_of, frequencies, shares
+
+TIFU = {"model": "tifu", "groups": 2, "within_decay": 0.5, "group_decay": 0.1, "alpha": 0.5}
+UPCF = {"model": "upcf", "recency": 2, "asymmetry": 0.75, "locality": 2}
+
+
+def columns(*baskets: tuple[int, int, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Owners, items and days of events, of `(owner, day, items)`."""
+    events = [(owner, int(item), day) for owner, day, items in baskets for item in items]
+    return tuple(np.array(column) for column in zip(*events, strict=True))  # type: ignore[return-value]
+
+
+THREE = columns(
+    (0, 1, "0"), (0, 2, "01"), (0, 5, "12"),
+    (1, 1, "0"), (1, 9, "33"),
+    (2, 4, "45"),
+)  # fmt: skip
+
+
+def test_an_item_that_is_twice_in_a_basket_is_in_it_once() -> None:
+    found = baskets_of(*THREE, owners=4)
+    assert found.count.tolist() == [3, 2, 1, 0]
+    rows = list(zip(found.owner.tolist(), found.item.tolist(), found.age.tolist(), strict=True))
+    assert rows == [
+        (0, 0, 2), (0, 0, 1), (0, 1, 1), (0, 1, 0), (0, 2, 0),
+        (1, 0, 1), (1, 3, 0),
+        (2, 4, 0), (2, 5, 0),
+    ]  # fmt: skip
+
+
+def test_tifu_counts_within_groups_and_over_them() -> None:
+    found = frequencies(baskets_of(*THREE, owners=3), 6, TIFU).toarray()
+    # User 0: groups {1} and {2, 3}. Item 0: .1 * 1 / 2 of the old group, .5 / 2 / 2 of the new one.
+    assert found[0] == pytest.approx([0.05 + 0.125, 0.125 + 0.25, 0.25, 0, 0, 0])
+    # User 1: a basket a group. User 2: one basket, one group.
+    assert found[1] == pytest.approx([0.05, 0, 0, 0.5, 0, 0])
+    assert found[2] == pytest.approx([0, 0, 0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("baskets", range(1, 12))
+@pytest.mark.parametrize("groups", [1, 2, 3, 7])
+def test_tifu_groups_of_any_size(baskets: int, groups: int) -> None:
+    """Group by group, as the paper has it."""
+    settings = {**TIFU, "groups": groups, "within_decay": 0.7}
+    events = columns(*((0, day, str(day % 3)) for day in range(baskets)))
+    parts = min(baskets, groups)
+    sizes = [baskets // parts + (part >= parts - baskets % parts) for part in range(parts)]
+    wanted, day = np.zeros(3), 0
+    for part, size in enumerate(sizes):
+        vector = np.zeros(3)
+        for place in range(size):
+            vector[day % 3] += 0.7 ** (size - 1 - place)
+            day += 1
+        wanted += 0.1 ** (parts - 1 - part) * vector / size / parts
+    assert frequencies(baskets_of(*events, owners=1), 3, settings).toarray()[0] == pytest.approx(
+        wanted
+    )
+
+
+def test_shares_are_of_the_newest_baskets() -> None:
+    baskets = baskets_of(*THREE, owners=3)
+    assert shares(baskets, 6, 2).toarray()[0].tolist() == [0.5, 1, 0.5, 0, 0, 0]
+    assert shares(baskets, 6, 0).toarray()[0] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0, 0, 0])
+    assert shares(baskets, 6, 9).toarray()[2].tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def model_of(settings: dict) -> Model:
+    owner, item, day = THREE
+    places = np.array([0, 1, 2, -1, 3, 4])  # item 3 is not in the catalogue
+    return Model({"user": owner, "item": item, "day": day, "users": 3, "place": places}, settings)
+
+
+def ranked(settings: dict, asked: tuple, users: list[int]) -> list[list[int]]:
+    query, item, day = asked
+    start = np.searchsorted(query, np.arange(len(users) + 1))
+    found = model_of(settings).rank(
+        {"start": start, "item": item, "day": day, "user": np.array(users)}
+    )
+    return [[int(place) for place in row if place >= 0] for row in found]
+
+
+def test_tifu_mixes_the_user_with_the_nearest_other() -> None:
+    asked = columns((0, 1, "0"), (0, 2, "01"), (0, 5, "12"), (1, 7, "4"))
+    # User 0, from [.175 .375 .25 0 0 0]: user 1 is .47 away (squares), user 2 far. Item 3 of user 1
+    # is not listed. A stranger who had 4 is nearest to user 0 (1.23) or 1 (1.25) or 2 (1): 2.
+    near = {**TIFU, "neighbours": 1}
+    assert ranked(near, asked, [0, -1]) == [[1, 2, 0], [3, 4]]
+    every = basket_peer.tifu_scores(
+        frequencies(baskets_of(*THREE, owners=3), 6, TIFU),
+        frequencies(baskets_of(*THREE, owners=3), 6, TIFU)[:1],
+        np.array([0]),
+        {**TIFU, "neighbours": 2},
+    ).toarray()[0]
+    own = np.array([0.175, 0.375, 0.25, 0, 0, 0])
+    others = np.array([0.05, 0, 0, 0.5, 1, 1]) / 2
+    assert every == pytest.approx(0.5 * own + 0.5 * others)
+
+
+def test_upcf_adds_the_shares_of_similar_users() -> None:
+    baskets = baskets_of(*THREE, owners=3)
+    had = shares(baskets, 6, 0)
+    had.data[:] = 1
+    share = shares(baskets, 6, 2)
+    found = basket_peer.upcf_scores(
+        had, had[:1], share, share[:1], np.array([0]), {**UPCF, "neighbours": 5}
+    ).toarray()[0]
+    # One item in common, of 3 and 2: similarity 1 / (3^.75 2^.25), squared.
+    weight = 1 / (3**1.5 * 2**0.5)
+    assert found == pytest.approx([0.5 + weight / 2, 1, 0.5, weight / 2, 0, 0])
+    assert ranked({**UPCF, "neighbours": 5}, columns((0, 2, "01"), (0, 5, "12")), [0]) == [
+        [1, 0, 2]
+    ]
