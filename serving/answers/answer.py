@@ -2,7 +2,7 @@
 filters say nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,11 +10,33 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.ranking import Reasons
-from serving.version.filters import Groups
+from serving.version.filters import Groups, Selected
 from serving.version.known_values import Unknown
 from twinspire_core.config.source_names import MOST_POPULAR, TWO_TOWER
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import arrow_lists
+
+_FEW_NEW = "fewer items are new to the user than new_share asks for: no more are left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleWarnings:
+    """What should be known of the rules of B lists (serving/answers/list_rules.py).
+
+    Attributes:
+      caps: those that held, by attribute.
+      lacks_new: [B] bool, lists with fewer new items than `new_share` asks for.
+      of_all: what is said of all lists.
+    """
+
+    caps: Mapping[str, int]
+    lacks_new: np.ndarray
+    of_all: tuple[str, ...] = ()
+
+    @property
+    def caps_text(self) -> str:
+        """The caps, to end a sentence with."""
+        return ", ".join(f"{name} {cap}" for name, cap in self.caps.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +50,7 @@ class AnswerWarnings:
       counts: items of each list, [B] int64.
       groups: the queries' filters.
       unknown: values of the queries' features that the version was trained without.
+      rules: what is to be said of the rules of the lists; None where none held.
     """
 
     version: str
@@ -36,43 +59,66 @@ class AnswerWarnings:
     counts: np.ndarray
     groups: Groups
     unknown: Unknown = field(default_factory=dict)
+    rules: RuleWarnings | None = None
+
+    @property
+    def few_new(self) -> int:
+        """How many lists have fewer new items than `new_share` asks for."""
+        return int(self.rules.lacks_new.sum()) if self.rules else 0
 
     def of(self, query: int) -> tuple[str, ...]:
         """Warnings about one list."""
         selected = self.groups.selected[self.groups.of[query]]
         of_filter = selected.warnings if selected else ()
         of_values = (*self.unknown.get(query, ()), *of_filter)
+        if self.rules:
+            of_values += self.rules.of_all
+            if self.rules.lacks_new[query]:
+                of_values += (_FEW_NEW,)
+        short = self._why_short(query, selected)
+        return (*of_values, short) if short else of_values
+
+    def _why_short(self, query: int, selected: Selected | None) -> str | None:
+        """Why one list has fewer items than were asked for; None where it has all of them."""
         count = int(self.counts[query])
         if count == self.k:
-            return of_values
-        if self.k > self.items:
-            return (*of_values, self._all_there(filtered=selected is not None))
+            return None
         passing = int(np.count_nonzero(selected.passing)) if selected else self.items
+        if self.rules and self.rules.caps and count < min(self.k, passing):
+            return (
+                f"{count} items instead of {self.k}: the rest was seen or excluded, or is over a"
+                f" cap ({self.rules.caps_text})"
+            )
+        if self.k > self.items:
+            return self._all_there(filtered=selected is not None)
         if passing < self.k:
-            short = (
+            return (
                 f"{passing:,} of {self.items:,} items of {self.version} pass the filter, and"
                 f" {self.k} were asked for"
             )
-        else:
-            short = f"{count} items instead of {self.k}: the rest was seen or excluded"
-        return (*of_values, short)
+        return f"{count} items instead of {self.k}: the rest was seen or excluded"
 
     def of_all(self) -> tuple[str, ...]:
         """Warnings about all lists together."""
+        of_values = self.of_values()
+        if few := self.few_new:
+            of_values += (f"{few} of {len(self.counts)} lists: {_FEW_NEW}",)
+        capped = self.rules is not None and bool(self.rules.caps)
         filtered = any(self.groups.selected)
-        if self.k > self.items:
-            return (*self.of_values(), self._all_there(filtered=filtered))
+        if self.k > self.items and not capped:
+            return (*of_values, self._all_there(filtered=filtered))
         short = int((self.counts < self.k).sum())
         if not short:
-            return self.of_values()
+            return of_values
         does_not_pass = "does not pass, or " if filtered else ""
-        rest = f"the rest of the catalogue {does_not_pass}was seen or excluded"
+        over_cap = f", or is over a cap ({self.rules.caps_text})" if self.rules and capped else ""
+        rest = f"the rest of the catalogue {does_not_pass}was seen or excluded{over_cap}"
         lists = f"{short} of {len(self.counts)} lists are shorter than {self.k}: {rest}"
-        return (*self.of_values(), lists)
+        return (*of_values, lists)
 
     def of_values(self) -> tuple[str, ...]:
-        """Warnings about values of features that the version was trained without, and values in
-        filters that no item has.
+        """Warnings about values of features that the version was trained without, values in filters
+        that no item has, and rules.
         """
         return tuple(dict.fromkeys(self._each_of_values()))
 
@@ -82,6 +128,8 @@ class AnswerWarnings:
         for selected in self.groups.selected:
             if selected:
                 yield from selected.warnings
+        if self.rules:
+            yield from self.rules.of_all
 
     def _all_there(self, *, filtered: bool) -> str:
         all_listed = "all that pass are here" if filtered else "all are here"

@@ -64,6 +64,7 @@ def retrieve_ranked(
     k: int,
     exclude: Ragged | None,
     *,
+    length: int,
     explain: bool,
 ) -> RankedLists:
     """The best k candidates of each query, filled up with popular items.
@@ -75,6 +76,7 @@ def retrieve_ranked(
       vectors: [B, D] float32, the query tower's.
       k: how many.
       exclude: B lists of what must not be listed.
+      length: how far the lists are given, where that is beyond k.
       explain: whether reasons are wanted.
     """
     ranker = version.ranker
@@ -89,6 +91,7 @@ def retrieve_ranked(
         vectors=Vectors(queries=vectors, items=version.index.vectors),
         exclude=exclude,
         threads=1,
+        length=length,
     )
     listed = ranked.chosen >= 0
     # The pair -1, which is none, reads what is appended.

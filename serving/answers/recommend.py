@@ -1,6 +1,7 @@
 """Answers: the items for users, and the items like an item."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypedDict
 
@@ -9,7 +10,14 @@ import pyarrow as pa
 
 from serving.answers.answer import Answer, AnswerWarnings
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.retrieval import retrieve
+from serving.answers.list_rules import (
+    RULED,
+    Ruling,
+    draw_of,
+    retrieve_ruled,
+    rules_of,
+)
+from serving.answers.retrieval import encode_queries, retrieve
 from serving.requests.query_rows import STORED_PAST, Requests, complete
 from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, Refused
 from serving.version.filters import Filter, Groups, Selected, Values, both
@@ -20,8 +28,10 @@ from twinspire_core.errors import UsageError
 from twinspire_core.messages import nearest_names
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import list_lengths, list_rows
+from twinspire_core.sources import personal_counts
 
 _COMPARED = 100_000  # ids of items that a mistyped one is compared with, which takes seconds
+_ALL_NEW = "new_share changes nothing where exclude_seen leaves out what the user had"
 
 
 class ListOptions(TypedDict, total=False):
@@ -32,6 +42,8 @@ class ListOptions(TypedDict, total=False):
     deny: Values | None
     source: str | None
     explain: bool
+    rules: bool | None
+    new_share: float | None
 
 
 def recommend(
@@ -44,6 +56,9 @@ def recommend(
     deny: Values | None = None,
     source: str | None = None,
     explain: bool = False,
+    rules: bool | None = None,
+    new_share: float | None = None,
+    stands_in: bool = False,
     now: datetime | None = None,
 ) -> Answer:
     """Recommends items.
@@ -62,12 +77,16 @@ def recommend(
       source: of `twinspire_core.config.source_names.ANSWERING`; by default what
         `Version.choose_source` says.
       explain: say of each item that a ranker lists why it is where it is.
+      rules: whether the rules of the pipeline file hold (`[lists]`); by default they do, for the
+        sources of `RULED` (serving/answers/list_rules.py).
+      new_share: the share of each list that is new to the user, instead of the pipeline file's.
+      stands_in: whether the source stands in for one of `RULED`, so that the rules hold for it too.
       now: the time of the request, in the pipeline's zone; by default the present.
 
     Raises:
       Refused: a request is not understood, or a number in it is too much for the query tower.
-      UsageError: k is below 1, a filter of all requests is not understood, or the version has no
-        such source.
+      UsageError: k is below 1, `new_share` is no share, a filter of all requests is not understood,
+        or the version has no such source.
     """
     if k < 1:
         raise UsageError(f"k is at least 1, found {k}.")
@@ -85,7 +104,19 @@ def recommend(
     common = select(version.pipeline.corpus.attributes, version.attributes, allow, deny)
     source = version.choose_source(source)
     groups = _group_by_filter(version, table, common)
-    lists = retrieve(version, table, k, source, seen, groups, explain=explain)
+    held = rules_of(version.pipeline.lists, rules, new_share)
+    queries = encode_queries(version, table, source)
+    about_rules = None
+    if held.hold and (stands_in or source in RULED):
+        had = _listed_in(version, table, _had_columns(version) if held.go_by_past else [])
+        ruling = Ruling(held, had, draw_of(table, held.exploration, moment.date()))
+        lists, about_rules = retrieve_ruled(
+            version, queries, k, source, seen, groups, ruling, explain=explain
+        )
+        if new_share and np.all(exclude_seen):
+            about_rules = replace(about_rules, of_all=(*about_rules.of_all, _ALL_NEW))
+    else:
+        lists = retrieve(version, queries, k, source, seen, groups, explain=explain)
     weights = None
     if source == MIX and version.fusion is not None:
         weights = version.fusion.origin
@@ -93,7 +124,10 @@ def recommend(
         rows=lists.rows,
         scores=lists.scores,
         widened=lists.widened,
-        warnings=_warnings(version, lists.rows, k, len(version.index), groups, unknown),
+        warnings=replace(
+            _warnings(version, lists.rows, k, len(version.index), groups, unknown),
+            rules=about_rules,
+        ),
         known=known,
         history=table[history] if history else None,
         source=source,
@@ -152,6 +186,11 @@ def _items_to_leave_out(
         np.concatenate([excluded.query, seen.query[wanted]]),
         np.concatenate([excluded.row, seen.row[wanted]]),
     )
+
+
+def _had_columns(version: Version) -> list[str | None]:
+    """The columns that say what users had, also before the days of their histories."""
+    return [SEEN, version.pipeline.history_name, STORED_PAST, personal_counts.ITEMS]
 
 
 def _listed_in(version: Version, table: pa.Table, columns: list[str | None]) -> Seen:

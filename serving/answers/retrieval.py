@@ -22,7 +22,7 @@ from twinspire_core.sources.queries import Queries, ScoredLists
 
 
 class Retrieved(NamedTuple):
-    """Lists for B queries, of min(k, items) places.
+    """Lists for B queries, of as many places as were asked for, or of as many as there are items.
 
     Attributes:
       rows: [B, K] int32, rows of the corpus, best first, `NONE` behind the end.
@@ -43,7 +43,7 @@ class Retrieved(NamedTuple):
     reasons: list[Reasons] | None = None
 
 
-class _Encoded(NamedTuple):
+class EncodedQueries(NamedTuple):
     """What lists are made from.
 
     Attributes:
@@ -54,46 +54,65 @@ class _Encoded(NamedTuple):
     vectors: np.ndarray
     queries: Queries
 
-    def take(self, queries: np.ndarray) -> "_Encoded":
-        return _Encoded(self.vectors[queries], self.queries.take(queries))
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the two-tower is asked."""
+        return bool(self.vectors.shape[1])
+
+    def take(self, queries: np.ndarray) -> "EncodedQueries":
+        """The queries of these numbers, [K] int64 ascending."""
+        return EncodedQueries(self.vectors[queries], self.queries.take(queries))
 
 
 def retrieve(
     version: Version,
-    table: pa.Table,
+    queries: EncodedQueries,
     k: int,
     source: str,
     seen: Seen,
     groups: Groups,
     *,
     explain: bool = False,
+    length: int | None = None,
 ) -> Retrieved:
     """The best k items of each query.
 
     Args:
       version: what answers.
-      table: [B] rows of `serving.requests.query_rows.complete`.
+      queries: B, of `encode_queries`.
       k: how many.
       source: of `Version.choose_source`.
       seen: what must not be listed.
       groups: what may be.
       explain: whether reasons are wanted.
+      length: how far the lists are given, where that is beyond k: their first k items are the same.
     """
-    queries = _read_queries(version, table, source)
+    length = length or k
     parts: list[tuple[np.ndarray, Retrieved]] = []
     for members, selected in groups.queries():
+        of_members = queries.take(members)
         lists = _retrieve_group(
-            version, queries.take(members), k, source, seen.of(members), selected, explain
+            version, of_members, k, source, seen.of(members), selected, length, explain=explain
         )
         parts.append((members, lists))
-    return parts[0][1] if len(parts) == 1 else _join(parts, len(table))
+    return parts[0][1] if len(parts) == 1 else _join(parts, len(queries.queries))
 
 
-def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
+def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQueries:
+    """What a source goes by.
+
+    Args:
+      version: what answers.
+      table: [B] rows of `serving.requests.query_rows.complete`.
+      source: of `Version.choose_source`.
+
+    Raises:
+      Refused: the query tower has no finite vector for a request.
+    """
     if source == TWO_TOWER:
         nothing = np.zeros(0, np.int64)
         no_past = Ragged(nothing, nothing, len(table))
-        return _Encoded(_encode(version, table), Queries.of_past(no_past))
+        return EncodedQueries(_encode(version, table), Queries.of_past(no_past))
     vectors = np.zeros((len(table), 0), np.float32)
     if source == RANKED or TWO_TOWER in _sources_of(version, source):
         vectors = _encode(version, table)
@@ -102,7 +121,7 @@ def _read_queries(version: Version, table: pa.Table, source: str) -> _Encoded:
     sources = version.candidate_sources
     if source == RANKED or (sources and sources.use_personal_counts):
         personal = _read_personal(version, table)
-    return _Encoded(vectors, Queries(past=past, events=events, personal=personal))
+    return EncodedQueries(vectors, Queries(past=past, events=events, personal=personal))
 
 
 def _sources_of(version: Version, source: str) -> Sequence[str]:
@@ -161,33 +180,36 @@ def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrie
 
 def _retrieve_group(
     version: Version,
-    encoded: _Encoded,
+    encoded: EncodedQueries,
     k: int,
     source: str,
     seen: Seen,
     selected: Selected | None,
+    length: int,
+    *,
     explain: bool,
 ) -> Retrieved:
     """Lists of queries with the same filter."""
     passing = selected.passing if selected else None
     if source == TWO_TOWER:
-        return Retrieved(*search_without(version.index, encoded.vectors, k, seen, passing))
+        return Retrieved(*search_without(version.index, encoded.vectors, length, seen, passing))
     k = min(k, len(version.index))
+    length = min(length, len(version.index))
     sources = version.candidate_sources
     assert sources is not None, "of `Version.choose_source`"
     if passing is not None:
         sources = sources.among(passing)
     exclude = None
     if len(seen.query):
-        exclude = _lists_of(seen.query, seen.row, len(encoded.queries))
+        exclude = lists_of(seen.query, seen.row, len(encoded.queries))
     if source not in (RANKED, MIX):
-        return _retrieve_from(sources, source, encoded.queries, k, exclude)
+        return _retrieve_from(sources, source, encoded.queries, length, exclude)
     queries, widened = _with_two_tower(version, sources, encoded, k, source, seen)
     if source == MIX:
-        return _retrieve_fused(version, sources, queries, k, widened, exclude)
+        return _retrieve_fused(version, sources, queries, k, widened, exclude, length)
     lists = retrieve_ranked(
-        version, sources, queries, encoded.vectors, k, exclude, explain=explain
-    )  # fmt: skip
+        version, sources, queries, encoded.vectors, k, exclude, length=length, explain=explain
+    )
     names = _sources_of(version, source)
     ended = _end_lists(lists.rows, lists.scores, widened, names, lists.shares)
     return ended._replace(reasons=lists.reasons)
@@ -196,7 +218,7 @@ def _retrieve_group(
 def _with_two_tower(
     version: Version,
     sources: CandidateSources,
-    encoded: _Encoded,
+    encoded: EncodedQueries,
     k: int,
     source: str,
     seen: Seen,
@@ -234,10 +256,11 @@ def _retrieve_fused(
     k: int,
     widened: np.ndarray,
     exclude: Ragged | None,
+    length: int,
 ) -> Retrieved:
     fusion = version.fusion
     assert fusion is not None, "of `Version.choose_source`"
-    rows, fused = fuse_sources(fusion, sources, queries, k, exclude=exclude)
+    rows, fused = fuse_sources(fusion, sources, queries, k, exclude=exclude, length=length)
     # Popular items that fill up a list have the score 0.
     scores = np.where(fused.items >= 0, fused.scores, 0)
     return _end_lists(rows, scores, widened, fusion.sources, fused.shares)
@@ -275,7 +298,7 @@ def _read_personal(version: Version, table: pa.Table) -> PersonalCounts:
     return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 
-def _lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
+def lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:
     """Lists of what belongs to each query, in the order given."""
     order = np.argsort(query, kind="stable")
     return Ragged(row[order].astype(np.int64), query[order].astype(np.int64), queries)

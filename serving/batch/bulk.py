@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.data.prefetch import prefetched
 from serving.answers.answer import Answer
+from serving.answers.list_rules import rules_of
 from serving.answers.recommend import ListOptions, recommend
 from serving.batch.request_lines import naming_line, read_requests
 from serving.requests.query_rows import Requests
@@ -56,12 +57,14 @@ class _Counts:
     Attributes:
       queries: lines that were answered.
       short: lists with fewer items than were asked for.
+      few_new: lists with fewer new items than `new_share` asks for.
       widened: lists that took a wider search.
       unknown_users: users who are not among the version's.
     """
 
     queries: int = 0
     short: int = 0
+    few_new: int = 0
     widened: int = 0
     unknown_users: int = 0
 
@@ -69,6 +72,7 @@ class _Counts:
         """Counts the lists of an answer for these users, [B] ids."""
         self.queries += len(answer.rows)
         self.short += int((answer.counts < k).sum())
+        self.few_new += answer.warnings.few_new
         self.widened += int(answer.widened.sum())
         if answer.known is not None:
             named = users.is_valid().to_numpy()
@@ -86,7 +90,7 @@ def recommend_lines(
 ) -> dict[str, Any]:
     """Answers every line of a file: `{"user", "items", "scores"}` each, in the file's order.
 
-    Where the items are not all the two-tower's, `sources` says of each which source gave most to
+    Where the items may not all be the two-tower's, `sources` says of each which source gave most to
     its score.
 
     Args:
@@ -111,13 +115,15 @@ def recommend_lines(
     requests = Requests(version.pipeline)
     source = version.choose_source(options.get("source"))
     exclude_seen = options.get("exclude_seen")
+    rules = rules_of(version.pipeline.lists, options.get("rules"), options.get("new_share"))
+    several = source != TWO_TOWER or rules.exploration > 0
     now = now or datetime.now(version.pipeline.zone)
     ids = version.items["_item"].combine_chunks()
     with (
         _local(queries) as file,
         _output(out) as target,
         _progress(file) as show_progress,
-        closing(_writer(target, sources=source != TWO_TOWER)) as writer,
+        closing(_writer(target, sources=several)) as writer,
         ThreadPoolExecutor(1) as aside,  # it writes one batch while the next is answered
     ):
         written: Future[None] | None = None

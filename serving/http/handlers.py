@@ -144,7 +144,9 @@ def _results(
         unknown = [n for n, basis in enumerate(bases) if basis == "nothing"]
         if unknown:
             those = [queries[n] for n in unknown]
-            popular = _recommend(version, requests, those, options, POPULAR_LATELY, now)
+            popular = _recommend(
+                version, requests, those, options, POPULAR_LATELY, now, stands_in=True
+            )
             for row, n in enumerate(unknown):
                 places[n] = _Place(popular, row)
     results = [
@@ -176,10 +178,20 @@ def _recommend(
     options: Options,
     source: str,
     now: datetime,
+    *,
+    stands_in: bool = False,
 ) -> _Lists:
     table = requests.lay_out(queries)
     answer = recommend(
-        version, table, options.k, exclude_seen=options.exclude_seen, source=source, now=now
+        version,
+        table,
+        options.k,
+        exclude_seen=options.exclude_seen,
+        source=source,
+        rules=options.rules,
+        new_share=options.new_share,
+        stands_in=stands_in,
+        now=now,
     )
     if answer.shares is None:
         return _Lists(answer, None)

@@ -182,7 +182,9 @@ def warm(version: Version) -> None:
 
 def _check_lists(version: Version, table: pa.Table, source: str) -> None:
     try:
-        answer = recommend(version, table, K, exclude_seen=False, source=source)
+        # By the rules as well, so that what these go by is loaded; caps may let few items through.
+        recommend(version, table, K, source=source)
+        answer = recommend(version, table, K, exclude_seen=False, source=source, rules=False)
     except Refused as e:  # of a request of ours, which no towers that work refuse
         raise _damaged(version, "Vectors") from e
     if not len(answer.counts) or answer.counts.min() < min(K, len(version.ids)):

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict  # pydantic takes no other one below Pyt
 
 from serving.http.server_settings import Settings
 from serving.requests.request_model import RequestModel
-from serving.requests.value_types import FLAG, ONE_ITEM_ID, ValueType, whole_number
+from serving.requests.value_types import FLAG, ONE_ITEM_ID, SHARE, ValueType, whole_number
 from twinspire_core.config.source_names import ANSWERING, AnswerSource
 
 K = 10
@@ -33,12 +33,16 @@ class Options(NamedTuple):
       k: items per list.
       source: of `ANSWERING`; None leaves the choice to the version.
       exclude_seen: leave out what the user had before; None leaves it to the version.
+      new_share: of each list, new to the user; None leaves it to the pipeline file.
+      rules: whether the rules of the pipeline file hold.
       display: send display columns along.
     """
 
     k: int = K
     source: str | None = None
     exclude_seen: bool | None = None
+    new_share: float | None = None
+    rules: bool = True
     display: bool = False
 
 
@@ -97,6 +101,8 @@ class RequestBodies:
             "k": k,
             "source": _SOURCE,
             "exclude_seen": _EXCLUDE_SEEN,
+            "new_share": _NEW_SHARE,
+            "rules": _RULES,
             "display": _DISPLAY,
         }
         options = {key: _optional(field) for key, field in self.options.items()}
@@ -131,6 +137,16 @@ _EXCLUDE_SEEN = BodyField(
     "Leave out the history, and what the version knows the user to have taken. Left out: as the"
     " version was published with, which `/v1/version` tells (serving.exclude_seen).",
 )
+_NEW_SHARE = BodyField(
+    SHARE,
+    "At least this share of a list, and of its first 1, 2, 3 … items, is new to the user, rounded"
+    " down. Left out: as the pipeline file says (lists.new_share). 0 is no such rule.",
+)
+_RULES = BodyField(
+    FLAG,
+    "Whether the rules of the pipeline file hold (its table lists: caps, new_share, exploration).",
+    True,
+)
 _DISPLAY = BodyField(FLAG, "Send display columns of the items, and the history, along.", False)
 _SIMILAR_DISPLAY = BodyField(FLAG, "Send display columns along.", False)
 _ITEM = BodyField(ONE_ITEM_ID, "An item of the live version's catalogue.")
@@ -161,7 +177,10 @@ _Scores = Annotated[
 _Display = Annotated[list[Described], _about("With `display`: the items' display columns.")]
 _Notes = Annotated[
     list[str],
-    _about("What the asker should know: why a list is short, which values are unknown."),
+    _about(
+        "What the asker should know: why a list is short or has few new items, which values are"
+        " unknown."
+    ),
 ]
 
 
@@ -195,8 +214,8 @@ class Result(TypedDict):
         Annotated[
             list[str],
             _about(
-                "The source that gave most to each item's score, or has it nearest to the top; not with"
-                " `two_tower`."
+                "The source that gave most to each item's score, or has it nearest to the top, or"
+                " `exploration`; not with `two_tower`, unless some places are for exploration."
             ),
         ]
     ]

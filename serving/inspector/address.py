@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from serving.requests.request_model import RequestModel
 from serving.requests.value_types import read_number
 
-_TEXTS = ("user", "k", "source", "exclude_seen", "version", "against", "item")
+_TEXTS = ("user", "k", "source", "exclude_seen", "rules", "new_share", "version", "against", "item")
 _BY_NAME = ("feature", "allow", "deny")
 Pairs = Iterable[tuple[str, str]]
 
@@ -25,6 +25,8 @@ class Address:
       feature: of the query, by column.
       allow: values by attribute.
       exclude_seen: `1` or `0`; empty leaves it to the version.
+      rules: `1` or `0`, whether the rules of the pipeline file hold; empty is `1`.
+      new_share: of a list; empty leaves it to the pipeline file.
       deny: values by attribute.
       version: whose answer is shown; empty is the live one.
       against: the version that is shown beside it.
@@ -37,6 +39,8 @@ class Address:
     k: str = ""
     source: str = ""
     exclude_seen: str = ""
+    rules: str = ""
+    new_share: str = ""
     allow: Mapping[str, Sequence[str]] = field(default_factory=dict)
     deny: Mapping[str, Sequence[str]] = field(default_factory=dict)
     version: str = ""
@@ -68,7 +72,8 @@ class Address:
         # Whatever the form asks for, it says so where the box is not ticked.
         unticked = self.exclude_seen == "0"
         exclude_seen = "" if unticked else self.exclude_seen
-        return replace(self, version="", against="", exclude_seen=exclude_seen) != Address()
+        filled_in = replace(self, version="", against="", exclude_seen=exclude_seen, rules="")
+        return filled_in != Address()
 
     def link(self, path: str = "/", **changes: Any) -> str:
         """The address of the same view but for some changes."""
@@ -106,6 +111,10 @@ class Address:
             options["source"] = self.source
         if self.exclude_seen:
             options["exclude_seen"] = self.exclude_seen != "0"
+        if self.rules == "0":
+            options["rules"] = False
+        if self.new_share:
+            options["new_share"] = read_number(self.new_share)
         return options
 
     def _k(self) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from serving.inspector.item_tags import Tag, tags_of_items
 from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import STORED_PAST, TIME, Requests
 from serving.version.loaded_version import Version
+from twinspire_core.config.source_names import EXPLORATION
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.fusion_file import PRIOR
+from twinspire_core.sources import personal_counts
 
 _BASIS = {
     "stored_user": "what the version knows of the user",
@@ -198,10 +200,15 @@ def _rows(
         if described["item"] in taken:
             reasons.insert(0, Tag("seen", "seen before", "The user had it before."))
         if sources:
-            label = f"source: {SOURCES[sources[place]]}"
-            reasons.append(Tag(sources[place], label, "It gave most to the score."))
+            reasons.append(_source_tag(sources[place]))
         rows.append(_row(described, score=float(answer["scores"][place]), tags=reasons))
     return rows
+
+
+def _source_tag(source: str) -> Tag:
+    if source == EXPLORATION:
+        return Tag(source, "exploration", "This place is for items without events.")
+    return Tag(source, f"source: {SOURCES[source]}", "It gave most to the score.")
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:
@@ -232,7 +239,9 @@ def _stored_user(version: Version, requests: Requests, user: str | None) -> _Sto
     # Times are of a moment, and not the user's.
     names = [f.key for f in requests.model.features if requests.features.field(f.key).type != TIME]
     features = [(name, _text(stored[name])) for name in names if stored.get(name) is not None]
-    return _StoredUser(features, set(stored.get(STORED_PAST) or ()))
+    # The counts go back further than the past.
+    taken = {*(stored.get(STORED_PAST) or ()), *(stored.get(personal_counts.ITEMS) or ())}
+    return _StoredUser(features, taken)
 
 
 def _facts(version: Version, row: int) -> list[tuple[str, str]]:

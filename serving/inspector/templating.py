@@ -17,6 +17,8 @@ from serving.inspector.address import Address
 from serving.inspector.list_view import ListView
 from serving.inspector.version_view import SOURCES, CorpusView, cards, headline, moment
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.tables.deployment import ListsConfig
+from twinspire_core.display.figures import share
 from twinspire_core.display.pages import templates
 from twinspire_core.version import __version__
 
@@ -54,6 +56,16 @@ def render(name: str, pipeline: Pipeline, **shown: Any) -> str:
     environment = templates("serving.inspector", "templates")
     template = environment.get_template(f"{name}.html.jinja")
     return template.render(pipeline=pipeline.name, css=style(), software=__version__, **shown)
+
+
+def _rules_text(lists: ListsConfig) -> str:
+    """The rules of the pipeline file, to end a sentence with; empty where there are none."""
+    told = [f"at most {cap} of a {name}" for name, cap in lists.caps.items()]
+    if lists.new_share:
+        told.append(f"{share(lists.new_share)} new")
+    if lists.exploration:
+        told.append(f"{share(lists.exploration)} exploration")
+    return ", ".join(told)
 
 
 def view(
@@ -95,6 +107,8 @@ def view(
         users=corpus.users,
         proposed=corpus.users[::step][:_PROPOSED],
         exclude_seen=form.exclude_seen != "0" if form.exclude_seen else version.exclude_seen,
+        rules=_rules_text(pipeline.lists),
+        new_share=pipeline.lists.new_share,
         sources=[Choice(name, SOURCES[name]) for name in version.sources],
         choices=choices,
         views=views,

@@ -257,3 +257,12 @@ NUMBER = ValueType(
     hint="a number",
     read_typed=read_number,
 )
+SHARE = ValueType(
+    annotation=Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)],
+    expected="is a number from 0 to 1",
+    in_range="is a number from 0 to 1",
+    smallest=0,
+    largest=1,
+    hint="0 to 1",
+    read_typed=read_number,
+)

@@ -76,6 +76,15 @@ class Attributes:
         self._columns: dict[str, _Column] = {}
         self.select = lru_cache(_KEPT)(self._select)
 
+    def entries(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of an item and one of its values of an attribute, [M] int64 each: rows of the
+        corpus, and numbers of values from 0.
+
+        Raises:
+          ValueError: the version has no such attribute, or it holds nested values.
+        """
+        return self._column(name).entries
+
     def _select(self, wanted: Filter) -> Selected:
         """The items that a filter lets through. The latest answers are remembered.
 
@@ -145,6 +154,11 @@ class _Column:
         self._item = self._item[there]
         self._value = encoded.indices.to_numpy()
         self._distinct = encoded.dictionary
+
+    @property
+    def entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of an item and the number of one of its values, [M] int64 each."""
+        return self._item, self._value.astype(np.int64)
 
     def having(self, values: list[Any]) -> tuple[np.ndarray, list[Any]]:
         """The items that have one of the values, [N] bool, and the values that no item has.

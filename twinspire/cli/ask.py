@@ -53,6 +53,23 @@ def recommend(
             ),
         ),
     ] = None,
+    new_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help=(
+                "At least this share of each list is new to the user; by default as the pipeline"
+                " file says (lists.new_share)."
+            ),
+        ),
+    ] = None,
+    rules: Annotated[
+        bool,
+        typer.Option(
+            "--rules/--no-rules", help="Whether the rules of the pipeline file hold ([lists])."
+        ),
+    ] = True,
     allow: Allow = None,
     deny: Deny = None,
     source: Annotated[
@@ -81,6 +98,8 @@ def recommend(
     options: ListOptions = {
         "exclude_seen": exclude_seen,
         "source": source,
+        "rules": rules,
+        "new_share": new_share,
         "allow": by_attribute(allow),
         "deny": by_attribute(deny),
     }

@@ -97,6 +97,10 @@ def recommend_file(
     )
     if short := done["short"]:
         console.print(f"{short:,} lists are shorter: no more items were left.", highlight=False)
+    if few_new := done["few_new"]:
+        console.print(
+            f"{few_new:,} lists have too few new items: no more are left.", highlight=False
+        )
     if widened := done["widened"]:
         console.print(f"{widened:,} lists took a wider search.", highlight=False)
     for warning in done["notes"]:

@@ -34,6 +34,7 @@ from twinspire_core.config.tables.data import (
 from twinspire_core.config.tables.deployment import (
     BeamConfig,
     IndexConfig,
+    ListsConfig,
     PipelineConfig,
     RegistryConfig,
     ServingConfig,
@@ -84,6 +85,7 @@ class Pipeline(Strict):
     serving: ServingConfig = Field(
         default_factory=ServingConfig, description="Contents for serving."
     )
+    lists: ListsConfig = Field(default_factory=ListsConfig, description="Rules on lists.")
     statistics: StatisticsConfig = Field(
         default_factory=StatisticsConfig, description="Data validation."
     )
@@ -175,6 +177,7 @@ class Pipeline(Strict):
         self._check_sides()
         self._check_history()
         self._check_objectives()
+        self._check_lists()
         check_gate(self.gate, self.evaluation, self.mix)
         return self
 
@@ -259,6 +262,26 @@ class Pipeline(Strict):
                     f"features.{name} reads columns.label = {columns.label!r}: what is to be"
                     " learned of an event cannot be known before it"
                 )
+
+    def _check_lists(self) -> None:
+        known = self.corpus.attributes
+        for name in self.lists.caps:
+            if name in known:
+                continue
+            near = get_close_matches(name, known, 1)
+            if near:
+                hint = f"did you mean {near[0]!r}?"
+            else:
+                hint = f"known: {', '.join(known)}" if known else "none is declared there"
+            raise ValueError(
+                f"lists.caps are of corpus.attributes, which versions carry; found {name!r}; {hint}"
+            )
+        if self.lists.new_share and self.serving.exclude_seen:
+            raise ValueError(
+                f"lists.new_share = {self.lists.new_share:g} asks for items that are new to the"
+                " user, and with serving.exclude_seen = true all of a list is new: leave one of"
+                " them out"
+            )
 
 
 def load(path: str | Path) -> Pipeline:

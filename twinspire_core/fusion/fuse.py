@@ -174,6 +174,7 @@ def fuse_sources(
     k: int,
     *,
     exclude: Ragged | None = None,
+    length: int | None = None,
 ) -> tuple[np.ndarray, Fused]:
     """The lists that are recommended: those of the sources, fused, and filled up with popular items
     where no source knows enough.
@@ -182,15 +183,17 @@ def fuse_sources(
       fusion: the sources and their weights.
       sources: of the corpus.
       queries: U; lists that they are given with are at least `DEPTH` and k long.
-      k: length of the lists.
+      k: length of the lists, which says how deep the sources' lists are.
       exclude: U lists of items that must not be listed.
+      length: how far the lists are given, where that is beyond k: their first k items are the same.
 
-    Returns: items [U, k] int64, -1 where the corpus is used up; and what was fused, without the
+    Returns: items [U, length] int64, -1 where the corpus is used up; and what was fused, without the
     popular items that filled it up.
     """
     pooled = pool_sources(fusion.sources, sources, queries, max(k, DEPTH), exclude=exclude)
-    fused = fuse(pooled, fusion.of(queries.events), k)
-    return sources.filled(fused.items, k, exclude=exclude), fused
+    length = length or k
+    fused = fuse(pooled, fusion.of(queries.events), length)
+    return sources.filled(fused.items, length, exclude=exclude), fused
 
 
 def pool_sources(

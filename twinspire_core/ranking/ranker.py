@@ -127,6 +127,7 @@ def rank_sources(
     vectors: Vectors | None = None,
     exclude: Ragged | None = None,
     threads: int = 0,
+    length: int | None = None,
 ) -> tuple[np.ndarray, RankedCandidates]:
     """The lists that are recommended: what the ranker's sources list, by its scores, filled up with
     popular items where no source knows enough.
@@ -140,14 +141,16 @@ def rank_sources(
       vectors: of the queries and of all items.
       exclude: U lists of items that must not be listed.
       threads: as of `Ranker.score`.
+      length: how far the lists are given, where that is beyond k: their first k items are the same.
 
-    Returns: items [U, k] int64, -1 where the corpus is used up; and what was ranked.
+    Returns: items [U, length] int64, -1 where the corpus is used up; and what was ranked.
     """
     lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH), exclude=exclude)
     pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
     values = features.values(pairs, ranker.names)
     scores = ranker.score(values, threads=threads)
+    length = length or k
     ranked = RankedCandidates(
-        pairs=pairs, values=values, scores=scores, chosen=pairs.best(scores, k)
+        pairs=pairs, values=values, scores=scores, chosen=pairs.best(scores, length)
     )
-    return sources.filled(ranked.items, k, exclude=exclude), ranked
+    return sources.filled(ranked.items, length, exclude=exclude), ranked

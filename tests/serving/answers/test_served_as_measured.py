@@ -17,7 +17,7 @@ from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.queries import has_past
 from serving.answers.filtered_search import Seen
-from serving.answers.retrieval import retrieve
+from serving.answers.retrieval import encode_queries, retrieve
 from serving.requests.query_rows import Requests, complete
 from serving.version.filters import Groups
 from serving.version.loaded_version import Version
@@ -88,7 +88,7 @@ def test_a_version_lists_what_is_measured(both, source):
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
     assert source in version.sources
-    served = retrieve(version, table, K, source, nothing, everyone)
+    served = retrieve(version, encode_queries(version, table, source), K, source, nothing, everyone)
     ids = corpus["_item"].to_numpy()
     assert version.ids[served.rows].tolist() == ids[expected].tolist()
 
@@ -132,7 +132,9 @@ def _personal(version, asked, k):
     table, _ = complete(requests, version.users, now, version.pipeline.history_name)
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
-    served = retrieve(version, table, k, "personal", nothing, everyone)
+    served = retrieve(
+        version, encode_queries(version, table, "personal"), k, "personal", nothing, everyone
+    )
     return version.ids[served.rows].tolist()
 
 
@@ -146,7 +148,16 @@ def test_of_somebody_unknown_a_history_is_counted_whole(both):
     table, _ = complete(requests, version.users, datetime.now(version.pipeline.zone))
     nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
     everyone = Groups((None,), np.zeros(len(table), np.int64))
-    served = retrieve(version, table, 3, "personal", nothing, everyone)
+    served = retrieve(
+        version, encode_queries(version, table, "personal"), 3, "personal", nothing, everyone
+    )
     assert version.ids[served.rows[0]].tolist() == [b, c, a]
-    popular = retrieve(version, table, 3, "most_popular", nothing, everyone)
+    popular = retrieve(
+        version,
+        encode_queries(version, table, "most_popular"),
+        3,
+        "most_popular",
+        nothing,
+        everyone,
+    )
     assert served.rows[1:].tolist() == popular.rows[1:].tolist(), "nothing is known of them"

@@ -31,6 +31,8 @@ options = st.fixed_dictionaries(
         "k": st.integers(0, 101) | odd,
         "source": st.sampled_from(["two_tower", "past", "pst"]) | odd,
         "exclude_seen": st.booleans() | odd,
+        "new_share": st.floats(0, 1) | odd,
+        "rules": st.booleans() | odd,
         "display": st.booleans() | odd,
     },
 )

@@ -8,14 +8,16 @@ import orjson
 import pytest
 
 from serving.answers.recommend import recommend, similar
+from serving.app import create_app
 from serving.http import handlers
 from serving.http.bodies import BodyParser
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
-from tests.serving.http.conftest import FAST, shop
+from tests.serving.http.conftest import FAST, ready, running, shop
 from twinspire_core.config.pipeline import load
+from twinspire_core.config.tables.deployment import ListsConfig
 
 POPULAR_LATELY = ["i00", "i11", "i10", "i09"]
 
@@ -230,3 +232,28 @@ def test_a_body_may_say_otherwise_than_the_version(towers, tmp_path):
 def test_the_server_tells_what_it_leaves_out_by_itself(client):
     assert client.get("/v1/version").json()["exclude_seen"] is False
     assert ask(client, {"query": {"user": "anna"}, "k": 1})["exclude_seen"] is False
+
+
+def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):
+    """anna had i05, i04 and i03; nobody had i00, which is explored."""
+    lists = ListsConfig(new_share=1.0, caps={"kind": 2}, exploration=1.0)
+    pipeline = shop(tmp_path).model_copy(update={"lists": lists})
+    circle.publish(pipeline, towers, tmp_path / "staged", nominators={})
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        anna = {"query": {"user": "anna"}, "k": 6}
+        ruled = ask(client, anna)
+        assert len(ruled["items"]) == 4 and not {"i03", "i04", "i05"} & set(ruled["items"])
+        assert ruled["items"][1] == "i00" and ruled["sources"][1] == "exploration"
+        assert ruled["notes"] == [
+            "4 items instead of 6: the rest was seen or excluded, or is over a cap (kind 2)"
+        ]
+        plain = ask(client, anna | {"rules": False})
+        assert plain["items"][0] == "i05" and "sources" not in plain and "notes" not in plain
+        assert ask(client, anna | {"new_share": 0})["items"][0] == "i05"
+        no_two = ask(client, {"queries": [{}, {"user": "anna"}], "k": 12})["results"]
+        assert no_two[0]["source"] == "popular_lately" and len(no_two[0]["items"]) == 4, (
+            "it stands in"
+        )
+        past = ask(client, anna | {"source": "past"})
+        assert past["items"][:3] == ["i05", "i04", "i03"] and len(past["items"]) == 6

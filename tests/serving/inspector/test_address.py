@@ -19,6 +19,8 @@ FORMS = st.builds(
     k=TEXT,
     source=TEXT,
     exclude_seen=TEXT,
+    rules=TEXT,
+    new_share=TEXT,
     allow=NAMED,
     deny=NAMED,
     version=TEXT,
@@ -45,7 +47,13 @@ def test_an_address_says_nothing_else():
 
 @pytest.mark.parametrize(
     ("address", "asks"),
-    [("/", False), ("/?version=a&against=b", False), ("/?user=a", True), ("/?k=3", True)],
+    [
+        ("/", False),
+        ("/?version=a&against=b&rules=1", False),
+        ("/?user=a", True),
+        ("/?k=3", True),
+        ("/?new_share=0.3", True),
+    ],
 )
 def test_whether_a_list_is_wanted(address, asks):
     assert read(address).asks == asks

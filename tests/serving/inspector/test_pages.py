@@ -217,6 +217,8 @@ NAMES = st.sampled_from(
         "k",
         "source",
         "exclude_seen",
+        "new_share",
+        "rules",
         "version",
         "against",
         "item",

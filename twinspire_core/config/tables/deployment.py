@@ -1,8 +1,9 @@
 """The tables that say where the stages run, and where versions go: `pipeline`, `index`, `registry`,
-`serving`, `beam`.
+`serving`, `lists`, `beam`.
 """
 
 from difflib import get_close_matches
+from typing import Annotated
 from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
@@ -89,6 +90,55 @@ class ServingConfig(Strict):
     def counted_lists(self) -> str:
         """Which kind of lists counts, `KEPT` or `EXCLUDED`."""
         return EXCLUDED if self.exclude_seen else KEPT
+
+
+class ListsConfig(Strict):
+    """Rules on the lists that are served, of the mix and of the two-tower; none by default. They are
+    read from this file whenever something is asked, so that changing them makes no version anew; a
+    server reads it when it starts. The gate and the report go by lists without them.
+    """
+
+    caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        json_schema_extra=ADDED,
+        description=(
+            "At most so many items of a list with the same value of an attribute:"
+            " `{ department = 5 }`. Attributes are those of `corpus.attributes`; of one that holds"
+            " lists every entry counts, and an item without a value is free."
+        ),
+    )
+    new_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED,
+        description=(
+            "At least this share of a list is new to the user, and of its first 1, 2, 3 … items too,"
+            " each rounded down: items that neither the version nor the request knows the user to"
+            " have had."
+        ),
+    )
+    exploration: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        json_schema_extra=ADDED,
+        description=(
+            "Share of the places after the first for items without an event in `window.count_days`"
+            " that the user never had: of a thousand that are drawn anew each day, those that the"
+            " two-tower places nearest."
+        ),
+    )
+
+    @property
+    def hold(self) -> bool:
+        """Whether there is any rule."""
+        return bool(self.caps) or self.go_by_past
+
+    @property
+    def go_by_past(self) -> bool:
+        """Whether a rule goes by what the user had before."""
+        return bool(self.new_share or self.exploration)
 
 
 class BeamConfig(Strict):

@@ -1,0 +1,288 @@
+"""Rules on lists that are served, on the circle of twelve items: of item n, `kind` is even or odd,
+`size` n // 4, and it had n events, so that i00 alone had none.
+"""
+
+import json
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from serving.answers import list_rules
+from serving.answers.recommend import recommend
+from serving.batch.bulk import recommend_lines
+from serving.version.loaded_version import Version
+from tests.serving.answers.test_retrieval import files, ids, mix
+from tests.serving.conftest import ATTRIBUTES, ITEMS, PIPELINE, publish
+from tests.twinspire_core.fusion.test_list_rules import slow_list
+from twinspire.cli.main import app
+from twinspire_core.config.pipeline import Pipeline, load
+from twinspire_core.config.tables.deployment import ListsConfig
+from twinspire_core.errors import UsageError
+
+NOON = datetime(2024, 1, 3, 12)
+VALUES = {
+    "kind": [{kind} for kind in ATTRIBUTES["kind"]],
+    "tags": [set(tags) for tags in ATTRIBUTES["tags"]],
+    "stock": [{stock} - {None} for stock in ATTRIBUTES["stock"]],
+}
+
+
+@pytest.fixture(scope="module")
+def published(towers, tmp_path_factory) -> Pipeline:
+    """A version whose mix says what the user had before, then what the towers say."""
+    home = tmp_path_factory.mktemp("ruled")
+    (home / "circle.toml").write_text(PIPELINE)
+    pipeline = load(home / "circle.toml")
+    mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
+    publish(pipeline, towers, home / "staged", nominators=mixed)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def ruled(published):
+    """Opens the version with rules in the pipeline file; the same one for the same rules."""
+    opened: dict[str, Version] = {}
+
+    def make(**rules) -> Version:
+        lists = ListsConfig(**rules)
+        key = lists.model_dump_json()
+        if key not in opened:
+            opened[key] = Version.open(published.model_copy(update={"lists": lists}))
+        return opened[key]
+
+    return make
+
+
+def numbers(version, answer, query=0):
+    return [int(item[1:]) for item in ids(version, answer, query)]
+
+
+def test_at_most_so_many_of_a_value(ruled):
+    version = ruled(caps={"kind": 3})
+    answer = recommend(version, [{"place": 3.2}], 8, source="two_tower")
+    assert numbers(version, answer) == [3, 4, 2, 5, 1, 6], "by distance, three even and three odd"
+    assert np.isnan(answer.scores[0, 6:]).all() and (np.diff(answer.scores[0, :6]) <= 0).all()
+    said = "6 items instead of 8: the rest was seen or excluded, or is over a cap (kind 3)"
+    assert answer.warnings.of(0) == (said,)
+    assert "over a cap (kind 3)" in answer.warnings.of_all()[0]
+    more = recommend(version, [{"place": 3.2}], 50, source="two_tower")
+    assert more.counts.tolist() == [6] and "6 items instead of 50" in more.warnings.of(0)[0]
+
+
+def test_a_list_goes_further_down_for_a_cap(ruled):
+    version = ruled(caps={"size": 2})
+    answer = recommend(version, [{"place": 3.2}], 6, source="two_tower")
+    assert numbers(version, answer) == [3, 4, 2, 5, 11, 8]
+    assert not answer.warnings.of(0)
+
+
+def test_new_items_have_their_share_of_every_beginning(ruled):
+    """anna had i05, i04 and i03, which her mix lists first."""
+    version = ruled(new_share=0.5)
+    plain = numbers(version, recommend(version, [{"user": "anna"}], 4, rules=False))
+    assert plain[:3] == [5, 4, 3]
+    listed = numbers(version, recommend(version, [{"user": "anna"}], 4))
+    assert listed[0] == 5 and listed[2] == 4 and not {listed[1], listed[3]} & {3, 4, 5}
+
+
+def test_what_a_request_says_of_the_past_is_known_as_well(ruled):
+    version = ruled(new_share=1.0)
+    # The history feature holds three; the history five.
+    asked = [{"history": ["i01", "i02", "i06", "i07", "i08"]}, {"user": "anna", "history": ["i09"]}]
+    answer = recommend(version, asked, 7)
+    assert not {1, 2, 6, 7, 8} & set(numbers(version, answer, 0))
+    assert not {3, 4, 5, 9} & set(numbers(version, answer, 1))
+
+
+def test_a_request_turns_rules_off(ruled):
+    version = ruled(caps={"kind": 1}, new_share=1.0)
+    anna = [{"user": "anna"}]
+    plain = numbers(version, recommend(version, anna, 4, rules=False))
+    assert plain[:3] == [5, 4, 3]
+    assert numbers(version, recommend(version, anna, 4, new_share=0)) == [5, 4], "caps hold"
+    only_new = numbers(version, recommend(version, anna, 4, rules=False, new_share=1))
+    assert len(only_new) == 4 and not {3, 4, 5} & set(only_new)
+    past = numbers(version, recommend(version, anna, 4, source="past"))
+    assert past == [5, 4, 3, 11], "a simple source that is named is given as it is"
+    with pytest.raises(UsageError, match=r"from 0 to 1; found 1\.5"):
+        recommend(version, anna, 4, new_share=1.5)
+
+
+def test_what_cannot_be_new_is_told(ruled):
+    version = ruled(new_share=0.5)
+    history = [item for item in ITEMS if item != "i07"]
+    answer = recommend(version, [{"history": history}, {"history": ["i01"]}], 4)
+    assert numbers(version, answer).count(7) == 1 and answer.counts.tolist() == [4, 4]
+    assert "fewer items are new" in answer.warnings.of(0)[0]
+    assert not answer.warnings.of(1)
+    assert answer.warnings.of_all()[0].startswith("1 of 2 lists: fewer items are new")
+    said = recommend(version, [{"user": "anna"}], 4, exclude_seen=True, new_share=0.5)
+    assert "exclude_seen" in said.warnings.of(0)[0]
+    assert not recommend(version, [{"user": "anna"}], 4, exclude_seen=True).warnings.of(0)
+
+
+@pytest.mark.parametrize("source", ["mix", "two_tower"])
+def test_lists_are_searched_through_until_they_are_full(ruled, source, monkeypatch):
+    """Four candidates for each place at first, and none to spare; then 12."""
+    monkeypatch.setattr(list_rules, "_SPARE", 0)
+    version = ruled(new_share=1.0)
+    all_but_one = [f"i{n:02d}" for n in (*range(6, 11), *range(6))]
+    asked = [{"history": all_but_one}, {"history": ["i07"]}]
+    answer = recommend(version, asked, 1, source=source)
+    assert numbers(version, answer, 0) == [11], "the only one that is new"
+    assert answer.widened.tolist() == [True, False]
+    assert not answer.warnings.of_all()
+
+
+def test_items_without_events_come_at_some_places(ruled):
+    """Only i00 had none. With a share of 1, all places but the first are for it."""
+    version = ruled(exploration=1.0)
+    for source in ("mix", "two_tower"):
+        answer = recommend(version, [{"place": 5.2}], 4, source=source, now=NOON)
+        assert numbers(version, answer)[1] == 0 and 0 not in numbers(version, answer)[2:]
+        assert answer.sources(0)[1] == ["exploration"]
+        assert answer.main_sources()[0].as_py()[1] == "exploration"
+        plain = numbers(
+            version, recommend(version, [{"place": 5.2}], 4, source=source, rules=False)
+        )
+        assert [n for n in numbers(version, answer) if n] == plain[:3], "else by score"
+    score = recommend(version, [{"place": 5.2}], 4, source="two_tower").scores[0, 1]
+    assert score == pytest.approx(np.cos(5.2 * np.pi / 6), abs=1e-5), "the two-tower's own"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"history": ["i00", "i06"]},
+        {"exclude": ["i00"]},
+        {"deny": {"kind": "even"}},
+        {"allow": {"size": [1, 2]}},
+    ],
+)
+def test_what_must_not_be_listed_is_not_explored(ruled, asked):
+    version = ruled(exploration=1.0)
+    answer = recommend(version, [asked, {"place": 5.2}], 3, now=NOON)
+    assert ["exploration"] not in answer.sources(0)
+    assert answer.sources(1)[1] == ["exploration"] and numbers(version, answer, 1)[1] == 0
+    if "history" not in asked:
+        assert 0 not in numbers(version, answer, 0)
+
+
+def test_the_same_day_explores_alike_and_other_days_elsewhere(ruled):
+    version = ruled(exploration=0.25)
+    users = [{"user": f"u{n}", "place": 5.2} for n in range(40)]
+
+    def places(day: int) -> list[int]:
+        answer = recommend(version, users, 8, now=NOON + timedelta(days=day))
+        again = recommend(version, users, 8, now=NOON + timedelta(days=day, hours=3))
+        assert answer.rows.tolist() == again.rows.tolist()
+        return [list(row).index(0) for row in answer.rows]
+
+    first, second = places(0), places(1)
+    assert first != second and set(first) == {1, 2, 3, 4}, "i00 takes the first such place"
+
+
+def test_where_nothing_is_known_of_events_nothing_is_explored(pipeline, towers, tmp_path):
+    publish(pipeline, towers, tmp_path / "staged")
+    lists = ListsConfig(exploration=0.5, caps={"kind": 1, "weight": 1})
+    version = Version.open(pipeline.model_copy(update={"lists": lists}))
+    version.items = version.items.drop_columns(["_attribute_kind"])
+    answer = recommend(version, [{"place": 5.2}], 3)
+    assert answer.counts.tolist() == [3] and answer.names == ("two_tower",)
+    about_cap, about_events = answer.warnings.of(0)
+    assert "has no kind" in about_cap and "nothing of its items' events" in about_events
+
+
+RULES = st.fixed_dictionaries(
+    {},
+    optional={
+        "caps": st.dictionaries(st.sampled_from(sorted(VALUES)), st.integers(1, 5), max_size=2),
+        "new_share": st.sampled_from([0.1, 0.3, 0.5, 1.0]),
+    },
+)
+SOME = st.lists(st.sampled_from(ITEMS), max_size=5, unique=True)
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "history": SOME,
+        "exclude": SOME,
+        "user": st.sampled_from(["anna", "ben", "who"]),
+        "place": st.floats(0, 11),
+        "allow": st.sampled_from([{"kind": ["odd"]}, {"size": [0, 1]}]),
+    },
+)
+
+
+@given(
+    RULES,
+    st.lists(QUERIES, min_size=1, max_size=3),
+    st.integers(1, 14),
+    st.sampled_from(["mix", "two_tower"]),
+    st.booleans(),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_what_is_served_is_the_whole_ranking_ruled_slowly(
+    ruled, monkeypatch, rules, asked, k, source, leave_out
+):
+    monkeypatch.setattr(list_rules, "_SPARE", 0)
+    version = ruled(**rules)
+    options = {"source": source, "exclude_seen": leave_out, "now": NOON}
+    found = recommend(version, asked, k, **options)
+    whole = recommend(version, asked, 12, rules=False, **options)
+    for n, query in enumerate(asked):
+        known = {int(item[1:]) for item in query.get("history", ())}
+        if query.get("user") == "anna":
+            known |= {3, 4, 5}
+        expected = slow_list(
+            numbers(version, whole, n),
+            k,
+            known=known,
+            share=rules.get("new_share", 0),
+            caps=rules.get("caps"),
+            values=VALUES,
+        )
+        assert numbers(version, found, n) == expected
+
+
+def test_files_of_requests_keep_the_rules(ruled, tmp_path):
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"user": "anna"}\n{"user": "ben"}\n')
+    version = ruled(new_share=0.5, exploration=1.0)
+    out = tmp_path / "out.parquet"
+    counts = recommend_lines(version, str(queries), str(out), 4, source="two_tower")
+    assert counts["few_new"] == 0
+    rows = pq.read_table(out).to_pylist()
+    assert rows[0]["sources"][1] == "exploration" and rows[0]["items"][1] == "i00"
+    all_had = {"history": ITEMS}
+    queries.write_text(json.dumps(all_had) + "\n" + '{"user": "ben"}\n')
+    plain = recommend_lines(version, str(queries), str(out), 4, rules=False)
+    assert plain["few_new"] == 0
+    assert recommend_lines(version, str(queries), str(out), 4)["few_new"] == 1
+
+
+def test_the_command(published, tmp_path):
+    file = tmp_path / "circle.toml"
+    root = published.registry.root
+    text = PIPELINE.replace('root = "registry"', f'root = "{root}"')
+    file.write_text(text + "[lists]\nnew_share = 1.0\n")
+
+    def run(*options: str):
+        return CliRunner().invoke(
+            app, ["recommend", str(file), "--user", "anna", "--json", *options]
+        )
+
+    def items(*options: str) -> list[str]:
+        return [one["item"] for one in json.loads(run(*options).stdout)["items"]]
+
+    assert not {"i03", "i04", "i05"} & set(items("-k", "4"))
+    assert items("-k", "3", "--no-rules") == ["i05", "i04", "i03"]
+    assert items("-k", "3", "--new-share", "0") == ["i05", "i04", "i03"]
+    assert items("-k", "2", "--new-share", "0.5")[0] == "i05"
+    assert run("--new-share", "1.5").exit_code == 2

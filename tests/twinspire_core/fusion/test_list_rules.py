@@ -1,0 +1,205 @@
+"""Rules, held against the plainest way to keep them: one list, one place at a time, in Python."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
+from twinspire_core.fusion.list_rules import Candidates, choose, holds_share, least_new
+
+SHARES = st.sampled_from([0.0, 0.1, 0.29, 0.3, 0.5, 1.0])
+CORPUS = 30
+
+
+def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None, explored=(), explores=()):
+    """Items of one list.
+
+    Args:
+      ranked: items, best first.
+      known: those that the user had.
+      caps: by attribute, how often a value may be there.
+      values: by attribute and item, the set of the item's values.
+      explores: places that explored items get.
+    """
+    listed: list[int] = []
+
+    def fits(item: int) -> bool:
+        if item in listed:
+            return False
+        for name, cap in (caps or {}).items():
+            for value in values[name][item]:
+                if sum(value in values[name][other] for other in listed) >= cap:
+                    return False
+        return True
+
+    def is_new(item: int) -> bool:
+        return item not in known or item in explored
+
+    for place in range(k):
+        may = [item for item in ranked if fits(item)]
+        new = [item for item in may if item not in known]
+        to_explore = [item for item in explored if fits(item)]
+        short = sum(map(is_new, listed)) < int(share * (place + 1) + 1e-9)
+        if place in explores and to_explore:
+            listed.append(to_explore[0])
+        elif short and new:
+            listed.append(new[0])
+        elif may:
+            listed.append(may[0])
+        else:
+            break
+    return listed
+
+
+@st.composite
+def worlds(draw):
+    """Candidates of some queries, with all that rules go by."""
+    queries = draw(st.integers(1, 4))
+    items = st.lists(st.integers(0, CORPUS - 1), max_size=CORPUS, unique=True)
+    of_item = st.sets(st.integers(0, 4), max_size=3)
+    values = {
+        "kind": [{v} for v in draw(st.lists(st.integers(0, 3), min_size=CORPUS, max_size=CORPUS))],
+        "tags": draw(st.lists(of_item, min_size=CORPUS, max_size=CORPUS)),
+    }
+    k = draw(st.integers(1, 12))
+    places = st.sets(st.integers(1, 12), max_size=4)
+    return {
+        "ranked": [draw(items) for _ in range(queries)],
+        "known": [draw(st.sets(st.integers(0, CORPUS - 1))) for _ in range(queries)],
+        "explored": [draw(items)[:6] for _ in range(queries)],
+        "explores": [draw(places) for _ in range(queries)],
+        "values": values,
+        "caps": draw(st.dictionaries(st.sampled_from(["kind", "tags"]), st.integers(1, 4))),
+        "share": draw(SHARES),
+        "k": k,
+    }
+
+
+def table(lists, width=None):
+    width = width or max(map(len, lists))
+    return np.array([[*one, *[-1] * (width - len(one))] for one in lists], np.int64).reshape(
+        len(lists), width
+    )
+
+
+def capped(world):
+    if not world["caps"]:
+        return None
+    attributes = []
+    for name, cap in world["caps"].items():
+        pairs = [(item, v) for item, of in enumerate(world["values"][name]) for v in sorted(of)]
+        item, value = np.array(pairs, np.int64).reshape(-1, 2).T
+        attributes.append(CappedAttribute(item, value, cap))
+    return CappedValues.of(attributes, CORPUS)
+
+
+def chosen(world, *, explore=True):
+    """Items of the lists that `choose` makes."""
+    caps = capped(world)
+
+    def candidates(items, known):
+        is_new = [[item not in had for item in row] for row, had in zip(items, known, strict=True)]
+        values = caps.at(items) if caps else np.zeros((*items.shape, 0), np.int64)
+        return Candidates(items, np.array(is_new, bool).reshape(items.shape), values)
+
+    ranked = table(world["ranked"])
+    explored = table(world["explored"])
+    explores = np.array([[p in of for p in range(world["k"])] for of in world["explores"]])
+    columns = choose(
+        candidates(ranked, world["known"]),
+        world["k"],
+        new_share=world["share"],
+        caps=caps.caps if caps else None,
+        explored=candidates(explored, [()] * len(explored)) if explore else None,
+        explores=explores if explore else None,
+    )
+    both = np.concatenate([ranked, explored], axis=1)
+    return [[int(row[c]) for c in cs if c >= 0] for row, cs in zip(both, columns, strict=True)]
+
+
+@given(worlds())
+@settings(max_examples=300, deadline=None)
+def test_lists_are_those_of_the_slow_way(world):
+    for explore in (False, True):
+        expected = [
+            slow_list(
+                ranked,
+                world["k"],
+                known=world["known"][n],
+                share=world["share"],
+                caps=world["caps"],
+                values=world["values"],
+                explored=world["explored"][n] if explore else (),
+                explores=world["explores"][n] if explore else (),
+            )
+            for n, ranked in enumerate(world["ranked"])
+        ]
+        assert chosen(world, explore=explore) == expected
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_what_the_rules_promise(world):
+    for n, listed in enumerate(chosen(world, explore=False)):
+        ranked, known = world["ranked"][n], world["known"][n]
+        assert len(set(listed)) == len(listed), "every item once"
+        for name, cap in world["caps"].items():
+            times = [v for item in listed for v in world["values"][name][item]]
+            assert all(times.count(value) <= cap for value in times)
+        new = [item not in known for item in listed]
+        missing = [item for item in ranked if item not in listed and item not in known]
+        if not (world["caps"] and missing):
+            # Without caps only a lack of new items ends the share.
+            for count in range(1, len(listed) + 1):
+                wanted = least_new(world["share"], count)[-1]
+                assert sum(new[:count]) >= wanted or not missing
+        of_kind = [[i for i in listed if (i in known) == had] for had in (True, False)]
+        for items in of_kind:
+            places = [ranked.index(item) for item in items]
+            assert places == sorted(places), "otherwise the order is that of the scores"
+
+
+def test_a_list_without_rules_is_the_ranking():
+    ranked = np.array([[4, 2, 7, -1]])
+    candidates = Candidates(ranked, np.zeros((1, 4), bool), np.zeros((1, 4, 0), np.int64))
+    assert choose(candidates, 2).tolist() == [[0, 1]]
+    assert choose(candidates, 5).tolist() == [[0, 1, 2, -1, -1]]
+
+
+def test_new_items_are_lifted_as_late_as_the_share_allows():
+    """Of ten places with a share of .3, the third, the sixth … would be too early."""
+    ranked = np.arange(20)[None]
+    is_new = ranked >= 14
+    columns = choose(Candidates(ranked, is_new, np.zeros((1, 20, 0), np.int64)), 10, new_share=0.3)
+    assert columns.tolist() == [[0, 1, 2, 14, 3, 4, 15, 5, 6, 16]]
+    assert np.take_along_axis(is_new, columns, 1).sum() == 3
+
+
+def test_the_share_is_rounded_down_and_not_by_the_last_bit():
+    assert least_new(0.29, 100)[-1] == 29
+    assert least_new(0.3, 50)[[0, 2, 3, 9, 49]].tolist() == [0, 0, 1, 3, 15]
+    assert least_new(1, 3).tolist() == [1, 2, 3]
+
+
+def test_a_share_that_is_not_reached_is_told():
+    is_new = np.array([[0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]], bool)
+    counts = np.array([4, 4, 2])
+    assert holds_share(is_new, counts, 0.3).tolist() == [True, False, True]
+
+
+def test_a_cap_counts_every_entry_of_a_list_and_nothing_for_an_item_without_one():
+    tags = [(0, 0), (1, 0), (1, 1), (2, 1), (4, 0), (4, 1)]  # of items 0, 1, 2 and 4
+    item, value = np.array(tags).T
+    values = CappedValues.of([CappedAttribute(item, value, 2)], 6)
+    ranked = np.array([[0, 1, 4, 3, 2, 5]])
+    candidates = Candidates(ranked, np.zeros((1, 6), bool), values.at(ranked))
+    columns = choose(candidates, 6, caps=values.caps)
+    assert ranked[0][columns[columns >= 0]].tolist() == [0, 1, 3, 2, 5], "4 is a third 0"
+
+
+def test_no_list_that_keeps_the_caps_is_longer_than_what_is_said():
+    kinds = CappedAttribute(np.arange(5), np.array([0, 0, 0, 1, 1]), 2)
+    brand = CappedAttribute(np.array([0, 1]), np.array([0, 0]), 1)
+    assert CappedValues.of([kinds], 6).most == 2 + 2 + 1
+    assert CappedValues.of([brand], 6).most == 1 + 4
+    assert CappedValues.of([kinds, brand], 6).most == 5
