@@ -29,6 +29,7 @@ EXTRAS = {
         "tensorflow>=2.21,<2.22",
         "scann==1.4.2",
         "lightgbm>=4.7,<5",
+        "numba>=0.65",
         "fastapi>=0.136",
         "uvicorn>=0.54",
         "uvloop>=0.22",

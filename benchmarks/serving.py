@@ -10,6 +10,8 @@ are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMA
     twinspire/mean        the two-tower, histories averaged
     twinspire/attention   the two-tower, histories read by self-attention
     twinspire/mix         the default answer of the first one's version: all sources, mixed
+    twinspire/ranked      the default answer of a copy of it that carries a ranker, of made-up labels: all sources,
+                          ordered by trees as many and as large as fitted ones
     tfrs/brute_force      the first one's towers behind the same server, with TensorFlow Recommenders' BruteForce layer
                           as the index
 
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 import numpy as np
 
-from benchmarks.load import client, servers, world
+from benchmarks.load import client, made_ranker, servers, world
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.environments import environment
 
@@ -76,6 +78,8 @@ def contenders(
                 servers.ours(world.published(folder, "attention", size.items)),
                 "two_tower",
             )
+        elif name == "twinspire/ranked":
+            found[name] = (servers.ours(made_ranker.published(folder, size.items)), None)
         else:
             found[name] = (servers.ours(mean), None if name == "twinspire/mix" else "two_tower")
     return found
@@ -158,7 +162,13 @@ def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, An
 
 
 def main() -> None:
-    names = ["twinspire/mean", "twinspire/attention", "twinspire/mix", "tfrs/brute_force"]
+    names = [
+        "twinspire/mean",
+        "twinspire/attention",
+        "twinspire/mix",
+        "twinspire/ranked",
+        "tfrs/brute_force",
+    ]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -171,6 +171,8 @@ def warm(version: Version) -> None:
     """
     if version.users is not None:
         version.users.load()
+    if version.ranker is not None:
+        version.ranker.compile()
     requests = Requests(version.pipeline)
     items = version.ids[: max(_SIZES)].tolist()
     queries = [{"history": items[n : n + 5]} for n in range(max(_SIZES))]

@@ -13,6 +13,7 @@ import numpy as np
 from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFormat
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.ranking.compiled_trees import CompiledTrees
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
@@ -68,15 +69,28 @@ class Ranker:
 
         return lightgbm.Booster(model_str=self.model)
 
+    @cached_property
+    def _compiled(self) -> CompiledTrees | None:
+        return CompiledTrees.of(self.model, len(self.names))
+
+    def compile(self) -> None:
+        """Scores candidates some twenty times faster from now on, with the same result. Takes a
+        second or two: it is for who ranks for many.
+        """
+        if self._compiled is not None:
+            self._compiled.score(np.zeros((1, len(self.names)), np.float32))
+
     def score(self, values: np.ndarray, *, threads: int = 0) -> np.ndarray:
         """Scores of candidates, [M] float32; they compare candidates of one query.
 
         Args:
           values: [M, F] float32.
-          threads: at most so many; 0 for all cores.
+          threads: at most so many; 0 for all cores. What is compiled takes one.
         """
         if not len(values):
             return np.zeros(0, np.float32)
+        if "_compiled" in self.__dict__ and self._compiled is not None:
+            return self._compiled.score(values).astype(np.float32)
         scores = self.booster.predict(
             values, raw_score=True, num_threads=threads or os.cpu_count() or 1
         )

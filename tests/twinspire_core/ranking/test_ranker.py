@@ -31,6 +31,13 @@ def test_scores_are_those_of_the_trees_that_were_written(booster):
     assert found == pytest.approx(booster.predict(VALUES), abs=1e-6)
 
 
+def test_compiled_scores_are_the_same(booster):
+    ranker = _ranker(booster)
+    expected = ranker.score(VALUES)
+    ranker.compile()
+    assert ranker.score(VALUES).tolist() == expected.tolist()
+
+
 def test_contributions_add_up_to_the_score_but_for_a_constant(booster):
     ranker = _ranker(booster)
     rest = ranker.score(VALUES) - ranker.contributions(VALUES).sum(axis=1)
