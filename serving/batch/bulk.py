@@ -29,10 +29,11 @@ from serving.requests.query_rows import Requests
 from serving.requests.request_model import USER
 from serving.version.loaded_version import Version
 from twinspire_core import storage
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_names import RANKED, TWO_TOWER
 from twinspire_core.errors import UsageError
 
 _WARNINGS = 5  # the most that are kept
+_MANY = 100  # lines that make it worth compiling a ranker
 _ENDINGS = (".jsonl", ".parquet")
 _SCHEMA = pa.schema(
     [("user", pa.string()), ("items", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))]
@@ -128,6 +129,8 @@ def recommend_lines(
     ):
         written: Future[None] | None = None
         for lines, table in prefetched(read_requests(requests, file, queries), 1):
+            if source == RANKED and version.ranker is not None and len(table) > _MANY:
+                version.ranker.compile()
             with naming_line(lines, queries):
                 answer = recommend(version, table, k, now=now, **options)
             # One batch at the most waits to be written: memory stays bounded.

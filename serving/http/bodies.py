@@ -16,7 +16,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from serving.http.http_errors import Problem
-from serving.http.models import BodyField, Options, RecommendRequest, RequestBodies, SimilarRequest
+from serving.http.models import (
+    EXPLAINED,
+    BodyField,
+    Options,
+    RecommendRequest,
+    RequestBodies,
+    SimilarRequest,
+)
 from serving.http.server_settings import Settings
 from serving.requests.duplicate_keys import distinct, surely_distinct
 from serving.requests.request_model import Refused, RequestModel
@@ -89,7 +96,7 @@ class BodyParser:
         if not surely_distinct(content, members, queries):
             _read_object(content)  # which says what is wrong
         options = Options(**_values(body, self.bodies.options))
-        self._check_items(len(columns), options.k)
+        self._check_items(len(columns), options)
         return RecommendRequest(columns, options, single)
 
     def _validate(self, content: bytes) -> tuple[bool, BaseModel, list[dict[str, Any]]]:
@@ -138,10 +145,10 @@ class BodyParser:
         if queries is not None:
             self._check_list(queries)
         options = Options(**_check_values(body, self.bodies.options))
+        self._check_items(1 if queries is None else len(queries), options)
         if queries is None:
             return RecommendRequest([self._query(query, 0, "query")], options, single=True)
         parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
-        self._check_items(len(parsed), options.k)
         return RecommendRequest(parsed, options, single=False)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
@@ -184,7 +191,8 @@ class BodyParser:
                 where="queries",
             )
 
-    def _check_items(self, queries: int, k: int) -> None:
+    def _check_items(self, queries: int, options: Options) -> None:
+        k = options.k
         most = self._settings.max_items
         if queries > 1 and queries * k > most:
             raise Problem(
@@ -192,6 +200,13 @@ class BodyParser:
                 f"The lists of a request have at most {most:,} items together, found {queries:,}"
                 f" times {k:,}. Ask for shorter ones, or for fewer at a time.",
                 where="k",
+            )
+        if options.explain and queries * k > EXPLAINED:
+            raise Problem(
+                "out_of_range",
+                f"At most {EXPLAINED} items of a request are explained, found {queries:,} times"
+                f" {k:,}. Ask for shorter lists, or for fewer at a time.",
+                where="explain",
             )
 
     @staticmethod

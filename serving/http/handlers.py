@@ -11,7 +11,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -26,6 +26,7 @@ from serving.http.models import (
     Described,
     OneAnswer,
     Options,
+    ReasonPart,
     RecommendRequest,
     Result,
     SeveralAnswers,
@@ -191,6 +192,7 @@ def _recommend(
         rules=options.rules,
         new_share=options.new_share,
         stands_in=stands_in,
+        explain=options.explain,
         now=now,
     )
     if answer.shares is None:
@@ -232,6 +234,11 @@ def _result(
         result["weights"] = answer.weights
     if place.lists.main_sources is not None:
         result["sources"] = place.lists.main_sources[row]
+    if answer.reasons is not None:
+        result["reasons"] = [
+            [cast(ReasonPart, reason._asdict()) for reason in of_item]
+            for of_item in answer.reasons[row][:count]
+        ]
     if options.display:
         result["display"] = version.describe(rows)
         result["history"] = _history(version, answer, row)

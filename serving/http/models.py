@@ -24,6 +24,8 @@ from twinspire_core.config.source_names import ANSWERING, AnswerSource
 
 K = 10
 """Items of a list, unless `k` says otherwise."""
+EXPLAINED = 100
+"""The most items of one request that are explained: each takes almost a millisecond."""
 
 
 class Options(NamedTuple):
@@ -36,6 +38,7 @@ class Options(NamedTuple):
       new_share: of each list, new to the user; None leaves it to the pipeline file.
       rules: whether the rules of the pipeline file hold.
       display: send display columns along.
+      explain: send along why a ranker has the items where they are.
     """
 
     k: int = K
@@ -44,6 +47,7 @@ class Options(NamedTuple):
     new_share: float | None = None
     rules: bool = True
     display: bool = False
+    explain: bool = False
 
 
 class RecommendRequest(NamedTuple):
@@ -104,6 +108,7 @@ class RequestBodies:
             "new_share": _NEW_SHARE,
             "rules": _RULES,
             "display": _DISPLAY,
+            "explain": _EXPLAIN,
         }
         options = {key: _optional(field) for key, field in self.options.items()}
         query: Any = requests.query_type
@@ -148,6 +153,12 @@ _RULES = BodyField(
     True,
 )
 _DISPLAY = BodyField(FLAG, "Send display columns of the items, and the history, along.", False)
+_EXPLAIN = BodyField(
+    FLAG,
+    f"With `ranked`: say of each item which features moved it most. For {EXPLAINED} items of a request"
+    " at the most, as it takes long.",
+    False,
+)
 _SIMILAR_DISPLAY = BodyField(FLAG, "Send display columns along.", False)
 _ITEM = BodyField(ONE_ITEM_ID, "An item of the live version's catalogue.")
 
@@ -188,6 +199,15 @@ class _OfVersion(TypedDict):
     version: Annotated[str, _about("The version that all of the answer comes from.")]
 
 
+class ReasonPart(TypedDict):
+    """A feature that moved an item."""
+
+    feature: str
+    value: Annotated[float | None, _about("Of the item; null: not known.")]
+    contribution: Annotated[float, _about("Its part of the score; below 0 it moved the item down.")]
+    text: Annotated[str, _about("What the value says, in plain words.")]
+
+
 class Result(TypedDict):
     """A list for a query."""
 
@@ -216,6 +236,15 @@ class Result(TypedDict):
             _about(
                 "The source that gave most to each item's score, or has it nearest to the top, or"
                 " `exploration`; not with `two_tower`, unless some places are for exploration."
+            ),
+        ]
+    ]
+    reasons: NotRequired[
+        Annotated[
+            list[list[ReasonPart]],
+            _about(
+                "With `explain`, of `ranked`: of each item the three features that moved it most,"
+                " the strongest first; none of items that fill up the list."
             ),
         ]
     ]

@@ -8,13 +8,19 @@ from typing import Any, NamedTuple, cast
 
 from serving.http.handlers import answer_one, answer_similar
 from serving.http.http_errors import TYPES, Problem
-from serving.http.models import OneAnswer, RecommendRequest, SimilarAnswer, SimilarRequest
+from serving.http.models import (
+    OneAnswer,
+    ReasonPart,
+    RecommendRequest,
+    SimilarAnswer,
+    SimilarRequest,
+)
 from serving.http.prometheus import Metrics
 from serving.inspector.item_tags import Tag, tags_of_items
 from serving.inspector.version_view import SOURCES
 from serving.requests.query_rows import STORED_PAST, TIME, Requests
 from serving.version.loaded_version import Version
-from twinspire_core.config.source_names import EXPLORATION
+from twinspire_core.config.source_names import EXPLORATION, RANKED
 from twinspire_core.contracts.feature_schema import attribute_name
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.sources import personal_counts
@@ -38,6 +44,7 @@ class Row:
       score: None in a history.
       there: whether it is in the corpus.
       tags: why it is here.
+      reasons: what moved it most, in a ranker's list.
       moved: how many places higher it is than in the other list; None where there is no other list,
         or not this item.
       alone: whether the other list lacks it.
@@ -49,6 +56,7 @@ class Row:
     score: float | None = None
     there: bool = True
     tags: Sequence[Tag] = ()
+    reasons: Sequence[ReasonPart] = ()
     moved: int | None = None
     alone: bool = False
 
@@ -117,7 +125,7 @@ def recommended(
         source=_source(answer),
         basis=_BASIS[answer["based_on"]],
         unknown=unknown,
-        rows=_rows(version, answer, taken, answer.get("sources")),
+        rows=_rows(version, answer, taken, answer.get("sources"), answer.get("reasons")),
         history=[_row(one, there="name" in one) for one in answer["history"]],
         knows=user.features,
         warnings=answer.get("notes", ()),
@@ -184,6 +192,7 @@ def _rows(
     answer: OneAnswer | SimilarAnswer,
     taken: set[str],
     sources: Sequence[str] | None = None,
+    reasons: Sequence[Sequence[ReasonPart]] | None = None,
 ) -> list[Row]:
     """The items of an answer.
 
@@ -192,23 +201,29 @@ def _rows(
       answer: with display columns.
       taken: ids of items that the user had before.
       sources: what gave most to each item's score, where there are several.
+      reasons: what moved each item most, where a ranker ordered them.
     """
     tags = tags_of_items(version, version.rows(answer["items"]).tolist())
+    ranked = answer.get("source") == RANKED
+    title = "It has it nearest to the top." if ranked else "It gave most to the score."
     rows: list[Row] = []
     for place, described in enumerate(answer["display"]):
-        reasons = list(tags[place])
+        of_item = list(tags[place])
         if described["item"] in taken:
-            reasons.insert(0, Tag("seen", "seen before", "The user had it before."))
+            of_item.insert(0, Tag("seen", "seen before", "The user had it before."))
         if sources:
-            reasons.append(_source_tag(sources[place]))
-        rows.append(_row(described, score=float(answer["scores"][place]), tags=reasons))
+            of_item.append(_source_tag(sources[place], title))
+        score = float(answer["scores"][place])
+        rows.append(
+            _row(described, score=score, tags=of_item, reasons=reasons[place] if reasons else ())
+        )
     return rows
 
 
-def _source_tag(source: str) -> Tag:
+def _source_tag(source: str, title: str) -> Tag:
     if source == EXPLORATION:
         return Tag(source, "exploration", "This place is for items without events.")
-    return Tag(source, f"source: {SOURCES[source]}", "It gave most to the score.")
+    return Tag(source, f"source: {SOURCES[source]}", title)
 
 
 def _row(described: Mapping[str, str | None], **more: Any) -> Row:

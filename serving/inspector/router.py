@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 from index_builder.registry.registry import Registry
 from serving.http.hot_swap import Served, warm
 from serving.http.http_errors import TYPES, Problem
+from serving.http.models import EXPLAINED
 from serving.http.service import Service
 from serving.inspector import templating
 from serving.inspector.address import Address
@@ -116,6 +117,9 @@ class Inspector:
         requests = self._service.requests
         body = form.recommend_body(requests.model) | {"display": True}
         request = self._service.parser.recommend_from(body)
+        # Why a ranker has the items where they are, unless there are too many of them to tell.
+        explain = request.options.k <= EXPLAINED
+        request = request._replace(options=request.options._replace(explain=explain))
         return lambda version, live: recommended(version, live, requests, request)
 
     def _similar(self, form: Address) -> Ask:

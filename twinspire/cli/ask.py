@@ -81,6 +81,12 @@ def recommend(
             )
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="With --user: say of each item of the ranker what moved it most."
+        ),
+    ] = False,
     version: VersionOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +97,8 @@ def recommend(
     """
     if (user is None) == (queries is None) or (out and not queries):
         raise UsageError("Give --user, or --queries, which --out belongs to.")
+    if explain and not user:
+        raise UsageError("Items are explained for one --user; files of lists hold no reasons.")
     from serving.answers.recommend import ListOptions
     from twinspire.cli.show_lists import recommend_file, recommend_user
 
@@ -106,6 +114,7 @@ def recommend(
     if queries:
         recommend_file(opened, queries, out, k, version, as_json, **options)
     elif user is not None:
+        options["explain"] = explain
         recommend_user(opened, user, k, version, as_json, **options)
 
 

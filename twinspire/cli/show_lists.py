@@ -16,6 +16,7 @@ from serving.version.filters import Values
 from serving.version.loaded_version import Version
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import RANKED
 from twinspire_core.contracts.fusion_file import PRIOR
 from twinspire_core.display.figures import number
 from twinspire_core.display.measured_lists import list_name
@@ -54,11 +55,18 @@ def recommend_user(
     if result.get("weights") == PRIOR:
         title += ", prior weights"
     history = result["history"]
+    reasons = [item.pop("reasons", []) for item in result["items"]]
     if history:
         _print_list(result["items"], title, _history_table(user, history))
     else:
         out.print(f"{user} has no history in version {opened.id}.", highlight=False)
         _print_list(result["items"], title)
+    _print_reasons(result["items"], reasons)
+    if options.get("explain") and result["source"] != RANKED:
+        source = list_name(result["source"])
+        out.print(
+            f"Items are explained that the ranker listed; these are by {source}.", highlight=False
+        )
     _print_warnings(result["notes"])
 
 
@@ -146,6 +154,9 @@ def user_result(
     items = _items(version, answer, 0)
     for item, sources in zip(items, answer.sources(0), strict=True):
         item["sources"] = sources
+    if answer.reasons is not None:
+        for item, of_item in zip(items, answer.reasons[0], strict=False):
+            item["reasons"] = [reason._asdict() for reason in of_item]
     return {
         "version": version.id,
         "user": user,
@@ -218,6 +229,20 @@ def _cell(value: Any) -> str:
             return list_name(first)
         case _:
             return str(value)
+
+
+def _print_reasons(items: list[dict[str, Any]], reasons: list[list[dict[str, Any]]]) -> None:
+    """What moved each item most, the strongest first; a row per feature."""
+    rows = []
+    for rank, (item, of_item) in enumerate(zip(items, reasons, strict=True), 1):
+        # The item stands in the first of its rows alone.
+        names = [(str(rank), str(item["item"])), *[("", "")] * len(of_item)]
+        for (place, name), reason in zip(names, of_item, strict=False):
+            direction = "up" if reason["contribution"] > 0 else "down"
+            rows.append([place, name, direction, reason["text"]])
+    if rows:
+        table = Table(head=["", "item", "moved", "by"], rows=rows, names=(0, 1, 2), prose=[3])
+        out.print(Text("What moved them most", style="bold"), terminal_table(table), sep="\n")
 
 
 def _print_warnings(warnings: list[str]) -> None:

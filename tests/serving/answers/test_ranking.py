@@ -140,6 +140,22 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     assert recommend(version, [ANNA], 7, source="mix", explain=True).reasons is None
 
 
+def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):
+    opened(by_popularity())
+    command = ["recommend", str(pipeline_file), "-k", "6", "--user", "anna", "--explain"]
+    told = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    reasons = [item["reasons"] for item in told["items"]]
+    assert [one["feature"] for one in reasons[0]] == ["popular"]
+    assert reasons[0][0]["text"] == "taken 3 times by everybody"
+    assert reasons[0][0]["contribution"] > 0 and reasons[5] == []
+    shown = CliRunner().invoke(app, command).stdout
+    assert "What moved them most" in shown and "taken 3 times by everybody" in shown
+    other = CliRunner().invoke(app, [*command, "--source", "past"]).stdout
+    assert "Items are explained that the ranker listed; these are by taken before." in other
+    files_too = [*command[:4], "--queries", "q.jsonl", "--explain"]
+    assert "Items are explained for one --user" in str(CliRunner().invoke(app, files_too).exception)
+
+
 def test_commands_take_it_for_a_source(opened, pipeline_file, tmp_path):
     opened(by_popularity(serves="mix"))
     command = ["recommend", str(pipeline_file), "-k", "3", "--source", "ranked"]

@@ -178,7 +178,19 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         said = client.post("/v1/recommend", json=asked).json()
         assert (said["source"], said["items"]) == ("ranked", ["i03", "i04", "i05"])
         assert told(client)["sources"][:3] == ["two_tower", "ranked", "mix"]
-        assert told(client)["notes"] == []
+        assert told(client)["notes"] == [] and "reasons" not in said
+        said = client.post("/v1/recommend", json={**asked, "explain": True}).json()
+        [[reason], *_] = said["reasons"]
+        assert (reason["feature"], reason["text"]) == ("popular", "taken 3 times by everybody")
+        assert reason["contribution"] > 0 and len(said["reasons"]) == 3
+        mixed = client.post("/v1/recommend", json={**asked, "explain": True, "source": "mix"})
+        assert "reasons" not in mixed.json()
+        many = {"queries": [{}] * 40, "k": 3, "explain": True}
+        error = client.post("/v1/recommend", json=many).json()["error"]
+        assert (error["type"], error["where"]) == ("out_of_range", "explain")
+        assert "found 40 times 3" in error["message"]
+        page = client.get("/", params={"user": "anna", "k": "3"}).text
+        assert page.count("taken 3 times by everybody") == 1 and "ranker" in page
         newer = ranked(number=2)
         third = circle.publish(pipeline, towers, tmp_path / "c", "2024-01-03", nominators=newer)
         until(lambda: told(client)["version"] == third)
