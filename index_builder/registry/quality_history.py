@@ -24,12 +24,14 @@ class NextDay:
       version: the one published of that day, whose metrics.json has the figures.
       measures: of the version's two-tower.
       mix: of its mix of sources; None if it has none.
+      ranked: of its ranker; None if it has none.
       baselines: of the lists that need no model, by name, for the same users.
     """
 
     version: str
     measures: Measures
     mix: Measures | None
+    ranked: Measures | None
     baselines: Mapping[str, Measures]
 
     @property
@@ -112,6 +114,7 @@ def _next_day(version: str | None, metrics: Mapping[str, DayMetrics]) -> NextDay
         version=version,
         measures=found.progressive,
         mix=found.mix.progressive,
+        ranked=found.ranked_progressive,
         baselines=found.baselines,
     )
 

@@ -46,6 +46,7 @@ def verdict(facts: Facts) -> Section:
         *_lift(figures.lead, limits, facts.metric),
         *_mix(figures.mix, limits),
         *_sources(figures.sources),
+        *_ranker(figures.ranker),
         *_limits(held.candidate, facts.metrics.mix.holdout.candidate, limits),
         ["held-out users", count(figures.users), f"≥ {limits.min_users:,}"],
         ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
@@ -105,6 +106,18 @@ def _sources(sources: SourceFigures | None) -> Iterator[list[str]]:
     difference = change_text(sources.change, sources.low, sources.high)
     figures = f"{number(sources.candidate)}, that source {number(sources.baseline)}: {difference}"
     yield [f"{name}, {users}", figures, "not surely below (99%)"]
+
+
+def _ranker(ranker: PooledFigures | None) -> Iterator[list[str]]:
+    """Rankers of the newest days beside the mixes of then."""
+    if ranker is None:
+        return
+    users = f"{count(ranker.users)} users"
+    if ranker.days > 1:
+        users += f" of {ranker.days} days"
+    difference = change_text(ranker.change, ranker.low, ranker.high)
+    figures = f"{number(ranker.candidate)}, the mix {number(ranker.baseline)}: {difference}"
+    yield [f"the ranker beside the mix, {users}", figures, "serves if surely above"]
 
 
 def _mix(mix: ListFigures | None, limits: GateConfig) -> Iterator[list[str]]:

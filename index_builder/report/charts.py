@@ -47,12 +47,13 @@ _NAMES = (
     "co_visitation",
     "ease",
     "ials",
+    "ranked",
 )
 COLOURS = {name: f"#{0xABC000 + number:06x}" for number, name in enumerate(_NAMES)}
 """Placeholders by name; `var(--NAME)` of the page replaces them."""
 
 # Lines are told apart without colours too
-_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<", strict=False)) | {
+_MARKERS = dict(zip(_NAMES[3:], "oPXsSD^vd*hHp<>DsPX^v<>", strict=False)) | {
     "most_popular": "s",
     "popular": "s",
 }

@@ -8,7 +8,7 @@ from index_builder.report.facts import Facts
 from index_builder.report.report_blocks import Figure, Mark, Section
 from twinspire_core.config.source_names import MIX
 from twinspire_core.contracts.measures import SliceMeasures
-from twinspire_core.display.figures import count, number
+from twinspire_core.display.figures import count, number, share
 from twinspire_core.display.measured_lists import (
     PARENT,
     EvaluatedSet,
@@ -25,9 +25,11 @@ from twinspire_core.display.measured_lists import (
     on_the_day,
 )
 from twinspire_core.display.table import Table
-from twinspire_core.display.weights import describe_weights
+from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.metrics.measure_names import ITEMS, USERS, key
 
+_SHOWN_FEATURES = 12
+"""Features of the ranker that the page lists, those that say most."""
 _VARIETY = {
     "coverage": "items reached",
     "gini": "Gini",
@@ -134,7 +136,7 @@ def sources(facts: Facts) -> Section:
         title="Each source alone, and the mix",
         text=text,
         figures=[_sources(facts, listed)] if listed else [],
-        tables=[_weights(facts)],
+        tables=[_weights(facts), *_ranker(facts)],
         half=True,
     )
 
@@ -172,6 +174,21 @@ def _weights(facts: Facts) -> Table:
         head=["source", *(name.replace("-", "–") for name in mix.weights)],
         rows=rows,
         title=title,
+    )
+
+
+def _ranker(facts: Facts) -> Iterator[Table]:
+    """What this version's ranker goes by."""
+    measured = facts.metrics.ranker
+    if measured is None or measured.fitted is None:
+        return
+    fitted = measured.fitted
+    largest = list(fitted.importance.items())[:_SHOWN_FEATURES]
+    yield Table(
+        head=["feature", "share of what its trees gain"],
+        rows=[[name, share(value)] for name, value in largest],
+        title=f"The ranker {describe_ranker(fitted, facts.gate.serves)}. What it goes by most:",
+        folded=True,
     )
 
 

@@ -47,6 +47,10 @@ def _progressive(facts: Facts, days: list[Day]) -> Figure:
         fused = [day.metrics.mix.progressive for day in days]
         series.append(_series("mix", fused, facts.metric))
         marks.append(Mark("mix", "its mix of sources"))
+    if any(day.metrics.ranked_progressive for day in days):
+        ranked = [day.metrics.ranked_progressive for day in days]
+        series.append(_series("ranked", ranked, facts.metric))
+        marks.append(Mark("ranked", "its ranker"))
     for name in _names(days):
         series.append(
             _series(
@@ -88,6 +92,9 @@ def _table(facts: Facts, days: list[Day]) -> Table:
     if any(day.metrics.mix.progressive for day in days):
         head.append("mix")
         columns.append([day.metrics.mix.progressive for day in days])
+    if any(day.metrics.ranked_progressive for day in days):
+        head.append("ranker")
+        columns.append([day.metrics.ranked_progressive for day in days])
     for name in _names(days):
         head.append(list_name(name))
         columns.append([day.metrics.baselines.get(name) for day in days])

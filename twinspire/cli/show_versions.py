@@ -30,6 +30,7 @@ from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.figures import change_text, number
 from twinspire_core.display.measured_lists import (
+    EvaluatedSet,
     headline,
     held_out,
     kind_text,
@@ -37,7 +38,7 @@ from twinspire_core.display.measured_lists import (
     sets_table,
 )
 from twinspire_core.display.table import Style, Table, in_style
-from twinspire_core.display.weights import describe_weights
+from twinspire_core.display.weights import describe_ranker, describe_weights
 from twinspire_core.errors import UsageError
 
 if TYPE_CHECKING:  # its figures are NumPy's, which few commands need
@@ -50,7 +51,7 @@ _NOTES = (
     "{metric} of lists {kind} (serving.exclude_seen); `show` also has the other kind. Held out:"
     " users of the day that no version was trained on, by this version and by its parent. Next day:"
     " all users of the next day that was run, before it was trained on, by this version, its mix of"
-    " sources, the best baseline."
+    " sources, its ranker, the best baseline."
 )
 
 
@@ -122,6 +123,7 @@ def _next_day(later: "NextDay | None", metric: str) -> dict[str, Any] | None:
         "version": later.version,
         "value": later.measures.value(metric),
         "mix": value_of(later.mix, metric),
+        "ranked": value_of(later.ranked, metric),
         "users": later.measures.users,
         "best_baseline": later.best_baseline(metric),
     }
@@ -134,27 +136,27 @@ def _verdict(gate: GateVerdict) -> str | None:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    figures = ["held out", "its parent", "next day", "its mix", "best other"]
+    # Where no version has a ranker, its column would take the room of others.
+    ranked = any((row["next_day"] or {}).get("ranked") is not None for row in rows)
+    figures = ["held out", "its parent", "next day", "its mix"]
+    if ranked:
+        figures.append("ranked")
     return Table(
-        head=["version", "status", "gate", *figures],
-        rows=[in_style(_cells(row), _STYLES.get(row["status"])) for row in rows],
+        head=["version", "status", "gate", *figures, "best other"],
+        rows=[in_style(_cells(row, ranked), _STYLES.get(row["status"])) for row in rows],
         names=(0, 2),
         prose=(1,),
     )
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    figures = [row["value"], row["baseline"], *_figures_of_next_day(row["next_day"])]
+def _cells(row: dict[str, Any], ranked: bool) -> list[str]:
+    later = row["next_day"] or {}
+    figures = [row["value"], row["baseline"], later.get("value"), later.get("mix")]
+    if ranked:
+        figures.append(later.get("ranked"))
+    _, best = later.get("best_baseline") or (None, None)
+    figures.append(best)
     return [row["version"], _status(row), row["gate"] or "", *map(number, figures)]
-
-
-def _figures_of_next_day(later: dict[str, Any] | None) -> tuple[float | None, ...]:
-    if later is None:
-        return (None, None, None)
-    best = None
-    if later["best_baseline"]:
-        _, best = later["best_baseline"]
-    return (later["value"], later["mix"], best)
 
 
 def _status(row: dict[str, Any]) -> str:
@@ -200,6 +202,7 @@ def show(
                 "holdout": quality.holdout.model_dump(),
                 "mix": quality.metrics.mix.holdout.model_dump(),
                 "weights": _weights(quality),
+                "ranker": _ranker(quality),
                 "next_day": _all_of_next_day(quality.next_day),
                 "log": [entry.model_dump(mode="json") for entry in entries],
             }
@@ -224,6 +227,12 @@ def _weights(quality: "VersionQuality") -> dict[str, Any] | None:
     return fitted.model_dump() if fitted else None
 
 
+def _ranker(quality: "VersionQuality") -> dict[str, Any] | None:
+    """What its ranker was fitted on; None without one."""
+    ranker = quality.metrics.ranker
+    return ranker.fitted.model_dump() if ranker and ranker.fitted else None
+
+
 def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
     if later is None:
         return None
@@ -232,6 +241,7 @@ def _all_of_next_day(later: "NextDay | None") -> dict[str, Any] | None:
         "version": later.version,
         **later.measures.model_dump(),
         "mix": later.mix.model_dump() if later.mix else None,
+        "ranked": later.ranked.model_dump() if later.ranked else None,
         "baselines": {name: measures.model_dump() for name, measures in later.baselines.items()},
     }
 
@@ -248,6 +258,9 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
     yield "holds", f"{manifest.items:,} items, {manifest.dimension} numbers each, in {size:,.1f} MB"
     fitted = quality.metrics.mix.fitted
     yield "mix", describe_weights(fitted) if fitted else "none: the two-tower is served alone"
+    ranker = quality.metrics.ranker
+    if ranker and ranker.fitted:
+        yield "ranker", describe_ranker(ranker.fitted, quality.gate.serves)
     yield "gate", _verdict(quality.gate) or "its verdict is not there"
     for reason in quality.gate.refused:
         yield "", f"- {reason}"
@@ -296,10 +309,14 @@ def _quality(pipeline: Pipeline, manifest: Manifest, quality: "VersionQuality") 
     sets = [held_out(quality.metrics, manifest.date)]
     note = ""
     if later := quality.next_day:
-        sets.append(on_the_next_day(later.measures, later.mix, later.baselines, later.day))
+        sets.append(_of_next_day(later))
     else:
         note = "The next day's run will measure it on all users of that day."
     return sets_table(sets, headline(pipeline.evaluation.ks), note)
+
+
+def _of_next_day(later: "NextDay") -> EvaluatedSet:
+    return on_the_next_day(later.measures, later.mix, later.ranked, later.baselines, later.day)
 
 
 def report(

@@ -351,15 +351,25 @@ class DayMetrics(JsonFile):
                 "holdout": self.mix.holdout.of_kind(kind),
             }
         )
+        ranked = self.ranker
+        if ranked and ranked.progressive:
+            update = {"progressive": ranked.progressive.of_kind(kind)}
+            ranked = ranked.model_copy(update=update)
         return self.model_copy(
             update={
                 "progressive": self.progressive and self.progressive.of_kind(kind),
+                "ranker": ranked,
                 "baselines": all_of_kind(self.baselines, kind),
                 "holdout": self.holdout.of_kind(kind),
                 "leads": {},
                 "mix": mix,
             }
         )
+
+    @property
+    def ranked_progressive(self) -> Measures | None:
+        """The lists of the parent's ranker on the day; None where it has none."""
+        return self.ranker.progressive if self.ranker else None
 
     @property
     def comparable_fusion(self) -> Measures | None:

@@ -38,7 +38,7 @@ class MeasuredLists:
     """Lists of one make, measured.
 
     Attributes:
-      kind: `two_tower`, `mix`, `parent`, or the name of what made them without a model.
+      kind: `two_tower`, `mix`, `ranked`, `parent`, or the name of what made them without a model.
       label: what they are called beside the others.
       measures: of them.
     """
@@ -120,7 +120,7 @@ def on_the_day(metrics: DayMetrics, day: date) -> EvaluatedSet:
         if metrics.holdout.candidate and not metrics.holdout.baseline:
             label = "trained up to the day"
         lists.append(MeasuredLists(TWO_TOWER, label, metrics.progressive))
-        lists += _fused(metrics.mix.progressive)
+        lists += _fused(metrics.mix.progressive, metrics.ranked_progressive)
     lists += baselines(metrics.baselines)
     text = (
         f"All users of {day} with a past, asked as the day began, of lists that never saw the day."
@@ -145,17 +145,23 @@ def held_out(metrics: DayMetrics, day: date) -> EvaluatedSet:
 
 
 def on_the_next_day(
-    version: Measures, fused: Measures | None, others: Mapping[str, Measures], day: date
+    version: Measures,
+    fused: Measures | None,
+    ranked: Measures | None,
+    others: Mapping[str, Measures],
+    day: date,
 ) -> EvaluatedSet:
     """A version on all users of the next day that was run, before anything was trained on it.
 
     Args:
       version: measures of its two-tower.
       fused: of its mix of sources.
+      ranked: of its ranker.
       others: of the lists that need no model, by name.
       day: the next day.
     """
-    lists = [MeasuredLists(TWO_TOWER, "this version", version), *_fused(fused), *baselines(others)]
+    own = [MeasuredLists(TWO_TOWER, "this version", version), *_fused(fused, ranked)]
+    lists = [*own, *baselines(others)]
     users = "All users"
     if version.users is not None:
         users = f"{count(version.users)} users"
@@ -163,8 +169,10 @@ def on_the_next_day(
     return EvaluatedSet("next day", "the next day", text, lists)
 
 
-def _fused(measures: Measures | None) -> list[MeasuredLists]:
-    return [MeasuredLists(MIX, "its mix of sources", measures)] if measures else []
+def _fused(fused: Measures | None, ranked: Measures | None = None) -> list[MeasuredLists]:
+    """What is made of all sources together, as far as it was measured."""
+    made = [(MIX, "its mix of sources", fused), (RANKED, "its ranker", ranked)]
+    return [MeasuredLists(kind, label, measures) for kind, label, measures in made if measures]
 
 
 def heading(measure: str) -> str:

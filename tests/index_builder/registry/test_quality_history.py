@@ -129,6 +129,7 @@ def test_versions_are_listed_with_both_figures(day, registry, told):
         "version": refused,
         "value": 0.4,
         "mix": 0.8,
+        "ranked": None,
         "users": 7,
         "best_baseline": ["past", 0.2],
     }
