@@ -16,8 +16,7 @@ from starlette.responses import HTMLResponse
 
 from serving.http import bodies, http_errors, openapi
 from serving.http.api_page import page
-from serving.http.connection import limited
-from serving.http.handlers import similar_body
+from serving.http.connection import limited, while_connected
 from serving.http.middleware import RequestMiddleware
 from serving.http.prometheus import CONTENT_TYPE
 from serving.http.server_settings import LOOPBACK, Settings
@@ -113,10 +112,10 @@ def _ask(app: FastAPI, service: Service) -> None:
         every key may be left out. A user that the version does not know is answered from what the
         query says alone: `known` is false, and `based_on` says what was left to go by.
         """
-        wanted = parser.recommend(await read(request))
+        wanted = await bodies.parse(parser.recommend, await read(request))
         # Where nothing answers yet, it is told at once instead of after those that wait.
         service.check_ready()
-        return _json(await service.batcher.submit(wanted))
+        return _json(await while_connected(request, service.batcher.submit(wanted)))
 
     @app.post(
         "/v1/similar",
@@ -130,8 +129,9 @@ def _ask(app: FastAPI, service: Service) -> None:
         """Lists the items whose vectors are nearest to an item's own, itself aside; scores are
         cosines.
         """
-        wanted = parser.similar(await read(request))
-        return _json(await run_in_threadpool(similar_body, service.version, wanted))
+        wanted = await bodies.parse(parser.similar, await read(request))
+        service.check_ready()
+        return _json(await while_connected(request, service.similar(wanted)))
 
     @app.get(
         "/v1/version",

@@ -7,12 +7,13 @@ and in which words.
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from serving.http.http_errors import Problem
@@ -31,6 +32,8 @@ from serving.requests.value_types import WrongValue
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
 
+_LARGE = 1 << 14  # bytes of a body
+_Request = TypeVar("_Request")
 _FILTERS = ("allow", "deny")
 _EITHER = (
     'A body has either "query", one object, or "queries", a list of them; {} is enough of a query.'
@@ -60,6 +63,17 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
     except ClientDisconnect as e:
         raise Problem("bad_json", "The connection was closed before the end of the body.") from e
     return bytes(content)
+
+
+async def parse(parser: Callable[[bytes], _Request], content: bytes) -> _Request:
+    """What a body says. A large one is read by a thread, so that nobody waits for that.
+
+    Raises:
+      Problem: what is wrong with it.
+    """
+    if len(content) <= _LARGE:
+        return parser(content)
+    return await run_in_threadpool(parser, content)
 
 
 def _too_large(most: int) -> Problem:

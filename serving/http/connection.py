@@ -2,10 +2,12 @@
 and the time that a client may take.
 """
 
-from asyncio import TimerHandle, Transport
+import asyncio
+from asyncio import Future, TimerHandle, Transport
 from functools import partial
 from typing import Any
 
+from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -148,3 +150,24 @@ class LimitedConnection(HttpToolsProtocol):
 def limited(max_head: int, patience: float) -> Any:
     """What uvicorn makes its connections by."""
     return partial(LimitedConnection, max_head=max_head, patience=patience)
+
+
+async def while_connected(request: Request, answer: "Future[bytes]") -> bytes:
+    """Waits for an answer as long as the client does.
+
+    Raises:
+      ClientDisconnect: it has gone, which the future is told.
+    """
+    leaving = asyncio.create_task(_leave(request, answer))
+    try:
+        return await answer
+    finally:
+        leaving.cancel()
+
+
+async def _leave(request: Request, answer: "Future[bytes]") -> None:
+    """Gives an answer up when the client does; the whole body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    if not answer.done():
+        answer.set_exception(ClientDisconnect())

@@ -20,7 +20,7 @@ from serving.answers.answer import Answer
 from serving.answers.recommend import recommend, similar
 from serving.http.bodies import refused
 from serving.http.http_errors import Problem
-from serving.http.micro_batching import Outcome
+from serving.http.micro_batching import Outcome, Parts
 from serving.http.models import (
     Basis,
     Described,
@@ -35,7 +35,8 @@ from serving.http.models import (
 )
 from serving.http.prometheus import Metrics
 from serving.requests.query_rows import TIME, Requests
-from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, Refused
+from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, USER, Refused, filter_of
+from serving.version.filters import Filter
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import POPULAR_LATELY, TWO_TOWER
 from twinspire_core.errors import UsageError
@@ -89,20 +90,61 @@ def _answer_alike(
     """Answers requests with the same options."""
     queries = [query for request in batch for query in request.queries]
     try:
-        results = iter(_results(version, requests, queries, batch[0].options, metrics))
+        results = iter(make_results(version, requests, queries, batch[0].options, metrics))
+    except Refused as e:
+        return _answer_others(version, requests, batch, e, metrics)
     except Exception as e:
         if len(batch) == 1:
-            return [_place_refusal(e, batch[0])]
+            return [e]
         # One of them is at fault: the others are answered without it.
         return [_answer_alike(version, requests, [one], metrics)[0] for one in batch]
     return [_answer(version, request, results) for request in batch]
 
 
-def _place_refusal(error: Exception, request: RecommendRequest) -> Exception:
-    """The client's part of an error; what remains is the server's."""
-    if not isinstance(error, Refused):
-        return error
-    return refused(error, "query" if request.single else f"queries[{error.row}]")
+def _answer_others(
+    version: Version,
+    requests: Requests,
+    batch: list[RecommendRequest],
+    error: Refused,
+    metrics: Metrics,
+) -> list[OneAnswer | SeveralAnswers | Exception]:
+    """Answers all requests but the one that has the query that is refused."""
+    ends = np.cumsum([len(request.queries) for request in batch])
+    place = int(np.searchsorted(ends, error.row, side="right"))
+    at_fault = batch[place]
+    row = error.row - int(ends[place]) + len(at_fault.queries)
+    refusal = refused(error, "query" if at_fault.single else f"queries[{row}]")
+    others = [*batch[:place], *batch[place + 1 :]]
+    answers = _answer_alike(version, requests, others, metrics) if others else []
+    return [*answers[:place], refusal, *answers[place:]]
+
+
+def answer_parts(
+    version: Version, requests: Requests, request: RecommendRequest, most: int, metrics: Metrics
+) -> Parts:
+    """Answers a request with several queries part by part: those with the same filter together, at
+    most so many at once.
+
+    Raises:
+      Problem: the version cannot answer a query.
+    """
+    now = datetime.now(version.pipeline.zone)
+    by_filter: dict[Filter, list[int]] = {}
+    for place, query in enumerate(request.queries):
+        by_filter.setdefault(filter_of(query), []).append(place)
+    results = [b""] * len(request.queries)
+    for same in by_filter.values():
+        for begin in range(0, len(same), most):
+            places = same[begin : begin + most]
+            queries = [request.queries[place] for place in places]
+            try:
+                part = make_results(version, requests, queries, request.options, metrics, now)
+            except Refused as e:
+                raise refused(e, f"queries[{places[e.row]}]") from e
+            for place, result in zip(places, part, strict=True):
+                results[place] = dump(result)
+            yield len(places)
+    return b'{"version":%b,"results":[%b]}' % (orjson.dumps(version.id), b",".join(results))
 
 
 def _answer(
@@ -127,16 +169,23 @@ class _Place(NamedTuple):
     row: int
 
 
-def _results(
+def make_results(
     version: Version,
     requests: Requests,
     queries: list[Query],
     options: Options,
     metrics: Metrics,
+    now: datetime | None = None,
 ) -> list[Result]:
+    """Lists with the same options.
+
+    Raises:
+      Problem: the version has no such source.
+      Refused: it cannot answer a query; `row` is its place.
+    """
     source = _source(version, options.source)
     # One moment for all lists of an answer, also for those that are made again below.
-    now = datetime.now(version.pipeline.zone)
+    now = now or datetime.now(version.pipeline.zone)
     lists = _recommend(version, requests, queries, options, source, now)
     bases = [_basis(version, requests, query, lists.answer, n) for n, query in enumerate(queries)]
     places = [_Place(lists, n) for n in range(len(queries))]

@@ -1,14 +1,21 @@
 """What the routes share: the live version, the batches, the metrics."""
 
+from asyncio import Future
 from collections.abc import Sequence
 from pathlib import Path
 
 from serving.http.bodies import BodyParser
-from serving.http.handlers import answer_batch
+from serving.http.handlers import answer_batch, answer_parts, similar_body
 from serving.http.hot_swap import Failure, LiveVersion, Served, warm
 from serving.http.http_errors import Problem
-from serving.http.micro_batching import Batcher, Outcome
-from serving.http.models import LoadFailure, RecommendRequest, VersionAnswer, VersionFacts
+from serving.http.micro_batching import Batcher, Outcome, Parts
+from serving.http.models import (
+    LoadFailure,
+    RecommendRequest,
+    SimilarRequest,
+    VersionAnswer,
+    VersionFacts,
+)
 from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
 from serving.requests.query_rows import Requests
@@ -33,8 +40,12 @@ class Service:
         self.parser = BodyParser(self.requests.model, settings)
         self.live = LiveVersion(pipeline, self.open, warm, self.metrics, settings.poll)
         self.batcher = Batcher(
-            self._answer, self.metrics, most=settings.max_batch, pending=settings.max_pending
-        )  # fmt: skip
+            self._answer,
+            self._answer_parts,
+            self.metrics,
+            most=settings.max_batch,
+            pending=settings.max_pending,
+        )
 
     def start(self) -> None:
         """Starts to follow the registry and to answer."""
@@ -90,6 +101,22 @@ class Service:
 
     def _answer(self, batch: Sequence[RecommendRequest]) -> list[Outcome]:
         return answer_batch(self.version, self.requests, batch, self.metrics)
+
+    def _answer_parts(self, request: RecommendRequest, most: int) -> Parts:
+        # The version is that of the first part, whatever goes live meanwhile.
+        return (yield from answer_parts(self.version, self.requests, request, most, self.metrics))
+
+    def similar(self, request: SimilarRequest) -> "Future[bytes]":
+        """The body of the answer, some time, as `Batcher.submit` gives it.
+
+        Raises:
+          Problem: too many wait.
+        """
+        return self.batcher.submit_parts(self._similar_parts(request), 1)
+
+    def _similar_parts(self, request: SimilarRequest) -> Parts:
+        yield from ()  # all of it in one turn
+        return similar_body(self.version, request)
 
     def describe(self) -> VersionAnswer:
         """The live version, and what is wrong with the one that should be."""

@@ -30,7 +30,7 @@ from serving.requests.value_types import (
     WrongValue,
     typed_dict,
 )
-from serving.version.filters import UnknownAttribute, condition
+from serving.version.filters import Filter, UnknownAttribute, condition
 from twinspire_core.config.feature_kinds import (
     CategoriesFeature,
     Feature,
@@ -50,6 +50,15 @@ SEEN = "_seen"
 EXCLUDE = "_exclude"
 ALLOW = "_allow"
 DENY = "_deny"
+
+
+def filter_of(query: Mapping[str, Any]) -> Filter:
+    """What a query lets through; equal filters are equal.
+
+    Args:
+      query: values by column, of `RequestModel.parse`.
+    """
+    return Filter(query.get(ALLOW), query.get(DENY))
 
 
 class Refused(UsageError):

@@ -1,16 +1,10 @@
-"""Who may ask, what is counted, and what waits."""
+"""Who may ask, and what is counted."""
 
-import asyncio
 import base64
-import threading
 
 import pytest
 
 from serving.app import create_app
-from serving.http.http_errors import Problem
-from serving.http.micro_batching import Batcher
-from serving.http.models import Options, RecommendRequest
-from serving.http.prometheus import Metrics
 from serving.http.server_settings import Settings
 from tests.serving.http.conftest import running, shop
 
@@ -181,100 +175,3 @@ def test_what_is_counted(client):
     ]
     assert count("twinspire_live_version{") == 1
     assert count("twinspire_pending_queries") == 0
-
-
-def one(name: str, queries: int = 1) -> RecommendRequest:
-    return RecommendRequest([{"name": name}] * queries, Options(), single=True)
-
-
-class Slow:
-    """Answers with the names; the first batch only when it is told to."""
-
-    def __init__(self) -> None:
-        self.batches, self.go = list[list[str]](), threading.Event()
-
-    def work(self, asked):
-        self.batches.append([a.queries[0]["name"] for a in asked])
-        self.go.wait(10)
-        return [
-            ValueError("fails") if a.queries[0]["name"] == "bad" else a.queries[0]["name"].encode()
-            for a in asked
-        ]
-
-
-async def ask_all(batcher: Batcher, slow: Slow, wanted: list[RecommendRequest]) -> list:
-    first = asyncio.create_task(batcher.submit(one("first")))
-    while not slow.batches:
-        await asyncio.sleep(0.001)
-    rest = [asyncio.create_task(batcher.submit(a)) for a in wanted]
-    await asyncio.sleep(0.05)
-    slow.go.set()
-    return await asyncio.gather(first, *rest, return_exceptions=True)
-
-
-def test_what_came_meanwhile_is_the_next_batch():
-    slow = Slow()
-    batcher = Batcher(slow.work, Metrics(), most=4, pending=100)
-    batcher.start()
-    wanted = [one("a"), one("b"), one("bad"), one("big", 9), one("c"), one("d"), one("e")]
-    found = asyncio.run(ask_all(batcher, slow, wanted))
-    assert slow.batches == [["first"], ["a", "b", "bad"], ["big"], ["c", "d", "e"]]
-    assert [f for f in found if isinstance(f, bytes)] == [
-        b"first",
-        b"a",
-        b"b",
-        b"big",
-        b"c",
-        b"d",
-        b"e",
-    ]
-    assert str(found[3]) == "fails"
-    batcher.stop()
-
-
-def test_too_many_are_turned_away_at_once_and_the_others_answered():
-    slow = Slow()
-    batcher = Batcher(slow.work, Metrics(), most=4, pending=5)
-    batcher.start()
-    found = asyncio.run(ask_all(batcher, slow, [one(f"{n}") for n in range(7)]))
-    turned = [f for f in found if isinstance(f, Problem)]
-    assert [f.type for f in turned] == ["overloaded"] * 3
-    assert sum(isinstance(f, bytes) for f in found) == 5
-    batcher.stop()
-
-
-def test_who_has_gone_meanwhile_spoils_no_other_answer():
-    slow = Slow()
-    batcher = Batcher(slow.work, Metrics(), most=4, pending=100)
-    batcher.start()
-
-    async def leave() -> list:
-        tasks = [asyncio.create_task(batcher.submit(one(name))) for name in "abcd"]
-        await asyncio.sleep(0.05)
-        tasks[1].cancel()
-        slow.go.set()
-        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
-
-    found = asyncio.run(leave())
-    assert [f for f in found if isinstance(f, bytes)] == [b"a", b"c", b"d"]
-    batcher.stop()
-
-
-def test_what_waits_at_the_end_is_answered():
-    slow = Slow()
-    batcher = Batcher(slow.work, Metrics(), most=100, pending=100)
-    batcher.start()
-
-    async def end() -> list:
-        tasks = [asyncio.create_task(batcher.submit(one("0")))]
-        while not slow.batches:
-            await asyncio.sleep(0.001)
-        tasks += [asyncio.create_task(batcher.submit(one(f"{n}"))) for n in range(1, 5)]
-        await asyncio.sleep(0.05)
-        stopped = asyncio.create_task(asyncio.to_thread(batcher.stop))
-        await asyncio.sleep(0.05)
-        slow.go.set()
-        await stopped
-        return await asyncio.wait_for(asyncio.gather(*tasks), 10)
-
-    assert asyncio.run(end()) == [b"0", b"1", b"2", b"3", b"4"]

@@ -1,8 +1,11 @@
 """What is answered: the same as the library answers, whoever else asks at the moment."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 
+import httpx
 import numpy as np
 import orjson
 import pytest
@@ -15,7 +18,7 @@ from serving.http.prometheus import Metrics
 from serving.requests.query_rows import Requests
 from serving.version.loaded_version import Version
 from tests.serving import conftest as circle
-from tests.serving.http.conftest import FAST, ready, running, shop
+from tests.serving.http.conftest import FAST, ready, running, shop, until
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.tables.deployment import ListsConfig
 
@@ -257,3 +260,68 @@ def test_rules_of_the_pipeline_file_and_of_a_body(towers, tmp_path):
         )
         past = ask(client, anna | {"source": "past"})
         assert past["items"][:3] == ["i05", "i04", "i03"] and len(past["items"]) == 6
+
+
+@pytest.fixture(scope="module")
+def in_parts(client, home):
+    """The same versions behind a server whose batches are so small that requests have parts."""
+    settings = replace(FAST, max_batch=4)
+    with running(create_app(load(home / "circle.toml"), settings)) as asking:
+        yield ready(asking)
+
+
+def test_lists_made_part_by_part_are_those_of_each_query_alone(client, in_parts):
+    queries = [
+        {"history": [f"i{n % 12:02d}"], "when_hour": 5}
+        | ({"deny": {"size": n % 2}} if n % 3 else {})
+        for n in range(20)
+    ]
+    for options in ({"k": 5}, {"k": 100, "display": True, "source": "popular_lately"}):
+        found = ask(in_parts, {"queries": queries, **options})
+        assert found["version"] == client.get("/v1/version").json()["version"]
+        assert len(found["results"]) == len(queries)
+        for query, result in zip(queries, found["results"], strict=True):
+            alone = ask(client, {"query": query, **options})
+            assert_same({"version": found["version"], **result}, alone)
+    queries[17] = {"deny": {"size": "x"}}
+    refused = in_parts.post("/v1/recommend", json={"queries": queries})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["where"] == "queries[17]"
+
+
+def test_nothing_is_computed_for_a_client_that_left(in_parts, monkeypatch):
+    calls = []
+    real = handlers.recommend
+
+    def slow(*args, **options):
+        calls.append(args)
+        time.sleep(0.1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(handlers, "recommend", slow)
+    queries = [{"deny": {"size": n}} for n in range(20)]
+    with pytest.raises(httpx.ReadTimeout):
+        in_parts.post("/v1/recommend", json={"queries": queries}, timeout=0.35)
+    until(lambda: "twinspire_pending_queries 0.0" in in_parts.get("/metrics").text)
+    assert 1 <= len(calls) < 10
+    counted = 'twinspire_requests_total{path="/v1/recommend",status="499"} 1.0'
+    assert counted in in_parts.get("/metrics").text
+    assert ask(in_parts, {"query": {}, "k": 3})["items"]
+
+
+def test_a_query_that_is_refused_costs_the_others_one_call(version, monkeypatch):
+    requests = Requests(version.pipeline)
+    parser = BodyParser(requests.model, FAST)
+    wanted = [{"query": {"place": n / 2}} for n in range(20)]
+    wanted[3] = {"queries": [{"place": 1}, {"place": 3e38}]}
+    wanted[11] = {"query": {"place": 3e38}}
+    calls = []
+    real = handlers.recommend
+    monkeypatch.setattr(handlers, "recommend", lambda *a, **o: calls.append(a) or real(*a, **o))
+    asked = [parser.recommend_from(body) for body in wanted]
+    found = handlers.answer_batch(version, requests, asked, Metrics())
+    assert len(calls) == 3
+    assert [n for n, one in enumerate(found) if isinstance(one, Exception)] == [3, 11]
+    assert found[3].detail["where"] == "queries[1]"
+    assert found[11].detail["where"] == "query"
+    assert orjson.loads(found[12])["items"][0] == "i06"

@@ -1,0 +1,181 @@
+"""What waits, in which order it is answered, and who is turned away."""
+
+import asyncio
+import threading
+
+from serving.http import micro_batching
+from serving.http.http_errors import Problem
+from serving.http.micro_batching import Batcher, _Job
+from serving.http.models import Options, RecommendRequest
+from serving.http.prometheus import Metrics
+
+
+def one(name: str, queries: int = 1, k: int = 10, deny: str | None = None) -> RecommendRequest:
+    query = {"name": name} if deny is None else {"name": name, "_deny": deny}
+    return RecommendRequest([query] * queries, Options(k=k), single=queries == 1)
+
+
+class Slow:
+    """Answers with the names; the first batch only when it is told to. `batches` are the names of
+    each batch, and of each part how many it had.
+    """
+
+    def __init__(self, most: int = 4, pending: int = 100) -> None:
+        self.batches, self.go = list[list](), threading.Event()
+        self.late = list[_Job]()
+        self.batcher = Batcher(self.work, self.parts, Metrics(), most=most, pending=pending)
+        self.batcher.start()
+
+    def parts(self, request, most):
+        left = len(request.queries)
+        while left > 0:
+            self.batches.append([request.queries[0]["name"], min(most, left)])
+            if self.late:
+                self.batcher._queue.put(self.late.pop(0))
+            yield min(most, left)
+            left -= most
+        return request.queries[0]["name"].encode()
+
+    def work(self, asked):
+        self.batches.append([a.queries[0]["name"] for a in asked])
+        self.go.wait(10)
+        return [
+            ValueError("fails") if a.queries[0]["name"] == "bad" else a.queries[0]["name"].encode()
+            for a in asked
+        ]
+
+
+async def submit(batcher: Batcher, request: RecommendRequest) -> bytes:
+    return await batcher.submit(request)
+
+
+async def ask_all(slow: Slow, wanted: list[RecommendRequest]) -> list:
+    first = slow.batcher.submit(one("first"))
+    while not slow.batches:
+        await asyncio.sleep(0.001)
+    rest = [asyncio.create_task(submit(slow.batcher, a)) for a in wanted]
+    await asyncio.sleep(0.05)
+    slow.go.set()
+    return await asyncio.gather(first, *rest, return_exceptions=True)
+
+
+def test_what_came_meanwhile_is_the_next_batch():
+    slow = Slow()
+    wanted = [one("a"), one("b"), one("bad"), one("c"), one("d", 2), one("e")]
+    found = asyncio.run(ask_all(slow, wanted))
+    assert slow.batches == [["first"], ["a", "b", "bad", "c"], ["d", "e"]]
+    assert str(found.pop(3)) == "fails"
+    assert found == [b"first", b"a", b"b", b"c", b"d", b"e"]
+    slow.batcher.stop()
+
+
+def test_long_lists_count_as_several():
+    slow = Slow()
+    asyncio.run(ask_all(slow, [one("a", k=400), one("b"), one("c", k=200), one("d", k=101)]))
+    assert slow.batches == [["first"], ["a"], ["b", "c"], ["d"]]
+    slow.batcher.stop()
+
+
+def test_a_long_request_is_answered_part_by_part_between_the_others(monkeypatch):
+    monkeypatch.setattr(micro_batching, "_TURN", 0)
+    slow = Slow(most=8)
+    slow.go.set()
+
+    async def ask() -> list:
+        loop = asyncio.get_running_loop()
+        # One of these comes during each part.
+        slow.late = [_Job(1, loop.create_future(), one(f"small {n}")) for n in range(5)]
+        late = [job.future for job in slow.late]
+        long = [slow.batcher.submit(one("long", 10)), slow.batcher.submit(one("other", 2, k=800))]
+        return await asyncio.wait_for(asyncio.gather(*long, *late), 10)
+
+    assert asyncio.run(ask())[:2] == [b"long", b"other"]
+    slow.batcher.stop()
+    assert slow.batches == [
+        *(["long", 2], ["small 0"], ["other", 1], ["small 1"], ["long", 2], ["small 2"]),
+        *(["other", 1], ["small 3"], ["long", 2], ["small 4"], ["long", 2], ["long", 2]),
+    ]
+
+
+def test_requests_with_a_filter_wait_for_no_others_and_hold_none_up():
+    slow = Slow()
+    wanted = [one("x", deny="1"), one("a"), one("y", deny="2"), one("b"), one("z", deny="1")]
+    found = asyncio.run(ask_all(slow, wanted))
+    assert slow.batches == [["first"], ["a", "b"], ["x", "z"], ["y"]]
+    assert found == [b"first", b"x", b"a", b"y", b"b", b"z"]
+    slow.batcher.stop()
+
+
+def test_too_many_are_turned_away_at_once_and_the_others_answered():
+    slow = Slow(pending=5)
+    found = asyncio.run(ask_all(slow, [one(f"{n}") for n in range(7)]))
+    turned = [f for f in found if isinstance(f, Problem)]
+    assert [f.type for f in turned] == ["overloaded"] * 3
+    assert sum(isinstance(f, bytes) for f in found) == 5
+    slow.batcher.stop()
+
+
+def test_long_requests_leave_room_for_the_others():
+    slow = Slow(pending=20)
+    wanted = [one("long", 9), one("more", 5), *(one(f"{n}") for n in range(10))]
+    found = asyncio.run(ask_all(slow, wanted))
+    assert isinstance(found.pop(2), Problem)
+    assert found == [b"first", b"long", *(f"{n}".encode() for n in range(10))]
+    slow.batcher.stop()
+
+
+def test_nobody_works_for_those_who_have_gone():
+    slow = Slow()
+
+    async def leave() -> None:
+        first = slow.batcher.submit(one("first"))
+        while not slow.batches:
+            await asyncio.sleep(0.001)
+        gone = [slow.batcher.submit(one(name, n)) for name, n in (("a", 1), ("long", 40))]
+        gone += [slow.batcher.submit(one("x", deny="1")), slow.batcher.submit(one("y", deny="1"))]
+        for one_of_them in gone[:3]:
+            one_of_them.cancel()
+        slow.go.set()
+        assert await gone[3] == b"y"
+        assert await first == b"first"
+        while slow.batcher._pending:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(leave())
+    assert slow.batches == [["first"], ["y"]]
+    slow.batcher.stop()
+
+
+def test_who_has_gone_meanwhile_spoils_no_other_answer():
+    slow = Slow()
+    batcher = slow.batcher
+
+    async def leave() -> list:
+        tasks = [batcher.submit(one(name)) for name in "abcd"]
+        await asyncio.sleep(0.05)
+        tasks[1].cancel()
+        slow.go.set()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+    found = asyncio.run(leave())
+    assert [f for f in found if isinstance(f, bytes)] == [b"a", b"c", b"d"]
+    batcher.stop()
+
+
+def test_what_waits_at_the_end_is_answered():
+    slow = Slow(most=100)
+    batcher = slow.batcher
+
+    async def end() -> list:
+        tasks = [batcher.submit(one("0"))]
+        while not slow.batches:
+            await asyncio.sleep(0.001)
+        tasks += [batcher.submit(one(f"{n}")) for n in range(1, 5)]
+        await asyncio.sleep(0.05)
+        stopped = asyncio.create_task(asyncio.to_thread(batcher.stop))
+        await asyncio.sleep(0.05)
+        slow.go.set()
+        await stopped
+        return await asyncio.wait_for(asyncio.gather(*tasks), 10)
+
+    assert asyncio.run(end()) == [b"0", b"1", b"2", b"3", b"4"]
