@@ -18,7 +18,9 @@ are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMA
 They run beside each other, idle but for the one that is asked, and take turns. `overlap@50` is the
 share of the brute-force layer's items that a list of `twinspire/mean` for the same request has,
 `batch` the queries that were answered together, `errors` answers that are no 200 or no list as
-asked for.
+asked for. `p99_beside_ms` is the p99 of the same 32 connections while one more client sends the most
+costly request that is allowed (benchmarks/load/costly.py), the largest of its kinds, and
+`times_alone` that over the p99 without it.
 """
 
 import argparse
@@ -32,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 import numpy as np
 
 from benchmarks.load import client, made_ranker, servers, world
+from benchmarks.load.costly import beside, costly
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.environments import environment
 
@@ -46,7 +49,7 @@ UNITS = {
     "batch": "queries",
     "peak_mb": "MB",
 }
-UNITS |= {"overlap@50": "share"}
+UNITS |= {"overlap@50": "share", "p99_beside_ms": "ms", "times_alone": "ratio"}
 Figures = dict[str, list[float]]
 
 
@@ -105,6 +108,21 @@ def measure(server: servers.Server, asked: list[bytes], seconds: float) -> dict[
     }
 
 
+def measure_beside(
+    server: servers.Server, asked: list[bytes], costly: dict[str, bytes], seconds: float, p99: float
+) -> dict[str, float]:
+    """The same beside each of the costly requests; the worst of them."""
+    found = []
+    for kind, request in costly.items():
+        with beside(server.port, request):
+            run = client.run(server.port, asked, connections=CONNECTIONS, seconds=seconds)
+        # Where hardly anybody was answered, the time says so.
+        waited = float(np.percentile(run.latencies, 99)) if len(run.latencies) else 1000 * seconds
+        print(f"  beside {kind:12} p99_ms {waited:10.4g}, errors {run.errors}", flush=True)
+        found.append(waited)
+    return {"p99_beside_ms": max(found), "times_alone": max(found) / p99}
+
+
 def is_list(body: bytes) -> bool:
     """Whether an answer holds K distinct items, best first."""
     said = json.loads(body)
@@ -131,7 +149,12 @@ def compared(size: Size, names: list[str], folder: Path) -> list[dict[str, Any]]
             client.run(server.port, asked, connections=CONNECTIONS, seconds=min(2, size.seconds))
         for number in range(size.rounds):
             for name, (server, asked) in started.items():
-                for metric, value in measure(server, asked, size.seconds).items():
+                alone = measure(server, asked, size.seconds)
+                if name.startswith("twinspire"):
+                    alone |= measure_beside(
+                        server, asked, costly(size.items), size.seconds / 4, alone["p99_ms"]
+                    )
+                for metric, value in alone.items():
                     figures[name].setdefault(metric, []).append(value)
                     print(
                         f"{number + 1} {name:20} {metric:10} {value:10.4g} {UNITS[metric]}",

@@ -7,7 +7,9 @@ of them.
 
 import selectors
 import socket
+import threading
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -111,3 +113,18 @@ def each(port: int, asked: list[bytes]) -> list[bytes]:
         found.append(bytes(one.received[one.received.index(b"\r\n\r\n") + 4 :]))
     one.socket.close()
     return found
+
+
+def ask_until(port: int, request: bytes, end: threading.Event) -> None:
+    """Asks the same over one connection, again and again; leaves before an answer at the end."""
+    one = _Connection(("127.0.0.1", port))
+    one.socket.settimeout(0.1)
+    while not end.is_set():
+        one.ask(request)
+        answered = False
+        while not answered and not end.is_set():
+            with suppress(TimeoutError):
+                answered = one.answered()
+        if answered and not one.received.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(bytes(one.received[:500]))
+    one.socket.close()

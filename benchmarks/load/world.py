@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -132,10 +133,13 @@ def bodies(items: int, k: int, source: str | None, count: int = 2000, seed: int 
             "when_hour": int(rng.integers(24)),
             "when_weekday": int(rng.integers(7)),
         }
-        found.append(
-            json.dumps({"query": query, "k": k} | ({"source": source} if source else {})).encode()
-        )
+        found.append(json_bytes({"query": query, "k": k} | ({"source": source} if source else {})))
     return found
+
+
+def json_bytes(body: dict[str, Any]) -> bytes:
+    """A body as it is sent."""
+    return json.dumps(body).encode()
 
 
 def scratch() -> Path:

@@ -2,14 +2,21 @@
 
 import json
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import serving
 from benchmarks.load import client, servers, world
+from benchmarks.load.costly import beside, costly
+from serving.http.bodies import BodyParser
+from serving.http.server_settings import Settings
+from serving.requests.request_model import RequestModel
+from twinspire_core.config.pipeline import load
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -91,8 +98,15 @@ def test_rounds_become_rows(monkeypatch):
     monkeypatch.setattr(
         serving, "contenders", lambda size, names, folder: {name: ([], None) for name in names}
     )
-    monkeypatch.setattr(serving.client, "run", lambda *_, **__: None)
-    monkeypatch.setattr(serving, "measure", lambda *_: {"requests/s": next(figures)})
+    monkeypatch.setattr(serving, "measure", lambda *_: {"requests/s": next(figures), "p99_ms": 4.0})
+    monkeypatch.setattr(serving, "beside", lambda *_: nullcontext())
+    beside = iter([[7.0], [10.0, 12.0], [1.0], [], [8.0], [9.0]] * 2)
+    monkeypatch.setattr(serving, "costly", lambda items: {"filters": b"", "lists": b""})
+    monkeypatch.setattr(
+        serving.client,
+        "run",
+        lambda *_, seconds, **__: client.Measured(seconds, np.array(next(beside)), 0, []),
+    )
     monkeypatch.setattr(
         serving,
         "lists",
@@ -112,4 +126,34 @@ def test_rounds_become_rows(monkeypatch):
     ]
     assert (middle[names[0]]["case"], middle[names[0]]["unit"]) == ("10 items", "1/s")
     assert found["twinspire/mean", "overlap@50"]["value"] == 0.5
+    # Nobody was answered in one run of the second round: it counts as long as it was.
+    waited = found["twinspire/mean", "p99_beside_ms"]
+    assert (waited["low"], waited["value"], waited["high"]) == (9.0, 11.98, 25.0)
+    assert found["twinspire/mean", "times_alone"]["value"] == pytest.approx(11.98 / 4)
+    assert ("tfrs/brute_force", "times_alone") not in found
     assert ("tfrs/brute_force", "peak_mb") in found
+
+
+def test_costly_requests_are_allowed(tmp_path):
+    """By a server's defaults: they are the worst that one request may ask for."""
+    text = world.PIPELINE.format(name="mean", pooling="mean")
+    (tmp_path / "mean.toml").write_text(text)
+    parser = BodyParser(RequestModel(load(tmp_path / "mean.toml")), Settings())
+    for kind, request in costly(50_000).items():
+        body = request.partition(b"\r\n\r\n")[2]
+        asked = parser.recommend(body)
+        assert len(body) <= Settings().max_body
+        assert len(asked.queries) * asked.options.k in (1000, Settings().max_items), kind
+    filters = costly(50_000)["filters"].partition(b"\r\n\r\n")[2]
+    assert len({query["_deny"] for query in parser.recommend(filters).queries}) == 1000
+
+
+def test_who_asks_beside_others_asks_again_and_leaves(port):
+    Stub.asked = -999  # all are answered
+    one = client.requests(world.bodies(100, 5, None, count=1))[0]
+    with beside(port, one):
+        while Stub.asked < -993:
+            time.sleep(0.01)
+    with pytest.raises(ConnectionError, match="503"), beside(port, one):
+        while Stub.asked < -989:
+            time.sleep(0.01)
