@@ -155,5 +155,5 @@ def test_who_asks_beside_others_asks_again_and_leaves(port):
         while Stub.asked < -993:
             time.sleep(0.01)
     with pytest.raises(ConnectionError, match="503"), beside(port, one):
-        while Stub.asked < -989:
+        while Stub.asked < -990:
             time.sleep(0.01)
