@@ -160,6 +160,8 @@ class Model:
             part = [vector[rows] for vector in vectors]
             scores = self._scores(known, part, asked["user"][rows]).tocsc()[:, listed].tocsr()
             ranked[rows] = top(scores, self.place[listed])
+        # Of whom nothing is known, those with the fewest baskets would be the nearest.
+        ranked[baskets.count == 0] = -1
         return ranked
 
     def _vectors(self, baskets):

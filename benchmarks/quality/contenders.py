@@ -30,6 +30,7 @@ ENCODERS = ("tfrs", "twinspire/mean")
 batches.
 """
 IMPLICIT = ("als", "bpr", "item_to_item")
+TRANSFORMERS = ("sasrec", "hstu")
 BASKETS = ("tifu_knn", "up_cf")
 """Peers that guess the next basket, where people take the same things again."""
 OURS_TUNED = ("twinspire/none",)
@@ -44,7 +45,7 @@ ABLATIONS = tuple(VARIANTS)
 PEERS = tuple(name for name in NAMES if not name.startswith("twinspire"))
 WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
-COSTLY = (*ENCODERS, *VARIANTS, "bpr")
+COSTLY = (*ENCODERS, *VARIANTS, "bpr", *TRANSFORMERS)
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
 _CODE = {
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
@@ -136,6 +137,8 @@ def _start(name: str, split: str) -> dict[str, Any]:
             "match_decay": 0.336,
             "rarity": 0.0,
         },
+        "sasrec": {"model": "sasrec", **_transformer(split)},
+        "hstu": {"model": "hstu", **_transformer(split)},
         "tifu_knn": {
             "model": "tifu",
             "neighbours": 900,
@@ -154,6 +157,28 @@ def _start(name: str, split: str) -> dict[str, Any]:
         "popular_decayed": {"half_life": 24},
         "personal_decayed": {"half_life": 60, "fill_half_life": 28},
     }[name]
+
+
+def _transformer(split: str) -> dict[str, Any]:
+    """Where both transformers start from: small, as they are trained on a processor. Few items need no
+    sample of them.
+    """
+    few_items = split.startswith("ml-")
+    return {
+        "blocks": 2,
+        "heads": 1,
+        "factors": 64,
+        "length": 20 if split == "globo" else 50,
+        "dropout": 0.2,
+        "loss": "softmax" if few_items else "sampled_softmax",
+        "negatives": 128,
+        "learning_rate": 0.001 if few_items else 0.003,
+        "batch_size": 128,
+        "epochs": 100,
+        "patience": 3,
+        "cpu_seconds": 300,
+        "days": 60 if split in ("groceries", "small-shop") else 0,
+    }
 
 
 def ladders(name: str, split: str) -> dict[str, list[Any]]:
@@ -202,6 +227,16 @@ def ladders(name: str, split: str) -> dict[str, list[Any]]:
             "match_decay": [0.336, 1.345, 0.0],
             "item_decay": [0.67, 2.69, 10.0],
             "rarity": [0.0, 1.0],
+        },
+        **{
+            name: {
+                "length": [20, 50, 100],
+                "learning_rate": [0.0003, 0.001, 0.003, 0.01],
+                "dropout": [0.1, 0.2, 0.5],
+                "blocks": [1, 2],
+                **days,
+            }
+            for name in TRANSFORMERS
         },
         "tifu_knn": {
             "alpha": [0.2, 0.4, 0.6, 0.8],

@@ -42,6 +42,8 @@ def fit_implicit(prepared: Prepared, settings: Mapping[str, Any], seed: int, wor
 ON_LOG: Mapping[str, tuple[str, str]] = {
     "ease": ("irspack", "irspack"),
     "ials": ("irspack", "irspack"),
+    "sasrec": ("rectools", "rectools"),
+    "hstu": ("rectools", "rectools"),
     "vstan": ("session", "scipy"),
     "tifu_knn": ("basket", "scipy"),
     "up_cf": ("basket", "scipy"),

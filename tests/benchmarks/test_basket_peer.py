@@ -91,6 +91,7 @@ def test_tifu_mixes_the_user_with_the_nearest_other() -> None:
     # is not listed. A stranger who had 4 is nearest to user 0 (1.23) or 1 (1.25) or 2 (1): 2.
     near = {**TIFU, "neighbours": 1}
     assert ranked(near, asked, [0, -1]) == [[1, 2, 0], [3, 4]]
+    assert ranked(near, asked, [0, -1, -1])[2] == [], "without a past"
     every = basket_peer.tifu_scores(
         frequencies(baskets_of(*THREE, owners=3), 6, TIFU),
         frequencies(baskets_of(*THREE, owners=3), 6, TIFU)[:1],

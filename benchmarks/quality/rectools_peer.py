@@ -1,0 +1,273 @@
+"""SASRec and HSTU of the library RecTools. Runs in an environment of its own, without this project.
+
+    python -m benchmarks.quality.rectools_peer FOLDER SETTINGS.json OUT.npz
+    python -m benchmarks.quality.rectools_peer --check
+
+FOLDER holds what quality/arrays.py wrote: the log and the histories of the queries, by number of user
+and item. Users are parted into sequences of at most `length` events, so that all of a long history is
+learned from, not its end alone. Training ends when the loss on the newest event of a thousand
+sequences has not become less for `patience` looks, one a pass or more, or after `cpu_seconds`; what
+was best counts.
+Queries are strangers with a history, so that the same model answers later days; HSTU is told the
+moment of the request. `--check` has both learn what is known.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting would count as time spent training
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning
+import rectools
+import torch
+from pytorch_lightning import Callback, Trainer, seed_everything
+from rectools import Columns
+from rectools.dataset import Dataset
+from rectools.models import HSTUModel, SASRecModel
+from rectools.models.nn.transformers.utils import leave_one_out_mask
+
+LENGTH = 100
+DAY = 86_400_000_000
+JUDGED = 1_000
+"""Sequences whose newest event training is stopped by."""
+MOST_STEPS = 200
+"""Batches between two looks at them."""
+
+
+class Best(Callback):
+    """Keeps what did best on the events held out, and ends training when it is time."""
+
+    def __init__(self, patience, cpu_seconds):
+        self.patience = patience
+        self.until = time.process_time() + cpu_seconds
+        self.loss = float("inf")
+        self.state = None
+        self.worse = 0
+        self.passes = 0
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if time.process_time() > self.until:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer, module):
+        self.passes += 1
+
+    def on_validation_epoch_end(self, trainer, module):
+        found = trainer.callback_metrics.get("val_loss")
+        if trainer.sanity_checking or found is None:
+            return
+        if float(found) < self.loss:
+            self.loss = float(found)
+            self.state = {k: v.clone() for k, v in module.state_dict().items()}
+            self.worse = 0
+        else:
+            self.worse += 1
+            trainer.should_stop |= self.worse >= self.patience
+
+
+def model_of(settings, sequences):
+    """A model that is not trained yet."""
+    kind = {"sasrec": SASRecModel, "hstu": HSTUModel}[settings["model"]]
+    # HSTU's vectors have length 1, so that its scores need a temperature.
+    loss = {"lightning_module_kwargs": {"logits_t": 0.05}} if settings["model"] == "hstu" else {}
+    model = kind(
+        n_blocks=settings["blocks"],
+        n_heads=settings["heads"],
+        n_factors=settings["factors"],
+        session_max_len=settings["length"],
+        dropout_rate=settings["dropout"],
+        loss=settings["loss"],
+        n_negatives=settings["negatives"],
+        lr=settings["learning_rate"],
+        batch_size=settings["batch_size"],
+        get_val_mask_func=leave_one_out_mask,
+        get_val_mask_func_kwargs={"val_users": min(JUDGED, sequences // 5)},
+        **loss,
+    )
+    long_pass = sequences // settings["batch_size"] > MOST_STEPS
+    model._trainer = Trainer(
+        # A long pass is judged on its way.
+        val_check_interval=MOST_STEPS if long_pass else 1.0,
+        max_epochs=settings["epochs"],
+        min_epochs=0,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        callbacks=[Best(settings["patience"], settings["cpu_seconds"])],
+    )
+    return model
+
+
+def table(user, item, moment):
+    """RecTools's interactions of arrays; `moment` is in microseconds."""
+    moments = pd.to_datetime(moment, unit="us").astype("datetime64[ns]")
+    return pd.DataFrame(
+        {Columns.User: user, Columns.Item: item, Columns.Weight: 1.0, Columns.Datetime: moments}
+    )
+
+
+def parted(user, moment, length):
+    """The sequence of each event: users' events, the newest first, `length` to a sequence.
+
+    Args:
+      user: [N] numbers.
+      moment: [N] microseconds.
+      length: the most events of a sequence.
+    """
+    order = np.lexsort((-moment, user))
+    start = np.searchsorted(user[order], user[order])
+    step = (np.arange(len(user)) - start) // length
+    number = np.empty(len(user), np.int64)
+    number[order] = np.cumsum(
+        (np.diff(user[order], prepend=-1) != 0) | (np.diff(step, prepend=0) != 0)
+    )
+    return number
+
+
+def train(log, settings):
+    """A model trained on the last `days` days; 0 is all."""
+    seed_everything(settings["seed"])
+    torch.set_num_threads(settings.get("threads", os.cpu_count()))
+    recent = log["time"] > log["time"].max() - (settings["days"] or 10_000) * DAY
+    user, item, moment = log["user"][recent], log["item"][recent], log["time"][recent]
+    # One event more than the model reads: the last one is only guessed.
+    sequence = parted(user, moment, settings["length"] + 1)
+    model = model_of(settings, len(np.unique(sequence)))
+    model.fit(Dataset.construct(table(sequence, item, moment)))
+    best = next(c for c in model.fit_trainer.callbacks if isinstance(c, Best))
+    if best.state is not None:
+        model.lightning_model.load_state_dict(best.state)
+    print(
+        f"{best.passes} whole passes, {model.fit_trainer.global_step} steps, loss {best.loss:.4f}"
+    )
+    return model
+
+
+def rank(model, settings, log, asked):
+    """[Q, 100] positions in the catalogue, -1 behind the end."""
+    lengths = np.diff(asked["start"])
+    ranked = np.full((len(lengths), LENGTH), -1, np.int64)
+    known = model.data_preparator.get_known_item_ids()
+    listed = known[log["place"][known.astype(np.int64)] >= 0]
+    query = np.repeat(np.arange(len(lengths)), lengths)
+    kept = np.isin(asked["item"], known)
+    # The newest events that the model knows, as many as it reads.
+    query, item, moment = query[kept], asked["item"][kept], asked["time"][kept]
+    newer = np.searchsorted(query, query, "right") - 1 - np.arange(len(query))
+    read = newer < settings["length"]
+    users = np.unique(query[read])
+    context = None
+    if settings["model"] == "hstu":
+        context = table(users, np.zeros(len(users), np.int64), asked["moment"][users])
+    found = model.recommend(
+        users=users,
+        dataset=Dataset.construct(table(query[read], item[read], moment[read])),
+        k=min(LENGTH, len(listed)),
+        filter_viewed=False,
+        items_to_recommend=listed,
+        context=context,
+    )
+    row = found[Columns.User].to_numpy(np.int64)
+    column = found[Columns.Rank].to_numpy(np.int64) - 1
+    ranked[row, column] = log["place"][found[Columns.Item].to_numpy(np.int64)]
+    return ranked
+
+
+SMALL = {
+    "blocks": 1,
+    "heads": 1,
+    "factors": 32,
+    "length": 5,
+    "dropout": 0.0,
+    "loss": "softmax",
+    "negatives": 1,
+    "learning_rate": 0.01,
+    "batch_size": 64,
+    "epochs": 30,
+    "patience": 30,
+    "cpu_seconds": 60,
+    "days": 0,
+    "seed": 0,
+    "threads": 1,
+}
+
+
+def check():
+    """Both are taught that item n is followed by n + 1, 20 items round, and asked by strangers. HSTU is
+    then taught that after a minute the item next to the newest follows, and after a day the one next
+    to that before it, and has to give both.
+    """
+    rng = np.random.default_rng(1)
+    item = (rng.integers(0, 20, (300, 1)) + np.arange(6)) % 20
+    # Of any length from 2 on.
+    kept = np.arange(6) < rng.integers(2, 7, (300, 1))
+    moment = np.broadcast_to(1 + np.arange(6) * DAY, kept.shape)
+    asked = {"start": np.arange(21), "item": np.arange(20), "time": np.full(20, DAY)}
+    asked["moment"] = asked["time"] + DAY
+    for model in ("sasrec", "hstu"):
+        found = _learned(model, item, moment, kept, asked)
+        _right(f"{model}: what follows", found, (np.arange(20) + 1) % 20)
+
+    older, newer = rng.integers(0, 20, (2, 2_000, 1))
+    soon = rng.random((2_000, 1)) < 0.5
+    item = np.concatenate([older, newer, (np.where(soon, newer, older) + 1) % 20], axis=1)
+    last = np.where(soon, DAY // 1440, DAY)
+    moment = np.concatenate([np.ones_like(last), np.full_like(last, DAY // 24)], axis=1)
+    moment = np.concatenate([moment, moment[:, 1:] + last], axis=1)
+    pairs = item[:400, :2]
+    asked = {"start": np.arange(0, 1601, 2), "item": np.tile(pairs.ravel(), 2)}
+    asked["time"] = np.tile([1, DAY // 24], 800)
+    asked["moment"] = DAY // 24 + np.repeat([DAY // 1440, DAY], 400)
+    found = _learned("hstu", item, moment, np.ones_like(item, bool), asked)
+    _right("hstu: a minute later", found[:400], (pairs[:, 1] + 1) % 20)
+    _right("hstu: a day later", found[400:], (pairs[:, 0] + 1) % 20)
+
+
+def _learned(model, item, moment, kept, asked):
+    """[Q] the first item of each list of a model trained on `kept` of so many users' events."""
+    user = np.broadcast_to(np.arange(len(item))[:, None], item.shape)
+    log = {"user": user[kept], "item": item[kept], "time": moment[kept], "place": np.arange(20)}
+    settings = {**SMALL, "model": model}
+    return rank(train(log, settings), settings, log, asked)[:, 0]
+
+
+def _right(what, found, wanted):
+    right = np.mean(found == wanted)
+    print(f"{what}: {right:.0%} of strangers get it", flush=True)
+    assert right >= 0.8, found  # chance is 5%
+
+
+def main():
+    folder = Path(sys.argv[1])
+    settings = json.loads(Path(sys.argv[2]).read_text())
+    out = Path(sys.argv[3])
+    log = dict(np.load(folder / "log.npz"))
+    begin = time.perf_counter()
+    model = train(log, settings)
+    seconds = time.perf_counter() - begin
+    ranked = {
+        name: rank(model, settings, log, dict(np.load(folder / f"history-{name}.npz")))
+        for name in settings["cases"]
+    }
+    np.savez(out, _seconds=seconds, **ranked)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    if "--check" in sys.argv:
+        check()
+        versions = f"RecTools {rectools.__version__}, Lightning {pytorch_lightning.__version__}"
+        print(f"{versions}: as it should be")
+    else:
+        main()
