@@ -1,4 +1,6 @@
-"""Ten recommendations for three households of different kinds, by the live version."""
+"""Ten recommendations for three households of different kinds, by the live version: what to buy
+again, and what is new for them.
+"""
 
 from typing import Any
 
@@ -12,8 +14,11 @@ from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts import artifact_files
 from twinspire_core.display.table import Table
+from twinspire_core.sources import personal_counts
 
-_WIDTHS = {1: 32, 2: 28}
+_NEW_SHARE = 0.5
+"""Nearly all of a list is bought again, unless new items have their share."""
+_WIDTHS = {1: 32, 2: 40}
 """Columns of names and of details, so that 80 columns hold a row."""
 
 
@@ -53,7 +58,7 @@ def choose(users: pl.DataFrame, about: list[str]) -> dict[str, dict[str, Any]]:
 def _print(
     version: Version, kind: str, household: dict[str, Any], about: list[str], console: Console
 ) -> None:
-    found = user_result(version, household["_user"], 10)
+    found = user_result(version, household["_user"], 10, new_share=_NEW_SHARE)
     facts = [
         f"{name.replace('_', ' ')} {household[name]}"
         for name in about
@@ -68,10 +73,31 @@ def _print(
     )
     console.print(Text("; ".join(facts), style="dim"))
     console.print(Text(f"Last: {lately}" if lately else "No purchase yet.", style="dim"))
-    rows = []
-    for rank, item in enumerate(found["items"], 1):
-        again = "bought before" if item["item"] in set(household["_past"] or ()) else ""
-        details = [item[name] for name in version.pipeline.corpus.display[1:] if item.get(name)]
-        rows.append([f"{rank:2}", item["name"] or item["item"], ", ".join(details), again])
-    table = Table(head=["", "", "", ""], rows=rows, names=(0, 1, 2, 3))
-    console.print(terminal_table(table, _WIDTHS))
+    for title, items in parted(found["items"], bought(household)).items():
+        if not items:
+            continue
+        console.print(Text(title))
+        rows = []
+        for rank, item in items:
+            details = [item[name] for name in version.pipeline.corpus.display[1:] if item.get(name)]
+            rows.append([f"{rank:2}", item["name"] or item["item"], ", ".join(details)])
+        table = Table(head=["", "", ""], rows=rows, names=(0, 1, 2))
+        console.print(terminal_table(table, _WIDTHS))
+
+
+def bought(household: dict[str, Any]) -> set[str]:
+    """All products that the version knows a household to have bought, also before the days of its
+    history, as far as the source `personal` goes back.
+    """
+    return {*(household["_past"] or ()), *(household.get(personal_counts.ITEMS) or ())}
+
+
+def parted(
+    items: list[dict[str, Any]], bought: set[str]
+) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """A list in two, each item with its place in the whole."""
+    ranked = list(enumerate(items, 1))
+    return {
+        "Buy again": [(rank, item) for rank, item in ranked if item["item"] in bought],
+        "New for you": [(rank, item) for rank, item in ranked if item["item"] not in bought],
+    }

@@ -106,10 +106,12 @@ def test_the_demo_shows_what_is_recommended(two_days):
     chosen = households.show(pipeline.load(shop), Console(file=text, width=80))
     shown = text.getvalue()
     for user in chosen:
-        assert f"Household {user}, " in shown
+        assert f"Household {user}, " in shown and "New for you" in shown
         titles = [
             item["name"]
-            for item in twinspire("recommend", shop, "--user", user, "-k", "10", "--json")["items"]
+            for item in twinspire(
+                "recommend", shop, "--user", user, "-k", "10", "--new-share", "0.5", "--json"
+            )["items"]
         ]
         assert len(titles) == 10 and all(title[:32] in shown for title in titles)
 
