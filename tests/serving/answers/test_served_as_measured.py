@@ -17,6 +17,7 @@ from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.queries import has_past
 from serving.answers.filtered_search import Seen
+from serving.answers.recommend import _had_columns, _listed_in
 from serving.answers.retrieval import encode_queries, retrieve
 from serving.requests.query_rows import Requests, complete
 from serving.version.filters import Groups
@@ -161,3 +162,21 @@ def test_of_somebody_unknown_a_history_is_counted_whole(both):
         everyone,
     )
     assert served.rows[1:].tolist() == popular.rows[1:].tolist(), "nothing is known of them"
+
+
+def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
+    """Rules on lists take it for known: else the source `personal` would fill the places for new
+    items.
+    """
+    version, _ = both
+    stored = version.users.some(20)
+    rows, _ = version.users.find(stored)
+    requests = Requests(version.pipeline).table([{"user": user} for user in stored])
+    now = datetime.now(version.pipeline.zone)
+    table, _ = complete(requests, version.users, now, version.pipeline.history_name)
+    had = _listed_in(version, table, _had_columns(version))
+    found = [set(version.ids[had.row[had.query == n]]) for n in range(len(stored))]
+    counted = [set(items) & set(version.ids) for items in rows["_personal"].to_pylist()]
+    assert all(items <= known for items, known in zip(counted, found, strict=True))
+    pasts = [set(items) for items in rows["_past"].to_pylist()]
+    assert any(items - past for items, past in zip(counted, pasts, strict=True))

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from serving.app import create_app
 from serving.http.server_settings import Settings
-from tests.serving.http.conftest import running, shop, until
+from tests.serving import conftest as circle
+from tests.serving.answers.test_retrieval import files, mix
+from tests.serving.http.conftest import FAST, ready, running, shop, until
 from tests.serving.inspector.conftest import EVIL, ITEMS, TITLES, Shop
+from twinspire_core.config.tables.deployment import ListsConfig
 
 RANKED = re.compile(r'<li>\s*<span class="rank">(.*?)</li>', re.S)
 
@@ -320,3 +323,30 @@ def test_before_a_version_is_there_the_page_says_so_and_looks_again(tmp_path):
         assert response.status_code == 503 and 'http-equiv="refresh"' in response.text
         assert "No version of circle answers yet" in response.text
         assert ask.get("/").status_code == ask.get("/report").status_code == 401
+
+
+def test_a_share_of_a_list_is_new_if_one_wants(asked):
+    """anna had i05, i04 and i03, which the live version's mix says first."""
+    assert items(get(asked, "/?user=anna&k=3")) == ["i05", "i04", "i03"]
+    page = get(asked, "/?user=anna&k=3&new_share=1")
+    assert not {"i03", "i04", "i05"} & set(items(page)) and 'name="new_share" value="1"' in page
+    assert 'id="rules"' not in page, "the pipeline file has none"
+    assert "from 0 to 1, found 2" in text(get(asked, "/?user=anna&new_share=2", 422))
+    assert "from 0 to 1, found 'much'" in text(get(asked, "/?user=anna&new_share=much", 422))
+
+
+def test_rules_of_the_pipeline_file_are_told_and_turned_off(towers, tmp_path):
+    lists = ListsConfig(caps={"kind": 2}, exploration=1.0)
+    pipeline = shop(tmp_path).model_copy(update={"lists": lists})
+    mixed = files(mix(past=[1, 1], two_tower=[0.5, 0.5]))
+    circle.publish(pipeline, towers, tmp_path / "staged", nominators=mixed)
+    with running(create_app(pipeline, FAST)) as client:
+        ready(client)
+        ruled = client.get("/?user=anna&k=6").text
+        assert "Keep the rules: at most 2 of a kind, 100.0% exploration" in ruled
+        assert items(ruled)[1] == "i00" and "exploration" in row(ruled, "i00")
+        assert len(items(ruled)) == 4 and "over a cap (kind 2)" in text(ruled)
+        plain = client.get("/?user=anna&k=6&rules=0").text
+        assert items(plain)[:3] == ["i05", "i04", "i03"] and len(items(plain)) == 6
+        box = 'name="rules" value="0"><input type="checkbox" id="rules" name="rules" value="1"'
+        assert f"{box} checked>" in ruled and f"{box}>" in plain
