@@ -34,6 +34,7 @@ from model.evaluation.version_evaluation import (
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
 from model.fusion_fitting import stored_lists
 from model.fusion_fitting.day_fusion import DayFusion, alike_with_new_constants
+from model.fusion_fitting.fusion_measures import measure_fusions
 from model.fusion_fitting.source_constants import ConstantsFit, constants_before
 from model.ranking import ranking_rows
 from model.ranking.day_ranker import DayRanker
@@ -342,7 +343,7 @@ def _fit_fusion(day_fusion: DayFusion, out: Path) -> tuple[Fusion | None, Fusion
     fusion = day_fusion.fit(days)
     if fusion:
         (out / FusionFile.FILE).write_bytes(fusion.dump())
-    return fusion, day_fusion.figures(fusion)
+    return fusion, measure_fusions(day_fusion, fusion)
 
 
 def _day_ranker(

@@ -1,4 +1,5 @@
-"""The day's fusion: measured as it was before the day, then fitted anew for the days to come.
+"""The day's fusion: measured as it was before the day (model/fusion_fitting/fusion_measures.py),
+then fitted anew for the days to come.
 
     day D      The parent's fusion is measured on D's queries: neither its towers nor its weights
                have seen D. Then weights are fitted on what the parent's towers and the other
@@ -25,29 +26,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
-from model.evaluation.evaluate import Measures, compare, evaluate_ranked
-from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
-from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion
-from model.evaluation.version_line import paired_differences
-from model.fusion_fitting.beside_sources import measure_beside_sources
+from model.evaluation.source_lists import SourceLists, queries_with
 from model.fusion_fitting.fusion_weights import fit_weights
 from model.fusion_fitting.prior_weights import kind_of_log, prior_weights
 from model.fusion_fitting.stored_lists import DayLists, at_most, keep_needed, users_by_slice
 from twinspire_core.config.source_names import TWO_TOWER
-from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures
 from twinspire_core.contracts.fusion_file import HELD_OUT_USERS, PRIOR, PROGRESSIVE, FittedOn
-from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion, pool_candidates
 from twinspire_core.metrics import measure_names
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import SOURCES
 
 MAX_GAP = 1
 """Days with logs between the parent and the day after which the parent's lists are still such as it
@@ -140,93 +133,6 @@ class DayFusion:
             fitted=self._fitted(days, users, enough),
         )
 
-    def figures(self, fusion: Fusion | None) -> FusionMeasures:
-        """What metrics.json says of fusions.
-
-        Args:
-          fusion: what `fit` returned.
-        """
-        ks = self.ctx.pipeline.evaluation.ks
-        next_day = self.day.evaluation_sets[NEXT_DAY]
-        # Held-out users of earlier days fill up other measures; of fused lists they are no test.
-        of_today = self._held_out_of_today()
-        today = prepare_as_configured(
-            self.day.evaluation_sets[HELD_OUT].queries.filter(pa.array(of_today)),
-            self.day.corpus,
-            self.ctx.pipeline.evaluation,
-            exclude_seen=next_day.exclude_seen,
-        )
-        progressive = self._rank(
-            self.inherited,
-            self.sources,
-            next_day,
-            self.parent_lists.get(NEXT_DAY),
-            self.costly.get(NEXT_DAY),
-        )
-        known = None
-        if HELD_OUT in self.costly:
-            known = {name: lists.of(of_today) for name, lists in self.costly[HELD_OUT].items()}
-        ours = _lists_of(self.lists, of_today)
-        parents = _lists_of(self.parent_lists, of_today)
-        candidate = None
-        if not self._was_fitted_on_held_out(fusion):
-            fitted = self.fitted_sources
-            candidate = self._rank(fusion, fitted, today, ours, _without_constants(known))
-        baseline = self._rank(self.inherited, self.sources, today, parents, known)
-        # What a version without a mix serves is its two-tower's lists
-        served = candidate if fusion else _cut(ours, ks)
-        served_before = baseline if self.inherited else _cut(parents, ks)
-        if self.ctx.parent is None:
-            served_before = None  # a first version's own lists of before its last day
-        has_mix = fusion is not None or self.inherited is not None
-        beside_parent = None
-        if has_mix and served and served_before:
-            beside_parent = paired_differences(today, served, served_before, ks)
-        exchanged = None
-        if (fusion is None) != (self.inherited is None) and served and served_before:
-            exchanged = _compare(today, served, served_before, ks)
-        return FusionMeasures(
-            progressive=_measure(next_day, progressive, ks),
-            holdout=_compare(today, candidate, baseline, ks),
-            exchanged=exchanged,
-            served=beside_parent,
-            beside_sources=self._beside_sources(
-                self.inherited,
-                self.sources,
-                next_day,
-                progressive,
-                self.parent_lists.get(NEXT_DAY),
-                self.costly.get(NEXT_DAY),
-            ),
-            own_beside_sources=self._beside_sources(
-                fusion, self.fitted_sources, today, candidate, ours, _without_constants(known)
-            ),
-            fitted=fusion.fitted if fusion else None,
-            keeps_weights=_weigh_alike(fusion, self.inherited),
-        )
-
-    def _beside_sources(
-        self,
-        fusion: Fusion | None,
-        sources: CandidateSources,
-        evaluation_set: EvaluationSet,
-        fused: RankedLists | None,
-        two_tower: RankedLists | None,
-        known: SourceLists | None,
-    ) -> dict[str, PairedDifferences]:
-        """How a fusion's lists differ from those of its sources alone; nothing without lists."""
-        if fusion is None or fused is None or two_tower is None:
-            return {}
-        return measure_beside_sources(
-            fusion,
-            sources,
-            evaluation_set,
-            two_tower,
-            fused,
-            self.ctx.pipeline.evaluation.ks,
-            known=known,
-        )
-
     def _lists_of_day(self, name: str, two_tower: RankedLists) -> DayLists:
         """What the sources list for the queries of an evaluation set that may be fitted on, and for
         those that are held out of it: lists of the kind that counts.
@@ -246,7 +152,7 @@ class DayFusion:
             held_out = evaluation_set.queries.column("_holdout").to_numpy()
             usable = np.ones(len(held_out), bool)
         else:
-            usable = self._held_out_of_today()
+            usable = self.held_out_of_today()
             held_out = np.zeros(len(usable), bool)
         group = user_slice * 2 + held_out
         groups = [at_most(np.flatnonzero(usable & (group == n))) for n in np.unique(group)]
@@ -269,7 +175,7 @@ class DayFusion:
             lists=lists,
         )
 
-    def _held_out_of_today(self) -> np.ndarray:
+    def held_out_of_today(self) -> np.ndarray:
         """Which held-out queries are of the day itself, [U] bool.
 
         What users of earlier days took has been counted since: the day's tables of popularity and
@@ -318,26 +224,6 @@ class DayFusion:
             own_weights=[name for name, own in zip(names, enough, strict=True) if own],
         )
 
-    def _was_fitted_on_held_out(self, fusion: Fusion | None) -> bool:
-        """Whether today's held-out users are those that the weights were fitted on."""
-        if fusion is None:
-            return False
-        fitted = fusion.fitted
-        return fitted.on == HELD_OUT_USERS and fitted.day == str(self.ctx.day)
-
-    def _rank(
-        self,
-        fusion: Fusion | None,
-        sources: CandidateSources,
-        evaluation_set: EvaluationSet,
-        two_tower: RankedLists | None,
-        known: SourceLists | None,
-    ) -> RankedLists | None:
-        if fusion is None or two_tower is None:
-            return None
-        k = max(self.ctx.pipeline.evaluation.ks)
-        return rank_fusion(fusion, sources, evaluation_set, two_tower, k, known=known)
-
     def _ks(self) -> list[int]:
         """The lengths of lists that weights are fitted for, the more important first."""
         ks = sorted(self.ctx.pipeline.evaluation.ks)
@@ -383,56 +269,6 @@ def alike_with_new_constants(
     then = before.tables.constants
     constants = now.tables.constants
     return {name: one for name, one in lists.items() if then.get(name) == constants.get(name)}
-
-
-def _weigh_alike(fusion: Fusion | None, other: Fusion | None) -> bool:
-    """Whether two fusions give the same sources the same weights."""
-    if fusion is None or other is None:
-        return False
-    if (fusion.sources, fusion.bounds) != (other.sources, other.bounds):
-        return False
-    return np.array_equal(fusion.weights, other.weights)
-
-
-def _cut(ranked: RankedLists | None, ks: Sequence[int]) -> RankedLists | None:
-    """The part of lists that is measured."""
-    return ranked.first(max(ks)) if ranked else None
-
-
-def _compare(
-    evaluation_set: EvaluationSet,
-    candidate: RankedLists | None,
-    baseline: RankedLists | None,
-    ks: Sequence[int],
-) -> HeldOutMeasures:
-    change = None
-    if candidate and baseline:
-        seen = evaluation_set.exclude_seen
-        change = compare(evaluation_set, candidate.counted(seen), baseline.counted(seen), ks)
-    return HeldOutMeasures(
-        users=evaluation_set.users,
-        candidate=_measure(evaluation_set, candidate, ks),
-        baseline=_measure(evaluation_set, baseline, ks),
-        change=change,
-    )
-
-
-def _measure(
-    evaluation_set: EvaluationSet, ranked: RankedLists | None, ks: Sequence[int]
-) -> Measures | None:
-    return evaluate_ranked(evaluation_set, ranked, ks) if ranked else None
-
-
-def _lists_of(lists: Mapping[str, RankedLists], queries: np.ndarray) -> RankedLists | None:
-    """The lists of some held-out queries, [U] bool; None without lists for held-out users."""
-    return lists[HELD_OUT].of(queries) if HELD_OUT in lists else None
-
-
-def _without_constants(lists: SourceLists | None) -> SourceLists | None:
-    """The lists of sources without a constant, which are the same whatever was fitted."""
-    if lists is None or any(SOURCES[name].choices for name in lists):
-        return None
-    return lists
 
 
 def _joined(parts: Sequence[Ragged]) -> Ragged:

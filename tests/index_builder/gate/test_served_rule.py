@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from index_builder.gate.memory_rule import LineMemory
+from model.fusion_fitting.fusion_measures import measure_fusions
 from tests.index_builder.gate.gates import changed, gate, verdict
 from tests.model.fusion_fitting.test_day_fusion import TODAY, mix_of, mixing, queries
 from twinspire_core.contracts.day_metrics import FusionMeasures, HeldOutMeasures, MeasuredDay
@@ -28,7 +29,7 @@ def measured(inherited, own, *, users=300):
     """What a day measures of these weights, where users take what they had before."""
     day, held = queries("past", 10, users), queries("past", 10, 120, seed=1, held=True)
     fusion = mixing(pa.concat_tables([day, held]), held, inherited=inherited)
-    return fusion.figures(own)
+    return measure_fusions(fusion, own)
 
 
 def judged(mix, line=None, day=TODAY):
@@ -104,8 +105,8 @@ def test_a_first_version_exchanges_nothing():
     day, held = queries("past", 10, 300), queries("past", 10, 120, seed=1, held=True)
     made = mixing(pa.concat_tables([day, held]), held)
     first = replace(made, ctx=SimpleNamespace(**{**vars(made.ctx), "parent": None}))
-    assert made.figures(ON_PAST).exchanged is not None
-    found = first.figures(ON_PAST)
+    assert measure_fusions(made, ON_PAST).exchanged is not None
+    found = measure_fusions(first, ON_PAST)
     assert found.exchanged is None and found.served is None and not found.is_lost
 
 

@@ -14,6 +14,7 @@ from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.ranked_lists import RankedLists
 from model.fusion_fitting.day_fusion import DayFusion
+from model.fusion_fitting.fusion_measures import measure_fusions
 from model.fusion_fitting.stored_lists import DayLists
 from twinspire_core.config.tables.quality import EvaluationConfig
 from twinspire_core.config.tables.quality import FusionConfig as Settings
@@ -155,7 +156,7 @@ def test_the_right_source_wins_and_finds_all(right):
         "5-19": 200,
         "20+": 0,
     } and mix.fitted.own_weights == ["5-19"]
-    figures = fitted.figures(mix).model_dump()
+    figures = measure_fusions(fitted, mix).model_dump()
     assert figures["holdout"]["candidate"]["recall@10"] == 1 and figures["holdout"]["users"] == 50
     assert figures["progressive"] is None and figures["holdout"]["baseline"] is None, (
         "the parent has no mix"
@@ -188,7 +189,7 @@ def test_held_out_users_are_not_fitted_on():
 def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
     day, held = queries("past", 10, 200), queries("past", 10, 50, seed=3, held=True)
     fitted = mixing(pa.concat_tables([day, held]), held, inherited=mix_of(0.0001, 0.0001, 1))
-    figures = fitted.figures(fit(fitted)).model_dump()
+    figures = measure_fusions(fitted, fit(fitted)).model_dump()
     assert figures["progressive"]["recall@10"] < 0.05, "of a mix that bets on what is popular"
     assert (
         figures["holdout"]["candidate"]["recall@10"] == 1
@@ -201,11 +202,8 @@ def test_the_parents_mix_is_measured_on_the_day_and_not_the_one_fitted_on_it():
 def test_each_mix_is_measured_with_the_two_tower_of_its_own_version(knows):
     """Both mixes trust their two-tower; only one of the two is right."""
     held, trusting = queries("past", 10, 50, seed=3, held=True), mix_of(1, 0.0001, 0.0001)
-    found = (
-        mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows)
-        .figures(trusting)
-        .model_dump()
-    )
+    day = mixing(queries("past", 10, 100), held, inherited=trusting, knows=knows)
+    found = measure_fusions(day, trusting).model_dump()
     recall = {who: found["holdout"][who]["recall@10"] for who in ("candidate", "baseline")}
     right, wrong = ("baseline", "candidate") if knows == "before" else ("candidate", "baseline")
     assert recall[right] == 1 and recall[wrong] < 0.1
@@ -220,10 +218,10 @@ def test_a_first_mix_is_not_measured_on_whom_it_was_fitted_on():
     first = mixing(pa.concat_tables([queries("most_popular", 10, 300), held]), held, parent=False)
     mix = fit(first)
     assert best(mix, 10) == "past" and mix.fitted.on == "held_out" and mix.fitted.two_tower is None
-    figures = first.figures(mix).model_dump()
+    figures = measure_fusions(first, mix).model_dump()
     assert figures["progressive"] is None and figures["holdout"]["candidate"] is None
     later = mixing(held, held, inherited=mix_of(0.1, 1, 0.1, on="held_out"))
-    assert later.figures(fit(later)).model_dump()["progressive"]["recall@10"] == 1
+    assert measure_fusions(later, fit(later)).model_dump()["progressive"]["recall@10"] == 1
 
 
 def test_earlier_days_held_out_users_are_no_test():
@@ -232,7 +230,7 @@ def test_earlier_days_held_out_users_are_no_test():
     today = queries("past", 10, 40, held=True)
     held = pa.concat_tables([earlier, today])
     fitted = mixing(pa.concat_tables([queries("past", 10, 200), today]), held)
-    assert fitted.figures(fit(fitted)).model_dump()["holdout"]["users"] == 40
+    assert measure_fusions(fitted, fit(fitted)).model_dump()["holdout"]["users"] == 40
     assert fit(mixing(today, held, parent=False)).is_prior, "40 are too few"
 
 
@@ -253,7 +251,7 @@ def test_too_few_users_leave_the_parents_mix_as_it_is():
 def test_without_what_was_seen_the_past_has_nothing_to_say():
     day = queries("past", 10, 150)
     fitted = mixing(day, day.slice(0, 0), inherited=mix_of(0.1, 1, 0.1))
-    measured = fitted.figures(None).model_dump()["progressive"]
+    measured = measure_fusions(fitted, None).model_dump()["progressive"]
     assert measured["recall@10"] == 1 and measured["excluded"]["recall@10"] == 0
 
 
@@ -397,7 +395,7 @@ def test_fusions_are_compared_by_the_lists_that_count(exclude_seen):
     before, after = mix_of(0, 0, 1), mix_of(0, 1, 0.001)
     fusion = replace(after, fitted=FittedOn(on="progressive"))
     day = mixing(held.slice(0, 0), held, inherited=before, exclude_seen=exclude_seen)
-    found = day.figures(fusion).holdout
+    found = measure_fusions(day, fusion).holdout
     assert found.candidate.kind == found.baseline.kind == ("excluded" if exclude_seen else "kept")
     change = found.change_of("recall@10").change
     assert change == pytest.approx(0) if exclude_seen else change > 0.5
@@ -439,7 +437,7 @@ def test_prior_weights_give_way_to_fitted_ones_and_are_never_inherited():
 def test_prior_weights_are_judged_on_users_held_out():
     few, held = queries("past", 10, 40), queries("past", 10, 60, seed=1, held=True)
     fitted = mixing(pa.concat_tables([few, held]), held)
-    figures = fitted.figures(fit(fitted))
+    figures = measure_fusions(fitted, fit(fitted))
     assert figures.holdout.users == 60 and figures.holdout.candidate.value("recall@10") == 1
     assert figures.fitted.on == "prior"
 
