@@ -31,13 +31,16 @@ from model.evaluation.ranked_lists import (
     rank_baselines,
 )
 from model.evaluation.source_lists import costly_lists, rank_alone, rank_fusion, retrieve
+from model.ranking.ranked_queries import rank_queries
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import MIX, TWO_TOWER
+from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.errors import BadData
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.metrics.bootstrap import intervals, resampled_means
 from twinspire_core.metrics.diversity import exposure
 from twinspire_core.metrics.ranking import by_user, means
+from twinspire_core.ranking.pairs import Vectors
+from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.search.ragged import list_lengths, list_rows, positions
 from twinspire_core.sources.candidate_sources import CandidateSources
 from twinspire_core.sources.past import most_frequent_first
@@ -110,10 +113,11 @@ def score_version(
     tables: Mapping[str, pa.Table] | None = None,
     constants: Constants | None = None,
     fusion: Fusion | None = None,
+    ranker: Ranker | None = None,
     passing: np.ndarray | None = None,
 ) -> dict[str, Measures]:
-    """Scores the lists of a version: of its two towers, by exact search; of its fusion; and of the
-    sources that need no model.
+    """Scores the lists of a version: of its two towers, by exact search; of its ranker; of its fusion;
+    and of the sources that need no model.
 
     Args:
       embed: the version's query tower.
@@ -128,10 +132,11 @@ def score_version(
       tables: of its sources, as far as it has them (twinspire_core/sources/source.py).
       constants: of its sources, likewise.
       fusion: its fusion, if it has one.
+      ranker: its ranker, likewise.
       passing: [C] bool, what may be listed; all items by default. Of the truth, only what passes
         counts.
 
-    Returns: measures by list (`two_tower`, `mix`, `most_popular`, …), each with the number of
+    Returns: measures by list (`two_tower`, `ranked`, `mix`, `most_popular`, …), each with the number of
     queries `answered`. All queries count; slices tell users apart by the number of items seen, as
     far as the queries say it. With `passing`, measures are of the part of the corpus that passes,
     and queries with no true item in it are `left_out`.
@@ -148,14 +153,23 @@ def score_version(
     aligned = align_queries(queries, wanted.key, pipeline)
     evaluation_set = _evaluation_set(aligned, wanted, items, pipeline)
     narrowed = part.narrow(evaluation_set)
-    item_vectors = _matrix(vectors, items.column("_item"))[part.rows]
+    of_corpus = Vectors(
+        queries=embed(aligned.features), items=_matrix(vectors, items.column("_item"))
+    )
     depth = max(*ks, DEPTH)
-    two_tower = rank(narrowed, embed(aligned.features), item_vectors, depth)
+    two_tower = rank(narrowed, of_corpus.queries, of_corpus.items[part.rows], depth)
     sources = CandidateSources.of(items, tables, constants).among(part.passing)
     ranked = {
         TWO_TOWER: two_tower,
         **_rank_sources(evaluation_set, part, sources, fusion, two_tower, max(ks)),
     }
+    if ranker:
+        known = {
+            **costly_lists(sources, evaluation_set, depth),
+            TWO_TOWER: part.to_corpus(two_tower),
+        }
+        by_ranker = rank_queries(ranker, sources, evaluation_set, of_corpus, known, max(ks))
+        ranked[RANKED] = part.to_part(by_ranker)
     counts = {"answered": aligned.answered}
     if passing is not None:
         counts["left_out"] = len(true_lists.key) - len(wanted.key)

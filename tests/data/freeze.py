@@ -1,12 +1,16 @@
 """Freezes a version as this release writes it, for later releases to read:
-`tests/data/artifact_v<format>/`.
+`tests/data/artifact_v<number>/`.
 
     python -m tests.shop FOLDER
     twinspire run FOLDER/shop.toml --from 2024-03-09 --to 2024-03-10
-    python -m tests.data.freeze FOLDER
+    python -m tests.data.freeze FOLDER NUMBER
 
 The folder holds a pipeline file, a registry with that version alone, and what it answers. It is
-made once for each format and then never again: that is the point.
+made once for each number and then never again: that is the point. All are of artifact format 1:
+
+    1   before there was a ranker
+    2   with a ranker: `FOLDER/shop.toml` had besides `[ranking]`, enabled = true, min_users = 20,
+        trees = 20, leaves = 15
 """
 
 import json
@@ -19,7 +23,7 @@ from typer.testing import CliRunner
 
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
-from twinspire_core.contracts.manifest import FILE, FORMAT_VERSION
+from twinspire_core.contracts.manifest import FILE
 
 HERE = Path(__file__).parent
 # Both a stored user and one who is only described, by the mix and by the two-tower; and what goes
@@ -42,17 +46,27 @@ ASKED = {
     "what goes together": ({"user": "u010"} | MOMENT, ("--source", "co_occurrence")),
     "somebody described": (DESCRIBED, ()),
 }
+ASKED_OF_A_RANKER = {
+    "a stored user, ranked": ({"user": "u001"} | MOMENT, ("--source", "ranked")),
+    "a stored user, nothing seen, ranked": (
+        {"user": "u001"} | MOMENT,
+        ("--source", "ranked", "--exclude-seen"),
+    ),
+    "somebody described, ranked": (DESCRIBED, ("--source", "ranked")),
+}
 
 
 def answers(pipeline: Path) -> dict[str, list[list]]:
     """What the version answers, by question: items and scores, best first."""
+    ranked = any(pipeline.parent.rglob("ranker.json"))
+    asked = ASKED | (ASKED_OF_A_RANKER if ranked else {})
     similar = _ask("similar", pipeline, "--item", "i021", "--json")
     found = {
         "like an item": [[item["item"], item["score"]] for item in json.loads(similar)["items"]]
     }
     with tempfile.TemporaryDirectory() as scratch:
         requests, lists = Path(scratch, "requests.jsonl"), Path(scratch, "lists.jsonl")
-        for name, (request, options) in ASKED.items():
+        for name, (request, options) in asked.items():
             requests.write_text(json.dumps(request))
             _ask("recommend", pipeline, "--queries", str(requests), "--out", str(lists), *options)
             listed = json.loads(lists.read_text())
@@ -71,9 +85,9 @@ def _ask(command: str, pipeline: Path, *options: str) -> str:
     return done.stdout
 
 
-def freeze(made: Path) -> Path:
+def freeze(made: Path, number: int) -> Path:
     """Copies the live version of a shop."""
-    home = HERE / f"artifact_v{FORMAT_VERSION}"
+    home = HERE / f"artifact_v{number}"
     before = Registry(str(made / "registry"), "shop")
     staged, described = before.open(), before.verify(str(before.live()))
     shutil.copytree(staged, home / "staged", ignore=shutil.ignore_patterns(FILE, "report.html"))
@@ -92,4 +106,4 @@ def freeze(made: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(freeze(Path(sys.argv[1])))
+    print(freeze(Path(sys.argv[1]), int(sys.argv[2])))

@@ -15,11 +15,13 @@ from typer.testing import CliRunner
 
 from index_builder.registry.registry import Registry
 from model.score_lists import score_file, score_version
+from tests.serving import rankers
 from twinspire_core import storage
 from twinspire_core.contracts.fusion_file import FittedOn
 from twinspire_core.contracts.manifest import File, Manifest
 from twinspire_core.errors import BadData, UsageError
 from twinspire_core.fusion.fuse import Fusion
+from twinspire_core.ranking.ranker import Ranker
 
 RECS = [
     {"user": "u", "items": ["a", "b", "c"]},
@@ -258,6 +260,24 @@ def test_of_what_passes_a_filter(tiny):
     assert found["two_tower"]["coverage@1"] == 1.0
     with pytest.raises(BadData, match="none of 5 does"):
         score_version(*given, [1], passing=np.zeros(4, bool))
+
+
+@pytest.mark.parametrize("passing", [None, np.array([True, False, True, True])])
+def test_a_ranker_is_measured_by_its_own_lists(tiny, passing):
+    """By the place in the two-tower's list, which holds all that passes: its own order again."""
+    carried = rankers.files(
+        ("past", "two_tower"), ("place:past", "place:two_tower"), lambda rows: -rows[:, 1]
+    )
+    ranker = Ranker.parse(carried["ranker.txt"], carried["ranker.json"])
+    queries = pa.table({"user": ["v", "u"], "device": ["tv", "phone"], "recent": [["d"], ["d"]]})
+    truth = pa.table({"user": ["u", "v"], "items": [["c"], ["b"]]})
+    given = (by_device, ITEMS, SHUFFLED, queries, truth, tiny.pipeline(), [1, 2])
+    found = score_version(*given, ranker=ranker, passing=passing)
+    counted = {"recall@1", "recall@2", "mrr", "ndcg@2", "coverage@1", "answered"}
+    for name in counted:
+        assert found["ranked"][name] == found["two_tower"][name], name
+    assert found["past"]["recall@1"] == 0 and found["ranked"]["recall@1"] == 1
+    assert "ranked" not in score_version(*given, passing=passing)
 
 
 def test_a_filter_is_the_same_as_a_smaller_catalogue(tiny):

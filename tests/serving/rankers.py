@@ -16,6 +16,7 @@ def files(
     *,
     serves: str | None = "ranked",
     number: int = FORMAT,
+    rows: np.ndarray | None = None,
 ) -> dict[str, bytes]:
     """A ranker and the gate's verdict on it.
 
@@ -25,8 +26,10 @@ def files(
       wanted: scores of rows, [M, F] with whole numbers from 0 to 11.
       serves: what the gate says.
       number: of the format.
+      rows: fitted on, [M, F] float32; made up by default.
     """
-    rows = np.random.default_rng(0).integers(0, 12, (2000, len(features))).astype(np.float32)
+    if rows is None:
+        rows = _made_up(len(features))
     options = {"objective": "regression", "min_data_in_leaf": 1, "num_threads": 1, "verbose": -1}
     booster = lightgbm.train(
         options, lightgbm.Dataset(rows, np.ascontiguousarray(wanted(rows))), 40
@@ -37,3 +40,8 @@ def files(
         MODEL: booster.model_to_string().encode(),
         GateVerdict.FILE: GateVerdict(accepted=True, serves=serves).dump(),
     }
+
+
+def _made_up(features: int) -> np.ndarray:
+    rows = np.random.default_rng(0).integers(0, 12, (2000, features))
+    return rows.astype(np.float32)

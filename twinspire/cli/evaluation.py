@@ -121,10 +121,13 @@ def _score_version(
     from model import score_lists
     from model.evaluation.list_files import read_table
     from serving.version.known_values import Attributes, select
+    from serving.version.second_stage import read_second_stage
     from twinspire_core.contracts import artifact_files
     from twinspire_core.contracts.fusion_file import FusionFile
     from twinspire_core.contracts.model_bundle import QUERY_TOWER
     from twinspire_core.fusion.fuse import Fusion
+    from twinspire_core.ranking.registry import RankingFeatures
+    from twinspire_core.sources.source import SourceTables
     from twinspire_core.sources.version_tables import read_constants, read_tables
 
     requests = read_table(queries)
@@ -139,6 +142,8 @@ def _score_version(
             console.print(warning, style="yellow", highlight=False)
     # Versions of old releases may lack these.
     fusion = home / FusionFile.FILE
+    tables = SourceTables(corpus=items, others=read_tables(home), constants=read_constants(home))
+    second_stage = read_second_stage(home, RankingFeatures.of(tables))
     with console.status("encoding the queries"):
         with suppress_native_stderr():  # TensorFlow greets at length
             from model.evaluation.tower_lists import load
@@ -152,8 +157,9 @@ def _score_version(
             taken,
             pipeline,
             ks,
-            tables=read_tables(home),
-            constants=read_constants(home),
+            tables=tables.others,
+            constants=tables.constants,
+            ranker=second_stage.ranker,
             fusion=Fusion.parse(fusion.read_bytes()) if fusion.exists() else None,
             passing=selected.passing if selected else None,
         )

@@ -2,6 +2,7 @@
 both are made of what the feature job wrote, the one at the end of the day before.
 """
 
+import shutil
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
@@ -24,9 +25,17 @@ from serving.version.filters import Groups
 from serving.version.loaded_version import Version
 from tests.beam_jobs.features import world as worlds
 from tests.beam_jobs.features.test_raw_features_job import DAY
+from tests.serving import rankers
 from twinspire_core.config import source_names
 from twinspire_core.contracts.source_constants import FittedChoice, SourceConstants
+from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.ranking.pairs import Pairs, Vectors
+from twinspire_core.ranking.ranker import rank_sources
+from twinspire_core.ranking.registry import RankingFeatures
+from twinspire_core.search.exact_index import ExactIndex
+from twinspire_core.search.index import Settings
 from twinspire_core.sources.candidate_sources import CandidateSources
+from twinspire_core.sources.queries import ScoredLists
 from twinspire_core.sources.registry import tables_of
 
 FITTED = [*source_names.FITTED]
@@ -42,6 +51,7 @@ SOURCES = [
 CHOICES = {"personal": "7d", "trending": "3h", "user_neighbours": "most", "co_visitation": "1d"}
 TABLES = tables_of(SOURCES)
 K = 8
+RANKED_SOURCES = ("two_tower", *SOURCES)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,7 @@ def both(tmp_path_factory):
     """A version of the day before, and the folder of what the day is measured on."""
     folder = tmp_path_factory.mktemp("world")
     mix = "sources = ['two_tower', " + ", ".join(f"'{name}'" for name in SOURCES) + "]"
-    world = worlds.make(folder, 1, mix=mix, window="personal_days = 7")
+    world = worlds.make(folder, 1, mix=mix, window="personal_days = 7", ranking="enabled = true")
     assert DAY not in world.items, "one snapshot of the items for both"
     before, day = folder / "before", folder / "day"
     for out, of in ((before, DAY - timedelta(days=1)), (day, DAY)):
@@ -63,15 +73,112 @@ def both(tmp_path_factory):
         publish_stage._add_source_table(context, home, name)
     fitted = {name: FittedChoice(choice=choice) for name, choice in CHOICES.items()}
     (home / "sources.json").write_bytes(SourceConstants(format=1, sources=fitted).dump())
+    ranked = shutil.copytree(home, folder / "ranked")
     publish_stage._add_users(context, home)
     version = Version(world.pipeline, home, None)
     version.__dict__["index"] = np.zeros(len(items))  # asked for its length alone
-    return version, day
+    # With a ranker: fitted on what the day before knew, as rows of it are made.
+    (ranked / "ranker.json").touch()
+    publish_stage._add_users(context, ranked)
+    return version, day, _with_ranker(Version(world.pipeline, ranked, None))
+
+
+def _with_ranker(version):
+    """A version whose towers place users and items by their ids, and whose ranker goes by all
+    features.
+    """
+    rng = np.random.default_rng(1)
+    items = _unit(rng.normal(size=(len(version.items), 8)))
+    version.__dict__["index"] = ExactIndex(items, Settings(kind="exact", k=K))
+    version.__dict__["_tower"] = lambda table: _vectors_of(table["_user"].to_pylist())
+    names = version.ranking_features.names(RANKED_SOURCES)
+    users = version.users.some(30)
+    pairs, features = _served(version, [{"user": user} for user in users])
+    rows = features.values(pairs, names)
+    wanted = rng.normal(size=len(names))
+    files = rankers.files(
+        RANKED_SOURCES,
+        names,
+        lambda rows: np.nan_to_num(rows, nan=-1).argsort(axis=0).argsort(axis=0) @ wanted,
+        rows=rows,
+    )
+    for name, content in files.items():
+        (version.home / name).write_bytes(content)
+    return version
+
+
+def _unit(vectors):
+    vectors = vectors.astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _vectors_of(users):
+    return _unit(np.stack([np.random.default_rng(list(u.encode())).normal(size=8) for u in users]))
+
+
+def _served(version, requests):
+    """Candidates as serving makes them, and what their features are made of."""
+    table, _ = complete(
+        Requests(version.pipeline).table(requests),
+        version.users,
+        datetime.now(version.pipeline.zone),
+    )
+    queries = encode_queries(version, table, "ranked")
+    rows, scores = version.index.search(queries.vectors, DEPTH)
+    given = queries.queries.with_given({"two_tower": ScoredLists(rows.astype(np.int64), scores)})
+    lists = version.candidate_sources.retrieve(RANKED_SOURCES, given, DEPTH)
+    vectors = Vectors(queries=queries.vectors, items=version.index.vectors)
+    return Pairs.of(lists, given, len(version.items), vectors), version.ranking_features
+
+
+def test_a_ranker_is_served_with_the_features_that_are_measured(both):
+    _, day, version = both
+    rows = ds.dataset(day / "evaluation").to_table()
+    rows = rows.filter(pc.equal(rows["_day"], DAY))
+    rows = rows.filter(pa.array(has_past(rows)))
+    users = rows["_user"].to_pylist()
+    corpus = ds.dataset(day / "corpus/start").to_table()
+    asked = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
+    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
+    measured = CandidateSources.of(corpus, tables, CHOICES)
+    # The corpus of the day's start is that of the end of the day before, in another order.
+    place = version.rows(corpus["_item"])
+    vectors = Vectors(queries=_vectors_of(users), items=version.index.vectors[place])
+    exact = ExactIndex(vectors.items, Settings(kind="exact", k=K))
+    found = ScoredLists(*exact.search(vectors.queries, DEPTH))
+    queries = asked.source_queries.with_given({"two_tower": found})
+    features = RankingFeatures.of(measured.tables)
+    items, ranked = rank_sources(version.ranker, features, measured, queries, K, vectors=vectors)
+    names = features.names(RANKED_SOURCES)
+    assert version.ranker.names == names
+
+    served_pairs, served_features = _served(version, [{"user": user} for user in users])
+    served_values = served_features.values(served_pairs, names)
+    order = np.lexsort((place[ranked.pairs.item], ranked.pairs.query))
+    assert served_pairs.item.tolist() == place[ranked.pairs.item][order].tolist()
+    measured_values = features.values(ranked.pairs, names)[order]
+    for column, name in enumerate(names):
+        np.testing.assert_allclose(
+            served_values[:, column], measured_values[:, column], rtol=1e-5, err_msg=name
+        )
+        # A feature of which nothing is known would be alike, too.
+        assert not np.isnan(served_values[:, column]).all(), name
+
+    table, _ = complete(
+        Requests(version.pipeline).table([{"user": user} for user in users]),
+        version.users,
+        datetime.now(version.pipeline.zone),
+    )
+    nothing = Seen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    everyone = Groups((None,), np.zeros(len(table), np.int64))
+    asked_of = encode_queries(version, table, "ranked")
+    served = retrieve(version, asked_of, K, "ranked", nothing, everyone)
+    assert served.rows.tolist() == place[items].tolist()
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_version_lists_what_is_measured(both, source):
-    version, day = both
+    version, day, _ = both
     rows = ds.dataset(day / "evaluation").to_table()
     rows = rows.filter(pc.equal(rows["_day"], DAY))
     rows = rows.filter(pa.array(has_past(rows)))
@@ -95,14 +202,20 @@ def test_a_version_lists_what_is_measured(both, source):
 
 
 def test_a_version_holds_the_counts_that_it_goes_by(both):
-    version, _ = both
+    version, _, _ = both
     names = [name for name in version.users.schema.names if name.startswith("_personal")]
-    assert names == ["_personal", "_personal_7d", "_personal_60d", "_personal_age"]
+    assert names == [
+        "_personal",
+        "_personal_7d",
+        "_personal_60d",
+        "_personal_age",
+        "_personal_span",
+    ]
 
 
 def test_what_is_newer_in_a_history_counts_besides_what_is_stored(both):
     """Two users of the version, without a history, with an empty one, and with one more event."""
-    version, _ = both
+    version, _, _ = both
     stored = version.users.some(2)
     rows, _ = version.users.find(stored)
     own = [dict(zip(*of, strict=True)) for of in zip(*_counts(rows), strict=True)]
@@ -141,7 +254,7 @@ def _personal(version, asked, k):
 
 def test_of_somebody_unknown_a_history_is_counted_whole(both):
     """It says nothing of times: each event counts 1, and of equal counts the newest is first."""
-    version, _ = both
+    version, _, _ = both
     a, b, c = version.ids[:3].tolist()
     requests = Requests(version.pipeline).table(
         [{"history": [a, b, c, b, "gone"]}, {"history": []}, {"user": "nobody"}]
