@@ -194,12 +194,12 @@ def compare(p: Pipeline, compared: Mapping[str, ListsConfig]) -> list[dict[str, 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text."""
-    head = f"{'rules':18}{METRIC:>10}{'difference, 95%':>28}{'@10':>7}{'of new':>8}{'new':>7}"
+    head = f"{'rules':18}{METRIC:>10}{'difference, 95%':>29}{'@10':>7}{'of new':>8}{'new':>7}"
     lines = [head + f"{'items':>7}{'explored':>10}{'hits':>6}{'ms':>7}"]
     for row in rows:
         span = f"{row['more']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
         lines.append(
-            f"{row['name']:18}{row[METRIC]:10.4f}{span:>28}{row['recall@10']:7.3f}"
+            f"{row['name']:18}{row[METRIC]:10.4f}{span:>29}{row['recall@10']:7.3f}"
             f"{row[f'{METRIC}, new']:8.4f}{row['new']:7.3f}{row['items']:7.1f}"
             f"{row['explored']:10}{row['hits']:6}{row['ms']:7.2f}"
         )
