@@ -157,8 +157,9 @@ def rank(model, settings, log, asked):
     """[Q, 100] positions in the catalogue, -1 behind the end."""
     lengths = np.diff(asked["start"])
     ranked = np.full((len(lengths), LENGTH), -1, np.int64)
-    known = model.data_preparator.get_known_item_ids()
-    listed = known[log["place"][known.astype(np.int64)] >= 0]
+    # As numbers: as objects, which they are beside RecTools's padding, nothing is found fast.
+    known = model.data_preparator.get_known_item_ids().astype(np.int64)
+    listed = known[log["place"][known] >= 0]
     query = np.repeat(np.arange(len(lengths)), lengths)
     kept = np.isin(asked["item"], known)
     # The newest events that the model knows, as many as it reads.
