@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from serving.http.http_errors import JSON, SAFE_HEADERS, Problem
 
+_SOON = 0.05  # seconds that an answer may take before anybody looks whether the client is there
 _FIRST = 4096  # bytes that a new request is taken to have brought at first, and at most has
 
 
@@ -158,11 +159,20 @@ async def while_connected(request: Request, answer: "Future[bytes]") -> bytes:
     Raises:
       ClientDisconnect: it has gone, which the future is told.
     """
-    leaving = asyncio.create_task(_leave(request, answer))
+    loop = answer.get_loop()
+    leaving: list[asyncio.Task[None]] = []
+
+    def watch() -> None:
+        leaving.append(loop.create_task(_leave(request, answer)))
+
+    # Most answers are there before, and need no task of their own to watch.
+    begin = loop.call_later(_SOON, watch)
     try:
         return await answer
     finally:
-        leaving.cancel()
+        begin.cancel()
+        for task in leaving:
+            task.cancel()
 
 
 async def _leave(request: Request, answer: "Future[bytes]") -> None:
