@@ -25,6 +25,7 @@ costly request that is allowed (benchmarks/load/costly.py), the largest of its k
 
 import argparse
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,10 @@ from benchmarks.load.costly import beside, costly
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.environments import environment
 
+RESULTS = ROOT / "benchmarks" / "serving.json"
+PAGE = ROOT / "docs" / "measurements.md"
+BEGIN = "<!-- serving: begin -->"
+END = "<!-- serving: end -->"
 K = 50
 CONNECTIONS = 32
 COMPARED = 200
@@ -184,6 +189,35 @@ def _row(case: str, name: str, metric: str, values: list[float]) -> dict[str, An
     return {**row, "value": float(np.median(values)), "low": min(values), "high": max(values)}
 
 
+def beside_table(found: dict[str, Any]) -> str:
+    """What docs/measurements.md shows of a run: a client's p99 alone and beside costly requests."""
+    rows = {(row["contender"], row["metric"]): row for row in found["rows"]}
+    lines = [
+        "| 32 connections | requests/s | p99 alone | beside the most costly request | times |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name in dict.fromkeys(row["contender"] for row in found["rows"]):
+        if (name, "times_alone") not in rows:
+            continue
+        speed, alone, waited, times = (
+            rows[name, metric]
+            for metric in ("requests/s", "p99_ms", "p99_beside_ms", "times_alone")
+        )
+        lines.append(
+            f"| {name} | {speed['value']:,.0f} | {alone['value']:.0f} ms | {waited['value']:.0f} ms"
+            f" | {times['value']:.2f}, {times['low']:.2f} to {times['high']:.2f} |"
+        )
+    lines += ["", f"The load average of the machine was {found['load']:.1f} before, on its cores."]
+    return "\n".join(lines)
+
+
+def write_page(found: dict[str, Any]) -> None:
+    """Keeps a run, and puts its table between the marks of docs/measurements.md."""
+    write_whole(RESULTS, json.dumps(found, indent=1) + "\n")
+    before, rest = PAGE.read_text().split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{beside_table(found)}\n{END}{rest.split(END)[1]}")
+
+
 def main() -> None:
     names = [
         "twinspire/mean",
@@ -200,15 +234,28 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", choices=names, help="only this one; may be repeated"
     )
+    parser.add_argument("--seconds", type=float, help="of a round")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write benchmarks/serving.json and docs/measurements.md",
+    )
     options = parser.parse_args()
-    rows = compared(QUICK if options.quick else WHOLE, options.only or names, world.scratch())
+    size = QUICK if options.quick else WHOLE
+    if options.seconds:
+        size = size._replace(seconds=options.seconds)
+    found = {"machine": machine(), "load": os.getloadavg()[0]}
+    rows = compared(size, options.only or names, world.scratch())
+    found["rows"] = rows
     for row in rows:
         print(
             f"{row['contender']:20} {row['metric']:10} {row['value']:10.4g}, {row['low']:.4g} to"
             f" {row['high']:.4g}"
         )
     if options.json:
-        write_whole(options.json, json.dumps({"machine": machine(), "rows": rows}, indent=1))
+        write_whole(options.json, json.dumps(found, indent=1))
+    if options.write:
+        write_page(found)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,12 @@ def costly(items: int, seed: int = 2) -> dict[str, bytes]:
             "k": 10 * LISTED,
             "display": True,
         },
-        "history": {"query": {"history": history(90_000)}, "k": 10 * LISTED, "exclude_seen": True},
+        # As many ids as a body holds, of the most that a query may have.
+        "histories": {
+            "queries": [{"history": history(10_000)} for _ in range(8)],
+            "k": 10 * LISTED,
+            "exclude_seen": True,
+        },
     }
     whole = requests([json_bytes(body) for body in bodies.values()])
     return dict(zip(bodies, whole, strict=True))

@@ -7,7 +7,7 @@ and in which words.
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -27,7 +27,7 @@ from serving.http.models import (
 )
 from serving.http.server_settings import Settings
 from serving.requests.duplicate_keys import distinct, surely_distinct
-from serving.requests.request_model import Refused, RequestModel
+from serving.requests.request_model import EXCLUDE, SEEN, Refused, RequestModel
 from serving.requests.value_types import WrongValue
 from twinspire_core.config.source_names import ANSWERING
 from twinspire_core.messages import nearest_names, shorten, with_full_stop
@@ -111,6 +111,7 @@ class BodyParser:
             _read_object(content)  # which says what is wrong
         options = Options(**_values(body, self.bodies.options))
         self._check_items(len(columns), options)
+        self._check_ids(columns)
         return RecommendRequest(columns, options, single)
 
     def _validate(self, content: bytes) -> tuple[bool, BaseModel, list[dict[str, Any]]]:
@@ -161,9 +162,11 @@ class BodyParser:
         options = Options(**_check_values(body, self.bodies.options))
         self._check_items(1 if queries is None else len(queries), options)
         if queries is None:
-            return RecommendRequest([self._query(query, 0, "query")], options, single=True)
-        parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
-        return RecommendRequest(parsed, options, single=False)
+            parsed = [self._query(query, 0, "query")]
+        else:
+            parsed = [self._query(one, n, f"queries[{n}]") for n, one in enumerate(queries)]
+        self._check_ids(parsed)
+        return RecommendRequest(parsed, options, single=queries is None)
 
     def similar_from(self, body: Mapping[str, Any]) -> SimilarRequest:
         """The request that the object in a body of `/v1/similar` is.
@@ -204,6 +207,15 @@ class BodyParser:
                 f"queries has 1 to {most} objects, found {len(queries)}.",
                 where="queries",
             )
+
+    def _check_ids(self, parsed: Sequence[Mapping[str, Any]]) -> None:
+        most = self._settings.max_ids
+        for query in parsed:
+            for column, key in ((SEEN, "history"), (EXCLUDE, "exclude")):
+                ids = len(query.get(column) or ())
+                if ids > most:
+                    message = f"{key} has at most {most:,} ids, found {ids:,}."
+                    raise Problem("out_of_range", message, where=key)
 
     def _check_items(self, queries: int, options: Options) -> None:
         k = options.k

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from serving.http.http_errors import Problem
 from serving.http.models import RecommendRequest
 from serving.http.prometheus import Metrics
-from serving.requests.request_model import filter_of
+from serving.requests.request_model import EXCLUDE, SEEN, filter_of
 from serving.version.filters import Filter
 
 Outcome = bytes | Exception
@@ -32,6 +32,7 @@ of the answer.
 """
 _TURN = 0.005  # seconds, after which those that have no filters come next
 _PARTS = 4  # of a batch: a part is so much smaller, as a batch waits for it
+_MANY_IDS = 10_000  # in histories and what is excluded, which cost a search of much of the corpus
 _LONG_LIST = 100  # items, from which on a list counts as several
 
 
@@ -107,8 +108,12 @@ class Batcher:
         queries = len(request.queries)
         filters = {filter_of(query) for query in request.queries}
         k = request.options.k
-        if queries > 1 and (queries > lists_at_once(k, self._most) or len(filters) > 1):
+        ids = sum(len(query.get(key) or ()) for query in request.queries for key in (SEEN, EXCLUDE))
+        is_long = queries > lists_at_once(k, self._most) or ids > _MANY_IDS or len(filters) > 1
+        if queries > 1 and is_long:
             per_part = lists_at_once(k, math.ceil(self._most / _PARTS))
+            if ids > _MANY_IDS:
+                per_part = 1
             return self.submit_parts(self._parts(request, per_part), queries)
         return self._put(_Job(queries, _future(), request, filters.pop()), self._limit)
 

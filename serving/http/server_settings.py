@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Addresses and names by which only this machine reaches a server."""
-_COUNTS = ("max_k", "max_queries", "max_items", "max_body", "max_batch", "max_pending")
+_COUNTS = ("max_k", "max_queries", "max_items", "max_ids", "max_body", "max_batch", "max_pending")
 _SMALLEST_HEAD = 8192
 
 
@@ -23,6 +23,7 @@ class Settings:
       max_queries: the most queries of one request.
       max_items: the most items of one request's lists together, `k` of each; one list alone may have
         `max_k`.
+      max_ids: the most ids of a query's history, and of what it excludes.
       max_body: bytes of a request body.
       max_head: bytes of a request beside its body: headers, sizes of chunks, trailers.
       client_timeout: seconds that a client may take to send the headers of a request, then its
@@ -40,6 +41,7 @@ class Settings:
     max_k: int = 1000
     max_queries: int = 1000
     max_items: int = 100_000
+    max_ids: int = 10_000
     max_body: int = 1 << 20
     max_head: int = 1 << 16
     client_timeout: float = 10.0

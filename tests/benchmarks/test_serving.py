@@ -143,7 +143,7 @@ def test_costly_requests_are_allowed(tmp_path):
         body = request.partition(b"\r\n\r\n")[2]
         asked = parser.recommend(body)
         assert len(body) <= Settings().max_body
-        assert len(asked.queries) * asked.options.k in (1000, Settings().max_items), kind
+        assert len(asked.queries) * asked.options.k in (8000, Settings().max_items), kind
     filters = costly(50_000)["filters"].partition(b"\r\n\r\n")[2]
     assert len({query["_deny"] for query in parser.recommend(filters).queries}) == 1000
 
@@ -158,3 +158,10 @@ def test_who_asks_beside_others_asks_again_and_leaves(port):
         while Stub.asked < -990:
             time.sleep(0.01)
         time.sleep(0.3)  # it is answered some moment after it is counted
+
+
+def test_the_pages_table_is_of_the_committed_figures():
+    found = json.loads(serving.RESULTS.read_text())
+    between = serving.PAGE.read_text().split(serving.BEGIN)[1].split(serving.END)[0]
+    assert between.strip() == serving.beside_table(found)
+    assert "| twinspire/mean | " in between

@@ -111,6 +111,15 @@ def test_lists_have_so_many_items_together():
         assert "found 4 times 23" in message
 
 
+def test_a_history_has_so_many_ids():
+    parser = BodyParser(RequestModel(PIPELINE), Settings(max_ids=3))
+    for parse in (parser.recommend, lambda body: parser.recommend_from(orjson.loads(body))):
+        for key in ("history", "exclude"):
+            assert parse(b'{"query": {"%b": ["a", "b", "c"]}}' % key.encode()).single
+            found = outcome(parse, b'{"query": {"%b": ["a", "b", "c", "d"]}}' % key.encode())
+            assert (found[0], found[2]) == ("out_of_range", {"where": key})
+
+
 def test_colons_in_texts_are_no_keys():
     body = b'{"query": {"device": "10:20", "history": ["a:b", "c"], "allow": {"kind": ":"}}}'
     assert PARSER.recommend(body).queries[0]["_seen"] == ["a:b", "c"]
