@@ -10,17 +10,18 @@ are published by the commands first and kept (work/serving, or TWINSPIRE_BENCHMA
     twinspire/mean        the two-tower, histories averaged
     twinspire/attention   the two-tower, histories read by self-attention
     twinspire/mix         the default answer of the first one's version: all sources, mixed
-    twinspire/ranked      the default answer of a copy of it that carries a ranker, of made-up labels: all sources,
-                          ordered by trees as many and as large as fitted ones
+    twinspire/ranked      lists by the ranker of a copy of it, of made-up labels: all sources, ordered by trees as
+                          many and as large as fitted ones
     tfrs/brute_force      the first one's towers behind the same server, with TensorFlow Recommenders' BruteForce layer
                           as the index
 
 They run beside each other, idle but for the one that is asked, and take turns. `overlap@50` is the
 share of the brute-force layer's items that a list of `twinspire/mean` for the same request has,
-`batch` the queries that were answered together, `errors` answers that are no 200 or no list as
-asked for. `p99_beside_ms` is the p99 of the same 32 connections while one more client sends the most
-costly request that is allowed (benchmarks/load/costly.py), the largest of its kinds, and
-`times_alone` that over the p99 without it.
+`batch` the queries that were answered together, `cpu_ms` the processor time of
+the server for one request, which other work on the machine changes less than the rest, `errors`
+answers that are no 200 or no list as asked for. `p99_beside_ms` is the p99 of the same 32
+connections while one more client sends the most costly request that is allowed
+(benchmarks/load/costly.py), the largest of its kinds, and `times_alone` that over the p99 without it.
 """
 
 import argparse
@@ -51,6 +52,7 @@ UNITS = {
     "p50_ms": "ms",
     "p99_ms": "ms",
     "errors": "answers",
+    "cpu_ms": "ms",
     "batch": "queries",
     "peak_mb": "MB",
 }
@@ -87,7 +89,7 @@ def contenders(
                 "two_tower",
             )
         elif name == "twinspire/ranked":
-            found[name] = (servers.ours(made_ranker.published(folder, size.items)), None)
+            found[name] = (servers.ours(made_ranker.published(folder, size.items)), "ranked")
         else:
             found[name] = (servers.ours(mean), None if name == "twinspire/mix" else "two_tower")
     return found
@@ -98,7 +100,9 @@ def measure(server: servers.Server, asked: list[bytes], seconds: float) -> dict[
     before = [
         servers.figure(server, f"twinspire_batch_queries_{part}") for part in ("sum", "count")
     ]
+    cpu = servers.cpu_seconds(server)
     found = client.run(server.port, asked, connections=CONNECTIONS, seconds=seconds)
+    cpu = servers.cpu_seconds(server) - cpu
     queries, batches = (
         servers.figure(server, f"twinspire_batch_queries_{part}") - old
         for part, old in zip(("sum", "count"), before, strict=True)
@@ -109,6 +113,7 @@ def measure(server: servers.Server, asked: list[bytes], seconds: float) -> dict[
         "p50_ms": float(np.percentile(found.latencies, 50)),
         "p99_ms": float(np.percentile(found.latencies, 99)),
         "errors": found.errors + wrong,
+        "cpu_ms": 1000 * cpu / len(found.latencies),
         "batch": queries / batches,
     }
 

@@ -22,7 +22,6 @@ import pyarrow as pa
 from serving.answers.answer import RuleWarnings
 from serving.answers.exploration import Draw, Explored, explored_items
 from serving.answers.filtered_search import Seen
-from serving.answers.ranking import Reasons
 from serving.answers.retrieval import EncodedQueries, Retrieved, lists_of, retrieve
 from serving.requests.request_model import SEEN, USER
 from serving.version.filters import Groups
@@ -220,7 +219,7 @@ def _choose(
         rows=_at(lists.rows, columns, NONE),
         scores=_at(lists.scores, columns, np.nan),
         shares=None if lists.shares is None else _at(lists.shares, columns, 0),
-        reasons=None if lists.reasons is None else _reasons_at(lists.reasons, columns),
+        values=None if lists.values is None else _at(lists.values, columns, np.nan),
     )
     return _Ruled(chosen, lacks_new, is_open)
 
@@ -250,11 +249,16 @@ def _followed_by(lists: Retrieved, explored: Explored) -> Retrieved:
         # The two-tower's cosines say nothing beside other scores: as a popular item that fills up.
         lowest = np.nan_to_num(lists.scores, nan=np.inf).min(axis=1, keepdims=True)
         scores = np.broadcast_to(np.where(np.isinf(lowest), 0, lowest), explored.items.shape)
+    values = lists.values
+    if values is not None:
+        behind = ((0, 0), (0, explored.items.shape[1]), (0, 0))
+        values = np.pad(values, behind, constant_values=np.nan)
     return lists._replace(
         rows=np.concatenate([lists.rows, explored.items.astype(np.int32)], axis=1),
         scores=np.concatenate([lists.scores, scores], axis=1),
         names=(*lists.names, EXPLORATION),
         shares=np.concatenate([own, others], axis=1),
+        values=values,
     )
 
 
@@ -267,14 +271,6 @@ def _at(values: np.ndarray, columns: np.ndarray, none: float) -> np.ndarray:
     return np.where(there, found, np.asarray(none, values.dtype))
 
 
-def _reasons_at(reasons: list[Reasons], columns: np.ndarray) -> list[Reasons]:
-    """Reasons of the candidates in some columns; none of what is explored."""
-    return [
-        [of_query[column] if 0 <= column < len(of_query) else [] for column in of_list]
-        for of_query, of_list in zip(reasons, columns.tolist(), strict=True)
-    ]
-
-
 def _replaced(ruled: _Ruled, found: _Ruled, rows: np.ndarray) -> _Ruled:
     """Lists, some of which were found anew."""
     ruled.lists.rows[rows] = found.lists.rows
@@ -282,9 +278,8 @@ def _replaced(ruled: _Ruled, found: _Ruled, rows: np.ndarray) -> _Ruled:
     ruled.lists.widened[rows] = True
     if ruled.lists.shares is not None:
         ruled.lists.shares[rows] = found.lists.shares
-    if ruled.lists.reasons is not None:
-        for row, reasons in zip(rows, found.lists.reasons or (), strict=True):
-            ruled.lists.reasons[row] = reasons
+    if ruled.lists.values is not None:
+        ruled.lists.values[rows] = found.lists.values
     ruled.lacks_new[rows] = found.lacks_new
     ruled.is_open[:] = False
     ruled.is_open[rows] = found.is_open

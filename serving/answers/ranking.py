@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.version.loaded_version import Version
 from twinspire_core.ranking.pairs import Vectors
-from twinspire_core.ranking.ranker import RankedCandidates, Ranker, rank_sources
+from twinspire_core.ranking.ranker import Ranker, rank_sources
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
@@ -37,7 +37,7 @@ class Reason(NamedTuple):
 
 Reasons = list[list[Reason]]
 """Of each item of a list, the features that moved it most, the strongest first; none of an item
-that fills up the list."""
+that no source listed, which fills up the list or is there to be explored."""
 
 
 class RankedLists(NamedTuple):
@@ -47,13 +47,14 @@ class RankedLists(NamedTuple):
       rows: [B, K] int64, best first, -1 behind the end.
       scores: [B, K] float32, the ranker's; popular items that fill up a list have its lowest.
       shares: [B, K, S] float32, how near to the top of each source's list the item is.
-      reasons: of each list; None where they were not asked for.
+      values: [B, K, F] float32, features of the items, NaN of those that fill up a list; None where
+        they were not asked for.
     """
 
     rows: np.ndarray
     scores: np.ndarray
     shares: np.ndarray
-    reasons: list[Reasons] | None
+    values: np.ndarray | None
 
 
 def retrieve_ranked(
@@ -77,7 +78,7 @@ def retrieve_ranked(
       k: how many.
       exclude: B lists of what must not be listed.
       length: how far the lists are given, where that is beyond k.
-      explain: whether reasons are wanted.
+      explain: whether the features are wanted.
     """
     ranker = version.ranker
     features = version.ranking_features
@@ -99,15 +100,30 @@ def retrieve_ranked(
     lowest = scores.min(axis=1, initial=np.inf, keepdims=True)
     lowest[~listed.any(axis=1)] = 0
     gains = np.append(ranked.pairs.gains, np.zeros((1, len(ranker.sources)), np.float32), axis=0)
-    reasons = _reasons(ranker, features, ranked) if explain else None
-    return RankedLists(rows, np.where(listed, scores, lowest), gains[ranked.chosen], reasons)
+    values = None
+    if explain:
+        none = np.full((1, len(ranker.names)), np.nan, np.float32)
+        values = np.append(ranked.values, none, axis=0)[ranked.chosen]
+    return RankedLists(rows, np.where(listed, scores, lowest), gains[ranked.chosen], values)
 
 
-def _reasons(ranker: Ranker, features: RankingFeatures, ranked: RankedCandidates) -> list[Reasons]:
-    """Of the listed items alone: explaining an item takes longer than ranking a hundred."""
-    lists: list[Reasons] = [[[] for _ in chosen] for chosen in ranked.chosen]
-    query, place = np.nonzero(ranked.chosen >= 0)
-    values = ranked.values[ranked.chosen[query, place]]
+def explain_lists(version: Version, values: np.ndarray, is_ranked: np.ndarray) -> list[Reasons]:
+    """What moved the items of lists. It takes longer for one item than to rank a hundred, so it comes
+    last, when lists are what is answered.
+
+    Args:
+      version: what answers.
+      values: [B, K, F] float32, features of the items.
+      is_ranked: [B, K] bool, items that the ranker has put where they are.
+    """
+    ranker = version.ranker
+    features = version.ranking_features
+    assert ranker is not None and features is not None, "of `Version.choose_source`"
+    lists: list[Reasons] = [[[] for _ in of_list] for of_list in is_ranked]
+    query, place = np.nonzero(is_ranked)
+    values = values[query, place]
+    if not len(values):
+        return lists
     added = ranker.contributions(values)
     strongest = np.argsort(-np.abs(added), axis=1, kind="stable")[:, :_NAMED]
     for row, columns in enumerate(strongest):

@@ -17,7 +17,8 @@ from serving.answers.list_rules import (
     retrieve_ruled,
     rules_of,
 )
-from serving.answers.retrieval import encode_queries, retrieve
+from serving.answers.ranking import Reasons, explain_lists
+from serving.answers.retrieval import Retrieved, encode_queries, retrieve
 from serving.requests.query_rows import STORED_PAST, Requests, complete
 from serving.requests.request_model import ALLOW, DENY, EXCLUDE, SEEN, Refused
 from serving.version.filters import Filter, Groups, Selected, Values, both
@@ -134,8 +135,16 @@ def recommend(
         weights=weights,
         names=lists.names,
         shares=lists.shares,
-        reasons=lists.reasons,
+        reasons=_explain(version, lists),
     )
+
+
+def _explain(version: Version, lists: Retrieved) -> list[Reasons] | None:
+    """What moved the items that the ranker has put where they are; None if nothing was asked for."""
+    if lists.values is None or lists.shares is None or version.ranker is None:
+        return None
+    by_source = lists.shares[:, :, : len(version.ranker.sources)]
+    return explain_lists(version, lists.values, np.any(by_source > 0, axis=2))
 
 
 def similar(

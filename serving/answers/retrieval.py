@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
 from serving.answers.known_past import newer_events, read_past
-from serving.answers.ranking import Reasons, retrieve_ranked
+from serving.answers.ranking import retrieve_ranked
 from serving.requests.request_model import SEEN, Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
@@ -32,7 +32,8 @@ class Retrieved(NamedTuple):
       names: S sources.
       shares: [B, K, S] float32, what each of them gave to the score, of a ranker's lists by the
         places in theirs; None if all is the two-tower's.
-      reasons: of each list, why a ranker has the items where they are; None if not asked for.
+      values: [B, K, F] float32, what a ranker goes by; None if it is not a ranker's, or they were not
+        asked for.
     """
 
     rows: np.ndarray
@@ -40,7 +41,7 @@ class Retrieved(NamedTuple):
     widened: np.ndarray
     names: tuple[str, ...] = (TWO_TOWER,)
     shares: np.ndarray | None = None
-    reasons: list[Reasons] | None = None
+    values: np.ndarray | None = None
 
 
 class EncodedQueries(NamedTuple):
@@ -84,7 +85,7 @@ def retrieve(
       source: of `Version.choose_source`.
       seen: what must not be listed.
       groups: what may be.
-      explain: whether reasons are wanted.
+      explain: whether a ranker's features are wanted.
       length: how far the lists are given, where that is beyond k: their first k items are the same.
     """
     length = length or k
@@ -162,19 +163,14 @@ def _join(parts: Sequence[tuple[np.ndarray, Retrieved]], queries: int) -> Retrie
 
     lists = [part for _, part in parts]
     shares = [part.shares for part in lists if part.shares is not None]
-    reasons: list[Reasons] | None = None
-    if lists[0].reasons is not None:
-        reasons = [[] for _ in range(queries)]
-        for members, part in parts:
-            for query, of_query in zip(members, part.reasons or (), strict=True):
-                reasons[query] = of_query
+    values = [part.values for part in lists if part.values is not None]
     return Retrieved(
         rows=placed([part.rows for part in lists]),
         scores=placed([part.scores for part in lists]),
         widened=placed([part.widened for part in lists]),
         names=lists[0].names,
         shares=placed(shares) if shares else None,
-        reasons=reasons,
+        values=placed(values) if values else None,
     )
 
 
@@ -212,7 +208,7 @@ def _retrieve_group(
     )
     names = _sources_of(version, source)
     ended = _end_lists(lists.rows, lists.scores, widened, names, lists.shares)
-    return ended._replace(reasons=lists.reasons)
+    return ended._replace(values=lists.values)
 
 
 def _with_two_tower(

@@ -19,6 +19,7 @@ from tests.serving.conftest import publish
 from twinspire.cli.main import app
 from twinspire_core.config.tables.deployment import ListsConfig
 from twinspire_core.errors import UsageError
+from twinspire_core.ranking.ranker import Ranker
 
 SOURCES = ("past", "co_occurrence")
 ANNA = {"user": "anna"}
@@ -139,6 +140,24 @@ def test_reasons_are_the_features_that_moved_an_item_most(opened):
     assert first[1].value == pytest.approx(np.log(6))
     assert recommend(version, [ANNA], 7).reasons is None
     assert recommend(version, [ANNA], 7, source="mix", explain=True).reasons is None
+
+
+def test_with_rules_only_what_is_answered_is_explained(opened, monkeypatch):
+    version = opened(by_popularity())
+    explained = []
+    contributions = Ranker.contributions
+
+    def counting(self, values):
+        explained.append(len(values))
+        return contributions(self, values)
+
+    monkeypatch.setattr(Ranker, "contributions", counting)
+    alone = recommend(version, [ANNA], 7, explain=True)
+    ruled = recommend(version, [ANNA], 4, explain=True, new_share=0.5)
+    assert explained == [5, 4]
+    # The best two that anna had and the best two that are new to her, each with its own reasons.
+    assert ids(version, ruled) == ["i03", "i07", "i04", "i08"]
+    assert ruled.reasons[0] == [alone.reasons[0][place] for place in (0, 3, 1, 4)]
 
 
 def test_the_command_explains_what_the_ranker_lists(opened, pipeline_file):

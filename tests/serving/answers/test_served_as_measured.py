@@ -281,7 +281,7 @@ def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
     """Rules on lists take it for known: else the source `personal` would fill the places for new
     items.
     """
-    version, _ = both
+    version, _, _ = both
     stored = version.users.some(20)
     rows, _ = version.users.find(stored)
     requests = Requests(version.pipeline).table([{"user": user} for user in stored])
