@@ -212,7 +212,10 @@ def beside_table(found: dict[str, Any]) -> str:
             f"| {name} | {speed['value']:,.0f} | {alone['value']:.0f} ms | {waited['value']:.0f} ms"
             f" | {times['value']:.2f}, {times['low']:.2f} to {times['high']:.2f} |"
         )
-    lines += ["", f"The load average of the machine was {found['load']:.1f} before, on its cores."]
+    lines += [
+        "",
+        f"Before it began, the machine had a load average of {found['load']:.1f} from other work.",
+    ]
     return "\n".join(lines)
 
 
