@@ -2,6 +2,7 @@
 recommendations.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from index_builder.registry.registry import Registry
 from index_builder.registry.versions import Status
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import TWO_TOWER
+from twinspire_core.config.source_names import MIX, TWO_TOWER
 from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.display.measured_lists import (
     EvaluatedSet,
     MeasuredLists,
     headline,
+    list_name,
     on_the_day,
     sets_table,
 )
@@ -30,6 +33,7 @@ As the day begins: what will each household that has a past buy today?
   the version before: it has not seen the day (progressive)
   trained up to the day: the first version, before it was trained on its own day
   its mix of sources: what that version recommends, mixed with the lists below
+  its ranker: the same candidates, ordered by what else is known of household and product
   this version: made from the day, asked about the households held out of its training
 recall: share of a household's purchases among the first n offered
 hit rate: share of households with at least one of their purchases among them
@@ -74,9 +78,42 @@ def quality(registry: Registry, found: list[Status], console: Console) -> None:
     no model.
     """
     console.print("\n[bold]Quality, by day[/]")
-    days = [_lists(DayMetrics.read(registry.folder(one.version)), one.date) for one in found]
+    metrics = {one.date: DayMetrics.read(registry.folder(one.version)) for one in found}
+    days = [_lists(measured, day) for day, measured in metrics.items()]
     console.print(terminal_table(sets_table(days, MEASURES)))
     console.print(Text(EXPLAINED, style="dim"))
+    added = what_ranker_adds([*metrics.values()], "recall@50")
+    if added:
+        console.print(Text(added))
+
+
+def what_ranker_adds(days: Sequence[DayMetrics], measure: str) -> str:
+    """What the rankers of some days found, beside the mixes and beside the source that found most;
+    empty where no ranker was measured.
+    """
+    rankers = [day.ranker for day in days if day.ranker and day.ranker.beside_mix]
+    if not rankers:
+        return ""
+    beside = {MIX: [one.beside_mix for one in rankers if one.beside_mix]}
+    for name in rankers[0].beside_sources:
+        beside[name] = [one.beside_sources[name] for one in rankers if name in one.beside_sources]
+    users = sum(one.users for one in beside[MIX])
+    found = {name: _mean_of(differences, measure) for name, differences in beside.items()}
+    ranked, mix = found.pop(MIX)
+    best = max(found, key=lambda name: found[name][1])
+    return (
+        f"Over {users:,} households of {len(rankers)} days the ranker found {measure} of"
+        f" {ranked:.3f}, the mix {mix:.3f}, the best source alone ({list_name(best)})"
+        f" {found[best][1]:.3f}. It serves while it is surely better: `twinspire show` says."
+    )
+
+
+def _mean_of(days: Sequence[PairedDifferences], measure: str) -> tuple[float, float]:
+    """The means of a measure of lists and of those that they were compared with, over users."""
+    users = sum(day.users for day in days)
+    base = sum(day.users * day.by_measure[measure].base for day in days) / users
+    difference = sum(day.users * day.by_measure[measure].mean for day in days) / users
+    return base + difference, base
 
 
 def _lists(metrics: DayMetrics, day: date) -> EvaluatedSet:

@@ -7,6 +7,9 @@ from rich.console import Console
 from examples.grocery_demo import demo_report
 from index_builder.registry.versions import Status
 from tests.twinspire_core.display.test_measured_lists import metrics
+from twinspire_core.contracts.day_metrics import DayMetrics
+from twinspire_core.contracts.paired_differences import PairedDifference, PairedDifferences
+from twinspire_core.contracts.ranker_measures import RankerMeasures
 
 
 class Registry:
@@ -63,3 +66,28 @@ def test_versions_and_their_quality(tmp_path):
         "ALS",
         "this version",
     ]
+
+
+def _beside(mean, base, users):
+    one = PairedDifference(mean=mean, base=base, deviation=0.1, differ=5)
+    return PairedDifferences(users=users, by_measure={"recall@50": one})
+
+
+def test_what_the_ranker_adds_is_a_mean_over_households():
+    days = [
+        DayMetrics(
+            ranker=RankerMeasures(
+                beside_mix=_beside(0.03, 0.30, users),
+                beside_sources={
+                    "past": _beside(0.08, 0.25, users),
+                    "personal": _beside(0.33 - personal, personal, users),
+                },
+            )
+        )
+        for users, personal in ((300, 0.30), (100, 0.34))
+    ]
+    text = demo_report.what_ranker_adds(days, "recall@50")
+    assert "Over 400 households of 2 days" in text
+    assert "recall@50 of 0.330, the mix 0.300" in text
+    assert "(taken before, decayed) 0.310" in text
+    assert demo_report.what_ranker_adds([DayMetrics()], "recall@50") == ""
