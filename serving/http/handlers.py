@@ -9,6 +9,7 @@
     nothing       none of these: the answer is the one for anybody at this time
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
@@ -212,6 +213,8 @@ def _count(results: list[Result], options: Options, metrics: Metrics) -> None:
         sum(one["known"] is False and one["user"] is not None for one in results)
     )
     metrics.short_lists.inc(sum(len(one["items"]) < options.k for one in results))
+    for source, lists in Counter(one["source"] for one in results).items():
+        metrics.lists.labels(source).inc(lists)
 
 
 def _source(version: Version, source: str | None) -> str:

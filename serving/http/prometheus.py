@@ -53,6 +53,9 @@ class Metrics:
             "Lists shorter than asked for: the rest was seen or excluded.",
             registry=r,
         )
+        self.lists = Counter(
+            "twinspire_lists", "Lists, by where their items come from.", ["source"], registry=r
+        )
         self.version = Gauge(
             "twinspire_live_version",
             "1 for the version that answers.",

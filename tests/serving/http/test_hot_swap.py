@@ -180,6 +180,8 @@ def test_a_version_with_a_ranker_takes_over_and_one_of_a_newer_format_says_so(
         assert told(client)["sources"][:3] == ["two_tower", "ranked", "mix"]
         assert told(client)["notes"] == [] and "reasons" not in said
         said = client.post("/v1/recommend", json={**asked, "explain": True}).json()
+        assert metric(client, 'twinspire_lists_total{source="ranked"}') == 2
+        assert metric(client, 'twinspire_lists_total{source="mix"}') == 1
         [[reason], *_] = said["reasons"]
         assert (reason["feature"], reason["text"]) == ("popular", "taken 3 times by everybody")
         assert reason["contribution"] > 0 and len(said["reasons"]) == 3
