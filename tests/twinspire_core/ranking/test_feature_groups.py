@@ -1,9 +1,12 @@
 """Values of ranking features, worked out by hand."""
 
 import numpy as np
+import pyarrow as pa
+import pytest
 
-from tests.twinspire_core.ranking.tiny import value
+from tests.twinspire_core.ranking.tiny import CORPUS, described, value
 from twinspire_core.fusion.fuse import DEPTH
+from twinspire_core.ranking import registry
 
 
 def test_the_place_in_a_list():
@@ -46,6 +49,35 @@ def test_popularity_is_a_logarithm():
     found = value("popular")
     assert found[1, 0] == np.float32(np.log(8))
     assert found[0, 2] == 0
+
+
+@pytest.mark.parametrize(
+    ("fast", "slow", "trend", "said"),
+    [
+        (10, 40, 0, "as often as ever"),
+        (0, 0, 0, "as often as ever"),
+        (20, 40, np.log(81 / 41), "more and more"),
+        (5, 40, np.log(21 / 41), "less and less"),
+    ],
+)
+def test_a_trend_is_0_for_what_is_taken_as_often_every_day(fast, slow, trend, said):
+    corpus = CORPUS.append_column("_trending_7d", pa.array([0.0, fast, 0.0]))
+    corpus = corpus.append_column("_trending_28d", pa.array([0.0, slow, 0.0]))
+    found = value("trend", corpus=corpus)[1, 1]
+    assert found == pytest.approx(trend, rel=1e-6)
+    assert said in described("trend", found)
+
+
+def test_many_users_in_blocks_are_as_all_at_once(monkeypatch):
+    names = ("place:past", "personal_age", "overdue", "user_events", "popular")
+    once = [value(name) for name in names]
+    monkeypatch.setattr(registry, "_BLOCK", 1)
+    np.testing.assert_equal([value(name) for name in names], once)
+
+
+def test_every_feature_is_described():
+    for name, told in (("place:past", 3.0), ("personal:60d", 2.0), ("popular", 5.0)):
+        assert described(name, told) and name not in described(name, told)
 
 
 def test_a_feature_that_cannot_be_made_is_missing():

@@ -19,6 +19,11 @@ _COLUMNS = {_COUNT: "_popular", _LATELY: "_lately"} | {
 _TREND = "trend"
 _FAST = "_trending_7d"
 _SLOW = "_trending_28d"
+_RATIO = TRENDING_HALF_LIVES[_SLOW] / TRENDING_HALF_LIVES[_FAST]
+"""Between the two counts of an item that is taken as often every day."""
+
+_STEADY = 0.2
+"""A trend that is told as none: a fifth up or down."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,12 @@ class Popularity(FeatureGroup):
                 counts = corpus.column(column).fill_null(0).to_numpy()
             else:
                 counts = np.full(len(corpus), np.nan)
-            columns.append(np.log1p(counts).astype(np.float32))
-        *logs, fast, slow = columns
-        return cls(np.stack([*logs, fast - slow], axis=1))
+            columns.append(counts)
+        *windows, fast, slow = columns
+        # One event more, so that a single one is no trend; 0 for what is taken as ever, or never.
+        trend = np.log1p(_RATIO * fast) - np.log1p(slow)
+        logs = [np.log1p(counts) for counts in windows]
+        return cls(np.stack([*logs, trend], axis=1).astype(np.float32))
 
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Counts by window and by half-life, and the trend."""
@@ -59,7 +67,9 @@ class Popularity(FeatureGroup):
         if np.isnan(value):
             return "popularity not known"
         if name == _TREND:
-            return "taken more and more" if value > -1.0 else "taken less and less"
+            if abs(value) < _STEADY:
+                return "taken as often as ever"
+            return "taken more and more" if value > 0 else "taken less and less"
         events = np.expm1(value)
         if name == _COUNT:
             return f"taken {events:,.0f} times by everybody"

@@ -83,13 +83,13 @@ def _cosines(
     asked = np.concatenate(
         [vectors.queries[queries, np.newaxis], vectors.items[np.maximum(history, 0)]], axis=1
     )
-    cosines = vectors.items[candidates] @ asked.transpose(0, 2, 1)
-    found = np.full((*candidates.shape, 4), np.nan, np.float32)
-    found[:, :, 0] = cosines[:, :, 0]
+    cosines = asked @ vectors.items[candidates].transpose(0, 2, 1)
+    # By place of the history, so that a step of a reduction is a row of candidates.
+    of_query, of_history = cosines[:, 0], cosines[:, 1:]
+    is_known = is_known[:, :, np.newaxis]
     known = is_known.sum(axis=1)
-    some = np.flatnonzero(known)
-    of_history = np.where(is_known[some, np.newaxis], cosines[some, :, 1:], np.nan)
-    found[some, :, 1] = of_history[:, :, 0]
-    found[some, :, 2] = np.fmax.reduce(of_history, axis=2)
-    found[some, :, 3] = np.nansum(of_history, axis=2) / known[some, np.newaxis]
+    sums = np.where(is_known, of_history, np.float32(0)).sum(axis=1)
+    most = np.where(is_known, of_history, np.float32(-np.inf)).max(axis=1)
+    found = np.stack([of_query, of_history[:, 0], most, sums / np.maximum(known, 1)], axis=2)
+    found[known[:, 0] == 0, :, 1:] = np.nan
     return found
