@@ -38,6 +38,7 @@ def main() -> None:
         quick=options.quick,
         earlier=options.earlier or options.tune,
         settings=settings,
+        days=options.days,
     )
     if options.tune:
         tune.tune(plan)
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=int, default=1, help="runs of each contender that chance has a part in"
     )
+    parser.add_argument("--days", type=int, help="only so many days of each log, the first ones")
     parser.add_argument(
         "--earlier", action="store_true", help="on the earlier days that settings are chosen on"
     )

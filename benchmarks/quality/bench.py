@@ -28,6 +28,7 @@ class Plan:
       quick: less of everything.
       earlier: on the days that settings and the best peer are chosen on.
       settings: put over the pipeline files, for our own contenders.
+      days: only so many days of each log, the first ones; None is all.
     """
 
     work: Path
@@ -37,6 +38,7 @@ class Plan:
     quick: bool = False
     earlier: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    days: int | None = None
 
     @property
     def logs(self) -> list[str]:
@@ -108,6 +110,7 @@ def _result(
         seconds=[sum(run.told["seconds"] for run in of_seed) for of_seed in done],
         rate=[float(np.mean(of_seed)) for of_seed in rates if of_seed],
         weekly=len(days) < len(asked),
+        days=len(asked),
     )
 
 
@@ -118,18 +121,20 @@ def counted(ready: Prepared) -> str:
 
 def prepared(plan: Plan, log: str, *, costly: bool = False) -> list[Prepared]:
     """Lays a log's days out, one training after the other."""
-    return _prepared(plan.home, log, plan.quick, plan.earlier, costly)
+    return _prepared(plan.home, log, plan.quick, plan.earlier, costly, plan.days)
 
 
 @cache
-def _prepared(home: Path, log: str, quick: bool, earlier: bool, costly: bool) -> list[Prepared]:
+def _prepared(
+    home: Path, log: str, quick: bool, earlier: bool, costly: bool, days: int | None
+) -> list[Prepared]:
     which = "earlier" if earlier else "test"
     print(f"{log}: laying out its {which} days", flush=True)
     read = splits.read(log, home / "data", quick=quick, earlier=earlier)
     made = []
-    for split in read.splits(earlier=earlier, costly=costly):
-        of = f"{split.last}" if len({case.day for case in split.cases}) == 1 else "week"
-        name = f"{slug(log)}-{which}-{of}-{split.last}"
+    for split in read.splits(earlier=earlier, costly=costly, most=days):
+        asked = len({case.day for case in split.cases})
+        name = f"{slug(log)}-{which}-{split.last}-{asked}"
         made.append(prepare(split, home / "splits" / name))
     return made
 

@@ -47,6 +47,12 @@ WITHOUT_SEEDS = ("item_to_item", "ease", "vstan", *BASKETS, *LISTS, *DECAYED)
 """Those whose result involves no chance: one run is enough."""
 COSTLY = (*ENCODERS, *VARIANTS, "bpr", *TRANSFORMERS)
 """Those that are trained once a week where a log's days are many, and asked with fresh histories."""
+READ_THE_DAY = ("popular_decayed",)
+"""Where queries are as of an event, these know what others did that day up to its moment; all others,
+ours too, were made before the day.
+"""
+AS_OF_EVENTS = ("globo/last-click", "ml-100k/global-time")
+"""Cases whose queries are as of an event."""
 _CODE = {
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
     **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),

@@ -35,6 +35,7 @@ class Result:
       seconds: of training, all days together, per seed.
       rate: examples a second in training, per seed; empty where that means nothing.
       weekly: whether it was trained once a week only.
+      days: that it was asked on.
     """
 
     case: str
@@ -49,6 +50,7 @@ class Result:
     seconds: Sequence[float]
     rate: Sequence[float]
     weekly: bool = False
+    days: int = 1
 
     @property
     def known(self) -> "Result":
@@ -119,6 +121,7 @@ class Result:
             "low": short(low),
             "high": short(high),
             "coverage@50": short(self.coverage),
+            "days": self.days,
             "queries": known.queries,
             "users": known.users,
             "seeds": len(self.values),

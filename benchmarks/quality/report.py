@@ -85,8 +85,8 @@ def _figures(rows: Sequence[Row], *, counts: bool) -> str:
         of_name = [_cell(cells.get((case, name)), best[case]) for case in cases]
         lines.append(f"| {name} | {' | '.join(of_name)} |")
     asked = [next(r for r in rows if r["case"] == case) for case in cases]
-    counted = [f"{row['queries']:,} of {row['users']:,}" for row in asked]
-    lines.append(f"| queries, of users | {' | '.join(counted)} |")
+    counted = [f"{row['queries']:,} of {row['users']:,}; {row['days']}" for row in asked]
+    lines.append(f"| queries, of users; days | {' | '.join(counted)} |")
     return "\n".join(lines)
 
 

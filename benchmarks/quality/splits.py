@@ -115,14 +115,15 @@ class Log:
     weekly: bool = True
     most: int = MOST
 
-    def splits(self, *, earlier: bool, costly: bool) -> list[Split]:
+    def splits(self, *, earlier: bool, costly: bool, most: int | None = None) -> list[Split]:
         """One training after the other.
 
         Args:
           earlier: of the days that are chosen on, not of the test days.
           costly: for contenders whose training takes long.
+          most: days, the first ones; None is all.
         """
-        asked = list(self.earlier if earlier else self.test)
+        asked = list(self.earlier if earlier else self.test)[:most]
         parts = [[day] for day in asked]
         if costly and self.weekly:
             parts = list(_weeks(asked))

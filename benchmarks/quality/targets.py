@@ -76,17 +76,20 @@ class Target:
         return {**asdict(self), "verdict": self.verdict}
 
 
-def targets(results: Iterable[Result], best_peers: Mapping[tuple[str, str], str]) -> list[Target]:
+def targets(
+    results: Iterable[Result], best_peers: Mapping[tuple[str, str], Sequence[str]]
+) -> list[Target]:
     """All ratios whose contenders have been measured.
 
     Args:
       results: of the test days.
-      best_peers: by case and kind, the peer that found most on the earlier days.
+      best_peers: by case and kind, the peer that found most on the earlier days; where that knows
+        more than what is served, also the best that does not.
     """
     made: list[Target] = []
     for key, found in by_case(results).items():
-        peer = best_peers.get(key, "")
-        made += _of(found, OURS, peer, AIMS.get(key[0], AIM), slices=SLICES)
+        for peer in best_peers.get(key, ()):
+            made += _of(found, OURS, peer, AIMS.get(key[0], AIM), slices=SLICES)
         made += _of(found, "twinspire/mean", "tfrs", 1.0)
     return made
 

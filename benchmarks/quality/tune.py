@@ -127,19 +127,25 @@ def _found(
     }
 
 
-def best_peers() -> dict[tuple[str, str], str]:
+def best_peers() -> dict[tuple[str, str], list[str]]:
     """By case and kind of lists, the peer that found most on the earlier days with the settings
-    chosen there.
+    chosen there; behind it the best that was made before the day, where the best was not.
     """
-    best: dict[tuple[str, str], tuple[float, str]] = {}
+    found: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for of_log in contenders.all_chosen().values():
         for name, told in of_log.items():
             if name not in contenders.PEERS:
                 continue
             for case, kinds in told.get("found", {}).items():
-                for kind, found in kinds.items():
-                    best[case, kind] = max(best.get((case, kind), (-1.0, "")), (found, name))
-    return {key: name for key, (_, name) in best.items()}
+                for kind, recall in kinds.items():
+                    found.setdefault((case, kind), []).append((recall, name))
+    best = {}
+    for key, peers in found.items():
+        names = [name for _, name in sorted(peers, reverse=True)]
+        best[key] = names[:1]
+        if names[0] in contenders.READ_THE_DAY and key[0] in contenders.AS_OF_EVENTS:
+            best[key] += [name for name in names if name not in contenders.READ_THE_DAY][:1]
+    return best
 
 
 def _keep(log: str, name: str, found: dict[str, Any], *, quick: bool) -> None:

@@ -368,7 +368,7 @@ def test_what_is_served_is_compared_with_the_best_peer_of_earlier_days_in_each_s
     mix = result("twinspire/mix", [[0.1, 0.4, 0.8, 0.5]], earlier=earlier)
     als = result("als", [[0.2, 0.2, 0.4, 0.4]], earlier=earlier)
     ease = result("ease", [[0.0, 0.9, 0.9, 0.9]], earlier=earlier)
-    found = targets.targets([mix, als, ease], {("globo/next-day", "kept"): "als"})
+    found = targets.targets([mix, als, ease], {("globo/next-day", "kept"): ["als"]})
     assert {t.below for t in found} == {"als"}
     of = {t.users: t for t in found}
     assert of["all"].found == pytest.approx(1.7 / 1.0)  # the newcomer aside
@@ -384,7 +384,7 @@ def test_a_target_is_reached_only_if_it_is_sure() -> None:
     noisy = 1.2 * rng.permutation(low)
     found = targets.targets(
         [result("twinspire/mix", [noisy.tolist()]), result("als", [low.tolist()])],
-        {("globo/next-day", "kept"): "als"},
+        {("globo/next-day", "kept"): ["als"]},
     )
     assert found[0].found == pytest.approx(1.2) and not found[0].surely_above
     assert found[0].verdict == "MISSED: not surely above 1"
@@ -393,7 +393,7 @@ def test_a_target_is_reached_only_if_it_is_sure() -> None:
 def test_the_pages_tables_are_put_between_their_marks() -> None:
     mix = result("twinspire/mix", [[0.25] * 9])
     als = replace(result("als", [[0.2] * 9]), weekly=True)
-    reached = targets.targets([mix, als], {("globo/next-day", "kept"): "als"})
+    reached = targets.targets([mix, als], {("globo/next-day", "kept"): ["als"]})
     told = json.loads(json.dumps(report.told([mix, als], reached)))
     page = "before\n<!-- quality: begin -->\nold\n<!-- quality: end -->\nafter\n"
     page += "<!-- quality ratios: begin --><!-- quality ratios: end -->"
@@ -545,6 +545,24 @@ def test_the_best_peer_is_that_of_the_earlier_days(
     file.write_text(json.dumps({"globo": told}))
     monkeypatch.setattr(contenders, "CHOSEN", file)
     assert tune.best_peers() == {
-        ("globo/next-day", "kept"): "past",
-        ("globo/next-day", "left out"): "als",
+        ("globo/next-day", "kept"): ["past"],
+        ("globo/next-day", "left out"): ["als"],
+    }
+
+
+def test_beside_a_best_peer_that_reads_the_day_stands_the_best_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.json"
+    found = {"popular_decayed": 0.9, "past": 0.4, "als": 0.3}
+    told = {
+        name: {"settings": {}, "found": {f"globo/{case}": {"kept": x} for case in cases}}
+        for name, x in found.items()
+        for cases in [("next-day", "last-click")]
+    }
+    file.write_text(json.dumps({"globo": told}))
+    monkeypatch.setattr(contenders, "CHOSEN", file)
+    assert tune.best_peers() == {
+        ("globo/next-day", "kept"): ["popular_decayed"],
+        ("globo/last-click", "kept"): ["popular_decayed", "past"],
     }
