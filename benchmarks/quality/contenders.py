@@ -54,12 +54,12 @@ ours too, were made before the day.
 AS_OF_EVENTS = ("globo/last-click", "ml-100k/global-time")
 """Cases whose queries are as of an event."""
 _CODE = {
+    **dict.fromkeys(served.SOURCES, ("served.py",)),
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
     **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
     **dict.fromkeys(BASKETS, ("basket_peer.py", "session_peer.py", "arrays.py")),
 }
-_SERVING = ("serving/answers/*.py", "twinspire_core/fusion/*.py", "twinspire_core/sources/*.py")
 
 # Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
 # holds for `twinspire/mean` too, but for the temperature and the learning rate, which mean
@@ -320,8 +320,7 @@ def is_trained_by_us(name: str) -> bool:
 
 def code_of(name: str) -> list[str]:
     """Files whose change makes a contender's runs stale, below the repository."""
-    own = [f"benchmarks/quality/{file}" for file in _CODE.get(name, ("lists.py",))]
-    return [*_SERVING, "benchmarks/quality/served.py"] if name in SERVED else own
+    return [f"benchmarks/quality/{file}" for file in _CODE.get(name, ("lists.py",))]
 
 
 def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any]:
