@@ -4,6 +4,7 @@ settings.json: what was chosen, what it found, and every trial.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.quality import bench, contenders
@@ -21,39 +22,39 @@ def tune(plan: bench.Plan) -> None:
     cases, of the lists that count, the mean over the earlier days.
 
     What had been chosen for other logs and contenders stays. Runs are kept, so that a stopped
-    tuning goes on.
+    tuning goes on. With fewer days the trials are of these; what the chosen settings find is told
+    of all earlier days in any case, so that the best peer can be told.
     """
     for log in plan.logs:
         for name in plan.names:
-            if name not in contenders.PEERS and name not in contenders.ENCODERS:
-                continue
-            ready = bench.prepared(plan, log)[0]
-            start = contenders.start(name, ready)
-            ladders = contenders.ladders(name, log)
-            scores: dict[str, dict[str, dict[str, float]]] = {}
+            if name in contenders.PEERS or name in contenders.ENCODERS:
+                _choose(plan, log, name)
 
-            def score(
-                settings: Settings, log: str = log, name: str = name, scores: dict = scores
-            ) -> float:
-                found = _found(plan, log, name, settings)
-                scores[_key(settings)] = found
-                counts = bench.counted(bench.prepared(plan, log)[0])
-                total = sum(of_case[counts] for of_case in found.values())
-                print(f"{log:20} {name:18} {total:.4f} {settings}", flush=True)
-                return round(total, 5)
 
-            trials = search(start, ladders, score, TRIALS)
-            best = max(trials, key=lambda trial: trial[1])[0]
-            _keep(
-                log,
-                name,
-                {
-                    "settings": best,
-                    "found": scores[_key(best)],
-                    "trials": [{"settings": s, HEADLINE: x} for s, x in trials],
-                },
-                quick=plan.quick,
-            )
+def _choose(plan: bench.Plan, log: str, name: str) -> None:
+    ready = bench.prepared(plan, log)
+
+    def score(settings: Settings) -> float:
+        found = _found(plan, log, name, settings)
+        total = sum(of_case[bench.counted(ready[0])] for of_case in found.values())
+        print(f"{log:20} {name:18} {total:.4f} {settings}", flush=True)
+        return round(total, 5)
+
+    start = contenders.start(name, ready[0])
+    trials = search(start, contenders.ladders(name, log), score, TRIALS)
+    best = max(trials, key=lambda trial: trial[1])[0]
+    told = {
+        "settings": best,
+        "found": _found(replace(plan, days=None), log, name, best),
+        "trial_days": len(ready),
+        "trials": [{"settings": settings, HEADLINE: found} for settings, found in trials],
+    }
+    if plan.quick:
+        print(f"{log} {name}: {best} (quick: not kept)")
+        return
+    chosen = contenders.all_chosen()
+    chosen.setdefault(log, {})[name] = told
+    write_whole(contenders.CHOSEN, json.dumps(chosen, indent=1) + "\n")
 
 
 def search(
@@ -146,15 +147,6 @@ def best_peers() -> dict[tuple[str, str], list[str]]:
         if names[0] in contenders.READ_THE_DAY and key[0] in contenders.AS_OF_EVENTS:
             best[key] += [name for name in names if name not in contenders.READ_THE_DAY][:1]
     return best
-
-
-def _keep(log: str, name: str, found: dict[str, Any], *, quick: bool) -> None:
-    if quick:
-        print(f"{log} {name}: {found['settings']} (quick: not kept)")
-        return
-    chosen = contenders.all_chosen()
-    chosen.setdefault(log, {})[name] = found
-    write_whole(contenders.CHOSEN, json.dumps(chosen, indent=1) + "\n")
 
 
 def _key(settings: Mapping[str, Any]) -> str:

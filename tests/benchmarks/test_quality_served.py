@@ -1,0 +1,82 @@
+"""How versions are asked for the quality benchmark."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from benchmarks.quality import served
+from benchmarks.quality.prepare import Prepared
+from benchmarks.quality.splits import Case, Split
+from serving.requests.query_rows import Requests
+from twinspire_core.config import pipeline
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NEXT_DAY = Case(name="globo/next-day 2017-10-13", frozen=True, wanted=pl.DataFrame())
+CLICKS = pl.DataFrame({"_user": ["7"], "device": ["3"], "os": ["17"], "referrer": ["2"]})
+LAST_CLICK = Case(name="globo/last-click 2017-10-13", frozen=False, wanted=CLICKS)
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> Prepared:
+    moment = datetime(2017, 10, 14, 1, 30, tzinfo=UTC)  # Friday, half past ten in the evening there
+    known = {"device": ["3"], "os": [None], "referrer": ["2"]}
+    asked = pl.DataFrame(
+        {
+            "_user": ["7"],
+            "_moment": [int(moment.timestamp() * 1_000_000)],
+            "_before": [["a", "b"]],
+            **known,
+        }
+    )
+    asked.write_parquet(tmp_path / "queries-globo-last-click-2017-10-13.parquet")
+    asked.write_parquet(tmp_path / "queries-globo-next-day-2017-10-13.parquet")
+    p = pipeline.load(ROOT / "pipelines" / "news.toml")
+    split = Split(
+        name="globo",
+        file=ROOT / "pipelines" / "news.toml",
+        last=date(2017, 10, 12),
+        settings={},
+        cases=(NEXT_DAY, LAST_CLICK),
+    )
+    return Prepared(split=split, pipeline=p, folder=tmp_path, features=tmp_path, digest="1")
+
+
+def test_before_a_click_a_request_brings_what_was_known_then(ready: Prepared) -> None:
+    (request,) = served._requests(ready, LAST_CLICK)
+    assert request == {
+        "user": "7",
+        "history": ["a", "b"],
+        "request_hour": 22,
+        "request_weekday": 4,
+        "device": "3",
+        "referrer": "2",
+    }
+    # It is one that a server understands.
+    assert Requests(ready.pipeline).table([request])["device"].to_pylist() == ["3"]
+
+
+def test_at_the_start_of_a_day_a_user_is_asked_for_by_id_alone(ready: Prepared) -> None:
+    assert list(served._requests(ready, NEXT_DAY)) == [{"user": "7"}]
+
+
+def test_what_a_version_lists_is_found_by_its_id() -> None:
+    version = SimpleNamespace(items=pa.table({"_item": ["x", "b", "a"]}))
+    corpus = pl.Series("_item", ["a", "b", "c"])
+    rows = np.array([[2, 1, 0], [1, -1, -1]])
+    found = served._positions(version, rows, corpus)  # type: ignore[arg-type]
+    assert found.tolist() == [[0, 1, -1], [1, -1, -1]]
+
+
+def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
+    ready: Prepared, tmp_path: Path
+) -> None:
+    chain = served.chain_of(ready.split, 0, tmp_path)
+    assert chain.first == date(2017, 10, 11) and chain.p.serving.user_store
+    other = served.chain_of(ready.split, 1, tmp_path)
+    assert other.p.registry.root != chain.p.registry.root
+    assert served.chain_of(ready.split, 0, tmp_path).p == chain.p
