@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 from benchmarks.quality import bench, contenders, figures, report, targets, tune
 from benchmarks.quality.command import parse_setting, write_whole
 from benchmarks.quality.figures import Result
-from benchmarks.quality.splits import CASES
+from benchmarks.quality.logs import CASES
 
 
 def main() -> None:

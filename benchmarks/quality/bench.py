@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import contenders, runs, splits
+from benchmarks.quality import contenders, logs, runs
 from benchmarks.quality.figures import HEADLINE, Result
+from benchmarks.quality.logs import CASES
 from benchmarks.quality.prepare import Prepared, prepare, slug
 from benchmarks.quality.runs import COVERAGE, KINDS, MEASURES, Run
-from benchmarks.quality.splits import CASES, Case
+from benchmarks.quality.splits import Case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ def _prepared(
 ) -> list[Prepared]:
     which = "earlier" if earlier else "test"
     print(f"{log}: laying out its {which} days", flush=True)
-    read = splits.read(log, home / "data", quick=quick, earlier=earlier)
+    read = logs.read(log, home / "data", quick=quick, earlier=earlier)
     made = []
     for split in read.splits(earlier=earlier, costly=costly, most=days):
         asked = len({case.day for case in split.cases})

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from benchmarks.quality.splits import CASES
+from benchmarks.quality.logs import CASES
 from twinspire_core.metrics.bootstrap import interval, resampled_means
 from twinspire_core.metrics.slices import slice_of
 

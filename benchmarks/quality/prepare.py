@@ -96,7 +96,10 @@ def prepare(split: Split, folder: Path) -> Prepared:
     p = override(pipeline.load(split.file), {**split.settings, **_FOR_ALL, **places})
     told = {
         "day": str(split.last),
-        "pipeline": p.model_dump(mode="json", by_alias=True, exclude={"pipeline", "registry"}),
+        # Defaults aside: a key that is new in a release makes no other split.
+        "pipeline": p.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True, exclude={"pipeline", "registry"}
+        ),
         "events": int(split.events.hash_rows(1).sum()),
         "wanted": {case.name: int(case.wanted.hash_rows(1).sum()) for case in split.cases},
         "most": split.most,

@@ -27,10 +27,14 @@ from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.config.source_names import MIX, TWO_TOWER
 from twinspire_core.errors import GateRefused
 
-SOURCES: Mapping[str, str | None] = {"twinspire/mix": None, "twinspire/two-tower": "two_tower"}
-"""What versions are asked for: what they answer with by themselves, or one source."""
+SOURCES: Mapping[str, str] = {"twinspire/mix": MIX, "twinspire/two-tower": TWO_TOWER}
+"""What versions are asked for. With the line `"twinspire/ranked": RANKED`, and `"ranking.enabled": True`
+among the settings below, the same chains also serve what rankers order."""
+SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
+"""Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
 LENGTH = 100
 FIRST = {
     "groceries": date(2017, 11, 4),
@@ -77,9 +81,10 @@ class Chain:
 def chain_of(split: Split, seed: int, work: Path) -> Chain:
     """The chain that serves a split's days."""
     p = override(pipeline.load(split.file), {**split.settings, "train.seed": seed})
-    # Users are asked by id, as a shop does; whatever the version knows of them counts.
-    p = override(p, {"serving.user_store": True})
-    told = p.model_dump(mode="json", by_alias=True, exclude={"pipeline", "registry"})
+    p = override(p, SETTINGS)
+    # Defaults aside: a key that is new in a release makes no other chain.
+    other = {"pipeline", "registry", "source"}
+    told = p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=other)
     first = min(FIRST.get(split.name, split.last), split.last)
     digest = cache_keys.digest({"of": told, "first": str(first)})[:12]
     home = work / "chains" / f"{slug(split.name)}-{digest}"
@@ -114,7 +119,7 @@ def _ask(
     version: Version,
     asked: list[dict[str, Any]],
     now: datetime,
-    source: str | None,
+    source: str,
     *,
     exclude_seen: bool,
 ) -> np.ndarray:

@@ -17,6 +17,7 @@ from benchmarks.quality import (
     figures,
     lists,
     log,
+    logs,
     peers,
     prepare,
     report,
@@ -128,7 +129,7 @@ def clicks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_last_click_of_a_session_with_two_clicks(clicks: Path) -> None:
-    split = splits.globo(clicks, quick=False).splits(earlier=False, costly=True)[0]
+    split = logs.globo(clicks, quick=False).splits(earlier=False, costly=True)[0]
     assert (split.last, split.asked) == (date(2017, 10, 12), date(2017, 10, 13))
     next_day, last_click = split.cases
     asked = last_click.wanted.sort("_user")
@@ -139,7 +140,7 @@ def test_the_last_click_of_a_session_with_two_clicks(clicks: Path) -> None:
 
 
 def test_a_split_is_laid_out_without_the_events_that_it_is_asked_for(clicks: Path) -> None:
-    split = splits.globo(clicks, quick=False).splits(earlier=False, costly=False)[0]
+    split = logs.globo(clicks, quick=False).splits(earlier=False, costly=False)[0]
     ready = prepare.prepare(split, clicks / "split")
     next_day, last_click = split.cases
     assert ready.log()["_item"].to_list() == ["6"]
@@ -219,7 +220,7 @@ def test_the_last_positive_of_each_film_lover_is_left_out(
         with (tmp_path / "ml-100k.inter").open("a") as file:
             file.write("".join(f"\n3\t{i}\t5\t{i * 86_400}" for i in (9, 10, 11)))
         wanted = [*wanted, ("3", "10")]
-    films = splits.movielens_last_item(tmp_path, quick=False, earlier=earlier)
+    films = logs.movielens_last_item(tmp_path, quick=False, earlier=earlier)
     (split,) = films.splits(earlier=earlier, costly=False)
     assert split.cases[0].wanted.select("_user", "_item").sort("_user").rows() == sorted(wanted)
     assert [(user, item) for _, user, item in laid_out[0]] == trained
@@ -228,7 +229,7 @@ def test_the_last_positive_of_each_film_lover_is_left_out(
 def test_a_global_split_trains_on_days_before_the_cut_only(tmp_path: Path, laid_out: list) -> None:
     with (tmp_path / "ml-100k.inter").open("w") as file:
         file.write("\n".join([*MOVIES, *(f"1\t{day}\t5\t{day * 86_400}" for day in range(1, 11))]))
-    films = splits.movielens_global_time(tmp_path, quick=False)
+    films = logs.movielens_global_time(tmp_path, quick=False)
     (split,) = films.splits(earlier=False, costly=False)
     # Ten positives, one a day: the cut is the day of the eighth.
     assert split.last == date(1970, 1, 8)
@@ -459,7 +460,7 @@ def test_a_run_that_is_done_is_not_done_again(
     assert not runs.find(runs.place(tmp_path, replace(ready, digest="2"), "twinspire", {}, 0))
 
 
-@pytest.mark.parametrize("split", splits.LOGS)
+@pytest.mark.parametrize("split", logs.LOGS)
 def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
     shop = "pipelines/groceries.toml"
     files = {"globo": "pipelines/news.toml", "groceries": shop, "small-shop": shop}
@@ -477,7 +478,7 @@ def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
                 assert trained.query_layers == trained.item_layers
 
 
-@pytest.mark.parametrize("split", sorted(set(splits.CASES.values())))
+@pytest.mark.parametrize("split", sorted(set(logs.CASES.values())))
 def test_what_was_chosen_stands_on_its_ladder(split: str) -> None:
     """So that tuning can go on from there."""
     for name in contenders.TUNED:

@@ -1,0 +1,200 @@
+"""The logs of the benchmark, laid out, and what is asked about each of their days."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from benchmarks.quality import data, days, log
+from benchmarks.quality.data import ROOT
+from benchmarks.quality.splits import Case, Log, override
+from twinspire_core.config import pipeline
+from twinspire_core.config.feature_kinds import CategoryFeature
+
+
+def globo(work: Path, *, quick: bool) -> Log:
+    """Trained on all days before: what each reader opens on the next day, and the last click of
+    each of its sessions.
+    """
+    place = data.globo(work / "globo", sample=16 if quick else 1)
+    p = pipeline.load(ROOT / "pipelines" / "news.toml")
+    chosen = days.GLOBO
+    known = {
+        name: feature.column or name
+        for name, feature in p.tower("query").items()
+        if isinstance(feature, CategoryFeature)
+    }
+    context = [pl.col(column).cast(pl.String).alias(name) for name, column in known.items()]
+    session = pl.col("session_id").alias("_session")
+    p = override(p, {"source.events": place})
+    clicks = log.with_days(log.events(p, date(2017, 10, 1), max(chosen.test), session, *context), p)
+
+    def cases(day: date) -> Iterable[Case]:
+        of_day = clicks.filter(pl.col("_day") == day).drop("_day")
+        opened = of_day.select("_user", "_item", "_time")
+        yield Case(name=f"globo/next-day {day}", frozen=True, wanted=opened, day=day)
+        sessions = of_day.sort("_time", "_item").group_by("_user", "_session", maintain_order=True)
+        last = sessions.agg(pl.len().alias("_clicks"), pl.col("_item", "_time", *known).last())
+        last = last.filter(pl.col("_clicks") >= 2).drop("_session", "_clicks")
+        yield Case(name=f"globo/last-click {day}", frozen=False, wanted=last, day=day)
+
+    return Log(
+        name="globo",
+        file=ROOT / "pipelines" / "news.toml",
+        settings={"source.events": place} | ({"window.train_days": 3} if quick else {}),
+        less={"train.epochs": 1, "train.batch_size": 256},
+        events=clicks.select("_user", "_item", "_time", "_day"),
+        items=None,
+        test=chosen.test[:2] if quick else chosen.test,
+        earlier=chosen.earlier[:1] if quick else chosen.earlier,
+        cases=cases,
+        weekly=False,  # articles live for days
+        most=5_000,
+    )
+
+
+def groceries(work: Path, *, quick: bool) -> Log:
+    """What each household buys on the next day, and within the next week."""
+    return _groceries("groceries", work, days.LOGS["groceries"], quick=quick, households=None)
+
+
+def small_shop(work: Path, *, quick: bool) -> Log:
+    """The same of 600 households."""
+    most = 150 if quick else 600
+    return _groceries("small-shop", work, days.LOGS["small-shop"], quick=quick, households=most)
+
+
+def _groceries(
+    name: str, work: Path, chosen: days.Days, *, quick: bool, households: int | None
+) -> Log:
+    places = data.groceries(work / name, households=households)
+    file = ROOT / "pipelines" / "groceries.toml"
+    last = max(chosen.test) + timedelta(days=chosen.ahead - 1)
+    p = override(pipeline.load(file), {"source.events": places["events"]})
+    bought = log.with_days(log.events(p, date(2017, 1, 1), last), p)
+
+    def cases(day: date) -> Iterable[Case]:
+        for case, ahead in (("next-day", 1), ("next-week", chosen.ahead)):
+            until = day + timedelta(days=ahead - 1)
+            wanted = bought.filter(pl.col("_day").is_between(day, until)).drop("_day")
+            yield Case(name=f"{name}/{case} {day}", frozen=True, wanted=wanted, day=day)
+
+    snapshot = pl.read_parquet(places["items"].format(date="2016-12-31") + "/*.parquet")
+    return Log(
+        name=name,
+        file=file,
+        settings={f"source.{table}": place for table, place in places.items()}
+        | ({"window.train_days": 7} if quick else {}),
+        less={"train.epochs": 1},
+        events=bought,
+        items=snapshot["product_id"].cast(pl.String).unique().sort(),
+        test=chosen.test[:2] if quick else chosen.test,
+        earlier=chosen.earlier[:1] if quick else chosen.earlier,
+        cases=cases,
+    )
+
+
+def movielens_global_time(work: Path, *, quick: bool) -> Log:
+    """Trained on the first 80% of the positives: each later one, from all that its user liked
+    before it.
+
+    Earlier: trained on 70%, up to 80%.
+    """
+    raw = data.movielens_raw(work / "movielens")
+    liked = data.movielens_liked(raw)
+    places = data.movielens(work / "movielens" / "all", liked, raw)
+    events = _liked(liked)
+    last_row = len(events) - 1
+    cuts = [events["_day"][int(share * last_row)] for share in (0.7, 0.8)]
+    ends = dict(zip(cuts, [cuts[1], events["_day"][last_row] + timedelta(days=1)], strict=True))
+
+    def cases(day: date) -> Iterable[Case]:
+        tested = events.filter(pl.col("_day").is_between(day, ends[day], closed="left"))
+        name = f"ml-100k/global-time {day}"
+        yield Case(name=name, frozen=False, wanted=tested.drop("_day"), day=day)
+
+    return _films("ml-100k/global-time", places, raw, events, (cuts[1],), (cuts[0],), cases)
+
+
+def movielens_last_item(work: Path, *, quick: bool, earlier: bool) -> Log:
+    """Trained on all but the last positive of each user, which is to be found.
+
+    Earlier: the last one is left out for good, and the one before it is to be found. Such a split
+    shows a model other users' future.
+    """
+    raw = data.movielens_raw(work / "movielens")
+    liked = data.movielens_liked(raw)
+    from_end = pl.int_range(pl.len()).reverse().over("user_id")
+    place = 1 if earlier else 0
+    tested = _liked(liked.filter(from_end == place))
+    kept = liked.filter(from_end > place)
+    folder = work / "movielens" / ("last-but-one" if earlier else "last-item")
+    places = data.movielens(folder, kept, raw)
+    events = _liked(kept)
+    day = events["_day"].max() + timedelta(days=1)  # type: ignore[operator]
+
+    def cases(day: date) -> Iterable[Case]:
+        name = f"ml-100k/last-item {day}"
+        yield Case(name=name, frozen=True, wanted=tested.drop("_day"), day=day)
+
+    return _films("ml-100k/last-item", places, raw, events, (day,), (day,), cases)
+
+
+def _films(
+    name: str,
+    places: Mapping[str, str],
+    raw: Path,
+    events: pl.DataFrame,
+    test: Sequence[date],
+    earlier: Sequence[date],
+    cases: Callable[[date], Iterable[Case]],
+) -> Log:
+    films = data.movielens_films(raw)
+    return Log(
+        name=name,
+        file=ROOT / "benchmarks" / "pipelines" / "movielens.toml",
+        settings={f"source.{table}": place for table, place in places.items()},
+        less={"train.epochs": 2},
+        events=events,
+        items=films,
+        test=test,
+        earlier=earlier,
+        cases=cases,
+    )
+
+
+def read(name: str, work: Path, *, quick: bool, earlier: bool) -> Log:
+    """Lays a log out."""
+    if name == "ml-100k/last-item":
+        return movielens_last_item(work, quick=quick, earlier=earlier)
+    return LOGS[name](work, quick=quick)
+
+
+LOGS: Mapping[str, Callable[..., Log]] = {
+    "globo": globo,
+    "groceries": groceries,
+    "small-shop": small_shop,
+    "ml-100k/global-time": movielens_global_time,
+    "ml-100k/last-item": movielens_last_item,
+}
+CASES: Mapping[str, str] = {
+    "globo/next-day": "globo",
+    "globo/last-click": "globo",
+    "groceries/next-day": "groceries",
+    "groceries/next-week": "groceries",
+    "small-shop/next-day": "small-shop",
+    "small-shop/next-week": "small-shop",
+    "ml-100k/global-time": "ml-100k/global-time",
+    "ml-100k/last-item": "ml-100k/last-item",
+}
+"""The log of each case."""
+
+
+def _liked(liked: pl.DataFrame) -> pl.DataFrame:
+    return liked.select(
+        pl.col("user_id").cast(pl.String).alias("_user"),
+        pl.col("item_id").cast(pl.String).alias("_item"),
+        (pl.col("timestamp") * 1_000_000).alias("_time"),
+        pl.from_epoch("timestamp").dt.date().alias("_day"),
+    ).sort("_time", "_user", "_item")
