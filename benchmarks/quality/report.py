@@ -11,7 +11,8 @@ from typing import Any
 from benchmarks.quality.command import machine, write_whole
 from benchmarks.quality.data import ROOT
 from benchmarks.quality.figures import HEADLINE, Result
-from benchmarks.quality.targets import ALL, OURS, Target
+from benchmarks.quality.logs import CASES
+from benchmarks.quality.targets import ALL, FEWEST, OURS, Target
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 README = ROOT / "README.md"
@@ -19,6 +20,7 @@ MEASUREMENTS = ROOT / "docs" / "measurements.md"
 BEGIN = "<!-- {}: begin -->"
 END = "<!-- {}: end -->"
 Row = Mapping[str, Any]
+_ORDER = {case: place for place, case in enumerate(CASES)}
 
 
 def told(results: Iterable[Result], reached: Iterable[Target]) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def merged(new: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """A run's results with those of earlier runs of other cases."""
     cases = {row["case"] for row in new["figures"]}
     for part in ("figures", "ratios"):
-        new[part] = [row for row in before.get(part, []) if row["case"] not in cases] + new[part]
+        rows = [row for row in before.get(part, []) if row["case"] not in cases] + new[part]
+        new[part] = sorted(rows, key=lambda row: _ORDER.get(row["case"], 0))
     return new
 
 
@@ -55,7 +58,12 @@ def write(found: Mapping[str, Any]) -> None:
 
 def with_tables(text: str, found: Mapping[str, Any]) -> str:
     """A page with the tables of results between its marks; what has no marks stays as it is."""
-    for name, table in (("quality", figures_table), ("quality ratios", ratios_table)):
+    tables = {
+        "quality": figures_table,
+        "quality ratios": ratios_table,
+        "quality slices": slices_table,
+    }
+    for name, table in tables.items():
         begin = BEGIN.format(name)
         end = END.format(name)
         if begin in text and end in text:
@@ -102,7 +110,7 @@ def _cell(row: Row | None, best: float) -> str:
 
 
 def ratios_table(found: Mapping[str, Any]) -> str:
-    """What is served over the best peer, and the slices of users in which it is surely below."""
+    """What is served over the best peer, and in how many slices of users it is surely below."""
     rows = [row for row in found["ratios"] if row["above"] == OURS]
     recall = {(r["case"], r["kind"], r["contender"]): r[HEADLINE] for r in found["figures"]}
     lines = [
@@ -118,12 +126,40 @@ def ratios_table(found: Mapping[str, Any]) -> str:
             f" {recall[*key, row['below']]:.3f} | {_ratio(row)} | {row['aim']:.2f} |"
             f" {row['verdict']} |"
         )
-    slices = [row for row in rows if row["users"] != ALL and _is_shown(row)]
+    slices = _slices(found)
     below = [row for row in slices if row["verdict"].startswith("MISSED")]
-    names = "; ".join(f"{r['case']}, {r['users']}: {_ratio(r)}" for r in below)
-    told = f"surely below in {len(below)}: {names}." if below else "surely below in none."
-    lines += ["", f"In {len(slices)} slices of users by earlier events, new users included: {told}"]
+    lines += [
+        "",
+        f"Of {len(slices)} slices of users by earlier events, newcomers included, what is served is surely"
+        f" below the best peer in {len(below)}.",
+    ]
     return "\n".join(lines)
+
+
+def slices_table(found: Mapping[str, Any]) -> str:
+    """What is served over the best peer, by users' earlier events."""
+    lines = [
+        "| case | users | queries | best peer | ratio, 95% interval | |",
+        "|---|---|--:|---|--:|---|",
+    ]
+    lines += [
+        f"| {row['case']}, seen {row['kind']} | {row['users']} | {row['queries']:,} | {row['below']} |"
+        f" {_ratio(row)} | {row['verdict']} |"
+        for row in _slices(found)
+    ]
+    return "\n".join(lines)
+
+
+def _slices(found: Mapping[str, Any]) -> list[Row]:
+    """Ratios of slices with users enough, of the lists that are shown."""
+    return [
+        row
+        for row in found["ratios"]
+        if row["above"] == OURS
+        and row["users"] != ALL
+        and row["queries"] >= FEWEST
+        and _is_shown(row)
+    ]
 
 
 def _is_shown(row: Row) -> bool:

@@ -11,6 +11,8 @@ AIMS = {"globo/next-day": 1.05, "groceries/next-day": 1.08, "groceries/next-week
 """The least ratio of what is served to the best peer that was aimed at; elsewhere `AIM`."""
 AIM = 1.10
 OURS = "twinspire/mix"
+FEWEST = 20
+"""Queries of a slice of users with fewer tell nothing, however alike they are."""
 ALL = "all"
 """All users with a past, not only a slice of them."""
 
@@ -60,6 +62,8 @@ class Target:
         """`reached`, or how much is missing: to the aim, or to an interval above 1."""
         if self.found is None:
             return "nobody asked"
+        if self.users != ALL and self.queries < FEWEST:
+            return "too few"
         if self.users != ALL:
             return f"MISSED by {1 - self.found:.3f}" if self.surely_below else "reached"
         if self.found < self.aim:

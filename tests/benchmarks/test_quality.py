@@ -365,17 +365,17 @@ def test_a_ratios_interval_is_that_of_pairs() -> None:
 
 
 def test_what_is_served_is_compared_with_the_best_peer_of_earlier_days_in_each_slice() -> None:
-    earlier = [0, 3, 3, 9]
-    mix = result("twinspire/mix", [[0.1, 0.4, 0.8, 0.5]], earlier=earlier)
-    als = result("als", [[0.2, 0.2, 0.4, 0.4]], earlier=earlier)
-    ease = result("ease", [[0.0, 0.9, 0.9, 0.9]], earlier=earlier)
+    earlier = [0, 3, 3, 9] * 20 + [30]
+    mix = result("twinspire/mix", [[0.1, 0.4, 0.8, 0.5] * 20 + [0.1]], earlier=earlier)
+    als = result("als", [[0.2, 0.2, 0.4, 0.4] * 20 + [0.1]], earlier=earlier)
+    ease = result("ease", [[0.0, 0.9, 0.9, 0.9] * 20 + [0.1]], earlier=earlier)
     found = targets.targets([mix, als, ease], {("globo/next-day", "kept"): ["als"]})
     assert {t.below for t in found} == {"als"}
     of = {t.users: t for t in found}
-    assert of["all"].found == pytest.approx(1.7 / 1.0)  # the newcomer aside
+    assert of["all"].found == pytest.approx(34.1 / 20.1, rel=1e-4)  # the newcomers aside
     assert of["new"].found == pytest.approx(0.5) and of["new"].surely_below
     assert of["1-4"].found == pytest.approx(2.0) and of["1-4"].verdict == "reached"
-    assert "20+" not in of
+    assert of["20+"].verdict == "too few"
     assert of["new"].verdict == "MISSED by 0.500"
 
 
