@@ -17,7 +17,7 @@ import numpy as np
 
 from model.fusion_fitting import stored_lists
 from model.fusion_fitting.fusion_weights import FILL_WEIGHT, fit_weights
-from model.fusion_fitting.prior_weights import kind_of_log, prior_weights
+from model.fusion_fitting.prior_weights import WEIGHTS, kind_of_log, prior_weights
 from model.fusion_fitting.stored_lists import DayLists
 from twinspire_core.fusion.fuse import fuse, pool_candidates
 from twinspire_core.metrics.ranking import by_user
@@ -55,7 +55,7 @@ def figures(days: Sequence[DayLists]) -> dict[str, np.ndarray]:
         alone[number] = 1
         ways[name] = recalls(days, alone)
     ways["all alike"] = recalls(days, np.ones(len(SOURCES)))
-    for kind in ("repeats", "no_repeats"):
+    for kind in WEIGHTS:
         ways[f"prior, {kind}"] = recalls(days, prior_weights(SOURCES, kind))
     of_days = []
     for day in days:

@@ -105,7 +105,18 @@ def query_halves(queries: np.ndarray, vectors: np.ndarray) -> QueryHalves:
     # A single query has to do for both
     measuring = queries[1::2] if len(queries) > 1 else tuning
     most_measured = max(_LEAST_QUERIES, _MOST_COMPARED // max(1, len(vectors)))
-    return QueryHalves(tuning[:_MOST_TUNING], measuring[:most_measured], source)
+    return QueryHalves(_evenly(tuning, _MOST_TUNING), _evenly(measuring, most_measured), source)
+
+
+def _evenly(queries: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the queries, evenly out of all.
+
+    Ids often tell when a user came: the first ones in order of id are users of another kind, whose
+    neighbours lie elsewhere.
+    """
+    if len(queries) <= most:
+        return queries
+    return queries[np.arange(most) * len(queries) // most]
 
 
 def _figures(built: Built, queries: QueryHalves, wanted: Wanted, day: date) -> IndexFigures:

@@ -364,3 +364,13 @@ def test_queries_of_another_width_or_not_finite_are_refused():
 def test_a_folder_that_is_no_index_is_told(tmp_path):
     with pytest.raises(BadData, match=r"config\.json"):
         load(tmp_path)
+
+
+def test_settings_are_chosen_on_users_of_all_kinds(monkeypatch):
+    """Ids tell when users came: those who came first would not speak for the rest."""
+    monkeypatch.setattr(index_stage, "_MOST_TUNING", 50)
+    number = np.arange(1_001, dtype=np.float32)[:, np.newaxis]
+    halves = index_stage.query_halves(number, np.zeros((10, 1), np.float32))
+    assert len(halves.tuning) == 50
+    assert halves.tuning[:, 0].mean() == pytest.approx(500, abs=15)
+    assert not set(halves.tuning[:, 0]) & set(halves.measuring[:, 0])

@@ -21,6 +21,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import load
 from twinspire_core.config.source_names import ANSWERING, SOURCE_NAMES
 from twinspire_core.contracts import attempts
+from twinspire_core.contracts.gate_verdict import GateVerdict
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.errors import GateRefused, TryAgain, UsageError
 from twinspire_core.search import stored_index
@@ -173,11 +174,14 @@ def embedded_anew(tower, corpus):
 
 def test_a_refresh_has_what_all_sources_are_made_of(changed):
     names = ", ".join(f'"{name}"' for name in SOURCE_NAMES)
-    changed.write_text(f"{changed.read_text()}\n[mix]\nsources = [{names}]\n")
+    ranking = "[ranking]\nenabled = true\nmin_users = 20\n"
+    changed.write_text(f"{changed.read_text()}\n[mix]\nsources = [{names}]\n{ranking}")
     twinspire("run", str(changed), "--date", SECOND, "--force")
+    served = GateVerdict.read(Version.open(load(changed)).home).serves
     told = refresh(load(changed), AT)
     version = Version.open(load(changed))
     assert version.id == told["version"] and set(version.sources) == set(ANSWERING)
+    assert GateVerdict.read(version.home).serves == served is not None
     users = pq.read_table(Path(told["attempt"], "features/users"))["_user"].to_pylist()
     for source in version.sources:
         lists = [user_result(version, user, 112, source=source) for user in users[:5]]

@@ -25,7 +25,7 @@ class FittedOn(JsonPart):
       metric: that the weights are best at.
       users: how many of each slice; too few for weights of their own, if these are prior.
       own_weights: slices with weights of their own; the others share those of all users.
-      kind: of log that prior weights are for, `repeats` or `no_repeats`; None for fitted ones.
+      kind: of log that prior weights are for, `repeats`, `steady` or `no_repeats`; None for fitted ones.
     """
 
     on: str | None = None

@@ -7,6 +7,7 @@ from twinspire_core.display.figures import count
 
 _KINDS = {
     "repeats": "logs whose users take what they had before",
+    "steady": "logs whose users take what is new to them, of a catalogue that lasts",
     "no_repeats": "logs whose users take what is new to them",
 }
 

@@ -1,11 +1,18 @@
 """Weights for sources that were not all measured."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
 
-from model.fusion_fitting.prior_weights import NO_REPEATS, REPEATS, kind_of_log, prior_weights
+from model.fusion_fitting.prior_weights import (
+    NO_REPEATS,
+    REPEATS,
+    STEADY,
+    kind_of_log,
+    prior_weights,
+)
 from model.fusion_fitting.stored_lists import DayLists
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.queries import ScoredLists
@@ -22,7 +29,7 @@ def test_sources_that_know_the_same_share_a_weight():
     np.testing.assert_allclose(weights, np.array([0.5, 0.5, 0.5, 0.3]) / 1.8)
 
 
-@pytest.mark.parametrize("kind", [REPEATS, NO_REPEATS])
+@pytest.mark.parametrize("kind", [REPEATS, STEADY, NO_REPEATS])
 def test_a_source_that_was_not_measured_only_fills_up(kind):
     weights = prior_weights(("two_tower", "popular_lately", "made_up"), kind)
     assert 0 < weights[2] < 1e-4 and weights.sum() == pytest.approx(1)
@@ -52,3 +59,23 @@ def listed(name: str, items: list[list[int]]) -> DayLists:
 )
 def test_the_kind_of_log_is_told_by_a_source_of_what_was_had_before(name, items, kind):
     assert kind_of_log([listed(name, items)]) == kind
+
+
+@pytest.mark.parametrize(
+    ("lately", "all_the_time", "kind"),
+    [
+        ([[7, 8], [7, 1]], [[7, 1], [2, 3]], NO_REPEATS),
+        ([[7, 1], [2, 3]], [[7, 8], [7, 1]], STEADY),
+        ([[1, 2], [2, 3]], [[4, 5], [5, 6]], STEADY),
+    ],
+)
+def test_logs_of_new_things_are_told_apart_by_whether_what_is_popular_changes(
+    lately, all_the_time, kind
+):
+    one, other = listed("popular_lately", lately), listed("most_popular", all_the_time)
+    assert kind_of_log([replace(one, lists={**one.lists, **other.lists})]) == kind
+
+
+def test_of_users_held_out_nothing_is_told():
+    one = listed("most_popular", [[7, 8], [7, 8]])
+    assert kind_of_log([replace(one, held_out=np.ones(2, bool))]) == NO_REPEATS
