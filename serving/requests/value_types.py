@@ -140,7 +140,7 @@ def _as_id(value: Any, info: ValidationInfo) -> str:
     # A larger float has lost digits; so would a larger integer of a body, in orjson, which has the
     # last word about what is refused here.
     exact = isinstance(value, int) and info.mode == "python"
-    if not exact and not -(2**63) < number < 2**64:
+    if not exact and not -(2**63) <= number < 2**64:
         raise ValueError("is too large")
     return str(number)
 
