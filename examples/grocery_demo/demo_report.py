@@ -27,16 +27,17 @@ from twinspire_core.display.measured_lists import (
 )
 from twinspire_core.display.table import Style, Table, in_style
 
-MEASURES = headline([10, 50, 100])
+# Without the hit rate, so that a terminal of 80 columns shows the rest in full.
+MEASURES = [name for name in headline([10, 50, 100]) if not name.startswith("hit_rate")]
 EXPLAINED = """\
 As the day begins: what will each household that has a past buy today?
   the version before: it has not seen the day (progressive)
   trained up to the day: the first version, before it was trained on its own day
   its mix of sources: what that version recommends, mixed with the lists below
-  its ranker: the same candidates, ordered by what else is known of household and product
+  its ranker: the same candidates, by all that is known of household and product
   this version: made from the day, asked about the households held out of its training
 recall: share of a household's purchases among the first n offered
-hit rate: share of households with at least one of their purchases among them
+nDCG: the same, with more weight on the first places
 coverage: share of all products that were offered to anybody"""
 
 

@@ -54,9 +54,9 @@ def test_versions_and_their_quality(tmp_path):
     rows = [line.split() for line in lines]
     assert ["2017-10-01-abcdef12", "refused", "recall@50", "is", "[0.1],", "below", "0.2"] in rows
     assert ["2017-10-02-abcdef12", "live", "accepted"] in rows
-    figures = ["0.125", "0.250", "–", "0.500", "–", "–"]
-    quality = [row for row in rows if row[-6:] == figures]
-    assert [" ".join(row[:-6]) for row in quality] == [
+    figures = ["0.125", "0.250", "–", "0.500", "–"]
+    quality = [row for row in rows if row[-5:] == figures]
+    assert [" ".join(row[:-5]) for row in quality] == [
         "2017-10-01 taken together",
         "ALS",
         "this version",
