@@ -333,10 +333,12 @@ def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any
 
 def differs(name: str, prepared: Prepared) -> bool:
     """Whether a contender is one of its own here: `twinspire/pooled` is what attention is held
-    against, and news are not read again, basket after basket.
+    against, news are not read again, basket after basket, and not every pipeline has a ranker.
     """
     if name in BASKETS:
         return prepared.split.name != "globo"
+    if name == "twinspire/ranked":
+        return prepared.pipeline.ranking.enabled
     return name != "twinspire/pooled" or prepared.pipeline.train.history.pooling == "attention"
 
 

@@ -27,12 +27,19 @@ from twinspire.runs.stages import STAGES
 from twinspire_core.config import pipeline
 from twinspire_core.config.feature_kinds import TimeFeature
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.config.source_names import MIX, TWO_TOWER
+from twinspire_core.config.source_names import MIX, RANKED, TWO_TOWER
 from twinspire_core.errors import GateRefused
 
-SOURCES: Mapping[str, str] = {"twinspire/mix": MIX, "twinspire/two-tower": TWO_TOWER}
-"""What versions are asked for. With the line `"twinspire/ranked": RANKED`, and `"ranking.enabled": True`
-among the settings below, the same chains also serve what rankers order."""
+SOURCES: Mapping[str, str | None] = {
+    "twinspire/served": None,
+    "twinspire/ranked": RANKED,
+    "twinspire/mix": MIX,
+    "twinspire/two-tower": TWO_TOWER,
+}
+"""What versions are asked for. Served is what a version answers where a request does not say: the
+ranker, where the gate let it serve, else the mix. Ranked is the ranker whether it serves or not, of
+pipelines that fit one.
+"""
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
 """Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
 LENGTH = 100
@@ -119,7 +126,7 @@ def _ask(
     version: Version,
     asked: list[dict[str, Any]],
     now: datetime,
-    source: str,
+    source: str | None,
     *,
     exclude_seen: bool,
 ) -> np.ndarray:

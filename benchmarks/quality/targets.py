@@ -10,7 +10,7 @@ from benchmarks.quality.figures import SLICES, Result, by_case, ratio, short
 AIMS = {"globo/next-day": 1.05, "groceries/next-day": 1.08, "groceries/next-week": 1.08}
 """The least ratio of what is served to the best peer that was aimed at; elsewhere `AIM`."""
 AIM = 1.10
-OURS = "twinspire/mix"
+OURS = "twinspire/served"
 FEWEST = 20
 """Queries of a slice of users with fewer tell nothing, however alike they are."""
 ALL = "all"

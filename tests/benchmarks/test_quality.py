@@ -366,7 +366,7 @@ def test_a_ratios_interval_is_that_of_pairs() -> None:
 
 def test_what_is_served_is_compared_with_the_best_peer_of_earlier_days_in_each_slice() -> None:
     earlier = [0, 3, 3, 9] * 20 + [30]
-    mix = result("twinspire/mix", [[0.1, 0.4, 0.8, 0.5] * 20 + [0.1]], earlier=earlier)
+    mix = result("twinspire/served", [[0.1, 0.4, 0.8, 0.5] * 20 + [0.1]], earlier=earlier)
     als = result("als", [[0.2, 0.2, 0.4, 0.4] * 20 + [0.1]], earlier=earlier)
     ease = result("ease", [[0.0, 0.9, 0.9, 0.9] * 20 + [0.1]], earlier=earlier)
     found = targets.targets([mix, als, ease], {("globo/next-day", "kept"): ["als"]})
@@ -384,7 +384,7 @@ def test_a_target_is_reached_only_if_it_is_sure() -> None:
     low = rng.random(50)
     noisy = 1.2 * rng.permutation(low)
     found = targets.targets(
-        [result("twinspire/mix", [noisy.tolist()]), result("als", [low.tolist()])],
+        [result("twinspire/served", [noisy.tolist()]), result("als", [low.tolist()])],
         {("globo/next-day", "kept"): ["als"]},
     )
     assert found[0].found == pytest.approx(1.2) and not found[0].surely_above
@@ -392,7 +392,7 @@ def test_a_target_is_reached_only_if_it_is_sure() -> None:
 
 
 def test_the_pages_tables_are_put_between_their_marks() -> None:
-    mix = result("twinspire/mix", [[0.25] * 9])
+    mix = result("twinspire/served", [[0.25] * 9])
     als = replace(result("als", [[0.2] * 9]), weekly=True)
     reached = targets.targets([mix, als], {("globo/next-day", "kept"): ["als"]})
     told = json.loads(json.dumps(report.told([mix, als], reached)))
@@ -400,7 +400,7 @@ def test_the_pages_tables_are_put_between_their_marks() -> None:
     page += "<!-- quality ratios: begin --><!-- quality ratios: end -->"
     lines = report.with_tables(page, told).splitlines()
     assert lines[0] == "before" and "after" in lines and "old" not in lines
-    assert "| twinspire/mix | **0.250 ± 0.000** |" in lines
+    assert "| twinspire/served | **0.250 ± 0.000** |" in lines
     assert "| als | 0.200 ± 0.000* |" in lines
     ratio = "1.250 (1.25 to 1.25) | 1.05 | reached |"
     assert f"| globo/next-day, seen kept | 0.250 | als | 0.200 | {ratio}" in lines
