@@ -50,7 +50,7 @@ from twinspire_core.contracts.day_metrics import (
     NextClickMeasures,
 )
 from twinspire_core.contracts.fusion_file import FusionFile
-from twinspire_core.contracts.ranker_file import RankerFile
+from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
 from twinspire_core.contracts.ranker_measures import RankerMeasures
 from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
@@ -358,7 +358,7 @@ def _day_ranker(
         fitted_sources=of.fitted_sources,
         parent=parent,
         version=version,
-        inherited=_inherited_ranker(of.ctx),
+        inherited=inherited_ranker(of.ctx),
         inherited_fusion=of.inherited,
         fusion=fusion,
         stored=ranking_rows.read(of.ctx.parent.train) if of.ctx.parent else [],
@@ -367,13 +367,21 @@ def _day_ranker(
     )
 
 
-def _inherited_ranker(ctx: StageContext) -> Ranker | None:
-    """The parent's ranker; None where it was fitted on candidates of other sources."""
+def inherited_ranker(ctx: StageContext) -> Ranker | None:
+    """The parent's ranker; None where it was fitted on candidates of other sources, or its files are
+    of another format: the day goes without it.
+
+    Args:
+      ctx: parent, and the sources of the pipeline file.
+    """
     described = storage.join(ctx.parent.home, RankerFile.FILE) if ctx.parent else None
     if ctx.parent is None or described is None or not storage.exists(described):
         return None
+    content = storage.read_bytes(described)
+    if RankerFormat.parse(content).format != ranker_file.FORMAT:
+        return None
     model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
-    ranker = Ranker.parse(model, storage.read_bytes(described))
+    ranker = Ranker.parse(model, content)
     return ranker if ranker.sources == tuple(ctx.pipeline.mix.sources) else None
 
 

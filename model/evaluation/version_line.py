@@ -219,8 +219,15 @@ def line_after(ctx: StageContext, own: MeasuredDay | None) -> dict[str, Measured
     oldest = ctx.day - timedelta(days=MEMORY_DAYS - 1)
     line = {day: before[day] for day in sorted(before) if date.fromisoformat(day) >= oldest}
     if own:
+        if own.ranked_beside_mix is None:
+            # Rankers start anew, such as with other sources: those of before say nothing of them.
+            line = {day: _without_rankers(one) for day, one in line.items()}
         line[str(ctx.day)] = own
     return _as_needed(line, ctx.pipeline.gate.min_users)
+
+
+def _without_rankers(one: MeasuredDay) -> MeasuredDay:
+    return one.model_copy(update={"ranked_beside_mix": None, "ranked_beside_sources": {}})
 
 
 def _as_needed(line: Mapping[str, MeasuredDay], min_users: int) -> dict[str, MeasuredDay]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from model.ranking.ranking_rows import RankingRows
 from twinspire_core.config.tables.quality import RankingConfig
-from twinspire_core.contracts.ranker_file import RankerFile, RankerFit
+from twinspire_core.contracts.ranker_file import FORMAT, RankerFile, RankerFit
 from twinspire_core.ranking.ranker import Ranker
 
 _LEARNING_RATE = 0.05
@@ -47,6 +47,7 @@ def fit_ranker(
     shares = gains / max(float(gains.sum()), 1e-30)
     largest_first = np.argsort(-shares, kind="stable")
     described = RankerFile(
+        format=FORMAT,
         sources=days[0].sources,
         features=names,
         fitted=RankerFit(

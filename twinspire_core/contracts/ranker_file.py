@@ -36,12 +36,12 @@ class RankerFormat(JsonFile):
     the files hold.
 
     Attributes:
-      format: of both files.
+      format: of both files; 1 of a file that does not say it.
     """
 
     FILE: ClassVar[str] = "ranker.json"
 
-    format: int = FORMAT
+    format: int = 1
 
 
 class RankerFile(RankerFormat):

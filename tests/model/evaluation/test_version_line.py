@@ -151,3 +151,17 @@ def test_a_first_version_and_one_after_an_earlier_release_remember_their_own_day
     (tmp_path / "metrics.json").write_text(json.dumps({"leads": {}}))
     own = MeasuredDay(against="p")
     assert line_after(context(tmp_path), own) == {str(TODAY): own}
+
+
+def test_rankers_that_start_anew_are_not_judged_by_those_before(tmp_path):
+    """With other sources nothing of the day was measured: what was before is forgotten."""
+    worth = PairedDifferences(users=300)
+    before = MeasuredDay(
+        against="v", ranked_beside_mix=worth, ranked_beside_sources={"past": worth}, served=worth
+    )
+    yesterday = str(TODAY - timedelta(days=1))
+    DayMetrics(line={yesterday: before}).write(tmp_path)
+    goes_on = line_after(context(tmp_path), MeasuredDay(against="p", ranked_beside_mix=worth))
+    assert goes_on[yesterday] == before
+    anew = line_after(context(tmp_path), MeasuredDay(against="p"))
+    assert anew[yesterday] == MeasuredDay(against="v", served=worth)

@@ -1,5 +1,6 @@
 """A ranker finds out what decides, which no single list says."""
 
+import json
 from datetime import date
 
 import numpy as np
@@ -62,3 +63,9 @@ def test_with_too_few_queries_there_is_none():
 
 def test_the_same_rows_give_the_same_trees():
     assert _fit(_rows(200)).model == _fit(_rows(200)).model
+
+
+def test_its_file_says_of_which_format_it_is():
+    """Without it a reader of another format would take the file to be of its own."""
+    described = json.loads(_fit(_rows(100)).described.dump())
+    assert described["format"] == 1
