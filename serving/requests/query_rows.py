@@ -116,14 +116,16 @@ def complete(
       now: in the pipeline's zone.
       history: the history feature, if there is one.
 
-    Returns: the rows, with `_past`, `_past_events` and `_stored_history` where there is a store, and whether each user
-    is known, [N] bool, or None.
+    Returns: the rows, with `_past`, `_past_events` and `_stored_history` where there is a store, and
+    whether each user is known, [N] bool, or None.
     """
     known = None
+    # What is filled in from users has whole numbers too, which are no times.
+    requested = table.schema
     if store is not None:
         stored, known = store.find(table[USER].to_pylist())
         table = _fill_from_users(table, stored, history)
-    for field in table.schema:
+    for field in requested:
         if field.type == TIME:
             value = now.hour if field.name.endswith("_hour") else now.weekday()
             table = _set_column(table, field.name, pc.fill_null(table[field.name], value))

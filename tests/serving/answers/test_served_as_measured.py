@@ -18,6 +18,7 @@ from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.queries import has_past
 from serving.answers.filtered_search import Seen
+from serving.answers.known_past import read_past
 from serving.answers.recommend import _had_columns, _listed_in
 from serving.answers.retrieval import encode_queries, retrieve
 from serving.requests.query_rows import Requests, complete
@@ -293,3 +294,14 @@ def test_what_is_counted_was_had_although_no_history_goes_back_so_far(both):
     assert all(items <= known for items, known in zip(counted, found, strict=True))
     pasts = [set(items) for items in rows["_past"].to_pylist()]
     assert any(items - past for items, past in zip(counted, pasts, strict=True))
+
+
+def test_of_a_stranger_only_the_requests_own_events_count(both):
+    """On a Friday too, whose number is 4."""
+    version, _, _ = both
+    items = version.ids[:3].tolist()
+    table = Requests(version.pipeline).table([{"history": items}, {"user": "nobody"}])
+    friday = datetime(2024, 3, 15, 12, tzinfo=version.pipeline.zone)
+    table, _ = complete(table, version.users, friday, version.pipeline.history_name)
+    assert table["_past_events"].to_pylist() == [None, None]
+    assert read_past(version, table)[1].tolist() == [3, 0]
