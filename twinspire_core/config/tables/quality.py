@@ -112,8 +112,10 @@ class RankingConfig(Strict):
         False,
         json_schema_extra=ADDED,
         description=(
-            "Fit a ranker each day. Users' counts of what they had before are then made with several"
-            " half-lives, as for the source `personal`."
+            "Fit a ranker each day. It serves from the second day on at the earliest, and only while it"
+            " is surely better than the mix on at least `gate.min_users` users; `twinspire show` says so."
+            " Users' counts of what they had before are then made with several half-lives, as for the"
+            " source `personal`: `serving.user_store` brings them to the server."
         ),
     )
     days: int = Field(
