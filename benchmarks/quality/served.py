@@ -38,7 +38,7 @@ SOURCES: Mapping[str, str | None] = {
 }
 """What versions are asked for. Served is what a version answers where a request does not say: the
 ranker, where the gate let it serve, else the mix. Ranked is the ranker whether it serves or not, of
-pipelines that fit one.
+pipelines that fit one on users enough (`ranking.min_users`) from the first day on.
 """
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
 """Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
