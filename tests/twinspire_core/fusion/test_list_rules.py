@@ -1,7 +1,7 @@
 """Rules, held against the plainest way to keep them: one list, one place at a time, in Python."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from twinspire_core.fusion.capped_values import CappedAttribute, CappedValues
@@ -22,6 +22,7 @@ def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None, explored=
       explores: places that explored items get.
     """
     listed: list[int] = []
+    new_ones = 0
 
     def fits(item: int) -> bool:
         if item in listed:
@@ -32,22 +33,20 @@ def slow_list(ranked, k, *, known=(), share=0, caps=None, values=None, explored=
                     return False
         return True
 
-    def is_new(item: int) -> bool:
-        return item not in known or item in explored
-
     for place in range(k):
         may = [item for item in ranked if fits(item)]
         new = [item for item in may if item not in known]
         to_explore = [item for item in explored if fits(item)]
-        short = sum(map(is_new, listed)) < int(share * (place + 1) + 1e-9)
+        short = new_ones < int(share * (place + 1) + 1e-9)
         if place in explores and to_explore:
+            # An item that is listed to be explored counts as new; listed for its rank, it does not.
             listed.append(to_explore[0])
-        elif short and new:
-            listed.append(new[0])
-        elif may:
-            listed.append(may[0])
-        else:
+            new_ones += 1
+            continue
+        if not may:
             break
+        listed.append(new[0] if short and new else may[0])
+        new_ones += listed[-1] not in known
     return listed
 
 
@@ -117,7 +116,21 @@ def chosen(world, *, explore=True):
     return [[int(row[c]) for c in cs if c >= 0] for row, cs in zip(both, columns, strict=True)]
 
 
+KNOWN_AND_EXPLORED = {
+    "ranked": [[0, 1, 2]],
+    "known": [{0, 1}],
+    "explored": [[0]],
+    "explores": [set()],
+    "values": {"kind": [{0}] * CORPUS, "tags": [set()] * CORPUS},
+    "caps": {},
+    "share": 0.5,
+    "k": 2,
+}
+"""Item 0 may be explored, and is listed for its rank: it is not new, so that item 2 has to be there."""
+
+
 @given(worlds())
+@example(KNOWN_AND_EXPLORED)
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_lists_are_those_of_the_slow_way(world):
     for explore in (False, True):
