@@ -32,32 +32,19 @@ from model.evaluation.version_evaluation import (
     VersionEvaluation,
 )
 from model.evaluation.version_line import compare_with_best, line_after, remember_day
-from model.fusion_fitting import stored_lists
-from model.fusion_fitting.day_fusion import DayFusion, alike_with_new_constants
-from model.fusion_fitting.fusion_measures import measure_fusions
-from model.fusion_fitting.source_constants import ConstantsFit, constants_before
-from model.ranking import ranking_rows
-from model.ranking.day_ranker import DayRanker
+from model.fit_day import candidate_sources, fit_day
 from model.towers.auxiliary_head import measure_head
 from model.training.train import Trained
-from twinspire_core import storage
-from twinspire_core.contracts import feature_schema, ranker_file
+from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.day_metrics import (
     AuxiliaryFigures,
     DayMetrics,
-    FusionMeasures,
     HeldOutMeasures,
     NextClickMeasures,
 )
-from twinspire_core.contracts.fusion_file import FusionFile
-from twinspire_core.contracts.ranker_file import RankerFile, RankerFormat
-from twinspire_core.contracts.ranker_measures import RankerMeasures
-from twinspire_core.contracts.source_constants import SourceConstants
 from twinspire_core.contracts.stage_context import StageContext
-from twinspire_core.fusion.fuse import DEPTH, Fusion
-from twinspire_core.ranking.ranker import Ranker
+from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.registry import tables_of
 
 
 def list_depth(ctx: StageContext) -> int:
@@ -74,7 +61,7 @@ def measure_day(
     version: VersionEvaluation,
     out: Path,
 ) -> DayMetrics:
-    """Measures the parent and the day's version, and fits the day's fusion.
+    """Measures the parent and the day's version, and fits what orders candidates after the day.
 
     Args:
       ctx: pipeline, day and parent.
@@ -84,7 +71,7 @@ def measure_day(
         it listed itself before it was trained on the day.
       trained: what was trained.
       version: what the trained version lists for users held out.
-      out: local folder that the fusion is written to, if there is one, and the lists behind it.
+      out: local folder that what is fitted is written to.
     """
     parent = before.parent
     # As of the start of the day: none of the sources has seen what is to be found.
@@ -102,24 +89,7 @@ def measure_day(
         has_baseline=ctx.parent is not None,
     )
     lift = _measure_lift(ctx, day, version)
-    constants = _fit_constants(ctx, day, sources)
-    if constants.sources:
-        (out / SourceConstants.FILE).write_bytes(constants.dump())
-    fusion = DayFusion(
-        ctx=ctx,
-        day=day,
-        sources=sources,
-        fitted_sources=sources.with_constants(constants.choices),
-        parent_lists=parent.lists,
-        lists=version.lists,
-        inherited=_inherited_fusion(ctx),
-        stored=stored_lists.read(ctx.parent.train) if ctx.parent else [],
-        costly=costly,
-    )
-    fitted, mix = _fit_fusion(fusion, out)
-    ranker = None
-    if ctx.pipeline.ranking.enabled:
-        ranker = _fit_ranker(_day_ranker(fusion, fitted, parent, version), out)
+    mix, ranker = fit_day(ctx, day, sources, costly, parent, version, out)
     popularity, frequency = report_figures(
         ctx.pipeline,
         day.evaluation_sets[HELD_OUT],
@@ -232,45 +202,6 @@ class _Quality:
         return measured
 
 
-def candidate_sources(ctx: StageContext, features: Path, day: DayData) -> CandidateSources:
-    """The sources that need no towers, as of the start of the day: none has seen what is to be
-    found.
-
-    Args:
-      ctx: the pipeline.
-      features: local folder of the features attempt.
-      day: its corpus.
-    """
-    tables = {
-        name: read_table(features / name / feature_schema.AT_START)
-        for name in tables_of(ctx.pipeline.mix.sources)
-    }
-    constants = constants_before(_inherited_constants(ctx), ctx.pipeline.mix.sources)
-    return CandidateSources.of(day.corpus, tables, constants)
-
-
-def _inherited_constants(ctx: StageContext) -> SourceConstants:
-    if ctx.parent is None:
-        return SourceConstants()
-    place = storage.join(ctx.parent.home, SourceConstants.FILE)
-    if not storage.exists(place):
-        return SourceConstants()
-    return SourceConstants.parse(storage.read_bytes(place))
-
-
-def _fit_constants(ctx: StageContext, day: DayData, sources: CandidateSources) -> SourceConstants:
-    ks = sorted(ctx.pipeline.evaluation.ks)
-    fit = ConstantsFit(
-        sources=sources,
-        names=ctx.pipeline.mix.sources,
-        inherited=_inherited_constants(ctx),
-        day=ctx.day,
-        k=ks[len(ks) // 2],
-        min_users=ctx.pipeline.mix.min_users,
-    )
-    return fit.fit(day.evaluation_sets[NEXT_DAY])
-
-
 def other_baselines(
     ctx: StageContext,
     features: Path,
@@ -324,78 +255,6 @@ def _measure_lift(ctx: StageContext, day: DayData, version: VersionEvaluation) -
     # Counted over the users that the version was trained on: both lists know the same of the day.
     today = popular_today(held_out, day.corpus, day.trained_events.column("_item"))
     return measure_lift(ctx, held_out, version.lists[HELD_OUT], today)
-
-
-def _inherited_fusion(ctx: StageContext) -> Fusion | None:
-    if ctx.parent is None:
-        return None
-    place = storage.join(ctx.parent.home, FusionFile.FILE)
-    return Fusion.parse(storage.read_bytes(place)) if storage.exists(place) else None
-
-
-def _fit_fusion(day_fusion: DayFusion, out: Path) -> tuple[Fusion | None, FusionMeasures]:
-    """Writes the day's fusion, if there is one, and the lists that it was fitted on; returns it with
-    its measures and its parent's.
-    """
-    days = day_fusion.lists_to_fit_on()
-    if day_fusion.parent_lists:
-        stored_lists.write(out, days)
-    fusion = day_fusion.fit(days)
-    if fusion:
-        (out / FusionFile.FILE).write_bytes(fusion.dump())
-    return fusion, measure_fusions(day_fusion, fusion)
-
-
-def _day_ranker(
-    of: DayFusion, fusion: Fusion | None, parent: ParentEvaluation, version: VersionEvaluation
-) -> DayRanker:
-    """The ranker of a day whose fusion was fitted."""
-    known = of.costly[NEXT_DAY]
-    return DayRanker(
-        ctx=of.ctx,
-        day=of.day,
-        sources=of.sources,
-        fitted_sources=of.fitted_sources,
-        parent=parent,
-        version=version,
-        inherited=inherited_ranker(of.ctx),
-        inherited_fusion=of.inherited,
-        fusion=fusion,
-        stored=ranking_rows.read(of.ctx.parent.train) if of.ctx.parent else [],
-        known=known,
-        known_of_fit=alike_with_new_constants(known, of.sources, of.fitted_sources),
-    )
-
-
-def inherited_ranker(ctx: StageContext) -> Ranker | None:
-    """The parent's ranker; None where it was fitted on candidates of other sources, or its files are
-    of another format: the day goes without it.
-
-    Args:
-      ctx: parent, and the sources of the pipeline file.
-    """
-    described = storage.join(ctx.parent.home, RankerFile.FILE) if ctx.parent else None
-    if ctx.parent is None or described is None or not storage.exists(described):
-        return None
-    content = storage.read_bytes(described)
-    if RankerFormat.parse(content).format != ranker_file.FORMAT:
-        return None
-    model = storage.read_bytes(storage.join(ctx.parent.home, ranker_file.MODEL))
-    ranker = Ranker.parse(model, content)
-    return ranker if ranker.sources == tuple(ctx.pipeline.mix.sources) else None
-
-
-def _fit_ranker(day_ranker: DayRanker, out: Path) -> RankerMeasures:
-    """Writes the day's ranker, if there is one, and the rows that it was fitted on; returns its
-    measures and its parent's.
-    """
-    days = day_ranker.rows_to_fit_on()
-    ranking_rows.write(out, days)
-    ranker = day_ranker.fit(days)
-    if ranker:
-        (out / RankerFile.FILE).write_bytes(ranker.described.dump())
-        (out / ranker_file.MODEL).write_text(ranker.model)
-    return day_ranker.figures(ranker)
 
 
 def _measure_heads(

@@ -16,11 +16,10 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from model.fusion_fitting.fusion_weights import MAX_QUERIES
 from twinspire_core import storage
-from twinspire_core.contracts import measured_lists
+from twinspire_core.contracts import day_tables, measured_lists
 from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.metrics.slices import slice_of
 from twinspire_core.search.ragged import Ragged, arrow_lists, list_lengths
@@ -114,26 +113,18 @@ def read(attempt: str) -> list[DayLists]:
     Args:
       attempt: place of the attempt, local or remote.
     """
-    folder = storage.join(attempt, measured_lists.FOLDER)
     days = []
-    for name in storage.list_names(folder):
-        content = pa.BufferReader(storage.read_bytes(storage.join(folder, name)))
-        table = pq.read_table(content)
+    for day, table in day_tables.read_days(storage.join(attempt, measured_lists.FOLDER)):
         two_tower = measured_lists.two_tower_of(table.schema)
         if two_tower is not None:
-            day = date.fromisoformat(name.removeprefix("dt=").removesuffix(".parquet"))
             days.append(DayLists.of_table(day, two_tower, table))
-    return sorted(days, key=lambda lists: lists.day, reverse=True)
+    return days
 
 
 def write(attempt: Path, days: Iterable[DayLists]) -> None:
     """Writes a file per day that has queries."""
-    folder = attempt / measured_lists.FOLDER
-    for lists in days:
-        if lists.users:
-            folder.mkdir(parents=True, exist_ok=True)
-            place = folder / measured_lists.file_name(lists.day)
-            pq.write_table(lists.to_table(), place, compression="zstd")
+    tables = {lists.day: lists.to_table() for lists in days if lists.users}
+    day_tables.write_days(attempt / measured_lists.FOLDER, tables)
 
 
 def keep_needed(

@@ -16,9 +16,9 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from twinspire_core import storage
+from twinspire_core.contracts import day_tables
 from twinspire_core.contracts import ranking_rows as contract
 from twinspire_core.ranking.pairs import Pairs
 from twinspire_core.search.ragged import arrow_lists, list_lengths
@@ -124,24 +124,17 @@ def read(attempt: str) -> list[RankingRows]:
     Args:
       attempt: place of the attempt, local or remote.
     """
-    folder = storage.join(attempt, contract.FOLDER)
-    days = []
-    for name in storage.list_names(folder):
-        content = pa.BufferReader(storage.read_bytes(storage.join(folder, name)))
-        table = pq.read_table(content)
-        if contract.is_known(table.schema):
-            day = date.fromisoformat(name.removeprefix("dt=").removesuffix(".parquet"))
-            days.append(RankingRows.of_table(day, table))
-    return sorted(days, key=lambda rows: rows.day, reverse=True)
+    return [
+        RankingRows.of_table(day, table)
+        for day, table in day_tables.read_days(storage.join(attempt, contract.FOLDER))
+        if contract.is_known(table.schema)
+    ]
 
 
 def write(attempt: Path, days: Iterable[RankingRows]) -> None:
     """Writes a file per day."""
-    folder = attempt / contract.FOLDER
-    for rows in days:
-        folder.mkdir(parents=True, exist_ok=True)
-        place = folder / contract.file_name(rows.day)
-        pq.write_table(rows.to_table(), place, compression="zstd")
+    tables = {rows.day: rows.to_table() for rows in days}
+    day_tables.write_days(attempt / contract.FOLDER, tables)
 
 
 def keep_needed(

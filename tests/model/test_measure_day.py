@@ -1,7 +1,5 @@
 """Which lists that need no model are held against the two-tower, and on whom."""
 
-import json
-import shutil
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +10,8 @@ import pytest
 from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.source_lists import costly_lists
-from model.measure_day import inherited_ranker, other_baselines
+from model.measure_day import other_baselines
 from twinspire_core.config.tables.quality import EvaluationConfig
-from twinspire_core.contracts.ranker_file import FORMAT
-from twinspire_core.contracts.stage_context import Parent
 from twinspire_core.sources.candidate_sources import CandidateSources
 
 TODAY, YESTERDAY = date(2024, 5, 20), date(2024, 5, 19)
@@ -57,22 +53,3 @@ def test_co_occurrence_is_not_held_against_users_whose_answers_it_counts(held, t
         "filled up with what is popular"
     )
     assert ("co_occurrence" in baselines[HELD_OUT]) == there
-
-
-def test_a_ranker_of_other_sources_or_of_another_format_is_not_inherited(tmp_path):
-    frozen = Path(__file__).parents[1] / "data" / "artifact_v2"
-    [described] = frozen.rglob("ranker.json")
-    for name in ("ranker.json", "ranker.txt"):
-        shutil.copy(described.with_name(name), tmp_path)
-    content = json.loads(described.read_text())
-
-    def found(sources):
-        parent = Parent(day=YESTERDAY, version="p", home=str(tmp_path), train="")
-        pipeline = SimpleNamespace(mix=SimpleNamespace(sources=sources))
-        return inherited_ranker(SimpleNamespace(parent=parent, pipeline=pipeline))
-
-    assert found(tuple(content["sources"])).names == tuple(content["features"])
-    assert found(tuple(content["sources"][1:])) is None
-    other = {"format": FORMAT + 1, "sources": 3}
-    (tmp_path / "ranker.json").write_text(json.dumps(other))
-    assert found(tuple(content["sources"])) is None

@@ -33,11 +33,6 @@ _SEEN_KEY = b"twinspire.lists.seen"
 """Not there where the lists may hold what the users had before."""
 
 
-def file_name(day: object) -> str:
-    """The file of a day."""
-    return f"dt={day}.parquet"
-
-
 def metadata(two_tower: str, *, exclude_seen: bool = False) -> dict[bytes, bytes]:
     """What the schema of a file says besides its columns.
 

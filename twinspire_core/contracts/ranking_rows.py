@@ -23,11 +23,6 @@ _SOURCES_KEY = b"twinspire.ranking_rows.sources"
 _SEEN_KEY = b"twinspire.ranking_rows.exclude_seen"
 
 
-def file_name(day: object) -> str:
-    """The file of a day."""
-    return f"dt={day}.parquet"
-
-
 def metadata(sources: tuple[str, ...], *, exclude_seen: bool) -> dict[bytes, bytes]:
     """What the schema of a file says besides its columns.
 

@@ -93,9 +93,9 @@ class ServingConfig(Strict):
 
 
 class ListsConfig(Strict):
-    """Rules on the lists that are served, of the ranker, the mix and the two-tower; none by default. They are
-    read from this file whenever something is asked, so that changing them makes no version anew; a
-    server reads it when it starts. The gate and the report go by lists without them.
+    """Rules on the lists that are served, of the ranker, the mix and the two-tower; none by default.
+    They are read from this file whenever something is asked, so that changing them makes no version
+    anew; a server reads it when it starts. The gate and the report go by lists without them.
     """
 
     caps: dict[str, Annotated[int, Field(ge=1)]] = Field(
