@@ -6,6 +6,7 @@ later one goes on from the one before, through all stages and the gate. On a day
 that was live in the morning.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -93,7 +94,9 @@ def chain_of(split: Split, seed: int, work: Path) -> Chain:
     other = {"pipeline", "registry", "source"}
     told = p.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=other)
     first = min(FIRST.get(split.name, split.last), split.last)
-    digest = cache_keys.digest({"of": told, "first": str(first)})[:12]
+    # Test and earlier days may have logs of their own, which end on the same day.
+    log = os.path.relpath(p.source.events, work)
+    digest = cache_keys.digest({"of": told, "first": str(first), "log": log})[:12]
     home = work / "chains" / f"{slug(split.name)}-{digest}"
     places = {"pipeline.work_root": str(home / "stages"), "registry.root": str(home / "registry")}
     return Chain(p=override(p, places), first=first)

@@ -1,5 +1,6 @@
 """How versions are asked for the quality benchmark."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,3 +81,12 @@ def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
     other = served.chain_of(ready.split, 1, tmp_path)
     assert other.p.registry.root != chain.p.registry.root
     assert served.chain_of(ready.split, 0, tmp_path).p == chain.p
+
+
+def test_another_log_that_ends_on_the_same_day_has_a_chain_of_its_own(
+    ready: Prepared, tmp_path: Path
+) -> None:
+    chain = served.chain_of(ready.split, 0, tmp_path)
+    events = {"source.events": str(tmp_path / "earlier/dt={date}")}
+    earlier = replace(ready.split, settings={**ready.split.settings, **events})
+    assert served.chain_of(earlier, 0, tmp_path).p.registry.root != chain.p.registry.root
