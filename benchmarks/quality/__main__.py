@@ -9,8 +9,8 @@
 
 Runs are kept under --work as they are done: the same command goes on after a stop. A change of
 inputs, settings or of the code that trains makes new ones. With --keep the figures go into
-results.json, in place of what it had of the same cases, and from there into the tables of README.md
-and docs/measurements.md.
+results.json, in place of what it had of the same cases and contenders, and from there into the tables
+of README.md and docs/measurements.md.
 """
 
 import argparse
@@ -39,23 +39,27 @@ def main() -> None:
         earlier=options.earlier or options.tune,
         settings=settings,
         days=options.days,
+        trials=options.trials,
     )
     if options.tune:
         tune.tune(plan)
         return
+    if options.pages:
+        report.write(report.told([], best_peers=tune.best_peers()))
+        return
     found: list[Result] = []
     for found in bench.run(plan):
         if options.json:
-            write_whole(options.json, json.dumps(report.told(found, []), indent=1))
+            write_whole(options.json, json.dumps(report.told(found), indent=1))
     print(figures.table(found), end="\n\n")
-    reached = targets.targets(found, tune.best_peers())
+    best_peers = tune.best_peers()
+    reached = targets.targets(found, best_peers)
     print("\n".join(map(str, reached)))
-    told = report.told(found, reached)
+    told = report.told(found, reached, best_peers)
     if options.json:
         write_whole(options.json, json.dumps(told, indent=1))
     if options.keep:
-        before = json.loads(report.RESULTS.read_text()) if report.RESULTS.exists() else {}
-        report.write(report.merged(told, before))
+        report.write(told)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,9 +90,21 @@ def _parser() -> argparse.ArgumentParser:
         "--tune", action="store_true", help="choose settings of peers on the earlier days"
     )
     parser.add_argument(
+        "--trials",
+        type=int,
+        default=bench.TRIALS,
+        help=f"settings of each contender that --tune tries, {bench.TRIALS} by default; those that"
+        " were tried before count, so that more may follow",
+    )
+    parser.add_argument(
         "--keep",
         action="store_true",
         help="write results.json and the tables of README.md and docs/measurements.md",
+    )
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="run nothing: write the tables again, with the peers that are now the best",
     )
     parser.add_argument(
         "--set",

@@ -16,6 +16,8 @@ from benchmarks.quality.prepare import Prepared, prepare, slug
 from benchmarks.quality.runs import COVERAGE, KINDS, MEASURES, Run
 from benchmarks.quality.splits import Case
 
+TRIALS = 12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -30,6 +32,7 @@ class Plan:
       earlier: on the days that settings and the best peer are chosen on.
       settings: put over the pipeline files, for our own contenders.
       days: only so many days of each log, the first ones; None is all.
+      trials: settings of each contender that are tried in tuning; one with fewer tries them all.
     """
 
     work: Path
@@ -40,6 +43,7 @@ class Plan:
     earlier: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     days: int | None = None
+    trials: int = TRIALS
 
     @property
     def logs(self) -> list[str]:
@@ -66,9 +70,12 @@ def run(plan: Plan) -> Iterator[list[Result]]:
 
 def results(plan: Plan, log: str, name: str) -> list[Result]:
     """What a contender comes to on all days of a log: of each case, with what users had before and
-    without.
+    without; nothing where it takes no part.
     """
     days = prepared(plan, log, costly=name in contenders.COSTLY)
+    if not contenders.takes_part(name, days[0]):
+        print(f"{log}: {name} takes no part", flush=True)
+        return []
     seeds = 1 if name in contenders.WITHOUT_SEEDS else plan.seeds
     done = [[_one(plan, ready, name, seed) for ready in days] for seed in range(seeds)]
     cases = dict.fromkeys(case.of for ready in days for case in ready.split.cases)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality import lists, ours, peers, served
+from benchmarks.quality import lists, ours, peers, search_space, served
 from benchmarks.quality.ours import VARIANTS, Fitted
 from benchmarks.quality.prepare import Prepared, override
 from benchmarks.quality.splits import Split
@@ -58,35 +58,9 @@ _CODE = {
     "tfrs": ("tfrs_peer.py", "arrays.py", "tower_inputs.py"),
     **dict.fromkeys(IMPLICIT, ("implicit_peer.py", "arrays.py")),
     **{name: (f"{script}_peer.py", "arrays.py") for name, (script, _) in peers.ON_LOG.items()},
+    "vstan": ("session_peer.py", "sessions.py", "arrays.py"),
     **dict.fromkeys(BASKETS, ("basket_peer.py", "session_peer.py", "arrays.py")),
 }
-
-# Where both encoders start from, as wide as in our own pipeline files. What is chosen for `tfrs`
-# holds for `twinspire/mean` too, but for the temperature and the learning rate, which mean
-# something else to each.
-_ENCODER = {"dimension": 64, "layers": [128], "temperature": 0.1, "learning_rate": 0.1}
-_BY_SPLIT = {
-    "globo": {"batch_size": 1024, "epochs": 1, "order": "time", "layers": [], "temperature": 0.05},
-    "groceries": {
-        "dimension": 128,
-        "layers": [],
-        "temperature": 0.05,
-        "learning_rate": 0.03,
-        "batch_size": 256,
-        "epochs": 6,
-        "order": "shuffled",
-    },
-    "ml-100k/global-time": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
-    "ml-100k/last-item": {"batch_size": 512, "epochs": 10, "order": "shuffled"},
-}
-_BY_SPLIT["small-shop"] = _BY_SPLIT["groceries"]
-_DAYS = {"globo": [0, 3, 1], "groceries": [0, 60, 28, 7], "small-shop": [0, 60, 28, 7]}
-"""The last days that a peer without a notion of time is trained on; 0 is all."""
-_PAUSE = {"globo": 0.5, "ml-100k/global-time": 0.5, "ml-100k/last-item": 0.5}
-"""Hours between two events of a user that are in different sessions; half a day elsewhere: a trip."""
-_TEMPERATURES = [0.0125, 0.025, 0.05, 0.1, 0.2, 0.4]
-_RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0]
-_OWN_RATES = [0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
 
 
 def start(name: str, ready: Prepared) -> dict[str, Any]:
@@ -100,169 +74,7 @@ def start(name: str, ready: Prepared) -> dict[str, Any]:
     if name in OURS_TUNED:
         own = {"train.temperature": train.temperature, "train.learning_rate": train.learning_rate}
         return {**VARIANTS[name], **own}
-    return _start(name, split)
-
-
-def _start(name: str, split: str) -> dict[str, Any]:
-    factors = {"factors": 64, "regularization": 0.01, "days": 0}
-    return {
-        "tfrs": {**_ENCODER, **_BY_SPLIT[split]},
-        "als": {"model": "als", **factors, "alpha": 1.0, "iterations": 15},
-        "bpr": {"model": "bpr", **factors, "learning_rate": 0.01, "iterations": 100},
-        "item_to_item": {
-            "model": "item_to_item",
-            "similarity": "cosine",
-            "neighbours": 100,
-            "decay": 1.0,
-            "days": 0,
-        },
-        "ease": {
-            "model": "ease",
-            "items": 10_000,
-            "regularization": 500.0,
-            "weights": "log",
-            "days": 0,
-        },
-        "ials": {
-            "model": "ials",
-            "factors": 128,
-            "unobserved_weight": 0.1,
-            "regularization": 0.003,
-            "iterations": 16,
-            "weights": "log",
-            "days": 0,
-        },
-        "vstan": {
-            "pause": _PAUSE.get(split, 12.0),
-            "last": 1 if split == "globo" else 4,
-            "sample": 500,
-            "nearest": 500,
-            "session_decay": 80.0,
-            "item_decay": 2.69,
-            "place_decay": 1.345,
-            "match_decay": 0.336,
-            "rarity": 0.0,
-        },
-        "sasrec": {"model": "sasrec", **_transformer(split)},
-        "hstu": {"model": "hstu", **_transformer(split)},
-        "tifu_knn": {
-            "model": "tifu",
-            "neighbours": 900,
-            "groups": 3,
-            "within_decay": 0.9,
-            "group_decay": 0.6,
-            "alpha": 0.2,
-        },
-        "up_cf": {
-            "model": "upcf",
-            "recency": 25,
-            "asymmetry": 0.75,
-            "locality": 10,
-            "neighbours": 100,
-        },
-        "popular_decayed": {"half_life": 24},
-        "personal_decayed": {"half_life": 60, "fill_half_life": 28},
-    }[name]
-
-
-def _transformer(split: str) -> dict[str, Any]:
-    """Where both transformers start from: small, as they are trained on a processor. Few items need no
-    sample of them.
-    """
-    few_items = split.startswith("ml-")
-    return {
-        "blocks": 2,
-        "heads": 1,
-        "factors": 64,
-        "length": 20 if split == "globo" else 50,
-        "dropout": 0.2,
-        "loss": "softmax" if few_items else "sampled_softmax",
-        "negatives": 128,
-        "learning_rate": 0.001 if few_items else 0.003,
-        "batch_size": 128,
-        "epochs": 100,
-        "patience": 3,
-        "cpu_seconds": 300,
-        "days": 60 if split in ("groceries", "small-shop") else 0,
-    }
-
-
-def ladders(name: str, split: str) -> dict[str, list[Any]]:
-    """The values of each setting that may be tried, in order; see quality/tune.py."""
-    if name in LISTS:
-        return {}
-    shared = {"temperature": _TEMPERATURES, "learning_rate": _RATES}
-    days = {"days": _DAYS[split]} if split in _DAYS else {}
-    widths = {"dimension": [64, 128, 256]} if split in ("groceries", "small-shop") else {}
-    factors = {
-        "regularization": [0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
-        "factors": [16, 32, 64, 128, 256, 512],
-    }
-    passes = (
-        {"epochs": [5, 10, 20, 40]} if split.startswith("ml-") else {"order": ["shuffled", "time"]}
-    )
-    return {
-        "tfrs": {"layers": [[], [128]], **passes, **shared, **widths},
-        "twinspire/mean": shared,
-        "twinspire/none": {"train.temperature": _TEMPERATURES, "train.learning_rate": _OWN_RATES},
-        "als": {**days, "alpha": [0.1, 1.0, 10.0, 40.0, 100.0], **factors},
-        "bpr": {**days, "learning_rate": [0.003, 0.01, 0.03, 0.1], **factors},
-        "item_to_item": {
-            **days,
-            "similarity": ["cosine", "bm25"],
-            "neighbours": [5, 10, 20, 50, 100, 200, 500],
-            "decay": [0.5, 0.7, 0.8, 0.9, 1.0],
-        },
-        "ease": {
-            **days,
-            "regularization": [100.0, 200.0, 500.0, 1000.0, 3000.0],
-            "weights": ["binary", "log", "count"],
-            "items": [5_000, 10_000, 20_000],
-        },
-        "ials": {
-            **days,
-            "unobserved_weight": [0.01, 0.03, 0.1, 0.3, 1.0],
-            "regularization": [0.0003, 0.001, 0.003, 0.01, 0.03],
-            "weights": ["binary", "log", "count"],
-            "factors": [64, 128, 256],
-        },
-        "vstan": {
-            "session_decay": [1.0, 5.0, 20.0, 80.0],
-            "last": [1, 2, 4, 8],
-            "sample": [100, 500, 2_500],
-            "match_decay": [0.336, 1.345, 0.0],
-            "item_decay": [0.67, 2.69, 10.0],
-            "rarity": [0.0, 1.0],
-        },
-        **{
-            name: {
-                "length": [20, 50, 100],
-                "learning_rate": [0.0003, 0.001, 0.003, 0.01],
-                "dropout": [0.1, 0.2, 0.5],
-                "blocks": [1, 2],
-                **days,
-            }
-            for name in TRANSFORMERS
-        },
-        "tifu_knn": {
-            "alpha": [0.2, 0.4, 0.6, 0.8],
-            "groups": [3, 7, 15, 23],
-            "neighbours": [100, 300, 900],
-            "group_decay": [0.4, 0.6, 0.8, 0.9],
-            "within_decay": [0.8, 0.9, 0.95],
-        },
-        "up_cf": {
-            "recency": [10, 25, 44, 100],
-            "locality": [1, 5, 10, 20, 50],
-            "asymmetry": [0.25, 0.5, 0.75],
-            "neighbours": [50, 100, 300],
-        },
-        "popular_decayed": {"half_life": [1, 3, 8, 24, 72, 168, 672, 1440, 0]},
-        "personal_decayed": {
-            "half_life": [7, 14, 28, 60, 120, 0],
-            "fill_half_life": [1, 7, 28, 60, 0],
-        },
-    }[name]
+    return search_space.start(name, split)
 
 
 def chosen(name: str, split: str) -> Settings:
@@ -273,7 +85,7 @@ def chosen(name: str, split: str) -> Settings:
         return kept
     if name in VARIANTS:
         return VARIANTS[name]
-    return _start("tfrs" if name == "twinspire/mean" else name, split)
+    return search_space.start("tfrs" if name == "twinspire/mean" else name, split)
 
 
 def all_chosen() -> dict[str, Any]:
@@ -331,9 +143,9 @@ def resolved(name: str, prepared: Prepared, settings: Settings) -> dict[str, Any
     return p.model_dump(mode="json", by_alias=True, include={"train", "features"})
 
 
-def differs(name: str, prepared: Prepared) -> bool:
-    """Whether a contender is one of its own here: `twinspire/pooled` is what attention is held
-    against, news are not read again, basket after basket, and not every pipeline has a ranker.
+def takes_part(name: str, prepared: Prepared) -> bool:
+    """Whether a contender says something of a log: news are not read again, basket after basket, not
+    every pipeline has a ranker, and `twinspire/pooled` is what attention is held against.
     """
     if name in BASKETS:
         return prepared.split.name != "globo"

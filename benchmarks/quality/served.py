@@ -38,8 +38,8 @@ SOURCES: Mapping[str, str | None] = {
     "twinspire/two-tower": TWO_TOWER,
 }
 """What versions are asked for. Served is what a version answers where a request does not say: the
-ranker, where the gate let it serve, else the mix. Ranked is the ranker whether it serves or not, of
-pipelines that fit one on users enough (`ranking.min_users`) from the first day on.
+ranker, where the gate let it serve, else the mix. Ranked is the ranker whether it serves or not; a
+version for which too few users were there to fit one (`ranking.min_users`) answers as it serves.
 """
 SETTINGS: Mapping[str, Any] = {"serving.user_store": True}
 """Put over the pipeline files: users are asked for by id, and all that a version knows of them counts."""
@@ -113,6 +113,7 @@ def fit(name: str, prepared: Prepared, seed: int, work: Path) -> Fitted:
     """
     chain = chain_of(prepared.split, seed, work)
     version = chain.live_after(prepared.split.last)
+    source = carried(SOURCES[name], version)
     corpus = prepared.corpus()["_item"]
     ranked: dict[str, np.ndarray] = {}
     unseen: dict[str, np.ndarray] = {}
@@ -120,9 +121,17 @@ def fit(name: str, prepared: Prepared, seed: int, work: Path) -> Fitted:
         asked = list(_requests(prepared, case))
         now = datetime.combine(case.day or prepared.split.last, time(12), chain.p.zone)
         for lists, exclude_seen in ((ranked, False), (unseen, True)):
-            found = _ask(version, asked, now, SOURCES[name], exclude_seen=exclude_seen)
+            found = _ask(version, asked, now, source, exclude_seen=exclude_seen)
             lists[case.name] = _positions(version, found, corpus)
     return Fitted(ranked, 0.0, unseen=unseen)
+
+
+def carried(source: str | None, version: Version) -> str | None:
+    """What a version is asked for: a source that it does not carry is what it serves, with a word."""
+    if source is None or source in version.sources:
+        return source
+    print(f"{version.id} carries no {source}: asked for what it serves", flush=True)
+    return None
 
 
 def _ask(

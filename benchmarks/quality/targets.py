@@ -5,12 +5,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from benchmarks.quality.contenders import TRANSFORMERS
 from benchmarks.quality.figures import SLICES, Result, by_case, ratio, short
 
 AIMS = {"globo/next-day": 1.05, "groceries/next-day": 1.08, "groceries/next-week": 1.08}
 """The least ratio of what is served to the best peer that was aimed at; elsewhere `AIM`."""
 AIM = 1.10
+NOT_BELOW = 1.0
+"""Aimed at beside `TRANSFORMERS` and every peer that is not the best one, and by two-towers beside the
+peer with the same encoder.
+"""
 OURS = "twinspire/served"
+TWO_TOWERS = (("twinspire/mean", "tfrs"), ("twinspire/two-tower", "tfrs"))
+"""Our encoder like the peer's, trained anew like it; and the two-tower that is served."""
 FEWEST = 20
 """Queries of a slice of users with fewer tell nothing, however alike they are."""
 ALL = "all"
@@ -28,6 +35,7 @@ class Target:
       users: `all` with a past, or one of `SLICES`.
       above: a contender.
       below: who it is compared with.
+      best: whether that is the peer that found most on the earlier days.
       aim: the ratio that was aimed at; 1 in slices, of which is wanted that none is surely below.
       found: the ratio of the means.
       low: of its 95% interval; None where there is none.
@@ -41,6 +49,7 @@ class Target:
     users: str
     above: str
     below: str
+    best: bool
     aim: float
     found: float | None
     low: float | None
@@ -83,7 +92,8 @@ class Target:
 def targets(
     results: Iterable[Result], best_peers: Mapping[tuple[str, str], Sequence[str]]
 ) -> list[Target]:
-    """All ratios whose contenders have been measured.
+    """All ratios whose contenders have been measured: what is served over every peer, in slices of
+    users too where that is the best one; two-towers over the peer with the same encoder.
 
     Args:
       results: of the test days.
@@ -92,30 +102,30 @@ def targets(
     """
     made: list[Target] = []
     for key, found in by_case(results).items():
-        for peer in best_peers.get(key, ()):
-            made += _of(found, OURS, peer, AIMS.get(key[0], AIM), slices=SLICES)
-        made += _of(found, "twinspire/mean", "tfrs", 1.0)
+        for peer in found:
+            if not peer.startswith("twinspire"):
+                made += _of(found, OURS, peer, best=peer in best_peers.get(key, ()))
+        for above, below in TWO_TOWERS:
+            made += _of(found, above, below)
     return made
 
 
 def _of(
-    found: Mapping[str, Result],
-    above: str,
-    below: str,
-    aim: float,
-    slices: Sequence[str] = (),
+    found: Mapping[str, Result], above: str, below: str, *, best: bool = False
 ) -> Iterator[Target]:
     if above not in found or below not in found:
         return
     pair = found[above], found[below]
-    yield _target(ALL, aim, *(result.known for result in pair))
-    for number, name in enumerate(slices):
+    most = best and below not in TRANSFORMERS
+    aim = AIMS.get(pair[0].case, AIM) if most else NOT_BELOW
+    yield _target(ALL, aim, *(result.known for result in pair), best=best)
+    for number, name in enumerate(SLICES if best else ()):
         part = [result.slice(number) for result in pair]
         if part[0].queries:
-            yield _target(name, 1.0, *part)
+            yield _target(name, NOT_BELOW, *part, best=best)
 
 
-def _target(users: str, aim: float, a: Result, b: Result) -> Target:
+def _target(users: str, aim: float, a: Result, b: Result, *, best: bool) -> Target:
     value, low, high = ratio(a, b)
     return Target(
         case=a.case,
@@ -124,6 +134,7 @@ def _target(users: str, aim: float, a: Result, b: Result) -> Target:
         users=users,
         above=a.contender,
         below=b.contender,
+        best=best,
         aim=aim,
         found=short(value),
         low=short(low),

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.quality import bench, contenders
+from benchmarks.quality import bench, contenders, search_space
 from benchmarks.quality.command import write_whole
 from benchmarks.quality.figures import HEADLINE
 from benchmarks.quality.runs import KINDS
 
-TRIALS = 12
-"""Of each contender; one with fewer possible settings tries them all."""
 Settings = dict[str, Any]
 
 
@@ -27,7 +25,8 @@ def tune(plan: bench.Plan) -> None:
     """
     for log in plan.logs:
         for name in plan.names:
-            if name in contenders.PEERS or name in contenders.ENCODERS:
+            tuned = name in contenders.PEERS or name in contenders.ENCODERS
+            if tuned and contenders.takes_part(name, bench.prepared(plan, log)[0]):
                 _choose(plan, log, name)
 
 
@@ -41,7 +40,7 @@ def _choose(plan: bench.Plan, log: str, name: str) -> None:
         return round(total, 5)
 
     start = contenders.start(name, ready[0])
-    trials = search(start, contenders.ladders(name, log), score, TRIALS)
+    trials = search(start, search_space.ladders(name, log), score, plan.trials)
     best = max(trials, key=lambda trial: trial[1])[0]
     told = {
         "settings": best,

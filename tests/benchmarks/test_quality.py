@@ -22,7 +22,9 @@ from benchmarks.quality import (
     prepare,
     report,
     runs,
+    search_space,
     splits,
+    tables,
     targets,
     tune,
 )
@@ -370,8 +372,10 @@ def test_what_is_served_is_compared_with_the_best_peer_of_earlier_days_in_each_s
     als = result("als", [[0.2, 0.2, 0.4, 0.4] * 20 + [0.1]], earlier=earlier)
     ease = result("ease", [[0.0, 0.9, 0.9, 0.9] * 20 + [0.1]], earlier=earlier)
     found = targets.targets([mix, als, ease], {("globo/next-day", "kept"): ["als"]})
-    assert {t.below for t in found} == {"als"}
-    of = {t.users: t for t in found}
+    assert [(t.below, t.aim) for t in found if t.users == "all"] == [("als", 1.05), ("ease", 1.0)]
+    of = {t.users: t for t in found if t.best}
+    assert {t.below for t in of.values()} == {"als"}
+    assert len(found) == len(of) + 1  # of other peers no slices
     assert of["all"].found == pytest.approx(34.1 / 20.1, rel=1e-4)  # the newcomers aside
     assert of["new"].found == pytest.approx(0.5) and of["new"].surely_below
     assert of["1-4"].found == pytest.approx(2.0) and of["1-4"].verdict == "reached"
@@ -394,11 +398,12 @@ def test_a_target_is_reached_only_if_it_is_sure() -> None:
 def test_the_pages_tables_are_put_between_their_marks() -> None:
     mix = result("twinspire/served", [[0.25] * 9])
     als = replace(result("als", [[0.2] * 9]), weekly=True)
-    reached = targets.targets([mix, als], {("globo/next-day", "kept"): ["als"]})
-    told = json.loads(json.dumps(report.told([mix, als], reached)))
+    best = {("globo/next-day", "kept"): ["als"]}
+    reached = targets.targets([mix, als], best)
+    told = json.loads(json.dumps(report.told([mix, als], reached, best)))
     page = "before\n<!-- quality: begin -->\nold\n<!-- quality: end -->\nafter\n"
     page += "<!-- quality ratios: begin --><!-- quality ratios: end -->"
-    lines = report.with_tables(page, told).splitlines()
+    lines = tables.with_tables(page, told).splitlines()
     assert lines[0] == "before" and "after" in lines and "old" not in lines
     assert "| twinspire/served | **0.250 ± 0.000** |" in lines
     assert "| als | 0.200 ± 0.000* |" in lines
@@ -406,11 +411,44 @@ def test_the_pages_tables_are_put_between_their_marks() -> None:
     assert f"| globo/next-day, seen kept | 0.250 | als | 0.200 | {ratio}" in lines
 
 
-def test_results_of_other_cases_stay() -> None:
-    before = {"figures": [{"case": "a"}, {"case": "b", "old": True}], "ratios": [{"case": "b"}]}
-    new = {"figures": [{"case": "b"}], "ratios": []}
-    assert report.merged(new, before)["figures"] == [{"case": "a"}, {"case": "b"}]
-    assert new["ratios"] == []
+def test_a_best_peer_that_was_not_asked_beside_what_is_served_has_no_interval() -> None:
+    mix = result("twinspire/served", [[0.25] * 9])
+    als = result("als", [[0.2] * 9])
+    best = {("globo/next-day", "kept"): ["als", "ease"]}
+    told = report.told([mix], [], best)
+    apart = report.merged(report.told([als], [], best), told)
+    lines = tables.ratios_table(apart).splitlines()
+    assert (
+        "| globo/next-day, seen kept | 0.250 | als | 0.200 | 1.250, not asked together | | |"
+        in lines
+    )
+    assert "| globo/next-day, seen kept | 0.250 | ease |  | not measured | | |" in lines
+    assert "| als | 1.250, apart |" in tables.peers_table(apart)
+
+
+def test_what_is_served_is_shown_over_each_peer_and_our_encoder_over_tfrs() -> None:
+    two = [result(name, [[0.3] * 9]) for name in ("twinspire/served", "twinspire/mean")]
+    peers_ = [result(name, [[0.2] * 9]) for name in ("als", "tfrs")]
+    told = json.loads(json.dumps(report.told([*two, *peers_], targets.targets(two + peers_, {}))))
+    assert "| als | 1.500 (1.50 to 1.50) |" in tables.peers_table(told)
+    row = "twinspire/mean | tfrs | 1.500 (1.50 to 1.50) | reached |"
+    assert f"| globo/next-day, seen kept | {row}" in tables.two_towers_table(told)
+
+
+def test_results_of_other_cases_and_contenders_stay() -> None:
+    def row(case: str, name: str, **more: object) -> dict[str, object]:
+        return {"case": case, "kind": "kept", "contender": name, **more}
+
+    def ratio(name: str, **more: object) -> dict[str, object]:
+        return {"case": "b", "kind": "kept", "users": "all", "above": "x", "below": name, **more}
+
+    before = {
+        "figures": [row("a", "x"), row("b", "x", old=True), row("b", "als")],
+        "ratios": [ratio("als", old=True), ratio("ease")],
+    }
+    new = report.merged({"figures": [row("b", "x")], "ratios": [ratio("als")]}, before)
+    assert new["figures"] == [row("a", "x"), row("b", "als"), row("b", "x")]
+    assert new["ratios"] == [ratio("ease"), ratio("als")]
 
 
 def test_the_pages_say_what_the_committed_results_say() -> None:
@@ -419,7 +457,7 @@ def test_the_pages_say_what_the_committed_results_say() -> None:
     found = json.loads(report.RESULTS.read_text())
     for page in (report.README, report.MEASUREMENTS):
         text = page.read_text()
-        assert "quality" in text and report.with_tables(text, found) == text
+        assert "quality" in text and tables.with_tables(text, found) == text
 
 
 def test_a_run_that_is_done_is_not_done_again(
@@ -469,7 +507,7 @@ def test_all_settings_are_keys_of_a_pipeline_file(split: str) -> None:
         prepare.override(p, contenders.chosen(name, split))
     for name in contenders.ENCODERS:
         settings = contenders.chosen(name, split)
-        for key, values in contenders.ladders(name, split).items():
+        for key, values in search_space.ladders(name, split).items():
             for value in values:
                 trained = prepare.override(
                     p, contenders.of_pipeline({**settings, key: value})
@@ -483,7 +521,7 @@ def test_what_was_chosen_stands_on_its_ladder(split: str) -> None:
     """So that tuning can go on from there."""
     for name in contenders.TUNED:
         settings = contenders.chosen(name, split)
-        for key, ladder in contenders.ladders(name, split).items():
+        for key, ladder in search_space.ladders(name, split).items():
             assert key not in settings or settings[key] in ladder, (name, key)
 
 
@@ -495,7 +533,7 @@ def test_choices_that_were_made_are_used(tmp_path: Path, monkeypatch: pytest.Mon
     untuned = contenders.chosen("als", "groceries")
     assert (
         untuned["model"] == "als"
-        and untuned["factors"] in contenders.ladders("als", "groceries")["factors"]
+        and untuned["factors"] in search_space.ladders("als", "groceries")["factors"]
     )
 
 
@@ -527,9 +565,9 @@ def test_committed_trials_are_as_many_for_all() -> None:
                 assert told["chosen_before"]  # and it is told in the decision
                 continue
             possible = 1
-            for ladder in contenders.ladders(name, split).values():
+            for ladder in search_space.ladders(name, split).values():
                 possible *= len(ladder)
-            assert len(told["trials"]) == min(tune.TRIALS, possible), (split, name)
+            assert len(told["trials"]) == min(bench.TRIALS, possible), (split, name)
             best = max(told["trials"], key=lambda trial: trial["recall@50"])
             assert told["settings"] == best["settings"]
 

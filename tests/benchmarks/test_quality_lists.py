@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.quality import contenders, lists, log
+from benchmarks.quality import contenders, lists, log, search_space
 from benchmarks.quality.prepare import Prepared
 from benchmarks.quality.splits import Case, Split
 from twinspire_core.config import pipeline
@@ -122,4 +122,4 @@ def test_a_log_is_read_in_the_zone_of_its_pipeline_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", contenders.DECAYED)
 def test_half_lives_to_choose_from_fit_a_dozen_trials(name: str) -> None:
-    assert sum(len(ladder) for ladder in contenders.ladders(name, "globo").values()) <= 12
+    assert sum(len(ladder) for ladder in search_space.ladders(name, "globo").values()) <= 12

@@ -90,3 +90,10 @@ def test_another_log_that_ends_on_the_same_day_has_a_chain_of_its_own(
     events = {"source.events": str(tmp_path / "earlier/dt={date}")}
     earlier = replace(ready.split, settings={**ready.split.settings, **events})
     assert served.chain_of(earlier, 0, tmp_path).p.registry.root != chain.p.registry.root
+
+
+def test_a_version_without_a_ranker_is_asked_for_what_it_serves() -> None:
+    small = SimpleNamespace(id="v1", sources=["two_tower", "mix"])
+    assert served.carried("ranked", small) is None  # type: ignore[arg-type]
+    assert served.carried("mix", small) == "mix"  # type: ignore[arg-type]
+    assert served.carried(None, small) is None  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import session_peer
-from benchmarks.quality.session_peer import DAY, HOUR
+from benchmarks.quality.sessions import DAY, HOUR, known_sessions, sessions_of
 
 PLAIN = {
     "pause": 0.5,
@@ -40,7 +40,7 @@ def asked_of(*histories: list[tuple[int, int]], moment: int) -> dict[str, np.nda
 
 
 def ranked(log: dict, asked: dict, settings: dict) -> list[list[int]]:
-    known = session_peer.known_sessions(log, settings)
+    known = known_sessions(log, settings)
     neighbours = session_peer.Neighbours(known, len(log["place"]), settings)
     found = session_peer.rank(neighbours, log, asked, settings)
     return [[int(i) for i in row if i >= 0] for row in found]
@@ -58,10 +58,8 @@ def test_three_readers_by_hand() -> None:
     assert ranked(log, asked, PLAIN) == [[0, 3, 1, 2], []]
     # The older session counts exp(-1) of what it did; places tell 1 from 2 already.
     near = {**PLAIN, "place_decay": 1.0, "session_decay": 1.0}
-    known = session_peer.Neighbours(session_peer.known_sessions(log, near), 6, near)
-    current, _ = session_peer.sessions_of(
-        np.zeros(1, int), np.zeros(1, int), np.array([2 * DAY]), 1
-    )
+    known = session_peer.Neighbours(known_sessions(log, near), 6, near)
+    current, _ = sessions_of(np.zeros(1, int), np.zeros(1, int), np.array([2 * DAY]), 1)
     scores = known.scores(current, np.array([2 * DAY])).toarray()[0]
     older = math.exp(-(2 - 2 / 1440)) / math.sqrt(3)
     newer = math.exp(-(1 - 1 / 1440)) / math.sqrt(2)
@@ -82,7 +80,7 @@ def test_only_the_newest_sessions_are_looked_at() -> None:
 def test_what_is_bought_together_stands_in_one_place() -> None:
     owner, item = np.zeros(5, int), np.array([7, 8, 9, 7, 6])
     moment = np.array([0, 0, HOUR, 2 * HOUR, 30 * HOUR])
-    found, _ = session_peer.sessions_of(owner, item, moment, pause=12)
+    found, _ = sessions_of(owner, item, moment, pause=12)
     assert found.start.tolist() == [0, 3, 4]
     # 7 counts where it was bought last.
     assert dict(zip(found.item[:3].tolist(), found.place[:3].tolist(), strict=True)) == {
@@ -91,7 +89,7 @@ def test_what_is_bought_together_stands_in_one_place() -> None:
         8: 2,
     }
     assert found.end.tolist() == [2 * HOUR, 30 * HOUR]
-    both, _ = session_peer.sessions_of(owner, item, moment, pause=12, last=2)
+    both, _ = sessions_of(owner, item, moment, pause=12, last=2)
     assert both.start.tolist() == [0, 4] and both.item[0] == 6
 
 
@@ -170,10 +168,10 @@ def test_many_queries_at_once_are_as_one_by_one(last: int) -> None:
         for items in rng.integers(0, 30, (40, 5))
     ]
     asked = asked_of(*histories, moment=5 * DAY)
-    known = session_peer.known_sessions(log, how)
+    known = known_sessions(log, how)
     neighbours = session_peer.Neighbours(known, 30, how)
     query = np.repeat(np.arange(40), 5)
-    current, _ = session_peer.sessions_of(query, asked["item"], asked["time"], how["pause"], last)
+    current, _ = sessions_of(query, asked["item"], asked["time"], how["pause"], last)
     found = neighbours.scores(current, asked["moment"]).toarray()
     for row, history in zip(found, histories, strict=True):
         wanted = slow(log, history, 5 * DAY, how)
