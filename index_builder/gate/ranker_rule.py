@@ -5,15 +5,19 @@ What is judged is how such rankers are made: on each day the parent's ranker bes
 for all users who were measured before the day was trained on. As many of the newest days as have
 `ENOUGH_USERS` users between them are put together, 28 at the most. The ranker serves if
 
-    it finds more than the mix: all of the 95% interval of `gate.metric` lies above 0,
-    it does not surely find less than the best of the sources alone (99%), and
-    this version's own ranker does not surely find less than its own mix, for users held out of the
-    day (95%): what was fitted today may be broken today.
+    it is surely better than the mix: all of the 95% interval lies above 0,
+    it is not surely below the best of the sources alone (99%), and
+    this version's own ranker is not surely below its own mix, for users held out of the day (95%):
+    what was fitted today may be broken today.
 
-Else the mix serves, and a note says why.
+Else the mix serves, and a note says why. All of this is by `gate.metric`. A ranker is for the order
+of the first places, of which recall@50 says nothing. So ndcg of the shortest lists is told beside
+it; and where `gate.ranker_metric` names a measure, the ranker is to be surely better by that one,
+and surely below nothing by either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from index_builder.gate.comparison import LEAST_DIFFERENT, Finding
@@ -23,11 +27,13 @@ from index_builder.gate.served_rule import VERY_SURE
 from twinspire_core.config.source_names import MIX, RANKED
 from twinspire_core.config.tables.quality import GateConfig
 from twinspire_core.contracts.day_metrics import FusionMeasures
+from twinspire_core.contracts.gate_verdict import OrderFigures, PooledFigures
 from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.contracts.ranker_measures import RankerMeasures
 
 ENOUGH_USERS = 2_000
 """Users at which no older day is added: a gain of a few hundredths shows among so many."""
+_NDCG = "ndcg@"
 
 
 class RankerJudgement(NamedTuple):
@@ -35,13 +41,29 @@ class RankerJudgement(NamedTuple):
 
     Attributes:
       serves: `ranked` or `mix`; None without either.
-      beside_mix: the rankers of the newest days beside the mixes; None where nothing was measured.
+      beside_mix: the rankers of the newest days beside the mixes by `gate.metric`; None where
+        nothing was measured.
+      order: the same by `gate.ranker_metric`, else by ndcg of the shortest lists; None where that
+        is `gate.metric`.
       notes: why the mix serves, or why the ranker does.
     """
 
     serves: str | None
-    beside_mix: PooledDays | None
+    beside_mix: PooledDays | None = None
+    order: PooledDays | None = None
     notes: tuple[Finding, ...] = ()
+
+    def figures(self) -> dict[str, PooledFigures]:
+        """What there is for fields of `GateFigures`."""
+        figures: dict[str, PooledFigures] = {}
+        if self.beside_mix:
+            figures["ranker"] = self.beside_mix.figures()
+        if self.order:
+            measured = self.order.compared
+            figures["ranker_order"] = OrderFigures(
+                measure=measured.name, days=self.order.days, **measured.figures()
+            )
+        return figures
 
 
 def judge_ranker(
@@ -60,89 +82,132 @@ def judge_ranker(
     """
     otherwise = MIX if mix.fitted else None
     if ranker is None:
-        return RankerJudgement(otherwise, None)
-    beside_mix = _beside_mix(ranker, memory, gate)
+        return RankerJudgement(otherwise)
+    newest = _NewestDays(ranker, memory)
+    beside_mix = newest.beside_mix(gate.metric)
+    other = gate.ranker_metric or _shortest_ndcg(ranker)
+    order = newest.beside_mix(other) if other and other != gate.metric else None
     if ranker.fitted is None:
-        note = "no ranker: too few users to fit one on (ranking.min_users); the mix serves"
-        return RankerJudgement(otherwise, beside_mix, (Finding(False, note),))
-    against = tuple(_against(ranker, beside_mix, memory, gate))
-    if against:
-        return RankerJudgement(otherwise, beside_mix, against)
-    assert beside_mix is not None, "of `_against`"
-    note = f"the ranker serves: {_as_text(beside_mix, 'the mix')}"
-    return RankerJudgement(RANKED, beside_mix, (Finding(False, note),))
+        notes = ["no ranker: too few users to fit one on (ranking.min_users); the mix serves"]
+        serves = otherwise
+    else:
+        notes = list(_against(newest, gate))
+        serves = otherwise if notes else RANKED
+        decides = order if order and gate.ranker_metric else beside_mix
+        if decides and not notes:
+            notes.append(f"the ranker serves: {_as_text(decides, 'the mix')}")
+        beside = beside_mix if decides is order else order
+        if beside:
+            notes.append(f"by another measure the ranker has {_as_text(beside, 'the mix')}")
+        if order and not gate.ranker_metric and serves != RANKED and _is_surely_better(order):
+            notes.append(
+                f"the ranker is surely better by {order.compared.name}, which does not decide:"
+                f" gate.ranker_metric = {order.compared.name!r} lets it"
+            )
+    return RankerJudgement(serves, beside_mix, order, tuple(Finding(False, n) for n in notes))
 
 
-def _against(
-    ranker: RankerMeasures,
-    beside_mix: PooledDays | None,
-    memory: LineMemory | None,
-    gate: GateConfig,
-) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _NewestDays:
+    """Rankers of the newest days.
+
+    Attributes:
+      today: what was measured on the day.
+      memory: of the days before; None where nothing is remembered.
+    """
+
+    today: RankerMeasures
+    memory: LineMemory | None
+
+    def beside_mix(self, metric: str) -> PooledDays | None:
+        """Beside the mixes; None where nothing was measured."""
+        if self.memory is None:
+            return None
+        days = {day: one.ranked_beside_mix for day, one in self.memory.line.items()}
+        return self._pool(days, self.today.beside_mix, metric, SURE)
+
+    def best_source(self, metric: str) -> tuple[str, PooledDays] | None:
+        """The source that alone finds most, and the rankers beside it."""
+        if self.memory is None:
+            return None
+        found = list[tuple[str, PooledDays]]()
+        for name, today in self.today.beside_sources.items():
+            line = self.memory.line
+            days = {day: one.ranked_beside_sources.get(name) for day, one in line.items()}
+            pooled = self._pool(days, today, metric, VERY_SURE)
+            if pooled and pooled.compared.differ >= LEAST_DIFFERENT:
+                found.append((name, pooled))
+        return max(found, key=lambda one: one[1].compared.baseline or 0.0, default=None)
+
+    def _pool(
+        self,
+        before: Mapping[str, PairedDifferences | None],
+        today: PairedDifferences | None,
+        metric: str,
+        sure: float,
+    ) -> PooledDays | None:
+        assert self.memory is not None, "asked for where something is remembered"
+        day = self.memory.day
+        return pool_days({**before, str(day): today}, day, metric, enough=ENOUGH_USERS, sure=sure)
+
+
+def _against(newest: _NewestDays, gate: GateConfig) -> Iterator[str]:
     """What speaks against the ranker."""
+    decides = gate.ranker_metric or gate.metric
+    beside_mix = newest.beside_mix(decides)
     if beside_mix is None or beside_mix.compared.users < gate.min_users:
         users = beside_mix.compared.users if beside_mix else 0
-        yield Finding(
-            False,
+        yield (
             f"the mix serves: the ranker was measured beside it on {users} users so far, fewer than"
-            f" gate.min_users = {gate.min_users}",
+            f" gate.min_users = {gate.min_users}"
         )
         return
-    low = beside_mix.compared.low
-    if low is None or low <= 0 or beside_mix.compared.differ < LEAST_DIFFERENT:
+    if not _is_surely_better(beside_mix):
         text = _as_text(beside_mix, "the mix")
-        yield Finding(False, f"the mix serves, as the ranker is not surely better: {text}")
-    source = _best_source(ranker, memory, gate)
-    if source and source[1].compared.high is not None and source[1].compared.high < 0:
-        text = _as_text(source[1], f"its source {source[0]} alone")
-        yield Finding(False, f"the mix serves, as the ranker is surely worse: {text}")
-    own = ranker.own_beside_mix
-    if own and _is_surely_worse(own, gate.metric):
-        one = own.by_measure[gate.metric]
-        yield Finding(
-            False,
-            f"the mix serves, as this version's own ranker finds {gate.metric} of"
+        yield f"the mix serves, as the ranker is not surely better: {text}"
+    for metric in dict.fromkeys((decides, gate.metric)):
+        yield from _surely_worse(newest, metric, beside_mix=metric != decides)
+
+
+def _surely_worse(newest: _NewestDays, metric: str, *, beside_mix: bool) -> Iterator[str]:
+    """What the ranker is surely below by a measure; the mix of the newest days only if asked for."""
+    others = [newest.best_source(metric)]
+    if beside_mix:
+        mix = newest.beside_mix(metric)
+        others.append(("", mix) if mix and mix.compared.differ >= LEAST_DIFFERENT else None)
+    for name, pooled in filter(None, others):
+        if pooled.compared.high is not None and pooled.compared.high < 0:
+            text = _as_text(pooled, f"its source {name} alone" if name else "the mix")
+            yield f"the mix serves, as the ranker is surely worse: {text}"
+    own = newest.today.own_beside_mix
+    if own and _is_surely_below(own, metric):
+        one = own.by_measure[metric]
+        yield (
+            f"the mix serves, as this version's own ranker finds {metric} of"
             f" {one.base + one.mean:.4f} and its own mix {one.base:.4f} for {own.users} held-out"
-            " users",
+            " users"
         )
 
 
-def _is_surely_worse(found: PairedDifferences, metric: str) -> bool:
+def _shortest_ndcg(ranker: RankerMeasures) -> str | None:
+    """The name of ndcg of the shortest lists that were measured."""
+    measured = ranker.beside_mix.by_measure if ranker.beside_mix else ()
+    ks = [name.removeprefix(_NDCG) for name in measured if name.startswith(_NDCG)]
+    shortest = min((int(k) for k in ks if k.isdigit()), default=None)
+    return None if shortest is None else f"{_NDCG}{shortest}"
+
+
+def _is_surely_better(pooled: PooledDays) -> bool:
+    low = pooled.compared.low
+    return low is not None and low > 0 and pooled.compared.differ >= LEAST_DIFFERENT
+
+
+def _is_surely_below(found: PairedDifferences, metric: str) -> bool:
     """Whether all of the 95% interval of one day's differences lies below 0."""
     one = found.by_measure.get(metric)
     if one is None or one.differ < LEAST_DIFFERENT:
         return False
     return bool(one.mean + SURE * one.deviation / found.users**0.5 < 0)
-
-
-def _beside_mix(
-    ranker: RankerMeasures, memory: LineMemory | None, gate: GateConfig
-) -> PooledDays | None:
-    if memory is None:
-        return None
-    days: dict[str, PairedDifferences | None] = {
-        day: one.ranked_beside_mix for day, one in memory.line.items()
-    }
-    days[str(memory.day)] = ranker.beside_mix
-    return pool_days(days, memory.day, gate.metric, enough=ENOUGH_USERS)
-
-
-def _best_source(
-    ranker: RankerMeasures, memory: LineMemory | None, gate: GateConfig
-) -> tuple[str, PooledDays] | None:
-    """The source that alone finds most, and the rankers beside it."""
-    if memory is None:
-        return None
-    found = list[tuple[str, PooledDays]]()
-    for name, today in ranker.beside_sources.items():
-        days: dict[str, PairedDifferences | None] = {
-            day: one.ranked_beside_sources.get(name) for day, one in memory.line.items()
-        }
-        days[str(memory.day)] = today
-        pooled = pool_days(days, memory.day, gate.metric, enough=ENOUGH_USERS, sure=VERY_SURE)
-        if pooled and pooled.compared.differ >= LEAST_DIFFERENT:
-            found.append((name, pooled))
-    return max(found, key=lambda one: one[1].compared.baseline or 0.0, default=None)
 
 
 def _as_text(pooled: PooledDays, other: str) -> str:

@@ -109,7 +109,7 @@ def judge(measured: JudgedVersion, gate: GateConfig, index: IndexConfig) -> Gate
         **_of_memory(measured, gate),
         **({"pooled": two_tower_days.figures()} if two_tower_days else {}),
         mix=_mix_figures(measured.mix, mix_days, gate.metric),
-        **({"ranker": ranker.beside_mix.figures()} if ranker.beside_mix else {}),
+        **ranker.figures(),
         index_recall=finite(measured.index_recall),
         items=measured.items,
     )

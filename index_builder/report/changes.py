@@ -13,6 +13,7 @@ from twinspire_core.contracts.gate_verdict import (
     BestFigures,
     LiftFigures,
     ListFigures,
+    OrderFigures,
     PooledFigures,
     SourceFigures,
 )
@@ -46,7 +47,8 @@ def verdict(facts: Facts) -> Section:
         *_lift(figures.lead, limits, facts.metric),
         *_mix(figures.mix, limits),
         *_sources(figures.sources),
-        *_ranker(figures.ranker),
+        *_ranker(figures.ranker, facts.metric, limits),
+        *_ranker_order(figures.ranker_order, limits),
         *_limits(held.candidate, facts.metrics.mix.holdout.candidate, limits),
         ["held-out users", count(figures.users), f"≥ {limits.min_users:,}"],
         ["index recall", number(figures.index_recall, 4), f"≥ {facts.recall_target:g}"],
@@ -108,7 +110,7 @@ def _sources(sources: SourceFigures | None) -> Iterator[list[str]]:
     yield [f"{name}, {users}", figures, "not surely below (99%)"]
 
 
-def _ranker(ranker: PooledFigures | None) -> Iterator[list[str]]:
+def _ranker(ranker: PooledFigures | None, measure: str, limits: GateConfig) -> Iterator[list[str]]:
     """Rankers of the newest days beside the mixes of then."""
     if ranker is None:
         return
@@ -117,7 +119,19 @@ def _ranker(ranker: PooledFigures | None) -> Iterator[list[str]]:
         users += f" of {ranker.days} days"
     difference = change_text(ranker.change, ranker.low, ranker.high)
     figures = f"{number(ranker.candidate)}, the mix {number(ranker.baseline)}: {difference}"
-    yield [f"the ranker beside the mix, {users}", figures, "serves if surely above"]
+    decides = measure == (limits.ranker_metric or limits.metric)
+    limit = NONE
+    if decides:
+        limit = "serves if surely above"
+    elif limits.ranker_metric:
+        limit = "not surely below"
+    yield [f"{measure} of the ranker beside the mix, {users}", figures, limit]
+
+
+def _ranker_order(ranker: OrderFigures | None, limits: GateConfig) -> Iterator[list[str]]:
+    """The same by a measure of the first places."""
+    if ranker is not None:
+        yield from _ranker(ranker, ranker.measure, limits)
 
 
 def _mix(mix: ListFigures | None, limits: GateConfig) -> Iterator[list[str]]:

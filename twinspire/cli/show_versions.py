@@ -25,7 +25,7 @@ from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.artifact_files import REPORT
 from twinspire_core.contracts.day_metrics import HeldOutMeasures
-from twinspire_core.contracts.gate_verdict import GateVerdict, PooledFigures
+from twinspire_core.contracts.gate_verdict import GateFigures, GateVerdict, PooledFigures
 from twinspire_core.contracts.manifest import Manifest
 from twinspire_core.contracts.measures import value_of
 from twinspire_core.display.figures import change_text, number
@@ -286,6 +286,9 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
             f" {found}, {change_text(beside.change, beside.low, beside.high)}"
             f" over {beside.users:,} users",
         )
+    for measure, ranked in _rankers(figures):
+        found = f"{measure} {number(ranked.candidate)} beside {number(ranked.baseline)}"
+        yield "ranked", f"rankers beside the mixes: {found}, {_days(ranked)}"
     if lift := figures.lead:
         before = ", ".join(f"{lead:.2f}" for lead in lift.before) or "none known"
         yield (
@@ -293,6 +296,14 @@ def _about(manifest: Manifest, quality: "VersionQuality") -> Iterator[tuple[str,
             f"{figures.metric} is {lift.lead:.2f} times the {lift.popular_today:.4f} of what the"
             f" day's other users took most; versions before: {before}",
         )
+
+
+def _rankers(figures: GateFigures) -> Iterator[tuple[str | None, PooledFigures]]:
+    """Each measure by which rankers were held against mixes."""
+    if figures.ranker:
+        yield figures.metric, figures.ranker
+    if order := figures.ranker_order:
+        yield order.measure, order
 
 
 def _days(pooled: PooledFigures) -> str:

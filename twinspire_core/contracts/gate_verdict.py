@@ -81,6 +81,16 @@ class SourceFigures(PooledFigures):
     source: str
 
 
+class OrderFigures(PooledFigures):
+    """Several days by a measure of the order of the first places.
+
+    Attributes:
+      measure: its name.
+    """
+
+    measure: str
+
+
 class BestFigures(ComparedFigures):
     """The version beside the best accepted one before it, which is called its baseline here.
 
@@ -110,6 +120,8 @@ class GateFigures(JsonPart):
       mix: the same of the fused lists; None where the version carries no weights.
       ranker: rankers of the newest days beside the mixes of then, which are called the baseline;
         None where no ranker was measured.
+      ranker_order: the same by `gate.ranker_metric`, else by ndcg of the shortest lists; None where
+        that is `metric`.
       index_recall: share of the exact neighbours that the index finds.
       items: size of the corpus.
     """
@@ -129,6 +141,7 @@ class GateFigures(JsonPart):
     sources: SourceFigures | None = None
     mix: ListFigures | None = None
     ranker: PooledFigures | None = None
+    ranker_order: OrderFigures | None = None
     index_recall: float | None = None
     items: int | None = None
 

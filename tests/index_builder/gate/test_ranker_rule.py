@@ -23,14 +23,14 @@ def differences(mean, users=400, *, base=0.3, deviation=0.1, differ=50):
     return PairedDifferences(users=users, by_measure={METRIC: one})
 
 
-def judged(ranker, before=(), *, mixed=True):
+def judged(ranker, before=(), *, mixed=True, gate=GATE):
     """With what days before remember, the newest first."""
     line = {
         str(TODAY - timedelta(days=back)): MeasuredDay(against="v", ranked_beside_mix=one)
         for back, one in enumerate(before, start=1)
     }
     return verdict(
-        GATE,
+        gate,
         ranker=ranker,
         served=FusionMeasures(fitted=FittedOn() if mixed else None),
         memory=LineMemory(day=TODAY, best=None, line=line),
@@ -108,3 +108,55 @@ def test_without_ranking_nothing_is_said_but_what_serves():
     assert judged(None).serves == "mix"
     assert judged(None, mixed=False).serves is None
     assert [note for note in judged(None).notes if "serves" in note] == []
+
+
+def by_two(recall, ndcg, users=400):
+    """Differences by recall and by ndcg, whose standard errors are .005."""
+    one = {
+        name: PairedDifference(mean=mean, base=0.3, deviation=0.1, differ=50)
+        for name, mean in ((METRIC, recall), ("ndcg@10", ndcg), ("ndcg@50", 0.0))
+    }
+    return PairedDifferences(users=users, by_measure=one)
+
+
+def test_the_order_of_the_first_places_is_told_and_does_not_decide():
+    found = judged(measures(by_two(0.0, 0.03)))
+    assert found.serves == "mix"
+    assert found.figures.ranker_order.measure == "ndcg@10"
+    assert found.figures.ranker_order.change == pytest.approx(0.1)
+    # 1.96 of .005, over .3.
+    assert found.figures.ranker_order.low == pytest.approx(0.1 - 0.0098 / 0.3)
+    told = " ".join(found.notes)
+    assert "ndcg@10 of 0.3300, the mix 0.3000" in told
+    assert "gate.ranker_metric = 'ndcg@10' lets it" in told
+
+
+@pytest.mark.parametrize(
+    ("recall", "ndcg", "serves"),
+    [
+        (0.0, 0.03, "ranked"),
+        # 1.9 standard errors below: may be chance; 2.1 are not.
+        (-0.0095, 0.03, "ranked"),
+        (-0.0105, 0.03, "mix"),
+        (0.03, 0.0, "mix"),
+    ],
+)
+def test_a_measure_of_its_own_decides_unless_recall_is_surely_lost(recall, ndcg, serves):
+    order = gate(min_users=200, ranker_metric="ndcg@10")
+    found = judged(measures(by_two(recall, ndcg)), gate=order)
+    assert found.serves == serves
+    assert found.figures.ranker.candidate == pytest.approx(0.3 + recall)
+
+
+@pytest.mark.parametrize("metric", [METRIC, "ndcg@10"])
+def test_by_either_measure_a_ranker_that_broke_today_does_not_serve(metric):
+    lost = {METRIC: 0.0, "ndcg@10": 0.0, metric: -0.05}
+    own = by_two(lost[METRIC], lost["ndcg@10"])
+    order = gate(min_users=200, ranker_metric="ndcg@10")
+    found = judged(measures(by_two(0.0, 0.03), own_beside_mix=own), gate=order)
+    assert found.serves == "mix"
+
+
+def test_where_the_gate_goes_by_the_order_nothing_is_told_twice():
+    found = judged(measures(by_two(0.0, 0.03)), gate=gate(min_users=200, metric="ndcg@10"))
+    assert (found.serves, found.figures.ranker_order) == ("ranked", None)

@@ -271,6 +271,8 @@ def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
             "pooled": {**days, "change": -0.25, "low": None},
             "sources": {**days, "source": "past", "days": 1},
             "mix": {**one, "pooled": days},
+            "ranker": days,
+            "ranker_order": {**days, "measure": "ndcg@10"},
         },
     )
     part = shown(replace(facts, gate=judged)).parts["gate"]
@@ -282,6 +284,9 @@ def test_the_gate_shows_what_it_remembers_and_what_is_served(facts):
         "9 days together, each against its baseline, 1,300 users −25.0% −10%",
         f"alone, 1,300 users 0.125, that source 0.250: {change} not surely below (99%)",
         f"9 days together, the mix against the mix before, 1,300 users {change} −10%",
+        f"recall@50 of the ranker beside the mix, 1,300 users of 9 days 0.125, the mix 0.250: {change}"
+        " serves if surely above",
+        f"ndcg@10 of the ranker beside the mix, 1,300 users of 9 days 0.125, the mix 0.250: {change} –",
     ):
         assert said in part
 

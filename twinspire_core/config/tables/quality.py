@@ -139,6 +139,14 @@ class GateConfig(Strict):
     metric: str = Field(
         "recall@50", description="Compared with the newest accepted version's, on the same users."
     )
+    ranker_metric: str | None = Field(
+        None,
+        json_schema_extra=ADDED,
+        description=(
+            "What the ranker must be surely better in than the mix to serve, `ndcg@10` say; by"
+            " `metric` it must then not be surely worse. Without it, `metric`."
+        ),
+    )
     max_drop: float = Field(
         0.1,
         ge=0,
@@ -234,6 +242,9 @@ def check_gate(gate: GateConfig, evaluation: EvaluationConfig, mix: FusionConfig
     floors = _limited_measures(gate.floors, mix)
     ceilings = _limited_measures(gate.ceilings, mix)
     _check_measures("gate.metric", [gate.metric], measure_names.headline(ks), evaluation)
+    if gate.ranker_metric:
+        judged = measure_names.headline(ks)
+        _check_measures("gate.ranker_metric", [gate.ranker_metric], judged, evaluation)
     _check_measures("gate.floors", floors, measure_names.with_floors(ks, bounds), evaluation)
     _check_measures("gate.ceilings", ceilings, measure_names.with_ceilings(ks, bounds), evaluation)
 
