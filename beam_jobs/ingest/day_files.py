@@ -146,18 +146,30 @@ def is_complete(p: Pipeline, day: date) -> bool:
     return storage.exists(storage.join(folder(p.source.events, day), marker))
 
 
-def fingerprint(p: Pipeline, day: date, scope: day_plan.Scope) -> dict[str, str]:
+def fingerprint(
+    p: Pipeline, day: date, scope: day_plan.Scope, known: dict[str, str] | None = None
+) -> dict[str, str]:
     """Digests of all files that a run of the day reads, by table, folder date and name.
 
     But for the days after it: late events that come when a day has been run leave it done, see
     later_folders.py.
+
+    Args:
+      p: the pipeline.
+      day: the day.
+      scope: of the run.
+      known: digests of files by their place, for runs of several days that read the same ones: those
+        that are in it are not read, the others are added.
     """
+    if known is None:
+        known = {}
     found = inputs(p, day_plan.make_plan(p, day, scope))
     digests = {}
     for table in (found.events, found.items, found.users):
         for file in chain.from_iterable(table.values()):
-            digest = file.digest or storage.file_digest(file.uri)
-            digests[f"{file.table}/{file.day}/{file.name}"] = digest
+            if file.uri not in known:
+                known[file.uri] = file.digest or storage.file_digest(file.uri)
+            digests[f"{file.table}/{file.day}/{file.name}"] = known[file.uri]
     return digests
 
 
@@ -166,8 +178,7 @@ class Snapshots:
 
     def __init__(self, p: Pipeline, table: Table) -> None:
         self._files = cache(lambda day: files(p, table, day))
-        template = _template(p, table)
-        self.days = _dates(template) if template else []
+        self.days = folder_days(p, table)
 
     def at(self, day: date) -> date | None:
         """Day of the newest snapshot at or before `day`."""
@@ -177,8 +188,11 @@ class Snapshots:
         return None
 
 
-def _dates(template: str) -> list[date]:
-    """Dates for which there is a folder, oldest first."""
+def folder_days(p: Pipeline, table: Table) -> list[date]:
+    """Days for which a table has a folder, which may be empty, oldest first."""
+    template = _template(p, table)
+    if template is None:
+        return []
     head, _, tail = template.partition("{date}")
     parent, _, prefix = head.rpartition("/")
     suffix = re.escape(tail.partition("/")[0]).replace(re.escape("{date}"), "(?P=date)")

@@ -15,6 +15,7 @@ from twinspire.cli import (
     evaluation,
     prepare,
     scheduling,
+    show_days,
     show_versions,
 )
 from twinspire.cli.options import console
@@ -37,6 +38,7 @@ PANELS = {
         daily.refresh,
         scheduling.summary,
         scheduling.close_day,
+        show_days.status,
     ),
     "Read": (ask.recommend, ask.similar, ask.serve, evaluation.evaluate),
     "Versions": (

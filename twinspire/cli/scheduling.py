@@ -18,6 +18,7 @@ from twinspire.cli.options import (
     print_json,
     resolve_day,
 )
+from twinspire.cli.show_days import needing_attention
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs import day_order, run_leases, runner
 from twinspire.runs.day_run import DayRun
@@ -171,7 +172,9 @@ def _print_state(pipeline: Pipeline, day: date, **more: Any) -> None:
 
 
 def summary(pipeline: PipelineFile, date: Date) -> None:
-    """Tell how a day ended: its version, its figures beside the baselines', what it cost."""
+    """Tell how a day ended: its version, its figures beside the baselines', what it cost, and with
+    which days of its week something is to be done.
+    """
     p = open_pipeline(pipeline)
     chosen = parse_date(date)
     newest = {name: attempts.latest(p, chosen, name) for name in (*STAGES, REFRESH.name)}
@@ -186,6 +189,7 @@ def summary(pipeline: PipelineFile, date: Date) -> None:
     if train := newest["train"]:
         table = quality_table(DayMetrics.read(train.uri), chosen, p.evaluation.ks)
         console.print(terminal_table(table))
+    result["attention"] = needing_attention(p, chosen)
     print_json(result)
 
 

@@ -31,6 +31,7 @@ class DayRun:
       day: the day.
       lease: name of the run that later days wait for; None if none does.
       registry: where its versions are.
+      log_digests: of files of logs, by their place, as far as they have been read.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DayRun:
         self.day = day
         self.lease = lease
         self.registry = Registry(pipeline.registry.root, pipeline.name)
+        self.log_digests: dict[str, str] = {}
         self._log = log
         self._state = None if log is None else State.of(log)
         self._line: tuple[str, list[Standing]] | None = None
@@ -74,7 +76,9 @@ class DayRun:
 
     def of_day(self, day: date) -> "DayRun":
         """A run of another day, which no later one waits for, by the same reading of the log."""
-        return DayRun(self.pipeline, day, log=self.log)
+        other = DayRun(self.pipeline, day, log=self.log)
+        other.log_digests = self.log_digests
+        return other
 
     def read_log(self) -> None:
         """Reads what was logged since the log was last read."""

@@ -79,14 +79,16 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
     assert stage.load is not None, "a plan of its own, as a refresh has"
     return StageTask(
         stage=stage,
-        facts=_facts(stage, context, earlier),
+        facts=_facts(run, stage, context, earlier),
         context=context,
         load=stage.load,
         parent=parent.version if parent else None,
     )
 
 
-def _facts(stage: Stage, context: StageContext, earlier: Mapping[str, Attempt]) -> dict[str, Any]:
+def _facts(
+    run: DayRun, stage: Stage, context: StageContext, earlier: Mapping[str, Attempt]
+) -> dict[str, Any]:
     """What one of a day's stages is a function of, besides the pipeline file."""
     # A fact is None where the stage does not depend on it: every key has held these six.
     facts: dict[str, Any] = {
@@ -104,7 +106,7 @@ def _facts(stage: Stage, context: StageContext, earlier: Mapping[str, Attempt]) 
     if stage.publishes:
         facts["promote"] = context.promote
     if stage.reads_source:
-        facts["source"] = _source_digest(context.pipeline, context.day, context.mode)
+        facts["source"] = _source_digest(run, context.mode)
     # Left out where it is the parent: keys had no such fact before the gate had a memory.
     if context.besides:
         facts["best"] = context.besides.version
@@ -183,7 +185,7 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
         )
 
 
-def _source_digest(pipeline: Pipeline, day: date, mode: Mode) -> str:
+def _source_digest(run: DayRun, mode: Mode) -> str:
     from beam_jobs.ingest import day_files
 
-    return digest(day_files.fingerprint(pipeline, day, mode))
+    return digest(day_files.fingerprint(run.pipeline, run.day, mode, run.log_digests))

@@ -31,7 +31,7 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
     """
     attempt = attempts.latest(run.pipeline, run.day, task.stage.name)
     status = "already done"
-    if attempt is None or force or not _is_current(run, task, attempt):
+    if attempt is None or force or not is_current(run, task, attempt):
         config = config_digest(run.pipeline, task.stage)
         key = stage_key(task.stage, config=config, **task.facts)
         attempt = _make(run, task, key=key, config=config)
@@ -45,7 +45,7 @@ def complete(run: DayRun, task: StageTask, *, force: bool) -> tuple[Attempt, str
     return attempt, status
 
 
-def _is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
+def is_current(run: DayRun, task: StageTask, attempt: Attempt) -> bool:
     """Whether a task's newest attempt is what would be made now."""
     # By the defaults that it was made with: a default that changed makes no past day stale.
     config = config_digest(run.pipeline, task.stage, attempt.defaults)

@@ -25,7 +25,7 @@ def shop(tmp_path):
         registry=SimpleNamespace(root=str(tmp_path / "registry")),
         gate=SimpleNamespace(metric="recall@50"),
         serving=ServingConfig(),
-        source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/"),
+        source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/", late_days=0),
     )
     for n in (*range(20, 27), 28, 29):
         (tmp_path / f"events/dt={day(n)}").mkdir(parents=True)

@@ -1,0 +1,122 @@
+"""`twinspire status` of days that were run: done as long as they would come out the same."""
+
+import hashlib
+from datetime import date
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.system.days import FIRST, SECOND, THIRD, registry_of, twinspire
+from twinspire.cli.main import app
+from twinspire_core.contracts.manifest import File, Manifest
+
+
+def states(file):
+    told = twinspire("status", str(file), "--json", "--to", THIRD)
+    return {of_day["day"]: of_day for of_day in told["days"]}
+
+
+@pytest.fixture
+def edited(two_days):
+    """Writes another pipeline file over the same working files."""
+    file = two_days[0] / "edited.toml"
+
+    def write(was, now):
+        text = (two_days[0] / "shop.toml").read_text()
+        assert was in text
+        file.write_text(text.replace(was, now))
+        return file
+
+    yield write
+    file.unlink()
+
+
+def test_days_are_done_as_long_as_nothing_changes(two_days):
+    file = two_days[0] / "shop.toml"
+    found = states(file)
+    assert [found[day]["state"] for day in (FIRST, SECOND, THIRD)] == [
+        "published",
+        "published",
+        "missing",
+    ]
+    assert [found[day]["live"] for day in (FIRST, SECOND)] == [False, True]
+    assert found[FIRST]["work_bytes"] > found[FIRST]["version_bytes"] > 10_000
+    assert found[THIRD]["command"] == f"twinspire run {file} --date {THIRD}"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "stage"),
+    [
+        ("epochs = 5", "epochs = 4", "train"),
+        ("oov_buckets = 4", "oov_buckets = 4\nmin_events = 3", "features"),
+        ("k = 10", "k = 9", "index"),
+        ("max_drop = 0.8", "max_drop = 0.7", "publish"),
+    ],
+)
+def test_what_has_changed_in_the_pipeline_file_is_named(edited, was, now, stage):
+    file = edited(was, now)
+    found = states(file)
+    for day in (FIRST, SECOND):
+        assert found[day]["state"] == "stale"
+        assert found[day]["reason"] == f"The pipeline file has changed in what {stage} reads."
+        assert found[day]["command"] == f"twinspire run {file} --date {day}"
+
+
+def test_the_summary_of_a_day_tells_of_the_week_before_it(two_days, edited):
+    def attention(file):
+        return twinspire("summary", str(file), "--date", SECOND)["attention"]
+
+    assert attention(two_days[0] / "shop.toml") == []
+    found = attention(edited("epochs = 5", "epochs = 4"))
+    assert [(one["day"], one["state"]) for one in found] == [(FIRST, "stale"), (SECOND, "stale")]
+
+
+def test_changed_logs_make_the_days_that_read_them_stale(two_days):
+    file = two_days[0] / "shop.toml"
+    [part] = (two_days[0] / "events" / f"dt={SECOND}").iterdir()
+    part.rename(part.with_name("renamed.parquet"))
+    try:
+        found = states(file)
+    finally:
+        part.with_name("renamed.parquet").rename(part)
+    assert found[FIRST]["state"] == "published"
+    assert (found[SECOND]["state"], found[SECOND]["reason"]) == (
+        "stale",
+        "Logs or snapshots that it reads have changed.",
+    )
+
+
+def test_a_day_that_would_go_on_from_another_version_is_stale(shop, tmp_path):
+    registry = registry_of(shop)
+    first, second = registry.accepted()
+    (tmp_path / "file").mkdir()
+    (tmp_path / "file/file").write_bytes(b"another")
+    other = Manifest.create(
+        pipeline="shop",
+        day=date.fromisoformat(FIRST),
+        files={"file": File(sha256=hashlib.sha256(b"another").hexdigest(), size=7)},
+        parent=None,
+        items=1,
+        dimension=1,
+        sources=registry.manifest(first).sources,
+    )
+    registry.publish(str(tmp_path / "file"), other, accepted=True, reason="filled in")
+    found = states(shop)[SECOND]
+    assert (found["state"], found["version"]) == ("stale", second)
+    assert found["reason"] == f"It would go on from {other.version} now, and went on from {first}."
+
+
+def test_people_see_days_in_a_row_as_one_line(two_days):
+    file = two_days[0] / "shop.toml"
+    done = CliRunner().invoke(app, ["status", str(file)])
+    lines = done.stdout.splitlines()
+    assert any(FIRST in line and "published" in line for line in lines)
+    assert any(SECOND in line and "live" in line for line in lines)
+    row, told = (line for line in lines if "missing" in line)
+    days = f"{THIRD} to 2024-03-14"
+    assert row.startswith(f" {days}")
+    assert told == (
+        f"{days} missing: There are logs, and it was never run."
+        f" twinspire run {file} --from {THIRD} --to 2024-03-14"
+    )
+    assert "twinspire prune" in lines[-1]

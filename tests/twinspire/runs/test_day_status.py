@@ -1,0 +1,82 @@
+"""What is said of days, whatever became of them."""
+
+from datetime import date
+
+from twinspire.cli.show_days import stretches
+from twinspire.runs import run_leases
+from twinspire.runs.day_status import DayStatus, day_statuses
+from twinspire_core.contracts import attempts
+
+
+def day(n):
+    return date(2024, 2, n)
+
+
+def test_each_day_is_said_to_be_what_it_is(shop):
+    pipeline, publish = shop
+    live = publish(20)
+    refused = publish(21, live, accepted=False)
+    for n, outcome in ((20, "published"), (21, "refused"), (22, "failed"), (23, "open")):
+        run_leases.release_day(pipeline, day(n), "a run", outcome)
+    run_leases.release_day(pipeline, day(24), "a run", "late")
+    run_leases.release_day(pipeline, day(27), "a run", "skipped")
+    found = {one.day.day: one for one in day_statuses(pipeline)}
+    assert {n: one.state for n, one in found.items()} == {
+        20: "published",
+        21: "refused",
+        22: "failed",
+        23: "under way",
+        24: "late",
+        25: "missing",
+        26: "missing",
+        27: "skipped",
+        28: "missing",
+        29: "missing",
+    }
+    assert (found[20].version, found[20].live, found[21].version) == (live, True, refused)
+    assert found[24].reason == "It had no logs when it was run; now there are some."
+    assert found[22].remedy() == "twinspire run PIPELINE --date 2024-02-22"
+    assert found[21].remedy() == f"twinspire show PIPELINE {refused}"
+    assert found[20].remedy() == ""
+
+
+def test_a_version_stays_what_it_is_when_a_later_run_of_its_day_fails(shop):
+    pipeline, publish = shop
+    publish(20)
+    for outcome in ("published", "failed"):
+        run_leases.release_day(pipeline, day(20), f"{outcome} run", outcome)
+    [only] = day_statuses(pipeline, day(20), day(20))
+    assert (only.state, only.reason) == ("published", "Its last run failed.")
+
+
+def test_sizes_are_those_of_the_files(shop, tmp_path):
+    pipeline, publish = shop
+    publish(20)
+    (tmp_path / "work/shop/dt=2024-02-20/features/0001-a").mkdir(parents=True)
+    (tmp_path / "work/shop/dt=2024-02-20/features/0001-a/x.parquet").write_bytes(b"7 bytes")
+    [only] = day_statuses(pipeline, day(20), day(20))
+    assert (only.work_bytes, only.version_bytes) == (7, 1)
+
+
+def test_days_are_those_since_the_first_that_was_run_but_not_all_of_a_long_line(shop):
+    pipeline, publish = shop
+    publish(20)
+    run_leases.release_day(pipeline, day(22), "a run", "failed")
+    assert attempts.days(pipeline) == [day(22)]
+    assert [one.day.day for one in day_statuses(pipeline)] == list(range(22, 30))
+    assert [one.day.day for one in day_statuses(pipeline, most=3)] == [27, 28, 29]
+    assert [one.day.day for one in day_statuses(pipeline, day(20), day(21))] == [20, 21]
+
+
+def test_days_of_which_the_same_is_to_be_said_are_put_together():
+    days = [
+        DayStatus(day=day(n), state=state)
+        for n, state in [(1, "missing"), (2, "missing"), (3, "no logs"), (4, "missing")]
+    ]
+    found = list(stretches(days))
+    assert [one.name for one in found] == ["2024-02-01 to 2024-02-02", "2024-02-03", "2024-02-04"]
+    assert [one.remedy() for one in found] == [
+        "twinspire run PIPELINE --from 2024-02-01 --to 2024-02-02",
+        "",
+        "twinspire run PIPELINE --date 2024-02-04",
+    ]

@@ -1,0 +1,181 @@
+"""What has become of each day, and what to type next."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from twinspire.cli.options import (
+    AsJson,
+    PipelineFile,
+    console,
+    open_pipeline,
+    parse_date,
+    print_json,
+)
+from twinspire.cli.terminal_tables import terminal_table
+from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.display.table import Cell, Style, Table
+from twinspire_core.errors import UsageError
+from twinspire_core.messages import format_message
+
+out = Console(highlight=False)
+_MOST = 30
+_STYLES = {
+    "refused": Style.BAD,
+    "failed": Style.BAD,
+    "killed": Style.BAD,
+    "missing": Style.WARNING,
+    "stale": Style.WARNING,
+    "late": Style.WARNING,
+    "rolled back": Style.WARNING,
+    "under way": Style.STRONG,
+    "skipped": Style.DIM,
+    "no logs": Style.DIM,
+}
+
+
+def status(
+    pipeline: PipelineFile,
+    first: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="DATE", help=f"First day; by default the last {_MOST} are shown."
+        ),
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option("--to", metavar="DATE", help="Last day; by default the newest of all."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the days: published, refused, stale, missing, failed, with what helps and what they
+    take on disk.
+
+    A day is *stale* if it would come out otherwise now: its logs or the pipeline file have changed,
+    late events have come, or an earlier day has been filled in. It is *missing* if it has logs and
+    was never run.
+    """
+    p = open_pipeline(pipeline)
+    start = parse_date(first) if first else None
+    end = parse_date(last) if last else None
+    if start and end and end < start:
+        raise UsageError(f"--from is at or before --to, found {start} and {end}.")
+    with console.status("looking at the days …") as progress:
+        days = []
+        for one in day_statuses(p, start, end, most=_MOST):
+            progress.update(f"looking at the days … {one.day}")
+            days.append(one)
+    if as_json:
+        print_json({"pipeline": p.name, "days": [_as_json(one) for one in days]})
+        return
+    if not days:
+        out.print(f"{p.name} has no logs and no working files yet.")
+        return
+    rows = list(stretches(days))
+    out.print(terminal_table(_table(rows)))
+    for row in rows:
+        if told := _told(row):
+            out.print(told, markup=False, soft_wrap=True)
+    work, versions = (
+        sum(getattr(one, name) for one in days) / 1e6 for name in ("work_bytes", "version_bytes")
+    )
+    out.print(
+        f"On disk: {work:,.0f} MB of working files, {versions:,.0f} MB of versions. What may go:"
+        f" {format_message('twinspire prune PIPELINE')}",
+        soft_wrap=True,
+    )
+
+
+def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:
+    """Tells people of the days of the week up to `day` with which something is to be done, and
+    returns them as JSON has them.
+    """
+    week = day_statuses(pipeline, day - timedelta(days=6), day)
+    found = [one for one in week if one.remedy() and one.state != UNDER_WAY]
+    for row in stretches(found):
+        console.print(_told(row), markup=False, highlight=False, soft_wrap=True)
+    return [_as_json(one) for one in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Days in a row of which the same is to be said; of a day with a version, that day alone."""
+
+    days: Sequence[DayStatus]
+
+    @property
+    def name(self) -> str:
+        """The day, or the first and the last."""
+        if len(self.days) == 1:
+            return str(self.days[0].day)
+        return f"{self.days[0].day} to {self.days[-1].day}"
+
+    def remedy(self) -> str:
+        """The command that helps them all."""
+        one = self.days[0]
+        if len(self.days) == 1:
+            return one.remedy()
+        return one.remedy().replace(
+            f"--date {one.day}", f"--from {one.day} --to {self.days[-1].day}"
+        )
+
+
+def stretches(days: Sequence[DayStatus]) -> Iterator[Stretch]:
+    """The days, oldest first, those put together of which the same is to be said."""
+    together: list[DayStatus] = []
+    for one in days:
+        if together and not _follows(together[-1], one):
+            yield Stretch(together)
+            together = []
+        together.append(one)
+    if together:
+        yield Stretch(together)
+
+
+def _follows(before: DayStatus, one: DayStatus) -> bool:
+    """Whether a day is the next one, and the same is to be said of it."""
+    same = (before.state, before.reason, before.version) == (one.state, one.reason, one.version)
+    return same and one.day - before.day == timedelta(days=1)
+
+
+def _table(rows: Sequence[Stretch]) -> Table:
+    return Table(
+        head=["day", "state", "version", "MB"],
+        rows=[_cells(row) for row in rows],
+        names=(0, 1, 2),
+    )
+
+
+def _cells(row: Stretch) -> list[str | Cell]:
+    one = row.days[0]
+    size = sum(day.work_bytes + day.version_bytes for day in row.days) / 1e6
+    state = Cell(one.state, _STYLES.get(one.state))
+    if one.live and one.state == "published":
+        state = Cell("live", Style.GOOD)
+    return [row.name, state, one.version or "", f"{size:,.1f}" if size else ""]
+
+
+def _told(row: Stretch) -> str:
+    """What is to be known of the days, and what helps; empty where nothing is."""
+    parts = [row.days[0].reason, format_message(row.remedy())]
+    told = " ".join(part for part in parts if part)
+    return f"{row.name} {row.days[0].state}: {told}" if told else ""
+
+
+def _as_json(one: DayStatus) -> dict[str, Any]:
+    return {
+        "day": str(one.day),
+        "state": one.state,
+        "reason": one.reason,
+        "version": one.version,
+        "live": one.live,
+        "late_events": one.late_events,
+        "work_bytes": one.work_bytes,
+        "version_bytes": one.version_bytes,
+        "command": format_message(one.remedy()),
+    }

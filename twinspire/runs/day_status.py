@@ -1,0 +1,171 @@
+"""What has become of each day: published, refused, stale, missing and so on, and what helps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from index_builder.registry.versions import Status
+from twinspire.runs import run_leases
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.staleness import late_events, why_stale
+from twinspire_core import storage
+from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts
+
+PUBLISHED = "published"
+REFUSED = "refused"
+ROLLED_BACK = "rolled back"
+STALE = "stale"
+MISSING = "missing"
+UNDER_WAY = "under way"
+NO_LOGS = "no logs"
+_OF_LEASES = {
+    run_leases.FAILED: "failed",
+    run_leases.KILLED: "killed",
+    run_leases.LATE: "late",
+    run_leases.SKIPPED: "skipped",
+}
+"""How runs end without a version. A run that published has one, unless it has been pruned."""
+_LATER_RUNS = {"failed": "Its last run failed.", "killed": "Its last run was killed."}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayStatus:
+    """A day.
+
+    Attributes:
+      day: the day.
+      state: one of the words above.
+      reason: what is to be known besides; may be empty.
+      version: its newest version, if it has one.
+      live: whether that is live.
+      late_events: events of it that came after it was run.
+      work_bytes: size of its working files.
+      version_bytes: size of its stored versions.
+    """
+
+    day: date
+    state: str
+    reason: str = ""
+    version: str | None = None
+    live: bool = False
+    late_events: int = 0
+    work_bytes: int = 0
+    version_bytes: int = 0
+
+    def remedy(self) -> str:
+        """The command that helps; empty where nothing is to be done."""
+        match self.state:
+            case "missing" | "failed" | "killed" | "late":
+                return f"twinspire run PIPELINE --date {self.day}"
+            case "stale":
+                force = " --force" if self.late_events else ""
+                return f"twinspire run PIPELINE --date {self.day}{force}"
+            case "refused" | "rolled back":
+                return f"twinspire show PIPELINE {self.version}"
+            case "under way":
+                return f"twinspire close-day PIPELINE --date {self.day}"
+            case _:
+                return ""
+
+
+def day_statuses(
+    pipeline: Pipeline, first: date | None = None, last: date | None = None, *, most: int = 30
+) -> Iterator[DayStatus]:
+    """Looks at days one by one, oldest first; each may take a second where logs are large.
+
+    Args:
+      pipeline: whose.
+      first: the first day; by default the first that was run (or has logs, where none was), but
+        only the last `most` days.
+      last: the last day; by default the newest that was run or has logs.
+      most: how many days at most, without `first`.
+    """
+    from beam_jobs.ingest import day_files
+
+    with_logs = set(day_files.folder_days(pipeline, "events"))
+    worked_on = set(attempts.days(pipeline))
+    if not with_logs | worked_on:
+        return
+    if last is None:
+        last = max(with_logs | worked_on)
+    if first is None:
+        first = max(min(worked_on or with_logs), last - timedelta(days=most - 1))
+    run = DayRun(pipeline, last)
+    newest = {one.date: one for one in reversed(run.registry.statuses())}
+    day = first
+    while day <= last:
+        yield _status(run.of_day(day), newest.get(day), day in with_logs, day in worked_on)
+        day += timedelta(days=1)
+
+
+def _status(run: DayRun, newest: Status | None, has_folder: bool, worked_on: bool) -> DayStatus:
+    """A day's status.
+
+    Args:
+      run: of the day.
+      newest: its newest version in the registry's log.
+      has_folder: whether its logs have a folder.
+      worked_on: whether it has working files.
+    """
+    outcome = run_leases.state(run.pipeline, run.day) if worked_on else None
+    state, reason = _state(run, newest, outcome, has_folder=has_folder)
+    late = 0
+    if state in (PUBLISHED, REFUSED):
+        late = late_events(run) if run.pipeline.source.late_days else 0
+    if state == PUBLISHED and newest and newest.stored:
+        changed = why_stale(run)
+        if late:
+            changed = f"{late:,} events came after it was run. {changed}".strip()
+        if changed:
+            state, reason = STALE, changed
+    return DayStatus(
+        day=run.day,
+        state=state,
+        reason=reason,
+        version=newest.version if newest else None,
+        live=newest is not None and newest.status == "live",
+        late_events=late,
+        work_bytes=_work_bytes(run.pipeline, run.day) if worked_on else 0,
+        version_bytes=_version_bytes(run, newest),
+    )
+
+
+def _state(
+    run: DayRun, newest: Status | None, outcome: str | None, *, has_folder: bool
+) -> tuple[str, str]:
+    """The state of a day, stale or not, and what is to be known besides."""
+    if outcome == run_leases.OPEN:
+        return UNDER_WAY, ""
+    ended = _OF_LEASES.get(outcome or "", "")
+    if newest is None:
+        return _without_version(run, ended, has_folder=has_folder)
+    # A version stays what it is, whatever became of a later run of its day.
+    if newest.status in (REFUSED, ROLLED_BACK):
+        return newest.status, newest.reason
+    return PUBLISHED, _LATER_RUNS.get(ended, "")
+
+
+def _without_version(run: DayRun, ended: str, *, has_folder: bool) -> tuple[str, str]:
+    from beam_jobs.ingest import day_files
+
+    there = has_folder and bool(day_files.files(run.pipeline, "events", run.day))
+    if ended in ("late", "skipped") and not there:
+        return ended, "It had no logs when it was run, and has none now."
+    if ended == "late":
+        return ended, "It had no logs when it was run; now there are some."
+    if ended:
+        return ended, ""
+    if there:
+        return MISSING, "There are logs, and it was never run."
+    return NO_LOGS, ""
+
+
+def _work_bytes(pipeline: Pipeline, day: date) -> int:
+    return sum(file.size for file in storage.list_files(attempts.day_uri(pipeline, day)))
+
+
+def _version_bytes(run: DayRun, newest: Status | None) -> int:
+    if newest is None or not newest.stored:
+        return 0
+    return sum(file.size for file in run.registry.manifest(newest.version).files.values())
