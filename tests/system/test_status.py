@@ -28,7 +28,7 @@ def edited(two_days):
         return file
 
     yield write
-    file.unlink()
+    file.unlink(missing_ok=True)
 
 
 def test_days_are_done_as_long_as_nothing_changes(two_days):

@@ -19,6 +19,7 @@ from twinspire.cli.options import (
 from twinspire.cli.terminal_tables import terminal_table
 from twinspire.runs.day_status import UNDER_WAY, DayStatus, day_statuses
 from twinspire_core.config.pipeline import Pipeline
+from twinspire_core.contracts import attempts
 from twinspire_core.display.table import Cell, Style, Table
 from twinspire_core.errors import UsageError
 from twinspire_core.messages import format_message
@@ -95,7 +96,9 @@ def needing_attention(pipeline: Pipeline, day: date) -> list[dict[str, Any]]:
     """Tells people of the days of the week up to `day` with which something is to be done, and
     returns them as JSON has them.
     """
-    week = day_statuses(pipeline, day - timedelta(days=6), day)
+    # Days before the first one that was run are nobody's concern.
+    first = min(attempts.days(pipeline), default=day)
+    week = day_statuses(pipeline, max(first, day - timedelta(days=6)), day)
     found = [one for one in week if one.remedy() and one.state != UNDER_WAY]
     for row in stretches(found):
         console.print(_told(row), markup=False, highlight=False, soft_wrap=True)
