@@ -1,0 +1,103 @@
+"""A day of the grocery data, its features and vectors made twice: in process, and on a cluster."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+
+from examples.grocery_demo import groceries
+from examples.local_flink.cluster import ROOT
+from twinspire_core.config import pipeline as pipelines
+from twinspire_core.contracts import attempts
+from twinspire_core.errors import TwinspireError
+
+DAY = date(2017, 10, 2)
+STAGES = ("features", "train", "embed")
+
+
+class StageFailed(TwinspireError):
+    """A stage that was to be compared did not succeed."""
+
+
+class GroceryDay:
+    """The day in a folder of its own.
+
+    Attributes:
+      seconds: how long each stage took, by the name of the place where it ran.
+    """
+
+    def __init__(self, folder: Path, console: Console) -> None:
+        """Lays the data out, where `make demo` does, and empties the folder."""
+        self.folder = folder
+        self.console = console
+        self.seconds: dict[tuple[str, str], float] = {}
+        groceries.lay_out(ROOT / "pipelines" / "groceries.toml", console)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Features and a tower, in process; then all of it once more for the cluster to redo."""
+        self._write("in process", [])
+        self._run("in process", "features")
+        self._run("in process", "train")
+        shutil.copytree(self.folder / "in process", self.folder / "Flink")
+        self._run("in process", "embed")
+
+    def redo(self, options: list[str]) -> None:
+        """Features and vectors anew, with Beam's options of a cluster."""
+        self._write("Flink", options)
+        self._run("Flink", "features", "--force")
+        self._run("Flink", "embed")
+
+    def output(self, place: str, stage: str) -> Path:
+        """The folder of what a stage made."""
+        found = attempts.latest(pipelines.load(self._file(place)), DAY, stage)
+        if found is None:
+            raise StageFailed(f"The stage {stage} ended well and left no output ({place}).")
+        return Path(found.uri)
+
+    def _file(self, place: str) -> Path:
+        return self.folder / place / "groceries.toml"
+
+    def _write(self, place: str, options: list[str]) -> None:
+        """The demo's pipeline file with places of its own, and little training: it is the vectors'
+        bytes that count, not what they find.
+        """
+        text = (ROOT / "pipelines" / "groceries.toml").read_text()
+        text = text.replace('"../work/stages"', f'"{self.folder / place / "stages"}"')
+        text = text.replace('"../work/registry"', f'"{self.folder / place / "registry"}"')
+        text = text.replace('"../work/', f'"{ROOT / "work"}/')
+        text = re.sub(r"\nepochs = \d+", "\nepochs = 1", text)
+        text = text.replace("[ranking]\nenabled = true", "[ranking]\nenabled = false")
+        words = ",\n  ".join(f'"{word}"' for word in options)
+        text += f"\n[beam]\noptions = [\n  {words}\n]\n" if options else ""
+        self._file(place).parent.mkdir(parents=True, exist_ok=True)
+        self._file(place).write_text(text)
+
+    def _run(self, place: str, stage: str, *more: str) -> None:
+        began = time.monotonic()
+        log = self.folder / place / f"{stage}.log"
+        words = ["-m", "twinspire", stage, str(self._file(place)), "--date", str(DAY), *more]
+        with log.open("wb") as file, self.console.status(f"{stage} {place} …"):
+            # A group of its own: Ctrl-C reaches only us, and we end it in order
+            process = subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, process_group=0
+            )
+            try:
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        took = time.monotonic() - began
+        self.seconds[place, stage] = took
+        if code:
+            end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise StageFailed(
+                f"The stage {stage} must succeed {place}; it ended with {code}. {log} ends:\n{end}"
+            )
+        self.console.print(f"{stage:9} {place:10} {took:5.0f} s")
