@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.load import world
 from index_builder.registry.registry import Registry
-from serving.answers.known_past import newer_events, read_past
+from serving.answers.known_past import read_queries
 from serving.requests.query_rows import Requests, complete
 from serving.version.loaded_version import Version
 from twinspire_core import storage
@@ -26,8 +26,7 @@ from twinspire_core.contracts.ranker_file import MODEL, RankerFile
 from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.ranking.pairs import Pairs, Vectors
 from twinspire_core.ranking.registry import RankingFeatures
-from twinspire_core.sources.personal_counts import PersonalCounts
-from twinspire_core.sources.queries import Queries, ScoredLists
+from twinspire_core.sources.queries import ScoredLists
 
 _ASKED = 300
 _TAKEN = 0.05
@@ -87,15 +86,10 @@ def _candidates(version: Version, items: int) -> Pairs:
     table, _ = complete(
         Requests(version.pipeline).table(requests), None, datetime.now(version.pipeline.zone)
     )
-    past, events = read_past(version, table)
     vectors = version.encode(table)
     rows, scores = version.index.search(vectors, DEPTH)
-    queries = Queries(
-        past=past,
-        events=events,
-        personal=PersonalCounts.of_histories(newer_events(version, table)),
-        given={TWO_TOWER: ScoredLists(rows.astype(np.int64), scores)},
-    )
+    two_tower = ScoredLists(rows.astype(np.int64), scores)
+    queries = read_queries(version, table, personal=True).with_given({TWO_TOWER: two_tower})
     lists = sources.retrieve(fusion.sources, queries, DEPTH)
     of_towers = Vectors(queries=vectors, items=version.index.vectors)
     return Pairs.of(lists, queries, len(version.items), of_towers)

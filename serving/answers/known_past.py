@@ -26,17 +26,33 @@ from serving.requests.request_model import SEEN
 from serving.version.loaded_version import Version
 from twinspire_core.search.ragged import Ragged, list_lengths, list_places
 from twinspire_core.sources.past import most_frequent_first
+from twinspire_core.sources.personal_counts import PersonalCounts
+from twinspire_core.sources.queries import Queries
 
 
-def read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
-    """What users had before, the most frequent first, then the most recent; and how many events
-    that were, [B] int64.
+def read_queries(version: Version, table: pa.Table, *, personal: bool) -> Queries:
+    """What B requests say of pasts, together with what is stored of their users.
 
     Args:
       version: what answers.
       table: [B] rows of `serving.requests.query_rows.complete`.
+      personal: whether decayed counts are wanted.
     """
     new = newer_events(version, table)
+    past, events = _read_past(version, table, new)
+    counts = _read_personal(version, table, new) if personal else None
+    return Queries(past=past, events=events, personal=counts)
+
+
+def _read_past(version: Version, table: pa.Table, new: Ragged) -> tuple[Ragged, np.ndarray]:
+    """What users had before, the most frequent first, then the most recent; and how many events
+    that were, [B] int64.
+
+    Args:
+      version: as above.
+      table: as above.
+      new: of `newer_events`.
+    """
     if STORED_PAST not in table.column_names:
         return most_frequent_first(new), new.lengths
     stored = table[STORED_PAST].combine_chunks()
@@ -50,6 +66,19 @@ def read_past(version: Version, table: pa.Table) -> tuple[Ragged, np.ndarray]:
         tail = _positions(version, table[STORED_HISTORY].combine_chunks())
         counts = least_counts(past, tail)
     return joined(past, counts, new), stored_events + new.lengths
+
+
+def _read_personal(version: Version, table: pa.Table, new: Ragged) -> PersonalCounts:
+    """Decayed counts of what users had before: those of the version, and 1 for each newer event, as
+    nobody knows its time. Arguments as those of `_read_past`.
+    """
+    stored = PersonalCounts.of_rows(table, version.rows)
+    if stored is not None and not len(new.values):
+        return stored
+    counted = PersonalCounts.of_histories(new)
+    if stored is None:
+        return counted
+    return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 
 def newer_events(version: Version, table: pa.Table) -> Ragged:

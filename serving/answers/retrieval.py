@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from serving.answers.filtered_search import Seen, search_without
-from serving.answers.known_past import newer_events, read_past
+from serving.answers.known_past import read_queries
 from serving.answers.ranking import retrieve_ranked
-from serving.requests.request_model import SEEN, Refused
+from serving.requests.request_model import Refused
 from serving.version.filters import Groups, Selected
 from serving.version.loaded_version import Version
 from twinspire_core.config.source_names import MIX, MOST_POPULAR, RANKED, TWO_TOWER
@@ -17,7 +17,6 @@ from twinspire_core.fusion.fuse import CONSTANT, DEPTH, fuse_sources
 from twinspire_core.search.index import NONE
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
-from twinspire_core.sources.personal_counts import PersonalCounts
 from twinspire_core.sources.queries import Queries, ScoredLists
 
 
@@ -117,12 +116,9 @@ def encode_queries(version: Version, table: pa.Table, source: str) -> EncodedQue
     vectors = np.zeros((len(table), 0), np.float32)
     if source == RANKED or TWO_TOWER in _sources_of(version, source):
         vectors = _encode(version, table)
-    past, events = read_past(version, table)
-    personal = None
     sources = version.candidate_sources
-    if source == RANKED or (sources and sources.use_personal_counts):
-        personal = _read_personal(version, table)
-    return EncodedQueries(vectors, Queries(past=past, events=events, personal=personal))
+    personal = source == RANKED or (sources is not None and sources.use_personal_counts)
+    return EncodedQueries(vectors, read_queries(version, table, personal=personal))
 
 
 def _sources_of(version: Version, source: str) -> Sequence[str]:
@@ -278,20 +274,6 @@ def _end_lists(
         tuple(names),
         shares.astype(np.float32),
     )
-
-
-def _read_personal(version: Version, table: pa.Table) -> PersonalCounts:
-    """Decayed counts of what users had before: those of the version, and 1 for each event of a
-    request's history that is newer, as nobody knows its time.
-    """
-    stored = PersonalCounts.of_rows(table, version.rows)
-    if stored is not None and table[SEEN].null_count == len(table):
-        return stored
-    new = newer_events(version, table)
-    counted = PersonalCounts.of_histories(new)
-    if stored is None:
-        return counted
-    return stored.plus(counted).or_else(stored, new.lengths > 0)
 
 
 def lists_of(query: np.ndarray, row: np.ndarray, queries: int) -> Ragged:

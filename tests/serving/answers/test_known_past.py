@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from serving.answers.known_past import joined, least_counts, overlap, read_past
+from serving.answers.known_past import joined, least_counts, overlap, read_queries
 from serving.requests.query_rows import STORED_EVENTS, STORED_HISTORY, STORED_PAST
 from serving.requests.request_model import SEEN
 from twinspire_core.search.ragged import Ragged
@@ -34,7 +34,8 @@ def table(**columns) -> pa.Table:
 
 
 def past_of(rows: pa.Table) -> list[tuple[str, int]]:
-    past, events = read_past(Catalogue(), rows)
+    queries = read_queries(Catalogue(), rows, personal=False)
+    past, events = queries.past, queries.events
     items = [past.part(n, n + 1).values for n in range(past.rows)]
     return [
         ("".join(ITEMS[item] if item >= 0 else "-" for item in own), int(number))

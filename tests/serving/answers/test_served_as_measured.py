@@ -18,7 +18,7 @@ from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_as_configured
 from model.evaluation.queries import has_past
 from serving.answers.filtered_search import Seen
-from serving.answers.known_past import read_past
+from serving.answers.known_past import read_queries
 from serving.answers.recommend import _had_columns, _listed_in
 from serving.answers.retrieval import encode_queries, retrieve
 from serving.requests.query_rows import Requests, complete
@@ -304,4 +304,4 @@ def test_of_a_stranger_only_the_requests_own_events_count(both):
     friday = datetime(2024, 3, 15, 12, tzinfo=version.pipeline.zone)
     table, _ = complete(table, version.users, friday, version.pipeline.history_name)
     assert table["_past_events"].to_pylist() == [None, None]
-    assert read_past(version, table)[1].tolist() == [3, 0]
+    assert read_queries(version, table, personal=False).events.tolist() == [3, 0]
