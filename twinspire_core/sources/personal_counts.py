@@ -99,15 +99,15 @@ class PersonalCounts:
 
     def plus(self, newer: Self) -> Self:
         """These counts, and those of later events of the same users, which may be of more
-        half-lives. Items outside the corpus are left out, and those of the highest counts come
-        first, of equal ones the most recent.
+        half-lives. Items of the highest counts come first, of equal ones the most recent.
         """
         row = np.concatenate([self.entries.row, newer.entries.row])
         number = np.concatenate([self.entries.values, newer.entries.values + len(self.item)])
         item = np.concatenate([self.item, newer.item])[number]
-        known = item >= 0
-        row, number, item = row[known], number[known], item[known]
-        width = int(item.max(initial=0)) + 1
+        # Outside the corpus nobody can tell which are alike: each stays an item of its own.
+        corpus = int(item.max(initial=-1)) + 1
+        item = np.where(item >= 0, item, corpus + np.arange(len(item)))
+        width = corpus + len(item)
         pair, place = np.unique(row * width + item, return_inverse=True)
         counts = {}
         for name in self.counts:
@@ -123,6 +123,7 @@ class PersonalCounts:
             np.maximum.at(oldest, place, first)
             span = oldest - age
         row, item = np.divmod(pair, width)
+        item = np.where(item < corpus, item, -1)
         # By the longest half-life that there is.
         highest = next(reversed(counts.values()), np.zeros(len(pair), np.float32))
         order = np.lexsort((age, -highest, row))

@@ -110,13 +110,28 @@ def test_later_events_count_besides():
     stored = PersonalCounts.of_rows(USERS, positions_among(pa.array(ITEMS)))
     newer = Ragged(np.array([4, 4, -1, 2]), np.array([0, 0, 0, 0]), 3)
     sums = stored.plus(PersonalCounts.of_histories(newer))
-    assert read(sums.item[np.newaxis])[0] == "ceafde", "what is outside the corpus is left out"
-    np.testing.assert_allclose(sums.counts["7d"], [1.9, 2, 0.1, 0.5, 2, 2], rtol=1e-6)
-    np.testing.assert_allclose(sums.counts["60d"], [3, 2, 3, 1, 1, 1], rtol=1e-6)
-    np.testing.assert_allclose(sums.counts["all"], [2, 2, 1, 1, 1, 1], rtol=1e-6)
-    assert sums.entries.row.tolist() == [0, 0, 0, 0, 2, 2]
-    np.testing.assert_allclose(sums.age, [0, 0, 1, 1, 1, 1], atol=1e-5)
+    # What is stored outside the corpus stays: shares of what a user takes are of all of it.
+    assert sums.item.tolist() == [2, 4, 0, 5, -1, 3, 4]
+    np.testing.assert_allclose(sums.counts["7d"], [1.9, 2, 0.1, 0.5, 1, 2, 2], rtol=1e-6)
+    np.testing.assert_allclose(sums.counts["60d"], [3, 2, 3, 1, 2, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(sums.counts["all"], [2, 2, 1, 1, 1, 1, 1], rtol=1e-6)
+    assert sums.entries.row.tolist() == [0, 0, 0, 0, 0, 2, 2]
+    np.testing.assert_allclose(sums.age, [0, 0, 1, 1, 1, 1, 1], atol=1e-5)
     assert sums.span is None, "of what is stored nobody measured it"
+
+
+def test_a_later_event_changes_no_other_items_share():
+    """Two of four are outside the corpus, and no two of these are one item."""
+    stored = PersonalCounts(
+        entries=Ragged(np.arange(3), np.zeros(3, np.int64), 1),
+        item=np.array([-1, 0, -1]),
+        counts={"60d": np.array([1, 2, 1], np.float32)},
+        age=np.array([5, 9, 5], np.float32),
+    )
+    newer = PersonalCounts.of_histories(Ragged(np.array([1]), np.zeros(1, np.int64), 1))
+    sums = stored.plus(newer)
+    assert sums.item.tolist() == [0, 1, -1, -1]
+    assert sums.counts["60d"].tolist() == [2, 1, 1, 1]
 
 
 def test_later_events_lengthen_spans():
