@@ -117,7 +117,7 @@ def fit(name: str, prepared: Prepared, settings: Settings, seed: int, work: Path
     if name in peers.ON_LOG:
         return peers.fit_on_log(name, prepared, settings, seed, work)
     if name in SERVED:
-        return served.fit(name, prepared, seed, work)
+        return served.fit(name, prepared, settings, seed, work)
     if name in IMPLICIT:
         return peers.fit_implicit(prepared, settings, seed, work)
     if name == "tfrs":

@@ -86,9 +86,9 @@ class Chain:
                     print(f"{self.p.name} {day}: {refused}", flush=True)
 
 
-def chain_of(split: Split, seed: int, work: Path) -> Chain:
-    """The chain that serves a split's days."""
-    p = override(pipeline.load(split.file), {**split.settings, "train.seed": seed})
+def chain_of(split: Split, settings: Mapping[str, Any], seed: int, work: Path) -> Chain:
+    """The chain that serves a split's days; `settings` are put over the pipeline file's."""
+    p = override(pipeline.load(split.file), {**split.settings, **settings, "train.seed": seed})
     p = override(p, SETTINGS)
     # Defaults aside: a key that is new in a release makes no other chain.
     other = {"pipeline", "registry", "source"}
@@ -102,16 +102,19 @@ def chain_of(split: Split, seed: int, work: Path) -> Chain:
     return Chain(p=override(p, places), first=first)
 
 
-def fit(name: str, prepared: Prepared, seed: int, work: Path) -> Fitted:
+def fit(
+    name: str, prepared: Prepared, settings: Mapping[str, Any], seed: int, work: Path
+) -> Fitted:
     """Runs the chain up to the split's last day, and asks what is live then.
 
     Args:
       name: of `SOURCES`.
       prepared: one day's cases.
+      settings: of the pipeline file, in a quick run; else none.
       seed: `train.seed`.
       work: holds the chains.
     """
-    chain = chain_of(prepared.split, seed, work)
+    chain = chain_of(prepared.split, settings, seed, work)
     version = chain.live_after(prepared.split.last)
     source = carried(SOURCES[name], version)
     corpus = prepared.corpus()["_item"]

@@ -79,7 +79,7 @@ def _as_of_events(prepared: Prepared, case: Case) -> pl.DataFrame:
 
 def _raw(prepared: Prepared, case: Case, *, days: int, last_day: object) -> Path:
     """Features of other days than those trained on, without a transform graph."""
-    out = prepared.folder.parent / "asked" / f"{slug(case.name)}"
+    out = prepared.folder.parent / "asked" / f"{slug(case.name)}-{prepared.digest[:12]}"
     if not (out / "ready").exists():
         p = override(prepared.pipeline, {"window.train_days": days})
         mode = "full" if days > 1 else "incremental"

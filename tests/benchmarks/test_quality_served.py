@@ -76,20 +76,22 @@ def test_what_a_version_lists_is_found_by_its_id() -> None:
 def test_a_chain_begins_before_the_first_test_day_and_is_kept_by_its_settings(
     ready: Prepared, tmp_path: Path
 ) -> None:
-    chain = served.chain_of(ready.split, 0, tmp_path)
+    chain = served.chain_of(ready.split, {}, 0, tmp_path)
     assert chain.first == date(2017, 10, 11) and chain.p.serving.user_store
-    other = served.chain_of(ready.split, 1, tmp_path)
+    other = served.chain_of(ready.split, {}, 1, tmp_path)
     assert other.p.registry.root != chain.p.registry.root
-    assert served.chain_of(ready.split, 0, tmp_path).p == chain.p
+    assert served.chain_of(ready.split, {}, 0, tmp_path).p == chain.p
+    quick = served.chain_of(ready.split, {"train.batch_size": 256}, 0, tmp_path)
+    assert quick.p.train.batch_size == 256 and quick.p.registry.root != chain.p.registry.root
 
 
 def test_another_log_that_ends_on_the_same_day_has_a_chain_of_its_own(
     ready: Prepared, tmp_path: Path
 ) -> None:
-    chain = served.chain_of(ready.split, 0, tmp_path)
+    chain = served.chain_of(ready.split, {}, 0, tmp_path)
     events = {"source.events": str(tmp_path / "earlier/dt={date}")}
     earlier = replace(ready.split, settings={**ready.split.settings, **events})
-    assert served.chain_of(earlier, 0, tmp_path).p.registry.root != chain.p.registry.root
+    assert served.chain_of(earlier, {}, 0, tmp_path).p.registry.root != chain.p.registry.root
 
 
 def test_a_version_without_a_ranker_is_asked_for_what_it_serves() -> None:
