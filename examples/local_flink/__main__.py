@@ -14,9 +14,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from examples.local_flink.cluster import CACHE, ROOT, LocalFlink
-from examples.local_flink.comparison import RANDOM, compare
+from examples.local_flink.cluster import ROOT, LocalFlink
+from examples.local_flink.comparison import compare, reasons
 from examples.local_flink.grocery_day import GroceryDay
+from examples.local_flink.jars import CACHE
 from twinspire_core.errors import TwinspireError
 
 console = Console(highlight=False)
@@ -93,24 +94,20 @@ def _bring_up(cluster: LocalFlink, *, stay: bool) -> None:
 
 def _tell(day: GroceryDay) -> bool:
     """Prints what is equal; whether all is that has to be."""
-    table = Table("stage", "files of", "equal bytes", "differ", "why")
+    table = Table("stage", "files of", "equal bytes", "differ by chance", "differ")
     wrong = 0
     for stage in ("features", "embed"):
         groups = compare(day.output("in process", stage), day.output("Flink", stage))
         for name, group in groups.items():
             wrong += len(group.wrong)
-            why = {
-                text
-                for path, text in RANDOM.items()
-                if any(f.startswith(path) for f in group.random)
-            }
-            reason = "; ".join([*group.wrong[:3], *sorted(why)])
-            table.add_row(
-                stage, name, str(group.equal), str(len(group.random + group.wrong)), reason
-            )
+            chance = f"{len(group.random)}: {'; '.join(reasons(group))}" if group.random else ""
+            table.add_row(stage, name, str(group.equal), chance, "\n".join(group.wrong))
     console.print(table)
-    if wrong:
-        console.print(f"[bold red]{wrong} files differ that must not.[/]")
+    console.print(
+        f"[bold red]{wrong} files differ that must not.[/]"
+        if wrong
+        else "Equal, but for what differs between any two runs on one runner."
+    )
     return not wrong
 
 

@@ -9,7 +9,6 @@ this host, with one TaskManager of as many slots.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,15 +21,14 @@ from typing import Any
 import httpx
 
 from examples.local_airflow import processes
-from examples.local_flink import network
+from examples.local_flink import jars, network
 from examples.local_flink.network import Host, Network
 from twinspire_core.errors import TryAgain, UsageError
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "docker" / "flink"
 MARK = "TWINSPIRE_LOCAL_FLINK"
-CACHE = "TWINSPIRE_FLINK_CACHE"
-"""Environment variable: the folder where the jars are kept."""
+"""Environment variable of all processes of a cluster: its home. `PART`: the part's name."""
+PART = "TWINSPIRE_LOCAL_FLINK_PART"
 REST, JOBS, ARTIFACTS, POOL = 8081, 8099, 8098, 50000
 
 
@@ -94,8 +92,9 @@ class LocalFlink:
             "--environment_type=EXTERNAL",
             f"--environment_config=localhost:{POOL}",
             f"--parallelism={self.workers}",
-            # How long a worker is kept for the next step; without, each step imports TensorFlow.
-            "--environment_cache_millis=30000",
+            # How long a worker without work is kept. With nothing, each step imports TensorFlow;
+            # with more than the first pause of flink-conf.yaml, a dead worker is kept as well.
+            "--environment_cache_millis=10000",
         ]
 
     # Start
@@ -115,12 +114,12 @@ class LocalFlink:
                 " docker/flink/local.sh stop."
             )
         self._stay = stay
-        jars = fetch_jars()
+        jars.fetch()
         self.home.mkdir(parents=True, exist_ok=True)
         self._clear()
         self._make_network()
-        for name, (host, words) in self._parts.items():
-            self._start(name, host, words, jars)
+        for name in self._parts:
+            self._start(name)
         self._write()
 
     def _make_network(self) -> None:
@@ -146,22 +145,24 @@ class LocalFlink:
             self._parts[f"taskmanager-{number}"] = (host, ["taskmanager", *settings])
             self._parts[f"pool-{number}"] = (host, ["pool"])
 
-    def _start(self, name: str, host: Host, words: list[str], jars: Path) -> None:
-        env = {
-            **os.environ,
+    def _start(self, name: str, before: tuple[str, ...] = (), **env: str) -> None:
+        host, words = self._parts[name]
+        settings = {
             MARK: str(self.home),
-            "FLINK_HOME": str(jars),
+            PART: name,
+            "FLINK_HOME": str(jars.fetch()),
             "FLINK_MANAGER": self.manager.address,
             "FLINK_SELF": host.address,
             # Workers find Python and this checkout.
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
             "PYTHONPATH": str(ROOT),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            **env,
         }
         with (self.home / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [*host.enter, str(FOLDER / "part.sh"), *words],
-                env=env,
+                [*host.enter, *before, str(jars.FOLDER / "part.sh"), *words],
+                env={**os.environ, **settings},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -170,14 +171,26 @@ class LocalFlink:
                 preexec_fn=None if self._stay else processes.die_with_parent,
             )
 
-    def restart(self, name: str) -> None:
-        """Starts a part again that has ended, as compose does."""
-        host, words = self._parts[name]
-        self._start(name, host, words, fetch_jars())
+    def kill(self, part: str) -> None:
+        """Kills a part and what it has started, as when its container runs out of memory."""
+        for pid in self.processes(part):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._running.pop(part).wait()
 
-    def pid(self, name: str) -> int:
-        """The process of a part."""
-        return self._running[name].pid
+    def restart(self, part: str, *before: str, **env: str) -> None:
+        """Starts a part again that was killed, as compose does.
+
+        Args:
+          part: its name.
+          before: words before its command.
+          env: further variables.
+        """
+        self._start(part, before, **env)
+
+    def workers_of(self, pool: str) -> list[int]:
+        """The Python workers that a pool has started."""
+        return [pid for pid in self.processes(pool) if pid != self._running[pool].pid]
 
     # Ready?
 
@@ -256,9 +269,12 @@ class LocalFlink:
             self._running = {}
             self._clear()
 
-    def processes(self) -> list[int]:
-        """Pids of this cluster and of everything that it started, Python workers included."""
-        return processes.find(f"{MARK}={self.home}", None, "")
+    def processes(self, part: str | None = None) -> list[int]:
+        """Pids of this cluster (or a part) and of what it started, Python workers included."""
+        mine = processes.find(f"{MARK}={self.home}", None, "")
+        if part is None:
+            return mine
+        return sorted(set(mine) & set(processes.find(f"{PART}={part}", None, "")))
 
     @property
     def _file(self) -> Path:
@@ -287,31 +303,6 @@ class LocalFlink:
             network.remove(bridge)
         self._network = network.THIS_HOST
         self._file.unlink(missing_ok=True)
-
-
-def fetch_jars() -> Path:
-    """The folder of the jars, fetched if they are not there.
-
-    Raises:
-      UsageError: a program that this takes is missing, or the fetching failed.
-    """
-    for program, what in (("java", "Java 17"), ("mvn", "Maven"), ("tar", "tar")):
-        if shutil.which(program) is None:
-            raise UsageError(
-                f"A local Flink needs {what}, and there is no `{program}` on PATH. Debian, Ubuntu:"
-                " apt install openjdk-17-jre-headless maven."
-            )
-    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "twinspire" / "flink")
-    env = {**os.environ, "PIP": f"{sys.executable} -m pip"}
-    done = subprocess.run(
-        [str(FOLDER / "fetch.sh"), str(cache)], env=env, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise UsageError(
-            f"Flink's jars come from the package index and from Maven Central into {cache}, and"
-            f" could not be fetched. Look at the settings of pip and Maven.\n{done.stderr[-2000:]}"
-        )
-    return cache
 
 
 def _listens(address: str, port: int) -> bool:

@@ -1,16 +1,17 @@
 """Whether two outputs of a stage are equal, file by file."""
 
 import hashlib
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 RANDOM = {
     "DONE.json": "the time of the commit",
-    "transform_fn/saved_model.pb": "TensorFlow's order of nodes",
-    "transform_fn/fingerprint.pb": "a hash of that",
-    "statistics/": "quantiles by sketches that draw",
-    "anomalies.pbtxt": "what follows from those",
+    "transform/transform_fn/saved_model.pb": "TensorFlow's order of nodes",
+    "transform/transform_fn/fingerprint.pb": "a hash of the graph's bytes",
+    "statistics/": "sketches of quantiles draw",
+    "report.json": "quantiles, under `skew`",
 }
 """Files, and beginnings of their paths, that differ between any two runs on one runner, and why."""
 
@@ -42,14 +43,25 @@ def compare(one: Path, other: Path) -> dict[str, Group]:
         group = groups[path.partition("/")[0]]
         if here.get(path) == there.get(path):
             group.equal += 1
-        elif path in here and path in there and _is_random(path):
+        elif path in here and path in there and _by_chance(path, one, other):
             group.random.append(path)
         else:
             group.wrong.append(path)
     return dict(groups)
 
 
-def _is_random(path: str) -> bool:
+def reasons(group: Group) -> list[str]:
+    """Why files of a group differ by chance."""
+    found = {why for name, why in RANDOM.items() for path in group.random if path.startswith(name)}
+    return sorted(found)
+
+
+def _by_chance(path: str, one: Path, other: Path) -> bool:
+    if path == "report.json":
+        reports = [json.loads((folder / path).read_bytes()) for folder in (one, other)]
+        for report in reports:
+            report.pop("skew", None)
+        return bool(reports[0] == reports[1])
     return any(path == name or (name[-1] == "/" and path.startswith(name)) for name in RANDOM)
 
 

@@ -17,7 +17,8 @@ from twinspire_core.contracts import attempts
 from twinspire_core.errors import TwinspireError
 
 DAY = date(2017, 10, 2)
-STAGES = ("features", "train", "embed")
+SHORT = {"train_days": 14, "personal_days": 60, "epochs": 1, "enabled": "false"}
+"""What of the demo's pipeline file is changed: it is the bytes that count, not what they find."""
 
 
 class StageFailed(TwinspireError):
@@ -64,15 +65,13 @@ class GroceryDay:
         return self.folder / place / "groceries.toml"
 
     def _write(self, place: str, options: list[str]) -> None:
-        """The demo's pipeline file with places of its own, and little training: it is the vectors'
-        bytes that count, not what they find.
-        """
+        """The demo's pipeline file with places of its own, fewer days and little training."""
         text = (ROOT / "pipelines" / "groceries.toml").read_text()
         text = text.replace('"../work/stages"', f'"{self.folder / place / "stages"}"')
         text = text.replace('"../work/registry"', f'"{self.folder / place / "registry"}"')
         text = text.replace('"../work/', f'"{ROOT / "work"}/')
-        text = re.sub(r"\nepochs = \d+", "\nepochs = 1", text)
-        text = text.replace("[ranking]\nenabled = true", "[ranking]\nenabled = false")
+        for key, value in SHORT.items():
+            text = re.sub(rf"(?m)^{key} = \w+", f"{key} = {value}", text)
         words = ",\n  ".join(f'"{word}"' for word in options)
         text += f"\n[beam]\noptions = [\n  {words}\n]\n" if options else ""
         self._file(place).parent.mkdir(parents=True, exist_ok=True)

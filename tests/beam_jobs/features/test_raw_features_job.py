@@ -30,10 +30,6 @@ from twinspire_core import storage
 from twinspire_core.contracts import feature_schema
 
 DAY = worlds.DAY
-PRISM = shutil.which("prism") or next(
-    (str(p) for p in [Path.home() / "go/bin/prism"] if p.exists()), None
-)
-NOWHERE = "Prism is not installed (go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0)"
 
 
 def run(world, out, **kwargs):
@@ -293,22 +289,13 @@ def test_other_formats_give_the_same_bytes(one, tmp_path, format):
     assert digests(tmp_path / format) == digests(one[1])
 
 
-RUNNERS = {
-    "several processes": [
-        "--runner=DirectRunner",
-        "--direct_running_mode=multi_processing",
-        "--direct_num_workers=2",
-    ],
-    "prism": pytest.param(
-        ["--runner=PrismRunner", f"--prism_location={PRISM}", "--environment_type=LOOPBACK"],
-        marks=pytest.mark.skipif(PRISM is None, reason=NOWHERE),
-    ),
-}
+PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", RUNNERS.values(), ids=RUNNERS)
-def test_other_runners_give_the_same_bytes(one, tmp_path, options, monkeypatch):
+@pytest.mark.parametrize("runner", ["several processes", "prism"])
+def test_other_runners_give_the_same_bytes(one, tmp_path, runner, monkeypatch, request):
+    options = request.getfixturevalue("prism") if runner == "prism" else PROCESSES
     monkeypatch.setenv("PYTHONPATH", os.getcwd())  # for workers that are processes of their own
     world, here = one
     run(world, tmp_path / "there", mode="full", options=options)

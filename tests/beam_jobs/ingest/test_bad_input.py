@@ -326,20 +326,10 @@ def test_a_damaged_file(shop, name, harm):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [["--direct_running_mode=multi_processing"], ["prism"]], ids=["process", "prism"]
-)
-def test_a_worker_elsewhere_says_so_too(shop, options, monkeypatch):
-    from tests.beam_jobs.features.test_raw_features_job import NOWHERE, PRISM
-
-    if options == ["prism"]:
-        if PRISM is None:
-            pytest.skip(NOWHERE)
-        options = [
-            "--runner=PrismRunner",
-            f"--prism_location={PRISM}",
-            "--environment_type=LOOPBACK",
-        ]
+@pytest.mark.parametrize("runner", ["several processes", "prism"])
+def test_a_worker_elsewhere_says_so_too(shop, runner, monkeypatch, request):
+    elsewhere = ["--direct_running_mode=multi_processing"]
+    options = request.getfixturevalue("prism") if runner == "prism" else elsewhere
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
     shop.parquet(good(3000))
     spoil(shop.place("a.parquet"))

@@ -1,0 +1,43 @@
+"""A pool of Python workers: Beam's, which also starts a worker anew that was killed.
+
+Beam's own pool leaves it at that. Flink's TaskManager asks for a worker once and then waits for it
+without end, so a worker that is killed before it has called back would hold its job, and with it
+the slot, until somebody cancels the job by hand.
+"""
+
+import sys
+import threading
+import time
+
+from apache_beam.portability.api.beam_fn_api_pb2 import StartWorkerRequest, StartWorkerResponse
+from apache_beam.runners.worker import worker_pool_main
+
+PAUSE = 1.0
+"""Seconds before a worker starts anew: one that dies at once must not fill the machine."""
+
+
+class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
+    """The pool, as a gRPC service."""
+
+    def StartWorker(
+        self, start_worker_request: StartWorkerRequest, unused_context: object
+    ) -> StartWorkerResponse:
+        """Starts a worker, and watches it."""
+        answer = super().StartWorker(start_worker_request, unused_context)
+        if start_worker_request.worker_id in self._worker_processes:
+            watch = threading.Thread(target=self._watch, args=[start_worker_request], daemon=True)
+            watch.start()
+        return answer
+
+    def _watch(self, request: StartWorkerRequest) -> None:
+        process = self._worker_processes[request.worker_id]
+        killed = process.wait() < 0
+        time.sleep(PAUSE)
+        # One that is stopped on demand is taken out of the table before.
+        if killed and self._worker_processes.get(request.worker_id) is process:
+            self.StartWorker(request, None)
+
+
+if __name__ == "__main__":
+    worker_pool_main.BeamFnExternalWorkerPoolServicer = WatchedPool
+    worker_pool_main.main(sys.argv)
