@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from apache_beam.portability.api.beam_fn_api_pb2 import StartWorkerRequest, StartWorkerResponse
+from apache_beam.portability.api import beam_fn_api_pb2 as api
 from apache_beam.runners.worker import worker_pool_main
 
 PAUSE = 1.0
@@ -20,8 +20,8 @@ class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
     """The pool, as a gRPC service."""
 
     def StartWorker(
-        self, start_worker_request: StartWorkerRequest, unused_context: object
-    ) -> StartWorkerResponse:
+        self, start_worker_request: api.StartWorkerRequest, unused_context: object
+    ) -> api.StartWorkerResponse:
         """Starts a worker, and watches it."""
         answer = super().StartWorker(start_worker_request, unused_context)
         if start_worker_request.worker_id in self._worker_processes:
@@ -29,7 +29,7 @@ class WatchedPool(worker_pool_main.BeamFnExternalWorkerPoolServicer):
             watch.start()
         return answer
 
-    def _watch(self, request: StartWorkerRequest) -> None:
+    def _watch(self, request: api.StartWorkerRequest) -> None:
         process = self._worker_processes[request.worker_id]
         killed = process.wait() < 0
         time.sleep(PAUSE)
