@@ -104,8 +104,9 @@ class Counters:
         return self.by_detail(what, table, day).get(detail, 0)
 
     def by_detail(self, what: Counted, table: Table, day: date) -> dict[str, int]:
-        """The sums of a thing that is counted by detail, in the order in which they came."""
-        return self._sums.get((what.value, table, str(day)), {})
+        """The sums of a thing that is counted by detail, in order of that."""
+        # Not in the order in which they came, which differs between runs.
+        return dict(sorted(self._sums.get((what.value, table, str(day)), {}).items()))
 
     def write(self, out: str) -> None:
         """Writes the sums below the stage's output."""

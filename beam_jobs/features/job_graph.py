@@ -7,7 +7,6 @@ may be held out. With these, rows become files.
 """
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import apache_beam as beam
@@ -15,7 +14,7 @@ import pyarrow as pa
 from apache_beam.pvalue import AsDict, AsSideInput, AsSingleton, PBegin, PCollection
 
 from beam_jobs import user_hashing
-from beam_jobs.features import output_files, read_steps, shard_steps
+from beam_jobs.features import event_packs, output_files, read_steps, shard_steps
 from beam_jobs.features.co_occurrence_steps import CoOccurrence
 from beam_jobs.features.counters import Count, Counters
 from beam_jobs.ingest.record_blocks import Rejected, to_json_lines
@@ -129,12 +128,8 @@ class ReadRecords(beam.PTransform):
         """Small files are put together, large ones cut into parts, and these spread over the
         workers.
         """
-        inputs = self.job.inputs
-        events = chain.from_iterable([*inputs.events.values(), *self.job.late.files.values()])
-        users = chain.from_iterable(inputs.users.values())
-        files = [(file, number) for table in (events, users) for number, file in enumerate(table)]
-        packs = begin | beam.Create(read_steps.pack(files), reshuffle=False)
-        parts = packs | "Cut" >> beam.FlatMap(read_steps.cut, self.job.p.source.format)
+        groups = begin | beam.Create(read_steps.plan_packs(self.job), reshuffle=False)
+        parts = groups | "Cut" >> beam.FlatMap(event_packs.cut, self.job.p.source.format)
         # Without a shuffle here, the parts of a large file would be fused with its cutting, and
         # read one after the other by one worker.
         return parts | beam.Reshuffle() | "Parse" >> _tagged(read_steps.Read(self.job), _READ)

@@ -146,10 +146,15 @@ def is_complete(p: Pipeline, day: date) -> bool:
     return storage.exists(storage.join(folder(p.source.events, day), marker))
 
 
+def input_name(file: SourceFile) -> str:
+    """How a file is named among those that a run reads: by table, folder date and name."""
+    return f"{file.table}/{file.day}/{file.name}"
+
+
 def fingerprint(
     p: Pipeline, day: date, scope: day_plan.Scope, known: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """Digests of all files that a run of the day reads, by table, folder date and name.
+    """Digests of all files that a run of the day reads, by `input_name`.
 
     But for the days after it: late events that come when a day has been run leave it done, see
     later_folders.py.
@@ -169,7 +174,7 @@ def fingerprint(
         for file in chain.from_iterable(table.values()):
             if file.uri not in known:
                 known[file.uri] = file.digest or storage.file_digest(file.uri)
-            digests[f"{file.table}/{file.day}/{file.name}"] = known[file.uri]
+            digests[input_name(file)] = known[file.uri]
     return digests
 
 

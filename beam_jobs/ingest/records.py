@@ -24,8 +24,8 @@ from twinspire_core.records.json_lines import first_keys
 
 ORDER = "_order"
 """Place of a record among all of its table: number of the file, then of the record."""
-_FILE_BITS = 40  # leaves 23 bits for files, and 2 ** 40 records in each
-_RECORD_MASK = (1 << _FILE_BITS) - 1
+FILE_BITS = 40  # leaves 23 bits for files, and 2 ** 40 records in each
+_RECORD_MASK = (1 << FILE_BITS) - 1
 _RULE = "_rule"
 
 _USER_DAY = ("_user", "_day")
@@ -97,7 +97,7 @@ class RecordChecker:
         """
         self._rows += len(block.numbers)
         self._present.update(block.rows.columns)
-        order = pl.Series(ORDER, block.numbers) + (self._place << _FILE_BITS)
+        order = pl.Series(ORDER, block.numbers) + (self._place << FILE_BITS)
         # A block without any of the columns has no height of its own.
         rows = pl.DataFrame([*block.rows, order])
         absent = {RAW + column.source for column in self._columns} - set(rows.columns)

@@ -1,8 +1,8 @@
 """One run of the feature job: what it reads, and what every worker knows of it."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from rich.console import Console
@@ -41,6 +41,8 @@ class FeatureJob:
       out: URI of the folder that it writes to.
       block_hours: by day of examples, hours of the day that share a file.
       most_held_out: the most users held out of a day.
+      partials: URI of the folder where what is read of logs is kept, and looked for; None to read
+        all of them.
       token: names this run beside others in the same process, in caches that they share.
     """
 
@@ -51,6 +53,7 @@ class FeatureJob:
     out: str
     block_hours: dict[date, int]
     most_held_out: int
+    partials: str | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -63,6 +66,8 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     """
     plan = make_plan(ctx.pipeline, ctx.day, scope or ctx.mode)
     inputs = day_files.inputs(ctx.pipeline, plan)
+    if ctx.reuse is not None:
+        inputs = replace(inputs, events=_with_digests(inputs.events, ctx.reuse.digests))
     late = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
     for folder_day, reason in late.unreadable.items():
         if scope is None:
@@ -86,7 +91,18 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
             day: _block_hours(given_format, inputs.events.get(day, ())) for day in plan.examples
         },
         most_held_out=MOST_HELD_OUT,
+        partials=ctx.reuse.partials if ctx.reuse else None,
     )
+
+
+def _with_digests(
+    events: Mapping[date, tuple[SourceFile, ...]], digests: Mapping[str, str]
+) -> dict[date, tuple[SourceFile, ...]]:
+    """The same files, with the digests that the stage's key has of them."""
+    return {
+        day: tuple(file._replace(digest=digests[day_files.input_name(file)]) for file in files)
+        for day, files in events.items()
+    }
 
 
 def _block_hours(given_format: str, files: Sequence[SourceFile]) -> int:

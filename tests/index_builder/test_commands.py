@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from index_builder import publish_stage
 from index_builder.registry.registry import Registry
 from twinspire.cli.main import app
+from twinspire_core.contracts import partials
 from twinspire_core.errors import UsageError
 
 FIRST, SECOND, THIRD = (date(2024, 5, day) for day in (1, 2, 3))
@@ -35,7 +36,7 @@ def command(pipeline, tmp_path):
     file.write_text(
         f"""
         pipeline = {{ name = "tiny", work_root = "{pipeline.pipeline.work_root}" }}
-        source = {{ events = "/none/dt={{date}}/" }}
+        source = {{ events = "{tmp_path}/logs/dt={{date}}/" }}
         columns = {{ user = "user", item = "item", time = "time" }}
         registry = {{ root = "{pipeline.registry.root}" }}
         [features]
@@ -123,4 +124,23 @@ def test_prune_says_what_it_would_delete_and_deletes_it_when_it_is_told_to(
     )
     assert needed.exists() and not spare.exists()
     again = command("prune", "--keep", 0, "--keep-days", 3, "--yes")
-    assert again == {"deleted": True, "versions": [], "unpublished": [], "working_files": []}
+    nothing = {name: [] for name in ("versions", "unpublished", "working_files", "partials")}
+    assert again == {"deleted": True, **nothing}
+
+
+def test_prune_takes_partials_of_days_that_nothing_looks_back_to(command, pipeline, tmp_path):
+    """The longest window of the newest day with logs decides, not the calendar."""
+    newest = date(2024, 4, 16)
+    first = newest - timedelta(days=59)  # the first of 30 days of training looks back 30
+    days = [first - timedelta(days=1), first, newest]
+    folders = [Path(partials.place(pipeline), f"dt={day}") for day in days]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "events-1-0-of-1.arrow").touch()
+    assert command("prune", "--yes")["partials"] == [], "without logs nothing is old"
+    logs = tmp_path / f"logs/dt={newest}"
+    logs.mkdir(parents=True)
+    (logs / "part.csv").touch()
+    assert command("prune")["partials"] == [str(folders[0])] and folders[0].exists()
+    assert command("prune", "--yes")["partials"] == [str(folders[0])]
+    assert [folder.exists() for folder in folders] == [False, True, True]

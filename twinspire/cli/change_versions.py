@@ -14,7 +14,7 @@ from twinspire.runs.day_run import best_versions
 from twinspire.runs.stages import REFRESH, STAGES
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, partials
 
 _ABANDONED = 24 * 3600
 """Seconds since the last file was written, after which a publication has ended: it takes minutes.
@@ -109,7 +109,8 @@ def prune(
     Never the live or a pinned version, nor the best accepted one that the next day's is held
     against, nor the training state that a kept version was made from.
     What publications that were killed or gave up have left in the registry goes once it is a day
-    old.
+    old. Of what was kept of logs (partials), the days go that the newest day with logs no longer
+    looks back to, whatever --keep-days.
     """
     p = open_pipeline(pipeline)
     registry = registry_of(p)
@@ -128,8 +129,9 @@ def prune(
     # Asked once: what is abandoned now is deleted below only if it still is by the same measure.
     before = time.time() - _ABANDONED
     abandoned = unpublished(registry, before=before)
+    forgotten = _old_partials(p)
     verb = "deleting" if yes else "would delete"
-    for place in [*old, *abandoned, *files]:
+    for place in [*old, *abandoned, *files, *forgotten]:
         console.print(f"{verb} {place}", highlight=False)
     if yes:
         for version in old:
@@ -137,7 +139,23 @@ def prune(
         for version in abandoned:
             registry.discard(version, before=before)
         delete_working_files(files)
-    print_json({"deleted": yes, "versions": old, "unpublished": abandoned, "working_files": files})
+        for place in forgotten:
+            storage.delete_tree(place)
+    told = {"versions": old, "unpublished": abandoned, "working_files": files}
+    print_json({"deleted": yes, **told, "partials": forgotten})
+
+
+def _old_partials(pipeline: Pipeline) -> list[str]:
+    """Folders of partials of days before the longest window of the newest day with logs."""
+    from beam_jobs import day_plan
+    from beam_jobs.ingest import day_files
+
+    newest = day_files.Snapshots(pipeline, "events").at(date.max)
+    if newest is None:
+        return []  # not even one day says what is old
+    first = day_plan.make_plan(pipeline, newest, "full").first
+    folder = partials.place(pipeline)
+    return partials.day_folders(folder, (day for day in partials.by_day(folder) if day < first))
 
 
 def _needed(pipeline: Pipeline, registry: Registry, pruned: list[str]) -> set[str]:

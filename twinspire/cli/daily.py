@@ -9,6 +9,7 @@ from twinspire.cli.options import (
     Date,
     Force,
     ModeOption,
+    NoReuse,
     PipelineFile,
     PromoteOption,
     Run,
@@ -42,10 +43,15 @@ def features(
     date: Date,
     mode: ModeOption = "incremental",
     force: Force = False,
+    no_reuse: NoReuse = False,
     run: Run = None,
 ) -> None:
-    """Make the day's examples, corpus, queries, transform graph and statistics (Beam)."""
-    _stage("features", pipeline, date, mode=mode, force=force, run=run)
+    """Make the day's examples, corpus, queries, transform graph and statistics (Beam).
+
+    What is read of a day's logs is kept (WORK_ROOT/PIPELINE/partials), by the digest of the files and
+    the settings it depends on, so that the days after it read no logs but their own.
+    """
+    _stage("features", pipeline, date, mode=mode, force=force, reuse=not no_reuse, run=run)
 
 
 def train(
@@ -95,6 +101,7 @@ def refresh(
     ] = None,
     promote: PromoteOption = "auto",
     force: Force = False,
+    no_reuse: NoReuse = False,
 ) -> None:
     """Publish the live version's towers with the catalogue as of the end of a day, without
     training.
@@ -107,7 +114,10 @@ def refresh(
     with json_on_error("refresh") as known:
         known["day"] = date
         day_run = DayRun(open_pipeline(pipeline), parse_date(date))
-        print_json(runner.refresh(day_run, force=force, promote=promote, version=version))
+        result = runner.refresh(
+            day_run, force=force, promote=promote, version=version, reuse=not no_reuse
+        )
+        print_json(result)
 
 
 def _stage(name: str, file: str, date: str, *, run: str | None, **options: Any) -> None:
@@ -135,6 +145,7 @@ def run(
     mode: ModeOption = "incremental",
     force: Force = False,
     promote: PromoteOption = "auto",
+    no_reuse: NoReuse = False,
 ) -> None:
     """Run all stages of a day, or of a range of days oldest first, without Airflow.
 
@@ -143,7 +154,7 @@ def run(
     """
     p = open_pipeline(pipeline)
     outcomes = [
-        _run_day(p, d, mode=mode, force=force, promote=promote)
+        _run_day(p, d, mode=mode, force=force, promote=promote, reuse=not no_reuse)
         for d in _range(p, date, first, last)
     ]
     console.print(terminal_table(_outcome_table(outcomes)))

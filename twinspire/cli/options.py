@@ -35,6 +35,14 @@ ModeOption = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Redo what is done. It does not overrule the gate.")
 ]
+NoReuse = Annotated[
+    bool,
+    typer.Option(
+        "--no-reuse",
+        help="Read the logs of all days of the window, and leave alone what earlier runs kept of"
+        " them (partials). The result is the same, later. What is done stays done without --force.",
+    ),
+]
 PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(

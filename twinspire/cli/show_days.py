@@ -82,11 +82,13 @@ def status(
     for row in rows:
         if told := _told(row):
             out.print(told, markup=False, soft_wrap=True)
-    work, versions = (
-        sum(getattr(one, name) for one in days) / 1e6 for name in ("work_bytes", "version_bytes")
+    work, kept, versions = (
+        sum(getattr(one, name) for one in days) / 1e6
+        for name in ("work_bytes", "partial_bytes", "version_bytes")
     )
     out.print(
-        f"On disk: {work:,.0f} MB of working files, {versions:,.0f} MB of versions. What may go:"
+        f"On disk: {work:,.0f} MB of working files, {kept:,.1f} MB kept of logs (partials),"
+        f" {versions:,.0f} MB of versions. What may go:"
         f" {format_message('twinspire prune PIPELINE')}",
         soft_wrap=True,
     )
@@ -156,7 +158,7 @@ def _table(rows: Sequence[Stretch]) -> Table:
 
 def _cells(row: Stretch) -> list[str | Cell]:
     one = row.days[0]
-    size = sum(day.work_bytes + day.version_bytes for day in row.days) / 1e6
+    size = sum(day.work_bytes + day.partial_bytes + day.version_bytes for day in row.days) / 1e6
     state = Cell(one.state, _STYLES.get(one.state))
     if one.live and one.state == "published":
         state = Cell("live", Style.GOOD)
@@ -180,5 +182,6 @@ def _as_json(one: DayStatus) -> dict[str, Any]:
         "late_events": one.late_events,
         "work_bytes": one.work_bytes,
         "version_bytes": one.version_bytes,
+        "partial_bytes": one.partial_bytes,
         "command": format_message(one.remedy()),
     }

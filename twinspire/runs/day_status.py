@@ -1,7 +1,7 @@
 """What has become of each day: published, refused, stale, missing and so on, and what helps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from index_builder.registry.versions import Status
@@ -10,7 +10,7 @@ from twinspire.runs.day_run import DayRun
 from twinspire.runs.staleness import late_events, why_stale
 from twinspire_core import storage
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, partials
 
 PUBLISHED = "published"
 REFUSED = "refused"
@@ -42,6 +42,7 @@ class DayStatus:
       late_events: events of it that came after it was run.
       work_bytes: size of its working files.
       version_bytes: size of its stored versions.
+      partial_bytes: size of what was kept of its logs.
     """
 
     day: date
@@ -52,6 +53,7 @@ class DayStatus:
     late_events: int = 0
     work_bytes: int = 0
     version_bytes: int = 0
+    partial_bytes: int = 0
 
     def remedy(self) -> str:
         """The command that helps; empty where nothing is to be done."""
@@ -93,9 +95,11 @@ def day_statuses(
         first = max(min(worked_on or with_logs), last - timedelta(days=most - 1))
     run = DayRun(pipeline, last)
     newest = {one.date: one for one in reversed(run.registry.statuses())}
+    kept = partials.by_day(partials.place(pipeline))
     day = first
     while day <= last:
-        yield _status(run.of_day(day), newest.get(day), day in with_logs, day in worked_on)
+        found = _status(run.of_day(day), newest.get(day), day in with_logs, day in worked_on)
+        yield replace(found, partial_bytes=kept[day].size if day in kept else 0)
         day += timedelta(days=1)
 
 

@@ -14,12 +14,12 @@ from index_builder.registry.version_log import find_version
 from twinspire.runs.cache_keys import config_digest, digest, stage_key
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.index_start import find_start_of_refresh
-from twinspire.runs.stage_tasks import StageTask
+from twinspire.runs.stage_tasks import StageTask, source_digests
 from twinspire.runs.stages import REFRESH, StageFunction
 from twinspire_core import storage
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.manifest import Manifest
-from twinspire_core.contracts.stage_context import Promote, StageContext
+from twinspire_core.contracts.stage_context import Promote, Reuse, StageContext
 from twinspire_core.errors import UsageError
 
 _CHANGES = ("new", "changed", "withdrawn", "reused")
@@ -39,29 +39,31 @@ class Towers(NamedTuple):
     live: str
 
 
-def plan_refresh(run: DayRun, version: str | None, promote: Promote) -> StageTask:
+def plan_refresh(
+    run: DayRun, version: str | None, promote: Promote, *, reuse: bool = True
+) -> StageTask:
     """Finds what a refresh is made from.
 
     Args:
       run: of the catalogue's day; its log has just been read.
       version: whose towers to take; by default the live version's.
       promote: as asked for.
+      reuse: whether what earlier runs made of logs is used, and added to.
 
     Raises:
       UsageError: nothing is live, the version is not one that a day may inherit from, or the day or
         the features are not those of the towers.
     """
-    from beam_jobs.ingest import day_files
-
     towers = _find_towers(run, version)
     _check_day(run, towers.holder)
     _check_features(run, towers.holder)
+    digests = source_digests(run, "served")
     facts: dict[str, Any] = {
         "day": str(run.day),
         "trained": towers.trained,
         "holder": towers.holder.version,
         "promote": promote,
-        "source": digest(day_files.fingerprint(run.pipeline, run.day, "served")),
+        "source": digest(digests),
     }
     # Late events count in a catalogue, and no later day goes on from it: with others it is made
     # again.
@@ -71,7 +73,12 @@ def plan_refresh(run: DayRun, version: str | None, promote: Promote) -> StageTas
         stage=REFRESH,
         facts=facts,
         context=StageContext(
-            pipeline=run.pipeline, day=run.day, mode="incremental", out="", promote=promote
+            pipeline=run.pipeline,
+            day=run.day,
+            mode="incremental",
+            out="",
+            promote=promote,
+            reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
         ),
         load=lambda: _load(run, towers, facts),
         parent=towers.trained,

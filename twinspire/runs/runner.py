@@ -32,6 +32,7 @@ def run_stage(
     mode: Mode = "incremental",
     force: bool = False,
     promote: Promote = "auto",
+    reuse: bool = True,
 ) -> dict[str, Any]:
     """Runs one stage of one day, or finds it done.
 
@@ -44,6 +45,7 @@ def run_stage(
       mode: whether to train on from the parent, or from scratch.
       force: run it even if it is done.
       promote: whether a version that is published goes live.
+      reuse: whether what earlier runs made of logs is used, and added to.
 
     Returns: The stage's summary with `stage`, `day`, `status` (`done` or `already done`), `attempt`
       and `seconds`.
@@ -55,7 +57,7 @@ def run_stage(
     """
     stage = STAGES[name]
     with _under_way(run, stage):
-        result = _run_stage(run, stage, mode, force=force, promote=promote)
+        result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
     # The lease is released by now: later days may train on the version, whatever its catalogue.
     if stage.publishes and promote == "auto" and not result["live"]:
         result |= catch_up(run, result["version"])
@@ -77,7 +79,12 @@ def check_source(run: DayRun) -> dict[str, Any]:
 
 
 def refresh(
-    run: DayRun, *, force: bool = False, promote: Promote = "auto", version: str | None = None
+    run: DayRun,
+    *,
+    force: bool = False,
+    promote: Promote = "auto",
+    version: str | None = None,
+    reuse: bool = True,
 ) -> dict[str, Any]:
     """Publishes the live version's towers with the catalogue as of the end of a day, or finds that
     done.
@@ -88,6 +95,7 @@ def refresh(
       force: do it again.
       promote: as for a version that is trained.
       version: whose towers to take; by default the live version's.
+      reuse: whether what earlier runs made of logs is used, and added to.
 
     Returns:
       The summary: `new`, `changed`, `withdrawn` and `reused` items, what the index and the gate
@@ -100,7 +108,7 @@ def refresh(
     """
     started = time.monotonic()
     run.read_log()
-    task = plan_refresh(run, version, promote)
+    task = plan_refresh(run, version, promote, reuse=reuse)
     attempt, status = complete(run, task, force=force)
     made = attempt.summary["version"]
     if run.state.fate.get(made) == "rolled back":
@@ -176,7 +184,7 @@ def _outcome(stage: Stage, error: BaseException) -> str | None:
 
 
 def _run_stage(
-    run: DayRun, stage: Stage, mode: Mode, *, force: bool, promote: Promote
+    run: DayRun, stage: Stage, mode: Mode, *, force: bool, promote: Promote, reuse: bool
 ) -> dict[str, Any]:
     started = time.monotonic()
     if stage.reads_source:
@@ -187,7 +195,7 @@ def _run_stage(
         await_turn(run.pipeline, run.day)
     # Not earlier: the day that was waited for has published, and is the parent now.
     run.read_log()
-    task = plan_stage(run, stage, mode, promote)
+    task = plan_stage(run, stage, mode, promote, reuse=reuse)
     attempt, status = complete(run, task, force=force)
     parent = task.context.parent
     result = {

@@ -5,16 +5,23 @@ all that its key is made of.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from twinspire.runs.cache_keys import config_digest, digest
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.index_start import find_start
 from twinspire.runs.stages import STAGES, Stage, StageFunction
 from twinspire_core.config.pipeline import Pipeline
-from twinspire_core.contracts import attempts
+from twinspire_core.contracts import attempts, partials
 from twinspire_core.contracts.attempts import Attempt
-from twinspire_core.contracts.stage_context import NO_START, Mode, Parent, Promote, StageContext
+from twinspire_core.contracts.stage_context import (
+    NO_START,
+    Mode,
+    Parent,
+    Promote,
+    Reuse,
+    StageContext,
+)
 from twinspire_core.errors import BadData, UsageError
 
 
@@ -37,7 +44,9 @@ class StageTask:
     parent: str | None
 
 
-def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> StageTask:
+def plan_stage(
+    run: DayRun, stage: Stage, mode: Mode, promote: Promote, *, reuse: bool = True
+) -> StageTask:
     """Finds what one of a day's stages is made from.
 
     Args:
@@ -45,6 +54,7 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
       stage: the stage.
       mode: as asked for; without a parent it is `full`.
       promote: as asked for.
+      reuse: whether what earlier runs made of logs is used, and added to.
 
     Raises:
       UsageError: an earlier stage is not done, or was done for something else.
@@ -65,6 +75,7 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
     start = NO_START
     if nearest and stage.starts_from_settings:
         start = find_start(run, nearest.output)
+    digests = source_digests(run, mode) if stage.reads_source else {}
     context = StageContext(
         pipeline=run.pipeline,
         day=run.day,
@@ -75,11 +86,12 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
         promote=promote,
         best=best,
         start=start,
+        reuse=Reuse(partials=partials.place(run.pipeline), digests=digests) if reuse else None,
     )
     assert stage.load is not None, "a plan of its own, as a refresh has"
     return StageTask(
         stage=stage,
-        facts=_facts(run, stage, context, earlier),
+        facts=_facts(stage, context, earlier, digests),
         context=context,
         load=stage.load,
         parent=parent.version if parent else None,
@@ -87,7 +99,10 @@ def plan_stage(run: DayRun, stage: Stage, mode: Mode, promote: Promote) -> Stage
 
 
 def _facts(
-    run: DayRun, stage: Stage, context: StageContext, earlier: Mapping[str, Attempt]
+    stage: Stage,
+    context: StageContext,
+    earlier: Mapping[str, Attempt],
+    digests: Mapping[str, str],
 ) -> dict[str, Any]:
     """What one of a day's stages is a function of, besides the pipeline file."""
     # A fact is None where the stage does not depend on it: every key has held these six.
@@ -106,7 +121,7 @@ def _facts(
     if stage.publishes:
         facts["promote"] = context.promote
     if stage.reads_source:
-        facts["source"] = _source_digest(run, context.mode)
+        facts["source"] = digest(digests)
     # Left out where it is the parent: keys had no such fact before the gate had a memory.
     if context.besides:
         facts["best"] = context.besides.version
@@ -185,7 +200,8 @@ def _check_parent(day: date, trained: Attempt, parent: Parent | None) -> None:
         )
 
 
-def _source_digest(run: DayRun, mode: Mode) -> str:
+def source_digests(run: DayRun, scope: Mode | Literal["served"]) -> dict[str, str]:
+    """Digests of all files that a run of the day reads."""
     from beam_jobs.ingest import day_files
 
-    return digest(day_files.fingerprint(run.pipeline, run.day, mode, run.log_digests))
+    return day_files.fingerprint(run.pipeline, run.day, scope, run.log_digests)

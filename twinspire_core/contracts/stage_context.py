@@ -88,6 +88,19 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """What was made of logs by earlier runs, and may be used and added to (contracts/partials.py).
+
+    Attributes:
+      partials: URI of the folder of partials.
+      digests: of the files that the stage reads, by `<table>/<day>/<name>`, as the key has them.
+    """
+
+    partials: str
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
     """One stage of one day.
 
@@ -105,6 +118,7 @@ class StageContext:
       best: of the train stage: the best accepted version before the day; None without a parent, or
         where the parent remembers no line.
       start: of the index stage: whose settings it starts from.
+      reuse: of a stage that reads logs: what earlier runs made of them; None to read all of them.
     """
 
     pipeline: Pipeline
@@ -117,6 +131,7 @@ class StageContext:
     gaps: tuple[Gap, ...] = ()
     best: BestAccepted | None = None
     start: Start = NO_START
+    reuse: Reuse | None = None
 
     @property
     def besides(self) -> BestAccepted | None:

@@ -8,6 +8,7 @@ import pytest
 
 from beam_jobs.day_plan import Plan
 from beam_jobs.features import read_steps, shard_steps
+from beam_jobs.features.event_packs import Pack, PackPart
 from beam_jobs.ingest.day_files import Inputs, SourceFile
 from beam_jobs.ingest.later_folders import LateEvents
 from beam_jobs.point_in_time.job import MOST_HELD_OUT, FeatureJob
@@ -63,9 +64,8 @@ def test_shards_of_a_long_window_are_worked_on_apart(job, tmp_path):
         rows = [f"u{user},then{n},{day}T12:00:00Z\n" for user in range(USERS)]
         file = tmp_path / f"{n}.csv"
         file.write_text("user,item,time\n" + "".join(rows))
-        read = read_steps.Read(job).process(
-            [(SourceFile("events", day, str(file), file.name, 0, None), n, None)]
-        )
+        pack = Pack((SourceFile("events", day, str(file), file.name, 0, None),), n)
+        read = read_steps.Read(job).process([PackPart(pack, 0, 1)])
         for number, batch in (out.value for out in read if out.tag == read_steps.RECORDS):
             shards.setdefault(number, []).append(batch)
     assert len(shards) == 2

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs import user_hashing
-from beam_jobs.features import read_steps, shard_steps
+from beam_jobs.features import event_packs, read_steps, shard_steps
 from beam_jobs.features.raw_features_job import write_raw, write_served
 from beam_jobs.ingest import day_files
 from beam_jobs.ingest.day_files import SourceFile
@@ -199,39 +199,49 @@ def test_shards_alone_and_files_alone_give_the_same_bytes(one, tmp_path, monkeyp
     world, out = one
     monkeypatch.setattr(shard_steps, "WORKED_ROWS", 1)
     monkeypatch.setattr(read_steps, "SHUFFLED_ROWS", 50)
-    monkeypatch.setattr(read_steps, "_PACKED_BYTES", 0)
+    monkeypatch.setattr(event_packs, "PACKED_BYTES", 0)
     run(world, tmp_path / "alone", mode="full")
     assert digests(tmp_path / "alone") == digests(out)
 
 
 def test_small_files_of_a_table_are_read_together(monkeypatch):
-    monkeypatch.setattr(read_steps, "_PACKED_BYTES", 10)
-    sizes = {"events": [4, 4, 4, 11, 3, 7, 1], "users": [1, 1]}
-    files = [
-        (SourceFile(table, DAY, f"/none/{n}", str(n), size, None), n)
-        for table, of_table in sizes.items()
-        for n, size in enumerate(of_table)
-    ]
-    packs = read_steps.pack(files)
-    assert [found for packed in packs for found in packed] == files
-    assert [[file.size for file, _ in packed] for packed in packs] == [
-        [4, 4],
-        [4],
-        [11],
-        [3, 7],
-        [1],
-        [1, 1],
-    ]
+    monkeypatch.setattr(event_packs, "PACKED_BYTES", 10)
+
+    def files(table, *days):
+        return [
+            [
+                SourceFile(table, DAY + timedelta(days=after), f"/none/{n}", str(n), size, None)
+                for n, size in enumerate(sizes)
+            ]
+            for after, sizes in enumerate(days)
+        ]
+
+    packs = event_packs.packed(files("events", [4, 4, 4, 11], [3], [7, 1]))
+    sizes = [[file.size for file in pack.files] for pack in packs]
+    assert sizes == [[4, 4], [4], [11], [3], [7, 1]], "packs are of a day"
+    assert [pack.first for pack in packs] == [0, 2, 3, 4, 5]
+    users = event_packs.packed(files("users", [1, 1]))
+    groups = event_packs.together([*packs, *users])
+    assert [[pack.size for pack in group] for group in groups] == [[8], [4], [11], [3], [8], [2]]
+    few = event_packs.packed(files("events", [3], [2, 2], [1], [9]))
+    assert [len(group) for group in event_packs.together(few)] == [3, 1]
 
 
 def test_a_large_file_is_read_in_parts_and_small_ones_whole(one):
     world, _ = one
-    numbered = [(file, n) for n, file in enumerate(day_files.files(world.pipeline, "events", DAY))]
-    alone = [list(read_steps.cut([file], "auto")) for file in numbered]
-    assert [len(parts) for cuts in alone for parts in cuts] == [1] * sum(map(len, alone)) and max(
-        map(len, alone)
-    ) > 1
-    assert list(read_steps.cut(numbered, "auto")) == [[part for cuts in alone for [part] in cuts]]
+    files = day_files.files(world.pipeline, "events", DAY)
+    alone = [event_packs.Pack((file,), n) for n, file in enumerate(files)]
+    cuts = [list(event_packs.cut([pack], "auto")) for pack in alone]
+    assert all(len(parts) == 1 for of_file in cuts for parts in of_file)
+    assert max(map(len, cuts)) > 1
+    [together] = event_packs.cut(alone, "auto")
+    assert together == [part for of_file in cuts for [part] in of_file]
+    several = event_packs.Pack(tuple(files), 0)
+    assert list(event_packs.cut([several], "auto")) == [[event_packs.PackPart(several, 0, 1)]]
+    [whole] = event_packs.slices(several, "auto")
+    assert [number for number, _ in whole] == [
+        number for number, of_file in enumerate(cuts) for _ in of_file
+    ]
 
 
 def test_full_mode_adds_days_and_changes_nothing_else(one, tmp_path):

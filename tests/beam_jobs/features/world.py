@@ -36,7 +36,7 @@ time_unit = "ms"
 reward = "weight"
 reward_clip = [0.5, 2.0]
 event = "kind"
-positives = ["buy", "gift"]
+positives = [{positives}]
 weights = {{ gift = 2.5 }}
 label = "liked"
 items_key = "sku"
@@ -81,7 +81,7 @@ tower = "query"
 [features.basket]
 kind = "number"
 tower = "query"
-column = "total"
+column = "{basket}"
 [features.labels]
 kind = "categories"
 tower = "query"
@@ -151,6 +151,8 @@ class World:
             "window": "",
             "mix": "",
             "ranking": "",
+            "positives": '"buy", "gift"',
+            "basket": "total",
         } | self.settings
         path = self.folder / "shop.toml"
         path.write_text(PIPELINE.format(**values))

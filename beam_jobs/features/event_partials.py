@@ -1,0 +1,85 @@
+"""What was read of events as a file, to be taken up again.
+
+Arrow stream   the events, batch by batch, pressed by zstd
+JSON           counts, and rejected records, whose files are numbers within the pack
+8 bytes        length of the JSON, little-endian
+32 bytes       SHA-256 of all that (twinspire_core/contracts/partials.py)
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+import pyarrow as pa
+
+from beam_jobs.beam import batches
+from beam_jobs.features.counters import Count
+from beam_jobs.features.event_packs import Found, Pack
+from beam_jobs.ingest.record_blocks import Rejected
+from twinspire_core import storage
+from twinspire_core.contracts import partials
+
+_LENGTH_BYTES = 8
+_PRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+class PartialWriter:
+    """Takes what is read of a part of a pack, and writes it down. In memory it is pressed."""
+
+    def __init__(self, pack: Pack) -> None:
+        """Of nothing yet."""
+        self._pack = pack
+        self._sink = pa.BufferOutputStream()
+        self._stream: pa.ipc.RecordBatchStreamWriter | None = None
+        self._counts: Counter[tuple[str, str, str, str]] = Counter()
+        self._rejected: list[Rejected] = []
+
+    def add(self, found: Found) -> None:
+        """Adds what was found next."""
+        match found:
+            case Count():
+                self._counts[found[:-1]] += found.n
+            case Rejected():
+                self._rejected.append(found)
+            case _:
+                batch = batches.to_batch(found)
+                if self._stream is None:
+                    self._stream = pa.ipc.new_stream(self._sink, batch.schema, options=_PRESSED)
+                self._stream.write_batch(batch)
+
+    def write(self, uri: str) -> None:
+        """Writes the file, unless the logs have changed since they were digested."""
+        if any(storage.file_digest(file.uri) != file.digest for file in self._pack.files):
+            return  # what was read is not what the key says
+        if self._stream is not None:
+            self._stream.close()
+        number_of = {file.uri: number for number, file in enumerate(self._pack.files)}
+        rejected = [
+            (number_of[record.file], record.row, record.reason, record.value)
+            for record in self._rejected
+        ]
+        # Sorted: two runs write the same bytes.
+        counts = [(*thing, n) for thing, n in sorted(self._counts.items())]
+        told = json.dumps({"counts": counts, "rejected": rejected}).encode()
+        length = len(told).to_bytes(_LENGTH_BYTES, "little")
+        partials.write(uri, b"".join([self._sink.getvalue().to_pybytes(), told, length]))
+
+
+def load(uri: str, pack: Pack) -> Iterable[Found] | None:
+    """What was read of a part of a pack; None if its file is not there, or damaged."""
+    content = partials.read(uri)
+    if content is None:
+        return None
+    return _found(content, pack)
+
+
+def _found(content: memoryview, pack: Pack) -> Iterator[Found]:
+    end = len(content) - _LENGTH_BYTES
+    start = end - int.from_bytes(content[end:], "little")
+    told = json.loads(bytes(content[start:end]))
+    yield from (Count(*fields) for fields in told["counts"])
+    for number, *fields in told["rejected"]:
+        yield Rejected.of(pack.files[number], *fields)
+    if start:
+        yield pl.DataFrame(pl.from_arrow(pa.ipc.open_stream(content[:start]).read_all()))
