@@ -1,7 +1,7 @@
 """Which recommenders there are: the `[pipeline]` table of every TOML file in the pipelines folder.
 
-The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` beside this one. Nothing else in the files is
-looked at.
+The folder is `$TWINSPIRE_PIPELINES`, or `pipelines/` beside this one. Of the rest of the files only
+`source.events` is looked at, for where the logs are.
 """
 
 import os
@@ -25,12 +25,14 @@ class Recommender:
       name: id of its DAG.
       timetable: one run a day, whose data interval is that day in the pipeline's time zone.
       retries: how often a task that asks to be tried again (exit code 75) is.
+      logs: URI of the folder that the days' folders of logs are in; None where it cannot be told.
     """
 
     file: Path
     name: str
     timetable: CronDataIntervalTimetable
     retries: int
+    logs: str | None = None
 
 
 def folder() -> Path:
@@ -63,7 +65,8 @@ def read(where: Path) -> tuple[list[Recommender], list[str]]:
 
 
 def _recommender(file: Path) -> Recommender:
-    header = tomllib.loads(file.read_text()).get("pipeline")
+    tables = tomllib.loads(file.read_text())
+    header = tables.get("pipeline")
     if not isinstance(header, dict):
         raise ValueError("a pipeline file begins with a table [pipeline], which is missing")
     name, retries = header.get("name"), header.get("retries", 3)
@@ -74,7 +77,22 @@ def _recommender(file: Path) -> Recommender:
         )
     if type(retries) is not int or retries < 0:
         raise ValueError(f"[pipeline] retries is a whole number, 0 or more; found {retries!r}")
-    return Recommender(file=file, name=name, timetable=_timetable(header), retries=retries)
+    return Recommender(
+        file=file,
+        name=name,
+        timetable=_timetable(header),
+        retries=retries,
+        logs=_logs(file, tables.get("source")),
+    )
+
+
+def _logs(file: Path, source: object) -> str | None:
+    """Where the logs are. What is wrong with that is for the commands to say."""
+    events = source.get("events") if isinstance(source, dict) else None
+    if not isinstance(events, str):
+        return None
+    place = events.partition("{date}")[0].rpartition("/")[0]
+    return place if "://" in place else (file.parent / place).resolve().as_uri()
 
 
 def _timetable(header: dict) -> CronDataIntervalTimetable:

@@ -40,17 +40,20 @@ would stay queued. Create a new backfill.
 """
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 from datetime import timedelta
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.sensors.bash import BashSensor
-from airflow.sdk import DAG, Param, chain
+from airflow.sdk import DAG, Asset, AssetAlias, Param, chain, get_parsing_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from pipeline_files import Recommender, folder, read
 
 TRY_AGAIN, NOTHING_TO_DO = 75, 99
+TOLD = (2, 3, 4)  # exit codes of stages that have told somebody of their failure themselves
 PARAMETERS = {
     "day": Param(
         None,
@@ -106,10 +109,73 @@ RUN_UNLESS_REFRESH = "{% if not params.refresh %}" + RUN + "{% endif %}"
 STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
 
 
+def live_version(name: str) -> Asset:
+    """What a recommender's DAG announces: that another version is live. DAGs that are scheduled on
+    it start then; the event's `extra` has the version, its day and what it finds.
+    """
+    return Asset(name=f"{name}/live", uri=f"x-twinspire://{name}/live")
+
+
+def went_live(result: dict) -> bool:
+    """Whether a stage that publishes has changed what is live, and not found it so."""
+    made = "done" in (result["status"], result.get("refresh", {}).get("status"))
+    return made and bool(result.get("live"))
+
+
+def announcement(result: dict) -> dict:
+    """What is said of a version that went live: which it is, its day, and what it finds for users
+    whom it was not trained on.
+    """
+    gate = result.get("gate") or {}
+    found = {gate["metric"]: gate.get("candidate")} if gate.get("metric") else {}
+    return {"version": result["version"], "day": result["day"], **found}
+
+
+class StageFailed(AirflowFailException):
+    """A command ended with an exit code for which no retry helps."""
+
+    def __init__(self, text: str, exit_code: int):
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def tell_of_failure(recommender: Recommender):
+    """After a task has failed for good: tells somebody by `notify.command` of the pipeline file,
+    unless the command that failed has done so itself.
+    """
+
+    def tell(context):
+        error = context.get("exception")
+        if getattr(error, "exit_code", None) in TOLD:
+            return
+        found = context["ti"].xcom_pull(task_ids="day") or {}
+        day = found.get("day") or context["params"].get("day")
+        options = ["--event", "failed", "--stage", context["ti"].task_id, "--reason", str(error)]
+        if day:
+            options += ["--date", day]
+        elif start := context["dag_run"].data_interval_start:
+            options += ["--instant", start.isoformat()]
+        python = os.environ.get("TWINSPIRE_PYTHON", sys.executable)
+        line = [python, "-m", "twinspire", "notify", str(recommender.file), *options]
+        subprocess.run(line, check=False, timeout=300)
+
+    return tell
+
+
 class TwinspireOperator(BashOperator):
     """A `twinspire` command: its exit code decides what Airflow does, its last line is a JSON
     object and the XCom.
+
+    Attributes:
+      announces: the recommender whose live version it may have changed; empty if it cannot.
     """
+
+    def __init__(self, *, announces: str = "", **kwargs):
+        # An alias: a plain outlet would announce each run that ends well, also when what is live
+        # has not changed, as in most runs of a backfill.
+        outlets = [AssetAlias(f"{announces} versions")] if announces else []
+        super().__init__(outlets=outlets, **kwargs)
+        self.announces = announces
 
     def execute(self, context):
         done = self.subprocess_hook.run_command(
@@ -120,13 +186,17 @@ class TwinspireOperator(BashOperator):
                 f"{self.task_id} asks to be tried again (exit code {TRY_AGAIN}); the log says why"
             )
         if done.exit_code not in (0, NOTHING_TO_DO):
-            raise AirflowFailException(
-                f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs"
+            raise StageFailed(
+                f"{self.task_id} failed with exit code {done.exit_code}: see Triage in the docs",
+                done.exit_code,
             )
         result = json.loads(done.output)
         if done.exit_code == NOTHING_TO_DO:
             context["ti"].xcom_push(key="return_value", value=result)
             raise AirflowSkipException(f"{self.task_id} has nothing to do; the log says why")
+        if self.announces and went_live(result):
+            event = context["outlet_events"][self.outlets[0]]
+            event.add(live_version(self.announces), extra=announcement(result))
         return result
 
 
@@ -191,6 +261,7 @@ def dag(recommender: Recommender) -> DAG:
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(hours=1),
+        "on_failure_callback": tell_of_failure(recommender),
     }
     with DAG(
         recommender.name,
@@ -207,6 +278,9 @@ def dag(recommender: Recommender) -> DAG:
             f"{WHICH_DAY} {RUN_UNLESS_REFRESH}",
             name=OPEN_UNLESS_REFRESH,
             pre_execute=refuse_unknown_parameters,
+            inlets=[Asset(f"{recommender.name}/logs", recommender.logs)]
+            if recommender.logs
+            else [],
         )
         # However many days wait, only the next one holds a slot, and while it does the others do
         # not even ask.
@@ -224,6 +298,7 @@ def dag(recommender: Recommender) -> DAG:
         # order is `turn`'s.
         alone = {"train": 1, "publish": 1}
         first = {"features": skip_if(refresh=True)}
+        announces = {"publish": recommender.name}
         work = [
             stage(
                 name,
@@ -231,6 +306,7 @@ def dag(recommender: Recommender) -> DAG:
                 f"--date {DAY} {options} {FORCE} {RUN}",
                 max_active_tis_per_dag=alone.get(name),
                 pre_execute=first.get(name),
+                announces=announces.get(name, ""),
             )
             for name, options in STAGES.items()
         ]
@@ -240,6 +316,7 @@ def dag(recommender: Recommender) -> DAG:
             f"--date {DAY} {PROMOTE} {FORCE}",
             max_active_tis_per_dag=1,
             pre_execute=skip_if(refresh=False),
+            announces=recommender.name,
         )
         # none_failed: also after a skipped day, to say why; a failed one stays red.
         summary = stage("summary", recommender, f"--date {DAY}", trigger_rule="none_failed")
@@ -251,5 +328,8 @@ def dag(recommender: Recommender) -> DAG:
     return made
 
 
+# A worker parses this file for one DAG alone, before each of its tasks.
+only = get_parsing_context().dag_id
 for one in read(folder())[0]:
-    dag(one)
+    if only in (None, one.name):
+        dag(one)

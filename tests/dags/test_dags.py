@@ -9,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,3 +166,62 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
     assert "twinspire_dags" not in where  # an error of that file would hide the healthy ones, too
     assert "zz_broken.toml" in error.splitlines()[-1]
     assert re.search(said, error.splitlines()[-1])
+
+
+def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
+    from twinspire_dags import announcement, live_version, went_live
+
+    dag = bag.dags["groceries"]
+    assert {task.task_id for task in dag.tasks if task.outlets} == {"publish", "refresh"}
+    [logs] = dag.get_task("day").inlets
+    assert logs.uri.startswith("file:///") and logs.uri.endswith("/work/groceries/events")
+    assert bag.dags["tokyo"].get_task("day").inlets == []  # its file does not say where they are
+    assert live_version("groceries").uri == "x-twinspire://groceries/live"
+
+    gate = {"metric": "recall@50", "candidate": 0.25}
+    done = {"status": "done", "live": True, "version": "v", "day": "2017-10-16", "gate": gate}
+    assert announcement(done) == {"version": "v", "day": "2017-10-16", "recall@50": 0.25}
+    assert went_live(done)
+    assert not went_live(done | {"live": False})
+    assert not went_live(done | {"status": "already done"})
+    # A version that was there already goes live with the live one's catalogue.
+    assert went_live(done | {"status": "already done", "refresh": {"status": "done"}})
+
+
+def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        write(tmp_path / f"{name}.toml", name=name)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "two")
+    assert set(load(tmp_path).dags) == {"two"}
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "day", "told"),
+    [
+        (137, "2017-10-16", ["--date", "2017-10-16"]),
+        (75, None, ["--instant", "2017-10-15T15:00:00+00:00"]),
+        (3, "2017-10-16", None),  # the stage has told of it
+    ],
+)
+def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
+    bag, tmp_path, monkeypatch, exit_code, day, told
+):
+    from twinspire_dags import StageFailed
+
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/typed\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("TWINSPIRE_PYTHON", str(python))
+    context = {
+        "exception": StageFailed("killed", exit_code),
+        "ti": SimpleNamespace(task_id="train", xcom_pull=lambda task_ids: day and {"day": day}),
+        "params": {},
+        "dag_run": SimpleNamespace(data_interval_start=datetime(2017, 10, 15, 15, tzinfo=UTC)),
+    }
+    [callback] = bag.dags["tokyo"].get_task("train").on_failure_callback
+    callback(context)
+    typed = (tmp_path / "typed").read_text().splitlines() if told else []
+    assert typed[5:] == (
+        (told and ["failed", "--stage", "train", "--reason", "killed", *told]) or []
+    )
+    assert typed[:3] == (["-m", "twinspire", "notify"] if told else [])

@@ -143,6 +143,13 @@ def finish(rest, dag, **query):
     return found
 
 
+def announcements(rest, name):
+    """What was said of versions that went live, in order."""
+    events = rest.call("GET", "assets/events", params={"order_by": "timestamp", "limit": 100})
+    uri = f"x-twinspire://{name}/live"
+    return [event["extra"] for event in events["asset_events"] if event["uri"] == uri]
+
+
 def registry(folder, name):
     return Registry(str(folder / name / "registry"), name)
 
@@ -232,6 +239,11 @@ def test_a_backfill_and_the_scheduled_run_make_versions_from_each_other(airflow,
     days = [ago(n) for n in (4, 3, 2, 1)]
     assert days_and_parents(folder, "shop") == list(zip(days, [None, *days[:-1]], strict=True))
     assert version_date(registry(folder, "shop").live()) == ago(1)
+    # Each of the four went live in its turn, and said so with what it finds.
+    announced = announcements(airflow.rest, "shop")
+    assert [event["day"] for event in announced] == [str(day) for day in days]
+    assert announced[-1]["version"] == registry(folder, "shop").live()
+    assert all(0 < event["recall@10"] <= 1 for event in announced)
     told = airflow.rest.result("shop", found[-1]["dag_run_id"], "summary")
     assert (told["day"], told["state"]) == (str(ago(1)), "published")
 
@@ -254,6 +266,8 @@ def test_what_is_done_is_not_done_again(airflow, runs, folder):
         rest.result("shop", run, stage)["status"] for stage in ("features", "train", "publish")
     } == {"already done"}
     assert registry(folder, "shop").log() == before
+    # Nor is it announced again.
+    assert len(announcements(rest, "shop")) == 4
 
 
 def test_a_refresh_brings_the_catalogue_up_to_date_and_trains_nothing(airflow, runs, folder):

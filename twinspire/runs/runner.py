@@ -14,12 +14,13 @@ from rich.console import Console
 from twinspire.runs import run_leases
 from twinspire.runs.day_order import await_turn
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.notifications import notify
 from twinspire.runs.refresh import plan_refresh
 from twinspire.runs.stage_tasks import plan_stage
 from twinspire.runs.stages import FEATURES, STAGES, Stage
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts.stage_context import Mode, Promote
-from twinspire_core.errors import GateRefused, NothingToDo, TryAgain
+from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError
 from twinspire_core.messages import format_message
 
 console = Console(stderr=True, highlight=False, markup=False)
@@ -159,15 +160,46 @@ def catch_up(run: DayRun, version: str) -> dict[str, Any]:
 @contextmanager
 def _under_way(run: DayRun, stage: Stage) -> Iterator[None]:
     """Holds the run's lease while a stage works, and releases it where the run has ended."""
+    was_late = _is_late(run)
     run.acquire_lease()
     try:
         yield
     except BaseException as error:  # also of Ctrl-C and SIGTERM: they end the run, too
         if outcome := _outcome(stage, error):
             run.release_lease(outcome)
+            if not (was_late and outcome == run_leases.LATE):
+                _notify(run, stage, outcome, error)
         raise
     if stage.publishes:
         run.release_lease(run_leases.PUBLISHED)
+
+
+def _is_late(run: DayRun) -> bool:
+    """Whether this run of the day was late when it was tried before, of which somebody was told."""
+    if not run.pipeline.notify.command:
+        return False
+    return run_leases.state(run.pipeline, run.day) == run_leases.LATE
+
+
+def _notify(run: DayRun, stage: Stage, outcome: str, error: BaseException) -> None:
+    """Tells somebody how a run ended, but for one that had nothing to do or was stopped by hand."""
+    if outcome == run_leases.SKIPPED or isinstance(error, KeyboardInterrupt):
+        return
+    events = {run_leases.LATE: "late", run_leases.REFUSED: "refused"}
+    exit_code = 1
+    if isinstance(error, TwinspireError):
+        exit_code = error.exit_code
+    elif isinstance(error, SystemExit) and isinstance(error.code, int):
+        exit_code = error.code
+    notify(
+        run.pipeline,
+        events.get(outcome, "failed"),
+        run.day,
+        str(error) or type(error).__name__,
+        stage=stage.name,
+        exit_code=exit_code,
+        command=f"twinspire run PIPELINE --date {run.day}",
+    )
 
 
 def _outcome(stage: Stage, error: BaseException) -> str | None:

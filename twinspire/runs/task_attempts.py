@@ -10,6 +10,7 @@ from rich.console import Console
 
 from twinspire.runs.cache_keys import DEFAULTS, config_digest, output_digest, stage_key
 from twinspire.runs.day_run import DayRun
+from twinspire.runs.notifications import notify
 from twinspire.runs.stage_tasks import StageTask, unread_events
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts import attempts
@@ -116,6 +117,7 @@ def _report_gaps(run: DayRun, task: StageTask) -> tuple[Gap, ...]:
             f" accepted version. To fill the gap first: {gap.command('PIPELINE')}"
         )
         console.print(format_message(text), soft_wrap=True)
+        notify(run.pipeline, "gap", run.day, text, command=gap.command("PIPELINE"))
     return tuple(gaps)
 
 
@@ -136,3 +138,4 @@ def _report_late_events(run: DayRun) -> None:
             " is. To run it anew:"
         )
         console.print(f"{text} {again}", soft_wrap=True)
+        notify(run.pipeline, "late_events", run.day, text, command=again)

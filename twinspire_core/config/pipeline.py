@@ -35,6 +35,7 @@ from twinspire_core.config.tables.deployment import (
     BeamConfig,
     IndexConfig,
     ListsConfig,
+    NotifyConfig,
     PipelineConfig,
     RegistryConfig,
     ServingConfig,
@@ -88,6 +89,11 @@ class Pipeline(Strict):
     lists: ListsConfig = Field(default_factory=ListsConfig, description="Rules on lists.")
     statistics: StatisticsConfig = Field(
         default_factory=StatisticsConfig, description="Data validation."
+    )
+    notify: NotifyConfig = Field(
+        default_factory=NotifyConfig,
+        json_schema_extra=ADDED,
+        description="Who is told when a day needs somebody.",
     )
     beam: BeamConfig = Field(default_factory=BeamConfig, description="Runner.")
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from index_builder.registry.registry import Registry
-from twinspire_core.config.tables.deployment import ServingConfig
+from twinspire_core.config.tables.deployment import NotifyConfig, ServingConfig
 from twinspire_core.contracts.manifest import File, Manifest
 
 
@@ -25,6 +25,7 @@ def shop(tmp_path):
         registry=SimpleNamespace(root=str(tmp_path / "registry")),
         gate=SimpleNamespace(metric="recall@50"),
         serving=ServingConfig(),
+        notify=NotifyConfig(),
         source=SimpleNamespace(events=f"{tmp_path}/events/dt={{date}}/", late_days=0),
     )
     for n in (*range(20, 27), 28, 29):

@@ -1,14 +1,15 @@
 """The tables that say where the stages run, and where versions go: `pipeline`, `index`, `registry`,
-`serving`, `lists`, `beam`.
+`serving`, `lists`, `notify`, `beam`.
 """
 
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated
 from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator
 
-from twinspire_core.config.tables.base import ADDED, Strict
+from twinspire_core.config.tables.base import ADDED, Duration, Strict
 from twinspire_core.metrics.measure_names import EXCLUDED, KEPT
 
 
@@ -149,3 +150,19 @@ class BeamConfig(Strict):
     )
     shards: int = Field(16, ge=1, description="Hashed user shards of the shuffle.")
     batch_rows: int = Field(20_000, ge=1, description="Rows of an Arrow batch.")
+
+
+class NotifyConfig(Strict):
+    """Who is told when a day needs somebody."""
+
+    command: str | None = Field(
+        None,
+        description=(
+            "A shell command, run when a day fails, is refused, has late or missing logs, or leaves"
+            " a gap. Its standard input is a JSON object: `event`, `pipeline`, `day`, `stage`,"
+            " `exit_code`, `reason`, `command`. Secrets belong in its environment."
+        ),
+    )
+    timeout: Duration = Field(
+        timedelta(seconds=30), description="It is ended after this long. It never stops a day."
+    )

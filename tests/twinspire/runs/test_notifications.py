@@ -1,0 +1,98 @@
+"""Who is told, of what, and that a day does not depend on it."""
+
+import json
+import time
+from datetime import date, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from twinspire.runs import run_leases, runner
+from twinspire.runs.day_run import DayRun
+from twinspire.runs.notifications import notify
+from twinspire_core.errors import BadData, GateRefused, NothingToDo, TryAgain
+
+DAY = date(2024, 2, 21)
+
+
+@pytest.fixture
+def told(shop, tmp_path):
+    """Lets the shop's messages be written to a file: the messages so far."""
+    pipeline, _ = shop
+    command = f"cat >> '{tmp_path}/told' && echo >> '{tmp_path}/told'"
+    pipeline.notify = SimpleNamespace(command=command, timeout=timedelta(seconds=20))
+
+    def read():
+        if not (tmp_path / "told").exists():
+            return []
+        return [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+
+    return read
+
+
+def run_into(pipeline, monkeypatch, error, stage="features"):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runner, "_run_stage", fail)
+    with pytest.raises(type(error)):
+        runner.run_stage(DayRun(pipeline, DAY, lease="mine"), stage)
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "event", "exit_code"),
+    [
+        (BadData("damaged"), "features", "failed", 3),
+        (GateRefused("worse"), "publish", "refused", 4),
+        (RuntimeError("a bug"), "train", "failed", 1),
+        (SystemExit(143), "train", "failed", 143),
+    ],
+)
+def test_a_day_that_needs_somebody_is_told(shop, told, monkeypatch, error, stage, event, exit_code):
+    run_into(shop[0], monkeypatch, error, stage)
+    assert told() == [
+        {
+            "event": event,
+            "pipeline": "shop",
+            "day": str(DAY),
+            "stage": stage,
+            "exit_code": exit_code,
+            "reason": str(error),
+            "command": f"twinspire run PIPELINE --date {DAY}",
+        }
+    ]
+
+
+@pytest.mark.parametrize("error", [NothingToDo("no rows"), KeyboardInterrupt()])
+def test_nobody_is_told_of_an_empty_day_or_of_what_was_stopped_by_hand(
+    shop, told, monkeypatch, error
+):
+    run_into(shop[0], monkeypatch, error)
+    assert told() == []
+
+
+def test_late_logs_are_told_once_however_often_they_are_looked_for(shop, told, monkeypatch):
+    for _ in range(3):
+        run_into(shop[0], monkeypatch, TryAgain("no logs yet"))
+    assert [one["event"] for one in told()] == ["late"]
+    # Then they came, and were bad.
+    run_into(shop[0], monkeypatch, BadData("damaged"))
+    assert [one["event"] for one in told()] == ["late", "failed"]
+    assert run_leases.state(shop[0], DAY) == "failed"
+
+
+def test_a_command_that_fails_or_hangs_stops_no_day(shop, told, capsys):
+    pipeline, _ = shop
+    pipeline.notify.command = "echo no such channel >&2; exit 7"
+    assert not notify(pipeline, "test", DAY, "why")
+    assert "exit code 7. no such channel" in capsys.readouterr().err
+    pipeline.notify = SimpleNamespace(command="sleep 60 & wait", timeout=timedelta(seconds=0.3))
+    began = time.monotonic()
+    assert not notify(pipeline, "test", DAY, "why")
+    assert "notify.timeout" in capsys.readouterr().err and time.monotonic() - began < 20
+
+
+def test_without_a_command_nothing_is_done(shop):
+    pipeline, _ = shop
+    pipeline.notify = SimpleNamespace(command=None)
+    assert not notify(pipeline, "failed", DAY, "why")
