@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from beam_jobs.beam import engine
+from beam_jobs.beam import engine, written_rows
+from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.embedding import tensorflow_serving
 from beam_jobs.embedding.reused_vectors import KnownVectors, compare
 from beam_jobs.embedding.tower_calls import Embed, FilePart, ReadBatches, write_plain
@@ -67,24 +68,28 @@ def run(ctx: StageContext, known: KnownVectors | None = None) -> dict[str, int]:
         # A file of the corpus holds batches for many workers, which would otherwise all be embedded
         # by the one that reads it.
         spread = batches | "SpreadBatches" >> beam.Reshuffle()
-        spread | "EmbedItems" >> beam.ParDo(to_items)
+        of_items = spread | "EmbedItems" >> beam.ParDo(to_items)
         query_columns = [column.name for column in feature_schema.query_columns(p)]
         user_columns = ["_user", "_last_time", *query_columns]
         seen = job | "Users" >> ReadBatches(users, user_columns, p.beam.batch_rows)
         since = active_since(ctx.day, p.zone)
         sample = seen | "Sample" >> SampleUsers(since, MOST_QUERIES, p.beam.batch_rows)
-        sample | "EmbedQueries" >> beam.ParDo(to_queries)
+        of_queries = sample | "EmbedQueries" >> beam.ParDo(to_queries)
+        _ = (of_items, of_queries) | beam.Flatten() | "Rows" >> WriteRows(ctx.out)
 
     item_tower = storage.join(train, model_bundle.ITEM_TOWER)
     query_tower = storage.join(train, model_bundle.QUERY_TOWER)
-    to_items = Embed(item_tower, storage.join(ctx.out, ITEMS), "_item")
-    to_queries = Embed(query_tower, storage.join(ctx.out, QUERIES), "_user")
+    to_items = Embed(item_tower, ctx.out, ITEMS, "_item")
+    to_queries = Embed(query_tower, ctx.out, QUERIES, "_user")
     # Held before the job: if it runs in this process, it uses the same tower.
     served = to_queries.tower() if p.serving.tensorflow else None
-    engine.run_job(p.beam.options, build)
+    engine.run_job(p.beam.options, build, ctx.out)
+    written = written_rows.take(ctx.out)
+    written[ITEMS] = items  # those whose vectors are reused included
+    written_rows.check(ctx.out, written)
     if served:
         _write_served(ctx.out, served)
-    return _summary(ctx.out, items) | reuse
+    return _summary(ctx.out) | reuse
 
 
 def _unknown(ctx: StageContext, known: KnownVectors) -> tuple[list[FilePart], dict[str, int]]:
@@ -151,7 +156,7 @@ def _column(uri: str, name: str) -> pa.Array:
         return file.read([name])[name].combine_chunks()
 
 
-def _summary(out: str, items: int) -> dict[str, int]:
+def _summary(out: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     dimension = 0
     for name in (ITEMS, QUERIES):
@@ -160,8 +165,6 @@ def _summary(out: str, items: int) -> dict[str, int]:
             with storage.open_bytes(part.uri) as source, pq.ParquetFile(source) as file:
                 counts[name] += file.metadata.num_rows
                 dimension = file.schema_arrow.field("vector").type.list_size
-    if counts[ITEMS] != items:
-        raise RuntimeError(f"{items} items went into the job and {counts[ITEMS]} came out")
     console.print(
         f"embed: {counts[ITEMS]:,} items and {counts[QUERIES]:,} users, {dimension} numbers each"
     )

@@ -12,7 +12,8 @@ from typing import Any
 import apache_beam as beam
 from rich.console import Console
 
-from beam_jobs.beam import engine
+from beam_jobs.beam import engine, written_rows
+from beam_jobs.beam.written_rows import WriteRows
 from beam_jobs.features.job_graph import Rows
 from beam_jobs.features.raw_features_job import write_raw
 from beam_jobs.transform import analysis, graph
@@ -59,10 +60,15 @@ def _transform(ctx: StageContext) -> None:
     folder = storage.join(ctx.out, feature_schema.EXAMPLES)
     examples = [f"{feature_schema.EXAMPLES}/{file.path}" for file in storage.list_files(folder)]
     console.print(f"features {ctx.day}: transforming {len(examples)} files of examples")
+
     # A second job: the graph has to be there before a row can be put through it.
-    names = beam.Create(examples, reshuffle=False)
-    apply = graph.ApplyGraph(p, ctx.out)
-    engine.run_job(p.beam.options, lambda job: job | "Examples" >> names | apply)
+    def build(job: beam.Pipeline) -> None:
+        names = job | "Examples" >> beam.Create(examples, reshuffle=False)
+        written = names | graph.ApplyGraph(p, ctx.out)
+        _ = written | "Rows" >> WriteRows(ctx.out)
+
+    engine.run_job(p.beam.options, build, ctx.out)
+    written_rows.check(ctx.out, written_rows.take(ctx.out))
 
 
 def _statistics(ctx: StageContext) -> DayStatistics:

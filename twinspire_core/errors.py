@@ -9,6 +9,12 @@ class TwinspireError(Exception):
     exit_code = 1
 
 
+class JobFailed(TwinspireError):
+    """Look at the log that the message names: a step failed on a worker of `beam.options`."""
+
+    exit_code = 1
+
+
 class UsageError(TwinspireError):
     """Change the command or the pipeline file."""
 
@@ -29,6 +35,12 @@ class GateRefused(TwinspireError):
 
 class TryAgain(TwinspireError):
     """Run the same command again later."""
+
+    exit_code = 75
+
+
+class RunnerFailed(TwinspireError):
+    """Run the same command again: the runner of `beam.options` failed, and not the job."""
 
     exit_code = 75
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.utils.shared import Shared
 
+from beam_jobs.beam.failures import fails_fast
 from twinspire_core import storage
 from twinspire_core.blocked_imports import block_tensorflow_extras
 from twinspire_core.contracts.model_bundle import VECTOR, Tower
@@ -79,16 +80,17 @@ _NAMED = 5
 
 
 class Embed(beam.DoFn):
-    """Writes the vectors of each batch to a file of its own.
+    """Writes the vectors of each batch to a file of its own; yields (folder, rows) of each.
 
     A worker process loads the tower once, however many threads and bundles it has. A repeated
     bundle writes the same bytes under the same name.
     """
 
-    def __init__(self, tower: str, out: str, key: str) -> None:
+    def __init__(self, tower: str, out: str, folder: str, key: str) -> None:
         super().__init__()
+        self.out = out
         self._uri = tower
-        self._out = out
+        self._folder = folder
         self._key = key
         self._shared = Shared()
         self._tower: Tower | None = None
@@ -105,12 +107,14 @@ class Embed(beam.DoFn):
         """Gets hold of the process's tower."""
         self._tower = self.tower()
 
-    def process(self, batch: Batch) -> None:
+    @fails_fast
+    def process(self, batch: Batch) -> Iterator[tuple[str, int]]:
         """Embeds and writes."""
         assert self._tower is not None
         vectors = self._tower(pa.Table.from_batches([batch.rows]))
         table = with_vectors(batch.rows.column(self._key), self._key, vectors)
-        write_plain(storage.join(self._out, f"{batch.name}.parquet"), table)
+        write_plain(storage.join(self.out, self._folder, f"{batch.name}.parquet"), table)
+        yield self._folder, len(table)
 
 
 def write_plain(uri: str, table: pa.Table) -> None:

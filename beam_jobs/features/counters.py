@@ -7,6 +7,7 @@ from datetime import date
 from enum import StrEnum
 from typing import NamedTuple
 
+from beam_jobs.beam.written_rows import read_written
 from beam_jobs.ingest.day_files import SourceFile, Table
 from twinspire_core import storage
 
@@ -119,8 +120,12 @@ class Counters:
 
     @classmethod
     def take(cls, out: str) -> "Counters":
-        """Reads what `write` wrote, and removes the file."""
+        """Reads what `write` wrote, and removes the file.
+
+        Raises:
+          UsageError: it is not here.
+        """
         place = storage.join(out, COUNTERS)
-        counters = cls(Count(*row) for row in json.loads(storage.read_bytes(place)))
+        counters = cls(Count(*row) for row in json.loads(read_written(place)))
         storage.delete_file(place)
         return counters

@@ -13,6 +13,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan
 from beam_jobs.beam import batches
+from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features.counters import Count, Counted, count
 from beam_jobs.features.read_steps import COUNTS, REJECTED
 from beam_jobs.features.shard_steps import EXAMPLES
@@ -35,12 +36,13 @@ class Finish(beam.DoFn):
     """
 
     def __init__(self, job: FeatureJob) -> None:
+        self.out = job.out
         self._job = job
         self._p = job.p
 
     def _write(self, name: str, rows: Iterable[pa.RecordBatch]) -> None:
         # A bundle that is tried again writes the same bytes under the same name.
-        storage.write_bytes(storage.join(self._job.out, name), batches.parquet(list(rows)))
+        storage.write_bytes(storage.join(self.out, name), batches.parquet(list(rows)))
 
 
 class FinishExamples(Finish):
@@ -48,6 +50,7 @@ class FinishExamples(Finish):
     the day's own.
     """
 
+    @fails_fast
     def process(
         self,
         element: tuple[str, Iterable[pa.RecordBatch]],
@@ -78,6 +81,7 @@ class FinishExamples(Finish):
 class FinishAnalysis(Finish):
     """Batch -> batch of `analysis_schema`."""
 
+    @fails_fast
     def process(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Adds item features: counts of each day, all else from the snapshot of the last."""
         known = item_features.known_on(self._job, _frame(table))
@@ -148,6 +152,7 @@ class FinishSequences(Finish):
 class FinishCorpus(Finish):
     """Any element -> the corpora; their `MEMBERS`; `COUNTS`, `REJECTED` records of the items."""
 
+    @fails_fast
     def process(self, _: None, table: pa.RecordBatch) -> Iterator[Any]:
         """Writes the files."""
         day = self._job.plan.day

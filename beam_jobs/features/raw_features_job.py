@@ -7,12 +7,13 @@ from collections.abc import Callable
 import apache_beam as beam
 from rich.console import Console
 
-from beam_jobs.beam import batches, engine
+from beam_jobs.beam import batches, engine, written_rows
 from beam_jobs.features import job_report
-from beam_jobs.features.counters import Counters
+from beam_jobs.features.counters import Counted, Counters
 from beam_jobs.features.job_graph import RawFeatures, Rows
 from beam_jobs.features.source_tables import write_source_tables
 from beam_jobs.point_in_time.job import FeatureJob, plan_job
+from twinspire_core.contracts import feature_schema
 from twinspire_core.contracts.features_report import CorpusReport, FeaturesReport
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.errors import BadData, NothingToDo
@@ -91,8 +92,27 @@ def _run(job: FeatureJob, look: Callable[[Rows], None]) -> Counters:
         look(pipeline | "Raw features" >> RawFeatures(job))
 
     try:
-        engine.run_job(job.p.beam.options, build)
+        engine.run_job(job.p.beam.options, build, job.out)
     finally:
         batches.clear_spilled(job.out)
+    counters = Counters.take(job.out)
+    written_rows.check(job.out, _written(job, counters))
     write_source_tables(job)
-    return Counters.take(job.out)
+    return counters
+
+
+def _written(job: FeatureJob, counters: Counters) -> dict[str, int]:
+    """Rows that the job wrote, by folder of its output."""
+    day = job.plan.day
+    rows = {
+        f"{feature_schema.EXAMPLES}/dt={at}": counters.of(Counted.EXAMPLES, "events", at)
+        for at in job.plan.examples
+    }
+    queries = [counters.of(Counted.QUERIES, "events", at) for at in job.plan.evaluation]
+    interaction_counts = counters.of(Counted.INTERACTION_COUNTS, "events", day)
+    rows[feature_schema.EVALUATION] = sum(queries)
+    rows[feature_schema.USERS] = counters.of(Counted.KNOWN_USERS, "events", day)
+    rows[feature_schema.INTERACTION_COUNTS] = interaction_counts
+    for table in ("items", "users"):
+        rows |= counters.by_detail(Counted.LISTED, table, day)
+    return rows

@@ -17,6 +17,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs import day_plan, user_hashing
 from beam_jobs.beam import batches
+from beam_jobs.beam.failures import fails_fast
 from beam_jobs.features import event_packs, event_partials
 from beam_jobs.features.counters import Count, Counted
 from beam_jobs.features.event_packs import Found, Pack, PackPart
@@ -57,9 +58,11 @@ class Read(beam.DoFn):
     """Parts of packs of one table -> `RECORDS`, `COUNTS`, `REJECTED`."""
 
     def __init__(self, job: FeatureJob) -> None:
+        self.out = job.out
         self._job = job
         self._p = job.p
 
+    @fails_fast
     def process(self, parts: Sequence[PackPart]) -> Iterator[Any]:
         """Reads.
 

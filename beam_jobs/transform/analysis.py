@@ -18,6 +18,7 @@ import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
 from beam_jobs.beam.batches import BatchCoder
+from beam_jobs.beam.written_rows import read_written
 from beam_jobs.transform import vocabulary
 from twinspire_core import storage
 from twinspire_core.config.feature_kinds import (
@@ -94,8 +95,12 @@ def write_summary(row: pa.RecordBatch, uri: str) -> None:
 
 
 def read_summary(uri: str) -> pa.RecordBatch:
-    """Reads a summary row."""
-    return BatchCoder().decode(storage.read_bytes(uri))
+    """Reads a summary row.
+
+    Raises:
+      UsageError: it is not here.
+    """
+    return BatchCoder().decode(read_written(uri))
 
 
 class Summarise(beam.CombineFn):

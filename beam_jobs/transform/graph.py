@@ -30,6 +30,7 @@ from tensorflow_transform import impl_helper
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
+from beam_jobs.beam.failures import fails_fast
 from beam_jobs.transform import analysis, vocabulary
 from beam_jobs.transform.preprocessing import Analysis, make_preprocessing_fn
 from beam_jobs.transform.tensors import adapter_config, to_tft
@@ -110,7 +111,7 @@ class _quiet:
 
 @dataclass
 class ApplyGraph(beam.PTransform):
-    """Names of files of examples, below the stage's output, -> (name, rows) of the files that were
+    """Names of files of examples, below the stage's output, -> (folder, rows) of the files that were
     written.
 
     The rows of held-out users are left out; the others keep their order. The same rows give the
@@ -128,15 +129,16 @@ class ApplyGraph(beam.PTransform):
 
 class _Transform(beam.DoFn):
     def __init__(self, p: Pipeline, out: str, shared: Shared) -> None:
+        self.out = out
         self._p = p
-        self._out = out
         self._shared = shared
 
+    @fails_fast
     def process(self, name: str) -> Iterator[tuple[str, int]]:
         # One graph for all threads and bundles of the process.
-        place = storage.join(self._out, feature_schema.TRANSFORM)
+        place = storage.join(self.out, feature_schema.TRANSFORM)
         graph = self._shared.acquire(lambda: Graph.download(self._p, place))
-        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(self._out, name))))
+        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(storage.join(self.out, name))))
         sink = io.BytesIO()
         rows = 0
         with pq.ParquetWriter(sink, transformed_schema(self._p), compression="zstd") as writer:
@@ -148,8 +150,8 @@ class _Transform(beam.DoFn):
                     rows += trained_on.num_rows
         written = name.replace(feature_schema.EXAMPLES, feature_schema.TRANSFORMED, 1)
         if rows:
-            storage.write_bytes(storage.join(self._out, written), sink.getvalue())
-            yield written, rows
+            storage.write_bytes(storage.join(self.out, written), sink.getvalue())
+            yield written.rpartition("/")[0], rows
 
 
 class Graph:

@@ -77,7 +77,7 @@ print({"google.cloud.storage", "apache_beam.io.gcp.gcsfilesystem"} & set(sys.mod
 from apache_beam.io.filesystems import FileSystems
 from beam_jobs.beam import engine
 try:
-    engine.run_job(["--runner=TestDataflowRunner"], lambda job: None)
+    engine.run_job(["--runner=TestDataflowRunner"], lambda job: None, "out")
 except Exception:  # a job there needs more options
     pass
 print(FileSystems.get_filesystem("gs://a").scheme())

@@ -20,7 +20,13 @@ from twinspire.runs.stage_tasks import plan_stage
 from twinspire.runs.stages import FEATURES, STAGES, Stage
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts.stage_context import Mode, Promote
-from twinspire_core.errors import GateRefused, NothingToDo, TryAgain, TwinspireError
+from twinspire_core.errors import (
+    GateRefused,
+    NothingToDo,
+    RunnerFailed,
+    TryAgain,
+    TwinspireError,
+)
 from twinspire_core.messages import format_message
 
 console = Console(stderr=True, highlight=False, markup=False)
@@ -207,6 +213,8 @@ def _outcome(stage: Stage, error: BaseException) -> str | None:
     match error:
         case TryAgain():
             return run_leases.LATE if stage.reads_source else None
+        case RunnerFailed():
+            return None
         case GateRefused():
             return run_leases.REFUSED
         case NothingToDo():

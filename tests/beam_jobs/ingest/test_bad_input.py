@@ -5,6 +5,7 @@ words.
 import gzip
 import json
 import os
+import shutil
 from datetime import date, timedelta
 
 import polars as pl
@@ -83,6 +84,7 @@ class Shop:
         path.write_text(PIPELINE.replace("MORE_SOURCE", "\n".join(self.lines)) + self.features)
         p = load(path)
         p = p.model_copy(update={"beam": p.beam.model_copy(update={"options": options})})
+        shutil.rmtree(self.out, ignore_errors=True)  # each attempt has a folder of its own
         context = StageContext(pipeline=p, day=DAY, mode="incremental", out=str(self.out))
         return write_raw(context, lambda rows: None).dump()
 

@@ -119,7 +119,7 @@ def run(p, window, examples, out, options=(), batch=25):
         made = pipeline | beam.Create(batches).with_output_types(pa.RecordBatch) | beam.Reshuffle()
         _ = made | analysis.WriteSummary(p, DAY, out)
 
-    engine.run_job(options, fit)
+    engine.run_job(options, fit, out)
     graph.make_graph(p, out)
     names, kind = [], feature_schema.example_schema(p)
     for hour in sorted({row["_time"].hour for row in examples}):
@@ -133,7 +133,7 @@ def run(p, window, examples, out, options=(), batch=25):
         pq.write_table(table, sink)
         storage.write_bytes(storage.join(out, names[-1]), sink.getvalue().to_pybytes())
     engine.run_job(
-        options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out)
+        options, lambda pipeline: pipeline | beam.Create(names) | graph.ApplyGraph(p, out), out
     )
 
 

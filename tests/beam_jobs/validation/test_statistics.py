@@ -86,7 +86,7 @@ def write_day(p, rows, out, options=(), parts=9):
         made = pipeline | beam.Create(found).with_output_types(pa.RecordBatch)
         _ = made | beam.Reshuffle() | statistics.WriteStatistics(p, str(out))
 
-    engine.run_job(options, build)
+    engine.run_job(options, build, str(out))
     return str(out)
 
 

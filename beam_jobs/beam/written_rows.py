@@ -1,0 +1,104 @@
+"""What workers wrote, beside what the client sees of it.
+
+A runner says that a job has ended well when each worker wrote its files, wherever that was. Where
+hosts do not share `work_root`, or the client's view of it is an old one, files are missing here; so
+rows are counted in the job, and compared with the files' footers before they are used or committed.
+"""
+
+import json
+from collections.abc import Mapping
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+from apache_beam.pvalue import PCollection
+
+from twinspire_core import storage
+from twinspire_core.errors import UsageError
+from twinspire_core.storage import FileInfo
+from twinspire_core.storage.store import map_each
+
+ROWS = "rows.json"
+"""Where the job's counts wait, below the stage's output, until it has ended."""
+
+_NAMED = 5
+_REMEDY = (
+    "Files of workers on other hosts, probably, or a network file system that shows them later. Set"
+    " pipeline.work_root to a shared folder by the path that it has everywhere, or to gs://, and run"
+    " the same command again."
+)
+
+
+class WriteRows(beam.PTransform):
+    """(folder below the stage's output, rows that were written to it) -> `ROWS`, by folder."""
+
+    def __init__(self, out: str) -> None:
+        super().__init__()
+        self._out = out
+
+    def expand(self, written: PCollection) -> PCollection:
+        """Adds up and writes."""
+        place = storage.join(self._out, ROWS)
+        write = beam.Map(lambda rows: storage.write_bytes(place, json.dumps(rows).encode()))
+        return written | beam.CombinePerKey(sum) | beam.combiners.ToDict() | "Write" >> write
+
+
+def take(out: str) -> dict[str, int]:
+    """Reads what `WriteRows` wrote, and removes it.
+
+    Raises:
+      UsageError: it is not there.
+    """
+    place = storage.join(out, ROWS)
+    rows: dict[str, int] = json.loads(read_written(place))
+    storage.delete_file(place)
+    return rows
+
+
+def read_written(uri: str) -> bytes:
+    """The content of a file that a step wrote.
+
+    Raises:
+      UsageError: it is not there.
+    """
+    try:
+        return storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise UsageError(
+            f"work_root must be a place that every worker sees; {uri}, which a worker wrote, is not"
+            f" here. {_REMEDY}"
+        ) from None
+
+
+def check(out: str, written: Mapping[str, int]) -> None:
+    """Compares what was written with the Parquet files that are there.
+
+    Args:
+      out: URI of the stage's output.
+      written: rows by folder below it.
+
+    Raises:
+      UsageError: a folder holds other rows.
+    """
+    seen = {folder: _rows(storage.join(out, folder)) for folder in written}
+    unlike = [
+        f"{folder}: {rows:,} rows written, {seen[folder]:,} here"
+        for folder, rows in written.items()
+        if seen[folder] != rows
+    ]
+    if unlike:
+        more = f"; and {len(unlike) - _NAMED} more" if len(unlike) > _NAMED else ""
+        raise UsageError(
+            f"work_root must be a place that every worker sees; found in {out}"
+            f" {'; '.join(unlike[:_NAMED])}{more}. {_REMEDY}"
+        )
+
+
+def _rows(folder: str) -> int:
+    files = [file for file in storage.list_files(folder) if file.path.endswith(".parquet")]
+    return sum(map_each(_rows_of, files))
+
+
+def _rows_of(file: FileInfo) -> int:
+    with storage.open_bytes(file.uri) as source:
+        rows: int = pq.read_metadata(source).num_rows
+    return rows

@@ -1,0 +1,181 @@
+"""Jobs on a real Prism, with workers that are processes of their own: how they fail, and end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import apache_beam as beam
+import pytest
+
+from beam_jobs.beam import engine, job_service, remote_job
+from beam_jobs.beam.failures import explain, last_line
+from tests import prism
+from tests.beam_jobs.beam.remote_steps import (
+    BAD,
+    Refuses,
+    RefusesAgainAndAgain,
+    dies,
+    errs,
+    job,
+    sleeps,
+)
+from twinspire_core.errors import BadData, JobFailed, RunnerFailed, UsageError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with prism.running(tmp_path_factory.mktemp("prism")) as found:
+        yield found
+
+
+@pytest.fixture
+def out(tmp_path):
+    """An attempt's folder."""
+    folder = tmp_path / "shop/dt=2024-03-10/features/0001-0badcafe"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def run(options, step, out, **more):
+    engine.run_job(options, job(step), str(out), **more)
+
+
+def test_bad_data_is_told_by_its_own_message_alone(service, out, capfd):
+    with pytest.raises(BadData) as error:
+        run(service.loopback, beam.ParDo(Refuses(out)), out)
+    assert str(error.value) == BAD and error.value.exit_code == 3
+    told = "".join(capfd.readouterr())
+    assert "Traceback" not in told and "ERROR" not in told
+
+
+def test_bad_data_is_told_too_where_a_step_leaves_no_note(service, out):
+    with pytest.raises(BadData) as error:
+        run(service.loopback, beam.ParDo(Refuses(out / "a place that nobody looks at")), out)
+    assert str(error.value) == BAD
+
+
+def test_bad_data_ends_a_job_that_its_runner_would_try_again(service, out):
+    began = time.monotonic()
+    with pytest.raises(BadData) as error:
+        run(service.options, beam.ParDo(RefusesAgainAndAgain(out)), out)
+    assert str(error.value) == BAD and time.monotonic() - began < 60
+    assert "CANCELLED" in service.states(job_service.job_name(str(out)))
+
+
+def test_a_mistake_of_a_step_is_one_line_and_the_rest_is_in_a_file(service, out, capfd):
+    with pytest.raises(JobFailed) as error:
+        run(service.loopback, beam.Map(errs), out)
+    assert "KeyError" in str(error.value) and "twinspire-shop-dt-2024-03-10-features" in str(
+        error.value
+    )
+    assert "\n" not in str(error.value) and str(out / remote_job.LOG) in str(error.value)
+    assert "Traceback" in (out / remote_job.LOG).read_text()
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_worker_that_is_killed_is_no_fault_of_the_job(service, out):
+    with pytest.raises(RunnerFailed, match=r"SDK worker disconnected.*Run the same command again"):
+        run(service.options, beam.Map(dies), out)
+
+
+def test_workers_without_the_package(out, tmp_path):
+    with (
+        prism.running(tmp_path, pythonpath=tmp_path) as bare,
+        pytest.raises(
+            UsageError, match=r"No module named 'tests.*Workers have what the client has"
+        ),
+    ):
+        run(bare.options, beam.Map(errs), out)
+
+
+def test_a_service_that_does_not_answer(out, monkeypatch):
+    monkeypatch.setattr(job_service, "CONNECTION", 0.5)
+    options = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
+    with pytest.raises(RunnerFailed, match="localhost:1 did not"):
+        run(options, beam.Map(errs), out)
+
+
+def test_a_job_that_takes_longer_than_it_may(service, out):
+    with pytest.raises(RunnerFailed, match=r"ends in 5 s.*is cancelled"):
+        run(service.options, beam.Map(sleeps, str(out / "begun")), out, limit=5)
+    assert service.states(job_service.job_name(str(out)))
+
+
+def client(service, out):
+    """A client whose job has begun to work."""
+    command = [sys.executable, "-m", "tests.beam_jobs.beam.remote_steps", str(out)]
+    process = subprocess.Popen([*command, *service.options], cwd=prism.ROOT)
+    prism.until((out / "begun").exists)
+    return process
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_ends_with_its_client(service, out, stop):
+    process = client(service, out)
+    process.send_signal(stop)
+    assert process.wait(60) in (143, -signal.SIGINT)
+    name = job_service.job_name(str(out))
+    assert "RUNNING" not in service.states(name) and "CANCELLED" in service.states(name)
+    assert not (out / job_service.RECORD).exists()
+
+
+def test_the_next_client_cancels_the_job_of_one_that_was_killed(service, out, monkeypatch):
+    monkeypatch.setattr(job_service, "SILENCE", 3.0)
+    monkeypatch.setattr(job_service, "HEARTBEAT", 1.0)
+    (out.parent / "0002-11111111").mkdir()
+    other_stage = out.parents[1] / "embed/0001-22222222"
+    other_stage.mkdir(parents=True)
+    killed, of_another_stage = client(service, out), client(service, other_stage)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    name = job_service.job_name(str(out))
+    assert "RUNNING" in service.states(name)
+    run(service.loopback, beam.Map(str), out.parent / "0002-11111111")
+    assert "RUNNING" not in service.states(name)
+    assert "RUNNING" in service.states(job_service.job_name(str(other_stage)))
+    assert not (out / job_service.RECORD).exists()
+    of_another_stage.terminate()
+    of_another_stage.wait()
+
+
+def test_a_client_that_gives_signs_of_life_keeps_its_job(service, out, monkeypatch):
+    monkeypatch.setattr(job_service, "SILENCE", 3.0)
+    monkeypatch.setattr(job_service, "HEARTBEAT", 0.5)
+    ended = []
+
+    def live():
+        with pytest.raises(RunnerFailed):
+            run(service.options, beam.Map(sleeps, str(out / "begun")), out)
+        ended.append(True)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    prism.until((out / "begun").exists)
+    job_service.cancel_orphans(str(out.parent / "0002-11111111"))
+    name = job_service.job_name(str(out))
+    assert "RUNNING" in service.states(name) and not ended
+    job_service.JobService(service.endpoint).cancel(name)
+    thread.join()
+
+
+FLINK = """\
+java.util.concurrent.ExecutionException: org.apache.flink.runtime.client.JobExecutionException
+\tat java.base/java.util.concurrent.CompletableFuture.reportGet(CompletableFuture.java:396)
+Caused by: org.apache.flink.runtime.io.network.netty.exception.RemoteTransportException: Connection \
+unexpectedly closed by remote task manager '10.77.0.12:33119'. This might indicate that it was lost.
+\tat org.apache.flink.runtime.io.network.netty.CreditBasedPartitionRequestClientHandler.channel\
+Inactive(CreditBasedPartitionRequestClientHandler.java:160)
+\t... 21 more
+"""
+
+
+def test_what_a_long_text_of_a_runner_comes_down_to():
+    line = last_line(FLINK)
+    assert line.startswith("org.apache.flink") and line.endswith("that it was lost.")
+    assert isinstance(explain("job", FLINK, "log"), RunnerFailed)
+    assert last_line("") == "it gave no reason"
