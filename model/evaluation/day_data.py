@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
+from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import (
     SelectedRows,
     at_most_events,
@@ -20,7 +21,7 @@ from model.evaluation.queries import (
     unseen_users_on,
 )
 from model.towers.auxiliary_head import check_labels
-from twinspire_core.contracts import feature_schema
+from twinspire_core.contracts import feature_schema, ranking_rows
 from twinspire_core.contracts.stage_context import StageContext
 
 NEXT_DAY = "next day"
@@ -31,6 +32,10 @@ NEXT_CLICK = "next click"
 """Name of the evaluation set of the day's events: one query per event."""
 HELD_OUT_CLICKS = "next click, held out"
 """The same of users held out of training."""
+BY_HISTORY = "next day, by history"
+"""Name of the evaluation set of the day's users who are not held out, asked as if nothing were stored
+of them: what the ranker is fitted on besides. Not there without a ranker, and without histories.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +80,24 @@ def read_day(ctx: StageContext, features: Path) -> DayData:
         **_next_day_queries(ctx, _evaluation_rows(ctx, features)),
         **_next_click_queries(ctx, examples),
     }
-    return DayData(
-        corpus=corpus,
-        evaluation_sets={
-            name: prepare_as_configured(
-                table,
-                corpus,
-                ctx.pipeline.evaluation,
-                exclude_seen=ctx.pipeline.serving.exclude_seen,
-            )
-            for name, table in queries.items()
-        },
-        events=examples.narrow,
-    )
+    evaluation_sets = {
+        name: prepare_as_configured(
+            table,
+            corpus,
+            ctx.pipeline.evaluation,
+            exclude_seen=ctx.pipeline.serving.exclude_seen,
+        )
+        for name, table in queries.items()
+    }
+    if ctx.pipeline.ranking.enabled and ctx.pipeline.history_name:
+        evaluation_sets[BY_HISTORY] = ask_by_history(
+            evaluation_sets[NEXT_DAY],
+            ctx.pipeline,
+            corpus.column("_item"),
+            most=ranking_rows.MOST_OF_A_DAY,
+            seed=ctx.day.toordinal(),
+        )
+    return DayData(corpus=corpus, evaluation_sets=evaluation_sets, events=examples.narrow)
 
 
 def read_table(folder: Path) -> pa.Table:

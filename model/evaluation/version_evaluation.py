@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from model.evaluation.day_data import HELD_OUT, HELD_OUT_CLICKS, NEXT_CLICK, NEXT_DAY, DayData
+from model.evaluation.day_data import (
+    BY_HISTORY,
+    HELD_OUT,
+    HELD_OUT_CLICKS,
+    NEXT_CLICK,
+    NEXT_DAY,
+    DayData,
+)
 from model.evaluation.evaluation_set import EvaluationSet
 from model.evaluation.ranked_lists import RankedLists
 from model.evaluation.tower_lists import (
@@ -75,7 +82,10 @@ def evaluate_before_last_day(
       day: the evaluation sets.
       k: length of the lists.
     """
-    evaluation_sets = {name: day.evaluation_sets[name] for name in (NEXT_DAY, NEXT_CLICK)}
+    measured = (NEXT_DAY, NEXT_CLICK, BY_HISTORY)
+    evaluation_sets = {
+        name: day.evaluation_sets[name] for name in measured if name in day.evaluation_sets
+    }
     return _evaluate(pipeline, towers, day, evaluation_sets, k)
 
 

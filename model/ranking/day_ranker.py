@@ -12,12 +12,12 @@ After a gap the parent's towers list as towers do that are days old: no rows are
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from model.evaluation.day_data import HELD_OUT, NEXT_DAY, DayData
+from model.evaluation.day_data import BY_HISTORY, HELD_OUT, NEXT_DAY, DayData
 from model.evaluation.evaluate import evaluate_ranked
 from model.evaluation.evaluation_set import EvaluationSet, prepare_as_configured
 from model.evaluation.source_lists import SourceLists, queries_with, rank_fusion, retrieve
@@ -27,10 +27,11 @@ from model.fusion_fitting.beside_sources import measure_beside_sources
 from model.fusion_fitting.day_fusion import comes_after_gap
 from model.ranking.fit import fit_ranker
 from model.ranking.ranked_queries import chunks, rank_queries
-from model.ranking.ranking_rows import MOST_OF_A_DAY, RankingRows, keep_needed, sample_pairs
+from model.ranking.ranking_rows import RankingRows, keep_needed, sample_pairs
 from twinspire_core.config.source_names import TWO_TOWER
 from twinspire_core.contracts.paired_differences import PairedDifferences
 from twinspire_core.contracts.ranker_measures import RankerMeasures
+from twinspire_core.contracts.ranking_rows import MOST_OF_A_DAY
 from twinspire_core.contracts.stage_context import StageContext
 from twinspire_core.fusion.fuse import DEPTH, Fusion
 from twinspire_core.ranking.pairs import Pairs, Vectors
@@ -38,6 +39,14 @@ from twinspire_core.ranking.ranker import Ranker
 from twinspire_core.ranking.registry import RankingFeatures
 from twinspire_core.search.ragged import Ragged
 from twinspire_core.sources.candidate_sources import CandidateSources
+
+
+class _Candidates(NamedTuple):
+    """Of Q queries, query by query; fields as those of `RankingRows`."""
+
+    lengths: np.ndarray
+    taken: np.ndarray
+    values: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,21 +149,57 @@ class DayRanker:
 
         Sources have the constants that the day's version carries, as its trees will meet them.
         """
-        encoded = self.parent.encoded
-        assert encoded is not None, "asked for where there are vectors"
         asked = self._next_day
         seed = self.ctx.day.toordinal()
         usable = np.flatnonzero(~asked.queries.column("_holdout").to_numpy())
         if len(usable) > MOST_OF_A_DAY:
             drawn = np.random.default_rng(seed).choice(usable, MOST_OF_A_DAY, replace=False)
             usable = np.sort(drawn)
-        known = {**self.known_of_fit, TWO_TOWER: self.parent.lists[NEXT_DAY]}
-        queries = queries_with(asked, known, exclude_seen=asked.exclude_seen).take(usable)
-        truth = asked.truth.take(usable)
-        vectors = Vectors(queries=encoded.queries(NEXT_DAY)[usable], items=encoded.items)
         features = RankingFeatures.of(self.fitted_sources.tables)
+        names = features.names(self.ctx.pipeline.mix.sources)
+        known_users = self._candidates(NEXT_DAY, usable, self.known_of_fit, features, names)
+        kinds = [known_users]
+        if BY_HISTORY in self.day.evaluation_sets:
+            everybody = np.arange(len(self.day.evaluation_sets[BY_HISTORY].queries))
+            kinds.append(self._candidates(BY_HISTORY, everybody, {}, features, names))
+        lengths = np.concatenate([kind.lengths for kind in kinds])
+        return RankingRows(
+            day=self.ctx.day,
+            sources=tuple(self.ctx.pipeline.mix.sources),
+            exclude_seen=asked.exclude_seen,
+            lengths=lengths,
+            by_history=np.arange(len(lengths)) >= len(known_users.lengths),
+            taken=np.concatenate([kind.taken for kind in kinds]),
+            names=names,
+            values=np.concatenate([kind.values for kind in kinds]),
+        )
+
+    def _candidates(
+        self,
+        name: str,
+        usable: np.ndarray,
+        known: SourceLists,
+        features: RankingFeatures,
+        names: Sequence[str],
+    ) -> _Candidates:
+        """Those that are kept of some queries of an evaluation set.
+
+        Args:
+          name: of the set.
+          usable: [K] int64, ascending, which queries.
+          known: lists of sources that are known already.
+          features: of the sources' moment.
+          names: of those wanted.
+        """
+        encoded = self.parent.encoded
+        assert encoded is not None, "asked for where there are vectors"
+        asked = self.day.evaluation_sets[name]
+        seed = self.ctx.day.toordinal()
+        given = {**known, TWO_TOWER: self.parent.lists[name]}
+        queries = queries_with(asked, given, exclude_seen=asked.exclude_seen).take(usable)
+        truth = asked.truth.take(usable)
+        vectors = Vectors(queries=encoded.queries(name)[usable], items=encoded.items)
         sources = self.ctx.pipeline.mix.sources
-        names = features.names(sources)
         lengths = [np.zeros(0, np.int64)]
         taken = [np.zeros(0, bool)]
         values = [np.zeros((0, len(names)), np.float32)]
@@ -169,13 +214,9 @@ class DayRanker:
             lengths.append(of_query[of_query > 0])
             taken.append(is_taken[kept])
             values.append(features.values(pairs, names)[kept])
-        return RankingRows(
-            day=self.ctx.day,
-            sources=tuple(sources),
-            exclude_seen=asked.exclude_seen,
+        return _Candidates(
             lengths=np.concatenate(lengths),
             taken=np.concatenate(taken),
-            names=names,
             values=np.concatenate(values),
         )
 

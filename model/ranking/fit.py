@@ -50,6 +50,7 @@ def fit_ranker(
         format=FORMAT,
         sources=days[0].sources,
         features=names,
+        untimed=any(rows.by_history.any() for rows in days),
         fitted=RankerFit(
             days=sorted(str(rows.day) for rows in days),
             queries=queries,

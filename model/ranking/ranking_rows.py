@@ -3,7 +3,8 @@
 A day's candidates come from its parent's two-tower and from the other sources as of the day's start,
 and so do their features: nothing in them has seen the day. Of the users who are not held out those
 count of whom a candidate was taken: others say nothing of the order of candidates. What was taken
-and was not among the candidates is left out: the ranker is never asked for it.
+and was not among the candidates is left out: the ranker is never asked for it. Each user is there
+twice: as a version knows its users, and by a history alone (model/evaluation/history_queries.py).
 
 Q queries, M candidates of all of them, F features.
 """
@@ -25,10 +26,8 @@ from twinspire_core.search.ragged import arrow_lists, list_lengths
 
 OTHERS = 100
 """Candidates of a query that were not taken, drawn by chance out of all of them, that are kept."""
-MOST_OF_A_DAY = 2_500
-"""Queries of one day that are kept at the most."""
 MOST = 12_000
-"""Queries of all days that are kept: of the newest days that have so many."""
+"""Queries of all days that are kept, those by histories too: of the newest days that have so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +39,7 @@ class RankingRows:
       sources: that the candidates come from.
       exclude_seen: whether candidates are without what the users had before.
       lengths: [Q] int64, candidates of each query.
+      by_history: [Q] bool, whether the user was asked for by a history alone.
       taken: [M] bool.
       names: of the F features.
       values: [M, F] float32.
@@ -49,14 +49,15 @@ class RankingRows:
     sources: tuple[str, ...]
     exclude_seen: bool
     lengths: np.ndarray
+    by_history: np.ndarray
     taken: np.ndarray
     names: tuple[str, ...]
     values: np.ndarray
 
     @property
     def queries(self) -> int:
-        """Q."""
-        return len(self.lengths)
+        """Of users as a version knows them: each user counts once."""
+        return int(np.count_nonzero(~self.by_history))
 
     def to_table(self) -> pa.Table:
         """Rows of twinspire_core/contracts/ranking_rows.py."""
@@ -64,6 +65,7 @@ class RankingRows:
         for column, name in enumerate(self.names):
             values = pa.array(np.ascontiguousarray(self.values[:, column]))
             columns[contract.FEATURE_PREFIX + name] = arrow_lists(self.lengths, values)
+        columns[contract.BY_HISTORY] = pa.array(self.by_history)
         described = contract.metadata(self.sources, exclude_seen=self.exclude_seen)
         return pa.table(columns).replace_schema_metadata(described)
 
@@ -75,11 +77,15 @@ class RankingRows:
         taken = table.column(contract.TAKEN).combine_chunks()
         values = [table.column(name).combine_chunks().flatten().to_numpy() for name in columns]
         flat = taken.flatten().to_numpy(zero_copy_only=False)
+        by_history = np.zeros(len(table), bool)
+        if contract.BY_HISTORY in table.column_names:
+            by_history = table.column(contract.BY_HISTORY).to_numpy()
         return cls(
             day=day,
             sources=contract.sources_of(table.schema),
             exclude_seen=contract.exclude_seen(table.schema),
             lengths=list_lengths(taken),
+            by_history=by_history,
             taken=flat,
             names=tuple(name.removeprefix(prefix) for name in columns),
             values=np.stack(values, axis=1) if values else np.zeros((len(flat), 0), np.float32),
@@ -163,5 +169,5 @@ def keep_needed(
         alike = rows.sources == tuple(sources) and rows.exclude_seen == exclude_seen
         if alike and rows.day >= oldest and rows.queries and queries < MOST:
             needed.append(rows)
-            queries += rows.queries
+            queries += len(rows.lengths)
     return needed

@@ -26,7 +26,7 @@ from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.contracts.feature_schema import feature_columns
 from twinspire_core.errors import TwinspireError, UsageError
 from twinspire_core.messages import shorten
-from twinspire_core.search.ragged import arrow_lists, list_lengths, list_places
+from twinspire_core.search.ragged import list_lengths, newest_of
 from twinspire_core.sources import personal_counts
 
 STORED_PAST = "_past"
@@ -180,9 +180,7 @@ def _newest(lists: pa.Array, length: int) -> pa.Array:
     lengths = list_lengths(lists)
     if lengths.max(initial=0) <= length:
         return lists
-    newest = list_places(lengths) >= np.repeat(lengths - length, lengths)
-    kept = lists.flatten().filter(pa.array(newest))
-    return arrow_lists(np.minimum(lengths, length), kept, missing=lists.is_null())
+    return newest_of(lists, np.minimum(lengths, length))
 
 
 def _set_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -159,7 +159,12 @@ def test_rankers_are_fitted_on_users_who_are_not_held_out(shop):
     by_name = dict(zip(rows[0].names, rows[0].values.T, strict=True))
     new = by_name["personal:all"] == 0
     assert new.any() and np.isnan(by_name["personal_age"][new]).all()
-    assert (by_name["personal_age"][~new] > 0).all()
+    # Each of them is asked twice, the second time by a history alone.
+    assert rows[0].by_history.any() and fitted["untimed"]
+    by_history = np.repeat(rows[0].by_history, rows[0].lengths)
+    assert (by_name["personal_age"][~new & ~by_history] > 0).all()
+    assert (~new & by_history).any()
+    assert np.isnan(by_name["personal_age"][~new & by_history]).all()
 
 
 def test_the_best_accepted_version_is_measured_besides(shop):

@@ -17,6 +17,7 @@ def files(
     serves: str | None = "ranked",
     number: int = FORMAT,
     rows: np.ndarray | None = None,
+    untimed: bool = False,
 ) -> dict[str, bytes]:
     """A ranker and the gate's verdict on it.
 
@@ -27,6 +28,7 @@ def files(
       serves: what the gate says.
       number: of the format.
       rows: fitted on, [M, F] float32; made up by default.
+      untimed: whether some of them are of queries without times.
     """
     if rows is None:
         rows = _made_up(len(features))
@@ -34,7 +36,7 @@ def files(
     booster = lightgbm.train(
         options, lightgbm.Dataset(rows, np.ascontiguousarray(wanted(rows))), 40
     )
-    described = RankerFile(format=number, sources=sources, features=features)
+    described = RankerFile(format=number, sources=sources, features=features, untimed=untimed)
     return {
         RankerFile.FILE: described.dump(),
         MODEL: booster.model_to_string().encode(),

@@ -19,7 +19,7 @@ class RankerFit(JsonPart):
     Attributes:
       days: ISO dates, oldest first.
       queries: users' days with at least one item found among the candidates.
-      rows: candidates of these.
+      rows: candidates of these, also as they are by a history alone.
       metric: that it is made to be best at.
       importance: by feature, its share of the loss that all splits took away.
     """
@@ -50,9 +50,13 @@ class RankerFile(RankerFormat):
     Attributes:
       sources: whose lists the candidates are, in order.
       features: names, in the order of the model's columns.
+      untimed: whether it was also fitted on queries of which nobody knows when the user's events
+        were: features that go by times are then missing. Without it they are to be made as if all
+        these events were of the present, which is what such a ranker was served before.
       fitted: what it was fitted on.
     """
 
     sources: Sequence[str] = ()
     features: Sequence[str] = ()
+    untimed: bool = False
     fitted: RankerFit = RankerFit()

@@ -4,6 +4,8 @@ of the start of each day, and which of them the user took: what rankers are fitt
     ranking_rows/dt=D.parquet   zstd, a row per query of D of which a candidate was taken
       taken         list<bool>    of some of its candidates: all that were taken, and others
       feature:NAME  list<float>   a value for each of these; missing values are NaN
+      by_history    bool          whether the user was asked for by a history alone; false in files
+                                  without it
 
 There are no ids, of users or of items. What a value means is said by `format`, in the metadata of
 the schema, as are the sources of the candidates; files of another format are not read.
@@ -17,6 +19,9 @@ FOLDER = "ranking_rows"
 FORMAT = b"1"
 FEATURE_PREFIX = "feature:"
 TAKEN = "taken"
+BY_HISTORY = "by_history"
+MOST_OF_A_DAY = 2_500
+"""Users of one day that are kept at the most."""
 
 _FORMAT_KEY = b"twinspire.ranking_rows.format"
 _SOURCES_KEY = b"twinspire.ranking_rows.sources"

@@ -29,6 +29,10 @@ class FeatureGroup(ABC):
           sources: that candidates come from.
         """
 
+    def goes_by_times(self, name: str) -> bool:
+        """Whether a feature is missing where it is not known when the user's events were."""
+        return False
+
     @abstractmethod
     def values(self, pairs: Pairs) -> np.ndarray:
         """[M, F] float32, in the order of the names; NaN where a value is not known."""

@@ -4,7 +4,7 @@ Source of the objective: Burges, *From RankNet to LambdaRank to LambdaMART*, MSR
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -159,6 +159,8 @@ def rank_sources(
 
     Returns: items [U, length] int64, -1 where the corpus is used up; and what was ranked.
     """
+    if queries.personal is not None and not ranker.described.untimed:
+        queries = replace(queries, personal=replace(queries.personal, timed=None))
     lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH), exclude=exclude)
     pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
     values = features.values(pairs, ranker.names)

@@ -70,6 +70,10 @@ class RankingFeatures:
             return np.concatenate([self.values(part, names) for part in parts])
         values = np.full((len(pairs), len(names)), np.nan, np.float32)
         column = {name: number for number, name in enumerate(names)}
+        personal = pairs.queries.personal
+        untimed = np.zeros(0, np.int64)
+        if personal is not None and personal.timed is not None:
+            untimed = np.flatnonzero(~personal.timed[pairs.query])
         for group in self.groups:
             own = group.names(tuple(pairs.lists))
             # A group of which nothing is asked is not made.
@@ -77,6 +81,9 @@ class RankingFeatures:
             if wanted:
                 made = group.values(pairs)
                 values[:, [column[own[place]] for place in wanted]] = made[:, wanted]
+                for place in wanted if len(untimed) else ():
+                    if group.goes_by_times(own[place]):
+                        values[untimed, column[own[place]]] = np.nan
         return values
 
     def describe(self, name: str, value: float, sources: Sequence[str]) -> str:

@@ -65,6 +65,19 @@ def arrow_lists(lengths: np.ndarray, values: pa.Array, missing: pa.Array | None 
     return pa.ListArray.from_arrays(offsets, values, mask=missing)
 
 
+def newest_of(lists: pa.Array, lengths: np.ndarray) -> pa.Array:
+    """The last entries of lists; null stays null.
+
+    Args:
+      lists: [N] Arrow lists.
+      lengths: [N] int64, how many are kept, of each list no more than it has.
+    """
+    before = list_lengths(lists)
+    is_kept = list_places(before) >= np.repeat(before - lengths, before)
+    kept = lists.flatten().filter(pa.array(is_kept))
+    return arrow_lists(lengths, kept, missing=lists.is_null())
+
+
 class Ragged(NamedTuple):
     """N lists of numbers.
 

@@ -33,6 +33,8 @@ class PersonalCounts:
       age: [M] float32, days since the last event; next to 0 where only the order is known.
       span: [M] float32, days from the first event to the last, 0 where only the order is known; None
         where nobody measured.
+      timed: [U] bool, whether it is known when a user's events were; None where it is of all. Where
+        it is not, a count is the same with any half-life.
     """
 
     entries: Ragged
@@ -40,6 +42,7 @@ class PersonalCounts:
     counts: Mapping[str, np.ndarray]
     age: np.ndarray
     span: np.ndarray | None = None
+    timed: np.ndarray | None = None
 
     @classmethod
     def of_rows(cls, rows: pa.Table, place: Callable[[pa.Array], np.ndarray]) -> Self | None:
@@ -87,19 +90,25 @@ class PersonalCounts:
             counts=dict.fromkeys(HALF_LIVES, counts),
             age=(later * _ORDER).astype(np.float32),
             span=np.zeros(len(order), np.float32),
+            # Of nothing there is nothing to know.
+            timed=histories.lengths == 0,
         )
 
     def take(self, users: np.ndarray) -> Self:
         """Of the users of these numbers, [K] int64 ascending."""
-        return replace(self, entries=self.entries.take(users))
+        timed = None if self.timed is None else self.timed[users]
+        return replace(self, entries=self.entries.take(users), timed=timed)
 
     def part(self, start: int, stop: int) -> Self:
         """Of users `start` to `stop`."""
-        return replace(self, entries=self.entries.part(start, stop))
+        timed = None if self.timed is None else self.timed[start:stop]
+        return replace(self, entries=self.entries.part(start, stop), timed=timed)
 
     def plus(self, newer: Self) -> Self:
         """These counts, and those of later events of the same users, which may be of more
         half-lives. Items of the highest counts come first, of equal ones the most recent.
+
+        Later events are of the present: whoever has earlier ones of known times still has.
         """
         row = np.concatenate([self.entries.row, newer.entries.row])
         number = np.concatenate([self.entries.values, newer.entries.values + len(self.item)])
@@ -133,6 +142,7 @@ class PersonalCounts:
             counts={name: values[order] for name, values in counts.items()},
             age=age[order],
             span=None if span is None else span[order],
+            timed=(self.is_timed & (self.entries.lengths > 0)) | newer.is_timed,
         )
 
     def or_else(self, other: Self, is_own: np.ndarray) -> Self:
@@ -156,7 +166,15 @@ class PersonalCounts:
             },
             age=np.concatenate([self.age, other.age]),
             span=span,
+            timed=np.where(is_own, self.is_timed, other.is_timed),
         )
+
+    @property
+    def is_timed(self) -> np.ndarray:
+        """[U] bool, as `timed`."""
+        if self.timed is None:
+            return np.ones(self.entries.rows, bool)
+        return self.timed
 
 
 def half_life_column(name: str) -> str:

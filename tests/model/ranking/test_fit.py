@@ -14,7 +14,7 @@ CANDIDATES = 40
 SETTINGS = RankingConfig(min_users=100, trees=30, leaves=7)
 
 
-def _rows(queries, seed=0):
+def _rows(queries, seed=0, by_history=0):
     """Of each query the three candidates are taken for which two features together are highest."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(queries, CANDIDATES, 3)).astype(np.float32)
@@ -25,6 +25,7 @@ def _rows(queries, seed=0):
         sources=("past",),
         exclude_seen=False,
         lengths=np.full(queries, CANDIDATES),
+        by_history=np.arange(queries) < by_history,
         taken=taken.ravel(),
         names=("first", "second", "noise"),
         values=values.reshape(-1, 3),
@@ -59,6 +60,12 @@ def test_the_noise_is_worth_least():
 def test_with_too_few_queries_there_is_none():
     assert _fit(_rows(99)) is None
     assert _fit(_rows(100)) is not None
+
+
+def test_it_says_whether_it_was_fitted_on_queries_without_times_and_counts_users_once():
+    assert not _fit(_rows(100)).described.untimed
+    assert _fit(_rows(150, by_history=50)).described.untimed
+    assert _fit(_rows(150, by_history=51)) is None
 
 
 def test_the_same_rows_give_the_same_trees():

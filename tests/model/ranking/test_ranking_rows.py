@@ -3,7 +3,6 @@
 from datetime import date, timedelta
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,6 +24,7 @@ def _rows(day=TODAY, queries=3, *, sources=("past",), names=("a", "b"), exclude_
         sources=sources,
         exclude_seen=exclude_seen,
         lengths=lengths,
+        by_history=np.arange(queries) % 3 == 2,
         taken=rng.random(candidates) < 0.5,
         names=names,
         values=rng.normal(size=(candidates, len(names))).astype(np.float32),
@@ -59,7 +59,7 @@ def test_days_are_read_as_they_were_written(tmp_path):
     for wanted, found in zip(days, ranking_rows.read(str(tmp_path)), strict=True):
         assert (found.day, found.sources, found.names) == (wanted.day, wanted.sources, wanted.names)
         assert found.exclude_seen == wanted.exclude_seen
-        for name in ("lengths", "taken", "values"):
+        for name in ("lengths", "by_history", "taken", "values"):
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
 
 
@@ -75,8 +75,15 @@ def test_rows_of_another_format_are_left_alone(tmp_path):
 def test_a_file_holds_no_ids(tmp_path):
     ranking_rows.write(tmp_path, [_rows()])
     (place,) = (tmp_path / "ranking_rows").iterdir()
-    kinds = {field.type.value_type for field in pq.read_schema(place)}
-    assert kinds == {pa.bool_(), pa.float32()}
+    kinds = {str(field.type) for field in pq.read_schema(place)}
+    assert kinds == {"bool", "list<element: bool>", "list<element: float>"}
+
+
+def test_a_user_counts_once_and_in_files_of_before_nobody_was_asked_by_a_history(tmp_path):
+    rows = _rows(queries=7)
+    assert (rows.queries, len(rows.lengths)) == (5, 7)
+    table = rows.to_table().drop_columns(["by_history"])
+    assert RankingRows.of_table(TODAY, table).queries == 7
 
 
 def test_a_feature_that_a_day_lacks_is_missing():

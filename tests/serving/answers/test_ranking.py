@@ -123,6 +123,24 @@ def test_a_feature_that_this_release_does_not_know_is_not_taken_to_be_missing(op
     assert "it goes by moon, which this release cannot make" in version.warnings[0]
 
 
+@pytest.mark.parametrize("untimed", [False, True])
+def test_only_a_ranker_that_was_fitted_so_goes_without_times(opened, untimed):
+    """Of a history alone nobody knows when; rankers of before take its events for those of now."""
+    rows = np.random.default_rng(0).integers(0, 12, (2000, 2)).astype(np.float32)
+    rows[::3, 0] = np.nan
+    carried = rankers.files(
+        SOURCES,
+        ("personal_age", "popular"),
+        lambda rows: np.nan_to_num(rows[:, 0], nan=-50),
+        rows=rows,
+        untimed=untimed,
+    )
+    version = opened(carried)
+    answer = recommend(version, [{"history": ["i05", "i04"]}], 2, explain=True)
+    values = [one.value for reason in answer.reasons[0] for one in reason if "age" in one.feature]
+    assert len(values) == 2 and all((value is None) == untimed for value in values)
+
+
 def test_reasons_are_the_features_that_moved_an_item_most(opened):
     """The score is a sum, so that a feature's part in it is its own difference from the mean."""
     features = ("popular", "place:past", "sources", "personal_share")

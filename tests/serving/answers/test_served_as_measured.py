@@ -16,6 +16,7 @@ import pytest
 from beam_jobs.features.raw_features_job import write_raw
 from index_builder import publish_stage
 from model.evaluation.evaluation_set import prepare_as_configured
+from model.evaluation.history_queries import ask_by_history
 from model.evaluation.queries import has_past
 from serving.answers.filtered_search import Seen
 from serving.answers.known_past import read_queries
@@ -175,6 +176,44 @@ def test_a_ranker_is_served_with_the_features_that_are_measured(both):
     asked_of = encode_queries(version, table, "ranked")
     served = retrieve(version, asked_of, K, "ranked", nothing, everyone)
     assert served.rows.tolist() == place[items].tolist()
+
+
+def test_who_is_asked_by_a_history_alone_is_served_as_the_ranker_was_fitted(both):
+    """Users of whom nothing is stored: what is made of their history is what rows were made of."""
+    _, day, version = both
+    rows = ds.dataset(day / "evaluation").to_table()
+    rows = rows.filter(pc.equal(rows["_day"], DAY))
+    corpus = ds.dataset(day / "corpus/start").to_table()
+    measured = prepare_as_configured(rows, corpus, version.pipeline.evaluation)
+    pipeline = version.pipeline
+    asked = ask_by_history(measured, pipeline, corpus["_item"], most=40, seed=1)
+    histories = asked.queries[pipeline.history_name].to_pylist()
+    lengths = [len(history) for history in histories]
+    assert len(histories) > 10 and len({*lengths}) > 2 and not any(asked.queries["_holdout"])
+    tables = {name: ds.dataset(day / name / "start").to_table() for name in TABLES}
+    of_day = CandidateSources.of(corpus, tables, CHOICES)
+    lists = of_day.retrieve(SOURCES, asked.source_queries, DEPTH)
+    pairs = Pairs.of(lists, asked.source_queries, len(corpus))
+    features = RankingFeatures.of(of_day.tables)
+
+    table, _ = complete(
+        Requests(pipeline).table([{"history": history} for history in histories]),
+        version.users,
+        datetime.now(pipeline.zone),
+    )
+    queries = read_queries(version, table, personal=True)
+    served = version.candidate_sources.retrieve(SOURCES, queries, DEPTH)
+    served_pairs = Pairs.of(served, queries, len(version.items))
+    place = version.rows(corpus["_item"])
+    order = np.lexsort((place[pairs.item], pairs.query))
+    assert served_pairs.item.tolist() == place[pairs.item][order].tolist()
+    names = features.names(SOURCES)
+    expected = features.values(pairs, names)[order]
+    found = version.ranking_features.values(served_pairs, names)
+    for column, name in enumerate(names):
+        np.testing.assert_allclose(found[:, column], expected[:, column], rtol=1e-5, err_msg=name)
+    had = found[:, names.index("personal:all")] > 0
+    assert had.any() and np.isnan(found[had][:, names.index("personal_age")]).all()
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -1,10 +1,12 @@
 """Values of ranking features, worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.twinspire_core.ranking.tiny import CORPUS, described, value
+from tests.twinspire_core.ranking.tiny import CORPUS, PERSONAL, QUERIES, described, value
 from twinspire_core.fusion.fuse import DEPTH
 from twinspire_core.ranking import registry
 
@@ -43,6 +45,26 @@ def test_days_since_the_user_had_it_are_missing_for_what_is_new():
 
 def test_the_share_counts_what_is_no_longer_in_the_corpus():
     assert value("personal_share")[0, 2] == np.float32(3 / 8)
+
+
+TIMED = {"personal:7d", "personal:60d", "personal_age", "personal_share", "user_age", "overdue"}
+
+
+@pytest.mark.parametrize("name", [*sorted(TIMED), "personal:all", "user_items", "place:past"])
+def test_where_times_are_not_known_what_goes_by_them_is_missing(name):
+    """Of the first user nobody knows them; of the second there is nothing to know."""
+    untimed = replace(PERSONAL, timed=np.array([False, True]))
+    found = value(name, queries=replace(QUERIES, personal=untimed))
+    known = value(name)
+    for pair, one in found.items():
+        if pair[0] == 0 and name in TIMED:
+            assert np.isnan(one)
+        else:
+            np.testing.assert_equal(one, known[pair])
+
+
+def test_nobody_is_told_a_time_that_is_not_known():
+    assert "nan" not in described("personal:7d", np.nan) + described("personal_share", np.nan)
 
 
 def test_popularity_is_a_logarithm():

@@ -120,6 +120,25 @@ def test_later_events_count_besides():
     assert sums.span is None, "of what is stored nobody measured it"
 
 
+def test_times_are_known_of_what_is_stored():
+    """u has stored events and a newer one; v a history alone; w nothing; x stored events alone."""
+    row = np.array([0, 3])
+    stored = PersonalCounts(
+        entries=Ragged(np.arange(2), row, 4),
+        item=np.array([0, 1]),
+        counts={"all": np.ones(2, np.float32)},
+        age=np.ones(2, np.float32),
+    )
+    newer = PersonalCounts.of_histories(Ragged(np.array([2, 2, 1]), np.array([0, 1, 1]), 4))
+    assert newer.is_timed.tolist() == [False, False, True, True]
+    sums = stored.plus(newer)
+    assert sums.is_timed.tolist() == [True, False, True, True]
+    chosen = newer.or_else(stored, np.array([True, True, False, False]))
+    assert chosen.is_timed.tolist() == [False, False, True, True]
+    assert sums.part(1, 3).is_timed.tolist() == [False, True]
+    assert sums.take(np.array([1, 3])).is_timed.tolist() == [False, True]
+
+
 def test_a_later_event_changes_no_other_items_share():
     """Two of four are outside the corpus, and no two of these are one item."""
     stored = PersonalCounts(

@@ -104,6 +104,10 @@ class Attributes(FeatureGroup):
             prefix + one.name for one in self.attributes for prefix in (_SHARE, _AGE, _POPULAR)
         )
 
+    def goes_by_times(self, name: str) -> bool:
+        """What goes by the user's counts."""
+        return name.startswith((_SHARE, _AGE))
+
     def values(self, pairs: Pairs) -> np.ndarray:
         """Shares and days are missing where queries bring no counts, and for items without a
         value; days also for values that the user never took.
@@ -125,7 +129,7 @@ class Attributes(FeatureGroup):
             return f"{value:.0%} of what the user takes has this {attribute}"
         if prefix + ":" == _AGE:
             if np.isnan(value):
-                return f"the user never took something of this {attribute}"
+                return f"the user never took something of this {attribute}, or nobody knows when"
             return f"the user took something of this {attribute} {value:.0f} days ago"
         if np.isnan(value):
             return f"{attribute} not known"

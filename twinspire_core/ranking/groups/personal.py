@@ -14,6 +14,7 @@ _COUNT = "personal:"
 _AGE = "personal_age"
 _SHARE = "personal_share"
 _OF_SHARE = "60d"
+_ALL = "all"
 
 
 class PersonalHistory(FeatureGroup):
@@ -27,6 +28,10 @@ class PersonalHistory(FeatureGroup):
     def names(self, sources: Sequence[str]) -> tuple[str, ...]:
         """A count by half-life, days since the last event, the share of all that the user had."""
         return (*(_COUNT + name for name in HALF_LIVES), _AGE, _SHARE)
+
+    def goes_by_times(self, name: str) -> bool:
+        """All do, but for how often the user had it at all."""
+        return name != _COUNT + _ALL
 
     def values(self, pairs: Pairs) -> np.ndarray:
         """Missing where queries bring no counts."""
@@ -54,12 +59,18 @@ class PersonalHistory(FeatureGroup):
     def describe(self, name: str, value: float) -> str:
         """Counts as such, days as days."""
         if name == _AGE:
-            return "never taken before" if np.isnan(value) else f"last taken {value:.0f} days ago"
+            return (
+                "never taken before, or nobody knows when"
+                if np.isnan(value)
+                else f"last taken {value:.0f} days ago"
+            )
+        if np.isnan(value):
+            return "when it was taken before is not known"
         if name == _SHARE:
             return f"{value:.1%} of what the user takes"
         half_life = name.removeprefix(_COUNT)
         if value == 0:
             return "never taken before"
-        if half_life == "all":
+        if half_life == _ALL:
             return f"taken {value:.0f} times before"
         return f"taken {value:.1f} times before, half-life {half_life}"

@@ -26,6 +26,10 @@ class Regularity(FeatureGroup):
         """The mean of the days between two events, and how often it has gone by since the last."""
         return (_INTERVAL, _OVERDUE)
 
+    def goes_by_times(self, name: str) -> bool:
+        """Both do."""
+        return True
+
     def values(self, pairs: Pairs) -> np.ndarray:
         """Of the candidates that users had before."""
         values = np.full((len(pairs), 2), np.nan, np.float32)

@@ -36,6 +36,10 @@ class UserActivity(FeatureGroup):
         """
         return (_EVENTS, _ITEMS, _AGE, _REPEATS)
 
+    def goes_by_times(self, name: str) -> bool:
+        """The days since the last event."""
+        return name == _AGE
+
     def values(self, pairs: Pairs) -> np.ndarray:
         """Days and repeats are missing where queries bring no counts, and without any event."""
         users = len(pairs.queries)

@@ -102,4 +102,6 @@ def test_many_users_in_plain_python(monkeypatch, cells):
 
 def test_in_words():
     assert described("attribute_share:brand", 0.25) == "25% of what the user takes has this brand"
-    assert described("attribute_age:brand", np.nan) == "the user never took something of this brand"
+    assert described("attribute_age:brand", np.nan) == (
+        "the user never took something of this brand, or nobody knows when"
+    )
