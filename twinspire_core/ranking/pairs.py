@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from twinspire_core.fusion.fuse import pool_candidates
+from twinspire_core.fusion.fuse import CONSTANT, DEPTH, pool_candidates
 from twinspire_core.ranking.past_entries import PastEntries
 from twinspire_core.search.top_k import best_of
 from twinspire_core.sources.queries import Queries, ScoredLists
@@ -18,6 +18,8 @@ from twinspire_core.sources.weighted_items import HALF_LIFE, WeightedItems
 
 NEWEST = 20
 """Items of a history, the newest ones, that candidates are compared with."""
+_LAST_GAIN = 1 / (1 + (DEPTH - 0.5) / CONSTANT)
+"""Between those of the last place that counts and of the one behind it."""
 _SLOTS = 1 << 22
 """Pairs are found in a table of so many numbers at the most; beyond it they are searched for."""
 
@@ -87,6 +89,12 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.query)
+
+    @cached_property
+    def is_near(self) -> np.ndarray:
+        """[M, S] bool, whether the item is among the first `DEPTH` of a source's list."""
+        is_near: np.ndarray = self.gains > _LAST_GAIN
+        return is_near
 
     @cached_property
     def key(self) -> np.ndarray:

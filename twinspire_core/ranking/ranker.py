@@ -131,6 +131,24 @@ class RankedCandidates:
         return items
 
 
+def _with_far_ones_last(scores: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Scores, [M] float32, in which candidates that no source has among its first `DEPTH` come behind
+    all others, in their own order: no ranker was fitted on such, and a longer list is to begin as a
+    shorter one does.
+    """
+    is_far = ~pairs.is_near.any(axis=1)
+    if not is_far.any():
+        return scores
+    lowest = np.full(len(pairs.queries), np.inf, np.float32)
+    np.minimum.at(lowest, pairs.query[~is_far], scores[~is_far])
+    highest = np.full(len(pairs.queries), -np.inf, np.float32)
+    np.maximum.at(highest, pairs.query[is_far], scores[is_far])
+    # Nothing is far where nothing is near.
+    below = np.nextafter(lowest, np.float32(-np.inf))[pairs.query]
+    lowered = scores - highest[pairs.query] + below
+    return np.where(is_far, lowered, scores)
+
+
 def rank_sources(
     ranker: Ranker,
     features: RankingFeatures,
@@ -164,7 +182,7 @@ def rank_sources(
     lists = sources.retrieve(ranker.sources, queries, max(k, DEPTH), exclude=exclude)
     pairs = Pairs.of(lists, queries, len(sources.tables.corpus), vectors)
     values = features.values(pairs, ranker.names)
-    scores = ranker.score(values, threads=threads)
+    scores = _with_far_ones_last(ranker.score(values, threads=threads), pairs)
     length = length or k
     ranked = RankedCandidates(
         pairs=pairs, values=values, scores=scores, chosen=pairs.best(scores, length)

@@ -18,7 +18,9 @@ _GAIN = "gain"
 
 
 class SourcePlaces(FeatureGroup):
-    """A place is counted from 0; one behind the last place that is looked at is "not listed"."""
+    """A place is counted from 0. What stands behind the first `DEPTH` of a list is not listed, also
+    where longer lists are asked for: that is how far lists went that a ranker was fitted on.
+    """
 
     @classmethod
     def of(cls, tables: SourceTables) -> Self:
@@ -35,14 +37,15 @@ class SourcePlaces(FeatureGroup):
         sources = len(pairs.lists)
         values = np.full((len(pairs), 2 * sources + 2), np.nan, np.float32)
         values[:, :sources] = DEPTH
+        is_listed = pairs.is_near
         for column, lists in enumerate(pairs.lists.values()):
-            listed = np.flatnonzero(pairs.gains[:, column] > 0)
+            listed = np.flatnonzero(is_listed[:, column])
             # The gain is 1 / (1 + place / CONSTANT).
             place = np.rint((1 / pairs.gains[listed, column] - 1) * CONSTANT).astype(np.int64)
-            values[listed, column] = np.minimum(place, DEPTH)
+            values[listed, column] = place
             values[listed, sources + column] = lists.scores[pairs.query[listed], place]
-        values[:, -2] = (pairs.gains > 0).sum(axis=1)
-        values[:, -1] = pairs.gains.sum(axis=1)
+        values[:, -2] = is_listed.sum(axis=1)
+        values[:, -1] = pairs.gains.sum(axis=1, where=is_listed)
         return values
 
     def describe(self, name: str, value: float) -> str:
