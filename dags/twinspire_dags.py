@@ -33,10 +33,11 @@ run again; what is done is not done twice.
 and the command that ends one that nothing runs any more:
 `twinspire close-day PIPELINE --date DAY`.
 
-Days missed while Airflow was down are not made up for by themselves: create a backfill. Give its
-range as instants of the pipeline's zone, from the first day's midnight to the last day's end
-(`2017-10-02T00:00+09:00`, `2017-10-06T23:59+09:00`). Never clear a run of a cancelled backfill: it
-would stay queued. Create a new backfill.
+Days missed while Airflow was down are not made up for by themselves: `twinspire status PIPELINE`
+lists them, and `twinspire backfill PIPELINE --from DAY --to DAY` runs them, oldest first. To create
+a backfill here instead, give its range as instants of the pipeline's zone, from the first day's
+midnight to the last day's end (`2017-10-02T00:00+09:00`, `2017-10-06T23:59+09:00`), and let one day
+run at a time. Never clear a run of a cancelled backfill: it would stay queued. Create a new one.
 """
 
 import json
@@ -77,6 +78,12 @@ PARAMETERS = {
     "force": Param(
         False, type="boolean", title="Force", description="Do stages again that are done."
     ),
+    "late": Param(
+        False,
+        type="boolean",
+        title="Late events",
+        description="Also do a day again if events of it came after it was run.",
+    ),
     "promote": Param(
         "auto",
         enum=["auto", "yes", "no"],
@@ -104,9 +111,10 @@ MODE, PROMOTE = "--mode {{ params.mode }}", "--promote {{ params.promote }}"
 OPEN_UNLESS_REFRESH = "{% if params.refresh %}which-day{% else %}open-day{% endif %}"
 UNLESS_REFRESH = "{% if params.refresh %}exit 0; {% endif %}"
 FORCE = "{% if params.force %}--force{% endif %}"
+LATE = "{% if params.late %}--late{% endif %}"
 RUN = "--run '{{ run_id }}'"
 RUN_UNLESS_REFRESH = "{% if not params.refresh %}" + RUN + "{% endif %}"
-STAGES = {"features": MODE, "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
+STAGES = {"features": f"{MODE} {LATE}", "train": MODE, "embed": "", "index": "", "publish": PROMOTE}
 
 
 def live_version(name: str) -> Asset:

@@ -71,7 +71,7 @@ def plan_job(ctx: StageContext, scope: Scope | None = None) -> FeatureJob:
     late = later_folders.look(ctx.pipeline, ctx.day, inputs.later)
     for folder_day, reason in late.unreadable.items():
         if scope is None:
-            command = f"run PIPELINE --date {ctx.day} --force"
+            command = f"run PIPELINE --date {ctx.day} --late"
         else:
             command = f"refresh PIPELINE --date {ctx.day}"
         text = f"Late events of {ctx.day} in the folder of {folder_day} are left out: {reason}"

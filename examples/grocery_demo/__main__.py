@@ -83,7 +83,13 @@ def _stay(port: int) -> None:
     with LocalAirflow(HOME, PIPELINES, schedule=False, port=port) as airflow:
         backfill.wait_for(airflow, console)
         console.print(
-            "The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow."
+            "The schedule is off: start runs and backfills by hand. Ctrl-C stops Airflow. For"
+            " `twinspire backfill`, in another terminal:"
+        )
+        console.print(
+            f"export TWINSPIRE_AIRFLOW_URL={airflow.url} TWINSPIRE_AIRFLOW_USER={airflow.user}"
+            f" TWINSPIRE_AIRFLOW_PASSWORD={airflow.password}",
+            soft_wrap=True,
         )
         while airflow.running():
             time.sleep(1)

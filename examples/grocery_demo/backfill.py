@@ -7,10 +7,10 @@ import httpx
 from rich.console import Console
 from rich.live import Live
 
-from examples.grocery_demo.progress_board import STAGES, Board, Cell
-from examples.local_airflow.rest import Rest
 from examples.local_airflow.server import LocalAirflow
 from index_builder.registry.registry import Registry
+from twinspire.backfills.airflow_rest import AirflowRest
+from twinspire.backfills.progress_board import STAGES, Board, Cell
 from twinspire_core.config.pipeline import Pipeline
 from twinspire_core.errors import TwinspireError
 
@@ -19,7 +19,7 @@ class RunFailed(TwinspireError):
     """A task failed; the message has the end of its log."""
 
 
-def wait_for(airflow: LocalAirflow, console: Console) -> Rest:
+def wait_for(airflow: LocalAirflow, console: Console) -> AirflowRest:
     """Waits for Airflow to be up, telling how long it takes."""
     with console.status("starting Airflow …") as status:
         rest = airflow.wait_until_healthy(
@@ -32,7 +32,7 @@ def wait_for(airflow: LocalAirflow, console: Console) -> Rest:
 
 
 def run(
-    airflow: LocalAirflow, rest: Rest, pipeline: Pipeline, days: list[date], console: Console
+    airflow: LocalAirflow, rest: AirflowRest, pipeline: Pipeline, days: list[date], console: Console
 ) -> None:
     """Runs the days oldest first and returns when all have ended well.
 
@@ -47,8 +47,8 @@ def run(
     with Live(
         board, console=console, refresh_per_second=4, transient=not console.is_terminal
     ) as live:
-        for runs in rest.watch(lambda: rest.runs(dag, run_type="backfill")):
-            for day, stage, cell in board.update(runs, rest.all_tasks(dag)):
+        for ended in board.watch(rest, dag):
+            for day, stage, cell in ended:
                 if stage in STAGES and cell.state == "success":
                     found = rest.result(dag, cell.run, stage)["status"] == "already done"
                     board.cells[day, stage] = replace(cell, found=found)
@@ -81,7 +81,7 @@ def _unexpected(board: Board, pipeline: Pipeline) -> tuple[date, str, Cell] | No
 
 
 def _what_failed(
-    airflow: LocalAirflow, rest: Rest, dag: str, day: date, stage: str, cell: Cell
+    airflow: LocalAirflow, rest: AirflowRest, dag: str, day: date, stage: str, cell: Cell
 ) -> str:
     log = airflow.home / "logs" / f"dag_id={dag}" / f"run_id={cell.run}" / f"task_id={stage}"
     try:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from examples.local_airflow import processes
-from examples.local_airflow.rest import Rest
+from twinspire.backfills.airflow_rest import AirflowRest
 from twinspire_core.errors import TryAgain, UsageError
 
 MARK = "TWINSPIRE_LOCAL_AIRFLOW"
@@ -62,7 +62,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self.user, self.password = "admin", secrets.token_urlsafe(9)
         self.log = self.home / "standalone.log"
-        self.rest = Rest(self.url, self.user, self.password)
+        self.rest = AirflowRest(self.url, self.user, self.password)
         self._process: subprocess.Popen[bytes] | None = None
         # Holds the pid of the session's first process
         self._lock_file = self.home.with_name(f"{self.home.name}.lock")
@@ -120,7 +120,7 @@ class LocalAirflow:
                 " setup`."
             )
         self._take_home()
-        self.rest = Rest(self.url, self.user, self.password)
+        self.rest = AirflowRest(self.url, self.user, self.password)
         if self.fresh:
             shutil.rmtree(self.home, ignore_errors=True)
         self.home.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ class LocalAirflow:
 
     def wait_until_healthy(
         self, tick: Callable[[float], None] = lambda seconds: None, timeout: float = 180
-    ) -> Rest:
+    ) -> AirflowRest:
         """Waits for all parts of Airflow, then logs in.
 
         Args:

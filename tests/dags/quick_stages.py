@@ -36,9 +36,10 @@ def make(ctx):
 
 def train(ctx):
     """Also measures nothing, for the summary to show. On QUICK_KILLED it is killed, as if it had
-    run out of memory.
+    run out of memory, until there is a file `mended` beside the logs.
     """
-    if str(ctx.day) == os.environ.get("QUICK_KILLED"):
+    mended = Path(os.environ["QUICK_LOGS"], "mended").exists()
+    if str(ctx.day) == os.environ.get("QUICK_KILLED") and not mended:
         os.kill(os.getpid(), signal.SIGKILL)
     nothing = {"users": 0, "candidate": None, "baseline": None, "baselines": {}}
     summary = make(ctx)

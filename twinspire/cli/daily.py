@@ -8,6 +8,7 @@ import typer
 from twinspire.cli.options import (
     Date,
     Force,
+    Late,
     ModeOption,
     NoReuse,
     PipelineFile,
@@ -43,6 +44,7 @@ def features(
     date: Date,
     mode: ModeOption = "incremental",
     force: Force = False,
+    late: Late = False,
     no_reuse: NoReuse = False,
     run: Run = None,
 ) -> None:
@@ -51,7 +53,8 @@ def features(
     What is read of a day's logs is kept (WORK_ROOT/PIPELINE/partials), by the digest of the files and
     the settings it depends on, so that the days after it read no logs but their own.
     """
-    _stage("features", pipeline, date, mode=mode, force=force, reuse=not no_reuse, run=run)
+    options = {"mode": mode, "force": force, "late": late, "reuse": not no_reuse}
+    _stage("features", pipeline, date, run=run, **options)
 
 
 def train(
@@ -144,6 +147,7 @@ def run(
     ] = None,
     mode: ModeOption = "incremental",
     force: Force = False,
+    late: Late = False,
     promote: PromoteOption = "auto",
     no_reuse: NoReuse = False,
 ) -> None:
@@ -153,10 +157,9 @@ def run(
     later ones; any other failure does.
     """
     p = open_pipeline(pipeline)
-    outcomes = [
-        _run_day(p, d, mode=mode, force=force, promote=promote, reuse=not no_reuse)
-        for d in _range(p, date, first, last)
-    ]
+    options: dict[str, Any] = {"mode": mode, "force": force, "late": late, "promote": promote}
+    options["reuse"] = not no_reuse
+    outcomes = [_run_day(p, d, **options) for d in _range(p, date, first, last)]
     console.print(terminal_table(_outcome_table(outcomes)))
     print_json({"pipeline": p.name, "days": outcomes})
     ends = {of_day["outcome"] for of_day in outcomes}

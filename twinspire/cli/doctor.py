@@ -252,7 +252,7 @@ def _late_events(pipeline: Pipeline, day: date) -> Iterator[Check]:
         return
     if events:
         found = f"{events:,} late events, others than the day was run with"
-        remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --force")
+        remedy = format_message(f"To learn from them: twinspire run PIPELINE --date {day} --late")
         yield Check("day", str(day), "warning", found, remedy)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from twinspire.cli import (
     ask,
+    backfill,
     change_versions,
     daily,
     evaluation,
@@ -28,6 +29,7 @@ PANELS = {
     "Start": (prepare.doctor, prepare.init, prepare.partition, prepare.validate),
     "Every day": (
         daily.run,
+        backfill.backfill,
         scheduling.which_day,
         scheduling.open_day,
         scheduling.await_turn,

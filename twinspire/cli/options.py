@@ -43,6 +43,14 @@ NoReuse = Annotated[
         " them (partials). The result is the same, later. What is done stays done without --force.",
     ),
 ]
+Late = Annotated[
+    bool,
+    typer.Option(
+        "--late",
+        help="Also make a day's features again, and what follows from them, if events of it came"
+        " after it was run (source.late_days).",
+    ),
+]
 PromoteOption = Annotated[
     Literal["auto", "yes", "no"],
     typer.Option(

@@ -61,8 +61,8 @@ class DayStatus:
             case "missing" | "failed" | "killed" | "late":
                 return f"twinspire run PIPELINE --date {self.day}"
             case "stale":
-                force = " --force" if self.late_events else ""
-                return f"twinspire run PIPELINE --date {self.day}{force}"
+                late = " --late" if self.late_events else ""
+                return f"twinspire run PIPELINE --date {self.day}{late}"
             case "refused" | "rolled back":
                 return f"twinspire show PIPELINE {self.version}"
             case "under way":

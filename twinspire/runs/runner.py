@@ -16,7 +16,7 @@ from twinspire.runs.day_order import await_turn
 from twinspire.runs.day_run import DayRun
 from twinspire.runs.notifications import notify
 from twinspire.runs.refresh import plan_refresh
-from twinspire.runs.stage_tasks import plan_stage
+from twinspire.runs.stage_tasks import plan_stage, unread_events
 from twinspire.runs.stages import FEATURES, STAGES, Stage
 from twinspire.runs.task_attempts import complete
 from twinspire_core.contracts.stage_context import Mode, Promote
@@ -38,6 +38,7 @@ def run_stage(
     *,
     mode: Mode = "incremental",
     force: bool = False,
+    late: bool = False,
     promote: Promote = "auto",
     reuse: bool = True,
 ) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def run_stage(
       name: of the stage.
       mode: whether to train on from the parent, or from scratch.
       force: run it even if it is done.
+      late: run it also if it reads the logs and events of the day came after it was done.
       promote: whether a version that is published goes live.
       reuse: whether what earlier runs made of logs is used, and added to.
 
@@ -64,6 +66,8 @@ def run_stage(
     """
     stage = STAGES[name]
     with _under_way(run, stage):
+        if late and stage.reads_source and unread_events(run.pipeline, run.day):
+            force = True
         result = _run_stage(run, stage, mode, force=force, promote=promote, reuse=reuse)
     # The lease is released by now: later days may train on the version, whatever its catalogue.
     if stage.publishes and promote == "auto" and not result["live"]:

@@ -132,7 +132,7 @@ def _report_late_events(run: DayRun) -> None:
         console.print(text + format_message(error), soft_wrap=True)
         return
     if late:
-        again = format_message(f"twinspire run PIPELINE --date {run.day} --force")
+        again = format_message(f"twinspire run PIPELINE --date {run.day} --late")
         text = (
             f"{late:,} events of {run.day} came late, others than it was run with; it stays as it"
             " is. To run it anew:"

@@ -142,7 +142,7 @@ def test_a_day_that_was_run_stays_done_and_is_named_when_more_come(late, monkeyp
     assert (check.name, check.state) == (
         str(DAY),
         "warning",
-    ) and f"--date {DAY} --force" in check.remedy
+    ) and f"--date {DAY} --late" in check.remedy
 
 
 def test_a_later_day_that_is_not_complete_is_not_looked_into(tmp_path):

@@ -357,6 +357,6 @@ def test_a_day_that_is_done_stays_so_and_tells_how_to_take_late_events_in(
     assert told("done") == told() == ""
     come(3)
     assert f"3 events of {day} came late" in (text := told())
-    assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --force")
+    assert text.rstrip().endswith(f"twinspire run PIPELINE --date {day} --late")
     Path("events/dt=2024-03-03/part.csv").write_text("who,what\n")
     assert f"Whether events of {day} came late since cannot be told: " in told()

@@ -1,6 +1,7 @@
 """The progress of a backfill: days by stages, while Airflow works."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -10,6 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from twinspire.backfills.airflow_rest import DONE, AirflowRest, day_of
+
+_ROWS = 15
 STAGES = ("features", "train", "embed", "index", "publish")
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 _LOOKS = {
@@ -47,12 +51,38 @@ class Board:
     Attributes:
       days: the days of the backfill, oldest first.
       zone: the pipeline's, in which Airflow's data intervals are days.
+      began: when it was made, by `time.monotonic`.
+      cells: what is known, by day and stage.
+      runs: Airflow's runs, by day.
     """
 
     days: list[date]
     zone: ZoneInfo
     began: float = field(default_factory=time.monotonic)
     cells: dict[tuple[date, str], Cell] = field(default_factory=dict)
+    runs: dict[date, dict[str, Any]] = field(default_factory=dict)
+
+    def watch(self, rest: AirflowRest, dag: str) -> Iterator[list[tuple[date, str, Cell]]]:
+        """Asks Airflow again and again until the runs of all days have ended; each time yields the
+        stages that have ended since the last one.
+        """
+        ended: set[date] = set()
+        while True:
+            self.runs = rest.runs_of_days(dag, self.days[0], self.days[-1], self.zone)
+            # Of a long backfill only the days that have moved are asked for.
+            now = [
+                self.runs[day]
+                for day in self.days
+                if day in self.runs and day not in ended and self.runs[day]["state"] != "queued"
+            ]
+            tasks = [rest.tasks(dag, run["dag_run_id"]).values() for run in now]
+            yield self.update(now, [task for of_run in tasks for task in of_run])
+            ended |= {
+                day_of(run["data_interval_start"], self.zone) for run in now if run["state"] in DONE
+            }
+            if ended >= {*self.days}:
+                return
+            time.sleep(1)
 
     def update(
         self, runs: list[dict[str, Any]], tasks: list[dict[str, Any]]
@@ -63,10 +93,10 @@ class Board:
           runs: of the backfill, with `dag_run_id` and `data_interval_start`.
           tasks: their task instances, and perhaps others'.
         """
-        day_of = {run["dag_run_id"]: self._day(run["data_interval_start"]) for run in runs}
+        days = {run["dag_run_id"]: day_of(run["data_interval_start"], self.zone) for run in runs}
         ended = []
         for task in sorted(tasks, key=lambda task: task["end_date"] or "9"):
-            day, stage = day_of.get(task["dag_run_id"]), task["task_id"]
+            day, stage = days.get(task["dag_run_id"]), task["task_id"]
             if day is None:
                 continue
             before, cell = self.cells.get((day, stage), Cell()), _cell(task)
@@ -76,9 +106,6 @@ class Board:
             if cell.state in ENDED:
                 ended.append((day, stage, cell))
         return ended
-
-    def _day(self, instant: str) -> date:
-        return datetime.fromisoformat(instant).astimezone(self.zone).date()
 
     def failed(self) -> list[tuple[date, str, Cell]]:
         """The stages that failed."""
@@ -100,11 +127,30 @@ class Board:
         for stage in STAGES:
             table.add_column(stage, min_width=8, no_wrap=True)
         table.add_column("sum", justify="right")
-        for day in self.days:
+        for day in self._shown():
             cells = [self.cells.get((day, stage), Cell()) for stage in STAGES]
             total = sum(cell.seconds for cell in cells)
             table.add_row(str(day), *map(_text, cells), f"{total:.0f} s" if total else "")
-        return Group(table, Text(f"{self.elapsed()} elapsed", style="dim"))
+        return Group(table, Text(self._progress(), style="dim"))
+
+    def _ended(self) -> list[date]:
+        return [day for day in self.days if self.runs.get(day, {}).get("state") in DONE]
+
+    def _shown(self) -> list[date]:
+        """The days that fit a screen: from a few before the first that has not ended."""
+        ended = {*self._ended()}
+        at = next((n for n, day in enumerate(self.days) if day not in ended), len(self.days))
+        first = max(0, min(at - _ROWS // 3, len(self.days) - _ROWS))
+        return self.days[first : first + _ROWS]
+
+    def _progress(self) -> str:
+        """How many days have ended, and how long the others will take if they take as long."""
+        ended = len(self._ended())
+        told = f"{ended} of {len(self.days)} days, {self.elapsed()} elapsed"
+        if 0 < ended < len(self.days):
+            seconds = (time.monotonic() - self.began) / ended * (len(self.days) - ended)
+            told += f", about {max(1, round(seconds / 60))} min left"
+        return told
 
 
 def _cell(task: dict[str, Any]) -> Cell:

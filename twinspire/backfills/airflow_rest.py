@@ -1,6 +1,7 @@
 """Airflow's REST API, as far as we need it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from time import monotonic, sleep
 from typing import Any
@@ -8,34 +9,48 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
-from twinspire_core.errors import TryAgain
+from twinspire_core.errors import TryAgain, UsageError
+
+CREDENTIALS = "TWINSPIRE_AIRFLOW_TOKEN, or TWINSPIRE_AIRFLOW_USER and TWINSPIRE_AIRFLOW_PASSWORD"
+"""Where commands have their login from: a command line is seen by others."""
 
 DONE = {"success", "failed"}
+_PAGE = 100
 BUSY = 60
 """Seconds for which a busy server is asked again."""
 
 
-class Rest:
+class AirflowRest:
     """A client that logs in by itself.
+
+    Attributes:
+      url: Airflow's.
 
     All answers are Airflow's own JSON objects
     (https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html).
     """
 
-    def __init__(self, url: str, user: str, password: str) -> None:
-        # trust_env=False: a proxy has no business between us and 127.0.0.1
-        self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
-        self._login = {"username": user, "password": password}
+    def __init__(self, url: str, user: str = "", password: str = "", token: str = "") -> None:
+        """Asks nothing yet.
+
+        Args:
+          url: Airflow's.
+          user: to log in as; empty where a token is given, or where Airflow asks for none.
+          password: the user's.
+          token: instead of user and password.
+        """
+        self.url = url.rstrip("/")
+        # A proxy has no business between us and this machine.
+        local = httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+        self._http = httpx.Client(base_url=url, timeout=60, trust_env=not local)
+        self._login = {"username": user, "password": password} if user else None
+        if token:
+            self._authorize(token)
 
     def call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         """One request below `/api/v2`. Raises httpx.HTTPStatusError with the server's reason."""
         if "authorization" not in self._http.headers:
-            token = (
-                self._http.post("/auth/token", json=self._login)
-                .raise_for_status()
-                .json()["access_token"]
-            )
-            self._http.headers["authorization"] = f"Bearer {token}"
+            self._authorize(self._log_in())
         answer = self._http.request(method, f"/api/v2/{path}", **kwargs)
         end = monotonic() + BUSY
         while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and monotonic() < end:
@@ -47,6 +62,14 @@ class Rest:
             reason = f"{method} {path}: {answer.status_code} {answer.text}"
             raise httpx.HTTPStatusError(reason, request=answer.request, response=answer)
         return answer.json() if answer.content else {}
+
+    def _log_in(self) -> str:
+        path = "/auth/token"
+        answer = self._http.post(path, json=self._login) if self._login else self._http.get(path)
+        return str(answer.raise_for_status().json()["access_token"])
+
+    def _authorize(self, token: str) -> None:
+        self._http.headers["authorization"] = f"Bearer {token}"
 
     def close(self) -> None:
         """Lets go of the connections."""
@@ -104,6 +127,7 @@ class Rest:
         zone: ZoneInfo,
         at_once: int = 1,
         again: str = "none",
+        conf: Mapping[str, object] | None = None,
     ) -> int:
         """Starts a backfill over days and returns its id.
 
@@ -115,20 +139,58 @@ class Rest:
             Greenwich.
           at_once: how many days run concurrently.
           again: which days that have a run get another: `none`, `failed` or `completed` (both).
+          conf: parameters of all its runs.
         """
         body = {
-            "dag_id": dag,
-            "from_date": datetime.combine(first, time.min, zone).isoformat(),
-            "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
+            **_range(dag, first, last, zone),
             "max_active_runs": at_once,
             "reprocess_behavior": again,
+            "dag_run_conf": dict(conf or {}),
         }
         return int(self.call("POST", "backfills", json=body)["id"])
 
+    def backfill_days(
+        self, dag: str, first: date, last: date, *, zone: ZoneInfo, again: str
+    ) -> list[date]:
+        """The days that such a backfill would run; those under way are not among them."""
+        body = {**_range(dag, first, last, zone), "reprocess_behavior": again}
+        found = self.call("POST", "backfills/dry_run", json=body)["backfills"]
+        return sorted(day_of(one["logical_date"], zone) for one in found)
+
+    def active_backfills(self, dag: str) -> list[dict[str, Any]]:
+        """Backfills of a DAG that have not ended."""
+        found = self.call("GET", "backfills", params={"dag_id": dag, "order_by": "-id"})
+        return [one for one in found["backfills"] if not one["completed_at"]]
+
+    def cancel_backfill(self, number: int) -> None:
+        """Cancels a backfill: its runs that wait are marked as failed, those that run go on."""
+        self.call("PUT", f"backfills/{number}/cancel")
+
     def runs(self, dag: str, **query: object) -> list[dict[str, Any]]:
         """Runs of a DAG, oldest day first; those without a day last."""
-        found = self.call("GET", f"dags/{dag}/dagRuns", params={"limit": 100, **query})["dag_runs"]
+        found = self._all(f"dags/{dag}/dagRuns", "dag_runs", {"order_by": "id", **query})
         return sorted(found, key=lambda run: run["data_interval_start"] or "9")
+
+    def runs_of_days(
+        self, dag: str, first: date, last: date, zone: ZoneInfo
+    ) -> dict[date, dict[str, Any]]:
+        """The scheduled or backfilled run of each day that has one; manual ones belong to no day."""
+        between = _range(dag, first, last, zone)
+        found = self.runs(
+            dag, logical_date_gte=between["from_date"], logical_date_lte=between["to_date"]
+        )
+        return {day_of(run["data_interval_start"], zone): run for run in found}
+
+    def _all(self, path: str, name: str, query: Mapping[str, object]) -> list[dict[str, Any]]:
+        """All pages of a list."""
+        found: list[dict[str, Any]] = []
+        while True:
+            params = {"limit": _PAGE, "offset": len(found), **query}
+            page = self.call("GET", path, params=params)
+            found += page[name]
+            # A page may be smaller than asked for: the server has a limit of its own.
+            if not page[name] or len(found) >= page["total_entries"]:
+                return found
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
         """Task instances of a run, by task."""
@@ -137,11 +199,7 @@ class Rest:
 
     def all_tasks(self, dag: str) -> list[dict[str, Any]]:
         """Task instances of all runs of a DAG."""
-        path = f"dags/{dag}/dagRuns/~/taskInstances"
-        tasks: list[dict[str, Any]] = self.call("GET", path, params={"limit": 1000})[
-            "task_instances"
-        ]
-        return tasks
+        return self._all(f"dags/{dag}/dagRuns/~/taskInstances", "task_instances", {})
 
     def result(self, dag: str, run: str, task: str) -> dict[str, Any]:
         """What a task returned: the JSON object on the last line of its standard output."""
@@ -167,6 +225,44 @@ class Rest:
             if now and all(run["state"] in DONE for run in now):
                 return
             sleep(every)
+
+
+def day_of(instant: str, zone: ZoneInfo) -> date:
+    """The day in which an instant lies that Airflow names."""
+    return datetime.fromisoformat(instant).astimezone(zone).date()
+
+
+@contextmanager
+def readable_errors(rest: AirflowRest) -> Iterator[None]:
+    """Turns what goes wrong between us and Airflow into errors that say what to do.
+
+    Raises:
+      UsageError: the login is wrong or lacks a right, or Airflow refuses what is asked for.
+      TryAgain: it does not answer.
+    """
+    try:
+        yield
+    except httpx.HTTPStatusError as e:
+        refused = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+        if e.response.status_code in refused:
+            raise UsageError(
+                f"Airflow at {rest.url} wants a login that may run DAGs; it answered"
+                f" {e.response.status_code} to {e.request.url.path}. Set {CREDENTIALS}."
+            ) from e
+        raise UsageError(f"Airflow at {rest.url} refused: {e}") from e
+    except httpx.HTTPError as e:
+        raise TryAgain(
+            f"Airflow's API server answers at {rest.url}; now it does not: {e}. Start it (make"
+            " airflow), or name another by --airflow or TWINSPIRE_AIRFLOW_URL."
+        ) from e
+
+
+def _range(dag: str, first: date, last: date, zone: ZoneInfo) -> dict[str, str]:
+    return {
+        "dag_id": dag,
+        "from_date": datetime.combine(first, time.min, zone).isoformat(),
+        "to_date": datetime.combine(last, time(23, 59, 59), zone).isoformat(),
+    }
 
 
 def _text(line: str | dict[str, Any]) -> str:

@@ -1,0 +1,193 @@
+"""`twinspire backfill` beside a real Airflow, over stages that take no time.
+
+The tests of this file follow each other, as a week of somebody on call: each goes on from what the
+ones before have left.
+"""
+
+import json
+import stat
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from typer.testing import CliRunner
+
+from examples.local_airflow.server import LocalAirflow, free_port
+from index_builder.registry.registry import Registry
+from index_builder.registry.version_log import version_date
+from twinspire.cli.main import app
+from twinspire_core.config.pipeline import load
+from twinspire_core.contracts import attempts
+from twinspire_core.errors import TwinspireError
+
+pytestmark = pytest.mark.system
+
+ZONE = "America/New_York" if datetime.now(ZoneInfo("America/New_York")).hour < 23 else "Asia/Tokyo"
+QUICK = Path(__file__).parent / "quick_stages.py"
+
+
+def ago(days):
+    """The date so many days ago, in the zone."""
+    return datetime.now(ZoneInfo(ZONE)).date() - timedelta(days=days)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory, logs_of, pipeline_of):
+    """A pipeline file over six days of logs. The fourth day before today is killed in training,
+    until there is a file `mended`.
+    """
+    root = tmp_path_factory.mktemp("shop")
+    logs_of(root / "logs", [ago(n) for n in range(1, 7)], ZONE, events=50)
+    text = pipeline_of("ten", ZONE, root / "logs") + f'\n[registry]\nroot = "{root}/registry"\n'
+    text = text.replace("[pipeline]\n", f'[pipeline]\nwork_root = "{root}/work"\n')
+    (root / "pipelines").mkdir()
+    (root / "pipelines/ten.toml").write_text(text.replace("retries = 2", "retries = 0"))
+    return root / "pipelines/ten.toml"
+
+
+@pytest.fixture(scope="module")
+def airflow(shop):
+    root = shop.parents[1]
+    python = root / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{QUICK}" "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    env = {
+        "TWINSPIRE_PYTHON": str(python),
+        "QUICK_LOGS": str(root / "logs"),
+        "QUICK_KILLED": str(ago(4)),
+    }
+    with LocalAirflow(root / "airflow", shop.parent, schedule=False, env=env) as airflow:
+        airflow.wait_until_healthy().wait_for_dag("ten")
+        yield airflow
+
+
+@pytest.fixture
+def backfill(shop, airflow):
+    """Types the command: its exit code, the JSON of its last line, and what people read."""
+
+    def run(*options, user=airflow.user, url=airflow.url):
+        env = {
+            "TWINSPIRE_AIRFLOW_URL": url,
+            "TWINSPIRE_AIRFLOW_USER": user,
+            "TWINSPIRE_AIRFLOW_PASSWORD": airflow.password,
+        }
+        done = CliRunner().invoke(app, ["backfill", str(shop), *map(str, options)], env=env)
+        code, error = done.exit_code, done.exception
+        if isinstance(error, TwinspireError):
+            code = error.exit_code
+        lines = done.stdout.splitlines()
+        return code, json.loads(lines[-1]) if lines else {}, f"{done.stderr}\n{error}"
+
+    return run
+
+
+def over(first, last, *options):
+    return ("--from", ago(first), "--to", ago(last), *options)
+
+
+def outcomes(told):
+    return {one["day"]: one["outcome"] for one in told["days"]}
+
+
+def days_and_parents(shop):
+    book = Registry(str(shop.parents[1] / "registry"), "ten")
+    manifests = [book.manifest(entry.version) for entry in book.log()]
+    return [(m.date, version_date(m.parent) if m.parent else None) for m in manifests]
+
+
+def test_what_airflow_would_leave_out_or_hang_at_is_refused(backfill):
+    code, _, told = backfill(*over(6, 0))
+    assert code == 2 and f"The last day can be {ago(1)}" in told
+    code, _, told = backfill(*over(2, 6))
+    assert code == 2 and "--from is at or before --to" in told
+    code, _, told = backfill(*over(6, 2))
+    assert code == 2 and "ten is, and the backfill would wait for ever" in told
+
+
+def test_an_airflow_that_is_not_there_or_knows_nobody_says_what_to_set(backfill):
+    code, _, told = backfill(*over(6, 2), url=f"http://127.0.0.1:{free_port()}")
+    assert code == 75 and "TWINSPIRE_AIRFLOW_URL" in told
+    code, _, told = backfill(*over(6, 2), user="stranger")
+    assert code == 2 and "TWINSPIRE_AIRFLOW_USER" in told
+
+
+def test_days_are_run_in_order_and_a_failed_one_makes_the_command_fail(backfill, shop):
+    code, told, said = backfill(*over(6, 2, "--unpause", "--wait"))
+    assert code == 1
+    assert outcomes(told) == {
+        str(ago(n)): "failed" if n == 4 else "published" for n in range(6, 1, -1)
+    }
+    [failed] = [one for one in told["days"] if one["outcome"] == "failed"]
+    assert failed["task"] == "train" and failed["page"] in said
+    assert days_and_parents(shop) == [
+        (ago(6), None),
+        (ago(5), ago(6)),
+        (ago(3), ago(5)),
+        (ago(2), ago(3)),
+    ]
+
+
+def test_what_has_a_run_is_left_out_and_it_is_said_why(backfill):
+    code, told, _ = backfill(*over(6, 2))
+    assert (code, told["days"], told["backfill"]) == (0, [], None)
+    assert told["left_out"][str(ago(4))] == "its run failed: --redo failed"
+    assert told["left_out"][str(ago(5))] == "its run ended well: --redo all, or --redo stale"
+    code, told, _ = backfill(*over(6, 1, "--redo", "failed", "--dry-run"))
+    assert (code, told["days"], told["backfill"]) == (0, [str(ago(4)), str(ago(1))], None)
+
+
+def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(backfill, shop, airflow):
+    (shop.parents[1] / "logs" / "mended").touch()
+    code, told, _ = backfill(*over(6, 1, "--redo", "failed"))
+    assert code == 0 and told["days"] == [str(ago(4)), str(ago(1))]
+    code, _, said = backfill(*over(6, 3))
+    assert code == 2 and f"Backfill {told['backfill']} of {ago(6)} to {ago(1)} is under way" in said
+    code, cancelled, _ = backfill("--cancel")
+    assert (code, cancelled["cancelled"]) == (0, [told["backfill"]])
+    until(lambda: not airflow.rest.runs("ten", state=["running", "queued"]))
+    code, told, _ = backfill(*over(6, 1, "--redo", "failed", "--wait"))
+    assert code == 0
+    assert set(outcomes(told).values()) == {"published"}
+    assert {ago(4), ago(1)} <= {day for day, _ in days_and_parents(shop)}
+    assert (ago(4), ago(5)) in days_and_parents(shop)
+
+
+def test_a_run_of_a_cancelled_backfill_that_was_cleared_is_found_and_ended(backfill, airflow):
+    rest = airflow.rest
+    run = rest.runs_of_days("ten", ago(5), ago(5), ZoneInfo(ZONE))[ago(5)]["dag_run_id"]
+    # As somebody does in the UI: nothing will ever start it.
+    rest.call("POST", f"dags/ten/dagRuns/{run}/clear", json={"dry_run": False})
+    time.sleep(5)
+    state = rest.call("GET", f"dags/ten/dagRuns/{run}")["state"]
+    if state != "queued":
+        pytest.skip(f"this Airflow starts such a run: it is {state}")
+    code, _, said = backfill(*over(6, 1, "--redo", "all"))
+    assert code == 2 and str(ago(5)) in said and "--cancel" in said
+    assert backfill("--cancel")[0] == 0
+    assert rest.call("GET", f"dags/ten/dagRuns/{run}")["state"] == "failed"
+
+
+def test_stale_days_alone_are_made_again(backfill, shop):
+    pipeline = load(shop)
+    before = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
+    part = next((shop.parents[1] / f"logs/events/dt={ago(1)}").iterdir())
+    part.rename(part.with_name("mended.parquet"))
+    code, told, _ = backfill(*over(6, 1, "--redo", "stale", "--wait"))
+    assert code == 0
+    # Of the days before, some are stale since an earlier day was filled in.
+    assert str(ago(1)) in outcomes(told) and str(ago(6)) not in outcomes(told)
+    after = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
+    assert after[1] != before[1] and after[6] == before[6]
+    code, told, _ = backfill(*over(6, 1, "--redo", "stale"))
+    assert (code, told["days"]) == (0, [])
+    assert set(told["left_out"].values()) == {"it is not stale"}
+
+
+def until(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.5)
