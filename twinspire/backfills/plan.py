@@ -7,7 +7,7 @@ cancelled backfill that were cleared; and a DAG has one backfill at a time.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -88,10 +88,11 @@ def plan_backfill(
             first, last = stale[0], stale[-1]
     again = _AIRFLOWS_WORD[redo]
     runs = rest.runs_of_days(pipeline.name, first, last, pipeline.zone)
-    active = _active(rest, pipeline, whole, (first, last))
+    unfinished = sorted(day for day, run in runs.items() if run["state"] not in DONE)
+    active = _active(rest, pipeline, {whole, (first, last)} if unfinished else set())
     days: list[date] = []
     if active:
-        days = sorted(day for day, run in runs.items() if run["state"] not in DONE)
+        days = unfinished
     elif redo != STALE or stale:
         _check_stuck(runs)
         days = rest.backfill_days(pipeline.name, first, last, zone=pipeline.zone, again=again)
@@ -171,9 +172,9 @@ def _check_dag(rest: AirflowRest, dag: str) -> None:
 
 
 def _active(
-    rest: AirflowRest, pipeline: Pipeline, asked: tuple[date, date], narrowed: tuple[date, date]
+    rest: AirflowRest, pipeline: Pipeline, watched: Collection[tuple[date, date]]
 ) -> int | None:
-    """The backfill under way, if it is over the same days.
+    """The backfill under way, if it is over days that are to be watched.
 
     Raises:
       UsageError: it is over others, or paused.
@@ -187,7 +188,7 @@ def _active(
                 f" {rest.url}/dags/{pipeline.name}/backfills, or cancelled: twinspire backfill"
                 " PIPELINE --cancel."
             )
-        if days in (asked, narrowed):
+        if days in watched:
             return int(one["id"])
         raise UsageError(
             f"A DAG has one backfill at a time; {name} is under way. Wait for its end, or cancel"
