@@ -157,8 +157,8 @@ def test_a_cancelled_backfill_is_gone_on_with_by_a_new_one(backfill, shop, airfl
     assert code == 2 and f"those of {ago(1)} are queued" in said and "--cancel" in said
     assert backfill("--cancel")[1]["cancelled"] == []
 
-    code, told, _ = backfill(*over(6, 1, "--redo", "failed", "--wait"))
-    assert code == 0
+    code, told, said = backfill(*over(6, 1, "--redo", "failed", "--wait"))
+    assert code == 0, said
     assert str(ago(1)) in outcomes(told) and set(outcomes(told).values()) == {"published"}
     assert (ago(4), ago(5)) in days_and_parents(shop)
 
@@ -168,8 +168,8 @@ def test_stale_days_alone_are_made_again(backfill, shop):
     before = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}
     part = next((shop.parents[1] / f"logs/events/dt={ago(1)}").iterdir())
     part.rename(part.with_name("mended.parquet"))
-    code, told, _ = backfill(*over(6, 1, "--redo", "stale", "--wait"))
-    assert code == 0
+    code, told, said = backfill(*over(6, 1, "--redo", "stale", "--wait"))
+    assert code == 0, said
     # Of the days before, some are stale since an earlier day was filled in.
     assert str(ago(1)) in outcomes(told) and str(ago(6)) not in outcomes(told)
     after = {n: attempts.latest(pipeline, ago(n), "train").uri for n in range(1, 7)}

@@ -128,13 +128,14 @@ def cancel(rest: AirflowRest, dag: str) -> list[int]:
     """Cancels the backfills of a DAG that are under way; their numbers.
 
     Runs that wait are marked as failed, so that a later backfill takes them up; one that is at work
-    goes on to its end.
+    goes on to its end. Runs that are still queued after that would be so for ever, and are deleted:
+    Airflow fails no run whose teardown has yet to come, and does not start it.
     """
     numbers = [int(one["id"]) for one in rest.active_backfills(dag)]
     for number in numbers:
         rest.cancel_backfill(number)
     for run in rest.runs(dag, run_type="backfill", state="queued"):
-        rest.call("PATCH", f"dags/{dag}/dagRuns/{run['dag_run_id']}", json={"state": "failed"})
+        rest.call("DELETE", f"dags/{dag}/dagRuns/{run['dag_run_id']}")
     return numbers
 
 
