@@ -169,7 +169,7 @@ def test_a_broken_file_is_reported_by_its_name_and_hides_no_other(load, write, t
 
 
 def test_what_goes_live_is_announced_and_logs_are_what_a_run_comes_from(bag):
-    from twinspire_dags import announcement, live_version, went_live
+    from stage_tasks import announcement, live_version, went_live
 
     dag = bag.dags["groceries"]
     assert {task.task_id for task in dag.tasks if task.outlets} == {"publish", "refresh"}
@@ -206,7 +206,7 @@ def test_a_worker_parses_its_own_dag_alone(load, write, tmp_path, monkeypatch):
 def test_a_task_that_could_not_tell_of_its_failure_is_told_of(
     bag, tmp_path, monkeypatch, exit_code, day, told
 ):
-    from twinspire_dags import StageFailed
+    from stage_tasks import StageFailed
 
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/typed\n')
