@@ -117,7 +117,7 @@ def planned(monkeypatch):
     """Parents of what was planned; nothing is run."""
     parents = []
 
-    def plan_stage(run, stage, mode, promote):
+    def plan_stage(run, stage, mode, promote, **_):
         parent = run.parent()
         parents.append(parent and parent.version)
         context = SimpleNamespace(parent=parent, mode=mode)
